@@ -1,0 +1,44 @@
+# Two commands set everything up on a fresh machine: `make demo` runs the main job, `make test` the tests.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check format bench lock clean setup services
+
+setup: $(VENV)/.ready
+
+# The lock holds a hash for every file; the project itself is installed from this folder, without its dependencies.
+$(VENV)/.ready: locks/dev.txt pyproject.toml deploy/setup.sh
+	@VENV=$(VENV) deploy/setup.sh
+
+demo: setup
+	@$(BIN)/python -m tests.demo
+
+test: setup services
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+# Servers that only tests need (PostgreSQL, Redis, promtool): by apt-get when root, else the tests that want them say so.
+services:
+	@deploy/test-services.sh
+
+check: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+# Needs uv on the PATH. No index address is written into the locks.
+lock:
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --all-extras --group dev pyproject.toml -o locks/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --all-extras pyproject.toml -c locks/dev.txt -o locks/run.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,52 @@
+"""What a registry holds, as the policies see it: immutable records, no behaviour.
+
+A line of a saved inventory is the API's own JSON of the resource Image, and decodes straight into `Image`.
+"""
+
+from datetime import datetime
+
+from msgspec import UNSET, Struct, UnsetType
+
+
+class Blob(Struct, frozen=True, gc=False):
+    """A config or a layer, as an image's manifest names it."""
+
+    digest: str  # "sha256:…"
+    size: int = 0  # bytes
+
+
+class Image(Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """One image or index of a repository, as the registry reported it.
+
+    Source: the registry API's resource Image; `children`, `subject`, `media_type`, `pulled_at`, `labels`, `locked`
+    where a registry tells them.
+    """
+
+    digest: str  # "sha256:9f86…" of the manifest
+    id: str = ""  # the registry's own id of this image
+    name: str = ""  # "<registry id>/<repository path>"
+    compressed_size: int | None = None  # bytes of config and layers; None: the registry did not say
+    config: Blob | None = None
+    layers: tuple[Blob, ...] = ()  # in manifest order
+    tags: tuple[str, ...] = ()  # empty: untagged
+    created_at: datetime | None = None  # push time; aware, UTC; None: unknown
+    children: tuple[str, ...] | None | UnsetType = UNSET  # digests; unset: no index; None: could not be read
+    subject: str | None | UnsetType = UNSET  # a digest; unset: none; None: not told
+    media_type: str = ""  # empty: not told
+    pulled_at: datetime | None | UnsetType = UNSET  # unset: not told; None: never
+    labels: dict[str, str] | None = None  # None: not told
+    locked: bool = False  # by the registry's own lock or immutability
+
+
+class Unreadable(Struct, frozen=True, kw_only=True):
+    """A repository that could not be listed whole. Nothing in it is decided, nothing in it goes."""
+
+    repository: str  # path without the registry's id
+    reason: str
+
+
+class Repository(Struct, frozen=True, kw_only=True):
+    """The whole of one repository at one instant: the grain in which a registry is listed and decided."""
+
+    path: str  # without the registry's id: "shop/api"
+    images: tuple[Image, ...] = ()
