@@ -1,0 +1,237 @@
+"""The durable record's tables, the same on SQLite and PostgreSQL. Instants are integers: microseconds since 1970, UTC.
+
+A run has repositories (what was listed and decided there), batches and items (its deletions), and the blobs that only its
+deletions reference. The rest outlives a run: manifests, the audit, tallies, what is known of a registry, heartbeats.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.engine import Dialect
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ACTIVE = ("pending", "planning", "planned", "deleting")
+UNFINISHED = ("planned", "intent", "accepted")
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware datetime, kept as microseconds since 1970 so that both databases compare it alike."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 -- SQLAlchemy's signature
+        return None if value is None else (value - EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- SQLAlchemy's signature
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+metadata = MetaData()
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("registry", Text, nullable=False),  # the configured name
+    Column("registry_key", Text, nullable=False),  # kind, endpoint and id: what is really there
+    Column("trigger", String(16), nullable=False),
+    Column("task_id", String(64), unique=True),
+    Column("mode", String(8), nullable=False),  # this run's
+    Column("registry_mode", String(8), nullable=False),  # the registry's own, as the file said when the run was opened
+    Column("state", String(16), nullable=False),
+    Column("outcome", String(16)),
+    Column("stop", String(16)),  # why nothing more is to be deleted: aborted, expired, deadline, hopeless, failed
+    Column("message", Text),
+    Column("scheduled_for", Instant),
+    Column("opened_at", Instant, nullable=False),
+    Column("started_at", Instant),  # of the scan: a plan's age counts from here
+    Column("planned_at", Instant),
+    Column("deleting_at", Instant),  # the deadline counts from here
+    Column("finished_at", Instant),
+    Column("policy", Text, nullable=False),
+    Column("policy_sha256", String(64), nullable=False),
+    Column("plan_sha256", String(64)),
+    Column("complete", Boolean),
+    Column("exceeded", Text, nullable=False, server_default="[]"),  # JSON: [{limit, value, allowed}]
+    Column("unreadable", Text, nullable=False, server_default="[]"),  # JSON: [{repository, reason}]
+    Column("rule_selected", Text, nullable=False, server_default="{}"),  # JSON: {rule: images}
+    _count("images"),
+    _count("planned"),
+    _count("deleted"),
+    _count("gone"),
+    _count("skipped"),
+    _count("failed"),
+    _count("selected_bytes"),
+    _count("reclaimable_bytes"),
+    _count("reclaimed_bytes"),
+    _count("registry_bytes"),
+    Column("scans", Integer, nullable=False, server_default="0"),
+    Column("systemic_failures", Integer, nullable=False, server_default="0"),  # in a row
+    Column("owner", Text),  # the lease of the scan
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease_until", Instant),
+    UniqueConstraint("registry_key", "scheduled_for", name="one_run_per_due_time"),
+    Index("run_by_registry", "registry", "opened_at"),
+)
+Index(
+    "one_active_run",
+    run.c.registry_key,
+    unique=True,
+    sqlite_where=run.c.state.in_(ACTIVE),
+    postgresql_where=run.c.state.in_(ACTIVE),
+)
+
+repository = Table(
+    "repository",
+    metadata,
+    Column("run_id", String(40), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("inventory", String(64), nullable=False),  # -> inventory.sha256
+    Column("decisions", LargeBinary, nullable=False),  # zstd of the decisions, one JSON a line
+    Column("looked_at", Instant),  # when a sweep last listed it again
+    Column("look", Text),  # why nothing is deleted in it; null: nothing speaks against it
+    PrimaryKeyConstraint("run_id", "path"),
+)
+
+inventory = Table(
+    "inventory",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("images", LargeBinary, nullable=False),  # zstd of the images, one JSON a line
+)
+
+batch = Table(
+    "batch",
+    metadata,
+    Column("run_id", String(40), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("wave", Integer, nullable=False),
+    Column("done", Boolean, nullable=False, server_default=text("false")),
+    Column("takeovers", Integer, nullable=False, server_default="0"),  # claims after a lease that ran out
+    Column("owner", Text),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease_until", Instant),
+    Column("rung_at", Instant),
+    PrimaryKeyConstraint("run_id", "number"),
+    Index("batch_by_repository", "run_id", "repository", "wave"),
+)
+
+item = Table(
+    "item",
+    metadata,
+    Column("run_id", String(40), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("decision", Text, nullable=False),  # JSON, as the plan says it
+    Column("image", Text, nullable=False),  # JSON, as it was listed
+    Column("digest", Text, nullable=False),
+    Column("owners", Text, nullable=False),  # JSON: digests that must be gone first
+    Column("blobs", LargeBinary, nullable=False),  # numbers of the blobs that only the plan's deletions reference
+    Column("state", String(16), nullable=False, server_default="planned"),
+    Column("outcome_cause", String(32)),
+    Column("message", Text),
+    Column("idempotency_key", String(36)),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("operation_id", Text),
+    Column("intent_at", Instant),  # of the first intent
+    Column("at", Instant),  # of the last change
+    PrimaryKeyConstraint("run_id", "number"),
+    Index("item_by_batch", "run_id", "batch"),
+    Index("item_by_digest", "run_id", "repository", "digest"),
+    Index("item_by_state", "run_id", "state"),
+)
+
+blob = Table(
+    "blob",
+    metadata,
+    Column("run_id", String(40), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("left", Integer, nullable=False),  # references not yet deleted or gone
+    Column("ours", Boolean, nullable=False, server_default=text("false")),  # at least one was deleted by us
+    PrimaryKeyConstraint("run_id", "number"),
+)
+
+manifest = Table(
+    "manifest",
+    metadata,
+    Column("registry_key", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("children", Text),  # JSON; null: it is no index
+    Column("subject", Text),
+    PrimaryKeyConstraint("registry_key", "digest"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Instant, nullable=False),
+    Column("registry", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("image_id", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # JSON
+    Column("run_id", String(40), nullable=False),
+    Column("item", Integer, nullable=False),
+    Column("decision", Text, nullable=False),  # JSON: rule, reason, size, created_at, as planned
+    Column("outcome", String(16), nullable=False),  # deleted or gone
+    Column("operation_id", Text),
+    Column("reclaimed_bytes", BigInteger, nullable=False),
+    UniqueConstraint("run_id", "item", name="one_audit_row_per_item"),
+    Index("audit_by_registry", "registry", "at"),
+)
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("registry", Text, nullable=False),
+    Column("name", String(40), nullable=False),  # skipped, failed, api_requests, rate_wait_seconds
+    Column("label", String(64), nullable=False),
+    Column("value", Float, nullable=False),
+    PrimaryKeyConstraint("registry", "name", "label"),
+)
+
+registry = Table(
+    "registry",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("enabled_since", Instant, nullable=False),
+    Column("line", Text),  # cron line and zone
+    Column("line_since", Instant),  # since when this line is known: nothing before it is due
+    Column("auth_ok", Boolean, nullable=False, server_default=text("true")),
+)
+
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("at", Instant, nullable=False),
+)
