@@ -173,7 +173,7 @@ blob = Table(
     Column("number", Integer, nullable=False),
     Column("digest", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("left", Integer, nullable=False),  # references not yet deleted or gone
+    Column("remaining", Integer, nullable=False),  # references not yet deleted or gone
     Column("ours", Boolean, nullable=False, server_default=text("false")),  # at least one was deleted by us
     PrimaryKeyConstraint("run_id", "number"),
 )

@@ -1,0 +1,5 @@
+"""The durable record: what was planned, intended and done. SQLite on one machine, PostgreSQL on several, the same code."""
+
+from worker.store.engine import Store, StoreError, open_store
+
+__all__ = ["Store", "StoreError", "open_store"]

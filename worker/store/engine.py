@@ -1,0 +1,128 @@
+"""Opens the store and hands out transactions. SQLite: WAL, `synchronous=FULL`, every write begins IMMEDIATE.
+
+A prefork child must open its own store: connections do not survive a fork.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from worker.store import migrate
+
+BUSY_SECONDS = 15
+
+
+class StoreError(Exception):
+    """The store cannot be opened, read or written. Without it nothing is deleted."""
+
+
+class Store:
+    """One process's way to the record. Safe to use from several threads.
+
+    `read()` and `write()` are transactions; inside them no HTTP call is made. StoreError: the database said no.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writing = threading.Lock()  # threads of one process queue here instead of polling SQLite's own lock
+        self._one_writer = engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with _translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        if not self._one_writer:
+            with _translated(), self.engine.begin() as connection:
+                yield connection
+            return
+        with self._writing, _translated(), self.engine.connect() as plain:
+            connection = plain.execution_options(immediate=True)
+            with connection.begin():
+                yield connection
+
+    def now(self, connection: Connection) -> datetime:
+        """The time by which leases are judged: the database's where several machines share it."""
+        if self._one_writer:
+            return datetime.now(UTC)
+        answer: datetime = connection.execute(text("select clock_timestamp()")).scalar_one()
+        return answer.astimezone(UTC)
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if error.connection_invalidated or not _is_integrity(error):
+            raise StoreError(f"the store: {_first_line(error.orig)}") from error
+        raise
+    except SQLAlchemyError as error:
+        raise StoreError(f"the store: {_first_line(error)}") from error
+
+
+def _is_integrity(error: DBAPIError) -> bool:
+    """A refused unique key is an answer for the caller (another run is active), not an ill store."""
+    return type(error).__name__ == "IntegrityError"
+
+
+def _first_line(error: BaseException | None) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def open_store(url: str, *, create: bool = True) -> Store:
+    """Open the store at a SQLAlchemy URL, its schema made or brought up to date unless `create` is false.
+
+    Raises StoreError: not there (with `create` false), unreadable, or made by a later version.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(parsed.database or "")
+        if not create and not path.exists():
+            raise StoreError(f"the store {path} is not there yet; it is made by the first run")
+        if create:
+            _make_folder(path.parent)
+    with _translated():
+        engine = _engine(url)
+        try:
+            migrate.bring_up_to_date(engine, create=create)
+        except migrate.SchemaError as error:
+            raise StoreError(str(error)) from error
+    return Store(engine)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"the store's folder {folder} cannot be made: {error.strerror}") from error
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, pool_size=20, connect_args={"connect_timeout": 5})
+    engine = create_engine(url, pool_size=20, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the transactions are ours, see _begin
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_SECONDS * 1000}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine

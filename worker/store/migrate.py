@@ -1,0 +1,45 @@
+"""Brings a store's schema up to date, once, whoever comes first. Alembic is loaded only where there is something to do."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+HEAD = "0001"
+
+
+class SchemaError(Exception):
+    """The store's schema is not one this version can use."""
+
+
+def bring_up_to_date(engine: Engine, *, create: bool) -> None:
+    """Apply what is missing. Raises SchemaError where the schema is newer than this version, or absent and not to be made."""
+    with engine.connect() as connection:
+        revision = _revision(connection)
+    if revision == HEAD:
+        return
+    if revision is not None and revision > HEAD:
+        raise SchemaError(f"the store has schema {revision}, this version knows {HEAD}; use the version that made it")
+    if not create:
+        raise SchemaError("the store has no schema yet; it is made by the first run")
+    _upgrade(engine)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.execute(text("select version_num from alembic_version")).scalar()
+    return revision
+
+
+def _upgrade(engine: Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("select pg_advisory_xact_lock(7263347)"))  # two processes may come first together
+        if _revision(connection) != HEAD:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
