@@ -1,0 +1,167 @@
+"""The configuration as the rest of the program sees it: typed, checked, read once. Reading it is in `config_reading`.
+
+What the file contains is a contract (docs/configuration.md). Environment variables only say where things are, or make
+a run more careful than the file says.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from worker.secret import Secret, SecretError
+
+if TYPE_CHECKING:  # these bring numpy and RE2 along, which `registry-gc --help` need not wait for
+    from policies.document import Mistake, Policy
+    from policies.limits import Limits
+
+__all__ = [
+    "ConfigError",
+    "Credentials",
+    "Endpoints",
+    "Mode",
+    "Rate",
+    "RegistrySettings",
+    "Retention",
+    "Secret",
+    "SecretError",
+    "Settings",
+    "Timing",
+    "Web",
+    "load",
+]
+
+Mode = Literal["dry-run", "delete"]
+
+HOUR = timedelta(hours=1)
+DEFAULT_FILE = Path("registry-gc.yaml")
+
+
+@dataclass(eq=False)
+class ConfigError(Exception):
+    """The configuration cannot be used. Every mistake that could be found is in it, not only the first."""
+
+    mistakes: "tuple[Mistake, ...]"
+    path: Path
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One line a mistake: "file: path: what, got …; remedy"."""
+        return tuple(f"{self.path}: {mistake}" for mistake in self.mistakes)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """Where metrics, health and the trigger API are served."""
+
+    host: str = "127.0.0.1"
+    port: int = 9811
+    token: Secret | None = None  # None: nothing can be started or changed there
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How quickly what was lost is found again; shorter only in tests."""
+
+    reconcile: timedelta = timedelta(seconds=60)
+    lease: timedelta = timedelta(seconds=120)  # how long a worker owns a batch without a sign of life
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long the store remembers."""
+
+    plans: int = 30  # whole plans of the last N runs of a registry
+    audit: timedelta = timedelta(days=400)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Exactly one of these is given."""
+
+    iam_token: Secret | None = None
+    service_account_key: Secret | None = None
+    metadata: bool = False  # the token of the virtual machine's service account
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Roots of the services, without a path. Plain http only on loopback (`metadata`: also the link-local address)."""
+
+    container_registry: str = "https://container-registry.api.cloud.yandex.net"
+    operation: str = "https://operation.api.cloud.yandex.net"
+    iam: str = "https://iam.api.cloud.yandex.net"
+    docker: str = "https://cr.yandex"
+    metadata: str = "http://169.254.169.254"  # no key of the file: YC_METADATA_ADDR, as in the vendor's own SDK
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How hard a registry may be asked, by all processes together."""
+
+    requests_per_second: float = 20.0
+    concurrency: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrySettings:
+    """One registry and what is to be done with it."""
+
+    name: str
+    kind: str  # "yandex-container-registry"
+    id: str
+    credentials: Credentials
+    endpoints: Endpoints = Endpoints()
+    schedule: str | None = None  # five cron fields; None: only by hand
+    timezone: str = "UTC"
+    catch_up: timedelta = 6 * HOUR
+    mode: Mode = "dry-run"
+    policy: "Policy"
+    keep_per_repository: int = 0
+    limits: "Limits"
+    rate: Rate = Rate()
+    plan_max_age: timedelta = 24 * HOUR  # from the scan's start
+    deadline: timedelta | None = None  # from the first deletion
+
+    @property
+    def key(self) -> str:
+        """What makes it this registry, whatever its name: two names for one registry are a mistake."""
+        return f"{self.kind}|{self.endpoints.container_registry}|{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A whole configuration file, with every default filled in."""
+
+    path: Path  # absolute
+    sha256: str  # of the file's bytes
+    redis: str | Secret | None = None
+    store: str = field(repr=False)  # an SQLAlchemy URL, which may hold a password
+    web: Web = Web()
+    timing: Timing = Timing()
+    retention: Retention = Retention()
+    registries: Mapping[str, RegistrySettings] = field(default_factory=dict)
+    policies: "Mapping[str, Policy]" = field(default_factory=dict)
+
+    def redis_url(self) -> str | None:
+        """The URL of Redis, None where none is configured. Raises SecretError."""
+        return self.redis.read() if isinstance(self.redis, Secret) else self.redis
+
+
+def find(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """The file to read: as named, else as REGISTRY_GC_CONFIG says, else registry-gc.yaml in the working folder."""
+    if path is not None:
+        return path
+    return Path(environ.get("REGISTRY_GC_CONFIG") or DEFAULT_FILE)
+
+
+def load(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The configuration of `path`, or of where the environment points. Raises ConfigError with every mistake."""
+    from worker.config_reading import read_settings  # noqa: PLC0415 - pydantic and RE2 are loaded only where they are used
+
+    return read_settings(find(path, environ), environ)

@@ -1,0 +1,153 @@
+"""The configuration file's keys: one model for each mapping, which reads it, lists what is known and makes the schema.
+
+Rules of a policy are not here: `policies.document` knows them.
+"""
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from worker import config_fields as fields
+from worker.config_fields import Duration, Endpoint, Listen, Name, RegistryId, Schedule, Share, Size, Timezone, Yes
+
+SECOND = timedelta(seconds=1)
+Pause = Annotated[Duration, AfterValidator(fields.at_least(SECOND, "1s"))]
+Kind = Literal["yandex-container-registry"]
+
+# What the contract names and a later version will read. Refused until then: a key that is ignored is a promise broken.
+LATER: dict[str, frozenset[str]] = {
+    "RegistryModel": frozenset({"settle", "in_use", "url", "notify"}),
+    "DefaultsModel": frozenset({"settle", "in_use", "url", "notify"}),
+    "CredentialsModel": frozenset({"workload_identity", "username", "password", "anonymous"}),
+    "EndpointsModel": frozenset({"cloud_registry"}),
+    "DocumentModel": frozenset({"notify", "notifications"}),
+}
+LATER_KINDS = frozenset({"yandex-cloud-registry", "oci"})
+
+
+def _kind(value: object) -> object:
+    if value in LATER_KINDS:
+        raise fields.mistake(f"the kind {value} is not built yet", "known here: yandex-container-registry")
+    return value
+
+
+class Model(BaseModel):
+    """A mapping of the file: nothing unknown, nothing converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SecretModel(Model):
+    """Where a secret is read from: exactly one of the two."""
+
+    file: Annotated[str, Field(min_length=1, description="a file, relative to this one")] | None = None
+    env: Annotated[str, Field(min_length=1, description="an environment variable's name")] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def a_place(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            # The value is not shown: whoever writes it here has most likely written the secret itself.
+            raise fields.mistake("expected {file: PATH} or {env: NAME}", "secrets do not stand in this file")
+        if not value or {"file", "env"} <= value.keys():
+            raise fields.mistake(f"expected one of file and env, got {'both' if value else 'neither'}", "keep one")
+        return value
+
+
+def _url_schema(*schemes: str) -> WithJsonSchema:
+    """A URL as text, or a secret that holds it."""
+    secret = SecretModel.model_json_schema()
+    return WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^({'|'.join(schemes)})"}, secret]})
+
+
+class WebModel(Model):
+    listen: Listen = ("127.0.0.1", 9811)
+    token: SecretModel | None = Field(default=None, description="without one, nothing can be started or changed there")
+
+
+class TimingModel(Model):
+    reconcile: Pause = timedelta(seconds=60)
+    lease: Pause = timedelta(seconds=120)
+
+
+class RetentionModel(Model):
+    plans: int = Field(default=30, ge=1, description="whole plans of the last N runs of a registry")
+    audit: Annotated[Duration, AfterValidator(fields.at_least(timedelta(days=1), "1d"))] = timedelta(days=400)
+
+
+class CredentialsModel(Model):
+    """Exactly one."""
+
+    iam_token: SecretModel | None = None
+    service_account_key: SecretModel | None = None
+    metadata: Yes | None = Field(default=None, description="the service account of the virtual machine")
+
+    @model_validator(mode="after")
+    def exactly_one(self) -> "CredentialsModel":
+        given = [name for name in ("iam_token", "service_account_key", "metadata") if getattr(self, name)]
+        if len(given) != 1:
+            what = f"expected one way to sign in, got {' and '.join(given) or 'none'}"
+            raise fields.mistake(what, "keep one of iam_token, service_account_key, metadata")
+        return self
+
+
+class EndpointsModel(Model):
+    container_registry: Endpoint | None = None
+    operation: Endpoint | None = None
+    iam: Endpoint | None = None
+    docker: Endpoint | None = None
+
+
+class LimitsModel(Model):
+    """A plan over one of these is not carried out until it is approved."""
+
+    max_images: int | None = Field(default=None, ge=0)
+    max_share: Share | None = None
+    max_bytes: Size | None = Field(default=None, description="reclaimable bytes")
+
+
+class RateModel(Model):
+    requests_per_second: float = Field(default=20.0, gt=0, le=1000, allow_inf_nan=False)
+    concurrency: int = Field(default=16, ge=1, le=128)
+
+
+class DefaultsModel(Model):
+    """Any key of a registry. A registry's own key takes the place of the whole value here, mappings included."""
+
+    kind: Annotated[Kind, BeforeValidator(_kind)] | None = None
+    id: RegistryId | None = None
+    credentials: CredentialsModel | None = None
+    endpoints: EndpointsModel | None = None
+    schedule: Schedule = Field(default=None, description="five cron fields; absent: only by hand")
+    timezone: Timezone = "UTC"
+    catch_up: Duration = Field(default=timedelta(hours=6), description="a run missed by more is recorded as missed")
+    mode: Literal["dry-run", "delete"] = "dry-run"
+    policy: Name | None = None
+    keep_per_repository: int = Field(default=0, ge=0, description="the newest N of each repository always stay")
+    limits: LimitsModel = LimitsModel()
+    rate: RateModel = RateModel()
+    plan_max_age: Pause = Field(default=timedelta(hours=24), description="from the scan's start")
+    deadline: Pause | None = Field(default=None, description="from the first deletion")
+
+
+class RegistryModel(DefaultsModel):
+    """One registry; what it does not say, `defaults` says."""
+
+    kind: Annotated[Kind, BeforeValidator(_kind)]
+    id: RegistryId
+    credentials: CredentialsModel
+    policy: Name
+
+
+class DocumentModel(Model):
+    """The whole file. What is `Any` here is read piece by piece, so that a mistake in one hides none in another."""
+
+    redis: Annotated[Any, _url_schema("redis://", "rediss://")] = None
+    store: Annotated[Any, _url_schema("sqlite:///", "postgresql[+]psycopg://")] = None
+    web: WebModel = WebModel()
+    timing: TimingModel = TimingModel()
+    retention: RetentionModel = RetentionModel()
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    registries: dict[str, Any] = Field(default_factory=dict)
+    policies: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,254 @@
+"""What one value of the configuration may be: readers that say what was expected, what came and what to write.
+
+Each is an annotated type, with the JSON Schema that editors see.
+"""
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from cronsim import CronSim, CronSimError
+from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from policies.units import parse_duration, parse_share, parse_size
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+METADATA_ADDRESS = "169.254.169.254"  # link-local: the virtual machine's own host
+REDIS_SCHEMES = ("redis", "rediss")
+
+
+def mistake(what: str, remedy: str = "") -> PydanticCustomError:
+    """An error whose words are ours; `config_reading` adds the path."""
+    return PydanticCustomError("mistake", "{what}", {"what": what, "remedy": remedy})
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: short, and in the file's own words."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str() if len(value) > 60:
+            return f"{value[:60]!r}…"
+    return repr(value)
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """ "did you mean mode?" or nothing."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return f"did you mean {found[0]}?" if found else ""
+
+
+def _text(value: object, expected: str, remedy: str = "") -> str:
+    if not isinstance(value, str):
+        raise mistake(f"expected {expected}, got {shown(value)}", remedy)
+    return value
+
+
+def _unit(parse: Callable[[str], Any], expected: str, remedy: str) -> Callable[[object], Any]:
+    def read(value: object) -> Any:
+        try:
+            return parse(_text(value, expected, remedy))
+        except ValueError:
+            raise mistake(f"expected {expected}, got {shown(value)}", remedy) from None
+
+    return read
+
+
+read_duration = _unit(parse_duration, "a duration", "write, for example, 36h")
+read_size = _unit(parse_size, "a size", "write, for example, 500MB or 2TiB")
+read_share = _unit(parse_share, "a share", "write, for example, 30%")
+
+
+def at_least(least: timedelta, written: str) -> Callable[[timedelta], timedelta]:
+    """Refuses a duration under `least`, which is `written` in the file's own way."""
+
+    def check(value: timedelta) -> timedelta:
+        if value < least:
+            raise mistake(f"expected a duration of at least {written}, got {value.total_seconds():g}s")
+        return value
+
+    return check
+
+
+def read_name(value: object) -> str:
+    """A name of a registry or policy: it becomes a label of metrics, a part of paths and an argument of commands."""
+    text = _text(value, "a name")
+    if not re.fullmatch(NAME, text):
+        raise mistake(
+            f"expected a name of letters, digits, '.', '_' and '-', at most 63, got {shown(text)}",
+            "choose another name",
+        )
+    return text
+
+
+def read_id(value: object) -> str:
+    """The registry's own id. Source: the API says letters and digits, at most 50."""
+    text = _text(value, "a registry's id", "put it in quotes")
+    if not re.fullmatch("[A-Za-z0-9]{1,50}", text):
+        raise mistake(
+            f"expected a registry's id of letters and digits, got {shown(text)}",
+            "`yc container registry list` shows the ids",
+        )
+    return text
+
+
+def read_schedule(value: object) -> str | None:
+    """Five cron fields; null: only by hand."""
+    if value is None:
+        return None
+    text = _text(value, "a cron line", 'write, for example, "0 3 * * *"')
+    fields = text.split()
+    example = 'write minute, hour, day of month, month, day of week; for example "0 3 * * *"'
+    if len(fields) != 5:
+        raise mistake(f"expected a cron line of five fields, got {len(fields)} in {shown(text)}", example)
+    if odd := re.search("[LW#]", re.sub("[A-Z]{3}", "", text.upper())):  # JUL and WED are names
+        raise mistake(f"{odd.group()} is not read in cron lines, got {shown(text)}", "write days as numbers or names")
+    try:
+        next(CronSim(text, datetime(2026, 1, 1, tzinfo=UTC)))
+    except CronSimError as error:
+        field = str(error).removeprefix("Bad ").replace("-", " ")
+        raise mistake(f"expected a cron line, got {shown(text)}: its {field} is wrong", example) from None
+    except StopIteration:
+        raise mistake(f"the cron line {shown(text)} never comes", "no month has that day") from None
+    return " ".join(fields)
+
+
+def read_timezone(value: object) -> str:
+    """A name of the time zone database."""
+    text = _text(value, "a time zone", "write, for example, Europe/Moscow")
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, LookupError):  # a path, a folder's name, an unknown name
+        remedy = closest(text, available_timezones()) or "write, for example, Europe/Moscow"
+        raise mistake(f"there is no time zone {shown(text)}", remedy) from None
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to `host` stays on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_endpoint(value: object) -> str:
+    """A service's root: scheme, host and port, nothing else. Tokens are sent there."""
+    return check_endpoint(_text(value, "a URL", "write, for example, https://cr.yandex"), is_loopback)
+
+
+def check_endpoint(text: str, plain_is_fine: Callable[[str], bool]) -> str:
+    """`text` without a trailing slash, if it is a root, and plain http only where `plain_is_fine` for its host."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not host or port == 0 or re.search(r"[\s\\]", text):
+        raise mistake(f"expected a URL, got {shown(text)}", "write, for example, https://cr.yandex")
+    if "@" in parts.netloc:
+        raise mistake("a URL with a user or password in it is not read", "write the host only")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or text.endswith(("?", "#")):
+        raise mistake(f"expected a root, got {shown(text)}", f"write {parts.scheme}://{parts.netloc}")
+    if parts.scheme == "http" and not plain_is_fine(host):
+        raise mistake(f"plain http is for loopback addresses only, got {shown(text)}", f"write https://{parts.netloc}")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def read_redis(value: str) -> str:
+    """A URL of Redis without a password in it."""
+    try:
+        parts = urlsplit(value)
+        port, database = parts.port, parts.path.strip("/")
+    except ValueError:
+        raise mistake(
+            "expected a URL of Redis, got something else", "write, for example, redis://127.0.0.1:6379/0"
+        ) from None
+    if parts.password is not None:
+        raise mistake("a password stands in the file", "keep the whole URL in {file: PATH} or {env: NAME}")
+    if parts.scheme not in REDIS_SCHEMES or not parts.hostname or port == 0 or not re.fullmatch("[0-9]{0,4}", database):
+        raise mistake(f"expected a URL of Redis, got {shown(value)}", "write, for example, redis://127.0.0.1:6379/0")
+    return value
+
+
+def read_store(value: str) -> str:
+    """A URL of a store without a password in it; a file's path may still be relative."""
+    example = "write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
+    scheme, _, rest = value.partition("://")
+    if scheme == "sqlite":
+        if not rest.startswith("/") or rest == "/" or re.search(r"[?#:\s]", rest):
+            raise mistake(f"expected the path of a file, got {shown(value)}", example)
+        return value
+    try:
+        parts = urlsplit(value)
+        password, host = parts.password, parts.hostname
+    except ValueError:
+        raise mistake("expected a store's URL, got something else", example) from None
+    if password is not None or "password=" in parts.query:
+        raise mistake("a password stands in the file", "keep the whole URL in {file: PATH} or {env: NAME}")
+    if scheme != "postgresql+psycopg" or not (host or parts.query) or not parts.path.strip("/"):
+        raise mistake(f"expected a store's URL, got {shown(value)}", example)
+    return value
+
+
+def read_listen(value: object) -> tuple[str, int]:
+    """ "host:port" as (host, port); the host of an IPv6 address without its brackets."""
+    example = 'write, for example, "127.0.0.1:9811"'
+    text = _text(value, "an address", example)
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (
+        not colon
+        or not re.fullmatch("[0-9]{1,5}", port)
+        or not 0 < int(port) < 65536
+        or not re.fullmatch("[\\w.:-]+", bare)
+    ):
+        raise mistake(f"expected an address, got {shown(text)}", example)
+    if ":" in bare and bare == host:
+        raise mistake(f"expected an IPv6 address in brackets, got {shown(text)}", f'write "[{host}]:{port}"')
+    return bare, int(port)
+
+
+def read_true(value: object) -> bool:
+    """`true`: a key that is either said or left out."""
+    if value is not True:
+        raise mistake(f"expected true, got {shown(value)}", "leave the key out to say no")
+    return True
+
+
+def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
+
+
+DURATION_SCHEMA = _text_schema("^[0-9]+[smhdw]$", "36h", "14d")
+Duration = Annotated[timedelta, BeforeValidator(read_duration), DURATION_SCHEMA]
+Size = Annotated[int, BeforeValidator(read_size), _text_schema("^[0-9]+ ?([kKMGTP]i?)?B$", "500MB", "2TiB")]
+Share = Annotated[float, BeforeValidator(read_share), _text_schema("^[0-9]+(\\.[0-9]+)?%$", "30%")]
+Name = Annotated[str, BeforeValidator(read_name), _text_schema(f"^{NAME}$", "nightly")]
+RegistryId = Annotated[str, BeforeValidator(read_id), _text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
+Schedule = Annotated[
+    str | None,
+    BeforeValidator(read_schedule),
+    WithJsonSchema({"type": ["string", "null"], "pattern": "^ *\\S+( +\\S+){4} *$", "examples": ["0 3 * * *"]}),
+]
+Timezone = Annotated[
+    str, BeforeValidator(read_timezone), WithJsonSchema({"type": "string", "examples": ["Europe/Moscow"]})
+]
+Endpoint = Annotated[str, BeforeValidator(read_endpoint), _text_schema("^https?://[^/?#@]+/?$", "https://cr.yandex")]
+Listen = Annotated[tuple[str, int], BeforeValidator(read_listen), _text_schema("^.+:[0-9]{1,5}$", "127.0.0.1:9811")]
+Yes = Annotated[bool, BeforeValidator(read_true), WithJsonSchema({"const": True})]

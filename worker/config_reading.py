@@ -1,0 +1,268 @@
+"""From the file's bytes to `Settings`: reads every part, collects every mistake, fills in every default."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from policies.document import Mistake, Policy, parse_policy
+from policies.limits import Limits
+from worker import config_document as document
+from worker import config_fields as fields
+from worker.config import (
+    ConfigError,
+    Credentials,
+    Endpoints,
+    Mode,
+    Rate,
+    RegistrySettings,
+    Retention,
+    Settings,
+    Timing,
+    Web,
+)
+from worker.config_mistakes import mistake_of
+from worker.config_yaml import MAX_BYTES, YamlError, join, parse
+from worker.secret import Secret, SecretError
+
+M = TypeVar("M", bound=document.Model)
+V = TypeVar("V")
+
+
+def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings that `path` holds. Raises ConfigError."""
+    content = _content(path)
+    try:
+        tree, flaws = parse(content)
+    except YamlError as error:
+        flaw = error.flaw
+        raise ConfigError((Mistake(flaw.path, flaw.what, flaw.remedy),), path) from error
+    reading = _Reading(path.absolute(), environ, [Mistake(flaw.path, flaw.what, flaw.remedy) for flaw in flaws])
+    settings = reading.settings(tree, hashlib.sha256(content).hexdigest())
+    if settings is None or reading.mistakes:
+        raise ConfigError(tuple(dict.fromkeys(reading.mistakes)), path)
+    return settings
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        flaw = Mistake("", "there is no such file", "name one with --config or REGISTRY_GC_CONFIG")
+    except OSError as error:
+        flaw = Mistake("", f"cannot be read: {error.strerror}", "name a file with --config or REGISTRY_GC_CONFIG")
+    raise ConfigError((flaw,), path)
+
+
+@dataclass
+class _Reading:
+    path: Path
+    environ: Mapping[str, str]
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def settings(self, tree: Any, sha256: str) -> Settings | None:
+        if not isinstance(tree, dict):
+            what = "is empty" if tree is None else f"expected a mapping, got {fields.shown(tree)}"
+            self.add("", what, "docs/configuration.md has an example to start from")
+            return None
+        whole = self.model(document.DocumentModel, tree, "")
+        if whole is None:
+            return None
+        policies = self.policies(whole.policies)
+        registries = self.registries(whole, policies)
+        redis = self.url(whole.redis, "redis", fields.read_redis)
+        return Settings(
+            path=self.path,
+            sha256=sha256,
+            redis=redis,
+            store=self.store(whole.store),
+            web=Web(*whole.web.listen, token=self.secret(whole.web.token, "web.token")),
+            timing=Timing(reconcile=whole.timing.reconcile, lease=whole.timing.lease),
+            retention=Retention(plans=whole.retention.plans, audit=whole.retention.audit),
+            registries=registries,
+            policies={name: policy for name, policy in policies.items() if policy is not None},
+        )
+
+    def policies(self, documents: Mapping[str, Any]) -> dict[str, Policy | None]:
+        """Each policy by its name; None where it has mistakes, so that no registry is told that it is missing."""
+        policies: dict[str, Policy | None] = {}
+        for name, rules in documents.items():
+            at = join("policies", name)
+            if self.value(name, at, fields.read_name) is None:
+                policies[name] = None
+                continue
+            policies[name], mistakes = parse_policy(name, rules, at)
+            self.mistakes.extend(mistakes)
+        return policies
+
+    def registries(
+        self, whole: document.DocumentModel, policies: Mapping[str, Policy | None]
+    ) -> dict[str, RegistrySettings]:
+        before = len(self.mistakes)
+        self.model(document.DefaultsModel, whole.defaults, "defaults")
+        wrong = {mistake.path.split(".")[1].split("[")[0] for mistake in self.mistakes[before:] if "." in mistake.path}
+        defaults = {key: value for key, value in whole.defaults.items() if key not in wrong}
+        registries: dict[str, RegistrySettings] = {}
+        names_by_key: dict[str, str] = {}
+        for name, own in whole.registries.items():
+            registry = self.registry(name, own, defaults, wrong, policies)
+            if registry is None:
+                continue
+            registries[name] = registry
+            if (other := names_by_key.setdefault(registry.key, name)) != name:
+                what = f"is the same registry as registries.{other}: kind, endpoint and id"
+                self.add(join("registries", name), what, "keep one of the two")
+        return registries
+
+    def registry(
+        self,
+        name: str,
+        own: Any,
+        defaults: Mapping[str, Any],
+        wrong: set[str],
+        policies: Mapping[str, Policy | None],
+    ) -> RegistrySettings | None:
+        at = join("registries", name)
+        if self.value(name, at, fields.read_name) is None:
+            return None
+        if not isinstance(own, dict):
+            self.add(at, f"expected a mapping, got {fields.shown(own)}", "write kind, id, credentials and policy")
+            return None
+        model = self.model(document.RegistryModel, {**defaults, **own}, at, said_elsewhere=wrong)
+        policy_at = join(at if "policy" in own else "defaults", "policy")
+        policy = self.policy({**defaults, **own}.get("policy"), policy_at, policies)
+        if model is None or policy is None:
+            return None
+        signed_in_at = "defaults" if "credentials" not in own else at
+        return RegistrySettings(
+            name=name,
+            kind=model.kind,
+            id=model.id,
+            credentials=self.credentials(model.credentials, join(signed_in_at, "credentials")),
+            endpoints=self.endpoints(model.endpoints),
+            schedule=model.schedule,
+            timezone=model.timezone,
+            catch_up=model.catch_up,
+            mode=self.mode(model.mode),
+            policy=policy,
+            keep_per_repository=model.keep_per_repository,
+            limits=Limits(**model.limits.model_dump()),
+            rate=Rate(**model.rate.model_dump()),
+            plan_max_age=model.plan_max_age,
+            deadline=model.deadline,
+        )
+
+    def policy(self, name: Any, at: str, policies: Mapping[str, Policy | None]) -> Policy | None:
+        if isinstance(name, str) and name not in policies:
+            known = fields.closest(name, policies) or f"known: {', '.join(policies) or 'none'}"
+            self.add(at, f"there is no policy {fields.shown(name)}", known)
+        return policies.get(name) if isinstance(name, str) else None
+
+    def credentials(self, model: document.CredentialsModel, at: str) -> Credentials:
+        return Credentials(
+            iam_token=self.secret(model.iam_token, join(at, "iam_token")),
+            service_account_key=self.secret(model.service_account_key, join(at, "service_account_key")),
+            metadata=bool(model.metadata),
+        )
+
+    def endpoints(self, model: document.EndpointsModel | None) -> Endpoints:
+        given = model.model_dump(exclude_none=True) if model else {}
+        address = self.environ.get("YC_METADATA_ADDR", "")
+        if address:
+            root = address if "://" in address else f"http://{address}"
+            endpoint = self.value(root, "YC_METADATA_ADDR", _metadata_endpoint)
+            return Endpoints(**given, metadata=endpoint) if endpoint else Endpoints(**given)
+        return Endpoints(**given)
+
+    def mode(self, written: Mode) -> Mode:
+        """The file's mode, or a more careful one that the environment asks for."""
+        asked = self.environ.get("REGISTRY_GC_MODE", "")
+        if asked not in ("", "dry-run", "delete"):
+            self.add("REGISTRY_GC_MODE", f"expected dry-run, got {fields.shown(asked)}", "unset it to follow the file")
+        return "dry-run" if asked == "dry-run" else written
+
+    def secret(self, model: document.SecretModel | None, at: str) -> Secret | None:
+        """Where the secret is; a mistake if it cannot be read now."""
+        if model is None:
+            return None
+        if model.file is not None:
+            secret = Secret(file=self.path.parent / model.file, environ=self.environ)
+        else:
+            secret = Secret(env=model.env, environ=self.environ)
+        try:
+            secret.read()
+        except SecretError as error:
+            self.add(at, str(error), "a secret must be there and readable before anything starts")
+        return secret
+
+    def url(self, value: Any, at: str, read: Callable[[str], str]) -> str | Secret | None:
+        """A URL that stands in the file, or the secret that holds it."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return self.value(value, at, read)
+        return self.secret(self.model(document.SecretModel, value, at), at)
+
+    def store(self, value: Any) -> str:
+        """The store's URL, a file's path in it absolute."""
+        url = self.url(value, "store", fields.read_store)
+        if isinstance(url, Secret):
+            try:
+                url = url.read()
+            except SecretError:  # reported where the secret was made
+                return ""
+        if url is None:
+            return f"sqlite:///{_state_folder(self.environ) / 'registry-gc.db'}"
+        scheme, _, path = url.partition(":///")
+        return f"sqlite:///{self.path.parent / path}" if scheme == "sqlite" else url
+
+    def value(self, value: Any, at: str, read: Callable[[Any], V]) -> V | None:
+        """What `read` makes of a value; None after a mistake."""
+        try:
+            return read(value)
+        except PydanticCustomError as error:
+            context = error.context or {}
+            self.add(at, context["what"], context["remedy"])
+            return None
+
+    def model(
+        self, kind: type[M], tree: Mapping[str, Any], at: str, said_elsewhere: set[str] | None = None
+    ) -> M | None:
+        """The mapping as a model; with mistakes, as much of it as is right, None if too little is."""
+        try:
+            return kind.model_validate(tree)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        for detail in details:
+            missing_by_a_mistake = detail["type"] == "missing" and detail["loc"][-1] in (said_elsewhere or ())
+            if not missing_by_a_mistake:
+                self.mistakes.append(mistake_of(detail, kind, at))
+        wrong = {detail["loc"][0] for detail in details if detail["loc"]}
+        try:
+            return kind.model_validate({key: value for key, value in tree.items() if key not in wrong})
+        except ValidationError:
+            return None
+
+    def add(self, at: str, what: str, remedy: str = "") -> None:
+        self.mistakes.append(Mistake(at, what, remedy))
+
+
+def _metadata_endpoint(text: str) -> str:
+    def near(host: str) -> bool:
+        return host == fields.METADATA_ADDRESS or fields.is_loopback(host)
+
+    return fields.check_endpoint(text, near)
+
+
+def _state_folder(environ: Mapping[str, str]) -> Path:
+    """systemd's folder for our state, else the user's."""
+    if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
+        return Path(given)
+    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or Path.home(), ".local", "state")
+    return Path(home) / "registry-gc"
