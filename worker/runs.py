@@ -1,0 +1,337 @@
+"""The life of a run: open, advance, ring, finish, recover. Knows nothing of Celery, HTTP or a registry's protocol.
+
+Every function may be called twice, late or never; what it returns are bells to ring, and losing a bell harms nothing
+because `reconcile` rings again.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from worker.schedule import due
+from worker.store import Store, runs, sweeping
+from worker.store.runs import Run
+
+if TYPE_CHECKING:
+    from worker.config import RegistrySettings, Settings
+
+SCANS = 3  # how often a run's scan is begun before the run has failed
+LOOK_BACK = timedelta(days=8)  # how far a due time is searched for
+LOOK_IS_GOOD = timedelta(minutes=10)  # how long a repository's second listing speaks for it
+
+
+class UnknownRegistryError(Exception):
+    """No registry of that name is configured."""
+
+
+class UnknownRunError(Exception):
+    """The store knows no such run."""
+
+
+class AlreadyRunningError(Exception):
+    """Another run of the same registry is active."""
+
+    def __init__(self, registry: str, run_id: str) -> None:
+        super().__init__(f"{registry}: run {run_id} is active; wait for it, or `registry-gc abort {run_id}`")
+        self.run_id = run_id
+
+
+class NotBlockedError(Exception):
+    """The run does not wait for an approval (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """A message to ring: a task's name and row ids, never what to delete."""
+
+    task: str
+    args: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    run_id: str
+    bells: tuple[Bell, ...]
+
+
+def open_run(
+    store: Store,
+    settings: "Settings",
+    name: str,
+    *,
+    trigger: str,
+    now: datetime,
+    task_id: str | None = None,
+    scheduled_for: datetime | None = None,
+    dry_run: bool = False,
+) -> Opened:
+    """Open a run of a registry; the same task id or due time is the same run.
+
+    Raises UnknownRegistryError, AlreadyRunningError, StoreError.
+    """
+    registry = _registry(settings, name)
+    values = _new(registry, trigger, now) | {"task_id": task_id, "scheduled_for": scheduled_for}
+    if dry_run:
+        values["mode"] = "dry-run"
+    try:
+        with store.write() as connection:
+            runs.note_registry(connection, name, line_of(registry), now)
+            runs.add(connection, values)
+    except IntegrityError:
+        return _existing(store, registry, task_id, scheduled_for)
+    return Opened(values["id"], (Bell("gc.scan", (values["id"],)),))
+
+
+def _registry(settings: "Settings", name: str) -> "RegistrySettings":
+    if (found := settings.registries.get(name)) is None:
+        known = ", ".join(sorted(settings.registries)) or "none"
+        raise UnknownRegistryError(f"no registry is named {name!r}; configured: {known}")
+    return found
+
+
+def _new(registry: "RegistrySettings", trigger: str, now: datetime) -> dict[str, object]:
+    return {
+        "id": runs.new_id(now),
+        "registry": registry.name,
+        "registry_key": registry.key,
+        "trigger": trigger,
+        "mode": registry.mode,
+        "registry_mode": registry.mode,
+        "state": "pending",
+        "opened_at": now,
+        "policy": registry.policy.name,
+        "policy_sha256": registry.policy.sha256,
+    }
+
+
+def _existing(store: Store, registry: "RegistrySettings", task_id: str | None, due_at: datetime | None) -> Opened:
+    with store.read() as connection:
+        same = runs.by_task(connection, task_id) if task_id else None
+        same = same or (runs.by_due_time(connection, registry.key, due_at) if due_at else None)
+        if same is not None:
+            return Opened(same.id, ())
+        other = runs.active(connection, registry.key)
+    raise AlreadyRunningError(registry.name, other.id if other else "that just ended")
+
+
+def line_of(registry: "RegistrySettings") -> str | None:
+    """The cron line with its zone: what makes a schedule another one."""
+    return f"{registry.schedule} {registry.timezone}" if registry.schedule else None
+
+
+def note_registries(store: Store, settings: "Settings", now: datetime) -> None:
+    """Remember what is configured, at the start of every process: from then on its schedule counts."""
+    with store.write() as connection:
+        for registry in settings.registries.values():
+            runs.note_registry(connection, registry.name, line_of(registry), now)
+
+
+def open_if_due(store: Store, settings: "Settings", name: str, now: datetime) -> tuple[Bell, ...]:
+    """Open the run that is due now, or record it as missed, once. Raises UnknownRegistryError, StoreError."""
+    registry = _registry(settings, name)
+    with store.write() as connection:
+        line = runs.note_registry(connection, name, line_of(registry), now)
+        last = runs.last_due_time(connection, registry.key)
+    if registry.schedule is None:
+        return ()
+    after = max(moment for moment in (line.since, last, now - LOOK_BACK) if moment is not None)
+    due_at, _ = due(registry.schedule, registry.timezone, min(after, now), now)
+    if due_at is None:
+        return ()
+    if now - due_at > registry.catch_up:
+        _record_missed(store, registry, due_at, now)
+        return ()
+    try:
+        return open_run(store, settings, name, trigger="schedule", now=now, scheduled_for=due_at).bells
+    except AlreadyRunningError:
+        return ()  # asked again each minute until it is free or too late
+
+
+def _record_missed(store: Store, registry: "RegistrySettings", due_at: datetime, now: datetime) -> None:
+    message = f"was due at {due_at:%Y-%m-%dT%H:%M:%SZ} and could not start within catch_up"
+    ended = {"state": "finished", "outcome": "missed", "finished_at": now, "message": message}
+    try:
+        with store.write() as connection:
+            runs.add(connection, _new(registry, "schedule", now) | ended | {"scheduled_for": due_at})
+    except IntegrityError:
+        return  # somebody else recorded it
+
+
+def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
+    """Take a planned run to its next state: finished (dry run), blocked, or deleting."""
+    with store.write() as connection:
+        run = runs.get(connection, run_id)
+        if run is None or run.state != "planned":
+            return ()
+        if run.mode != "delete":
+            _finish(connection, run, "planned", "succeeded" if run.complete else "partial", now)
+        elif run.exceeded:
+            runs.change(connection, run_id, ["planned"], state="blocked", message=_blocked_message(run))
+        else:
+            runs.change(connection, run_id, ["planned"], state="deleting", deleting_at=now)
+    return ring(store, run_id, now)
+
+
+def _blocked_message(run: Run) -> str:
+    over = "; ".join(f"{one['limit']} is {one['value']:g}, allowed {one['allowed']:g}" for one in run.exceeded)
+    return f"the plan is over its limits: {over}; look at it with `registry-gc show {run.id}`, then approve or abort it"
+
+
+def _finish(connection: Connection, run: Run, state: str, outcome: str, now: datetime, message: str | None = None) -> bool:
+    kept = message if message is not None else run.message
+    return runs.change(
+        connection, run.id, [state], state="finished", outcome=outcome, finished_at=now, message=kept
+    )
+
+
+def ring(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
+    """What to ring so that a deleting run goes on; finishes it if nothing is left."""
+    if finish_if_done(store, run_id, now):
+        return ()
+    with store.read() as connection:
+        run = runs.get(connection, run_id)
+        if run is None or run.state != "deleting":
+            return ()
+        ready = sweeping.ready(connection, run_id, store.now(connection))
+    bells: dict[Bell, None] = {}
+    for one in ready:
+        fresh = one.looked_at is not None and now - one.looked_at < LOOK_IS_GOOD
+        if fresh or run.stop is not None:
+            bells[Bell("gc.delete_batch", (run_id, one.batch))] = None
+        else:
+            bells[Bell("gc.look", (run_id, one.repository))] = None
+    return tuple(bells)
+
+
+def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
+    """Finish a deleting run when its last batch is done, whoever comes first. True: this call did."""
+    with store.write() as connection:
+        run = runs.get(connection, run_id)
+        if run is None or run.state != "deleting":
+            return False
+        if run.stop is not None:
+            runs.finish_stopped_batches(connection, run_id, store.now(connection))
+        return runs.finish_swept(connection, run_id, _outcome(run), now, run.message)
+
+
+def _outcome(run: Run) -> str:
+    if run.stop is not None:
+        return {"aborted": "aborted", "expired": "partial", "deadline": "partial"}.get(run.stop, "failed")
+    return "succeeded" if run.complete and not run.failed else "partial"
+
+
+def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int | None = None) -> None:
+    """End a run that could not plan. With `fence`: only if the scan's lease is still this one."""
+    with store.write() as connection:
+        run = runs.get(connection, run_id)
+        if run is None or (fence is not None and run.fence != fence):
+            return
+        for state in ("pending", "planning"):
+            _finish(connection, run, state, "aborted" if run.stop == "aborted" else "failed", now, message)
+
+
+def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> tuple[Bell, ...]:
+    """Let a blocked run's exact plan go on. Raises UnknownRunError, NotBlockedError, AlreadyRunningError, StoreError."""
+    _expire(store, settings, get(store, run_id), now)
+    run = get(store, run_id)
+    if run.state != "blocked":
+        raise NotBlockedError(f"run {run_id} waits for no approval: it is {run.outcome or run.state}; {run.message or ''}".rstrip("; "))
+    try:
+        with store.write() as connection:
+            runs.change(connection, run_id, ["blocked"], state="deleting", deleting_at=now, message=None)
+    except IntegrityError:
+        with store.read() as connection:
+            other = runs.active(connection, run.registry_key)
+        raise AlreadyRunningError(run.registry, other.id if other else "another") from None
+    return ring(store, run_id, now)
+
+
+def abort(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
+    """Stop a run before its next deletion; what is under way is resolved first. Raises UnknownRunError, StoreError."""
+    run = get(store, run_id)
+    with store.write() as connection:
+        for state in ("pending", "planned", "blocked"):
+            _finish(connection, run, state, "aborted", now, "aborted by hand")
+        runs.ask_to_stop(connection, run_id, "aborted", "aborted by hand")
+    return ring(store, run_id, now)
+
+
+def get(store: Store, run_id: str) -> Run:
+    """Raises UnknownRunError, StoreError."""
+    with store.read() as connection:
+        run = runs.get(connection, run_id)
+    if run is None:
+        raise UnknownRunError(f"no run has the id {run_id!r}; `registry-gc runs` lists them")
+    return run
+
+
+def reconcile(store: Store, settings: "Settings", now: datetime) -> tuple[Bell, ...]:
+    """Each minute: open what is due, and ring again for whatever is unfinished. Raises StoreError."""
+    with store.write() as connection:
+        runs.beat(connection, "beat", now)
+    bells: list[Bell] = []
+    for name in settings.registries:
+        bells += open_if_due(store, settings, name, now)
+    with store.read() as connection:
+        left = runs.unfinished(connection)
+    for run in left:
+        bells += _recover(store, settings, run, now)
+    return tuple(dict.fromkeys(bells))
+
+
+def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
+    match run.state:
+        case "pending" | "planning":
+            return _recover_scan(store, settings, run, now)
+        case "planned":
+            return advance(store, run.id, now)
+        case "blocked":
+            _expire(store, settings, run, now)
+            return ()
+        case _:
+            _stop_if_late(store, settings, run, now)
+            return ring(store, run.id, now)
+
+
+def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
+    if run.state == "planning" and run.lease_until is not None and run.lease_until > now:
+        return ()
+    if run.registry not in settings.registries:
+        fail(store, run.id, f"the registry {run.registry!r} is no longer configured", now)
+    elif run.stop is not None or run.scans >= SCANS:
+        fail(store, run.id, run.message or f"its scan was begun {run.scans} times and never ended", now)
+    else:
+        return (Bell("gc.scan", (run.id,)),)
+    return ()
+
+
+def plan_is_good_until(run: Run, registry: "RegistrySettings") -> datetime:
+    """A plan's last moment: its age counts from the scan's start, and an approval does not lengthen it."""
+    return (run.started_at or run.opened_at) + registry.plan_max_age
+
+
+def late(run: Run, registry: "RegistrySettings", now: datetime) -> tuple[str, str] | None:
+    """Why a run may delete nothing more now, as a stop and its message; None: it may."""
+    if now >= plan_is_good_until(run, registry):
+        return "expired", "the plan grew older than plan_max_age; what is left stays for the next run"
+    if registry.deadline is not None and run.deleting_at is not None and now >= run.deleting_at + registry.deadline:
+        return "deadline", "the deadline passed; what is left stays for the next run"
+    return None
+
+
+def _expire(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
+    registry = settings.registries.get(run.registry)
+    if run.state != "blocked" or (registry is not None and now < plan_is_good_until(run, registry)):
+        return
+    with store.write() as connection:
+        _finish(connection, run, "blocked", "blocked", now, "expired: nobody approved the plan within plan_max_age")
+
+
+def _stop_if_late(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
+    registry = settings.registries.get(run.registry)
+    if registry is not None and (reason := late(run, registry, now)) is not None:
+        with store.write() as connection:
+            runs.ask_to_stop(connection, run.id, *reason)

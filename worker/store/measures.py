@@ -1,0 +1,102 @@
+"""What the metrics ask the store: sums over all runs, the newest run of each kind, tallies, heartbeats. Only reads.
+
+Run rows carry their own sums and are never deleted, so a scrape reads no item, and no counter ever falls.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, func, select
+
+from worker.store.tables import ACTIVE, heartbeat, registry, run, tally
+
+IMAGE_OUTCOMES = ("deleted", "gone", "skipped", "failed")
+
+
+@dataclass(slots=True)
+class RegistryMeasures:
+    """Everything the store tells of one registry; zeros and nothing where it has seen nothing yet."""
+
+    runs: dict[tuple[str, str, str], int] = field(default_factory=dict)  # (outcome, trigger, mode) -> finished runs
+    images: dict[str, int] = field(default_factory=dict)  # outcome -> images of all runs, finished or not
+    reclaimed_bytes: int = 0
+    tallies: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> label -> value
+    backlog: int = 0  # images that a run may still delete
+    active: bool = False
+    last_success: datetime | None = None  # of a run in the registry's own mode
+    enabled_since: datetime | None = None
+    auth_ok: bool = True
+    finished: RowMapping | None = None  # the newest finished run, missed ones aside
+    plan: RowMapping | None = None  # the newest run with a plan
+    blocked_by: frozenset[str] = frozenset()  # limits that the newest blocked run exceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    registries: Mapping[str, RegistryMeasures]  # by configured name, also those that left the configuration
+    heartbeats: Mapping[str, datetime]
+
+
+def measure(connection: Connection) -> Measures:
+    """One consistent reading: call it within one transaction."""
+    found: defaultdict[str, RegistryMeasures] = defaultdict(RegistryMeasures)
+    for row in connection.execute(_sums()).mappings():
+        _add(found[row["registry"]], row)
+    for row in connection.execute(select(tally)).mappings():
+        found[row["registry"]].tallies.setdefault(row["name"], {})[row["label"]] = row["value"]
+    for row in connection.execute(select(registry.c.name, registry.c.enabled_since, registry.c.auth_ok)).mappings():
+        found[row["name"]].enabled_since = row["enabled_since"]
+        found[row["name"]].auth_ok = row["auth_ok"]
+    for row in _newest(connection, run.c.finished_at, run.c.state == "finished", run.c.outcome != "missed"):
+        found[row["registry"]].finished = row
+    for row in _newest(connection, run.c.planned_at):
+        found[row["registry"]].plan = row
+    for row in _newest(connection, run.c.planned_at, run.c.state == "blocked"):
+        found[row["registry"]].blocked_by = frozenset(one["limit"] for one in json.loads(row["exceeded"]))
+    return Measures(dict(found), heartbeats(connection))
+
+
+def heartbeats(connection: Connection) -> dict[str, datetime]:
+    """When each process that reports itself was last heard of."""
+    return {name: at for name, at in connection.execute(select(heartbeat.c.name, heartbeat.c.at))}
+
+
+def _sums() -> Select[Any]:
+    kinds = (run.c.registry, run.c.state, run.c.outcome, run.c.trigger, run.c.mode, run.c.registry_mode)
+    counts = (run.c.planned, *(run.c[name] for name in IMAGE_OUTCOMES), run.c.reclaimed_bytes)
+    return select(
+        *kinds,
+        func.count().label("runs"),
+        func.max(run.c.finished_at).label("finished_at"),
+        *(func.sum(count).label(count.name) for count in counts),
+    ).group_by(*kinds)
+
+
+def _add(measures: RegistryMeasures, row: RowMapping) -> None:
+    done = {name: int(row[name]) for name in IMAGE_OUTCOMES}
+    for name, count in done.items():
+        measures.images[name] = measures.images.get(name, 0) + count
+    measures.reclaimed_bytes += int(row["reclaimed_bytes"])
+    measures.active |= row["state"] in ACTIVE
+    if row["state"] == "finished":
+        kind = (row["outcome"], row["trigger"], row["mode"])
+        measures.runs[kind] = measures.runs.get(kind, 0) + row["runs"]
+        if row["outcome"] == "succeeded" and row["mode"] == row["registry_mode"]:
+            measures.last_success = max(filter(None, (measures.last_success, row["finished_at"])))
+    elif row["mode"] == "delete":  # a dry run's plan waits for nobody
+        measures.backlog += int(row["planned"]) - sum(done.values())
+
+
+def _newest(connection: Connection, at: Any, *where: Any) -> Iterator[RowMapping]:
+    """The newest run of each registry by the instant `at`, among those that have it and answer to `where`."""
+    columns = (
+        "registry", "opened_at", "started_at", "finished_at", "exceeded", "unreadable", "rule_selected", "images", "planned",
+        *IMAGE_OUTCOMES, "reclaimable_bytes", "reclaimed_bytes", "registry_bytes",
+    )  # fmt: skip
+    place = func.row_number().over(partition_by=run.c.registry, order_by=(at.desc(), run.c.opened_at.desc(), run.c.id))
+    ranked = select(*(run.c[name] for name in columns), place.label("place")).where(at.is_not(None), *where).subquery()
+    yield from connection.execute(select(ranked).where(ranked.c.place == 1)).mappings()

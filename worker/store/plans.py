@@ -1,0 +1,218 @@
+"""Keeps plans: deletions as rows; per repository its inventory (by content) and its decisions, compressed. One transaction."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+import msgspec
+import zstandard
+from sqlalchemy import Connection, insert, select
+
+from policies.image import Image
+from policies.plan import Closing, Decision, Deletion, RepositoryPlan
+from worker.registries.interface import Manifest
+from worker.store.sweeping import pack
+from worker.store.tables import batch, blob, inventory, item, manifest, repository
+
+BATCH_SIZE = 100
+ROWS_AT_ONCE = 500
+
+_encoder = msgspec.json.Encoder()
+_images = msgspec.json.Decoder(Image, strict=False)
+_decisions = msgspec.json.Decoder(Decision, strict=False)
+
+
+def compress(lines: bytes) -> bytes:
+    return zstandard.compress(lines, 3)
+
+
+def encode_images(images: Iterable[Image]) -> bytes:
+    """One JSON a line, compressed: an inventory segment."""
+    return compress(b"".join(_encoder.encode(image) + b"\n" for image in images))
+
+
+def decode_images(segment: bytes) -> tuple[Image, ...]:
+    return tuple(_images.decode_lines(zstandard.decompress(segment)))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One repository's inventory, compressed, by the hash of its content."""
+
+    path: str
+    sha256: str
+    images: bytes
+
+    @classmethod
+    def of(cls, path: str, images: Iterable[Image]) -> "Segment":
+        packed = encode_images(images)
+        return cls(path, sha256(packed).hexdigest(), packed)
+
+
+class PlanWriter:
+    """Writes a plan, repository by repository, into the caller's transaction, and hashes what it would delete."""
+
+    def __init__(self, connection: Connection, run_id: str, closing: Closing) -> None:
+        self._connection = connection
+        self._run_id = run_id
+        self._closing = closing
+        self._batches = 0
+        self._items = 0
+        self._blobs: set[int] = set()
+        self._hash = sha256()
+
+    @property
+    def plan_sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    @property
+    def items(self) -> int:
+        return self._items
+
+    def add(self, segment: Segment, plan: RepositoryPlan) -> None:
+        known = select(inventory.c.sha256).where(inventory.c.sha256 == segment.sha256)
+        if self._connection.execute(known).first() is None:
+            self._connection.execute(insert(inventory).values(sha256=segment.sha256, images=segment.images))
+        lines = compress(b"".join(_encoder.encode(decision) + b"\n" for decision in plan.decisions))
+        row = {"run_id": self._run_id, "path": plan.path, "inventory": segment.sha256, "decisions": lines}
+        self._connection.execute(insert(repository).values(row))
+        for wave, deletions in _waves(plan.deletions):
+            for at in range(0, len(deletions), BATCH_SIZE):
+                self._add_batch(plan.path, wave, deletions[at : at + BATCH_SIZE])
+
+    def _add_batch(self, path: str, wave: int, deletions: list[Deletion]) -> None:
+        number, self._batches = self._batches, self._batches + 1
+        row = {"run_id": self._run_id, "number": number, "repository": path, "wave": wave}
+        self._connection.execute(insert(batch).values(row))
+        items = [self._item(number, path, deletion) for deletion in deletions]
+        self._connection.execute(insert(item), items)
+
+    def _item(self, number: int, path: str, deletion: Deletion) -> dict[str, object]:
+        decision = _encoder.encode(deletion.decision)
+        self._hash.update(decision + b"\n")
+        self._items += 1
+        return {
+            "run_id": self._run_id,
+            "number": self._items - 1,
+            "batch": number,
+            "repository": path,
+            "decision": decision.decode(),
+            "image": _encoder.encode(deletion.image).decode(),
+            "digest": deletion.image.digest,
+            "owners": json.dumps(deletion.owners),
+            "blobs": pack(self._add_blobs(deletion.image)),
+        }
+
+    def _add_blobs(self, image: Image) -> tuple[int, ...]:
+        """The numbers of an image's blobs that only deletions reference, each given its row the first time it is met."""
+        numbers = self._closing.numbers_of(image)
+        if new := set(numbers) - self._blobs:
+            self._blobs |= new
+            digests = _digests(image, self._closing)
+            rows = [
+                {
+                    "run_id": self._run_id,
+                    "number": one,
+                    "digest": digests[one],
+                    "size": self._closing.size(one),
+                    "remaining": self._closing.references(one),
+                }
+                for one in sorted(new)
+            ]
+            self._connection.execute(insert(blob), rows)
+        return numbers
+
+
+def _digests(image: Image, closing: Closing) -> dict[int, str]:
+    """Which of an image's digests has which number."""
+    blobs = ((image.config,) if image.config else ()) + image.layers
+    return {number: one.digest for one in blobs if (number := closing.number(one.digest)) is not None}
+
+
+def _waves(deletions: Iterable[Deletion]) -> Iterator[tuple[int, list[Deletion]]]:
+    by_wave: dict[int, list[Deletion]] = {}
+    for deletion in deletions:
+        by_wave.setdefault(deletion.wave, []).append(deletion)
+    return ((wave, by_wave[wave]) for wave in sorted(by_wave))
+
+
+def repositories(connection: Connection, run_id: str) -> list[str]:
+    found = select(repository.c.path).where(repository.c.run_id == run_id).order_by(repository.c.path)
+    return list(connection.execute(found).scalars())
+
+
+def images_of(connection: Connection, run_id: str, path: str) -> tuple[Image, ...]:
+    """What a run's scan saw in a repository."""
+    packed = connection.execute(
+        select(inventory.c.images)
+        .join(repository, repository.c.inventory == inventory.c.sha256)
+        .where(repository.c.run_id == run_id, repository.c.path == path)
+    ).scalar_one()
+    return decode_images(packed)
+
+
+def decisions_of(connection: Connection, run_id: str, path: str) -> tuple[Decision, ...]:
+    """What a run's plan says of every image of a repository."""
+    found = select(repository.c.decisions).where(repository.c.run_id == run_id, repository.c.path == path)
+    return tuple(_decisions.decode_lines(zstandard.decompress(connection.execute(found).scalar_one())))
+
+
+def known_manifests(connection: Connection, registry_key: str, digests: Iterable[str]) -> dict[str, Manifest]:
+    """What was read from these manifests before: a digest's manifest never changes."""
+    wanted = list(digests)
+    found: dict[str, Manifest] = {}
+    for at in range(0, len(wanted), ROWS_AT_ONCE):
+        some = wanted[at : at + ROWS_AT_ONCE]
+        rows = select(manifest).where(manifest.c.registry_key == registry_key, manifest.c.digest.in_(some))
+        for row in connection.execute(rows):
+            children = None if row.children is None else tuple(json.loads(row.children))
+            found[row.digest] = Manifest(row.digest, row.media_type, children, row.subject)
+    return found
+
+
+def remember_manifests(connection: Connection, registry_key: str, manifests: Mapping[str, Manifest]) -> None:
+    """Keep what was read, so that it is never asked again."""
+    new = set(manifests) - set(known_manifests(connection, registry_key, manifests))
+    rows = [
+        {
+            "registry_key": registry_key,
+            "digest": digest,
+            "media_type": manifests[digest].media_type,
+            "children": None if (children := manifests[digest].children) is None else json.dumps(children),
+            "subject": manifests[digest].subject,
+        }
+        for digest in sorted(new)
+    ]
+    if rows:
+        connection.execute(insert(manifest), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedItem:
+    """A deletion of a plan and what became of it, as `show` tells it."""
+
+    decision: Decision
+    state: str
+    outcome_cause: str | None
+    message: str | None
+    operation_id: str | None
+    attempts: int
+    at: datetime | None
+
+
+def items_of(connection: Connection, run_id: str) -> Iterator[PlannedItem]:
+    """Every deletion of a run's plan, in the plan's order of carrying out."""
+    columns = (
+        item.c.decision,
+        item.c.state,
+        item.c.outcome_cause,
+        item.c.message,
+        item.c.operation_id,
+        item.c.attempts,
+        item.c.at,
+    )
+    for row in connection.execute(select(*columns).where(item.c.run_id == run_id).order_by(item.c.number)):
+        decision = msgspec.json.decode(row.decision, type=Decision, strict=False)
+        yield PlannedItem(decision, *row[1:])

@@ -1,0 +1,206 @@
+"""Queries on runs: every change of state is a compare-and-set, so who comes late changes nothing."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, insert, select, update
+
+from worker.store.tables import ACTIVE, batch, heartbeat, item, registry, run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One scan of one registry, with its plan's totals and outcomes. Bytes are bytes, instants aware and UTC."""
+
+    id: str
+    registry: str
+    registry_key: str
+    trigger: str
+    task_id: str | None
+    mode: str
+    registry_mode: str
+    state: str
+    outcome: str | None
+    stop: str | None
+    message: str | None
+    scheduled_for: datetime | None
+    opened_at: datetime
+    started_at: datetime | None
+    planned_at: datetime | None
+    deleting_at: datetime | None
+    finished_at: datetime | None
+    policy: str
+    policy_sha256: str
+    plan_sha256: str | None
+    complete: bool | None
+    exceeded: tuple[dict[str, Any], ...]
+    unreadable: tuple[dict[str, str], ...]
+    rule_selected: dict[str, int]
+    images: int
+    planned: int
+    deleted: int
+    gone: int
+    skipped: int
+    failed: int
+    selected_bytes: int
+    reclaimable_bytes: int
+    reclaimed_bytes: int
+    registry_bytes: int
+    scans: int
+    systemic_failures: int
+    fence: int
+    lease_until: datetime | None
+
+
+_COLUMNS = tuple(run.c[field.name] for field in fields(Run))
+_NEWEST_FIRST = (run.c.opened_at.desc(), run.c.id.desc())
+
+
+def _record(row: Row[Any]) -> Run:
+    values = dict(row._mapping)
+    for name in ("exceeded", "unreadable"):
+        values[name] = tuple(json.loads(values[name]))
+    values["rule_selected"] = json.loads(values["rule_selected"])
+    return Run(**values)
+
+
+def new_id(now: datetime) -> str:
+    """A run's id: when it was opened, readable and sortable, and enough chance that two never meet."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def add(connection: Connection, values: dict[str, Any]) -> None:
+    """Raises sqlalchemy's IntegrityError: another run is active, or this due time or task has its run already."""
+    connection.execute(insert(run).values(values))
+
+
+def get(connection: Connection, run_id: str) -> Run | None:
+    row = connection.execute(select(*_COLUMNS).where(run.c.id == run_id)).first()
+    return None if row is None else _record(row)
+
+
+def by_task(connection: Connection, task_id: str) -> Run | None:
+    row = connection.execute(select(*_COLUMNS).where(run.c.task_id == task_id)).first()
+    return None if row is None else _record(row)
+
+
+def by_due_time(connection: Connection, registry_key: str, scheduled_for: datetime) -> Run | None:
+    found = select(*_COLUMNS).where(run.c.registry_key == registry_key, run.c.scheduled_for == scheduled_for)
+    row = connection.execute(found).first()
+    return None if row is None else _record(row)
+
+
+def active(connection: Connection, registry_key: str) -> Run | None:
+    found = select(*_COLUMNS).where(run.c.registry_key == registry_key, run.c.state.in_(ACTIVE))
+    row = connection.execute(found).first()
+    return None if row is None else _record(row)
+
+
+def unfinished(connection: Connection) -> list[Run]:
+    """Whatever may still need a bell, oldest first: active runs and blocked ones."""
+    found = select(*_COLUMNS).where(run.c.state != "finished").order_by(run.c.opened_at)
+    return [_record(row) for row in connection.execute(found)]
+
+
+def newest(connection: Connection, *, registry: str | None = None, limit: int | None = None) -> list[Run]:
+    found = select(*_COLUMNS).order_by(*_NEWEST_FIRST).limit(limit)
+    if registry is not None:
+        found = found.where(run.c.registry == registry)
+    return [_record(row) for row in connection.execute(found)]
+
+
+def last_due_time(connection: Connection, registry_key: str) -> datetime | None:
+    found = select(run.c.scheduled_for).where(run.c.registry_key == registry_key, run.c.scheduled_for.is_not(None))
+    return connection.execute(found.order_by(run.c.scheduled_for.desc()).limit(1)).scalar()
+
+
+def change(connection: Connection, run_id: str, states: Sequence[str], **values: Any) -> bool:
+    """Set these values if the run is in one of these states; False: it is not, and nothing was changed."""
+    done = connection.execute(update(run).where(run.c.id == run_id, run.c.state.in_(states)).values(values))
+    return done.rowcount == 1
+
+
+def ask_to_stop(connection: Connection, run_id: str, stop: str, message: str) -> bool:
+    """The first reason to stop stays; False: the run is not deleting or planning, or has been asked already."""
+    asked = update(run).where(run.c.id == run_id, run.c.state.in_(("planning", "deleting")), run.c.stop.is_(None))
+    return connection.execute(asked.values(stop=stop, message=message)).rowcount == 1
+
+
+def claim_scan(connection: Connection, run_id: str, *, owner: str, now: datetime, until: datetime, most: int) -> Run | None:
+    """Take the lease of a run's scan; None: somebody holds it, it is past planning, or it was begun too often."""
+    free = (run.c.state == "pending") | ((run.c.state == "planning") & (run.c.lease_until < now))
+    claimed = update(run).where(run.c.id == run_id, free, run.c.scans < most, run.c.stop.is_(None))
+    values = {"state": "planning", "started_at": now, "owner": owner, "lease_until": until}
+    done = connection.execute(claimed.values(**values, fence=run.c.fence + 1, scans=run.c.scans + 1))
+    return get(connection, run_id) if done.rowcount == 1 else None
+
+
+def renew_scan(connection: Connection, run_id: str, fence: int, until: datetime) -> bool:
+    """False: the lease was lost, or the run was asked to stop."""
+    mine = update(run).where(run.c.id == run_id, run.c.fence == fence, run.c.state == "planning", run.c.stop.is_(None))
+    return connection.execute(mine.values(lease_until=until)).rowcount == 1
+
+
+def supersede(connection: Connection, registry_key: str, newer: str, now: datetime) -> None:
+    """A newer plan ends every blocked one of the same registry: what they would delete is no longer what is there."""
+    older = update(run).where(run.c.registry_key == registry_key, run.c.state == "blocked", run.c.id != newer)
+    message = f"superseded by the plan of run {newer}"
+    connection.execute(older.values(state="finished", outcome="blocked", finished_at=now, message=message))
+
+
+def finish_stopped_batches(connection: Connection, run_id: str, now: datetime) -> None:
+    """In a run that was asked to stop, a batch that nobody holds and that left nothing in doubt is done."""
+    doubtful = exists().where(
+        item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(("intent", "accepted"))
+    )
+    unheld = batch.c.lease_until.is_(None) | (batch.c.lease_until < now)
+    connection.execute(update(batch).where(batch.c.run_id == run_id, unheld, ~doubtful).values(done=True))
+
+
+def finish_swept(connection: Connection, run_id: str, outcome: str, now: datetime, message: str | None) -> bool:
+    """Finish a deleting run of which every batch is done: one conditional update, whoever comes first."""
+    waiting = exists().where(batch.c.run_id == run_id, ~batch.c.done)
+    done = update(run).where(run.c.id == run_id, run.c.state == "deleting", ~waiting)
+    values = {"state": "finished", "outcome": outcome, "finished_at": now, "message": message}
+    return connection.execute(done.values(values)).rowcount == 1
+
+
+def count_failure(connection: Connection, run_id: str) -> int:
+    """One more systemic failure in a row; how many there are now."""
+    connection.execute(update(run).where(run.c.id == run_id).values(systemic_failures=run.c.systemic_failures + 1))
+    return connection.execute(select(run.c.systemic_failures).where(run.c.id == run_id)).scalar_one()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A registry's schedule as this store knows it: nothing before `since` is due by it."""
+
+    text: str | None
+    since: datetime
+
+
+def note_registry(connection: Connection, name: str, line: str | None, now: datetime) -> Line:
+    """Remember a configured registry, and since when its cron line stands. Safe to repeat."""
+    row = connection.execute(select(registry).where(registry.c.name == name)).first()
+    if row is None:
+        values = {"name": name, "enabled_since": now, "line": line, "line_since": now}
+        connection.execute(insert(registry).values(values))
+        return Line(line, now)
+    if row.line == line:
+        return Line(line, row.line_since)
+    connection.execute(update(registry).where(registry.c.name == name).values(line=line, line_since=now))
+    return Line(line, now)
+
+
+def note_sign_in(connection: Connection, name: str, *, works: bool) -> None:
+    connection.execute(update(registry).where(registry.c.name == name, registry.c.auth_ok != works).values(auth_ok=works))
+
+
+def beat(connection: Connection, name: str, now: datetime) -> None:
+    """Leave a sign of life."""
+    if connection.execute(update(heartbeat).where(heartbeat.c.name == name).values(at=now)).rowcount == 0:
+        connection.execute(insert(heartbeat).values(name=name, at=now))

@@ -1,0 +1,303 @@
+"""Queries of a sweep: leases with fences, intents before, outcomes after. An outcome, its bytes and its audit are one transaction."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
+
+from policies.image import Image
+from worker.store.tables import UNFINISHED, audit, batch, blob, item, repository, run, tally
+
+Final = Literal["deleted", "gone", "skipped", "failed"]
+
+_earlier = batch.alias("earlier")
+_EARLIER_WAVE = exists().where(
+    _earlier.c.run_id == batch.c.run_id,
+    _earlier.c.repository == batch.c.repository,
+    _earlier.c.wave < batch.c.wave,
+    ~_earlier.c.done,
+)
+
+
+class LeaseLostError(Exception):
+    """Somebody else may hold this batch by now: stop before the next deletion, write nothing, release nothing."""
+
+
+class StoppedError(Exception):
+    """The run is not to delete anything more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A batch that may be claimed now, and when its repository was listed again."""
+
+    batch: int
+    repository: str
+    looked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to carry out one batch, until the lease runs out or somebody takes it over."""
+
+    run_id: str
+    batch: int
+    repository: str
+    fence: int
+    takeovers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One planned deletion and how far it has come."""
+
+    run_id: str
+    number: int
+    repository: str
+    image: Image
+    digest: str
+    owners: tuple[str, ...]
+    state: str
+    idempotency_key: str | None
+    attempts: int
+    operation_id: str | None
+    intent_at: datetime | None
+
+
+def ready(connection: Connection, run_id: str, now: datetime) -> list[Ready]:
+    """Batches that nobody holds and whose repository has no earlier wave left, in order."""
+    columns = select(batch.c.number, batch.c.repository, repository.c.looked_at)
+    same = and_(repository.c.run_id == batch.c.run_id, repository.c.path == batch.c.repository)
+    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
+    found = columns.select_from(batch.join(repository, same)).where(
+        batch.c.run_id == run_id, ~batch.c.done, free, ~_EARLIER_WAVE
+    )
+    return [Ready(*row) for row in connection.execute(found.order_by(batch.c.number))]
+
+
+def claim(connection: Connection, run_id: str, number: int, *, owner: str, now: datetime, until: datetime) -> Claim | None:
+    """Take the lease of a batch; None: it is done, held, or its turn has not come."""
+    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
+    deleting = exists().where(run.c.id == run_id, run.c.state == "deleting")
+    mine = update(batch).where(
+        batch.c.run_id == run_id, batch.c.number == number, ~batch.c.done, free, deleting, ~_EARLIER_WAVE
+    )
+    took_over = case((batch.c.lease_until < now, 1), else_=0)  # a released lease is null, and null is not less
+    values = {"owner": owner, "fence": batch.c.fence + 1, "lease_until": until}
+    if connection.execute(mine.values(**values, takeovers=batch.c.takeovers + took_over)).rowcount == 0:
+        return None
+    columns = (batch.c.run_id, batch.c.number, batch.c.repository, batch.c.fence, batch.c.takeovers)
+    return Claim(*connection.execute(select(*columns).where(batch.c.run_id == run_id, batch.c.number == number)).one())
+
+
+def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -> None:
+    """Raises LeaseLostError."""
+    mine = update(batch).where(
+        batch.c.run_id == held.run_id,
+        batch.c.number == held.batch,
+        batch.c.fence == held.fence,
+        batch.c.lease_until > now,
+    )
+    if connection.execute(mine.values(lease_until=until)).rowcount == 0:
+        raise LeaseLostError(f"batch {held.batch} of run {held.run_id}")
+
+
+def release(connection: Connection, held: Claim) -> None:
+    """Give the lease back; the batch is done if none of its items is left unfinished."""
+    left = exists().where(
+        item.c.run_id == held.run_id, item.c.batch == held.batch, item.c.state.in_(UNFINISHED)
+    )
+    mine = update(batch).where(
+        batch.c.run_id == held.run_id, batch.c.number == held.batch, batch.c.fence == held.fence
+    )
+    connection.execute(mine.values(lease_until=None, owner=None, done=~left))
+
+
+_ITEM_COLUMNS = (
+    item.c.run_id,
+    item.c.number,
+    item.c.repository,
+    item.c.image,
+    item.c.digest,
+    item.c.owners,
+    item.c.state,
+    item.c.idempotency_key,
+    item.c.attempts,
+    item.c.operation_id,
+    item.c.intent_at,
+)
+_image = msgspec.json.Decoder(Image, strict=False)
+
+
+def _item(row: Row[Any]) -> Item:
+    values = dict(row._mapping)
+    values["image"] = _image.decode(values["image"])
+    values["owners"] = tuple(json.loads(values["owners"]))
+    return Item(**values)
+
+
+def unfinished_items(connection: Connection, run_id: str, number: int) -> list[Item]:
+    found = select(*_ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.batch == number, item.c.state.in_(UNFINISHED))
+    return [_item(row) for row in connection.execute(found.order_by(item.c.number))]
+
+
+def owners_left(connection: Connection, one: Item) -> tuple[str, ...]:
+    """Which of an item's indexes and subjects are not yet deleted or gone."""
+    if not one.owners:
+        return ()
+    owner = select(item.c.digest).where(
+        item.c.run_id == one.run_id,
+        item.c.repository == one.repository,
+        item.c.digest.in_(one.owners),
+        item.c.state.in_(("deleted", "gone")),
+    )
+    gone = set(connection.execute(owner).scalars())
+    return tuple(digest for digest in one.owners if digest not in gone)
+
+
+def record_intent(connection: Connection, one: Item, key: str, now: datetime) -> bool:
+    """Write down that this item is about to be deleted. False: it has its final state already."""
+    open_ = update(item).where(
+        item.c.run_id == one.run_id, item.c.number == one.number, item.c.state.in_(("planned", "intent"))
+    )
+    first = func.coalesce(item.c.intent_at, now)
+    values = {"state": "intent", "idempotency_key": key, "attempts": item.c.attempts + 1, "intent_at": first, "at": now}
+    return connection.execute(open_.values(values)).rowcount == 1
+
+
+def record_accepted(connection: Connection, one: Item, operation_id: str, now: datetime) -> None:
+    """The registry took the deletion on: always recorded, whoever holds the lease by now, because it is true."""
+    mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state == "intent")
+    connection.execute(mine.values(state="accepted", operation_id=operation_id, at=now))
+
+
+def record_outcome(
+    connection: Connection, one: Item, state: Final, *, cause: str | None, message: str | None, now: datetime
+) -> bool:
+    """An item's final state, with the run's counts, the bytes and the audit. False: it had one already."""
+    counted = {state: run.c[state] + 1}
+    if state in ("deleted", "gone"):
+        counted["systemic_failures"] = 0
+    # The run's row first: it makes outcomes of one run queue up, so that shared blobs are counted once and in order.
+    connection.execute(update(run).where(run.c.id == one.run_id).values(counted))
+    open_ = update(item).where(
+        item.c.run_id == one.run_id, item.c.number == one.number, item.c.state.in_(UNFINISHED)
+    )
+    if connection.execute(open_.values(state=state, outcome_cause=cause, message=message, at=now)).rowcount == 0:
+        connection.execute(update(run).where(run.c.id == one.run_id).values({state: run.c[state] - 1}))
+        return False
+    if state in ("deleted", "gone"):
+        freed = _free_blobs(connection, one, ours=state == "deleted")
+        _write_audit(connection, one, state, freed, now)
+    else:
+        _tally(connection, one.run_id, state, cause or "other")
+    return True
+
+
+def _free_blobs(connection: Connection, one: Item, *, ours: bool) -> int:
+    """Take this item's references away; the bytes of the blobs that lost their last one, if any was taken by us."""
+    packed = connection.execute(
+        select(item.c.blobs).where(item.c.run_id == one.run_id, item.c.number == one.number)
+    ).scalar_one()
+    freed = 0
+    for numbers in _chunks(unpack(packed), 500):
+        these = (blob.c.run_id == one.run_id) & blob.c.number.in_(numbers)
+        taken = {"remaining": blob.c.remaining - 1} | ({"ours": True} if ours else {})
+        connection.execute(update(blob).where(these).values(taken))
+        last = select(func.coalesce(func.sum(blob.c.size), 0)).where(these, blob.c.remaining == 0, blob.c.ours)
+        freed += int(connection.execute(last).scalar_one())
+    if freed:
+        counted = update(run).where(run.c.id == one.run_id)
+        connection.execute(counted.values(reclaimed_bytes=run.c.reclaimed_bytes + freed))
+    return freed
+
+
+def pack(numbers: Iterable[int]) -> bytes:
+    """Numbers of blobs as four bytes each, the way an item keeps them."""
+    return b"".join(number.to_bytes(4, "little") for number in numbers)
+
+
+def unpack(packed: bytes) -> list[int]:
+    return [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed), 4)]
+
+
+def _chunks(numbers: Sequence[int], size: int) -> Iterable[Sequence[int]]:
+    return (numbers[at : at + size] for at in range(0, len(numbers), size))
+
+
+def _write_audit(connection: Connection, one: Item, outcome: str, freed: int, now: datetime) -> None:
+    facts = connection.execute(
+        select(item.c.decision, item.c.operation_id, run.c.registry)
+        .join(run, run.c.id == item.c.run_id)
+        .where(item.c.run_id == one.run_id, item.c.number == one.number)
+    ).one()
+    values = {
+        "at": now,
+        "registry": facts.registry,
+        "repository": one.repository,
+        "digest": one.digest,
+        "image_id": one.image.id,
+        "tags": json.dumps(one.image.tags),
+        "run_id": one.run_id,
+        "item": one.number,
+        "decision": facts.decision,
+        "outcome": outcome,
+        "operation_id": facts.operation_id,
+        "reclaimed_bytes": freed,
+    }
+    connection.execute(insert(audit).values(values))
+
+
+def _tally(connection: Connection, run_id: str, name: str, label: str) -> None:
+    registry = connection.execute(select(run.c.registry).where(run.c.id == run_id)).scalar_one()
+    add_to_tally(connection, registry, name, label, 1)
+
+
+def add_to_tally(connection: Connection, registry: str, name: str, label: str, value: float) -> None:
+    """Add to a sum that outlives runs: causes of skips and failures, requests, waits for the rate."""
+    values = {"registry": registry, "name": name, "label": label, "value": value}
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        added: Any = postgresql.insert(tally).values(values)
+    else:
+        from sqlalchemy.dialects import sqlite
+
+        added = sqlite.insert(tally).values(values)
+    key = [tally.c.registry, tally.c.name, tally.c.label]
+    connection.execute(added.on_conflict_do_update(index_elements=key, set_={"value": tally.c.value + value}))
+
+
+def planned_items(connection: Connection, run_id: str, path: str, digests: Iterable[str] | None = None) -> list[Item]:
+    """A repository's items that nothing has been done about; only those of these digests, where given."""
+    found = select(*_ITEM_COLUMNS).where(
+        item.c.run_id == run_id, item.c.repository == path, item.c.state == "planned"
+    )
+    items = [_item(row) for row in connection.execute(found.order_by(item.c.number))]
+    wanted = None if digests is None else set(digests)
+    return items if wanted is None else [one for one in items if one.digest in wanted]
+
+
+def record_look(connection: Connection, run_id: str, path: str, now: datetime, refusal: str | None) -> None:
+    """That a repository was listed again, and why nothing is to be deleted in it, if so."""
+    seen = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
+    connection.execute(seen.values(looked_at=now, look=refusal))
+
+
+def looked_at(connection: Connection, run_id: str, path: str) -> datetime | None:
+    found = select(repository.c.looked_at).where(repository.c.run_id == run_id, repository.c.path == path)
+    return connection.execute(found).scalar()
+
+
+def finish_empty_batches(connection: Connection, run_id: str, path: str, now: datetime) -> None:
+    """Batches of a repository of which a look has settled every item, and which nobody holds, are done."""
+    left = exists().where(
+        item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED)
+    )
+    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
+    mine = update(batch).where(batch.c.run_id == run_id, batch.c.repository == path, ~batch.c.done, free, ~left)
+    connection.execute(mine.values(done=True))
