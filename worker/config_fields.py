@@ -16,7 +16,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from policies.units import parse_duration, parse_share, parse_size
+from policies.units import parse_duration, parse_share, parse_size, shown
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 METADATA_ADDRESS = "169.254.169.254"  # link-local: the virtual machine's own host
@@ -26,22 +26,6 @@ REDIS_SCHEMES = ("redis", "rediss")
 def mistake(what: str, remedy: str = "") -> PydanticCustomError:
     """An error whose words are ours; `config_reading` adds the path."""
     return PydanticCustomError("mistake", "{what}", {"what": what, "remedy": remedy})
-
-
-def shown(value: object) -> str:
-    """A value as a message shows it: short, and in the file's own words."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return "true" if value else "false"
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case str() if len(value) > 60:
-            return f"{value[:60]!r}…"
-    return repr(value)
 
 
 def closest(word: str, known: Iterable[str]) -> str:
@@ -56,19 +40,17 @@ def _text(value: object, expected: str, remedy: str = "") -> str:
     return value
 
 
-def _unit(parse: Callable[[str], Any], expected: str, remedy: str) -> Callable[[object], Any]:
+def _unit(parse: Callable[[object], Any]) -> Callable[[object], Any]:
+    """A reader of `policies.units`, whose messages are finished: what, then the remedy."""
+
     def read(value: object) -> Any:
         try:
-            return parse(_text(value, expected, remedy))
-        except ValueError:
-            raise mistake(f"expected {expected}, got {shown(value)}", remedy) from None
+            return parse(value)
+        except ValueError as error:
+            what, _, remedy = str(error).partition("; ")
+            raise mistake(what, remedy) from None
 
     return read
-
-
-read_duration = _unit(parse_duration, "a duration", "write, for example, 36h")
-read_size = _unit(parse_size, "a size", "write, for example, 500MB or 2TiB")
-read_share = _unit(parse_share, "a share", "write, for example, 30%")
 
 
 def at_least(least: timedelta, written: str) -> Callable[[timedelta], timedelta]:
@@ -236,9 +218,9 @@ def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
 
 
 DURATION_SCHEMA = _text_schema("^[0-9]+[smhdw]$", "36h", "14d")
-Duration = Annotated[timedelta, BeforeValidator(read_duration), DURATION_SCHEMA]
-Size = Annotated[int, BeforeValidator(read_size), _text_schema("^[0-9]+ ?([kKMGTP]i?)?B$", "500MB", "2TiB")]
-Share = Annotated[float, BeforeValidator(read_share), _text_schema("^[0-9]+(\\.[0-9]+)?%$", "30%")]
+Duration = Annotated[timedelta, BeforeValidator(_unit(parse_duration)), DURATION_SCHEMA]
+Size = Annotated[int, BeforeValidator(_unit(parse_size)), _text_schema("^[0-9]+ ?([kKMGTP]i?)?B$", "500MB", "2TiB")]
+Share = Annotated[float, BeforeValidator(_unit(parse_share)), _text_schema("^[0-9]+(\\.[0-9]+)?%$", "30%")]
 Name = Annotated[str, BeforeValidator(read_name), _text_schema(f"^{NAME}$", "nightly")]
 RegistryId = Annotated[str, BeforeValidator(read_id), _text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
 Schedule = Annotated[

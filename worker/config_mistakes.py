@@ -7,8 +7,9 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from policies.document import Mistake
+from policies.units import shown
 from worker.config_document import LATER, Model
-from worker.config_fields import closest, shown
+from worker.config_fields import closest
 from worker.config_yaml import join
 
 Words = tuple[str, str]  # what, remedy

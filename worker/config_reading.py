@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from policies.document import Mistake, Policy, parse_policy
 from policies.limits import Limits
+from policies.units import shown
 from worker import config_document as document
 from worker import config_fields as fields
 from worker.config import (
@@ -68,7 +69,7 @@ class _Reading:
 
     def settings(self, tree: Any, sha256: str) -> Settings | None:
         if not isinstance(tree, dict):
-            what = "is empty" if tree is None else f"expected a mapping, got {fields.shown(tree)}"
+            what = "is empty" if tree is None else f"expected a mapping, got {shown(tree)}"
             self.add("", what, "docs/configuration.md has an example to start from")
             return None
         whole = self.model(document.DocumentModel, tree, "")
@@ -132,7 +133,7 @@ class _Reading:
         if self.value(name, at, fields.read_name) is None:
             return None
         if not isinstance(own, dict):
-            self.add(at, f"expected a mapping, got {fields.shown(own)}", "write kind, id, credentials and policy")
+            self.add(at, f"expected a mapping, got {shown(own)}", "write kind, id, credentials and policy")
             return None
         model = self.model(document.RegistryModel, {**defaults, **own}, at, said_elsewhere=wrong)
         policy_at = join(at if "policy" in own else "defaults", "policy")
@@ -161,7 +162,7 @@ class _Reading:
     def policy(self, name: Any, at: str, policies: Mapping[str, Policy | None]) -> Policy | None:
         if isinstance(name, str) and name not in policies:
             known = fields.closest(name, policies) or f"known: {', '.join(policies) or 'none'}"
-            self.add(at, f"there is no policy {fields.shown(name)}", known)
+            self.add(at, f"there is no policy {shown(name)}", known)
         return policies.get(name) if isinstance(name, str) else None
 
     def credentials(self, model: document.CredentialsModel, at: str) -> Credentials:
@@ -184,7 +185,7 @@ class _Reading:
         """The file's mode, or a more careful one that the environment asks for."""
         asked = self.environ.get("REGISTRY_GC_MODE", "")
         if asked not in ("", "dry-run", "delete"):
-            self.add("REGISTRY_GC_MODE", f"expected dry-run, got {fields.shown(asked)}", "unset it to follow the file")
+            self.add("REGISTRY_GC_MODE", f"expected dry-run, got {shown(asked)}", "unset it to follow the file")
         return "dry-run" if asked == "dry-run" else written
 
     def secret(self, model: document.SecretModel | None, at: str) -> Secret | None:
