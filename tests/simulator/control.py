@@ -1,0 +1,307 @@
+"""The control plane, for tests and the demo: looking into the registry, pushing, and turning switches. No sign-in, loopback only."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tests.simulator import fill
+from tests.simulator.faults import Fault
+from tests.simulator.http import Reply, Request
+from tests.simulator.registry import (
+    DEFAULT_FOLDER,
+    DEFAULT_REGISTRY,
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Blob,
+    Image,
+    digest_of,
+)
+from tests.simulator.switches import turned
+
+if TYPE_CHECKING:
+    from tests.simulator.server import Server
+
+Command = Callable[["Server", dict[str, Any]], Any]
+TYPES = {"oci": (OCI_MANIFEST, OCI_INDEX), "docker": (DOCKER_MANIFEST, DOCKER_INDEX)}
+
+
+class CommandError(ValueError):
+    """The control plane was asked for something it does not have."""
+
+
+def answer(server: "Server", request: Request) -> Reply:
+    """POST /_control/NAME with a JSON object; GET where it takes nothing."""
+    try:
+        arguments = orjson.loads(request.body) if request.body else {}
+        server.state.settle()
+        found = run(server, request.path.removeprefix("/_control/"), arguments)
+    except (ValueError, KeyError, TypeError) as error:
+        return Reply(400, orjson.dumps({"error": f"{type(error).__name__}: {error}"}))
+    return Reply(200, orjson.dumps(found))
+
+
+def run(server: "Server", name: str, arguments: dict[str, Any]) -> Any:
+    if name not in COMMANDS:
+        raise CommandError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+    return COMMANDS[name](server, arguments)
+
+
+def filled_in(command: dict[str, Any], image: str) -> dict[str, Any]:
+    """The command's arguments, with `{image}` replaced by the image the request is about."""
+    return {key: image if value == "{image}" else value for key, value in command.items() if key != "command"}
+
+
+def blob_from(text: str | int | dict[str, Any], unique: str) -> Blob:
+    """`1000`: a blob of its own of that size; `"base:29000000"`: the blob of that name; or `{digest, size}`."""
+    if isinstance(text, dict):
+        return Blob(text["digest"], int(text["size"]))
+    if isinstance(text, int):
+        return Blob(digest_of(f"own {unique}".encode()), text)
+    name, _, size = text.rpartition(":")
+    return Blob(digest_of(f"named {name}".encode()), int(size))
+
+
+def created_at(server: "Server", arguments: dict[str, Any]) -> datetime:
+    """`created_at` (RFC 3339), or `age` in seconds; whole milliseconds, as the registry tells them."""
+    if arguments.get("created_at"):
+        at = datetime.fromisoformat(arguments["created_at"]).astimezone(UTC)
+    else:
+        at = server.state.now() - timedelta(seconds=float(arguments.get("age", 0)))
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
+def summary(image: Image) -> dict[str, Any]:
+    return {
+        "id": image.id,
+        "registry": image.registry,
+        "repository": image.repository,
+        "digest": image.digest,
+        "tags": list(image.tags),
+        "created_at": image.created_at.isoformat(),
+        "children": list(image.children),
+        "index": image.is_index,
+        "size": sum(layer.size for layer in image.layers) + (image.config.size if image.config else 0),
+        "blobs": {blob.digest: blob.size for blob in image.blobs},
+    }
+
+
+def push(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    cloud = server.state.cloud
+    registry = arguments.get("registry", DEFAULT_REGISTRY)
+    path = arguments["repository"]
+    unique = f"{registry} {path} {arguments.get('content') or cloud.registries[registry].pushes}"
+    image = cloud.push(
+        path,
+        registry=registry,
+        tags=arguments.get("tags", []),
+        created_at=created_at(server, arguments),
+        config=blob_from(arguments.get("config", 500), f"{unique} config"),
+        media_type=TYPES[arguments.get("type", "oci")][0],
+        layers=[blob_from(layer, f"{unique} {place}") for place, layer in enumerate(arguments.get("layers", [1_000]))],
+        subject=arguments.get("subject"),
+    )
+    return summary(image)
+
+
+def push_index(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    """An index over `children`, which are digests or ids."""
+    cloud = server.state.cloud
+    children = [cloud.by_id[child].digest if child in cloud.by_id else child for child in arguments["children"]]
+    image = cloud.push_index(
+        arguments["repository"],
+        registry=arguments.get("registry", DEFAULT_REGISTRY),
+        children=children,
+        tags=arguments.get("tags", []),
+        created_at=created_at(server, arguments),
+        media_type=TYPES[arguments.get("type", "oci")][1],
+        note=arguments.get("note", ""),
+    )
+    return summary(image)
+
+
+def adopt(server: "Server", arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Pushes an index, in the same repository, that lists an image which is already there (by id)."""
+    image = server.state.cloud.by_id.get(arguments["image"])
+    if image is None:
+        return None
+    index = {"repository": image.repository, "registry": image.registry, "children": [image.digest], **arguments}
+    return push_index(server, index)
+
+
+def sign(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    """Cosign's signature of a digest: an image of its own with the tag `sha256-<hex>.sig` (or .att, .sbom)."""
+    hexadecimal = arguments["digest"].removeprefix("sha256:")
+    tag = f"sha256-{hexadecimal}.{arguments.get('suffix', 'sig')}"
+    return push(server, {"layers": [250], "config": 230, **arguments, "tags": [tag]})
+
+
+def image_of(server: "Server", arguments: dict[str, Any]) -> Image:
+    """By `image` (an id), or by `repository` and `reference` (a tag or digest)."""
+    cloud = server.state.cloud
+    if arguments.get("image"):
+        found = cloud.by_id.get(arguments["image"])
+    else:
+        found = cloud.find(arguments["repository"], arguments["reference"], arguments.get("registry", DEFAULT_REGISTRY))
+    if found is None:
+        raise CommandError(f"no such image: {arguments}")
+    return found
+
+
+def tag(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    image = image_of(server, arguments)
+    server.state.cloud.tag(image, arguments["tag"])
+    return summary(image)
+
+
+def untag(server: "Server", arguments: dict[str, Any]) -> None:
+    server.state.cloud.untag(arguments["repository"], arguments["tag"], arguments.get("registry", DEFAULT_REGISTRY))
+
+
+def remove(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    """Somebody else deletes an image: not by a request, so not among `deleted`."""
+    image = image_of(server, arguments)
+    server.state.cloud.remove(image, by_request=False)
+    return summary(image)
+
+
+def add_registry(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    registry = server.state.cloud.add_registry(
+        arguments["id"], arguments.get("name", "other"), server.state.now().replace(microsecond=0)
+    )
+    return {"id": registry.id}
+
+
+def switch(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    server.state.turn(turned(server.state.switches, arguments))
+    return asdict(server.state.switches)
+
+
+def fault(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    """`kind`, `method`, `path`, `times`, `after`, `probability`; the rest goes to the kind."""
+    named = {"kind", "method", "path", "times", "after", "probability"}
+    own = {key: value for key, value in arguments.items() if key in named}
+    made = Fault(**own, args={key: value for key, value in arguments.items() if key not in named})
+    server.state.faults.append(made)
+    return {"place": len(server.state.faults) - 1}
+
+
+def no_faults(server: "Server", arguments: dict[str, Any]) -> None:
+    server.state.faults.clear()
+
+
+def clock(server: "Server", arguments: dict[str, Any]) -> dict[str, str]:
+    """Moves the registry's clock `forward` by seconds; operations that are due by then finish."""
+    server.state.offset += timedelta(seconds=float(arguments.get("forward", 0)))
+    server.state.settle()
+    return {"now": server.state.now().isoformat()}
+
+
+def key(server: "Server", arguments: dict[str, Any]) -> None:
+    """Registers the public half of a service account's key, or forgets it (`public_key` empty)."""
+    if arguments.get("public_key"):
+        server.state.keys[arguments["id"]] = (arguments["service_account_id"], arguments["public_key"])
+    else:
+        server.state.keys.pop(arguments["id"], None)
+
+
+def token(server: "Server", arguments: dict[str, Any]) -> dict[str, str]:
+    return {"token": server.state.issue_token()}
+
+
+def expire_tokens(server: "Server", arguments: dict[str, Any]) -> None:
+    server.state.expire_tokens()
+
+
+def reset(server: "Server", arguments: dict[str, Any]) -> None:
+    server.reset()
+
+
+def fill_up(server: "Server", arguments: dict[str, Any]) -> dict[str, int]:
+    now = datetime.fromisoformat(arguments["now"]) if arguments.get("now") else server.state.now()
+    return fill.fill(server.state.cloud, str(arguments.get("what", "demo")), now, int(arguments.get("seed", 1)))
+
+
+def push_more(server: "Server", arguments: dict[str, Any]) -> dict[str, int]:
+    return fill.push_more(
+        server.state.cloud, int(arguments.get("count", 100)), server.state.now(), int(arguments.get("seed", 2))
+    )
+
+
+def about(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "registry_id": DEFAULT_REGISTRY,
+        "folder_id": DEFAULT_FOLDER,
+        "token": server.state.token,
+        "switches": asdict(server.state.switches),
+    }
+
+
+def images(server: "Server", arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every image there is, or of one `repository` or `registry`."""
+    wanted = arguments.get("repository")
+    registry = server.state.cloud.registries[arguments.get("registry", DEFAULT_REGISTRY)]
+    return [summary(image) for image in registry.images() if wanted is None or image.repository == wanted]
+
+
+def requests(server: "Server", arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """The log, or what of it has this `method` and begins with this `path`; `since` skips the first ones."""
+    method, path = arguments.get("method", ""), arguments.get("path", "")
+    chosen = server.state.log[int(arguments.get("since", 0)) :]
+    return [asdict(asked) for asked in chosen if asked.path.startswith(path) and method in {"", asked.method}]
+
+
+def state(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a test asserts on at its end. Bytes of the registry `registry`."""
+    held = server.state
+    registry = held.cloud.registries[arguments.get("registry", DEFAULT_REGISTRY)]
+    operations = list(held.operations.by_id.values())
+    return {
+        "images": len(held.cloud.by_id),
+        "images_by_repository": {path: len(repository.images) for path, repository in registry.repositories.items()},
+        "registry_bytes": registry.bytes,
+        "lost_bytes": registry.lost_bytes,
+        "lost_bytes_by_request": registry.lost_bytes_by_request,
+        "size_metric": held.size_metric(registry),
+        "deleted": [summary(image) for image in held.cloud.deleted],
+        "deletes": held.deletes,
+        "operations": {
+            "all": len(operations),
+            "done": sum(1 for one in operations if one.done),
+            "failed": sum(1 for one in operations if one.error),
+        },
+        "requests": len(held.log),
+        "refused": held.refused,
+        "faults": [{"kind": one.kind, "struck": one.struck} for one in held.faults],
+        "now": held.now().isoformat(),
+    }
+
+
+COMMANDS: dict[str, Command] = {
+    "about": about,
+    "state": state,
+    "images": images,
+    "requests": requests,
+    "push": push,
+    "push_index": push_index,
+    "adopt": adopt,
+    "sign": sign,
+    "tag": tag,
+    "untag": untag,
+    "remove": remove,
+    "add_registry": add_registry,
+    "fill": fill_up,
+    "push_more": push_more,
+    "switch": switch,
+    "fault": fault,
+    "no_faults": no_faults,
+    "clock": clock,
+    "key": key,
+    "token": token,
+    "expire_tokens": expire_tokens,
+    "reset": reset,
+}

@@ -1,0 +1,85 @@
+"""The whole state of one simulator: the model, the switches, who may sign in, and what was asked."""
+
+import random
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from tests.simulator.faults import Fault
+from tests.simulator.operations import Operations
+from tests.simulator.registry import Cloud, Registry
+from tests.simulator.switches import Switches
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request of the log."""
+
+    at: datetime
+    method: str
+    path: str
+    query: str
+    key: str = ""  # Idempotency-Key
+    image: str = ""  # the id that a path under /images names
+    status: int = 0  # 0: cut, reset or never answered
+    faults: list[str] = field(default_factory=list)  # kinds that struck it
+
+
+@dataclass(slots=True)
+class Bookmark:
+    """Where a page token goes on, and for which query it was made."""
+
+    query: tuple[tuple[str, str], ...]
+    after: tuple[str, ...] | int | None  # the sort key of the last row, or how many rows; None: from the start
+    issued_at: datetime
+
+
+class State:
+    def __init__(self, switches: Switches, seed: int = 0) -> None:
+        self.switches = switches
+        self.random = random.Random(seed)
+        self.offset = timedelta(0)  # set by the control plane's clock
+        self.cloud = Cloud(datetime(2024, 5, 20, 7, 41, 12, 4_000, tzinfo=UTC))
+        self.operations = Operations(self.cloud, seed)
+        self.faults: list[Fault] = []
+        self.log: list[Asked] = []
+        self.refused: list[dict[str, object]] = []
+        self.deletes: dict[str, int] = {}  # DELETE requests by image id
+        self.bookmarks: dict[str, Bookmark] = {}
+        self.tokens: dict[str, datetime] = {}  # IAM tokens and when they expire
+        self.docker_tokens: dict[str, tuple[datetime, set[str]]] = {}  # and the repositories they may read
+        self.keys: dict[str, tuple[str, str]] = {}  # key id -> (service account id, public key)
+        self.sizes: list[tuple[datetime, int]] = []  # (when, bytes) for the lagging size metric
+        self.bucket, self.bucket_at = 1.0, self.now()
+        self.token = self.issue_token()
+
+    def now(self) -> datetime:
+        """The registry's own clock."""
+        return datetime.now(UTC) + self.offset + timedelta(seconds=self.switches.clock_skew)
+
+    def issue_token(self) -> str:
+        token = "t1." + secrets.token_urlsafe(90)
+        self.tokens[token] = self.now() + timedelta(seconds=self.switches.token_seconds)
+        return token
+
+    def expire_tokens(self) -> None:
+        """Every token handed out so far is worth nothing from now on."""
+        self.tokens = dict.fromkeys(self.tokens, self.now())
+        self.docker_tokens.clear()
+
+    def size_metric(self, registry: Registry) -> int:
+        """The bytes of a registry as the monitoring service shows them: late."""
+        now = self.now()
+        self.sizes.append((now, registry.bytes))
+        limit = now - timedelta(seconds=self.switches.size_metric_lag)
+        return next((size for at, size in reversed(self.sizes) if at <= limit), self.sizes[0][1])
+
+    def settle(self) -> None:
+        self.operations.settle(self.now(), self.switches)
+
+    def turn(self, switches: Switches) -> None:
+        """Other switches from now on; what was rendered under the old ones is forgotten."""
+        self.settle()
+        self.switches = switches
+        for image in self.cloud.by_id.values():
+            image.rendered = None
