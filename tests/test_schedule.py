@@ -1,0 +1,181 @@
+"""When a registry is due: both changes of daylight saving in several zones, and what holds for every line."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.schedule import ScheduleError, check_line, due, zone_of
+
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+ZONES = [
+    "UTC",
+    "Europe/Moscow",
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+    "Africa/Cairo",
+]
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def all_due(cron: str, zone: str, start: datetime, end: datetime) -> list[datetime]:
+    """Every due time in (start, end], asked one after the other, as beat does."""
+    times, at = [], start
+    while (at := due(cron, zone, at, at)[1]) <= end:
+        times.append(at)
+    return times
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "day", "expected"),
+    [
+        pytest.param("0 3 * * *", "UTC", "2026-11-24", ["03:00"], id="UTC"),
+        pytest.param("0 3 * * *", "Europe/Moscow", "2026-11-24", ["00:00"], id="Moscow has no daylight saving"),
+        pytest.param("0 3 * * *", "Asia/Kathmandu", "2026-11-24", ["21:15"], id="a zone of 5 h 45"),
+        pytest.param("30 2 * * *", "Europe/Berlin", "2027-03-28", ["01:00"], id="in the gap: at its end"),
+        pytest.param("0 2 * * *", "Europe/Berlin", "2027-03-28", ["01:00"], id="the gap's first minute"),
+        pytest.param("0 3 * * *", "Europe/Berlin", "2027-03-28", ["01:00"], id="right after the gap"),
+        pytest.param(
+            "30 1 * * *", "Europe/Berlin", "2027-03-28", ["00:30", "23:30"], id="before the gap, and the day after"
+        ),
+        pytest.param("0,30 2 * * *", "Europe/Berlin", "2027-03-28", ["01:00"], id="two in the gap are one"),
+        pytest.param("*/15 2 * * *", "Europe/Berlin", "2027-03-28", [], id="the wall clock skips the gap"),
+        pytest.param("30 2 * * *", "Europe/Berlin", "2026-10-25", ["00:30"], id="in the fold: the first time only"),
+        pytest.param("0 3 * * *", "Europe/Berlin", "2026-10-25", ["02:00"], id="after the fold"),
+        pytest.param(
+            "*/30 2 * * *",
+            "Europe/Berlin",
+            "2026-10-25",
+            ["00:00", "00:30", "01:00", "01:30"],
+            id="the wall clock doubles",
+        ),
+        pytest.param("30 2 * * *", "America/New_York", "2027-03-14", ["07:00"], id="New York's gap"),
+        pytest.param("30 1 * * *", "America/New_York", "2026-11-01", ["05:30"], id="New York's fold"),
+        pytest.param("15 2 * * *", "Australia/Lord_Howe", "2026-10-03", ["15:30"], id="a gap of half an hour"),
+        pytest.param("30 0 * * *", "Africa/Cairo", "2027-04-29", ["22:00"], id="a gap at midnight"),
+        pytest.param("0 3 13 * 5", "UTC", "2026-11-13", ["03:00"], id="day of month or day of week: both"),
+        pytest.param("0 3 13 * 5", "UTC", "2026-11-20", ["03:00"], id="day of month or day of week: the week"),
+        pytest.param("0 3 13 * 5", "UTC", "2026-11-14", [], id="day of month or day of week: neither"),
+        pytest.param("0 3 * * MON-FRI", "UTC", "2026-11-22", [], id="names of days"),
+    ],
+)
+def test_the_due_times_of_a_day(cron, zone, day, expected):
+    start = utc(f"{day}T00:00") - MINUTE
+    assert [f"{at:%H:%M}" for at in all_due(cron, zone, start, start + DAY)] == expected
+
+
+@pytest.mark.parametrize(
+    ("after", "now", "last", "following"),
+    [
+        pytest.param("2026-11-23T12:00", "2026-11-24T02:59", None, "2026-11-24T03:00", id="not yet"),
+        pytest.param(
+            "2026-11-23T12:00", "2026-11-24T03:00", "2026-11-24T03:00", "2026-11-25T03:00", id="the very minute"
+        ),
+        pytest.param("2026-11-24T03:00", "2026-11-24T03:00", None, "2026-11-25T03:00", id="after is not included"),
+        pytest.param("2026-11-20T00:00", "2026-11-24T12:00", "2026-11-24T03:00", "2026-11-25T03:00", id="several"),
+        pytest.param("2020-01-01T00:00", "2026-11-24T02:00", "2026-11-23T03:00", "2026-11-24T03:00", id="years"),
+        pytest.param("2026-12-24T12:00", "2026-11-24T12:00", None, "2026-12-25T03:00", id="set back"),
+    ],
+)
+def test_the_last_and_the_next(after, now, last, following):
+    assert due("0 3 * * *", "UTC", utc(after), utc(now)) == (last and utc(last), utc(following))
+
+
+def test_asked_in_the_second_pass_of_the_fold_the_first_pass_is_past():
+    second_pass = utc("2026-10-25T01:10")  # 02:10 in Berlin for the second time
+    last, following = due("30 2 * * *", "Europe/Berlin", second_pass, second_pass + MINUTE)
+    assert (last, following) == (None, utc("2026-10-26T01:30"))
+
+
+@pytest.mark.parametrize(
+    ("cron", "says"),
+    [
+        pytest.param("0 3 * *", "five fields", id="four fields"),
+        pytest.param("0 0 3 * * *", "five fields", id="six fields"),
+        pytest.param("@daily", "five fields", id="a nickname"),
+        pytest.param("", "five fields", id="empty"),
+        pytest.param("0 3 L * *", "not a field of plain cron", id="last day"),
+        pytest.param("0 3 LW * *", "not a field of plain cron", id="last weekday"),
+        pytest.param("0 3 * * 5L", "not a field of plain cron", id="last Friday"),
+        pytest.param("0 3 * * 1#2", "not a field of plain cron", id="second Monday"),
+        pytest.param("60 3 * * *", "bad minute", id="minute 60"),
+        pytest.param("0 24 * * *", "bad hour", id="hour 24"),
+        pytest.param("0 3 30 2 *", "bad day-of-month", id="30 February"),
+        pytest.param("0 3 * 13 *", "bad month", id="month 13"),
+        pytest.param("*/0 3 * * *", "bad minute", id="a step of nothing"),
+        pytest.param("5-1 3 * * *", "bad minute", id="a range backwards"),
+        pytest.param("9" * 5000 + " 3 * * *", "five fields", id="endless"),
+    ],
+)
+def test_lines_that_are_refused(cron, says):
+    with pytest.raises(ScheduleError, match=says):
+        check_line(cron)
+
+
+@pytest.mark.parametrize("cron", ["0 3 * * *", "*/5 0-6 1,15 jul wed", "0 3 29 2 *", "59 23 31 12 7", "0 0 1 1 sun"])
+def test_lines_that_are_accepted(cron):
+    check_line(cron)
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc/passwd", "Europe", "/etc/localtime"])
+def test_zones_that_are_refused(zone):
+    with pytest.raises(ScheduleError, match="no time zone"):
+        zone_of(zone)
+
+
+def test_naive_times_are_refused():
+    with pytest.raises(ScheduleError, match="aware"):
+        due("0 3 * * *", "UTC", datetime(2026, 1, 1), utc("2026-01-01T00:00"))  # noqa: DTZ001 -- the naive time is the point
+
+
+fixed = st.builds("{} {} * * *".format, st.integers(0, 59), st.integers(0, 23))
+moving = st.sampled_from(["*/7 * * * *", "5 */3 * * *", "* 2 * * *", "*/20 0-5 * * MON,SUN", "1 1 1-20/3 3,10,11 *"])
+lines = st.one_of(fixed, moving)
+moments = st.datetimes(datetime(2025, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 -- Hypothesis wants them bare
+spans = st.timedeltas(timedelta(0), timedelta(days=3))
+
+
+@given(lines, st.sampled_from(ZONES), moments, spans)
+@settings(max_examples=200, deadline=None)
+def test_last_is_within_and_next_beyond(cron, zone, after, span):
+    now = after + span
+    last, following = due(cron, zone, after, now)
+    assert following > now
+    assert last is None or after < last <= now
+
+
+@given(lines, st.sampled_from(ZONES), moments, spans)
+@settings(max_examples=100, deadline=None)
+def test_asking_in_one_step_or_in_many_is_the_same(cron, zone, after, span):
+    times = all_due(cron, zone, after, after + span)
+    assert times == sorted(set(times))
+    assert due(cron, zone, after, after + span)[0] == (times[-1] if times else None)
+
+
+@given(fixed, st.sampled_from(ZONES), moments)
+@settings(max_examples=200, deadline=None)
+def test_a_daily_line_comes_once_every_local_day(cron, zone, start):
+    """No local day is left out and none has two, whatever the clocks do."""
+    times = all_due(cron, zone, start, start + timedelta(days=9))
+    days = [at.astimezone(zone_of(zone)).date() for at in times]
+    assert days == [days[0] + n * DAY for n in range(len(days))]
+
+
+@given(st.sampled_from(["*/7 * * * *", "* 2 * * *", "*/20 0-5 * * *"]), st.sampled_from(ZONES), moments)
+@settings(max_examples=60, deadline=None)
+def test_a_line_of_the_wall_clock_comes_whenever_the_wall_clock_matches(cron, zone, start):
+    """Against a walk through every minute."""
+    minute, hour = cron.split()[:2]
+    step = int(minute[2:] or 1)
+    hours = range(24) if hour == "*" else range(int(hour[0]), int(hour[-1]) + 1)
+    first = start.replace(second=0, microsecond=0) + MINUTE
+    walls = [(first + n * MINUTE).astimezone(zone_of(zone)) for n in range(2 * 24 * 60)]
+    expected = [wall.astimezone(UTC) for wall in walls if wall.hour in hours and wall.minute % step == 0]
+    assert all_due(cron, zone, start, walls[-1].astimezone(UTC)) == expected
