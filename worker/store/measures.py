@@ -15,6 +15,10 @@ from sqlalchemy import Connection, RowMapping, Select, func, select
 from worker.store.tables import ACTIVE, heartbeat, registry, run, tally
 
 IMAGE_OUTCOMES = ("deleted", "gone", "skipped", "failed")
+SHOWN = (
+    *("registry", "opened_at", "started_at", "finished_at", "exceeded", "unreadable", "rule_selected"),
+    *("images", "planned", *IMAGE_OUTCOMES, "reclaimable_bytes", "reclaimed_bytes", "registry_bytes"),
+)
 
 
 @dataclass(slots=True)
@@ -62,7 +66,7 @@ def measure(connection: Connection) -> Measures:
 
 def heartbeats(connection: Connection) -> dict[str, datetime]:
     """When each process that reports itself was last heard of."""
-    return {name: at for name, at in connection.execute(select(heartbeat.c.name, heartbeat.c.at))}
+    return {row.name: row.at for row in connection.execute(select(heartbeat.c.name, heartbeat.c.at))}
 
 
 def _sums() -> Select[Any]:
@@ -93,10 +97,6 @@ def _add(measures: RegistryMeasures, row: RowMapping) -> None:
 
 def _newest(connection: Connection, at: Any, *where: Any) -> Iterator[RowMapping]:
     """The newest run of each registry by the instant `at`, among those that have it and answer to `where`."""
-    columns = (
-        "registry", "opened_at", "started_at", "finished_at", "exceeded", "unreadable", "rule_selected", "images", "planned",
-        *IMAGE_OUTCOMES, "reclaimable_bytes", "reclaimed_bytes", "registry_bytes",
-    )  # fmt: skip
     place = func.row_number().over(partition_by=run.c.registry, order_by=(at.desc(), run.c.opened_at.desc(), run.c.id))
-    ranked = select(*(run.c[name] for name in columns), place.label("place")).where(at.is_not(None), *where).subquery()
+    ranked = select(*(run.c[name] for name in SHOWN), place.label("place")).where(at.is_not(None), *where).subquery()
     yield from connection.execute(select(ranked).where(ranked.c.place == 1)).mappings()

@@ -1,0 +1,80 @@
+"""The pages as an ASGI application: nothing but GET, nothing that changes anything, no secret."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from html import escape
+
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker import __version__
+from worker.config import Settings
+from worker.metrics import StoreCollector
+from worker.store import Store, StoreError
+from worker.web.health import health
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+PAGE = """<!doctype html>
+<html lang="en">
+<title>registry-gc</title>
+<h1>registry-gc {version}</h1>
+<ul>
+<li><a href="/metrics">/metrics</a>: what was planned, deleted and reclaimed, for Prometheus
+<li><a href="/healthz">/healthz</a>: whether the store, Redis and beat are well
+</ul>
+<p>Registries: {registries}</p>
+</html>
+"""
+
+
+def build(
+    store: Callable[[], AbstractContextManager[Store]], settings: Callable[[], Settings], redis: str | None = None
+) -> ASGIApp:
+    """The application. `redis`: the URL of a Redis that the configuration does not name."""
+    collector = StoreCollector(store, settings)
+
+    def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            return Response(encode(collector), headers={"Content-Type": content_type})
+        except StoreError as error:
+            return PlainTextResponse(f"{error}\n", status_code=500)
+
+    def healthz(_request: Request) -> Response:
+        found = health(store, settings(), redis, datetime.now(UTC))
+        return JSONResponse(found.document(), status_code=200 if found.well else 503)
+
+    def page(_request: Request) -> Response:
+        names = ", ".join(settings().registries) or "none"
+        return HTMLResponse(PAGE.format(version=__version__, registries=escape(names)))
+
+    routes = [Route("/", page), Route("/metrics", metrics), Route("/healthz", healthz)]
+    return _Headers(Starlette(routes=routes, middleware=[Middleware(GZipMiddleware, compresslevel=4)]))
+
+
+class _Headers:
+    """Around everything, so that the answers of the router and of a crash carry them too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

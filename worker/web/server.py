@@ -1,0 +1,63 @@
+"""Binds the address of the configuration and serves the pages in this process until it is told to stop."""
+
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+
+from worker.config import Settings
+from worker.web.app import build
+from worker.web.door import StoreDoor
+
+STOP_SECONDS = 5  # for answers under way
+
+
+@dataclass(eq=False)
+class ListenError(Exception):
+    """The configured address cannot be bound."""
+
+    address: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"web.listen: {self.address} cannot be bound: {self.reason}"
+
+
+def serve(settings: Settings, *, current: Callable[[], Settings] | None = None, redis: str | None = None) -> None:
+    """Serve /metrics and /healthz until SIGTERM or SIGINT; prints one line with the address, the real port in it.
+
+    `current`: today's configuration, where it may change; `redis`: the URL of a Redis that the configuration does not
+    name. Everything is opened in the calling process. Raises ListenError.
+    """
+    read = current or (lambda: settings)
+    app = build(StoreDoor(lambda: settings.store), read, redis)
+    with bind(settings.web.host, settings.web.port) as listener:
+        print(f"web: {address_of(listener)}/metrics", file=sys.stderr, flush=True)  # noqa: T201 - the one line for people
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            limit_concurrency=64,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ListenError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ListenError(f"{host}:{port}", error.strerror or str(error)) from error
+
+
+def address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
