@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select
 from policies.image import Image
 from policies.plan import Closing, Decision, Deletion, RepositoryPlan
 from worker.registries.interface import Manifest
+from worker.store.dialect import insert_for
 from worker.store.sweeping import pack
 from worker.store.tables import batch, blob, inventory, item, manifest, repository
 
@@ -72,9 +73,8 @@ class PlanWriter:
         return self._items
 
     def add(self, segment: Segment, plan: RepositoryPlan) -> None:
-        known = select(inventory.c.sha256).where(inventory.c.sha256 == segment.sha256)
-        if self._connection.execute(known).first() is None:
-            self._connection.execute(insert(inventory).values(sha256=segment.sha256, images=segment.images))
+        content = insert_for(self._connection, inventory).values(sha256=segment.sha256, images=segment.images)
+        self._connection.execute(content.on_conflict_do_nothing())
         lines = compress(b"".join(_encoder.encode(decision) + b"\n" for decision in plan.decisions))
         row = {"run_id": self._run_id, "path": plan.path, "inventory": segment.sha256, "decisions": lines}
         self._connection.execute(insert(repository).values(row))
@@ -174,7 +174,6 @@ def known_manifests(connection: Connection, registry_key: str, digests: Iterable
 
 def remember_manifests(connection: Connection, registry_key: str, manifests: Mapping[str, Manifest]) -> None:
     """Keep what was read, so that it is never asked again."""
-    new = set(manifests) - set(known_manifests(connection, registry_key, manifests))
     rows = [
         {
             "registry_key": registry_key,
@@ -183,10 +182,10 @@ def remember_manifests(connection: Connection, registry_key: str, manifests: Map
             "children": None if (children := manifests[digest].children) is None else json.dumps(children),
             "subject": manifests[digest].subject,
         }
-        for digest in sorted(new)
+        for digest in sorted(manifests)
     ]
     if rows:
-        connection.execute(insert(manifest), rows)
+        connection.execute(insert_for(connection, manifest).on_conflict_do_nothing(), rows)
 
 
 @dataclass(frozen=True, slots=True)

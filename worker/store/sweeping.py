@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
 
 from policies.image import Image
+from worker.store.dialect import insert_for
 from worker.store.tables import UNFINISHED, audit, batch, blob, item, repository, run, tally
 
 Final = Literal["deleted", "gone", "skipped", "failed"]
@@ -260,14 +261,7 @@ def _tally(connection: Connection, run_id: str, name: str, label: str) -> None:
 def add_to_tally(connection: Connection, registry: str, name: str, label: str, value: float) -> None:
     """Add to a sum that outlives runs: causes of skips and failures, requests, waits for the rate."""
     values = {"registry": registry, "name": name, "label": label, "value": value}
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        added: Any = postgresql.insert(tally).values(values)
-    else:
-        from sqlalchemy.dialects import sqlite
-
-        added = sqlite.insert(tally).values(values)
+    added = insert_for(connection, tally).values(values)
     key = [tally.c.registry, tally.c.name, tally.c.label]
     connection.execute(added.on_conflict_do_update(index_elements=key, set_={"value": tally.c.value + value}))
 

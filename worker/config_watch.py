@@ -1,0 +1,50 @@
+"""The configuration as it is now: read again whenever the file has changed, so that a mode switched off is obeyed at once."""
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from worker.config import ConfigError, Settings, find, load
+
+
+class SettingsWatch:
+    """Hands out the current settings. Safe to use from several threads.
+
+    A file that became invalid or vanished raises ConfigError at every call until it is mended: what is left of a run is
+    then skipped, never deleted by old settings.
+    """
+
+    def __init__(self, path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> None:
+        self._path = find(path, environ).absolute()
+        self._environ = environ
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._settings: Settings | ConfigError | None = None
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def current(self) -> Settings:
+        """Raises ConfigError."""
+        with self._lock:
+            stamp = self._stamp()
+            if self._settings is None or stamp is None or stamp != self._seen:
+                self._seen, self._settings = stamp, self._load()
+            if isinstance(self._settings, ConfigError):
+                raise self._settings
+            return self._settings
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            seen = self._path.stat()
+        except OSError:
+            return None
+        return seen.st_mtime_ns, seen.st_size, seen.st_ino
+
+    def _load(self) -> Settings | ConfigError:
+        try:
+            return load(self._path, environ=self._environ)
+        except ConfigError as error:
+            return error
