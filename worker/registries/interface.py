@@ -23,7 +23,14 @@ from typing import ClassVar, Literal, Protocol
 from policies.image import Image
 
 FailureCause = Literal[
-    "permission_denied", "read_only", "rate_limited", "unavailable", "operation_failed", "unconfirmed", "poison", "other"
+    "permission_denied",
+    "read_only",
+    "rate_limited",
+    "unavailable",
+    "operation_failed",
+    "unconfirmed",
+    "poison",
+    "other",
 ]
 
 
@@ -70,7 +77,9 @@ class ReadOnlyError(RegistryError):
 
 
 class NotFoundError(RegistryError):
-    pass
+    maybe_ours: bool = (
+        False  # of a deletion: an earlier attempt of the same call was lost on the way and may have done it
+    )
 
 
 class UsedByImageListsError(RegistryError):
@@ -153,7 +162,8 @@ class Registry(Protocol):
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         """Ask about a deletion until it is done or `time.monotonic()` reaches `deadline`; an unfinished one is returned as such.
 
-        Raises NotFoundError (the image was already gone), UsedByImageListsError, OperationFailedError and the like.
+        Asks at least once. Raises NotFoundError (the image, or the operation itself, is not known any more: believe neither
+        without a listing), UsedByImageListsError, OperationFailedError and the like.
         """
 
     def usage(self) -> Usage:

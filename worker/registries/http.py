@@ -1,0 +1,316 @@
+"""Sends HTTP requests: every time-out set and a total, retries, the rate, one fresh sign-in. The one module that imports httpx.
+
+What an answer means is not known here: callers hand in a function that reads it, and that raises the errors of `interface`.
+"""
+
+import ipaddress
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Literal, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import stamina
+import stamina.instrumentation
+
+from worker import __version__
+from worker.registries.interface import (
+    BadAnswerError,
+    NotFoundError,
+    RateLimitedError,
+    RegistryError,
+    UnavailableError,
+    Usage,
+)
+from worker.registries.limiter import Limiter
+
+# Retries are counted in `usage`; stamina's own line would go to standard output wherever structlog is not set up.
+stamina.instrumentation.set_on_retry_hooks([])
+
+T = TypeVar("T")
+
+MAX_BODY = 64 * 1024 * 1024  # bytes, unpacked; a page of 1,000 images with 127 layers each has 20 MiB
+LINK_LOCAL_METADATA = "169.254.169.254"  # plain http by its nature: the address exists only inside the machine
+
+
+class BrokenBodyError(BadAnswerError):
+    """A body that is not even the right format: cut, HTML, no UTF-8. Another try may be answered properly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request, as plain data."""
+
+    method: Literal["GET", "POST", "DELETE"]
+    url: str
+    about: str  # for people: "shop/api@sha256:9f86…"
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    repeatable: bool  # asking twice does no more than asking once: a GET, or a DELETE with its idempotency key
+    paced: bool = True  # takes a slot of the registry's rate; sign-in does not
+    timeout: float = 30.0  # seconds of silence
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} {self.about}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes = field(repr=False)
+
+    @property
+    def date(self) -> datetime | None:
+        """The server's clock (aware, UTC), where it tells."""
+        return http_date(self.headers.get("date", ""))
+
+
+class Signer(Protocol):
+    """Who signs requests in, and learns when a signature was refused."""
+
+    def sign(self) -> str | None:
+        """The value of the header Authorization; None: send without. Raises SignInError."""
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:
+        """This signature was answered with 401: get a fresh one ready. Raises SignInError when there is none to be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on trying, the waits for the rate not counted."""
+
+    attempts: int = 5
+    total: float = 40.0  # seconds for all attempts and the waits between them
+    first_wait: float = 0.1  # seconds, doubled each time
+    longest_wait: float = 5.0
+    jitter: float = 1.0
+
+
+@dataclass(slots=True)
+class _Call:
+    """What one call has gone through so far."""
+
+    request: Request
+    ends: float  # time.monotonic(); moved by the waits for the rate
+    answer: Answer | None = None  # of the last attempt
+    signed_again: bool = False
+    maybe_done: bool = False  # an earlier attempt may have reached the server without its answer reaching us
+
+
+class Http:
+    """A client for one registry's services, shared by the threads of one process. Closing it closes its connections."""
+
+    def __init__(self, registry: str, limiter: Limiter, concurrency: int, patience: Patience = Patience()) -> None:
+        self.registry = registry
+        self.limiter = limiter
+        self._patience = patience
+        self._in_flight = threading.BoundedSemaphore(concurrency)
+        self._client = httpx.Client(
+            verify=_tls(),
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(
+                max_connections=concurrency + 4, max_keepalive_connections=concurrency + 4, keepalive_expiry=20.0
+            ),
+            headers={"User-Agent": f"registry-gc/{__version__}", "Accept-Encoding": "gzip"},
+        )
+        self._usage, self._usage_lock = Usage(), threading.Lock()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def usage(self) -> Usage:
+        """What was spent since the last call; the count starts again."""
+        with self._usage_lock:
+            spent, self._usage = self._usage, Usage()
+        return spent
+
+    def call(
+        self, request: Request, read: Callable[[Answer], T], signer: Signer | None = None, total: float | None = None
+    ) -> T:
+        """Send until `read` accepts an answer, or patience ends. Raises what `read` raised last, or UnavailableError.
+
+        `total` (seconds) shortens the patience. A NotFoundError of a deletion says whether an earlier attempt may have done it.
+        """
+        self._insist_on_tls(request)
+        patience = self._patience
+        call = _Call(request, ends=time.monotonic() + min(patience.total, total or patience.total))
+        attempts = stamina.retry_context(
+            on=lambda error: self._again(call, error),
+            attempts=patience.attempts,
+            timeout=None,  # counted by us, without the waits for the rate
+            wait_initial=patience.first_wait,
+            wait_max=patience.longest_wait,
+            wait_jitter=patience.jitter,
+        )
+        try:
+            for attempt in attempts:
+                with attempt:
+                    return self._attempt(call, read, signer)
+        except NotFoundError as error:
+            error.maybe_ours = call.maybe_done
+            raise
+        raise AssertionError("stamina gave no attempt")
+
+    def _attempt(self, call: _Call, read: Callable[[Answer], T], signer: Signer | None) -> T:
+        call.answer = None
+        authorization = signer.sign() if signer else None
+        call.answer = answer = self._send(call, authorization)
+        if answer.status == 401 and signer and not call.signed_again:
+            call.signed_again = True
+            signer.refused(authorization, answer)
+            call.answer = answer = self._send(call, signer.sign())
+        try:
+            return read(answer)
+        except RegistryError as error:
+            error.registry, error.request = error.registry or self.registry, error.request or call.request.label
+            call.maybe_done |= isinstance(error, UnavailableError | BrokenBodyError)
+            raise
+
+    def _again(self, call: _Call, error: Exception) -> bool | float:
+        """Whether another attempt is worth it; a number says after how many seconds, because the server did."""
+        if not call.request.repeatable or not isinstance(error, UnavailableError | RateLimitedError | BrokenBodyError):
+            return False
+        wait = retry_after(call.answer) if call.answer else None
+        if call.request.paced and (wait is not None or isinstance(error, RateLimitedError)):
+            self.limiter.pause(1.0 if wait is None else wait)
+        if time.monotonic() + (wait or 0.0) >= call.ends:
+            return False
+        return True if wait is None else wait
+
+    def _send(self, call: _Call, authorization: str | None) -> Answer:
+        with self._slot(call):
+            try:
+                answer = self._exchange(call, authorization)
+            except RegistryError:
+                self._count(call.request, "error")
+                raise
+        self._count(call.request, str(answer.status))
+        return answer
+
+    @contextmanager
+    def _slot(self, call: _Call) -> Iterator[None]:
+        """A place among the requests in flight, then the rate's permission. Neither counts towards the call's time."""
+        if not call.request.paced:
+            yield
+            return
+        started = time.monotonic()
+        with self._in_flight:
+            waited = self.limiter.wait()
+            call.ends += time.monotonic() - started
+            with self._usage_lock:
+                self._usage.rate_wait_seconds += waited
+            yield
+
+    def _exchange(self, call: _Call, authorization: str | None) -> Answer:
+        request, left = call.request, call.ends - time.monotonic()
+        if left <= 0:
+            raise self._unavailable(request, "no time was left to ask")
+        silence = min(request.timeout, left)
+        timeout = httpx.Timeout(connect=min(5.0, silence), read=silence, write=min(10.0, silence), pool=silence)
+        headers = dict(request.headers) | ({"Authorization": authorization} if authorization else {})
+        host = urlsplit(request.url).netloc
+        # Without a cause: httpx's errors carry the request, and that the token.
+        try:
+            with self._client.stream(
+                request.method,
+                request.url,
+                params=request.query or None,
+                headers=headers,
+                content=request.body,
+                timeout=timeout,
+            ) as response:
+                body = self._body(response, call)
+                return Answer(
+                    response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
+                )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise self._unavailable(request, f"no connection to {host}: {_text(error)}") from None
+        except httpx.TimeoutException:
+            call.maybe_done = True
+            raise self._unavailable(request, f"no answer from {host} within {silence:.0f} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            call.maybe_done = True
+            raise self._unavailable(request, f"the answer from {host} broke off: {_text(error)}") from None
+
+    def _body(self, response: httpx.Response, call: _Call) -> bytes:
+        """The whole body. httpx has no total time-out: a slow drip is noticed between two pieces."""
+        pieces, size = [], 0
+        for piece in response.iter_bytes():
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_BODY:
+                raise BadAnswerError(
+                    f"an answer of more than {MAX_BODY >> 20} MiB",
+                    self.registry,
+                    call.request.label,
+                    response.status_code,
+                )
+            if time.monotonic() > call.ends:
+                call.maybe_done = True
+                raise self._unavailable(call.request, "the answer was still coming in when time was up")
+        return b"".join(pieces)
+
+    def _unavailable(self, request: Request, message: str) -> UnavailableError:
+        return UnavailableError(message, self.registry, request.label)
+
+    def _count(self, request: Request, code: str) -> None:
+        with self._usage_lock:
+            key = (request.method, code)
+            self._usage.requests[key] = self._usage.requests.get(key, 0) + 1
+
+    def _insist_on_tls(self, request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme != "https" and not (address.scheme == "http" and is_local(address.hostname or "")):
+            raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
+
+
+def is_local(host: str) -> bool:
+    """Whether plain http to this host stays inside the machine."""
+    if host in ("localhost", LINK_LOCAL_METADATA):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def retry_after(answer: Answer) -> float | None:
+    """The seconds a server asks to wait, from its header Retry-After in either form; None: it did not ask."""
+    text = answer.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    if (moment := http_date(text)) is None:
+        return None
+    return max(0.0, (moment - (answer.date or datetime.now(UTC))).total_seconds())
+
+
+def http_date(text: str) -> datetime | None:
+    """An HTTP date as an instant (aware, UTC); None: it is none."""
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One context for all clients of the process: reading the certificates takes longer than most requests."""
+    return httpx.create_ssl_context(trust_env=False)

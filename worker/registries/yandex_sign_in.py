@@ -1,0 +1,265 @@
+"""Signs in to Yandex Cloud: an IAM token as given, by a service account's key, or from the metadata service of a virtual machine.
+
+Tokens are fetched early, by one thread at a time, and once more when one is refused. No token is ever part of a message or a repr.
+"""
+
+import base64
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from worker.config import RegistrySettings
+from worker.registries.http import Answer, Http, Request
+from worker.registries.interface import (
+    BadAnswerError,
+    RegistryError,
+    SignInError,
+    UnavailableError,
+)
+from worker.registries.yandex_protocol import accepted, refusal
+from worker.secret import Secret, SecretError
+
+HOUR = 3600.0
+RETRY_EARLY = 30.0  # seconds until an early refresh that failed is tried again; the old token serves meanwhile
+METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
+PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token and how long it serves, in `time.monotonic()`."""
+
+    value: str = field(repr=False)
+    refresh_at: float
+    expires_at: float
+
+
+class IamAnswer(Struct, rename="camel"):
+    iam_token: str | None = None
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class MetadataAnswer(Struct):
+    access_token: str | None = None
+    expires_in: float | None = None
+
+
+class Tokens:
+    """The current token, fetched when needed. Safe to use from several threads."""
+
+    def __init__(self, fetch: Callable[[], Token], remedy: str) -> None:
+        """`fetch` raises RegistryError; `remedy` tells people what to do when its tokens are refused."""
+        self._fetch, self._remedy = fetch, remedy
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+
+    def current(self) -> str:
+        """A token that should be good now. Raises SignInError and what fetching raises."""
+        token, now = self._token, time.monotonic()
+        if token and now < token.refresh_at:
+            return token.value
+        if token and now < token.expires_at:
+            return self._renewed_early(token)
+        with self._lock:
+            if self._token is None or time.monotonic() >= self._token.refresh_at:
+                self._token = self._fetch()
+            return self._token.value
+
+    def _renewed_early(self, token: Token) -> str:
+        """A fresher token if one is to be had; the old one where it is not, or where another thread is at it."""
+        if not self._lock.acquire(blocking=False):
+            return token.value
+        try:
+            self._token = self._fetch()
+        except RegistryError:  # the old token is still good: worth no alarm yet
+            self._token = Token(token.value, time.monotonic() + RETRY_EARLY, token.expires_at)
+        finally:
+            self._lock.release()
+        return self._token.value
+
+    def replace(self, stale: str) -> None:
+        """Fetch another token than this one, which was refused. Raises SignInError when there is no other."""
+        with self._lock:
+            if self._token is not None and self._token.value != stale:
+                return  # another thread was quicker
+            self._token = None
+            token = self._fetch()
+            if token.value == stale:
+                raise SignInError(f"the token was refused; {self._remedy}")
+            self._token = token
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Signs the management API's requests."""
+
+    tokens: Tokens
+
+    def sign(self) -> str:
+        return f"Bearer {self.tokens.current()}"
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
+        self.tokens.replace((authorization or "").removeprefix("Bearer "))
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """Signs the Docker API's requests for its own token: user `iam`, the IAM token as password."""
+
+    tokens: Tokens
+
+    def sign(self) -> str:
+        return "Basic " + base64.b64encode(f"iam:{self.tokens.current()}".encode()).decode()
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
+        pair = base64.b64decode((authorization or "").removeprefix("Basic ")).decode()
+        self.tokens.replace(pair.removeprefix("iam:"))
+
+
+def open_tokens(settings: RegistrySettings, http: Http) -> Tokens:
+    """The tokens that a registry's credentials give. Reads and sends nothing yet."""
+    credentials = settings.credentials
+    if credentials.iam_token is not None:
+        return given_tokens(credentials.iam_token)
+    if credentials.service_account_key is not None:
+        return key_tokens(credentials.service_account_key, settings.endpoints.iam, http)
+    return metadata_tokens(settings.endpoints.metadata, http)
+
+
+def given_tokens(secret: Secret) -> Tokens:
+    """Read anew at each use: whoever keeps the file fresh needs no restart of ours."""
+
+    def fetch() -> Token:
+        return Token(checked(_read(secret), secret.where), refresh_at=0.0, expires_at=0.0)
+
+    return Tokens(
+        fetch,
+        f"IAM tokens live for at most 12 hours: put a fresh one into {secret.where}, or use a service account key",
+    )
+
+
+def key_tokens(secret: Secret, iam: str, http: Http) -> Tokens:
+    """An IAM token for a JWT that the key signs; the key is read anew for each, so that it may be rotated."""
+
+    def fetch() -> Token:
+        request = Request(
+            method="POST",
+            url=f"{iam}/iam/v1/tokens",
+            about="IAM token",
+            headers={"Content-Type": "application/json"},
+            body=json.dumps({"jwt": signed_jwt(_read(secret), secret.where, iam, time.time())}).encode(),
+            repeatable=True,  # a second token costs nothing
+            paced=False,
+        )
+        return http.call(request, lambda answer: _iam_token(answer, secret.where))
+
+    return Tokens(
+        fetch, f"check that the service account of the key in {secret.where} still exists and may use this registry"
+    )
+
+
+def metadata_tokens(root: str, http: Http) -> Tokens:
+    """What the virtual machine's service account gets; asked again every hour, as the vendor advises."""
+    remedy = (
+        "metadata: true works on a virtual machine with a service account attached; elsewhere use service_account_key"
+    )
+    request = Request(
+        method="GET",
+        url=root + METADATA_PATH,
+        about="metadata token",
+        headers={"Metadata-Flavor": "Google"},
+        repeatable=True,
+        paced=False,
+        timeout=2.0,
+    )
+
+    def read(answer: Answer) -> Token:
+        if answer.status in (401, 403, 404):
+            raise SignInError(
+                f"the metadata service has no token (HTTP {answer.status}): {remedy}", status=answer.status
+            )
+        found = accepted(answer, MetadataAnswer)
+        life = max(0.0, min(found.expires_in or 0.0, 12 * HOUR))
+        return lasting(checked(found.access_token or "", "metadata service"), life, longest=HOUR)
+
+    def fetch() -> Token:
+        try:
+            return http.call(request, read, total=10.0)
+        except UnavailableError as error:
+            raise SignInError(f"{error.message}; {remedy}", error.registry, error.request) from error
+
+    return Tokens(fetch, remedy)
+
+
+def _iam_token(answer: Answer, where: str) -> Token:
+    if answer.status in (400, 401, 403, 404):
+        told = refusal(answer)
+        remedy = f"the key in {where} was refused: make a new one for the service account if it was deleted, and check this clock"
+        raise SignInError(f"{told.message}; {remedy}", status=answer.status, request_id=told.request_id)
+    found = accepted(answer, IamAnswer)
+    if found.expires_at is None:
+        raise BadAnswerError("an IAM token without expiresAt")
+    # Against the server's own clock: ours may be wrong, and life is a difference.
+    life = (found.expires_at - (answer.date or datetime.now(UTC))).total_seconds()
+    return lasting(checked(found.iam_token or "", "IAM"), life)
+
+
+def lasting(value: str, life: float, longest: float = 12 * HOUR) -> Token:
+    """A token with `life` seconds left: good to the end, replaced at four fifths, or with five minutes left if that is earlier."""
+    now = time.monotonic()
+    early = min(life * 0.8, life - 300.0 if life > 600.0 else life, longest)
+    return Token(value, refresh_at=now + early, expires_at=now + life)
+
+
+def checked(token: str, where: str) -> str:
+    """A token fit for a header. Raises SignInError, which does not repeat it."""
+    if not PRINTABLE.fullmatch(token):
+        raise SignInError(f"{where}: this is no token (empty, too long, or with spaces or letters that no token has)")
+    return token
+
+
+def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:
+    """A JWT (PS256) for the service account of a key file's text. Raises SignInError, which repeats nothing of the key."""
+    import jwt  # noqa: PLC0415 - cryptography takes a while to load, and only this needs it
+
+    key = _key_parts(key_text, where)
+    claims = {"iss": key["service_account_id"], "aud": f"{iam}/iam/v1/tokens", "iat": int(now), "exp": int(now) + 3600}
+    try:
+        return jwt.encode(claims, key["private_key"], algorithm="PS256", headers={"kid": key["id"]})
+    except (ValueError, TypeError, jwt.PyJWTError):
+        # Without a cause: it may show pieces of the key.
+        raise SignInError(
+            f"{where}: private_key cannot be read as an RSA key; make a new key for the service account"
+        ) from None
+
+
+def _key_parts(text: str, where: str) -> dict[str, str]:
+    names: tuple[Literal["id", "service_account_id", "private_key"], ...] = ("id", "service_account_id", "private_key")
+    try:
+        parsed: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        # Without a cause: it would carry the key.
+        raise SignInError(f"{where}: not the JSON of a service account key") from None
+    lacking = [name for name in names if not isinstance(parsed.get(name), str) or not parsed[name]]
+    if lacking:
+        raise SignInError(f"{where}: not the JSON of a service account key, it lacks {', '.join(lacking)}")
+    begin = parsed["private_key"].find("-----BEGIN")  # newer keys begin with a warning not to remove that line
+    if begin < 0:
+        raise SignInError(f"{where}: private_key has no line -----BEGIN PRIVATE KEY-----")
+    return {name: parsed[name] for name in names} | {"private_key": parsed["private_key"][begin:]}
+
+
+def _read(secret: Secret) -> str:
+    try:
+        return secret.read()
+    except SecretError as error:
+        raise SignInError(f"{error}; the configuration names it as this registry's credentials") from error
