@@ -1,4 +1,4 @@
-"""The configuration as it is now: read again whenever the file has changed, so that a mode switched off is obeyed at once."""
+"""The configuration as it is now, read again whenever the file has changed: a mode switched off is obeyed at once."""
 
 import os
 import threading

@@ -6,7 +6,7 @@ because `reconcile` rings again.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -92,7 +92,7 @@ def _registry(settings: "Settings", name: str) -> "RegistrySettings":
     return found
 
 
-def _new(registry: "RegistrySettings", trigger: str, now: datetime) -> dict[str, object]:
+def _new(registry: "RegistrySettings", trigger: str, now: datetime) -> dict[str, Any]:
     return {
         "id": runs.new_id(now),
         "registry": registry.name,
@@ -180,11 +180,11 @@ def _blocked_message(run: Run) -> str:
     return f"the plan is over its limits: {over}; look at it with `registry-gc show {run.id}`, then approve or abort it"
 
 
-def _finish(connection: Connection, run: Run, state: str, outcome: str, now: datetime, message: str | None = None) -> bool:
+def _finish(
+    connection: Connection, run: Run, state: str, outcome: str, now: datetime, message: str | None = None
+) -> bool:
     kept = message if message is not None else run.message
-    return runs.change(
-        connection, run.id, [state], state="finished", outcome=outcome, finished_at=now, message=kept
-    )
+    return runs.change(connection, run.id, [state], state="finished", outcome=outcome, finished_at=now, message=kept)
 
 
 def ring(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
@@ -234,11 +234,13 @@ def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int |
 
 
 def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> tuple[Bell, ...]:
-    """Let a blocked run's exact plan go on. Raises UnknownRunError, NotBlockedError, AlreadyRunningError, StoreError."""
+    """Let a blocked run's exact plan go on. Raises UnknownRunError, NotBlockedError, AlreadyRunningError."""
     _expire(store, settings, get(store, run_id), now)
     run = get(store, run_id)
     if run.state != "blocked":
-        raise NotBlockedError(f"run {run_id} waits for no approval: it is {run.outcome or run.state}; {run.message or ''}".rstrip("; "))
+        raise NotBlockedError(
+            f"run {run_id} waits for no approval: it is {run.outcome or run.state}; {run.message or ''}".rstrip("; ")
+        )
     try:
         with store.write() as connection:
             runs.change(connection, run_id, ["blocked"], state="deleting", deleting_at=now, message=None)

@@ -1,4 +1,4 @@
-"""Reads a registry whole and has the policies decide: registry -> Inventory -> plan -> store. Decides and deletes nothing.
+"""Reads a registry whole and has the policies decide: registry -> Inventory -> plan -> store. Deletes nothing.
 
 An inventory is kept compressed, a repository at a time: each pass over it (survey, decide, write) holds only one.
 """
@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -46,7 +45,7 @@ class ClockError(Exception):
 
 
 class Manifests:
-    """What is known of manifests, from the store or from nowhere; what was read is remembered where there is a store."""
+    """What is known of manifests, from the store or from nowhere; what was read is remembered there."""
 
     def __init__(self, store: Store | None, registry_key: str, *, remember: bool = True) -> None:
         self._store = store
@@ -300,9 +299,7 @@ def _end_stopped(store: Store, run: Run) -> None:
         runs.fail(store, run.id, current.message or "stopped", now, fence=run.fence)
 
 
-def _plan_run(
-    store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, alive: Alive
-) -> Planned:
+def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, alive: Alive) -> Planned:
     manifests = Manifests(store, registry.key)
     with open_registry(registry, limiter) as opened:
         try:

@@ -1,4 +1,4 @@
-"""The durable record: what was planned, intended and done. SQLite on one machine, PostgreSQL on several, the same code."""
+"""The durable record: what was planned, intended and done. SQLite on one machine, PostgreSQL on several."""
 
 from worker.store.engine import Store, StoreError, open_store
 

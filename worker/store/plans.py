@@ -1,4 +1,4 @@
-"""Keeps plans: deletions as rows; per repository its inventory (by content) and its decisions, compressed. One transaction."""
+"""Keeps plans: deletions as rows; per repository its inventory (by content) and its decisions, compressed."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -106,7 +106,7 @@ class PlanWriter:
         }
 
     def _add_blobs(self, image: Image) -> tuple[int, ...]:
-        """The numbers of an image's blobs that only deletions reference, each given its row the first time it is met."""
+        """The numbers of an image's blobs that only deletions reference, each given its row when first met."""
         numbers = self._closing.numbers_of(image)
         if new := set(numbers) - self._blobs:
             self._blobs |= new
@@ -128,7 +128,9 @@ class PlanWriter:
 def _digests(image: Image, closing: Closing) -> dict[int, str]:
     """Which of an image's digests has which number."""
     blobs = ((image.config,) if image.config else ()) + image.layers
-    return {number: one.digest for one in blobs if (number := closing.number(one.digest)) is not None}
+    return {
+        number: one.digest for one in blobs for number in closing.numbers_of(Image(digest=image.digest, layers=(one,)))
+    }
 
 
 def _waves(deletions: Iterable[Deletion]) -> Iterator[tuple[int, list[Deletion]]]:

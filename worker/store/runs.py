@@ -130,7 +130,9 @@ def ask_to_stop(connection: Connection, run_id: str, stop: str, message: str) ->
     return connection.execute(asked.values(stop=stop, message=message)).rowcount == 1
 
 
-def claim_scan(connection: Connection, run_id: str, *, owner: str, now: datetime, until: datetime, most: int) -> Run | None:
+def claim_scan(
+    connection: Connection, run_id: str, *, owner: str, now: datetime, until: datetime, most: int
+) -> Run | None:
     """Take the lease of a run's scan; None: somebody holds it, it is past planning, or it was begun too often."""
     free = (run.c.state == "pending") | ((run.c.state == "planning") & (run.c.lease_until < now))
     claimed = update(run).where(run.c.id == run_id, free, run.c.scans < most, run.c.stop.is_(None))
@@ -172,7 +174,8 @@ def finish_swept(connection: Connection, run_id: str, outcome: str, now: datetim
 def count_failure(connection: Connection, run_id: str) -> int:
     """One more systemic failure in a row; how many there are now."""
     connection.execute(update(run).where(run.c.id == run_id).values(systemic_failures=run.c.systemic_failures + 1))
-    return connection.execute(select(run.c.systemic_failures).where(run.c.id == run_id)).scalar_one()
+    count: int = connection.execute(select(run.c.systemic_failures).where(run.c.id == run_id)).scalar_one()
+    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,9 @@ def note_registry(connection: Connection, name: str, line: str | None, now: date
 
 
 def note_sign_in(connection: Connection, name: str, *, works: bool) -> None:
-    connection.execute(update(registry).where(registry.c.name == name, registry.c.auth_ok != works).values(auth_ok=works))
+    connection.execute(
+        update(registry).where(registry.c.name == name, registry.c.auth_ok != works).values(auth_ok=works)
+    )
 
 
 def beat(connection: Connection, name: str, now: datetime) -> None:

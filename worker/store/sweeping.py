@@ -1,4 +1,7 @@
-"""Queries of a sweep: leases with fences, intents before, outcomes after. An outcome, its bytes and its audit are one transaction."""
+"""Queries of a sweep: leases with fences, intents before, outcomes after.
+
+An outcome, its bytes and its audit are one transaction.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -80,7 +83,9 @@ def ready(connection: Connection, run_id: str, now: datetime) -> list[Ready]:
     return [Ready(*row) for row in connection.execute(found.order_by(batch.c.number))]
 
 
-def claim(connection: Connection, run_id: str, number: int, *, owner: str, now: datetime, until: datetime) -> Claim | None:
+def claim(
+    connection: Connection, run_id: str, number: int, *, owner: str, now: datetime, until: datetime
+) -> Claim | None:
     """Take the lease of a batch; None: it is done, held, or its turn has not come."""
     free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
     deleting = exists().where(run.c.id == run_id, run.c.state == "deleting")
@@ -109,12 +114,8 @@ def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -
 
 def release(connection: Connection, held: Claim) -> None:
     """Give the lease back; the batch is done if none of its items is left unfinished."""
-    left = exists().where(
-        item.c.run_id == held.run_id, item.c.batch == held.batch, item.c.state.in_(UNFINISHED)
-    )
-    mine = update(batch).where(
-        batch.c.run_id == held.run_id, batch.c.number == held.batch, batch.c.fence == held.fence
-    )
+    left = exists().where(item.c.run_id == held.run_id, item.c.batch == held.batch, item.c.state.in_(UNFINISHED))
+    mine = update(batch).where(batch.c.run_id == held.run_id, batch.c.number == held.batch, batch.c.fence == held.fence)
     connection.execute(mine.values(lease_until=None, owner=None, done=~left))
 
 
@@ -134,7 +135,7 @@ _ITEM_COLUMNS = (
 _image = msgspec.json.Decoder(Image, strict=False)
 
 
-def _item(row: Row[Any]) -> Item:
+def _item(row: Row[*tuple[Any, ...]]) -> Item:
     values = dict(row._mapping)
     values["image"] = _image.decode(values["image"])
     values["owners"] = tuple(json.loads(values["owners"]))
@@ -144,6 +145,19 @@ def _item(row: Row[Any]) -> Item:
 def unfinished_items(connection: Connection, run_id: str, number: int) -> list[Item]:
     found = select(*_ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.batch == number, item.c.state.in_(UNFINISHED))
     return [_item(row) for row in connection.execute(found.order_by(item.c.number))]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an item has come by now."""
+
+    state: str
+    attempts: int
+
+
+def progress_of(connection: Connection, one: Item) -> Progress:
+    columns = select(item.c.state, item.c.attempts)
+    return Progress(*connection.execute(columns.where(item.c.run_id == one.run_id, item.c.number == one.number)).one())
 
 
 def owners_left(connection: Connection, one: Item) -> tuple[str, ...]:
@@ -180,14 +194,12 @@ def record_outcome(
     connection: Connection, one: Item, state: Final, *, cause: str | None, message: str | None, now: datetime
 ) -> bool:
     """An item's final state, with the run's counts, the bytes and the audit. False: it had one already."""
-    counted = {state: run.c[state] + 1}
+    counted: dict[str, Any] = {state: run.c[state] + 1}
     if state in ("deleted", "gone"):
         counted["systemic_failures"] = 0
     # The run's row first: it makes outcomes of one run queue up, so that shared blobs are counted once and in order.
     connection.execute(update(run).where(run.c.id == one.run_id).values(counted))
-    open_ = update(item).where(
-        item.c.run_id == one.run_id, item.c.number == one.number, item.c.state.in_(UNFINISHED)
-    )
+    open_ = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state.in_(UNFINISHED))
     if connection.execute(open_.values(state=state, outcome_cause=cause, message=message, at=now)).rowcount == 0:
         connection.execute(update(run).where(run.c.id == one.run_id).values({state: run.c[state] - 1}))
         return False
@@ -268,9 +280,7 @@ def add_to_tally(connection: Connection, registry: str, name: str, label: str, v
 
 def planned_items(connection: Connection, run_id: str, path: str, digests: Iterable[str] | None = None) -> list[Item]:
     """A repository's items that nothing has been done about; only those of these digests, where given."""
-    found = select(*_ITEM_COLUMNS).where(
-        item.c.run_id == run_id, item.c.repository == path, item.c.state == "planned"
-    )
+    found = select(*_ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.repository == path, item.c.state == "planned")
     items = [_item(row) for row in connection.execute(found.order_by(item.c.number))]
     wanted = None if digests is None else set(digests)
     return items if wanted is None else [one for one in items if one.digest in wanted]
@@ -289,9 +299,7 @@ def looked_at(connection: Connection, run_id: str, path: str) -> datetime | None
 
 def finish_empty_batches(connection: Connection, run_id: str, path: str, now: datetime) -> None:
     """Batches of a repository of which a look has settled every item, and which nobody holds, are done."""
-    left = exists().where(
-        item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED)
-    )
+    left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED))
     free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
     mine = update(batch).where(batch.c.run_id == run_id, batch.c.repository == path, ~batch.c.done, free, ~left)
     connection.execute(mine.values(done=True))

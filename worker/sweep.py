@@ -1,0 +1,409 @@
+"""Carries a plan out, batch by batch: the one place that deletes.
+
+`look` lists a repository again and settles what the plan did not know. `delete_batch` then takes each image of a batch:
+read again, compare, record the intent, DELETE, follow, record the outcome. Both may run twice, late, or never.
+"""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from uuid import uuid4
+
+from policies.image import Image
+from policies.references import subjects_of
+from worker import runs
+from worker.checkpoints import reach
+from worker.config import ConfigError, RegistrySettings, Settings
+from worker.leases import Heartbeat
+from worker.registries import open_registry
+from worker.registries.interface import (
+    BadAnswerError,
+    Deletion,
+    NotFoundError,
+    Registry,
+    RegistryError,
+    SignInError,
+    UsedByImageListsError,
+)
+from worker.registries.limiter import Limiter, LimiterUnavailableError
+from worker.runs import Bell
+from worker.scan import Manifests, identity, note_usage, resolve
+from worker.store import Store, StoreError, plans, sweeping
+from worker.store import runs as run_rows
+from worker.store.runs import Run
+from worker.store.sweeping import Claim, Final, Item, LeaseLostError, StoppedError
+
+START_NO_IMAGE_AFTER = 45.0  # seconds into a batch
+FOLLOW_FOR = 30.0  # seconds an operation is waited for; the next claim asks again
+PATIENCE_LEASES = 5  # how many leases an accepted operation may take before it is `unconfirmed`
+ATTEMPTS = 3  # intents of one item whose outcome stayed unknown
+TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
+HOPELESS = 10  # systemic failures in a row
+
+
+class Watch(Protocol):
+    """Hands out the settings as the file is now. Raises ConfigError while it is not valid."""
+
+    def current(self) -> Settings: ...
+
+
+def _registry_now(watch: Watch, name: str) -> RegistrySettings | None:
+    """The registry as the file has it now; None: the file is invalid, or the registry left it."""
+    try:
+        return watch.current().registries.get(name)
+    except ConfigError:
+        return None
+
+
+def _deleting_run(store: Store, run_id: str) -> Run | None:
+    with store.read() as connection:
+        run = run_rows.get(connection, run_id)
+    return run if run is not None and run.state == "deleting" else None
+
+
+def look(
+    store: Store, watch: Watch, run_id: str, repository: str, *, limiter: Limiter | None = None
+) -> tuple[Bell, ...]:
+    """List a repository again before its next batch, and settle what the plan did not know. Raises StoreError."""
+    run = _deleting_run(store, run_id)
+    if run is None:
+        return ()
+    registry = _registry_now(watch, run.registry)
+    if registry is None or registry.mode != "delete":
+        _settle(store, run, repository, _Look(skip_all="mode", reason=_mode_reason(registry)))
+    elif run.stop is None:
+        try:
+            with open_registry(registry, limiter) as opened:
+                found = _look_again(store, opened, registry, run, repository)
+                note_usage(store, run.registry, opened, signed_in=True)
+        except RegistryError as error:
+            count_failure(store, run, error)
+            return runs.ring(store, run_id, _now()) if run_stopped(store, run_id) else ()  # reconcile rings again
+        except LimiterUnavailableError:
+            return ()
+        _settle(store, run, repository, found)
+    return runs.ring(store, run_id, _now())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def run_stopped(store: Store, run_id: str) -> bool:
+    run = _deleting_run(store, run_id)
+    return run is None or run.stop is not None
+
+
+def _mode_reason(registry: RegistrySettings | None) -> str:
+    if registry is None:
+        return "the configuration file is invalid, or no longer has this registry"
+    return "the configuration file says dry-run"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a second listing says against deletions in a repository."""
+
+    skip_all: str | None = None  # the cause for every item of it
+    reason: str | None = None
+    needed: frozenset[str] = frozenset()  # digests that an image unknown to the plan needs
+
+
+def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Look:
+    with store.read() as connection:
+        known = {image.digest for image in plans.images_of(connection, run.id, path)}
+        kept = {one.digest for one in plans.decisions_of(connection, run.id, path) if one.verdict == "keep"}
+    try:
+        images = opened.images(path)
+    except (NotFoundError, BadAnswerError) as error:
+        return _Look("repository_changed", f"the repository cannot be listed again: {error}")
+    if lost := kept - {image.digest for image in images}:
+        return _Look("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there")
+    new = tuple(image for image in images if image.digest not in known)
+    resolved = resolve(opened, path, new, Manifests(store, registry.key))
+    if unread := [image.digest for image in resolved if image.children is None]:
+        return _Look(
+            "repository_changed", f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
+        )
+    return _Look(needed=frozenset(digest for image in resolved for digest in _needs(image)))
+
+
+def _needs(image: Image) -> tuple[str, ...]:
+    return (*(image.children or ()), *subjects_of(image))
+
+
+def _settle(store: Store, run: Run, path: str, found: _Look) -> None:
+    """Write a look's result, and skip what it forbids, in one transaction."""
+    with store.write() as connection:
+        now = store.now(connection)
+        wanted = None if found.skip_all else found.needed
+        cause, reason = (found.skip_all, found.reason) if found.skip_all else ("still_needed", _NEEDED)
+        for one in sweeping.planned_items(connection, run.id, path, wanted):
+            sweeping.record_outcome(connection, one, "skipped", cause=cause, message=reason, now=now)
+        sweeping.record_look(connection, run.id, path, now, found.reason)
+        sweeping.finish_empty_batches(connection, run.id, path, now)
+
+
+_NEEDED = "an image pushed since the plan needs it"
+
+
+def count_failure(store: Store, run: Run, error: RegistryError) -> bool:
+    """Count a systemic failure; ten in a row stop the run with one clear message. True: it is stopped now."""
+    if isinstance(error, SignInError):
+        with store.write() as connection:
+            run_rows.note_sign_in(connection, run.registry, works=False)
+    if not error.systemic:
+        return False
+    with store.write() as connection:
+        if run_rows.count_failure(connection, run.id) < HOPELESS:
+            return False
+        message = f"stopped after {HOPELESS} failures in a row, the last: {error}"
+        run_rows.ask_to_stop(connection, run.id, "hopeless", message)
+    return True
+
+
+def delete_batch(
+    store: Store, watch: Watch, run_id: str, number: int, *, limiter: Limiter | None = None
+) -> tuple[Bell, ...]:
+    """Carry out one batch of a run. Raises StoreError: then nothing more was deleted."""
+    run = _deleting_run(store, run_id)
+    if run is None:
+        return ()
+    lease = _lease(watch)
+    with store.write() as connection:
+        now = store.now(connection)
+        held = sweeping.claim(connection, run_id, number, owner=identity(), now=now, until=now + lease)
+        items = sweeping.unfinished_items(connection, run_id, number) if held else []
+        looked_at = sweeping.looked_at(connection, run_id, held.repository) if held else None
+    if held is None:
+        return runs.ring(store, run_id, _now()) if run.stop else ()
+    reach("batch_claimed")
+    if run.stop is None and (looked_at is None or now - looked_at >= runs.LOOK_IS_GOOD):
+        _release(store, held)
+        return (Bell("gc.look", (run_id, held.repository)),)
+    reach("repository_listed_again")
+    _carry_out(store, watch, run, held, items, limiter, lease)
+    reach("batch_swept")
+    return runs.ring(store, run_id, _now())
+
+
+def _lease(watch: Watch) -> timedelta:
+    try:
+        return watch.current().timing.lease
+    except ConfigError:
+        return timedelta(seconds=120)
+
+
+def _release(store: Store, held: Claim) -> None:
+    with store.write() as connection:
+        sweeping.release(connection, held)
+
+
+def _carry_out(
+    store: Store, watch: Watch, run: Run, held: Claim, items: list[Item], limiter: Limiter | None, lease: timedelta
+) -> None:
+    def renew() -> bool:
+        with store.write() as connection:
+            now = store.now(connection)
+            sweeping.renew(connection, held, now, now + lease)
+        return True
+
+    registry = _registry_now(watch, run.registry)
+    if held.takeovers >= TAKEOVERS or registry is None:
+        _give_up(store, held, items, registry)
+        return
+    with open_registry(registry, limiter) as opened:
+        work = _Batch(store, watch, run, held, opened, lease)
+        with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
+            work.lost = heartbeat.lost
+            work.carry_out(items, registry.rate.concurrency)
+        note_usage(store, run.registry, opened, signed_in=None)
+    if not work.lost.is_set():
+        _release(store, held)
+
+
+def _give_up(store: Store, held: Claim, items: list[Item], registry: RegistrySettings | None) -> None:
+    """End a batch that kills its workers, or of a registry that nobody may talk to any more."""
+    with store.write() as connection:
+        now = store.now(connection)
+        for one in items:
+            if registry is not None:
+                message = f"workers died over this batch {held.takeovers} times"
+                sweeping.record_outcome(connection, one, "failed", cause="poison", message=message, now=now)
+            elif one.state == "planned":
+                message = _mode_reason(registry)
+                sweeping.record_outcome(connection, one, "skipped", cause="mode", message=message, now=now)
+            else:
+                message = "its deletion was begun, and " + _mode_reason(registry)
+                sweeping.record_outcome(connection, one, "failed", cause="unconfirmed", message=message, now=now)
+        sweeping.release(connection, held)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One claimed batch at work: several threads, each with one image at a time."""
+
+    store: Store
+    watch: Watch
+    run: Run
+    held: Claim
+    registry: Registry
+    lease: timedelta
+    lost: threading.Event = field(default_factory=threading.Event)
+    halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
+    missing: list[tuple[Item, bool]] = field(default_factory=list)  # not found; whether it may be our doing
+    begun: float = field(default_factory=time.monotonic)
+
+    def carry_out(self, items: list[Item], concurrency: int) -> None:
+        """Take every item as far as it gets. Raises StoreError, once every thread has stopped."""
+        with ThreadPoolExecutor(max_workers=max(1, concurrency), thread_name_prefix="delete") as pool:
+            futures = [pool.submit(self._one, item) for item in items]
+        for future in futures:
+            future.result()
+        if self.missing and not self.lost.is_set():
+            self._confirm_missing()
+
+    def _one(self, item: Item) -> None:
+        if self.halted.is_set() or self.lost.is_set() or time.monotonic() - self.begun > START_NO_IMAGE_AFTER:
+            return
+        try:
+            self._delete(item)
+        except NotFoundError as error:
+            self.missing.append((item, _is_ours(item, error)))
+        except UsedByImageListsError as error:
+            self._outcome(item, "skipped", "used_by_image_lists", str(error))
+        except RegistryError as error:
+            self._failed(item, error)
+        except (StoppedError, LeaseLostError, LimiterUnavailableError):
+            self.halted.set()
+        except BaseException:
+            self.halted.set()  # the store is away: no other thread is to delete anything either
+            raise
+
+    def _delete(self, item: Item) -> None:
+        """Look again, intend, delete, follow: the order of these lines is the promise of this program."""
+        if item.state == "accepted":
+            self._follow(item, Deletion(item.operation_id or "", done=False))
+            return
+        if self.run.stop is not None and item.state == "planned":
+            return
+        now = self.registry.get(item.repository, item.image)
+        reach("image_read_again")
+        if (difference := _difference(item.image, now)) is not None:
+            self._changed(item, difference)
+        elif self.run.stop is not None:
+            self._outcome(item, "failed", "unconfirmed", "its deletion was begun; it is still there, and may yet go")
+        elif (key := self._intend(item)) is not None:
+            reach("intent_recorded")
+            deletion = self.registry.delete(item.repository, item.image, key)
+            reach("delete_sent")
+            with self.store.write() as connection:
+                sweeping.record_accepted(connection, item, deletion.operation_id, self.store.now(connection))
+            reach("operation_accepted")
+            self._follow(item, deletion)
+
+    def _changed(self, item: Item, difference: str) -> None:
+        if item.state == "intent":
+            message = f"{difference}, after its deletion was begun; whether that was accepted is not known"
+            self._outcome(item, "failed", "unconfirmed", message)
+        else:
+            self._outcome(item, "skipped", "changed", difference)
+
+    def _intend(self, item: Item) -> str | None:
+        """Record the intent; its idempotency key, or None: the item is settled. Raises StoppedError, LeaseLostError.
+
+        The mode, the lease, the run's state and the plan's age are asked in the same breath as the intent is written.
+        """
+        registry = _registry_now(self.watch, self.run.registry)
+        if registry is None or registry.mode != "delete":
+            self._outcome(item, "skipped", "mode", _mode_reason(registry))
+            return None
+        # A key belongs to an attempt, and is used again only while that attempt's outcome is unknown.
+        key = item.idempotency_key if item.state == "intent" and item.idempotency_key else str(uuid4())
+        with self.store.write() as connection:
+            now = self.store.now(connection)
+            sweeping.renew(connection, self.held, now, now + self.lease)
+            run = run_rows.get(connection, self.run.id)
+            stopped = run is None or run.state != "deleting" or run.stop is not None
+            if run is not None and not stopped and (reason := runs.late(run, registry, now)) is not None:
+                stopped = run_rows.ask_to_stop(connection, run.id, *reason)
+            needed = () if stopped else sweeping.owners_left(connection, item)
+            written = not stopped and not needed and sweeping.record_intent(connection, item, key, now)
+        if stopped:
+            raise StoppedError
+        if needed:
+            self._outcome(item, "skipped", "still_needed", f"{needed[0]}, which needs it, was not deleted")
+        return key if written else None
+
+    def _follow(self, item: Item, deletion: Deletion) -> None:
+        if not deletion.done:
+            deletion = self.registry.follow(deletion, time.monotonic() + FOLLOW_FOR)
+        if deletion.done:
+            reach("operation_done")
+            self._outcome(item, "deleted", None, None)
+            reach("outcome_recorded")
+        elif self.run.stop is not None or self._out_of_patience(item):
+            self._outcome(item, "failed", "unconfirmed", f"operation {deletion.operation_id} did not end")
+
+    def _out_of_patience(self, item: Item) -> bool:
+        return item.intent_at is not None and _now() - item.intent_at > PATIENCE_LEASES * self.lease
+
+    def _failed(self, item: Item, error: RegistryError) -> None:
+        """A failure that leaves the outcome unknown is tried again by the next claim; any other is the item's last."""
+        with self.store.read() as connection:
+            now = sweeping.progress_of(connection, item)
+        unknown = now.state in ("intent", "accepted") and (error.systemic or isinstance(error, BadAnswerError))
+        refused = error.cause in ("permission_denied", "read_only")  # said by the registry: it did nothing
+        if not unknown or refused:
+            self._outcome(item, "failed", error.cause, str(error))
+        elif now.attempts >= ATTEMPTS or self.run.stop is not None:
+            self._outcome(item, "failed", "unconfirmed", f"whether it was deleted is not known: {error}")
+        if count_failure(self.store, self.run, error):
+            self.halted.set()
+
+    def _confirm_missing(self) -> None:
+        """One listing speaks for every image of the batch that was not found."""
+        path = self.held.repository
+        try:
+            there = {image.digest for image in self.registry.images(path)}
+        except RegistryError as error:
+            for item, _ in self.missing:
+                self._outcome(item, "failed", "unconfirmed", f"it was not found, and listing {path} failed: {error}")
+            return
+        except LimiterUnavailableError:
+            return
+        for item, ours in self.missing:
+            if item.digest in there:
+                self._outcome(item, "failed", "unconfirmed", "it was not found, and yet it is listed")
+            else:
+                self._outcome(item, "deleted" if ours else "gone", None, None)
+
+    def _outcome(self, item: Item, state: Final, cause: str | None, message: str | None) -> None:
+        """Facts are recorded whoever holds the lease: they are true. An item has one final state, the first."""
+        with self.store.write() as connection:
+            now = self.store.now(connection)
+            sweeping.record_outcome(connection, item, state, cause=cause, message=message, now=now)
+
+
+def _is_ours(item: Item, error: NotFoundError) -> bool:
+    """Whether an image that is not there is our doing: an attempt before the one that was told so may have done it."""
+    earlier = item.attempts - 1 if item.state == "accepted" else item.attempts
+    return earlier > 0 or error.maybe_ours
+
+
+def _difference(planned: Image, now: Image) -> str | None:
+    """What is no longer as planned, as a sentence; None: nothing."""
+    if now.digest != planned.digest:
+        return f"its digest is {now.digest} now"
+    if set(now.tags) != set(planned.tags):
+        return f"its tags are {_listed(now.tags)} now, planned {_listed(planned.tags)}"
+    if now.created_at != planned.created_at:
+        return f"its push time is {now.created_at} now, planned {planned.created_at}"
+    return None
+
+
+def _listed(tags: tuple[str, ...]) -> str:
+    return ", ".join(sorted(tags)) or "none"
