@@ -30,10 +30,10 @@ class Image(Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
     layers: tuple[Blob, ...] = ()  # in manifest order
     tags: tuple[str, ...] = ()  # empty: untagged
     created_at: datetime | None = None  # push time; aware, UTC; None: unknown
-    children: tuple[str, ...] | None | UnsetType = UNSET  # digests; unset: no index; None: could not be read
-    subject: str | None | UnsetType = UNSET  # a digest; unset: none; None: not told
+    children: tuple[str, ...] | UnsetType | None = UNSET  # digests; unset: no index; None: could not be read
+    subject: str | UnsetType | None = UNSET  # a digest; unset: none; None: not told
     media_type: str = ""  # empty: not told
-    pulled_at: datetime | None | UnsetType = UNSET  # unset: not told; None: never
+    pulled_at: datetime | UnsetType | None = UNSET  # unset: not told; None: never
     labels: dict[str, str] | None = None  # None: not told
     locked: bool = False  # by the registry's own lock or immutability
 

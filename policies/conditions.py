@@ -1,0 +1,238 @@
+"""What one image is asked. An answer is yes, no or unknown; what unknown means is settled by the rule, not here.
+
+A condition knows its answer and the fact behind it, nothing of verdicts. `tags` and `except_tags` mean different things in a
+select rule (every tag) and in a keep rule (one tag is enough), so each meaning is a class of its own.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Protocol
+
+from msgspec import UNSET
+
+from policies.image import Image
+from policies.patterns import Patterns
+from policies.units import bytes_text, in_units
+
+
+class Answer(Enum):
+    NO = 0
+    UNKNOWN = 1
+    YES = 2
+
+
+NO, UNKNOWN, YES = Answer.NO, Answer.UNKNOWN, Answer.YES
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What an image is seen against: the plan's instant, and the sizes of the indexes of its repository."""
+
+    now: datetime
+    index_size: Callable[[Image], int | None] = lambda _: None
+
+    def size(self, image: Image) -> int | None:
+        """Bytes of an image, or of an index and all that it lists, each blob once; None: not told."""
+        return image.compressed_size if image.children is UNSET else self.index_size(image)
+
+
+class Condition(Protocol):
+    def holds(self, image: Image, scene: Scene) -> Answer: ...
+
+    def fact(self, image: Image, scene: Scene) -> str:
+        """A few words on why the answer is yes, or which fact was not told where it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Always."""
+
+    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+        return YES
+
+    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+        return "every image"
+
+
+@dataclass(frozen=True, slots=True)
+class EveryTag:
+    """Tagged, and every tag matches one of the patterns: deleting an image deletes all its tags."""
+
+    patterns: Patterns
+
+    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+        match = self.patterns.match
+        for tag in image.tags:
+            if match(tag) is None:
+                return NO
+        return YES if image.tags else NO
+
+    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+        return f"every tag matches {_matched(self.patterns, image.tags)}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoTag:
+    """No tag matches any of the patterns; so for an untagged image too."""
+
+    patterns: Patterns
+
+    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+        return NO if any(self.patterns.match(tag) for tag in image.tags) else YES
+
+    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+        return f"no tag matches {self.patterns}" if image.tags else "untagged"
+
+
+@dataclass(frozen=True, slots=True)
+class SomeTag:
+    """Some one tag matches `matching` (any, where None) and none of `excepting`; without `matching`, or untagged."""
+
+    matching: Patterns | None = None
+    excepting: Patterns | None = None
+
+    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+        if not image.tags:
+            return YES if self.matching is None else NO
+        return NO if self._tag(image) is None else YES
+
+    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+        tag = self._tag(image)
+        if tag is None:
+            return "untagged"
+        words = []
+        if self.matching is not None:
+            words.append(f"matches {self.matching.match(tag)}")
+        if self.excepting is not None:
+            words.append(f"matches none of {self.excepting}")
+        return f"tag {tag} {' and '.join(words)}"
+
+    def _tag(self, image: Image) -> str | None:
+        for tag in image.tags:
+            wanted = self.matching is None or self.matching.match(tag) is not None
+            if wanted and (self.excepting is None or self.excepting.match(tag) is None):
+                return tag
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """Has tags, or (`tagged=False`) has none."""
+
+    tagged: bool = True
+
+    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+        return YES if bool(image.tags) is self.tagged else NO
+
+    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+        return "tagged" if self.tagged else "untagged"
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Its digest is listed."""
+
+    digests: frozenset[str]
+
+    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+        return YES if image.digest in self.digests else NO
+
+    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+        return "its digest is listed"
+
+
+@dataclass(frozen=True, slots=True)
+class OlderThan:
+    """Pushed at least `age` ago."""
+
+    age: timedelta
+
+    def holds(self, image: Image, scene: Scene) -> Answer:
+        created_at = image.created_at
+        if created_at is None:
+            return UNKNOWN
+        return YES if scene.now - created_at >= self.age else NO
+
+    def fact(self, image: Image, scene: Scene) -> str:
+        return _age_fact(image, scene, self.age, "at least")
+
+
+@dataclass(frozen=True, slots=True)
+class NewerThan:
+    """Pushed less than `age` ago."""
+
+    age: timedelta
+
+    def holds(self, image: Image, scene: Scene) -> Answer:
+        created_at = image.created_at
+        if created_at is None:
+            return UNKNOWN
+        return YES if scene.now - created_at < self.age else NO
+
+    def fact(self, image: Image, scene: Scene) -> str:
+        return _age_fact(image, scene, self.age, "less than")
+
+
+@dataclass(frozen=True, slots=True)
+class LargerThan:
+    """More bytes than `size`."""
+
+    size: int
+
+    def holds(self, image: Image, scene: Scene) -> Answer:
+        size = scene.size(image)
+        if size is None:
+            return UNKNOWN
+        return YES if size > self.size else NO
+
+    def fact(self, image: Image, scene: Scene) -> str:
+        return _size_fact(image, scene, f"larger than {bytes_text(self.size)}")
+
+
+@dataclass(frozen=True, slots=True)
+class SmallerThan:
+    """Fewer bytes than `size`."""
+
+    size: int
+
+    def holds(self, image: Image, scene: Scene) -> Answer:
+        size = scene.size(image)
+        if size is None:
+            return UNKNOWN
+        return YES if size < self.size else NO
+
+    def fact(self, image: Image, scene: Scene) -> str:
+        return _size_fact(image, scene, f"smaller than {bytes_text(self.size)}")
+
+
+@dataclass(frozen=True, slots=True)
+class AnyTag:
+    """Some tag matches: on purpose, one such tag takes the image with all its tags."""
+
+    patterns: Patterns
+
+    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+        return YES if any(self.patterns.match(tag) for tag in image.tags) else NO
+
+    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+        tag = next(tag for tag in image.tags if self.patterns.match(tag))
+        return f"tag {tag} matches {self.patterns.match(tag)}"
+
+
+def _matched(patterns: Patterns, tags: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(pattern for tag in tags if (pattern := patterns.match(tag)) is not None))
+
+
+def _age_fact(image: Image, scene: Scene, age: timedelta, bound: str) -> str:
+    if image.created_at is None:
+        return "its push time was not told"
+    seconds, word = in_units(age)
+    old = max(int((scene.now - image.created_at).total_seconds()) // seconds, 0)
+    return f"{old} {word}{'' if old == 1 else 's'} old, {bound} {int(age.total_seconds()) // seconds}"
+
+
+def _size_fact(image: Image, scene: Scene, bound: str) -> str:
+    size = scene.size(image)
+    return "its size was not told" if size is None else f"{bytes_text(size)}, {bound}"

@@ -1,0 +1,350 @@
+"""A mapping that a person wrote -> Policy; every mistake named by path, value and remedy, all of them at once.
+
+The forms below say which keys there are and read each value; their JSON Schema serves editors. What is not built yet is refused
+by name, never ignored.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from policies.conditions import (
+    All,
+    AnyTag,
+    Condition,
+    Digests,
+    EveryTag,
+    LargerThan,
+    NewerThan,
+    NoTag,
+    OlderThan,
+    SmallerThan,
+    SomeTag,
+    Tagged,
+)
+from policies.patterns import Patterns
+from policies.rules import Count, Per, Policy, Rule
+from policies.units import parse_duration, parse_size, shown
+
+__all__ = ["Mistake", "Policy", "Rule", "RuleForm", "parse_policy"]
+
+LATER = frozenset(
+    "untagged_for not_pulled_for pulled_within highest beyond_highest by version labels media_types referrer orphan "
+    "missing_children until_below all_of any_of not".split()
+)
+_MOST = 10**9  # images; the greatest count
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_MISPLACED = {
+    (
+        "delete",
+        "newest",
+    ): "keeps, so it belongs in a keep rule; to delete what is not among the newest, write beyond_newest",
+    ("keep", "beyond_newest"): "deletes, so it belongs in a select rule (delete:); to keep the newest, write newest",
+    ("keep", "any_tag"): "belongs in a select rule (delete:); in a keep rule one matching tag is enough, so write tags",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing wrong with a document."""
+
+    path: str
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}; {self.remedy}" if self.remedy else f"{self.path}: {self.what}"
+
+
+def _listed(what: str, example: str) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        if not isinstance(value, list) or not value:
+            inner = value if isinstance(value, str) else example
+            raise ValueError(
+                f"expected a list of {what}s, got {shown(value)}; write, for example, [{json.dumps(inner)}]"
+            )
+        return value
+
+    return check
+
+
+def _pattern(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a pattern, got {shown(value)}; write it in quotes")
+    Patterns((value,))
+    return value
+
+
+def _path_pattern(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a pattern, got {shown(value)}; write it in quotes")
+    Patterns((value,), paths=True)
+    return value
+
+
+def _digest(value: object) -> str:
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise ValueError(f"expected a digest, got {shown(value)}; write sha256: and 64 digits 0-9a-f")
+    return value
+
+
+def _only_true(opposite: str) -> Callable[[object], bool]:
+    def check(value: object) -> bool:
+        if value is not True:
+            raise ValueError(f"expected true, got {shown(value)}; {opposite}")
+        return True
+
+    return check
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise ValueError(f"expected a whole number from 0 to {_MOST}, got {shown(value)}; write, for example, 10")
+    return value
+
+
+def _per(value: object) -> str:
+    if isinstance(value, str) and value.startswith("re:"):
+        raise ValueError("a count by capture groups is not built yet; known here: repository, registry")
+    if value not in ("repository", "registry"):
+        raise ValueError(
+            f"expected repository or registry, got {shown(value)}; leave it out to count in each repository"
+        )
+    return str(value)
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        remedy = "write it in quotes" if isinstance(value, (int, float)) else "say in a few words what the rule is for"
+        raise ValueError(f"expected a name, got {shown(value)}; {remedy}")
+    return value
+
+
+_Pattern = Annotated[str, BeforeValidator(_pattern)]
+_TagPatterns = Annotated[list[_Pattern], BeforeValidator(_listed("pattern", "pr-*"))]
+_PathPatterns = Annotated[
+    list[Annotated[str, BeforeValidator(_path_pattern)]], BeforeValidator(_listed("pattern", "ml/**"))
+]
+_DigestList = Annotated[
+    list[Annotated[str, BeforeValidator(_digest)]], BeforeValidator(_listed("digest", "sha256:9f86…"))
+]
+_Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhdw]$", "examples": ["14d"]}),
+]
+_Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?([kKMGTP]?i?B)$", "examples": ["5GiB"]}),
+]
+_Number = Annotated[int, BeforeValidator(_count), Field(ge=0)]
+_PerForm = Annotated[Literal["repository", "registry"], BeforeValidator(_per)]
+_All = Annotated[Literal[True], BeforeValidator(_only_true("leave it out, and say which images are meant"))]
+_TaggedForm = Annotated[Literal[True], BeforeValidator(_only_true("write untagged: true for images without tags"))]
+_UntaggedForm = Annotated[Literal[True], BeforeValidator(_only_true("write tagged: true for images with tags"))]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Conditions(_Form):
+    """What may be asked in every rule."""
+
+    tags: _TagPatterns | None = None
+    except_tags: _TagPatterns | None = None
+    tagged: _TaggedForm | None = None
+    untagged: _UntaggedForm | None = None
+    digests: _DigestList | None = None
+    older_than: _Duration | None = None
+    newer_than: _Duration | None = None
+    larger_than: _Size | None = None
+    smaller_than: _Size | None = None
+    per: _PerForm | None = None
+    all: _All | None = None
+
+
+class DeleteConditions(Conditions):
+    """What a select rule asks."""
+
+    any_tag: _TagPatterns | None = None
+    beyond_newest: _Number | None = None
+
+
+class KeepConditions(Conditions):
+    """What a keep rule asks."""
+
+    newest: _Number | None = None
+
+
+class RuleForm(_Form):
+    """One rule of a policy: `delete` or `keep`, and where."""
+
+    name: Annotated[str, BeforeValidator(_name)]
+    delete: DeleteConditions | None = None
+    keep: KeepConditions | None = None
+    repositories: _PathPatterns | None = None
+    except_repositories: _PathPatterns | None = None
+
+
+_FORMS: dict[tuple[str, ...], type[_Form]] = {
+    (): RuleForm,
+    ("delete",): DeleteConditions,
+    ("keep",): KeepConditions,
+}
+
+
+def parse_policy(name: str, document: object, at: str) -> tuple[Policy | None, tuple[Mistake, ...]]:
+    """A policy, or everything that is wrong with its document. `at` is where the document stands: `policies.nightly`."""
+    if not isinstance(document, list):
+        what = f"expected a list of rules, got {shown(document)}"
+        return None, (Mistake(at, what, "write, for example, - {name: …, delete: {…}}"),)
+    mistakes: list[Mistake] = []
+    rules: list[Rule] = []
+    canonical: list[object] = []
+    taken: dict[str, str] = {}
+    for number, one in enumerate(document):
+        here = f"{at}[{number}]"
+        mistakes += _taken(one, here, taken)
+        try:
+            form = RuleForm.model_validate(one)
+        except ValidationError as error:
+            mistakes += _mistakes(error, one, here)
+            continue
+        if wrong := list(_whole(form, here)):
+            mistakes += wrong
+            continue
+        rules.append(_rule(form))
+        canonical.append(form.model_dump(exclude_none=True))
+    if mistakes:
+        return None, tuple(mistakes)
+    text = json.dumps(canonical, default=timedelta.total_seconds, sort_keys=True, ensure_ascii=False)
+    return Policy(name, tuple(rules), hashlib.sha256(text.encode()).hexdigest()), ()
+
+
+def _taken(rule: object, here: str, taken: dict[str, str]) -> Iterator[Mistake]:
+    name = rule.get("name") if isinstance(rule, dict) else None
+    if not isinstance(name, str):
+        return
+    if name in taken:
+        yield Mistake(f"{here}.name", f"{shown(name)} is the name of {taken[name]} already", "give each rule its own")
+    taken.setdefault(name, here)
+
+
+def _mistakes(error: ValidationError, rule: object, here: str) -> Iterator[Mistake]:
+    """Pydantic's findings in our words."""
+    for found in error.errors(include_url=False):
+        where = found["loc"]
+        path = here + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
+        match found["type"]:
+            case "extra_forbidden":
+                yield _unknown_key(path, tuple(str(part) for part in where[:-1]), str(where[-1]), rule)
+            case "missing":
+                yield Mistake(path, "expected a name, got nothing", "say in a few words what the rule is for")
+            case "value_error":
+                what, _, remedy = str(found["ctx"]["error"]).rpartition("; ")
+                yield Mistake(path, what, remedy) if what else Mistake(path, remedy)
+            case "invalid_key":
+                yield Mistake(here, f"expected words for keys, got {shown(where[-1])}")
+            case _:  # a form that is no mapping
+                of = "conditions" if where else "name, delete or keep"
+                yield Mistake(path, f"expected a mapping of {of}, got {shown(found['input'])}")
+
+
+def _unknown_key(path: str, form: tuple[str, ...], key: str, rule: object) -> Mistake:
+    known = list(_FORMS[form].model_fields)
+    listed = f"known here: {', '.join(known)}"
+    if form and (form[0], key) in _MISPLACED:
+        return Mistake(
+            path, f"{key} {_MISPLACED[form[0], key]}".partition("; ")[0], _MISPLACED[form[0], key].partition("; ")[2]
+        )
+    if form and key in LATER:
+        return Mistake(path, "is not built yet", listed)
+    conditions = {*DeleteConditions.model_fields, *KeepConditions.model_fields, *LATER}
+    if not form and key in conditions:
+        kind = "keep" if isinstance(rule, dict) and "keep" in rule else "delete"
+        return Mistake(path, f"{key} is a condition", f"write it inside {kind}: {{…}}")
+    close = difflib.get_close_matches(key, known, 1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return Mistake(path, f"unknown key {shown(key)}", f"{meant}{listed}")
+
+
+def _whole(form: RuleForm, here: str) -> Iterator[Mistake]:
+    """What is wrong with a rule whose every value is right."""
+    if (form.delete is None) is (form.keep is None):
+        got = "neither" if form.delete is None else "both"
+        yield Mistake(here, f"expected either delete or keep, got {got}", "write one rule for each")
+        return
+    kind = "delete" if form.delete is not None else "keep"
+    conditions = form.delete or form.keep
+    given = set(conditions.model_dump(exclude_none=True)) if conditions is not None else set()
+    if not given:
+        yield Mistake(f"{here}.{kind}", "expected at least one condition", "write all: true if every image is meant")
+    elif "per" in given and not given & {"newest", "beyond_newest"}:
+        count = "beyond_newest" if kind == "delete" else "newest"
+        yield Mistake(
+            f"{here}.{kind}.per", "says where to count, and nothing is counted", f"write {count}: N beside it"
+        )
+
+
+def _rule(form: RuleForm) -> Rule:
+    if form.delete is not None:
+        conditions, kind, n = form.delete, "delete", form.delete.beyond_newest
+        asked = (*_delete_tags(form.delete), *_common(form.delete))
+    else:
+        assert form.keep is not None  # noqa: S101 — `_whole` has seen that one of the two is there
+        conditions, kind, n = form.keep, "keep", form.keep.newest
+        asked = (*_keep_tags(form.keep), *_common(form.keep))
+    per: Per = conditions.per or "repository"
+    return Rule(
+        name=form.name,
+        kind="delete" if kind == "delete" else "keep",
+        conditions=asked,
+        count=None if n is None else Count(n, beyond=kind == "delete", per=per),
+        repositories=_patterns(form.repositories, paths=True),
+        except_repositories=_patterns(form.except_repositories, paths=True),
+    )
+
+
+def _delete_tags(asked: DeleteConditions) -> Iterator[Condition]:
+    if (tags := _patterns(asked.tags)) is not None:
+        yield EveryTag(tags)
+    if (except_tags := _patterns(asked.except_tags)) is not None:
+        yield NoTag(except_tags)
+    if (any_tag := _patterns(asked.any_tag)) is not None:
+        yield AnyTag(any_tag)
+
+
+def _keep_tags(asked: KeepConditions) -> Iterator[Condition]:
+    if asked.tags is not None or asked.except_tags is not None:
+        yield SomeTag(_patterns(asked.tags), _patterns(asked.except_tags))
+
+
+_PLAIN: Mapping[str, Callable[[Any], Condition]] = {
+    "tagged": lambda _: Tagged(),
+    "untagged": lambda _: Tagged(False),
+    "digests": lambda digests: Digests(frozenset(digests)),
+    "older_than": OlderThan,
+    "newer_than": NewerThan,
+    "larger_than": LargerThan,
+    "smaller_than": SmallerThan,
+    "all": lambda _: All(),
+}
+
+
+def _common(asked: Conditions) -> Iterator[Condition]:
+    for key, condition in _PLAIN.items():
+        if (value := getattr(asked, key)) is not None:
+            yield condition(value)
+
+
+def _patterns(texts: list[str] | None, *, paths: bool = False) -> Patterns | None:
+    return None if texts is None else Patterns(tuple(texts), paths)

@@ -1,0 +1,187 @@
+"""Tag and repository patterns: a glob, or `re:` and an RE2 expression; always the whole name.
+
+A glob knows `*`, `?`, `[a-z]`, `[!a-z]` and `\\`, which takes the next character as it is. In a repository's path `*` and `?`
+stay within a segment and `**` crosses segments. Expressions are RE2's, which answers in linear time whatever a user writes;
+globs of literal pieces and `*` alone, nearly all there are, need no expression at all.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+LONGEST = 512  # characters of one pattern
+_MEMORY = 8 << 20  # bytes of RE2's automaton
+_TOKENS_ONLY = {"*", "**"}
+
+Token = tuple[str, str]  # kind ("text", "*", "**", "?", "class"), the characters
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Some patterns, as a user listed them: asked which of them, if any, a whole name matches.
+
+    Raises ValueError(text) for one that cannot be understood, in RE2's own words where it is RE2 that cannot.
+    """
+
+    texts: tuple[str, ...]
+    paths: bool = False  # globs on repository paths: `*` stays within a segment
+
+    def __post_init__(self) -> None:
+        _ = self._matchers  # a bad pattern is a mistake of the document, not of the first image that meets it
+
+    def __reduce__(self) -> tuple[type["Patterns"], tuple[tuple[str, ...], bool]]:
+        return Patterns, (self.texts, self.paths)
+
+    def match(self, name: str) -> str | None:
+        """The first pattern, in the order written, that the whole name matches."""
+        for matcher in self._matchers:
+            if (found := matcher(name)) is not None:
+                return found
+        return None
+
+    def __str__(self) -> str:
+        return ", ".join(self.texts)
+
+    @cached_property
+    def _matchers(self) -> tuple[Callable[[str], str | None], ...]:
+        matchers: list[Callable[[str], str | None]] = []
+        expressions: list[tuple[str, str]] = []  # neighbours share one automaton
+        for text in self.texts:
+            kind = _read(text, self.paths)
+            if isinstance(kind, str):
+                expressions.append((text, kind))
+                continue
+            if expressions:
+                matchers.append(_expressions(expressions))
+                expressions = []
+            matchers.append(_pieces(text, kind))
+        if expressions:
+            matchers.append(_expressions(expressions))
+        return tuple(matchers)
+
+
+def _read(text: str, paths: bool) -> str | list[str]:
+    """An RE2 expression, or the literal pieces between the stars of a plain glob."""
+    if not text or text == "re:":
+        raise ValueError("expected a pattern, got an empty one; write, for example, pr-*")
+    if len(text) > LONGEST:
+        raise ValueError(f"expected a pattern of at most {LONGEST} characters, got {len(text)}")
+    if text.startswith("re:"):
+        return text[3:]
+    tokens = list(_tokens(text))
+    if not paths and all(kind == "text" or kind in _TOKENS_ONLY for kind, _ in tokens):
+        pieces = [""]
+        for kind, characters in tokens:
+            if kind == "text":
+                pieces[-1] += characters
+            else:
+                pieces.append("")
+        return pieces
+    any_one = "[^/]" if paths else "."
+    meaning = {"*": any_one + "*", "**": ".*", "?": any_one}
+    return "(?s)" + "".join(
+        meaning.get(kind, characters if kind == "class" else _quoted(characters)) for kind, characters in tokens
+    )
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    at = 0
+    while at < len(text):
+        character = text[at]
+        if character == "\\":
+            if at + 1 == len(text):
+                raise ValueError(f"pattern {text!r} ends in a lone \\; write \\\\ for the character itself")
+            yield "text", text[at + 1]
+            at += 2
+        elif text.startswith("**", at):
+            yield "**", "**"
+            at += 2
+        elif character in "*?":
+            yield character, character
+            at += 1
+        elif character == "[":
+            token, at = _class(text, at)
+            yield "class", token
+        else:
+            yield "text", character
+            at += 1
+
+
+def _class(text: str, start: int) -> tuple[str, int]:
+    """The RE2 class that a glob's `[…]` at `start` means, and where the text goes on."""
+    at = start + 1
+    negated = text[at : at + 1] in ("!", "^")
+    at += negated
+    inside = ""
+    while at < len(text) and (text[at] != "]" or not inside):
+        if text[at] == "\\" and at + 1 < len(text):
+            at += 1
+            inside += _quoted(text[at])
+        else:
+            inside += "-" if text[at] == "-" else _quoted(text[at])
+        at += 1
+    if at >= len(text):
+        raise ValueError(f"pattern {text!r} opens a [ and never closes it; write \\[ for the character itself")
+    return f"[{'^' if negated else ''}{inside}]", at + 1
+
+
+def _quoted(characters: str) -> str:
+    return "".join(c if c.isalnum() or c == "_" or ord(c) > 127 else f"\\{c}" for c in characters)
+
+
+def _pieces(text: str, pieces: list[str]) -> Callable[[str], str | None]:
+    """A matcher for literal pieces with anything between them: the first at the start, the last at the end."""
+    if len(pieces) == 1:
+        return lambda name: text if name == pieces[0] else None
+    first, *middle, last = pieces
+    middle = [piece for piece in middle if piece]
+    if not middle and not last:
+        return lambda name: text if name.startswith(first) else None
+    shortest = sum(map(len, pieces))
+
+    def matcher(name: str) -> str | None:
+        if len(name) < shortest or not name.startswith(first) or not name.endswith(last):
+            return None
+        at = len(first)
+        end = len(name) - len(last)
+        for piece in middle:  # the earliest place leaves most room for the rest
+            at = name.find(piece, at, end)
+            if at < 0:
+                return None
+            at += len(piece)
+        return text
+
+    return matcher
+
+
+def _expressions(expressions: list[tuple[str, str]]) -> Callable[[str], str | None]:
+    """A matcher for some RE2 expressions at once."""
+    import re2  # noqa: PLC0415 — most policies have no expression
+
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MEMORY
+    together = re2.Set.FullMatchSet(options)
+    texts = [text for text, _ in expressions]
+    for text, expression in expressions:
+        try:
+            re2.compile(expression, options)
+        except re2.error as error:
+            raise ValueError(f"pattern {text!r} is no RE2 expression: {_words(error)}") from None
+        together.Add(expression)
+    try:
+        together.Compile()
+    except re2.error:
+        raise ValueError(f"pattern {texts[0]!r}: RE2 needs more than {_MEMORY >> 20} MiB for it") from None
+
+    def matcher(name: str) -> str | None:
+        found: list[int] | None = together.Match(name)
+        return texts[min(found)] if found else None
+
+    return matcher
+
+
+def _words(error: Any) -> str:
+    words = error.args[0] if error.args else "not understood"
+    return words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)

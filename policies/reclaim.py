@@ -1,0 +1,194 @@
+"""Exact bytes: the blobs that no remaining image of the registry references.
+
+What spans repositories is held in compact columns: a row for each blob of each repository. A digest is four 64-bit words; rows
+are sorted by one key mixed from them, and equal keys are proved to be equal digests by all four, or else sorted the slow way.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.image import Image
+from policies.limits import Totals
+from policies.references import blobs_of
+
+Words = npt.NDArray[np.uint64]  # rows of four: a digest
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64)
+_LARGEST = 2**63 - 1
+_KEPT, _COUNTED = 1, 2
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What of one or more decided repositories the totals of the registry need."""
+
+    words: Words
+    sizes: npt.NDArray[np.int64]  # bytes
+    references: npt.NDArray[np.int32]  # deletions that name the blob
+    flags: npt.NDArray[np.uint8]  # _KEPT: something that stays names it; _COUNTED: in a readable repository
+    counts: Totals = field(default_factory=Totals)  # without the bytes of blobs
+    rule_selected: Mapping[str, int] = field(default_factory=dict)  # images that a rule selects, before keeps
+
+
+def columns(
+    kept: Iterable[Image],
+    deleted: Iterable[Image],
+    *,
+    counts: Totals,
+    rule_selected: Mapping[str, int],
+    readable: bool = True,
+) -> Columns:
+    """The columns of one repository."""
+    sizes: dict[str, int] = {}
+    references: dict[str, int] = {}
+    for image in deleted:
+        for blob in {blob.digest: blob for blob in blobs_of(image)}.values():
+            references[blob.digest] = references.get(blob.digest, 0) + 1
+            sizes[blob.digest] = min(blob.size, sizes.get(blob.digest, blob.size))
+    staying: set[str] = set()
+    for image in kept:
+        for blob in blobs_of(image):
+            staying.add(blob.digest)
+            sizes[blob.digest] = min(blob.size, sizes.get(blob.digest, blob.size))
+    counted = _COUNTED if readable else 0
+    return Columns(
+        words=words(list(sizes)),
+        sizes=np.array([min(max(size, 0), _LARGEST) for size in sizes.values()], dtype=np.int64),
+        references=np.array([references.get(digest, 0) for digest in sizes], dtype=np.int32),
+        flags=np.array([counted | (_KEPT if digest in staying else 0) for digest in sizes], dtype=np.uint8),
+        counts=counts,
+        rule_selected=rule_selected,
+    )
+
+
+def words(digests: Sequence[str]) -> Words:
+    """Digests as rows of four words; one that is not sha256 stands for itself by the SHA-256 of its text."""
+    if not digests:
+        return np.empty((0, 4), dtype=np.uint64)
+    try:
+        packed = bytes.fromhex("".join(digests).replace("sha256:", ""))
+        plain = len(packed) == 32 * len(digests) and all(len(digest) == 71 for digest in digests)
+    except ValueError:
+        plain = False
+    if not plain:
+        packed = b"".join(_packed(digest) for digest in digests)
+    return np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(-1, 4)
+
+
+def _packed(digest: str) -> bytes:
+    algorithm, _, digits = digest.partition(":")
+    if algorithm == "sha256" and len(digits) == 64 and set(digits) <= set("0123456789abcdef"):
+        return bytes.fromhex(digits)
+    return hashlib.sha256(digest.encode("utf-8", "surrogatepass")).digest()
+
+
+def keys(rows: Words) -> npt.NDArray[np.uint64]:
+    """One word for each digest: nearly always different for different digests, however digests were made up."""
+    mixed: npt.NDArray[np.uint64] = (rows * _MIX).sum(axis=1, dtype=np.uint64)
+    return mixed ^ (mixed >> np.uint64(29))
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What all decided repositories come to: each blob once."""
+
+    totals: Totals
+    rule_selected: Mapping[str, int]
+    _words: Words = field(repr=False)  # of the blobs that only deletions reference, sorted by key
+    _keys: npt.NDArray[np.uint64] = field(repr=False)
+    _sizes: npt.NDArray[np.int64] = field(repr=False)
+    _references: npt.NDArray[np.int64] = field(repr=False)
+
+    def numbers_of(self, image: Image) -> tuple[int, ...]:
+        """The numbers of those of its blobs that only deletions reference, ascending."""
+        digests = list({blob.digest for blob in blobs_of(image)})
+        rows = words(digests)
+        found = []
+        for row, key in zip(rows.tolist(), keys(rows).tolist(), strict=True):
+            if (number := self._numbers.get((key, *row))) is not None:
+                found.append(number)
+        return tuple(sorted(found))
+
+    def size(self, number: int) -> int:
+        """Bytes of a blob."""
+        return int(self._sizes[number])
+
+    def references(self, number: int) -> int:
+        """How many deletions reference a blob, each image of each repository once."""
+        return int(self._references[number])
+
+    @cached_property
+    def _numbers(self) -> dict[tuple[int, ...], int]:
+        rows = zip(self._keys.tolist(), self._words.tolist(), strict=True)
+        return {(key, *row): number for number, (key, row) in enumerate(rows)}
+
+
+def close(parts: Iterable[Columns]) -> Closing:
+    """Adds up the columns of all repositories, in whatever order they come."""
+    counts = Totals()
+    selected: dict[str, int] = {}
+    kept_parts = []
+    for part in parts:
+        kept_parts.append(part)
+        counts = add(counts, part.counts)
+        for rule, count in part.rule_selected.items():
+            selected[rule] = selected.get(rule, 0) + count
+    rows = np.concatenate([part.words for part in kept_parts] or [words(())])
+    order, starts, key = _groups(rows)
+    sizes = _reduced(np.minimum, [part.sizes for part in kept_parts], order, starts, np.int64)
+    references = _reduced(np.add, [part.references for part in kept_parts], order, starts, np.int64)
+    flags = _reduced(np.bitwise_or, [part.flags for part in kept_parts], order, starts, np.uint8)
+    freed = (flags & _KEPT) == 0
+    first = order[starts]
+    return Closing(
+        totals=add(
+            counts,
+            Totals(reclaimable_bytes=_sum(sizes[freed]), registry_bytes=_sum(sizes[(flags & _COUNTED) != 0])),
+        ),
+        rule_selected=selected,
+        _words=rows[first][freed],
+        _keys=key[starts][freed],
+        _sizes=sizes[freed],
+        _references=references[freed],
+    )
+
+
+def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint64]]:
+    """An order that brings equal digests together, where each group of equals starts in it, and the keys in that order."""
+    key = keys(rows)
+    order = np.argsort(key)
+    key = key[order]
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = key[1:] != key[:-1]
+    differ = np.any(rows[order[1:]] != rows[order[:-1]], axis=1)
+    if np.any(differ & ~new[1:]):  # two digests of one key: sort by all the words
+        order = np.lexsort(rows.T)
+        key = keys(rows)[order]
+        new[1:] = np.any(rows[order[1:]] != rows[order[:-1]], axis=1)
+    return order, np.flatnonzero(new), key
+
+
+def _reduced(
+    how: np.ufunc,
+    parts: list[npt.NDArray[np.generic]],
+    order: npt.NDArray[np.intp],
+    starts: npt.NDArray[np.intp],
+    kind: type,
+) -> npt.NDArray[np.generic]:
+    if not len(order):
+        return np.empty(0, dtype=kind)
+    return how.reduceat(np.concatenate(parts)[order], starts, dtype=kind)
+
+
+def _sum(sizes: npt.NDArray[np.int64]) -> int:
+    """Exact, however large: halves are added apart, so that no sum overflows."""
+    return (int((sizes >> 32).sum()) << 32) + int((sizes & 0xFFFFFFFF).sum())
+
+
+def add(one: Totals, other: Totals) -> Totals:
+    """Totals of two parts of a registry."""
+    return Totals(**{name: getattr(one, name) + getattr(other, name) for name in Totals.__struct_fields__})

@@ -1,0 +1,205 @@
+"""Who needs whom within a repository: the children of indexes, the subjects of signatures.
+
+`arrange` also makes a repository canonical: rows of one digest become one image, and images are sorted newest first, so that
+no order in which a registry happens to list them can change a plan.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from operator import attrgetter
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from policies.image import Blob, Image, Repository
+
+_SIGNATURES = (".sig", ".att", ".sbom")
+_COSIGN_PREFIX = "sha256-"
+_COSIGN_HEX = 64
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Ties:
+    """One repository, each digest once, newest first, with what its images are to each other."""
+
+    path: str
+    images: tuple[Image, ...]
+    owners: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> indexes and subjects here, sorted
+    children: frozenset[str] = frozenset()  # digests that an index here lists
+    referrers: frozenset[str] = frozenset()  # digests whose subject is here
+    open_subjects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> subjects that are not here
+    unreadable_index: str | None = None  # the lowest digest of an index whose children could not be read
+    by_digest: Mapping[str, Image] = field(default_factory=dict)  # filled where there is an index
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """What has owners, each after all of its owners; left out: what owns itself in a circle, and what such owns."""
+        waiting = {digest: sum(owner in self.owners for owner in owners) for digest, owners in self.owners.items()}
+        owned: dict[str, list[str]] = {}
+        for digest, owners in self.owners.items():
+            for owner in owners:
+                owned.setdefault(owner, []).append(digest)
+        order = [digest for digest, left in waiting.items() if not left]
+        for digest in order:  # grows while it is read
+            for other in owned.get(digest, ()):
+                waiting[other] -= 1
+                if not waiting[other]:
+                    order.append(other)
+        return tuple(order)
+
+    def follows(self, digest: str) -> bool:
+        """Whether it goes with its owners though no rule selects it: an untagged child, or a referrer that is no tagged child."""
+        untagged = not self.by_digest[digest].tags
+        return untagged if digest in self.children else digest in self.referrers
+
+    def ranked(self, foreign: frozenset[str]) -> tuple[Image, ...]:
+        """Newest first, what a count may count, were it not locked: no child, no referrer whose subject is there."""
+        if not self.owners and not self.open_subjects:
+            return self.images
+        return tuple(image for image in self.images if not self.belongs(image.digest, foreign))
+
+    def belongs(self, digest: str, foreign: frozenset[str]) -> bool:
+        """Whether it is a child, or a referrer whose subject is here or (`foreign`) in another repository."""
+        return digest in self.owners or any(subject in foreign for subject in self.open_subjects.get(digest, ()))
+
+
+def arrange(repository: Repository) -> Ties:
+    """What a repository's images are to each other. The order of its rows makes no difference."""
+    images = sorted(merged(repository.images), key=attrgetter("digest"))
+    try:
+        images.sort(key=attrgetter("created_at"), reverse=True)
+    except TypeError:  # some time is unknown: those come last
+        images.sort(key=lambda image: image.created_at or _LONG_AGO, reverse=True)
+    indexes = [image for image in images if image.children is not UNSET]
+    subjects = {image.digest: found for image in images if (found := subjects_of(image))}
+    if not indexes and not subjects:
+        return Ties(repository.path, tuple(images))
+    return _tied(repository.path, tuple(images), indexes, subjects)
+
+
+def _tied(path: str, images: tuple[Image, ...], indexes: list[Image], subjects: dict[str, tuple[str, ...]]) -> Ties:
+    by_digest = {image.digest: image for image in images}
+    owners: dict[str, set[str]] = {}
+    for index in indexes:
+        for child in index.children or ():
+            if child in by_digest:
+                owners.setdefault(child, set()).add(index.digest)
+    children = frozenset(owners)
+    referrers = set()
+    open_subjects = {}
+    for digest, named in subjects.items():
+        here = [subject for subject in named if subject in by_digest]
+        if here:
+            referrers.add(digest)
+            owners.setdefault(digest, set()).update(here)
+        if len(here) < len(named):
+            open_subjects[digest] = tuple(subject for subject in named if subject not in by_digest)
+    return Ties(
+        path=path,
+        images=images,
+        owners={digest: tuple(sorted(found)) for digest, found in owners.items()},
+        children=children,
+        referrers=frozenset(referrers),
+        open_subjects=open_subjects,
+        unreadable_index=min((index.digest for index in indexes if index.children is None), default=None),
+        by_digest=by_digest,
+    )
+
+
+def subjects_of(image: Image) -> tuple[str, ...]:
+    """The digests this image is a referrer of, by OCI `subject` or by cosign's tags; none where it is no referrer."""
+    subjects = {image.subject} if isinstance(image.subject, str) else set()
+    if image.tags and image.tags[0].startswith(_COSIGN_PREFIX):
+        named = [_signed(tag) for tag in image.tags]
+        if all(named):
+            subjects.update(subject for subject in named if subject)
+    return tuple(sorted(subjects)) if subjects else ()
+
+
+def _signed(tag: str) -> str | None:
+    """The digest in a tag of cosign's form, sha256-<64 hex>.sig, .att or .sbom (cosign's SIGNATURE_SPEC)."""
+    name, dot, kind = tag.partition(".")
+    digits = name[len(_COSIGN_PREFIX) :]
+    if f"{dot}{kind}" not in _SIGNATURES or not name.startswith(_COSIGN_PREFIX) or len(digits) != _COSIGN_HEX:
+        return None
+    return f"sha256:{digits}" if set(digits) <= set("0123456789abcdef") else None
+
+
+def index_size(index: Image, by_digest: Mapping[str, Image]) -> int | None:
+    """Bytes of an index's own blobs and of all that it lists, at any depth, each blob once; None if anything is unknown."""
+    blobs: dict[str, int] = {}
+    other = 0  # bytes of images that told their size, but no blobs
+    seen = {index.digest}
+    todo = [index]
+    while todo:
+        image = todo.pop()
+        if image.children is None or (image.children is UNSET and image.compressed_size is None):
+            return None
+        own = blobs_of(image)
+        for blob in own:
+            blobs[blob.digest] = min(blob.size, blobs.get(blob.digest, blob.size))
+        if not own and image.children is UNSET:
+            other += image.compressed_size or 0
+        for child in image.children or ():
+            if child not in by_digest:
+                return None
+            if child not in seen:
+                seen.add(child)
+                todo.append(by_digest[child])
+    return sum(blobs.values()) + other
+
+
+def blobs_of(image: Image) -> tuple[Blob, ...]:
+    """Config and layers, as the manifest names them: one blob may be named twice."""
+    return image.layers if image.config is None else (image.config, *image.layers)
+
+
+def merged(rows: Sequence[Image]) -> Sequence[Image]:
+    """Each digest once. What its rows tell alike stands; where they differ it is unknown, and tags and blobs are united."""
+    if len({row.digest for row in rows}) == len(rows):
+        return rows
+    of_digest: dict[str, list[Image]] = {}
+    for row in rows:
+        of_digest.setdefault(row.digest, []).append(row)
+    return [_one(same) for same in of_digest.values()]
+
+
+def _one(rows: list[Image]) -> Image:
+    first, *others = rows
+    if all(other == first for other in others):
+        return first
+    configs = {row.config for row in rows}
+    layers = {row.layers for row in rows}
+    config = first.config if len(configs) == 1 else None
+    spilled = [] if len(configs) == 1 else [found for found in configs if found is not None]
+    return replace(
+        first,
+        id=min((row.id for row in rows if row.id), default=""),
+        name=min(row.name for row in rows),
+        compressed_size=_same(rows, "compressed_size", None),
+        config=config,
+        layers=first.layers if len(layers) == 1 and not spilled else _united(layers, spilled),
+        tags=first.tags
+        if len({row.tags for row in rows}) == 1
+        else tuple(sorted({t for row in rows for t in row.tags})),
+        created_at=_same(rows, "created_at", None),
+        children=_same(rows, "children", None),
+        subject=_same(rows, "subject", None),
+        media_type=_same(rows, "media_type", ""),
+        pulled_at=_same(rows, "pulled_at", UNSET),
+        labels=_same(rows, "labels", None),
+        locked=any(row.locked for row in rows),
+    )
+
+
+def _united(layers: Iterable[tuple[Blob, ...]], others: Iterable[Blob]) -> tuple[Blob, ...]:
+    blobs = {blob for some in layers for blob in some} | set(others)
+    return tuple(sorted(blobs, key=lambda blob: (blob.digest, blob.size)))
+
+
+def _same(rows: list[Image], fact: str, unknown: object) -> object:
+    first = getattr(rows[0], fact)
+    return first if all(getattr(row, fact) == first for row in rows) else unknown

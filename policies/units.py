@@ -1,0 +1,90 @@
+"""Durations, sizes and shares as people write them, and as sentences show them.
+
+Every `parse_…` raises ValueError with one finished text: what was expected, what was found, and what to write instead.
+"""
+
+import re
+from datetime import timedelta
+from fractions import Fraction
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15} | {
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+    "PiB": 2**50,
+}
+_LARGEST = 2**63 - 1  # bytes; what a registry's int64 can say
+_NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,9})?)"
+_DURATION = re.compile(r"([0-9]{1,12})([smhdw])")
+_SIZE = re.compile(_NUMBER + r" ?([kKMGTP]?i?B)")
+_SHARE = re.compile(_NUMBER + r" ?%")
+
+
+def parse_duration(value: object) -> timedelta:
+    """`14d` as a timedelta: a whole number and one of s, m, h, d, w."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        example = f"{value}d" if type(value) is int and value >= 0 else "10d"
+        raise ValueError(f"expected a duration, got {shown(value)}; write, for example, {example}")
+    seconds = int(found[1]) * _SECONDS[found[2]]
+    if seconds > timedelta.max.days * 86_400 // 1000:
+        raise ValueError(f"expected a duration, got {shown(value)}; write one of less than 7000 years")
+    return timedelta(seconds=seconds)
+
+
+def parse_size(value: object) -> int:
+    """`5GiB` or `500MB` in bytes: a number and a decimal or binary unit."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or found[2] not in _BYTES:
+        example = f"{value}B" if type(value) is int and value >= 0 else "5GiB or 500MB"
+        raise ValueError(f"expected a size, got {shown(value)}; write, for example, {example}")
+    size = int(Fraction(found[1]) * _BYTES[found[2]])
+    if size > _LARGEST:
+        raise ValueError(f"expected a size, got {shown(value)}; write one below 8192PiB")
+    return size
+
+
+def parse_share(value: object) -> float:
+    """`30%` as 0.3."""
+    found = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"expected a share, got {shown(value)}; write, for example, 30%")
+    share = Fraction(found[1]) / 100
+    if share > 1:
+        raise ValueError(f"expected a share, got {shown(value)}; write one between 0% and 100%")
+    return float(share)
+
+
+def shown(value: object) -> str:
+    """A document's value as a message may quote it: its YAML kind where a value would say nothing, and never long."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list" if value else "an empty list"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]}…{text[-1]}"
+
+
+def in_units(age: timedelta) -> tuple[int, str]:
+    """A rule's age in the largest of days, hours, minutes and seconds that says it whole: the seconds of one, its name."""
+    seconds = int(age.total_seconds())
+    for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds % size == 0:
+            return size, word
+    return 1, "second"
+
+
+def bytes_text(size: int) -> str:
+    """Bytes for a sentence: `5 GiB`, `1.4 GiB`, `300 B`; rounded down, so that no text claims more than there is."""
+    for unit in ("PiB", "TiB", "GiB", "MiB", "KiB"):
+        if size >= _BYTES[unit]:
+            tenths = size * 10 // _BYTES[unit]
+            return f"{tenths // 10} {unit}" if tenths % 10 == 0 else f"{tenths // 10}.{tenths % 10} {unit}"
+    return f"{size} B"
