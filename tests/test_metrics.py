@@ -1,0 +1,387 @@
+"""What a scrape says of a store: every series from the first scrape, right sums, nothing old."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as tuned
+from hypothesis import strategies as st
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import delete, event
+
+from tests.web.builders import NOW, add_run, registry, settings
+from worker import __version__
+from worker.config import RegistrySettings
+from worker.metrics import COUNTERS, GAUGES, MODES, RUN_OUTCOMES, TRIGGERS, StoreCollector
+from worker.store import Store, open_store
+from worker.store.measures import IMAGE_OUTCOMES
+from worker.store.runs import beat, note_registry, note_sign_in
+from worker.store.tables import run, tally
+
+PRODUCTION = registry("production", mode="delete", schedule="0 3 * * *", timezone="Europe/Moscow")
+STAGING = registry("staging")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    yield opened
+    opened.dispose()
+
+
+def exposition(store: Store, *registries: RegistrySettings, now: datetime = NOW) -> str:
+    @contextmanager
+    def door() -> Iterator[Store]:
+        yield store
+
+    found = settings(Path("/nowhere"), *registries)
+    return generate_latest(StoreCollector(door, lambda: found, lambda: now)).decode()
+
+
+def scrape(store: Store, *registries: RegistrySettings, now: datetime = NOW) -> dict[str, float]:
+    """Every series as Prometheus writes it, without the prefix: `images_total{registry="a",outcome="gone"}`."""
+    series = {}
+    for family in text_string_to_metric_families(exposition(store, *registries, now=now)):
+        for sample in family.samples:
+            series[key(sample.name.removeprefix("registry_gc_"), sample.labels)] = sample.value
+    return series
+
+
+def key(name: str, labels: Mapping[str, str]) -> str:
+    inner = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
+    return f"{name}{{{inner}}}" if inner else name
+
+
+def full(short: str) -> str:
+    """`images_total{outcome="gone"}` as the series of the registry production."""
+    name, _, labels = short.partition("{")
+    return key(name, {"registry": "production"} | dict(re.findall(r'(\w+)="([^"]*)"', labels)))
+
+
+def of(series: dict[str, float], name: str, **labels: str) -> float:
+    return series[key(name, {"registry": "production"} | labels)]
+
+
+# design.md, section 7, as far as it is built: a change here is a change of the contract.
+SKIPS = "changed still_needed held in_use used_by_image_lists paused mode repository_changed"
+FAILURES = "permission_denied read_only rate_limited unavailable operation_failed unconfirmed poison other"
+CLOSED = {
+    "runs_total": {
+        "outcome": ["succeeded", "partial", "blocked", "failed", "aborted", "missed"],
+        "trigger": ["schedule", "command", "task", "web"],
+        "mode": ["dry-run", "delete"],
+    },
+    "images_total": {"outcome": ["deleted", "gone", "skipped", "failed"]},
+    "reclaimed_bytes_total": {},
+    "skipped_images_total": {"cause": SKIPS.split()},
+    "failed_images_total": {"cause": FAILURES.split()},
+    "rate_wait_seconds_total": {},
+    "enabled_since_timestamp_seconds": {},
+    "last_run_start_timestamp_seconds": {},
+    "last_success_timestamp_seconds": {},
+    "last_run_duration_seconds": {},
+    "last_run_candidates": {},
+    "last_run_reclaimed_bytes": {},
+    "last_run_images": {"outcome": ["deleted", "gone", "skipped", "failed"]},
+    "registry_images": {},
+    "registry_bytes": {},
+    "reclaimable_bytes": {},
+    "unreadable_repositories": {},
+    "rule_selected_images": {"rule": ["pull requests"]},
+    "backlog_images": {},
+    "run_in_progress": {},
+    "blocked": {"limit": ["max_images", "max_share", "max_bytes"]},
+}
+BORN = {
+    key(name, {"registry": at} | dict(zip(labels, values, strict=True))): 0
+    for at in ("production", "staging")
+    for name, labels in CLOSED.items()
+    for values in product(*labels.values())
+} | {
+    'api_requests_total{code="200",method="GET",registry="production"}': 0,
+    'api_requests_total{code="200",method="DELETE",registry="production"}': 0,
+    'api_requests_total{code="200",method="GET",registry="staging"}': 0,
+    'api_requests_total{code="200",method="DELETE",registry="staging"}': 0,
+    'dry_run{registry="production"}': 0,
+    'dry_run{registry="staging"}': 1,
+    'auth_ok{registry="production"}': 1,
+    'auth_ok{registry="staging"}': 1,
+    'next_run_timestamp_seconds{registry="production"}': datetime(2026, 11, 24, tzinfo=UTC).timestamp(),
+    'next_run_timestamp_seconds{registry="staging"}': 0,
+    "beat_heartbeat_timestamp_seconds": 0,
+    f'build_info{{version="{__version__}"}}': 1,
+}
+
+
+def test_every_series_is_there_from_the_first_scrape(store: Store) -> None:
+    assert scrape(store, PRODUCTION, STAGING) == BORN
+
+
+def test_runs_move_values_but_make_no_series(store: Store) -> None:
+    add_run(store, "production", deleted=3, planned=3, reclaimed_bytes=700)
+    add_run(store, "production", state="blocked", outcome=None, finished_at=None)
+    assert scrape(store, PRODUCTION, STAGING).keys() == BORN.keys()
+
+
+def test_no_configured_registry_is_still_a_scrape(store: Store) -> None:
+    assert scrape(store) == {"beat_heartbeat_timestamp_seconds": 0, f'build_info{{version="{__version__}"}}': 1}
+
+
+def test_a_name_of_each_metric_is_used_once() -> None:
+    names = [one.name for one in (*COUNTERS, *GAUGES)]
+    assert len(names) == len(set(names))
+
+
+COUNTS = {"images": 90, "planned": 10, "deleted": 4, "gone": 3, "skipped": 2, "failed": 1}
+BYTES = {"selected_bytes": 900, "reclaimable_bytes": 500, "reclaimed_bytes": 400, "registry_bytes": 1200}
+UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied"}])
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        pytest.param(
+            [COUNTS | BYTES, COUNTS | BYTES],
+            {
+                'runs_total{outcome="succeeded",trigger="schedule",mode="delete"}': 2,
+                'images_total{outcome="deleted"}': 8,
+                'images_total{outcome="gone"}': 6,
+                'images_total{outcome="skipped"}': 4,
+                'images_total{outcome="failed"}': 2,
+                "reclaimed_bytes_total": 800,
+                "last_run_candidates": 10,
+                "last_run_reclaimed_bytes": 400,
+                'last_run_images{outcome="deleted"}': 4,
+                "last_run_duration_seconds": 300,
+                "registry_images": 90,
+                "registry_bytes": 1200,
+                "reclaimable_bytes": 500,
+                "backlog_images": 0,
+            },
+            id="two finished runs: counters sum, gauges tell the last",
+        ),
+        pytest.param(
+            [{"state": "deleting", "outcome": None, "finished_at": None} | COUNTS | BYTES | {"deleted": 2}],
+            {
+                'images_total{outcome="deleted"}': 2,
+                "reclaimed_bytes_total": 400,
+                "backlog_images": 2,
+                "run_in_progress": 1,
+                "last_run_candidates": 0,
+                "last_run_start_timestamp_seconds": 0,
+                'runs_total{outcome="succeeded",trigger="schedule",mode="delete"}': 0,
+            },
+            id="a run under way is counted as it goes",
+        ),
+        pytest.param(
+            [
+                {"mode": "dry-run", "trigger": "command", "planned": 7, "reclaimable_bytes": 500},
+                {"mode": "dry-run", "state": "planned", "outcome": None, "finished_at": None, "planned": 7},
+            ],
+            {
+                'runs_total{outcome="succeeded",trigger="command",mode="dry-run"}': 1,
+                "reclaimed_bytes_total": 0,
+                "last_run_candidates": 7,
+                "last_success_timestamp_seconds": 0,
+                "backlog_images": 0,
+                "run_in_progress": 1,
+            },
+            id="a dry run of a deleting registry is no success, and its plan no backlog",
+        ),
+        pytest.param(
+            [
+                {
+                    "state": "blocked",
+                    "outcome": None,
+                    "finished_at": None,
+                    "planned": 9,
+                    "exceeded": '[{"limit": "max_share"}]',
+                },
+            ],
+            {
+                'blocked{limit="max_share"}': 1,
+                'blocked{limit="max_images"}': 0,
+                "backlog_images": 9,
+                "run_in_progress": 0,
+                'runs_total{outcome="blocked",trigger="schedule",mode="delete"}': 0,
+            },
+            id="a blocked plan waits, and is counted when it ends",
+        ),
+        pytest.param(
+            [{"outcome": "blocked", "planned": 9, "exceeded": '[{"limit": "max_share"}]'}],
+            {
+                'blocked{limit="max_share"}': 0,
+                'runs_total{outcome="blocked",trigger="schedule",mode="delete"}': 1,
+                "backlog_images": 0,
+            },
+            id="a blocked run that ended blocks no more",
+        ),
+        pytest.param(
+            [COUNTS, {"outcome": "missed", "started_at": None, "planned_at": None}],
+            {
+                'runs_total{outcome="missed",trigger="schedule",mode="delete"}': 1,
+                "last_run_candidates": 10,
+                "registry_images": 90,
+            },
+            id="a missed run is counted and is not the last run",
+        ),
+        pytest.param(
+            [COUNTS | {"unreadable": UNREADABLE, "rule_selected": '{"pull requests": 12, "former rule": 3}'}],
+            {
+                "unreadable_repositories": 1,
+                'rule_selected_images{rule="pull requests"}': 12,
+                'rule_selected_images{rule="former rule"}': 3,
+            },
+            id="the newest plan tells its rules and what it could not list",
+        ),
+        pytest.param(
+            [
+                COUNTS,
+                {"outcome": "failed", "started_at": None, "planned_at": None, "finished_at": NOW + timedelta(days=900)},
+            ],
+            {"registry_images": 90, "last_run_candidates": 0, "last_run_duration_seconds": 0},
+            id="a run that failed before its plan leaves the plan's numbers",
+        ),
+    ],
+)
+def test_values(store: Store, rows: list[dict[str, Any]], expected: dict[str, float]) -> None:
+    for row in rows:
+        add_run(store, "production", **row)
+    series = scrape(store, PRODUCTION, STAGING)
+    told = {one: series[full(one)] for one in expected}
+    assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("run_mode", "registry_mode", "outcome", "moves"),
+    [
+        pytest.param("delete", "delete", "succeeded", True, id="deleting, as the file says"),
+        pytest.param("dry-run", "dry-run", "succeeded", True, id="dry run, as the file says"),
+        pytest.param("dry-run", "delete", "succeeded", False, id="a more careful run than the file's"),
+        pytest.param("delete", "delete", "partial", False, id="partial is no success"),
+    ],
+)
+def test_last_success(store: Store, run_mode: str, registry_mode: str, outcome: str, moves: bool) -> None:
+    add_run(store, "production", mode=run_mode, registry_mode=registry_mode, outcome=outcome, finished_at=NOW)
+    assert of(scrape(store, PRODUCTION), "last_success_timestamp_seconds") == (NOW.timestamp() if moves else 0)
+
+
+def test_the_last_run_is_the_one_that_ended_last(store: Store) -> None:
+    add_run(store, "production", opened_at=NOW - timedelta(days=2), finished_at=NOW, planned=5)
+    add_run(store, "production", opened_at=NOW - timedelta(days=1), finished_at=NOW - timedelta(hours=1), planned=6)
+    series = scrape(store, PRODUCTION)
+    assert of(series, "last_run_candidates") == 5
+    assert of(series, "last_run_start_timestamp_seconds") == (NOW - timedelta(days=2)).timestamp()
+
+
+def test_tallies(store: Store) -> None:
+    rows = [
+        ("skipped", "changed", 4),
+        ("failed", "poison", 2),
+        ("failed", "unheard_of", 1),
+        ("rate_wait_seconds", "", 1.5),
+    ]
+    rows += [("api_requests", "GET 200", 70), ("api_requests", "DELETE error", 3)]
+    with store.write() as connection:
+        for name, label, value in rows:
+            connection.execute(tally.insert().values(registry="production", name=name, label=label, value=value))
+    series = scrape(store, PRODUCTION)
+    assert of(series, "skipped_images_total", cause="changed") == 4
+    assert of(series, "failed_images_total", cause="poison") == 2
+    assert of(series, "failed_images_total", cause="unheard_of") == 1
+    assert of(series, "rate_wait_seconds_total") == 1.5
+    assert of(series, "api_requests_total", method="GET", code="200") == 70
+    assert of(series, "api_requests_total", method="DELETE", code="error") == 3
+
+
+def test_what_is_known_of_a_registry_and_of_beat(store: Store) -> None:
+    with store.write() as connection:
+        note_registry(connection, "production", None, NOW)
+        note_sign_in(connection, "production", works=False)
+        beat(connection, "beat", NOW)
+    series = scrape(store, PRODUCTION)
+    assert of(series, "enabled_since_timestamp_seconds") == NOW.timestamp()
+    assert of(series, "auth_ok") == 0
+    assert series["beat_heartbeat_timestamp_seconds"] == NOW.timestamp()
+
+
+def test_a_registry_that_left_keeps_its_counters_and_loses_its_gauges(store: Store) -> None:
+    add_run(store, "former", deleted=3, reclaimed_bytes=700)
+    series = {key: value for key, value in scrape(store, PRODUCTION).items() if 'registry="former"' in key}
+    assert series['reclaimed_bytes_total{registry="former"}'] == 700
+    assert all(key.split("{")[0].endswith("_total") for key in series)
+
+
+RUNS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "registry": st.sampled_from(["production", "staging", "former"]),
+            "state": st.sampled_from(["finished", "blocked"]),
+            "outcome": st.sampled_from(RUN_OUTCOMES),
+            "trigger": st.sampled_from(TRIGGERS),
+            "mode": st.sampled_from(MODES),
+            "reclaimed_bytes": st.integers(0, 2**50),
+            **{name: st.integers(0, 10**6) for name in IMAGE_OUTCOMES},
+        }
+    ),
+    max_size=6,
+)
+
+
+@tuned(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=RUNS)
+def test_counters_are_sums_and_never_fall(store: Store, rows: list[dict[str, Any]]) -> None:
+    with store.write() as connection:
+        connection.execute(delete(run))
+    before: dict[str, float] = {}
+    for row in rows:
+        add_run(store, **row)
+        after = {key: value for key, value in scrape(store, PRODUCTION, STAGING).items() if "_total{" in key}
+        assert all(after[key] >= value for key, value in before.items())
+        before = after
+    for name in {row["registry"] for row in rows}:
+        mine = [row for row in rows if row["registry"] == name]
+        assert of(before, "reclaimed_bytes_total", registry=name) == sum(row["reclaimed_bytes"] for row in mine)
+        for outcome in IMAGE_OUTCOMES:
+            assert of(before, "images_total", registry=name, outcome=outcome) == sum(row[outcome] for row in mine)
+        finished = sum(before[key] for key in before if key.startswith("runs_total{") and f'registry="{name}"' in key)
+        assert finished == sum(row["state"] == "finished" for row in mine)
+
+
+def test_names_that_need_escaping(store: Store) -> None:
+    assert scrape(store, registry('a "b" \\ c\n'))['dry_run{registry="a "b" \\ c\n"}'] == 1
+
+
+def test_a_scrape_asks_the_same_few_questions_however_much_there_is(store: Store) -> None:
+    """So a thousand runs of a hundred registries are answered within 100 ms."""
+    asked: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _c, _u, statement, *_: asked.append(statement))
+    scrape(store, PRODUCTION)
+    few = len(asked)
+    assert few > 1
+    many = [registry(f"r{number}", schedule="0 3 * * *") for number in range(20)]
+    for one in many:
+        add_run(store, one.name)
+    asked.clear()
+    scrape(store, *many)
+    assert len(asked) == few
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed: `make services` does it for root"
+)
+def test_promtool_finds_nothing_to_say(store: Store) -> None:
+    add_run(store, "production", deleted=3, reclaimed_bytes=700)
+    text = exposition(store, PRODUCTION, STAGING)
+    found = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
