@@ -1,19 +1,16 @@
-"""Sends HTTP requests: every time-out set and a total, retries, the rate, one fresh sign-in. The one module that imports httpx.
+"""Sends HTTP requests: time-outs and a total, retries, the rate, one fresh sign-in. The one module that imports httpx.
 
-What an answer means is not known here: callers hand in a function that reads it, and that raises the errors of `interface`.
+What an answer means is not known here: callers hand in a function that reads it and raises the errors of `interface`.
 """
 
-import ipaddress
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal, Protocol, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,6 +27,7 @@ from worker.registries.interface import (
     Usage,
 )
 from worker.registries.limiter import Limiter
+from worker.registries.messages import Answer, BrokenBodyError, Request, Signer, is_local, retry_after
 
 # Retries are counted in `usage`; stamina's own line would go to standard output wherever structlog is not set up.
 stamina.instrumentation.set_on_retry_hooks([])
@@ -37,54 +35,6 @@ stamina.instrumentation.set_on_retry_hooks([])
 T = TypeVar("T")
 
 MAX_BODY = 64 * 1024 * 1024  # bytes, unpacked; a page of 1,000 images with 127 layers each has 20 MiB
-LINK_LOCAL_METADATA = "169.254.169.254"  # plain http by its nature: the address exists only inside the machine
-
-
-class BrokenBodyError(BadAnswerError):
-    """A body that is not even the right format: cut, HTML, no UTF-8. Another try may be answered properly."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One request, as plain data."""
-
-    method: Literal["GET", "POST", "DELETE"]
-    url: str
-    about: str  # for people: "shop/api@sha256:9f86…"
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes | None = field(default=None, repr=False)
-    repeatable: bool  # asking twice does no more than asking once: a GET, or a DELETE with its idempotency key
-    paced: bool = True  # takes a slot of the registry's rate; sign-in does not
-    timeout: float = 30.0  # seconds of silence
-
-    @property
-    def label(self) -> str:
-        return f"{self.method} {self.about}"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, whatever its status."""
-
-    status: int
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes = field(repr=False)
-
-    @property
-    def date(self) -> datetime | None:
-        """The server's clock (aware, UTC), where it tells."""
-        return http_date(self.headers.get("date", ""))
-
-
-class Signer(Protocol):
-    """Who signs requests in, and learns when a signature was refused."""
-
-    def sign(self) -> str | None:
-        """The value of the header Authorization; None: send without. Raises SignInError."""
-
-    def refused(self, authorization: str | None, answer: Answer) -> None:
-        """This signature was answered with 401: get a fresh one ready. Raises SignInError when there is none to be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +56,7 @@ class _Call:
     ends: float  # time.monotonic(); moved by the waits for the rate
     answer: Answer | None = None  # of the last attempt
     signed_again: bool = False
+    hopeless: bool = False  # signing in failed, after all the patience it has of its own
     maybe_done: bool = False  # an earlier attempt may have reached the server without its answer reaching us
 
 
@@ -142,7 +93,7 @@ class Http:
     ) -> T:
         """Send until `read` accepts an answer, or patience ends. Raises what `read` raised last, or UnavailableError.
 
-        `total` (seconds) shortens the patience. A NotFoundError of a deletion says whether an earlier attempt may have done it.
+        `total` (seconds) shortens the patience. A NotFoundError says whether an earlier attempt may have deleted it.
         """
         self._insist_on_tls(request)
         patience = self._patience
@@ -166,22 +117,39 @@ class Http:
 
     def _attempt(self, call: _Call, read: Callable[[Answer], T], signer: Signer | None) -> T:
         call.answer = None
-        authorization = signer.sign() if signer else None
+        authorization = self._signed(call, signer)
         call.answer = answer = self._send(call, authorization)
         if answer.status == 401 and signer and not call.signed_again:
             call.signed_again = True
-            signer.refused(authorization, answer)
-            call.answer = answer = self._send(call, signer.sign())
+            authorization = self._signed(call, signer, authorization, answer)
+            call.answer = answer = self._send(call, authorization)
         try:
             return read(answer)
         except RegistryError as error:
-            error.registry, error.request = error.registry or self.registry, error.request or call.request.label
+            self._locate(error, call.request)
             call.maybe_done |= isinstance(error, UnavailableError | BrokenBodyError)
+            raise
+
+    def _signed(
+        self, call: _Call, signer: Signer | None, refused: str | None = None, answer: Answer | None = None
+    ) -> str | None:
+        """A signature for the next request; a fresh one where `answer` refused the last."""
+        if signer is None:
+            return None
+        try:
+            if answer is not None:
+                signer.refused(refused, answer)
+            return signer.sign()
+        except RegistryError as error:
+            call.hopeless = True
+            self._locate(error, call.request)
             raise
 
     def _again(self, call: _Call, error: Exception) -> bool | float:
         """Whether another attempt is worth it; a number says after how many seconds, because the server did."""
-        if not call.request.repeatable or not isinstance(error, UnavailableError | RateLimitedError | BrokenBodyError):
+        if not isinstance(error, UnavailableError | RateLimitedError | BrokenBodyError):
+            return False
+        if call.hopeless or not call.request.repeatable:
             return False
         wait = retry_after(call.answer) if call.answer else None
         if call.request.paced and (wait is not None or isinstance(error, RateLimitedError)):
@@ -266,6 +234,10 @@ class Http:
     def _unavailable(self, request: Request, message: str) -> UnavailableError:
         return UnavailableError(message, self.registry, request.label)
 
+    def _locate(self, error: RegistryError, request: Request) -> None:
+        """An error knows what it was about: readers of answers need not."""
+        error.registry, error.request = error.registry or self.registry, error.request or request.label
+
     def _count(self, request: Request, code: str) -> None:
         with self._usage_lock:
             key = (request.method, code)
@@ -275,35 +247,6 @@ class Http:
         address = urlsplit(request.url)
         if address.scheme != "https" and not (address.scheme == "http" and is_local(address.hostname or "")):
             raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
-
-
-def is_local(host: str) -> bool:
-    """Whether plain http to this host stays inside the machine."""
-    if host in ("localhost", LINK_LOCAL_METADATA):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def retry_after(answer: Answer) -> float | None:
-    """The seconds a server asks to wait, from its header Retry-After in either form; None: it did not ask."""
-    text = answer.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    if (moment := http_date(text)) is None:
-        return None
-    return max(0.0, (moment - (answer.date or datetime.now(UTC))).total_seconds())
-
-
-def http_date(text: str) -> datetime | None:
-    """An HTTP date as an instant (aware, UTC); None: it is none."""
-    try:
-        moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
 
 
 def _text(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """What the rest of the program asks of a registry, whatever its kind, and the errors it may answer with.
 
-A driver translates one registry's protocol into these calls and these errors, and nothing else leaves it. Every driver is
-synchronous and safe to use from several threads of one process.
+A driver translates one registry's protocol into these calls and these errors. Nothing else leaves it, but for
+`limiter.LimiterUnavailableError`: no request may be sent now. Every driver is synchronous and safe to use from several
+threads of one process.
 
     RegistryError                    anything a registry or the way to it did wrong
     ├── UnavailableError             no answer, a time-out, 5xx, a cut body: systemic, worth another try later
@@ -160,10 +161,10 @@ class Registry(Protocol):
         """
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
-        """Ask about a deletion until it is done or `time.monotonic()` reaches `deadline`; an unfinished one is returned as such.
+        """Ask until a deletion is done or `time.monotonic()` reaches `deadline`; an unfinished one is returned as such.
 
-        Asks at least once. Raises NotFoundError (the image, or the operation itself, is not known any more: believe neither
-        without a listing), UsedByImageListsError, OperationFailedError and the like.
+        Asks once at least. Raises NotFoundError (the image or the operation itself is not known any more: believe it
+        only with a listing), UsedByImageListsError, OperationFailedError and the like.
         """
 
     def usage(self) -> Usage:

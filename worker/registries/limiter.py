@@ -1,7 +1,7 @@
 """How fast a registry may be asked: evenly spaced requests under one limit, shared by every process through Redis.
 
-Slots are handed out on the Redis server's clock, the next one 1/rate after the last; the waiting itself happens here, outside
-Redis. A registry that asks for a pause gets it from every process, not only from the one that was told.
+Slots are handed out on the Redis server's clock, the next one 1/rate after the last; the waiting itself happens here,
+outside Redis. A registry that asks for a pause gets it from every process, not only from the one that was told.
 """
 
 import threading
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 LONGEST_PAUSE = 30.0  # seconds; a registry that asks for more is asked again, not obeyed for an hour
 CHECK_AFTER = 0.05  # seconds; who waited longer than this looks whether a pause was asked for meanwhile
 
-# KEYS: the next free slot (µs), the pause. ARGV: 1/rate in µs. Answers how long to wait, in µs. A slot in the far future is
-# left over from a clock that was set back: it is forgotten.
+# KEYS: the next free slot (µs), the pause. ARGV: 1/rate in µs. Answers how long to wait, in µs. A slot in the far
+# future is left over from a clock that was set back: it is forgotten.
 RESERVE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -27,7 +27,8 @@ if slot < now or slot > now + 60000000 + 1000 * interval then slot = now end
 local pause = redis.call('PTTL', KEYS[2])
 if pause > 0 and slot < now + pause * 1000 then slot = now + pause * 1000 end
 local following = slot + interval
-redis.call('SET', KEYS[1], string.format('%.0f', following), 'PX', string.format('%.0f', (following - now) / 1000 + 1000))
+local life = (following - now) / 1000 + 1000
+redis.call('SET', KEYS[1], string.format('%.0f', following), 'PX', string.format('%.0f', life))
 return string.format('%.0f', slot - now)
 """
 
@@ -39,7 +40,7 @@ return 1
 
 
 class LimiterUnavailableError(Exception):
-    """Redis cannot say when the next request may go, so none goes. Not a fault of the registry; worth another try later."""
+    """Redis cannot say when the next request may go, so none goes. No fault of the registry: try later."""
 
 
 class Limiter(Protocol):
@@ -49,7 +50,7 @@ class Limiter(Protocol):
         """Block until one more request may be sent; the seconds waited. Raises LimiterUnavailableError."""
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for this long (at most LONGEST_PAUSE): the registry asked for it. Raises LimiterUnavailableError."""
+        """Send nothing for this long, at most LONGEST_PAUSE: the registry wants it. Raises LimiterUnavailableError."""
 
     def close(self) -> None:
         """Give up connections, where there are any."""
@@ -144,6 +145,6 @@ def _connect(url: str) -> "Redis":
 
 
 def open_limiter(redis_url: str | None, settings: "RegistrySettings") -> Limiter:
-    """The limiter of a registry: shared through Redis, or of this process alone where there is no Redis. Asks nothing yet."""
+    """The limiter of a registry: shared through Redis, or this process's own where there is none. Asks nothing yet."""
     rate = settings.rate.requests_per_second
     return RedisLimiter(redis_url, settings.key, rate) if redis_url else LocalLimiter(rate)

@@ -1,20 +1,23 @@
-"""Yandex Container Registry: lists, reads and deletes images through its REST API, reads manifests through its Docker API.
+"""Yandex Container Registry: lists, reads and deletes images by its REST API, reads manifests by its Docker API.
 
 This adapter only sends; what goes over the wire and what comes back is in `yandex_protocol` and `docker`.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
 
 from policies.image import Image
 from worker.config import RegistrySettings
+from worker.registries import docker
 from worker.registries import yandex_protocol as protocol
-from worker.registries.http import Answer, Http, Patience, Request
+from worker.registries.http import Http, Patience
 from worker.registries.interface import BadAnswerError, Deletion, Manifest, RegistryError, UnavailableError, Usage
 from worker.registries.limiter import Limiter
-from worker.registries.yandex_sign_in import Bearer, open_tokens
+from worker.registries.messages import Answer, Request
+from worker.registries.yandex_sign_in import Basic, Bearer, open_tokens
 
 T = TypeVar("T")
 
@@ -31,9 +34,11 @@ class YandexContainerRegistry:
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
         self._id = settings.id
         self._endpoints = settings.endpoints
+        self._concurrency = settings.rate.concurrency
         self._http = Http(settings.name, limiter, settings.rate.concurrency, patience)
         self._tokens = open_tokens(settings, self._http)
         self._bearer = Bearer(self._tokens)
+        self._docker = docker.DockerSignIn(self._http, self._endpoints.docker, Basic(self._tokens))
 
     def __enter__(self) -> "YandexContainerRegistry":
         return self
@@ -75,10 +80,14 @@ class YandexContainerRegistry:
         return image.config is None
 
     def manifests(self, repository: str, digests: Iterable[str]) -> Mapping[str, Manifest | RegistryError]:
-        raise NotImplementedError
+        wanted = tuple(dict.fromkeys(digests))
+        if not wanted:
+            return {}
+        with ThreadPoolExecutor(min(len(wanted), self._concurrency), "manifests") as pool:
+            return dict(zip(wanted, pool.map(lambda digest: self._manifest(repository, digest), wanted), strict=True))
 
     def get(self, repository: str, image: Image) -> Image:
-        name, about = f"{self._id}/{repository}", _about(repository, image)
+        name, about = f"{self._id}/{repository}", _about(repository, image.digest)
         found = self._call(
             protocol.get_image(self._endpoints.container_registry, image.id, about),
             lambda answer: protocol.image(answer, name),
@@ -88,7 +97,7 @@ class YandexContainerRegistry:
         return found
 
     def delete(self, repository: str, image: Image, idempotency_key: str) -> Deletion:
-        about = _about(repository, image)
+        about = _about(repository, image.digest)
         request = protocol.delete_image(self._endpoints.container_registry, image.id, about, idempotency_key)
         operation = self._call(request, protocol.operation)
         told = operation.metadata.image_id if operation.metadata else None
@@ -110,12 +119,20 @@ class YandexContainerRegistry:
                 if time.monotonic() >= deadline:
                     return deletion
                 raise
-            # An error may be told while the service is still rolling back: it is final only with `done`, or when time is up.
+            # An error may be told while the service is still rolling back: final only with `done`, or when time is up.
             if operation.done or (operation.error and last):
                 return self._outcome(operation, request.label, final=True)
             if last:
                 return deletion
             wait = min(wait * 2, LONGEST_POLL)
+
+    def _manifest(self, repository: str, digest: str) -> Manifest | RegistryError:
+        name = f"{self._id}/{repository}"
+        request = docker.get_manifest(self._endpoints.docker, name, digest, _about(repository, digest))
+        try:
+            return self._http.call(request, lambda answer: docker.manifest(answer, digest), self._docker.of(name))
+        except RegistryError as error:
+            return error
 
     def _outcome(self, operation: protocol.Operation, label: str, final: bool = False) -> Deletion:
         if operation.error and (operation.done or final):
@@ -153,5 +170,5 @@ class YandexContainerRegistry:
         return BadAnswerError(message, self._http.registry, label)
 
 
-def _about(repository: str, image: Image) -> str:
-    return f"{repository}@{image.digest[:19]}…"
+def _about(repository: str, digest: str) -> str:
+    return f"{repository}@{digest[:19]}…"

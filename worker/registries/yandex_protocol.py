@@ -1,7 +1,7 @@
-"""Yandex Container Registry's REST protocol as plain functions: requests built, answers read. Nothing here sends anything.
+"""Yandex Container Registry's REST protocol as plain functions: requests built, answers read. Nothing is sent here.
 
-Sources: the vendor's API definitions (containerregistry.v1, operation, google.rpc.status) and its JSON mapping, proto3's: an int64 is
-a string, and absent, null and default are the same, except an absent `compressedSize`, which is unknown.
+Sources: the vendor's API definitions (containerregistry.v1, operation, google.rpc.status), as proto3 JSON: an
+int64 is a string, and absent, null and default are the same, except an absent `compressedSize`, which is unknown.
 """
 
 import re
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from policies.image import Blob, Image
-from worker.registries.http import Answer, BrokenBodyError, Request
+from worker.registries.answers import BLOB_DIGEST, IMAGE_DIGEST, decode, one_line, status_error, succeeded
 from worker.registries.interface import (
     BadAnswerError,
     NotFoundError,
@@ -27,28 +27,22 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
+from worker.registries.messages import Answer, Request
 
 T = TypeVar("T")
 
 PAGE_SIZE = 1000  # the most the API allows
 INT64_MAX = 2**63 - 1
-IMAGE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-BLOB_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9A-Za-z=_-]{1,200}")
 IDENTIFIER = re.compile(r"[0-9A-Za-z_-]{1,50}")
 PATH = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*(?:/[0-9A-Za-z][0-9A-Za-z._-]*)*")
-SECRETS = re.compile(r"\b(?:t1\.|eyJ|y[0-3]_)[\w.=-]{6,}")  # IAM tokens, JWTs, OAuth tokens, should an error repeat one
 NAMES = {
     1: "CANCELLED", 2: "UNKNOWN", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND", 6: "ALREADY_EXISTS",
     7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION", 10: "ABORTED", 11: "OUT_OF_RANGE",
     12: "UNIMPLEMENTED", 13: "INTERNAL", 14: "UNAVAILABLE", 15: "DATA_LOSS", 16: "UNAUTHENTICATED",
 }  # fmt: skip
 BY_CODE: dict[int, type[RegistryError]] = {
-    1: UnavailableError, 2: UnavailableError, 4: UnavailableError, 5: NotFoundError, 7: PermissionDeniedError, 8: RateLimitedError,
-    10: UnavailableError, 13: UnavailableError, 14: UnavailableError, 16: SignInError,
-}  # fmt: skip
-BY_STATUS: dict[int, type[RegistryError]] = {
-    401: SignInError, 403: PermissionDeniedError, 404: NotFoundError, 408: UnavailableError, 429: RateLimitedError,
-    499: UnavailableError, 500: UnavailableError, 502: UnavailableError, 503: UnavailableError, 504: UnavailableError,
+    1: UnavailableError, 2: UnavailableError, 4: UnavailableError, 5: NotFoundError, 7: PermissionDeniedError,
+    8: RateLimitedError, 10: UnavailableError, 13: UnavailableError, 14: UnavailableError, 16: SignInError,
 }  # fmt: skip
 
 
@@ -159,20 +153,9 @@ def _get(url: str, about: str, query: dict[str, str] | None = None) -> Request:
 # Answers.
 
 
-def decode(body: bytes, kind: type[T]) -> T:
-    """A body as one of the structs above. Raises BrokenBodyError (no JSON at all) or BadAnswerError (not what the API says)."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise BadAnswerError(f"an answer that the API does not describe: {error}") from error
-    except (ValueError, RecursionError) as error:
-        shown = one_line(body[:60].decode(errors="replace"))
-        raise BrokenBodyError(f"an answer that is not JSON ({error}); it begins {shown!r}") from error
-
-
 def accepted(answer: Answer, kind: type[T]) -> T:
     """The body of a good answer. Raises what a bad one means."""
-    if 200 <= answer.status < 300:
+    if succeeded(answer):
         return decode(answer.body, kind)
     raise refusal(answer)
 
@@ -180,14 +163,12 @@ def accepted(answer: Answer, kind: type[T]) -> T:
 def refusal(answer: Answer) -> RegistryError:
     """What an answer that is no 2xx means: by the body's code, by the HTTP status only where the body has none."""
     status = status_of(answer.body)
-    if status is not None and status.code in NAMES:
-        error = error_of(status)
-    else:
-        kind = BY_STATUS.get(answer.status, BadAnswerError if 300 <= answer.status < 400 else RegistryError)
-        message = (status and status.message) or answer.body[:400].decode(errors="replace")
-        error = kind(f"HTTP {answer.status}: {one_line(message) or 'an empty answer'}")
-    error.status = answer.status
-    error.request_id = (status.request_id if status else "") or answer.headers.get("x-request-id", "")
+    if status is None:
+        return status_error(answer)
+    if status.code not in NAMES:
+        return status_error(answer, status.message or "")
+    error = error_of(status)
+    error.status, error.request_id = answer.status, error.request_id or answer.headers.get("x-request-id", "")
     return error
 
 
@@ -218,7 +199,7 @@ def _failed_precondition(words: str) -> type[RegistryError]:
 
 
 def operation_error(status: Status) -> RegistryError:
-    """The error an accepted operation ended with: whatever is not about the image or our rights is a failed operation."""
+    """The error an accepted operation ended with: what is not about the image or our rights is a failed operation."""
     error = error_of(status)
     if isinstance(error, NotFoundError | UsedByImageListsError | ReadOnlyError | PermissionDeniedError):
         return error
@@ -252,7 +233,7 @@ def operation(answer: Answer) -> Operation:
 
 
 def repository_path(name: str, registry_id: str) -> str:
-    """The path without the registry's id; empty for the registry's own node, which holds no image. Raises BadAnswerError."""
+    """The path without the registry's id; empty for the registry's own node. Raises BadAnswerError."""
     if name == registry_id:
         return ""
     prefix, _, path = name.partition("/")
@@ -326,13 +307,6 @@ def instant(moment: datetime | None) -> datetime | None:
         return moment.astimezone(UTC)
     except OverflowError:
         return _bad(f"createdAt is out of range: {moment.isoformat()}")
-
-
-def one_line(text: str, limit: int = 300) -> str:
-    """A stranger's words, fit for one line of ours: no control characters, no secrets, not endless."""
-    visible = "".join(letter if letter.isprintable() else " " for letter in SECRETS.sub("***", text))
-    words = " ".join(visible.split())
-    return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
 def _bad(what: str) -> NoReturn:

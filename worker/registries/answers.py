@@ -1,0 +1,57 @@
+"""What the answers of every registry have in common: JSON that may be anything, statuses, strangers' words."""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from worker.registries.interface import (
+    BadAnswerError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RegistryError,
+    SignInError,
+    UnavailableError,
+)
+from worker.registries.messages import Answer, BrokenBodyError
+
+T = TypeVar("T")
+
+IMAGE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+BLOB_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9A-Za-z=_-]{1,200}")
+SECRETS = re.compile(r"\b(?:t1\.|eyJ|y[0-3]_)[\w.=-]{6,}")  # IAM tokens, JWTs, OAuth tokens, should an error repeat one
+BY_STATUS: dict[int, type[RegistryError]] = {
+    401: SignInError, 403: PermissionDeniedError, 404: NotFoundError, 408: UnavailableError, 429: RateLimitedError,
+    499: UnavailableError, 500: UnavailableError, 502: UnavailableError, 503: UnavailableError, 504: UnavailableError,
+}  # fmt: skip
+
+
+def succeeded(answer: Answer) -> bool:
+    return 200 <= answer.status < 300
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """A body as a struct. Raises BrokenBodyError (it is no JSON) or BadAnswerError (not the JSON that is described)."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise BadAnswerError(f"an answer that the API does not describe: {error}") from error
+    except (ValueError, RecursionError) as error:
+        shown = one_line(body[:60].decode(errors="replace"))
+        raise BrokenBodyError(f"an answer that is not JSON ({error}); it begins {shown!r}") from error
+
+
+def status_error(answer: Answer, words: str = "") -> RegistryError:
+    """What an answer that is no 2xx means by its HTTP status alone, with these words or the body's own."""
+    kind = BY_STATUS.get(answer.status, BadAnswerError if 300 <= answer.status < 400 else RegistryError)
+    said = one_line(words or answer.body[:1000].decode(errors="replace")) or "an empty answer"
+    request_id = answer.headers.get("x-request-id", "")
+    return kind(f"HTTP {answer.status}: {said}", status=answer.status, request_id=request_id)
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """A stranger's words, fit for one line of ours: no control characters, no secrets, not endless."""
+    visible = "".join(letter if letter.isprintable() else " " for letter in SECRETS.sub("***", text))
+    words = " ".join(visible.split())
+    return words if len(words) <= limit else words[: limit - 1] + "…"

@@ -1,0 +1,88 @@
+"""A request and its answer as plain data, and what can be read off them whatever the registry."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal, Protocol
+
+from worker.registries.interface import BadAnswerError
+
+LINK_LOCAL_METADATA = "169.254.169.254"  # plain http by its nature: the address exists only inside the machine
+
+
+class BrokenBodyError(BadAnswerError):
+    """A body that is not even the right format: cut, HTML, no UTF-8. Another try may be answered properly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request, as plain data."""
+
+    method: Literal["GET", "POST", "DELETE"]
+    url: str
+    about: str  # for people: "shop/api@sha256:9f86…"
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    repeatable: bool  # asking twice does no more than asking once: a GET, or a DELETE with its idempotency key
+    paced: bool = True  # takes a slot of the registry's rate; sign-in does not
+    timeout: float = 30.0  # seconds of silence
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} {self.about}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes = field(repr=False)
+
+    @property
+    def date(self) -> datetime | None:
+        """The server's clock (aware, UTC), where it tells."""
+        return http_date(self.headers.get("date", ""))
+
+
+class Signer(Protocol):
+    """Who signs requests in, and learns when a signature was refused."""
+
+    def sign(self) -> str | None:
+        """The value of the header Authorization; None: send without. Raises SignInError."""
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:
+        """This signature was answered with 401: get a fresh one ready. Raises SignInError when there is none."""
+
+
+def is_local(host: str) -> bool:
+    """Whether plain http to this host stays inside the machine."""
+    if host in ("localhost", LINK_LOCAL_METADATA):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def retry_after(answer: Answer) -> float | None:
+    """The seconds a server asks to wait, from its header Retry-After in either form; None: it did not ask."""
+    text = answer.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    if (moment := http_date(text)) is None:
+        return None
+    return max(0.0, (moment - (answer.date or datetime.now(UTC))).total_seconds())
+
+
+def http_date(text: str) -> datetime | None:
+    """An HTTP date as an instant (aware, UTC); None: it is none."""
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
