@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-MAX_LINE = 200  # characters
 # Where the last due time is looked for first: a line of every minute is not to be walked through for a year.
 NEAR = (timedelta(hours=1), timedelta(days=1), timedelta(days=32))
 
@@ -23,24 +22,12 @@ def zone_of(name: str) -> ZoneInfo:
         raise ScheduleError(f"there is no time zone {name!r}") from error
 
 
-def check_line(cron: str) -> None:
-    """Raises ScheduleError unless `cron` has five plain fields that come true some day.
-
-    `L`, `W`, `#` and a field for seconds, which cronsim would take, are refused: other crons do not know them.
-    """
-    if len(cron) > MAX_LINE or len(cron.split()) != 5:
-        raise ScheduleError(f"{cron[:MAX_LINE]!r} is not five fields: minute, hour, day of month, month, day of week")
-    for field in cron.upper().split():
-        if any(mark in field.replace("JUL", "").replace("WED", "") for mark in "LW#"):
-            raise ScheduleError(f"{cron!r}: {field!r} is not a field of plain cron")
-    due(cron, "UTC", datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))
-
-
 def due(cron: str, zone: str, after: datetime, now: datetime) -> tuple[datetime | None, datetime]:
     """The last due time in (after, now], None if there is none, and the first one later than both; both UTC.
 
-    Daylight saving, as Debian's cron has it: a line with a fixed minute and hour that falls into the spring gap is due at
-    the gap's end, and in the autumn fold once, the first time; a minute or hour that starts with `*` follows the wall clock.
+    Daylight saving, as Debian's cron has it: a line with a fixed minute and hour that falls into the spring gap is due
+    at the gap's end, and in the autumn fold once, the first time; a minute or hour that starts with `*` follows the
+    wall clock. What a line may be (no `L`, `#`, no sixth field) the configuration has checked.
     Raises ScheduleError.
     """
     if after.tzinfo is None or now.tzinfo is None:
@@ -67,7 +54,7 @@ def _walk(cron: str, zone: str, after: datetime, now: datetime) -> tuple[datetim
 def _times(cron: str, zone: str, after: datetime) -> Iterator[datetime]:
     """Due times from about `after` on, in UTC: within one zone a comparison would ignore the fold."""
     if len(cron.split()) != 5:
-        raise ScheduleError(f"{cron!r} is not five fields")
+        raise ScheduleError(f"{cron!r} does not have five fields")
     try:
         for at in CronSim(cron, after.astimezone(zone_of(zone))):
             yield at.astimezone(UTC)

@@ -1,0 +1,181 @@
+"""The Celery application: its settings, its queues, beat's entries. SQL is the truth, Celery only rings the bell.
+
+The configuration file is read when the application is first used, not when this module is imported.
+"""
+
+import logging
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+from celery import Celery, signals
+from celery.loaders.app import AppLoader
+from celery.schedules import BaseSchedule, crontab, schedstate, schedule
+
+from worker.broker import NoRedisError, celery_url, redis_url
+from worker.config import ConfigError, SecretError, load
+from worker.schedule import due
+from worker.state_folder import state_folder
+
+if TYPE_CHECKING:
+    from worker.config import Settings
+
+BATCH_SECONDS = 120  # the hard limit of gc.delete_batch, and of every task that says nothing else
+SCAN_SECONDS = 2 * 3600
+# Nobody else is to get a message while its task can still run: longer than a scan, and ten times a batch. Recovery does
+# not wait for it: reconcile rings again as soon as a lease has run out.
+VISIBILITY_SECONDS = 3 * 3600
+KEY_PREFIX = "registry-gc:"
+
+ROUTES = {
+    "gc.sweep": {"queue": "gc.control"},
+    "gc.due": {"queue": "gc.control"},
+    "gc.reconcile": {"queue": "gc.control"},
+    "gc.scan": {"queue": "gc.scan"},
+    "gc.look": {"queue": "gc.delete"},
+    "gc.delete_batch": {"queue": "gc.delete"},
+}
+
+# Each value was measured or read up; what goes wrong without it is said where it is not plain.
+SETTINGS: dict[str, Any] = {
+    "broker_connection_retry_on_startup": True,
+    "broker_transport_options": {
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "socket_timeout": 10,  # without it a half-open connection blocks for minutes
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 3,
+        "global_keyprefix": KEY_PREFIX,
+        "client_name": "registry-gc",
+    },
+    "visibility_timeout": VISIBILITY_SECONDS,
+    # No results: outcomes are rows, and a result that cannot be written calls finished work a failure.
+    "result_backend": None,
+    "result_expires": None,  # else beat adds an entry of its own to clear them
+    "redis_socket_timeout": 10,
+    "redis_socket_connect_timeout": 5,
+    "task_ignore_result": True,
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "event_serializer": "json",
+    "accept_content": ["json"],  # never pickle: who can write to Redis must not run code here
+    "result_accept_content": ["json"],
+    # A killed pool child or worker gives its message back; the store counts how often a batch was taken over.
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_acks_on_failure": True,
+    "task_acks_on_timeout": True,  # False would loop for ever: Redis has no limit of deliveries
+    "task_time_limit": BATCH_SECONDS,
+    "task_soft_time_limit": BATCH_SECONDS - 30,
+    "task_track_started": False,
+    "task_default_queue": "gc.control",
+    "task_routes": ROUTES,
+    "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5},
+    "worker_prefetch_multiplier": 1,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,  # True loses them; Celery 6 will turn it on
+    "worker_max_tasks_per_child": 200,
+    "worker_max_memory_per_child": 300_000,  # KiB
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+    "worker_send_task_events": True,
+    "task_send_sent_event": True,
+    "timezone": "UTC",
+    "enable_utc": True,
+    "beat_sync_every": 1,  # else a killed beat repeats its last three minutes
+    "beat_max_loop_interval": 30,
+    "beat_enable_remote_control": True,
+    "include": ["worker.tasks"],
+}
+
+
+class UnusableError(click.ClickException):
+    """The application cannot be used as configured: one line and exit code 2 under celery's own command."""
+
+    exit_code = 2
+
+
+class Loader(AppLoader):
+    """Reads the settings when Celery first asks for one. `celery -A worker.app call …` needs only the file."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:  # noqa: ARG002 -- Celery's signature
+        try:
+            return SETTINGS | from_file(load())
+        except (ConfigError, SecretError, NoRedisError) as error:
+            raise UnusableError(str(error)) from error
+
+
+def from_file(settings: "Settings") -> dict[str, Any]:
+    """What the configuration decides. Raises SecretError, NoRedisError."""
+    return {
+        "broker_url": celery_url(redis_url(settings)),
+        "beat_schedule": beat_entries(settings),
+        "beat_schedule_filename": str(state_folder() / "beat" / "schedule"),
+    }
+
+
+def beat_entries(settings: "Settings") -> dict[str, dict[str, Any]]:
+    """A bell for each registry with a schedule, and the one that rings again for whatever was missed.
+
+    The name holds line and zone: a changed line under the same name would keep its last time and fire at once.
+    """
+    entries: dict[str, dict[str, Any]] = {
+        f"gc.due {registry.name} {registry.schedule} {registry.timezone}": {
+            "task": "gc.due",
+            "schedule": ZonedCron(registry.schedule, registry.timezone),
+            "args": (registry.name,),
+        }
+        for registry in settings.registries.values()
+        if registry.schedule is not None
+    }
+    every = settings.timing.reconcile
+    entries["gc.reconcile"] = {
+        "task": "gc.reconcile",
+        # An interval of 60 s would drift through the minute.
+        "schedule": crontab() if every == timedelta(minutes=1) else schedule(every),
+        "options": {"expires": max(1.0, min(50.0, every.total_seconds() * 5 / 6))},  # no flood after an outage
+    }
+    return entries
+
+
+class ZonedCron(BaseSchedule):
+    """A cron line in its own time zone. Beat's file names this class: under another name beat would not start."""
+
+    def __init__(self, cron: str, zone: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cron = cron
+        self.zone = zone
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        return self._after(last_run_at) - self.now()
+
+    def is_due(self, last_run_at: datetime) -> Any:
+        now = self.now()
+        first = self._after(last_run_at)
+        target = self._after(now) if first <= now else first
+        return schedstate(first <= now, (target - now).total_seconds())
+
+    def _after(self, moment: datetime) -> datetime:
+        return due(self.cron, self.zone, moment, moment)[1]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ZonedCron) and (other.cron, other.zone) == (self.cron, self.zone)
+
+    def __hash__(self) -> int:
+        return hash((self.cron, self.zone))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.cron, self.zone)  # without the application, which the base class would keep as well
+
+    def __repr__(self) -> str:
+        return f"<{self.cron} {self.zone}>"
+
+
+app = Celery("registry-gc", loader=Loader, set_as_current=True)
+
+
+@signals.setup_logging.connect(weak=False)
+def _configure_logs(**_kwargs: object) -> None:
+    """Our logs instead of Celery's."""
+    logging.basicConfig(level=logging.INFO)

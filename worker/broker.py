@@ -1,0 +1,41 @@
+"""Which Redis carries the bells and the rate limit: the configured one, else the one that `registry-gc up` runs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.state_folder import state_folder
+
+if TYPE_CHECKING:
+    from worker.config import Settings
+
+
+class NoRedisError(Exception):
+    """No Redis is configured, and none of our own runs on this machine."""
+
+
+def own_redis_file(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where `registry-gc up` writes the URL of its own Redis while it runs."""
+    return state_folder(environ) / "redis.url"
+
+
+def redis_url(settings: "Settings", environ: Mapping[str, str] = os.environ) -> str:
+    """The URL as redis-py reads it. Raises NoRedisError, SecretError."""
+    if (configured := settings.redis_url()) is not None:
+        return configured
+    try:
+        return own_redis_file(environ).read_text().strip()
+    except OSError:
+        raise NoRedisError(
+            "no redis is configured, and `registry-gc up`, which starts its own, does not run on this machine"
+        ) from None
+
+
+def celery_url(url: str) -> str:
+    """The same URL as Celery reads it."""
+    if url.startswith("unix://"):
+        return url.replace("unix://", "redis+socket://", 1)
+    if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
+        return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"  # what redis-py does unasked
+    return url

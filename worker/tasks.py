@@ -1,0 +1,172 @@
+"""The tasks: each looks at its arguments, calls the room that does the work, and rings what is to be rung next.
+
+A message may be lost, repeated, late or forged: it can only make somebody look at the store again.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import structlog
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from worker import runs, scan, sweep
+from worker.app import SCAN_SECONDS, app
+from worker.broker import NoRedisError, redis_url
+from worker.config import ConfigError, SecretError
+from worker.config_watch import SettingsWatch
+from worker.registries.interface import RegistryError
+from worker.registries.limiter import LimiterUnavailableError, RedisLimiter
+from worker.runs import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
+from worker.store import Store, StoreError, open_store
+
+log = structlog.get_logger(__name__)
+
+LONGEST = 300  # characters of a name, an id or a repository's path
+
+# What ends a task with one line: the row is still there, and reconcile rings again.
+EXPECTED = (
+    StoreError,
+    RegistryError,
+    LimiterUnavailableError,
+    ConfigError,
+    SecretError,
+    NoRedisError,
+    UnknownRegistryError,
+    UnknownRunError,
+    AlreadyRunningError,
+)
+
+
+@functools.cache
+def watch() -> SettingsWatch:
+    """This process's eye on the configuration file."""
+    return SettingsWatch()
+
+
+@functools.cache
+def store() -> Store:
+    """This process's store, opened when it is first needed: connections do not survive a fork."""
+    return open_store(watch().current().store)
+
+
+os.register_at_fork(after_in_child=store.cache_clear)
+
+
+def ring(bells: Iterable[Bell]) -> bool:
+    """Publish these bells. False: Redis did not take them all, which is logged; reconcile rings them again."""
+    for bell in bells:
+        try:
+            app.send_task(bell.task, args=bell.args)
+        except (OperationalError, RedisError, OSError) as error:
+            log.warning("not rung, reconcile will ring again", task=bell.task, error=str(error))
+            return False
+    return True
+
+
+def taking(*kinds: type) -> Callable[[Callable[..., Iterable[Bell]]], Callable[..., None]]:
+    """Lets only arguments of these types in, whatever a message carries, and ends expected errors with one line."""
+
+    def decorate(body: Callable[..., Iterable[Bell]]) -> Callable[..., None]:
+        @functools.wraps(body)
+        def task(*args: object, **kwargs: object) -> None:
+            if not _acceptable(kinds, args, kwargs):
+                got = ", ".join(type(argument).__name__ for argument in (*args, *kwargs.values()))
+                log.warning("refused: wrong arguments", task=body.__name__, got=got or "none")
+                return
+            try:
+                ring(body(*args))
+            except EXPECTED as error:
+                log.error("ended early", task=body.__name__, error=str(error))  # noqa: TRY400 -- one line, no traceback
+
+        return task
+
+    return decorate
+
+
+def _acceptable(kinds: tuple[type, ...], args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
+    if kwargs or len(args) != len(kinds):
+        return False
+    return all(type(argument) is kind and _sane(argument) for kind, argument in zip(kinds, args, strict=True))
+
+
+def _sane(argument: object) -> bool:
+    """What the store can be asked about at all."""
+    if isinstance(argument, str):
+        return 0 < len(argument) <= LONGEST and argument.isprintable()
+    return isinstance(argument, int) and 0 <= argument < 2**31
+
+
+@contextmanager
+def limiter_of(run_id: str) -> Iterator[RedisLimiter | None]:
+    """The rate limit of this run's registry, shared by all processes; None where the file no longer says which it is.
+
+    Raises UnknownRunError, StoreError, SecretError, NoRedisError.
+    """
+    name = runs.get(store(), run_id).registry
+    try:
+        settings = watch().current()
+    except ConfigError:
+        yield None  # the sweep skips what is left: it reads the file again itself
+        return
+    if (registry := settings.registries.get(name)) is None:
+        yield None
+        return
+    limiter = RedisLimiter(redis_url(settings), registry.key, registry.rate.requests_per_second)
+    try:
+        yield limiter
+    finally:
+        limiter.close()
+
+
+def _task_id() -> str | None:
+    return app.current_task.request.id if app.current_task else None
+
+
+@app.task(name="gc.sweep", typing=False)
+@taking(str)
+def start_sweep(registry: str) -> Iterable[Bell]:
+    """Open a run by hand. The same message delivered again is the same run."""
+    settings, now = watch().current(), datetime.now(UTC)
+    return runs.open_run(store(), settings, registry, trigger="task", now=now, task_id=_task_id()).bells
+
+
+@app.task(name="gc.due", typing=False)
+@taking(str)
+def start_if_due(registry: str) -> Iterable[Bell]:
+    """Open a run if one is due: the schedule says so, not the message."""
+    return runs.open_if_due(store(), watch().current(), registry, datetime.now(UTC))
+
+
+@app.task(name="gc.reconcile", typing=False)
+@taking()
+def reconcile() -> Iterable[Bell]:
+    """Ring again for whatever is unfinished, or was due and did not start."""
+    return runs.reconcile(store(), watch().current(), datetime.now(UTC))
+
+
+@app.task(name="gc.scan", typing=False, time_limit=SCAN_SECONDS, soft_time_limit=SCAN_SECONDS - 60)
+@taking(str)
+def scan_registry(run_id: str) -> Iterable[Bell]:
+    """Plan a run."""
+    with limiter_of(run_id) as limiter:
+        return scan.carry_out_scan(store(), watch().current(), run_id, limiter=limiter)
+
+
+@app.task(name="gc.look", typing=False)
+@taking(str, str)
+def look(run_id: str, repository: str) -> Iterable[Bell]:
+    """List a repository again, before anything in it is deleted."""
+    with limiter_of(run_id) as limiter:
+        return sweep.look(store(), watch(), run_id, repository, limiter=limiter)
+
+
+@app.task(name="gc.delete_batch", typing=False)
+@taking(str, int)
+def delete_batch(run_id: str, number: int) -> Iterable[Bell]:
+    """Carry out one batch of a run. Safe to run twice, late, or never."""
+    with limiter_of(run_id) as limiter:
+        return sweep.delete_batch(store(), watch(), run_id, number, limiter=limiter)
