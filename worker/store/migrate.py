@@ -12,7 +12,7 @@ class SchemaError(Exception):
 
 
 def bring_up_to_date(engine: Engine, *, create: bool) -> None:
-    """Apply what is missing. Raises SchemaError: the schema is newer than this version, or absent and not to be made."""
+    """Apply what is missing. Raises SchemaError: the schema is newer than this version, or absent."""
     with engine.connect() as connection:
         revision = _revision(connection)
     if revision == HEAD:

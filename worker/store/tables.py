@@ -1,7 +1,7 @@
 """The durable record's tables, the same on SQLite and PostgreSQL. Instants are integers: microseconds since 1970, UTC.
 
 A run has repositories (what was listed and decided there), batches and items (its deletions), and the blobs that
-only its deletions reference. The rest outlives a run: manifests, the audit, tallies, what is known of a registry, heartbeats.
+only its deletions reference. The rest outlives a run: manifests, the audit, tallies, registries, heartbeats.
 """
 
 from datetime import UTC, datetime, timedelta

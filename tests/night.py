@@ -1,0 +1,128 @@
+"""A registry, a store and a configuration, and a bell-ringer that carries runs out in this process, one bell at a time.
+
+The real `runs`, `scan` and `sweep` over a real store and real HTTP; only Celery is left out. What a bell does is what the
+Celery task of that name does.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.simulator.client import Simulator
+from worker import runs, scan, sweep
+from worker.config import Settings
+from worker.config_watch import SettingsWatch
+from worker.runs import Bell
+from worker.store import Store, open_store, plans
+from worker.store.plans import PlannedItem
+from worker.store.runs import Run
+
+LEFTOVERS = [
+    {"name": "releases", "keep": {"tags": ["v*"]}},
+    {"name": "pull requests", "delete": {"tags": ["pr-*"], "older_than": "14d"}},
+    {"name": "leftovers", "delete": {"untagged": True, "older_than": "7d"}},
+]
+
+
+def document(simulator: Simulator, folder: Path, **registry: Any) -> dict[str, Any]:
+    """A configuration of one registry, `production`, that deletes; its keys can be overridden."""
+    token = folder / "token"
+    token.write_text(simulator.token)
+    policy = registry.pop("rules", LEFTOVERS)
+    timing = registry.pop("timing", {"reconcile": "2s", "lease": "4s"})
+    redis = registry.pop("redis", None)
+    production = {
+        "kind": "yandex-container-registry",
+        "id": simulator.registry_id,
+        "credentials": {"iam_token": {"file": str(token)}},
+        "endpoints": simulator.endpoints(),
+        "mode": "delete",
+        "policy": "nightly",
+        "limits": {"max_share": "100%"},
+        "rate": {"requests_per_second": 500, "concurrency": 8},
+    }
+    written = {
+        "store": f"sqlite:///{folder}/registry-gc.db",
+        "timing": timing,
+        "registries": {"production": {**production, **registry}},
+        "policies": {"nightly": policy},
+    }
+    return written | ({"redis": redis} if redis else {})
+
+
+def write(folder: Path, written: Mapping[str, Any]) -> Path:
+    path = folder / "registry-gc.yaml"
+    path.write_text(yaml.safe_dump(dict(written), sort_keys=False))
+    return path
+
+
+class Night:
+    """Rings bells until nothing is left to ring."""
+
+    def __init__(self, simulator: Simulator, folder: Path, *, store: Store | None = None, **registry: Any) -> None:
+        self.simulator = simulator
+        self.folder = folder
+        self.path = write(folder, document(simulator, folder, **registry))
+        self.watch = SettingsWatch(self.path, environ={})
+        self.store = store or open_store(self.settings.store)
+
+    @property
+    def settings(self) -> Settings:
+        return self.watch.current()
+
+    def rewrite(self, **registry: Any) -> None:
+        """Change the configuration file under the feet of whatever runs."""
+        self.path = write(self.folder, document(self.simulator, self.folder, **registry))
+
+    def open(self, **options: Any) -> str:
+        opened = runs.open_run(
+            self.store, self.settings, "production", trigger="command", now=datetime.now(UTC), **options
+        )
+        return opened.run_id
+
+    def do(self, bell: Bell) -> tuple[Bell, ...]:
+        match bell.task, bell.args:
+            case "gc.scan", (str(run_id),):
+                return scan.carry_out_scan(self.store, self.settings, run_id)
+            case "gc.look", (str(run_id), str(repository)):
+                return sweep.look(self.store, self.watch, run_id, repository)
+            case "gc.delete_batch", (str(run_id), int(number)):
+                return sweep.delete_batch(self.store, self.watch, run_id, number)
+        raise AssertionError(f"no such bell: {bell}")
+
+    def ring(self, bells: Iterable[Bell], *, until: str | None = None) -> list[Bell]:
+        """Carry bells out, and what they ring in turn; stop before the first one named `until` and return what is left."""
+        waiting = list(bells)
+        for _ in range(10_000):
+            if not waiting or waiting[0].task == until:
+                return waiting
+            waiting += self.do(waiting.pop(0))
+        raise AssertionError(f"bells without end: {waiting[:5]}")
+
+    def reconcile(self, after: timedelta = timedelta()) -> tuple[Bell, ...]:
+        return runs.reconcile(self.store, self.settings, datetime.now(UTC) + after)
+
+    def plan(self, **options: Any) -> tuple[str, list[Bell]]:
+        """Open a run and plan it; the bells of its sweep, not yet rung."""
+        run_id = self.open(**options)
+        return run_id, list(self.do(Bell("gc.scan", (run_id,))))
+
+    def sweep(self, **options: Any) -> Run:
+        """A whole run, from opening to finish."""
+        run_id, bells = self.plan(**options)
+        self.ring(bells)
+        return self.run(run_id)
+
+    def run(self, run_id: str) -> Run:
+        return runs.get(self.store, run_id)
+
+    def items(self, run_id: str) -> list[PlannedItem]:
+        with self.store.read() as connection:
+            return list(plans.items_of(connection, run_id))
+
+    def outcomes(self, run_id: str) -> dict[str, tuple[str, str | None]]:
+        """By digest: state and cause."""
+        return {one.decision.digest: (one.state, one.outcome_cause) for one in self.items(run_id)}
