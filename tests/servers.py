@@ -1,4 +1,4 @@
-"""Real servers that tests start for themselves on a free loopback port, each with a folder of its own, gone afterwards."""
+"""Real servers that tests start for themselves, on a free loopback port, with a folder of their own, gone afterwards."""
 
 import contextlib
 import shutil
@@ -31,7 +31,7 @@ def redis_program() -> str:
 
 
 class RedisServer:
-    """A Redis of the test's own. It can be killed and started again on the same port, with what it had (append-only file)."""
+    """A Redis of the test's own. It can be killed and started again on the same port, with what it had."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
