@@ -1,4 +1,4 @@
-"""Real servers that tests start for themselves, on a free loopback port, with a folder of their own, gone afterwards."""
+"""Real servers that tests start for themselves: on a free loopback port, in a folder of their own, gone afterwards."""
 
 import contextlib
 import shutil
@@ -46,11 +46,10 @@ class RedisServer:
         words = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--save", ""]
         words += ["--appendonly", "yes", "--maxmemory-policy", "noeviction"]
         with (self.folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [redis_program(), *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        until(lambda: self.answers() or self._process.poll() is not None, timeout=20, what="Redis")
-        if self._process.poll() is not None:
+            command = [redis_program(), *words]
+            process = self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        until(lambda: self.answers() or process.poll() is not None, timeout=20, what="Redis")
+        if process.poll() is not None:
             raise RuntimeError(f"Redis did not start: {(self.folder / 'redis.log').read_text()[-500:]}")
         return self
 

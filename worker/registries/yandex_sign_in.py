@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from worker.config import Endpoints, RegistrySettings
+from worker.config import RegistrySettings
 from worker.registries.http import Http
 from worker.registries.interface import (
     BadAnswerError,
@@ -24,12 +23,11 @@ from worker.registries.interface import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.messages import Answer, Request, is_local
+from worker.registries.messages import Answer, Request
 from worker.registries.yandex_protocol import accepted, refusal
 from worker.secret import Secret, SecretError
 
 HOUR = 3600.0
-PUBLIC_IAM = Endpoints().iam
 RETRY_EARLY = 30.0  # seconds until an early refresh that failed is tried again; the old token serves meanwhile
 METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header
@@ -233,7 +231,7 @@ def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:
     import jwt  # noqa: PLC0415 - cryptography takes a while to load, and only this needs it
 
     key = _key_parts(key_text, where)
-    claims = {"iss": key["service_account_id"], "aud": audience(iam), "iat": int(now), "exp": int(now) + 3600}
+    claims = {"iss": key["service_account_id"], "aud": f"{iam}/iam/v1/tokens", "iat": int(now), "exp": int(now) + 3600}
     try:
         return jwt.encode(claims, key["private_key"], algorithm="PS256", headers={"kid": key["id"]})
     except (ValueError, TypeError, jwt.PyJWTError):
@@ -241,12 +239,6 @@ def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:
         raise SignInError(
             f"{where}: private_key cannot be read as an RSA key; make a new key for the service account"
         ) from None
-
-
-def audience(iam: str) -> str:
-    """Whom a JWT is for. A loopback endpoint is a tunnel: at its end is the public installation."""
-    root = PUBLIC_IAM if is_local(urlsplit(iam).hostname or "") else iam
-    return f"{root}/iam/v1/tokens"
 
 
 def _key_parts(text: str, where: str) -> dict[str, str]:
