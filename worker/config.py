@@ -49,7 +49,7 @@ class ConfigError(Exception):
     @property
     def lines(self) -> tuple[str, ...]:
         """One line a mistake: "file: path: what, got …; remedy"."""
-        return tuple(f"{self.path}: {mistake}" for mistake in self.mistakes)
+        return tuple(f"{self.path}: {str(mistake).removeprefix(': ')}" for mistake in self.mistakes)
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -100,6 +100,11 @@ class Endpoints:
     metadata: str = "http://169.254.169.254"  # no key of the file: YC_METADATA_ADDR, as in the vendor's own SDK
 
 
+def key_of(kind: str, endpoints: Endpoints, registry_id: str) -> str:
+    """The identity of a registry: kind, endpoint and id."""
+    return f"{kind}|{endpoints.container_registry}|{registry_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """How hard a registry may be asked, by all processes together."""
@@ -131,7 +136,7 @@ class RegistrySettings:
     @property
     def key(self) -> str:
         """What makes it this registry, whatever its name: two names for one registry are a mistake."""
-        return f"{self.kind}|{self.endpoints.container_registry}|{self.id}"
+        return key_of(self.kind, self.endpoints, self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

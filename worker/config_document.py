@@ -143,7 +143,7 @@ class RegistryModel(DefaultsModel):
 class DocumentModel(Model):
     """The whole file. What is `Any` here is read piece by piece, so that a mistake in one hides none in another."""
 
-    redis: Annotated[Any, _url_schema("redis://", "rediss://")] = None
+    redis: Annotated[Any, _url_schema("rediss?://", "unix:///")] = None
     store: Annotated[Any, _url_schema("sqlite:///", "postgresql[+]psycopg://")] = None
     web: WebModel = WebModel()
     timing: TimingModel = TimingModel()

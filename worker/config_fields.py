@@ -163,6 +163,8 @@ def read_redis(value: str) -> str:
         ) from None
     if parts.password is not None:
         raise mistake("a password stands in the file", "keep the whole URL in {file: PATH} or {env: NAME}")
+    if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
+        return value
     if parts.scheme not in REDIS_SCHEMES or not parts.hostname or port == 0 or not re.fullmatch("[0-9]{0,4}", database):
         raise mistake(f"expected a URL of Redis, got {shown(value)}", "write, for example, redis://127.0.0.1:6379/0")
     return value

@@ -61,9 +61,10 @@ EXPECTED: dict[str, Callable[[Mapping[str, Any]], Words]] = {
 
 def _unknown(key: str, owner: type[Model]) -> Words:
     known = list(owner.model_fields)
+    listed = f"known here: {', '.join(known)}"
     if key in LATER.get(owner.__name__, ()):
-        return "is not built yet", f"known here: {', '.join(known)}"
-    return "unknown key", closest(key, known) or f"known here: {', '.join(known)}"
+        return "is not built yet", listed
+    return f"unknown key {shown(key)}", f"{closest(key, known)} {listed}".strip()
 
 
 def _owner(model: type[Model], loc: Iterable[str | int]) -> type[Model]:

@@ -1,7 +1,6 @@
 """From the file's bytes to `Settings`: reads every part, collects every mistake, fills in every default."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +25,12 @@ from worker.config import (
     Settings,
     Timing,
     Web,
+    key_of,
 )
 from worker.config_mistakes import mistake_of
 from worker.config_yaml import MAX_BYTES, YamlError, join, parse
 from worker.secret import Secret, SecretError
+from worker.state_folder import state_folder
 
 M = TypeVar("M", bound=document.Model)
 V = TypeVar("V")
@@ -66,6 +67,7 @@ class _Reading:
     path: Path
     environ: Mapping[str, str]
     mistakes: list[Mistake] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # of registries, by what they are
 
     def settings(self, tree: Any, sha256: str) -> Settings | None:
         if not isinstance(tree, dict):
@@ -110,15 +112,10 @@ class _Reading:
         wrong = {mistake.path.split(".")[1].split("[")[0] for mistake in self.mistakes[before:] if "." in mistake.path}
         defaults = {key: value for key, value in whole.defaults.items() if key not in wrong}
         registries: dict[str, RegistrySettings] = {}
-        names_by_key: dict[str, str] = {}
         for name, own in whole.registries.items():
             registry = self.registry(name, own, defaults, wrong, policies)
-            if registry is None:
-                continue
-            registries[name] = registry
-            if (other := names_by_key.setdefault(registry.key, name)) != name:
-                what = f"is the same registry as registries.{other}: kind, endpoint and id"
-                self.add(join("registries", name), what, "keep one of the two")
+            if registry is not None:
+                registries[name] = registry
         return registries
 
     def registry(
@@ -138,15 +135,21 @@ class _Reading:
         model = self.model(document.RegistryModel, {**defaults, **own}, at, said_elsewhere=wrong)
         policy_at = join(at if "policy" in own else "defaults", "policy")
         policy = self.policy({**defaults, **own}.get("policy"), policy_at, policies)
-        if model is None or policy is None:
+        if model is None:
             return None
-        signed_in_at = "defaults" if "credentials" not in own else at
+        endpoints = self.endpoints(model.endpoints)
+        credentials = self.credentials(
+            model.credentials, join(at if "credentials" in own else "defaults", "credentials")
+        )
+        self.one_name(key_of(model.kind, endpoints, model.id), name)
+        if policy is None:
+            return None
         return RegistrySettings(
             name=name,
             kind=model.kind,
             id=model.id,
-            credentials=self.credentials(model.credentials, join(signed_in_at, "credentials")),
-            endpoints=self.endpoints(model.endpoints),
+            credentials=credentials,
+            endpoints=endpoints,
             schedule=model.schedule,
             timezone=model.timezone,
             catch_up=model.catch_up,
@@ -158,6 +161,12 @@ class _Reading:
             plan_max_age=model.plan_max_age,
             deadline=model.deadline,
         )
+
+    def one_name(self, key: str, name: str) -> None:
+        """Refuse a second name for a registry: two runs of it at once would be allowed."""
+        if (other := self.names.setdefault(key, name)) != name:
+            what = f"is the same registry as registries.{other}: kind, endpoint and id"
+            self.add(join("registries", name), what, "keep one of the two")
 
     def policy(self, name: Any, at: str, policies: Mapping[str, Policy | None]) -> Policy | None:
         if isinstance(name, str) and name not in policies:
@@ -219,7 +228,7 @@ class _Reading:
             except SecretError:  # reported where the secret was made
                 return ""
         if url is None:
-            return f"sqlite:///{_state_folder(self.environ) / 'registry-gc.db'}"
+            return f"sqlite:///{state_folder(self.environ) / 'registry-gc.db'}"
         scheme, _, path = url.partition(":///")
         return f"sqlite:///{self.path.parent / path}" if scheme == "sqlite" else url
 
@@ -259,11 +268,3 @@ def _metadata_endpoint(text: str) -> str:
         return host == fields.METADATA_ADDRESS or fields.is_loopback(host)
 
     return fields.check_endpoint(text, near)
-
-
-def _state_folder(environ: Mapping[str, str]) -> Path:
-    """systemd's folder for our state, else the user's."""
-    if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
-        return Path(given)
-    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or Path.home(), ".local", "state")
-    return Path(home) / "registry-gc"

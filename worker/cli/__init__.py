@@ -1,0 +1,105 @@
+"""The command registry-gc: one module for each group of subcommands, loaded only when it is called."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+import click
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # as if SIGPIPE had ended us
+
+# What `--help` shows, in its order. The modules are imported only where a command is called.
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Look first (nothing is deleted)": {
+        "check": ("check", "Load the configuration and name every mistake in it"),
+        "plan": ("plan", "List a registry, decide, and show what would go, why, and how many bytes"),
+        "inventory": ("inventory", "List a registry as NDJSON, for `plan --inventory`"),
+        "schema": ("schema", "JSON Schema of the configuration file, for editors"),
+    },
+    "Delete": {
+        "sweep": ("sweep", "Open a run of a registry now"),
+        "approve": ("decide", "Let a blocked run's exact plan go on"),
+        "abort": ("decide", "Stop a run before its next deletion"),
+    },
+    "Look back": {
+        "runs": ("history", "The runs so far, newest first"),
+        "show": ("history", "One run with its plan and outcomes"),
+        "audit": ("history", "Every deletion: what, when, by which run and rule"),
+    },
+    "Serve": {
+        "up": ("serve", "Everything on one machine: worker, beat, web, and Redis where none is configured"),
+        "worker": ("serve", "The process that scans and deletes"),
+        "beat": ("serve", "The process that rings when a registry is due"),
+        "web": ("serve", "Metrics, health and the trigger API"),
+    },
+}
+
+
+class Commands(click.Group):
+    """Knows its commands by name and imports them when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return [name for section in SECTIONS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        for section in SECTIONS.values():
+            if cmd_name in section:
+                module = importlib.import_module(f"worker.cli.{section[cmd_name][0]}")
+                command: click.Command = getattr(module, cmd_name)
+                return command
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            raise click.UsageError(_unknown(args[0], self.list_commands(ctx)), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, help_text) for name, (_, help_text) in section.items()])
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for mistakes
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    remedy = f"did you mean {close[0]}?" if close else "registry-gc --help lists them"
+    return f"there is no command {name!r}; {remedy}"
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="registry-gc", message="%(version)s")
+def cli() -> None:
+    """A scheduled garbage collector for container registries: it proves before it deletes, and can always say why.
+
+    It is configured by registry-gc.yaml in the working folder, or by the file that --config or REGISTRY_GC_CONFIG names.
+    Begin with `registry-gc check`, then `registry-gc plan REGISTRY`.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: with what it answers, or with one line for what went wrong."""
+    try:
+        code = cli.main(args=arguments, prog_name="registry-gc", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain again when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, one line and an exit code
+        from worker.cli.errors import explained  # noqa: PLC0415 - only for mistakes
+
+        code = explained(error)
+    sys.exit(code)

@@ -1,0 +1,83 @@
+"""Turns what went wrong into lines on standard error and an exit code. Never a traceback, unless --verbose asks for it.
+
+0 done, or opened · 1 the run failed, or the registry or store cannot be reached · 2 bad usage or configuration, or
+not found · 3 over the limits · 4 already running
+"""
+
+import sys
+import traceback
+
+import click
+
+from worker.report.text import escaped
+
+DONE, FAILED, USAGE, OVER_LIMITS, RUNNING = range(5)
+
+
+class CommandError(Exception):
+    """What a command itself found wrong, with its exit code."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def say(message: str) -> None:
+    """One line for the person at the terminal, beside the results."""
+    click.echo(escaped(message), err=True)
+
+
+def explained(error: Exception) -> int:
+    """Say what went wrong; the exit code."""
+    lines, code = _explanation(error)
+    for line in lines:
+        say(line)
+    return code
+
+
+def _explanation(error: Exception) -> tuple[tuple[str, ...], int]:
+    if isinstance(error, CommandError):
+        return (str(error),), error.code
+    if isinstance(error, click.ClickException):
+        return (_usage(error),), USAGE
+    from worker.config import ConfigError, SecretError  # noqa: PLC0415 - only for mistakes
+
+    if isinstance(error, ConfigError):
+        return error.lines, USAGE
+    if (code := _code_by_name(error)) is not None:
+        return (str(error),), code
+    if isinstance(error, (SecretError, OSError)):
+        return (str(error),), FAILED
+    if "--verbose" in sys.argv:
+        traceback.print_exception(error)
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    return (f"registry-gc failed unexpectedly: {what}; --verbose shows where",), FAILED
+
+
+def _usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    where = f"{context.command_path}: " if context else ""
+    message = " ".join(error.format_message().split())
+    return f"{where}{message}"
+
+
+# By name, so that explaining one mistake imports neither the store nor a registry's client.
+CODES = {
+    "InventoryError": USAGE,
+    "UnknownRegistryError": USAGE,
+    "UnknownRunError": USAGE,
+    "AlreadyRunningError": RUNNING,
+    "NotBlockedError": FAILED,
+    "RegistryError": FAILED,
+    "StoreError": FAILED,
+    "SchemaError": FAILED,
+    "LimiterError": FAILED,
+    "ScanError": FAILED,
+}
+
+
+def _code_by_name(error: Exception) -> int | None:
+    for kind in type(error).__mro__:
+        if kind.__module__.startswith("worker.") and kind.__name__ in CODES:
+            return CODES[kind.__name__]
+    return None

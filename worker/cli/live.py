@@ -1,0 +1,107 @@
+"""What commands need that talk to a registry themselves: its settings, a rate limit, what the store remembers, a bar."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from worker.cli.errors import say
+from worker.config import RegistrySettings, Settings
+from worker.registries.limiter import Limiter, LimiterUnavailableError, LocalLimiter, open_limiter
+from worker.runs import UnknownRegistryError
+
+if TYPE_CHECKING:
+    from worker.store import Store
+
+Progress = Callable[[int, int], None]
+
+
+def registry_named(settings: Settings, name: str) -> RegistrySettings:
+    """Raises UnknownRegistryError."""
+    registry = settings.registries.get(name)
+    if registry is None:
+        known = ", ".join(sorted(settings.registries)) or "none"
+        raise UnknownRegistryError(f"there is no registry {name!r} in {settings.path}; known: {known}")
+    return registry
+
+
+class WillingLimiter:
+    """The limit shared through Redis while Redis answers, else one of our own: looking must work without Redis."""
+
+    def __init__(self, shared: Limiter, own: Limiter) -> None:
+        self._shared: Limiter | None = shared
+        self._own = own
+
+    def wait(self) -> float:
+        if self._shared is not None:
+            try:
+                return self._shared.wait()
+            except LimiterUnavailableError as error:
+                self._give_up(error)
+        return self._own.wait()
+
+    def pause(self, seconds: float) -> None:
+        self._own.pause(seconds)
+        if self._shared is not None:
+            try:
+                self._shared.pause(seconds)
+            except LimiterUnavailableError as error:
+                self._give_up(error)
+
+    def close(self) -> None:
+        self._own.close()
+        if self._shared is not None:
+            self._shared.close()
+
+    def _give_up(self, error: LimiterUnavailableError) -> None:
+        if self._shared is not None:  # several threads may find out together
+            self._shared = None
+            say(f"warning: {error}; this command keeps to the rate by itself")
+
+
+@contextmanager
+def limiter_for(settings: Settings, registry: RegistrySettings) -> Iterator[Limiter]:
+    """A limiter that does not need Redis, but shares the limit where Redis answers. Raises SecretError."""
+    url = settings.redis_url()
+    own = LocalLimiter(registry.rate.requests_per_second)
+    limiter: Limiter = WillingLimiter(open_limiter(url, registry), own) if url else own
+    try:
+        yield limiter
+    finally:
+        limiter.close()
+
+
+@contextmanager
+def remembered(settings: Settings) -> Iterator["Store | None"]:
+    """The store to read from, if there is one; none is made for looking. Raises StoreError: there, but not readable."""
+    from sqlalchemy import make_url  # noqa: PLC0415 - only for commands that list
+
+    from worker.store import open_store  # noqa: PLC0415 - as above
+
+    url = make_url(settings.store)
+    if url.get_backend_name() == "sqlite" and not _exists(url.database):
+        yield None
+        return
+    store = open_store(settings.store, create=False)
+    try:
+        yield store
+    finally:
+        store.dispose()
+
+
+def _exists(database: str | None) -> bool:
+    from pathlib import Path  # noqa: PLC0415 - as above
+
+    return bool(database) and Path(database or "").exists()
+
+
+@contextmanager
+def listing_bar(name: str) -> Iterator[Progress]:
+    """Shows on a terminal how many repositories were listed; shows nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _all: None
+        return
+    from worker.cli.bars import counting_bar  # noqa: PLC0415 - rich is loaded only for terminals
+
+    with counting_bar(f"listing {name}", "repositories") as progress:
+        yield progress

@@ -1,0 +1,119 @@
+"""What every subcommand understands: --config, --format, --output, --verbose, and --now where a plan is made."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from worker.cli.output import Output
+
+if TYPE_CHECKING:
+    from worker.config import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+FORMATS = ("table", "json", "ndjson")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The common options of one call."""
+
+    config: Path | None
+    format: str
+    output: Path | None
+    verbose: bool
+    now: datetime | None = None
+
+    def settings(self) -> "Settings":
+        """Raises ConfigError."""
+        from worker.config import load  # noqa: PLC0415 - not every command reads the file
+
+        return load(self.config)
+
+    def open(self) -> Output:
+        """Where the result goes: standard output, or a file that appears whole or not at all."""
+        return Output(self.output)
+
+
+class Format(click.ParamType[str]):
+    """table, json or ndjson; html is not built yet."""
+
+    name = "format"
+
+    def __init__(self, known: tuple[str, ...] = FORMATS) -> None:
+        self.known = known
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - click's signature
+        return "|".join(self.known)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "html":
+            self.fail(f"html is not built yet; known here: {', '.join(self.known)}", param, ctx)
+        if value not in self.known:
+            self.fail(f"expected {' or '.join(self.known)}, got {value!r}", param, ctx)
+        return str(value)
+
+
+class Instant(click.ParamType[datetime]):
+    """RFC 3339 with its offset, or a date, which is its midnight in UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        moment = _moment(value)
+        if moment is None:
+            example = "write, for example, 2026-11-23T03:00:00Z or 2026-11-23"
+            self.fail(f"expected a time, got {value!r}; {example}", param, ctx)
+        return moment
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        if len(text) == 10:
+            return datetime.combine(date.fromisoformat(text), time(), UTC)
+        moment = datetime.fromisoformat(text)
+        return None if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def common(*, now: bool = False, formats: tuple[str, ...] = FORMATS) -> Callable[[F], F]:
+    """Gives a command the common options, as one `Options`, its first argument."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            names = ("config", "format", "output", "verbose", "now")
+            options = Options(**{name: kwargs.pop(name) for name in names if name in kwargs})
+            return function(options, *args, **kwargs)
+
+        command: Any = called
+        for option in reversed(_options(now, formats)):
+            command = option(command)
+        result: F = command
+        return result
+
+    return decorate
+
+
+def _options(now: bool, formats: tuple[str, ...]) -> list[Callable[[Any], Any]]:
+    file = click.Path(path_type=Path)
+    options = [
+        click.option(
+            "--config", type=file, help="The configuration file; else REGISTRY_GC_CONFIG, else registry-gc.yaml."
+        ),
+        click.option(
+            "--format", type=Format(formats), default=formats[0], help="How the result is written.", show_default=True
+        ),
+        click.option("--output", type=file, help="Write the result to this file, whole or not at all."),
+        click.option("--verbose", is_flag=True, help="Say more on standard error."),
+    ]
+    if now:
+        options.append(click.option("--now", type=Instant(), metavar="TIME", help="Decide as if it were this time."))
+    return options

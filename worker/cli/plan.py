@@ -1,0 +1,79 @@
+"""`registry-gc plan`: what would go, why, and how many bytes. Deletes nothing, records nothing."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from policies.plan import Decision
+from worker.cli.errors import OVER_LIMITS, USAGE, CommandError, say
+from worker.cli.options import Options, common
+from worker.report.plan import PlanHead, plan_json, plan_ndjson, plan_table, warnings
+
+if TYPE_CHECKING:
+    from worker.scan import Planned
+
+
+@click.command()
+@click.argument("registry", required=False)
+@click.option("--inventory", type=click.Path(path_type=Path), help="Plan from a saved inventory instead, offline.")
+@click.option("--policy", help="With --inventory: the policy of the configuration to decide by.")
+@common(now=True)
+def plan(options: Options, registry: str | None, inventory: Path | None, policy: str | None) -> int:
+    """List REGISTRY, decide on every image, and show what would go. Deletes nothing; needs neither Redis nor a store.
+
+    With --inventory F.ndjson --policy NAME the same from a saved inventory, offline: without limits.
+    Exit code 3: the plan is over the registry's limits.
+    """
+    if inventory is not None:
+        if registry is not None:
+            raise click.UsageError("give either REGISTRY or --inventory, not both")
+        if policy is None:
+            raise click.UsageError("--inventory needs --policy NAME")
+        return _offline(options, inventory, policy)
+    if registry is None:
+        raise click.UsageError("give a REGISTRY, or --inventory F.ndjson --policy NAME")
+    if policy is not None:
+        raise click.UsageError("--policy is for --inventory; a registry has its policy in the configuration")
+    return _live(options, registry)
+
+
+def _live(options: Options, name: str) -> int:
+    from worker.cli.live import limiter_for, listing_bar, registry_named, remembered
+    from worker.scan import plan_live
+
+    settings = options.settings()
+    registry = registry_named(settings, name)
+    with limiter_for(settings, registry) as limiter, remembered(settings) as store, listing_bar(name) as progress:
+        planned = plan_live(settings, name, now=options.now, limiter=limiter, progress=progress, store=store)
+    head = _head(planned)
+    decisions = (decision for one in planned.repository_plans() for decision in one.decisions)
+    _write(options, head, decisions)
+    return OVER_LIMITS if head.exceeded else 0
+
+
+def _head(planned: "Planned") -> PlanHead:
+    return PlanHead(
+        registry=planned.registry.name,
+        policy=planned.registry.policy.name,
+        now=planned.now,
+        complete=planned.complete,
+        unreadable=planned.inventory.unreadable,
+        totals=planned.closing.totals,
+        exceeded=planned.exceeded,
+    )
+
+
+def _write(options: Options, head: PlanHead, decisions: Iterable[Decision]) -> None:
+    with options.open() as output:
+        if options.format == "table":
+            for line in plan_table(head, decisions, output.width):
+                output.line(line)
+            return
+        pieces = plan_json if options.format == "json" else plan_ndjson
+        for piece in pieces(head, decisions):
+            output.write(piece)
+    for line in warnings(head):
+        say(f"warning: {line}")

@@ -1,0 +1,146 @@
+"""Runs and their deletions as tables and JSON."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from policies.units import bytes_text
+from worker.report.plan import deletion_cells, exceeded_text
+from worker.report.text import counted, escaped, instant, table
+
+if TYPE_CHECKING:  # the store brings SQLAlchemy along
+    from worker.store.plans import PlannedItem
+    from worker.store.runs import Run
+
+_encoder = msgspec.json.Encoder()
+
+RUN_KEYS = (
+    "id", "registry", "trigger", "task_id", "mode", "state", "outcome", "scheduled_for", "started_at", "finished_at",
+    "policy_sha256", "plan_sha256", "message", "images", "planned", "deleted", "gone", "skipped", "failed",
+    "selected_bytes", "reclaimable_bytes", "reclaimed_bytes", "registry_bytes",
+)  # fmt: skip
+
+
+def run_json(run: "Run") -> dict[str, Any]:
+    """The contract's keys, in its order."""
+    return {key: getattr(run, key) for key in RUN_KEYS}
+
+
+def item_json(item: "PlannedItem") -> dict[str, Any]:
+    """A decision, then what became of it."""
+    decision: dict[str, Any] = msgspec.to_builtins(item.decision)
+    outcome = {key: getattr(item, key) for key in ("state", "outcome_cause", "operation_id", "attempts", "at")}
+    return decision | outcome
+
+
+def runs_json(runs: Iterable["Run"]) -> bytes:
+    return _encoder.encode({"runs": [run_json(run) for run in runs]}) + b"\n"
+
+
+def runs_ndjson(runs: Iterable["Run"]) -> Iterator[bytes]:
+    for run in runs:
+        yield _encoder.encode(run_json(run)) + b"\n"
+
+
+def show_json(run: "Run", items: Iterable["PlannedItem"]) -> Iterator[bytes]:
+    """One RUN with `items`, in pieces."""
+    yield _encoder.encode(run_json(run)).removesuffix(b"}") + b',"items":['
+    for number, item in enumerate(items):
+        yield (b",\n" if number else b"\n") + _encoder.encode(item_json(item))
+    yield b"]}\n"
+
+
+def show_ndjson(run: "Run", items: Iterable["PlannedItem"]) -> Iterator[bytes]:
+    yield _encoder.encode(run_json(run)) + b"\n"
+    for item in items:
+        yield _encoder.encode(item_json(item)) + b"\n"
+
+
+def runs_table(runs: Iterable["Run"], width: int | None = None) -> Iterator[str]:
+    heading = (
+        "RUN",
+        "REGISTRY",
+        "TRIGGER",
+        "MODE",
+        "OUTCOME",
+        "STARTED",
+        "TOOK",
+        "PLANNED",
+        "DELETED",
+        "RECLAIMED",
+        "MESSAGE",
+    )
+    rows = [
+        (
+            run.id,
+            run.registry,
+            run.trigger,
+            run.mode,
+            run.outcome or run.state,
+            instant(run.started_at),
+            took(run.started_at, run.finished_at),
+            f"{run.planned:,}",
+            f"{run.deleted:,}",
+            bytes_text(run.reclaimed_bytes),
+            run.message or "",
+        )
+        for run in runs
+    ]
+    if not rows:
+        yield "No runs yet."
+        return
+    yield from table(heading, rows, right=frozenset({6, 7, 8, 9}), width=width)
+
+
+def took(start: datetime | None, end: datetime | None) -> str:
+    """`1h02m`, `3m04s`, `12s`; empty while it goes on."""
+    if start is None or end is None:
+        return ""
+    seconds = max(0, round((end - start).total_seconds()))
+    hours, minutes = divmod(seconds // 60, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{seconds % 60:02}s" if minutes else f"{seconds}s"
+
+
+def show_table(run: "Run", items: Iterable["PlannedItem"], width: int | None = None) -> Iterator[str]:
+    """A run as a person asks about it: what it is, what it did, then every planned deletion."""
+    yield from (f"{name:<12}{escaped(value)}" for name, value in _facts(run) if value)
+    yield ""
+    rows = [(*deletion_cells(one.decision), one.decision.rule or "", _state(one), one.decision.reason) for one in items]
+    if not rows:
+        yield "The plan deletes nothing." if run.plan_sha256 else "There is no plan (yet)."
+        return
+    heading = ("REPOSITORY", "DIGEST", "TAGS", "PUSHED", "SIZE", "RULE", "STATE", "WHY IT GOES")
+    yield from table(heading, rows, right=frozenset({4}), width=width)
+
+
+def _state(item: "PlannedItem") -> str:
+    return f"{item.state}: {item.outcome_cause}" if item.outcome_cause else item.state
+
+
+def _facts(run: "Run") -> Iterator[tuple[str, str]]:
+    yield "run", run.id
+    yield "registry", run.registry
+    yield "trigger", run.trigger + (f", due {instant(run.scheduled_for)}" if run.scheduled_for else "")
+    yield "mode", run.mode
+    yield "state", run.state + (f", {run.outcome}" if run.outcome else "")
+    yield "message", run.message or ""
+    yield "over limits", "; ".join(exceeded_text(one["limit"], one["value"], one["allowed"]) for one in run.exceeded)
+    yield "unreadable", "; ".join(f"{one['repository']}: {one['reason']}" for one in run.unreadable)
+    yield "started", instant(run.started_at)
+    yield "finished", instant(run.finished_at)
+    yield "policy", f"{run.policy}, sha256 {run.policy_sha256[:12]}"
+    yield "plan", f"sha256 {run.plan_sha256[:12]}" if run.plan_sha256 else ""
+    yield "images", f"{run.images:,}, {bytes_text(run.registry_bytes)}"
+    yield "planned", f"{counted(run.planned, 'image')}, {bytes_text(run.reclaimable_bytes)} reclaimable"
+    yield "done", outcome_text(run)
+
+
+def outcome_text(run: "Run") -> str:
+    """`12 deleted, 1 skipped; 3.1 GiB reclaimed`; empty where nothing was done."""
+    counts = [(run.deleted, "deleted"), (run.gone, "gone"), (run.skipped, "skipped"), (run.failed, "failed")]
+    done = ", ".join(f"{number:,} {word}" for number, word in counts if number)
+    return f"{done}; {bytes_text(run.reclaimed_bytes)} reclaimed" if done else ""

@@ -1,0 +1,72 @@
+"""Words and columns of the tables: escaped names, sizes, instants, aligned cells."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+GAP = "  "
+
+
+def escaped(text: str) -> str:
+    """Text from elsewhere, safe for a terminal: what does not print (colours, turned writing) becomes a code."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _code(char) for char in text)
+
+
+def _code(char: str) -> str:
+    number = ord(char)
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+
+
+def instant(moment: datetime | None) -> str:
+    """To the second, UTC, as RFC 3339 writes it; empty where there is none."""
+    return "" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def short(digest: str) -> str:
+    """`sha256:0123456789ab`: enough to find it, short enough for a line."""
+    return digest[:19]
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def width_of(text: str) -> int:
+    """Cells of a terminal that `text` takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(bool(unicodedata.combining(char)) for char in text)
+
+
+def cut(text: str, width: int) -> str:
+    """At most `width` cells, with an ellipsis where something was left out."""
+    if width_of(text) <= width:
+        return text
+    while text and width_of(text) > width - 1:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def table(
+    heading: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: frozenset[int] = frozenset(),
+    width: int | None = None,
+) -> Iterator[str]:
+    """Aligned lines under a heading; the last column takes what is left of `width` and is cut there."""
+    body = [[escaped(cell) for cell in row] for row in rows]
+    widths = [max(width_of(row[at]) for row in [list(heading), *body]) for at in range(len(heading))]
+    for row in [list(heading), *body]:
+        cells = [_aligned(cell, widths[at], at in right) for at, cell in enumerate(row)]
+        line = GAP.join(cells).rstrip()
+        yield cut(line, width) if width else line
+
+
+def _aligned(cell: str, width: int, right: bool) -> str:
+    space = " " * (width - width_of(cell))
+    return space + cell if right else cell + space
