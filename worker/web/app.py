@@ -16,9 +16,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker import __version__
-from worker.config import Settings
 from worker.metrics import StoreCollector
 from worker.store import Store, StoreError
+from worker.web.door import Configuration
 from worker.web.health import health
 
 HEADERS = {
@@ -33,18 +33,15 @@ PAGE = """<!doctype html>
 <h1>registry-gc {version}</h1>
 <ul>
 <li><a href="/metrics">/metrics</a>: what was planned, deleted and reclaimed, for Prometheus
-<li><a href="/healthz">/healthz</a>: whether the store, Redis and beat are well
+<li><a href="/healthz">/healthz</a>: whether the store, Redis, beat and the configuration are well
 </ul>
 <p>Registries: {registries}</p>
 </html>
 """
 
 
-def build(
-    store: Callable[[], AbstractContextManager[Store]], settings: Callable[[], Settings], redis: str | None = None
-) -> ASGIApp:
-    """The application. `redis`: the URL of a Redis that the configuration does not name."""
-    collector = StoreCollector(store, settings)
+def build(store: Callable[[], AbstractContextManager[Store]], configuration: Callable[[], Configuration]) -> ASGIApp:
+    collector = StoreCollector(store, lambda: configuration().settings)
 
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -54,11 +51,11 @@ def build(
             return PlainTextResponse(f"{error}\n", status_code=500)
 
     def healthz(_request: Request) -> Response:
-        found = health(store, settings(), redis, datetime.now(UTC))
+        found = health(store, configuration(), datetime.now(UTC))
         return JSONResponse(found.document(), status_code=200 if found.well else 503)
 
     def page(_request: Request) -> Response:
-        names = ", ".join(settings().registries) or "none"
+        names = ", ".join(configuration().settings.registries) or "none"
         return HTMLResponse(PAGE.format(version=__version__, registries=escape(names)))
 
     routes = [Route("/", page), Route("/metrics", metrics), Route("/healthz", healthz)]

@@ -1,8 +1,11 @@
-"""Is the store readable, does Redis answer, is beat alive? Each with a word for people."""
+"""Is the store readable, does Redis answer, is beat alive, is the configuration usable? Each with a word for people.
+
+The page needs no token: a word never quotes a URL or the configuration.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,9 +14,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from worker.broker import NoRedisError, redis_url
 from worker.config import SecretError, Settings
 from worker.store import Store, StoreError
 from worker.store.measures import heartbeats
+from worker.web.door import Configuration
 
 PATIENCE_SECONDS = 3.0
 
@@ -34,50 +39,45 @@ class Health:
     store: Check
     redis: Check
     beat: Check
+    configuration: Check
 
     @property
     def well(self) -> bool:
-        return self.store.well and self.redis.well and self.beat.well
+        return all(getattr(self, check.name).well for check in fields(self))
 
     def document(self) -> dict[str, Any]:
-        checks = {name: getattr(self, name).document() for name in ("store", "redis", "beat")}
+        checks = {check.name: getattr(self, check.name).document() for check in fields(self)}
         return {"status": "ok" if self.well else "ill", **checks}
 
 
-def health(
-    store: Callable[[], AbstractContextManager[Store]], settings: Settings, redis: str | None, now: datetime
-) -> Health:
-    """Ask all three. `redis` is the URL of a Redis that the configuration does not name."""
-    reconcile = settings.timing.reconcile
+def health(store: Callable[[], AbstractContextManager[Store]], configuration: Configuration, now: datetime) -> Health:
+    settings = configuration.settings
     try:
         with store() as opened, opened.read() as connection:
-            beat = beat_check(heartbeats(connection).get("beat"), 3 * reconcile, now)
+            beat = beat_check(heartbeats(connection).get("beat"), 3 * settings.timing.reconcile, now)
+        readable = Check(True, "readable")
     except StoreError as error:
-        unknown = Check(False, "unknown: the store would tell")
-        return Health(Check(False, str(error)), redis_check(settings, redis), unknown)
-    return Health(Check(True, "readable"), redis_check(settings, redis), beat)
+        beat = Check(False, "unknown: the store would tell")
+        readable = Check(False, str(error))
+    return Health(readable, redis_check(settings), beat, configuration_check(configuration))
 
 
 def beat_check(at: datetime | None, patience: timedelta, now: datetime) -> Check:
     """Ill after three intervals of reconcile without a sign of life."""
     if at is None:
         return Check(False, "never heard of")
-    age = now - at
-    seconds = age.total_seconds()
+    seconds = (now - at).total_seconds()
     word = f"last heard of {seconds:.0f} s ago"
-    if age > patience:
+    if now - at > patience:
         return Check(False, f"{word}, expected within {patience.total_seconds():g} s", seconds)
     return Check(True, word, seconds)
 
 
-def redis_check(settings: Settings, redis: str | None) -> Check:
+def redis_check(settings: Settings) -> Check:
     """One PING on a connection of its own, never repeated."""
     try:
-        url = redis or settings.redis_url()
-        if url is None:
-            return Check(False, "no Redis is configured")
         client = Redis.from_url(
-            url,
+            redis_url(settings),
             socket_timeout=PATIENCE_SECONDS,
             socket_connect_timeout=PATIENCE_SECONDS,
             retry=Retry(NoBackoff(), 0),
@@ -85,6 +85,15 @@ def redis_check(settings: Settings, redis: str | None) -> Check:
         )
         with client:
             client.ping()
-    except (RedisError, SecretError, ValueError) as error:  # ValueError: a URL that is none
+    except ValueError:  # its text may quote the URL, password included
+        return Check(False, "its URL cannot be used")
+    except (RedisError, SecretError, NoRedisError) as error:
         return Check(False, next(iter(str(error).splitlines()), type(error).__name__))
     return Check(True, "answers")
+
+
+def configuration_check(configuration: Configuration) -> Check:
+    if configuration.mistakes:
+        count = "a mistake" if configuration.mistakes == 1 else f"{configuration.mistakes} mistakes"
+        return Check(False, f"the file has {count}; `registry-gc check` tells; nothing is deleted until it is mended")
+    return Check(True, "usable")

@@ -1,15 +1,15 @@
 """Binds the address of the configuration and serves the pages in this process until it is told to stop."""
 
+import os
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvicorn
 
 from worker.config import Settings
 from worker.web.app import build
-from worker.web.door import StoreDoor
+from worker.web.door import ConfigurationDoor, StoreDoor
 
 STOP_SECONDS = 5  # for answers under way
 
@@ -25,14 +25,14 @@ class ListenError(Exception):
         return f"web.listen: {self.address} cannot be bound: {self.reason}"
 
 
-def serve(settings: Settings, *, current: Callable[[], Settings] | None = None, redis: str | None = None) -> None:
+def serve(settings: Settings) -> None:
     """Serve /metrics and /healthz until SIGTERM or SIGINT; prints one line with the address, the real port in it.
 
-    `current`: today's configuration, where it may change; `redis`: the URL of a Redis that the configuration does not
-    name. Everything is opened in the calling process. Raises ListenError.
+    The configuration is read again when its file changes, its `web` aside. Everything is opened in the calling process.
+    Raises ListenError.
     """
-    read = current or (lambda: settings)
-    app = build(StoreDoor(lambda: settings.store), read, redis)
+    configuration = ConfigurationDoor(settings)
+    app = build(StoreDoor(lambda: configuration().settings.store), configuration)
     with bind(settings.web.host, settings.web.port) as listener:
         print(f"web: {address_of(listener)}/metrics", file=sys.stderr, flush=True)  # noqa: T201 - the one line for people
         config = uvicorn.Config(
@@ -55,7 +55,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        raise ListenError(f"{host}:{port}", error.strerror or str(error)) from error
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)  # below 0: a name not found
+        raise ListenError(f"{host}:{port}", reason) from error
 
 
 def address_of(listener: socket.socket) -> str:
