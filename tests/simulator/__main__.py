@@ -5,25 +5,20 @@ import asyncio
 import contextlib
 import signal
 import sys
-from datetime import UTC, datetime
 
-from tests.simulator import fill
+from tests.simulator import control
 from tests.simulator.server import Server, serve
 from tests.simulator.switches import Switches, UnknownSwitchError, names, turned
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.simulator", description="A container registry that is not there."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.simulator", description="A registry that is not there.")
     parser.add_argument("--port", type=int, default=0, help="0: a free one; it is printed")
     parser.add_argument("--fill", default="empty", help="demo, empty, or a JSON file with a list of images to push")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--switch", action="append", default=[], metavar="NAME=VALUE", help=f"of {', '.join(names())}")
     parser.add_argument(
-        "--switch", action="append", default=[], metavar="NAME=VALUE", help=f"one of {', '.join(names())}"
-    )
-    parser.add_argument(
-        "--with-parent", action="store_true", help="end when standard input is closed, so never outlive a killed test"
+        "--with-parent", action="store_true", help="end when standard input closes: never outlive a killed test"
     )
     return parser.parse_args(words)
 
@@ -31,7 +26,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
 async def main(words: list[str]) -> None:
     chosen = arguments(words)
     server = Server(turned(Switches(), dict(pair.split("=", 1) for pair in chosen.switch)), chosen.seed)
-    fill.fill(server.state.cloud, chosen.fill, datetime.now(UTC), chosen.seed)
+    control.run(server, "fill", {"what": chosen.fill, "seed": chosen.seed})
     task = asyncio.ensure_future(serve(server, chosen.port))
     if chosen.with_parent:
         asyncio.get_running_loop().add_reader(sys.stdin, task.cancel)

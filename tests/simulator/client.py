@@ -105,7 +105,7 @@ class Simulator:
     # What is there, what was asked
 
     def state(self, registry: str | None = None) -> dict[str, Any]:
-        """images, images_by_repository, registry_bytes, lost_bytes, lost_bytes_by_request, deleted, deletes, requests, refused…"""
+        """images_by_repository, registry_bytes, lost_bytes, deleted, deletes, requests, refused and more."""
         found: dict[str, Any] = self.control("state", registry=registry)
         return found
 
@@ -228,7 +228,10 @@ class Simulator:
     def fault(
         self, kind: str, *, method: str = "", path: str = "", times: int | None = None, after: int = 0, **more: Any
     ) -> None:
-        """Adds a fault (`faults.py`) for requests whose "path?query" has a match of the expression `path`; the next `times`, or always."""
+        """Adds a fault (`faults.py`) for the next `times` requests, or all, in whose "path?query" `path` is found.
+
+        `path` is an expression for `re.search`; the first `after` such requests pass; `more` goes to the kind of fault.
+        """
         self.control("fault", kind=kind, method=method, path=path, times=times, after=after, **more)
 
     def no_faults(self) -> None:
@@ -237,7 +240,7 @@ class Simulator:
     def before(
         self, method: str, path: str, command: str, *, times: int | None = 1, after: int = 0, **arguments: Any
     ) -> None:
-        """Runs a command of the control plane right before such a request is worked on. `"{image}"` is the image it names."""
+        """Runs a command of the control plane right before such a request is worked on; `"{image}"` is its image."""
         self.fault(
             "do",
             method=method,

@@ -1,8 +1,9 @@
-"""The control plane, for tests and the demo: looking into the registry, pushing, and turning switches. No sign-in, loopback only."""
+"""The control plane, for tests and the demo: look into the registry, push, turn switches. No sign-in, loopback only."""
 
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -109,13 +110,14 @@ def push(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def push_index(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
-    """An index over `children`, which are digests or ids."""
+    """An index over `children`: ids, tags of the repository, or digests, which need not be there."""
     cloud = server.state.cloud
-    children = [cloud.by_id[child].digest if child in cloud.by_id else child for child in arguments["children"]]
+    path, registry = arguments["repository"], arguments.get("registry", DEFAULT_REGISTRY)
+    found = [cloud.by_id.get(child) or cloud.find(path, child, registry) for child in arguments["children"]]
     image = cloud.push_index(
-        arguments["repository"],
-        registry=arguments.get("registry", DEFAULT_REGISTRY),
-        children=children,
+        path,
+        registry=registry,
+        children=[image.digest if image else child for image, child in zip(found, arguments["children"], strict=True)],
         tags=arguments.get("tags", []),
         created_at=created_at(server, arguments),
         media_type=TYPES[arguments.get("type", "oci")][1],
@@ -222,8 +224,14 @@ def reset(server: "Server", arguments: dict[str, Any]) -> None:
 
 
 def fill_up(server: "Server", arguments: dict[str, Any]) -> dict[str, int]:
+    """`what`: demo, empty, or a file with a JSON list of commands (`{"command": "push", …}`; push is understood)."""
+    what = str(arguments.get("what", "demo"))
+    if what.endswith(".json"):
+        for command in orjson.loads(Path(what).read_bytes()):
+            run(server, command.get("command", "push"), filled_in(command, ""))
+        return {"images": len(server.state.cloud.by_id)}
     now = datetime.fromisoformat(arguments["now"]) if arguments.get("now") else server.state.now()
-    return fill.fill(server.state.cloud, str(arguments.get("what", "demo")), now, int(arguments.get("seed", 1)))
+    return fill.fill(server.state.cloud, what, now, int(arguments.get("seed", 1)))
 
 
 def push_more(server: "Server", arguments: dict[str, Any]) -> dict[str, int]:

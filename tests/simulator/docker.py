@@ -24,24 +24,28 @@ def answer(state: State, request: Request) -> Reply:
     if request.path in TOKEN_PATHS:
         return token(state, request)
     if request.path == "/v2/":
-        return challenge(state, request, "") if not signed_in(state, request, "") else Reply(200, b"{}")
+        return Reply(200, b"{}") if signed_in(state, request, "") else challenge(state, request, "")
     found = MANIFEST.fullmatch(request.path) or TAGS.fullmatch(request.path)
     if found is None or request.query:
         raise RefusedError(f"{request.method} {request.path}: no such call", 404)
-    name = found["name"]
-    if not signed_in(state, request, name):
-        return challenge(state, request, name)
+    if not signed_in(state, request, found["name"]):
+        return challenge(state, request, found["name"])
+    return in_repository(state, request, found["name"], found.groupdict().get("reference", ""))
+
+
+def in_repository(state: State, request: Request, name: str, reference: str) -> Reply:
+    """A manifest, or the tags where no reference is given."""
     if state.switches.ip_rules == "refuse" or not state.switches.may_pull:
         return problem(403, "DENIED", "requested access to the resource is denied")
     registry_id, _, path = name.partition("/")
     if registry_id not in state.cloud.registries:
         return problem(404, "NAME_UNKNOWN", f"Registry {registry_id} not found")
-    if "reference" not in found.groupdict():
-        repository = state.cloud.registries[registry_id].repositories.get(path)
-        if repository is None:
-            return problem(404, "NAME_UNKNOWN", f"Repository {name} not found")
+    repository = state.cloud.registries[registry_id].repositories.get(path)
+    if repository is None:
+        return problem(404, "NAME_UNKNOWN", f"Repository {name} not found")
+    if not reference:
         return Reply(200, orjson.dumps({"name": name, "tags": sorted(repository.tags) or None}))
-    return manifest(request, state.cloud.find(path, found["reference"], registry_id))
+    return manifest(request, repository.images.get(reference) or repository.tags.get(reference))
 
 
 def problem(status: int, code: str, message: str, detail: Any = None) -> Reply:

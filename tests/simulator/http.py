@@ -1,7 +1,7 @@
-"""HTTP/1.1 as far as a simulator needs it: keep-alive, Content-Length bodies, and full control over how an answer goes wrong.
+"""HTTP/1.1 as far as a simulator needs it: keep-alive, Content-Length bodies, and a hand on how an answer goes wrong.
 
-A protocol class on asyncio rather than a framework: an answer must be able to stop in mid-body, to be reset, or never to come, and
-one process has to answer thousands of requests a second beside the tests on a small machine.
+A protocol class on asyncio rather than a framework: an answer must be able to stop in mid-body, to be reset, or never
+to come, and one process has to answer thousands of requests a second beside the tests on a small machine.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The model: registries, repositories, images, tags, blobs, and what deleting costs. Knows nothing of HTTP or of operations.
+"""The model: registries, repositories, images, tags, blobs, and what deleting costs; nothing of HTTP or of operations.
 
 Every manifest is real JSON and its digest is the SHA-256 of it; blobs have a declared size and no bytes.
 """
@@ -88,6 +88,7 @@ class Repository:
         self.id = id_from("repository", registry, path)
         self.images: dict[str, Image] = {}  # by digest
         self.tags: dict[str, Image] = {}
+        self.listed_by: dict[str, list[Image]] = {}  # digest -> the indexes that list it
 
     @property
     def name(self) -> str:
@@ -95,7 +96,7 @@ class Repository:
 
     def parents(self, digest: str) -> list[Image]:
         """The indexes that list this digest."""
-        return [image for image in self.images.values() if digest in image.children]
+        return self.listed_by.get(digest, [])
 
 
 class Registry:
@@ -226,6 +227,8 @@ class Cloud:
             repository.images[digest] = image
             self.by_id[image.id] = image
             home.references.update(image.blobs)
+            for child in set(children):
+                repository.listed_by.setdefault(child, []).append(image)
         for tag in tags:
             self.tag(image, tag)
         return image
@@ -255,6 +258,8 @@ class Cloud:
         del self.by_id[image.id], repository.images[image.digest]
         for tag in image.tags:
             del repository.tags[tag]
+        for child in set(image.children):
+            repository.listed_by[child].remove(image)
         if by_request:
             self.deleted.append(image)
             home.touched |= image.blobs

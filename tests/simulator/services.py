@@ -1,17 +1,15 @@
 """Container Registry and Operations: their paths, parameters and answers."""
 
 import re
-import secrets
 import uuid
-from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any
 
 from tests.simulator import messages
 from tests.simulator.http import Reply, Request
 from tests.simulator.operations import Fate
-from tests.simulator.registry import DEFAULT_FOLDER, Image, Registry, Repository
-from tests.simulator.state import Bookmark, State
+from tests.simulator.pages import Listing, by_id, newest_first, page
+from tests.simulator.registry import DEFAULT_FOLDER, Image, Registry
+from tests.simulator.state import State
 from tests.simulator.status import (
     FAILED_PRECONDITION,
     INVALID_ARGUMENT,
@@ -23,11 +21,13 @@ from tests.simulator.status import (
 
 ROOT = "/container-registry/v1/"
 NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*(/([a-z0-9]+(?:[._-][a-z0-9]+)*))*")
-PAGE_LIFE = timedelta(seconds=60)  # of a token, where tokens expire
 PAGING = {"pageSize", "pageToken", "filter", "orderBy"}
+LISTINGS = {
+    "images": {"registryId", "repositoryName", "folderId", *PAGING},
+    "repositories": {"registryId", "folderId", *PAGING},
+    "registries": {"folderId", *PAGING - {"orderBy"}},
+}
 READ_ONLY = "The registry is in read-only mode: the service is being shut down"
-
-Row = Image | Repository | Registry
 
 
 def answer(state: State, request: Request, kinds: dict[str, dict[str, Any]]) -> Reply:
@@ -130,55 +130,27 @@ def registry_of(state: State, registry_id: str) -> Registry:
 
 
 def list_of(state: State, request: Request, resource: str, kinds: dict[str, dict[str, Any]]) -> Reply:
-    switches = state.switches
+    if resource not in LISTINGS:
+        raise RefusedError(f"{request.path}: no such resource", 404)
+    query = parameters(request, LISTINGS[resource])
     if resource == "images":
-        query = parameters(request, {"registryId", "repositoryName", "folderId", *PAGING})
-        rows: list[Image] = images_in_scope(state, query)
-        homes = {image.name: state.cloud.registries[image.registry].repositories[image.repository] for image in rows}
-        newest = switches.list_order == "created_at"
-        return page(
-            state,
-            request,
-            resource,
-            rows,
-            image_key(newest),
-            lambda row: messages.image(row, homes[row.name], switches),
-            kinds,
-        )
-    if resource == "repositories":
-        query = parameters(request, {"registryId", "folderId", *PAGING})
+        listing = list_of_images(state, query)
+    elif resource == "repositories":
         found = list(registry_of(state, query.get("registryId", "")).repositories.values())
-        return page(
-            state,
-            request,
-            resource,
-            found,
-            lambda row: (row.id,),
-            lambda row: messages.repository(row, switches),
-            kinds,
-        )
-    if resource == "registries":
-        query = parameters(request, {"folderId", *PAGING - {"orderBy"}})
+        listing = Listing(resource, found, by_id, lambda row: messages.repository(row, state.switches))
+    else:
         if query.get("folderId") != DEFAULT_FOLDER:
             raise StatusError(PERMISSION_DENIED, "Permission denied")
         registries = list(state.cloud.registries.values())
-        return page(
-            state,
-            request,
-            resource,
-            registries,
-            lambda row: (row.id,),
-            lambda row: messages.registry(row, switches),
-            kinds,
-        )
-    raise RefusedError(f"{request.path}: no such resource", 404)
+        listing = Listing(resource, registries, by_id, lambda row: messages.registry(row, state.switches))
+    return page(state, listing, query, kinds)
 
 
-def image_key(newest_first: bool) -> Callable[[Image], tuple[str, ...]]:
-    """What images are sorted by: their ids, or their push times, newest first (as text that sorts backwards)."""
-    if not newest_first:
-        return lambda image: (image.id,)
-    return lambda image: (f"{4_102_444_800 - image.created_at.timestamp():017.6f}", image.id)
+def list_of_images(state: State, query: dict[str, str]) -> Listing:
+    rows = images_in_scope(state, query)
+    homes = {image.name: state.cloud.registries[image.registry].repositories[image.repository] for image in rows}
+    key = newest_first if state.switches.list_order == "created_at" else by_id
+    return Listing("images", rows, key, lambda row: messages.image(row, homes[row.name], state.switches))
 
 
 def images_in_scope(state: State, query: dict[str, str]) -> list[Image]:
@@ -197,50 +169,3 @@ def images_in_scope(state: State, query: dict[str, str]) -> list[Image]:
     if registry_id := query.get("registryId", ""):
         return list(registry_of(state, registry_id).images())
     raise StatusError(INVALID_ARGUMENT, "One of registryId, repositoryName, folderId is required")
-
-
-def page(
-    state: State,
-    request: Request,
-    resource: str,
-    rows: Sequence[Any],
-    key: Callable[[Any], tuple[str, ...]],
-    render: Callable[[Any], bytes],
-    kinds: dict[str, dict[str, Any]],
-) -> Reply:
-    """One page of rows sorted by `key`; what is asked for and where a token goes on must belong together."""
-    query = dict(request.query)
-    size = page_size(query.get("pageSize", ""))
-    scope = tuple(sorted((name, value) for name, value in query.items() if name not in {"pageToken", "pageSize"}))
-    after = bookmark(state, query.get("pageToken", ""), (("resource", resource), *scope))
-    if "repeated_page" in kinds:
-        after = None
-    ordered = sorted(rows, key=key)
-    start = after if isinstance(after, int) else 0 if after is None else sum(1 for row in ordered if key(row) <= after)
-    chosen = ordered[start : start + size]
-    token = ""
-    if start + size < len(ordered) or "endless_token" in kinds or "same_token" in kinds:
-        shifting = state.switches.deletes_during_paging == "rows_shift"
-        last = start + len(chosen) if shifting else key(chosen[-1]) if chosen else after
-        token = "AAAAc2FtZQ" if "same_token" in kinds else secrets.token_urlsafe(18)
-        state.bookmarks[token] = Bookmark((("resource", resource), *scope), last, state.now())
-    return Reply(200, messages.listing(resource, [render(row) for row in chosen], token, state.switches))
-
-
-def page_size(text: str) -> int:
-    if not text:
-        return 100
-    if not text.isdigit() or int(text) > 1_000:
-        raise RefusedError(f"pageSize {text!r} is not 0 to 1000")
-    return int(text) or 100
-
-
-def bookmark(state: State, token: str, query: tuple[tuple[str, str], ...]) -> tuple[str, ...] | int | None:
-    if not token:
-        return None
-    found = state.bookmarks.get(token)
-    if found is None or found.query != query:
-        raise RefusedError("pageToken was not made for this query")
-    if state.switches.page_token == "expires" and state.now() - found.issued_at > PAGE_LIFE:
-        raise StatusError(INVALID_ARGUMENT, "Page token has expired")
-    return found.after

@@ -2,6 +2,7 @@
 
 import random
 import secrets
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -50,7 +51,7 @@ class State:
         self.docker_tokens: dict[str, tuple[datetime, set[str]]] = {}  # and the repositories they may read
         self.keys: dict[str, tuple[str, str]] = {}  # key id -> (service account id, public key)
         self.sizes: list[tuple[datetime, int]] = []  # (when, bytes) for the lagging size metric
-        self.bucket, self.bucket_at = 1.0, self.now()
+        self.bucket, self.bucket_at = 1.0, time.monotonic()  # the token bucket of `requests_per_second`
         self.token = self.issue_token()
 
     def now(self) -> datetime:

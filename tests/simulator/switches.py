@@ -1,4 +1,4 @@
-"""What is not known of the real service, as named settings: each default is the likelier behaviour, each other value a possible one."""
+"""What is not known of the real service, as named settings: the default is likelier, every other position possible."""
 
 import types
 from dataclasses import dataclass, fields, replace
