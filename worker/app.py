@@ -12,6 +12,7 @@ from celery import Celery, signals
 from celery.loaders.app import AppLoader
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule
 
+from worker import logs
 from worker.broker import NoRedisError, celery_url, redis_url
 from worker.config import ConfigError, SecretError, load
 from worker.schedule import due
@@ -176,6 +177,9 @@ app = Celery("registry-gc", loader=Loader, set_as_current=True)
 
 
 @signals.setup_logging.connect(weak=False)
-def _configure_logs(**_kwargs: object) -> None:
+def _configure_logs(loglevel: int = logging.INFO, **_kwargs: object) -> None:
     """Our logs instead of Celery's."""
-    logging.basicConfig(level=logging.INFO)
+    verbose = loglevel <= logging.DEBUG
+    logs.configure(verbose=verbose)
+    for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):  # lines for every task, at INFO
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)

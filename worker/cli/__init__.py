@@ -30,10 +30,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "audit": ("history", "Every deletion: what, when, by which run and rule"),
     },
     "Serve": {
-        "up": ("serve", "Everything on one machine: worker, beat, web, and Redis where none is configured"),
-        "worker": ("serve", "The process that scans and deletes"),
-        "beat": ("serve", "The process that rings when a registry is due"),
-        "web": ("serve", "Metrics, health and the trigger API"),
+        "up": ("processes", "Everything on one machine: worker, beat, web, and Redis where none is configured"),
+        "worker": ("processes", "The process that scans and deletes"),
+        "beat": ("processes", "The process that rings when a registry is due"),
+        "web": ("processes", "Metrics, health and the trigger API"),
     },
 }
 

