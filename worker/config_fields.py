@@ -199,7 +199,7 @@ def read_listen(value: object) -> tuple[str, int]:
     if (
         not colon
         or not re.fullmatch("[0-9]{1,5}", port)
-        or not 0 < int(port) < 65536
+        or int(port) > 65535
         or not re.fullmatch("[\\w.:-]+", bare)
     ):
         raise mistake(f"expected an address, got {shown(text)}", example)

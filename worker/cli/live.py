@@ -1,4 +1,4 @@
-"""What commands need that talk to a registry themselves: its settings, a rate limit, what the store remembers, a bar."""
+"""What commands need that talk to a registry themselves: its settings, a rate limit, the store, a bar."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -69,6 +69,18 @@ def limiter_for(settings: Settings, registry: RegistrySettings) -> Iterator[Limi
         yield limiter
     finally:
         limiter.close()
+
+
+@contextmanager
+def opened_store(settings: Settings) -> Iterator["Store"]:
+    """The store, made where it is missing. Raises StoreError."""
+    from worker.store import open_store  # noqa: PLC0415 - only for commands that need it
+
+    store = open_store(settings.store)
+    try:
+        yield store
+    finally:
+        store.dispose()
 
 
 @contextmanager

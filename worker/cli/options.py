@@ -36,7 +36,7 @@ class Options:
 
     def open(self) -> Output:
         """Where the result goes: standard output, or a file that appears whole or not at all."""
-        return Output(self.output)
+        return Output(self.output, self.format)
 
 
 class Format(click.ParamType[str]):

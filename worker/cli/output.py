@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -13,8 +14,9 @@ from worker.cli.errors import USAGE, CommandError
 class Output:
     """Bytes or lines for standard output or a file. A context manager: an error inside leaves an old file as it was."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, form: str) -> None:
         self.path = path
+        self.form = form  # table, json or ndjson
         self._stream: BinaryIO = sys.stdout.buffer
         self._temporary: str | None = None
 
@@ -49,10 +51,6 @@ class Output:
                 Path(self._temporary).unlink(missing_ok=True)
 
     @property
-    def stream(self) -> BinaryIO:
-        return self._stream
-
-    @property
     def width(self) -> int | None:
         """Columns of the terminal that the result goes to; None where it is none."""
         if self.path is not None or not sys.stdout.isatty():
@@ -64,6 +62,21 @@ class Output:
 
     def write(self, content: bytes) -> None:
         self._stream.write(content)
+
+    def report(
+        self,
+        *,
+        table: Callable[[int | None], Iterable[str]],
+        json: Callable[[], Iterable[bytes]],
+        ndjson: Callable[[], Iterable[bytes]],
+    ) -> None:
+        """Write the report in the form that was asked for; only that one is made. `table` is told the width."""
+        if self.form == "table":
+            for line in table(self.width):
+                self.line(line)
+            return
+        for piece in json() if self.form == "json" else ndjson():
+            self.write(piece)
 
 
 def _umask() -> int:

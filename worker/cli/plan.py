@@ -1,14 +1,13 @@
 """`registry-gc plan`: what would go, why, and how many bytes. Deletes nothing, records nothing."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from policies.plan import Decision
-from worker.cli.errors import OVER_LIMITS, USAGE, CommandError, say
+from worker.cli.errors import OVER_LIMITS, say
 from worker.cli.options import Options, common
 from worker.report.plan import PlanHead, plan_json, plan_ndjson, plan_table, warnings
 
@@ -41,8 +40,9 @@ def plan(options: Options, registry: str | None, inventory: Path | None, policy:
 
 
 def _live(options: Options, name: str) -> int:
-    from worker.cli.live import limiter_for, listing_bar, registry_named, remembered
-    from worker.scan import plan_live
+    # The store and httpx are loaded only here: planning offline needs neither.
+    from worker.cli.live import limiter_for, listing_bar, registry_named, remembered  # noqa: PLC0415 - as said above
+    from worker.scan import plan_live  # noqa: PLC0415 - as said above
 
     settings = options.settings()
     registry = registry_named(settings, name)
@@ -68,12 +68,12 @@ def _head(planned: "Planned") -> PlanHead:
 
 def _write(options: Options, head: PlanHead, decisions: Iterable[Decision]) -> None:
     with options.open() as output:
-        if options.format == "table":
-            for line in plan_table(head, decisions, output.width):
-                output.line(line)
-            return
-        pieces = plan_json if options.format == "json" else plan_ndjson
-        for piece in pieces(head, decisions):
-            output.write(piece)
+        output.report(
+            table=lambda width: plan_table(head, decisions, width),
+            json=lambda: plan_json(head, decisions),
+            ndjson=lambda: plan_ndjson(head, decisions),
+        )
+    if options.format == "table" and options.output is None:
+        return  # the table ends with them
     for line in warnings(head):
         say(f"warning: {line}")

@@ -35,8 +35,8 @@ def item_json(item: "PlannedItem") -> dict[str, Any]:
     return decision | outcome
 
 
-def runs_json(runs: Iterable["Run"]) -> bytes:
-    return _encoder.encode({"runs": [run_json(run) for run in runs]}) + b"\n"
+def runs_json(runs: Iterable["Run"]) -> Iterator[bytes]:
+    yield _encoder.encode({"runs": [run_json(run) for run in runs]}) + b"\n"
 
 
 def runs_ndjson(runs: Iterable["Run"]) -> Iterator[bytes]:
@@ -144,3 +144,27 @@ def outcome_text(run: "Run") -> str:
     counts = [(run.deleted, "deleted"), (run.gone, "gone"), (run.skipped, "skipped"), (run.failed, "failed")]
     done = ", ".join(f"{number:,} {word}" for number, word in counts if number)
     return f"{done}; {bytes_text(run.reclaimed_bytes)} reclaimed" if done else ""
+
+
+def run_ndjson(run: "Run") -> Iterator[bytes]:
+    """One RUN, without items."""
+    yield _encoder.encode(run_json(run)) + b"\n"
+
+
+def opened_text(run: "Run") -> Iterator[str]:
+    yield f"run {run.id} of {run.registry} is open, mode {run.mode}; `registry-gc show {run.id}` tells how it goes"
+
+
+def said_text(run: "Run", done: str) -> Iterator[str]:
+    """What a person's word did: `run … of production: approved, now deleting`."""
+    yield f"run {run.id} of {run.registry}: {done}, now {run.outcome or run.state}"
+
+
+def ended_text(run: "Run") -> Iterator[str]:
+    """How a run ended, in a few lines."""
+    yield f"run {run.id} of {run.registry}: {run.outcome or run.state}" + (
+        f": {escaped(run.message)}" if run.message else ""
+    )
+    planned = f"{counted(run.planned, 'image')} planned, {bytes_text(run.reclaimable_bytes)} reclaimable"
+    if run.plan_sha256:
+        yield f"{planned}; {outcome_text(run) or 'nothing was deleted'}"

@@ -1,0 +1,56 @@
+"""`registry-gc approve` and `abort`: a person's word on a run."""
+
+from datetime import UTC, datetime
+
+import click
+
+from worker import runs
+from worker.cli.errors import say
+from worker.cli.following import follow
+from worker.cli.live import opened_store
+from worker.cli.options import Options, common
+from worker.cli.ringing import ring
+from worker.report.run import run_ndjson, said_text
+from worker.store import Store
+
+
+@click.command()
+@click.argument("run")
+@click.option("--wait", is_flag=True, help="Follow the run; exit 1 if it did not succeed.")
+@common()
+def approve(options: Options, run: str, wait: bool) -> int:
+    """Let the blocked RUN delete exactly what its plan says, and nothing else.
+
+    Exit code 1: it is superseded by a newer plan, or older than plan_max_age; 4: another run of the registry is active.
+    """
+    settings = options.settings()
+    with opened_store(settings) as store:
+        bells = runs.approve(store, settings, run, datetime.now(UTC))
+        if not ring(settings, bells):
+            say("warning: Redis takes no messages; the run goes on as soon as beat and Redis are back")
+        if wait:
+            return follow(options, store, run)
+        _report(options, store, run, "approved")
+    return 0
+
+
+@click.command()
+@click.argument("run")
+@common()
+def abort(options: Options, run: str) -> int:
+    """Stop RUN before its next deletion. What is under way is resolved first."""
+    settings = options.settings()
+    with opened_store(settings) as store:
+        bells = runs.abort(store, run, datetime.now(UTC))
+        if not ring(settings, bells):
+            say("warning: Redis takes no messages; what is under way is resolved as soon as beat and Redis are back")
+        _report(options, store, run, "asked to stop")
+    return 0
+
+
+def _report(options: Options, store: Store, run_id: str, done: str) -> None:
+    run = runs.get(store, run_id)
+    with options.open() as output:
+        output.report(
+            table=lambda _: said_text(run, done), json=lambda: run_ndjson(run), ndjson=lambda: run_ndjson(run)
+        )

@@ -1,0 +1,21 @@
+"""Rings Celery's bells from the command. What is not rung is found by the next reconcile."""
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker.config import Settings
+    from worker.runs import Bell
+
+
+def ring(settings: "Settings", bells: Iterable["Bell"]) -> bool:
+    """False: Redis is away or not configured, and the bells wait for reconcile."""
+    os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the file that we read
+    from worker.app import UnusableError  # noqa: PLC0415 - Celery is loaded only where something is rung
+    from worker.tasks import ring as ring_all  # noqa: PLC0415 - as above
+
+    try:
+        return ring_all(bells)
+    except UnusableError:
+        return False

@@ -1,0 +1,77 @@
+"""Queries of the audit: every deletion that was carried out, newest first."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, select
+
+from policies.plan import Decision
+from worker.store.tables import audit
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One deletion: what, when, by which run and rule, its operation."""
+
+    at: datetime
+    registry: str
+    repository: str
+    digest: str
+    id: str
+    tags: tuple[str, ...]
+    run: str
+    outcome: str  # deleted or gone
+    operation_id: str | None
+    reclaimed_bytes: int
+    decision: Decision
+
+
+def deletions(
+    connection: Connection, *, registry: str | None = None, reference: str | None = None
+) -> Iterator[Audited]:
+    """Newest first; `reference`: `path:tag`, `path@sha256:…`, or an image's id."""
+    found = select(audit).order_by(audit.c.seq.desc())
+    if registry is not None:
+        found = found.where(audit.c.registry == registry)
+    if reference is not None:
+        found = _of(found, reference)
+    tag = _tag(reference)
+    return (one for one in map(_audited, connection.execute(found)) if tag is None or tag in one.tags)
+
+
+def _of(found: Select[Any], reference: str) -> Select[Any]:
+    path, at, digest = reference.partition("@")
+    if at:
+        return found.where(audit.c.repository == path, audit.c.digest == digest)
+    path, colon, tag = reference.rpartition(":")
+    if colon:
+        # The tags are JSON text, the tag one of its strings; SQLite's LIKE takes upper case for lower, `_tag` does not.
+        return found.where(audit.c.repository == path, audit.c.tags.contains(f'"{tag}"', autoescape=True))
+    return found.where(audit.c.image_id == reference)
+
+
+def _tag(reference: str | None) -> str | None:
+    """The tag of `path:tag`."""
+    if reference is None or "@" in reference or ":" not in reference:
+        return None
+    return reference.rpartition(":")[2]
+
+
+def _audited(row: Row[Any]) -> Audited:
+    return Audited(
+        at=row.at,
+        registry=row.registry,
+        repository=row.repository,
+        digest=row.digest,
+        id=row.image_id,
+        tags=tuple(json.loads(row.tags)),
+        run=row.run_id,
+        outcome=row.outcome,
+        operation_id=row.operation_id,
+        reclaimed_bytes=row.reclaimed_bytes,
+        decision=msgspec.json.decode(row.decision, type=Decision, strict=False),
+    )
