@@ -112,7 +112,7 @@ class YandexContainerRegistry:
         wait = FIRST_POLL
         while True:
             time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
-            last = time.monotonic() + wait >= deadline
+            last = time.monotonic() >= deadline
             try:
                 operation = self._call(request, protocol.operation, total=max(1.0, deadline - time.monotonic()))
             except UnavailableError:

@@ -1,0 +1,38 @@
+"""One simulator for all tests of a process, made empty before each. Nothing it does not know may be asked of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.registries.tools import QUICK, Driver, settings_for
+from tests.simulator.client import Simulator
+from worker.config import RegistrySettings
+from worker.registries import open_registry
+
+
+@pytest.fixture(scope="session")
+def running_simulator() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(running_simulator: Simulator) -> Iterator[Simulator]:
+    running_simulator.reset()
+    yield running_simulator
+    assert running_simulator.state()["refused"] == []
+
+
+@pytest.fixture
+def settings(simulator: Simulator, tmp_path: Path) -> RegistrySettings:
+    """A registry signed in with an IAM token from a file."""
+    token = tmp_path / "token"
+    token.write_text(simulator.token + "\n")
+    return settings_for(simulator, token)
+
+
+@pytest.fixture
+def driver(settings: RegistrySettings) -> Iterator[Driver]:
+    with open_registry(settings, patience=QUICK) as registry:
+        yield registry
