@@ -14,7 +14,9 @@ from tests.simulator.switches import Switches, UnknownSwitchError, names, turned
 def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulator", description="A registry that is not there.")
     parser.add_argument("--port", type=int, default=0, help="0: a free one; it is printed")
-    parser.add_argument("--fill", default="empty", help="demo, empty, or a JSON file with a list of images to push")
+    parser.add_argument(
+        "--fill", default="empty", help="demo, empty, a number of images, or a JSON file with a list of pushes"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--switch", action="append", default=[], metavar="NAME=VALUE", help=f"of {', '.join(names())}")
     parser.add_argument(

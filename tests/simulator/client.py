@@ -39,7 +39,7 @@ class Simulator:
         self.url = ""  # "http://127.0.0.1:PORT": the root of every service
         self.registry_id = ""
         self.folder_id = ""
-        self.token = ""  # an IAM token that is good for twelve hours
+        self.token = ""  # an IAM token that is good until `expire_tokens`, and again after `reset`
 
     def __enter__(self) -> Self:
         return self.start()

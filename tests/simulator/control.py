@@ -224,7 +224,7 @@ def reset(server: "Server", arguments: dict[str, Any]) -> None:
 
 
 def fill_up(server: "Server", arguments: dict[str, Any]) -> dict[str, int]:
-    """`what`: demo, empty, or a file with a JSON list of commands (`{"command": "push", …}`; push is understood)."""
+    """`what`: demo, empty, a number, or a file: a JSON list of commands (`command` absent: push)."""
     what = str(arguments.get("what", "demo"))
     if what.endswith(".json"):
         for command in orjson.loads(Path(what).read_bytes()):

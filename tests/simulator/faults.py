@@ -19,12 +19,16 @@ KINDS = {
     "reset": "the connection is reset; nothing is done",
     "hang": "no answer ever; nothing is done",
     "reply_lost": "the work is done, the connection is reset before the answer",
+    "drip": "the body comes byte by byte, `seconds` apart",
+    "no_date": "the answer has no Date",
+    "huge_body": "`bytes` spaces follow the JSON",
     "cut": "half of the body, then the connection closes",
     "html": "200 with an HTML page instead of JSON",
     "broken_utf8": "JSON that is not UTF-8",
     "wrong_types": "`set` replaces fields of every row, by default with values of another type",
     "huge_numbers": "the same with numbers beyond int64",
     "missing_fields": "`drop` takes fields of every row away",
+    "repeated_row": "the first row of a list comes again as its last",
     "same_token": "nextPageToken is the same on every page",
     "endless_token": "there is always another page",
     "repeated_page": "a page with a token is the first page again",
@@ -108,6 +112,14 @@ def spoil(fault: Fault, reply: Reply, chance: random.Random) -> Reply:
             reply.fate = "reset"
         case "cut":
             reply.fate = "cut"
+        case "drip":
+            reply.fate, reply.pause = "drip", float(args.get("seconds", 0.05))
+        case "no_date":
+            reply.dated = False
+        case "huge_body":
+            reply.body += b" " * int(args.get("bytes", 256 * 2**20))
+        case "repeated_row":
+            reply.body = altered(reply.body, {}, [], again=True)
         case "html":
             page = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
             return Reply(int(args.get("status", 200)), page, content_type="text/html; charset=utf-8", delay=reply.delay)
@@ -121,8 +133,11 @@ def spoil(fault: Fault, reply: Reply, chance: random.Random) -> Reply:
     return reply
 
 
-def altered(body: bytes, changes: dict[str, Any], drop: list[str]) -> bytes:
-    """The same answer with fields of each row of its list (or of itself, if it is none) replaced or taken away."""
+def altered(body: bytes, changes: dict[str, Any], drop: list[str], *, again: bool = False) -> bytes:
+    """The same answer with fields of each row of its list (or of itself, if it is none) replaced or taken away.
+
+    `again`: its first row once more, at the end.
+    """
     document = orjson.loads(body) if body else None
     if not isinstance(document, dict):
         return body
@@ -132,4 +147,6 @@ def altered(body: bytes, changes: dict[str, Any], drop: list[str]) -> bytes:
         row.update(changes)
         for name in drop:
             row.pop(name, None)
+    if again and lists:
+        rows.append(rows[0])
     return orjson.dumps(document)

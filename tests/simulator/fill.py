@@ -207,10 +207,19 @@ def orphans(builder: Builder) -> Iterator[Push]:
         yield moment, partial(builder.sign, "shop/api", digest, moment, suffix)
 
 
+def many(builder: Builder, count: int) -> None:
+    """Single images in all repositories but the charts', for measuring: a third untagged, the rest of pull requests."""
+    for place, moment in enumerate(times(builder, count)):
+        habit = SERVICES[place % len(SERVICES)]
+        builder.image(habit, moment, [f"pr-{place}"] if place % 3 else [])
+
+
 def fill(cloud: Cloud, what: str, now: datetime, seed: int) -> dict[str, int]:
-    """Fills the default registry: `demo`, or nothing for `empty`."""
-    if what not in {"demo", "empty"}:
-        raise ValueError(f"nothing is known to fill with as {what!r}; demo, empty, or a JSON file")
+    """Fills the default registry: `demo`, a plain number of images, or nothing for `empty`."""
+    if what not in {"demo", "empty"} and not what.isdecimal():
+        raise ValueError(f"nothing is known to fill with as {what!r}; demo, empty, a number, or a JSON file")
+    if what.isdecimal():
+        many(Builder(cloud, now, seed), int(what))
     if what == "demo":
         builder = Builder(cloud, now, seed)
         pushes: list[Push] = [*charts(builder), *orphans(builder)]

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Literal
 from urllib.parse import parse_qsl, unquote
 
-Fate = Literal["whole", "cut", "reset", "hang"]
+Fate = Literal["whole", "cut", "drip", "reset", "hang"]
 
 LARGEST_HEAD = 64 * 1024
 LARGEST_BODY = 64 * 1024 * 1024  # a filling of a large registry comes in by the control plane
@@ -45,6 +45,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     fate: Fate = "whole"
     delay: float = 0.0  # seconds before the first byte
+    pause: float = 0.05  # seconds between the pieces of a body that drips
+    dated: bool = True  # whether `Date` is told
 
 
 class BadRequestError(Exception):
@@ -71,7 +73,9 @@ def head_of(reply: Reply, date: str) -> bytes:
         phrase = HTTPStatus(reply.status).phrase
     except ValueError:  # 499 is the vendor's own
         phrase = "Client Closed Request"
-    lines = [f"HTTP/1.1 {reply.status} {phrase}", f"Date: {date}"]
+    lines = [f"HTTP/1.1 {reply.status} {phrase}"]
+    if reply.dated:
+        lines.append(f"Date: {date}")
     if reply.content_type:
         lines.append(f"Content-Type: {reply.content_type}")
     lines += [f"{name}: {value}" for name, value in reply.headers.items()]
@@ -141,6 +145,10 @@ class Connection(asyncio.Protocol):
             transport.write(head + reply.body[: len(reply.body) // 2])
             transport.close()
             return
+        if reply.fate == "drip":
+            transport.write(head)
+            self._drip(reply.body, reply.pause)
+            return
         transport.write(head if request.method == "HEAD" else head + reply.body)
         if request.headers.get("connection", "").lower() == "close":
             transport.close()
@@ -148,6 +156,16 @@ class Connection(asyncio.Protocol):
         self._busy = False
         if self._buffer:
             self._next()
+
+    def _drip(self, rest: bytes, pause: float) -> None:
+        """Sends byte after byte; the connection closes with the last one."""
+        if self._transport is None:
+            return
+        self._transport.write(rest[:1])
+        if len(rest) > 1:
+            asyncio.get_running_loop().call_later(pause, self._drip, rest[1:], pause)
+        else:
+            self._transport.close()
 
     def _reset(self, transport: asyncio.Transport) -> None:
         """Closes with RST, as a crashed proxy does: linger of zero seconds."""

@@ -24,10 +24,10 @@ class Server:
         self._date = (0, "")
 
     def reset(self) -> None:
-        """Everything as at the start; tokens handed out stay valid, so that a signed-in client may go on."""
-        tokens, token, keys = self.state.tokens, self.state.token, self.state.keys
-        self.state = State(*self.initial)
-        self.state.tokens, self.state.token, self.state.keys = tokens, token, keys
+        """Everything as at the start; tokens stay as valid as they are, the first one is good again, keys are known."""
+        old = self.state
+        self.state = State(*self.initial, token=old.token)
+        self.state.tokens, self.state.keys = old.tokens | self.state.tokens, old.keys
 
     def date(self) -> str:
         """The registry's `Date`, formatted once a second."""

@@ -35,8 +35,12 @@ class Bookmark:
     issued_at: datetime
 
 
+def new_token() -> str:
+    return "t1." + secrets.token_urlsafe(90)
+
+
 class State:
-    def __init__(self, switches: Switches, seed: int = 0) -> None:
+    def __init__(self, switches: Switches, seed: int = 0, token: str = "") -> None:
         self.switches = switches
         self.random = random.Random(seed)
         self.offset = timedelta(0)  # set by the control plane's clock
@@ -52,14 +56,15 @@ class State:
         self.keys: dict[str, tuple[str, str]] = {}  # key id -> (service account id, public key)
         self.sizes: list[tuple[datetime, int]] = []  # (when, bytes) for the lagging size metric
         self.bucket, self.bucket_at = 1.0, time.monotonic()  # the token bucket of `requests_per_second`
-        self.token = self.issue_token()
+        self.token = token or new_token()  # the tests' own: outlives every clock that they move
+        self.tokens[self.token] = datetime.max.replace(tzinfo=UTC)
 
     def now(self) -> datetime:
         """The registry's own clock."""
         return datetime.now(UTC) + self.offset + timedelta(seconds=self.switches.clock_skew)
 
     def issue_token(self) -> str:
-        token = "t1." + secrets.token_urlsafe(90)
+        token = new_token()
         self.tokens[token] = self.now() + timedelta(seconds=self.switches.token_seconds)
         return token
 
