@@ -1,7 +1,7 @@
 """What one image is asked. An answer is yes, no or unknown; what unknown means is settled by the rule, not here.
 
-A condition knows its answer and the fact behind it, nothing of verdicts. `tags` and `except_tags` mean different things in a
-select rule (every tag) and in a keep rule (one tag is enough), so each meaning is a class of its own.
+A condition knows its answer and the fact behind it, nothing of verdicts. `tags` and `except_tags` mean different things
+in a select rule (every tag) and in a keep rule (one tag is enough), so each meaning is a class of its own.
 """
 
 from collections.abc import Callable, Iterable

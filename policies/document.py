@@ -1,7 +1,7 @@
 """A mapping that a person wrote -> Policy; every mistake named by path, value and remedy, all of them at once.
 
-The forms below say which keys there are and read each value; their JSON Schema serves editors. What is not built yet is refused
-by name, never ignored.
+The forms below say which keys there are and read each value; their JSON Schema serves editors. What is not built yet is
+refused by name, never ignored.
 """
 
 import difflib
@@ -36,18 +36,15 @@ from policies.units import parse_duration, parse_size, shown
 __all__ = ["Mistake", "Policy", "Rule", "RuleForm", "parse_policy"]
 
 LATER = frozenset(
-    "untagged_for not_pulled_for pulled_within highest beyond_highest by version labels media_types referrer orphan "
-    "missing_children until_below all_of any_of not".split()
+    {"untagged_for", "not_pulled_for", "pulled_within", "highest", "beyond_highest", "by", "version", "labels"}
+    | {"media_types", "referrer", "orphan", "missing_children", "until_below", "all_of", "any_of", "not"}
 )
 _MOST = 10**9  # images; the greatest count
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MISPLACED = {
-    (
-        "delete",
-        "newest",
-    ): "keeps, so it belongs in a keep rule; to delete what is not among the newest, write beyond_newest",
-    ("keep", "beyond_newest"): "deletes, so it belongs in a select rule (delete:); to keep the newest, write newest",
-    ("keep", "any_tag"): "belongs in a select rule (delete:); in a keep rule one matching tag is enough, so write tags",
+    ("delete", "newest"): ("newest keeps", "write it in a keep rule, or beyond_newest here"),
+    ("keep", "beyond_newest"): ("beyond_newest deletes", "write it in a select rule, or newest here"),
+    ("keep", "any_tag"): ("any_tag is for select rules", "write tags: in a keep rule one matching tag is enough"),
 }
 
 
@@ -75,18 +72,19 @@ def _listed(what: str, example: str) -> Callable[[object], object]:
     return check
 
 
-def _pattern(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"expected a pattern, got {shown(value)}; write it in quotes")
-    Patterns((value,))
-    return value
+def _pattern(*, paths: bool) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        text = _text(value, "a pattern")
+        Patterns((text,), paths)
+        return text
+
+    return check
 
 
-def _path_pattern(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"expected a pattern, got {shown(value)}; write it in quotes")
-    Patterns((value,), paths=True)
-    return value
+def _text(value: object, what: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"expected {what}, got {shown(value)}; write it in quotes")
 
 
 def _digest(value: object) -> str:
@@ -127,10 +125,10 @@ def _name(value: object) -> str:
     return value
 
 
-_Pattern = Annotated[str, BeforeValidator(_pattern)]
+_Pattern = Annotated[str, BeforeValidator(_pattern(paths=False))]
 _TagPatterns = Annotated[list[_Pattern], BeforeValidator(_listed("pattern", "pr-*"))]
 _PathPatterns = Annotated[
-    list[Annotated[str, BeforeValidator(_path_pattern)]], BeforeValidator(_listed("pattern", "ml/**"))
+    list[Annotated[str, BeforeValidator(_pattern(paths=True))]], BeforeValidator(_listed("pattern", "ml/**"))
 ]
 _DigestList = Annotated[
     list[Annotated[str, BeforeValidator(_digest)]], BeforeValidator(_listed("digest", "sha256:9f86…"))
@@ -203,7 +201,7 @@ _FORMS: dict[tuple[str, ...], type[_Form]] = {
 
 
 def parse_policy(name: str, document: object, at: str) -> tuple[Policy | None, tuple[Mistake, ...]]:
-    """A policy, or everything that is wrong with its document. `at` is where the document stands: `policies.nightly`."""
+    """A policy, or everything that is wrong with its document. `at`: where that stands, as `policies.nightly`."""
     if not isinstance(document, list):
         what = f"expected a list of rules, got {shown(document)}"
         return None, (Mistake(at, what, "write, for example, - {name: …, delete: {…}}"),)
@@ -263,9 +261,7 @@ def _unknown_key(path: str, form: tuple[str, ...], key: str, rule: object) -> Mi
     known = list(_FORMS[form].model_fields)
     listed = f"known here: {', '.join(known)}"
     if form and (form[0], key) in _MISPLACED:
-        return Mistake(
-            path, f"{key} {_MISPLACED[form[0], key]}".partition("; ")[0], _MISPLACED[form[0], key].partition("; ")[2]
-        )
+        return Mistake(path, *_MISPLACED[form[0], key])
     if form and key in LATER:
         return Mistake(path, "is not built yet", listed)
     conditions = {*DeleteConditions.model_fields, *KeepConditions.model_fields, *LATER}
@@ -297,21 +293,24 @@ def _whole(form: RuleForm, here: str) -> Iterator[Mistake]:
 
 def _rule(form: RuleForm) -> Rule:
     if form.delete is not None:
-        conditions, kind, n = form.delete, "delete", form.delete.beyond_newest
         asked = (*_delete_tags(form.delete), *_common(form.delete))
+        count = _counted(form.delete.beyond_newest, form.delete.per, beyond=True)
     else:
-        assert form.keep is not None  # noqa: S101 — `_whole` has seen that one of the two is there
-        conditions, kind, n = form.keep, "keep", form.keep.newest
-        asked = (*_keep_tags(form.keep), *_common(form.keep))
-    per: Per = conditions.per or "repository"
+        keep = form.keep or KeepConditions()
+        asked = (*_keep_tags(keep), *_common(keep))
+        count = _counted(keep.newest, keep.per, beyond=False)
     return Rule(
         name=form.name,
-        kind="delete" if kind == "delete" else "keep",
+        kind="keep" if form.delete is None else "delete",
         conditions=asked,
-        count=None if n is None else Count(n, beyond=kind == "delete", per=per),
+        count=count,
         repositories=_patterns(form.repositories, paths=True),
         except_repositories=_patterns(form.except_repositories, paths=True),
     )
+
+
+def _counted(n: int | None, per: Per | None, *, beyond: bool) -> Count | None:
+    return None if n is None else Count(n, beyond, per or "repository")
 
 
 def _delete_tags(asked: DeleteConditions) -> Iterator[Condition]:

@@ -4,15 +4,21 @@ A line of a saved inventory is the API's own JSON of the resource Image, and dec
 """
 
 from datetime import datetime
+from typing import Annotated
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+# What a decoder refuses: bytes that no int64 can be, a name of nothing, a time without its zone.
+Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Digest = Annotated[str, Meta(min_length=1)]
+Instant = Annotated[datetime, Meta(tz=True)]
 
 
 class Blob(Struct, frozen=True, gc=False):
     """A config or a layer, as an image's manifest names it."""
 
-    digest: str  # "sha256:…"
-    size: int = 0  # bytes
+    digest: Digest  # "sha256:…"
+    size: Bytes = 0  # bytes
 
 
 class Image(Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
@@ -22,18 +28,18 @@ class Image(Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
     where a registry tells them.
     """
 
-    digest: str  # "sha256:9f86…" of the manifest
+    digest: Digest  # "sha256:9f86…" of the manifest
     id: str = ""  # the registry's own id of this image
     name: str = ""  # "<registry id>/<repository path>"
-    compressed_size: int | None = None  # bytes of config and layers; None: the registry did not say
+    compressed_size: Bytes | None = None  # bytes of config and layers; None: the registry did not say
     config: Blob | None = None
     layers: tuple[Blob, ...] = ()  # in manifest order
     tags: tuple[str, ...] = ()  # empty: untagged
-    created_at: datetime | None = None  # push time; aware, UTC; None: unknown
+    created_at: Instant | None = None  # push time; aware, UTC; None: unknown
     children: tuple[str, ...] | UnsetType | None = UNSET  # digests; unset: no index; None: could not be read
     subject: str | UnsetType | None = UNSET  # a digest; unset: none; None: not told
     media_type: str = ""  # empty: not told
-    pulled_at: datetime | UnsetType | None = UNSET  # unset: not told; None: never
+    pulled_at: Instant | UnsetType | None = UNSET  # unset: not told; None: never
     labels: dict[str, str] | None = None  # None: not told
     locked: bool = False  # by the registry's own lock or immutability
 

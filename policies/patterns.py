@@ -1,8 +1,8 @@
 """Tag and repository patterns: a glob, or `re:` and an RE2 expression; always the whole name.
 
-A glob knows `*`, `?`, `[a-z]`, `[!a-z]` and `\\`, which takes the next character as it is. In a repository's path `*` and `?`
-stay within a segment and `**` crosses segments. Expressions are RE2's, which answers in linear time whatever a user writes;
-globs of literal pieces and `*` alone, nearly all there are, need no expression at all.
+A glob knows `*`, `?`, `[a-z]`, `[!a-z]` and `\\`, which takes the next character as it is. In a repository's path `*`
+and `?` stay within a segment and `**` crosses segments. Expressions are RE2's, which answers in linear time whatever a
+user writes; globs of literal pieces and `*` alone, nearly all there are, need no expression at all.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,13 +1,15 @@
 """Exact bytes: the blobs that no remaining image of the registry references.
 
-What spans repositories is held in compact columns: a row for each blob of each repository. A digest is four 64-bit words; rows
-are sorted by one key mixed from them, and equal keys are proved to be equal digests by all four, or else sorted the slow way.
+What spans repositories is held in compact columns: a row for each blob of each repository. A digest is four 64-bit
+words; rows are sorted by one key mixed from them, and equal keys are proved to be equal digests by all four, or else
+sorted the slow way.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +30,14 @@ class Columns:
 
     words: Words
     sizes: npt.NDArray[np.int64]  # bytes
-    references: npt.NDArray[np.int32]  # deletions that name the blob
+    references: npt.NDArray[np.int64]  # deletions that name the blob
     flags: npt.NDArray[np.uint8]  # _KEPT: something that stays names it; _COUNTED: in a readable repository
     counts: Totals = field(default_factory=Totals)  # without the bytes of blobs
     rule_selected: Mapping[str, int] = field(default_factory=dict)  # images that a rule selects, before keeps
+
+
+_EMPTY = np.empty(0, dtype=np.int64)
+_NONE = Columns(np.empty((0, 4), dtype=np.uint64), _EMPTY, _EMPTY, np.empty(0, dtype=np.uint8))
 
 
 def columns(
@@ -58,7 +64,7 @@ def columns(
     return Columns(
         words=words(list(sizes)),
         sizes=np.array([min(max(size, 0), _LARGEST) for size in sizes.values()], dtype=np.int64),
-        references=np.array([references.get(digest, 0) for digest in sizes], dtype=np.int32),
+        references=np.array([references.get(digest, 0) for digest in sizes], dtype=np.int64),
         flags=np.array([counted | (_KEPT if digest in staying else 0) for digest in sizes], dtype=np.uint8),
         counts=counts,
         rule_selected=rule_selected,
@@ -67,8 +73,6 @@ def columns(
 
 def words(digests: Sequence[str]) -> Words:
     """Digests as rows of four words; one that is not sha256 stands for itself by the SHA-256 of its text."""
-    if not digests:
-        return np.empty((0, 4), dtype=np.uint64)
     try:
         packed = bytes.fromhex("".join(digests).replace("sha256:", ""))
         plain = len(packed) == 32 * len(digests) and all(len(digest) == 71 for digest in digests)
@@ -131,17 +135,17 @@ def close(parts: Iterable[Columns]) -> Closing:
     """Adds up the columns of all repositories, in whatever order they come."""
     counts = Totals()
     selected: dict[str, int] = {}
-    kept_parts = []
+    held = [_NONE]
     for part in parts:
-        kept_parts.append(part)
+        held.append(part)
         counts = add(counts, part.counts)
         for rule, count in part.rule_selected.items():
             selected[rule] = selected.get(rule, 0) + count
-    rows = np.concatenate([part.words for part in kept_parts] or [words(())])
+    rows = np.concatenate([part.words for part in held])
     order, starts, key = _groups(rows)
-    sizes = _reduced(np.minimum, [part.sizes for part in kept_parts], order, starts, np.int64)
-    references = _reduced(np.add, [part.references for part in kept_parts], order, starts, np.int64)
-    flags = _reduced(np.bitwise_or, [part.flags for part in kept_parts], order, starts, np.uint8)
+    sizes = _reduced(np.minimum, [part.sizes for part in held], order, starts)
+    references = _reduced(np.add, [part.references for part in held], order, starts)
+    flags = _reduced(np.bitwise_or, [part.flags for part in held], order, starts)
     freed = (flags & _KEPT) == 0
     first = order[starts]
     return Closing(
@@ -158,7 +162,7 @@ def close(parts: Iterable[Columns]) -> Closing:
 
 
 def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint64]]:
-    """An order that brings equal digests together, where each group of equals starts in it, and the keys in that order."""
+    """An order that brings equal digests together, where each group starts in it, and the keys in that order."""
     key = keys(rows)
     order = np.argsort(key)
     key = key[order]
@@ -172,16 +176,10 @@ def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], np
     return order, np.flatnonzero(new), key
 
 
-def _reduced(
-    how: np.ufunc,
-    parts: list[npt.NDArray[np.generic]],
-    order: npt.NDArray[np.intp],
-    starts: npt.NDArray[np.intp],
-    kind: type,
-) -> npt.NDArray[np.generic]:
-    if not len(order):
-        return np.empty(0, dtype=kind)
-    return how.reduceat(np.concatenate(parts)[order], starts, dtype=kind)
+def _reduced(how: np.ufunc, parts: list[Any], order: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]) -> Any:
+    """One value for each group of equal digests."""
+    whole = np.concatenate(parts)
+    return how.reduceat(whole[order], starts) if len(starts) else whole
 
 
 def _sum(sizes: npt.NDArray[np.int64]) -> int:

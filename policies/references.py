@@ -1,18 +1,20 @@
 """Who needs whom within a repository: the children of indexes, the subjects of signatures.
 
-`arrange` also makes a repository canonical: rows of one digest become one image, and images are sorted newest first, so that
-no order in which a registry happens to list them can change a plan.
+`arrange` also makes a repository canonical: rows of one digest become one image, and images are sorted newest first, so
+that no order in which a registry happens to list them can change a plan.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from operator import attrgetter
+from typing import Any
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from policies.conditions import Scene
 from policies.image import Blob, Image, Repository
 
 _SIGNATURES = (".sig", ".att", ".sbom")
@@ -51,9 +53,20 @@ class Ties:
         return tuple(order)
 
     def follows(self, digest: str) -> bool:
-        """Whether it goes with its owners though no rule selects it: an untagged child, or a referrer that is no tagged child."""
+        """Whether it goes with its owners though no rule selects it: an untagged child, or a referrer."""
         untagged = not self.by_digest[digest].tags
         return untagged if digest in self.children else digest in self.referrers
+
+    def scene(self, now: datetime) -> Scene:
+        """What its images are seen against."""
+        known: dict[str, int | None] = {}
+
+        def size(index: Image) -> int | None:
+            if index.digest not in known:
+                known[index.digest] = index_size(index, self.by_digest)
+            return known[index.digest]
+
+        return Scene(now, size)
 
     def ranked(self, foreign: frozenset[str]) -> tuple[Image, ...]:
         """Newest first, what a count may count, were it not locked: no child, no referrer whose subject is there."""
@@ -129,7 +142,7 @@ def _signed(tag: str) -> str | None:
 
 
 def index_size(index: Image, by_digest: Mapping[str, Image]) -> int | None:
-    """Bytes of an index's own blobs and of all that it lists, at any depth, each blob once; None if anything is unknown."""
+    """Bytes of an index's own blobs and of all that it lists, however deep, each blob once; None: not all is known."""
     blobs: dict[str, int] = {}
     other = 0  # bytes of images that told their size, but no blobs
     seen = {index.digest}
@@ -158,7 +171,7 @@ def blobs_of(image: Image) -> tuple[Blob, ...]:
 
 
 def merged(rows: Sequence[Image]) -> Sequence[Image]:
-    """Each digest once. What its rows tell alike stands; where they differ it is unknown, and tags and blobs are united."""
+    """Each digest once. A fact in which its rows differ is unknown; tags and blobs are united."""
     if len({row.digest for row in rows}) == len(rows):
         return rows
     of_digest: dict[str, list[Image]] = {}
@@ -171,35 +184,34 @@ def _one(rows: list[Image]) -> Image:
     first, *others = rows
     if all(other == first for other in others):
         return first
-    configs = {row.config for row in rows}
-    layers = {row.layers for row in rows}
-    config = first.config if len(configs) == 1 else None
-    spilled = [] if len(configs) == 1 else [found for found in configs if found is not None]
+    blobs_alike = _alike(rows, "config") and _alike(rows, "layers")
     return replace(
         first,
         id=min((row.id for row in rows if row.id), default=""),
         name=min(row.name for row in rows),
-        compressed_size=_same(rows, "compressed_size", None),
-        config=config,
-        layers=first.layers if len(layers) == 1 and not spilled else _united(layers, spilled),
-        tags=first.tags
-        if len({row.tags for row in rows}) == 1
-        else tuple(sorted({t for row in rows for t in row.tags})),
-        created_at=_same(rows, "created_at", None),
-        children=_same(rows, "children", None),
-        subject=_same(rows, "subject", None),
-        media_type=_same(rows, "media_type", ""),
-        pulled_at=_same(rows, "pulled_at", UNSET),
-        labels=_same(rows, "labels", None),
+        compressed_size=_told(rows, "compressed_size", None),
+        config=first.config if blobs_alike else None,
+        layers=first.layers if blobs_alike else _united(rows),
+        tags=first.tags if _alike(rows, "tags") else tuple(sorted({tag for row in rows for tag in row.tags})),
+        created_at=_told(rows, "created_at", None),
+        children=_told(rows, "children", None),
+        subject=_told(rows, "subject", None),
+        media_type=_told(rows, "media_type", ""),
+        pulled_at=_told(rows, "pulled_at", UNSET),
+        labels=_told(rows, "labels", None),
         locked=any(row.locked for row in rows),
     )
 
 
-def _united(layers: Iterable[tuple[Blob, ...]], others: Iterable[Blob]) -> tuple[Blob, ...]:
-    blobs = {blob for some in layers for blob in some} | set(others)
+def _united(rows: list[Image]) -> tuple[Blob, ...]:
+    blobs = {blob for row in rows for blob in blobs_of(row)}
     return tuple(sorted(blobs, key=lambda blob: (blob.digest, blob.size)))
 
 
-def _same(rows: list[Image], fact: str, unknown: object) -> object:
+def _alike(rows: list[Image], fact: str) -> bool:
     first = getattr(rows[0], fact)
-    return first if all(getattr(row, fact) == first for row in rows) else unknown
+    return all(getattr(row, fact) == first for row in rows)
+
+
+def _told(rows: list[Image], fact: str, unknown: object) -> Any:
+    return getattr(rows[0], fact) if _alike(rows, fact) else unknown

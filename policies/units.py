@@ -73,7 +73,7 @@ def shown(value: object) -> str:
 
 
 def in_units(age: timedelta) -> tuple[int, str]:
-    """A rule's age in the largest of days, hours, minutes and seconds that says it whole: the seconds of one, its name."""
+    """The largest of day, hour, minute and second that an age is a multiple of: its seconds, its name."""
     seconds = int(age.total_seconds())
     for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds % size == 0:

@@ -1,0 +1,80 @@
+"""What repositories are to each other: subjects that are elsewhere, and counts of the whole registry.
+
+A survey holds of one repository what the others must know of it, in compact columns; `sum_up` brings them together.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+from policies.reclaim import Words, keys, words
+from policies.references import Ties
+from policies.rules import Place, Policy, Top, newest_first, population
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What must be known of one repository before another can be decided."""
+
+    path: str
+    digests: Words
+    open_subjects: frozenset[str] = frozenset()  # that referrers here name and that are not here
+    places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)  # rule -> its newest here, at most N
+    foreign_places: Mapping[str, tuple[tuple[Place, tuple[str, ...]], ...]] = field(default_factory=dict)
+    # … of referrers whose subjects (beside each) are not here: they count only where those are nowhere
+
+
+@dataclass(frozen=True)
+class Across:
+    """What the repositories of a registry are to each other."""
+
+    foreign: frozenset[str] = frozenset()  # subjects, named by referrers of other repositories, that are somewhere
+    tops: Mapping[str, Top] = field(default_factory=dict)  # rule -> the newest of the registry
+
+
+def survey_of(ties: Ties, policy: Policy, now: datetime) -> Survey:
+    """`survey` of a repository that is already arranged."""
+    scene = ties.scene(now)
+    places, foreign_places = {}, {}
+    for rule in policy.of_registry():
+        if rule.count is None or ties.unreadable_index is not None or not rule.applies_to(ties.path):
+            continue
+        images = [image for image in ties.images if image.digest not in ties.owners and not image.locked]
+        here = [image for image in images if image.digest not in ties.open_subjects]
+        there = [image for image in images if image.digest in ties.open_subjects]
+        places[rule.name] = tuple(population(rule, here, scene))[: rule.count.n]
+        foreign_places[rule.name] = tuple(
+            (place, ties.open_subjects[place[1]]) for place in population(rule, there, scene)
+        )
+    return Survey(
+        path=ties.path,
+        digests=words([image.digest for image in ties.images]),
+        open_subjects=frozenset(subject for named in ties.open_subjects.values() for subject in named),
+        places=places,
+        foreign_places=foreign_places,
+    )
+
+
+def sum_up(surveys: Iterable[Survey], policy: Policy) -> Across:
+    """What the surveys of all readable repositories come to, in whatever order they come."""
+    surveys = list(surveys)
+    named = sorted({subject for one in surveys for subject in one.open_subjects})
+    foreign: frozenset[str] = frozenset()
+    if named:
+        wanted = words(named)
+        wanted_keys = keys(wanted)
+        there: set[tuple[int, ...]] = set()
+        for one in surveys:
+            hits = one.digests[np.isin(keys(one.digests), wanted_keys)]
+            there.update(map(tuple, hits.tolist()))
+        foreign = frozenset(subject for subject, row in zip(named, wanted.tolist(), strict=True) if tuple(row) in there)
+    tops = {}
+    for rule in policy.of_registry():
+        if rule.count is not None:
+            places = [place for one in surveys for place in one.places.get(rule.name, ())]
+            for one in surveys:
+                places += [p for p, subjects in one.foreign_places.get(rule.name, ()) if foreign.isdisjoint(subjects)]
+            tops[rule.name] = Top.of(rule.count.n, newest_first(places))
+    return Across(foreign, tops)
