@@ -4,7 +4,7 @@ Rules of a policy are not here: `policies.document` knows them.
 """
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -32,6 +32,20 @@ def _kind(value: object) -> object:
     return value
 
 
+def _not_null(value: object) -> object:
+    if value is None:
+        raise fields.mistake("has no value", "write one, or leave the key out")
+    return value
+
+
+# For keys that may be left out, but not be left empty: an empty limit is more likely lost than lifted.
+Given = BeforeValidator(_not_null)
+T = TypeVar("T")
+Left = Annotated[T | None, Given]
+Text = Annotated[str, Field(min_length=1)]
+KindName = Annotated[Kind, BeforeValidator(_kind)]
+
+
 class Model(BaseModel):
     """A mapping of the file: nothing unknown, nothing converted."""
 
@@ -41,8 +55,10 @@ class Model(BaseModel):
 class SecretModel(Model):
     """Where a secret is read from: exactly one of the two."""
 
-    file: Annotated[str, Field(min_length=1, description="a file, relative to this one")] | None = None
-    env: Annotated[str, Field(min_length=1, description="an environment variable's name")] | None = None
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    file: Left[Text] = Field(default=None, description="a file, relative to this one")
+    env: Left[Text] = Field(default=None, description="an environment variable's name")
 
     @model_validator(mode="before")
     @classmethod
@@ -63,7 +79,7 @@ def _url_schema(*schemes: str) -> WithJsonSchema:
 
 class WebModel(Model):
     listen: Listen = ("127.0.0.1", 9811)
-    token: SecretModel | None = Field(default=None, description="without one, nothing can be started or changed there")
+    token: Left[SecretModel] = Field(default=None, description="without one, nothing can be started or changed there")
 
 
 class TimingModel(Model):
@@ -77,11 +93,13 @@ class RetentionModel(Model):
 
 
 class CredentialsModel(Model):
-    """Exactly one."""
+    """How to sign in: exactly one of these."""
 
-    iam_token: SecretModel | None = None
-    service_account_key: SecretModel | None = None
-    metadata: Yes | None = Field(default=None, description="the service account of the virtual machine")
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    iam_token: Left[SecretModel] = None
+    service_account_key: Left[SecretModel] = None
+    metadata: Left[Yes] = Field(default=None, description="the service account of the virtual machine")
 
     @model_validator(mode="after")
     def exactly_one(self) -> "CredentialsModel":
@@ -93,18 +111,18 @@ class CredentialsModel(Model):
 
 
 class EndpointsModel(Model):
-    container_registry: Endpoint | None = None
-    operation: Endpoint | None = None
-    iam: Endpoint | None = None
-    docker: Endpoint | None = None
+    container_registry: Left[Endpoint] = None
+    operation: Left[Endpoint] = None
+    iam: Left[Endpoint] = None
+    docker: Left[Endpoint] = None
 
 
 class LimitsModel(Model):
     """A plan over one of these is not carried out until it is approved."""
 
-    max_images: int | None = Field(default=None, ge=0)
-    max_share: Share | None = None
-    max_bytes: Size | None = Field(default=None, description="reclaimable bytes")
+    max_images: Left[int] = Field(default=None, ge=0)
+    max_share: Left[Share] = None
+    max_bytes: Left[Size] = Field(default=None, description="reclaimable bytes")
 
 
 class RateModel(Model):
@@ -115,15 +133,15 @@ class RateModel(Model):
 class DefaultsModel(Model):
     """Any key of a registry. A registry's own key takes the place of the whole value here, mappings included."""
 
-    kind: Annotated[Kind, BeforeValidator(_kind)] | None = None
-    id: RegistryId | None = None
-    credentials: CredentialsModel | None = None
-    endpoints: EndpointsModel | None = None
+    kind: Left[KindName] = None
+    id: Left[RegistryId] = None
+    credentials: Left[CredentialsModel] = None
+    endpoints: Left[EndpointsModel] = None
     schedule: Schedule = Field(default=None, description="five cron fields; absent: only by hand")
     timezone: Timezone = "UTC"
     catch_up: Duration = Field(default=timedelta(hours=6), description="a run missed by more is recorded as missed")
     mode: Literal["dry-run", "delete"] = "dry-run"
-    policy: Name | None = None
+    policy: Left[Name] = None
     keep_per_repository: int = Field(default=0, ge=0, description="the newest N of each repository always stay")
     limits: LimitsModel = LimitsModel()
     rate: RateModel = RateModel()
@@ -134,17 +152,19 @@ class DefaultsModel(Model):
 class RegistryModel(DefaultsModel):
     """One registry; what it does not say, `defaults` says."""
 
-    kind: Annotated[Kind, BeforeValidator(_kind)]
+    kind: KindName
     id: RegistryId
     credentials: CredentialsModel
     policy: Name
 
 
 class DocumentModel(Model):
-    """The whole file. What is `Any` here is read piece by piece, so that a mistake in one hides none in another."""
+    """What registry-gc is to do: the whole file."""
 
-    redis: Annotated[Any, _url_schema("rediss?://", "unix:///")] = None
-    store: Annotated[Any, _url_schema("sqlite:///", "postgresql[+]psycopg://")] = None
+    # What is `Any` here is read piece by piece, so that a mistake in one hides none in another.
+
+    redis: Annotated[Any, Given, _url_schema("rediss?://", "unix:///")] = None
+    store: Annotated[Any, Given, _url_schema("sqlite:///", "postgresql[+]psycopg://")] = None
     web: WebModel = WebModel()
     timing: TimingModel = TimingModel()
     retention: RetentionModel = RetentionModel()

@@ -196,12 +196,7 @@ def read_listen(value: object) -> tuple[str, int]:
     text = _text(value, "an address", example)
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if (
-        not colon
-        or not re.fullmatch("[0-9]{1,5}", port)
-        or int(port) > 65535
-        or not re.fullmatch("[\\w.:-]+", bare)
-    ):
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535 or not re.fullmatch("[\\w.:-]+", bare):
         raise mistake(f"expected an address, got {shown(text)}", example)
     if ":" in bare and bare == host:
         raise mistake(f"expected an IPv6 address in brackets, got {shown(text)}", f'write "[{host}]:{port}"')
@@ -221,8 +216,10 @@ def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
 
 DURATION_SCHEMA = _text_schema("^[0-9]+[smhdw]$", "36h", "14d")
 Duration = Annotated[timedelta, BeforeValidator(_unit(parse_duration)), DURATION_SCHEMA]
-Size = Annotated[int, BeforeValidator(_unit(parse_size)), _text_schema("^[0-9]+ ?([kKMGTP]i?)?B$", "500MB", "2TiB")]
-Share = Annotated[float, BeforeValidator(_unit(parse_share)), _text_schema("^[0-9]+(\\.[0-9]+)?%$", "30%")]
+Size = Annotated[
+    int, BeforeValidator(_unit(parse_size)), _text_schema("^[0-9]+([.][0-9]+)? ?([kKMGTP]?i?B)$", "500MB", "2TiB")
+]
+Share = Annotated[float, BeforeValidator(_unit(parse_share)), _text_schema("^[0-9]+([.][0-9]+)? ?%$", "30%")]
 Name = Annotated[str, BeforeValidator(read_name), _text_schema(f"^{NAME}$", "nightly")]
 RegistryId = Annotated[str, BeforeValidator(read_id), _text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
 Schedule = Annotated[

@@ -82,8 +82,8 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 def cli() -> None:
     """A scheduled garbage collector for container registries: it proves before it deletes, and can always say why.
 
-    It is configured by registry-gc.yaml in the working folder, or by the file that --config or REGISTRY_GC_CONFIG names.
-    Begin with `registry-gc check`, then `registry-gc plan REGISTRY`.
+    It is configured by registry-gc.yaml in the working folder, or by the file that --config or REGISTRY_GC_CONFIG
+    names. Begin with `registry-gc check`, then `registry-gc plan REGISTRY`.
     """
 
 

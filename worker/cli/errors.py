@@ -71,8 +71,9 @@ CODES = {
     "RegistryError": FAILED,
     "StoreError": FAILED,
     "SchemaError": FAILED,
-    "LimiterError": FAILED,
-    "ScanError": FAILED,
+    "ClockError": FAILED,
+    "ListenError": FAILED,
+    "LimiterUnavailableError": FAILED,
 }
 
 

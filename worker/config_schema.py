@@ -1,0 +1,61 @@
+"""JSON Schema of the configuration file, made of the models that read it, so that the two cannot differ in keys."""
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from policies.document import RuleForm
+from worker.config_document import DefaultsModel, DocumentModel, RegistryModel
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MODELS = (DocumentModel, RegistryModel, DefaultsModel, RuleForm)
+MEANT = {"ge": "minimum"}  # a bound behind a reader of our own keeps pydantic's name for it
+NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+
+def schema() -> dict[str, Any]:
+    """The whole schema, draft 2020-12, in plain values."""
+    _, made = models_json_schema([(model, "validation") for model in MODELS], ref_template="#/$defs/{model}")
+    definitions: dict[str, Any] = made["$defs"]
+    document = definitions.pop("DocumentModel")
+    _fill_in(document["properties"])
+    # What a registry lacks, `defaults` may say, which a schema cannot follow.
+    del definitions["RegistryModel"]["required"]
+    definitions["RuleForm"]["oneOf"] = [{"required": ["delete"]}, {"required": ["keep"]}]
+    whole = {"$schema": DIALECT, "title": "registry-gc.yaml", **document, "$defs": definitions}
+    whole["title"] = "registry-gc.yaml"
+    tidied: dict[str, Any] = _tidy(whole)
+    return tidied
+
+
+def _fill_in(properties: dict[str, Any]) -> None:
+    """The parts that are read piece by piece."""
+
+    def named(what: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": what}
+
+    properties["defaults"] = {"$ref": "#/$defs/DefaultsModel"}
+    properties["registries"] = named({"$ref": "#/$defs/RegistryModel"})
+    properties["policies"] = named({"type": "array", "items": {"$ref": "#/$defs/RuleForm"}})
+
+
+def _tidy(part: Any) -> Any:
+    """Without what only our code means: titles made of names, defaults in Python's terms, null for "left out"."""
+    if isinstance(part, list):
+        return [_tidy(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    kept = {MEANT.get(key, key): _tidy(value) for key, value in part.items() if not _is_noise(key, value)}
+    alternatives = kept.get("anyOf")
+    if isinstance(alternatives, list) and {"type": "null"} in alternatives:
+        rest = [one for one in alternatives if one != {"type": "null"}]
+        del kept["anyOf"]
+        kept |= rest[0] if len(rest) == 1 else {"anyOf": rest}
+    return kept
+
+
+def _is_noise(key: str, value: Any) -> bool:
+    if key == "title":
+        return isinstance(value, str) and value != "registry-gc.yaml"
+    plain = isinstance(value, (bool, int, float)) or value in ("UTC", "dry-run")
+    return key == "default" and not plain
