@@ -1,7 +1,7 @@
-"""A registry, a store and a configuration, and a bell-ringer that carries runs out in this process, one bell at a time.
+"""A registry, a store and a configuration, and a bell-ringer that carries runs out in this process, bell by bell.
 
-The real `runs`, `scan` and `sweep` over a real store and real HTTP; only Celery is left out. What a bell does is what the
-Celery task of that name does.
+The real `runs`, `scan` and `sweep` over a real store and real HTTP; only Celery is left out. What a bell does is what
+the Celery task of that name does.
 """
 
 from collections.abc import Iterable, Mapping
@@ -94,7 +94,7 @@ class Night:
         raise AssertionError(f"no such bell: {bell}")
 
     def ring(self, bells: Iterable[Bell], *, until: str | None = None) -> list[Bell]:
-        """Carry bells out, and what they ring in turn; stop before the first one named `until` and return what is left."""
+        """Carry bells out, and what they ring in turn, up to the first one named `until`; the bells that are left."""
         waiting = list(bells)
         for _ in range(10_000):
             if not waiting or waiting[0].task == until:

@@ -23,6 +23,10 @@ from worker.registries.interface import (
     BadAnswerError,
     Deletion,
     NotFoundError,
+    OperationFailedError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ReadOnlyError,
     Registry,
     RegistryError,
     SignInError,
@@ -37,11 +41,12 @@ from worker.store.runs import Run
 from worker.store.sweeping import Claim, Final, Item, LeaseLostError, StoppedError
 
 START_NO_IMAGE_AFTER = 45.0  # seconds into a batch
-FOLLOW_FOR = 30.0  # seconds an operation is waited for; the next claim asks again
+FOLLOW_SHARE = 0.25  # of a lease an operation is waited for (30 s of 120); the next claim asks again
 PATIENCE_LEASES = 5  # how many leases an accepted operation may take before it is `unconfirmed`
 ATTEMPTS = 3  # intents of one item whose outcome stayed unknown
 TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
 HOPELESS = 10  # systemic failures in a row
+_REFUSALS = (PermissionDeniedError, ReadOnlyError, RateLimitedError, OperationFailedError)  # the registry did nothing
 
 
 class Watch(Protocol):
@@ -118,7 +123,7 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
         kept = {one.digest for one in plans.decisions_of(connection, run.id, path) if one.verdict == "keep"}
     try:
         images = opened.images(path)
-    except (NotFoundError, BadAnswerError) as error:
+    except (NotFoundError, BadAnswerError, PermissionDeniedError) as error:
         return _Look("repository_changed", f"the repository cannot be listed again: {error}")
     if lost := kept - {image.digest for image in images}:
         return _Look("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there")
@@ -340,7 +345,7 @@ class _Batch:
 
     def _follow(self, item: Item, deletion: Deletion) -> None:
         if not deletion.done:
-            deletion = self.registry.follow(deletion, time.monotonic() + FOLLOW_FOR)
+            deletion = self.registry.follow(deletion, time.monotonic() + FOLLOW_SHARE * self.lease.total_seconds())
         if deletion.done:
             reach("operation_done")
             self._outcome(item, "deleted", None, None)
@@ -352,14 +357,13 @@ class _Batch:
         return item.intent_at is not None and _now() - item.intent_at > PATIENCE_LEASES * self.lease
 
     def _failed(self, item: Item, error: RegistryError) -> None:
-        """A failure that leaves the outcome unknown is tried again by the next claim; any other is the item's last."""
+        """Whether a deletion was begun decides: then a plain refusal is final, anything else is doubt."""
         with self.store.read() as connection:
             now = sweeping.progress_of(connection, item)
-        unknown = now.state in ("intent", "accepted") and (error.systemic or isinstance(error, BadAnswerError))
-        refused = error.cause in ("permission_denied", "read_only")  # said by the registry: it did nothing
-        if not unknown or refused:
+        doubtful = now.state in ("intent", "accepted") and not isinstance(error, _REFUSALS)
+        if not doubtful:
             self._outcome(item, "failed", error.cause, str(error))
-        elif now.attempts >= ATTEMPTS or self.run.stop is not None:
+        elif not error.systemic or now.attempts >= ATTEMPTS or self.run.stop is not None:
             self._outcome(item, "failed", "unconfirmed", f"whether it was deleted is not known: {error}")
         if count_failure(self.store, self.run, error):
             self.halted.set()
