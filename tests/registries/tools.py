@@ -54,7 +54,7 @@ def key() -> str:
 
 
 @contextlib.contextmanager
-def answering(answer: bytes | Callable[[socket.socket], None]) -> Iterator[str]:
+def answering(answer: bytes | Callable[[socket.socket, bytes], None]) -> Iterator[str]:
     """The URL of a server that gives every connection these bytes (or what the function sends) and closes it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -68,9 +68,9 @@ def answering(answer: bytes | Callable[[socket.socket], None]) -> Iterator[str]:
 
         def one(connection: socket.socket) -> None:
             with connection, contextlib.suppress(OSError):
-                connection.recv(65_536)
+                request = connection.recv(65_536)
                 if callable(answer):
-                    answer(connection)
+                    answer(connection, request)
                 else:
                     connection.sendall(answer)
 

@@ -207,8 +207,8 @@ def _iam_token(answer: Answer, where: str) -> Token:
     found = accepted(answer, IamAnswer)
     if found.expires_at is None:
         raise BadAnswerError("an IAM token without expiresAt")
-    # Against the server's own clock: ours may be wrong, and life is a difference.
-    life = (found.expires_at - (answer.date or datetime.now(UTC))).total_seconds()
+    # Against the server's own clock, which tells whole seconds: ours may be wrong, and life is a difference.
+    life = (found.expires_at - (answer.date or datetime.now(UTC))).total_seconds() - 1.0
     return lasting(checked(found.iam_token or "", "IAM"), life)
 
 
@@ -229,16 +229,26 @@ def checked(token: str, where: str) -> str:
 def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:
     """A JWT (PS256) for the service account of a key file's text. Raises SignInError, which shows nothing of it."""
     import jwt  # noqa: PLC0415 - cryptography takes a while to load, and only this needs it
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - as above
 
-    key = _key_parts(key_text, where)
-    claims = {"iss": key["service_account_id"], "aud": f"{iam}/iam/v1/tokens", "iat": int(now), "exp": int(now) + 3600}
+    parts = _key_parts(key_text, where)
+    claims = {
+        "iss": parts["service_account_id"],
+        "aud": f"{iam}/iam/v1/tokens",
+        "iat": int(now),
+        "exp": int(now) + 3600,
+    }
+    unreadable = f"{where}: private_key cannot be read as an RSA key; make a new key for the service account"
+    # Without a cause: it may show pieces of the key.
     try:
-        return jwt.encode(claims, key["private_key"], algorithm="PS256", headers={"kid": key["id"]})
-    except (ValueError, TypeError, jwt.PyJWTError):
-        # Without a cause: it may show pieces of the key.
-        raise SignInError(
-            f"{where}: private_key cannot be read as an RSA key; make a new key for the service account"
-        ) from None
+        private_key = load_pem_private_key(parts["private_key"].encode(), password=None)
+        if not isinstance(private_key, RSAPrivateKey):
+            raise SignInError(unreadable) from None
+        return jwt.encode(claims, private_key, algorithm="PS256", headers={"kid": parts["id"]})
+    except (ValueError, TypeError, UnsupportedAlgorithm, jwt.PyJWTError):
+        raise SignInError(unreadable) from None
 
 
 def _key_parts(text: str, where: str) -> dict[str, str]:
