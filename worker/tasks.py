@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import structlog
+from celery import signals
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -125,6 +126,21 @@ def limiter_of(run_id: str) -> Iterator[RedisLimiter | None]:
 
 def _task_id() -> str | None:
     return app.current_task.request.id if app.current_task else None
+
+
+@signals.beat_init.connect(weak=False)
+@signals.worker_ready.connect(weak=False)
+def remember_registries(**_kwargs: object) -> None:
+    """Note what is configured before the first bell: a schedule counts from when its line was first seen."""
+    try:
+        settings = watch().current()
+        opened = open_store(settings.store)  # not `store()`: the pool's children fork from this process
+        try:
+            runs.note_registries(opened, settings, datetime.now(UTC))
+        finally:
+            opened.dispose()
+    except EXPECTED as error:
+        log.error("registries not noted", error=str(error))  # noqa: TRY400 -- one line, no traceback
 
 
 @app.task(name="gc.sweep", typing=False)
