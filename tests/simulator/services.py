@@ -155,7 +155,7 @@ def list_of_images(state: State, query: dict[str, str]) -> Listing:
 
 def images_in_scope(state: State, query: dict[str, str]) -> list[Image]:
     if query.get("filter") or query.get("orderBy"):
-        raise RefusedError("filter and orderBy of images are not simulated: sort and choose on the client")
+        raise RefusedError("filter and orderBy of images are not to be used: sort and choose on the client")
     if name := query.get("repositoryName"):
         if not NAME.fullmatch(name):
             raise RefusedError(f"repositoryName {name!r} is outside the grammar")
