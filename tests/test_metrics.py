@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as tuned
 from hypothesis import strategies as st
 from prometheus_client.exposition import generate_latest
@@ -338,7 +338,12 @@ RUNS = st.lists(
 )
 
 
-@tuned(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tuned(
+    phases=(Phase.generate, Phase.shrink),
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(rows=RUNS)
 def test_counters_are_sums_and_never_fall(store: Store, rows: list[dict[str, Any]]) -> None:
     with store.write() as connection:
