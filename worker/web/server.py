@@ -39,6 +39,7 @@ def serve(settings: Settings) -> None:
             app,
             lifespan="off",
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             proxy_headers=False,
