@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from worker import config_fields as fields
-from worker.config_fields import Duration, Endpoint, Listen, Name, RegistryId, Schedule, Share, Size, Timezone, Yes
+from worker.config_fields import Duration, Endpoint, Listen, RegistryId, Schedule, Share, Size, Timezone, Yes
 
 SECOND = timedelta(seconds=1)
 Pause = Annotated[Duration, AfterValidator(fields.at_least(SECOND, "1s"))]
@@ -141,7 +141,7 @@ class DefaultsModel(Model):
     timezone: Timezone = "UTC"
     catch_up: Duration = Field(default=timedelta(hours=6), description="a run missed by more is recorded as missed")
     mode: Literal["dry-run", "delete"] = "dry-run"
-    policy: Left[Name] = None
+    policy: Left[Text] = None
     keep_per_repository: int = Field(default=0, ge=0, description="the newest N of each repository always stay")
     limits: LimitsModel = LimitsModel()
     rate: RateModel = RateModel()
@@ -152,10 +152,10 @@ class DefaultsModel(Model):
 class RegistryModel(DefaultsModel):
     """One registry; what it does not say, `defaults` says."""
 
-    kind: KindName
-    id: RegistryId
-    credentials: CredentialsModel
-    policy: Name
+    kind: KindName = Field(description="kind: yandex-container-registry")
+    id: RegistryId = Field(description="the registry's id, which `yc container registry list` shows")
+    credentials: CredentialsModel = Field(description="how to sign in, for example {metadata: true}")
+    policy: Text = Field(description="the name of one of the policies")
 
 
 class DocumentModel(Model):

@@ -58,7 +58,9 @@ def at_least(least: timedelta, written: str) -> Callable[[timedelta], timedelta]
 
     def check(value: timedelta) -> timedelta:
         if value < least:
-            raise mistake(f"expected a duration of at least {written}, got {value.total_seconds():g}s")
+            raise mistake(
+                f"expected a duration of at least {written}, got {value.total_seconds():g}s", f"write {written} or more"
+            )
         return value
 
     return check
@@ -220,7 +222,6 @@ Size = Annotated[
     int, BeforeValidator(_unit(parse_size)), _text_schema("^[0-9]+([.][0-9]+)? ?([kKMGTP]?i?B)$", "500MB", "2TiB")
 ]
 Share = Annotated[float, BeforeValidator(_unit(parse_share)), _text_schema("^[0-9]+([.][0-9]+)? ?%$", "30%")]
-Name = Annotated[str, BeforeValidator(read_name), _text_schema(f"^{NAME}$", "nightly")]
 RegistryId = Annotated[str, BeforeValidator(read_id), _text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
 Schedule = Annotated[
     str | None,

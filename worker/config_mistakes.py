@@ -44,17 +44,17 @@ def _choices(context: Mapping[str, Any]) -> list[str]:
 
 
 EXPECTED: dict[str, Callable[[Mapping[str, Any]], Words]] = {
-    "bool_type": lambda _: ("true or false", ""),
-    "dict_type": lambda _: ("a mapping", ""),
-    "finite_number": lambda _: ("a finite number", ""),
-    "float_type": lambda _: ("a number", ""),
-    "greater_than": lambda context: (f"a number above {context['gt']:g}", ""),
-    "greater_than_equal": lambda context: (f"at least {context['ge']}", ""),
-    "int_type": lambda _: ("a whole number", ""),
-    "less_than_equal": lambda context: (f"at most {context['le']:g}", ""),
-    "literal_error": lambda context: (" or ".join(_choices(context)), ""),
-    "model_type": lambda _: ("a mapping", ""),
-    "string_too_short": lambda _: ("text that is not empty", ""),
+    "bool_type": lambda _: ("true or false", "write one of them, without quotes"),
+    "dict_type": lambda _: ("a mapping", "write keys and values, indented, below it"),
+    "finite_number": lambda _: ("a finite number", "write, for example, 20"),
+    "float_type": lambda _: ("a number", "write, for example, 20"),
+    "greater_than": lambda context: (f"a number above {context['gt']:g}", "write, for example, 20"),
+    "greater_than_equal": lambda context: (f"at least {context['ge']}", f"write {context['ge']} or more"),
+    "int_type": lambda _: ("a whole number", "write, for example, 10, without quotes"),
+    "less_than_equal": lambda context: (f"at most {context['le']:g}", f"write {context['le']:g} or less"),
+    "literal_error": lambda context: (" or ".join(_choices(context)), f"write {' or '.join(_choices(context))}"),
+    "model_type": lambda _: ("a mapping", "write keys and values, indented, below it"),
+    "string_too_short": lambda _: ("text that is not empty", "write it"),
     "string_type": lambda _: ("text", "put it in quotes"),
 }
 

@@ -62,9 +62,16 @@ def parse(content: bytes) -> tuple[Tree, tuple[Flaw, ...]]:
         raise YamlError(Flaw("", f"holds the character {error.character!r}", "write text in UTF-8")) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if mark and _is_indented_by_tab(content, mark.line):
+            raise YamlError(Flaw(f"line {mark.line + 1}", "a tab indents this line", "indent with spaces")) from error
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = " ".join(filter(None, (error.context, error.problem)))
         raise YamlError(Flaw(where, f"this is not YAML: {problem}", "look here and on the line before")) from error
+
+
+def _is_indented_by_tab(content: bytes, line: int) -> bool:
+    indented = content.splitlines()[line : line + 1]
+    return bool(indented) and b"\t" in indented[0][: len(indented[0]) - len(indented[0].lstrip())]
 
 
 def join(path: str, step: str | int) -> str:
@@ -161,7 +168,7 @@ class _Builder:
         for event in self.events:
             if isinstance(event, MappingEndEvent):
                 break
-            key, line = self.key(event, path, depth), _line(event)
+            key, line = self.key(event, path), _line(event)
             value = self.value(next(self.events), join(path, key), depth + 1)
             if key in entries:
                 what = f"is given twice, on lines {lines[key]} and {line}"
@@ -170,7 +177,7 @@ class _Builder:
                 entries[key], lines[key] = value, line
         return entries
 
-    def key(self, event: Event, path: str, depth: int) -> str:
+    def key(self, event: Event, path: str) -> str:
         _refuse_anchor(event, path or f"line {_line(event)}")
         if isinstance(event, ScalarEvent):
             key = self.scalar(event, path)
@@ -178,9 +185,5 @@ class _Builder:
                 return key
             self.flaws.append(Flaw(path, f"expected text as a key, got {event.value!r}", "put it in quotes"))
             return str(event.value)
-        where = f"line {_line(event)}"
-        self.value(event, path, depth + 1)
-        self.flaws.append(
-            Flaw(path or where, f"a list or a mapping is no key, on {where}", "write plain text before the colon")
-        )
-        return where
+        where = path or f"line {_line(event)}"
+        raise YamlError(Flaw(where, "a list or a mapping is no key", "write plain text before the colon"))

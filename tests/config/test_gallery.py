@@ -1,0 +1,353 @@
+"""Every mistake of the configuration has its own file in tests/data/mistakes, and its exact line here."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from worker.config import ConfigError, load
+
+FOLDER = Path(__file__).parents[1] / "data" / "mistakes"
+ENVIRON = {"YC_TOKEN": "secret"}
+
+TOP_KEYS = "redis, store, web, timing, retention, defaults, registries, policies"
+REGISTRY_KEYS = (
+    "kind, id, credentials, endpoints, schedule, timezone, catch_up, mode, policy, keep_per_repository, limits, rate, "
+    "plan_max_age, deadline"
+)
+SELECT_CONDITIONS = (
+    "tags, except_tags, tagged, untagged, digests, older_than, newer_than, larger_than, smaller_than, per, all, "
+    "any_tag, beyond_newest"
+)
+CRON = 'write minute, hour, day of month, month, day of week; for example "0 3 * * *"'
+EXAMPLE = "docs/configuration.md has an example to start from"
+SECRET = "a secret must be there and readable before anything starts"
+
+MESSAGES = {
+    "empty": f"is empty; {EXAMPLE}",
+    "only-comments": f"is empty; {EXAMPLE}",
+    "a-list": f"expected a mapping, got a list; {EXAMPLE}",
+    "not-yaml": (
+        "line 3, column 9: this is not YAML: while parsing a flow mapping did not find expected ',' or "
+        "'}'; look here and on the line before"
+    ),
+    "tab": "line 2: a tab indents this line; indent with spaces",
+    "two-documents": "line 6: a second document begins here; keep one document in the file",
+    "alias": (
+        "policies.nightly: YAML anchors and aliases are not read, got &rules;"
+        " `defaults` shares what registries have in common"
+    ),
+    "merge-key": f"registries.production.<<: unknown key '<<'; known here: {REGISTRY_KEYS}",
+    "yaml-tag": ("registries.production.mode: YAML tags are not read, got tag:yaml.org,2002:str; leave the tag out"),
+    "deeply-nested": "line 1: is nested more than 32 levels deep; see docs/configuration.md",
+    "number-as-key": "policies: expected text as a key, got '2026'; put it in quotes",
+    "list-as-key": "policies: a list or a mapping is no key; write plain text before the colon",
+    "repeated-registry-key": "registries.production.mode: is given twice, on lines 7 and 8; keep one",
+    "repeated-policy": "policies.nightly: is given twice, on lines 2 and 5; keep one",
+    "unknown-key": f"registry: unknown key 'registry'; did you mean registries? known here: {TOP_KEYS}",
+    "unknown-registry-key": (
+        f"registries.production.shedule: unknown key 'shedule'; did you mean schedule? known here: {REGISTRY_KEYS}"
+    ),
+    "unknown-limit": (
+        "registries.production.limits.max_image: unknown key 'max_image';"
+        " did you mean max_images? known here: max_images, max_share, max_bytes"
+    ),
+    "unknown-timing": "timing.retry: unknown key 'retry'; known here: reconcile, lease",
+    "missing-id": (
+        "registries.production.id: is missing; write the registry's id, which `yc container registry list` shows"
+    ),
+    "missing-policy-key": "registries.production.policy: is missing; write the name of one of the policies",
+    "empty-value": "registries.production.limits.max_images: has no value; write one, or leave the key out",
+    "registry-is-text": (
+        "registries.production: expected a mapping, got 'crpvab5oob146rh73ilt'; write kind, id, credentials and policy"
+    ),
+    "registry-name": (
+        "registries.prod/eu: expected a name of letters, digits, '.', '_' and '-', at most 63, got "
+        "'prod/eu'; choose another name"
+    ),
+    "policy-name": (
+        "policies.night and day: expected a name of letters, digits, '.', '_' and '-', at most 63, got "
+        "'night and day'; choose another name"
+    ),
+    "later-settle": f"registries.production.settle: is not built yet; known here: {REGISTRY_KEYS}",
+    "later-in-use": f"registries.production.in_use: is not built yet; known here: {REGISTRY_KEYS}",
+    "later-kind": ("registries.production.kind: the kind oci is not built yet; known here: yandex-container-registry"),
+    "later-credentials": (
+        "registries.production.credentials.anonymous: is not built yet;"
+        " known here: iam_token, service_account_key, metadata"
+    ),
+    "later-endpoint": (
+        "registries.production.endpoints.cloud_registry: is not built yet;"
+        " known here: container_registry, operation, iam, docker"
+    ),
+    "later-condition": f"policies.nightly[1].delete.untagged_for: is not built yet; known here: {SELECT_CONDITIONS}",
+    "kind": (
+        "registries.production.kind: expected yandex-container-registry, got 'yandex'; write yandex-container-registry"
+    ),
+    "id-is-a-number": "registries.production.id: expected a registry's id, got 12345; put it in quotes",
+    "id-with-a-slash": (
+        "registries.production.id: expected a registry's id of letters and digits, got "
+        "'cr.yandex/crpvab5oob146rh73ilt'; `yc container registry list` shows the ids"
+    ),
+    "mode": "registries.production.mode: expected dry-run or delete, got 'Delete'; did you mean delete?",
+    "duration-without-unit": "registries.production.catch_up: expected a duration, got 6; write, for example, 6d",
+    "duration-in-words": "registries.production.deadline: expected a duration, got 'five hours'; "
+    "write, for example, 10d",
+    "duration-zero": (
+        "registries.production.plan_max_age: expected a duration of at least 1s, got 0s; write 1s or more"
+    ),
+    "share-as-number": "registries.production.limits.max_share: expected a share, got 0.3; write, for example, 30%",
+    "share-over-all": (
+        "registries.production.limits.max_share: expected a share, got '130%'; write one between 0% and 100%"
+    ),
+    "size-without-unit": (
+        "registries.production.limits.max_bytes: expected a size, got 1000000; write, for example, 1000000B"
+    ),
+    "size-in-words": (
+        "registries.production.limits.max_bytes: expected a size, got 'two terabytes';"
+        " write, for example, 5GiB or 500MB"
+    ),
+    "count-in-quotes": (
+        "registries.production.limits.max_images: expected a whole number, got '5000';"
+        " write, for example, 10, without quotes"
+    ),
+    "count-negative": "registries.production.keep_per_repository: expected at least 0, got -1; write 0 or more",
+    "count-octal": (
+        "registries.production.keep_per_repository: expected a whole number, got '010';"
+        " write, for example, 10, without quotes"
+    ),
+    "rate-zero": (
+        "registries.production.rate.requests_per_second: expected a number above 0, got 0; write, for example, 20"
+    ),
+    "rate-infinite": (
+        "registries.production.rate.requests_per_second: expected a number, got '.inf'; write, for example, 20"
+    ),
+    "concurrency": "registries.production.rate.concurrency: expected at most 128, got 1000; write 128 or less",
+    "schedule-six-fields": (
+        f"registries.production.schedule: expected a cron line of five fields, got 6 in '0 0 3 * * *'; {CRON}"
+    ),
+    "schedule-word": f"registries.production.schedule: expected a cron line of five fields, got 1 in '@daily'; {CRON}",
+    "schedule-last-day": (
+        "registries.production.schedule: L is not read in cron lines, got '0 3 L * *'; write days as numbers or names"
+    ),
+    "schedule-third-friday": (
+        "registries.production.schedule: # is not read in cron lines, got '0 3 * * 5#3'; write days as numbers or names"
+    ),
+    "schedule-minute": (
+        f"registries.production.schedule: expected a cron line, got '61 3 * * *': its minute is wrong; {CRON}"
+    ),
+    "schedule-never": (
+        f"registries.production.schedule: expected a cron line, got '0 3 30 2 *': its day of month is wrong; {CRON}"
+    ),
+    "timezone": ("registries.production.timezone: there is no time zone 'Europe/Moskow'; did you mean Europe/Moscow?"),
+    "timezone-is-a-path": (
+        "registries.production.timezone: there is no time zone '../etc/passwd'; write, for example, Europe/Moscow"
+    ),
+    "no-such-policy": "registries.production.policy: there is no policy 'nigthly'; did you mean nightly?",
+    "default-of-a-registry": "defaults.timezone: there is no time zone 'Moscow'; write, for example, Europe/Moscow",
+    "two-names": (
+        "registries.copy: is the same registry as registries.production: kind, endpoint and id; keep one of the two"
+    ),
+    "missing-secret-file": (
+        f"registries.production.credentials.service_account_key: file {FOLDER}/no-such-key.json does not "
+        f"exist; {SECRET}"
+    ),
+    "missing-secret-variable": (
+        f"registries.production.credentials.iam_token: environment variable NO_SUCH_TOKEN is not set; {SECRET}"
+    ),
+    "secret-in-the-file": (
+        "registries.production.credentials.iam_token: expected {file: PATH} or {env: NAME};"
+        " secrets do not stand in this file"
+    ),
+    "secret-twice": "registries.production.credentials.iam_token: expected one of file and env, got both; keep one",
+    "two-ways-to-sign-in": (
+        "registries.production.credentials: expected one way to sign in, got iam_token and metadata;"
+        " keep one of iam_token, service_account_key, metadata"
+    ),
+    "no-way-to-sign-in": (
+        "registries.production.credentials: expected one way to sign in, got none;"
+        " keep one of iam_token, service_account_key, metadata"
+    ),
+    "metadata-false": (
+        "registries.production.credentials.metadata: expected true, got false; leave the key out to say no"
+    ),
+    "plain-http": (
+        "registries.production.endpoints.container_registry: plain http is for loopback addresses only, "
+        "got 'http://registry.example.com'; write https://registry.example.com"
+    ),
+    "endpoint-with-path": (
+        "registries.production.endpoints.docker: expected a root, got 'https://cr.yandex/v2'; write https://cr.yandex"
+    ),
+    "endpoint-with-password": (
+        "registries.production.endpoints.iam: a URL with a user or password in it is not read; write the host only"
+    ),
+    "endpoint-without-scheme": (
+        "registries.production.endpoints.iam: expected a URL, got 'iam.example.com';"
+        " write, for example, https://cr.yandex"
+    ),
+    "redis-with-password": "redis: a password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}",
+    "redis-scheme": (
+        "redis: expected a URL of Redis, got 'http://127.0.0.1:6379'; write, for example, redis://127.0.0.1:6379/0"
+    ),
+    "store-in-memory": (
+        "store: expected the path of a file, got 'sqlite://';"
+        " write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
+    ),
+    "store-kind": (
+        "store: expected a store's URL, got 'mysql://db/gc';"
+        " write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
+    ),
+    "store-with-password": "store: a password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}",
+    "listen-without-host": 'web.listen: expected an address, got 9811; write, for example, "127.0.0.1:9811"',
+    "listen-port": "web.listen: expected an address, got '127.0.0.1:98110'; write, for example, \"127.0.0.1:9811\"",
+    "retention": "retention.plans: expected at least 1, got 0; write 1 or more",
+    "lease": "timing.lease: expected a duration of at least 1s, got 0s; write 1s or more",
+    "policy-is-a-mapping": (
+        "policies.nightly: expected a list of rules, got a mapping; write, for example, - {name: …, delete: {…}}"
+    ),
+    "rule-without-a-name": "policies.nightly[1].name: expected a name, got nothing; say in a few words what the rule is for",
+    "rule-without-a-condition": (
+        "policies.nightly[1].delete: expected at least one condition; write all: true if every image is meant"
+    ),
+    "rule-keeps-and-deletes": "policies.nightly[1]: expected either delete or keep, got both; write one rule for each",
+    "repeated-rule-name": (
+        "policies.nightly[1].name: 'releases' is the name of policies.nightly[0] already; give each rule its own"
+    ),
+    "unknown-condition": (
+        "policies.nightly[1].delete.older: unknown key 'older';"
+        f" did you mean older_than? known here: {SELECT_CONDITIONS}"
+    ),
+    "age-in-words": (
+        "policies.nightly[1].delete.older_than: expected a duration, got 'ten days'; write, for example, 10d"
+    ),
+    "size-of-a-condition": (
+        "policies.nightly[1].delete.larger_than: expected a size, got '5G'; write, for example, 5GiB or 500MB"
+    ),
+    "pattern-re2-refuses": (
+        "policies.nightly[1].delete.tags[0]: pattern 're:(?<=pr-)[0-9]+' is no RE2 expression: invalid "
+        "perl operator: (?<="
+    ),
+    "pattern-not-closed": (
+        "policies.nightly[1].delete.tags[0]: pattern '[a-' opens a [ and never closes it;"
+        " write \\[ for the character itself"
+    ),
+    "pattern-is-a-number": "policies.nightly[1].delete.tags[0]: expected a pattern, got 1.1; write it in quotes",
+    "newest-in-a-select-rule": "policies.nightly[1].delete.newest: newest keeps; write it in a keep rule, or beyond_newest here",
+    "digest": (
+        "policies.nightly[1].delete.digests[0]: expected a digest, got 'sha256:abc'; write sha256: and 64 digits 0-9a-f"
+    ),
+    "binary": "line 1: holds the character '\\x00'; write plain text",
+    "not-utf-8": "is not text in UTF-8: byte 12 is 0xe4; save it as UTF-8",
+    "control-character": "line 2: holds the character '\\x1b'; write plain text",
+}
+
+
+@pytest.mark.parametrize(("file", "message"), MESSAGES.items(), ids=MESSAGES)
+def test_the_exact_message(file, message):
+    path = FOLDER / f"{file}.yaml"
+    with pytest.raises(ConfigError) as raised:
+        load(path, environ=ENVIRON)
+    assert raised.value.lines == (f"{path}: {message}",)
+
+
+def test_every_file_of_the_gallery_is_in_the_table():
+    assert {path.stem for path in FOLDER.iterdir()} == set(MESSAGES)
+
+
+def check(path, **environ):
+    command = [sys.executable, "-m", "worker.cli", "check", "--config", str(path)]
+    started = time.monotonic()
+    done = subprocess.run(
+        command, env={**os.environ, **ENVIRON, **environ}, capture_output=True, timeout=30, check=False
+    )
+    return done, time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    "file", ["binary", "not-utf-8", "alias", "deeply-nested", "no-such-policy", "pattern-re2-refuses", "list-as-key"]
+)
+def test_the_command_says_the_same_on_standard_error(file):
+    path = FOLDER / f"{file}.yaml"
+    done, seconds = check(path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == f"{path}: {MESSAGES[file]}\n"
+    assert seconds < 2
+
+
+def test_a_file_of_two_mebibytes(tmp_path):
+    path = tmp_path / "large.yaml"
+    path.write_text("policies:\n" + "  # a comment\n" * 160_000)
+    done, seconds = check(path)
+    remedy = "`defaults` shares what registries have in common"
+    assert (done.returncode, done.stderr.decode()) == (2, f"{path}: is larger than 1 MiB; {remedy}\n")
+    assert seconds < 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("[" * 500_000, id="a hundred thousand open lists"),
+        pytest.param("- " * 500_000, id="nested lists of one line"),
+        pytest.param("a: " * 300_000, id="mappings in one line"),
+        pytest.param("policies: {p: [" + "{}," * 100_000 + "]}", id="a hundred thousand empty rules"),
+        pytest.param("policies: " + "x" * 1_000_000, id="one long word"),
+        pytest.param("x: 1\n" * 100_000, id="one key again and again"),
+    ],
+)
+def test_hostile_files_are_answered_in_time(tmp_path, content):
+    path = tmp_path / "hostile.yaml"
+    path.write_text(content)
+    started = time.monotonic()
+    with pytest.raises(ConfigError):
+        load(path, environ={})
+    assert time.monotonic() - started < 2
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    path = tmp_path / "registry-gc.yaml"
+    path.write_text(
+        "web: {listen: 9811}\n"
+        "defaults: {timezone: Moscow, policy: nigthly}\n"
+        "registries:\n"
+        "  one: {kind: yandex-container-registry, id: a1, credentials: {metadata: true}, mode: never, mode: x}\n"
+        "  two: {kind: yandex-container-registry, id: a1, credentials: {metadata: true}, catch_up: soon}\n"
+        "  three: nothing\n"
+        "policies:\n"
+        "  nightly: [{name: a, delete: {older_than: 1}}, {name: a, keep: {tags: []}}]\n"
+    )
+    done, _ = check(path)
+    assert done.returncode == 2
+    assert [line.removeprefix(f"{path}: ").split(": ")[0] for line in done.stderr.decode().splitlines()] == [
+        "registries.one.mode",
+        "web.listen",
+        "policies.nightly[0].delete.older_than",
+        "policies.nightly[1].name",
+        "policies.nightly[1].keep.tags",
+        "defaults.timezone",
+        "registries.one.mode",
+        "defaults.policy",
+        "registries.two.catch_up",
+        "registries.two",
+        "registries.three",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "environ", "line"),
+    [
+        pytest.param("no.yaml", {}, "no.yaml: there is no such file", id="missing"),
+        pytest.param(None, {}, "registry-gc.yaml: there is no such file", id="missing in the working folder"),
+        pytest.param(
+            None, {"REGISTRY_GC_CONFIG": "x.yaml"}, "x.yaml: there is no such file", id="named by the environment"
+        ),
+        pytest.param("/tmp", {}, "/tmp: cannot be read: Is a directory", id="a folder"),
+    ],
+)
+def test_a_file_that_cannot_be_read(path, environ, line):
+    with pytest.raises(ConfigError) as raised:
+        load(Path(path) if path else None, environ=environ)
+    remedy = "name a file" if "cannot" in line else "name one"
+    assert raised.value.lines == (f"{line}; {remedy} with --config or REGISTRY_GC_CONFIG",)
