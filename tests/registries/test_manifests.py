@@ -223,7 +223,7 @@ def test_reading_a_challenge(header: str, challenge: tuple[str, str] | None) -> 
     ],
 )
 def test_a_challenge_to_elsewhere(realm: str) -> None:
-    with pytest.raises(SignInError, match="credentials are given to cr[.]yandex only"):
+    with pytest.raises(SignInError, match=r"credentials are given to cr\.yandex only"):
         docker.challenge_of(Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
 
 
