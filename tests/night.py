@@ -34,6 +34,7 @@ def document(simulator: Simulator, folder: Path, **registry: Any) -> dict[str, A
     policy = registry.pop("rules", LEFTOVERS)
     timing = registry.pop("timing", {"reconcile": "2s", "lease": "4s"})
     redis = registry.pop("redis", None)
+    store = registry.pop("store", None) or f"sqlite:///{folder}/registry-gc.db"
     production = {
         "kind": "yandex-container-registry",
         "id": simulator.registry_id,
@@ -45,7 +46,7 @@ def document(simulator: Simulator, folder: Path, **registry: Any) -> dict[str, A
         "rate": {"requests_per_second": 500, "concurrency": 8},
     }
     written = {
-        "store": f"sqlite:///{folder}/registry-gc.db",
+        "store": store,
         "timing": timing,
         "registries": {"production": {**production, **registry}},
         "policies": {"nightly": policy},
@@ -62,12 +63,13 @@ def write(folder: Path, written: Mapping[str, Any]) -> Path:
 class Night:
     """Rings bells until nothing is left to ring."""
 
-    def __init__(self, simulator: Simulator, folder: Path, *, store: Store | None = None, **registry: Any) -> None:
+    def __init__(self, simulator: Simulator, folder: Path, *, store: str | None = None, **registry: Any) -> None:
         self.simulator = simulator
         self.folder = folder
-        self.path = write(folder, document(simulator, folder, **registry))
+        self._store_url = store
+        self.path = write(folder, document(simulator, folder, store=store, **registry))
         self.watch = SettingsWatch(self.path, environ={})
-        self.store = store or open_store(self.settings.store)
+        self.store: Store = open_store(self.settings.store)
 
     @property
     def settings(self) -> Settings:
@@ -75,7 +77,7 @@ class Night:
 
     def rewrite(self, **registry: Any) -> None:
         """Change the configuration file under the feet of whatever runs."""
-        self.path = write(self.folder, document(self.simulator, self.folder, **registry))
+        self.path = write(self.folder, document(self.simulator, self.folder, store=self._store_url, **registry))
 
     def open(self, **options: Any) -> str:
         opened = runs.open_run(

@@ -1,7 +1,10 @@
 """Real servers that tests start for themselves: on a free loopback port, in a folder of their own, gone afterwards."""
 
 import contextlib
+import os
+import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -99,5 +102,79 @@ def redis_server() -> Iterator[RedisServer]:
                     raise
         try:
             yield server
+        finally:
+            server.stop()
+
+
+def postgres_programs() -> Path | None:
+    """The newest PostgreSQL's folder of programs on this machine."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("initdb")
+    return Path(on_path).parent if on_path else None
+
+
+class PostgresServer:
+    """A PostgreSQL cluster of the tests' own. It refuses to run as root: then it runs as its package's own user."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._programs = programs
+        self._user = pwd.getpwnam("postgres").pw_uid if os.getuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://tests@127.0.0.1:{self.port}/{database}"
+
+    def initialise(self) -> None:
+        if self._user is not None:
+            os.chown(self.folder, self._user, -1)
+        words = ["-D", str(self.folder / "data"), "-U", "tests", "--auth=trust", "-E", "UTF8", "--no-sync"]
+        self._run("initdb", *words)
+
+    def _run(self, program: str, *words: str) -> None:
+        command = [str(self._programs / program), *words]
+        subprocess.run(command, user=self._user, check=True, capture_output=True, cwd=self.folder, timeout=60)
+
+    def start(self) -> Self:
+        words = ["-D", str(self.folder / "data"), "-p", str(self.port), "-k", str(self.folder), "-h", "127.0.0.1"]
+        words += ["-c", "fsync=off", "-c", "max_connections=200"]
+        with (self.folder / "log").open("ab") as log:
+            command = [str(self._programs / "postgres"), *words]
+            self._process = subprocess.Popen(command, user=self._user, stdout=log, stderr=log, cwd=self.folder)
+        until(self.answers, timeout=30, what="PostgreSQL")
+        return self
+
+    def answers(self) -> bool:
+        ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(ready, check=False).returncode == 0
+
+    def create_database(self, name: str) -> str:
+        """The new database's URL."""
+        words = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "tests", name]
+        self._run("createdb", *words)
+        return self.url(name)
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGINT)  # its fast shutdown
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def postgres_server(programs: Path) -> Iterator[PostgresServer]:
+    """A running PostgreSQL of the tests' own."""
+    with tempfile.TemporaryDirectory(prefix="registry-gc-postgres-") as folder:
+        server = PostgresServer(Path(folder), programs)
+        server.initialise()
+        try:
+            yield server.start()
         finally:
             server.stop()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 Checkpoint = Literal[
-    "run_opened",
     "scan_claimed",
     "inventory_taken",
     "plan_stored",

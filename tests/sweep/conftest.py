@@ -1,5 +1,6 @@
-"""One simulator a module, empty at the start of each test, that never meets a request it does not know."""
+"""One simulator and one PostgreSQL a module; every test on an empty registry and an empty store of either kind."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.night import Night
+from tests.servers import PostgresServer, postgres_programs, postgres_server
 from tests.simulator.client import Simulator
 
 
@@ -23,9 +25,28 @@ def simulator(running: Simulator) -> Iterator[Simulator]:
     assert running.state()["refused"] == []
 
 
-@pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Callable[..., Night]:
-    def make(**registry: Any) -> Night:
-        return Night(simulator, tmp_path, **registry)
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    if (programs := postgres_programs()) is None:
+        pytest.skip("PostgreSQL's programs are not installed: Debian's package postgresql has them")
+    with postgres_server(programs) as server:
+        yield server
 
-    return make
+
+_databases = itertools.count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def night(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Night]]:
+    made: list[Night] = []
+
+    def make(**registry: Any) -> Night:
+        store = None
+        if request.param == "postgresql":
+            store = request.getfixturevalue("postgres").create_database(f"night{next(_databases)}")
+        made.append(Night(simulator, tmp_path, store=store, **registry))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.dispose()
