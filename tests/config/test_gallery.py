@@ -208,7 +208,9 @@ MESSAGES = {
     "policy-is-a-mapping": (
         "policies.nightly: expected a list of rules, got a mapping; write, for example, - {name: …, delete: {…}}"
     ),
-    "rule-without-a-name": "policies.nightly[1].name: expected a name, got nothing; say in a few words what the rule is for",
+    "rule-without-a-name": (
+        "policies.nightly[1].name: expected a name, got nothing; say in a few words what the rule is for"
+    ),
     "rule-without-a-condition": (
         "policies.nightly[1].delete: expected at least one condition; write all: true if every image is meant"
     ),
@@ -235,7 +237,9 @@ MESSAGES = {
         " write \\[ for the character itself"
     ),
     "pattern-is-a-number": "policies.nightly[1].delete.tags[0]: expected a pattern, got 1.1; write it in quotes",
-    "newest-in-a-select-rule": "policies.nightly[1].delete.newest: newest keeps; write it in a keep rule, or beyond_newest here",
+    "newest-in-a-select-rule": (
+        "policies.nightly[1].delete.newest: newest keeps; write it in a keep rule, or beyond_newest here"
+    ),
     "digest": (
         "policies.nightly[1].delete.digests[0]: expected a digest, got 'sha256:abc'; write sha256: and 64 digits 0-9a-f"
     ),

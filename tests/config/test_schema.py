@@ -1,0 +1,121 @@
+"""The schema for editors knows what the loader knows: the same keys, the same words, and it accepts what is right."""
+
+import re
+
+import pytest
+import yaml
+
+from tests.config.test_gallery import FOLDER
+from tests.config.test_load import LEAST, WHOLE
+from worker.config_document import (
+    CredentialsModel,
+    DefaultsModel,
+    DocumentModel,
+    EndpointsModel,
+    LimitsModel,
+    RateModel,
+)
+from worker.config_schema import schema
+
+SCHEMA = schema()
+TYPES = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+}
+READ = {
+    "$ref", "$schema", "$defs", "title", "description", "examples", "default", "type", "properties", "required", "items",
+    "additionalProperties", "propertyNames", "pattern", "enum", "const", "anyOf", "oneOf", "minimum", "maximum",
+    "exclusiveMinimum", "minLength", "minProperties", "maxProperties",
+}  # fmt: skip
+
+
+def errors(value, rule, at=""):
+    """The few words of JSON Schema that ours uses, so that no validator is needed."""
+    assert set(rule) <= READ, set(rule) - READ
+    if "$ref" in rule:
+        yield from errors(value, SCHEMA["$defs"][rule["$ref"].removeprefix("#/$defs/")], at)
+    for word, wanted in (("anyOf", range(1, 99)), ("oneOf", (1,))):
+        if word in rule and sum(not list(errors(value, one, at)) for one in rule[word]) not in wanted:
+            yield f"{at}: {word}"
+    kinds = rule.get("type", list(TYPES))
+    if not any(is_a(kind, value) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
+        yield f"{at}: type"
+    elif isinstance(value, dict):
+        yield from errors_of_mapping(value, rule, at)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from errors(item, rule.get("items", {}), f"{at}[{number}]")
+    else:
+        yield from errors_of_scalar(value, rule, at)
+
+
+def is_a(kind, value):
+    return isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def errors_of_mapping(value, rule, at):
+    yield from (f"{at}.{key}: required" for key in rule.get("required", []) if key not in value)
+    if not rule.get("minProperties", 0) <= len(value) <= rule.get("maxProperties", 99):
+        yield f"{at}: number of properties"
+    for key, inner in value.items():
+        here = f"{at}.{key}"
+        more = rule.get("additionalProperties", {})
+        known = rule.get("properties", {}).get(key, more)
+        yield from errors(key, rule.get("propertyNames", {}), here)
+        yield from [f"{here}: unknown"] if known is False else errors(inner, known, here)
+
+
+def errors_of_scalar(value, rule, at):
+    if isinstance(value, str) and not re.search(rule.get("pattern", ""), value):
+        yield f"{at}: pattern"
+    if "enum" in rule and value not in rule["enum"]:
+        yield f"{at}: enum"
+    if "const" in rule and value != rule["const"]:
+        yield f"{at}: const"
+    if isinstance(value, str) and len(value) < rule.get("minLength", 0):
+        yield f"{at}: length"
+    if isinstance(value, (int, float)):
+        least, most = rule.get("minimum", value), rule.get("maximum", value)
+        if not least <= value <= most or value <= rule.get("exclusiveMinimum", value - 1):
+            yield f"{at}: bounds"
+
+
+@pytest.mark.parametrize("text", [LEAST, WHOLE, "policies: {}"], ids=["least", "whole", "no registries"])
+def test_what_is_right_is_right_by_the_schema(text):
+    assert list(errors(yaml.safe_load(text), SCHEMA)) == []
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "unknown-key", "unknown-registry-key", "unknown-limit", "unknown-timing", "unknown-condition", "later-settle",
+        "later-kind", "later-endpoint", "later-condition", "registry-name", "registry-is-text", "mode",
+        "duration-without-unit", "duration-in-words", "share-as-number", "size-without-unit", "size-in-words",
+        "count-in-quotes", "count-negative", "rate-zero", "concurrency", "id-with-a-slash", "schedule-six-fields",
+        "secret-in-the-file", "secret-twice", "two-ways-to-sign-in", "metadata-false", "endpoint-with-path",
+        "endpoint-with-password", "redis-scheme", "store-kind", "policy-is-a-mapping", "rule-without-a-name",
+        "rule-keeps-and-deletes", "newest-in-a-select-rule", "size-of-a-condition",
+    ],
+)  # fmt: skip
+def test_what_an_editor_can_see_is_wrong_by_the_schema(file):
+    assert list(errors(yaml.safe_load((FOLDER / f"{file}.yaml").read_text()), SCHEMA)) != []
+
+
+@pytest.mark.parametrize("model", [CredentialsModel, DefaultsModel, EndpointsModel, LimitsModel, RateModel])
+def test_schema_and_loader_have_the_same_keys(model):
+    assert set(SCHEMA["$defs"][model.__name__]["properties"]) == set(model.model_fields)
+    assert SCHEMA["$defs"][model.__name__]["additionalProperties"] is False
+
+
+def test_the_top_has_the_same_keys_too():
+    assert set(SCHEMA["properties"]) == set(DocumentModel.model_fields)
+    assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_a_registry_may_leave_to_defaults_what_it_must_say():
+    assert "required" not in SCHEMA["$defs"]["RegistryModel"]

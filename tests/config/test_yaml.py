@@ -1,0 +1,73 @@
+"""The reader of YAML: what people mean, nothing constructed, no file that it does not survive."""
+
+import string
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.config_yaml import YamlError, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("no", "no"),
+        ("on", "on"),
+        ("12:30", "12:30"),
+        ("010", "010"),
+        ("0x10", "0x10"),
+        ("1_000", "1_000"),
+        ("2026-11-23", "2026-11-23"),
+        ("~", None),
+        ("null", None),
+        ("true", True),
+        ("-7", -7),
+        ("'7'", "7"),
+        ('"true"', "true"),
+        ("1.5", 1.5),
+        (".5", 0.5),
+        ("1e3", 1000.0),
+        ("1e", "1e"),
+        (".inf", ".inf"),
+        ("9" * 30, "9" * 30),
+        ("v1.2.3", "v1.2.3"),
+        ("[a, 1, {b: c}]", ["a", 1, {"b": "c"}]),
+        ("\ufeff", None),
+    ],
+)
+def test_scalars_are_what_was_written(text, tree):
+    assert parse(text.encode()) == (tree, ())
+
+
+def test_the_first_of_repeated_keys_stays_and_each_is_told():
+    tree, flaws = parse(b"a: {b: 1, b: 2, b: 3}\nc: 4\nc: 5\n")
+    assert tree == {"a": {"b": 1}, "c": 4}
+    assert [(flaw.path, flaw.what) for flaw in flaws] == [
+        ("a.b", "is given twice, on lines 1 and 1"),
+        ("a.b", "is given twice, on lines 1 and 1"),
+        ("c", "is given twice, on lines 2 and 3"),
+    ]
+
+
+names = st.text(string.ascii_letters, min_size=1, max_size=8)
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(string.printable.strip(), max_size=12) | names,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(trees)
+def test_what_a_writer_wrote_is_read_back(tree):
+    assert parse(yaml.safe_dump(tree).encode()) == (tree, ())
+
+
+@given(st.binary(max_size=200) | st.text("[]{}:-,&*!|>'\"%@`# \n\tab1", max_size=80).map(str.encode))
+def test_anything_is_read_or_refused(content):
+    try:
+        _, flaws = parse(content)
+    except YamlError as error:
+        flaws = (error.flaw,)
+    assert all(flaw.what and flaw.remedy for flaw in flaws)
