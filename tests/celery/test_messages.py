@@ -7,13 +7,14 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from celery import Celery
 from redis import Redis
 from sqlalchemy import select
 
 from tests.place import CELERY, OURS, Place, registry
 from tests.servers import redis_server
 from tests.waiting import until
-from worker.app import KEY_PREFIX
+from worker.app import KEY_PREFIX, Loader
 from worker.config import load
 from worker.runs import note_registries
 from worker.store import open_store
@@ -187,7 +188,8 @@ def test_a_killed_pool_child_gives_its_message_back(place, redis, store):
         until(lambda: worker.events(event="ended early"), what="the child's store")
         with store.write():
             queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
-            until(lambda: queue.llen(f"{KEY_PREFIX}gc.control") == 0, what="the message taken")
+            inspect = Celery("test", loader=Loader, set_as_current=False).control.inspect(timeout=0.5)
+            until(lambda: any((inspect.active() or {}).values()), what="the task begun by the child")
             children = [pid for pid in place.pids() if pid != worker.pid]
             assert len(children) == 1
             os.kill(children[0], signal.SIGKILL)
