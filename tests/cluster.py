@@ -1,4 +1,4 @@
-"""Real processes: Redis, a Celery worker with its pool, beat; started, halted at a named point, killed and started again."""
+"""Real processes: Redis, a Celery worker with its pool, beat; halted at a named point, killed, started again."""
 
 import contextlib
 import os
@@ -48,7 +48,7 @@ class Cluster:
         return os.environ | {"REGISTRY_GC_CONFIG": str(self.night.path), "STATE_DIRECTORY": str(self.folder / "state")}
 
     def start_worker(self, name: str = "worker", *, halt_at: Checkpoint | None = None) -> Path | None:
-        """Start a worker of all queues; with `halt_at` it stands still there, once, and the file it then makes is returned."""
+        """Start a worker of all queues; with `halt_at` it stands still there, once, and makes the file that is returned."""
         queues = "gc.control,gc.scan,gc.delete"
         words = ["celery", "-A", "worker.app", "worker", "-n", f"{name}@%h", "-Q", queues, "-c", "2"]
         flag = None

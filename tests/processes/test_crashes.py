@@ -1,4 +1,4 @@
-"""The whole worker tree is killed at each named point of a run, and started again: the same invariants hold each time."""
+"""The whole worker tree is killed at each named point of a run and started again: the same invariants each time."""
 
 from datetime import timedelta
 from pathlib import Path
