@@ -90,16 +90,36 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: with what it answers, or with one line for what went wrong."""
     try:
-        code = cli.main(args=arguments, prog_name="registry-gc", standalone_mode=False)
+        code = _called(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain again when it closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = BROKEN_PIPE
+        code = BROKEN_PIPE  # whoever read our output has enough
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, one line and an exit code
         from worker.cli.errors import explained  # noqa: PLC0415 - only for mistakes
 
         code = explained(error)
+    _let_go_of_output()
     sys.exit(code)
+
+
+def _called(arguments: Sequence[str]) -> int:
+    """The exit code of a command. Not `cli.main`, which has ends of its own for interrupts and broken pipes."""
+    try:
+        with cli.make_context("registry-gc", list(arguments)) as context:
+            code = cli.invoke(context)
+            return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as done:
+        return done.exit_code
+
+
+def _let_go_of_output() -> None:
+    """What could not be written is given up here: Python would complain again when it closes the stream."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,8 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -35,17 +36,17 @@ class Output:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._temporary is None or self.path is None:
-            self._stream.flush()
+            if kind is None:
+                with _told("standard output"):
+                    self._stream.flush()
             return
         try:
-            with self._stream:
+            with _told(f"--output {self.path}"), self._stream:
                 self._stream.flush()
                 os.fsync(self._stream.fileno())
-            if kind is None:
-                os.replace(self._temporary, self.path)
-                self._temporary = None
-        except OSError as failure:
-            raise CommandError(f"--output {self.path}: {failure.strerror}") from failure
+                if kind is None:
+                    os.replace(self._temporary, self.path)
+                    self._temporary = None
         finally:
             if self._temporary is not None:
                 Path(self._temporary).unlink(missing_ok=True)
@@ -58,10 +59,11 @@ class Output:
         return os.get_terminal_size(sys.stdout.fileno()).columns or None
 
     def line(self, text: str = "") -> None:
-        self._stream.write(text.encode("utf-8", "backslashreplace") + b"\n")
+        self.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
     def write(self, content: bytes) -> None:
-        self._stream.write(content)
+        with _told("standard output" if self.path is None else f"--output {self.path}"):
+            self._stream.write(content)
 
     def report(
         self,
@@ -77,6 +79,17 @@ class Output:
             return
         for piece in json() if self.form == "json" else ndjson():
             self.write(piece)
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """A full disk by its name; a reader that has enough stays what it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"{where}: {error.strerror}") from error
 
 
 def _umask() -> int:

@@ -1,0 +1,230 @@
+"""The command itself: help, usage, exit codes, streams. Nothing here needs a registry."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import COMMAND
+from worker.cli import SECTIONS
+
+POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_than: 7d}}]}\n"
+NAMES = [name for section in SECTIONS.values() for name in section]
+
+
+def test_help_names_every_command_in_its_section(gc):
+    done = gc("--help")
+    assert (done.code, done.err) == (0, "")
+    at = [done.out.index(f"\n  {name}") for name in NAMES]
+    assert at == sorted(at)
+    assert [done.out.count(f"\n{title}:\n") for title in SECTIONS] == [1] * len(SECTIONS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help_of_its_own(gc, name):
+    done = gc(name, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert "--config" in done.out
+    assert "--verbose" in done.out
+
+
+def test_without_a_command_the_help_is_shown(gc):
+    done = gc()
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Usage: registry-gc [OPTIONS] COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(["chek"], "registry-gc: there is no command 'chek'; did you mean check?", id="a command misspelt"),
+        pytest.param(
+            ["zzz"], "registry-gc: there is no command 'zzz'; registry-gc --help lists them", id="no such command"
+        ),
+        pytest.param(
+            ["check", "--fast"],
+            "registry-gc check: No such option '--fast'. Did you mean '--format'?",
+            id="an unknown option",
+        ),
+        pytest.param(["check", "more"], "registry-gc check: Got unexpected extra argument (more)", id="an argument"),
+        pytest.param(
+            ["runs", "--format", "html"],
+            "registry-gc runs: Invalid value for '--format': html is not built yet; known here: table, json, ndjson",
+            id="html",
+        ),
+        pytest.param(
+            ["runs", "--format", "yaml"],
+            "registry-gc runs: Invalid value for '--format': expected table or json or ndjson, got 'yaml'",
+            id="an unknown format",
+        ),
+        pytest.param(
+            ["plan"], "registry-gc plan: give a REGISTRY, or --inventory F.ndjson --policy NAME", id="plan of nothing"
+        ),
+        pytest.param(
+            ["plan", "a", "--inventory", "b"],
+            "registry-gc plan: give either REGISTRY or --inventory, not both",
+            id="plan of two things",
+        ),
+        pytest.param(["plan", "--inventory", "b"], "registry-gc plan: --inventory needs --policy NAME", id="no policy"),
+        pytest.param(
+            ["plan", "a", "--policy", "b"],
+            "registry-gc plan: --policy is for --inventory; a registry has its policy in the configuration",
+            id="a policy beside a registry",
+        ),
+        pytest.param(
+            ["plan", "a", "--now", "yesterday"],
+            "registry-gc plan: Invalid value for '--now': expected a time, got 'yesterday'; "
+            "write, for example, 2026-11-23T03:00:00Z or 2026-11-23",
+            id="a time that is none",
+        ),
+        pytest.param(
+            ["plan", "a", "--now", "2026-11-23T03:00:00"],
+            "registry-gc plan: Invalid value for '--now': expected a time, got '2026-11-23T03:00:00'; "
+            "write, for example, 2026-11-23T03:00:00Z or 2026-11-23",
+            id="a time without its offset",
+        ),
+        pytest.param(["sweep"], "registry-gc sweep: Missing argument 'REGISTRY'.", id="sweep of nothing"),
+        pytest.param(
+            ["sweep", "a", "--now", "2026-11-23"], "registry-gc sweep: No such option '--now'.", id="no --now"
+        ),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(gc, words, message):
+    done = gc(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"{message}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check"], ["plan", "a"], ["inventory", "a"], ["sweep", "a"], ["runs"], ["show", "a"], ["approve", "a"],
+        ["abort", "a"], ["audit"], ["plan", "--inventory", "b", "--policy", "c"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_without_a_configuration(gc, words):
+    done = gc(*words)
+    assert (done.code, done.out) == (2, "")
+    message = "there is no such file; name one with --config or REGISTRY_GC_CONFIG"
+    assert done.err == f"registry-gc.yaml: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml; known: none"),
+        (["inventory", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml; known: none"),
+        (["sweep", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml; known: none"),
+        (["show", "nothing"], "no run has the id 'nothing'; there is no store yet"),
+    ],
+    ids=["plan", "inventory", "sweep", "show"],
+)
+def test_what_is_not_there_is_exit_code_2(gc, tmp_path, words, message):
+    (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
+    done = gc(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == message.format(folder=tmp_path) + "\n"
+    assert not (tmp_path / "gc.db").exists()
+
+
+def test_check_says_what_it_found(gc, tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text(POLICY)
+    done = gc("check")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{tmp_path}/registry-gc.yaml: no mistakes: 0 registries, 1 policy\n"
+    assert gc("check", "--format", "json").json == {"file": f"{tmp_path}/registry-gc.yaml", "mistakes": []}
+
+
+def test_check_writes_mistakes_as_json_too(gc, tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text("wbe: {}\n" + POLICY)
+    done = gc("check", "--format", "json")
+    assert (done.code, done.err) == (2, "")
+    assert [one["path"] for one in done.json["mistakes"]] == ["wbe"]
+
+
+def test_the_environment_names_the_file(gc, tmp_path):
+    (tmp_path / "other.yaml").write_text(POLICY)
+    assert gc("check", REGISTRY_GC_CONFIG="other.yaml").code == 0
+    assert gc("check", "--config", "no.yaml", REGISTRY_GC_CONFIG="other.yaml").code == 2
+
+
+def test_history_of_nothing(gc, tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
+    assert gc("runs").out == "No runs yet.\n"
+    assert gc("runs", "--format", "json").json == {"runs": []}
+    assert gc("runs", "--format", "ndjson").out == ""
+    assert gc("audit").out == "Nothing was deleted.\n"
+    assert gc("audit", "--format", "json").json == {"deletions": []}
+    assert not (tmp_path / "gc.db").exists()
+
+
+def test_a_store_that_is_there_but_unreadable_is_exit_code_1(gc, tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
+    (tmp_path / "gc.db").write_text("this is no database, and long enough to be seen as none" * 100)
+    for words in (["runs"], ["audit"], ["show", "a"], ["approve", "a"], ["abort", "a"]):
+        done = gc(*words)
+        assert (done.code, done.out) == (1, ""), words
+        assert len(done.err.splitlines()) == 1
+        assert "store" in done.err
+
+
+def test_only_light_modules_are_loaded_by_check(tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text(POLICY)
+    heavy = ["numpy", "sqlalchemy", "celery", "httpx", "rich", "cryptography", "structlog", "redis", "starlette"]
+    script = (
+        "import sys; from worker.cli import cli; cli.main(['check'], standalone_mode=False); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_results_go_to_a_file_whole_or_not_at_all(gc, tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text(POLICY)
+    (tmp_path / "result").write_text("old")
+    done = gc("schema", "--output", "result")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (tmp_path / "result").read_text().startswith("{")
+    (tmp_path / "result").write_text("old")
+    assert gc("runs", "nowhere", "--output", "result", "--limit", "0").code == 2
+    assert (tmp_path / "result").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["registry-gc.yaml", "result"]
+
+
+def test_an_output_that_cannot_be_written(gc, tmp_path):
+    done = gc("schema", "--output", "no/such/folder")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "--output no/such/folder: No such file or directory\n"
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path):
+    reader, writer = os.pipe()
+    process = subprocess.Popen([*COMMAND, "schema"], cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    os.close(reader)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (141, b"")
+
+
+def test_a_full_disk_is_told(tmp_path):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "schema"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, timeout=30, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode() == "standard output: No space left on device\n"
+
+
+def test_an_interrupt_is_quiet(tmp_path):
+    """A named pipe as the configuration: the command waits for it until it is interrupted."""
+    os.mkfifo(tmp_path / "registry-gc.yaml")
+    process = subprocess.Popen([*COMMAND, "check"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with open(tmp_path / "registry-gc.yaml", "wb"):  # opens when the command has opened its end
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=30)
+    assert (process.returncode, out, errors) == (130, b"", b"")
