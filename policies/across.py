@@ -9,7 +9,8 @@ from datetime import datetime
 
 import numpy as np
 
-from policies.reclaim import Words, keys, words
+from policies.blobs import Words, words
+from policies.reclaim import keys
 from policies.references import Ties
 from policies.rules import Place, Policy, Top, newest_first, population
 
@@ -44,9 +45,9 @@ def survey_of(ties: Ties, policy: Policy, now: datetime) -> Survey:
         images = [image for image in ties.images if image.digest not in ties.owners and not image.locked]
         here = [image for image in images if image.digest not in ties.open_subjects]
         there = [image for image in images if image.digest in ties.open_subjects]
-        places[rule.name] = tuple(population(rule, here, scene))[: rule.count.n]
+        places[rule.name] = tuple(population(rule.asks(here, scene)))[: rule.count.n]
         foreign_places[rule.name] = tuple(
-            (place, ties.open_subjects[place[1]]) for place in population(rule, there, scene)
+            (place, ties.open_subjects[place[1]]) for place in population(rule.asks(there, scene))
         )
     return Survey(
         path=ties.path,

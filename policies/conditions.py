@@ -228,9 +228,9 @@ def _matched(patterns: Patterns, tags: Iterable[str]) -> str:
 def _age_fact(image: Image, scene: Scene, age: timedelta, bound: str) -> str:
     if image.created_at is None:
         return "its push time was not told"
-    seconds, word = in_units(age)
-    old = max(int((scene.now - image.created_at).total_seconds()) // seconds, 0)
-    return f"{old} {word}{'' if old == 1 else 's'} old, {bound} {int(age.total_seconds()) // seconds}"
+    unit, words = in_units(age)
+    old = max((scene.now - image.created_at) // unit, 0)
+    return f"{old} {words if old != 1 else words[:-1]} old, {bound} {age // unit}"
 
 
 def _size_fact(image: Image, scene: Scene, bound: str) -> str:

@@ -8,7 +8,7 @@ user writes; globs of literal pieces and `*` alone, nearly all there are, need n
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 LONGEST = 512  # characters of one pattern
 _MEMORY = 8 << 20  # bytes of RE2's automaton
@@ -28,14 +28,19 @@ class Patterns:
     paths: bool = False  # globs on repository paths: `*` stays within a segment
 
     def __post_init__(self) -> None:
-        _ = self._matchers  # a bad pattern is a mistake of the document, not of the first image that meets it
+        _ = self._ways  # a bad pattern is a mistake of the document, not of the first image that meets it
 
     def __reduce__(self) -> tuple[type["Patterns"], tuple[tuple[str, ...], bool]]:
         return Patterns, (self.texts, self.paths)
 
     def match(self, name: str) -> str | None:
-        """The first pattern, in the order written, that the whole name matches."""
-        for matcher in self._matchers:
+        """A pattern that the whole name matches: of several a plain name, else a plain beginning, else any."""
+        ways = self._ways
+        if name in ways.names:
+            return ways.names[name]
+        if name.startswith(ways.beginnings):
+            return next(text for start, text in ways.texts if name.startswith(start))
+        for matcher in ways.matchers:
             if (found := matcher(name)) is not None:
                 return found
         return None
@@ -44,21 +49,33 @@ class Patterns:
         return ", ".join(self.texts)
 
     @cached_property
-    def _matchers(self) -> tuple[Callable[[str], str | None], ...]:
+    def _ways(self) -> "_Ways":
+        names: dict[str, str] = {}
+        texts: list[tuple[str, str]] = []
         matchers: list[Callable[[str], str | None]] = []
-        expressions: list[tuple[str, str]] = []  # neighbours share one automaton
+        expressions: list[tuple[str, str]] = []
         for text in self.texts:
-            kind = _read(text, self.paths)
-            if isinstance(kind, str):
-                expressions.append((text, kind))
-                continue
-            if expressions:
-                matchers.append(_expressions(expressions))
-                expressions = []
-            matchers.append(_pieces(text, kind))
+            match _read(text, self.paths):
+                case str() as expression:
+                    expressions.append((text, expression))
+                case [name]:
+                    names.setdefault(name, text)
+                case [start, ""]:
+                    texts.append((start, text))
+                case pieces:
+                    matchers.append(_pieces(text, pieces))
         if expressions:
             matchers.append(_expressions(expressions))
-        return tuple(matchers)
+        return _Ways(names, tuple(start for start, _ in texts), tuple(texts), tuple(matchers))
+
+
+class _Ways(NamedTuple):
+    """Patterns by what it takes to match them."""
+
+    names: dict[str, str]  # whole name -> pattern
+    beginnings: tuple[str, ...]
+    texts: tuple[tuple[str, str], ...]  # beginning, pattern
+    matchers: tuple[Callable[[str], str | None], ...]
 
 
 def _read(text: str, paths: bool) -> str | list[str]:
@@ -75,7 +92,7 @@ def _read(text: str, paths: bool) -> str | list[str]:
         for kind, characters in tokens:
             if kind == "text":
                 pieces[-1] += characters
-            else:
+            elif len(pieces) == 1 or pieces[-1]:  # stars side by side are one
                 pieces.append("")
         return pieces
     any_one = "[^/]" if paths else "."
@@ -132,12 +149,8 @@ def _quoted(characters: str) -> str:
 
 def _pieces(text: str, pieces: list[str]) -> Callable[[str], str | None]:
     """A matcher for literal pieces with anything between them: the first at the start, the last at the end."""
-    if len(pieces) == 1:
-        return lambda name: text if name == pieces[0] else None
-    first, *middle, last = pieces
-    middle = [piece for piece in middle if piece]
-    if not middle and not last:
-        return lambda name: text if name.startswith(first) else None
+    first, *between, last = pieces
+    middle = [piece for piece in between if piece]
     shortest = sum(map(len, pieces))
 
     def matcher(name: str) -> str | None:

@@ -135,17 +135,13 @@ def decide_of(
     """`decide` of a repository that is already arranged."""
     jury = Jury(ties, policy, now, across, keep_per_repository)
     decisions = jury.decisions()
-    kept: list[Image] = []
-    deleted: list[Image] = []
-    for image, made in zip(ties.images, decisions, strict=True):
-        (kept if made.verdict == "keep" else deleted).append(image)
     counts = Totals(
         images=len(decisions),
-        keep=len(kept),
-        delete=len(deleted),
-        selected_bytes=sum([image.compressed_size or 0 for image in deleted]),
+        keep=len(decisions) - len(jury.goes),
+        delete=len(jury.goes),
+        selected_bytes=sum([made.size or 0 for made in decisions if made.verdict == "delete"]),
     )
-    held = columns(kept, deleted, counts=counts, rule_selected=jury.selected)
+    held = columns(ties.blobs, jury.goes, counts=counts, rule_selected=jury.selected)
     return RepositoryPlan(ties.path, decisions, held, ties)
 
 
@@ -154,5 +150,5 @@ def unreadable_plan(repository: Repository, failed: Unreadable) -> RepositoryPla
     ties = arrange(repository)
     reason = f"the repository could not be listed: {failed.reason}"
     decisions = tuple(decision(ties.path, image, "keep", "unreadable", reason) for image in ties.images)
-    held = columns(ties.images, (), counts=Totals(), rule_selected={}, readable=False)
+    held = columns(ties.blobs, (), counts=Totals(), rule_selected={}, readable=False)
     return RepositoryPlan(ties.path, decisions, held, ties)

@@ -5,8 +5,7 @@ words; rows are sorted by one key mixed from them, and equal keys are proved to 
 sorted the slow way.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from policies.blobs import Blobs, Words, words
 from policies.image import Image
 from policies.limits import Totals
 from policies.references import blobs_of
 
-Words = npt.NDArray[np.uint64]  # rows of four: a digest
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64)
-_LARGEST = 2**63 - 1
 _KEPT, _COUNTED = 1, 2
 
 
@@ -41,53 +39,24 @@ _NONE = Columns(np.empty((0, 4), dtype=np.uint64), _EMPTY, _EMPTY, np.empty(0, d
 
 
 def columns(
-    kept: Iterable[Image],
-    deleted: Iterable[Image],
+    blobs: Blobs,
+    goes: Collection[str],
     *,
     counts: Totals,
     rule_selected: Mapping[str, int],
     readable: bool = True,
 ) -> Columns:
-    """The columns of one repository."""
-    sizes: dict[str, int] = {}
-    references: dict[str, int] = {}
-    for image in deleted:
-        for blob in {blob.digest: blob for blob in blobs_of(image)}.values():
-            references[blob.digest] = references.get(blob.digest, 0) + 1
-            sizes[blob.digest] = min(blob.size, sizes.get(blob.digest, blob.size))
-    staying: set[str] = set()
-    for image in kept:
-        for blob in blobs_of(image):
-            staying.add(blob.digest)
-            sizes[blob.digest] = min(blob.size, sizes.get(blob.digest, blob.size))
-    counted = _COUNTED if readable else 0
+    """The columns of one repository, of whose images `goes` go and the others stay."""
+    references, stays = blobs.counted(goes)
+    sizes = blobs.sizes
     return Columns(
         words=words(list(sizes)),
-        sizes=np.array([min(max(size, 0), _LARGEST) for size in sizes.values()], dtype=np.int64),
-        references=np.array([references.get(digest, 0) for digest in sizes], dtype=np.int64),
-        flags=np.array([counted | (_KEPT if digest in staying else 0) for digest in sizes], dtype=np.uint8),
+        sizes=np.fromiter(sizes.values(), dtype=np.int64, count=len(sizes)),
+        references=references,
+        flags=stays * np.uint8(_KEPT) | np.uint8(_COUNTED if readable else 0),
         counts=counts,
         rule_selected=rule_selected,
     )
-
-
-def words(digests: Sequence[str]) -> Words:
-    """Digests as rows of four words; one that is not sha256 stands for itself by the SHA-256 of its text."""
-    try:
-        packed = bytes.fromhex("".join(digests).replace("sha256:", ""))
-        plain = len(packed) == 32 * len(digests) and all(len(digest) == 71 for digest in digests)
-    except ValueError:
-        plain = False
-    if not plain:
-        packed = b"".join(_packed(digest) for digest in digests)
-    return np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(-1, 4)
-
-
-def _packed(digest: str) -> bytes:
-    algorithm, _, digits = digest.partition(":")
-    if algorithm == "sha256" and len(digits) == 64 and set(digits) <= set("0123456789abcdef"):
-        return bytes.fromhex(digits)
-    return hashlib.sha256(digest.encode("utf-8", "surrogatepass")).digest()
 
 
 def keys(rows: Words) -> npt.NDArray[np.uint64]:

@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from policies.blobs import Blobs
 from policies.conditions import Scene
 from policies.image import Blob, Image, Repository
 
@@ -29,6 +30,7 @@ class Ties:
 
     path: str
     images: tuple[Image, ...]
+    blobs: Blobs = field(default_factory=Blobs, repr=False)
     owners: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> indexes and subjects here, sorted
     children: frozenset[str] = frozenset()  # digests that an index here lists
     referrers: frozenset[str] = frozenset()  # digests whose subject is here
@@ -63,37 +65,75 @@ class Ties:
 
         def size(index: Image) -> int | None:
             if index.digest not in known:
-                known[index.digest] = index_size(index, self.by_digest)
+                known[index.digest] = self._index_size(index)
             return known[index.digest]
 
         return Scene(now, size)
 
-    def ranked(self, foreign: frozenset[str]) -> tuple[Image, ...]:
-        """Newest first, what a count may count, were it not locked: no child, no referrer whose subject is there."""
-        if not self.owners and not self.open_subjects:
-            return self.images
-        return tuple(image for image in self.images if not self.belongs(image.digest, foreign))
+    def _index_size(self, index: Image) -> int | None:
+        """Bytes of an index's own blobs and of all that it lists, however deep, each once; None: not all is known."""
+        named: set[str] = set()
+        other = 0  # bytes of images that told their size, but no blobs
+        seen = {index.digest}
+        todo = [index]
+        while todo:
+            image = todo.pop()
+            if image.children is None or (image.children is UNSET and image.compressed_size is None):
+                return None
+            own = self.blobs.of(image)
+            named |= own
+            if not own and image.children is UNSET:
+                other += image.compressed_size or 0
+            for child in image.children or ():
+                if child not in self.by_digest:
+                    return None
+                if child not in seen:
+                    seen.add(child)
+                    todo.append(self.by_digest[child])
+        return sum(self.blobs.sizes[digest] for digest in named) + other
 
-    def belongs(self, digest: str, foreign: frozenset[str]) -> bool:
-        """Whether it is a child, or a referrer whose subject is here or (`foreign`) in another repository."""
-        return digest in self.owners or any(subject in foreign for subject in self.open_subjects.get(digest, ()))
+    def ranked(self, foreign: frozenset[str]) -> tuple[Image, ...]:
+        """Newest first, what is neither a child nor a referrer whose subject is here or (`foreign`) elsewhere."""
+        away = {digest for digest, named in self.open_subjects.items() if not foreign.isdisjoint(named)}
+        return tuple([image for image in self.images if image.digest not in self.owners and image.digest not in away])
+
+
+class Arranger:
+    """Takes in the rows of one repository, some at a time; their blobs are counted at once and not asked for again."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._rows: list[Image] = []
+        self._blobs = Blobs()
+
+    def add(self, rows: Sequence[Image]) -> None:
+        self._rows += rows
+        self._blobs.add(rows)
+
+    def ties(self) -> Ties:
+        """What the images are to each other. The order of their rows makes no difference."""
+        images = sorted(merged(self._rows), key=attrgetter("digest"))
+        try:
+            images.sort(key=attrgetter("created_at"), reverse=True)
+        except TypeError:  # some time is unknown: those come last
+            images.sort(key=lambda image: image.created_at or _LONG_AGO, reverse=True)
+        indexes = [image for image in images if image.children is not UNSET]
+        subjects = {image.digest: found for image in images if (found := subjects_of(image))}
+        if not indexes and not subjects:
+            return Ties(self._path, tuple(images), self._blobs)
+        return _tied(self._path, tuple(images), self._blobs, indexes, subjects)
 
 
 def arrange(repository: Repository) -> Ties:
-    """What a repository's images are to each other. The order of its rows makes no difference."""
-    images = sorted(merged(repository.images), key=attrgetter("digest"))
-    try:
-        images.sort(key=attrgetter("created_at"), reverse=True)
-    except TypeError:  # some time is unknown: those come last
-        images.sort(key=lambda image: image.created_at or _LONG_AGO, reverse=True)
-    indexes = [image for image in images if image.children is not UNSET]
-    subjects = {image.digest: found for image in images if (found := subjects_of(image))}
-    if not indexes and not subjects:
-        return Ties(repository.path, tuple(images))
-    return _tied(repository.path, tuple(images), indexes, subjects)
+    """What a repository's images are to each other."""
+    arranger = Arranger(repository.path)
+    arranger.add(repository.images)
+    return arranger.ties()
 
 
-def _tied(path: str, images: tuple[Image, ...], indexes: list[Image], subjects: dict[str, tuple[str, ...]]) -> Ties:
+def _tied(
+    path: str, images: tuple[Image, ...], blobs: Blobs, indexes: list[Image], subjects: dict[str, tuple[str, ...]]
+) -> Ties:
     by_digest = {image.digest: image for image in images}
     owners: dict[str, set[str]] = {}
     for index in indexes:
@@ -113,6 +153,7 @@ def _tied(path: str, images: tuple[Image, ...], indexes: list[Image], subjects: 
     return Ties(
         path=path,
         images=images,
+        blobs=blobs,
         owners={digest: tuple(sorted(found)) for digest, found in owners.items()},
         children=children,
         referrers=frozenset(referrers),
@@ -139,30 +180,6 @@ def _signed(tag: str) -> str | None:
     if f"{dot}{kind}" not in _SIGNATURES or not name.startswith(_COSIGN_PREFIX) or len(digits) != _COSIGN_HEX:
         return None
     return f"sha256:{digits}" if set(digits) <= set("0123456789abcdef") else None
-
-
-def index_size(index: Image, by_digest: Mapping[str, Image]) -> int | None:
-    """Bytes of an index's own blobs and of all that it lists, however deep, each blob once; None: not all is known."""
-    blobs: dict[str, int] = {}
-    other = 0  # bytes of images that told their size, but no blobs
-    seen = {index.digest}
-    todo = [index]
-    while todo:
-        image = todo.pop()
-        if image.children is None or (image.children is UNSET and image.compressed_size is None):
-            return None
-        own = blobs_of(image)
-        for blob in own:
-            blobs[blob.digest] = min(blob.size, blobs.get(blob.digest, blob.size))
-        if not own and image.children is UNSET:
-            other += image.compressed_size or 0
-        for child in image.children or ():
-            if child not in by_digest:
-                return None
-            if child not in seen:
-                seen.add(child)
-                todo.append(by_digest[child])
-    return sum(blobs.values()) + other
 
 
 def blobs_of(image: Image) -> tuple[Blob, ...]:

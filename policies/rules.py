@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from policies.conditions import NO, UNKNOWN, YES, Answer, Condition, Scene
+from policies.conditions import NO, UNKNOWN, YES, Condition, Scene
 from policies.image import Image
 from policies.patterns import Patterns
 
@@ -25,6 +25,13 @@ class Count:
     n: int
     beyond: bool = False
     per: Per = "repository"
+
+
+class Heard(NamedTuple):
+    """What a rule says of some images: these surely, these perhaps, the others not."""
+
+    yes: list[Image]
+    unknown: list[Image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +50,21 @@ class Rule:
             return False
         return self.except_repositories is None or self.except_repositories.match(repository) is None
 
-    def asks(self, image: Image, scene: Scene) -> Answer:
-        """The conditions' common answer, without the count: no if any says no, else unknown if any is."""
-        answer = YES
+    def asks(self, images: Iterable[Image], scene: Scene) -> "Heard":
+        """The conditions' common answer on each image, without the count: no if any says no, else unknown if any is."""
+        yes, unknown = list(images), list[Image]()
         for condition in self.conditions:
-            said = condition.holds(image, scene)
-            if said is NO:
-                return NO
-            if said is UNKNOWN:
-                answer = UNKNOWN
-        return answer
+            holds = condition.holds
+            unknown = [image for image in unknown if holds(image, scene) is not NO]
+            passed = []
+            for image in yes:
+                answer = holds(image, scene)
+                if answer is YES:
+                    passed.append(image)
+                elif answer is UNKNOWN:
+                    unknown.append(image)
+            yes = passed
+        return Heard(yes, unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +98,19 @@ class Top:
             taken.setdefault(place[1], place)
         return Top(n, frozenset(taken), next(reversed(taken.values()), None))
 
-    def says(self, image: Image, asked: Answer, *, beyond: bool) -> Answer:
-        """Whether an image is among the N, or (`beyond`) is not, when its rule's other conditions answered `asked`."""
-        if asked is NO:
-            return NO
-        if image.created_at is None:
-            return UNKNOWN
-        if asked is YES:
-            return YES if (image.digest in self.digests) is not beyond else NO
-        return UNKNOWN if beyond or self._has_room_for((image.created_at, image.digest)) else NO
+    def narrows(self, asked: Heard, *, beyond: bool) -> Heard:
+        """Which of these are among the N, or (`beyond`) are not, after what the rule's conditions said of them."""
+        among = self.digests
+        ranked = [image for image in asked.yes if image.created_at is not None]
+        untimed = [image for image in asked.yes if image.created_at is None]
+        yes = [image for image in ranked if (image.digest in among) is not beyond]
+        return Heard(yes, [*untimed, *(image for image in asked.unknown if beyond or self._has_room_for(image))])
 
-    def _has_room_for(self, place: Place) -> bool:
-        """Whether fewer than N rank before this place."""
-        return len(self.digests) < self.n or (self.last is not None and before(place, self.last))
+    def _has_room_for(self, image: Image) -> bool:
+        """Whether fewer than N rank before this image, or might: its time may be unknown."""
+        if len(self.digests) < self.n or image.created_at is None:
+            return True
+        return self.last is not None and before((image.created_at, image.digest), self.last)
 
 
 def before(one: Place, other: Place) -> bool:
@@ -110,8 +122,6 @@ def newest_first(places: Iterable[Place]) -> list[Place]:
     return sorted(sorted(places, key=itemgetter(1)), key=itemgetter(0), reverse=True)
 
 
-def population(rule: Rule, images: Iterable[Image], scene: Scene) -> Iterator[Place]:
-    """Of images that may be counted, those that surely pass the rule's other conditions and whose time is known."""
-    for image in images:
-        if image.created_at is not None and rule.asks(image, scene) is YES:
-            yield image.created_at, image.digest
+def population(asked: Heard) -> Iterator[Place]:
+    """Those that take a place in a count: they surely pass the rule's other conditions, and their time is known."""
+    return ((image.created_at, image.digest) for image in asked.yes if image.created_at is not None)

@@ -6,6 +6,7 @@ Every `parse_…` raises ValueError with one finished text: what was expected, w
 import re
 from datetime import timedelta
 from fractions import Fraction
+from functools import lru_cache
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15} | {
@@ -72,13 +73,13 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:76]}…{text[-1]}"
 
 
-def in_units(age: timedelta) -> tuple[int, str]:
-    """The largest of day, hour, minute and second that an age is a multiple of: its seconds, its name."""
-    seconds = int(age.total_seconds())
-    for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds % size == 0:
-            return size, word
-    return 1, "second"
+@lru_cache(maxsize=256)
+def in_units(age: timedelta) -> tuple[timedelta, str]:
+    """The largest of days, hours, minutes and seconds that an age is a multiple of, and its name."""
+    for unit, name in ((timedelta(days=1), "days"), (timedelta(hours=1), "hours"), (timedelta(minutes=1), "minutes")):
+        if not age % unit:
+            return unit, name
+    return timedelta(seconds=1), "seconds"
 
 
 def bytes_text(size: int) -> str:

@@ -1,16 +1,16 @@
 """The rules of a policy before the images of one repository: a verdict, a cause and a reason for each."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from policies.across import Across
-from policies.conditions import NO, UNKNOWN, YES, Answer
+from policies.conditions import UNKNOWN
 from policies.image import Image
 from policies.references import Ties
-from policies.rules import Place, Policy, Rule, Top, population
+from policies.rules import Heard, Policy, Rule, Top, population
 
 Verdict = Literal["keep", "delete"]
 Cause = Literal[
@@ -39,48 +39,35 @@ class Keep(NamedTuple):
     """Why an image stays, whatever its owners do."""
 
     cause: Cause
-    rule: Rule | None
     reason: str
+    rule: str | None = None
 
 
 class Jury:
-    """Hears every rule on every image of one repository, then settles what belongs together."""
+    """Hears every rule on the images of one repository, then settles what belongs together."""
 
     def __init__(self, ties: Ties, policy: Policy, now: datetime, across: Across, keep_per_repository: int) -> None:
         self.ties = ties
         self.foreign = across.foreign
         self.scene = ties.scene(now)
-        ranked = ties.ranked(across.foreign)
-        self._ranked = frozenset(image.digest for image in ranked) if keep_per_repository else frozenset()
-        self._always = Top.of(keep_per_repository, _places(ranked))
-        rules = [rule for rule in policy.rules if rule.applies_to(ties.path)]
-        self._keeps = [rule for rule in rules if rule.kind == "keep"]
-        self._selects = [rule for rule in rules if rule.kind == "delete"]
-        self._countable: frozenset[str] = frozenset()
-        self._tops = dict(across.tops)
-        self._count(rules, [image for image in ranked if not image.locked])
-        self.selected = {rule.name: 0 for rule in self._selects}
-        self._keep: dict[str, Keep] = {}
-        self._select: dict[str, Rule] = {}
+        self._tops = across.tops
+        self._keep_per_repository = keep_per_repository
+        self._ranked = ties.ranked(across.foreign)
+        self._countable = [image for image in self._ranked if not image.locked]
+        self._rules = [rule for rule in policy.rules if rule.applies_to(ties.path)]
+        self.selected: dict[str, int] = {}  # images that each select rule selects, before keeps
+        self._select: dict[str, Rule] = {}  # digest -> the first select rule that selects it
         self._doubt: dict[str, Rule] = {}  # the first select rule whose answer is unknown
+        self._keep: dict[str, Keep] = {}
         self._by: dict[str, Rule] = {}  # of what goes: the rule it bears
-
-    def _count(self, rules: list[Rule], countable: list[Image]) -> None:
-        counting = [rule for rule in rules if rule.count is not None]
-        if counting:
-            self._countable = frozenset(image.digest for image in countable)
-        for rule in counting:
-            if rule.count is not None and rule.count.per == "repository":
-                self._tops[rule.name] = Top.of(rule.count.n, population(rule, countable, self.scene))
 
     def decisions(self) -> tuple[Decision, ...]:
         """A decision for every image, in their order. Owners are settled before what they own; what owns itself in a
         circle stays.
         """
-        images = self.ties.images
+        self._hear_selects()
+        self._hear_keeps()
         owners_of = self.ties.owners
-        for image in images:
-            self._hear(image)
         for digest, rule in self._select.items():
             if digest not in owners_of and self._may_go(digest):
                 self._by[digest] = rule
@@ -91,91 +78,102 @@ class Jury:
                     self._by[digest] = self._select[digest]
                 elif self.ties.follows(digest):
                     self._by[digest] = self._by[owners[0]]
-        return tuple([self._decision(image) for image in images])
+        return tuple([self._decision(image) for image in self.ties.images])
 
-    def answer(self, rule: Rule, image: Image) -> Answer:
-        """What a rule says of an image, its count included."""
+    @property
+    def goes(self) -> Collection[str]:
+        """The digests that go, once it is decided."""
+        return self._by.keys()
+
+    def hear(self, rule: Rule, images: Sequence[Image]) -> Heard:
+        """What a rule says of the images, its count included."""
         if rule.count is None:
-            return rule.asks(image, self.scene)
-        if image.digest not in self._countable:
-            return NO
-        return self._tops[rule.name].says(image, rule.asks(image, self.scene), beyond=rule.count.beyond)
+            return rule.asks(images, self.scene)
+        asked = rule.asks(self._countable, self.scene)
+        of_registry = rule.count.per == "registry"
+        top = self._tops[rule.name] if of_registry else Top.of(rule.count.n, population(asked))
+        return top.narrows(asked, beyond=rule.count.beyond)
 
-    def _hear(self, image: Image) -> None:
-        for rule in self._selects:
-            said = self.answer(rule, image)
-            if said is YES:
-                self.selected[rule.name] += 1
-                self._select.setdefault(image.digest, rule)
-            elif said is UNKNOWN:
-                self._doubt.setdefault(image.digest, rule)
-        keep = self._own_keep(image)
-        if keep is not None:
-            self._keep[image.digest] = keep
+    def _hear_selects(self) -> None:
+        for rule in self._rules:
+            if rule.kind == "delete":
+                heard = self.hear(rule, self.ties.images)
+                self.selected[rule.name] = len(heard.yes)
+                for image in heard.yes:
+                    self._select.setdefault(image.digest, rule)
+                for image in heard.unknown:
+                    self._doubt.setdefault(image.digest, rule)
 
-    def _own_keep(self, image: Image) -> Keep | None:
-        if image.locked:
-            return Keep("locked", None, "locked in the registry")
-        for rule in self._keeps:
-            said = self.answer(rule, image)
-            if said is not NO:
-                return Keep("kept_by_rule", rule, self._fact(rule, image, said))
+    def _hear_keeps(self) -> None:
+        """In the order of causes; the first that keeps an image is the one it bears."""
+        keep = self._keep
+        keep.update(
+            (image.digest, Keep("locked", "locked in the registry")) for image in self.ties.images if image.locked
+        )
+        for rule in self._rules:
+            if rule.kind == "keep":
+                left = [image for image in self.ties.images if image.digest not in keep]
+                heard = self.hear(rule, left)
+                for image in heard.yes:
+                    keep.setdefault(image.digest, Keep("kept_by_rule", self._facts(rule, image), rule.name))
+                for image in heard.unknown:
+                    keep.setdefault(image.digest, Keep("kept_by_rule", self._untold(rule, image), rule.name))
         unread = self.ties.unreadable_index
         if unread is not None:
-            if image.children is None:
-                return Keep("unreadable", None, "what this index lists could not be read")
-            return Keep("unreadable", None, f"index {short(unread)} could not be read and may list it")
-        if image.digest in self._ranked and self._always.says(image, YES, beyond=False) is not NO:
-            return Keep("keep_per_repository", None, f"one of the {self._always.n} newest of its repository")
-        return None
+            for image in self.ties.images:
+                keep.setdefault(image.digest, Keep("unreadable", _unread(image, unread)))
+        if self._keep_per_repository:
+            n = self._keep_per_repository
+            ranked = Heard(list(self._ranked), [])
+            always = Top.of(n, population(ranked)).narrows(ranked, beyond=False)
+            for image in (*always.yes, *always.unknown):
+                keep.setdefault(image.digest, Keep("keep_per_repository", f"one of the {n} newest of its repository"))
 
     def _may_go(self, digest: str) -> bool:
         return digest not in self._keep and not self._elsewhere(digest)
 
     def _elsewhere(self, digest: str) -> tuple[str, ...]:
         """Those of its subjects that are in other repositories."""
-        return tuple(subject for subject in self.ties.open_subjects.get(digest, ()) if subject in self.foreign)
+        named = self.ties.open_subjects.get(digest)
+        return tuple([subject for subject in named if subject in self.foreign]) if named else ()
 
     def _decision(self, image: Image) -> Decision:
         """The verdict on one image, when it is settled what goes."""
         digest = image.digest
+        path = self.ties.path
         rule = self._by.get(digest)
         if rule is not None:
             if digest in self._select:
-                return self._made(image, "delete", "selected", self._fact(rule, image, YES), rule)
+                return decision(path, image, "delete", "selected", self._facts(rule, image), rule.name)
             reason = f"its {self._tie(digest, self.ties.owners[digest][0])} goes"
-            return self._made(image, "delete", "follows", reason, rule)
+            return decision(path, image, "delete", "follows", reason, rule.name)
         keep = self._keep.get(digest)
         if keep is not None:
-            return self._made(image, "keep", keep.cause, keep.reason, keep.rule)
+            return decision(path, image, "keep", *keep)
         needed_by = tuple(owner for owner in self.ties.owners.get(digest, ()) if owner not in self._by)
         needed_by += self._elsewhere(digest)
         if needed_by:
-            return self._made(image, "keep", "needed", self._need(digest, needed_by), None, tuple(sorted(needed_by)))
-        return self._made(image, "keep", "no_rule", self._no_rule(image))
+            return decision(
+                path, image, "keep", "needed", self._need(digest, needed_by), None, tuple(sorted(needed_by))
+            )
+        doubt = self._doubt.get(digest)
+        untold = "" if doubt is None else f"; {doubt.name}: {self._untold(doubt, image)}"
+        return decision(path, image, "keep", "no_rule", f"no rule selects it{untold}")
 
-    def _made(
-        self,
-        image: Image,
-        verdict: Verdict,
-        cause: Cause,
-        reason: str,
-        rule: Rule | None = None,
-        needed_by: tuple[str, ...] = (),
-    ) -> Decision:
-        return decision(self.ties.path, image, verdict, cause, reason, None if rule is None else rule.name, needed_by)
-
-    def _fact(self, rule: Rule, image: Image, said: Answer) -> str:
-        """The facts behind a rule's answer: all of them for a yes, the one that was not told where it is unknown."""
-        if said is UNKNOWN:
-            doubtful = (c for c in rule.conditions if c.holds(image, self.scene) is UNKNOWN)
-            condition = next(doubtful, None)
-            return condition.fact(image, self.scene) if condition is not None else "its push time was not told"
+    def _facts(self, rule: Rule, image: Image) -> str:
+        """The facts behind a rule's yes."""
         facts = [condition.fact(image, self.scene) for condition in rule.conditions]
         if rule.count is not None:
             group = " of the registry" if rule.count.per == "registry" else ""
             facts.append(f"{'not ' if rule.count.beyond else ''}one of the {rule.count.n} newest{group}")
         return "; ".join(facts)
+
+    def _untold(self, rule: Rule, image: Image) -> str:
+        """The first fact that was not told, where a rule's answer is unknown."""
+        for condition in rule.conditions:
+            if condition.holds(image, self.scene) is UNKNOWN:
+                return condition.fact(image, self.scene)
+        return "its push time was not told"
 
     def _need(self, digest: str, needed_by: tuple[str, ...]) -> str:
         first = needed_by[0]
@@ -183,12 +181,6 @@ class Jury:
         if first in self.ties.by_digest:
             return f"{self._tie(digest, first)} stays{more}"
         return f"subject {short(first)} is in another repository{more}"
-
-    def _no_rule(self, image: Image) -> str:
-        doubt = self._doubt.get(image.digest)
-        if doubt is None:
-            return "no rule selects it"
-        return f"no rule selects it; {doubt.name}: {self._fact(doubt, image, UNKNOWN)}"
 
     def _tie(self, digest: str, owner: str) -> str:
         children = self.ties.by_digest[owner].children
@@ -230,5 +222,7 @@ def short(digest: str) -> str:
     return f"{algorithm}:{digits[:12]}…" if len(digits) > 12 else digest
 
 
-def _places(images: Iterable[Image]) -> Iterator[Place]:
-    return ((image.created_at, image.digest) for image in images if image.created_at is not None)
+def _unread(image: Image, unread: str) -> str:
+    if image.children is None:
+        return "what this index lists could not be read"
+    return f"index {short(unread)} could not be read and may list it"
