@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,13 @@ class Place:
         """This command, until the block ends; then whatever still runs here is killed."""
         with (self.folder / log).open("wb") as file:
             process = subprocess.Popen(
-                command, env=self.environ, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                command,
+                env=self.environ,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # a signal to its group is not one to ours
             )
         try:
             yield Running(process, self.folder / log)
@@ -64,7 +70,8 @@ class Place:
             process.kill()
             process.wait()
             for pid in self.pids():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def run(self, *command: str, timeout: float = 30, **environ: str) -> "subprocess.CompletedProcess[str]":
         environment = self.environ | environ
@@ -78,10 +85,13 @@ class Place:
         found = {}
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
-                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                    if words:  # a zombie has none
-                        found[int(entry.name)] = words
+                if not entry.name.isdigit():
+                    continue
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                started_here = mark in (entry / "environ").read_bytes().split(b"\0")
+                # Redis writes its title over its environment, but its socket is in the title. A zombie has no words.
+                if words and (started_here or str(self.state) in words):
+                    found[int(entry.name)] = words
             except OSError:
                 continue  # it ended while we looked
         return found

@@ -70,7 +70,7 @@ def _run(supervisor: Supervisor, programs: list[Program]) -> None:
         supervisor.start(programs)
         supervisor.watch()
     finally:
-        supervisor.stop(program.name for program in programs)
+        supervisor.stop(programs)
 
 
 def node_programs(settings: "Settings", verbose: bool) -> list[Program]:
@@ -100,14 +100,13 @@ def _own_redis(supervisor: Supervisor) -> Iterator[None]:
     program = redis.program()
     try:
         supervisor.start([program])
-        supervisor.watch(redis.answers, every=0.05, limit=REDIS_STARTS_WITHIN)
-        if not redis.answers():
+        if not supervisor.came_up(redis.answers, REDIS_STARTS_WITHIN):
             raise NoServerError(f"the own Redis does not start: {redis.last_words()}")
         _write_private(own_redis_file(), redis.url)
         yield
     finally:
         own_redis_file().unlink(missing_ok=True)
-        supervisor.stop([program.name])
+        supervisor.stop([program])
         redis.remove_socket()
 
 

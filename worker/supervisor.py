@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 SIGNALS = STOP_SIGNALS | {signal.SIGCHLD}
@@ -52,6 +53,8 @@ class Child:
         return self.process.pid if self.process else None
 
     def start(self) -> int:
+        """The number of its new process. Raises OSError."""
+        self.started_at = time.monotonic()
         self.process = subprocess.Popen(
             self.program.command,
             env=dict(self.program.environ),
@@ -59,7 +62,6 @@ class Child:
             start_new_session=True,
             preexec_fn=_prepare(os.getpid()),  # noqa: PLW1509 -- this process has one thread
         )
-        self.started_at = time.monotonic()
         return self.process.pid
 
     def ended(self) -> int | None:
@@ -119,19 +121,23 @@ class Supervisor:
             self._children.append(child)
             self._launch(child)
 
-    def watch(
-        self, until: Callable[[], bool] = lambda: False, *, every: float = 60.0, limit: float = float("inf")
-    ) -> None:
-        """Start again what ends, until `until` holds, asked every so many seconds, or `limit` seconds have passed.
-
-        Raises StoppedError.
-        """
+    def came_up(self, ready: Callable[[], bool], within: float) -> bool:
+        """Whether `ready` holds within so many seconds, before any program ends. Raises StoppedError."""
         since = time.monotonic()
-        while not until() and (now := time.monotonic()) - since < limit:
+        while not ready():
+            if time.monotonic() - since > within or any(child.ended() is not None for child in self._children):
+                return False
+            self._wait(0.05)
+        return True
+
+    def watch(self) -> NoReturn:
+        """Start again what ends, for ever. Raises StoppedError."""
+        while True:
+            now = time.monotonic()
             for child in self._children:
                 self._look_after(child, now)
             waiting = [child.start_at - now for child in self._children if child.process is None]
-            self._wait(min([every, *waiting]))
+            self._wait(min(waiting, default=60.0))
 
     def _look_after(self, child: Child, now: float) -> None:
         if (code := child.ended()) is not None:
@@ -155,11 +161,15 @@ class Supervisor:
         if heard is not None and heard.si_signo in STOP_SIGNALS:
             raise StoppedError
 
-    def stop(self, names: Iterable[str]) -> None:
+    def stop(self, programs: Iterable[Program]) -> None:
         """End these programs, each in its own patience; one more request to stop kills at once."""
-        wanted = set(names)
-        stopping = [child for child in self._children if child.program.name in wanted]
+        ending = tuple(programs)
+        stopping = [child for child in self._children if child.program in ending]
         self._children = [child for child in self._children if child not in stopping]
+        if stopping:
+            self._say(
+                f"stopping {', '.join(child.program.name for child in stopping)}; asked again, they are killed at once"
+            )
         since = time.monotonic()
         for child in stopping:
             child.terminate()
@@ -173,8 +183,8 @@ class Supervisor:
             try:
                 self._wait(min(1.0, max(0.05, nearest)))
             except StoppedError:
-                self._say("asked again to stop: killed at once")
-                since = float("-inf")
+                for child in left:
+                    child.kill()
 
 
 def _how(code: int) -> str:

@@ -1,0 +1,17 @@
+"""Supervises what its argument lists, as JSON [[name, command, patience]…]; says each line on standard output."""
+
+import json
+import sys
+from contextlib import suppress
+
+from worker.supervisor import Program, StoppedError, Supervisor, signals_held
+
+if __name__ == "__main__":
+    programs = [Program(name, tuple(command), patience) for name, command, patience in json.loads(sys.argv[1])]
+    with signals_held(), suppress(StoppedError):
+        supervisor = Supervisor(lambda line: print(line, flush=True))  # noqa: T201 -- what the test reads
+        try:
+            supervisor.start(programs)
+            supervisor.watch()
+        finally:
+            supervisor.stop(programs)
