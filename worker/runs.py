@@ -187,15 +187,21 @@ def _finish(
     return runs.change(connection, run.id, [state], state="finished", outcome=outcome, finished_at=now, message=kept)
 
 
-def ring(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
-    """What to ring so that a deleting run goes on; finishes it if nothing is left."""
+def ring(
+    store: Store, run_id: str, now: datetime, *, again_after: timedelta = timedelta(seconds=120)
+) -> tuple[Bell, ...]:
+    """What to ring so that a deleting run goes on; finishes it if nothing is left.
+
+    What was rung within `again_after` and has not been answered is left alone: else every batch would ring all others.
+    """
     if finish_if_done(store, run_id, now):
         return ()
-    with store.read() as connection:
+    with store.write() as connection:
         run = runs.get(connection, run_id)
         if run is None or run.state != "deleting":
             return ()
-        ready = sweeping.ready(connection, run_id, store.now(connection))
+        clock = store.now(connection)
+        ready = sweeping.take_ready(connection, run_id, clock, clock - again_after)
     bells: dict[Bell, None] = {}
     for one in ready:
         fresh = one.looked_at is not None and now - one.looked_at < LOOK_IS_GOOD
@@ -295,7 +301,7 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
             return ()
         case _:
             _stop_if_late(store, settings, run, now)
-            return ring(store, run.id, now)
+            return ring(store, run.id, now, again_after=settings.timing.lease)
 
 
 def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:

@@ -3,7 +3,6 @@
 A prefork child must open its own store: connections do not survive a fork.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from worker.store import migrate
+from worker.store.group_commit import GroupCommit
 
 BUSY_SECONDS = 15
 
@@ -30,8 +30,8 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._writing = threading.Lock()  # threads of one process queue here instead of polling SQLite's own lock
         self._one_writer = engine.dialect.name == "sqlite"
+        self._writers = GroupCommit(engine)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -40,14 +40,9 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        if not self._one_writer:
-            with _translated(), self.engine.begin() as connection:
-                yield connection
-            return
-        with self._writing, _translated(), self.engine.connect() as plain:
-            connection = plain.execution_options(immediate=True)
-            with connection.begin():
-                yield connection
+        writing = self._writers.transaction() if self._one_writer else self.engine.begin()
+        with _translated(), writing as connection:
+            yield connection
 
     def now(self, connection: Connection) -> datetime:
         """The time by which leases are judged: the database's where several machines share it."""

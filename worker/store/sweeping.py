@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, exists, func, insert, literal, or_, select, update
 
 from policies.image import Image
 from worker.store.dialect import insert_for
-from worker.store.tables import UNFINISHED, audit, batch, blob, item, repository, run, tally
+from worker.store.tables import UNFINISHED, Instant, audit, batch, blob, item, repository, run, tally
 
 Final = Literal["deleted", "gone", "skipped", "failed"]
 
@@ -72,15 +72,23 @@ class Item:
     intent_at: datetime | None
 
 
-def ready(connection: Connection, run_id: str, now: datetime) -> list[Ready]:
-    """Batches that nobody holds and whose repository has no earlier wave left, in order."""
+def take_ready(connection: Connection, run_id: str, now: datetime, rung_before: datetime) -> list[Ready]:
+    """Batches that nobody holds, whose turn has come, and that were not rung since `rung_before`; now they are."""
     columns = select(batch.c.number, batch.c.repository, repository.c.looked_at)
     same = and_(repository.c.run_id == batch.c.run_id, repository.c.path == batch.c.repository)
     free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
     found = columns.select_from(batch.join(repository, same)).where(
-        batch.c.run_id == run_id, ~batch.c.done, free, ~_EARLIER_WAVE
+        batch.c.run_id == run_id,
+        ~batch.c.done,
+        free,
+        ~_EARLIER_WAVE,
+        or_(batch.c.rung_at.is_(None), batch.c.rung_at <= rung_before),
     )
-    return [Ready(*row) for row in connection.execute(found.order_by(batch.c.number))]
+    ready = [Ready(*row) for row in connection.execute(found.order_by(batch.c.number))]
+    for some in _chunks([one.batch for one in ready], 500):
+        rung = update(batch).where(batch.c.run_id == run_id, batch.c.number.in_(some))
+        connection.execute(rung.values(rung_at=now))
+    return ready
 
 
 def claim(
@@ -116,7 +124,7 @@ def release(connection: Connection, held: Claim) -> None:
     """Give the lease back; the batch is done if none of its items is left unfinished."""
     left = exists().where(item.c.run_id == held.run_id, item.c.batch == held.batch, item.c.state.in_(UNFINISHED))
     mine = update(batch).where(batch.c.run_id == held.run_id, batch.c.number == held.batch, batch.c.fence == held.fence)
-    connection.execute(mine.values(lease_until=None, owner=None, done=~left))
+    connection.execute(mine.values(lease_until=None, owner=None, rung_at=None, done=~left))
 
 
 _ITEM_COLUMNS = (
@@ -179,7 +187,7 @@ def record_intent(connection: Connection, one: Item, key: str, now: datetime) ->
     open_ = update(item).where(
         item.c.run_id == one.run_id, item.c.number == one.number, item.c.state.in_(("planned", "intent"))
     )
-    first = func.coalesce(item.c.intent_at, now)
+    first = func.coalesce(item.c.intent_at, literal(now, Instant))
     values = {"state": "intent", "idempotency_key": key, "attempts": item.c.attempts + 1, "intent_at": first, "at": now}
     return connection.execute(open_.values(values)).rowcount == 1
 
@@ -290,6 +298,8 @@ def record_look(connection: Connection, run_id: str, path: str, now: datetime, r
     """That a repository was listed again, and why nothing is to be deleted in it, if so."""
     seen = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
     connection.execute(seen.values(looked_at=now, look=refusal))
+    waiting = update(batch).where(batch.c.run_id == run_id, batch.c.repository == path, ~batch.c.done)
+    connection.execute(waiting.values(rung_at=None))  # what was rung was this look; now they are to be rung themselves
 
 
 def looked_at(connection: Connection, run_id: str, path: str) -> datetime | None:

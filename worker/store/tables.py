@@ -135,7 +135,7 @@ batch = Table(
     Column("owner", Text),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
-    Column("rung_at", Instant),
+    Column("rung_at", Instant),  # and not answered since
     PrimaryKeyConstraint("run_id", "number"),
     Index("batch_by_repository", "run_id", "repository", "wave"),
 )
