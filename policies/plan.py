@@ -19,7 +19,7 @@ from policies.references import Ties, arrange
 from policies.rules import Policy
 from policies.verdicts import Cause, Decision, Jury, Verdict, decision
 
-__all__ = ["make_plan", "survey", "across", "decide", "decide_of", "unreadable_plan", "close"]
+__all__ = ["make_plan", "survey", "across", "decide", "decide_of", "unreadable_plan", "unreadable_plan_of", "close"]
 __all__ += ["Survey", "Across", "RepositoryPlan", "Decision", "Deletion", "Verdict", "Cause"]
 __all__ += ["Columns", "Closing", "Totals", "Plan"]
 
@@ -147,7 +147,11 @@ def decide_of(
 
 def unreadable_plan(repository: Repository, failed: Unreadable) -> RepositoryPlan:
     """Everything of a repository that could not be listed whole stays, and counts in no total; its blobs are in use."""
-    ties = arrange(repository)
+    return unreadable_plan_of(arrange(repository), failed)
+
+
+def unreadable_plan_of(ties: Ties, failed: Unreadable) -> RepositoryPlan:
+    """`unreadable_plan` of a repository that is already arranged."""
     reason = f"the repository could not be listed: {failed.reason}"
     decisions = tuple(decision(ties.path, image, "keep", "unreadable", reason) for image in ties.images)
     held = columns(ties.blobs, (), counts=Totals(), rule_selected={}, readable=False)

@@ -102,6 +102,26 @@ class Closing:
 
 def close(parts: Iterable[Columns]) -> Closing:
     """Adds up the columns of all repositories, in whatever order they come."""
+    whole, key = _condensed(parts)
+    freed = (whole.flags & _KEPT) == 0
+    counted = (whole.flags & _COUNTED) != 0
+    blobs = Totals(reclaimable_bytes=_sum(whole.sizes[freed]), registry_bytes=_sum(whole.sizes[counted]))
+    return Closing(
+        totals=add(whole.counts, blobs),
+        rule_selected=whole.rule_selected,
+        _words=whole.words[freed],
+        _keys=key[freed],
+        _sizes=whole.sizes[freed],
+        _references=whole.references[freed],
+    )
+
+
+def condense(parts: Iterable[Columns]) -> Columns:
+    """The columns of several repositories as one: each blob once. Closing it is closing them."""
+    return _condensed(parts)[0]
+
+
+def _condensed(parts: Iterable[Columns]) -> tuple[Columns, npt.NDArray[np.uint64]]:
     counts = Totals()
     selected: dict[str, int] = {}
     held = [_NONE]
@@ -112,22 +132,15 @@ def close(parts: Iterable[Columns]) -> Closing:
             selected[rule] = selected.get(rule, 0) + count
     rows = np.concatenate([part.words for part in held])
     order, starts, key = _groups(rows)
-    sizes = _reduced(np.minimum, [part.sizes for part in held], order, starts)
-    references = _reduced(np.add, [part.references for part in held], order, starts)
-    flags = _reduced(np.bitwise_or, [part.flags for part in held], order, starts)
-    freed = (flags & _KEPT) == 0
-    first = order[starts]
-    return Closing(
-        totals=add(
-            counts,
-            Totals(reclaimable_bytes=_sum(sizes[freed]), registry_bytes=_sum(sizes[(flags & _COUNTED) != 0])),
-        ),
+    whole = Columns(
+        words=rows[order[starts]],
+        sizes=_reduced(np.minimum, [part.sizes for part in held], order, starts),
+        references=_reduced(np.add, [part.references for part in held], order, starts),
+        flags=_reduced(np.bitwise_or, [part.flags for part in held], order, starts),
+        counts=counts,
         rule_selected=selected,
-        _words=rows[first][freed],
-        _keys=key[starts][freed],
-        _sizes=sizes[freed],
-        _references=references[freed],
     )
+    return whole, key[starts]
 
 
 def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint64]]:
