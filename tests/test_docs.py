@@ -1,0 +1,156 @@
+"""The documentation against the code: every example loads, every key, metric, cause and dependency is named."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from policies.document import DeleteConditions, KeepConditions, RuleForm, parse_policy
+from policies.verdicts import Cause
+from worker import config_document as document
+from worker.cli import SECTIONS
+from worker.config import ConfigError, load
+from worker.metrics import COUNTERS, FAILURE_CAUSES, GAUGES, LIMITS, MODES, RUN_OUTCOMES, SKIP_CAUSES, TRIGGERS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md")
+MODELS = (
+    document.DocumentModel,
+    document.WebModel,
+    document.TimingModel,
+    document.RetentionModel,
+    document.RegistryModel,
+    document.CredentialsModel,
+    document.EndpointsModel,
+    document.LimitsModel,
+    document.RateModel,
+)
+LATER = {"unsettled", "in_use", "held"}  # causes of what is not built yet
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def blocks(kind: str) -> Iterator[tuple[str, str]]:
+    """Every fenced block of that kind, with where it stands."""
+    for path in PAGES:
+        text = path.read_text()
+        for found in re.finditer(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            yield f"{path.name}:{text.count(chr(10), 0, found.start()) + 1}", found[1]
+
+
+def examples(shape: type) -> list[Any]:
+    loaded = [(where, text, yaml.safe_load(text)) for where, text in blocks("yaml")]
+    return [pytest.param(text, id=where) for where, text, tree in loaded if isinstance(tree, shape)]
+
+
+FILES = [one for one in examples(dict) if one.values[0].startswith("# registry-gc.yaml")]
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_a_file_in_the_documentation_has_no_mistake(text: str, tmp_path: Path) -> None:
+    secrets = {"redis-url": "redis://127.0.0.1:6379/0", "store-url": "postgresql+psycopg://u@127.0.0.1/d"}
+    for name in re.findall(r"\{file: ([\w.-]+)\}", text):
+        (tmp_path / name).write_text(secrets.get(name, "{}"))
+    path = tmp_path / "registry-gc.yaml"
+    path.write_text(text)
+    try:
+        settings = load(path, environ={"XDG_STATE_HOME": str(tmp_path)})
+    except ConfigError as error:
+        pytest.fail(str(error))
+    assert settings.registries
+
+
+@pytest.mark.parametrize("text", examples(list))
+def test_a_policy_in_the_documentation_has_no_mistake(text: str) -> None:
+    policy, mistakes = parse_policy("example", yaml.safe_load(text), "example")
+    assert not mistakes
+    assert policy is not None
+
+
+def test_there_are_examples() -> None:
+    assert len(FILES) >= 3
+    assert len(examples(list)) >= 8
+
+
+@pytest.mark.parametrize("model", [pytest.param(model, id=model.__name__) for model in MODELS])
+def test_every_key_of_the_file_is_in_the_reference(model: type[document.Model]) -> None:
+    known = {key for row in re.findall(r"^\|([^|]*)\|", page("configuration.md"), re.MULTILINE) for key in ticked(row)}
+    assert model.model_fields.keys() <= known
+
+
+def ticked(text: str) -> list[str]:
+    """Words in backquotes; of `tags: [pattern…]` the key."""
+    return [found.split(":")[0] for found in re.findall(r"`([^`]*)`", text)]
+
+
+def test_every_condition_is_in_the_reference() -> None:
+    known = {key for row in re.findall(r"^\|([^|]*)\|", page("policies.md"), re.MULTILINE) for key in ticked(row)}
+    assert {*DeleteConditions.model_fields, *KeepConditions.model_fields, *RuleForm.model_fields} <= known
+
+
+def test_every_cause_of_a_verdict_is_explained() -> None:
+    assert set(get_args(Cause)) - LATER <= set(ticked(page("policies.md")))
+
+
+def test_every_metric_is_explained_and_no_other() -> None:
+    counters = {f"registry_gc_{one.name}_total" for one in COUNTERS}
+    gauges = {f"registry_gc_{one.name}" for one in GAUGES}
+    own = {"registry_gc_beat_heartbeat_timestamp_seconds", "registry_gc_build_info"}
+    named = re.findall(r"^\| `(registry_gc_\w+)` \|", page("metrics.md"), re.MULTILINE)
+    assert sorted(named) == sorted(counters | gauges | own)
+
+
+def test_every_value_of_a_label_is_named() -> None:
+    text = page("metrics.md")
+    rows = text[text.index("## Label values") : text.index("## Questions")]
+    for values in (RUN_OUTCOMES, TRIGGERS, MODES, SKIP_CAUSES, FAILURE_CAUSES, LIMITS):
+        assert ", ".join(f"`{value}`" for value in values) in rows
+
+
+def test_every_cause_of_a_failed_image_says_what_to_do() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", page("operations.md"), re.MULTILINE)
+    assert set(FAILURE_CAUSES) <= set(rows)
+
+
+def test_every_direct_dependency_is_justified() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"].values()
+    wanted = [*project["project"]["dependencies"], *(one for group in groups for one in group)]
+    names = {re.split(r"[\[<>=]", one)[0] for one in wanted}
+    rows = re.findall(r"^\|([^|]*)\|", page("dependencies.md"), re.MULTILINE)
+    known = {name.strip().split("\\[")[0] for row in rows for name in row.split(",")}
+    assert names <= known
+
+
+def test_every_command_in_the_documentation_is_there() -> None:
+    commands = {name for section in SECTIONS.values() for name in section}
+    text = "\n".join(path.read_text() for path in PAGES)
+    assert set(re.findall(r"(?:^|`|/bin/)registry-gc ([a-z]+)", text, re.MULTILINE)) == commands
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in PAGES])
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed: `make services` does it for root"
+)
+def test_the_queries_are_prometheus_queries(tmp_path: Path) -> None:
+    text = page("metrics.md")
+    rows = re.findall(r"^\| [^|]+\? \| `(.+)` \|$", text[text.index("## Questions") :], re.MULTILINE)
+    assert len(rows) >= 6
+    rules = [{"record": f"q{number}", "expr": row.replace("\\|", "|")} for number, row in enumerate(rows)]
+    path = tmp_path / "rules.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "questions", "rules": rules}]}))
+    found = subprocess.run(["promtool", "check", "rules", str(path)], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
