@@ -96,6 +96,10 @@ class Place:
                 continue  # it ended while we looked
         return found
 
+    def left_empty(self) -> None:
+        """Wait until nothing runs here; a killed process takes a moment to go."""
+        until(lambda: not self.pids(), timeout=5, what="the end of every process")
+
 
 class Running:
     """A process and its log."""

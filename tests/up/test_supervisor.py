@@ -48,7 +48,7 @@ def test_what_was_killed_is_started_again_and_what_is_well_is_left_alone(place, 
         until(lambda: pid_of(place, "sleep 1000") not in (None, one), what="the first again")
         assert pid_of(place, "sleep 2000") == two
         assert running.stop() == 0
-        assert place.pids() == {}
+        place.left_empty()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
@@ -58,7 +58,8 @@ def test_a_stop_leaves_nothing_and_tells_main_processes_only(place, supervise, n
         running.says("ready")
         os.killpg(running.pid, number)
         assert running.process.wait(10) == 0
-        assert place.pids() == {}
+        place.left_empty()
+        assert "is killed" not in running.log()  # each main process heard it, and in time
         assert not (place.folder / "child-was-told").exists()
 
 
@@ -68,7 +69,7 @@ def test_who_does_not_end_in_its_patience_is_killed(place, supervise):
         running.process.terminate()
         running.says("deaf did not end within 0.3 s and is killed")
         assert running.process.wait(10) == 0
-        assert place.pids() == {}
+        place.left_empty()
 
 
 def test_asked_again_it_kills_at_once(place, supervise):
@@ -78,7 +79,7 @@ def test_asked_again_it_kills_at_once(place, supervise):
         running.says("stopping deaf")
         running.process.terminate()
         assert running.process.wait(10) == 0
-        assert place.pids() == {}
+        place.left_empty()
 
 
 def test_a_killed_supervisor_takes_its_programs_with_it(place, supervise):
@@ -86,7 +87,7 @@ def test_a_killed_supervisor_takes_its_programs_with_it(place, supervise):
         until(lambda: len(place.pids()) == 3, what="the supervisor and its two")
         running.process.kill()
         running.process.wait()
-        until(lambda: place.pids() == {}, timeout=5, what="the end of both")
+        place.left_empty()
 
 
 def test_what_cannot_start_or_ends_at_once_is_tried_again_more_and_more_seldom(place, supervise):

@@ -61,7 +61,7 @@ def test_it_starts_everything_again_that_was_killed_and_leaves_nothing(place):
         assert called.returncode == 0
         until(lambda: running.events(event="rung", task="gc.scan"), what="a run opened through the new Redis")
         assert running.stop() == 0
-        assert place.pids() == {}
+        place.left_empty()
         assert not (place.state / "redis.url").exists()
         assert "Traceback" not in running.log()
 
@@ -72,14 +72,14 @@ def test_killed_it_leaves_no_process_and_with_a_redis_configured_it_starts_none(
         until(lambda: well(place), what="health")
         running.process.kill()
         running.process.wait()
-        until(lambda: place.pids() == {}, timeout=10, what="the end of everything")
+        place.left_empty()
     with redis_server() as redis:
         place.write(redis=redis.url)
         with place.running(*UP) as running:
             until(lambda: well(place), what="health after that")
             assert pid_of(place, "redis-server") is None
             assert running.stop() == 0
-            assert place.pids() == {}
+            place.left_empty()
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_the_worker_alone_runs_a_node_for_each_queue(place):
                 until(lambda node=node: any(f"{node}@" in one["event"] for one in running.events()), what=node)
             os.killpg(running.pid, signal.SIGTERM)  # as a runner of Procfiles does
             assert running.process.wait(20) == 0
-            assert place.pids() == {}
+            place.left_empty()
             assert running.log().count("Warm shutdown") == 3
 
 
@@ -139,7 +139,7 @@ def test_a_redis_that_does_not_start_is_named_with_its_last_words(place):
     with place.running(*UP) as running:
         assert running.process.wait(60) == 1
         assert "the own Redis does not start:" in running.log()
-        assert place.pids() == {}
+        place.left_empty()
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["a short path", "a path too long for a socket"])
