@@ -26,7 +26,7 @@ def approve(options: Options, run: str, wait: bool) -> int:
     settings = options.settings()
     with opened_store(settings) as store:
         bells = runs.approve(store, settings, run, datetime.now(UTC))
-        if not ring(settings, bells):
+        if not ring(settings, bells, verbose=options.verbose):
             say("warning: Redis takes no messages; the run goes on as soon as beat and Redis are back")
         if wait:
             return follow(options, store, run)
@@ -42,7 +42,7 @@ def abort(options: Options, run: str) -> int:
     settings = options.settings()
     with opened_store(settings) as store:
         bells = runs.abort(store, run, datetime.now(UTC))
-        if not ring(settings, bells):
+        if not ring(settings, bells, verbose=options.verbose):
             say("warning: Redis takes no messages; what is under way is resolved as soon as beat and Redis are back")
         _report(options, store, run, "asked to stop")
     return 0

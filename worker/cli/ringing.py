@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from worker.runs import Bell
 
 
-def ring(settings: "Settings", bells: Iterable["Bell"]) -> bool:
+def ring(settings: "Settings", bells: Iterable["Bell"], *, verbose: bool = False) -> bool:
     """False: Redis is away or not configured, and the bells wait for reconcile."""
     os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the file that we read
+    from worker import logs  # noqa: PLC0415 - as below
     from worker.app import UnusableError  # noqa: PLC0415 - Celery is loaded only where something is rung
     from worker.tasks import ring as ring_all  # noqa: PLC0415 - as above
 
+    logs.configure(verbose=verbose)
     try:
         return ring_all(bells)
     except UnusableError:

@@ -27,7 +27,7 @@ def sweep(options: Options, registry: str, dry_run: bool, wait: bool) -> int:
     registry_named(settings, registry)
     with opened_store(settings) as store:
         opened = open_run(store, settings, registry, trigger="command", now=datetime.now(UTC), dry_run=dry_run)
-        if not ring(settings, opened.bells):
+        if not ring(settings, opened.bells, verbose=options.verbose):
             say("warning: Redis takes no messages; the run is open and starts as soon as beat and Redis are back")
         if wait:
             return follow(options, store, opened.run_id)

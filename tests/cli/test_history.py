@@ -1,0 +1,195 @@
+"""`runs`, `show` and `audit` of real runs, and a person's words on them: `sweep`, `approve`, `abort`."""
+
+import json
+import signal
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.cli.conftest import COMMAND
+from tests.servers import free_port
+from tests.waiting import until
+from worker import runs as life
+from worker.store import runs
+
+DAY = timedelta(days=1)
+RUN_KEYS = [
+    "id", "registry", "trigger", "task_id", "mode", "state", "outcome", "scheduled_for", "started_at", "finished_at",
+    "policy_sha256", "plan_sha256", "message", "images", "planned", "deleted", "gone", "skipped", "failed",
+    "selected_bytes", "reclaimable_bytes", "reclaimed_bytes", "registry_bytes",
+]  # fmt: skip
+
+
+@pytest.fixture
+def filled(simulator):
+    simulator.push("shop/api", tags=["v1.0.0"], layers=["base:1000", 10], age=100 * DAY)
+    simulator.push("shop/api", tags=["pr-1"], layers=["base:1000", 200], age=52 * DAY)
+    simulator.push("shop/web", tags=["pr-2", "pr-3"], layers=["base:1000", 300], age=20 * DAY)
+    return simulator
+
+
+def test_a_finished_run(filled, night, gc):
+    made = night()
+    done = made.sweep()
+    (run,) = gc("runs", "--format", "json").json["runs"]
+    assert list(run) == RUN_KEYS
+    facts = ("id", "registry", "trigger", "mode", "state", "outcome", "images", "planned", "deleted", "failed")
+    assert [run[key] for key in facts] == [
+        done.id, "production", "command", "delete", "finished", "succeeded", 3, 2, 2, 0,
+    ]  # fmt: skip
+    assert run["reclaimed_bytes"] == run["reclaimable_bytes"] == filled.state()["lost_bytes"]
+    assert run["started_at"] <= run["finished_at"]
+
+    shown = gc("show", done.id, "--format", "json").json
+    items = shown.pop("items")
+    assert shown == run
+    assert [(item["tags"], item["state"], item["outcome_cause"]) for item in items] == [
+        (["pr-1"], "deleted", None),
+        (["pr-2", "pr-3"], "deleted", None),
+    ]
+    assert list(items[0])[-5:] == ["state", "outcome_cause", "operation_id", "attempts", "at"]
+    assert all(item["operation_id"] and item["attempts"] == 1 for item in items)
+
+    first, *rest = gc("show", done.id, "--format", "ndjson").lines
+    assert (first, rest) == (run, items)
+    assert gc("runs", "--format", "ndjson").lines == [run]
+
+
+def test_the_tables(filled, night, gc):
+    done = night().sweep()
+    table, show, audit = gc("runs").out, gc("show", done.id).out, gc("audit").out
+    assert [line.split()[0] for line in table.splitlines()] == ["RUN", done.id]
+    assert "succeeded" in table
+    assert "done        2 deleted; " in show
+    assert "every tag matches pr-*; 52 days old, at least 14" in show
+    assert [line.split()[2] for line in audit.splitlines()] == ["REPOSITORY", "shop/web", "shop/api"]
+
+
+def test_the_audit(filled, night, gc):
+    done = night().sweep()
+    newest, oldest = gc("audit", "production", "--format", "json").json["deletions"]
+    assert list(newest) == [
+        "at", "registry", "repository", "digest", "id", "tags", "run", "outcome", "operation_id", "reclaimed_bytes",
+        "created_at", "size", "cause", "rule", "reason",
+    ]  # fmt: skip
+    assert (newest["run"], newest["outcome"], newest["rule"]) == (done.id, "deleted", "pull requests")
+    assert newest["reclaimed_bytes"] + oldest["reclaimed_bytes"] == filled.state()["lost_bytes"]
+
+    def found(reference):
+        return [one["id"] for one in gc("audit", "production", reference, "--format", "ndjson").lines]
+
+    assert found("shop/web:pr-3") == [newest["id"]]
+    assert found(f"shop/api@{oldest['digest']}") == [oldest["id"]]
+    assert found(oldest["id"]) == [oldest["id"]]
+    assert found("shop/web:PR-3") == found("shop/api:pr-3") == found("shop/web:pr") == []
+    assert gc("audit", "elsewhere").out == "Nothing was deleted.\n"
+
+
+def test_runs_are_newest_first_and_can_be_fewer(filled, night, gc):
+    made = night(mode="dry-run")
+    ids = [made.sweep().id for _ in range(3)]
+    assert [run["id"] for run in gc("runs", "--format", "json").json["runs"]] == ids[::-1]
+    assert [run["id"] for run in gc("runs", "--limit", "1", "--format", "json").json["runs"]] == ids[-1:]
+    assert gc("runs", "elsewhere").out == "No runs yet.\n"
+
+
+def test_there_is_no_such_run(night, gc):
+    night()
+    for words in (["show", "x"], ["approve", "x"], ["abort", "x"]):
+        done = gc(*words)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == "no run has the id 'x'; `registry-gc runs` lists them\n"
+
+
+def test_sweep_opens_one_run_even_without_redis(night, gc):
+    night(redis=f"redis://127.0.0.1:{free_port()}/0")
+    first, second = gc("sweep", "production", "--format", "json"), gc("sweep", "production")
+    assert first.code == 0
+    assert (first.json["state"], first.json["trigger"], first.json["mode"]) == ("pending", "command", "delete")
+    assert first.err.splitlines()[-1].startswith("warning: Redis takes no messages; the run is open")
+    assert (second.code, second.out) == (4, "")
+    assert second.err == (
+        f"production: run {first.json['id']} is active; wait for it, or `registry-gc abort {first.json['id']}`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "environ"),
+    [(["--dry-run"], {}), ([], {"REGISTRY_GC_MODE": "dry-run"})],
+    ids=["by its option", "by the environment"],
+)
+def test_a_sweep_can_be_more_careful_than_the_file(night, gc, words, environ):
+    night()
+    assert gc("sweep", "production", *words, "--format", "json", **environ).json["mode"] == "dry-run"
+
+
+def test_a_blocked_run_is_approved_or_aborted(filled, night, gc):
+    made = night(limits={"max_images": 1})
+    blocked = made.sweep().id
+    assert "The plan is over its limits" not in gc("show", blocked).err
+    assert "over limits max_images is 2, allowed 1" in gc("show", blocked).out.replace("  ", " ")
+    approved = gc("approve", blocked, "--format", "json")
+    assert (approved.code, approved.json["state"]) == (0, "deleting")
+    # What the command rang was heard by nobody.
+    made.ring(life.ring(made.store, blocked, datetime.now(UTC), again_after=timedelta()))
+    assert made.run(blocked).outcome == "succeeded"
+    again = gc("approve", blocked)
+    assert (again.code, again.out, len(again.err.splitlines())) == (1, "", 1)
+
+    filled.push("shop/api", tags=["pr-8"], age=52 * DAY)
+    filled.push("shop/api", tags=["pr-9"], age=52 * DAY)
+    other = made.sweep().id
+    assert gc("abort", other, "--format", "json").json["outcome"] == "aborted"
+    assert made.run(other).deleted == 0
+
+
+def test_waiting_for_a_run(filled, night, tmp_path):
+    made = night()
+    process = subprocess.Popen(
+        [*COMMAND, "sweep", "production", "--wait", "--format", "json"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    bells = until(made.reconcile, what="the run to be opened")
+    made.ring(bells)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert json.loads(out)["outcome"] == "succeeded"
+    assert json.loads(out)["deleted"] == 2
+
+
+@pytest.mark.parametrize(
+    ("registry", "code"),
+    [
+        pytest.param({"limits": {"max_images": 1}}, 3, id="blocked"),
+        pytest.param({"limits": {"max_images": 1}, "mode": "dry-run"}, 3, id="a dry run over its limits"),
+        pytest.param({"mode": "dry-run"}, 0, id="a dry run"),
+        pytest.param({"id": "elsewhere"}, 1, id="failed"),
+    ],
+)
+def test_the_exit_code_of_waiting(filled, night, tmp_path, registry, code):
+    made = night(**registry)
+    words = [*COMMAND, "sweep", "production", "--wait"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    made.ring(until(made.reconcile, what="the run to be opened"))
+    out, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert out.startswith(b"run ")
+
+
+def test_waiting_says_when_no_worker_takes_the_run(night, tmp_path):
+    made = night()
+    process = subprocess.Popen(
+        [*COMMAND, "sweep", "production", "--wait"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, b"")
+    assert next(line for line in lines if b"no worker has taken the run yet" in line)
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read().decode()
+    assert process.wait(30) == 130
+    assert "goes on; `registry-gc abort" in rest
+    with made.store.read() as connection:
+        assert [run.state for run in runs.newest(connection)] == ["pending"]
