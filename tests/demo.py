@@ -1,7 +1,7 @@
-"""`make demo`: one night and one run by hand against a simulated registry, with every process real. Nothing is left behind.
+"""`make demo`: one night and one run by hand against a simulated registry, with every process real.
 
-It starts the simulator as an HTTP server with a believable registry, writes a configuration whose cron line comes in the
-next minute, and runs `registry-gc up`: Redis, worker, beat and web on free loopback ports.
+It starts the simulator as an HTTP server with a believable registry, writes a configuration whose cron line comes in
+the next minute, and runs `registry-gc up`: Redis, worker, beat and web on free loopback ports.
 """
 
 import contextlib
@@ -28,8 +28,10 @@ from tests.waiting import until
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "worker.cli"]
 POLICY = [
-    {"name": "releases", "keep": {"tags": ["v*.*.*", "latest", "stable"]}},
+    {"name": "in use", "keep": {"tags": ["latest", "stable"]}},
+    {"name": "newest releases", "keep": {"newest": 5, "tags": ["v*.*.*"]}},
     {"name": "newest ten", "keep": {"newest": 10, "tagged": True}},
+    {"name": "old releases", "delete": {"tags": ["v*.*.*"], "older_than": "180d"}},
     {"name": "pull requests", "delete": {"tags": ["pr-*"], "older_than": "14d"}},
     {"name": "leftovers", "delete": {"untagged": True, "older_than": "7d"}},
     {"name": "giants", "delete": {"larger_than": "1GiB", "older_than": "30d"}, "repositories": ["ml/**"]},
@@ -105,7 +107,7 @@ class Demo:
     def answer(self, *words: str) -> Any:
         """The JSON answer of a command."""
         done = subprocess.run(
-            [*COMMAND, *words, "--format", "json"], cwd=ROOT, env=self.environ, stdout=subprocess.PIPE
+            [*COMMAND, *words, "--format", "json"], cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, check=True
         )
         return json.loads(done.stdout)
 
@@ -132,7 +134,7 @@ class Demo:
         return False
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:  # noqa: S310 -- ours
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
             text: str = answer.read().decode()
             return text
 

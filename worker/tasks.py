@@ -65,7 +65,7 @@ def ring(bells: Iterable[Bell]) -> bool:
         except (OperationalError, RedisError, OSError) as error:
             log.warning("not rung, reconcile will ring again", task=bell.task, error=str(error))
             return False
-        log.info("rung", task=bell.task, args=bell.args)
+        log.debug("rung", task=bell.task, args=bell.args)
     return True
 
 
