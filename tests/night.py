@@ -34,6 +34,7 @@ def document(simulator: Simulator, folder: Path, **registry: Any) -> dict[str, A
     policy = registry.pop("rules", LEFTOVERS)
     timing = registry.pop("timing", {"reconcile": "2s", "lease": "4s"})
     redis = registry.pop("redis", None)
+    retention = registry.pop("retention", {})
     store = registry.pop("store", None) or f"sqlite:///{folder}/registry-gc.db"
     production = {
         "kind": "yandex-container-registry",
@@ -48,6 +49,7 @@ def document(simulator: Simulator, folder: Path, **registry: Any) -> dict[str, A
     written = {
         "store": store,
         "timing": timing,
+        "retention": retention,
         "registries": {"production": {**production, **registry}},
         "policies": {"nightly": policy},
     }

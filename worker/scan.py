@@ -18,13 +18,13 @@ from policies.limits import Exceeded, exceeded
 from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey
 from worker import runs
 from worker.checkpoints import reach
-from worker.config import RegistrySettings, Settings
+from worker.config import RegistrySettings, Retention, Settings
 from worker.leases import Heartbeat
 from worker.registries import open_registry
 from worker.registries.interface import Manifest, Registry, RegistryError, SignInError
 from worker.registries.limiter import Limiter
 from worker.runs import Bell
-from worker.store import Store, StoreError, plans
+from worker.store import Store, StoreError, plans, retention
 from worker.store import runs as run_rows
 from worker.store.plans import PlanWriter, Segment
 from worker.store.runs import Run
@@ -258,7 +258,7 @@ def carry_out_scan(
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             planned = _plan_run(store, registry, run, limiter, _watching(heartbeat))
             reach("inventory_taken")
-            if not _store_plan(store, run, planned):
+            if not _store_plan(store, run, planned, settings.retention):
                 return ()
     except ScanStoppedError:
         _end_stopped(store, run)
@@ -326,7 +326,7 @@ def note_usage(store: Store, name: str, registry: Registry, *, signed_in: bool |
             run_rows.note_sign_in(connection, name, works=signed_in)
 
 
-def _store_plan(store: Store, run: Run, planned: Planned) -> bool:
+def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bool:
     """The whole plan in one transaction, or nothing of it. False: the lease was lost, and nothing was written."""
     totals = planned.closing.totals
     with store.write() as connection:
@@ -355,4 +355,5 @@ def _store_plan(store: Store, run: Run, planned: Planned) -> bool:
             registry_bytes=totals.registry_bytes,
         )
         run_rows.supersede(connection, run.registry_key, run.id, now)
+        retention.forget(connection, run.registry, plans=kept.plans, audit_before=now - kept.audit)
     return True

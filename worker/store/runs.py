@@ -52,6 +52,7 @@ class Run:
     registry_bytes: int
     scans: int
     systemic_failures: int
+    forgotten: bool
     fence: int
     lease_until: datetime | None
 

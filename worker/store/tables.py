@@ -90,6 +90,7 @@ run = Table(
     _count("registry_bytes"),
     Column("scans", Integer, nullable=False, server_default="0"),
     Column("systemic_failures", Integer, nullable=False, server_default="0"),  # in a row
+    Column("forgotten", Boolean, nullable=False, server_default=text("false")),  # its plan is no longer kept
     Column("owner", Text),  # the lease of the scan
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
@@ -109,7 +110,7 @@ repository = Table(
     metadata,
     Column("run_id", String(40), nullable=False),
     Column("path", Text, nullable=False),
-    Column("inventory", String(64), nullable=False),  # -> inventory.sha256
+    Column("inventory", String(64), nullable=False, index=True),  # -> inventory.sha256
     Column("decisions", LargeBinary, nullable=False),  # zstd of the decisions, one JSON a line
     Column("looked_at", Instant),  # when a sweep last listed it again
     Column("look", Text),  # why nothing is deleted in it; null: nothing speaks against it

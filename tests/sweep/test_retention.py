@@ -1,0 +1,59 @@
+"""What the store forgets, and what it never does."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select
+
+from tests.night import Night
+from tests.simulator.client import Simulator
+from worker.store import retention
+from worker.store import runs as run_rows
+from worker.store.tables import audit, inventory, item, repository
+
+DAY = timedelta(days=1)
+
+
+def count(night: Night, table: object) -> int:
+    with night.store.read() as connection:
+        found: int = connection.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[call-overload]  # any table
+        return found
+
+
+def test_plans_of_earlier_runs_are_forgotten_their_totals_stay(
+    simulator: Simulator, night: Callable[..., Night]
+) -> None:
+    simulator.push("shop/api", tags=["v1"], age=300 * DAY)
+    tonight = night(retention={"plans": 2})
+    runs = []
+    for number in range(4):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+        runs.append(tonight.sweep())
+
+    with tonight.store.read() as connection:
+        kept = [run.id for run in run_rows.newest(connection) if not run.forgotten]
+    assert kept == [runs[3].id, runs[2].id]
+    assert (count(tonight, repository), count(tonight, item), count(tonight, inventory)) == (2, 2, 2)
+    assert [tonight.run(run.id).deleted for run in runs] == [1, 1, 1, 1]
+    assert count(tonight, audit) == 4
+
+
+def test_a_blocked_plan_is_kept_while_it_can_be_approved(simulator: Simulator, night: Callable[..., Night]) -> None:
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night(limits={"max_images": 0})
+    run_id, _ = tonight.plan()
+    with tonight.store.write() as connection:
+        retention.forget(connection, "production", plans=0, audit_before=datetime.now(UTC))
+    assert not tonight.run(run_id).forgotten
+    assert len(tonight.items(run_id)) == 1
+
+
+def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, night: Callable[..., Night]) -> None:
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    tonight.sweep()
+    now = datetime.now(UTC)
+    for before, left in ((now - DAY, 1), (now + DAY, 0)):
+        with tonight.store.write() as connection:
+            retention.forget(connection, "production", plans=30, audit_before=before)
+        assert count(tonight, audit) == left
