@@ -94,6 +94,15 @@ def test_a_child_of_an_index(simulator: Simulator, driver: Driver, image: Image,
     assert failure.value.registry == "production"
 
 
+def test_an_error_before_done_is_followed_to_the_end(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.switch(error_before_done=True, operation_seconds_from=0.5, operation_seconds_to=0.5)
+    simulator.fault("fail_operation", method="DELETE", code=13, message="Internal error")
+    with pytest.raises(OperationFailedError):
+        deleted(driver, image)
+    assert simulator.state()["operations"] == {"all": 1, "done": 1, "failed": 1}
+    assert len(simulator.requests("GET", OPERATIONS)) >= 3
+
+
 def test_an_error_before_done_is_believed_when_time_is_up(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(error_before_done=True, operation_seconds_from=3.0, operation_seconds_to=3.0)
     simulator.fault("fail_operation", method="DELETE", code=13, message="Internal error")

@@ -170,6 +170,15 @@ def test_answers_that_are_none(http: Http, answer: bytes, kind: type[RegistryErr
     assert str(failure.value).startswith("production: GET something: ")
 
 
+def test_a_redirect_is_not_followed(http: Http) -> None:
+    asked: list[bytes] = []
+    with answering(lambda _, request: asked.append(request)) as elsewhere:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}/x\r\nContent-Length: 0\r\n\r\n".encode()
+        with answering(moved) as url:
+            assert http.call(get(url), lambda answer: answer.status) == 302
+    assert asked == []
+
+
 def test_a_packed_answer_is_unpacked(http: Http) -> None:
     with answering(packed(1000)) as url:
         assert http.call(get(url), body) == b" " * 1000

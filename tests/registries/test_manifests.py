@@ -21,7 +21,7 @@ from worker.registries.interface import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.messages import Answer
+from worker.registries.messages import Answer, BrokenBodyError
 
 MANIFESTS = "/v2/.*/manifests/"
 TOKEN = "/v2/token"
@@ -189,6 +189,13 @@ def test_reading_a_manifest(
 def test_a_manifest_that_cannot_be_believed(document: Any, words: str) -> None:
     with pytest.raises(BadAnswerError, match=words):
         reading(document)
+
+
+def test_a_good_manifest_that_is_not_the_one_asked_for() -> None:
+    """A registry, or what stands before it, may answer with one of the children, or with an older one."""
+    body = json.dumps({"mediaType": OCI_INDEX, "manifests": []}).encode()
+    with pytest.raises(BrokenBodyError, match=f"its digest is not {A}"):
+        docker.manifest(Answer(200, {}, body), A)
 
 
 @pytest.mark.parametrize(

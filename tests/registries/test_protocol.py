@@ -1,4 +1,4 @@
-"""The protocol's plain functions: what is asked, what answers mean, and that no answer raises anything but our errors."""
+"""The protocol's plain functions: what is asked, what answers mean, and that none raises anything but our errors."""
 
 import json
 import string

@@ -127,6 +127,16 @@ def test_a_second_401_is_final(simulator: Simulator, key_file: Path) -> None:
     assert len(simulator.requests("POST", IAM)) == 2
 
 
+def test_one_fresh_token_a_call_whatever_its_attempts(simulator: Simulator, key_file: Path) -> None:
+    simulator.fault("unauthenticated", path=IMAGES, times=1)
+    simulator.fault("status", path=IMAGES, status=503, times=1, after=1)
+    simulator.fault("unauthenticated", path=IMAGES, times=1, after=2)
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, pytest.raises(SignInError):
+        registry.images("shop/api")
+    assert [request["status"] for request in simulator.requests("GET", IMAGES)] == [401, 503, 401]
+    assert len(simulator.requests("POST", IAM)) == 2
+
+
 def test_a_short_lived_token_is_replaced_before_it_expires(simulator: Simulator, key_file: Path) -> None:
     simulator.switch(token_seconds=3)
     with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
