@@ -165,8 +165,13 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path:
     return Path(environ.get("REGISTRY_GC_CONFIG") or DEFAULT_FILE)
 
 
-def load(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Settings:
-    """The configuration of `path`, or of where the environment points. Raises ConfigError with every mistake."""
+def load(
+    path: Path | None = None, *, environ: Mapping[str, str] = os.environ, look_for_secrets: bool = True
+) -> Settings:
+    """The configuration of `path`, or of where the environment points. Raises ConfigError with every mistake.
+
+    A secret that cannot be read is a mistake, unless it is not looked for: what works offline needs none.
+    """
     from worker.config_reading import read_settings  # noqa: PLC0415 - pydantic and RE2 are loaded only where they are used
 
-    return read_settings(find(path, environ), environ)
+    return read_settings(find(path, environ), environ, look_for_secrets=look_for_secrets)

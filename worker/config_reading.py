@@ -36,7 +36,7 @@ M = TypeVar("M", bound=document.Model)
 V = TypeVar("V")
 
 
-def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
+def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool) -> Settings:
     """The settings that `path` holds. Raises ConfigError."""
     content = _content(path)
     try:
@@ -44,7 +44,8 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
     except YamlError as error:
         flaw = error.flaw
         raise ConfigError((Mistake(flaw.path, flaw.what, flaw.remedy),), path) from error
-    reading = _Reading(path.absolute(), environ, [Mistake(flaw.path, flaw.what, flaw.remedy) for flaw in flaws])
+    reading = _Reading(path.absolute(), environ, look_for_secrets)
+    reading.mistakes += [Mistake(flaw.path, flaw.what, flaw.remedy) for flaw in flaws]
     settings = reading.settings(tree, hashlib.sha256(content).hexdigest())
     if settings is None or reading.mistakes:
         raise ConfigError(tuple(dict.fromkeys(reading.mistakes)), path)
@@ -66,6 +67,7 @@ def _content(path: Path) -> bytes:
 class _Reading:
     path: Path
     environ: Mapping[str, str]
+    look_for_secrets: bool
     mistakes: list[Mistake] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # of registries, by what they are
 
@@ -205,10 +207,11 @@ class _Reading:
             secret = Secret(file=self.path.parent / model.file, environ=self.environ)
         else:
             secret = Secret(env=model.env, environ=self.environ)
-        try:
-            secret.read()
-        except SecretError as error:
-            self.add(at, str(error), "a secret must be there and readable before anything starts")
+        if self.look_for_secrets:
+            try:
+                secret.read()
+            except SecretError as error:
+                self.add(at, str(error), "a secret must be there and readable before anything starts")
         return secret
 
     def url(self, value: Any, at: str, read: Callable[[str], str]) -> str | Secret | None:
@@ -225,7 +228,7 @@ class _Reading:
         if isinstance(url, Secret):
             try:
                 url = url.read()
-            except SecretError:  # reported where the secret was made
+            except SecretError:  # told where the secret was looked for, else the store is not asked for
                 return ""
         if url is None:
             return f"sqlite:///{state_folder(self.environ) / 'registry-gc.db'}"

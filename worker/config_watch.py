@@ -3,9 +3,11 @@
 import os
 import threading
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
-from worker.config import ConfigError, Settings, find, load
+from worker.config import ConfigError, RegistrySettings, Settings, Timing, find, load
 
 
 class SettingsWatch:
@@ -48,3 +50,30 @@ class SettingsWatch:
             return load(self._path, environ=self._environ)
         except ConfigError as error:
             return error
+
+
+class Watch(Protocol):
+    """Hands out the settings as the file is now. Raises ConfigError while it is not valid."""
+
+    def current(self) -> Settings: ...
+
+
+def registry_now(watch: Watch, name: str) -> RegistrySettings | None:
+    """The registry as the file has it now; None: the file is invalid, or the registry left it."""
+    try:
+        return watch.current().registries.get(name)
+    except ConfigError:
+        return None
+
+
+def mode_reason(registry: RegistrySettings | None) -> str:
+    if registry is None:
+        return "the configuration file is invalid, or no longer has this registry"
+    return "the configuration file says dry-run"
+
+
+def lease_now(watch: Watch) -> timedelta:
+    try:
+        return watch.current().timing.lease
+    except ConfigError:
+        return Timing().lease

@@ -198,6 +198,14 @@ def test_where_the_store_is_when_nothing_is_said(folder, environ, url):
     assert loaded(folder, LEAST, **environ).store == url
 
 
+def test_secrets_are_not_looked_for_where_they_are_not_needed(folder):
+    path = folder / "registry-gc.yaml"
+    path.write_text(LEAST.replace("{metadata: true}", "{iam_token: {env: NONE}}") + "store: {file: none}\n")
+    with pytest.raises(ConfigError):
+        load(path, environ={})
+    assert set(load(path, environ={}, look_for_secrets=False).policies) == {"nightly"}
+
+
 def test_paths_are_relative_to_the_file(folder):
     assert loaded(folder, "store: sqlite:///gc.db").store == f"sqlite:///{folder}/gc.db"
 

@@ -28,7 +28,8 @@ TYPES = {
     "null": type(None),
 }
 READ = {
-    "$ref", "$schema", "$defs", "title", "description", "examples", "default", "type", "properties", "required", "items",
+    "$ref", "$schema", "$defs", "title", "description", "examples", "default", "type", "properties", "required",
+    "items",
     "additionalProperties", "propertyNames", "pattern", "enum", "const", "anyOf", "oneOf", "minimum", "maximum",
     "exclusiveMinimum", "minLength", "minProperties", "maxProperties",
 }  # fmt: skip

@@ -72,6 +72,7 @@ CODES = {
     "StoreError": FAILED,
     "SchemaError": FAILED,
     "ClockError": FAILED,
+    "CrewError": FAILED,
     "ListenError": FAILED,
     "LimiterUnavailableError": FAILED,
 }

@@ -14,7 +14,7 @@ from worker.store import Store
 from worker.store.runs import Run
 
 EVERY = 0.3  # seconds between two looks at the row
-PATIENCE = 10.0  # seconds in which a worker that is there has taken an open run
+PATIENCE = 5.0  # seconds in which a worker that is there has taken an open run
 
 Tell = Callable[[int, int, str], None]
 

@@ -28,11 +28,11 @@ class Options:
     verbose: bool
     now: datetime | None = None
 
-    def settings(self) -> "Settings":
+    def settings(self, *, look_for_secrets: bool = True) -> "Settings":
         """Raises ConfigError."""
         from worker.config import load  # noqa: PLC0415 - not every command reads the file
 
-        return load(self.config)
+        return load(self.config, look_for_secrets=look_for_secrets)
 
     def open(self) -> Output:
         """Where the result goes: standard output, or a file that appears whole or not at all."""

@@ -1,15 +1,16 @@
 """`registry-gc plan`: what would go, why, and how many bytes. Deletes nothing, records nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from policies.plan import Decision
-from worker.cli.errors import OVER_LIMITS, say
+from worker.cli.errors import OVER_LIMITS, USAGE, CommandError, say
 from worker.cli.options import Options, common
-from worker.report.plan import PlanHead, plan_json, plan_ndjson, plan_table, warnings
+from worker.report.plan import PlanHead, decision_lines, plan_json, plan_ndjson, plan_table, warnings
 
 if TYPE_CHECKING:
     from worker.scan import Planned
@@ -49,9 +50,32 @@ def _live(options: Options, name: str) -> int:
     with limiter_for(settings, registry) as limiter, remembered(settings) as store, listing_bar(name) as progress:
         planned = plan_live(settings, name, now=options.now, limiter=limiter, progress=progress, store=store)
     head = _head(planned)
-    decisions = (decision for one in planned.repository_plans() for decision in one.decisions)
-    _write(options, head, decisions)
+
+    def decisions() -> Iterator[Decision]:
+        return (decision for one in planned.repository_plans() for decision in one.decisions)
+
+    _write(options, head, decisions, lambda: decision_lines(decisions()))
     return OVER_LIMITS if head.exceeded else 0
+
+
+def _offline(options: Options, path: Path, name: str) -> int:
+    from worker.offline import InventoryError, plan_inventory  # noqa: PLC0415 - numpy, loaded where a plan is made
+
+    settings = options.settings(look_for_secrets=False)
+    policy = settings.policies.get(name)
+    if policy is None:
+        known = ", ".join(sorted(settings.policies)) or "none"
+        raise CommandError(f"there is no policy {name!r} in {settings.path}; known: {known}", USAGE)
+    try:
+        with plan_inventory(path, policy, options.now or datetime.now(UTC)) as planned:
+            _write(options, planned.head, planned.decisions, planned.lines)
+    except InventoryError as error:
+        raise InventoryError(str(path), error.line, error.what) from error  # what came by a pipe lies elsewhere by now
+    except OSError as error:
+        if error.filename != str(path):
+            raise
+        raise CommandError(f"{path}: {error.strerror}", USAGE) from error
+    return 0
 
 
 def _head(planned: "Planned") -> PlanHead:
@@ -66,14 +90,20 @@ def _head(planned: "Planned") -> PlanHead:
     )
 
 
-def _write(options: Options, head: PlanHead, decisions: Iterable[Decision]) -> None:
+def _write(
+    options: Options,
+    head: PlanHead,
+    decisions: Callable[[], Iterable[Decision]],
+    lines: Callable[[], Iterable[bytes]],
+) -> None:
+    """The plan in the form that was asked for. `lines` are the same decisions, encoded."""
     with options.open() as output:
         output.report(
-            table=lambda width: plan_table(head, decisions, width),
-            json=lambda: plan_json(head, decisions),
-            ndjson=lambda: plan_ndjson(head, decisions),
+            table=lambda width: plan_table(head, decisions(), width),
+            json=lambda: plan_json(head, lines()),
+            ndjson=lambda: plan_ndjson(head, lines()),
         )
     if options.format == "table" and options.output is None:
         return  # the table ends with them
-    for line in warnings(head):
-        say(f"warning: {line}")
+    for warning in warnings(head):
+        say(f"warning: {warning}")

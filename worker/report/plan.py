@@ -31,19 +31,27 @@ class PlanHead(msgspec.Struct, frozen=True, kw_only=True):
     exceeded: tuple[Exceeded, ...]
 
 
-def plan_json(head: PlanHead, decisions: Iterable[Decision]) -> Iterator[bytes]:
-    """One object, in pieces."""
-    yield _encoder.encode(head).removesuffix(b"}") + b',"decisions":['
-    for number, decision in enumerate(decisions):
-        yield (b",\n" if number else b"\n") + _encoder.encode(decision)
-    yield b"]}\n"
+def decision_lines(decisions: Iterable[Decision]) -> Iterator[bytes]:
+    """A decision a line."""
+    return (_encoder.encode(decision) + b"\n" for decision in decisions)
 
 
-def plan_ndjson(head: PlanHead, decisions: Iterable[Decision]) -> Iterator[bytes]:
-    """The head, then a decision a line."""
+def plan_ndjson(head: PlanHead, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The head, then a decision a line. `lines` may come in pieces of any length."""
     yield _encoder.encode(head) + b"\n"
-    for decision in decisions:
-        yield _encoder.encode(decision) + b"\n"
+    yield from lines
+
+
+def plan_json(head: PlanHead, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """One object, in pieces, from the same lines."""
+    yield _encoder.encode(head).removesuffix(b"}") + b',"decisions":['
+    ended = b"\n"  # the line's end that is not yet written: a comma belongs before it only if another line follows
+    for piece in lines:
+        if piece:
+            text = piece.removesuffix(b"\n")
+            yield ended + text.replace(b"\n", b",\n")
+            ended = b",\n" if len(text) < len(piece) else b""
+    yield b"]}\n"
 
 
 @dataclass
