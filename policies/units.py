@@ -31,7 +31,7 @@ def parse_duration(value: object) -> timedelta:
         raise ValueError(f"expected a duration, got {shown(value)}; write, for example, {example}")
     seconds = int(found[1]) * _SECONDS[found[2]]
     if seconds > timedelta.max.days * 86_400 // 1000:
-        raise ValueError(f"expected a duration, got {shown(value)}; write one of less than 7000 years")
+        raise ValueError(f"expected a duration, got {shown(value)}; write one of less than 2700 years")
     return timedelta(seconds=seconds)
 
 

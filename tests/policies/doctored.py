@@ -1,0 +1,112 @@
+"""Registries as no sane person fills them: no date, no size, repeated rows, boundary ages, giants, circles.
+
+Names are drawn from a handful, so that repositories share blobs and digests, and indexes list what is and is not there.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from policies.image import Blob, Image, Repository
+from policies.rules import Policy
+from tests.builders import NOW, digest, policy
+
+NAMES = range(7)
+PATHS = ("a", "ml/big", "ml/x/y", "shop/api")
+_SECOND = timedelta(seconds=1)
+_AGES = [timedelta(days=days) for days in (0, 7, 14, 30, 90)]
+_TAGS = ["v1.0.0", "v2.1.0", "latest", "pr-1", "pr-22", "main-a", "release"]
+
+_times = st.none() | st.builds(
+    lambda age, off: NOW - age + off,
+    st.sampled_from(_AGES),
+    st.sampled_from([-_SECOND, timedelta(0), timedelta(0), _SECOND]),
+)
+_sizes = st.none() | st.sampled_from([0, 1, 10, 100, 101, 5 << 30, (5 << 30) + 1, 2**62])
+_digests = st.sampled_from([digest(name) for name in NAMES] + [digest("nowhere")])
+_blobs = st.builds(
+    Blob, st.sampled_from([digest(f"blob {n}") for n in range(6)] + ["sha512:ab"]), st.sampled_from([1, 10, 2**61])
+)
+_cosign = st.builds(
+    lambda of, kind: f"sha256-{of.removeprefix('sha256:')}.{kind}",
+    _digests,
+    st.sampled_from(["sig", "att", "sbom", "txt"]),
+)
+_tags = st.one_of(
+    st.just(()),
+    st.lists(st.sampled_from(_TAGS), min_size=1, max_size=2, unique=True).map(tuple),
+    st.lists(_cosign, min_size=1, max_size=2, unique=True).map(tuple),
+)
+_children = st.one_of(
+    st.just(UNSET),
+    st.just(UNSET),
+    st.just(UNSET),
+    st.lists(_digests, max_size=3).map(tuple),
+    st.sampled_from([None, ()]),
+)
+_subjects = st.one_of(st.just(UNSET), st.just(UNSET), st.just(UNSET), _digests, st.none())
+
+
+@st.composite
+def images(draw: st.DrawFn) -> Image:
+    of = draw(st.sampled_from(NAMES))
+    return Image(
+        digest=digest(of),
+        id=f"crp{of}{draw(st.sampled_from('ab'))}",
+        tags=draw(_tags),
+        created_at=draw(_times),
+        compressed_size=draw(_sizes),
+        config=draw(st.none() | _blobs),
+        layers=tuple(draw(st.lists(_blobs, max_size=4))),
+        children=draw(_children),
+        subject=draw(_subjects),
+        locked=draw(st.sampled_from([False, False, False, False, True])),
+    )
+
+
+def registries(*, most: int = 3) -> st.SearchStrategy[list[Repository]]:
+    """Some repositories; rows of one digest may differ, and come twice."""
+    paths = st.lists(st.sampled_from(PATHS), min_size=1, max_size=most, unique=True)
+    return paths.flatmap(lambda found: st.tuples(*(_repository(path) for path in found))).map(list)
+
+
+def _repository(path: str) -> st.SearchStrategy[Repository]:
+    rows = st.lists(images(), max_size=9)
+    return rows.map(lambda found: Repository(path=path, images=tuple(found)))
+
+
+_SHARED: list[dict[str, Any]] = [
+    {"tags": ["v*"]}, {"tags": ["pr-*", "main-*"]}, {"except_tags": ["v*", "latest"]}, {"tags": ["re:pr-[0-9]+"]},
+    {"tagged": True}, {"untagged": True}, {"digests": [digest(1), digest(2)]}, {"older_than": "14d"},
+    {"newer_than": "14d"}, {"larger_than": "100B"}, {"smaller_than": "5GiB"}, {"all": True},
+    {"tags": ["v*"], "except_tags": ["v2*"]}, {"untagged": True, "older_than": "7d"},
+    {"older_than": "30d", "larger_than": "10B"},
+]  # fmt: skip
+_scopes = st.sampled_from([{}, {}, {"repositories": ["ml/**"]}, {"except_repositories": ["shop/*"]}])
+
+
+def _rules(kind: str, *, counts: str) -> st.SearchStrategy[dict[str, Any]]:
+    conditions = st.sampled_from(_SHARED + ([{"any_tag": ["pr-*"]}] if kind == "delete" else []))
+    if counts:
+        key = "newest" if kind == "keep" else "beyond_newest"
+        per = st.sampled_from([{}] if counts == "repository" else [{}, {"per": "registry"}])
+        counted = st.builds(lambda n, more, where: {key: n} | more | where, st.integers(0, 3), conditions, per)
+        conditions = conditions | counted
+    return st.builds(lambda asked, scope: {kind: asked} | scope, conditions, _scopes)
+
+
+def keep_rules(*, counts: str = "registry") -> st.SearchStrategy[dict[str, Any]]:
+    return _rules("keep", counts=counts)
+
+
+def documents(*, counts: str = "registry") -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Rules, of which at least one selects. `counts`: "" for none, else the widest they are counted in."""
+    selects = st.lists(_rules("delete", counts=counts), min_size=1, max_size=3)
+    keeps = st.lists(_rules("keep", counts=counts), max_size=2)
+    return st.builds(lambda some, others: [*some, *others], selects, keeps)
+
+
+def policies(*, counts: str = "registry") -> st.SearchStrategy[Policy]:
+    return documents(counts=counts).map(lambda rules: policy(*rules))

@@ -1,0 +1,121 @@
+"""Every condition and each of its answers, with the fact it gives for it."""
+
+from datetime import timedelta
+
+import pytest
+
+from policies.conditions import (
+    NO,
+    UNKNOWN,
+    YES,
+    All,
+    Answer,
+    AnyTag,
+    Condition,
+    Digests,
+    EveryTag,
+    LargerThan,
+    NewerThan,
+    NoTag,
+    OlderThan,
+    Scene,
+    SmallerThan,
+    SomeTag,
+    Tagged,
+)  # fmt: skip
+from policies.image import Image
+from policies.patterns import Patterns
+from tests.builders import DAY, NOW, digest, image, index
+
+PR = Patterns(("pr-*",))
+V = Patterns(("v*",))
+V2 = Patterns(("v2*",))
+SCENE = Scene(NOW)
+
+
+@pytest.mark.parametrize(
+    ("condition", "of", "answer"),
+    [
+        pytest.param(All(), image(1), YES, id="all holds always"),
+        pytest.param(EveryTag(PR), image(1, "pr-1"), YES, id="its only tag matches"),
+        pytest.param(EveryTag(PR), image(1, "pr-1", "pr-2"), YES, id="both tags match"),
+        pytest.param(EveryTag(PR), image(1, "pr-1", "v1"), NO, id="one tag of two is not enough to delete"),
+        pytest.param(EveryTag(PR), image(1), NO, id="no tags do not all match"),
+        pytest.param(NoTag(V), image(1, "pr-1"), YES, id="no tag matches"),
+        pytest.param(NoTag(V), image(1, "pr-1", "v1"), NO, id="some tag matches"),
+        pytest.param(NoTag(V), image(1), YES, id="untagged: none matches"),
+        pytest.param(AnyTag(PR), image(1, "v1", "pr-1"), YES, id="any tag: one is enough"),
+        pytest.param(AnyTag(PR), image(1, "v1"), NO, id="any tag: none"),
+        pytest.param(AnyTag(PR), image(1), NO, id="any tag: untagged"),
+        pytest.param(SomeTag(V), image(1, "pr-1", "v1"), YES, id="keep: one tag is enough"),
+        pytest.param(SomeTag(V), image(1, "pr-1"), NO, id="keep: no tag"),
+        pytest.param(SomeTag(V), image(1), NO, id="keep: untagged has no such tag"),
+        pytest.param(SomeTag(None, V), image(1, "v1", "pr-1"), YES, id="keep except: some tag matches none"),
+        pytest.param(SomeTag(None, V), image(1, "v1"), NO, id="keep except: every tag matches"),
+        pytest.param(SomeTag(None, V), image(1), YES, id="keep except: or it is untagged"),
+        pytest.param(SomeTag(V, V2), image(1, "v1"), YES, id="keep: the same tag matches and is not excepted"),
+        pytest.param(SomeTag(V, V2), image(1, "v2", "pr-1"), NO, id="keep: not two different tags"),
+        pytest.param(SomeTag(V, V2), image(1), NO, id="keep: with tags, untagged does not hold"),
+        pytest.param(Tagged(), image(1, "x"), YES, id="tagged"),
+        pytest.param(Tagged(), image(1), NO, id="not tagged"),
+        pytest.param(Tagged(False), image(1), YES, id="untagged"),
+        pytest.param(Tagged(False), image(1, "x"), NO, id="not untagged"),
+        pytest.param(Digests(frozenset([digest(1)])), image(1), YES, id="its digest is listed"),
+        pytest.param(Digests(frozenset([digest(1)])), image(2), NO, id="its digest is not listed"),
+        pytest.param(OlderThan(7 * DAY), image(1, days=7), YES, id="the seventh day is old enough"),
+        pytest.param(OlderThan(8 * DAY), image(1, days=7), NO, id="the seventh day is not the eighth"),
+        pytest.param(OlderThan(0 * DAY), image(1, days=-1), NO, id="a push of tomorrow is not old"),
+        pytest.param(OlderThan(7 * DAY), image(1, days=None), UNKNOWN, id="older: time not told"),
+        pytest.param(NewerThan(7 * DAY), image(1, days=7), NO, id="the seventh day is not new"),
+        pytest.param(NewerThan(8 * DAY), image(1, days=7), YES, id="the seventh day is within eight"),
+        pytest.param(NewerThan(7 * DAY), image(1, days=-1), YES, id="a push of tomorrow is new"),
+        pytest.param(NewerThan(7 * DAY), image(1, days=None), UNKNOWN, id="newer: time not told"),
+        pytest.param(LargerThan(100), image(1, size=101), YES, id="larger"),
+        pytest.param(LargerThan(100), image(1, size=100), NO, id="larger, strictly"),
+        pytest.param(LargerThan(0), image(1, size=None), UNKNOWN, id="larger: size not told is no 0"),
+        pytest.param(LargerThan(0), image(1, size=0), NO, id="0 is not larger than 0"),
+        pytest.param(SmallerThan(100), image(1, size=99), YES, id="smaller"),
+        pytest.param(SmallerThan(100), image(1, size=100), NO, id="smaller, strictly"),
+        pytest.param(SmallerThan(100), image(1, size=None), UNKNOWN, id="smaller: size not told"),
+        pytest.param(LargerThan(100), index(1, lists=[2], size=500), UNKNOWN, id="an index has not its own size"),
+    ],
+)  # fmt: skip
+def test_answers(condition: Condition, of: Image, answer: Answer) -> None:
+    assert condition.holds(of, SCENE) is answer
+
+
+@pytest.mark.parametrize(("size", "answer"), [(101, YES), (100, NO), (None, UNKNOWN)])
+def test_an_index_is_as_large_as_all_it_lists(size: int | None, answer: Answer) -> None:
+    scene = Scene(NOW, lambda one: size if one.digest == digest(1) else 0)
+    assert LargerThan(100).holds(index(1, lists=[2]), scene) is answer
+
+
+@pytest.mark.parametrize(
+    ("condition", "of", "fact"),
+    [
+        (All(), image(1), "every image"),
+        (EveryTag(PR), image(1, "pr-1", "pr-2"), "every tag matches pr-*"),
+        (EveryTag(Patterns(("x", "pr-*", "mr-*"))), image(1, "mr-1", "pr-2", "mr-2"), "every tag matches mr-*, pr-*"),
+        (NoTag(Patterns(("v*", "latest"))), image(1, "a"), "no tag matches v*, latest"),
+        (NoTag(V), image(1), "untagged"),
+        (AnyTag(PR), image(1, "v1", "pr-7"), "tag pr-7 matches pr-*"),
+        (SomeTag(V), image(1, "a", "v1"), "tag v1 matches v*"),
+        (SomeTag(V, V2), image(1, "v2", "v1"), "tag v1 matches v* and matches none of v2*"),
+        (SomeTag(None, V), image(1, "a"), "tag a matches none of v*"),
+        (SomeTag(None, V), image(1), "untagged"),
+        (Tagged(), image(1, "a"), "tagged"),
+        (Tagged(False), image(1), "untagged"),
+        (Digests(frozenset([digest(1)])), image(1), "its digest is listed"),
+        (OlderThan(14 * DAY), image(1, days=52.9), "52 days old, at least 14"),
+        (OlderThan(DAY), image(1, days=1), "1 day old, at least 1"),
+        (OlderThan(timedelta(hours=36)), image(1, days=2), "48 hours old, at least 36"),
+        (OlderThan(timedelta(minutes=90)), image(1, days=0.0625), "90 minutes old, at least 90"),
+        (NewerThan(14 * DAY), image(1, days=-3), "0 days old, less than 14"),
+        (NewerThan(14 * DAY), image(1, days=None), "its push time was not told"),
+        (LargerThan(5 << 30), image(1, size=6 << 30), "6 GiB, larger than 5 GiB"),
+        (SmallerThan(1 << 20), image(1, size=1000), "1000 B, smaller than 1 MiB"),
+        (SmallerThan(1 << 20), image(1, size=None), "its size was not told"),
+    ],
+)  # fmt: skip
+def test_facts(condition: Condition, of: Image, fact: str) -> None:
+    assert condition.fact(of, SCENE) == fact

@@ -1,0 +1,99 @@
+"""Globs and expressions on whole names, for tags and for repositories' paths."""
+
+import fnmatch
+import pickle
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.patterns import LONGEST, Patterns
+
+TAGS = [
+    ("latest", "latest", True), ("latest", "latest2", False), ("latest", "xlatest", False), ("Latest", "latest", False),
+    ("pr-*", "pr-", True), ("pr-*", "pr-12", True), ("pr-*", "xpr-12", False), ("*", "anything", True), ("*", "", True),
+    ("*-rc", "v1-rc", True), ("*-rc", "v1-rc2", False), ("v*.*.*", "v1.2.3", True), ("v*.*.*", "v1.2", False),
+    ("v*.*.*", "v1.2.3.4", True), ("v*.*.*", "v..", True), ("a*a", "a", False), ("a*a", "aa", True),
+    ("ab*ba", "aba", False),
+    ("**", "a/b", True), ("a**b", "ab", True), ("*a*b*", "xaxb", True), ("*a*b*", "xbxa", False),
+    ("*ab*ab", "ab", False),
+    ("v?", "v1", True), ("v?", "v", False), ("v?", "v12", False), ("v[0-9]", "v7", True), ("v[0-9]", "vx", False),
+    ("v[!0-9]", "vx", True), ("v[!0-9]", "v7", False), ("v[^0-9]", "vx", True), ("[a-]", "-", True),
+    ("[]x]", "]", True),
+    ("[.]", "x", False), (r"a\*", "a*", True), (r"a\*", "ab", False), (r"a\\b", "a\\b", True), (r"\[x]", "[x]", True),
+    ("a.b", "axb", False), ("a+b", "aab", False), ("(a)", "(a)", True), ("v1|v2", "v1", False), ("?", "é", True),
+    ("re:v[0-9]+", "v12", True), ("re:v[0-9]+", "v12x", False), ("re:v[0-9]+", "xv12", False), ("re:a|b", "b", True),
+    ("re:a|bc", "ac", False), ("re:(?i)rc", "RC", True), ("re:", "", None), ("re:[0-9a-f]{8}", "deadbeef", True),
+]  # fmt: skip
+PATHS = [
+    ("ml/**", "ml/a", True), ("ml/**", "ml/a/b", True), ("ml/**", "ml", False), ("ml/**", "xml/a", False),
+    ("ml/*", "ml/a", True),
+    ("ml/*", "ml/a/b", False), ("*", "a", True), ("*", "a/b", False), ("**", "a/b/c", True),
+    ("**/api", "shop/api", True),
+    ("**/api", "a/b/api", True), ("*/api", "a/b/api", False), ("shop-?/x", "shop-1/x", True), ("a?b", "a/b", False),
+    ("a[!x]b", "a/b", True), ("shop/api", "shop/api", True), ("shop/api", "shop/apis", False),
+    ("re:(shop|ml)/.*", "ml/a/b", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pattern", "name", "matches"), [row for row in TAGS if row[2] is not None])
+def test_tags(pattern: str, name: str, matches: bool) -> None:
+    assert Patterns((pattern,)).match(name) == (pattern if matches else None)
+
+
+@pytest.mark.parametrize(("pattern", "name", "matches"), PATHS)
+def test_paths(pattern: str, name: str, matches: bool) -> None:
+    assert Patterns((pattern,), paths=True).match(name) == (pattern if matches else None)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name", "found"),
+    [
+        (("a*", "ab", "re:.b"), "ab", "ab"), (("b*", "a*"), "ab", "a*"), (("re:x", "re:a."), "ab", "re:a."),
+        (("?", "*b*c"), "abc", "*b*c"), (("x", "y*"), "abc", None),
+    ],
+)  # fmt: skip
+def test_which_of_several(patterns: tuple[str, ...], name: str, found: str | None) -> None:
+    assert Patterns(patterns).match(name) == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("", "expected a pattern, got an empty one; write, for example, pr-*"),
+        ("re:", "expected a pattern, got an empty one; write, for example, pr-*"),
+        ("v[0-9", r"pattern 'v[0-9' opens a [ and never closes it; write \[ for the character itself"),
+        ("[]", r"pattern '[]' opens a [ and never closes it; write \[ for the character itself"),
+        ("v\\", r"pattern 'v\\' ends in a lone \; write \\ for the character itself"),
+        ("[z-a]", "pattern '[z-a]' is no RE2 expression: invalid character class range: z-a"),
+        ("re:(", "pattern 're:(' is no RE2 expression: missing ): ("),
+        (r"re:(a)\1", r"pattern 're:(a)\\1' is no RE2 expression: invalid escape sequence: \1"),
+        ("re:a(?=b)", "pattern 're:a(?=b)' is no RE2 expression: invalid perl operator: (?="),
+        (
+            "re:(((x{1000}){1000}){1000})",
+            "pattern 're:(((x{1000}){1000}){1000})' is no RE2 expression: invalid repetition size: {1000}",
+        ),
+        ("x" * (LONGEST + 1), f"expected a pattern of at most {LONGEST} characters, got {LONGEST + 1}"),
+    ],
+)
+def test_refusals(pattern: str, message: str) -> None:
+    with pytest.raises(ValueError, match="pattern") as refused:
+        Patterns((pattern,))
+    assert str(refused.value) == message
+
+
+def test_a_hostile_expression_answers_at_once() -> None:
+    assert Patterns(("re:(a*)*b",)).match("a" * 5000) is None
+    assert Patterns(("*a*a*a*a*a*a*a*a*a*b",)).match("a" * 5000) is None
+
+
+@given(st.text("ab.", max_size=8), st.text("ab.*", min_size=1, max_size=6))
+def test_plain_globs_are_those_of_the_shell(name: str, pattern: str) -> None:
+    expected = re.fullmatch(fnmatch.translate(pattern), name) is not None
+    assert (Patterns((pattern,)).match(name) is not None) is expected
+
+
+def test_patterns_travel_to_other_processes() -> None:
+    patterns = Patterns(("re:v[0-9]+", "pr-*"))
+    assert pickle.loads(pickle.dumps(patterns)) == patterns  # noqa: S301 - made on this line
