@@ -97,7 +97,7 @@ class Http:
         """
         self._insist_on_tls(request)
         patience = self._patience
-        call = _Call(request, ends=time.monotonic() + min(patience.total, total or patience.total))
+        call = _Call(request, ends=time.monotonic() + min(patience.total, patience.total if total is None else total))
         attempts = stamina.retry_context(
             on=lambda error: self._again(call, error),
             attempts=patience.attempts,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from msgspec import Meta, Struct
 
@@ -243,10 +243,8 @@ def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:
     unreadable = f"{where}: private_key cannot be read as an RSA key; make a new key for the service account"
     # Without a cause: it may show pieces of the key.
     try:
-        private_key = load_pem_private_key(parts["private_key"].encode(), password=None)
-        if not isinstance(private_key, RSAPrivateKey):
-            raise SignInError(unreadable) from None
-        return jwt.encode(claims, private_key, algorithm="PS256", headers={"kid": parts["id"]})
+        private_key = cast(RSAPrivateKey, load_pem_private_key(parts["private_key"].encode(), password=None))
+        return jwt.encode(claims, private_key, algorithm="PS256", headers={"kid": parts["id"]})  # refuses other kinds
     except (ValueError, TypeError, UnsupportedAlgorithm, jwt.PyJWTError):
         raise SignInError(unreadable) from None
 
@@ -256,10 +254,9 @@ def _key_parts(text: str, where: str) -> dict[str, str]:
     try:
         parsed: Any = json.loads(text)
     except (ValueError, RecursionError):
-        parsed = None
+        parsed = None  # and nothing of the error, which carries the key
     if not isinstance(parsed, dict):
-        # Without a cause: it would carry the key.
-        raise SignInError(f"{where}: not the JSON of a service account key") from None
+        raise SignInError(f"{where}: not the JSON of a service account key")
     lacking = [name for name in names if not isinstance(parsed.get(name), str) or not parsed[name]]
     if lacking:
         raise SignInError(f"{where}: not the JSON of a service account key, it lacks {', '.join(lacking)}")
