@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.simulator.client import Simulator
-from worker import runs, scan, sweep
+from worker import look, runs, scan, sweep
 from worker.config import Settings
 from worker.config_watch import SettingsWatch
 from worker.runs import Bell
@@ -92,7 +92,7 @@ class Night:
             case "gc.scan", (str(run_id),):
                 return scan.carry_out_scan(self.store, self.settings, run_id)
             case "gc.look", (str(run_id), str(repository)):
-                return sweep.look(self.store, self.watch, run_id, repository)
+                return look.look(self.store, self.watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
                 return sweep.delete_batch(self.store, self.watch, run_id, number)
         raise AssertionError(f"no such bell: {bell}")

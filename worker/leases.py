@@ -1,5 +1,7 @@
 """Keeps a lease alive while its holder works, from a thread of its own, and says when it was lost."""
 
+import os
+import socket
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -37,3 +39,8 @@ class Heartbeat:
             if not held:
                 self.lost.set()
                 return
+
+
+def identity() -> str:
+    """Who holds a lease, for people who read the store."""
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"

@@ -276,6 +276,13 @@ def get(store: Store, run_id: str) -> Run:
     return run
 
 
+def deleting(store: Store, run_id: str) -> Run | None:
+    """The run, if it is in the state in which its batches may be claimed."""
+    with store.read() as connection:
+        run = runs.get(connection, run_id)
+    return run if run is not None and run.state == "deleting" else None
+
+
 def reconcile(store: Store, settings: "Settings", now: datetime) -> tuple[Bell, ...]:
     """Each minute: open what is due, and ring again for whatever is unfinished. Raises StoreError."""
     with store.write() as connection:

@@ -1,166 +1,28 @@
-"""Reads a registry whole and has the policies decide: registry -> Inventory -> plan -> store. Deletes nothing.
+"""Has the policies decide on a registry's inventory: registry -> Inventory -> plan -> store. Deletes nothing."""
 
-An inventory is kept compressed, a repository at a time: each pass over it (survey, decide, write) holds only one.
-"""
-
-import os
-import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
-from policies.image import Image, Repository, Unreadable
+from policies.image import Repository
 from policies.limits import Exceeded, exceeded
 from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey
 from worker import runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings, Retention, Settings
-from worker.leases import Heartbeat
+from worker.inventory import Alive, ClockError, Inventory, Manifests, Progress, ScanStoppedError, take_inventory
+from worker.leases import Heartbeat, identity
 from worker.registries import open_registry
-from worker.registries.interface import Manifest, Registry, RegistryError, SignInError
+from worker.registries.interface import RegistryError, SignInError
 from worker.registries.limiter import Limiter
 from worker.runs import Bell
-from worker.store import Store, StoreError, plans, retention
+from worker.spending import note_sign_in, spending
+from worker.store import Store, StoreError, retention
 from worker.store import runs as run_rows
-from worker.store.plans import PlanWriter, Segment
+from worker.store.plans import PlanWriter
 from worker.store.runs import Run
-from worker.store.sweeping import add_to_tally
-
-SKEW = timedelta(minutes=5)  # more than this between our clock and the registry's: no age can be believed
-
-Progress = Callable[[int, int], None]  # repositories listed, of how many
-Alive = Callable[[], None]  # raises ScanStoppedError where the work is no longer wanted
-
-
-class ScanStoppedError(Exception):
-    """The scan's lease was lost or its run aborted: whatever was read is thrown away."""
-
-
-class ClockError(Exception):
-    """Our clock and the registry's disagree."""
-
-
-class Manifests:
-    """What is known of manifests, from the store or from nowhere; what was read is remembered there."""
-
-    def __init__(self, store: Store | None, registry_key: str, *, remember: bool = True) -> None:
-        self._store = store
-        self._key = registry_key
-        self._remember = remember
-
-    def known(self, digests: Iterable[str]) -> dict[str, Manifest]:
-        if self._store is None:
-            return {}
-        with self._store.read() as connection:
-            return plans.known_manifests(connection, self._key, digests)
-
-    def remember(self, manifests: Mapping[str, Manifest]) -> None:
-        if self._store is not None and self._remember and manifests:
-            with self._store.write() as connection:
-                plans.remember_manifests(connection, self._key, manifests)
-
-
-def resolve(registry: Registry, repository: str, images: tuple[Image, ...], manifests: Manifests) -> tuple[Image, ...]:
-    """The same images with what their manifests say of others; one that cannot be read has `children` None."""
-    wanted = [image.digest for image in images if registry.needs_manifest(image)]
-    if not wanted:
-        return images
-    known = manifests.known(wanted)
-    answers = dict(registry.manifests(repository, [digest for digest in wanted if digest not in known]))
-    read = {digest: answer for digest, answer in answers.items() if isinstance(answer, Manifest)}
-    manifests.remember(read)
-    known |= read
-    asked = set(wanted)
-    return tuple(_resolved(image, known.get(image.digest)) if image.digest in asked else image for image in images)
-
-
-def _resolved(image: Image, manifest: Manifest | None) -> Image:
-    if manifest is None:
-        return msgspec.structs.replace(image, children=None)
-    children = msgspec.UNSET if manifest.children is None else manifest.children
-    subject = msgspec.UNSET if manifest.subject is None else manifest.subject
-    return msgspec.structs.replace(image, children=children, subject=subject, media_type=manifest.media_type)
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """What was listed, at one instant: a compressed segment a repository, in order of their paths."""
-
-    listed_at: datetime
-    segments: tuple[Segment, ...]
-    unreadable: tuple[Unreadable, ...]
-
-    def repositories(self) -> Iterator[Repository]:
-        for segment in self.segments:
-            yield Repository(path=segment.path, images=plans.decode_images(segment.images))
-
-
-def take_inventory(
-    registry: Registry,
-    manifests: Manifests,
-    *,
-    now: datetime,
-    concurrency: int,
-    progress: Progress = lambda _done, _all: None,
-    alive: Alive = lambda: None,
-) -> Inventory:
-    """List a registry whole, repositories side by side. One that cannot be listed is named in `unreadable`.
-
-    Raises ClockError, ScanStoppedError, and any RegistryError that leaves nothing readable.
-    """
-    _check_clock(registry.clock(), now)
-    paths = list(registry.repositories())
-    progress(0, len(paths))
-    listing = threading.Event()  # set: no further repository is begun
-    with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="list") as pool:
-        listed = {pool.submit(_list_one, registry, path, manifests, listing): path for path in paths}
-        try:
-            segments, refused = _collect(listed, progress, alive)
-        except BaseException:
-            listing.set()
-            raise
-    if refused and not segments:
-        raise next(iter(refused.values()))
-    return Inventory(
-        listed_at=now,
-        segments=tuple(sorted(segments, key=lambda segment: segment.path)),
-        unreadable=tuple(Unreadable(repository=path, reason=str(refused[path])) for path in sorted(refused)),
-    )
-
-
-def _check_clock(theirs: datetime, ours: datetime) -> None:
-    if abs(theirs - ours) > SKEW:
-        raise ClockError(
-            f"this machine's clock ({ours:%Y-%m-%dT%H:%M:%SZ}) is more than 5 minutes from the registry's "
-            f"({theirs:%Y-%m-%dT%H:%M:%SZ}); ages cannot be believed, set the clock"
-        )
-
-
-def _list_one(registry: Registry, path: str, manifests: Manifests, stopped: threading.Event) -> Segment:
-    if stopped.is_set():
-        raise ScanStoppedError
-    return Segment.of(path, resolve(registry, path, registry.images(path), manifests))
-
-
-def _collect(
-    listed: "dict[Future[Segment], str]", progress: Progress, alive: Alive
-) -> tuple[list[Segment], dict[str, RegistryError]]:
-    segments: list[Segment] = []
-    refused: dict[str, RegistryError] = {}
-    for number, future in enumerate(as_completed(listed), start=1):
-        alive()
-        try:
-            segments.append(future.result())
-        except SignInError:
-            raise  # no other repository would fare better, and none of them is at fault
-        except RegistryError as error:
-            refused[listed[future]] = error
-        progress(number, len(listed))
-    return segments, refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +93,6 @@ def list_live(
         return take_inventory(opened, manifests, now=now, concurrency=registry.rate.concurrency, progress=progress)
 
 
-def identity() -> str:
-    """Who holds a lease, for people who read the store."""
-    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
-
-
 def carry_out_scan(
     store: Store, settings: Settings, run_id: str, *, limiter: Limiter | None = None
 ) -> tuple[Bell, ...]:
@@ -301,29 +158,17 @@ def _end_stopped(store: Store, run: Run) -> None:
 
 def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, alive: Alive) -> Planned:
     manifests = Manifests(store, registry.key)
-    with open_registry(registry, limiter) as opened:
+    started = run.started_at or run.opened_at
+    with open_registry(registry, limiter) as opened, spending(store, registry.name, opened):
         try:
-            started = run.started_at or run.opened_at
             inventory = take_inventory(
                 opened, manifests, now=started, concurrency=registry.rate.concurrency, alive=alive
             )
         except SignInError:
-            note_usage(store, registry.name, opened, signed_in=False)
+            note_sign_in(store, registry.name, works=False)
             raise
-        note_usage(store, registry.name, opened, signed_in=True)
+    note_sign_in(store, registry.name, works=True)
     return plan(inventory, registry, inventory.listed_at)
-
-
-def note_usage(store: Store, name: str, registry: Registry, *, signed_in: bool | None) -> None:
-    """Add what talking to a registry has cost to its tallies; `signed_in` None: nothing new is known of that."""
-    usage = registry.usage()
-    with store.write() as connection:
-        for (method, code), count in sorted(usage.requests.items()):
-            add_to_tally(connection, name, "api_requests", f"{method} {code}", count)
-        if usage.rate_wait_seconds:
-            add_to_tally(connection, name, "rate_wait_seconds", "", usage.rate_wait_seconds)
-        if signed_in is not None:
-            run_rows.note_sign_in(connection, name, works=signed_in)
 
 
 def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bool:

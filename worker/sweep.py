@@ -1,7 +1,7 @@
 """Carries a plan out, batch by batch: the one place that deletes.
 
-`look` lists a repository again and settles what the plan did not know. `delete_batch` then takes each image of a batch:
-read again, compare, record the intent, DELETE, follow, record the outcome. Both may run twice, late, or never.
+Each image of a batch is read again and compared, its intent recorded, deleted, followed, its outcome recorded. A batch
+may be carried out twice, late, or never: only who holds its lease deletes, and what is done is never done again.
 """
 
 import threading
@@ -9,18 +9,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 from uuid import uuid4
 
 from policies.image import Image
-from policies.references import subjects_of
 from worker import runs
 from worker.checkpoints import reach
-from worker.config import ConfigError, RegistrySettings, Settings
-from worker.leases import Heartbeat
+from worker.config import RegistrySettings
+from worker.config_watch import Watch, lease_now, mode_reason, registry_now
+from worker.leases import Heartbeat, identity
 from worker.registries import open_registry
 from worker.registries.interface import (
-    BadAnswerError,
     Deletion,
     NotFoundError,
     OperationFailedError,
@@ -29,13 +27,12 @@ from worker.registries.interface import (
     ReadOnlyError,
     Registry,
     RegistryError,
-    SignInError,
     UsedByImageListsError,
 )
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
-from worker.scan import Manifests, identity, note_usage, resolve
-from worker.store import Store, StoreError, plans, sweeping
+from worker.spending import count_failure, spending
+from worker.store import Store, StoreError, sweeping
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Final, Item, LeaseLostError, StoppedError
@@ -45,146 +42,24 @@ FOLLOW_SHARE = 0.25  # of a lease an operation is waited for (30 s of 120); the 
 PATIENCE_LEASES = 5  # how many leases an accepted operation may take before it is `unconfirmed`
 ATTEMPTS = 3  # intents of one item whose outcome stayed unknown
 TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
-HOPELESS = 10  # systemic failures in a row
 _REFUSALS = (PermissionDeniedError, ReadOnlyError, RateLimitedError, OperationFailedError)  # the registry did nothing
-
-
-class Watch(Protocol):
-    """Hands out the settings as the file is now. Raises ConfigError while it is not valid."""
-
-    def current(self) -> Settings: ...
-
-
-def _registry_now(watch: Watch, name: str) -> RegistrySettings | None:
-    """The registry as the file has it now; None: the file is invalid, or the registry left it."""
-    try:
-        return watch.current().registries.get(name)
-    except ConfigError:
-        return None
-
-
-def _deleting_run(store: Store, run_id: str) -> Run | None:
-    with store.read() as connection:
-        run = run_rows.get(connection, run_id)
-    return run if run is not None and run.state == "deleting" else None
-
-
-def look(
-    store: Store, watch: Watch, run_id: str, repository: str, *, limiter: Limiter | None = None
-) -> tuple[Bell, ...]:
-    """List a repository again before its next batch, and settle what the plan did not know. Raises StoreError."""
-    run = _deleting_run(store, run_id)
-    if run is None:
-        return ()
-    registry = _registry_now(watch, run.registry)
-    if registry is None or registry.mode != "delete":
-        _settle(store, run, repository, _Look(skip_all="mode", reason=_mode_reason(registry)))
-    elif run.stop is None:
-        try:
-            with open_registry(registry, limiter) as opened:
-                found = _look_again(store, opened, registry, run, repository)
-                note_usage(store, run.registry, opened, signed_in=True)
-        except RegistryError as error:
-            count_failure(store, run, error)
-            return runs.ring(store, run_id, _now()) if run_stopped(store, run_id) else ()  # reconcile rings again
-        except LimiterUnavailableError:
-            return ()
-        _settle(store, run, repository, found)
-    return runs.ring(store, run_id, _now())
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def run_stopped(store: Store, run_id: str) -> bool:
-    run = _deleting_run(store, run_id)
-    return run is None or run.stop is not None
-
-
-def _mode_reason(registry: RegistrySettings | None) -> str:
-    if registry is None:
-        return "the configuration file is invalid, or no longer has this registry"
-    return "the configuration file says dry-run"
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What a second listing says against deletions in a repository."""
-
-    skip_all: str | None = None  # the cause for every item of it
-    reason: str | None = None
-    needed: frozenset[str] = frozenset()  # digests that an image unknown to the plan needs
-
-
-def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Look:
-    with store.read() as connection:
-        known = {image.digest for image in plans.images_of(connection, run.id, path)}
-        kept = {one.digest for one in plans.decisions_of(connection, run.id, path) if one.verdict == "keep"}
-    try:
-        images = opened.images(path)
-    except (NotFoundError, BadAnswerError, PermissionDeniedError) as error:
-        return _Look("repository_changed", f"the repository cannot be listed again: {error}")
-    if lost := kept - {image.digest for image in images}:
-        return _Look("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there")
-    new = tuple(image for image in images if image.digest not in known)
-    resolved = resolve(opened, path, new, Manifests(store, registry.key))
-    if unread := [image.digest for image in resolved if image.children is None]:
-        return _Look(
-            "repository_changed", f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
-        )
-    return _Look(needed=frozenset(digest for image in resolved for digest in _needs(image)))
-
-
-def _needs(image: Image) -> tuple[str, ...]:
-    return (*(image.children or ()), *subjects_of(image))
-
-
-def _settle(store: Store, run: Run, path: str, found: _Look) -> None:
-    """Write a look's result, and skip what it forbids, in one transaction."""
-    with store.write() as connection:
-        now = store.now(connection)
-        wanted = None if found.skip_all else found.needed
-        cause, reason = (found.skip_all, found.reason) if found.skip_all else ("still_needed", _NEEDED)
-        for one in sweeping.planned_items(connection, run.id, path, wanted):
-            sweeping.record_outcome(connection, one, "skipped", cause=cause, message=reason, now=now)
-        sweeping.record_look(connection, run.id, path, now, found.reason)
-        sweeping.finish_empty_batches(connection, run.id, path, now)
-
-
-_NEEDED = "an image pushed since the plan needs it"
-
-
-def count_failure(store: Store, run: Run, error: RegistryError) -> bool:
-    """Count a systemic failure; ten in a row stop the run with one clear message. True: it is stopped now."""
-    if isinstance(error, SignInError):
-        with store.write() as connection:
-            run_rows.note_sign_in(connection, run.registry, works=False)
-    if not error.systemic:
-        return False
-    with store.write() as connection:
-        if run_rows.count_failure(connection, run.id) < HOPELESS:
-            return False
-        message = f"stopped after {HOPELESS} failures in a row, the last: {error}"
-        run_rows.ask_to_stop(connection, run.id, "hopeless", message)
-    return True
 
 
 def delete_batch(
     store: Store, watch: Watch, run_id: str, number: int, *, limiter: Limiter | None = None
 ) -> tuple[Bell, ...]:
     """Carry out one batch of a run. Raises StoreError: then nothing more was deleted."""
-    run = _deleting_run(store, run_id)
+    run = runs.deleting(store, run_id)
     if run is None:
         return ()
-    lease = _lease(watch)
+    lease = lease_now(watch)
     with store.write() as connection:
         now = store.now(connection)
         held = sweeping.claim(connection, run_id, number, owner=identity(), now=now, until=now + lease)
         items = sweeping.unfinished_items(connection, run_id, number) if held else []
         looked_at = sweeping.looked_at(connection, run_id, held.repository) if held else None
     if held is None:
-        return runs.ring(store, run_id, _now()) if run.stop else ()
+        return runs.ring(store, run_id, datetime.now(UTC)) if run.stop else ()
     reach("batch_claimed")
     if run.stop is None and (looked_at is None or now - looked_at >= runs.LOOK_IS_GOOD):
         _release(store, held)
@@ -192,14 +67,7 @@ def delete_batch(
     reach("repository_listed_again")
     _carry_out(store, watch, run, held, items, limiter, lease)
     reach("batch_swept")
-    return runs.ring(store, run_id, _now())
-
-
-def _lease(watch: Watch) -> timedelta:
-    try:
-        return watch.current().timing.lease
-    except ConfigError:
-        return timedelta(seconds=120)
+    return runs.ring(store, run_id, datetime.now(UTC))
 
 
 def _release(store: Store, held: Claim) -> None:
@@ -216,16 +84,15 @@ def _carry_out(
             sweeping.renew(connection, held, now, now + lease)
         return True
 
-    registry = _registry_now(watch, run.registry)
+    registry = registry_now(watch, run.registry)
     if held.takeovers >= TAKEOVERS or registry is None:
         _give_up(store, held, items, registry)
         return
-    with open_registry(registry, limiter) as opened:
+    with open_registry(registry, limiter) as opened, spending(store, run.registry, opened):
         work = _Batch(store, watch, run, held, opened, lease)
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
             work.carry_out(items, registry.rate.concurrency)
-        note_usage(store, run.registry, opened, signed_in=None)
     if not work.lost.is_set():
         _release(store, held)
 
@@ -239,10 +106,10 @@ def _give_up(store: Store, held: Claim, items: list[Item], registry: RegistrySet
                 message = f"workers died over this batch {held.takeovers} times"
                 sweeping.record_outcome(connection, one, "failed", cause="poison", message=message, now=now)
             elif one.state == "planned":
-                message = _mode_reason(registry)
+                message = mode_reason(registry)
                 sweeping.record_outcome(connection, one, "skipped", cause="mode", message=message, now=now)
             else:
-                message = "its deletion was begun, and " + _mode_reason(registry)
+                message = "its deletion was begun, and " + mode_reason(registry)
                 sweeping.record_outcome(connection, one, "failed", cause="unconfirmed", message=message, now=now)
         sweeping.release(connection, held)
 
@@ -322,9 +189,9 @@ class _Batch:
 
         The mode, the lease, the run's state and the plan's age are asked in the same breath as the intent is written.
         """
-        registry = _registry_now(self.watch, self.run.registry)
+        registry = registry_now(self.watch, self.run.registry)
         if registry is None or registry.mode != "delete":
-            self._outcome(item, "skipped", "mode", _mode_reason(registry))
+            self._outcome(item, "skipped", "mode", mode_reason(registry))
             return None
         # A key belongs to an attempt, and is used again only while that attempt's outcome is unknown.
         key = item.idempotency_key if item.state == "intent" and item.idempotency_key else str(uuid4())
@@ -354,7 +221,7 @@ class _Batch:
             self._outcome(item, "failed", "unconfirmed", f"operation {deletion.operation_id} did not end")
 
     def _out_of_patience(self, item: Item) -> bool:
-        return item.intent_at is not None and _now() - item.intent_at > PATIENCE_LEASES * self.lease
+        return item.intent_at is not None and datetime.now(UTC) - item.intent_at > PATIENCE_LEASES * self.lease
 
     def _failed(self, item: Item, error: RegistryError) -> None:
         """Whether a deletion was begun decides: then a plain refusal is final, anything else is doubt."""

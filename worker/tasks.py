@@ -14,6 +14,7 @@ from celery import signals
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from worker import look as looking
 from worker import runs, scan, sweep
 from worker.app import SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url
@@ -178,7 +179,7 @@ def scan_registry(run_id: str) -> Iterable[Bell]:
 def look(run_id: str, repository: str) -> Iterable[Bell]:
     """List a repository again, before anything in it is deleted."""
     with limiter_of(run_id) as limiter:
-        return sweep.look(store(), watch(), run_id, repository, limiter=limiter)
+        return looking.look(store(), watch(), run_id, repository, limiter=limiter)
 
 
 @app.task(name="gc.delete_batch", typing=False)

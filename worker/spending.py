@@ -1,0 +1,46 @@
+"""What talking to a registry has cost, and how often in a row it failed: kept in the store for all processes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from worker.registries.interface import Registry, RegistryError, SignInError
+from worker.store import Store
+from worker.store import runs as run_rows
+from worker.store.runs import Run
+from worker.store.sweeping import add_to_tally
+
+HOPELESS = 10  # systemic failures in a row
+
+
+@contextmanager
+def spending(store: Store, name: str, registry: Registry) -> Iterator[None]:
+    """Around a piece of work with a registry: adds what it cost to the tallies, however it ends."""
+    try:
+        yield
+    finally:
+        usage = registry.usage()
+        with store.write() as connection:
+            for (method, code), count in sorted(usage.requests.items()):
+                add_to_tally(connection, name, "api_requests", f"{method} {code}", count)
+            if usage.rate_wait_seconds:
+                add_to_tally(connection, name, "rate_wait_seconds", "", usage.rate_wait_seconds)
+
+
+def note_sign_in(store: Store, name: str, *, works: bool) -> None:
+    """Remember whether signing in works, for who watches from outside."""
+    with store.write() as connection:
+        run_rows.note_sign_in(connection, name, works=works)
+
+
+def count_failure(store: Store, run: Run, error: RegistryError) -> bool:
+    """Count a systemic failure; ten in a row stop the run with one clear message. True: it is stopped now."""
+    if isinstance(error, SignInError):
+        note_sign_in(store, run.registry, works=False)
+    if not error.systemic:
+        return False
+    with store.write() as connection:
+        if run_rows.count_failure(connection, run.id) < HOPELESS:
+            return False
+        message = f"stopped after {HOPELESS} failures in a row, the last: {error}"
+        run_rows.ask_to_stop(connection, run.id, "hopeless", message)
+    return True
