@@ -19,6 +19,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import delete, event
 
+from tests.servers import postgres_programs, postgres_server
 from tests.web.builders import NOW, add_run, registry, settings
 from worker import __version__
 from worker.config import RegistrySettings
@@ -26,14 +27,32 @@ from worker.metrics import COUNTERS, GAUGES, MODES, RUN_OUTCOMES, TRIGGERS, Stor
 from worker.store import Store, open_store
 from worker.store.measures import IMAGE_OUTCOMES
 from worker.store.runs import beat, note_registry, note_sign_in
-from worker.store.tables import run, tally
+from worker.store.tables import metadata, run, tally
 
 PRODUCTION = registry("production", mode="delete", schedule="0 3 * * *", timezone="Europe/Moscow")
 STAGING = registry("staging")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Store]:
+    if (programs := postgres_programs()) is None:
+        pytest.skip("PostgreSQL's programs are not installed: Debian's package postgresql has them")
+    with postgres_server(programs) as server:
+        opened = open_store(server.create_database("metrics"))
+        yield opened
+        opened.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store of either kind."""
+    if request.param == "postgresql":
+        emptied: Store = request.getfixturevalue("postgres")
+        with emptied.write() as connection:
+            for table in metadata.tables.values():
+                connection.execute(table.delete())
+        yield emptied
+        return
     opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
     yield opened
     opened.dispose()

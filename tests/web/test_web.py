@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -261,6 +262,17 @@ def test_a_store_overwritten_with_rubbish_is_an_error_until_it_is_back(own: Page
     assert own.ask("/metrics").status == 500
     path.write_bytes(good)
     assert own.ask("/metrics").status == 200
+
+
+def test_a_store_that_cannot_be_reached_lets_the_pages_start(own: Pages) -> None:
+    path = own.folder / "registry-gc.yaml"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"postgresql+psycopg://somebody@127.0.0.1:{nobody.getsockname()[1]}/registry_gc"
+        path.write_text(re.sub("^store: .*$", f"store: {url}", path.read_text(), flags=re.MULTILINE))
+        answer = own.ask("/metrics")
+    assert answer.status == 500
+    assert len(answer.text.splitlines()) == 1
 
 
 def test_a_broken_file_is_told_and_the_last_good_one_stands(own: Pages) -> None:
