@@ -13,7 +13,7 @@ QUIET = ("httpx", "httpcore", "urllib3", "alembic")  # they tell every request a
 # What secrets look like, wherever they turn up: IAM tokens, headers, users and passwords in URLs, private keys.
 SECRETS = re.compile(
     r"(?P<token>\bt1\.[A-Za-z0-9_\-=.]{16,})"
-    r"|(?P<header>(?i:\b(?:bearer|basic)\s+)[A-Za-z0-9_\-=.+/]{8,})"
+    r"|(?P<header>(?i:\bbearer\s+)[A-Za-z0-9_\-=.+/]{8,}|(?i:\bbasic\s+)[A-Za-z0-9+/=]{16,})"
     r"|(?P<jwt>\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*)"
     r"|(?P<user>(?<=://)[^/@\s\"']*:[^/@\s\"']*(?=@))"
     r"|(?P<key>-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$))"
