@@ -63,10 +63,8 @@ class Mistake:
 def _listed(what: str, example: str) -> Callable[[object], object]:
     def check(value: object) -> object:
         if not isinstance(value, list) or not value:
-            inner = value if isinstance(value, str) else example
-            raise ValueError(
-                f"expected a list of {what}s, got {shown(value)}; write, for example, [{json.dumps(inner)}]"
-            )
+            inner = json.dumps(value if isinstance(value, str) else example, ensure_ascii=False)
+            raise ValueError(f"expected a list of {what}s, got {shown(value)}; write, for example, [{inner}]")
         return value
 
     return check
@@ -276,8 +274,8 @@ def _unknown_key(path: str, form: tuple[str, ...], key: str, rule: object) -> Mi
 def _whole(form: RuleForm, here: str) -> Iterator[Mistake]:
     """What is wrong with a rule whose every value is right."""
     if (form.delete is None) is (form.keep is None):
-        got = "neither" if form.delete is None else "both"
-        yield Mistake(here, f"expected either delete or keep, got {got}", "write one rule for each")
+        got, remedy = ("neither", "say which") if form.delete is None else ("both", "write one rule for each")
+        yield Mistake(here, f"expected either delete or keep, got {got}", remedy)
         return
     kind = "delete" if form.delete is not None else "keep"
     conditions = form.delete or form.keep
