@@ -1,0 +1,154 @@
+"""The store's schema, its transactions, and what it says when it cannot."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import func, insert, select, text, update
+
+from tests.servers import PostgresServer, postgres_programs, postgres_server
+from worker.store import Store, StoreError, open_store
+from worker.store.tables import heartbeat, metadata
+from worker.store.tables import run as run_table
+
+OpenStore = Callable[[], Store]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    if (programs := postgres_programs()) is None:
+        pytest.skip("PostgreSQL's programs are not installed: Debian's package postgresql has them")
+    with postgres_server(programs) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/deep/er/store.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.create_database(f"store_{abs(hash(request.node.nodeid))}")
+
+
+def test_the_migrations_make_what_the_tables_say(url: str) -> None:
+    store = open_store(url)
+    with store.read() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    store.dispose()
+    assert differences == []
+
+
+def test_two_processes_may_come_first(url: str) -> None:
+    errors: list[Exception] = []
+
+    def opening() -> None:
+        try:
+            open_store(url).dispose()
+        except StoreError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=opening) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_a_store_of_a_later_version_is_left_alone(url: str) -> None:
+    store = open_store(url)
+    with store.write() as connection:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+    store.dispose()
+    with pytest.raises(StoreError, match="the store has schema 9999, this version knows"):
+        open_store(url)
+
+
+def test_reading_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not there yet"):
+        open_store(f"sqlite:///{tmp_path}/none.db", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sqlite_keeps_every_commit(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+    with store.read() as connection:
+        settings = {
+            name: connection.execute(text(f"pragma {name}")).scalar() for name in ("journal_mode", "synchronous")
+        }
+    assert settings == {"journal_mode": "wal", "synchronous": 2}
+
+
+def test_a_file_that_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_text("this is not a database, and nobody may write over it" * 100)
+    with pytest.raises(StoreError, match="the store"):
+        open_store(f"sqlite:///{path}")
+    assert path.read_text().startswith("this is not")
+
+
+def test_writers_that_come_together_each_see_their_own_commit(url: str) -> None:
+    store = open_store(url)
+    with store.write() as connection:
+        connection.execute(text("create table tally_of_threads (n integer)"))
+        connection.execute(text("insert into tally_of_threads values (0)"))
+
+    def add() -> None:
+        for _ in range(20):
+            with store.write() as connection:
+                connection.execute(text("update tally_of_threads set n = n + 1"))
+
+    threads = [threading.Thread(target=add) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with store.read() as connection:
+        assert connection.execute(text("select n from tally_of_threads")).scalar() == 240
+    store.dispose()
+
+
+def test_one_writers_failure_takes_nobody_elses_work_along(url: str) -> None:
+    store = open_store(url)
+    begun, go_on = threading.Event(), threading.Event()
+    outcomes: list[str] = []
+
+    def failing() -> None:
+        try:
+            with store.write() as connection:
+                connection.execute(insert(heartbeat).values(name="bad", at=None))
+        except Exception as error:  # noqa: BLE001 -- whatever the database calls it
+            outcomes.append(type(error).__name__)
+
+    def slow() -> None:
+        with store.write() as connection:
+            connection.execute(text("insert into heartbeat (name, at) values ('good', 1)"))
+            begun.set()
+            go_on.wait(10)
+        outcomes.append("good")
+
+    first = threading.Thread(target=slow)
+    first.start()
+    begun.wait(10)
+    second = threading.Thread(target=failing)
+    second.start()
+    go_on.set()
+    first.join()
+    second.join()
+    assert sorted(outcomes) == ["IntegrityError", "good"]
+    with store.read() as connection:
+        assert connection.execute(select(heartbeat.c.name)).scalars().all() == ["good"]
+    store.dispose()
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+    with store.write() as connection:
+        connection.execute(text("drop table run"))
+    with pytest.raises(StoreError, match="no such table: run"), store.write() as connection:
+        connection.execute(update(run_table).values(message="x"))
+    with pytest.raises(StoreError), store.read() as connection:
+        connection.execute(select(func.count()).select_from(run_table))
