@@ -1,6 +1,7 @@
 """Every mistake of the configuration has its own file in tests/data/mistakes, and its exact line here."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -261,13 +262,19 @@ def test_every_file_of_the_gallery_is_in_the_table():
     assert {path.stem for path in FOLDER.iterdir()} == set(MESSAGES)
 
 
+def spent_by_children():
+    """Seconds of processor time: what others do on this machine does not count."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
 def check(path, **environ):
     command = [sys.executable, "-m", "worker.cli", "check", "--config", str(path)]
-    started = time.monotonic()
+    before = spent_by_children()
     done = subprocess.run(
         command, env={**os.environ, **ENVIRON, **environ}, capture_output=True, timeout=30, check=False
     )
-    return done, time.monotonic() - started
+    return done, spent_by_children() - before
 
 
 @pytest.mark.parametrize(
@@ -304,10 +311,10 @@ def test_a_file_of_two_mebibytes(tmp_path):
 def test_hostile_files_are_answered_in_time(tmp_path, content):
     path = tmp_path / "hostile.yaml"
     path.write_text(content)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConfigError):
         load(path, environ={})
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_all_mistakes_are_told_at_once(tmp_path):
