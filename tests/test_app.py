@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.schedules import crontab
 from celery.schedules import schedule as interval
 
@@ -100,6 +101,10 @@ def test_a_task_is_asked_to_end_before_it_is_killed(conf):
     )  # a batch takes 45 s and 30 s more
     scan = tasks.app.tasks["gc.scan"]
     assert scan.soft_time_limit < scan.time_limit
+
+
+def test_a_task_that_runs_out_of_time_is_never_taken_for_one_that_ended_as_expected():
+    assert not issubclass(SoftTimeLimitExceeded, tasks.EXPECTED)
 
 
 def test_a_stop_waits_longer_than_a_batch_can_take():
