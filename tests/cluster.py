@@ -28,6 +28,7 @@ class Cluster:
         self.redis = redis
         self.night = Night(simulator, folder, **{"timing": TIMING, "redis": redis.url, **registry})
         self.folder = folder
+        self.run_id = ""  # of the run a test is about
         self._flags = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -48,7 +49,7 @@ class Cluster:
         return os.environ | {"REGISTRY_GC_CONFIG": str(self.night.path), "STATE_DIRECTORY": str(self.folder / "state")}
 
     def start_worker(self, name: str = "worker", *, halt_at: Checkpoint | None = None) -> Path | None:
-        """Start a worker of all queues; with `halt_at` it stands still there, once, and makes the file that is returned."""
+        """Start a worker of all queues; with `halt_at` it stands still there once, and makes the returned file."""
         queues = "gc.control,gc.scan,gc.delete"
         words = ["celery", "-A", "worker.app", "worker", "-n", f"{name}@%h", "-Q", queues, "-c", "2"]
         flag = None

@@ -1,7 +1,7 @@
 """The store's schema, its transactions, and what it says when it cannot."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,20 +9,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, insert, select, text, update
 
-from tests.servers import PostgresServer, postgres_programs, postgres_server
+from tests.servers import PostgresServer
 from worker.store import Store, StoreError, open_store
 from worker.store.tables import heartbeat, metadata
 from worker.store.tables import run as run_table
 
 OpenStore = Callable[[], Store]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    if (programs := postgres_programs()) is None:
-        pytest.skip("PostgreSQL's programs are not installed: Debian's package postgresql has them")
-    with postgres_server(programs) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,6 +1,6 @@
 """Reads a registry whole, at one instant: repositories side by side, what their manifests say of others resolved.
 
-An inventory is kept compressed, a repository at a time: each pass over it (survey, decide, write) holds only one.
+An inventory is spooled compressed, a repository at a time: each pass over it (survey, decide, write) holds only one.
 """
 
 import threading
@@ -13,6 +13,7 @@ import msgspec
 
 from policies.image import Image, Repository, Unreadable
 from worker.registries.interface import Manifest, Registry, RegistryError, SignInError
+from worker.spool import Spool
 from worker.store import Store, plans
 from worker.store.plans import Segment
 
@@ -77,7 +78,7 @@ class Inventory:
     """What was listed, at one instant: a compressed segment a repository, in order of their paths."""
 
     listed_at: datetime
-    segments: tuple[Segment, ...]
+    segments: Spool[Segment]
     unreadable: tuple[Unreadable, ...]
 
     def repositories(self) -> Iterator[Repository]:
@@ -101,19 +102,26 @@ def take_inventory(
     _check_clock(registry.clock(), now)
     paths = list(registry.repositories())
     progress(0, len(paths))
-    listing = threading.Event()  # set: no further repository is begun
+    segments = Spool(Segment)
+    stopped = threading.Event()
+
+    def list_one(path: str) -> None:
+        if stopped.is_set():
+            raise ScanStoppedError
+        segments.add(path, Segment.of(path, resolve(registry, path, registry.images(path), manifests)))
+
     with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="list") as pool:
-        listed = {pool.submit(_list_one, registry, path, manifests, listing): path for path in paths}
+        listed = {pool.submit(list_one, path): path for path in paths}
         try:
-            segments, refused = _collect(listed, progress, alive)
+            refused = _collect(listed, progress, alive)
         except BaseException:
-            listing.set()
+            stopped.set()
             raise
     if refused and not segments:
         raise next(iter(refused.values()))
     return Inventory(
         listed_at=now,
-        segments=tuple(sorted(segments, key=lambda segment: segment.path)),
+        segments=segments,
         unreadable=tuple(Unreadable(repository=path, reason=str(refused[path])) for path in sorted(refused)),
     )
 
@@ -126,24 +134,15 @@ def _check_clock(theirs: datetime, ours: datetime) -> None:
         )
 
 
-def _list_one(registry: Registry, path: str, manifests: Manifests, stopped: threading.Event) -> Segment:
-    if stopped.is_set():
-        raise ScanStoppedError
-    return Segment.of(path, resolve(registry, path, registry.images(path), manifests))
-
-
-def _collect(
-    listed: "dict[Future[Segment], str]", progress: Progress, alive: Alive
-) -> tuple[list[Segment], dict[str, RegistryError]]:
-    segments: list[Segment] = []
+def _collect(listed: "dict[Future[None], str]", progress: Progress, alive: Alive) -> dict[str, RegistryError]:
     refused: dict[str, RegistryError] = {}
     for number, future in enumerate(as_completed(listed), start=1):
         alive()
         try:
-            segments.append(future.result())
+            future.result()
         except SignInError:
             raise  # no other repository would fare better, and none of them is at fault
         except RegistryError as error:
             refused[listed[future]] = error
         progress(number, len(listed))
-    return segments, refused
+    return refused

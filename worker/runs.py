@@ -283,15 +283,20 @@ def deleting(store: Store, run_id: str) -> Run | None:
     return run if run is not None and run.state == "deleting" else None
 
 
-def reconcile(store: Store, settings: "Settings", now: datetime) -> tuple[Bell, ...]:
-    """Each minute: open what is due, and ring again for whatever is unfinished. Raises StoreError."""
+def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple[Bell, ...]:
+    """Each minute: open what is due, and ring again for whatever is unfinished. Raises StoreError.
+
+    `settings` None: the file is invalid. Nothing is opened then, and what is deleting is rung so that it is skipped.
+    """
     with store.write() as connection:
         runs.beat(connection, "beat", now)
     bells: list[Bell] = []
-    for name in settings.registries:
-        bells += open_if_due(store, settings, name, now)
     with store.read() as connection:
         left = runs.unfinished(connection)
+    if settings is None:
+        return tuple(bell for run in left if run.state == "deleting" for bell in ring(store, run.id, now))
+    for name in settings.registries:
+        bells += open_if_due(store, settings, name, now)
     for run in left:
         bells += _recover(store, settings, run, now)
     return tuple(dict.fromkeys(bells))

@@ -19,9 +19,10 @@ from worker.registries.interface import RegistryError, SignInError
 from worker.registries.limiter import Limiter
 from worker.runs import Bell
 from worker.spending import note_sign_in, spending
+from worker.spool import Spool
 from worker.store import Store, StoreError, retention
 from worker.store import runs as run_rows
-from worker.store.plans import PlanWriter
+from worker.store.plans import PlanRows, PlanWriter, write_rows
 from worker.store.runs import Run
 
 
@@ -174,13 +175,16 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
 def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bool:
     """The whole plan in one transaction, or nothing of it. False: the lease was lost, and nothing was written."""
     totals = planned.closing.totals
+    writer = PlanWriter(run.id, planned.closing)
+    rows = Spool(PlanRows)  # made before the transaction begins: it keeps every other writer waiting
+    for segment, one in zip(planned.inventory.segments, planned.repository_plans(), strict=True):
+        rows.add(segment.path, writer.rows(segment, one))
     with store.write() as connection:
         now = store.now(connection)
         if not run_rows.renew_scan(connection, run.id, run.fence, now):
             return False
-        writer = PlanWriter(connection, run.id, planned.closing)
-        for segment, one in zip(planned.inventory.segments, planned.repository_plans(), strict=True):
-            writer.add(segment, one)
+        for segment, row in zip(planned.inventory.segments, rows, strict=True):
+            write_rows(connection, segment, row)
         run_rows.change(
             connection,
             run.id,

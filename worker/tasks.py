@@ -163,7 +163,12 @@ def start_if_due(registry: str) -> Iterable[Bell]:
 @taking()
 def reconcile() -> Iterable[Bell]:
     """Ring again for whatever is unfinished, or was due and did not start."""
-    return runs.reconcile(store(), watch().current(), datetime.now(UTC))
+    try:
+        settings = watch().current()
+    except ConfigError as error:
+        log.error("the configuration cannot be used, nothing is opened", error=str(error))  # noqa: TRY400 -- one line
+        return runs.reconcile(store(), None, datetime.now(UTC))
+    return runs.reconcile(store(), settings, datetime.now(UTC))
 
 
 @app.task(name="gc.scan", typing=False, time_limit=SCAN_SECONDS, soft_time_limit=SCAN_SECONDS - 60)

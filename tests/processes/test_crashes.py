@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from tests.cluster import Cluster, cluster
+from tests.servers import PostgresServer
 from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker.checkpoints import Checkpoint
@@ -57,17 +58,37 @@ def assert_whole(made: Cluster, simulator: Simulator, run_id: str) -> None:
 def test_the_worker_tree_is_killed_at(point: Checkpoint, simulator: Simulator, tmp_path: Path) -> None:
     fill(simulator)
     with cluster(simulator, tmp_path) as made:
-        flag = made.start_worker(halt_at=point)
-        made.start_beat()
-        run_id = made.night.open()
-        assert flag is not None
-        until(flag.exists, timeout=60, what=f"the worker to come to {point}")
-        made.kill("worker")
+        killed_at(made, point)
 
         made.start_worker()
 
-        made.finished(run_id)
-        assert_whole(made, simulator, run_id)
+        made.finished(made.run_id)
+        assert_whole(made, simulator, made.run_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["plan_stored", "delete_sent", "operation_done"])
+def test_the_same_on_postgresql(
+    point: Checkpoint, simulator: Simulator, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    fill(simulator)
+    with cluster(simulator, tmp_path, store=postgres.create_database(f"crash_{point}")) as made:
+        killed_at(made, point)
+        made.start_worker("another")  # it comes while the dead one's lease still runs
+        made.start_worker()
+
+        made.finished(made.run_id)
+        assert_whole(made, simulator, made.run_id)
+
+
+def killed_at(made: Cluster, point: Checkpoint) -> None:
+    """A run whose worker was killed at this point."""
+    flag = made.start_worker(halt_at=point)
+    made.start_beat()
+    made.run_id = made.night.open()
+    assert flag is not None
+    until(flag.exists, timeout=60, what=f"the worker to come to {point}")
+    made.kill("worker")
 
 
 @pytest.mark.slow

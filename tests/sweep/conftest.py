@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.night import Night
-from tests.servers import PostgresServer, postgres_programs, postgres_server
 from tests.simulator.client import Simulator
 
 
@@ -23,14 +22,6 @@ def simulator(running: Simulator) -> Iterator[Simulator]:
     running.reset()
     yield running
     assert running.state()["refused"] == []
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    if (programs := postgres_programs()) is None:
-        pytest.skip("PostgreSQL's programs are not installed: Debian's package postgresql has them")
-    with postgres_server(programs) as server:
-        yield server
 
 
 _databases = itertools.count()

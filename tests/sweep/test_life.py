@@ -12,6 +12,7 @@ from tests.waiting import until
 from worker import runs
 from worker.runs import AlreadyRunningError, Bell, NotBlockedError, UnknownRegistryError
 from worker.store import runs as run_rows
+from worker.store.tables import batch
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -167,6 +168,23 @@ def test_the_files_mode_is_read_again_with_every_intent(simulator: Simulator, ni
 
     assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
     assert simulator.requests(method="DELETE") == []
+
+
+def test_lost_bells_under_an_invalid_file_are_rung_again(simulator: Simulator, night: MakeNight) -> None:
+    push_old(simulator)
+    tonight = night()
+    store, (run_id, _) = tonight.store, tonight.plan()
+    tonight.path.write_text("nonsense: [")
+
+    tonight.ring(runs.reconcile(store, None, datetime.now(UTC)))  # what was just rung is not rung again
+    later = datetime.now(UTC) + HOUR
+    with store.write() as connection:
+        connection.execute(batch.update().values(rung_at=None))
+    tonight.ring(runs.reconcile(store, None, later))
+
+    run = tonight.run(run_id)
+    assert (run.state, run.skipped, run.outcome) == ("finished", 3, "succeeded")
+    assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
 
 
 def test_a_plan_too_old_deletes_nothing_more(simulator: Simulator, night: MakeNight) -> None:

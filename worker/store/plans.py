@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 import zstandard
@@ -38,8 +39,7 @@ def decode_images(segment: bytes) -> tuple[Image, ...]:
     return tuple(_images.decode_lines(zstandard.decompress(segment)))
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """One repository's inventory, compressed, by the hash of its content."""
 
     path: str
@@ -52,11 +52,19 @@ class Segment:
         return cls(path, sha256(packed).hexdigest(), packed)
 
 
-class PlanWriter:
-    """Writes a plan, repository by repository, into the caller's transaction, and hashes what it would delete."""
+class PlanRows(msgspec.Struct, frozen=True):
+    """The rows of one repository's plan, but for its inventory's content."""
 
-    def __init__(self, connection: Connection, run_id: str, closing: Closing) -> None:
-        self._connection = connection
+    repository: dict[str, Any]
+    batches: list[dict[str, Any]]
+    items: list[dict[str, Any]]
+    blobs: list[dict[str, Any]]
+
+
+class PlanWriter:
+    """Makes a plan's rows, repository by repository, numbers what they name, and hashes what would be deleted."""
+
+    def __init__(self, run_id: str, closing: Closing) -> None:
         self._run_id = run_id
         self._closing = closing
         self._batches = 0
@@ -68,28 +76,24 @@ class PlanWriter:
     def plan_sha256(self) -> str:
         return self._hash.hexdigest()
 
-    @property
-    def items(self) -> int:
-        return self._items
-
-    def add(self, segment: Segment, plan: RepositoryPlan) -> None:
-        content = insert_for(self._connection, inventory).values(sha256=segment.sha256, images=segment.images)
-        self._connection.execute(content.on_conflict_do_nothing())
-        lines = compress(b"".join(_encoder.encode(decision) + b"\n" for decision in plan.decisions))
-        row = {"run_id": self._run_id, "path": plan.path, "inventory": segment.sha256, "decisions": lines}
-        self._connection.execute(insert(repository).values(row))
+    def rows(self, segment: Segment, plan: RepositoryPlan) -> PlanRows:
+        """Repositories are to come in order of their paths: the hash depends on it."""
+        decisions = compress(b"".join(_encoder.encode(decision) + b"\n" for decision in plan.decisions))
+        row = {"run_id": self._run_id, "path": plan.path, "inventory": segment.sha256, "decisions": decisions}
+        rows = PlanRows(row, [], [], [])
         for wave, deletions in _waves(plan.deletions):
             for at in range(0, len(deletions), BATCH_SIZE):
-                self._add_batch(plan.path, wave, deletions[at : at + BATCH_SIZE])
+                self._add_batch(rows, plan.path, wave, deletions[at : at + BATCH_SIZE])
+        return rows
 
-    def _add_batch(self, path: str, wave: int, deletions: list[Deletion]) -> None:
+    def _add_batch(self, rows: PlanRows, path: str, wave: int, deletions: list[Deletion]) -> None:
         number, self._batches = self._batches, self._batches + 1
-        row = {"run_id": self._run_id, "number": number, "repository": path, "wave": wave}
-        self._connection.execute(insert(batch).values(row))
-        items = [self._item(number, path, deletion) for deletion in deletions]
-        self._connection.execute(insert(item), items)
+        rows.batches.append({"run_id": self._run_id, "number": number, "repository": path, "wave": wave})
+        for deletion in deletions:
+            rows.items.append(self._item(number, path, deletion))
+            rows.blobs.extend(self._new_blobs(deletion.image))
 
-    def _item(self, number: int, path: str, deletion: Deletion) -> dict[str, object]:
+    def _item(self, number: int, path: str, deletion: Deletion) -> dict[str, Any]:
         decision = _encoder.encode(deletion.decision)
         self._hash.update(decision + b"\n")
         self._items += 1
@@ -102,27 +106,36 @@ class PlanWriter:
             "image": _encoder.encode(deletion.image).decode(),
             "digest": deletion.image.digest,
             "owners": json.dumps(deletion.owners),
-            "blobs": pack(self._add_blobs(deletion.image)),
+            "blobs": pack(self._closing.numbers_of(deletion.image)),
         }
 
-    def _add_blobs(self, image: Image) -> tuple[int, ...]:
-        """The numbers of an image's blobs that only deletions reference, each given its row when first met."""
-        numbers = self._closing.numbers_of(image)
-        if new := set(numbers) - self._blobs:
-            self._blobs |= new
-            digests = _digests(image, self._closing)
-            rows = [
-                {
-                    "run_id": self._run_id,
-                    "number": one,
-                    "digest": digests[one],
-                    "size": self._closing.size(one),
-                    "remaining": self._closing.references(one),
-                }
-                for one in sorted(new)
-            ]
-            self._connection.execute(insert(blob), rows)
-        return numbers
+    def _new_blobs(self, image: Image) -> list[dict[str, Any]]:
+        """Rows of an image's blobs that only deletions reference, each the first time it is met."""
+        new = set(self._closing.numbers_of(image)) - self._blobs
+        if not new:
+            return []
+        self._blobs |= new
+        digests = _digests(image, self._closing)
+        return [
+            {
+                "run_id": self._run_id,
+                "number": one,
+                "digest": digests[one],
+                "size": self._closing.size(one),
+                "remaining": self._closing.references(one),
+            }
+            for one in sorted(new)
+        ]
+
+
+def write_rows(connection: Connection, segment: Segment, rows: PlanRows) -> None:
+    """Put one repository's part of a plan into the caller's transaction."""
+    content = insert_for(connection, inventory).values(sha256=segment.sha256, images=segment.images)
+    connection.execute(content.on_conflict_do_nothing())
+    connection.execute(insert(repository).values(rows.repository))
+    for table, some in ((batch, rows.batches), (item, rows.items), (blob, rows.blobs)):
+        if some:
+            connection.execute(insert(table), some)
 
 
 def _digests(image: Image, closing: Closing) -> dict[int, str]:

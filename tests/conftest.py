@@ -1,0 +1,16 @@
+"""Servers that several folders of tests share, each started when a test first asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import PostgresServer, postgres_programs, postgres_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test process's own; make a database of your own in it."""
+    if (programs := postgres_programs()) is None:
+        pytest.skip("PostgreSQL's programs are not installed: Debian's package postgresql has them")
+    with postgres_server(programs) as server:
+        yield server

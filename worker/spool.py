@@ -1,0 +1,44 @@
+"""Records by name in a temporary file: what is read one at a time need not be held in memory whole."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Spool(Generic[T]):
+    """Keeps records of one type, each under a name, and gives them back in order of their names, as often as asked.
+
+    The file has no name on disk and goes with the last reference. Safe to add to from several threads.
+    """
+
+    def __init__(self, kind: type[T]) -> None:
+        self._file = tempfile.TemporaryFile(prefix="registry-gc-")  # noqa: SIM115 -- lives as long as the spool
+        self._lock = threading.Lock()
+        self._places: dict[str, tuple[int, int]] = {}  # name -> offset, length
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(kind)
+
+    def add(self, name: str, record: T) -> None:
+        packed = self._encoder.encode(record)
+        with self._lock:
+            self._places[name] = (self._file.seek(0, 2), len(packed))
+            self._file.write(packed)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[T]:
+        for name in sorted(self._places):
+            yield self[name]
+
+    def __getitem__(self, name: str) -> T:
+        offset, length = self._places[name]
+        with self._lock:
+            self._file.seek(offset)
+            packed = self._file.read(length)
+        return self._decoder.decode(packed)
