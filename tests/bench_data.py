@@ -1,7 +1,7 @@
 """A registry on paper for the benchmark: lines of 1.6 KB with ten blobs, grouped by repository, always the same.
 
-Base layers are shared by the registry, a few more by a repository; one image in ten belongs to a multi-platform index, some
-are signed, some have lost their tags, and repositories are of very different sizes.
+Base layers are shared by the registry, a few more by a repository; one image in ten belongs to a multi-platform index,
+some are signed, some have lost their tags, and repositories are of very different sizes.
 """
 
 import hashlib
@@ -20,7 +20,10 @@ POLICY = [
     {"name": "newest ten", "keep": {"newest": 10, "tagged": True}},
     {"name": "pull requests", "delete": {"tags": ["pr-*", "mr-*"], "older_than": "14d"}},
     {"name": "leftovers", "delete": {"untagged": True, "older_than": "7d"}},
-    {"name": "nightlies", "delete": {"tags": ["nightly-*", "re:[0-9a-f]{8}"], "beyond_newest": 20, "older_than": "30d"}},
+    {
+        "name": "nightlies",
+        "delete": {"tags": ["nightly-*", "re:[0-9a-f]{8}"], "beyond_newest": 20, "older_than": "30d"},
+    },
     {"name": "giants", "delete": {"larger_than": "2GiB", "older_than": "60d"}, "repositories": ["ml/**", "data/**"]},
 ]
 _SIZES = (20, 60, 150, 300, 700, 1500, 4000)
@@ -32,13 +35,12 @@ def write(path: Path, images: int) -> None:
     """An inventory of that many images as NDJSON, in the API's own JSON: int64 as strings."""
     with path.open("wb") as file:
         written = 0
-        for number, lines in enumerate(_repositories()):
-            lines = lines[: images - written]
-            file.write(b"\n".join(lines) + b"\n")
-            written += len(lines)
+        for lines in _repositories():
+            some = lines[: images - written]
+            file.write(b"\n".join(some) + b"\n")
+            written += len(some)
             if written >= images:
                 return
-            assert number < images
 
 
 def _repositories() -> Iterator[list[bytes]]:
@@ -93,7 +95,11 @@ def _image(
     own: list[Blob] | tuple[Blob, ...],
     children: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET,
 ) -> Image:
-    layers = (*under, *random_.sample(own, min(3, len(own))), *(_blob(random_, 30_000_000) for _ in range(2 if own else 0)))
+    layers = (
+        *under,
+        *random_.sample(own, min(3, len(own))),
+        *(_blob(random_, 30_000_000) for _ in range(2 if own else 0)),
+    )
     return Image(
         digest=_digest(random_),
         id=f"crp{random_.getrandbits(85):017x}",

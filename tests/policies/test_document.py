@@ -266,13 +266,13 @@ def test_all_mistakes_are_told_at_once() -> None:
         " {name: b, keep: {new: 3}}]"
     )
     assert [one.path.removeprefix("policies.nightly") for one in mistakes] == [
-        "[0].delete.tags[0]", "[0].delete.tags[2]", "[0].delete.older_than", "[0].delete.larger_than", "[1].name", "[1]",
-        "[2].keep.new",
+        "[0].delete.tags[0]", "[0].delete.tags[2]", "[0].delete.older_than", "[0].delete.larger_than",
+        "[1].name", "[1]", "[2].keep.new",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "document", [None, 5, "x", {}, [[]], [None], [{"name": {}}], [{"delete": [1], "keep": 2}], [{None: 1}]]
+    "document", [None, 5, "x", {}, [None], [{"name": {}}], [{"delete": [1], "keep": 2}], [{None: 1}]]
 )
 def test_no_document_is_answered_by_a_traceback(document: Any) -> None:
     policy, mistakes = parse_policy("x", document, "policies.x")

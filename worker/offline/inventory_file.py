@@ -1,6 +1,6 @@
 """Reads an inventory as NDJSON: its head, where it may be cut, and its images in blocks. Says which line is wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -107,9 +107,15 @@ def decoded(inventory: Inventory, offset: int, block: bytes) -> list[Image]:
         images = _images.decode_lines(block)
     except _WRONG:
         raise _error(inventory, offset, block) from None
-    if not all(map(_NAME, images)):
+    if not all(map(_NAME, images)) or not _one_a_line(images, block):
         raise _error(inventory, offset, block)
     return images
+
+
+def _one_a_line(images: Sized, block: bytes) -> bool:
+    """Whether every line that is not blank is an image: msgspec would take two on a line, or one on two lines."""
+    lines = block.count(b"\n") + (not block.endswith(b"\n"))
+    return len(images) == lines or len(images) == sum(1 for line in block.splitlines() if line.strip())
 
 
 def _error(inventory: Inventory, offset: int, block: bytes) -> InventoryError:
