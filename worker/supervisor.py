@@ -98,6 +98,8 @@ def _prepare(parent: int) -> Callable[[], None]:
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def prepare() -> None:
+        # A Ctrl-C from before the child had its own session waits behind the mask: it is to end the child, not to raise.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.umask(0o077)
         if prctl is not None:
@@ -167,21 +169,24 @@ class Supervisor:
         stopping = [child for child in self._children if child.program in ending]
         self._children = [child for child in self._children if child not in stopping]
         if stopping:
-            self._say(
-                f"stopping {', '.join(child.program.name for child in stopping)}; asked again, they are killed at once"
-            )
-        since = time.monotonic()
+            names = ", ".join(child.program.name for child in stopping)
+            self._say(f"stopping {names}; asked again, it kills at once")
         for child in stopping:
             child.terminate()
+        self._see_out(stopping, time.monotonic())
+
+    def _see_out(self, stopping: list[Child], since: float) -> None:
+        killed: list[Child] = []
         while left := [child for child in stopping if child.ended() is None and child.process is not None]:
             passed = time.monotonic() - since
-            for child in left:
-                if passed >= child.program.patience:
-                    self._say(f"{child.program.name} did not end within {child.program.patience:g} s and is killed")
-                    child.kill()
-            nearest = min(child.program.patience for child in left) - passed
+            late = [child for child in left if passed >= child.program.patience and child not in killed]
+            for child in late:
+                self._say(f"{child.program.name} did not end within {child.program.patience:g} s and is killed")
+                child.kill()
+            killed += late
+            nearest = min((child.program.patience for child in left if child not in killed), default=passed) - passed
             try:
-                self._wait(min(1.0, max(0.05, nearest)))
+                self._wait(max(0.05, nearest))
             except StoppedError:
                 for child in left:
                     child.kill()

@@ -63,6 +63,16 @@ def test_a_stop_leaves_nothing_and_tells_main_processes_only(place, supervise, n
         assert not (place.folder / "child-was-told").exists()
 
 
+def test_a_ctrl_c_in_the_middle_of_starting_is_a_stop_as_any(place, supervise):
+    programs = {f"program{number}": (FOREVER, 5) for number in range(10)}
+    for _ in range(10):
+        with supervise(**programs) as running:
+            running.says("program0 started")
+            os.killpg(running.pid, signal.SIGINT)
+            assert running.process.wait(10) == 0, running.log()
+            place.left_empty()
+
+
 def test_who_does_not_end_in_its_patience_is_killed(place, supervise):
     with supervise(deaf=(DEAF, 0.3)) as running:
         running.says("deaf")

@@ -6,8 +6,10 @@ import shutil
 import signal
 import stat
 import sys
+import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -146,15 +148,17 @@ def test_a_redis_that_does_not_start_is_named_with_its_last_words(place):
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["a short path", "a path too long for a socket"])
-def test_only_this_user_reaches_the_own_redis(tmp_path, deep):
-    folder = tmp_path / ("x" * 150 if deep else "redis") / 'with "quotes"'
-    folder.mkdir(parents=True, mode=0o700)
-    redis = OwnRedis.prepare(folder)
-    assert len(bytes(redis.socket)) <= max(LONGEST_SOCKET, len(bytes(tmp_path / "redis.sock")))
-    assert stat.S_IMODE(redis.socket.parent.stat().st_mode) == 0o700
-    assert "port 0" in redis.configuration.read_text()
-    redis.remove_socket()
-    assert redis.socket.parent.exists() is not deep
+def test_only_this_user_reaches_the_own_redis(deep):
+    with tempfile.TemporaryDirectory(prefix="gc-") as short:
+        folder = Path(short) / ("x" * 150 if deep else "redis") / 'with "quotes"'
+        folder.mkdir(parents=True, mode=0o700)
+        redis = OwnRedis.prepare(folder)
+        assert (redis.socket.parent == folder) is not deep
+        assert len(bytes(redis.socket)) <= LONGEST_SOCKET
+        assert stat.S_IMODE(redis.socket.parent.stat().st_mode) == 0o700
+        assert "port 0" in redis.configuration.read_text()
+        redis.remove_socket()
+        assert redis.socket.parent.exists() is not deep
 
 
 def test_an_own_redis_really_starts_there(tmp_path):
