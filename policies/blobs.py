@@ -99,7 +99,7 @@ def words(digests: Sequence[str]) -> Words:
         plain = False
     if not plain:
         packed = b"".join(_packed(digest) for digest in digests)
-    return np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(-1, 4)
+    return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4)
 
 
 def _packed(digest: str) -> bytes:

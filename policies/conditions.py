@@ -4,10 +4,11 @@ A condition knows its answer and the fact behind it, nothing of verdicts. `tags`
 in a select rule (every tag) and in a keep rule (one tag is enough), so each meaning is a class of its own.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Protocol
 
 from msgspec import UNSET
@@ -70,7 +71,8 @@ class EveryTag:
         return YES if image.tags else NO
 
     def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
-        return f"every tag matches {_matched(self.patterns, image.tags)}"
+        matched = dict.fromkeys([self.patterns.match(tag) or "" for tag in image.tags])
+        return f"every tag matches {', '.join(matched)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class OlderThan:
         return YES if scene.now - created_at >= self.age else NO
 
     def fact(self, image: Image, scene: Scene) -> str:
-        return _age_fact(image, scene, self.age, "at least")
+        return _age_fact(image, scene, _bound("at least", self.age))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class NewerThan:
         return YES if scene.now - created_at < self.age else NO
 
     def fact(self, image: Image, scene: Scene) -> str:
-        return _age_fact(image, scene, self.age, "less than")
+        return _age_fact(image, scene, _bound("less than", self.age))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,16 +223,21 @@ class AnyTag:
         return f"tag {tag} matches {self.patterns.match(tag)}"
 
 
-def _matched(patterns: Patterns, tags: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(pattern for tag in tags if (pattern := patterns.match(tag)) is not None))
+@lru_cache(maxsize=256)
+def _bound(word: str, age: timedelta) -> tuple[timedelta, str]:
+    """A rule's age in words that follow a number of its own unit, and that unit."""
+    unit, name = in_units(age)
+    return unit, f" {name} old, {word} {age // unit}"
 
 
-def _age_fact(image: Image, scene: Scene, age: timedelta, bound: str) -> str:
+def _age_fact(image: Image, scene: Scene, bound: tuple[timedelta, str]) -> str:
     if image.created_at is None:
         return "its push time was not told"
-    unit, words = in_units(age)
-    old = max((scene.now - image.created_at) // unit, 0)
-    return f"{old} {words if old != 1 else words[:-1]} old, {bound} {age // unit}"
+    unit, words = bound
+    old = (scene.now - image.created_at) // unit
+    if old == 1:
+        return f"1{words.replace('s old', ' old', 1)}"
+    return f"{old if old > 0 else 0}{words}"
 
 
 def _size_fact(image: Image, scene: Scene, bound: str) -> str:

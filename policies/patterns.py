@@ -6,9 +6,8 @@ user writes; globs of literal pieces and `*` alone, nearly all there are, need n
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 LONGEST = 512  # characters of one pattern
 _MEMORY = 8 << 20  # bytes of RE2's automaton
@@ -17,65 +16,61 @@ _TOKENS_ONLY = {"*", "**"}
 Token = tuple[str, str]  # kind ("text", "*", "**", "?", "class"), the characters
 
 
+Matcher = Callable[[str], str | None]  # the pattern that a whole name matches, if it is one of some
+
+
 @dataclass(frozen=True)
 class Patterns:
-    """Some patterns, as a user listed them: asked which of them, if any, a whole name matches.
+    """Some patterns, as a user listed them. `match` tells which of them a whole name matches: of several a plain name,
+    else a plain beginning, else any.
 
     Raises ValueError(text) for one that cannot be understood, in RE2's own words where it is RE2 that cannot.
     """
 
     texts: tuple[str, ...]
     paths: bool = False  # globs on repository paths: `*` stays within a segment
+    match: Matcher = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _ = self._ways  # a bad pattern is a mistake of the document, not of the first image that meets it
+        object.__setattr__(self, "match", _matcher(self.texts, self.paths))  # the one way to fill a frozen field
 
     def __reduce__(self) -> tuple[type["Patterns"], tuple[tuple[str, ...], bool]]:
         return Patterns, (self.texts, self.paths)
 
-    def match(self, name: str) -> str | None:
-        """A pattern that the whole name matches: of several a plain name, else a plain beginning, else any."""
-        ways = self._ways
-        if name in ways.names:
-            return ways.names[name]
-        if name.startswith(ways.beginnings):
-            return next(text for start, text in ways.texts if name.startswith(start))
-        for matcher in ways.matchers:
-            if (found := matcher(name)) is not None:
-                return found
-        return None
-
     def __str__(self) -> str:
         return ", ".join(self.texts)
 
-    @cached_property
-    def _ways(self) -> "_Ways":
-        names: dict[str, str] = {}
-        texts: list[tuple[str, str]] = []
-        matchers: list[Callable[[str], str | None]] = []
-        expressions: list[tuple[str, str]] = []
-        for text in self.texts:
-            match _read(text, self.paths):
-                case str() as expression:
-                    expressions.append((text, expression))
-                case [name]:
-                    names.setdefault(name, text)
-                case [start, ""]:
-                    texts.append((start, text))
-                case pieces:
-                    matchers.append(_pieces(text, pieces))
-        if expressions:
-            matchers.append(_expressions(expressions))
-        return _Ways(names, tuple(start for start, _ in texts), tuple(texts), tuple(matchers))
 
+def _matcher(texts: tuple[str, ...], paths: bool) -> Matcher:
+    names: dict[str, str] = {}  # whole name -> pattern
+    beginnings: dict[str, str] = {}
+    others: list[Matcher] = []
+    expressions: list[tuple[str, str]] = []
+    for text in texts:
+        match _read(text, paths):
+            case str() as expression:
+                expressions.append((text, expression))
+            case [name]:
+                names[name] = text
+            case [start, ""]:
+                beginnings[start] = text
+            case pieces:
+                others.append(_pieces(text, pieces))
+    if expressions:
+        others.append(_expressions(expressions))
+    starts = tuple(beginnings)
 
-class _Ways(NamedTuple):
-    """Patterns by what it takes to match them."""
+    def match(name: str) -> str | None:
+        if name in names:
+            return names[name]
+        if name.startswith(starts):
+            return next(beginnings[start] for start in starts if name.startswith(start))
+        for other in others:
+            if (found := other(name)) is not None:
+                return found
+        return None
 
-    names: dict[str, str]  # whole name -> pattern
-    beginnings: tuple[str, ...]
-    texts: tuple[tuple[str, str], ...]  # beginning, pattern
-    matchers: tuple[Callable[[str], str | None], ...]
+    return match
 
 
 def _read(text: str, paths: bool) -> str | list[str]:
@@ -147,7 +142,7 @@ def _quoted(characters: str) -> str:
     return "".join(c if c.isalnum() or c == "_" or ord(c) > 127 else f"\\{c}" for c in characters)
 
 
-def _pieces(text: str, pieces: list[str]) -> Callable[[str], str | None]:
+def _pieces(text: str, pieces: list[str]) -> Matcher:
     """A matcher for literal pieces with anything between them: the first at the start, the last at the end."""
     first, *between, last = pieces
     middle = [piece for piece in between if piece]
@@ -168,7 +163,7 @@ def _pieces(text: str, pieces: list[str]) -> Callable[[str], str | None]:
     return matcher
 
 
-def _expressions(expressions: list[tuple[str, str]]) -> Callable[[str], str | None]:
+def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
     """A matcher for some RE2 expressions at once."""
     import re2  # noqa: PLC0415 — most policies have no expression
 

@@ -118,7 +118,10 @@ class Arranger:
         except TypeError:  # some time is unknown: those come last
             images.sort(key=lambda image: image.created_at or _LONG_AGO, reverse=True)
         indexes = [image for image in images if image.children is not UNSET]
-        subjects = {image.digest: found for image in images if (found := subjects_of(image))}
+        perhaps = [
+            one for one in images if one.subject is not UNSET or (one.tags and one.tags[0].startswith("sha256-"))
+        ]
+        subjects = {image.digest: found for image in perhaps if (found := subjects_of(image))}
         if not indexes and not subjects:
             return Ties(self._path, tuple(images), self._blobs)
         return _tied(self._path, tuple(images), self._blobs, indexes, subjects)

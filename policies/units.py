@@ -6,7 +6,6 @@ Every `parse_…` raises ValueError with one finished text: what was expected, w
 import re
 from datetime import timedelta
 from fractions import Fraction
-from functools import lru_cache
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15} | {
@@ -73,7 +72,6 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:76]}…{text[-1]}"
 
 
-@lru_cache(maxsize=256)
 def in_units(age: timedelta) -> tuple[timedelta, str]:
     """The largest of days, hours, minutes and seconds that an age is a multiple of, and its name."""
     for unit, name in ((timedelta(days=1), "days"), (timedelta(hours=1), "hours"), (timedelta(minutes=1), "minutes")):

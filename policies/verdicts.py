@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from msgspec import Struct
 
@@ -35,12 +35,7 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     reason: str
 
 
-class Keep(NamedTuple):
-    """Why an image stays, whatever its owners do."""
-
-    cause: Cause
-    reason: str
-    rule: str | None = None
+Keep = tuple[Cause, str, str | None]  # why an image stays, whatever its owners do: cause, reason, rule
 
 
 class Jury:
@@ -108,26 +103,26 @@ class Jury:
         """In the order of causes; the first that keeps an image is the one it bears."""
         keep = self._keep
         keep.update(
-            (image.digest, Keep("locked", "locked in the registry")) for image in self.ties.images if image.locked
+            (image.digest, ("locked", "locked in the registry", None)) for image in self.ties.images if image.locked
         )
         for rule in self._rules:
             if rule.kind == "keep":
                 left = [image for image in self.ties.images if image.digest not in keep]
                 heard = self.hear(rule, left)
                 for image in heard.yes:
-                    keep.setdefault(image.digest, Keep("kept_by_rule", self._facts(rule, image), rule.name))
+                    keep.setdefault(image.digest, ("kept_by_rule", self._facts(rule, image), rule.name))
                 for image in heard.unknown:
-                    keep.setdefault(image.digest, Keep("kept_by_rule", self._untold(rule, image), rule.name))
+                    keep.setdefault(image.digest, ("kept_by_rule", self._untold(rule, image), rule.name))
         unread = self.ties.unreadable_index
         if unread is not None:
             for image in self.ties.images:
-                keep.setdefault(image.digest, Keep("unreadable", _unread(image, unread)))
+                keep.setdefault(image.digest, ("unreadable", _unread(image, unread), None))
         if self._keep_per_repository:
             n = self._keep_per_repository
             ranked = Heard(list(self._ranked), [])
             always = Top.of(n, population(ranked)).narrows(ranked, beyond=False)
             for image in (*always.yes, *always.unknown):
-                keep.setdefault(image.digest, Keep("keep_per_repository", f"one of the {n} newest of its repository"))
+                keep.setdefault(image.digest, ("keep_per_repository", f"one of the {n} newest of its repository", None))
 
     def _may_go(self, digest: str) -> bool:
         return digest not in self._keep and not self._elsewhere(digest)
