@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from worker.config import Settings
 
 BATCH_SECONDS = 120  # the hard limit of gc.delete_batch, and of every task that says nothing else
+LOOK_SECONDS = 900  # one repository, listed again
 SCAN_SECONDS = 2 * 3600
 # Nobody else is to get a message while its task can still run: longer than a scan, and ten times a batch. Recovery does
 # not wait for it: reconcile rings again as soon as a lease has run out.

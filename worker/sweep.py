@@ -6,9 +6,10 @@ may be carried out twice, late, or never: only who holds its lease deletes, and 
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from uuid import uuid4
 
 from policies.image import Image
@@ -18,6 +19,7 @@ from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, mode_reason, registry_now
 from worker.leases import Heartbeat, identity
 from worker.registries import open_registry
+from worker.registries.http import Patience
 from worker.registries.interface import (
     Deletion,
     NotFoundError,
@@ -38,7 +40,9 @@ from worker.store.runs import Run
 from worker.store.sweeping import Claim, Final, Item, LeaseLostError, StoppedError
 
 START_NO_IMAGE_AFTER = 45.0  # seconds into a batch
-FOLLOW_SHARE = 0.25  # of a lease an operation is waited for (30 s of 120); the next claim asks again
+IMAGE_SECONDS = 30.0  # for one image: half of it until its DELETE is begun, the rest for following its operation
+CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
+FOLLOW_SHARE = 0.25  # of a lease an operation is waited for at most; the next claim asks again
 PATIENCE_LEASES = 5  # how many leases an accepted operation may take before it is `unconfirmed`
 ATTEMPTS = 3  # intents of one item whose outcome stayed unknown
 TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
@@ -79,22 +83,31 @@ def _carry_out(
     store: Store, watch: Watch, run: Run, held: Claim, items: list[Item], limiter: Limiter | None, lease: timedelta
 ) -> None:
     def renew() -> bool:
-        with store.write() as connection:
-            now = store.now(connection)
-            sweeping.renew(connection, held, now, now + lease)
+        try:
+            with store.write() as connection:
+                now = store.now(connection)
+                sweeping.renew(connection, held, now, now + lease)
+        except LeaseLostError:
+            return False
         return True
 
     registry = registry_now(watch, run.registry)
     if held.takeovers >= TAKEOVERS or registry is None:
         _give_up(store, held, items, registry)
         return
-    with open_registry(registry, limiter) as opened, spending(store, run.registry, opened):
+    patience = Patience(total=CALL_SECONDS)
+    with open_registry(registry, limiter, patience) as opened, spending(store, run.registry, opened):
         work = _Batch(store, watch, run, held, opened, lease)
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
-            work.carry_out(items, registry.rate.concurrency)
+            work.carry_out(items, _threads(registry))
     if not work.lost.is_set():
         _release(store, held)
+
+
+def _threads(registry: RegistrySettings) -> int:
+    """As many as may be in flight, but no more than the rate serves within a few seconds: nobody waits for long."""
+    return max(1, min(registry.rate.concurrency, ceil(3 * registry.rate.requests_per_second)))
 
 
 def _give_up(store: Store, held: Claim, items: list[Item], registry: RegistrySettings | None) -> None:
@@ -131,8 +144,13 @@ class _Batch:
 
     def carry_out(self, items: list[Item], concurrency: int) -> None:
         """Take every item as far as it gets. Raises StoreError, once every thread has stopped."""
-        with ThreadPoolExecutor(max_workers=max(1, concurrency), thread_name_prefix="delete") as pool:
+        with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="delete") as pool:
             futures = [pool.submit(self._one, item) for item in items]
+            try:
+                wait(futures)
+            except BaseException:  # the task's time limit: every thread ends the step it is at, and begins no other
+                self.halted.set()
+                raise
         for future in futures:
             future.result()
         if self.missing and not self.lost.is_set():
@@ -162,13 +180,14 @@ class _Batch:
             return
         if self.run.stop is not None and item.state == "planned":
             return
+        begun = time.monotonic()
         now = self.registry.get(item.repository, item.image)
         reach("image_read_again")
         if (difference := _difference(item.image, now)) is not None:
             self._changed(item, difference)
         elif self.run.stop is not None:
             self._outcome(item, "failed", "unconfirmed", "its deletion was begun; it is still there, and may yet go")
-        elif (key := self._intend(item)) is not None:
+        elif time.monotonic() - begun < IMAGE_SECONDS / 2 and (key := self._intend(item)) is not None:
             reach("intent_recorded")
             deletion = self.registry.delete(item.repository, item.image, key)
             reach("delete_sent")
@@ -212,7 +231,8 @@ class _Batch:
 
     def _follow(self, item: Item, deletion: Deletion) -> None:
         if not deletion.done:
-            deletion = self.registry.follow(deletion, time.monotonic() + FOLLOW_SHARE * self.lease.total_seconds())
+            patience = min(IMAGE_SECONDS / 2, FOLLOW_SHARE * self.lease.total_seconds())
+            deletion = self.registry.follow(deletion, time.monotonic() + patience)
         if deletion.done:
             reach("operation_done")
             self._outcome(item, "deleted", None, None)

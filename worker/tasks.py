@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from worker import look as looking
 from worker import runs, scan, sweep
-from worker.app import SCAN_SECONDS, app
+from worker.app import LOOK_SECONDS, SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url
 from worker.config import ConfigError, SecretError
 from worker.config_watch import SettingsWatch
@@ -179,7 +179,7 @@ def scan_registry(run_id: str) -> Iterable[Bell]:
         return scan.carry_out_scan(store(), watch().current(), run_id, limiter=limiter)
 
 
-@app.task(name="gc.look", typing=False)
+@app.task(name="gc.look", typing=False, time_limit=LOOK_SECONDS, soft_time_limit=LOOK_SECONDS - 30)
 @taking(str, str)
 def look(run_id: str, repository: str) -> Iterable[Bell]:
     """List a repository again, before anything in it is deleted."""
