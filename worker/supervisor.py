@@ -98,7 +98,7 @@ def _prepare(parent: int) -> Callable[[], None]:
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def prepare() -> None:
-        # A Ctrl-C from before the child had a session of its own is still pending: it is to end the child, not to raise.
+        # A Ctrl-C from before the child had a session of its own is still pending: it is to end it, not to raise.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.umask(0o077)

@@ -108,7 +108,7 @@ def test_junk_is_refused_and_logged_and_nothing_else_happens(place, redis, store
         # The worker is well: what is right is done, and by the same process.
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
         until(lambda: runs_of(store), what="a run")
-        assert queue.llen(f"{KEY_PREFIX}gc.scan") == 1
+        until(lambda: queue.llen(f"{KEY_PREFIX}gc.scan") == 1, what="the bell of its scan")
         assert "Traceback" not in worker.log().split("unregistered task")[0]
         assert worker.stop() == 0
 
