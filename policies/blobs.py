@@ -16,6 +16,8 @@ import numpy.typing as npt
 from policies.image import Blob, Image
 
 Words = npt.NDArray[np.uint64]  # rows of four: a digest
+_LENGTH = 71  # sha256: and 64 digits
+_PREFIX = np.frombuffer(b"sha256:", dtype=np.uint8)
 
 
 class Blobs:
@@ -92,18 +94,30 @@ class Blobs:
 
 def words(digests: Sequence[str]) -> Words:
     """Digests as rows of four words; one that is not sha256 stands for itself by the SHA-256 of its text."""
-    try:
-        packed = bytes.fromhex("".join(digests).replace("sha256:", ""))
-        plain = len(packed) == 32 * len(digests) and set(map(len, digests)) <= {71}
-    except ValueError:
-        plain = False
-    if not plain:
-        packed = b"".join(_packed(digest) for digest in digests)
+    packed = _all_packed(digests)
+    if packed is None:
+        packed = b"".join(map(_packed, digests))
     return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4)
+
+
+def _all_packed(digests: Sequence[str]) -> bytes | None:
+    """`_packed` of all of them at once, where all are sha256."""
+    text = "".join(digests).encode("utf-8", "surrogatepass")
+    if len(text) != _LENGTH * len(digests) or not set(map(len, digests)) <= {_LENGTH}:
+        return None
+    letters = np.frombuffer(text, dtype=np.uint8).reshape(-1, _LENGTH)
+    if (letters[:, :7] != _PREFIX).any():
+        return None
+    digits = letters[:, 7:].tobytes()
+    try:
+        packed = bytes.fromhex(digits.decode())
+    except ValueError:
+        return None
+    return packed if len(packed) == 32 * len(digests) and digits == digits.lower() else None
 
 
 def _packed(digest: str) -> bytes:
     algorithm, _, digits = digest.partition(":")
-    if algorithm == "sha256" and len(digits) == 64 and set(digits) <= set("0123456789abcdef"):
+    if algorithm == "sha256" and len(digest) == _LENGTH and set(digits) <= set("0123456789abcdef"):
         return bytes.fromhex(digits)
     return hashlib.sha256(digest.encode("utf-8", "surrogatepass")).digest()

@@ -71,6 +71,8 @@ class EveryTag:
         return YES if image.tags else NO
 
     def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+        if len(image.tags) == 1:
+            return f"every tag matches {self.patterns.match(image.tags[0])}"
         matched = dict.fromkeys([self.patterns.match(tag) or "" for tag in image.tags])
         return f"every tag matches {', '.join(matched)}"
 
