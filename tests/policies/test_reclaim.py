@@ -1,0 +1,118 @@
+"""Exact bytes: columns of repositories, each blob of the registry once."""
+
+import numpy as np
+import pytest
+
+from policies.blobs import Blobs, words
+from policies.image import Blob, Image
+from policies.limits import Totals
+from policies.plan import Across, RepositoryPlan, decide
+from policies.reclaim import _MIX, close, columns, condense, keys
+from tests.builders import NOW, digest, policy, repository
+
+EVERYTHING = policy({"delete": {"all": True}}, {"keep": {"tags": ["keep"]}})
+
+
+def decided(path: str, *images: Image) -> RepositoryPlan:
+    return decide(repository(path, *images), EVERYTHING, NOW, Across())
+
+
+def totals(*plans: RepositoryPlan) -> tuple[int, int]:
+    found = close(plan.columns for plan in plans).totals
+    return found.reclaimable_bytes, found.registry_bytes
+
+
+def named(*blobs: Blob, tag: str = "go", config: Blob | None = None, of: object = 1) -> Image:
+    return Image(digest=digest(of), tags=(tag,), created_at=NOW, config=config, layers=blobs)
+
+
+@pytest.mark.parametrize(
+    ("plans", "freed", "whole"),
+    [
+        pytest.param([[named(Blob("a", 5), Blob("b", 7))]], 12, 12, id="all goes"),
+        pytest.param([[named(Blob("a", 5), Blob("a", 5))]], 5, 5, id="one blob twice in one image"),
+        pytest.param([[named(Blob("a", 5), config=Blob("a", 5))]], 5, 5, id="as a layer and as the config"),
+        pytest.param([[named(Blob("a", 5)), named(Blob("a", 5), of=2)]], 5, 5, id="in two that go"),
+        pytest.param([[named(Blob("a", 5)), named(Blob("a", 5), of=2, tag="keep")]], 0, 5, id="in one that stays"),
+        pytest.param(
+            [[named(Blob("a", 5))], [named(Blob("a", 5), tag="keep")]], 0, 5, id="that stays in another repository"
+        ),
+        pytest.param([[named(Blob("a", 5))], [named(Blob("a", 5))]], 5, 5, id="the same image in two repositories"),
+        pytest.param([[named(Blob("a", 5), Blob("a", 3))]], 3, 3, id="two sizes: the smallest"),
+        pytest.param([[named(Blob("a", 5))], [named(Blob("a", 3))]], 3, 3, id="two sizes in two repositories"),
+        pytest.param(
+            [[named(Blob("a", 2**63 - 1), Blob("b", 2**63 - 1))]], 2**64 - 2, 2**64 - 2, id="more than an int64"
+        ),
+        pytest.param([[named(Blob("sha512:ab", 5), Blob("sha256:ab", 7))]], 12, 12, id="digests of other kinds"),
+        pytest.param([[named(Blob(digest("x"), 5), Blob(digest("x").upper(), 7))]], 12, 12, id="letters count"),
+        pytest.param([[]], 0, 0, id="an empty repository"),
+        pytest.param([], 0, 0, id="no repository"),
+    ],
+)
+def test_bytes(plans: list[list[Image]], freed: int, whole: int) -> None:
+    assert totals(*(decided(f"r{number}", *images) for number, images in enumerate(plans))) == (freed, whole)
+
+
+def hexadecimal(row: list[int]) -> str:
+    return "sha256:" + np.array(row, dtype=np.uint64).tobytes().hex()
+
+
+def test_digests_of_one_key_are_told_apart() -> None:
+    """Two digests that were made so that their keys are equal: the sort by key alone would take them for one blob."""
+    one = [12345, 0, 0, 0]
+    other = [0, 12345 * int(_MIX[0]) * pow(int(_MIX[1]), -1, 2**64) % 2**64, 0, 0]
+    digests = [hexadecimal(one), hexadecimal(other)]
+    first, second = keys(words(digests)).tolist()
+    assert first == second
+    assert words(digests).tolist() == [one, other]
+    blobs = [Blob(digests[0], 3), Blob(digests[1], 4), Blob(digest("else"), 10)]
+    plans = [
+        decided("a", named(*blobs)),
+        decided("b", named(blobs[0], tag="keep")),
+        decided("c", named(*reversed(blobs))),
+    ]
+    assert totals(*plans) == (14, 17)
+    closing = close(plan.columns for plan in plans)
+    numbers = closing.numbers_of(named(*blobs))
+    assert sorted(closing.size(number) for number in numbers) == [4, 10]
+    assert [closing.references(number) for number in numbers] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "digests",
+    [
+        [digest(1), digest(2)],
+        ["sha256:" + f"{n:064x}" for n in range(5)],
+        ["sha256:" + f"{n:x}".ljust(64, "0") for n in range(1, 5)],
+        ["sha512:" + "a" * 128, "sha256:short", "", "sha256:" + "z" * 64, "sha256:" + "é" * 32, "sha25é:" + "0" * 63],
+        ["sha256:" + " " * 64, "sha256:" + "0" * 63 + " ", "sha256:" + "0" * 62 + "  ", "sha256:" + "0" * 64],
+        ["sha256:" + "A" * 64, "sha256:" + "a" * 64],
+        [],
+    ],
+)
+def test_words_differ_as_digests_do(digests: list[str]) -> None:
+    rows = words(digests)
+    assert rows.shape == (len(digests), 4)
+    assert len({tuple(row) for row in rows.tolist()}) == len(digests)
+    assert len(set(keys(rows).tolist())) == len(digests)
+    for number, one in enumerate(digests):
+        assert words([one]).tolist() == rows[number : number + 1].tolist()
+
+
+def test_closing_parts_that_were_condensed_is_closing_all() -> None:
+    images = [named(Blob(digest(n % 7), n), tag="keep" if n % 3 else "go", of=n) for n in range(1, 30)]
+    plans = [decided(f"r{n}", *images[n : n + 6]) for n in range(0, 29, 5)]
+    parts = [plan.columns for plan in plans]
+    whole, condensed = close(parts), close([condense(parts[:2]), condense(parts[2:]), condense([])])
+    assert condensed.totals == whole.totals
+    assert condensed.rule_selected == whole.rule_selected
+    assert [condensed.numbers_of(one) for one in images] == [whole.numbers_of(one) for one in images]
+
+
+def test_what_an_image_names_is_known_without_its_record() -> None:
+    blobs = Blobs()
+    blobs.add([named(Blob("a", 1), Blob("b", 2), Blob("a", 1), config=Blob("c", 3))])
+    blobs.add([named(Blob("d", 4), of=2), named(Blob("e", 5))])
+    assert [blobs.of(named(of=of)) for of in (1, 2, 3)] == [frozenset("abce"), frozenset("d"), frozenset()]
+    found = columns(blobs, {digest(1)}, counts=Totals(), rule_selected={})
+    assert close([found]).totals == Totals(reclaimable_bytes=11, registry_bytes=15)
