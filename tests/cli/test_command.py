@@ -1,7 +1,9 @@
 """The command itself: help, usage, exit codes, streams. Nothing here needs a registry."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import COMMAND
 from worker.cli import SECTIONS
+from worker.cli.output import Output
 
 POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_than: 7d}}]}\n"
 NAMES = [name for section in SECTIONS.values() for name in section]
@@ -171,6 +174,15 @@ def test_a_store_that_is_there_but_unreadable_is_exit_code_1(gc, tmp_path):
         assert "store" in done.err
 
 
+def test_looking_brings_no_store_up_to_date(gc, tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
+    (tmp_path / "gc.db").touch()
+    done = gc("runs")
+    assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "gc.db")) as connection:
+        assert connection.execute("select name from sqlite_master").fetchall() == []
+
+
 def test_only_light_modules_are_loaded_by_check(tmp_path):
     (tmp_path / "registry-gc.yaml").write_text(POLICY)
     heavy = ["numpy", "sqlalchemy", "celery", "httpx", "rich", "cryptography", "structlog", "redis", "starlette"]
@@ -194,6 +206,19 @@ def test_results_go_to_a_file_whole_or_not_at_all(gc, tmp_path):
     assert gc("runs", "nowhere", "--output", "result", "--limit", "0").code == 2
     assert (tmp_path / "result").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["registry-gc.yaml", "result"]
+
+
+def test_an_error_while_writing_leaves_the_old_file(tmp_path):
+    result = tmp_path / "result"
+    result.write_text("old")
+    with pytest.raises(ZeroDivisionError), Output(result, "table") as output:
+        output.line(f"half {1 / 0}")
+    assert result.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [result]
+    with Output(result, "table") as output:
+        output.line("whole")
+    assert result.read_text() == "whole\n"
+    assert list(tmp_path.iterdir()) == [result]
 
 
 def test_an_output_that_cannot_be_written(gc, tmp_path):
