@@ -160,10 +160,8 @@ def test_two_beats_do_what_one_does(place, redis, store):
 
 def test_a_schedule_counts_from_the_start_of_beat(place, redis, store):
     place.write(redis=redis.url, registries={"production": registry(schedule="0 3 1 1 *")}, timing={"reconcile": "60s"})
-    (place.state / "beat").mkdir(parents=True)
-    with place.running(*OURS, "beat") as beat:
+    with place.running(*OURS, "beat"):  # killed at the end: Celery may not hear a SIGTERM in the middle of starting
         until(lambda: _line_since(store), what="the line, noted before any bell")
-        assert beat.stop() == 0
 
 
 def _line_since(store):
