@@ -1,10 +1,14 @@
 """One simulator a module, the command as a real process, and a night whose store it reads."""
 
+import fcntl
 import json
 import os
+import pty
+import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import termios
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,22 @@ def called(*words: str, cwd: Path, timeout: float = 60, **environ: str) -> Resul
         command, cwd=cwd, env=environment | environ, capture_output=True, timeout=timeout, check=False
     )
     return Result(done)
+
+
+def on_a_terminal(command: Sequence[str], cwd: Path, columns: int = 100) -> tuple[int, str]:
+    """Run a command with a terminal as its standard output and error; what it wrote there."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    process = subprocess.Popen(command, cwd=cwd, stdin=follower, stdout=follower, stderr=follower)
+    os.close(follower)
+    written = b""
+    try:
+        while chunk := os.read(leader, 65536):
+            written += chunk
+    except OSError:
+        pass  # how Linux says that nobody writes there any more
+    os.close(leader)
+    return process.wait(30), written.decode()
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,9 @@ def test_without_a_command_the_help_is_shown(gc):
             ["zzz"], "registry-gc: there is no command 'zzz'; registry-gc --help lists them", id="no such command"
         ),
         pytest.param(
+            ["why"], f"registry-gc: why is not built yet; known here: {', '.join(NAMES)}", id="a command of later"
+        ),
+        pytest.param(
             ["check", "--fast"],
             "registry-gc check: No such option '--fast'. Did you mean '--format'?",
             id="an unknown option",

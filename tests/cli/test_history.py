@@ -3,11 +3,12 @@
 import json
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.cli.conftest import COMMAND
+from tests.cli.conftest import COMMAND, on_a_terminal
 from tests.servers import free_port
 from tests.waiting import until
 from worker import runs as life
@@ -158,6 +159,21 @@ def test_waiting_for_a_run(filled, night, tmp_path):
     assert process.returncode == 0
     assert json.loads(out)["outcome"] == "succeeded"
     assert json.loads(out)["deleted"] == 2
+
+
+def test_a_terminal_sees_the_run_go_by(filled, night, tmp_path):
+    made = night()
+    words = [*COMMAND, "sweep", "production", "--wait"]
+    with ThreadPoolExecutor(1) as pool:
+        command = pool.submit(on_a_terminal, words, tmp_path)
+        made.ring(until(made.reconcile, what="the run to be opened"))
+        code, written = command.result(timeout=30)
+    with made.store.read() as connection:
+        (run,) = runs.newest(connection)
+    assert code == 0
+    assert f"run {run.id}" in written
+    assert "━" in written
+    assert written.splitlines()[-1].endswith("2 images planned, 1.4 KiB reclaimable; 2 deleted; 1.4 KiB reclaimed")
 
 
 @pytest.mark.parametrize(

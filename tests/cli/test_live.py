@@ -1,16 +1,11 @@
 """`plan` and `inventory` of a registry over real HTTP: what they print, and what they leave alone."""
 
-import fcntl
-import os
-import pty
-import struct
-import subprocess
-import termios
+import json
 from datetime import timedelta
 
 import pytest
 
-from tests.cli.conftest import COMMAND
+from tests.cli.conftest import COMMAND, on_a_terminal
 from tests.servers import free_port
 
 DAY = timedelta(days=1)
@@ -110,6 +105,15 @@ def test_looking_records_nothing_and_makes_no_store(filled, night, gc, tmp_path)
     assert filled.state()["deleted"] == []
 
 
+def test_verbose_tells_the_requests_and_no_token(filled, night, gc):
+    night()
+    done = gc("plan", "production", "--verbose", "--format", "json")
+    events = [json.loads(line)["event"] for line in done.err.splitlines()]
+    assert any("/container-registry/v1/images" in event for event in events)
+    assert filled.token not in done.err
+    assert done.json["totals"]["images"] == 7
+
+
 def test_redis_away_is_a_warning(filled, night, gc):
     port = free_port()
     night(redis=f"redis://127.0.0.1:{port}/0")
@@ -161,22 +165,6 @@ def test_names_from_elsewhere_do_not_speak_to_the_terminal(simulator, night, gc)
     night(rules=[{"name": "red \x1b[31m", "delete": {"all": True}}])
     done = gc("plan", "production")
     assert "\x1b" not in done.out + done.err
-
-
-def on_a_terminal(command, cwd, columns=100):
-    """Run a command with a terminal as its standard output and error; what it wrote there."""
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = subprocess.Popen(command, cwd=cwd, stdin=follower, stdout=follower, stderr=follower)
-    os.close(follower)
-    written = b""
-    try:
-        while chunk := os.read(leader, 65536):
-            written += chunk
-    except OSError:
-        pass  # how Linux says that nobody writes there any more
-    os.close(leader)
-    return process.wait(30), written.decode()
 
 
 def test_a_terminal_gets_a_bar_and_lines_of_its_width(filled, night, tmp_path):

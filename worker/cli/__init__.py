@@ -69,9 +69,14 @@ class Commands(click.Group):
                 formatter.write_dl([(name, help_text) for name, (_, help_text) in section.items()])
 
 
+LATER = ("why", "hold", "holds", "release", "pause", "resume", "restore", "lint", "test", "forecast", "convert")
+
+
 def _unknown(name: str, known: Iterable[str]) -> str:
     import difflib  # noqa: PLC0415 - only for mistakes
 
+    if name in LATER:
+        return f"{name} is not built yet; known here: {', '.join(known)}"
     close = difflib.get_close_matches(name, list(known), n=1)
     remedy = f"did you mean {close[0]}?" if close else "registry-gc --help lists them"
     return f"there is no command {name!r}; {remedy}"

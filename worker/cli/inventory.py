@@ -3,7 +3,7 @@
 import click
 
 from worker.cli.errors import say
-from worker.cli.live import limiter_for, listing_bar, registry_named, remembered
+from worker.cli.live import limiter_for, listing_bar, log_if_asked, registry_named, remembered
 from worker.cli.options import Options, common
 from worker.report.inventory import InventoryHead, inventory_ndjson
 from worker.report.text import counted
@@ -17,6 +17,7 @@ def inventory(options: Options, registry: str) -> int:
     """List REGISTRY: one image a line in the API's own JSON, with children and subject where they are known."""
     settings = options.settings()
     named = registry_named(settings, registry)
+    log_if_asked(verbose=options.verbose)
     with limiter_for(settings, named) as limiter, remembered(settings) as store, listing_bar(registry) as progress:
         listed = list_live(named, limiter=limiter, progress=progress, store=store)
     head = InventoryHead(registry=registry, listed_at=listed.listed_at, unreadable=listed.unreadable)

@@ -59,6 +59,14 @@ class WillingLimiter:
             say(f"warning: {error}; this command keeps to the rate by itself")
 
 
+def log_if_asked(*, verbose: bool) -> None:
+    """Requests and retries on standard error, for who wants to see them."""
+    if verbose:
+        from worker import logs  # noqa: PLC0415 - structlog, loaded only where it is asked for
+
+        logs.configure(verbose=True)
+
+
 @contextmanager
 def limiter_for(settings: Settings, registry: RegistrySettings) -> Iterator[Limiter]:
     """A limiter that does not need Redis, but shares the limit where Redis answers. Raises SecretError."""

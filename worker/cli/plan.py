@@ -42,11 +42,18 @@ def plan(options: Options, registry: str | None, inventory: Path | None, policy:
 
 def _live(options: Options, name: str) -> int:
     # The store and httpx are loaded only here: planning offline needs neither.
-    from worker.cli.live import limiter_for, listing_bar, registry_named, remembered  # noqa: PLC0415 - as said above
+    from worker.cli.live import (  # noqa: PLC0415 - as said above
+        limiter_for,
+        listing_bar,
+        log_if_asked,
+        registry_named,
+        remembered,
+    )
     from worker.scan import plan_live  # noqa: PLC0415 - as said above
 
     settings = options.settings()
     registry = registry_named(settings, name)
+    log_if_asked(verbose=options.verbose)
     with limiter_for(settings, registry) as limiter, remembered(settings) as store, listing_bar(name) as progress:
         planned = plan_live(settings, name, now=options.now, limiter=limiter, progress=progress, store=store)
     head = _head(planned)
