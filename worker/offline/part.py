@@ -18,7 +18,8 @@ import numpy.typing as npt
 from msgspec.structs import force_setattr
 
 from policies.across import Across, Survey, survey_of
-from policies.image import Image
+from policies.blobs import words
+from policies.image import Image, Unreadable
 from policies.limits import Totals
 from policies.plan import RepositoryPlan, decide_of, unreadable_plan_of
 from policies.reclaim import Columns, condense, keys
@@ -30,6 +31,13 @@ SHARES = 16  # the columns are added up a sixteenth of all digests at a time
 _ROW = np.dtype([("words", "<u8", (4,)), ("sizes", "<i8"), ("references", "<i8"), ("flags", "u1")])
 
 
+class _Digest(msgspec.Struct):
+    digest: str
+
+
+_digests = msgspec.json.Decoder(_Digest)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What all parts of one plan have in common."""
@@ -39,6 +47,11 @@ class Job:
     now: datetime
     keep_per_repository: int
     folder: Path  # for the spools; goes with the plan
+
+    @property
+    def failed(self) -> dict[str, Unreadable]:
+        """The repositories that were not listed whole."""
+        return {one.repository: one for one in self.inventory.unreadable}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ class Outcome:
     paths: list[str] = field(default_factory=list)  # of all its repositories
     spooled: list[Spooled] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)  # cannot be decided before all others are known
-    surveys: list[Survey] = field(default_factory=list)  # of those; their digests are in the spool
+    surveys: list[Survey] = field(default_factory=list)  # of those
     counts: Totals = field(default_factory=Totals)
     rule_selected: dict[str, int] = field(default_factory=dict)
     mixed: bool = False  # a repository came twice: the file is not grouped
@@ -81,16 +94,15 @@ class Decider:
 
     def __init__(self, job: Job, name: str) -> None:
         self._job = job
-        self._failed = {one.repository: one for one in job.inventory.unreadable}
+        self._failed = job.failed
         self._waits = bool(job.policy.of_registry())
         self._encode = msgspec.json.Encoder().encode_lines
         self._file = job.inventory.path.open("rb")
         self._spool = (job.folder / f"decisions-{name}").open("ab")
-        self._digests = (job.folder / f"digests-{name}").open("ab")
         self._columns = [(job.folder / f"columns-{share:02d}-{name}").open("ab") for share in range(SHARES)]
 
     def close(self) -> None:
-        for file in (self._file, self._spool, self._digests, *self._columns):
+        for file in (self._file, self._spool, *self._columns):
             file.close()
 
     def take(self, part: Part, across: Across | None, only: frozenset[str] = frozenset()) -> Outcome:
@@ -111,21 +123,17 @@ class Decider:
         except InventoryError as error:
             outcome.error = error
         self._keep(condense(held), outcome)
-        for file in (self._spool, self._digests, *self._columns):
+        for file in (self._spool, *self._columns):
             file.flush()
         return outcome
 
     def _first(self, ties: Ties, outcome: Outcome) -> RepositoryPlan | None:
         if ties.path in self._failed:
             return unreadable_plan_of(ties, self._failed[ties.path])
-        survey = survey_of(ties, self._job.policy, self._job.now)
-        survey.digests.tofile(self._digests)
         if not self._waits and not ties.open_subjects:
             return self._decided(ties, Across())
         outcome.waiting.append(ties.path)
-        outcome.surveys.append(
-            Survey(ties.path, survey.digests[:0], survey.open_subjects, survey.places, survey.foreign_places)
-        )
+        outcome.surveys.append(survey_of(ties, self._job.policy, self._job.now))
         return None
 
     def _decided(self, ties: Ties, across: Across) -> RepositoryPlan:
@@ -196,9 +204,13 @@ def columns_of(folder: Path, share: int) -> Columns:
     return Columns(rows["words"], rows["sizes"], rows["references"], rows["flags"])
 
 
-def digests_of(folder: Path) -> list[Survey]:
-    """The digests of all readable repositories, as surveys that say nothing else."""
-    return [Survey("", np.fromfile(file, dtype="<u8").reshape(-1, 4)) for file in sorted(folder.glob("digests-*"))]
+def decided_digests(spooled: Iterable[Spooled]) -> Iterator[Survey]:
+    """What repositories that are decided hold, as surveys that say nothing else."""
+    for one in spooled:
+        with Path(one.file).open("rb") as file:
+            file.seek(one.start)
+            images = _digests.decode_lines(file.read(one.length))
+        yield Survey(one.path, words([image.digest for image in images]))
 
 
 def main() -> None:

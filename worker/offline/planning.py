@@ -20,7 +20,7 @@ from policies.reclaim import add, close
 from policies.rules import Policy
 from worker.offline.crew import Crew, Task
 from worker.offline.inventory_file import InventoryError, open_inventory, parts
-from worker.offline.part import SHARES, Job, Outcome, Part, Spooled, columns_of, digests_of
+from worker.offline.part import SHARES, Job, Outcome, Part, Spooled, columns_of, decided_digests
 from worker.offline.regroup import scattered
 from worker.report.plan import PlanHead
 
@@ -135,7 +135,10 @@ def _decide(job: Job, stretches: Iterable[Part], processes: int) -> list[Outcome
         waiting = [outcome for outcome in outcomes if outcome.waiting]
         if waiting:
             surveys = [survey for outcome in waiting for survey in outcome.surveys]
-            known = sum_up([*surveys, *digests_of(job.folder)], job.policy)
+            if any(survey.open_subjects for survey in surveys):
+                readable = [one for outcome in outcomes for one in outcome.spooled if one.path not in job.failed]
+                surveys += decided_digests(readable)
+            known = sum_up(surveys, job.policy)
             outcomes += crew.decide([(outcome.part, known, frozenset(outcome.waiting)) for outcome in waiting])
     return outcomes
 
