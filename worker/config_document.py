@@ -27,7 +27,7 @@ LATER_KINDS = frozenset({"yandex-cloud-registry", "oci"})
 
 
 def _kind(value: object) -> object:
-    if value in LATER_KINDS:
+    if isinstance(value, str) and value in LATER_KINDS:
         raise fields.mistake(f"the kind {value} is not built yet", "known here: yandex-container-registry")
     return value
 

@@ -151,7 +151,8 @@ def check_endpoint(text: str, plain_is_fine: Callable[[str], bool]) -> str:
         raise mistake(f"expected a root, got {shown(text)}", f"write {parts.scheme}://{parts.netloc}")
     if parts.scheme == "http" and not plain_is_fine(host):
         raise mistake(f"plain http is for loopback addresses only, got {shown(text)}", f"write https://{parts.netloc}")
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    usual = {"http": ":80", "https": ":443"}[parts.scheme]  # left out, so that one registry has one identity
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}"
 
 
 def read_redis(value: str) -> str:

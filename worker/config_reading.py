@@ -244,9 +244,7 @@ class _Reading:
             self.add(at, context["what"], context["remedy"])
             return None
 
-    def model(
-        self, kind: type[M], tree: Mapping[str, Any], at: str, said_elsewhere: set[str] | None = None
-    ) -> M | None:
+    def model(self, kind: type[M], tree: Any, at: str, said_elsewhere: set[str] | None = None) -> M | None:
         """The mapping as a model; with mistakes, as much of it as is right, None if too little is."""
         try:
             return kind.model_validate(tree)
@@ -256,6 +254,8 @@ class _Reading:
             missing_by_a_mistake = detail["type"] == "missing" and detail["loc"][-1] in (said_elsewhere or ())
             if not missing_by_a_mistake:
                 self.mistakes.append(mistake_of(detail, kind, at))
+        if not isinstance(tree, dict):
+            return None
         wrong = {detail["loc"][0] for detail in details if detail["loc"]}
         try:
             return kind.model_validate({key: value for key, value in tree.items() if key not in wrong})

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -58,11 +58,13 @@ def test_what_would_speak_to_the_terminal_is_shown_as_code(text, shown):
     assert escaped(text) == shown
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_escaped_text_prints(text):
     assert escaped(text).isprintable()
 
 
+@settings(deadline=None)
 @given(st.text("ab日本é\u0301 ", max_size=30), st.integers(1, 20))
 def test_cut_text_fits(text, width):
     result = cut(text, width)
@@ -70,6 +72,7 @@ def test_cut_text_fits(text, width):
     assert result == text or result.endswith("…")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text("ab日é\x1b", max_size=6), st.text("xyz", max_size=6), st.just("|")), max_size=5))
 def test_columns_stand_below_each_other(rows):
     lines = list(table(("A", "B", "END"), rows))
@@ -127,6 +130,7 @@ def test_limits(exceeded, text):
 pieces = st.lists(st.integers(0, 400), max_size=6)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5), pieces)
 def test_json_and_ndjson_are_the_same_plan_however_the_lines_come(count, cuts):
     decisions = [decision(number, reason="says \n and ,") for number in range(count)]
@@ -203,6 +207,7 @@ images = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(images)
 def test_an_image_of_an_inventory_is_read_back_as_it_was(image):
     assert msgspec.json.decode(msgspec.json.encode(image_json(image)), type=Image, strict=False) == image

@@ -33,7 +33,7 @@ registries:
     kind: yandex-container-registry
     id: crpvab5oob146rh73ilt
     credentials: {service_account_key: {file: keys/sa.json}}
-    endpoints: {container_registry: "http://127.0.0.1:8080/", docker: https://CR.example.com}
+    endpoints: {container_registry: "http://127.0.0.1:8080/", docker: "https://CR.example.com:443"}
     schedule: "0 3 * * MON-FRI"
     catch_up: 2h
     mode: delete

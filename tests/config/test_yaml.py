@@ -4,7 +4,7 @@ import string
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.config_yaml import YamlError, parse
@@ -59,11 +59,13 @@ trees = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(trees)
 def test_what_a_writer_wrote_is_read_back(tree):
     assert parse(yaml.safe_dump(tree).encode()) == (tree, ())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text("[]{}:-,&*!|>'\"%@`# \n\tab1", max_size=80).map(str.encode))
 def test_anything_is_read_or_refused(content):
     try:
