@@ -146,6 +146,16 @@ class _Reading:
         self.one_name(key_of(model.kind, endpoints, model.id), name)
         if policy is None:
             return None
+        return self.whole_registry(name, model, credentials, endpoints, policy)
+
+    def whole_registry(
+        self,
+        name: str,
+        model: document.RegistryModel,
+        credentials: Credentials,
+        endpoints: Endpoints,
+        policy: Policy,
+    ) -> RegistrySettings:
         return RegistrySettings(
             name=name,
             kind=model.kind,
