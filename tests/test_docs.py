@@ -13,9 +13,9 @@ import yaml
 
 from policies.document import DeleteConditions, KeepConditions, RuleForm, parse_policy
 from policies.verdicts import Cause
-from worker import config_document as document
 from worker.cli import SECTIONS
 from worker.config import ConfigError, load
+from worker.config_file import document
 from worker.metrics import COUNTERS, FAILURE_CAUSES, GAUGES, LIMITS, MODES, RUN_OUTCOMES, SKIP_CAUSES, TRIGGERS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""The configuration as the rest of the program sees it: typed, checked, read once. Reading it is in `config_reading`.
+"""The configuration as the rest of the program sees it: typed, checked, read once. Reading it is in `config_file.reading`.
 
 What the file contains is a contract (docs/configuration.md). Environment variables only say where things are, or make
 a run more careful than the file says.
@@ -172,6 +172,6 @@ def load(
 
     A secret that cannot be read is a mistake, unless it is not looked for: what works offline needs none.
     """
-    from worker.config_reading import read_settings  # noqa: PLC0415 - pydantic and RE2 are loaded only where they are used
+    from worker.config_file.reading import read_settings  # noqa: PLC0415 - pydantic and RE2 are loaded only where they are used
 
     return read_settings(find(path, environ), environ, look_for_secrets=look_for_secrets)

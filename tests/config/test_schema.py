@@ -7,7 +7,7 @@ import yaml
 
 from tests.config.test_gallery import FOLDER
 from tests.config.test_load import LEAST, WHOLE
-from worker.config_document import (
+from worker.config_file.document import (
     CredentialsModel,
     DefaultsModel,
     DocumentModel,
@@ -15,7 +15,7 @@ from worker.config_document import (
     LimitsModel,
     RateModel,
 )
-from worker.config_schema import schema
+from worker.config_file.schema import schema
 
 SCHEMA = schema()
 TYPES = {

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from policies.image import Blob, Image, Repository
 from policies.rules import Policy
@@ -39,19 +40,21 @@ _tags = st.one_of(
     st.lists(st.sampled_from(_TAGS), min_size=1, max_size=2, unique=True).map(tuple),
     st.lists(_cosign, min_size=1, max_size=2, unique=True).map(tuple),
 )
-_children = st.one_of(
-    st.just(UNSET),
-    st.just(UNSET),
-    st.just(UNSET),
-    st.lists(_digests, max_size=3).map(tuple),
-    st.sampled_from([None, ()]),
-)
-_subjects = st.one_of(st.just(UNSET), st.just(UNSET), st.just(UNSET), _digests, st.none())
+
+
+def _rarely(common: Any, rare: Any, once_in: int = 25) -> st.SearchStrategy[Any]:
+    """Nearly always `common`: what keeps a whole repository must not be in each of them, or nothing is ever deleted."""
+    return st.sampled_from([common] * (once_in - 1) + [rare])
+
+
+_lists = st.lists(_digests, min_size=1, max_size=3).map(tuple)
+_children = st.one_of(*[st.just(UNSET)] * 4, _lists, _lists, _rarely((), None))
+_subjects = st.one_of(*[st.just(UNSET)] * 5, _digests, st.none())
 
 
 @st.composite
-def images(draw: st.DrawFn) -> Image:
-    of = draw(st.sampled_from(NAMES))
+def images(draw: st.DrawFn, of: int) -> Image:
+    """The image of a name."""
     return Image(
         digest=digest(of),
         id=f"crp{of}{draw(st.sampled_from('ab'))}",
@@ -62,19 +65,26 @@ def images(draw: st.DrawFn) -> Image:
         layers=tuple(draw(st.lists(_blobs, max_size=4))),
         children=draw(_children),
         subject=draw(_subjects),
-        locked=draw(st.sampled_from([False, False, False, False, True])),
+        locked=draw(_rarely(False, True)),
     )
+
+
+@st.composite
+def _repositories(draw: st.DrawFn, path: str) -> Repository:
+    names = draw(st.lists(st.sampled_from(NAMES), max_size=7, unique=True))
+    rows = [draw(images(of)) for of in names]
+    if rows:
+        for row in draw(st.lists(st.sampled_from(rows), max_size=2)):  # some come twice, and not always the same
+            fact = draw(st.sampled_from(["", "", "tags", "created_at", "compressed_size", "layers"]))
+            other = draw(images(NAMES[0]))
+            rows.append(replace(row, **{fact: getattr(other, fact)}) if fact else row)
+    return Repository(path=path, images=tuple(draw(st.permutations(rows))))
 
 
 def registries(*, most: int = 3) -> st.SearchStrategy[list[Repository]]:
     """Some repositories; rows of one digest may differ, and come twice."""
     paths = st.lists(st.sampled_from(PATHS), min_size=1, max_size=most, unique=True)
-    return paths.flatmap(lambda found: st.tuples(*(_repository(path) for path in found))).map(list)
-
-
-def _repository(path: str) -> st.SearchStrategy[Repository]:
-    rows = st.lists(images(), max_size=9)
-    return rows.map(lambda found: Repository(path=path, images=tuple(found)))
+    return paths.flatmap(lambda found: st.tuples(*map(_repositories, found))).map(list)
 
 
 _SHARED: list[dict[str, Any]] = [
@@ -103,8 +113,11 @@ def keep_rules(*, counts: str = "registry") -> st.SearchStrategy[dict[str, Any]]
 
 def documents(*, counts: str = "registry") -> st.SearchStrategy[list[dict[str, Any]]]:
     """Rules, of which at least one selects. `counts`: "" for none, else the widest they are counted in."""
-    selects = st.lists(_rules("delete", counts=counts), min_size=1, max_size=3)
-    keeps = st.lists(_rules("keep", counts=counts), max_size=2)
+    broad = st.sampled_from(
+        [{"delete": {"all": True}}, {"delete": {"older_than": "7d"}}, {"delete": {"larger_than": "0B"}}]
+    )
+    selects = st.lists(_rules("delete", counts=counts) | broad, min_size=1, max_size=3)
+    keeps = st.lists(_rules("keep", counts=counts), max_size=1)
     return st.builds(lambda some, others: [*some, *others], selects, keeps)
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from worker import config_fields as fields
-from worker.config_fields import Duration, Endpoint, Listen, RegistryId, Schedule, Share, Size, Timezone, Yes
+from worker.config_file import fields
+from worker.config_file.fields import Duration, Endpoint, Listen, RegistryId, Schedule, Share, Size, Timezone, Yes
 
 SECOND = timedelta(seconds=1)
 Pause = Annotated[Duration, AfterValidator(fields.at_least(SECOND, "1s"))]

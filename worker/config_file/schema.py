@@ -5,7 +5,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from policies.document import RuleForm
-from worker.config_document import DefaultsModel, DocumentModel, RegistryModel
+from worker.config_file.document import DefaultsModel, DocumentModel, RegistryModel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS = (DocumentModel, RegistryModel, DefaultsModel, RuleForm)

@@ -24,7 +24,7 @@ REDIS_SCHEMES = ("redis", "rediss")
 
 
 def mistake(what: str, remedy: str = "") -> PydanticCustomError:
-    """An error whose words are ours; `config_reading` adds the path."""
+    """An error whose words are ours; `config_file.reading` adds the path."""
     return PydanticCustomError("mistake", "{what}", {"what": what, "remedy": remedy})
 
 

@@ -12,8 +12,6 @@ from pydantic_core import PydanticCustomError
 from policies.document import Mistake, Policy, parse_policy
 from policies.limits import Limits
 from policies.units import shown
-from worker import config_document as document
-from worker import config_fields as fields
 from worker.config import (
     ConfigError,
     Credentials,
@@ -27,8 +25,9 @@ from worker.config import (
     Web,
     key_of,
 )
-from worker.config_mistakes import mistake_of
-from worker.config_yaml import MAX_BYTES, YamlError, join, parse
+from worker.config_file import document, fields
+from worker.config_file.mistakes import mistake_of
+from worker.config_file.yaml_reader import MAX_BYTES, YamlError, join, parse
 from worker.secret import Secret, SecretError
 from worker.state_folder import state_folder
 

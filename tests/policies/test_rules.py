@@ -1,0 +1,89 @@
+"""What rules say of images: three-valued answers, and who takes a place in a count."""
+
+from typing import Any
+
+import pytest
+
+from policies.conditions import Scene
+from policies.image import Image
+from policies.plan import make_plan
+from policies.rules import Heard, Top, before, newest_first
+from tests.builders import DAY, NOW, digest, image, index, policy, repository, signature
+
+EVERYTHING = {"name": "everything", "delete": {"all": True}}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "of", "answer"),
+    [
+        pytest.param({"older_than": "7d", "larger_than": "10B"}, image(1), "yes", id="yes and yes"),
+        pytest.param({"older_than": "7d", "larger_than": "1MB"}, image(1), "no", id="yes and no"),
+        pytest.param({"older_than": "7d", "larger_than": "10B"}, image(1, days=None), "unknown", id="unknown and yes"),
+        pytest.param({"older_than": "7d", "larger_than": "10B"}, image(1, size=None), "unknown", id="yes and unknown"),
+        pytest.param({"older_than": "7d", "larger_than": "1MB"}, image(1, days=None), "no", id="unknown and no"),
+        pytest.param({"older_than": "90d", "larger_than": "1B"}, image(1, size=None), "no", id="no and unknown"),
+        pytest.param(
+            {"older_than": "7d", "larger_than": "1B"}, image(1, days=None, size=None), "unknown", id="both unknown"
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["delete", "keep"])
+def test_all_conditions_must_hold(kind: str, conditions: dict[str, Any], of: Image, answer: str) -> None:
+    rule = policy({kind: conditions}).rules[0]
+    expected = Heard([of] if answer == "yes" else [], [of] if answer == "unknown" else [])
+    assert rule.asks([of], Scene(NOW)) == expected
+
+
+A, B, C = sorted([digest(1), digest(2), digest(3)])
+TODAY, YESTERDAY = NOW, NOW - DAY
+
+
+def test_who_ranks_before_whom() -> None:
+    assert before((TODAY, B), (YESTERDAY, A))
+    assert before((TODAY, A), (TODAY, B))
+    assert not before((TODAY, B), (TODAY, A))
+    assert not before((TODAY, A), (TODAY, A))
+    assert newest_first([(YESTERDAY, A), (TODAY, C), (TODAY, B)]) == [(TODAY, B), (TODAY, C), (YESTERDAY, A)]
+
+
+def test_a_digest_takes_one_place_at_its_newest_time() -> None:
+    places = [(TODAY, B), (YESTERDAY, B), (YESTERDAY, C)]
+    assert Top.of(1, places) == Top(1, frozenset([B]), (TODAY, B))
+    assert Top.of(2, [(TODAY, A), (TODAY, B), (YESTERDAY, B)]) == Top(2, frozenset([A, B]), (TODAY, B))
+    assert Top.of(3, places) == Top(3, frozenset([B, C]), (YESTERDAY, C))
+    assert Top.of(0, places) == Top(0)
+
+
+@pytest.mark.parametrize(
+    ("n", "perhaps", "kept"),
+    [
+        pytest.param(2, (TODAY, A), True, id="before both"),
+        pytest.param(2, (YESTERDAY, A), True, id="of equal times, the lower digest"),
+        pytest.param(2, (YESTERDAY, C), False, id="of equal times, the higher digest"),
+        pytest.param(3, (YESTERDAY - DAY, A), True, id="after both, and there is a third place"),
+        pytest.param(0, (TODAY, A), False, id="no place at all"),
+    ],
+)
+def test_what_perhaps_passes_is_kept_while_fewer_than_n_rank_before_it(n: int, perhaps: Any, kept: bool) -> None:
+    top = Top.of(n, [(TODAY, B), (YESTERDAY, B + "x")][: max(n, 0)])
+    one = Image(digest=perhaps[1], created_at=perhaps[0])
+    assert top.narrows(Heard([], [one]), beyond=False) == Heard([], [one] if kept else [])
+    assert top.narrows(Heard([], [one]), beyond=True) == Heard([], [one])
+
+
+def causes(n: int, *images: Image) -> dict[str, str]:
+    """What becomes of the images of `a` beside one in `b`, when the newest N of the registry stay."""
+    rules = policy(EVERYTHING, {"name": "newest", "keep": {"newest": n, "per": "registry"}})
+    plan = make_plan([repository("a", *images), repository("b", image("b", days=5))], rules, NOW)
+    return {one.id.removeprefix("crp"): one.cause for one in plan.decisions}
+
+
+def test_per_registry_who_takes_a_place() -> None:
+    assert causes(1, image(1, days=9))["b"] == "kept_by_rule"
+    assert causes(1, image(1, days=1))["b"] == "selected"
+    assert causes(1, image(1, days=1, locked=True))["b"] == "kept_by_rule"
+    assert causes(1, image(1, days=None)) == {"1": "kept_by_rule", "b": "kept_by_rule"}
+    assert causes(1, index(1, days=1, lists=None))["b"] == "kept_by_rule"  # perhaps it is a child: it takes none
+    assert causes(1, image(1, days=9), signature(1, days=1))["b"] == "kept_by_rule"
+    assert causes(1, signature("b", days=1))["b"] == "kept_by_rule"
+    assert causes(1, signature("nowhere", days=1)) == {"sig of nowhere": "kept_by_rule", "b": "selected"}

@@ -1,0 +1,1 @@
+"""Reads the configuration file: YAML -> a document, checked key by key -> `worker.config.Settings`, or every mistake."""
