@@ -1,4 +1,4 @@
-"""The configuration as the rest of the program sees it: typed, checked, read once. Reading it is in `config_file.reading`.
+"""The configuration as the rest of the program sees it: typed, checked, read once. `config_file` reads it.
 
 What the file contains is a contract (docs/configuration.md). Environment variables only say where things are, or make
 a run more careful than the file says.

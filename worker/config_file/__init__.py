@@ -1,1 +1,1 @@
-"""Reads the configuration file: YAML -> a document, checked key by key -> `worker.config.Settings`, or every mistake."""
+"""Reads the configuration file: YAML -> a checked document -> `worker.config.Settings`, or every mistake in it."""
