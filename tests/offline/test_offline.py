@@ -17,7 +17,7 @@ from policies.image import Image, Repository, Unreadable
 from policies.plan import Plan, make_plan
 from policies.rules import Policy
 from tests import bench_data
-from tests.builders import NOW, digest, image, policy, signature
+from tests.builders import NOW, digest, image, policy, repository, signature
 from tests.policies.doctored import policies, registries
 from worker.offline import InventoryError, plan_inventory
 from worker.offline.crew import Crew, CrewError
@@ -108,6 +108,14 @@ def test_signatures_in_a_repository_of_their_own_are_decided_when_all_is_known(l
     plan = make_plan(records(path), EVERYTHING, NOW)
     assert offline(path, EVERYTHING, processes=2, part_bytes=200_000) == ndjson(plan)
     assert {one.cause for one in plan.decisions if one.repository == "signatures"} == {"needed"}
+
+
+def test_a_subject_in_a_repository_that_was_not_listed_is_not_there(tmp_path: Path) -> None:
+    repositories = [repository("a", image(1)), repository("b", signature(1))]
+    unreadable = [Unreadable(repository="a", reason="a time-out")]
+    for failed, cause in (([], "needed"), (unreadable, "selected")):
+        with plan_inventory(saved(tmp_path, lines(repositories), failed), EVERYTHING, NOW) as plan:
+            assert [one.cause for one in plan.decisions() if one.repository == "b"] == [cause]
 
 
 def test_decisions_can_be_read_as_records(large: Path) -> None:

@@ -26,19 +26,8 @@ _times = st.none() | st.builds(
     st.sampled_from([-_SECOND, timedelta(0), timedelta(0), _SECOND]),
 )
 _sizes = st.none() | st.sampled_from([0, 1, 10, 100, 101, 5 << 30, (5 << 30) + 1, 2**62])
-_digests = st.sampled_from([digest(name) for name in NAMES] + [digest("nowhere")])
 _blobs = st.builds(
     Blob, st.sampled_from([digest(f"blob {n}") for n in range(6)] + ["sha512:ab"]), st.sampled_from([1, 10, 2**61])
-)
-_cosign = st.builds(
-    lambda of, kind: f"sha256-{of.removeprefix('sha256:')}.{kind}",
-    _digests,
-    st.sampled_from(["sig", "att", "sbom", "txt"]),
-)
-_tags = st.one_of(
-    st.just(()),
-    st.lists(st.sampled_from(_TAGS), min_size=1, max_size=2, unique=True).map(tuple),
-    st.lists(_cosign, min_size=1, max_size=2, unique=True).map(tuple),
 )
 
 
@@ -47,24 +36,35 @@ def _rarely(common: Any, rare: Any, once_in: int = 25) -> st.SearchStrategy[Any]
     return st.sampled_from([common] * (once_in - 1) + [rare])
 
 
-_lists = st.lists(_digests, min_size=1, max_size=3).map(tuple)
-_children = st.one_of(*[st.just(UNSET)] * 4, _lists, _lists, _rarely((), None))
-_subjects = st.one_of(*[st.just(UNSET)] * 5, _digests, st.none())
+def _tags(signed: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[str, ...]]:
+    kinds = st.sampled_from(["sig", "att", "sbom", "sig", "txt"])
+    cosign = st.builds(lambda of, kind: f"sha256-{of.removeprefix('sha256:')}.{kind}", signed, kinds)
+    plain = st.lists(st.sampled_from(_TAGS), min_size=1, max_size=2, unique=True)
+    signatures = st.lists(cosign, min_size=1, max_size=2, unique=True)
+    return st.one_of(*[st.just(())] * 4, *[plain.map(tuple)] * 4, signatures.map(tuple))
+
+
+def _others(names: range) -> st.SearchStrategy[str]:
+    """Digests of these names; now and then any, so that circles come up, or one that is nowhere."""
+    anything = st.sampled_from([digest(name) for name in NAMES] + [digest("nowhere")])
+    return st.one_of(*[st.sampled_from([digest(name) for name in names])] * 5, anything) if names else anything
 
 
 @st.composite
 def images(draw: st.DrawFn, of: int) -> Image:
-    """The image of a name."""
+    """The image of a name. Mostly indexes list later names, and referrers name earlier ones as their subjects."""
+    listed = st.lists(_others(range(of + 1, len(NAMES))), min_size=1, max_size=2).map(tuple)
+    named = _others(range(of))
     return Image(
         digest=digest(of),
         id=f"crp{of}{draw(st.sampled_from('ab'))}",
-        tags=draw(_tags),
+        tags=draw(_tags(named)),
         created_at=draw(_times),
         compressed_size=draw(_sizes),
         config=draw(st.none() | _blobs),
         layers=tuple(draw(st.lists(_blobs, max_size=4))),
-        children=draw(_children),
-        subject=draw(_subjects),
+        children=draw(st.one_of(*[st.just(UNSET)] * 4, listed, listed, _rarely((), None))),
+        subject=draw(st.one_of(*[st.just(UNSET)] * 10, named, st.none())),
         locked=draw(_rarely(False, True)),
     )
 
@@ -114,7 +114,12 @@ def keep_rules(*, counts: str = "registry") -> st.SearchStrategy[dict[str, Any]]
 def documents(*, counts: str = "registry") -> st.SearchStrategy[list[dict[str, Any]]]:
     """Rules, of which at least one selects. `counts`: "" for none, else the widest they are counted in."""
     broad = st.sampled_from(
-        [{"delete": {"all": True}}, {"delete": {"older_than": "7d"}}, {"delete": {"larger_than": "0B"}}]
+        [
+            {"delete": {"all": True}},
+            {"delete": {"older_than": "7d"}},
+            {"delete": {"tagged": True}},
+            {"delete": {"tagged": True}},
+        ]
     )
     selects = st.lists(_rules("delete", counts=counts) | broad, min_size=1, max_size=3)
     keeps = st.lists(_rules("keep", counts=counts), max_size=1)

@@ -270,6 +270,12 @@ def test_owners_and_waves() -> None:
     assert plan.rule_selected == {"pull requests": 2}
 
 
+def test_a_wave_comes_after_the_last_of_its_owners() -> None:
+    images = [index(1, "pr-1", lists=[2, 3]), index(2, lists=[3]), image(3)]
+    plan = decide(repository("a", *images), policy(PR), NOW, Across())
+    assert {deletion.image.id: deletion.wave for deletion in plan.deletions} == {"crp1": 0, "crp2": 1, "crp3": 2}
+
+
 SIZES = [
     pytest.param(
         [index(1, lists=[2, 3], size=None), image(2, layers={"a": 60, "b": 30}), image(3, layers={"a": 60, "c": 11})],
