@@ -1,19 +1,17 @@
 """A mapping that a person wrote -> Policy; every mistake named by path, value and remedy, all of them at once.
 
-The forms below say which keys there are and read each value; their JSON Schema serves editors. What is not built yet is
-refused by name, never ignored.
+The forms say which keys there are and read each value. What is not built yet is refused by name, never ignored.
 """
 
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import ValidationError
 
 from policies.conditions import (
     All,
@@ -29,18 +27,17 @@ from policies.conditions import (
     SomeTag,
     Tagged,
 )
+from policies.forms import Conditions, DeleteConditions, Form, KeepConditions, RuleForm
 from policies.patterns import Patterns
 from policies.rules import Count, Per, Policy, Rule
-from policies.units import parse_duration, parse_size, shown
+from policies.units import shown
 
-__all__ = ["Mistake", "Policy", "Rule", "RuleForm", "parse_policy"]
+__all__ = ["Mistake", "Policy", "Rule", "RuleForm", "DeleteConditions", "KeepConditions", "parse_policy"]
 
 LATER = frozenset(
     {"untagged_for", "not_pulled_for", "pulled_within", "highest", "beyond_highest", "by", "version", "labels"}
     | {"media_types", "referrer", "orphan", "missing_children", "until_below", "all_of", "any_of", "not"}
 )
-_MOST = 10**9  # images; the greatest count
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MISPLACED = {
     ("delete", "newest"): ("newest keeps", "write it in a keep rule, or beyond_newest here"),
     ("keep", "beyond_newest"): ("beyond_newest deletes", "write it in a select rule, or newest here"),
@@ -60,138 +57,7 @@ class Mistake:
         return f"{self.path}: {self.what}; {self.remedy}" if self.remedy else f"{self.path}: {self.what}"
 
 
-def _listed(what: str, example: str) -> Callable[[object], object]:
-    def check(value: object) -> object:
-        if not isinstance(value, list) or not value:
-            inner = json.dumps(value if isinstance(value, str) else example, ensure_ascii=False)
-            raise ValueError(f"expected a list of {what}s, got {shown(value)}; write, for example, [{inner}]")
-        return value
-
-    return check
-
-
-def _pattern(*, paths: bool) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        text = _text(value, "a pattern")
-        Patterns((text,), paths)
-        return text
-
-    return check
-
-
-def _text(value: object, what: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise ValueError(f"expected {what}, got {shown(value)}; write it in quotes")
-
-
-def _digest(value: object) -> str:
-    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
-        raise ValueError(f"expected a digest, got {shown(value)}; write sha256: and 64 digits 0-9a-f")
-    return value
-
-
-def _only_true(opposite: str) -> Callable[[object], bool]:
-    def check(value: object) -> bool:
-        if value is not True:
-            raise ValueError(f"expected true, got {shown(value)}; {opposite}")
-        return True
-
-    return check
-
-
-def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= _MOST:
-        raise ValueError(f"expected a whole number from 0 to {_MOST}, got {shown(value)}; write, for example, 10")
-    return value
-
-
-def _per(value: object) -> str:
-    if isinstance(value, str) and value.startswith("re:"):
-        raise ValueError("a count by capture groups is not built yet; known here: repository, registry")
-    if value not in ("repository", "registry"):
-        raise ValueError(
-            f"expected repository or registry, got {shown(value)}; leave it out to count in each repository"
-        )
-    return str(value)
-
-
-def _name(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        remedy = "write it in quotes" if isinstance(value, (int, float)) else "say in a few words what the rule is for"
-        raise ValueError(f"expected a name, got {shown(value)}; {remedy}")
-    return value
-
-
-_Pattern = Annotated[str, BeforeValidator(_pattern(paths=False))]
-_TagPatterns = Annotated[list[_Pattern], BeforeValidator(_listed("pattern", "pr-*"))]
-_PathPatterns = Annotated[
-    list[Annotated[str, BeforeValidator(_pattern(paths=True))]], BeforeValidator(_listed("pattern", "ml/**"))
-]
-_DigestList = Annotated[
-    list[Annotated[str, BeforeValidator(_digest)]], BeforeValidator(_listed("digest", "sha256:9f86…"))
-]
-_Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhdw]$", "examples": ["14d"]}),
-]
-_Size = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?([kKMGTP]?i?B)$", "examples": ["5GiB"]}),
-]
-_Number = Annotated[int, BeforeValidator(_count), Field(ge=0)]
-_PerForm = Annotated[Literal["repository", "registry"], BeforeValidator(_per)]
-_All = Annotated[Literal[True], BeforeValidator(_only_true("leave it out, and say which images are meant"))]
-_TaggedForm = Annotated[Literal[True], BeforeValidator(_only_true("write untagged: true for images without tags"))]
-_UntaggedForm = Annotated[Literal[True], BeforeValidator(_only_true("write tagged: true for images with tags"))]
-
-
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Conditions(_Form):
-    """What may be asked in every rule."""
-
-    tags: _TagPatterns | None = None
-    except_tags: _TagPatterns | None = None
-    tagged: _TaggedForm | None = None
-    untagged: _UntaggedForm | None = None
-    digests: _DigestList | None = None
-    older_than: _Duration | None = None
-    newer_than: _Duration | None = None
-    larger_than: _Size | None = None
-    smaller_than: _Size | None = None
-    per: _PerForm | None = None
-    all: _All | None = None
-
-
-class DeleteConditions(Conditions):
-    """What a select rule asks."""
-
-    any_tag: _TagPatterns | None = None
-    beyond_newest: _Number | None = None
-
-
-class KeepConditions(Conditions):
-    """What a keep rule asks."""
-
-    newest: _Number | None = None
-
-
-class RuleForm(_Form):
-    """One rule of a policy: `delete` or `keep`, and where."""
-
-    name: Annotated[str, BeforeValidator(_name)]
-    delete: DeleteConditions | None = None
-    keep: KeepConditions | None = None
-    repositories: _PathPatterns | None = None
-    except_repositories: _PathPatterns | None = None
-
-
-_FORMS: dict[tuple[str, ...], type[_Form]] = {
+_FORMS: dict[tuple[str, ...], type[Form]] = {
     (): RuleForm,
     ("delete",): DeleteConditions,
     ("keep",): KeepConditions,

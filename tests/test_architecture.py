@@ -16,6 +16,7 @@ ORDER = [
     "patterns",
     "conditions",
     "rules",
+    "forms",
     "document",
     "blobs",
     "references",
