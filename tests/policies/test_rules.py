@@ -51,6 +51,7 @@ def test_a_digest_takes_one_place_at_its_newest_time() -> None:
     assert Top.of(1, places) == Top(1, frozenset([B]), (TODAY, B))
     assert Top.of(2, [(TODAY, A), (TODAY, B), (YESTERDAY, B)]) == Top(2, frozenset([A, B]), (TODAY, B))
     assert Top.of(3, places) == Top(3, frozenset([B, C]), (YESTERDAY, C))
+    assert Top.of(3, [(TODAY, B), (YESTERDAY, B)]) == Top(3, frozenset([B]), (TODAY, B))
     assert Top.of(0, places) == Top(0)
 
 
