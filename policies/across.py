@@ -9,8 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
-from policies.blobs import Words, words
-from policies.reclaim import keys
+from policies.blobs import Words, keys, words
 from policies.references import Ties
 from policies.rules import Place, Policy, Top, newest_first, population
 

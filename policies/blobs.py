@@ -8,7 +8,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from itertools import chain, count
+from itertools import chain, count, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ import numpy.typing as npt
 from policies.image import Blob, Image
 
 Words = npt.NDArray[np.uint64]  # rows of four: a digest
+Sizes = npt.NDArray[np.int64]  # bytes
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64)
 _LENGTH = 71  # sha256: and 64 digits
 _PREFIX = np.frombuffer(b"sha256:", dtype=np.uint8)
 
@@ -24,7 +26,9 @@ class Blobs:
     """Takes the images of a repository in, then answers what they name. An image may come in more than one row."""
 
     def __init__(self) -> None:
-        self._numbers: defaultdict[Blob, int] = defaultdict(count().__next__)  # a new blob gets the next number
+        self._known: defaultdict[Blob, int] = defaultdict(count().__next__)  # a new blob gets the next number
+        self._digests: list[str] = []  # of the blobs, in that order
+        self._told = array("q")  # … and their sizes
         self._rows: list[str] = []  # of each row: the image's digest
         self._lengths = array("i")  # … and how many of the layers below are its own
         self._configs = array("i")  # … and the number of its config; -1: none
@@ -32,31 +36,37 @@ class Blobs:
 
     def add(self, rows: Sequence[Image]) -> None:
         """Count the blobs of some images."""
-        number_of = self._numbers.__getitem__
+        before = len(self._known)
+        number_of = self._known.__getitem__
         layers = [row.layers for row in rows]
         self._rows += [row.digest for row in rows]
         self._lengths.extend(map(len, layers))
         self._layers.extend(map(number_of, chain.from_iterable(layers)))
         self._configs.extend([-1 if row.config is None else number_of(row.config) for row in rows])
+        new = list(islice(reversed(self._known), len(self._known) - before))[::-1]
+        self._digests += [blob.digest for blob in new]
+        self._told.extend([blob.size for blob in new])
 
     @cached_property
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each digest; where two sizes were told, the smallest, so that no byte is promised in vain."""
-        sizes = {blob.digest: blob.size for blob in self._numbers}
-        if len(sizes) < len(self._numbers):
-            for blob in self._numbers:
-                sizes[blob.digest] = min(blob.size, sizes[blob.digest])
-        return sizes
+    def words(self) -> Words:
+        """The digests, each once; the numbers below are places in this."""
+        return self._distinct[0]
 
-    def of(self, image: Image) -> frozenset[str]:
-        """The digests that an image names."""
-        rows, numbers = self._mentions
-        row = self._row_of.get(image.digest, -1)
-        start, end = np.searchsorted(rows, (row, row + 1))
-        return frozenset(self._digests[number] for number in numbers[start:end].tolist())
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Bytes of each digest; where two sizes were told, the smallest, so that no byte is promised in vain."""
+        return self._distinct[1]
+
+    def of(self, image: Image) -> frozenset[int]:
+        """The numbers of what an image names."""
+        row = self._row_of.get(image.digest)
+        if row is None:
+            return frozenset()
+        numbers = self._mentions[1]
+        return frozenset(numbers[self._starts[row] : self._starts[row + 1]].tolist())
 
     def counted(self, goes: Collection[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """For each digest, as `sizes` lists them: how many images that go name it, and whether one that stays does."""
+        """For each number: how many images that go name it, and whether one that stays does."""
         rows, numbers = self._mentions
         going = np.fromiter([digest in goes for digest in self._rows], dtype=np.bool_, count=len(self._rows))
         by_going = going[rows]
@@ -64,8 +74,16 @@ class Blobs:
         return references, np.bincount(numbers[~by_going], minlength=len(self.sizes)) > 0
 
     @cached_property
-    def _digests(self) -> list[str]:
-        return list(self.sizes)
+    def _distinct(self) -> tuple[Words, Sizes, npt.NDArray[np.int64] | None]:
+        """Words and sizes of each digest, and the place of each blob among them where some share one."""
+        rows = words(self._digests)
+        sizes = np.array(self._told, dtype=np.int64)
+        if len(np.unique(keys(rows))) == len(rows):
+            return rows, sizes, None
+        distinct, place = np.unique(rows, axis=0, return_inverse=True)
+        smallest = np.full(len(distinct), np.iinfo(np.int64).max)
+        np.minimum.at(smallest, place, sizes)
+        return distinct, smallest, place
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -73,23 +91,35 @@ class Blobs:
         return {digest: row for row, digest in reversed(list(enumerate(self._rows)))}
 
     @cached_property
+    def _starts(self) -> list[int]:
+        """Where the mentions of each row begin, and the last end."""
+        starts: list[int] = np.searchsorted(self._mentions[0], np.arange(len(self._rows) + 1)).tolist()
+        return starts
+
+    @cached_property
     def _mentions(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Every mention of a blob, once an image: the first row of the image, the number of the digest; sorted."""
+        """Every mention of a digest, once an image: the first row of the image, the number of the digest; sorted."""
         rows = np.arange(len(self._rows))
         configs = np.array(self._configs, dtype=np.int64)
         naming = np.concatenate([np.repeat(rows, self._lengths), rows[configs >= 0]])
         numbers = np.concatenate([np.array(self._layers, dtype=np.int64), configs[configs >= 0]])
-        if len(self._row_of) < len(rows):  # rows of one image become one
+        if len(set(self._rows)) < len(rows):  # rows of one image become one
             naming = np.array([self._row_of[digest] for digest in self._rows])[naming]
-        if len(self.sizes) < len(self._numbers):  # blobs of one digest become one
-            place = {digest: number for number, digest in enumerate(self.sizes)}
-            numbers = np.array([place[blob.digest] for blob in self._numbers])[numbers]
+        place = self._distinct[2]
+        if place is not None:  # blobs of one digest become one
+            numbers = place[numbers]
         pairs = naming << 32 | numbers
         pairs.sort()
         once = np.ones(len(pairs), dtype=np.bool_)
         np.not_equal(pairs[1:], pairs[:-1], out=once[1:])
         pairs = pairs[once]
         return pairs >> 32, pairs & 0xFFFFFFFF
+
+
+def keys(rows: Words) -> npt.NDArray[np.uint64]:
+    """One word for each digest: nearly always different for different digests, however digests were made up."""
+    mixed: npt.NDArray[np.uint64] = (rows * _MIX).sum(axis=1, dtype=np.uint64)
+    return mixed ^ (mixed >> np.uint64(29))
 
 
 def words(digests: Sequence[str]) -> Words:

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from policies.blobs import Blobs, Words, words
+from policies.blobs import Blobs, Sizes, Words, keys, words
 from policies.image import Image
 from policies.limits import Totals
 from policies.references import blobs_of
 
-_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64)
 _KEPT, _COUNTED = 1, 2
 
 
@@ -27,7 +26,7 @@ class Columns:
     """What of one or more decided repositories the totals of the registry need."""
 
     words: Words
-    sizes: npt.NDArray[np.int64]  # bytes
+    sizes: Sizes
     references: npt.NDArray[np.int64]  # deletions that name the blob
     flags: npt.NDArray[np.uint8]  # _KEPT: something that stays names it; _COUNTED: in a readable repository
     counts: Totals = field(default_factory=Totals)  # without the bytes of blobs
@@ -48,21 +47,14 @@ def columns(
 ) -> Columns:
     """The columns of one repository, of whose images `goes` go and the others stay."""
     references, stays = blobs.counted(goes)
-    sizes = blobs.sizes
     return Columns(
-        words=words(list(sizes)),
-        sizes=np.fromiter(sizes.values(), dtype=np.int64, count=len(sizes)),
+        words=blobs.words,
+        sizes=blobs.sizes,
         references=references,
         flags=stays * np.uint8(_KEPT) | np.uint8(_COUNTED if readable else 0),
         counts=counts,
         rule_selected=rule_selected,
     )
-
-
-def keys(rows: Words) -> npt.NDArray[np.uint64]:
-    """One word for each digest: nearly always different for different digests, however digests were made up."""
-    mixed: npt.NDArray[np.uint64] = (rows * _MIX).sum(axis=1, dtype=np.uint64)
-    return mixed ^ (mixed >> np.uint64(29))
 
 
 @dataclass(frozen=True)

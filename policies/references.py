@@ -72,7 +72,7 @@ class Ties:
 
     def _index_size(self, index: Image) -> int | None:
         """Bytes of an index's own blobs and of all that it lists, however deep, each once; None: not all is known."""
-        named: set[str] = set()
+        named: set[int] = set()
         other = 0  # bytes of images that told their size, but no blobs
         seen = {index.digest}
         todo = [index]
@@ -90,7 +90,8 @@ class Ties:
                 if child not in seen:
                     seen.add(child)
                     todo.append(self.by_digest[child])
-        return sum(self.blobs.sizes[digest] for digest in named) + other
+        sizes = self.blobs.sizes
+        return sum(int(sizes[number]) for number in named) + other
 
     def ranked(self, foreign: frozenset[str]) -> tuple[Image, ...]:
         """Newest first, what is neither a child nor a referrer whose subject is here or (`foreign`) elsewhere."""

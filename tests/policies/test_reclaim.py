@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from policies.blobs import Blobs, words
+from policies.blobs import _MIX, Blobs, keys, words
 from policies.image import Blob, Image
 from policies.limits import Totals
 from policies.plan import Across, RepositoryPlan, decide
-from policies.reclaim import _MIX, close, columns, condense, keys
+from policies.reclaim import close, columns, condense
 from tests.builders import NOW, digest, policy, repository
 
 EVERYTHING = policy({"delete": {"all": True}}, {"keep": {"tags": ["keep"]}})
@@ -113,6 +113,7 @@ def test_what_an_image_names_is_known_without_its_record() -> None:
     blobs = Blobs()
     blobs.add([named(Blob("a", 1), Blob("b", 2), Blob("a", 1), config=Blob("c", 3))])
     blobs.add([named(Blob("d", 4), of=2), named(Blob("e", 5))])
-    assert [blobs.of(named(of=of)) for of in (1, 2, 3)] == [frozenset("abce"), frozenset("d"), frozenset()]
+    assert [blobs.of(named(of=of)) for of in (1, 2, 3)] == [frozenset({0, 1, 2, 4}), frozenset({3}), frozenset()]
+    assert blobs.sizes.tolist() == [1, 2, 3, 4, 5]
     found = columns(blobs, {digest(1)}, counts=Totals(), rule_selected={})
     assert close([found]).totals == Totals(reclaimable_bytes=11, registry_bytes=15)

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from msgspec.structs import force_setattr
 
 from policies.across import Across, Survey, survey_of
-from policies.blobs import words
+from policies.blobs import keys, words
 from policies.image import Image, Unreadable
 from policies.limits import Totals
 from policies.plan import RepositoryPlan, decide_of, unreadable_plan_of
-from policies.reclaim import Columns, condense, keys
+from policies.reclaim import Columns, condense
 from policies.references import Arranger, Ties
 from policies.rules import Policy
 from worker.offline.inventory_file import Inventory, InventoryError, decoded, runs
