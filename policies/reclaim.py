@@ -94,26 +94,26 @@ class Closing:
 
 def close(parts: Iterable[Columns]) -> Closing:
     """Adds up the columns of all repositories, in whatever order they come."""
-    whole, key = _condensed(parts)
-    freed = (whole.flags & _KEPT) == 0
-    counted = (whole.flags & _COUNTED) != 0
-    blobs = Totals(reclaimable_bytes=_sum(whole.sizes[freed]), registry_bytes=_sum(whole.sizes[counted]))
+    whole = joined(parts)
+    order, starts, key = _groups(whole.words)
+    sizes = _reduced(np.minimum, whole.sizes, order, starts)
+    references = _reduced(np.add, whole.references, order, starts)
+    flags = _reduced(np.bitwise_or, whole.flags, order, starts)
+    freed = (flags & _KEPT) == 0
+    counted = (flags & _COUNTED) != 0
+    blobs = Totals(reclaimable_bytes=_sum(sizes[freed]), registry_bytes=_sum(sizes[counted]))
     return Closing(
         totals=add(whole.counts, blobs),
         rule_selected=whole.rule_selected,
-        _words=whole.words[freed],
-        _keys=key[freed],
-        _sizes=whole.sizes[freed],
-        _references=whole.references[freed],
+        _words=whole.words[order[starts]][freed],
+        _keys=key[starts][freed],
+        _sizes=sizes[freed],
+        _references=references[freed],
     )
 
 
-def condense(parts: Iterable[Columns]) -> Columns:
-    """The columns of several repositories as one: each blob once. Closing it is closing them."""
-    return _condensed(parts)[0]
-
-
-def _condensed(parts: Iterable[Columns]) -> tuple[Columns, npt.NDArray[np.uint64]]:
+def joined(parts: Iterable[Columns]) -> Columns:
+    """The columns of several repositories as one; closing it is closing them."""
     counts = Totals()
     selected: dict[str, int] = {}
     held = [_NONE]
@@ -122,17 +122,14 @@ def _condensed(parts: Iterable[Columns]) -> tuple[Columns, npt.NDArray[np.uint64
         counts = add(counts, part.counts)
         for rule, count in part.rule_selected.items():
             selected[rule] = selected.get(rule, 0) + count
-    rows = np.concatenate([part.words for part in held])
-    order, starts, key = _groups(rows)
-    whole = Columns(
-        words=rows[order[starts]],
-        sizes=_reduced(np.minimum, [part.sizes for part in held], order, starts),
-        references=_reduced(np.add, [part.references for part in held], order, starts),
-        flags=_reduced(np.bitwise_or, [part.flags for part in held], order, starts),
+    return Columns(
+        words=np.concatenate([part.words for part in held]),
+        sizes=np.concatenate([part.sizes for part in held]),
+        references=np.concatenate([part.references for part in held]),
+        flags=np.concatenate([part.flags for part in held]),
         counts=counts,
         rule_selected=selected,
     )
-    return whole, key[starts]
 
 
 def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint64]]:
@@ -150,10 +147,9 @@ def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], np
     return order, np.flatnonzero(new), key
 
 
-def _reduced(how: np.ufunc, parts: list[Any], order: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]) -> Any:
+def _reduced(how: np.ufunc, column: Any, order: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]) -> Any:
     """One value for each group of equal digests."""
-    whole = np.concatenate(parts)
-    return how.reduceat(whole[order], starts) if len(starts) else whole
+    return how.reduceat(column[order], starts) if len(starts) else column
 
 
 def _sum(sizes: npt.NDArray[np.int64]) -> int:

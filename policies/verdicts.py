@@ -145,9 +145,8 @@ class Jury:
         keep = self._keep.get(digest)
         if keep is not None:
             return decision(path, image, "keep", *keep)
-        needed_by = tuple(owner for owner in self.ties.owners.get(digest, ()) if owner not in self._by)
-        needed_by += self._elsewhere(digest)
-        if needed_by:
+        needed_by = tuple([owner for owner in self.ties.owners.get(digest, ()) if owner not in self._by])
+        if needed_by := needed_by + self._elsewhere(digest):
             return decision(
                 path, image, "keep", "needed", self._need(digest, needed_by), None, tuple(sorted(needed_by))
             )

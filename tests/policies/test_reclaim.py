@@ -7,7 +7,7 @@ from policies.blobs import _MIX, Blobs, keys, words
 from policies.image import Blob, Image
 from policies.limits import Totals
 from policies.plan import Across, RepositoryPlan, decide
-from policies.reclaim import close, columns, condense
+from policies.reclaim import close, columns, joined
 from tests.builders import NOW, digest, policy, repository
 
 EVERYTHING = policy({"delete": {"all": True}}, {"keep": {"tags": ["keep"]}})
@@ -99,14 +99,14 @@ def test_words_differ_as_digests_do(digests: list[str]) -> None:
         assert words([one]).tolist() == rows[number : number + 1].tolist()
 
 
-def test_closing_parts_that_were_condensed_is_closing_all() -> None:
+def test_closing_parts_that_were_joinedd_is_closing_all() -> None:
     images = [named(Blob(digest(n % 7), n), tag="keep" if n % 3 else "go", of=n) for n in range(1, 30)]
     plans = [decided(f"r{n}", *images[n : n + 6]) for n in range(0, 29, 5)]
     parts = [plan.columns for plan in plans]
-    whole, condensed = close(parts), close([condense(parts[:2]), condense(parts[2:]), condense([])])
-    assert condensed.totals == whole.totals
-    assert condensed.rule_selected == whole.rule_selected
-    assert [condensed.numbers_of(one) for one in images] == [whole.numbers_of(one) for one in images]
+    whole, joinedd = close(parts), close([joined(parts[:2]), joined(parts[2:]), joined([])])
+    assert joinedd.totals == whole.totals
+    assert joinedd.rule_selected == whole.rule_selected
+    assert [joinedd.numbers_of(one) for one in images] == [whole.numbers_of(one) for one in images]
 
 
 def test_what_an_image_names_is_known_without_its_record() -> None:

@@ -22,7 +22,7 @@ from policies.blobs import keys, words
 from policies.image import Image, Unreadable
 from policies.limits import Totals
 from policies.plan import RepositoryPlan, decide_of, unreadable_plan_of
-from policies.reclaim import Columns, condense
+from policies.reclaim import Columns, joined
 from policies.references import Arranger, Ties
 from policies.rules import Policy
 from worker.offline.inventory_file import Inventory, InventoryError, decoded, runs
@@ -122,7 +122,7 @@ class Decider:
                     self._write(decided, outcome)
         except InventoryError as error:
             outcome.error = error
-        self._keep(condense(held), outcome)
+        self._keep(joined(held), outcome)
         for file in (self._spool, *self._columns):
             file.flush()
         return outcome
