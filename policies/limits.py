@@ -1,8 +1,13 @@
-"""Refuses a plan that deletes too much."""
+"""Refuses a plan that deletes too much, and says so in words."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 from msgspec import Struct
+
+from policies.units import bytes_text
 
 DEFAULT_SHARE = 0.5  # of the readable images, where a user says no share
 DEFAULT_FROM = 20  # readable images; below, half a registry is a handful
@@ -48,3 +53,24 @@ def exceeded(totals: Totals, limits: Limits) -> tuple[Exceeded, ...]:
         ("max_bytes", totals.reclaimable_bytes, limits.max_bytes),
     )
     return tuple(Exceeded(name, value, most) for name, value, most in found if most is not None and value > most)
+
+
+def exceeded_text(found: Iterable[Exceeded | Mapping[str, Any]]) -> str:
+    """`max_share is 75%, allowed 10%; max_bytes is 59.1 KiB, allowed 1000 B`; a store's mappings are read as well."""
+    return "; ".join(_exceeded_words(msgspec.convert(one, Exceeded, from_attributes=True)) for one in found)
+
+
+def _exceeded_words(over: Exceeded) -> str:
+    for digits in (4, 15):  # rounded, unless what is over would then read as what is allowed
+        value, allowed = (_amount(over.limit, number, digits) for number in (over.value, over.allowed))
+        if value != allowed:
+            break
+    return f"{over.limit} is {value}, allowed {allowed}"
+
+
+def _amount(limit: str, number: float, digits: int) -> str:
+    if limit == "max_share":
+        return f"{number * 100:.{digits}g}%"
+    if limit == "max_bytes" and digits == 4:
+        return bytes_text(int(number))
+    return f"{int(number):,}{' B' if limit == 'max_bytes' else ''}"

@@ -19,7 +19,6 @@ from worker.report.plan import (
     LISTED,
     PlanHead,
     decision_lines,
-    exceeded_text,
     plan_json,
     plan_ndjson,
     plan_table,
@@ -113,18 +112,6 @@ def test_how_long_it_took(seconds, text):
 )
 def test_sums_of_sizes_say_what_is_unknown(sizes, text):
     assert size_text(*sizes) == text
-
-
-@pytest.mark.parametrize(
-    ("exceeded", "text"),
-    [
-        (("max_images", 9000, 5000), "max_images is 9,000, allowed 5,000"),
-        (("max_share", 0.6125, 0.5), "max_share is 61.25%, allowed 50%"),
-        (("max_bytes", 3 * 1024**4, 2 * 1024**4), "max_bytes is 3 TiB, allowed 2 TiB"),
-    ],
-)
-def test_limits(exceeded, text):
-    assert exceeded_text(*exceeded) == text
 
 
 pieces = st.lists(st.integers(0, 400), max_size=6)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from policies.image import Image, Repository, Unreadable
-from policies.limits import Exceeded, Limits, Totals, exceeded
+from policies.limits import Exceeded, Limits, Totals, exceeded, exceeded_text
 from policies.plan import Across, Decision, Plan, decide, make_plan
 from policies.rules import Policy
 from tests.builders import DAY, NOW, digest, image, index, policy, repository, signature
@@ -516,6 +516,21 @@ def test_the_json_is_the_contract() -> None:
 )
 def test_limits(totals: Totals, limits: Limits, over: list[Exceeded]) -> None:
     assert list(exceeded(totals, limits)) == over
+
+
+@pytest.mark.parametrize(
+    ("over", "text"),
+    [
+        (Exceeded("max_images", 9000, 5000), "max_images is 9,000, allowed 5,000"),
+        (Exceeded("max_share", 0.6125, 0.5), "max_share is 61.25%, allowed 50%"),
+        (Exceeded("max_share", 0.5000004, 0.5), "max_share is 50.00004%, allowed 50%"),
+        (Exceeded("max_bytes", 3 * 1024**4, 2 * 1024**4), "max_bytes is 3 TiB, allowed 2 TiB"),
+        (Exceeded("max_bytes", 1024**4 + 1, 1024**4), "max_bytes is 1,099,511,627,777 B, allowed 1,099,511,627,776 B"),
+    ],
+)
+def test_what_is_over_a_limit_in_words(over: Exceeded, text: str) -> None:
+    assert exceeded_text([over]) == exceeded_text([msgspec.to_builtins(over)]) == text
+    assert exceeded_text([over, over]) == f"{text}; {text}"
 
 
 def test_limits_are_asked_of_a_plan() -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from policies.image import Unreadable
-from policies.limits import Exceeded, Totals
+from policies.limits import Exceeded, Totals, exceeded_text
 from policies.plan import Decision
 from policies.units import bytes_text
 from worker.report.text import counted, cut, escaped, instant, short, table
@@ -176,14 +176,5 @@ def warnings(head: PlanHead) -> Iterator[str]:
         yield f"The plan is incomplete: {unread} could not be read."
         for one in head.unreadable:
             yield f"  {escaped(one.repository)} is kept whole: {escaped(one.reason)}"
-    for over in head.exceeded:
-        yield f"The plan is over its limits: {exceeded_text(over.limit, over.value, over.allowed)}."
-
-
-def exceeded_text(limit: str, value: float, allowed: float) -> str:
-    """`max_share is 61.2%, allowed 50%`."""
-    if limit == "max_share":
-        return f"{limit} is {value * 100:.4g}%, allowed {allowed * 100:.4g}%"
-    if limit == "max_bytes":
-        return f"{limit} is {bytes_text(int(value))}, allowed {bytes_text(int(allowed))}"
-    return f"{limit} is {int(value):,}, allowed {int(allowed):,}"
+    if head.exceeded:
+        yield f"The plan is over its limits: {exceeded_text(head.exceeded)}."

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from policies.limits import exceeded_text
 from policies.units import bytes_text
-from worker.report.plan import deletion_cells, exceeded_text
+from worker.report.plan import deletion_cells
 from worker.report.text import counted, escaped, instant, table
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
@@ -128,7 +129,7 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield "mode", run.mode
     yield "state", run.state + (f", {run.outcome}" if run.outcome else "")
     yield "message", run.message or ""
-    yield "over limits", "; ".join(exceeded_text(one["limit"], one["value"], one["allowed"]) for one in run.exceeded)
+    yield "over limits", exceeded_text(run.exceeded)
     yield "unreadable", "; ".join(f"{one['repository']}: {one['reason']}" for one in run.unreadable)
     yield "started", instant(run.started_at)
     yield "finished", instant(run.finished_at)
