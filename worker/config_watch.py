@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from worker.config import ConfigError, RegistrySettings, Settings, Timing, find, load
+from worker.store.runs import Run
 
 
 class SettingsWatch:
@@ -58,12 +59,16 @@ class Watch(Protocol):
     def current(self) -> Settings: ...
 
 
-def registry_now(watch: Watch, name: str) -> RegistrySettings | None:
-    """The registry as the file has it now; None: the file is invalid, or the registry left it."""
+def registry_now(watch: Watch, run: Run) -> RegistrySettings | None:
+    """A run's registry as the file has it now; None: the file is invalid, or that registry left it.
+
+    A name that means another registry by now is none of the run's.
+    """
     try:
-        return watch.current().registries.get(name)
+        found = watch.current().registries.get(run.registry)
     except ConfigError:
         return None
+    return found if found is not None and found.key == run.registry_key else None
 
 
 def mode_reason(registry: RegistrySettings | None) -> str:

@@ -4,22 +4,37 @@ What an image pushed since the plan needs is skipped; where that cannot be known
 gone, the whole repository is.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from policies.image import Image
 from policies.references import subjects_of
-from worker import runs
+from worker import outcomes, runs
 from worker.config import RegistrySettings
-from worker.config_watch import Watch, mode_reason, registry_now
+from worker.config_watch import Watch, lease_now, mode_reason, registry_now
 from worker.inventory import Manifests, resolve
+from worker.leases import Heartbeat
+from worker.outcomes import Outcome
 from worker.registries import open_registry
-from worker.registries.interface import BadAnswerError, NotFoundError, PermissionDeniedError, Registry, RegistryError
+from worker.registries.interface import BadAnswerError, NotFoundError, Registry, RegistryError
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
-from worker.store import Store, plans, sweeping
+from worker.store import Store, StoreError, looks, plans, sweeping
+from worker.store import runs as run_rows
+from worker.store.looks import Undeleted
 from worker.store.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What a second listing says against deletions in a repository."""
+
+    cause: str = "still_needed"
+    reason: str | None = None  # of a refusal of the whole repository
+    needed: tuple[str, ...] = ()  # digests that an image unknown to the plan needs
+    listed: frozenset[str] = frozenset()
 
 
 def look(
@@ -27,66 +42,109 @@ def look(
 ) -> tuple[Bell, ...]:
     """List a repository again before its next batch, and settle what the plan did not know. Raises StoreError."""
     run = runs.deleting(store, run_id)
-    if run is None:
-        return ()
-    registry = registry_now(watch, run.registry)
-    if registry is None or registry.mode != "delete":
-        _settle(store, run, repository, _Look(skip_all="mode", reason=mode_reason(registry)))
-    elif run.stop is None:
-        try:
-            with open_registry(registry, limiter) as opened, spending(store, run.registry, opened):
-                found = _look_again(store, opened, registry, run, repository)
-        except RegistryError as error:
-            stopped = count_failure(store, run, error)
-            return runs.ring(store, run_id, datetime.now(UTC)) if stopped else ()  # reconcile rings again
-        except LimiterUnavailableError:
-            return ()
-        _settle(store, run, repository, found)
+    if run is None or run.stop is not None:
+        return runs.ring(store, run_id, datetime.now(UTC)) if run else ()
+    lease = lease_now(watch)
+    with store.write() as connection:
+        began = store.now(connection)
+        if not looks.claim(connection, run_id, repository, began, began + lease, began - runs.LOOK_IS_GOOD):
+            return ()  # somebody looks, or has looked: who did rings
+
+    def renew() -> bool:
+        with store.write() as connection:
+            looks.renew(connection, run_id, repository, store.now(connection) + lease)
+        return True
+
+    try:
+        with Heartbeat(lease, renew, forgiven=(StoreError,)):
+            finding = _find(store, registry_now(watch, run), run, repository, limiter)
+            if finding is None:
+                return runs.ring(store, run_id, datetime.now(UTC)) if runs.is_stopped(store, run_id) else ()
+            _settle(store, run, repository, finding, began)
+    finally:
+        with store.write() as connection:
+            looks.release(connection, run_id, repository)
     return runs.ring(store, run_id, datetime.now(UTC))
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What a second listing says against deletions in a repository."""
+def _find(
+    store: Store, registry: RegistrySettings | None, run: Run, path: str, limiter: Limiter | None
+) -> _Finding | None:
+    """None: it cannot be said now; reconcile rings again."""
+    if registry is None or registry.mode != "delete":
+        return _Finding("mode", mode_reason(registry))
+    try:
+        with open_registry(registry, limiter) as opened, spending(store, run.registry, opened):
+            return _look_again(store, opened, registry, run, path)
+    except RegistryError as error:
+        count_failure(store, run, error)
+    except LimiterUnavailableError:
+        pass
+    return None
 
-    skip_all: str | None = None  # the cause for every item of it
-    reason: str | None = None
-    needed: frozenset[str] = frozenset()  # digests that an image unknown to the plan needs
 
-
-def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Look:
+def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Finding:
     with store.read() as connection:
+        # What this run deleted and is listed all the same was pushed again: a new image, whatever its digest.
         known = {image.digest for image in plans.images_of(connection, run.id, path)}
+        known -= looks.settled(connection, run.id, path)
         kept = {one.digest for one in plans.decisions_of(connection, run.id, path) if one.verdict == "keep"}
     try:
         images = opened.images(path)
-    except (NotFoundError, BadAnswerError, PermissionDeniedError) as error:
-        return _Look("repository_changed", f"the repository cannot be listed again: {error}")
-    if lost := kept - {image.digest for image in images}:
-        return _Look("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there")
+    except (NotFoundError, BadAnswerError) as error:
+        if error.systemic:
+            raise
+        return _Finding("repository_changed", f"the repository cannot be listed again: {error}")
+    listed = frozenset(image.digest for image in images)
+    if lost := kept - listed:
+        return _Finding("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there", listed=listed)
     new = tuple(image for image in images if image.digest not in known)
     resolved = resolve(opened, path, new, Manifests(store, registry.key))
     if unread := [image.digest for image in resolved if image.children is None]:
-        return _Look(
-            "repository_changed", f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
-        )
-    return _Look(needed=frozenset(digest for image in resolved for digest in _needs(image)))
+        reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
+        return _Finding("repository_changed", reason, listed=listed)
+    needed = sorted({digest for image in resolved for digest in _needs(image)})
+    return _Finding(needed=tuple(needed), listed=listed)
 
 
 def _needs(image: Image) -> tuple[str, ...]:
     return (*(image.children or ()), *subjects_of(image))
 
 
-def _settle(store: Store, run: Run, path: str, found: _Look) -> None:
-    """Write a look's result, and skip what it forbids, in one transaction."""
+def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetime) -> None:
+    """Skip what a finding forbids, a portion a transaction, then write that the repository was listed again."""
+    for digests in looks.some(finding.needed) if finding.reason is None else [()]:
+        after = -1
+        while (last := _settle_some(store, run, path, finding, after, digests)) is not None:
+            after = last
     with store.write() as connection:
+        run_rows.get(connection, run.id, lock=True)
         now = store.now(connection)
-        wanted = None if found.skip_all else found.needed
-        cause, reason = (found.skip_all, found.reason) if found.skip_all else ("still_needed", _NEEDED)
-        for one in sweeping.planned_items(connection, run.id, path, wanted):
-            sweeping.record_outcome(connection, one, "skipped", cause=cause, message=reason, now=now)
-        sweeping.record_look(connection, run.id, path, now, found.reason)
-        sweeping.finish_empty_batches(connection, run.id, path, now)
+        looks.record(connection, run.id, path, began, now, finding.reason)
+        if finding.cause != "mode":
+            run_rows.healthy(connection, run.id)
 
 
-_NEEDED = "an image pushed since the plan needs it"
+def _settle_some(
+    store: Store, run: Run, path: str, finding: _Finding, after: int, digests: Sequence[str]
+) -> int | None:
+    """The number of the last item of this portion; None: there was none left."""
+    with store.write() as connection:
+        run_rows.get(connection, run.id, lock=True)
+        now = store.now(connection)
+        found = looks.undeleted(connection, run.id, path, now, after=after, digests=digests)
+        for one, outcome in _outcomes(found, finding):
+            sweeping.record_outcome(connection, one.item, outcome.state, outcome.cause, outcome.message, now)
+    return found[-1].item.number if found else None
+
+
+def _outcomes(found: list[Undeleted], finding: _Finding) -> Iterator[tuple[Undeleted, Outcome]]:
+    """A planned one is skipped. One that was begun and is still there must not be asked for again; one that a worker
+    holds, or that is no longer listed, is left to the next claim.
+    """
+    reason = finding.reason or "an image pushed since the plan needs it"
+    for one in found:
+        if one.item.state == "planned":
+            yield one, Outcome("skipped", finding.cause, reason)
+        elif not one.held and one.item.digest in finding.listed:
+            yield one, outcomes.still_there(reason)

@@ -39,6 +39,10 @@ class AlreadyRunningError(Exception):
         self.run_id = run_id
 
 
+class NothingToStopError(Exception):
+    """The run has ended, or is stopping already."""
+
+
 class NotBlockedError(Exception):
     """The run does not wait for an approval (any more)."""
 
@@ -163,7 +167,7 @@ def _record_missed(store: Store, registry: "RegistrySettings", due_at: datetime,
 def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
     """Take a planned run to its next state: finished (dry run), blocked, or deleting."""
     with store.write() as connection:
-        run = runs.get(connection, run_id)
+        run = runs.get(connection, run_id, lock=True)
         if run is None or run.state != "planned":
             return ()
         if run.mode != "delete":
@@ -197,7 +201,7 @@ def ring(
     if finish_if_done(store, run_id, now):
         return ()
     with store.write() as connection:
-        run = runs.get(connection, run_id)
+        run = runs.get(connection, run_id, lock=True)
         if run is None or run.state != "deleting":
             return ()
         clock = store.now(connection)
@@ -215,7 +219,7 @@ def ring(
 def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
     """Finish a deleting run when its last batch is done, whoever comes first. True: this call did."""
     with store.write() as connection:
-        run = runs.get(connection, run_id)
+        run = runs.get(connection, run_id, lock=True)
         if run is None or run.state != "deleting":
             return False
         if run.stop is not None:
@@ -232,7 +236,7 @@ def _outcome(run: Run) -> str:
 def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int | None = None) -> None:
     """End a run that could not plan. With `fence`: only if the scan's lease is still this one."""
     with store.write() as connection:
-        run = runs.get(connection, run_id)
+        run = runs.get(connection, run_id, lock=True)
         if run is None or (fence is not None and run.fence != fence):
             return
         for state in ("pending", "planning"):
@@ -258,12 +262,20 @@ def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> t
 
 
 def abort(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
-    """Stop a run before its next deletion; what is under way is resolved first. Raises UnknownRunError, StoreError."""
-    run = get(store, run_id)
+    """Stop a run before its next deletion; what is under way is resolved first.
+
+    Raises UnknownRunError, NothingToStopError, StoreError.
+    """
+    get(store, run_id)
     with store.write() as connection:
-        for state in ("pending", "planned", "blocked"):
-            _finish(connection, run, state, "aborted", now, "aborted by hand")
-        runs.ask_to_stop(connection, run_id, "aborted", "aborted by hand")
+        run = runs.get(connection, run_id, lock=True)
+        if run is None or run.state == "finished" or run.stop is not None:
+            ended = "not there" if run is None else f"{run.outcome or 'stopping'} already"
+            raise NothingToStopError(f"run {run_id} is {ended}: nothing was stopped")
+        if run.state in ("planning", "deleting"):
+            runs.ask_to_stop(connection, run_id, "aborted", "aborted by hand")
+        else:
+            _finish(connection, run, run.state, "aborted", now, "aborted by hand")
     return ring(store, run_id, now)
 
 
@@ -281,6 +293,12 @@ def deleting(store: Store, run_id: str) -> Run | None:
     with store.read() as connection:
         run = runs.get(connection, run_id)
     return run if run is not None and run.state == "deleting" else None
+
+
+def is_stopped(store: Store, run_id: str) -> bool:
+    """Whether nothing more is to be deleted by a run."""
+    run = deleting(store, run_id)
+    return run is None or run.stop is not None
 
 
 def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple[Bell, ...]:

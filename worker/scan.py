@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -19,10 +20,9 @@ from worker.registries.interface import RegistryError, SignInError
 from worker.registries.limiter import Limiter
 from worker.runs import Bell
 from worker.spending import note_sign_in, spending
-from worker.spool import Spool
-from worker.store import Store, StoreError, retention
+from worker.store import Store, StoreError, plans, retention
 from worker.store import runs as run_rows
-from worker.store.plans import PlanRows, PlanWriter, write_rows
+from worker.store.plans import PlanWriter
 from worker.store.runs import Run
 
 
@@ -173,36 +173,47 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
 
 
 def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bool:
-    """The whole plan in one transaction, or nothing of it. False: the lease was lost, and nothing was written."""
-    totals = planned.closing.totals
+    """The whole plan, or none: rows in portions, then the one update that makes them a plan. False: the lease was lost.
+
+    Portions, because a million decisions in one transaction would keep every other writer waiting. Nothing looks at the
+    rows of a run that is still planning, and a scan that begins again clears them first.
+    """
     writer = PlanWriter(run.id, planned.closing)
-    rows = Spool(PlanRows)  # made before the transaction begins: it keeps every other writer waiting
-    for segment, one in zip(planned.inventory.segments, planned.repository_plans(), strict=True):
-        rows.add(segment.path, writer.rows(segment, one))
+    pairs = zip(planned.inventory.segments, planned.repository_plans(), strict=True)
+    rows = ((segment, writer.rows(segment, one)) for segment, one in pairs)
+    with store.write() as connection:
+        if not run_rows.renew_scan(connection, run.id, run.fence, store.now(connection)):
+            return False
+        plans.clear(connection, run.id)
+    for portion in plans.portions(rows):
+        with store.write() as connection:
+            if not run_rows.holds_scan(connection, run.id, run.fence):
+                return False
+            for segment, some in portion:
+                plans.write_rows(connection, segment, some)
     with store.write() as connection:
         now = store.now(connection)
-        if not run_rows.renew_scan(connection, run.id, run.fence, now):
+        if not run_rows.holds_scan(connection, run.id, run.fence):
             return False
-        for segment, row in zip(planned.inventory.segments, rows, strict=True):
-            write_rows(connection, segment, row)
-        run_rows.change(
-            connection,
-            run.id,
-            ["planning"],
-            state="planned",
-            planned_at=now,
-            plan_sha256=writer.plan_sha256,
-            policy_sha256=planned.registry.policy.sha256,
-            complete=planned.complete,
-            exceeded=msgspec.json.encode(planned.exceeded).decode(),
-            unreadable=msgspec.json.encode(planned.inventory.unreadable).decode(),
-            rule_selected=msgspec.json.encode(dict(planned.closing.rule_selected)).decode(),
-            images=totals.images,
-            planned=totals.delete,
-            selected_bytes=totals.selected_bytes,
-            reclaimable_bytes=totals.reclaimable_bytes,
-            registry_bytes=totals.registry_bytes,
-        )
+        run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **_facts(planned, writer))
         run_rows.supersede(connection, run.registry_key, run.id, now)
         retention.forget(connection, run.registry, plans=kept.plans, audit_before=now - kept.audit)
     return True
+
+
+def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
+    """What a run's row says of its plan."""
+    totals = planned.closing.totals
+    return {
+        "plan_sha256": writer.plan_sha256,
+        "policy_sha256": planned.registry.policy.sha256,
+        "complete": planned.complete,
+        "exceeded": msgspec.json.encode(planned.exceeded).decode(),
+        "unreadable": msgspec.json.encode(planned.inventory.unreadable).decode(),
+        "rule_selected": msgspec.json.encode(dict(planned.closing.rule_selected)).decode(),
+        "images": totals.images,
+        "planned": totals.delete,
+        "selected_bytes": totals.selected_bytes,
+        "reclaimable_bytes": totals.reclaimable_bytes,
+        "registry_bytes": totals.registry_bytes,
+    }

@@ -80,7 +80,7 @@ def test_an_image_that_is_gone_already(simulator: Simulator, driver: Driver, ima
     simulator.remove(image.id)
     with pytest.raises(NotFoundError) as failure:
         deleted(driver, image)
-    assert not failure.value.maybe_ours
+    assert not failure.value.maybe_done
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["with done", "before done"])
@@ -186,7 +186,7 @@ def test_a_lost_answer_and_a_forgotten_key_may_have_been_ours(
     simulator.fault("reply_lost", method="DELETE", times=1)
     with pytest.raises(NotFoundError) as failure:
         driver.delete("shop/api", image, key())
-    assert failure.value.maybe_ours
+    assert failure.value.maybe_done
     assert simulator.deleted_ids() == {image.id}
 
 

@@ -142,6 +142,8 @@ def test_an_operation_that_never_ends_is_polled_again_and_then_unconfirmed(
     simulator.fault("hang_operation", method="DELETE")
 
     tonight.ring(bells)  # each claim asks for a quarter of the lease and leaves it to the next
+    assert tonight.outcomes(run_id) == {image["digest"]: ("accepted", None)}
+    until(lambda: tonight.ring(tonight.reconcile()) or tonight.run(run_id).state == "finished", what="its end", every=0.2)
 
     assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
     assert len(simulator.requests(method="DELETE")) == 1

@@ -20,9 +20,9 @@ import stamina.instrumentation
 from worker import __version__
 from worker.registries.interface import (
     BadAnswerError,
-    NotFoundError,
     RateLimitedError,
     RegistryError,
+    TooLateError,
     UnavailableError,
     Usage,
 )
@@ -93,7 +93,7 @@ class Http:
     ) -> T:
         """Send until `read` accepts an answer, or patience ends. Raises what `read` raised last, or UnavailableError.
 
-        `total` (seconds) shortens the patience. A NotFoundError says whether an earlier attempt may have deleted it.
+        `total` (seconds) shortens the patience. `maybe_done` of a deletion's error: an attempt may have done it.
         """
         self._insist_on_tls(request)
         patience = self._patience
@@ -110,8 +110,8 @@ class Http:
             for attempt in attempts:
                 with attempt:
                     return self._attempt(call, read, signer)
-        except NotFoundError as error:
-            error.maybe_ours = call.maybe_done
+        except RegistryError as error:
+            error.maybe_done |= call.maybe_done and request.method == "DELETE"
             raise
         raise AssertionError("stamina gave no attempt")
 
@@ -127,7 +127,7 @@ class Http:
             return read(answer)
         except RegistryError as error:
             self._locate(error, call.request)
-            call.maybe_done |= isinstance(error, UnavailableError | BrokenBodyError)
+            call.maybe_done |= isinstance(error, UnavailableError | BadAnswerError)
             raise
 
     def _signed(
@@ -154,7 +154,8 @@ class Http:
         wait = retry_after(call.answer) if call.answer else None
         if call.request.paced and (wait is not None or isinstance(error, RateLimitedError)):
             self.limiter.pause(1.0 if wait is None else wait)
-        if time.monotonic() + (wait or 0.0) >= call.ends:
+        then = time.monotonic() + (wait or 0.0)
+        if then >= call.ends or (call.request.not_after is not None and then >= call.request.not_after):
             return False
         return True if wait is None else wait
 
@@ -180,6 +181,8 @@ class Http:
             call.ends += time.monotonic() - started
             with self._usage_lock:
                 self._usage.rate_wait_seconds += waited
+            if call.request.not_after is not None and time.monotonic() >= call.request.not_after:
+                raise TooLateError("its turn came too late: what was read before is no longer fresh")
             yield
 
     def _exchange(self, call: _Call, authorization: str | None) -> Answer:

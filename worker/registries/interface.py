@@ -10,10 +10,13 @@ threads of one process.
     ├── SignInError                  no valid credentials: systemic
     ├── PermissionDeniedError        the credentials may not do this: systemic
     ├── ReadOnlyError                the registry refuses every change: systemic
-    ├── NotFoundError                there is no such image, repository or operation
+    ├── NotFoundError                there is no such image or repository
+    ├── OperationUnknownError        the registry does not know the operation (any more)
+    ├── TooLateError                 a deletion was not sent: what was read before it had grown too old
     ├── UsedByImageListsError        an index still needs this image: not a failure
     ├── BadAnswerError               an answer that breaks the protocol
     └── OperationFailedError         the registry accepted a deletion and then reported an error
+        └── OperationBrokenError     … that says the service is ill: systemic
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,6 +47,9 @@ class RegistryError(Exception):
     request: str = ""  # "DELETE shop/api@sha256:9f86…": method and what it was about
     status: int | None = None  # HTTP status, where there was one
     request_id: str = ""  # what the vendor's support asks for
+    maybe_done: bool = (
+        False  # of a deletion: an earlier attempt of the same call was lost on the way and may have done it
+    )
 
     cause: ClassVar[FailureCause] = "other"
     systemic: ClassVar[bool] = False  # the next image would fare no better
@@ -78,9 +84,15 @@ class ReadOnlyError(RegistryError):
 
 
 class NotFoundError(RegistryError):
-    maybe_ours: bool = (
-        False  # of a deletion: an earlier attempt of the same call was lost on the way and may have done it
-    )
+    pass
+
+
+class OperationUnknownError(RegistryError):
+    pass
+
+
+class TooLateError(RegistryError):
+    pass
 
 
 class UsedByImageListsError(RegistryError):
@@ -93,6 +105,10 @@ class BadAnswerError(RegistryError):
 
 class OperationFailedError(RegistryError):
     cause = "operation_failed"
+
+
+class OperationBrokenError(OperationFailedError):
+    systemic = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +170,23 @@ class Registry(Protocol):
     def get(self, repository: str, image: Image) -> Image:
         """This image as it is now, without resolving. Raises NotFoundError and any other RegistryError."""
 
-    def delete(self, repository: str, image: Image, idempotency_key: str) -> Deletion:
+    def delete(
+        self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
+    ) -> Deletion:
         """Ask for the deletion of an image and all its tags; the same key never deletes twice.
 
-        Raises NotFoundError, UsedByImageListsError, ReadOnlyError and any other RegistryError.
+        Nothing is sent once `time.monotonic()` has reached `not_after`: a wait for the rate, a pause that the registry
+        asked for or a repeat may have made what the caller read before too old. Raises TooLateError (this call did
+        nothing), NotFoundError, UsedByImageListsError, ReadOnlyError and any other RegistryError, with `maybe_done`.
         """
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
-        """Ask until a deletion is done or `time.monotonic()` reaches `deadline`; an unfinished one is returned as such.
+        """Ask about a deletion until it is done or `time.monotonic()` reaches `deadline`; it may be unfinished then.
 
-        Asks once at least. Raises NotFoundError (the image or the operation itself is not known any more: believe it
-        only with a listing), UsedByImageListsError, OperationFailedError and the like.
+        Asks at least once. Raises, as the operation's own error: NotFoundError (the image was not there),
+        UsedByImageListsError, PermissionDeniedError, ReadOnlyError, OperationFailedError: it ended without a deletion.
+        Raises, as an answer to the question: OperationUnknownError, and any other RegistryError, with `maybe_done`:
+        how it ended is not known.
         """
 
     def usage(self) -> Usage:

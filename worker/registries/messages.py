@@ -15,6 +15,8 @@ LINK_LOCAL_METADATA = "169.254.169.254"  # plain http by its nature: the address
 class BrokenBodyError(BadAnswerError):
     """A body that is not even the right format: cut, HTML, no UTF-8. Another try may be answered properly."""
 
+    systemic = True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -29,6 +31,7 @@ class Request:
     repeatable: bool  # asking twice does no more than asking once: a GET, or a DELETE with its idempotency key
     paced: bool = True  # takes a slot of the registry's rate; sign-in does not
     timeout: float = 30.0  # seconds of silence
+    not_after: float | None = None  # time.monotonic() from which it is not sent any more
 
     @property
     def label(self) -> str:

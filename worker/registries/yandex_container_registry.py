@@ -14,7 +14,16 @@ from worker.config import RegistrySettings
 from worker.registries import docker
 from worker.registries import yandex_protocol as protocol
 from worker.registries.http import Http, Patience
-from worker.registries.interface import BadAnswerError, Deletion, Manifest, RegistryError, UnavailableError, Usage
+from worker.registries.interface import (
+    BadAnswerError,
+    Deletion,
+    Manifest,
+    NotFoundError,
+    OperationUnknownError,
+    RegistryError,
+    UnavailableError,
+    Usage,
+)
 from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, Request
 from worker.registries.yandex_sign_in import Basic, Bearer, open_tokens
@@ -96,13 +105,17 @@ class YandexContainerRegistry:
             raise self._bad(f"asked for the image {image.id}, told of {found.id}", f"GET {about}")
         return found
 
-    def delete(self, repository: str, image: Image, idempotency_key: str) -> Deletion:
-        about = _about(repository, image.digest)
-        request = protocol.delete_image(self._endpoints.container_registry, image.id, about, idempotency_key)
+    def delete(
+        self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
+    ) -> Deletion:
+        about, root = _about(repository, image.digest), self._endpoints.container_registry
+        request = protocol.delete_image(root, image.id, about, idempotency_key, not_after)
         operation = self._call(request, protocol.operation)
         told = operation.metadata.image_id if operation.metadata else None
         if told and told != image.id:
-            raise self._bad(f"asked to delete {image.id}, told of the deletion of {told}", request.label)
+            error = self._bad(f"asked to delete {image.id}, told of the deletion of {told}", request.label)
+            error.maybe_done = True
+            raise error
         return self._outcome(operation, request.label)
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
@@ -114,7 +127,7 @@ class YandexContainerRegistry:
             time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
             last = time.monotonic() >= deadline
             try:
-                operation = self._call(request, protocol.operation, total=max(1.0, deadline - time.monotonic()))
+                operation = self._ask(request, deadline)
             except UnavailableError:
                 if time.monotonic() >= deadline:
                     return deletion
@@ -125,6 +138,18 @@ class YandexContainerRegistry:
             if last:
                 return deletion
             wait = min(wait * 2, LONGEST_POLL)
+
+    def _ask(self, request: Request, deadline: float) -> protocol.Operation:
+        """Where an operation stands. An error here says nothing of how it ended: `maybe_done`."""
+        try:
+            return self._call(request, protocol.operation, total=max(1.0, deadline - time.monotonic()))
+        except NotFoundError as error:
+            unknown = OperationUnknownError(error.message, error.registry, error.request, error.status)
+            unknown.maybe_done = True
+            raise unknown from error
+        except RegistryError as error:
+            error.maybe_done = True
+            raise
 
     def _manifest(self, repository: str, digest: str) -> Manifest | RegistryError:
         name = f"{self._id}/{repository}"

@@ -18,6 +18,7 @@ from worker.registries.answers import BLOB_DIGEST, IMAGE_DIGEST, decode, one_lin
 from worker.registries.interface import (
     BadAnswerError,
     NotFoundError,
+    OperationBrokenError,
     OperationFailedError,
     PermissionDeniedError,
     RateLimitedError,
@@ -141,9 +142,15 @@ def get_operation(root: str, operation_id: str) -> Request:
     return _get(f"{root}/operations/{quote(operation_id, safe='')}", f"operation {operation_id}")
 
 
-def delete_image(root: str, image_id: str, about: str, idempotency_key: str) -> Request:
-    url = f"{root}/container-registry/v1/images/{quote(image_id, safe='')}"
-    return Request(method="DELETE", url=url, about=about, headers={"Idempotency-Key": idempotency_key}, repeatable=True)
+def delete_image(root: str, image_id: str, about: str, idempotency_key: str, not_after: float | None = None) -> Request:
+    return Request(
+        method="DELETE",
+        url=f"{root}/container-registry/v1/images/{quote(image_id, safe='')}",
+        about=about,
+        headers={"Idempotency-Key": idempotency_key},
+        repeatable=True,
+        not_after=not_after,
+    )
 
 
 def _get(url: str, about: str, query: dict[str, str] | None = None) -> Request:
@@ -203,7 +210,8 @@ def operation_error(status: Status) -> RegistryError:
     error = error_of(status)
     if isinstance(error, NotFoundError | UsedByImageListsError | ReadOnlyError | PermissionDeniedError):
         return error
-    return OperationFailedError(error.message, request_id=error.request_id)
+    kind = OperationBrokenError if isinstance(error, UnavailableError) else OperationFailedError
+    return kind(error.message, request_id=error.request_id)
 
 
 def images_page(answer: Answer, name: str) -> Page:

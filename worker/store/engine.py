@@ -3,6 +3,7 @@
 A prefork child must open its own store: connections do not survive a fork.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from worker.store import migrate
-from worker.store.group_commit import GroupCommit
 
 BUSY_SECONDS = 15
 
@@ -31,7 +31,7 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._one_writer = engine.dialect.name == "sqlite"
-        self._writers = GroupCommit(engine)
+        self._turn = threading.Lock()  # threads of one process queue here instead of polling SQLite's own lock
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -40,9 +40,18 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        writing = self._writers.transaction() if self._one_writer else self.engine.begin()
-        with _translated(), writing as connection:
-            yield connection
+        if not self._one_writer:
+            with _translated(), self.engine.begin() as connection:
+                yield connection
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise StoreError(f"the store: no turn to write within {BUSY_SECONDS} s")
+        try:
+            opened = self.engine.connect
+            with _translated(), opened().execution_options(immediate=True) as connection, connection.begin():
+                yield connection
+        finally:
+            self._turn.release()
 
     def now(self, connection: Connection) -> datetime:
         """The time by which leases are judged: the database's where several machines share it."""
@@ -59,17 +68,12 @@ class Store:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except IntegrityError:
+        raise  # a refused unique key is an answer for the caller (another run is active), not an ill store
     except DBAPIError as error:
-        if error.connection_invalidated or not _is_integrity(error):
-            raise StoreError(f"the store: {_first_line(error.orig)}") from error
-        raise
+        raise StoreError(f"the store: {_first_line(error.orig)}") from error
     except SQLAlchemyError as error:
         raise StoreError(f"the store: {_first_line(error)}") from error
-
-
-def _is_integrity(error: DBAPIError) -> bool:
-    """A refused unique key is an answer for the caller (another run is active), not an ill store."""
-    return type(error).__name__ == "IntegrityError"
 
 
 def _first_line(error: BaseException | None) -> str:

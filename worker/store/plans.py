@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from policies.image import Image
 from policies.plan import Closing, Decision, Deletion, RepositoryPlan
@@ -52,7 +52,8 @@ class Segment(msgspec.Struct, frozen=True):
         return cls(path, sha256(packed).hexdigest(), packed)
 
 
-class PlanRows(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class PlanRows:
     """The rows of one repository's plan, but for its inventory's content."""
 
     repository: dict[str, Any]
@@ -126,6 +127,26 @@ class PlanWriter:
             }
             for one in sorted(new)
         ]
+
+
+def portions(rows: Iterable[tuple[Segment, PlanRows]]) -> Iterator[list[tuple[Segment, PlanRows]]]:
+    """Repositories in portions of about ROWS_AT_ONCE deletions, or as many repositories."""
+    portion: list[tuple[Segment, PlanRows]] = []
+    size = 0
+    for pair in rows:
+        portion.append(pair)
+        size += 1 + len(pair[1].items)
+        if size >= ROWS_AT_ONCE:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def clear(connection: Connection, run_id: str) -> None:
+    """Take away what an earlier scan of this run has left."""
+    for table in (repository, batch, item, blob):
+        connection.execute(delete(table).where(table.c.run_id == run_id))
 
 
 def write_rows(connection: Connection, segment: Segment, rows: PlanRows) -> None:

@@ -4,9 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, exists, select, update
 
-from worker.store.tables import audit, batch, blob, inventory, item, repository, run
-
-_OF_A_PLAN = (repository, batch, item, blob)
+from worker.store.plans import clear
+from worker.store.tables import audit, inventory, repository, run
 
 
 def forget(connection: Connection, registry: str, *, plans: int, audit_before: datetime) -> None:
@@ -14,13 +13,15 @@ def forget(connection: Connection, registry: str, *, plans: int, audit_before: d
 
     A run that is not finished keeps its plan, however many are newer.
     """
-    kept = select(run.c.id).where(run.c.registry == registry, run.c.planned_at.is_not(None), ~run.c.forgotten)
-    ids = list(connection.execute(kept.order_by(run.c.opened_at.desc(), run.c.id.desc()).offset(plans)).scalars())
-    finished = select(run.c.id).where(run.c.id.in_(ids), run.c.state == "finished")
+    mine = (run.c.registry == registry) & ~run.c.forgotten
+    newest = (
+        select(run.c.id).where(mine, run.c.planned_at.is_not(None)).order_by(run.c.opened_at.desc(), run.c.id.desc())
+    )
+    kept = list(connection.execute(newest.limit(plans)).scalars())
+    finished = select(run.c.id).where(mine, run.c.state == "finished", run.c.id.not_in(kept))
     old = list(connection.execute(finished).scalars())
     for run_id in old:
-        for table in _OF_A_PLAN:
-            connection.execute(delete(table).where(table.c.run_id == run_id))
+        clear(connection, run_id)
         connection.execute(update(run).where(run.c.id == run_id).values(forgotten=True))
     if old:
         wanted = exists().where(repository.c.inventory == inventory.c.sha256)

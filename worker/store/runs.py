@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, insert, select, update
 
+from worker.store.dialect import insert_for
 from worker.store.tables import ACTIVE, batch, heartbeat, item, registry, run
 
 
@@ -79,8 +80,13 @@ def add(connection: Connection, values: dict[str, Any]) -> None:
     connection.execute(insert(run).values(values))
 
 
-def get(connection: Connection, run_id: str) -> Run | None:
-    row = connection.execute(select(*_COLUMNS).where(run.c.id == run_id)).first()
+def get(connection: Connection, run_id: str, *, lock: bool = False) -> Run | None:
+    """A run. `lock`: nobody else changes it until this transaction ends.
+
+    Whoever writes to a run's batches or items in the same transaction locks the run first: one order, no deadlock.
+    """
+    found = select(*_COLUMNS).where(run.c.id == run_id)
+    row = connection.execute(found.with_for_update() if lock else found).first()
     return None if row is None else _record(row)
 
 
@@ -128,7 +134,10 @@ def change(connection: Connection, run_id: str, states: Sequence[str], **values:
 def ask_to_stop(connection: Connection, run_id: str, stop: str, message: str) -> bool:
     """The first reason to stop stays; False: the run is not deleting or planning, or has been asked already."""
     asked = update(run).where(run.c.id == run_id, run.c.state.in_(("planning", "deleting")), run.c.stop.is_(None))
-    return connection.execute(asked.values(stop=stop, message=message)).rowcount == 1
+    if connection.execute(asked.values(stop=stop, message=message)).rowcount == 0:
+        return False
+    connection.execute(update(batch).where(batch.c.run_id == run_id, ~batch.c.done).values(rung_at=None))
+    return True
 
 
 def claim_scan(
@@ -146,6 +155,12 @@ def renew_scan(connection: Connection, run_id: str, fence: int, until: datetime)
     """False: the lease was lost, or the run was asked to stop."""
     mine = update(run).where(run.c.id == run_id, run.c.fence == fence, run.c.state == "planning", run.c.stop.is_(None))
     return connection.execute(mine.values(lease_until=until)).rowcount == 1
+
+
+def holds_scan(connection: Connection, run_id: str, fence: int) -> bool:
+    """Whether the scan's lease is still this one, and its run not asked to stop; locks the run."""
+    found = get(connection, run_id, lock=True)
+    return found is not None and found.fence == fence and found.state == "planning" and found.stop is None
 
 
 def supersede(connection: Connection, registry_key: str, newer: str, now: datetime) -> None:
@@ -179,6 +194,12 @@ def count_failure(connection: Connection, run_id: str) -> int:
     return count
 
 
+def healthy(connection: Connection, run_id: str) -> None:
+    """The registry answers as it should: a row of failures ends here."""
+    failing = update(run).where(run.c.id == run_id, run.c.systemic_failures != 0)
+    connection.execute(failing.values(systemic_failures=0))
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A registry's schedule as this store knows it: nothing before `since` is due by it."""
@@ -189,11 +210,9 @@ class Line:
 
 def note_registry(connection: Connection, name: str, line: str | None, now: datetime) -> Line:
     """Remember a configured registry, and since when its cron line stands. Safe to repeat."""
-    row = connection.execute(select(registry).where(registry.c.name == name)).first()
-    if row is None:
-        values = {"name": name, "enabled_since": now, "line": line, "line_since": now}
-        connection.execute(insert(registry).values(values))
-        return Line(line, now)
+    values = {"name": name, "enabled_since": now, "line": line, "line_since": now}
+    connection.execute(insert_for(connection, registry).values(values).on_conflict_do_nothing())
+    row = connection.execute(select(registry).where(registry.c.name == name)).one()
     if row.line == line:
         return Line(line, row.line_since)
     connection.execute(update(registry).where(registry.c.name == name).values(line=line, line_since=now))
@@ -208,5 +227,5 @@ def note_sign_in(connection: Connection, name: str, *, works: bool) -> None:
 
 def beat(connection: Connection, name: str, now: datetime) -> None:
     """Leave a sign of life."""
-    if connection.execute(update(heartbeat).where(heartbeat.c.name == name).values(at=now)).rowcount == 0:
-        connection.execute(insert(heartbeat).values(name=name, at=now))
+    sign = insert_for(connection, heartbeat).values(name=name, at=now)
+    connection.execute(sign.on_conflict_do_update(index_elements=[heartbeat.c.name], set_={"at": now}))

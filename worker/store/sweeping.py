@@ -5,7 +5,7 @@ An outcome, its bytes and its audit are one transaction.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from worker.store.dialect import insert_for
 from worker.store.tables import UNFINISHED, Instant, audit, batch, blob, item, repository, run, tally
 
 Final = Literal["deleted", "gone", "skipped", "failed"]
+
+MOST_RUNG = 32  # batches of one run
 
 _earlier = batch.alias("earlier")
 _EARLIER_WAVE = exists().where(
@@ -73,21 +75,24 @@ class Item:
 
 
 def take_ready(connection: Connection, run_id: str, now: datetime, rung_before: datetime) -> list[Ready]:
-    """Batches that nobody holds, whose turn has come, and that were not rung since `rung_before`; now they are."""
+    """Batches that nobody holds, whose turn has come, and that were not rung since `rung_before`; now they are.
+
+    No more than MOST_RUNG of a run are out at once: the end of each rings the next.
+    """
+    mine = (batch.c.run_id == run_id) & ~batch.c.done
+    held = batch.c.lease_until >= now
+    rung = batch.c.rung_at > rung_before
+    out = connection.execute(select(func.count()).select_from(batch).where(mine, or_(held, rung))).scalar_one()
     columns = select(batch.c.number, batch.c.repository, repository.c.looked_at)
     same = and_(repository.c.run_id == batch.c.run_id, repository.c.path == batch.c.repository)
+    unrung = or_(batch.c.rung_at.is_(None), batch.c.rung_at <= rung_before)
     free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
-    found = columns.select_from(batch.join(repository, same)).where(
-        batch.c.run_id == run_id,
-        ~batch.c.done,
-        free,
-        ~_EARLIER_WAVE,
-        or_(batch.c.rung_at.is_(None), batch.c.rung_at <= rung_before),
-    )
-    ready = [Ready(*row) for row in connection.execute(found.order_by(batch.c.number))]
-    for some in _chunks([one.batch for one in ready], 500):
-        rung = update(batch).where(batch.c.run_id == run_id, batch.c.number.in_(some))
-        connection.execute(rung.values(rung_at=now))
+    found = columns.select_from(batch.join(repository, same)).where(mine, free, unrung, ~_EARLIER_WAVE)
+    rows = connection.execute(found.order_by(batch.c.number).limit(max(0, MOST_RUNG - out)))
+    ready = [Ready(*row) for row in rows]
+    if ready:
+        some = update(batch).where(batch.c.run_id == run_id, batch.c.number.in_([one.batch for one in ready]))
+        connection.execute(some.values(rung_at=now))
     return ready
 
 
@@ -120,14 +125,17 @@ def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -
         raise LeaseLostError(f"batch {held.batch} of run {held.run_id}")
 
 
-def release(connection: Connection, held: Claim) -> None:
-    """Give the lease back; the batch is done if none of its items is left unfinished."""
+def release(connection: Connection, held: Claim, rung_at: datetime | None) -> None:
+    """Give the lease back; the batch is done if none of its items is left unfinished.
+
+    What is left may go on at once (`rung_at` None), or when a lease has passed since then.
+    """
     left = exists().where(item.c.run_id == held.run_id, item.c.batch == held.batch, item.c.state.in_(UNFINISHED))
     mine = update(batch).where(batch.c.run_id == held.run_id, batch.c.number == held.batch, batch.c.fence == held.fence)
-    connection.execute(mine.values(lease_until=None, owner=None, rung_at=None, done=~left))
+    connection.execute(mine.values(lease_until=None, owner=None, rung_at=rung_at, done=~left))
 
 
-_ITEM_COLUMNS = (
+ITEM_COLUMNS = (
     item.c.run_id,
     item.c.number,
     item.c.repository,
@@ -143,29 +151,17 @@ _ITEM_COLUMNS = (
 _image = msgspec.json.Decoder(Image, strict=False)
 
 
-def _item(row: Row[*tuple[Any, ...]]) -> Item:
-    values = dict(row._mapping)
+def item_of(row: Row[*tuple[Any, ...]]) -> Item:
+    """The record of a row that has ITEM_COLUMNS, and maybe more."""
+    values = {field.name: row._mapping[field.name] for field in fields(Item)}
     values["image"] = _image.decode(values["image"])
     values["owners"] = tuple(json.loads(values["owners"]))
     return Item(**values)
 
 
 def unfinished_items(connection: Connection, run_id: str, number: int) -> list[Item]:
-    found = select(*_ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.batch == number, item.c.state.in_(UNFINISHED))
-    return [_item(row) for row in connection.execute(found.order_by(item.c.number))]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an item has come by now."""
-
-    state: str
-    attempts: int
-
-
-def progress_of(connection: Connection, one: Item) -> Progress:
-    columns = select(item.c.state, item.c.attempts)
-    return Progress(*connection.execute(columns.where(item.c.run_id == one.run_id, item.c.number == one.number)).one())
+    found = select(*ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.batch == number, item.c.state.in_(UNFINISHED))
+    return [item_of(row) for row in connection.execute(found.order_by(item.c.number))]
 
 
 def owners_left(connection: Connection, one: Item) -> tuple[str, ...]:
@@ -192,6 +188,12 @@ def record_intent(connection: Connection, one: Item, key: str, now: datetime) ->
     return connection.execute(open_.values(values)).rowcount == 1
 
 
+def withdraw_intent(connection: Connection, one: Item) -> None:
+    """The deletion that was intended was surely not sent: the item is as it was before."""
+    mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state == "intent")
+    connection.execute(mine.values(state="planned", attempts=item.c.attempts - 1, idempotency_key=None))
+
+
 def record_accepted(connection: Connection, one: Item, operation_id: str, now: datetime) -> None:
     """The registry took the deletion on: always recorded, whoever holds the lease by now, because it is true."""
     mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state == "intent")
@@ -199,12 +201,12 @@ def record_accepted(connection: Connection, one: Item, operation_id: str, now: d
 
 
 def record_outcome(
-    connection: Connection, one: Item, state: Final, *, cause: str | None, message: str | None, now: datetime
+    connection: Connection, one: Item, state: Final, cause: str | None, message: str | None, now: datetime
 ) -> bool:
     """An item's final state, with the run's counts, the bytes and the audit. False: it had one already."""
     counted: dict[str, Any] = {state: run.c[state] + 1}
-    if state in ("deleted", "gone"):
-        counted["systemic_failures"] = 0
+    if state in ("deleted", "gone") or cause in ("changed", "used_by_image_lists"):
+        counted["systemic_failures"] = 0  # the registry answers as it should
     # The run's row first: it makes outcomes of one run queue up, so that shared blobs are counted once and in order.
     connection.execute(update(run).where(run.c.id == one.run_id).values(counted))
     open_ = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state.in_(UNFINISHED))
@@ -284,32 +286,3 @@ def add_to_tally(connection: Connection, registry: str, name: str, label: str, v
     added = insert_for(connection, tally).values(values)
     key = [tally.c.registry, tally.c.name, tally.c.label]
     connection.execute(added.on_conflict_do_update(index_elements=key, set_={"value": tally.c.value + value}))
-
-
-def planned_items(connection: Connection, run_id: str, path: str, digests: Iterable[str] | None = None) -> list[Item]:
-    """A repository's items that nothing has been done about; only those of these digests, where given."""
-    found = select(*_ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.repository == path, item.c.state == "planned")
-    items = [_item(row) for row in connection.execute(found.order_by(item.c.number))]
-    wanted = None if digests is None else set(digests)
-    return items if wanted is None else [one for one in items if one.digest in wanted]
-
-
-def record_look(connection: Connection, run_id: str, path: str, now: datetime, refusal: str | None) -> None:
-    """That a repository was listed again, and why nothing is to be deleted in it, if so."""
-    seen = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
-    connection.execute(seen.values(looked_at=now, look=refusal))
-    waiting = update(batch).where(batch.c.run_id == run_id, batch.c.repository == path, ~batch.c.done)
-    connection.execute(waiting.values(rung_at=None))  # what was rung was this look; now they are to be rung themselves
-
-
-def looked_at(connection: Connection, run_id: str, path: str) -> datetime | None:
-    found = select(repository.c.looked_at).where(repository.c.run_id == run_id, repository.c.path == path)
-    return connection.execute(found).scalar()
-
-
-def finish_empty_batches(connection: Connection, run_id: str, path: str, now: datetime) -> None:
-    """Batches of a repository of which a look has settled every item, and which nobody holds, are done."""
-    left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED))
-    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
-    mine = update(batch).where(batch.c.run_id == run_id, batch.c.repository == path, ~batch.c.done, free, ~left)
-    connection.execute(mine.values(done=True))

@@ -112,7 +112,8 @@ repository = Table(
     Column("path", Text, nullable=False),
     Column("inventory", String(64), nullable=False, index=True),  # -> inventory.sha256
     Column("decisions", LargeBinary, nullable=False),  # zstd of the decisions, one JSON a line
-    Column("looked_at", Instant),  # when a sweep last listed it again
+    Column("looked_at", Instant),  # when the sweep's last listing of it began
+    Column("look_until", Instant),  # the lease of the one that lists it again
     Column("look", Text),  # why nothing is deleted in it; null: nothing speaks against it
     PrimaryKeyConstraint("run_id", "path"),
 )

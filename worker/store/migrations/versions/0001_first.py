@@ -113,6 +113,7 @@ def upgrade() -> None:
         sa.Column("inventory", sa.String(length=64), nullable=False),
         sa.Column("decisions", sa.LargeBinary(), nullable=False),
         sa.Column("looked_at", sa.BigInteger(), nullable=True),
+        sa.Column("look_until", sa.BigInteger(), nullable=True),
         sa.Column("look", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("run_id", "path"),
     )

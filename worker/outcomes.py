@@ -1,0 +1,110 @@
+"""What an answer of the registry means for one planned deletion. Pure: the sweep asks, this decides, the store records.
+
+An error leaves doubt when a deletion may have been carried out all the same. Doubt is never an outcome at once: the
+next claim reads the image again. It becomes `unconfirmed` when there was enough of that.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from policies.image import Image
+from worker.registries.interface import NotFoundError, OperationUnknownError, RegistryError, UsedByImageListsError
+from worker.store.sweeping import Final, Item
+
+Phase = Literal["read", "delete", "follow"]
+
+ATTEMPTS = 3  # intents of one item whose outcome stayed unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A final state, and why."""
+
+    state: Final
+    cause: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The registry says that the image is not there: a listing decides, then it is `deleted` if it was our doing."""
+
+    ours: bool
+
+
+def after_error(item: Item, phase: Phase, error: RegistryError, *, last: bool) -> Outcome | Missing | None:
+    """What an error of this phase means for an item as it was claimed; None: doubt, for the next claim to resolve.
+
+    `last`: there will be no next claim, or there were enough of them.
+    """
+    begun = item.state in ("intent", "accepted")  # an earlier attempt may have deleted it
+    if isinstance(error, NotFoundError) and not (phase == "follow" and error.maybe_done):
+        return Missing(ours=_was_ours(item, phase, error))
+    if isinstance(error, OperationUnknownError):
+        return Missing(ours=True)
+    if phase == "read":
+        doubt = begun
+    elif phase == "delete":
+        doubt = error.maybe_done or (begun and not isinstance(error, UsedByImageListsError))
+    else:
+        doubt = error.maybe_done
+    if doubt:
+        return _unconfirmed(f"whether it was deleted is not known: {error}") if last else None
+    if isinstance(error, UsedByImageListsError):
+        return Outcome("skipped", "used_by_image_lists", str(error))
+    return Outcome("failed", error.cause, str(error))
+
+
+def _was_ours(item: Item, phase: Phase, error: RegistryError) -> bool:
+    """An attempt before the one that was told so: the item's own, as it was claimed, or one lost within the call."""
+    if phase == "follow" and item.state == "accepted":
+        return item.attempts > 1
+    return item.state == "intent" or error.maybe_done
+
+
+def _unconfirmed(message: str) -> Outcome:
+    return Outcome("failed", "unconfirmed", message)
+
+
+def after_listing(missing: Missing, *, listed: bool) -> Outcome:
+    """What a listing of the repository makes of an image that was not found."""
+    if listed:
+        return _unconfirmed("it was not found, and yet it is listed")
+    return Outcome("deleted" if missing.ours else "gone")
+
+
+def without_listing(error: RegistryError) -> Outcome:
+    return _unconfirmed(f"it was not found, and listing its repository failed: {error}")
+
+
+def not_as_planned(item: Item, now: Image) -> Outcome | None:
+    """What a second reading that differs from the plan means; None: it does not differ."""
+    difference = _difference(item.image, now)
+    if difference is None:
+        return None
+    if item.state == "intent":
+        return _unconfirmed(f"{difference}, after its deletion was begun; whether that was accepted is not known")
+    return Outcome("skipped", "changed", difference)
+
+
+def still_there(reason: str) -> Outcome:
+    """Of a begun deletion that must not be asked for again."""
+    return _unconfirmed(f"its deletion was begun; it is still there, and may yet go: {reason}")
+
+
+def never_ended(operation_id: str) -> Outcome:
+    return _unconfirmed(f"operation {operation_id} did not end")
+
+
+def _difference(planned: Image, now: Image) -> str | None:
+    if now.digest != planned.digest:
+        return f"its digest is {now.digest} now"
+    if set(now.tags) != set(planned.tags):
+        return f"its tags are {_listed(now.tags)} now, planned {_listed(planned.tags)}"
+    if now.created_at != planned.created_at:
+        return f"its push time is {now.created_at} now, planned {planned.created_at}"
+    return None
+
+
+def _listed(tags: tuple[str, ...]) -> str:
+    return ", ".join(sorted(tags)) or "none"

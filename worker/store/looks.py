@@ -1,0 +1,85 @@
+"""Queries of a look: a lease of its own per repository, what it may settle, and what it found."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, exists, or_, select, update
+
+from worker.store.sweeping import ITEM_COLUMNS, Item, item_of
+from worker.store.tables import UNFINISHED, batch, item, repository
+
+AT_ONCE = 200  # items settled in one transaction: others want to write, too
+
+
+def claim(connection: Connection, run_id: str, path: str, now: datetime, until: datetime, fresh: datetime) -> bool:
+    """Take the lease of a repository's look. False: somebody looks already, or it was listed since `fresh`."""
+    free = or_(repository.c.look_until.is_(None), repository.c.look_until < now)
+    stale = or_(repository.c.looked_at.is_(None), repository.c.looked_at <= fresh)
+    mine = update(repository).where(repository.c.run_id == run_id, repository.c.path == path, free, stale)
+    return connection.execute(mine.values(look_until=until)).rowcount == 1
+
+
+def renew(connection: Connection, run_id: str, path: str, until: datetime) -> None:
+    mine = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
+    connection.execute(mine.values(look_until=until))
+
+
+def release(connection: Connection, run_id: str, path: str) -> None:
+    mine = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
+    connection.execute(mine.values(look_until=None))
+
+
+def record(connection: Connection, run_id: str, path: str, began: datetime, now: datetime, refusal: str | None) -> None:
+    """That a repository was listed again from `began` on, and why nothing is to be deleted in it, if so.
+
+    What waits in it is to be rung: what was rung was this look. Batches of which nothing is left are done.
+    """
+    seen = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
+    connection.execute(seen.values(looked_at=began, look=refusal))
+    waiting = (batch.c.run_id == run_id) & (batch.c.repository == path) & ~batch.c.done
+    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
+    left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED))
+    connection.execute(update(batch).where(waiting, free).values(rung_at=None))
+    connection.execute(update(batch).where(waiting, free, ~left).values(done=True))
+
+
+def looked_at(connection: Connection, run_id: str, path: str) -> datetime | None:
+    """When the last listing of a repository began."""
+    found = select(repository.c.looked_at).where(repository.c.run_id == run_id, repository.c.path == path)
+    return connection.execute(found).scalar()
+
+
+def settled(connection: Connection, run_id: str, path: str) -> set[str]:
+    """Digests of a repository that this run has deleted, or found gone: listed again, they were pushed again."""
+    found = select(item.c.digest).where(
+        item.c.run_id == run_id, item.c.repository == path, item.c.state.in_(("deleted", "gone"))
+    )
+    return set(connection.execute(found).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Undeleted:
+    """An item that is planned or intended, and whether a worker holds its batch now."""
+
+    item: Item
+    held: bool
+
+
+def undeleted(
+    connection: Connection, run_id: str, path: str, now: datetime, *, after: int = -1, digests: Sequence[str] = ()
+) -> list[Undeleted]:
+    """The next AT_ONCE of a repository's items behind number `after`, in order; of these digests, where given."""
+    its_batch = and_(batch.c.run_id == item.c.run_id, batch.c.number == item.c.batch)
+    mine = (item.c.run_id == run_id) & (item.c.repository == path) & item.c.state.in_(("planned", "intent"))
+    found = select(*ITEM_COLUMNS, batch.c.lease_until).select_from(item.join(batch, its_batch)).where(mine)
+    found = found.where(item.c.number > after).order_by(item.c.number).limit(AT_ONCE)
+    if digests:
+        found = found.where(item.c.digest.in_(digests))
+    rows = connection.execute(found)
+    return [Undeleted(item_of(row), row.lease_until is not None and row.lease_until >= now) for row in rows]
+
+
+def some(digests: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Digests in portions that one query takes."""
+    return (digests[at : at + AT_ONCE] for at in range(0, len(digests), AT_ONCE))
