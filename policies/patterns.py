@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LONGEST = 512  # characters of one pattern
-_MEMORY = 8 << 20  # bytes of RE2's automaton
+_MEMORY = 32 << 20  # bytes; the most that RE2's automaton may take
+_TRIAL = "\x00 trial"  # no name of anything
+_RANGE = 16  # bytes; how exactly the range of what could match is told
 _TOKENS_ONLY = {"*", "**"}
 
 Token = tuple[str, str]  # kind ("text", "*", "**", "?", "class"), the characters
@@ -164,7 +166,7 @@ def _pieces(text: str, pieces: list[str]) -> Matcher:
 
 
 def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
-    """A matcher for some RE2 expressions at once."""
+    """A matcher for some RE2 expressions at once. Most names are outside of what could match: one comparison."""
     import re2  # noqa: PLC0415 — most policies have no expression
 
     options = re2.Options()
@@ -172,22 +174,52 @@ def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
     options.max_mem = _MEMORY
     together = re2.Set.FullMatchSet(options)
     texts = [text for text, _ in expressions]
+    ranges = []
     for text, expression in expressions:
         try:
-            re2.compile(expression, options)
+            ranges.append(_range(re2.compile(expression, options)))
         except re2.error as error:
             raise ValueError(f"pattern {text!r} is no RE2 expression: {_words(error)}") from None
         together.Add(expression)
-    try:
-        together.Compile()
-    except re2.error:
-        raise ValueError(f"pattern {texts[0]!r}: RE2 needs more than {_MEMORY >> 20} MiB for it") from None
+    if not _works(together):
+        raise ValueError(
+            f"pattern {texts[0]!r} and those beside it need more than RE2's {_MEMORY >> 20} MiB; write less"
+        )
+    least, greatest = min(low for low, _ in ranges), max(high for _, high in ranges)
 
     def matcher(name: str) -> str | None:
-        found: list[int] | None = together.Match(name)
+        encoded = name.encode()
+        if not least <= encoded <= greatest:
+            return None
+        found: list[int] | None = together.Match(encoded)
         return texts[min(found)] if found else None
 
     return matcher
+
+
+def _works(together: Any) -> bool:
+    """Whether RE2 has room for them. Where it has not, it says of every name that it does not match: a keep rule would
+    keep nothing. So it is tried on something that does.
+    """
+    import re2  # noqa: PLC0415 — as above
+
+    together.Add(_TRIAL)
+    try:
+        together.Compile()
+    except re2.error:
+        return False
+    return bool(together.Match(_TRIAL))
+
+
+def _range(compiled: Any) -> tuple[bytes, bytes]:
+    """Between which two every name that matches lies, as RE2 sees it."""
+    import re2  # noqa: PLC0415 — as above
+
+    try:
+        low, high = compiled.possiblematchrange(_RANGE)
+    except re2.error:  # RE2 does not say
+        return b"", b"\xff"
+    return low, high
 
 
 def _words(error: Any) -> str:

@@ -5,6 +5,7 @@ import pickle
 import re
 
 import pytest
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,33 @@ def test_a_hostile_expression_answers_at_once() -> None:
 def test_plain_globs_are_those_of_the_shell(name: str, pattern: str) -> None:
     expected = re.fullmatch(fnmatch.translate(pattern), name) is not None
     assert (Patterns((pattern,)).match(name) is not None) is expected
+
+
+_EXPRESSIONS = st.recursive(
+    st.sampled_from(["a", "b", "B", ".", "[ab]", "[^a]", "é", "0", "\\pL", "\\x{10FFFF}", "(?i:b)", "^", "$", ""]),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map("".join),
+        st.tuples(inner, inner).map(lambda two: f"(?:{two[0]}|{two[1]})"),
+        inner.map(lambda one: f"(?:{one})*"),
+        inner.map(lambda one: f"(?:{one})?"),
+        inner.map(lambda one: f"(?:{one}){{2,3}}"),
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.lists(_EXPRESSIONS, min_size=1, max_size=3), st.text("abBé0\U0010ffff\x7f", max_size=20))
+def test_no_short_cut_changes_what_an_expression_matches(expressions: list[str], name: str) -> None:
+    patterns = tuple(f"re:(?:{one})" for one in expressions)
+    expected = [pattern for pattern in patterns if re2.fullmatch(pattern[3:], name)]
+    assert Patterns(patterns).match(name) == (expected[0] if expected else None)
+
+
+@pytest.mark.parametrize("large", [r"(?:\pL{1,30}){1,30}", r"(?:\pL{1,50}x?){1,20}" * 20])
+def test_an_expression_that_re2_has_no_room_for_is_refused(large: str) -> None:
+    """RE2's answer would be no match for every name, and a keep rule of it would keep nothing."""
+    with pytest.raises(ValueError, match=r"need more than RE2's 32 MiB; write less|pattern too large"):
+        Patterns((f"re:{large}",))
 
 
 def test_patterns_travel_to_other_processes() -> None:
