@@ -57,6 +57,11 @@ class Blobs:
         """Bytes of each digest; where two sizes were told, the smallest, so that no byte is promised in vain."""
         return self._distinct[1]
 
+    @cached_property
+    def odd(self) -> tuple[str, ...]:
+        """The digests that are not sha256: and 64 digits; found out with `words`, at no cost of its own."""
+        return () if self._packed is not None else tuple(one for one in self._digests if _sha256(one) is None)
+
     def of(self, image: Image) -> frozenset[int]:
         """The numbers of what an image names."""
         row = self._row_of.get(image.digest)
@@ -74,9 +79,13 @@ class Blobs:
         return references, np.bincount(numbers[~by_going], minlength=len(self.sizes)) > 0
 
     @cached_property
+    def _packed(self) -> bytes | None:
+        return _all_packed(self._digests)
+
+    @cached_property
     def _distinct(self) -> tuple[Words, Sizes, npt.NDArray[np.int64] | None]:
         """Words and sizes of each digest, and the place of each blob among them where some share one."""
-        rows = words(self._digests)
+        rows = _rows(self._digests, self._packed)
         sizes = np.array(self._told, dtype=np.int64)
         key = np.sort(keys(rows))
         if not (key[1:] == key[:-1]).any():  # no two keys are equal, so no two digests are
@@ -125,14 +134,22 @@ def keys(rows: Words) -> npt.NDArray[np.uint64]:
 
 def words(digests: Sequence[str]) -> Words:
     """Digests as rows of four words; one that is not sha256 stands for itself by the SHA-256 of its text."""
-    packed = _all_packed(digests)
+    return _rows(digests, _all_packed(digests))
+
+
+def all_sha256(digests: Sequence[str]) -> bool:
+    """Whether each is sha256: and 64 digits, in small letters."""
+    return _all_packed(digests) is not None
+
+
+def _rows(digests: Sequence[str], packed: bytes | None) -> Words:
     if packed is None:
-        packed = b"".join(map(_packed, digests))
+        packed = b"".join(_sha256(one) or _sha256_of(one) for one in digests)
     return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4)
 
 
 def _all_packed(digests: Sequence[str]) -> bytes | None:
-    """`_packed` of all of them at once, where all are sha256."""
+    """`_sha256` of all of them at once, where all are of that kind."""
     text = "".join(digests).encode("utf-8", "surrogatepass")
     if len(text) != _LENGTH * len(digests) or not set(map(len, digests)) <= {_LENGTH}:
         return None
@@ -147,8 +164,13 @@ def _all_packed(digests: Sequence[str]) -> bytes | None:
     return packed if len(packed) == 32 * len(digests) and digits == digits.lower() else None
 
 
-def _packed(digest: str) -> bytes:
+def _sha256(digest: str) -> bytes | None:
+    """The 32 bytes that a digest of the usual kind says."""
     algorithm, _, digits = digest.partition(":")
     if algorithm == "sha256" and len(digest) == _LENGTH and set(digits) <= set("0123456789abcdef"):
         return bytes.fromhex(digits)
-    return hashlib.sha256(digest.encode("utf-8", "surrogatepass")).digest()
+    return None
+
+
+def _sha256_of(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

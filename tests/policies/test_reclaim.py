@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from policies.blobs import _MIX, Blobs, keys, words
+from policies.blobs import _MIX, Blobs, all_sha256, keys, words
 from policies.image import Blob, Image
 from policies.limits import Totals
 from policies.plan import Across, RepositoryPlan, decide
@@ -97,6 +97,17 @@ def test_words_differ_as_digests_do(digests: list[str]) -> None:
     assert len(set(keys(rows).tolist())) == len(digests)
     for number, one in enumerate(digests):
         assert words([one]).tolist() == rows[number : number + 1].tolist()
+
+
+def test_odd_digests_are_known() -> None:
+    blobs, odd = Blobs(), ["sha512:" + "a" * 128, "sha256:" + "A" * 64, "ab"]
+    blobs.add([named(Blob(digest(1), 1), Blob(odd[0], 1), Blob(odd[1], 1), config=Blob(odd[2], 1))])
+    assert sorted(blobs.odd) == sorted(odd)
+    usual = Blobs()
+    usual.add([named(Blob(digest(1), 1), config=Blob(digest(2), 1))])
+    assert usual.odd == Blobs().odd == ()
+    assert all_sha256([digest(1), digest(2)])
+    assert not any(all_sha256([digest(1), one]) for one in odd)
 
 
 def test_closing_parts_that_were_joinedd_is_closing_all() -> None:
