@@ -92,20 +92,33 @@ def test_an_incomplete_inventory_warns(saved, gc):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        pytest.param("{\n", "not JSON: Input data was truncated", id="cut"),
-        pytest.param('{"name": "a/b", "digest": 5}\n', "digest: expected str, got int", id="a wrong type"),
-        pytest.param('{"name": "a/b"}\n', None, id="no digest"),
-        pytest.param("[]\n", None, id="no object"),
+        pytest.param(
+            "{\n",
+            "not JSON: Input data was truncated; write one image a line, as `registry-gc inventory` does",
+            id="cut",
+        ),
+        pytest.param(
+            '{"name": "a/b", "digest": 5}\n',
+            "digest: expected a digest, got 5; write sha256: and 64 digits 0-9a-f",
+            id="a wrong type",
+        ),
+        pytest.param("[]\n", "expected an image, got an empty list; write one JSON object a line", id="no object"),
     ],
 )
 def test_a_bad_line_is_told_by_its_number(saved, gc, line, what):
     saved(image("shop/api", 1), image("shop/api", 2), line, image("shop/api", 3))
     for form in ("table", "json", "ndjson"):
         done = gc(*WORDS, "--format", form)
-        assert (done.code, done.out) == (2, "")
-        assert done.err.startswith("inventory.ndjson:3: ")
-        assert len(done.err.splitlines()) == 1
-        assert what is None or done.err == f"inventory.ndjson:3: {what}\n"
+        assert (done.code, done.out, done.err) == (2, "", f"inventory.ndjson:3: {what}\n")
+
+
+def test_an_image_without_a_digest_is_no_head(saved, gc):
+    one = image("shop/api", 1)
+    del one["digest"]
+    saved(one, image("shop/api", 2))
+    done = gc(*WORDS)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("inventory.ndjson:1: digest: expected a digest, got nothing; ")
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,18 @@
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 from policies.image import Image, Unreadable
+from worker.offline.lines import NAME, WRONG, are_sound, decoder, head_of, mistake_in
 
-_NAME = attrgetter("name")
 BLOCK = 128 * 1024  # bytes decoded at once: small enough to be still in the processor's cache when it is counted
 LONGEST = 64 << 20  # bytes of a line; one that is longer is cut there, and so is no JSON
-_WRONG = (ValueError, RecursionError)  # msgspec's errors, UnicodeDecodeError among them; nesting without end
 
 
 @dataclass(eq=False)
@@ -34,18 +32,10 @@ class InventoryError(Exception):
         return InventoryError, (self.path, self.line, self.what)
 
 
-class _Head(Struct):
-    digest: msgspec.Raw | UnsetType = UNSET  # an image has one, a head has none
-    unreadable: tuple[Unreadable, ...] = ()
-
-
 class _Named(Struct):
     name: str = ""
 
 
-_images = msgspec.json.Decoder(Image, strict=False)  # int64 comes in strings
-_heads = msgspec.json.Decoder(_Head)
-_probe = msgspec.json.Decoder(msgspec.Raw)
 _named = msgspec.json.Decoder(_Named)
 
 
@@ -67,24 +57,17 @@ def open_inventory(path: Path) -> Inventory:
     if not first.strip():
         return Inventory(path, 0, size)
     try:
-        _probe.decode(first)
-        head = _heads.decode(first)
-    except msgspec.ValidationError as error:
-        if b'"digest"' in first:  # an image then, whose own error is told when it is read
-            return Inventory(path, 0, size)
-        raise InventoryError(str(path), 1, f"the head of an inventory: {_words(error)}") from error
-    except _WRONG as error:
-        raise InventoryError(str(path), 1, _words(error)) from error
-    if head.digest is not UNSET:
-        return Inventory(path, 0, size)
-    return Inventory(path, len(first), size, head.unreadable)
+        unreadable = head_of(first)
+    except ValueError as error:
+        raise InventoryError(str(path), 1, str(error)) from error
+    return Inventory(path, 0, size) if unreadable is None else Inventory(path, len(first), size, unreadable)
 
 
 def names(block: bytes) -> list[str]:
     """The names of the images of whole lines; fewer than lines where one cannot be read."""
     try:
         return [image.name for image in _named.decode_lines(block)]
-    except _WRONG:
+    except WRONG:
         return []
 
 
@@ -99,18 +82,20 @@ def runs(inventory: Inventory, file: BinaryIO, start: int, end: int) -> Iterator
     Raises InventoryError.
     """
     for offset, block in blocks(file, start, end):
-        for name, images in groupby(decoded(inventory, offset, block), key=_NAME):
+        for name, images in groupby(decoded(inventory, offset, block), key=NAME):
             yield repository_of(name), list(images)
 
 
 def decoded(inventory: Inventory, offset: int, block: bytes) -> list[Image]:
-    """The images of whole lines that stand at `offset`."""
+    """The images of whole lines that stand at `offset`. Raises InventoryError."""
     try:
-        images = _images.decode_lines(block)
-    except _WRONG:
-        raise _error(inventory, offset, block) from None
-    if not all(map(_NAME, images)) or not _one_a_line(images, block):
-        raise _error(inventory, offset, block)
+        images = decoder.decode_lines(block)
+        sound = are_sound(images) and _one_a_line(images, block)
+    except WRONG:
+        sound = False
+    if not sound:
+        what = "not one JSON object a line"
+        raise mistake(inventory, offset, block) or InventoryError(str(inventory.path), _number(inventory, offset), what)
     return images
 
 
@@ -121,36 +106,18 @@ def _one_a_line(images: Sized, block: bytes) -> bool:
     return len(images) == lines or len(images) == sum(1 for line in block.splitlines() if line.strip())
 
 
-def _error(inventory: Inventory, offset: int, block: bytes) -> InventoryError:
+def mistake(inventory: Inventory, offset: int, block: bytes) -> InventoryError | None:
     """What is wrong with the first bad line of a block."""
+    for before, line in enumerate(block.split(b"\n")):
+        if line.strip() and (what := mistake_in(line)) is not None:
+            return InventoryError(str(inventory.path), _number(inventory, offset) + before, what)
+    return None
+
+
+def _number(inventory: Inventory, offset: int) -> int:
+    """The number of the line that begins at `offset`."""
     with inventory.path.open("rb") as file:
-        number = 1 + sum(part.count(b"\n") for _, part in blocks(file, 0, offset))
-    for line in block.split(b"\n"):
-        if line.strip():
-            try:
-                image = _images.decode(line)
-            except _WRONG as error:
-                return InventoryError(str(inventory.path), number, _words(error))
-            if not image.name:
-                return InventoryError(str(inventory.path), number, "name: expected a name, got nothing")
-        number += 1
-    return InventoryError(str(inventory.path), number, "not one JSON object a line")
-
-
-def _words(error: Exception) -> str:
-    """`compressedSize: expected int >= 0`, from msgspec's own words."""
-    match error:
-        case msgspec.ValidationError():
-            what, _, where = str(error).replace("`", "").partition(" - at $.")
-            what = what[:1].lower() + what[1:]
-            return f"{where}: {what}" if where else what
-        case msgspec.DecodeError():
-            return f"not JSON: {str(error).removeprefix('JSON is malformed: ')}"
-        case UnicodeDecodeError():
-            return "not UTF-8"
-        case RecursionError():
-            return "nested too deep"
-    return str(error)
+        return 1 + sum(part.count(b"\n") for _, part in blocks(file, 0, offset))
 
 
 def blocks(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -213,5 +180,5 @@ def _line_from(file: BinaryIO, at: int, end: int) -> tuple[int, str | None]:
     start = at if at == 0 else at - 1 + len(file.readline())
     try:
         return min(start, end), repository_of(_named.decode(file.readline()).name)
-    except _WRONG:
+    except WRONG:
         return min(start, end), None

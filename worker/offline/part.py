@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, NoReturn
 
 import msgspec
 import numpy as np
@@ -25,7 +25,8 @@ from policies.plan import RepositoryPlan, decide_of, unreadable_plan_of
 from policies.reclaim import Columns, joined
 from policies.references import Arranger, Ties
 from policies.rules import Policy
-from worker.offline.inventory_file import Inventory, InventoryError, decoded, runs
+from worker.offline.inventory_file import Inventory, InventoryError, blocks, decoded, mistake, runs
+from worker.offline.lines import is_digest
 
 SHARES = 16  # the columns are added up a sixteenth of all digests at a time
 _ROW = np.dtype([("words", "<u8", (4,)), ("sizes", "<i8"), ("references", "<i8"), ("flags", "u1")])
@@ -36,6 +37,9 @@ class _Digest(msgspec.Struct):
 
 
 _digests = msgspec.json.Decoder(_Digest)
+
+
+Lines = tuple[tuple[str, npt.NDArray[np.int64]], ...]  # repository, rows of offset and length
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Part:
     number: int
     start: int = 0  # bytes
     end: int = 0
-    lines: tuple[tuple[str, npt.NDArray[np.int64]], ...] | None = None  # repository, rows of offset and length
+    lines: Lines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +173,32 @@ class Decider:
                 for image in images:  # counted; nothing else asks for them, and memory is short
                     force_setattr(image, "layers", ())
                     force_setattr(image, "config", None)
-            yield arranger.ties()
+            ties = arranger.ties()
+            if not all(map(is_digest, ties.blobs.odd)):
+                self._refuse(part)
+            yield ties
 
     def _read(self, part: Part) -> Iterator[tuple[str, list[Image]]]:
         if part.lines is None:
             yield from runs(self._job.inventory, self._file, part.start, part.end)
             return
-        for path, places in part.lines:
+        for path, offset, block in self._lines(part.lines):
+            yield path, decoded(self._job.inventory, offset, block)
+
+    def _lines(self, lines: Lines) -> Iterator[tuple[str, int, bytes]]:
+        for path, places in lines:
             for offset, length in places.tolist():
                 self._file.seek(offset)
-                yield path, decoded(self._job.inventory, offset, self._file.read(length))
+                yield path, offset, self._file.read(length)
+
+    def _refuse(self, part: Part) -> NoReturn:
+        """Raises InventoryError: the part has a line that is wrong, and which one is looked for only now."""
+        if part.lines is None:
+            stretches = blocks(self._file, part.start, part.end)
+        else:
+            stretches = ((offset, block) for _, offset, block in self._lines(part.lines))
+        mistakes = (mistake(self._job.inventory, offset, block) for offset, block in stretches)
+        raise next(error for error in mistakes if error is not None)
 
 
 def _repositories(read: Iterable[tuple[str, list[Image]]]) -> Iterator[tuple[str, Iterator[list[Image]]]]:
