@@ -57,7 +57,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """Where metrics, health and the trigger API are served."""
+    """Where metrics and health are served."""
 
     host: str = "127.0.0.1"
     port: int = 9811

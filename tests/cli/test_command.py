@@ -4,8 +4,10 @@ import contextlib
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,14 +25,16 @@ def test_help_names_every_command_in_its_section(gc):
     at = [done.out.index(f"\n  {name}") for name in NAMES]
     assert at == sorted(at)
     assert [done.out.count(f"\n{title}:\n") for title in SECTIONS] == [1] * len(SECTIONS)
+    assert "trigger" not in done.out
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_help_of_its_own(gc, name):
     done = gc(name, "--help")
     assert (done.code, done.err) == (0, "")
-    assert "--config" in done.out
+    assert ("--config" in done.out) is (name != "schema")
     assert "--verbose" in done.out
+    assert "trigger" not in done.out
 
 
 def test_without_a_command_the_help_is_shown(gc):
@@ -90,6 +94,9 @@ def test_without_a_command_the_help_is_shown(gc):
             "registry-gc plan: Invalid value for '--now': expected a time, got '2026-11-23T03:00:00'; "
             "write, for example, 2026-11-23T03:00:00Z or 2026-11-23",
             id="a time without its offset",
+        ),
+        pytest.param(
+            ["schema", "--config", "a"], "registry-gc schema: No such option '--config'.", id="a file that is not read"
         ),
         pytest.param(["sweep"], "registry-gc sweep: Missing argument 'REGISTRY'.", id="sweep of nothing"),
         pytest.param(
@@ -224,10 +231,98 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [result]
 
 
-def test_an_output_that_cannot_be_written(gc, tmp_path):
-    done = gc("schema", "--output", "no/such/folder")
-    assert (done.code, done.out) == (2, "")
-    assert done.err == "--output no/such/folder: No such file or directory\n"
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        pytest.param("no/such/file", "there is no folder {folder}/no/such; make it, or name another", id="no folder"),
+        pytest.param(".", "this is a folder; name a file in it", id="a folder"),
+        pytest.param("link-to-folder", "this is a folder; name a file in it", id="a link to a folder"),
+        pytest.param("registry-gc.yaml/x", "Not a directory; name another file", id="a file as a folder"),
+        pytest.param("loop", "Too many levels of symbolic links; name another file", id="links in a circle"),
+    ],
+)
+def test_an_output_that_cannot_be_written(gc, tmp_path, path, message):
+    (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
+    (tmp_path / "link-to-folder").symlink_to(".")
+    (tmp_path / "loop").symlink_to("loop")
+    before = sorted(tmp_path.iterdir())
+    for words in (["schema"], ["runs"], ["sweep", "production"]):
+        done = gc(*words, "--output", path)
+        assert (done.code, done.out) == (2, ""), words
+        assert done.err == f"--output {path}: {message.format(folder=tmp_path)}\n"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_file_keeps_its_mode_and_its_links(tmp_path):
+    """What is replaced is the file behind the links, in its own folder, with the mode that it has."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    kept = folder / "result"
+    kept.write_text("old")
+    kept.chmod(0o640)
+    (tmp_path / "second").symlink_to("results/result")
+    (tmp_path / "first").symlink_to("second")
+    with Output(tmp_path / "first", "table") as output:
+        output.line("whole")
+    assert (kept.read_text(), kept.stat().st_mode & 0o7777) == ("whole\n", 0o640)
+    assert [os.readlink(tmp_path / name) for name in ("first", "second")] == ["second", "results/result"]
+    assert list(folder.iterdir()) == [kept]
+
+
+def test_a_link_to_nothing_yet_is_filled_and_a_new_file_has_the_usual_mode(tmp_path):
+    (tmp_path / "link").symlink_to("new")
+    before = os.umask(0o027)
+    try:
+        with Output(tmp_path / "link", "table") as output:
+            output.line("whole")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "link").is_symlink()
+    assert ((tmp_path / "new").read_text(), (tmp_path / "new").stat().st_mode & 0o7777) == ("whole\n", 0o640)
+
+
+def test_a_name_of_the_greatest_length(tmp_path):
+    with Output(tmp_path / ("x" * 255), "table") as output:
+        output.line("whole")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["whole\n"]
+
+
+@pytest.mark.parametrize("name", ["pipe", "link"])
+def test_a_named_pipe_is_written_through(gc, tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        done = gc("schema", "--output", name)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert read.result().startswith(b"{")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+@pytest.mark.parametrize(
+    ("redirect", "words", "code", "message"),
+    [
+        pytest.param(">&-", "schema", 1, "standard output: is closed\n", id="no standard output"),
+        pytest.param(">&-", "--help", 1, "standard input or output is closed\n", id="nor for the help"),
+        pytest.param(">&-", "schema --output result", 0, "", id="none needed"),
+        pytest.param("2>&-", "schema", 0, "", id="no standard error"),
+        pytest.param("2>&-", "nothing", 2, "", id="nor for the mistake"),
+        pytest.param(
+            "<&-", "plan --inventory - --policy nightly", 1, "standard input or output is closed\n", id="no input"
+        ),
+        pytest.param("<&- >&- 2>&-", "runs --output result", 0, "", id="nothing at all"),
+    ],
+)
+def test_closed_streams(tmp_path, redirect, words, code, message):
+    (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
+    command = f'exec "$0" -m worker.cli {words} {redirect}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr.decode()) == (code, message)
+    if "--output" in words:
+        assert (tmp_path / "result").read_text()
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path):

@@ -33,7 +33,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("processes", "Everything on one machine: worker, beat, web, and Redis where none is configured"),
         "worker": ("processes", "The process that scans and deletes"),
         "beat": ("processes", "The process that rings when a registry is due"),
-        "web": ("processes", "Metrics, health and the trigger API"),
+        "web": ("processes", "Metrics and health"),
     },
 }
 
@@ -94,6 +94,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: with what it answers, or with one line for what went wrong."""
+    _stand_in_for_closed_streams()
     try:
         code = _called(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -120,6 +121,20 @@ def _called(arguments: Sequence[str]) -> int:
         return error.exit_code
     except click.exceptions.Exit as done:
         return done.exit_code
+
+
+def _stand_in_for_closed_streams() -> None:
+    """What the caller closed is opened again, as nothing: else the next file of ours would get its number.
+
+    Standard output refuses what is written, so that no result is lost unsaid; what would go to standard error is lost.
+    """
+    for number, (name, flags) in enumerate((("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, flags)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 - a stream is open as long as we are
 
 
 def _let_go_of_output() -> None:

@@ -4,6 +4,7 @@
 not found · 3 over the limits · 4 already running
 """
 
+import errno
 import sys
 import traceback
 
@@ -47,11 +48,18 @@ def _explanation(error: Exception) -> tuple[tuple[str, ...], int]:
     if (code := _code_by_name(error)) is not None:
         return (str(error),), code
     if isinstance(error, (SecretError, OSError)):
-        return (str(error),), FAILED
+        return (_refused(error) if isinstance(error, OSError) else str(error),), FAILED
     if "--verbose" in sys.argv:
         traceback.print_exception(error)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     return (f"registry-gc failed unexpectedly: {what}; --verbose shows where",), FAILED
+
+
+def _refused(error: OSError) -> str:
+    """What the system said no to, without its number."""
+    if error.errno == errno.EBADF:
+        return "standard input or output is closed"
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
 
 
 def _usage(error: click.ClickException) -> str:

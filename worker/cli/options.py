@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from worker.cli.output import Output
+from worker.cli.output import Output, place_of
 
 if TYPE_CHECKING:
     from worker.config import Settings
@@ -22,10 +22,10 @@ FORMATS = ("table", "json", "ndjson")
 class Options:
     """The common options of one call."""
 
-    config: Path | None
-    format: str
-    output: Path | None
-    verbose: bool
+    config: Path | None = None
+    format: str = "table"
+    output: Path | None = None
+    verbose: bool = False
     now: datetime | None = None
 
     def settings(self, *, look_for_secrets: bool = True) -> "Settings":
@@ -83,18 +83,20 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def common(*, now: bool = False, formats: tuple[str, ...] = FORMATS) -> Callable[[F], F]:
-    """Gives a command the common options, as one `Options`, its first argument."""
+def common(*, now: bool = False, config: bool = True, formats: tuple[str, ...] = FORMATS) -> Callable[[F], F]:
+    """Gives a command the common options, as one `Options`, its first argument. `config=False`: it reads no file."""
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
             names = ("config", "format", "output", "verbose", "now")
             options = Options(**{name: kwargs.pop(name) for name in names if name in kwargs})
+            if options.output is not None:
+                place_of(options.output)  # before an hour of work, or a run that is opened, and not after it
             return function(options, *args, **kwargs)
 
         command: Any = called
-        for option in reversed(_options(now, formats)):
+        for option in reversed(_options(now, config, formats)):
             command = option(command)
         result: F = command
         return result
@@ -102,18 +104,18 @@ def common(*, now: bool = False, formats: tuple[str, ...] = FORMATS) -> Callable
     return decorate
 
 
-def _options(now: bool, formats: tuple[str, ...]) -> list[Callable[[Any], Any]]:
+def _options(now: bool, config: bool, formats: tuple[str, ...]) -> list[Callable[[Any], Any]]:
     file = click.Path(path_type=Path)
     options = [
-        click.option(
-            "--config", type=file, help="The configuration file; else REGISTRY_GC_CONFIG, else registry-gc.yaml."
-        ),
         click.option(
             "--format", type=Format(formats), default=formats[0], help="How the result is written.", show_default=True
         ),
         click.option("--output", type=file, help="Write the result to this file, whole or not at all."),
         click.option("--verbose", is_flag=True, help="Say more on standard error."),
     ]
+    if config:
+        where = "The configuration file; else REGISTRY_GC_CONFIG, else registry-gc.yaml."
+        options.insert(0, click.option("--config", type=file, help=where))
     if now:
         options.append(click.option("--now", type=Instant(), metavar="TIME", help="Decide as if it were this time."))
     return options

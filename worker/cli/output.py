@@ -1,15 +1,60 @@
 """Where results go: standard output, or a file that appears whole or not at all."""
 
+import errno
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from worker.cli.errors import USAGE, CommandError
+
+
+@dataclass(frozen=True)
+class Place:
+    """What `--output` names, found out before any work is done."""
+
+    named: Path
+    path: Path  # behind all symbolic links
+    status: os.stat_result | None  # None: nothing is there yet
+
+    @property
+    def replaced(self) -> bool:
+        """A regular file is replaced whole; what else is there (a device, a named pipe) is written through."""
+        return self.status is None or stat.S_ISREG(self.status.st_mode)
+
+    def temporary(self) -> tuple[int, str]:
+        """A file beside the one to come, with its mode and owner. Raises OSError."""
+        handle, path = tempfile.mkstemp(prefix=".registry-gc-", dir=self.path.parent)
+        if self.status is None:
+            os.fchmod(handle, 0o666 & ~_umask())
+            return handle, path
+        with suppress(PermissionError):  # only root gives files away
+            os.fchown(handle, self.status.st_uid, self.status.st_gid)
+        os.fchmod(handle, stat.S_IMODE(self.status.st_mode))
+        return handle, path
+
+
+def place_of(named: Path) -> Place:
+    """Raises CommandError: it is a folder, or there is none to hold it."""
+    path = Path(os.path.realpath(named))
+    try:
+        status = named.stat()
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            message = f"--output {named}: there is no folder {path.parent}; make it, or name another"
+            raise CommandError(message, USAGE) from None
+        return Place(named, path, None)
+    except OSError as error:
+        raise CommandError(f"--output {named}: {error.strerror}; name another file", USAGE) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise CommandError(f"--output {named}: this is a folder; name a file in it", USAGE)
+    return Place(named, path, status)
 
 
 class Output:
@@ -19,23 +64,27 @@ class Output:
         self.path = path
         self.form = form  # table, json or ndjson
         self._stream: BinaryIO = sys.stdout.buffer
+        self._place: Place | None = None
         self._temporary: str | None = None
 
     def __enter__(self) -> "Output":
         if self.path is None:
             return self
+        self._place = place_of(self.path)
         try:
-            handle, self._temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+            if self._place.replaced:
+                handle, self._temporary = self._place.temporary()
+            else:
+                handle = os.open(self._place.named, os.O_WRONLY)
         except OSError as error:
             raise CommandError(f"--output {self.path}: {error.strerror}", USAGE) from error
-        os.fchmod(handle, 0o666 & ~_umask())
         self._stream = os.fdopen(handle, "wb")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._temporary is None or self.path is None:
+        if self._place is None:
             if kind is None:
                 with _told("standard output"):
                     self._stream.flush()
@@ -43,9 +92,9 @@ class Output:
         try:
             with _told(f"--output {self.path}"), self._stream:
                 self._stream.flush()
-                os.fsync(self._stream.fileno())
-                if kind is None:
-                    os.replace(self._temporary, self.path)
+                if self._temporary is not None and kind is None:
+                    os.fsync(self._stream.fileno())
+                    os.replace(self._temporary, self._place.path)
                     self._temporary = None
         finally:
             if self._temporary is not None:
@@ -89,7 +138,7 @@ def _told(where: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise CommandError(f"{where}: {error.strerror}") from error
+        raise CommandError(f"{where}: {'is closed' if error.errno == errno.EBADF else error.strerror}") from error
 
 
 def _umask() -> int:

@@ -9,7 +9,7 @@ from worker.config_file.schema import schema as made
 
 
 @click.command()
-@common(formats=("json",))
+@common(config=False, formats=("json",))
 def schema(options: Options) -> None:
     """Write the JSON Schema (draft 2020-12) of the configuration file.
 
