@@ -4,12 +4,15 @@ What the file contains is a contract (docs/configuration.md). Environment variab
 a run more careful than the file says.
 """
 
+import functools
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from worker.secret import Secret, SecretError
 
@@ -101,8 +104,35 @@ class Endpoints:
 
 
 def key_of(kind: str, endpoints: Endpoints, registry_id: str) -> str:
-    """The identity of a registry: kind, endpoint and id."""
-    return f"{kind}|{endpoints.container_registry}|{registry_id}"
+    """The identity of a registry: kind, endpoint and id, however the endpoint is written."""
+    return f"{kind}|{one_endpoint(endpoints.container_registry)}|{registry_id}"
+
+
+@functools.cache
+def one_endpoint(root: str) -> str:
+    """A service's root in the one way that stands for all ways to write it."""
+    parts = urlsplit(root)
+    host = _one_host((parts.hostname or "").rstrip("."))
+    port = "" if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _one_host(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return _in_ascii(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    if str(address) in ("127.0.0.1", "::1"):
+        return "localhost"
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _in_ascii(host: str) -> str:
+    try:
+        return host.encode("idna").decode() if not host.isascii() else host
+    except UnicodeError:
+        return host  # a name that no server can have
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,51 @@ def test_what_the_least_file_means(folder):
     )
 
 
+TWO = """
+registries:
+  one: {{kind: yandex-container-registry, id: a, credentials: {{metadata: true}}, policy: p, {one}}}
+  two: {{kind: yandex-container-registry, id: a, credentials: {{metadata: true}}, policy: p, {two}}}
+policies: {{p: []}}
+"""
+USUAL = "https://container-registry.api.cloud.yandex.net"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        pytest.param(USUAL, None, True, id="the usual, said and unsaid"),
+        pytest.param(f"{USUAL}:443/", USUAL, True, id="its usual port, a trailing slash"),
+        pytest.param(USUAL.upper().replace("HTTPS", "https"), USUAL, True, id="case"),
+        pytest.param(f"{USUAL}.", USUAL, True, id="a trailing dot"),
+        pytest.param(f"{USUAL}.:443", USUAL, True, id="a trailing dot and the port"),
+        pytest.param(f"{USUAL}:", USUAL, True, id="no port after the colon"),
+        pytest.param(f"{USUAL}:8443", USUAL, False, id="another port"),
+        pytest.param("http://localhost:8080", "http://127.0.0.1:8080", True, id="localhost by its address"),
+        pytest.param("http://[::1]:8080", "http://LocalHost:8080/", True, id="localhost by its other address"),
+        pytest.param("http://[0:0:0:0:0:0:0:1]:8080", "http://127.0.0.1:8080", True, id="the same at length"),
+        pytest.param("http://localhost:80", "http://127.0.0.1", True, id="the usual port of http"),
+        pytest.param("http://localhost", "https://localhost", False, id="another scheme"),
+        pytest.param("http://localhost:8080", "http://127.0.0.1:8081", False, id="another port of localhost"),
+        pytest.param("http://127.0.0.1:8080", "http://127.0.0.2:8080", False, id="another address of this machine"),
+        pytest.param("https://[2001:DB8::1]", "https://[2001:db8:0::1]:443", True, id="an IPv6 address"),
+        pytest.param("https://реестр.рф", "https://xn--e1aa5aceg.xn--p1ai", True, id="a name in other letters"),
+        pytest.param(f"https://{'é' * 90}.ru", "https://é.ru", False, id="a name that cannot be"),
+        pytest.param("https://a.example.com", "https://b.example.com", False, id="other names"),
+    ],
+)
+def test_one_registry_has_one_name_however_its_endpoint_is_written(folder, one, two, same):
+    def at(endpoint):
+        return f'endpoints: {{container_registry: "{endpoint}"}}' if endpoint else "mode: dry-run"
+
+    if not same:
+        assert len(loaded(folder, TWO.format(one=at(one), two=at(two))).registries) == 2
+        return
+    with pytest.raises(ConfigError) as raised:
+        loaded(folder, TWO.format(one=at(one), two=at(two)))
+    what = "registries.two: is the same registry as registries.one: kind, endpoint and id; keep one of the two"
+    assert raised.value.lines == (f"{folder / 'registry-gc.yaml'}: {what}",)
+
+
 def test_what_a_whole_file_means(folder):
     settings = loaded(folder, WHOLE)
     assert settings.redis_url() == "redis://127.0.0.1:6379/0"
