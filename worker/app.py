@@ -103,7 +103,7 @@ class Loader(AppLoader):
 
     def read_configuration(self, env: str = "") -> dict[str, Any]:  # noqa: ARG002 -- Celery's signature
         try:
-            return SETTINGS | from_file(load())
+            return SETTINGS | from_file(load(look_for_secrets=False))  # but Redis's own
         except (ConfigError, SecretError, NoRedisError) as error:
             raise UnusableError(str(error)) from error
 

@@ -196,12 +196,19 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 def load(
-    path: Path | None = None, *, environ: Mapping[str, str] = os.environ, look_for_secrets: bool = True
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    look_for_secrets: bool = True,
+    store_is_needed: bool = False,
 ) -> Settings:
     """The configuration of `path`, or of where the environment points. Raises ConfigError with every mistake.
 
-    A secret that cannot be read is a mistake, unless it is not looked for: what works offline needs none.
+    A secret that cannot be read is a mistake, unless it is not looked for: what works offline needs none, and who only
+    asks the store (`store_is_needed`) just the one that may be the store's URL.
     """
     from worker.config_file.reading import read_settings  # noqa: PLC0415 - pydantic and RE2 are loaded only where they are used
 
-    return read_settings(find(path, environ), environ, look_for_secrets=look_for_secrets)
+    return read_settings(
+        find(path, environ), environ, look_for_secrets=look_for_secrets, store_is_needed=store_is_needed
+    )

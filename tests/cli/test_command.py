@@ -98,6 +98,28 @@ def test_without_a_command_the_help_is_shown(gc):
         pytest.param(
             ["schema", "--config", "a"], "registry-gc schema: No such option '--config'.", id="a file that is not read"
         ),
+        *(
+            pytest.param(
+                ["audit", "production", text],
+                f"registry-gc audit: Invalid value for '[REFERENCE]': expected an image, got {text!r}; "
+                "write path:tag, path@sha256:… or an image's id",
+                id=f"no reference: {text}",
+            )
+            for text in (
+                "",
+                "shop/api",
+                "shop/api:",
+                ":v1",
+                "shop//api:v1",
+                "shop/api@sha256:9f86",
+                "shop/api@latest",
+                "a b:c",
+                "pr-7",
+                "shop/api:v1:v2",
+                "shop/api:v1@sha256:" + "0" * 64,
+                "shop/api:" + "x" * 129,
+            )
+        ),
         pytest.param(["sweep"], "registry-gc sweep: Missing argument 'REGISTRY'.", id="sweep of nothing"),
         pytest.param(
             ["sweep", "a", "--now", "2026-11-23"], "registry-gc sweep: No such option '--now'.", id="no --now"
@@ -132,8 +154,12 @@ def test_without_a_configuration(gc, words):
         (["inventory", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml; known: none"),
         (["sweep", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml; known: none"),
         (["show", "nothing"], "no run has the id 'nothing'; there is no store yet"),
+        (["approve", "nothing"], "no run has the id 'nothing'; there is no store yet"),
+        (["abort", "nothing"], "no run has the id 'nothing'; there is no store yet"),
+        (["runs", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml or its store; known: none"),
+        (["audit", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml or its store; known: none"),
     ],
-    ids=["plan", "inventory", "sweep", "show"],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_is_not_there_is_exit_code_2(gc, tmp_path, words, message):
     (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")

@@ -7,14 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import yaml
 
 from tests.cli.conftest import COMMAND, on_a_terminal
-from tests.servers import free_port
+from tests.servers import free_port, redis_server
 from tests.waiting import until
 from worker import runs as life
 from worker.store import runs
 
 DAY = timedelta(days=1)
+SECRET = "a secret must be there and readable before anything starts"
 RUN_KEYS = [
     "id", "registry", "trigger", "task_id", "mode", "state", "outcome", "scheduled_for", "started_at", "finished_at",
     "policy_sha256", "plan_sha256", "message", "images", "planned", "deleted", "gone", "skipped", "failed",
@@ -84,7 +86,7 @@ def test_the_audit(filled, night, gc):
     assert found(f"shop/api@{oldest['digest']}") == [oldest["id"]]
     assert found(oldest["id"]) == [oldest["id"]]
     assert found("shop/web:PR-3") == found("shop/api:pr-3") == found("shop/web:pr") == []
-    assert gc("audit", "elsewhere").out == "Nothing was deleted.\n"
+    assert (gc("audit", "production", "shop/web:never").code, gc("audit", "production", "crp1").code) == (0, 0)
 
 
 def test_runs_are_newest_first_and_can_be_fewer(filled, night, gc):
@@ -92,7 +94,49 @@ def test_runs_are_newest_first_and_can_be_fewer(filled, night, gc):
     ids = [made.sweep().id for _ in range(3)]
     assert [run["id"] for run in gc("runs", "--format", "json").json["runs"]] == ids[::-1]
     assert [run["id"] for run in gc("runs", "--limit", "1", "--format", "json").json["runs"]] == ids[-1:]
-    assert gc("runs", "elsewhere").out == "No runs yet.\n"
+
+
+def test_registries_that_are_known_to_the_file_or_to_the_store(filled, night, gc, tmp_path):
+    done = night().sweep()
+    for words in (["runs", "elsewhere"], ["audit", "elsewhere"]):
+        refused = gc(*words)
+        assert (refused.code, refused.out) == (2, "")
+        where = f"{tmp_path}/registry-gc.yaml or its store"
+        assert refused.err == f"there is no registry 'elsewhere' in {where}; known: production\n"
+    file = tmp_path / "registry-gc.yaml"
+    file.write_text(file.read_text().replace("production", "renamed"))
+    assert gc("runs", "renamed").out == "No runs yet.\n"
+    assert gc("audit", "renamed").out == "Nothing was deleted.\n"
+    assert done.id in gc("runs", "production").out
+    assert done.id in gc("audit", "production").out
+    assert gc("runs", "elsewhere").err.endswith("known: production, renamed\n")
+
+
+def test_the_past_needs_no_key_of_a_registry(filled, night, gc, tmp_path):
+    run = night(limits={"max_images": 1}).sweep().id
+    file = tmp_path / "registry-gc.yaml"
+    written = yaml.safe_load(file.read_text())
+    written["registries"]["production"]["credentials"] = {"iam_token": {"env": "NO_SUCH_TOKEN"}}
+    file.write_text(yaml.safe_dump(written))
+    assert gc("check").code == gc("sweep", "production").code == 2
+    for words in (["runs"], ["show", run], ["audit"], ["approve", run], ["abort", run]):
+        done = gc(*words)
+        assert (done.code, "NO_SUCH_TOKEN" in done.err) == (0, False), words
+    written["store"] = {"env": "NO_SUCH_STORE"}
+    file.write_text(yaml.safe_dump(written))
+    for words in (["runs"], ["show", run], ["audit"], ["approve", run], ["abort", run]):
+        done = gc(*words)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"registry-gc.yaml: store: environment variable NO_SUCH_STORE is not set; {SECRET}\n"
+
+
+def test_a_bell_needs_no_key_of_a_registry(filled, night, gc, tmp_path):
+    """Else a person's word would wait for the next reconcile."""
+    with redis_server() as redis:
+        run = night(limits={"max_images": 1}, redis=redis.url).sweep().id
+        (tmp_path / "token").unlink()
+        done = gc("approve", run)
+    assert (done.code, done.err) == (0, "")
 
 
 def test_there_is_no_such_run(night, gc):
@@ -101,6 +145,15 @@ def test_there_is_no_such_run(night, gc):
         done = gc(*words)
         assert (done.code, done.out) == (2, "")
         assert done.err == "no run has the id 'x'; `registry-gc runs` lists them\n"
+
+
+def test_what_has_ended_cannot_be_stopped(filled, night, gc):
+    run = night().sweep().id
+    before = gc("runs", "--format", "json").json
+    done = gc("abort", run)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"run {run} is succeeded already: nothing was stopped\n"
+    assert gc("runs", "--format", "json").json == before
 
 
 def test_sweep_opens_one_run_even_without_redis(night, gc):
@@ -185,7 +238,7 @@ def test_a_terminal_sees_the_run_go_by(filled, night, tmp_path):
         pytest.param({"id": "elsewhere"}, 1, id="failed"),
     ],
 )
-def test_the_exit_code_of_waiting(filled, night, tmp_path, registry, code):
+def test_the_exit_code_of_waiting(filled, night, gc, tmp_path, registry, code):
     made = night(**registry)
     words = [*COMMAND, "sweep", "production", "--wait"]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -193,6 +246,10 @@ def test_the_exit_code_of_waiting(filled, night, tmp_path, registry, code):
     out, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     assert out.startswith(b"run ")
+    over = b"The plan is over its limits: max_images is 2, allowed 1." in errors
+    assert over is (code == 3 and registry.get("mode") == "dry-run")
+    (run,) = gc("runs", "--format", "json").json["runs"]
+    assert ("over limits max_images is 2, allowed 1" in gc("show", run["id"]).out) is (code == 3)
 
 
 def test_waiting_says_when_no_worker_takes_the_run(night, tmp_path):

@@ -7,7 +7,7 @@ import click
 from worker import runs
 from worker.cli.errors import say
 from worker.cli.following import follow
-from worker.cli.live import opened_store
+from worker.cli.live import store_of_run
 from worker.cli.options import Options, common
 from worker.cli.ringing import ring
 from worker.report.run import run_ndjson, said_text
@@ -23,8 +23,8 @@ def approve(options: Options, run: str, wait: bool) -> int:
 
     Exit code 1: it is superseded by a newer plan, or older than plan_max_age; 4: another run of the registry is active.
     """
-    settings = options.settings()
-    with opened_store(settings) as store:
+    settings = options.settings_of_store()
+    with store_of_run(settings, run) as store:
         bells = runs.approve(store, settings, run, datetime.now(UTC))
         if not ring(settings, bells, verbose=options.verbose):
             say("warning: Redis takes no messages; the run goes on as soon as beat and Redis are back")
@@ -38,9 +38,12 @@ def approve(options: Options, run: str, wait: bool) -> int:
 @click.argument("run")
 @common()
 def abort(options: Options, run: str) -> int:
-    """Stop RUN before its next deletion. What is under way is resolved first."""
-    settings = options.settings()
-    with opened_store(settings) as store:
+    """Stop RUN before its next deletion. What is under way is resolved first.
+
+    Exit code 1: it has ended, or is stopping already.
+    """
+    settings = options.settings_of_store()
+    with store_of_run(settings, run) as store:
         bells = runs.abort(store, run, datetime.now(UTC))
         if not ring(settings, bells, verbose=options.verbose):
             say("warning: Redis takes no messages; what is under way is resolved as soon as beat and Redis are back")

@@ -74,6 +74,7 @@ CODES = {
     "InventoryError": USAGE,
     "UnknownRegistryError": USAGE,
     "UnknownRunError": USAGE,
+    "NothingToStopError": FAILED,
     "AlreadyRunningError": RUNNING,
     "NotBlockedError": FAILED,
     "RegistryError": FAILED,

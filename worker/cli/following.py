@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from policies.limits import exceeded_text
 from policies.units import bytes_text
 from worker.cli.errors import DONE, FAILED, OVER_LIMITS, say
 from worker.cli.options import Options
@@ -29,6 +30,8 @@ def follow(options: Options, store: Store, run_id: str) -> int:
         raise
     with options.open() as output:
         output.report(table=lambda _: ended_text(run), json=lambda: run_ndjson(run), ndjson=lambda: run_ndjson(run))
+    if run.mode == "dry-run" and run.exceeded:  # a blocked run says so itself
+        say(f"warning: The plan is over its limits: {exceeded_text(run.exceeded)}.")
     return exit_code(run)
 
 

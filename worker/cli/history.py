@@ -5,11 +5,12 @@ from contextlib import ExitStack
 
 import click
 
-from worker.cli.live import remembered
+from worker.cli.live import check_known, remembered, store_of_run
 from worker.cli.options import Options, common
+from worker.cli.reference import Reference
 from worker.report.audit import audit_json, audit_ndjson, audit_table
 from worker.report.run import runs_json, runs_ndjson, runs_table, show_json, show_ndjson, show_table
-from worker.runs import UnknownRunError, get
+from worker.runs import get
 from worker.store import plans
 from worker.store import runs as run_rows
 from worker.store.history import Audited, deletions
@@ -22,7 +23,9 @@ from worker.store.history import Audited, deletions
 def runs(options: Options, registry: str | None, limit: int) -> None:
     """The runs so far, newest first, of REGISTRY or of all."""
     found = []
-    with remembered(options.settings()) as store:
+    settings = options.settings_of_store()
+    with remembered(settings) as store:
+        check_known(settings, store, registry)
         if store is not None:
             with store.read() as connection:
                 found = run_rows.newest(connection, registry=registry, limit=limit)
@@ -39,9 +42,7 @@ def runs(options: Options, registry: str | None, limit: int) -> None:
 @common()
 def show(options: Options, run: str) -> None:
     """One RUN: what it is, what it did, and every deletion of its plan."""
-    with remembered(options.settings()) as store:
-        if store is None:
-            raise UnknownRunError(f"no run has the id {run!r}; there is no store yet")
+    with store_of_run(options.settings_of_store(), run) as store:
         found = get(store, run)
         with store.read() as connection, options.open() as output:
             items = plans.items_of(connection, run)
@@ -54,11 +55,14 @@ def show(options: Options, run: str) -> None:
 
 @click.command()
 @click.argument("registry", required=False)
-@click.argument("reference", required=False)
+@click.argument("reference", required=False, type=Reference())
 @common()
 def audit(options: Options, registry: str | None, reference: str | None) -> None:
     """Every deletion, newest first, of REGISTRY, or of one image: path:tag, path@sha256:…, or an id."""
-    with remembered(options.settings()) as store, options.open() as output, ExitStack() as stack:
+    settings = options.settings_of_store()
+    with remembered(settings) as store, ExitStack() as stack:
+        check_known(settings, store, registry)
+        output = stack.enter_context(options.open())
         found: Iterator[Audited] = iter(())
         if store is not None:
             connection = stack.enter_context(store.read())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from worker.cli.errors import say
 from worker.config import RegistrySettings, Settings
 from worker.registries.limiter import Limiter, LimiterUnavailableError, LocalLimiter, open_limiter
-from worker.runs import UnknownRegistryError
+from worker.runs import UnknownRegistryError, UnknownRunError
 
 if TYPE_CHECKING:
     from worker.store import Store
@@ -23,6 +23,21 @@ def registry_named(settings: Settings, name: str) -> RegistrySettings:
         known = ", ".join(sorted(settings.registries)) or "none"
         raise UnknownRegistryError(f"there is no registry {name!r} in {settings.path}; known: {known}")
     return registry
+
+
+def check_known(settings: Settings, store: "Store | None", name: str | None) -> None:
+    """Raises UnknownRegistryError, StoreError: neither the file nor the store has heard of a registry of that name."""
+    if name is None or name in settings.registries:
+        return
+    known = set(settings.registries)
+    if store is not None:
+        from worker.store.known import registries  # noqa: PLC0415 - only for a name that the file lacks
+
+        with store.read() as connection:
+            known |= registries(connection)
+    if name not in known:
+        listed = ", ".join(sorted(known)) or "none"
+        raise UnknownRegistryError(f"there is no registry {name!r} in {settings.path} or its store; known: {listed}")
 
 
 class WillingLimiter:
@@ -107,6 +122,15 @@ def remembered(settings: Settings) -> Iterator["Store | None"]:
         yield store
     finally:
         store.dispose()
+
+
+@contextmanager
+def store_of_run(settings: Settings, run: str) -> Iterator["Store"]:
+    """The store, which is there if it knows a run. Raises UnknownRunError, StoreError."""
+    with remembered(settings) as store:
+        if store is None:
+            raise UnknownRunError(f"no run has the id {run!r}; there is no store yet")
+        yield store
 
 
 def _exists(database: str | None) -> bool:

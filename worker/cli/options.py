@@ -28,11 +28,15 @@ class Options:
     verbose: bool = False
     now: datetime | None = None
 
-    def settings(self, *, look_for_secrets: bool = True) -> "Settings":
+    def settings(self, *, look_for_secrets: bool = True, store_is_needed: bool = False) -> "Settings":
         """Raises ConfigError."""
         from worker.config import load  # noqa: PLC0415 - not every command reads the file
 
-        return load(self.config, look_for_secrets=look_for_secrets)
+        return load(self.config, look_for_secrets=look_for_secrets, store_is_needed=store_is_needed)
+
+    def settings_of_store(self) -> "Settings":
+        """For who asks the store alone: no key of a registry needs to be readable. Raises ConfigError."""
+        return self.settings(look_for_secrets=False, store_is_needed=True)
 
     def open(self) -> Output:
         """Where the result goes: standard output, or a file that appears whole or not at all."""

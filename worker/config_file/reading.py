@@ -35,7 +35,7 @@ M = TypeVar("M", bound=document.Model)
 V = TypeVar("V")
 
 
-def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool) -> Settings:
+def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool, store_is_needed: bool) -> Settings:
     """The settings that `path` holds. Raises ConfigError."""
     content = _content(path)
     try:
@@ -43,7 +43,7 @@ def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: b
     except YamlError as error:
         flaw = error.flaw
         raise ConfigError((Mistake(flaw.path, flaw.what, flaw.remedy),), path) from error
-    reading = _Reading(path.absolute(), environ, look_for_secrets)
+    reading = _Reading(path.absolute(), environ, look_for_secrets, store_is_needed)
     reading.mistakes += [Mistake(flaw.path, flaw.what, flaw.remedy) for flaw in flaws]
     settings = reading.settings(tree, hashlib.sha256(content).hexdigest())
     if settings is None or reading.mistakes:
@@ -67,6 +67,7 @@ class _Reading:
     path: Path
     environ: Mapping[str, str]
     look_for_secrets: bool
+    store_is_needed: bool
     mistakes: list[Mistake] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # of registries, by what they are
 
@@ -216,7 +217,7 @@ class _Reading:
             secret = Secret(file=self.path.parent / model.file, environ=self.environ)
         else:
             secret = Secret(env=model.env, environ=self.environ)
-        if self.look_for_secrets:
+        if self.look_for_secrets or (self.store_is_needed and at == "store"):
             try:
                 secret.read()
             except SecretError as error:
