@@ -38,6 +38,7 @@ LATER = frozenset(
     {"untagged_for", "not_pulled_for", "pulled_within", "highest", "beyond_highest", "by", "version", "labels"}
     | {"media_types", "referrer", "orphan", "missing_children", "until_below", "all_of", "any_of", "not"}
 )
+_RULE = "{name: …, delete: {…}}"
 _MISPLACED = {
     ("delete", "newest"): ("newest keeps", "write it in a keep rule, or beyond_newest here"),
     ("keep", "beyond_newest"): ("beyond_newest deletes", "write it in a select rule, or newest here"),
@@ -68,7 +69,7 @@ def parse_policy(name: str, document: object, at: str) -> tuple[Policy | None, t
     """A policy, or everything that is wrong with its document. `at`: where that stands, as `policies.nightly`."""
     if not isinstance(document, list):
         what = f"expected a list of rules, got {shown(document)}"
-        return None, (Mistake(at, what, "write, for example, - {name: …, delete: {…}}"),)
+        return None, (Mistake(at, what, f"write, for example, - {_RULE}"),)
     mistakes: list[Mistake] = []
     rules: list[Rule] = []
     canonical: list[object] = []
@@ -115,10 +116,11 @@ def _mistakes(error: ValidationError, rule: object, here: str) -> Iterator[Mista
                 what, _, remedy = str(found["ctx"]["error"]).rpartition("; ")
                 yield Mistake(path, what, remedy) if what else Mistake(path, remedy)
             case "invalid_key":
-                yield Mistake(here, f"expected words for keys, got {shown(where[-1])}")
+                yield Mistake(here, f"expected words for keys, got {shown(where[-1])}", "put it in quotes")
             case _:  # a form that is no mapping
-                of = "conditions" if where else "name, delete or keep"
-                yield Mistake(path, f"expected a mapping of {of}, got {shown(found['input'])}")
+                of, example = ("conditions", "{older_than: 14d}") if where else ("name, delete or keep", _RULE)
+                what = f"expected a mapping of {of}, got {shown(found['input'])}"
+                yield Mistake(path, what, f"write, for example, {example}")
 
 
 def _unknown_key(path: str, form: tuple[str, ...], key: str, rule: object) -> Mistake:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from policies.units import shown
+
 LONGEST = 512  # characters of one pattern
 _MEMORY = 32 << 20  # bytes; the most that RE2's automaton may take
 _TRIAL = "\x00 trial"  # no name of anything
@@ -80,7 +82,7 @@ def _read(text: str, paths: bool) -> str | list[str]:
     if not text or text == "re:":
         raise ValueError("expected a pattern, got an empty one; write, for example, pr-*")
     if len(text) > LONGEST:
-        raise ValueError(f"expected a pattern of at most {LONGEST} characters, got {len(text)}")
+        raise ValueError(f"expected a pattern of at most {LONGEST} characters, got {len(text)}; write several")
     if text.startswith("re:"):
         return text[3:]
     tokens = list(_tokens(text))
@@ -105,7 +107,9 @@ def _tokens(text: str) -> Iterator[Token]:
         character = text[at]
         if character == "\\":
             if at + 1 == len(text):
-                raise ValueError(f"pattern {text!r} ends in a lone \\; write \\\\ for the character itself")
+                raise ValueError(
+                    f"expected a pattern, got {shown(text)} with a lone \\ at its end; write \\\\ for that character"
+                )
             yield "text", text[at + 1]
             at += 2
         elif text.startswith("**", at):
@@ -136,7 +140,9 @@ def _class(text: str, start: int) -> tuple[str, int]:
             inside += "-" if text[at] == "-" else _quoted(text[at])
         at += 1
     if at >= len(text):
-        raise ValueError(f"pattern {text!r} opens a [ and never closes it; write \\[ for the character itself")
+        raise ValueError(
+            f"expected a pattern, got {shown(text)}, whose [ is never closed; write \\[ for that character"
+        )
     return f"[{'^' if negated else ''}{inside}]", at + 1
 
 
@@ -179,12 +185,11 @@ def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
         try:
             ranges.append(_range(re2.compile(expression, options)))
         except re2.error as error:
-            raise ValueError(f"pattern {text!r} is no RE2 expression: {_words(error)}") from None
+            raise ValueError(f"{_refused(text)}: {_words(error)}; {_remedy(text)}") from None
         together.Add(expression)
     if not _works(together):
-        raise ValueError(
-            f"pattern {texts[0]!r} and those beside it need more than RE2's {_MEMORY >> 20} MiB; write less"
-        )
+        room = f"RE2's {_MEMORY >> 20} MiB"
+        raise ValueError(f"{_refused(texts[0])}: with those beside it, it needs more than {room}; write less")
     least, greatest = min(low for low, _ in ranges), max(high for _, high in ranges)
 
     def matcher(name: str) -> str | None:
@@ -195,6 +200,16 @@ def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
         return texts[min(found)] if found else None
 
     return matcher
+
+
+def _refused(text: str) -> str:
+    return f"expected {'an RE2 expression' if text.startswith('re:') else 'a pattern'}, got {shown(text)}"
+
+
+def _remedy(text: str) -> str:
+    if text.startswith("re:"):
+        return "write it as RE2 reads it, without look-around and back-references"
+    return "write a class from low to high, for example [a-z]"
 
 
 def _works(together: Any) -> bool:

@@ -26,12 +26,22 @@ def parse_duration(value: object) -> timedelta:
     """`14d` as a timedelta: a whole number and one of s, m, h, d, w."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        example = f"{value}d" if type(value) is int and value >= 0 else "10d"
-        raise ValueError(f"expected a duration, got {shown(value)}; write, for example, {example}")
+        raise ValueError(f"expected a duration, got {shown(value)}; {_duration_remedy(value)}")
     seconds = int(found[1]) * _SECONDS[found[2]]
     if seconds > timedelta.max.days * 86_400 // 1000:
         raise ValueError(f"expected a duration, got {shown(value)}; write one of less than 2700 years")
     return timedelta(seconds=seconds)
+
+
+def _duration_remedy(value: object) -> str:
+    """What to write instead, as near to what was meant as can be told."""
+    found = re.fullmatch(r"(-?)([0-9]{1,12})([smhdw]?)", "" if isinstance(value, bool) else str(value))
+    if found is None:
+        return "write, for example, 10d"
+    sign, number, unit = found.groups()
+    units = unit or ("s" if not int(number) else "dhms")
+    written = " or ".join(", ".join(f"{number}{one}" for one in units).rsplit(", ", 1))
+    return f"a duration is not negative: write {written}" if sign else f"write {written}"
 
 
 def parse_size(value: object) -> int:

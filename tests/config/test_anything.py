@@ -67,4 +67,5 @@ def test_a_file_is_right_or_its_mistakes_are_told(tmp_path_factory, changes):
         told = ()
         assert loaded.path == path
     assert all(line.startswith(f"{path}: ") and "pydantic" not in line for line in told)
+    assert [line for line in told if not line.partition("; ")[2]] == []
     assert len(set(told)) == len(told)

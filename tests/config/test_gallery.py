@@ -94,7 +94,7 @@ MESSAGES = {
         "'cr.yandex/crpvab5oob146rh73ilt'; `yc container registry list` shows the ids"
     ),
     "mode": "registries.production.mode: expected dry-run or delete, got 'Delete'; did you mean delete?",
-    "duration-without-unit": "registries.production.catch_up: expected a duration, got 6; write, for example, 6d",
+    "duration-without-unit": "registries.production.catch_up: expected a duration, got 6; write 6d, 6h, 6m or 6s",
     "duration-in-words": "registries.production.deadline: expected a duration, got 'five hours'; "
     "write, for example, 10d",
     "duration-zero": (
@@ -230,12 +230,12 @@ MESSAGES = {
         "policies.nightly[1].delete.larger_than: expected a size, got '5G'; write, for example, 5GiB or 500MB"
     ),
     "pattern-re2-refuses": (
-        "policies.nightly[1].delete.tags[0]: pattern 're:(?<=pr-)[0-9]+' is no RE2 expression: invalid "
-        "perl operator: (?<="
+        "policies.nightly[1].delete.tags[0]: expected an RE2 expression, got 're:(?<=pr-)[0-9]+': invalid "
+        "perl operator: (?<=; write it as RE2 reads it, without look-around and back-references"
     ),
     "pattern-not-closed": (
-        "policies.nightly[1].delete.tags[0]: pattern '[a-' opens a [ and never closes it;"
-        " write \\[ for the character itself"
+        "policies.nightly[1].delete.tags[0]: expected a pattern, got '[a-', whose [ is never closed;"
+        " write \\[ for that character"
     ),
     "pattern-is-a-number": "policies.nightly[1].delete.tags[0]: expected a pattern, got 1.1; write it in quotes",
     "newest-in-a-select-rule": (

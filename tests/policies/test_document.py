@@ -111,7 +111,10 @@ MISTAKES = [
     ("nonsense", "expected a list of rules, got 'nonsense'; write, for example, - {name: …, delete: {…}}"),
     ("", "expected a list of rules, got nothing; write, for example, - {name: …, delete: {…}}"),
     ("{a: 1}", "expected a list of rules, got a mapping; write, for example, - {name: …, delete: {…}}"),
-    ("[nothing]", "[0]: expected a mapping of name, delete or keep, got 'nothing'"),
+    (
+        "[nothing]",
+        "[0]: expected a mapping of name, delete or keep, got 'nothing'; write, for example, {name: …, delete: {…}}",
+    ),
     ("[{delete: {all: true}}]", "[0].name: expected a name, got nothing; say in a few words what the rule is for"),
     ("[{name: '', keep: {all: true}}]", "[0].name: expected a name, got ''; say in a few words what the rule is for"),
     ("[{name: 5, keep: {all: true}}]", "[0].name: expected a name, got 5; write it in quotes"),
@@ -137,7 +140,7 @@ MISTAKES = [
         "[{name: a, delete: {all: true}, highest: 3}]",
         "[0].highest: highest is a condition; write it inside delete: {…}",
     ),
-    ("[{name: a, keep: {all: true}, 5: 6}]", "[0]: expected words for keys, got 5"),
+    ("[{name: a, keep: {all: true}, 5: 6}]", "[0]: expected words for keys, got 5; put it in quotes"),
     (
         "[{name: a, keep: {all: true}, repositories: ml/**}]",
         "[0].repositories: expected a list of patterns, got 'ml/**'; write, for example, [\"ml/**\"]",
@@ -148,10 +151,13 @@ MISTAKES = [
     ),
     (
         "[{name: a, keep: {all: true}, repositories: ['[']}]",
-        r"[0].repositories[0]: pattern '[' opens a [ and never closes it; write \[ for the character itself",
+        r"[0].repositories[0]: expected a pattern, got '[', whose [ is never closed; write \[ for that character",
     ),
-    (delete("5"), "[0].delete: expected a mapping of conditions, got 5"),
-    (delete("[]"), "[0].delete: expected a mapping of conditions, got an empty list"),
+    (delete("5"), "[0].delete: expected a mapping of conditions, got 5; write, for example, {older_than: 14d}"),
+    (
+        delete("[]"),
+        "[0].delete: expected a mapping of conditions, got an empty list; write, for example, {older_than: 14d}",
+    ),
     (delete("{}"), "[0].delete: expected at least one condition; write all: true if every image is meant"),
     (keep("{}"), "[0].keep: expected at least one condition; write all: true if every image is meant"),
     (delete("{all: false}"), "[0].delete.all: expected true, got false; leave it out, and say which images are meant"),
@@ -174,7 +180,11 @@ MISTAKES = [
     ),
     (delete("{tags: [1.0]}"), "[0].delete.tags[0]: expected a pattern, got 1.0; write it in quotes"),
     (delete("{tags: [a, '']}"), "[0].delete.tags[1]: expected a pattern, got an empty one; write, for example, pr-*"),
-    (delete("{tags: ['re:(']}"), "[0].delete.tags[0]: pattern 're:(' is no RE2 expression: missing ): ("),
+    (
+        delete("{tags: ['re:(']}"),
+        "[0].delete.tags[0]: expected an RE2 expression, got 're:(': missing ): (; "
+        "write it as RE2 reads it, without look-around and back-references",
+    ),
     (
         delete("{digests: [abc]}"),
         "[0].delete.digests[0]: expected a digest, got 'abc'; write sha256: and 64 digits 0-9a-f",
@@ -191,7 +201,7 @@ MISTAKES = [
         delete("{older_than: ten days}"),
         "[0].delete.older_than: expected a duration, got 'ten days'; write, for example, 10d",
     ),
-    (delete("{newer_than: 14}"), "[0].delete.newer_than: expected a duration, got 14; write, for example, 14d"),
+    (delete("{newer_than: 14}"), "[0].delete.newer_than: expected a duration, got 14; write 14d, 14h, 14m or 14s"),
     (delete("{larger_than: 5}"), "[0].delete.larger_than: expected a size, got 5; write, for example, 5B"),
     (
         delete("{smaller_than: big}"),
