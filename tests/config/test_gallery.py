@@ -62,6 +62,12 @@ MESSAGES = {
     ),
     "missing-policy-key": "registries.production.policy: is missing; write the name of one of the policies",
     "empty-value": "registries.production.limits.max_images: has no value; write one, or leave the key out",
+    "empty-schedule": "registries.production.schedule: has no value; write one, or leave the key out",
+    "empty-deadline": "registries.production.deadline: has no value; write one, or leave the key out",
+    "empty-list": (
+        "policies.nightly[1].delete.digests: expected a list of digests, got an empty list;"
+        ' write, for example, ["sha256:9f86…"]'
+    ),
     "registry-is-text": (
         "registries.production: expected a mapping, got 'crpvab5oob146rh73ilt'; write kind, id, credentials and policy"
     ),
@@ -97,6 +103,9 @@ MESSAGES = {
     "duration-without-unit": "registries.production.catch_up: expected a duration, got 6; write 6d, 6h, 6m or 6s",
     "duration-in-words": "registries.production.deadline: expected a duration, got 'five hours'; "
     "write, for example, 10d",
+    "duration-negative": (
+        "registries.production.deadline: expected a duration, got '-5h'; a duration is not negative: write 5h"
+    ),
     "duration-zero": (
         "registries.production.plan_max_age: expected a duration of at least 1s, got 0s; write 1s or more"
     ),

@@ -164,11 +164,11 @@ def test_an_own_key_takes_the_place_of_the_whole_default(folder):
 def test_defaults_may_say_what_a_registry_must(folder):
     text = """
 defaults: {kind: yandex-container-registry, credentials: {metadata: true}, policy: p, schedule: "0 3 * * *"}
-registries: {one: {id: a}, two: {id: b, schedule: null}}
+registries: {one: {id: a}, two: {id: b, schedule: "30 4 * * *"}}
 policies: {p: []}
 """
     settings = loaded(folder, text)
-    assert [registry.schedule for registry in settings.registries.values()] == ["0 3 * * *", None]
+    assert [registry.schedule for registry in settings.registries.values()] == ["0 3 * * *", "30 4 * * *"]
 
 
 @pytest.mark.parametrize(

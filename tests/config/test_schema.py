@@ -31,7 +31,7 @@ READ = {
     "$ref", "$schema", "$defs", "title", "description", "examples", "default", "type", "properties", "required",
     "items",
     "additionalProperties", "propertyNames", "pattern", "enum", "const", "anyOf", "oneOf", "minimum", "maximum",
-    "exclusiveMinimum", "minLength", "minProperties", "maxProperties",
+    "exclusiveMinimum", "minLength", "maxLength", "minItems", "minProperties", "maxProperties",
 }  # fmt: skip
 
 
@@ -49,6 +49,8 @@ def errors(value, rule, at=""):
     elif isinstance(value, dict):
         yield from errors_of_mapping(value, rule, at)
     elif isinstance(value, list):
+        if len(value) < rule.get("minItems", 0):
+            yield f"{at}: number of items"
         for number, item in enumerate(value):
             yield from errors(item, rule.get("items", {}), f"{at}[{number}]")
     else:
@@ -78,7 +80,7 @@ def errors_of_scalar(value, rule, at):
         yield f"{at}: enum"
     if "const" in rule and value != rule["const"]:
         yield f"{at}: const"
-    if isinstance(value, str) and len(value) < rule.get("minLength", 0):
+    if isinstance(value, str) and not rule.get("minLength", 0) <= len(value) <= rule.get("maxLength", len(value)):
         yield f"{at}: length"
     if isinstance(value, (int, float)):
         least, most = rule.get("minimum", value), rule.get("maximum", value)
@@ -100,7 +102,8 @@ def test_what_is_right_is_right_by_the_schema(text):
         "count-in-quotes", "count-negative", "rate-zero", "concurrency", "id-with-a-slash", "schedule-six-fields",
         "secret-in-the-file", "secret-twice", "two-ways-to-sign-in", "metadata-false", "endpoint-with-path",
         "endpoint-with-password", "redis-scheme", "store-kind", "policy-is-a-mapping", "rule-without-a-name",
-        "rule-keeps-and-deletes", "newest-in-a-select-rule", "size-of-a-condition",
+        "rule-keeps-and-deletes", "newest-in-a-select-rule", "size-of-a-condition", "rule-without-a-condition",
+        "digest", "empty-value", "empty-schedule", "empty-deadline", "empty-list",
     ],
 )  # fmt: skip
 def test_what_an_editor_can_see_is_wrong_by_the_schema(file):

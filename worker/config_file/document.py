@@ -137,7 +137,7 @@ class DefaultsModel(Model):
     id: Left[RegistryId] = None
     credentials: Left[CredentialsModel] = None
     endpoints: Left[EndpointsModel] = None
-    schedule: Schedule = Field(default=None, description="five cron fields; absent: only by hand")
+    schedule: Left[Schedule] = Field(default=None, description="five cron fields; absent: only by hand")
     timezone: Timezone = "UTC"
     catch_up: Duration = Field(default=timedelta(hours=6), description="a run missed by more is recorded as missed")
     mode: Literal["dry-run", "delete"] = "dry-run"
@@ -146,7 +146,7 @@ class DefaultsModel(Model):
     limits: LimitsModel = LimitsModel()
     rate: RateModel = RateModel()
     plan_max_age: Pause = Field(default=timedelta(hours=24), description="from the scan's start")
-    deadline: Pause | None = Field(default=None, description="from the first deletion")
+    deadline: Left[Pause] = Field(default=None, description="from the first deletion")
 
 
 class RegistryModel(DefaultsModel):

@@ -88,10 +88,8 @@ def read_id(value: object) -> str:
     return text
 
 
-def read_schedule(value: object) -> str | None:
-    """Five cron fields; null: only by hand."""
-    if value is None:
-        return None
+def read_schedule(value: object) -> str:
+    """Five cron fields."""
     text = _text(value, "a cron line", 'write, for example, "0 3 * * *"')
     fields = text.split()
     example = 'write minute, hour, day of month, month, day of week; for example "0 3 * * *"'
@@ -224,11 +222,7 @@ Size = Annotated[
 ]
 Share = Annotated[float, BeforeValidator(_unit(parse_share)), _text_schema("^[0-9]+([.][0-9]+)? ?%$", "30%")]
 RegistryId = Annotated[str, BeforeValidator(read_id), _text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
-Schedule = Annotated[
-    str | None,
-    BeforeValidator(read_schedule),
-    WithJsonSchema({"type": ["string", "null"], "pattern": "^ *\\S+( +\\S+){4} *$", "examples": ["0 3 * * *"]}),
-]
+Schedule = Annotated[str, BeforeValidator(read_schedule), _text_schema("^ *\\S+( +\\S+){4} *$", "0 3 * * *")]
 Timezone = Annotated[
     str, BeforeValidator(read_timezone), WithJsonSchema({"type": "string", "examples": ["Europe/Moscow"]})
 ]

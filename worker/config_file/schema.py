@@ -5,11 +5,13 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from policies.document import RuleForm
+from policies.patterns import LONGEST
 from worker.config_file.document import DefaultsModel, DocumentModel, RegistryModel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS = (DocumentModel, RegistryModel, DefaultsModel, RuleForm)
 MEANT = {"ge": "minimum"}  # a bound behind a reader of our own keeps pydantic's name for it
+DIGEST = "^sha256:[0-9a-f]{64}$"
 NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
@@ -21,7 +23,7 @@ def schema() -> dict[str, Any]:
     _fill_in(document["properties"])
     # What a registry lacks, `defaults` may say, which a schema cannot follow.
     del definitions["RegistryModel"]["required"]
-    definitions["RuleForm"]["oneOf"] = [{"required": ["delete"]}, {"required": ["keep"]}]
+    _fill_in_rules(definitions)
     whole = {"$schema": DIALECT, "title": "registry-gc.yaml", **document, "$defs": definitions}
     whole["title"] = "registry-gc.yaml"
     tidied: dict[str, Any] = _tidy(whole)
@@ -37,6 +39,20 @@ def _fill_in(properties: dict[str, Any]) -> None:
     properties["defaults"] = {"$ref": "#/$defs/DefaultsModel"}
     properties["registries"] = named({"$ref": "#/$defs/RegistryModel"})
     properties["policies"] = named({"type": "array", "items": {"$ref": "#/$defs/RuleForm"}})
+
+
+def _fill_in_rules(definitions: dict[str, Any]) -> None:
+    """What the readers of a rule's values know, and no list or mapping that says nothing."""
+    definitions["RuleForm"]["oneOf"] = [{"required": ["delete"]}, {"required": ["keep"]}]
+    definitions["RuleForm"]["properties"]["name"] |= {"pattern": "\\S"}
+    for form in ("DeleteConditions", "KeepConditions"):
+        definitions[form]["minProperties"] = 1
+    for form in ("RuleForm", "DeleteConditions", "KeepConditions"):
+        for key, one in definitions[form]["properties"].items():
+            for part in one.get("anyOf", ()):
+                if part.get("type") == "array":
+                    part["minItems"] = 1
+                    part["items"] |= {"pattern": DIGEST} if key == "digests" else {"minLength": 1, "maxLength": LONGEST}
 
 
 def _tidy(part: Any) -> Any:
