@@ -27,7 +27,9 @@ _times = st.none() | st.builds(
 )
 _sizes = st.none() | st.sampled_from([0, 1, 10, 100, 101, 5 << 30, (5 << 30) + 1, 2**62])
 _blobs = st.builds(
-    Blob, st.sampled_from([digest(f"blob {n}") for n in range(6)] + ["sha512:" + "ab" * 64]), st.sampled_from([1, 10, 2**61])
+    Blob,
+    st.sampled_from([digest(f"blob {n}") for n in range(6)] + ["sha512:" + "ab" * 64]),
+    st.sampled_from([1, 10, 2**61]),
 )
 
 
