@@ -85,9 +85,8 @@ def _find(
 
 def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Finding:
     with store.read() as connection:
-        # What this run deleted and is listed all the same was pushed again: a new image, whatever its digest.
-        known = {image.digest for image in plans.images_of(connection, run.id, path)}
-        known -= looks.settled(connection, run.id, path)
+        planned = plans.images_of(connection, run.id, path)
+        settled = looks.settled(connection, run.id, path)
         kept = {one.digest for one in plans.decisions_of(connection, run.id, path) if one.verdict == "keep"}
     try:
         images = opened.images(path)
@@ -98,13 +97,16 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     listed = frozenset(image.digest for image in images)
     if lost := kept - listed:
         return _Finding("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there", listed=listed)
+    # What this run deleted and is listed all the same was pushed again: a new image, and its signatures belong to it.
+    known, back = {image.digest for image in planned} - settled, settled & listed
     new = tuple(image for image in images if image.digest not in known)
     resolved = resolve(opened, path, new, Manifests(store, registry.key))
     if unread := [image.digest for image in resolved if image.children is None]:
         reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
         return _Finding("repository_changed", reason, listed=listed)
-    needed = sorted({digest for image in resolved for digest in _needs(image)})
-    return _Finding(needed=tuple(needed), listed=listed)
+    needed = {digest for image in resolved for digest in _needs(image)}
+    needed |= {image.digest for image in planned if not back.isdisjoint(subjects_of(image))}
+    return _Finding(needed=tuple(sorted(needed)), listed=listed)
 
 
 def _needs(image: Image) -> tuple[str, ...]:

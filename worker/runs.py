@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from policies.limits import exceeded_text
 from worker.schedule import due
 from worker.store import Store, runs, sweeping
 from worker.store.runs import Run
@@ -180,7 +181,7 @@ def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
 
 
 def _blocked_message(run: Run) -> str:
-    over = "; ".join(f"{one['limit']} is {one['value']:g}, allowed {one['allowed']:g}" for one in run.exceeded)
+    over = exceeded_text(run.exceeded)
     return f"the plan is over its limits: {over}; look at it with `registry-gc show {run.id}`, then approve or abort it"
 
 

@@ -196,13 +196,11 @@ class _Batch:
             reach("intent_recorded")
             try:
                 deletion = self.registry.delete(item.repository, item.image, key, not_after=read_at + self._good_for())
-            except TooLateError as error:
-                if error.maybe_done or item.state != "planned":
-                    return True  # an earlier attempt may have done it: for the next claim
-                with self.store.write() as connection:
-                    sweeping.withdraw_intent(connection, item)
-                return False
             except RegistryError as error:
+                if isinstance(error, TooLateError) and item.state == "planned" and not error.maybe_done:
+                    with self.store.write() as connection:
+                        sweeping.withdraw_intent(connection, item)
+                    return False
                 self._settle_error(item, "delete", error)
                 return True
             reach("delete_sent")

@@ -1,6 +1,7 @@
 """Deleting over real HTTP: operations that finish, fail, hang or are forgotten, and what a refusal means."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -11,10 +12,14 @@ from worker.registries.interface import (
     BadAnswerError,
     Deletion,
     NotFoundError,
+    OperationBrokenError,
     OperationFailedError,
+    OperationUnknownError,
     PermissionDeniedError,
+    RateLimitedError,
     ReadOnlyError,
     RegistryError,
+    TooLateError,
     UnavailableError,
     UsedByImageListsError,
 )
@@ -116,8 +121,8 @@ def test_an_error_before_done_is_believed_when_time_is_up(simulator: Simulator, 
 @pytest.mark.parametrize(
     ("code", "message", "kind"),
     [
-        pytest.param(13, "Internal error", OperationFailedError, id="internal"),
-        pytest.param(14, "Storage is away", OperationFailedError, id="unavailable"),
+        pytest.param(13, "Internal error", OperationBrokenError, id="internal"),
+        pytest.param(14, "Storage is away", OperationBrokenError, id="unavailable"),
         pytest.param(7, "Permission denied", PermissionDeniedError, id="permission"),
         pytest.param(5, "Image not found", NotFoundError, id="not found"),
         pytest.param(9, "The registry is read-only", ReadOnlyError, id="read-only"),
@@ -226,7 +231,7 @@ def test_an_operation_with_less_than_it_should_have(
 
 
 def test_an_operation_nobody_remembers(driver: Driver) -> None:
-    with pytest.raises(NotFoundError, match="production: GET operation crpforgotten: NOT_FOUND"):
+    with pytest.raises(OperationUnknownError, match="production: GET operation crpforgotten: NOT_FOUND"):
         driver.follow(Deletion("crpforgotten", done=False), soon())
 
 
@@ -243,3 +248,46 @@ def test_a_registry_that_dies_while_following(simulator: Simulator, driver: Driv
     started = time.monotonic()
     assert driver.follow(accepted, soon(0.5)) == accepted
     assert time.monotonic() - started < 3.0
+
+
+def test_a_deletion_whose_turn_comes_too_late_is_not_sent(simulator: Simulator, driver: Driver, image: Image) -> None:
+    with pytest.raises(TooLateError, match="no longer fresh") as failure:
+        driver.delete("shop/api", image, key(), not_after=time.monotonic())
+    assert not failure.value.maybe_done
+    assert simulator.requests(method="DELETE") == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "maybe_done"),
+    [
+        pytest.param({"kind": "status", "status": 503}, UnavailableError, True, id="no word of what was done"),
+        pytest.param({"kind": "error", "code": 8, "retry_after": 60}, RateLimitedError, False, id="a refusal"),
+        pytest.param({"kind": "reset"}, UnavailableError, True, id="cut off"),
+    ],
+)
+def test_a_deletion_is_repeated_only_while_its_reading_is_fresh(
+    simulator: Simulator,
+    driver: Driver,
+    image: Image,
+    fault: dict[str, Any],
+    kind: type[RegistryError],
+    maybe_done: bool,
+) -> None:
+    simulator.fault(method="DELETE", **fault)
+    until = time.monotonic() + 1.0
+    with pytest.raises(RegistryError) as failure:
+        driver.delete("shop/api", image, key(), not_after=until)
+    assert type(failure.value) is kind
+    assert failure.value.maybe_done is maybe_done
+    assert time.monotonic() < until + 1.5
+    assert len({one["key"] for one in simulator.requests(method="DELETE")}) == 1
+
+
+def test_a_refusal_after_an_attempt_that_was_lost_leaves_doubt(
+    simulator: Simulator, driver: Driver, image: Image
+) -> None:
+    simulator.fault("reply_lost", method="DELETE", times=1)
+    simulator.fault("error", method="DELETE", after=1, code=7, message="no")
+    with pytest.raises(PermissionDeniedError) as failure:
+        driver.delete("shop/api", image, key())
+    assert failure.value.maybe_done

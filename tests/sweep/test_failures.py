@@ -143,7 +143,12 @@ def test_an_operation_that_never_ends_is_polled_again_and_then_unconfirmed(
 
     tonight.ring(bells)  # each claim asks for a quarter of the lease and leaves it to the next
     assert tonight.outcomes(run_id) == {image["digest"]: ("accepted", None)}
-    until(lambda: tonight.ring(tonight.reconcile()) or tonight.run(run_id).state == "finished", what="its end", every=0.2)
+
+    def over() -> bool:
+        tonight.ring(tonight.reconcile())
+        return tonight.run(run_id).state == "finished"
+
+    until(over, what="its end", every=0.2)
 
     assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
     assert len(simulator.requests(method="DELETE")) == 1

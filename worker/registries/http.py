@@ -57,6 +57,7 @@ class _Call:
     answer: Answer | None = None  # of the last attempt
     signed_again: bool = False
     hopeless: bool = False  # signing in failed, after all the patience it has of its own
+    error: RegistryError | None = None  # of the last attempt that was tried again
     maybe_done: bool = False  # an earlier attempt may have reached the server without its answer reaching us
 
 
@@ -110,9 +111,11 @@ class Http:
             for attempt in attempts:
                 with attempt:
                     return self._attempt(call, read, signer)
-        except RegistryError as error:
+        except RegistryError as last:
+            # That it is too late for another attempt says less than why there had to be another.
+            error = call.error if isinstance(last, TooLateError) and call.error is not None else last
             error.maybe_done |= call.maybe_done and request.method == "DELETE"
-            raise
+            raise error from None
         raise AssertionError("stamina gave no attempt")
 
     def _attempt(self, call: _Call, read: Callable[[Answer], T], signer: Signer | None) -> T:
@@ -157,6 +160,7 @@ class Http:
         then = time.monotonic() + (wait or 0.0)
         if then >= call.ends or (call.request.not_after is not None and then >= call.request.not_after):
             return False
+        call.error = error
         return True if wait is None else wait
 
     def _send(self, call: _Call, authorization: str | None) -> Answer:
