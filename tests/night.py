@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.simulator.client import Simulator
-from worker import look, runs, scan, sweep
+from worker import look, reconcile, runs, scan, sweep
 from worker.config import Settings
 from worker.config_watch import SettingsWatch
 from worker.runs import Bell
@@ -107,7 +107,7 @@ class Night:
         raise AssertionError(f"bells without end: {waiting[:5]}")
 
     def reconcile(self, after: timedelta = timedelta()) -> tuple[Bell, ...]:
-        return runs.reconcile(self.store, self.settings, datetime.now(UTC) + after)
+        return reconcile.reconcile(self.store, self.settings, datetime.now(UTC) + after)
 
     def plan(self, **options: Any) -> tuple[str, list[Bell]]:
         """Open a run and plan it; the bells of its sweep, not yet rung."""

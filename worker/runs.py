@@ -1,7 +1,7 @@
-"""The life of a run: open, advance, ring, finish, recover. Knows nothing of Celery, HTTP or a registry's protocol.
+"""The life of a run: open, advance, ring, finish. Knows nothing of Celery, HTTP or a registry's protocol.
 
 Every function may be called twice, late or never; what it returns are bells to ring, and losing a bell harms nothing
-because `reconcile` rings again.
+because `reconcile` (next door) rings again.
 """
 
 from dataclasses import dataclass
@@ -246,7 +246,7 @@ def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int |
 
 def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> tuple[Bell, ...]:
     """Let a blocked run's exact plan go on. Raises UnknownRunError, NotBlockedError, AlreadyRunningError."""
-    _expire(store, settings, get(store, run_id), now)
+    expire(store, settings, get(store, run_id), now)
     run = get(store, run_id)
     if run.state != "blocked":
         raise NotBlockedError(
@@ -302,51 +302,6 @@ def is_stopped(store: Store, run_id: str) -> bool:
     return run is None or run.stop is not None
 
 
-def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple[Bell, ...]:
-    """Each minute: open what is due, and ring again for whatever is unfinished. Raises StoreError.
-
-    `settings` None: the file is invalid. Nothing is opened then, and what is deleting is rung so that it is skipped.
-    """
-    with store.write() as connection:
-        runs.beat(connection, "beat", now)
-    bells: list[Bell] = []
-    with store.read() as connection:
-        left = runs.unfinished(connection)
-    if settings is None:
-        return tuple(bell for run in left if run.state == "deleting" for bell in ring(store, run.id, now))
-    for name in settings.registries:
-        bells += open_if_due(store, settings, name, now)
-    for run in left:
-        bells += _recover(store, settings, run, now)
-    return tuple(dict.fromkeys(bells))
-
-
-def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
-    match run.state:
-        case "pending" | "planning":
-            return _recover_scan(store, settings, run, now)
-        case "planned":
-            return advance(store, run.id, now)
-        case "blocked":
-            _expire(store, settings, run, now)
-            return ()
-        case _:
-            _stop_if_late(store, settings, run, now)
-            return ring(store, run.id, now, again_after=settings.timing.lease)
-
-
-def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
-    if run.state == "planning" and run.lease_until is not None and run.lease_until > now:
-        return ()
-    if run.registry not in settings.registries:
-        fail(store, run.id, f"the registry {run.registry!r} is no longer configured", now)
-    elif run.stop is not None or run.scans >= SCANS:
-        fail(store, run.id, run.message or f"its scan was begun {run.scans} times and never ended", now)
-    else:
-        return (Bell("gc.scan", (run.id,)),)
-    return ()
-
-
 def plan_is_good_until(run: Run, registry: "RegistrySettings") -> datetime:
     """A plan's last moment: its age counts from the scan's start, and an approval does not lengthen it."""
     return (run.started_at or run.opened_at) + registry.plan_max_age
@@ -361,16 +316,10 @@ def late(run: Run, registry: "RegistrySettings", now: datetime) -> tuple[str, st
     return None
 
 
-def _expire(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
+def expire(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
+    """Finish a blocked run whose plan nobody approved in time."""
     registry = settings.registries.get(run.registry)
     if run.state != "blocked" or (registry is not None and now < plan_is_good_until(run, registry)):
         return
     with store.write() as connection:
         _finish(connection, run, "blocked", "blocked", now, "expired: nobody approved the plan within plan_max_age")
-
-
-def _stop_if_late(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
-    registry = settings.registries.get(run.registry)
-    if registry is not None and (reason := late(run, registry, now)) is not None:
-        with store.write() as connection:
-            runs.ask_to_stop(connection, run.id, *reason)

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker import look as looking
+from worker import reconcile as reconciling
 from worker import runs, scan, sweep
 from worker.app import LOOK_SECONDS, SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url
@@ -167,8 +168,8 @@ def reconcile() -> Iterable[Bell]:
         settings = watch().current()
     except ConfigError as error:
         log.error("the configuration cannot be used, nothing is opened", error=str(error))  # noqa: TRY400 -- one line
-        return runs.reconcile(store(), None, datetime.now(UTC))
-    return runs.reconcile(store(), settings, datetime.now(UTC))
+        return reconciling.reconcile(store(), None, datetime.now(UTC))
+    return reconciling.reconcile(store(), settings, datetime.now(UTC))
 
 
 @app.task(name="gc.scan", typing=False, time_limit=SCAN_SECONDS, soft_time_limit=SCAN_SECONDS - 60)

@@ -9,7 +9,7 @@ import pytest
 from tests.night import Night
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker import runs
+from worker import reconcile, runs
 from worker.runs import AlreadyRunningError, Bell, NotBlockedError, UnknownRegistryError
 from worker.store import runs as run_rows
 from worker.store.tables import batch
@@ -176,11 +176,11 @@ def test_lost_bells_under_an_invalid_file_are_rung_again(simulator: Simulator, n
     store, (run_id, _) = tonight.store, tonight.plan()
     tonight.path.write_text("nonsense: [")
 
-    tonight.ring(runs.reconcile(store, None, datetime.now(UTC)))  # what was just rung is not rung again
+    tonight.ring(reconcile.reconcile(store, None, datetime.now(UTC)))  # what was just rung is not rung again
     later = datetime.now(UTC) + HOUR
     with store.write() as connection:
         connection.execute(batch.update().values(rung_at=None))
-    tonight.ring(runs.reconcile(store, None, later))
+    tonight.ring(reconcile.reconcile(store, None, later))
 
     run = tonight.run(run_id)
     assert (run.state, run.skipped, run.outcome) == ("finished", 3, "succeeded")
@@ -251,13 +251,13 @@ class TestSchedule:
 
     def test_is_caught_up_within_its_time(self, night: MakeNight) -> None:
         tonight = self.tonight(night)
-        assert runs.reconcile(tonight.store, tonight.settings, self.DUE + 5 * HOUR)
+        assert reconcile.reconcile(tonight.store, tonight.settings, self.DUE + 5 * HOUR)
         assert self.all_runs(tonight)[0].scheduled_for == self.DUE
 
     def test_is_missed_once_after_it(self, night: MakeNight) -> None:
         tonight = self.tonight(night)
         for hours in (7, 8, 9):
-            assert runs.reconcile(tonight.store, tonight.settings, self.DUE + hours * HOUR) == ()
+            assert reconcile.reconcile(tonight.store, tonight.settings, self.DUE + hours * HOUR) == ()
         (run,) = self.all_runs(tonight)
         assert (run.state, run.outcome, run.scheduled_for) == ("finished", "missed", self.DUE)
 
@@ -272,7 +272,7 @@ class TestSchedule:
         tonight = self.tonight(night)
         tonight.rewrite(schedule="30 11 * * *", timezone="UTC")
         runs.note_registries(tonight.store, tonight.settings, self.NOON + timedelta(minutes=1))
-        assert runs.reconcile(tonight.store, tonight.settings, self.NOON + timedelta(minutes=2)) == ()
+        assert reconcile.reconcile(tonight.store, tonight.settings, self.NOON + timedelta(minutes=2)) == ()
         assert self.all_runs(tonight) == []
 
     @staticmethod

@@ -1,0 +1,65 @@
+"""Each minute: what was lost, or was due and did not start, is found in the store and rung again."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from worker import runs
+from worker.runs import Bell
+from worker.store import Store
+from worker.store import runs as run_rows
+from worker.store.runs import Run
+
+if TYPE_CHECKING:
+    from worker.config import Settings
+
+
+def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple[Bell, ...]:
+    """Each minute: open what is due, and ring again for whatever is unfinished. Raises StoreError.
+
+    `settings` None: the file is invalid. Nothing is opened then, and what is deleting is rung so that it is skipped.
+    """
+    with store.write() as connection:
+        run_rows.beat(connection, "beat", now)
+    bells: list[Bell] = []
+    with store.read() as connection:
+        left = run_rows.unfinished(connection)
+    if settings is None:
+        return tuple(bell for run in left if run.state == "deleting" for bell in runs.ring(store, run.id, now))
+    for name in settings.registries:
+        bells += runs.open_if_due(store, settings, name, now)
+    for run in left:
+        bells += _recover(store, settings, run, now)
+    return tuple(dict.fromkeys(bells))
+
+
+def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
+    match run.state:
+        case "pending" | "planning":
+            return _recover_scan(store, settings, run, now)
+        case "planned":
+            return runs.advance(store, run.id, now)
+        case "blocked":
+            runs.expire(store, settings, run, now)
+            return ()
+        case _:
+            _stop_if_late(store, settings, run, now)
+            return runs.ring(store, run.id, now, again_after=settings.timing.lease)
+
+
+def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
+    if run.state == "planning" and run.lease_until is not None and run.lease_until > now:
+        return ()
+    if run.registry not in settings.registries:
+        runs.fail(store, run.id, f"the registry {run.registry!r} is no longer configured", now)
+    elif run.stop is not None or run.scans >= runs.SCANS:
+        runs.fail(store, run.id, run.message or f"its scan was begun {run.scans} times and never ended", now)
+    else:
+        return (Bell("gc.scan", (run.id,)),)
+    return ()
+
+
+def _stop_if_late(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
+    registry = settings.registries.get(run.registry)
+    if registry is not None and (reason := runs.late(run, registry, now)) is not None:
+        with store.write() as connection:
+            run_rows.ask_to_stop(connection, run.id, *reason)
