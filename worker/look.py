@@ -4,9 +4,11 @@ What an image pushed since the plan needs is skipped; where that cannot be known
 gone, the whole repository is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from sqlalchemy import Connection
 
 from policies.image import Image
 from policies.references import subjects_of
@@ -120,7 +122,8 @@ def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetim
         while (last := _settle_some(store, run, path, finding, after, digests)) is not None:
             after = last
     with store.write() as connection:
-        run_rows.get(connection, run.id, lock=True)
+        if not _goes_on(connection, run):
+            return
         now = store.now(connection)
         looks.record(connection, run.id, path, began, now, finding.reason)
         if finding.cause != "mode":
@@ -132,21 +135,33 @@ def _settle_some(
 ) -> int | None:
     """The number of the last item of this portion; None: there was none left."""
     with store.write() as connection:
-        run_rows.get(connection, run.id, lock=True)
+        if not _goes_on(connection, run):
+            return None
         now = store.now(connection)
         found = looks.undeleted(connection, run.id, path, now, after=after, digests=digests)
-        for one, outcome in _outcomes(found, finding):
-            sweeping.record_outcome(connection, one.item, outcome.state, outcome.cause, outcome.message, now)
+        for one in found:
+            _settle_one(connection, one, finding, now)
     return found[-1].item.number if found else None
 
 
-def _outcomes(found: list[Undeleted], finding: _Finding) -> Iterator[tuple[Undeleted, Outcome]]:
-    """A planned one is skipped. One that was begun and is still there must not be asked for again; one that a worker
-    holds, or that is no longer listed, is left to the next claim.
+def _goes_on(connection: Connection, run: Run) -> bool:
+    """Whether there is still something to settle: not in a run that was stopped meanwhile. Locks the run."""
+    current = run_rows.get(connection, run.id, lock=True)
+    return current is not None and current.state == "deleting" and current.stop is None
+
+
+def _settle_one(connection: Connection, one: Undeleted, finding: _Finding, now: datetime) -> None:
+    """A planned one is skipped. One that was begun and is still there must not be asked for again, not even by the
+    worker that holds it; one that is no longer listed is left to the next claim.
     """
     reason = finding.reason or "an image pushed since the plan needs it"
-    for one in found:
-        if one.item.state == "planned":
-            yield one, Outcome("skipped", finding.cause, reason)
-        elif not one.held and one.item.digest in finding.listed:
-            yield one, outcomes.still_there(reason)
+    if one.item.state == "planned":
+        outcome = Outcome("skipped", finding.cause, reason)
+    elif one.item.digest not in finding.listed:
+        return
+    elif one.held:
+        sweeping.bar(connection, one.item, reason)
+        return
+    else:
+        outcome = outcomes.still_there(reason)
+    sweeping.record_outcome(connection, one.item, outcome.state, outcome.cause, outcome.message, now)

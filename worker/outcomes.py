@@ -73,8 +73,8 @@ def after_listing(missing: Missing, *, listed: bool) -> Outcome:
     return Outcome("deleted" if missing.ours else "gone")
 
 
-def without_listing(error: RegistryError) -> Outcome:
-    return _unconfirmed(f"it was not found, and listing its repository failed: {error}")
+def without_listing(why: str) -> Outcome:
+    return _unconfirmed(f"it was not found, and listing its repository failed: {why}")
 
 
 def not_as_planned(item: Item, now: Image) -> Outcome | None:

@@ -206,7 +206,7 @@ def ring(
         if run is None or run.state != "deleting":
             return ()
         clock = store.now(connection)
-        ready = sweeping.take_ready(connection, run_id, clock, clock - again_after)
+        ready = sweeping.take_ready(connection, run_id, clock, clock - again_after, now - LOOK_IS_GOOD)
     bells: dict[Bell, None] = {}
     for one in ready:
         fresh = one.looked_at is not None and now - one.looked_at < LOOK_IS_GOOD

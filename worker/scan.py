@@ -182,7 +182,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bo
     pairs = zip(planned.inventory.segments, planned.repository_plans(), strict=True)
     rows = ((segment, writer.rows(segment, one)) for segment, one in pairs)
     with store.write() as connection:
-        if not run_rows.renew_scan(connection, run.id, run.fence, store.now(connection)):
+        if not run_rows.holds_scan(connection, run.id, run.fence):
             return False
         plans.clear(connection, run.id)
     for portion in plans.portions(rows):

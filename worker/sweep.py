@@ -32,6 +32,7 @@ from worker.store.sweeping import Claim, Item, LeaseLostError, StoppedError
 
 START_NO_IMAGE_AFTER = 45.0  # seconds into a batch
 CONFIRM_NOTHING_AFTER = 65.0  # seconds into a batch: a listing may take a while
+LISTED_BY = 80.0  # seconds into a batch
 IMAGE_SECONDS = 30.0  # for one image: half of it until its DELETE is begun, the rest for following its operation
 CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
 READING_IS_GOOD = 3.0  # seconds from an image's reading to its DELETE; at a slow rate, four turns
@@ -98,7 +99,7 @@ def _carry_out(
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
             work.carry_out(items, 1 if poison else _threads(registry))
-            if poison:
+            if poison and run.stop is None:
                 work.poison(items)
     return work.out_of_time
 
@@ -171,11 +172,15 @@ class _Batch:
         if item.state == "accepted":
             self._follow(item, Deletion(item.operation_id or "", done=False))
             return
-        for _ in range(READINGS):
-            if self._delete(item):
+        for reading in range(1, READINGS + 1):
+            if self._ends() or self._delete(item, reading):
                 return
 
-    def _delete(self, item: Item) -> bool:
+    def _ends(self) -> bool:
+        """Whether nothing further is to be begun, not even of an image at work."""
+        return self.halted.is_set() or self.lost.is_set() or self._seconds() > START_NO_IMAGE_AFTER + IMAGE_SECONDS / 2
+
+    def _delete(self, item: Item, reading: int) -> bool:
         """Read again, intend, delete, follow: the order of these lines is the promise of this program.
 
         False: its turn to be deleted came so late that it must be read again.
@@ -192,14 +197,14 @@ class _Batch:
             self._record(item, outcome)
         elif self.resolving:
             self._record(item, outcomes.still_there("the run was stopped"))
-        elif read_at - begun < IMAGE_SECONDS / 2 and (key := self._intend(item)) is not None:
+        elif read_at - begun < IMAGE_SECONDS / 2 and not self._ends() and (key := self._intend(item)) is not None:
             reach("intent_recorded")
             try:
-                deletion = self.registry.delete(item.repository, item.image, key, not_after=read_at + self._good_for())
+                not_after = read_at + reading * self._good_for()  # longer each time: else a crowd would delete nothing
+                deletion = self.registry.delete(item.repository, item.image, key, not_after=not_after)
             except RegistryError as error:
-                if isinstance(error, TooLateError) and item.state == "planned" and not error.maybe_done:
-                    with self.store.write() as connection:
-                        sweeping.withdraw_intent(connection, item)
+                if isinstance(error, TooLateError) and not error.maybe_done:
+                    self._withdraw(item)
                     return False
                 self._settle_error(item, "delete", error)
                 return True
@@ -209,6 +214,14 @@ class _Batch:
             reach("operation_accepted")
             self._follow(item, deletion)
         return True
+
+    def _withdraw(self, item: Item) -> None:
+        """Take an intent back whose deletion was not sent. Raises LeaseLostError."""
+        with self.store.write() as connection:
+            now = self.store.now(connection)
+            run_rows.get(connection, self.run.id, lock=True)
+            sweeping.renew(connection, self.held, now, now + self.lease)
+            sweeping.withdraw_intent(connection, item)
 
     def _good_for(self) -> float:
         registry = registry_now(self.watch, self.run)
@@ -235,10 +248,14 @@ class _Batch:
             if run is not None and not stopped and (late := runs.late(run, registry, now)) is not None:
                 run_rows.ask_to_stop(connection, run.id, *late)
                 stopped = True
-            needed = () if stopped else sweeping.owners_left(connection, item)
-            written = not stopped and not needed and sweeping.record_intent(connection, item, key, now)
+            barred = None if stopped else sweeping.barred(connection, item)
+            needed = () if stopped or barred else sweeping.owners_left(connection, item)
+            written = not (stopped or barred or needed) and sweeping.record_intent(connection, item, key, now)
         if stopped:
             raise StoppedError
+        if barred:
+            planned = Outcome("skipped", "still_needed", barred)
+            self._record(item, planned if item.state == "planned" else outcomes.still_there(barred))
         if needed:
             self._record(item, Outcome("skipped", "still_needed", f"{needed[0]}, which needs it, was not deleted"))
         return key if written else None
@@ -274,16 +291,24 @@ class _Batch:
 
     def _confirm_missing(self) -> None:
         """One listing speaks for every image of the batch that was not found."""
+        lister = ThreadPoolExecutor(1, "confirm")
+        listing = lister.submit(self.registry.images, self.held.repository)
         try:
-            there = {image.digest for image in self.registry.images(self.held.repository)}
+            there = {image.digest for image in listing.result(timeout=LISTED_BY - self._seconds())}
         except RegistryError as error:
             for item, _ in self.missing:
-                self._record(item, outcomes.without_listing(error))
+                self._record(item, outcomes.without_listing(str(error)))
+        except TimeoutError:
+            for item, _ in self.missing:
+                if self._is_last(item, "read"):
+                    self._record(item, outcomes.without_listing("it took too long"))
         except LimiterUnavailableError:
             return
         else:
             for item, missing in self.missing:
                 self._record(item, outcomes.after_listing(missing, listed=item.digest in there))
+        finally:
+            lister.shutdown(wait=False)  # a listing that still runs ends when the registry is closed
 
     def _record(self, item: Item, outcome: Outcome) -> None:
         """Record an outcome. Raises LeaseLostError.

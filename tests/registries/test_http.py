@@ -43,6 +43,7 @@ def body(answer: Answer) -> bytes:
         pytest.param({"kind": "status", "status": 503}, 5, UnavailableError, id="503"),
         pytest.param({"kind": "status", "status": 504}, 5, UnavailableError, id="504"),
         pytest.param({"kind": "status", "status": 501}, 1, RegistryError, id="501"),
+        pytest.param({"kind": "status", "status": 520}, 5, UnavailableError, id="520"),
         pytest.param({"kind": "status", "status": 302}, 1, BadAnswerError, id="a redirect"),
         pytest.param({"kind": "status", "status": 400}, 1, RegistryError, id="400"),
         pytest.param({"kind": "error", "code": 1}, 5, UnavailableError, id="CANCELLED"),

@@ -501,3 +501,78 @@ def test_one_look_at_a_time(simulator: Simulator, night: MakeNight) -> None:
     assert listings(simulator)[1:] == []
     with tonight.store.read() as connection:
         assert connection.execute(select(item.c.state)).scalars().all() == ["planned"]
+
+
+def test_what_a_look_finds_against_a_begun_deletion_binds_who_holds_it(simulator: Simulator, night: MakeNight) -> None:
+    image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = ready(tonight)
+    simulator.fault("status", method="DELETE", status=503)
+    tonight.ring(bells)
+    before = len(deletes(simulator))
+    simulator.no_faults()
+    simulator.sign("shop/api", image["digest"])
+    write(tonight, update(batch).values(lease_until=datetime.now(UTC) + HOUR))  # its worker is still at it
+    write(tonight, update(repository).values(looked_at=None))
+    tonight.do(Bell("gc.look", (run_id, "shop/api")))
+    assert tonight.outcomes(run_id) == {image["digest"]: ("intent", None)}
+    write(tonight, update(batch).values(lease_until=None))
+
+    go_on(tonight, run_id)
+
+    assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
+    assert len(deletes(simulator)) == before
+
+
+def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, night: MakeNight) -> None:
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, _ = ready(tonight)
+    now = datetime.now(UTC)
+    with tonight.store.write() as connection:
+        (planned,) = sweeping.unfinished_items(connection, run_id, 0)
+        assert sweeping.record_intent(connection, planned, "a key", now)
+        (begun,) = sweeping.unfinished_items(connection, run_id, 0)
+        assert sweeping.record_intent(connection, begun, "a key", now + HOUR)
+        sweeping.withdraw_intent(connection, begun)
+        assert sweeping.unfinished_items(connection, run_id, 0) == [begun]  # still in doubt
+        sweeping.withdraw_intent(connection, planned)
+        assert sweeping.unfinished_items(connection, run_id, 0) == [planned]
+
+
+def test_a_look_settles_nothing_in_a_run_that_was_stopped_meanwhile(simulator: Simulator, night: MakeNight) -> None:
+    kept = simulator.push("shop/api", tags=["v1"], age=30 * DAY)
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    simulator.remove(kept["id"])
+    simulator.fault("latency", path="repositoryName", seconds=1.0)
+    listed = len(listings(simulator))
+    looking = threading.Thread(target=tonight.do, args=(bells[0],))
+    looking.start()
+    until(lambda: len(listings(simulator)) > listed, what="the look's listing")
+    runs.abort(tonight.store, run_id, datetime.now(UTC))
+    looking.join()
+
+    assert tonight.run(run_id).outcome == "aborted"
+    assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}
+
+
+def test_a_repository_that_cannot_be_looked_at_keeps_no_other_waiting(simulator: Simulator, night: MakeNight) -> None:
+    tonight = night()
+    now = datetime.now(UTC)
+    first = [sweeping.Ready(number, "shop/api", None) for number in range(50)]
+    others = [sweeping.Ready(50, "shop/web", None), *(sweeping.Ready(51 + one, "shop/cart", now) for one in range(40))]
+    chosen = sweeping.fair([*first, *others], sweeping.MOST_RUNG, now - HOUR)
+    assert [one.batch for one in chosen] == [0, 50, *range(51, 51 + sweeping.MOST_RUNG - 2)]
+    assert tonight.store is not None
+
+
+def test_a_scan_keeps_its_lease_while_it_stores_the_plan(simulator: Simulator, night: MakeNight) -> None:
+    tonight = night()
+    run_id, _ = tonight.plan()
+    with tonight.store.read() as connection:
+        lease_until = connection.execute(select(run.c.lease_until).where(run.c.id == run_id)).scalar_one()
+    planned_at = tonight.run(run_id).planned_at
+    assert planned_at is not None
+    assert lease_until > planned_at

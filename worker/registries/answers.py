@@ -44,7 +44,11 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 def status_error(answer: Answer, words: str = "") -> RegistryError:
     """What an answer that is no 2xx means by its HTTP status alone, with these words or the body's own."""
-    kind = BY_STATUS.get(answer.status, BadAnswerError if 300 <= answer.status < 400 else RegistryError)
+    kind = BY_STATUS.get(answer.status, RegistryError)
+    if 300 <= answer.status < 400:
+        kind = BadAnswerError
+    elif answer.status > 501:  # 501 says plainly that nothing was done
+        kind = UnavailableError  # whatever a proxy on the way calls it, what was asked for may have been done
     said = one_line(words or answer.body[:1000].decode(errors="replace")) or "an empty answer"
     request_id = answer.headers.get("x-request-id", "")
     return kind(f"HTTP {answer.status}: {said}", status=answer.status, request_id=request_id)

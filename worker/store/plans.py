@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, exists, insert, select
 
 from policies.image import Image
 from policies.plan import Closing, Decision, Deletion, RepositoryPlan
 from worker.registries.interface import Manifest
 from worker.store.dialect import insert_for
 from worker.store.sweeping import pack
-from worker.store.tables import batch, blob, inventory, item, manifest, repository
+from worker.store.tables import batch, blob, inventory, item, manifest, repository, run
 
 BATCH_SIZE = 100
 ROWS_AT_ONCE = 500
@@ -152,7 +152,8 @@ def clear(connection: Connection, run_id: str) -> None:
 def write_rows(connection: Connection, segment: Segment, rows: PlanRows) -> None:
     """Put one repository's part of a plan into the caller's transaction."""
     content = insert_for(connection, inventory).values(sha256=segment.sha256, images=segment.images)
-    connection.execute(content.on_conflict_do_nothing())
+    same = {"sha256": segment.sha256}  # locks what is there already: nobody forgets it meanwhile
+    connection.execute(content.on_conflict_do_update(index_elements=[inventory.c.sha256], set_=same))
     connection.execute(insert(repository).values(rows.repository))
     for table, some in ((batch, rows.batches), (item, rows.items), (blob, rows.blobs)):
         if some:
@@ -248,6 +249,7 @@ def items_of(connection: Connection, run_id: str) -> Iterator[PlannedItem]:
         item.c.attempts,
         item.c.at,
     )
-    for row in connection.execute(select(*columns).where(item.c.run_id == run_id).order_by(item.c.number)):
+    planned = exists().where(run.c.id == run_id, run.c.planned_at.is_not(None))  # else it is no plan yet
+    for row in connection.execute(select(*columns).where(item.c.run_id == run_id, planned).order_by(item.c.number)):
         decision = msgspec.json.decode(row.decision, type=Decision, strict=False)
         yield PlannedItem(decision, *row[1:])

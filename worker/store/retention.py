@@ -21,8 +21,8 @@ def forget(connection: Connection, registry: str, *, plans: int, audit_before: d
     finished = select(run.c.id).where(mine, run.c.state == "finished", run.c.id.not_in(kept))
     old = list(connection.execute(finished).scalars())
     for run_id in old:
+        connection.execute(update(run).where(run.c.id == run_id).values(forgotten=True))  # locks it, before its rows
         clear(connection, run_id)
-        connection.execute(update(run).where(run.c.id == run_id).values(forgotten=True))
     if old:
         wanted = exists().where(repository.c.inventory == inventory.c.sha256)
         connection.execute(delete(inventory).where(~wanted))

@@ -176,7 +176,8 @@ def finish_stopped_batches(connection: Connection, run_id: str, now: datetime) -
         item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(("intent", "accepted"))
     )
     unheld = batch.c.lease_until.is_(None) | (batch.c.lease_until < now)
-    connection.execute(update(batch).where(batch.c.run_id == run_id, unheld, ~doubtful).values(done=True))
+    mine = (batch.c.run_id == run_id) & ~batch.c.done
+    connection.execute(update(batch).where(mine, unheld, ~doubtful).values(done=True))
 
 
 def finish_swept(connection: Connection, run_id: str, outcome: str, now: datetime, message: str | None) -> bool:

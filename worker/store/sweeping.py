@@ -74,10 +74,13 @@ class Item:
     intent_at: datetime | None
 
 
-def take_ready(connection: Connection, run_id: str, now: datetime, rung_before: datetime) -> list[Ready]:
+def take_ready(
+    connection: Connection, run_id: str, now: datetime, rung_before: datetime, stale: datetime
+) -> list[Ready]:
     """Batches that nobody holds, whose turn has come, and that were not rung since `rung_before`; now they are.
 
-    No more than MOST_RUNG of a run are out at once: the end of each rings the next.
+    No more than MOST_RUNG of a run are out at once: the end of each rings the next. What was never rung comes first,
+    and of a repository that was not listed since `stale` one batch speaks for all: none can keep the others waiting.
     """
     mine = (batch.c.run_id == run_id) & ~batch.c.done
     held = batch.c.lease_until >= now
@@ -88,12 +91,27 @@ def take_ready(connection: Connection, run_id: str, now: datetime, rung_before: 
     unrung = or_(batch.c.rung_at.is_(None), batch.c.rung_at <= rung_before)
     free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
     found = columns.select_from(batch.join(repository, same)).where(mine, free, unrung, ~_EARLIER_WAVE)
-    rows = connection.execute(found.order_by(batch.c.number).limit(max(0, MOST_RUNG - out)))
-    ready = [Ready(*row) for row in rows]
+    rows = connection.execute(found.order_by(batch.c.rung_at.nulls_first(), batch.c.number))
+    ready = fair((Ready(*row) for row in rows), max(0, MOST_RUNG - out), stale)
     if ready:
         some = update(batch).where(batch.c.run_id == run_id, batch.c.number.in_([one.batch for one in ready]))
         connection.execute(some.values(rung_at=now))
     return ready
+
+
+def fair(candidates: Iterable[Ready], most: int, stale: datetime) -> list[Ready]:
+    """At most so many of the candidates, in their order; of a repository that has to be looked at first, one."""
+    chosen: list[Ready] = []
+    to_look_at: set[str] = set()
+    for one in candidates:
+        if len(chosen) == most:
+            break
+        if one.looked_at is None or one.looked_at <= stale:
+            if one.repository in to_look_at:
+                continue
+            to_look_at.add(one.repository)
+        chosen.append(one)
+    return chosen
 
 
 def claim(
@@ -189,9 +207,26 @@ def record_intent(connection: Connection, one: Item, key: str, now: datetime) ->
 
 
 def withdraw_intent(connection: Connection, one: Item) -> None:
-    """The deletion that was intended was surely not sent: the item is as it was before."""
+    """The deletion that was intended was surely not sent: the item is as it was when it was claimed.
+
+    Only for who holds its batch's lease, in the same transaction.
+    """
     mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state == "intent")
-    connection.execute(mine.values(state="planned", attempts=item.c.attempts - 1, idempotency_key=None))
+    before = {"state": one.state, "attempts": one.attempts, "idempotency_key": one.idempotency_key}
+    connection.execute(mine.values(**before, intent_at=one.intent_at))
+
+
+def bar(connection: Connection, one: Item, reason: str) -> None:
+    """Nothing more is to be asked of the registry for this item, though a worker holds it just now."""
+    mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number)
+    connection.execute(mine.values(barred=reason))
+
+
+def barred(connection: Connection, one: Item) -> str | None:
+    """Why nothing more is to be asked for this item; None: nothing speaks against it."""
+    found = select(item.c.barred).where(item.c.run_id == one.run_id, item.c.number == one.number)
+    reason: str | None = connection.execute(found).scalar()
+    return reason
 
 
 def record_accepted(connection: Connection, one: Item, operation_id: str, now: datetime) -> None:
