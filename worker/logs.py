@@ -35,6 +35,24 @@ class _Masked:
         return masked(str(self._render(logger, name, event)))
 
 
+class _LostConnection(logging.Filter):
+    """Lets a lost connection to Redis be one line: where in a library it was noticed helps nobody."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        if kind is not None and _is_lost_connection(kind):
+            record.exc_info = None
+        return True
+
+
+def _is_lost_connection(kind: type[BaseException]) -> bool:
+    names = {
+        f"{one.__module__.partition('.')[0]}.{one.__name__}" for one in kind.__mro__
+    }  # neither library is imported
+    lost = {"redis.ConnectionError", "redis.TimeoutError", "kombu.OperationalError", "builtins.ConnectionError"}
+    return not names.isdisjoint(lost)
+
+
 def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
     """Send everything that is logged by anybody to `stream` (standard error). Safe to call again."""
     stream = stream or sys.stderr
@@ -57,6 +75,8 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
         structlog.stdlib.ExtraAdder(),
     ]  # `extra={…}` of plain logging is our fields as well
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_ending(stream), foreign_pre_chain=foreign))
+    if not verbose:
+        handler.addFilter(_LostConnection())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -90,3 +90,29 @@ def test_no_frame_s_values_and_no_tokens_are_told():
 )
 def test_what_looks_like_a_secret_is_masked(text, shown):
     assert masked(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "verbose", "traced"),
+    [
+        pytest.param("redis.exceptions.ConnectionError('refused')", False, False, id="Redis away"),
+        pytest.param("kombu.exceptions.OperationalError('refused')", False, False, id="the broker away"),
+        pytest.param("ConnectionResetError('reset')", False, False, id="a connection reset"),
+        pytest.param("redis.exceptions.ConnectionError('refused')", True, True, id="on request the whole"),
+        pytest.param("ValueError('refused')", False, True, id="a mistake of ours"),
+    ],
+)
+def test_a_lost_connection_is_one_line(error, verbose, traced):
+    script = f"""
+import logging, kombu.exceptions, redis.exceptions
+from worker import logs
+logs.configure(verbose={verbose})
+try:
+    raise {error}
+except Exception as error:
+    logging.getLogger("celery.beat").error("connection error: %r", error, exc_info=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    (line,) = [json.loads(line) for line in done.stderr.splitlines() if "connection error" in line]
+    assert line["event"].startswith("connection error: ")
+    assert ("exception" in line) is traced
