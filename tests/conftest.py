@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers import PostgresServer, postgres_programs, postgres_server
+from tests.simulator.client import Simulator
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,18 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip("PostgreSQL's programs are not installed: Debian's package postgresql has them")
     with postgres_server(programs) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Simulator]:
+    """One simulator a module."""
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(running: Simulator) -> Iterator[Simulator]:
+    """An empty registry; at the end no request was unknown to it."""
+    running.reset()
+    yield running
+    assert running.state()["refused"] == []

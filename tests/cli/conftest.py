@@ -62,19 +62,6 @@ def on_a_terminal(command: Sequence[str], cwd: Path, columns: int = 100) -> tupl
     return process.wait(30), written.decode()
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Simulator]:
-    with Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(running: Simulator) -> Iterator[Simulator]:
-    running.reset()
-    yield running
-    assert running.state()["refused"] == []
-
-
 @pytest.fixture
 def night(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Night]]:
     made: list[Night] = []

@@ -1,4 +1,4 @@
-"""One simulator and one PostgreSQL a module; every test on an empty registry and an empty store of either kind."""
+"""Every test on an empty registry and an empty store of either kind."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -9,20 +9,6 @@ import pytest
 
 from tests.night import Night
 from tests.simulator.client import Simulator
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Simulator]:
-    with Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(running: Simulator) -> Iterator[Simulator]:
-    running.reset()
-    yield running
-    assert running.state()["refused"] == []
-
 
 _databases = itertools.count()
 
