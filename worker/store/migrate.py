@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 class SchemaError(Exception):
@@ -19,8 +19,13 @@ def bring_up_to_date(engine: Engine, *, create: bool) -> None:
         return
     if revision is not None and revision > HEAD:
         raise SchemaError(f"the store has schema {revision}, this version knows {HEAD}; use the version that made it")
-    if not create:
+    if not create and revision is None:
         raise SchemaError("the store has no schema yet; it is made by the first run")
+    if not create:
+        raise SchemaError(
+            f"the store has schema {revision}, older than this version's {HEAD}; starting a worker, beat, web or "
+            "`registry-gc up` brings it up to date"
+        )
     _upgrade(engine)
 
 

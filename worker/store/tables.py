@@ -1,7 +1,8 @@
 """The durable record's tables, the same on SQLite and PostgreSQL. Instants are integers: microseconds since 1970, UTC.
 
 A run has repositories (what was listed and decided there), batches and items (its deletions), and the blobs that
-only its deletions reference. The rest outlives a run: manifests, the audit, tallies, registries, heartbeats.
+only its deletions reference. The rest outlives a run: manifests, the audit with its chain, tallies, registries,
+heartbeats, what people asked for (holds, pauses), what is in use (evidence) and what earlier scans saw (memory).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -70,6 +71,9 @@ run = Table(
     Column("started_at", Instant),  # of the scan: a plan's age counts from here
     Column("planned_at", Instant),
     Column("deleting_at", Instant),  # the deadline counts from here
+    Column("swept_at", Instant),  # when its last batch was done
+    Column("verified_at", Instant),  # when it was looked at what the sweep left
+    Column("verifications", Integer, nullable=False, server_default="0"),  # how often that was begun
     Column("finished_at", Instant),
     Column("policy", Text, nullable=False),
     Column("policy_sha256", String(64), nullable=False),
@@ -78,6 +82,8 @@ run = Table(
     Column("exceeded", Text, nullable=False, server_default="[]"),  # JSON: [{limit, value, allowed}]
     Column("unreadable", Text, nullable=False, server_default="[]"),  # JSON: [{repository, reason}]
     Column("rule_selected", Text, nullable=False, server_default="{}"),  # JSON: {rule: images}
+    Column("doubt", Text),  # why push times are not believed
+    Column("differences", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, difference}]
     _count("images"),
     _count("planned"),
     _count("deleted"),
@@ -88,10 +94,13 @@ run = Table(
     _count("reclaimable_bytes"),
     _count("reclaimed_bytes"),
     _count("registry_bytes"),
+    _count("budget_missed_bytes"),
+    _count("foreign_deletions"),  # images that vanished since the scan before, and not by us
     Column("scans", Integer, nullable=False, server_default="0"),
     Column("systemic_failures", Integer, nullable=False, server_default="0"),  # in a row
     Column("forgotten", Boolean, nullable=False, server_default=text("false")),  # its plan is no longer kept
-    Column("owner", Text),  # the lease of the scan
+    Column("told", String(16)),  # the outcome, or `blocked`, that people were told of last
+    Column("owner", Text),  # the lease of the scan, or of the verification
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
     UniqueConstraint("registry_key", "scheduled_for", name="one_run_per_due_time"),
@@ -208,8 +217,17 @@ audit = Table(
     Column("outcome", String(16), nullable=False),  # deleted or gone
     Column("operation_id", Text),
     Column("reclaimed_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False, server_default=""),  # of the row before and of this one
     UniqueConstraint("run_id", "item", name="one_audit_row_per_item"),
     Index("audit_by_registry", "registry", "at"),
+)
+
+chain = Table(
+    "chain",
+    metadata,
+    Column("name", String(16), primary_key=True),  # head: the newest row of the audit; anchor: the newest forgotten one
+    Column("seq", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
 )
 
 tally = Table(
@@ -230,6 +248,73 @@ registry = Table(
     Column("line", Text),  # cron line and zone
     Column("line_since", Instant),  # since when this line is known: nothing before it is due
     Column("auth_ok", Boolean, nullable=False, server_default=text("true")),
+    Column("vanished_accepted_at", Instant),  # what had vanished until then is no doubt any more: a person said so
+)
+
+hold = Table(
+    "hold",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("registry", Text, nullable=False),  # the configured name: a hold stays when an entry changes its kind
+    Column("kind", String(16), nullable=False),  # tag, digest, image or repository
+    Column("repository", Text),  # a path, or a glob where `kind` is repository; null: wherever the image is
+    Column("value", Text, nullable=False),  # the tag, the digest, the image's id; for a repository the glob again
+    Column("digest", Text),  # of a tag: what it named when it was held
+    Column("until", Instant),  # null: for ever
+    Column("reason", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("released_at", Instant),
+    Column("released_by", Text),
+    Index("hold_by_registry", "registry"),
+)
+
+pause = Table(
+    "pause",
+    metadata,
+    Column("registry", Text, primary_key=True),  # the configured name; *: all of them
+    Column("at", Instant, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("registry", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),  # of the source's settings: another source has another history
+    Column("as_of", Instant, nullable=False),  # what the source says of its age
+    Column("read_at", Instant, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("uses", LargeBinary, nullable=False),  # zstd of the uses, one JSON a line
+    PrimaryKeyConstraint("registry", "source"),
+)
+
+memory = Table(
+    "memory",
+    metadata,
+    Column("registry", Text, nullable=False),  # RegistrySettings.memory_key
+    Column("path", Text, nullable=False),
+    Column("seen", LargeBinary, nullable=False),  # policies.memory: packed, then zstd
+    PrimaryKeyConstraint("registry", "path"),
+)
+
+# What a scan will remember once its plan is stored: both or neither.
+memory_next = Table(
+    "memory_next",
+    metadata,
+    Column("run_id", String(40), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("seen", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("run_id", "path"),
+)
+
+about = Table(
+    "about",
+    metadata,
+    Column("name", String(40), primary_key=True),  # store_id: which store this is, wherever it is opened from
+    Column("value", Text, nullable=False),
 )
 
 heartbeat = Table(
