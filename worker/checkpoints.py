@@ -1,7 +1,8 @@
-"""Named points of a run's life at which a test may halt a process, to kill it exactly there.
+"""Named points of a run's life at which a test may halt a process, to hurt it or what it needs exactly there.
 
-Without the two environment variables a checkpoint does nothing. With them the first process that comes by makes the
-file and waits there for its end; every later one passes.
+Without the environment variable a checkpoint does nothing. With it, it names a folder: a file called like the point
+asks for one halt there. Who comes by first takes the file away and writes its process number into `POINT.halted`; it
+goes on when that file is gone.
 """
 
 import os
@@ -9,11 +10,18 @@ import threading
 from pathlib import Path
 from typing import Literal
 
+HALTS = "REGISTRY_GC_HALTS"
+LOOK_EVERY = 0.01  # seconds
+
+# In the order in which a run comes by.
 Checkpoint = Literal[
+    "run_opened",
     "scan_claimed",
     "inventory_taken",
     "plan_stored",
     "run_advanced",
+    "look_claimed",
+    "look_recorded",
     "batch_claimed",
     "repository_listed_again",
     "image_read_again",
@@ -23,18 +31,23 @@ Checkpoint = Literal[
     "operation_done",
     "outcome_recorded",
     "batch_swept",
+    "run_finished",
 ]
 
 
 def reach(name: Checkpoint) -> None:
-    """Pass the checkpoint, or halt here for ever if a test asked for it."""
-    if os.environ.get("REGISTRY_GC_HALT_AT") == name and _first(os.environ["REGISTRY_GC_HALT_FILE"]):
-        threading.Event().wait()
+    """Pass the checkpoint, or halt here until a test lets go."""
+    if folder := os.environ.get(HALTS):
+        _halt(Path(folder), name)
 
 
-def _first(file: str) -> bool:
+def _halt(folder: Path, name: str) -> None:
     try:
-        Path(file).touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
+        (folder / name).unlink()
+    except FileNotFoundError:
+        return  # nobody asked, or another came by first
+    halted, new = folder / f"{name}.halted", folder / f"{name}.new"
+    new.write_text(str(os.getpid()))
+    new.replace(halted)
+    while halted.exists():
+        threading.Event().wait(LOOK_EVERY)

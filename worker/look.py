@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from policies.image import Image
 from policies.references import subjects_of
 from worker import outcomes, runs
+from worker.checkpoints import reach
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, mode_reason, registry_now
 from worker.inventory import Manifests, resolve
@@ -52,6 +53,8 @@ def look(
         if not looks.claim(connection, run_id, repository, began, began + lease, began - runs.LOOK_IS_GOOD):
             return ()  # somebody looks, or has looked: who did rings
 
+    reach("look_claimed")
+
     def renew() -> bool:
         with store.write() as connection:
             looks.renew(connection, run_id, repository, store.now(connection) + lease)
@@ -63,6 +66,7 @@ def look(
             if finding is None:
                 return runs.ring(store, run_id, datetime.now(UTC)) if runs.is_stopped(store, run_id) else ()
             _settle(store, run, repository, finding, began)
+            reach("look_recorded")
     finally:
         with store.write() as connection:
             looks.release(connection, run_id, repository)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from policies.limits import exceeded_text
+from worker.checkpoints import reach
 from worker.schedule import due
 from worker.store import Store, runs, sweeping
 from worker.store.runs import Run
@@ -87,6 +88,7 @@ def open_run(
             runs.add(connection, values)
     except IntegrityError:
         return _existing(store, registry, task_id, scheduled_for)
+    reach("run_opened")
     return Opened(values["id"], (Bell("gc.scan", (values["id"],)),))
 
 
@@ -225,7 +227,10 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
             return False
         if run.stop is not None:
             runs.finish_stopped_batches(connection, run_id, store.now(connection))
-        return runs.finish_swept(connection, run_id, _outcome(run), now, run.message)
+        finished = runs.finish_swept(connection, run_id, _outcome(run), now, run.message)
+    if finished:
+        reach("run_finished")
+    return finished
 
 
 def _outcome(run: Run) -> str:
