@@ -17,10 +17,11 @@ from policies.limits import Exceeded, Limits, Totals, exceeded
 from policies.reclaim import Closing, Columns, close, columns
 from policies.references import Ties, arrange
 from policies.rules import Policy
+from policies.standing import NOTHING, Standing
 from policies.verdicts import Cause, Decision, Jury, Verdict, decision
 
 __all__ = ["make_plan", "survey", "across", "decide", "decide_of", "unreadable_plan", "unreadable_plan_of", "close"]
-__all__ += ["Survey", "Across", "RepositoryPlan", "Decision", "Deletion", "Verdict", "Cause"]
+__all__ += ["Survey", "Across", "RepositoryPlan", "Decision", "Deletion", "Verdict", "Cause", "Standing"]
 __all__ += ["Columns", "Closing", "Totals", "Plan"]
 
 
@@ -85,6 +86,7 @@ def make_plan(
     unreadable: Iterable[Unreadable] = (),
     limits: Limits | None = None,
     keep_per_repository: int = 0,
+    standing: Standing = NOTHING,
 ) -> Plan:
     """The plan of a registry that fits in memory. `now` is aware; `limits=None`: none are asked."""
     failed = {one.repository: one for one in sorted(unreadable, key=lambda one: (one.repository, one.reason))}
@@ -96,7 +98,7 @@ def make_plan(
     plans = [
         unreadable_plan(one, failed[one.path])
         if one.path in failed
-        else decide(one, policy, now, known, keep_per_repository=keep_per_repository)
+        else decide(one, policy, now, known, keep_per_repository=keep_per_repository, standing=standing)
         for one in whole
     ]
     totals = close(plan.columns for plan in plans).totals
@@ -123,17 +125,30 @@ def across(surveys: Iterable[Survey], policy: Policy) -> Across:
 
 
 def decide(
-    repository: Repository, policy: Policy, now: datetime, across: Across, *, keep_per_repository: int = 0
+    repository: Repository,
+    policy: Policy,
+    now: datetime,
+    across: Across,
+    *,
+    keep_per_repository: int = 0,
+    standing: Standing = NOTHING,
 ) -> RepositoryPlan:
     """A verdict for every image of one repository."""
-    return decide_of(arrange(repository), policy, now, across, keep_per_repository=keep_per_repository)
+    ties = arrange(repository)
+    return decide_of(ties, policy, now, across, keep_per_repository=keep_per_repository, standing=standing)
 
 
 def decide_of(
-    ties: Ties, policy: Policy, now: datetime, across: Across, *, keep_per_repository: int = 0
+    ties: Ties,
+    policy: Policy,
+    now: datetime,
+    across: Across,
+    *,
+    keep_per_repository: int = 0,
+    standing: Standing = NOTHING,
 ) -> RepositoryPlan:
     """`decide` of a repository that is already arranged."""
-    jury = Jury(ties, policy, now, across, keep_per_repository)
+    jury = Jury(ties, policy, now, across, keep_per_repository, standing)
     decisions = jury.decisions()
     counts = Totals(
         images=len(decisions),

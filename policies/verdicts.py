@@ -11,6 +11,7 @@ from policies.conditions import UNKNOWN
 from policies.image import Image
 from policies.references import Ties
 from policies.rules import Heard, Policy, Rule, Top, population
+from policies.standing import NOTHING, Standing
 
 Verdict = Literal["keep", "delete"]
 Cause = Literal[
@@ -41,8 +42,17 @@ Keep = tuple[Cause, str, str | None]  # why an image stays, whatever its owners 
 class Jury:
     """Hears every rule on the images of one repository, then settles what belongs together."""
 
-    def __init__(self, ties: Ties, policy: Policy, now: datetime, across: Across, keep_per_repository: int) -> None:
+    def __init__(
+        self,
+        ties: Ties,
+        policy: Policy,
+        now: datetime,
+        across: Across,
+        keep_per_repository: int,
+        standing: Standing = NOTHING,
+    ) -> None:
         self.ties = ties
+        self.standing = standing
         self.foreign = across.foreign
         self.scene = ties.scene(now)
         self._tops = across.tops
@@ -105,6 +115,10 @@ class Jury:
         keep.update(
             (image.digest, ("locked", "locked in the registry", None)) for image in self.ties.images if image.locked
         )
+        for digest, hold in self.standing.holds.on(self.ties.path, self.ties.images).items():
+            keep.setdefault(digest, ("held", hold.sentence(), None))
+        for digest, reason in self.standing.evidence.in_use(self.ties.path, self.ties.images).items():
+            keep.setdefault(digest, ("in_use", reason, None))
         for rule in self._rules:
             if rule.kind == "keep":
                 left = [image for image in self.ties.images if image.digest not in keep]

@@ -23,6 +23,9 @@ ORDER = [
     "limits",
     "reclaim",
     "across",
+    "holds",
+    "evidence",
+    "standing",
     "verdicts",
     "plan",
 ]

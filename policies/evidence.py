@@ -1,0 +1,45 @@
+"""What is in use, and by whom: by digest wherever it lies, by tag through the registry's own addresses."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from policies.image import Image
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that is in use, from all sources of one registry, each with who uses it."""
+
+    digests: Mapping[str, str] = field(default_factory=dict)  # of an index, of an image, or of its config -> by whom
+    tags: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (repository's path, tag) -> by whom
+
+    def in_use(self, path: str, images: Iterable[Image]) -> dict[str, str]:
+        """By digest, why an image of this repository is in use. What is in use by its child keeps its indexes."""
+        if not self.digests and not self.tags:
+            return {}
+        images = tuple(images)
+        used = {image.digest: f"in use by {by}" for image in images if (by := self._by(path, image)) is not None}
+        return used | _indexes_of(images, used)
+
+    def _by(self, path: str, image: Image) -> str | None:
+        if (by := self.digests.get(image.digest)) is not None:
+            return by
+        if image.config is not None and (by := self.digests.get(image.config.digest)) is not None:
+            return by
+        return next((self.tags[path, tag] for tag in image.tags if (path, tag) in self.tags), None)
+
+
+def _indexes_of(images: tuple[Image, ...], used: Mapping[str, str]) -> dict[str, str]:
+    """The indexes that list what is in use, however deep, where they are not in use themselves."""
+    listed_by: dict[str, list[str]] = {}
+    for image in images:
+        for child in image.children or ():
+            listed_by.setdefault(child, []).append(image.digest)
+    found: dict[str, str] = {}
+    todo = [(digest, digest) for digest in used]
+    for child, origin in todo:  # grows while it is read
+        for index in listed_by.get(child, ()):
+            if index not in used and index not in found:
+                found[index] = f"lists {origin}, {used[origin]}"
+                todo.append((index, origin))
+    return found
