@@ -4,8 +4,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from worker import logs
 from worker.config import Web, load
 from worker.web import serve
 
 if __name__ == "__main__":
+    logs.configure()
     serve(replace(load(Path(sys.argv[1])), web=Web(port=int(sys.argv[2]))))

@@ -7,91 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.servers import RedisServer, redis_server
 from tests.waiting import until
 from tests.web.builders import NOW, add_run
+from tests.web.pages import Pages, start, stop, write
 from worker.store import open_store
 from worker.store.runs import beat
 from worker.web.health import beat_check
-
-DOCUMENT = """\
-redis: {{file: {folder}/redis-url}}
-store: sqlite:///{folder}/store.db
-registries:
-  production:
-    {{kind: yandex-container-registry, id: crpvab5oob146rh73ilt, credentials: {{metadata: true}}, policy: nightly}}
-policies:
-  nightly: [{{name: leftovers, delete: {{untagged: true, older_than: 7d}}}}]
-"""
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: HTTPMessage
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-
-@dataclass
-class Pages:
-    """A server process and the folder it serves."""
-
-    folder: Path
-    process: subprocess.Popen[str]
-    host: str = ""
-    port: int = 0
-
-    def ask(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-        connection = HTTPConnection(self.host, self.port, timeout=20)
-        try:
-            connection.request(method, path, headers=dict(headers or {}))
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
-        finally:
-            connection.close()
-
-    def health(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.ask("/healthz").body)
-        return document
-
-
-def write(folder: Path, redis: str) -> Path:
-    path = folder / "registry-gc.yaml"
-    (folder / "redis-url").write_text(redis)
-    path.write_text(DOCUMENT.format(folder=folder))
-    return path
-
-
-def start(folder: Path, redis: str) -> Pages:
-    command = [sys.executable, "-m", "tests.web.process", str(write(folder, redis)), "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    pages = Pages(folder, process)
-    line = process.stderr.readline()
-    assert line.startswith("web: http://"), line + process.stderr.read()
-    host, _, port = line.removeprefix("web: http://").split("/")[0].rpartition(":")
-    pages.host, pages.port = host.strip("[]"), int(port)
-    return pages
-
-
-def stop(pages: Pages) -> None:
-    pages.process.kill()
-    pages.process.wait()
-    if pages.process.stderr is not None:
-        pages.process.stderr.close()
 
 
 def sign_of_life(folder: Path, at: datetime) -> None:

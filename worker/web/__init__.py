@@ -1,4 +1,4 @@
-"""What a browser and Prometheus see: /metrics, /healthz and a page that names them. Offers no change of anything."""
+"""What a browser and Prometheus see (/metrics, /healthz, a page that names them), and the API that starts runs."""
 
 from worker.web.server import serve
 

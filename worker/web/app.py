@@ -1,4 +1,4 @@
-"""The pages as an ASGI application: nothing but GET, nothing that changes anything, no secret."""
+"""The pages and the trigger API as an ASGI application. What GET shows changes nothing and tells no secret."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker import __version__
 from worker.metrics import StoreCollector
 from worker.store import Store, StoreError
+from worker.web.api import Ring, changing_routes, ring_bells
 from worker.web.door import Configuration
 from worker.web.health import health
 
@@ -40,7 +41,20 @@ PAGE = """<!doctype html>
 """
 
 
-def build(store: Callable[[], AbstractContextManager[Store]], configuration: Callable[[], Configuration]) -> ASGIApp:
+def build(
+    store: Callable[[], AbstractContextManager[Store]],
+    configuration: Callable[[], Configuration],
+    ring: Ring = ring_bells,
+) -> ASGIApp:
+    app = Starlette(routes=routes(store, configuration, ring), middleware=[Middleware(GZipMiddleware, compresslevel=4)])
+    app.router.redirect_slashes = False  # one address a thing, and no answer that sends a token elsewhere
+    return _Headers(app)
+
+
+def routes(
+    store: Callable[[], AbstractContextManager[Store]], configuration: Callable[[], Configuration], ring: Ring
+) -> list[Route]:
+    """Every address: what shows by GET, and what changes by POST."""
     collector = StoreCollector(store, lambda: configuration().settings)
 
     def metrics(request: Request) -> Response:
@@ -58,8 +72,8 @@ def build(store: Callable[[], AbstractContextManager[Store]], configuration: Cal
         names = ", ".join(configuration().settings.registries) or "none"
         return HTMLResponse(PAGE.format(version=__version__, registries=escape(names)))
 
-    routes = [Route("/", page), Route("/metrics", metrics), Route("/healthz", healthz)]
-    return _Headers(Starlette(routes=routes, middleware=[Middleware(GZipMiddleware, compresslevel=4)]))
+    shown = [Route("/", page), Route("/metrics", metrics), Route("/healthz", healthz)]
+    return shown + changing_routes(store, configuration, ring)
 
 
 class _Headers:

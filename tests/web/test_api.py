@@ -1,0 +1,351 @@
+"""The trigger API over real HTTP: who is let in, what is answered, and that nothing else changes anything."""
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import select
+from starlette.routing import Route
+
+from tests.servers import RedisServer, redis_server
+from tests.web.builders import add_run
+from tests.web.pages import Answer, Pages, start, stop
+from worker.app import KEY_PREFIX
+from worker.store import open_store
+from worker.store.tables import run
+from worker.web.app import routes
+from worker.web.door import Configuration, StoreDoor
+
+TOKEN = "correct-horse-battery-staple"
+METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+JSON = {"Content-Type": "application/json"}
+RUNS = "/api/registries/production/runs"
+BLOCKED = "20261123T030000Z-0000b10c"
+
+
+def served() -> list[Route]:
+    """Every route of the application, as it is built for serving."""
+    unused: Any = None
+    return routes(StoreDoor(lambda: ""), lambda: Configuration(unused), lambda bells: True)
+
+
+def address(route: Route) -> str:
+    """A route's path with names that are there, so that nothing but the lock can be in the way."""
+    return route.path.format(registry="production", run=BLOCKED)
+
+
+CHANGING = sorted(address(route) for route in served() if "POST" in (route.methods or ()))
+OTHERS = [
+    pytest.param(method, address(route), id=f"{method} {route.path}")
+    for route in served()
+    for method in (*METHODS, *(() if "GET" in (route.methods or ()) else ("GET", "HEAD")))
+    if method not in (route.methods or ())
+]
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running_pages(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    started = start(tmp_path_factory.mktemp("api"), redis.url)
+    yield started
+    stop(started)
+
+
+@pytest.fixture
+def pages(running_pages: Pages, redis: RedisServer) -> Pages:
+    """One server for all tests, with the token switched on, and a blocked run in its store."""
+    switch_on(running_pages)
+    redis.empty()
+    store = open_store(f"sqlite:///{running_pages.folder}/store.db")
+    with store.write() as connection:
+        connection.execute(run.delete())
+    add_run(
+        store, "production", id=BLOCKED, registry_key=KEY, state="blocked", outcome=None, finished_at=None,
+        opened_at=datetime.now(UTC) - timedelta(minutes=5), message="over its limits",
+    )  # fmt: skip
+    store.dispose()
+    return running_pages
+
+
+KEY = "yandex-container-registry|https://container-registry.api.cloud.yandex.net|crpvab5oob146rh73ilt"
+
+
+def switch_on(pages: Pages, line: str | None = None, mode: str = "delete") -> None:
+    """Name the token in the file, and write it."""
+    (pages.folder / "web-token").write_text(TOKEN + "\n")
+    path = pages.folder / "registry-gc.yaml"
+    kept = [one for one in path.read_text().splitlines() if not one.startswith(("web:", "defaults:"))]
+    web = f"web: {{token: {{file: {pages.folder}/web-token}}}}" if line is None else line
+    path.write_text("\n".join([web, f"defaults: {{mode: {mode}}}", *kept]) + "\n")
+
+
+def post(pages: Pages, path: str, document: Any = None, token: str = TOKEN, **headers: str) -> Answer:
+    signed = {"Authorization": f"Bearer {token}"} if token else {}
+    body = None if document is None else json.dumps(document).encode()
+    return pages.ask(path, "POST", signed | (JSON if body else {}) | headers, body)
+
+
+def rows(pages: Pages) -> dict[str, tuple[str, str, str | None]]:
+    """Every run of the store: trigger, state, outcome."""
+    store = open_store(f"sqlite:///{pages.folder}/store.db")
+    with store.read() as connection:
+        found = connection.execute(select(run.c.id, run.c.trigger, run.c.state, run.c.outcome)).all()
+    store.dispose()
+    return {one.id: (one.trigger, one.state, one.outcome) for one in found}
+
+
+UNTOUCHED = {BLOCKED: ("schedule", "blocked", None)}
+
+
+def refused(pages: Pages, answer: Answer, status: int) -> str:
+    """The one line of a refusal, which changed nothing."""
+    assert answer.status == status, answer.text
+    assert rows(pages) == UNTOUCHED
+    document = json.loads(answer.body)
+    assert TOKEN not in answer.text
+    assert "\n" not in document["error"]
+    line: str = document["error"]
+    return line
+
+
+def test_there_are_routes_that_change() -> None:
+    assert {RUNS, f"/api/runs/{BLOCKED}/approve", f"/api/runs/{BLOCKED}/abort"} <= set(CHANGING)
+
+
+@pytest.mark.parametrize("path", CHANGING)
+def test_without_a_token_nothing_changes(pages: Pages, path: str) -> None:
+    answer = post(pages, path, token="")
+    assert "Authorization: Bearer" in refused(pages, answer, 401)
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="registry-gc"'
+    answer = post(pages, path, token="wrong")
+    assert "is not the token" in refused(pages, answer, 401)
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+
+
+@pytest.mark.parametrize("path", CHANGING)
+@pytest.mark.parametrize("token", ["", TOKEN], ids=["without a token", "with any"])
+def test_no_token_configured_nothing_changes(pages: Pages, path: str, token: str) -> None:
+    switch_on(pages, "web: {}")
+    assert "set `web: {token: {file: PATH}}`" in refused(pages, post(pages, path, token=token), 403)
+
+
+@pytest.mark.parametrize(("method", "path"), OTHERS)
+def test_no_other_method_does_anything(pages: Pages, method: str, path: str) -> None:
+    answer = pages.ask(path, method, {"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status == 405
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert rows(pages) == UNTOUCHED
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"Authorization": f"Basic {TOKEN}"}, id="another scheme"),
+        pytest.param({"Authorization": TOKEN}, id="no scheme"),
+        pytest.param({"Authorization": "Bearer"}, id="nothing after it"),
+        pytest.param({"Authorization": "Bearer "}, id="an empty token"),
+        pytest.param({"Authorization": f"Bearer {TOKEN[:-1]}"}, id="its beginning"),
+        pytest.param({"Authorization": f"Bearer {TOKEN}x"}, id="more than it"),
+        pytest.param({"Authorization": f"Bearer {TOKEN.upper()}"}, id="in capitals"),
+        pytest.param({"Authorization": f"Bearer {TOKEN}, Bearer {TOKEN}"}, id="two in one"),
+        pytest.param({"Authorization": "Bearer cörrect"}, id="not ASCII"),
+        pytest.param({"Authorization": "Bearer " + "x" * 10_000}, id="long"),
+        pytest.param({"Proxy-Authorization": f"Bearer {TOKEN}"}, id="another header"),
+        pytest.param({"X-Auth-Token": TOKEN}, id="a header of somebody's own"),
+        pytest.param({"Cookie": f"token={TOKEN}; Authorization=Bearer {TOKEN}"}, id="a cookie"),
+    ],
+)
+def test_what_is_no_token(pages: Pages, headers: Mapping[str, str]) -> None:
+    refused(pages, pages.ask(RUNS, "POST", headers), 401)
+
+
+def test_a_token_in_the_address_or_the_body_is_none(pages: Pages) -> None:
+    refused(pages, pages.ask(f"{RUNS}?token={TOKEN}&access_token={TOKEN}", "POST"), 401)
+    refused(pages, post(pages, RUNS, {"token": TOKEN}, token=""), 401)
+    assert "takes no query" in refused(pages, post(pages, f"{RUNS}?dry_run=true"), 400)
+
+
+def test_two_headers_are_none(pages: Pages) -> None:
+    lines = f"Authorization: Bearer {TOKEN}\r\n" * 2
+    with socket.create_connection((pages.host, pages.port), timeout=10) as connection:
+        connection.sendall(f"POST {RUNS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
+    assert rows(pages) == UNTOUCHED
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "headers", "body", "status", "words"),
+    [
+        pytest.param(RUNS, {"dry_run": True, "force": 1}, {}, None, 400, "unknown field `force`", id="an odd field"),
+        pytest.param(RUNS, {"mode": "delete"}, {}, None, 400, "unknown field `mode`", id="a mode"),
+        pytest.param(RUNS, {"dry_run": "false"}, {}, None, 400, "Expected `bool`", id="text for a bool"),
+        pytest.param(RUNS, {"dry_run": 1}, {}, None, 400, "Expected `bool`", id="a number for a bool"),
+        pytest.param(RUNS, {"dry_run": None}, {}, None, 400, "Expected `bool`", id="null for a bool"),
+        pytest.param(RUNS, [], {}, None, 400, "Expected `object`", id="a list"),
+        pytest.param(RUNS, None, JSON, b'{"dry_run": true, "dry_run": false}', 400, "comes twice", id="a field twice"),
+        pytest.param(RUNS, None, JSON, b"{", 400, "cannot be used", id="no JSON"),
+        pytest.param(RUNS, None, JSON, b"\xff{}", 400, "cannot be used", id="not UTF-8"),
+        pytest.param(RUNS, None, JSON, b"[" * 4000, 400, "cannot be used", id="deep"),
+        pytest.param(RUNS, None, JSON, b" " * 5000, 413, "at most 4096 bytes", id="too large"),
+        pytest.param(RUNS, None, {}, b"{}", 415, "Content-Type: application/json", id="no type"),
+        pytest.param(RUNS, {}, {"Content-Type": "text/plain"}, None, 415, "Content-Type", id="what a form can send"),
+        pytest.param("/api/runs/{b}/abort", {"reason": "x"}, {}, None, 400, "unknown field", id="a field of none"),
+        pytest.param("/api/registries/nowhere/runs", None, {}, None, 404, "'nowhere'", id="an unknown registry"),
+        pytest.param("/api/registries/PRODUCTION/runs", None, {}, None, 404, "'PRODUCTION'", id="capitals"),
+        pytest.param("/api/registries/%00/runs", None, {}, None, 404, "no registry can have", id="a zero"),
+        pytest.param("/api/registries/%e2%80%ae/runs", None, {}, None, 404, "no registry can", id="turned writing"),
+        pytest.param("/api/runs/no-such-run/approve", None, {}, None, 404, "no run has the id", id="an unknown run"),
+        pytest.param("/api/runs/no-such-run/abort", None, {}, None, 404, "no run has the id", id="none to abort"),
+        pytest.param("/api/runs/%27%3b--/abort", None, {}, None, 404, "no run can have", id="SQL"),
+        pytest.param("/api/runs/" + "x" * 5000 + "/abort", None, {}, None, 404, "no run can have", id="a long name"),
+    ],
+)
+def test_what_is_refused_with_the_token(
+    pages: Pages, path: str, document: Any, headers: dict[str, str], body: bytes | None, status: int, words: str
+) -> None:
+    signed = {"Authorization": f"Bearer {TOKEN}"}
+    sent = json.dumps(document).encode() if document is not None else body
+    typed = JSON if document is not None else {}
+    answer = pages.ask(path.replace("{b}", BLOCKED), "POST", signed | typed | headers, sent)
+    assert words in refused(pages, answer, status)
+
+
+def test_a_body_in_pieces_is_counted_too(pages: Pages) -> None:
+    head = f"POST {RUNS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection((pages.host, pages.port), timeout=10) as connection:
+        connection.sendall(head.encode() + (b"800\r\n" + b" " * 0x800 + b"\r\n") * 3)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+    assert rows(pages) == UNTOUCHED
+
+
+@pytest.mark.parametrize("path", [f"{RUNS}/", "/api", "/api/", "/api/runs", "//api/registries/production/runs"])
+def test_there_is_one_address_and_no_other(pages: Pages, path: str) -> None:
+    answer = post(pages, path)
+    assert answer.status == 404
+    assert answer.headers["Location"] is None
+
+
+def approved(pages: Pages) -> Answer:
+    return post(pages, f"/api/runs/{BLOCKED}/approve")
+
+
+@pytest.mark.parametrize(
+    ("document", "mode", "opened"),
+    [
+        pytest.param(None, "delete", "delete", id="in the file's mode"),
+        pytest.param({}, "delete", "delete", id="an empty object"),
+        pytest.param({"dry_run": False}, "delete", "delete", id="false says nothing"),
+        pytest.param({"dry_run": True}, "delete", "dry-run", id="more careful than the file"),
+        pytest.param({"dry_run": False}, "dry-run", "dry-run", id="never less careful"),
+    ],
+)
+def test_a_run_is_opened(pages: Pages, redis: RedisServer, document: Any, mode: str, opened: str) -> None:
+    switch_on(pages, mode=mode)
+    answer = post(pages, RUNS, document)
+    assert answer.status == 202, answer.text
+    made = json.loads(answer.body)
+    assert made == {"run": made["run"], "registry": "production", "mode": opened, "state": "pending", "outcome": None}
+    assert rows(pages) == UNTOUCHED | {made["run"]: ("web", "pending", None)}
+    (bell,) = Redis.from_url(redis.url).lrange(f"{KEY_PREFIX}gc.scan", 0, -1)
+    assert json.loads(bell)["headers"]["task"] == "gc.scan"
+    assert made["run"] in json.loads(bell)["headers"]["argsrepr"]
+
+
+def test_one_run_at_a_time(pages: Pages) -> None:
+    first = json.loads(post(pages, RUNS).body)["run"]
+    answer = post(pages, RUNS)
+    assert answer.status == 409
+    assert json.loads(answer.body)["run"] == first
+    answer = approved(pages)
+    assert (answer.status, json.loads(answer.body)["run"]) == (409, first)
+    assert rows(pages)[BLOCKED] == ("schedule", "blocked", None)
+
+
+def test_approve_then_abort(pages: Pages) -> None:
+    answer = approved(pages)
+    assert answer.status == 202, answer.text
+    assert rows(pages)[BLOCKED][1:] == ("finished", "partial")  # it never had a batch to delete
+    answer = approved(pages)
+    assert (answer.status, "waits for no approval" in answer.text) == (409, True)
+    answer = post(pages, f"/api/runs/{BLOCKED}/abort")
+    assert (answer.status, "nothing was stopped" in answer.text) == (409, True)
+
+
+def test_abort(pages: Pages) -> None:
+    answer = post(pages, f"/api/runs/{BLOCKED}/abort")
+    assert answer.status == 202
+    assert json.loads(answer.body)["outcome"] == "aborted"
+    assert rows(pages) == {BLOCKED: ("schedule", "finished", "aborted")}
+
+
+def test_a_rotated_token_counts_at_once(pages: Pages) -> None:
+    file = pages.folder / "web-token"
+    file.write_text("another-token-entirely")
+    refused(pages, post(pages, RUNS), 401)
+    assert post(pages, RUNS, token="another-token-entirely").status == 202
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda file: file.write_text(""), id="empty"),
+        pytest.param(lambda file: file.write_text(" \n"), id="white space"),
+        pytest.param(lambda file: file.write_bytes(b"\xff\xfe"), id="not text"),
+        pytest.param(lambda file: file.write_bytes(b"x" * 70_000), id="huge"),
+        pytest.param(lambda file: file.unlink(), id="gone"),
+        pytest.param(lambda file: (file.unlink(), file.mkdir()), id="a folder"),
+    ],
+)
+def test_a_token_file_that_is_none_means_no_changes(pages: Pages, spoil: Any) -> None:
+    file = pages.folder / "web-token"
+    spoil(file)
+    try:
+        for token in (TOKEN, "", " ", "x" * 70_000):
+            assert post(pages, RUNS, token=token).status in (400, 403, 431)  # 400: no header can be that long
+        line = refused(pages, post(pages, RUNS), 403)
+        assert "cannot be read" in line
+        assert str(file) not in line
+    finally:
+        if file.is_dir():
+            file.rmdir()
+
+
+def test_a_file_with_mistakes_starts_nothing_and_lets_stop(pages: Pages) -> None:
+    path = pages.folder / "registry-gc.yaml"
+    path.write_text(path.read_text().replace("older_than: 7d", "older_than: soon"))
+    try:
+        assert "has mistakes" in refused(pages, post(pages, RUNS), 503)
+        refused(pages, approved(pages), 503)
+        assert post(pages, f"/api/runs/{BLOCKED}/abort").status == 202
+    finally:
+        path.write_text(path.read_text().replace("older_than: soon", "older_than: 7d"))
+
+
+def test_redis_away_opens_and_warns(redis: RedisServer, tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        own = start(tmp_path, f"redis://127.0.0.1:{nobody.getsockname()[1]}/0")
+        try:
+            switch_on(own)
+            answer = post(own, RUNS)
+            assert answer.status == 202
+            made = json.loads(answer.body)
+            assert "as soon as beat and Redis are back" in made["warning"]
+            assert rows(own) == {made["run"]: ("web", "pending", None)}
+            for path in own.folder.glob("store.db*"):
+                path.unlink()
+            answer = post(own, RUNS)
+            assert (answer.status, list(json.loads(answer.body))) == (503, ["error"])
+            assert not list(own.folder.glob("store.db*")), "a new, empty store"
+        finally:
+            stop(own)
