@@ -15,7 +15,8 @@ from policies.document import DeleteConditions, KeepConditions, RuleForm, parse_
 from policies.verdicts import Cause
 from worker.cli import SECTIONS
 from worker.config import ConfigError, load
-from worker.config_file import document
+from worker.config_file import document, evidence
+from worker.config_file.notify import NotificationModel
 from worker.metrics import COUNTERS, FAILURE_CAUSES, GAUGES, LIMITS, MODES, RUN_OUTCOMES, SKIP_CAUSES, TRIGGERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,9 +28,12 @@ MODELS = (
     document.RetentionModel,
     document.RegistryModel,
     document.CredentialsModel,
+    document.WorkloadIdentityModel,
     document.EndpointsModel,
     document.LimitsModel,
     document.RateModel,
+    NotificationModel,
+    *evidence.MODELS.values(),
 )
 LATER = {"unsettled", "in_use", "held"}  # causes of what is not built yet
 

@@ -9,9 +9,9 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import urlsplit
 
 from worker.secret import Secret, SecretError
@@ -24,7 +24,10 @@ __all__ = [
     "ConfigError",
     "Credentials",
     "Endpoints",
+    "EvidenceSettings",
     "Mode",
+    "Notification",
+    "OUTCOMES",
     "Rate",
     "RegistrySettings",
     "Retention",
@@ -33,12 +36,17 @@ __all__ = [
     "Settings",
     "Timing",
     "Web",
+    "WorkloadIdentity",
     "load",
 ]
 
 Mode = Literal["dry-run", "delete"]
 
+EvidenceKind = Literal["file", "http", "kubernetes"]
+Outcome = Literal["succeeded", "partial", "blocked", "failed", "aborted", "missed"]
+
 HOUR = timedelta(hours=1)
+OUTCOMES: frozenset[str] = frozenset(get_args(Outcome))
 DEFAULT_FILE = Path("registry-gc.yaml")
 
 
@@ -84,12 +92,21 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadIdentity:
+    """A pod signs in as a service account: its own token is exchanged for one of that account."""
+
+    service_account: str  # its id
+    token: Secret  # the pod's projected token, which the cluster renews: read anew before each exchange
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """Exactly one of these is given."""
 
     iam_token: Secret | None = None
     service_account_key: Secret | None = None
     metadata: bool = False  # the token of the virtual machine's service account
+    workload_identity: WorkloadIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +117,7 @@ class Endpoints:
     operation: str = "https://operation.api.cloud.yandex.net"
     iam: str = "https://iam.api.cloud.yandex.net"
     docker: str = "https://cr.yandex"
+    sts: str = "https://auth.yandex.cloud"  # exchanges the token of a pod
     metadata: str = "http://169.254.169.254"  # no key of the file: YC_METADATA_ADDR, as in the vendor's own SDK
 
 
@@ -144,6 +162,35 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceSettings:
+    """One source that says what is in use. `worker.evidence` reads it."""
+
+    name: str  # unique within its registry
+    kind: EvidenceKind
+    max_age: timedelta  # older evidence is no evidence
+    allow_empty: bool = False  # nothing, or suddenly half as much, in use is no sign of a broken source
+    path: Path | None = None  # file: absolute
+    url: str | None = None  # http
+    token: Secret | None = None  # http
+    kubeconfig: Path | None = None  # kubernetes: absolute
+    contexts: tuple[str, ...] = ()  # kubernetes; empty: the current one, or the cluster that this runs in
+    namespaces: tuple[str, ...] = ()  # kubernetes; empty: all
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """Where the outcome of a run is told, and which outcomes of which registries."""
+
+    url: str | Secret = field(repr=False)  # an address of apprise; most of them hold a token
+    on: frozenset[str] = frozenset({"blocked", "failed", "partial"})  # of OUTCOMES
+    registries: tuple[str, ...] = ()  # configured names; empty: all
+
+    def address(self) -> str:
+        """The address itself, which is a secret. Raises SecretError."""
+        return self.url.read() if isinstance(self.url, Secret) else self.url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrySettings:
     """One registry and what is to be done with it."""
 
@@ -156,6 +203,9 @@ class RegistrySettings:
     timezone: str = "UTC"
     catch_up: timedelta = 6 * HOUR
     mode: Mode = "dry-run"
+    settle: timedelta = timedelta(0)  # only what complete scans have seen for that long, with the same tags, may go
+    trust_times_after: datetime | None = None  # aware, UTC; what was pushed before has no known age
+    in_use: tuple[EvidenceSettings, ...] = ()
     policy: "Policy"
     keep_per_repository: int = 0
     limits: "Limits"
@@ -167,6 +217,11 @@ class RegistrySettings:
     def key(self) -> str:
         """What makes it this registry, whatever its name: two names for one registry are a mistake."""
         return key_of(self.kind, self.endpoints, self.id)
+
+    @property
+    def memory_key(self) -> str:
+        """Whose memory of digests and tags is this registry's: it follows the entry from kind to kind."""
+        return f"{self.name}|{self.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +235,7 @@ class Settings:
     web: Web = Web()
     timing: Timing = Timing()
     retention: Retention = Retention()
+    notify: tuple[Notification, ...] = ()
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)
     policies: "Mapping[str, Policy]" = field(default_factory=dict)
 

@@ -14,17 +14,20 @@ from worker.config import ConfigError, load
 FOLDER = Path(__file__).parents[1] / "data" / "mistakes"
 ENVIRON = {"YC_TOKEN": "secret"}
 
-TOP_KEYS = "redis, store, web, timing, retention, defaults, registries, policies"
+TOP_KEYS = "redis, store, web, timing, retention, notify, defaults, registries, policies"
 REGISTRY_KEYS = (
-    "kind, id, credentials, endpoints, schedule, timezone, catch_up, mode, policy, keep_per_repository, limits, rate, "
-    "plan_max_age, deadline"
+    "kind, id, credentials, endpoints, schedule, timezone, catch_up, mode, settle, trust_times_after, in_use, policy, "
+    "keep_per_repository, limits, rate, plan_max_age, deadline"
 )
 SELECT_CONDITIONS = (
     "tags, except_tags, tagged, untagged, digests, older_than, newer_than, larger_than, smaller_than, per, all, "
     "any_tag, beyond_newest"
 )
 CRON = 'write minute, hour, day of month, month, day of week; for example "0 3 * * *"'
+WAYS_IN = "iam_token, service_account_key, metadata, workload_identity"
 EXAMPLE = "docs/configuration.md has an example to start from"
+ADDRESS = "write, for example, json://127.0.0.1:8080/hook, or keep it in {file: PATH} or {env: NAME}"
+OUTCOMES = "write always, or a list of succeeded, partial, blocked, failed, aborted, missed"
 SECRET = "a secret must be there and readable before anything starts"
 
 MESSAGES = {
@@ -79,16 +82,93 @@ MESSAGES = {
         "policies.night and day: expected a name of letters, digits, '.', '_' and '-', at most 63, got "
         "'night and day'; choose another name"
     ),
-    "later-settle": f"registries.production.settle: is not built yet; known here: {REGISTRY_KEYS}",
-    "later-in-use": f"registries.production.in_use: is not built yet; known here: {REGISTRY_KEYS}",
-    "later-kind": ("registries.production.kind: the kind oci is not built yet; known here: yandex-container-registry"),
-    "later-credentials": (
-        "registries.production.credentials.anonymous: is not built yet;"
-        " known here: iam_token, service_account_key, metadata"
+    "settle-without-unit": "registries.production.settle: expected a duration, got 24; write 24d, 24h, 24m or 24s",
+    "times-by-date": (
+        "registries.production.trust_times_after: expected an instant, got the date '2026-11-20';"
+        ' write the time too: "2026-11-20T00:00:00Z"'
     ),
+    "times-without-zone": (
+        "registries.production.trust_times_after: expected an instant with its time zone, got '2026-11-20 03:00:00';"
+        ' write "2026-11-20 03:00:00Z" if it is UTC'
+    ),
+    "times-in-words": (
+        "registries.production.trust_times_after: expected an instant, got 'last friday';"
+        ' write, for example, "2026-11-20T03:00:00Z"'
+    ),
+    "in-use-is-a-mapping": "registries.production.in_use: expected a list, got a mapping; write - before each item",
+    "source-is-text": (
+        "registries.production.in_use[0]: expected a mapping, got 'in-use.json';"
+        " write name and kind, and what the kind needs"
+    ),
+    "source-without-kind": "registries.production.in_use[0].kind: is missing; write file, http or kubernetes",
+    "source-kind": (
+        "registries.production.in_use[0].kind: expected file, http or kubernetes, got 'kubernets';"
+        " did you mean kubernetes?"
+    ),
+    "source-without-name": (
+        "registries.production.in_use[0].name: is missing; write a name of its own, such as name: production-cluster"
+    ),
+    "source-without-path": (
+        "registries.production.in_use[0].path: is missing; write path: FILE, relative to this file"
+    ),
+    "source-of-another-kind": (
+        "registries.production.in_use[0].path: unknown key 'path';"
+        " known here: name, max_age, allow_empty, kind, url, token"
+    ),
+    "source-name": (
+        "registries.production.in_use[0].name: expected a name of letters, digits, '.', '_' and '-', at most 63, got "
+        "'our cluster'; choose another name"
+    ),
+    "source-twice": ("registries.production.in_use[1].name: a second source is named 'cluster'; choose another name"),
+    "source-max-age": (
+        "registries.production.in_use[0].max_age: expected a duration of at least 1s, got 0s; write 1s or more"
+    ),
+    "source-plain-http": (
+        "registries.production.in_use[0].url: plain http is for loopback addresses only, got "
+        "'http://example.com/in-use'; write https://example.com/in-use"
+    ),
+    "source-with-password": (
+        "registries.production.in_use[0].url: a URL with a user or password in it is not read;"
+        " write the host only, and `token` beside it"
+    ),
+    "source-token-in-the-file": (
+        "registries.production.in_use[0].token: expected {file: PATH} or {env: NAME}; secrets do not stand in this file"
+    ),
+    "source-without-namespaces": (
+        "registries.production.in_use[0].namespaces: expected a list of names, got an empty list;"
+        " write, for example, [production], or leave the key out"
+    ),
+    "source-context-is-a-number": (
+        "registries.production.in_use[0].contexts: expected names, got 1; put each in quotes"
+    ),
+    "default-source": "defaults.in_use[0].max_age: expected a duration, got 'soon'; write, for example, 10d",
+    "identity-without-token": (
+        "registries.production.credentials.workload_identity.token: is missing;"
+        " write token: {file: PATH}, the projected token of the pod"
+    ),
+    "identity-account": (
+        "registries.production.credentials.workload_identity.service_account: expected a service account's id of "
+        "letters and digits, got 'registry-gc'; `yc iam service-account list` shows the ids"
+    ),
+    "missing-pod-token": (
+        "registries.production.credentials.workload_identity.token: "
+        f"file {FOLDER}/no-such-token does not exist; {SECRET}"
+    ),
+    "notify-of-a-registry": f"registries.production.notify: unknown key 'notify'; known here: {REGISTRY_KEYS}",
+    "notify-without-url": "notify[0].url: is missing; write an address of apprise, or where it is kept",
+    "notify-not-an-address": f"notify[0].url: expected an address of apprise, got something else; {ADDRESS}",
+    "notify-with-password": (
+        "notify[0].url: a password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}"
+    ),
+    "notify-outcome": "notify[0].on: expected outcomes of runs, got 'block'; did you mean blocked?",
+    "notify-no-outcome": f"notify[0].on: expected always or a list of outcomes, got an empty list; {OUTCOMES}",
+    "notify-sometimes": f"notify[0].on: expected always or a list of outcomes, got 'sometimes'; {OUTCOMES}",
+    "notify-no-such-registry": ("notify[0].registries: there is no registry 'producton'; did you mean production?"),
+    "later-kind": ("registries.production.kind: the kind oci is not built yet; known here: yandex-container-registry"),
+    "later-credentials": (f"registries.production.credentials.anonymous: is not built yet; known here: {WAYS_IN}"),
     "later-endpoint": (
         "registries.production.endpoints.cloud_registry: is not built yet;"
-        " known here: container_registry, operation, iam, docker"
+        " known here: container_registry, operation, iam, docker, sts"
     ),
     "later-condition": f"policies.nightly[1].delete.untagged_for: is not built yet; known here: {SELECT_CONDITIONS}",
     "kind": (
@@ -175,11 +255,10 @@ MESSAGES = {
     "secret-twice": "registries.production.credentials.iam_token: expected one of file and env, got both; keep one",
     "two-ways-to-sign-in": (
         "registries.production.credentials: expected one way to sign in, got iam_token and metadata;"
-        " keep one of iam_token, service_account_key, metadata"
+        f" keep one of {WAYS_IN}"
     ),
     "no-way-to-sign-in": (
-        "registries.production.credentials: expected one way to sign in, got none;"
-        " keep one of iam_token, service_account_key, metadata"
+        f"registries.production.credentials: expected one way to sign in, got none; keep one of {WAYS_IN}"
     ),
     "metadata-false": (
         "registries.production.credentials.metadata: expected true, got false; leave the key out to say no"

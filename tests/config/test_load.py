@@ -1,13 +1,26 @@
 """A right configuration file, with every default filled in, and what the environment may change about it."""
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from policies.limits import Limits
-from worker.config import ConfigError, Credentials, Endpoints, Rate, Retention, Secret, Timing, Web, load
+from worker.config import (
+    OUTCOMES,
+    ConfigError,
+    Credentials,
+    Endpoints,
+    EvidenceSettings,
+    Notification,
+    Rate,
+    Retention,
+    Secret,
+    Timing,
+    Web,
+    load,
+)
 
 LEAST = """
 registries:
@@ -27,6 +40,10 @@ store: sqlite:////var/lib/registry-gc/registry-gc.db
 web: {listen: "0.0.0.0:9900", token: {file: web-token}}
 timing: {reconcile: 5s, lease: 10s}
 retention: {plans: 3, audit: 30d}
+notify:
+  - {url: {env: YC_TOKEN}}
+  - {url: "json://127.0.0.1:8080/hook", "on": [missed, succeeded], registries: [production]}
+  - {url: {file: web-token}, "on": always}
 defaults: {timezone: Europe/Moscow, rate: {requests_per_second: 5}}
 registries:
   production:
@@ -37,6 +54,13 @@ registries:
     schedule: "0 3 * * MON-FRI"
     catch_up: 2h
     mode: delete
+    settle: 24h
+    trust_times_after: "2026-11-20 03:00:00+03:00"
+    in_use:
+      - {name: list, kind: file, path: lists/in-use.json, allow_empty: true}
+      - {name: service, kind: http, url: "https://example.com/in-use?all=1", token: {file: web-token}, max_age: 2h}
+      - {name: cluster, kind: kubernetes, kubeconfig: kube.yaml, contexts: [blue, green], namespaces: [shop]}
+      - {name: own, kind: kubernetes}
     policy: nightly
     keep_per_repository: 1
     limits: {max_images: 5000, max_share: 30%, max_bytes: 2TiB}
@@ -46,7 +70,8 @@ registries:
   test:
     kind: yandex-container-registry
     id: crpvab5oob146rh73xxx
-    credentials: {iam_token: {env: YC_TOKEN}}
+    credentials: {workload_identity: {service_account: ajepg0mjt06siua65usm, token: {env: YC_TOKEN}}}
+    endpoints: {sts: "https://auth.example.com"}
     policy: nightly
 policies:
   nightly:
@@ -83,6 +108,8 @@ def test_what_the_least_file_means(folder):
     assert (registry.catch_up, registry.plan_max_age) == (timedelta(hours=6), timedelta(hours=24))
     assert (registry.deadline, registry.keep_per_repository) == (None, 0)
     assert (registry.limits, registry.rate) == (Limits(), Rate(20.0, 16))
+    assert (registry.settle, registry.trust_times_after, registry.in_use) == (timedelta(0), None, ())
+    assert (registry.memory_key, settings.notify) == ("production|crpvab5oob146rh73ilt", ())
     assert registry.policy is settings.policies["nightly"]
     assert (
         registry.key == "yandex-container-registry|https://container-registry.api.cloud.yandex.net|crpvab5oob146rh73ilt"
@@ -152,6 +179,74 @@ def test_what_a_whole_file_means(folder):
     assert (registry.catch_up, registry.mode) == (timedelta(hours=2), "delete")
     assert registry.limits == Limits(5000, 0.3, 2 * 1024**4)
     assert (registry.plan_max_age, registry.deadline) == (timedelta(hours=12), timedelta(hours=5))
+    assert registry.settle == timedelta(hours=24)
+    assert registry.trust_times_after == datetime(2026, 11, 20, tzinfo=UTC)
+    identity = settings.registries["test"].credentials.workload_identity
+    assert identity is not None
+    assert (identity.service_account, identity.token.read()) == ("ajepg0mjt06siua65usm", "t1.token")
+    assert settings.registries["test"].endpoints.sts == "https://auth.example.com"
+
+
+def test_what_the_sources_of_a_whole_file_mean(folder):
+    hour, token = timedelta(hours=1), Secret(file=folder / "web-token")
+    url = "https://example.com/in-use?all=1"
+    cluster = folder / "kube.yaml"
+    assert loaded(folder, WHOLE).registries["production"].in_use == (
+        EvidenceSettings(
+            name="list", kind="file", max_age=24 * hour, allow_empty=True, path=folder / "lists" / "in-use.json"
+        ),
+        EvidenceSettings(name="service", kind="http", max_age=2 * hour, url=url, token=token),
+        EvidenceSettings(
+            name="cluster",
+            kind="kubernetes",
+            max_age=hour,
+            kubeconfig=cluster,
+            contexts=("blue", "green"),
+            namespaces=("shop",),
+        ),
+        EvidenceSettings(name="own", kind="kubernetes", max_age=hour),
+    )
+
+
+def test_who_is_told_what_by_a_whole_file(folder):
+    by_default, some, always = loaded(folder, WHOLE).notify
+    assert (by_default.address(), by_default.registries) == ("t1.token", ())
+    assert by_default.on == {"blocked", "failed", "partial"}
+    assert some == Notification("json://127.0.0.1:8080/hook", frozenset({"missed", "succeeded"}), ("production",))
+    assert always.on == OUTCOMES
+    assert "8080" not in repr(some)
+
+
+def test_on_is_a_word_and_no_yes(folder):
+    (told,) = loaded(folder, "notify: [{url: {env: YC_TOKEN}, on: [aborted]}]\npolicies: {}").notify
+    assert told.on == {"aborted"}
+
+
+def test_a_registry_takes_the_sources_of_the_defaults_or_none(folder):
+    text = """
+defaults: {kind: yandex-container-registry, credentials: {metadata: true}, policy: p, settle: 2d, in_use: [{name: c,
+  kind: kubernetes}]}
+registries: {one: {id: a}, two: {id: b, in_use: [], settle: 0s}}
+policies: {p: []}
+"""
+    registries = loaded(folder, text).registries
+    assert [[source.name for source in one.in_use] for one in registries.values()] == [["c"], []]
+    assert [one.settle.days for one in registries.values()] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("written", "instant"),
+    [
+        pytest.param("2026-11-20T03:00:00Z", datetime(2026, 11, 20, 3, tzinfo=UTC), id="ISO, in UTC"),
+        pytest.param("2026-11-20T03:00:00.5+03:00", datetime(2026, 11, 20, 0, 0, 0, 500000, UTC), id="with an offset"),
+        pytest.param("2026-11-20 03:00:00Z", datetime(2026, 11, 20, 3, tzinfo=UTC), id="YAML's blank"),
+        pytest.param("2026-11-20T03:00-05:00", datetime(2026, 11, 20, 8, tzinfo=UTC), id="without seconds"),
+    ],
+)
+def test_an_instant(folder, written, instant):
+    text = LEAST.replace("policy:", f"trust_times_after: {written}\n    policy:")
+    read = loaded(folder, text).registries["production"].trust_times_after
+    assert (read, read.tzinfo) == (instant, UTC)
 
 
 def test_an_own_key_takes_the_place_of_the_whole_default(folder):

@@ -7,6 +7,7 @@ import yaml
 
 from tests.config.test_gallery import FOLDER
 from tests.config.test_load import LEAST, WHOLE
+from worker.config_file import evidence
 from worker.config_file.document import (
     CredentialsModel,
     DefaultsModel,
@@ -14,10 +15,21 @@ from worker.config_file.document import (
     EndpointsModel,
     LimitsModel,
     RateModel,
+    WorkloadIdentityModel,
 )
+from worker.config_file.notify import NotificationModel
 from worker.config_file.schema import schema
 
 SCHEMA = schema()
+MODELS = (
+    CredentialsModel,
+    DefaultsModel,
+    EndpointsModel,
+    LimitsModel,
+    NotificationModel,
+    RateModel,
+    WorkloadIdentityModel,
+)
 TYPES = {
     "object": dict,
     "array": list,
@@ -96,21 +108,27 @@ def test_what_is_right_is_right_by_the_schema(text):
 @pytest.mark.parametrize(
     "file",
     [
-        "unknown-key", "unknown-registry-key", "unknown-limit", "unknown-timing", "unknown-condition", "later-settle",
-        "later-kind", "later-endpoint", "later-condition", "registry-name", "registry-is-text", "mode",
+        "unknown-key", "unknown-registry-key", "unknown-limit", "unknown-timing", "unknown-condition",
+        "settle-without-unit", "later-kind", "later-endpoint", "later-condition", "registry-name", "registry-is-text",
+        "mode",
         "duration-without-unit", "duration-in-words", "share-as-number", "size-without-unit", "size-in-words",
         "count-in-quotes", "count-negative", "rate-zero", "concurrency", "id-with-a-slash", "schedule-six-fields",
         "secret-in-the-file", "secret-twice", "two-ways-to-sign-in", "metadata-false", "endpoint-with-path",
         "endpoint-with-password", "redis-scheme", "store-kind", "policy-is-a-mapping", "rule-without-a-name",
         "rule-keeps-and-deletes", "newest-in-a-select-rule", "size-of-a-condition", "rule-without-a-condition",
-        "digest", "empty-value", "empty-schedule", "empty-deadline", "empty-list",
+        "digest", "empty-value", "empty-schedule", "empty-deadline", "empty-list", "times-by-date",
+        "times-without-zone", "in-use-is-a-mapping", "source-is-text", "source-without-kind", "source-kind",
+        "source-without-name", "source-without-path", "source-of-another-kind", "source-name", "source-with-password",
+        "source-token-in-the-file", "source-without-namespaces", "source-context-is-a-number", "default-source",
+        "identity-without-token", "identity-account", "notify-of-a-registry", "notify-without-url",
+        "notify-not-an-address", "notify-outcome", "notify-no-outcome", "notify-sometimes",
     ],
 )  # fmt: skip
 def test_what_an_editor_can_see_is_wrong_by_the_schema(file):
     assert list(errors(yaml.safe_load((FOLDER / f"{file}.yaml").read_text()), SCHEMA)) != []
 
 
-@pytest.mark.parametrize("model", [CredentialsModel, DefaultsModel, EndpointsModel, LimitsModel, RateModel])
+@pytest.mark.parametrize("model", [*MODELS, *evidence.MODELS.values()])
 def test_schema_and_loader_have_the_same_keys(model):
     assert set(SCHEMA["$defs"][model.__name__]["properties"]) == set(model.model_fields)
     assert SCHEMA["$defs"][model.__name__]["additionalProperties"] is False

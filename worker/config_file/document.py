@@ -9,7 +9,19 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from worker.config_file import fields
-from worker.config_file.fields import Duration, Endpoint, Listen, RegistryId, Schedule, Share, Size, Timezone, Yes
+from worker.config_file.fields import (
+    Duration,
+    Endpoint,
+    Instant,
+    Listen,
+    RegistryId,
+    Schedule,
+    ServiceAccountId,
+    Share,
+    Size,
+    Timezone,
+    Yes,
+)
 
 SECOND = timedelta(seconds=1)
 Pause = Annotated[Duration, AfterValidator(fields.at_least(SECOND, "1s"))]
@@ -17,11 +29,10 @@ Kind = Literal["yandex-container-registry"]
 
 # What the contract names and a later version will read. Refused until then: a key that is ignored is a promise broken.
 LATER: dict[str, frozenset[str]] = {
-    "RegistryModel": frozenset({"settle", "in_use", "url", "notify"}),
-    "DefaultsModel": frozenset({"settle", "in_use", "url", "notify"}),
-    "CredentialsModel": frozenset({"workload_identity", "username", "password", "anonymous"}),
+    "RegistryModel": frozenset({"url"}),
+    "DefaultsModel": frozenset({"url"}),
+    "CredentialsModel": frozenset({"username", "password", "anonymous"}),
     "EndpointsModel": frozenset({"cloud_registry"}),
-    "DocumentModel": frozenset({"notify", "notifications"}),
 }
 LATER_KINDS = frozenset({"yandex-cloud-registry", "oci"})
 
@@ -71,7 +82,7 @@ class SecretModel(Model):
         return value
 
 
-def _url_schema(*schemes: str) -> WithJsonSchema:
+def url_schema(*schemes: str) -> WithJsonSchema:
     """A URL as text, or a secret that holds it."""
     secret = SecretModel.model_json_schema()
     return WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^({'|'.join(schemes)})"}, secret]})
@@ -92,6 +103,15 @@ class RetentionModel(Model):
     audit: Annotated[Duration, AfterValidator(fields.at_least(timedelta(days=1), "1d"))] = timedelta(days=400)
 
 
+class WorkloadIdentityModel(Model):
+    """The service account that a pod signs in as, by its own projected token."""
+
+    service_account: ServiceAccountId = Field(
+        description="the service account's id, which `yc iam service-account list` shows"
+    )
+    token: SecretModel = Field(description="token: {file: PATH}, the projected token of the pod")
+
+
 class CredentialsModel(Model):
     """How to sign in: exactly one of these."""
 
@@ -101,12 +121,15 @@ class CredentialsModel(Model):
     service_account_key: Left[SecretModel] = None
     metadata: Left[Yes] = Field(default=None, description="the service account of the virtual machine")
 
+    workload_identity: Left[WorkloadIdentityModel] = None
+
     @model_validator(mode="after")
     def exactly_one(self) -> "CredentialsModel":
-        given = [name for name in ("iam_token", "service_account_key", "metadata") if getattr(self, name)]
+        known = list(type(self).model_fields)
+        given = [name for name in known if getattr(self, name)]
         if len(given) != 1:
             what = f"expected one way to sign in, got {' and '.join(given) or 'none'}"
-            raise fields.mistake(what, "keep one of iam_token, service_account_key, metadata")
+            raise fields.mistake(what, f"keep one of {', '.join(known)}")
         return self
 
 
@@ -115,6 +138,7 @@ class EndpointsModel(Model):
     operation: Left[Endpoint] = None
     iam: Left[Endpoint] = None
     docker: Left[Endpoint] = None
+    sts: Left[Endpoint] = Field(default=None, description="exchanges the token of a pod, for workload_identity")
 
 
 class LimitsModel(Model):
@@ -141,6 +165,13 @@ class DefaultsModel(Model):
     timezone: Timezone = "UTC"
     catch_up: Duration = Field(default=timedelta(hours=6), description="a run missed by more is recorded as missed")
     mode: Literal["dry-run", "delete"] = "dry-run"
+    settle: Duration = Field(
+        default=timedelta(0), description="only what complete scans have seen for that long, with the same tags, may go"
+    )
+    trust_times_after: Left[Instant] = Field(
+        default=None, description="what was pushed before this instant has no known age"
+    )
+    in_use: list[Any] = Field(default_factory=list, description="sources that say what is in use")
     policy: Left[Text] = None
     keep_per_repository: int = Field(default=0, ge=0, description="the newest N of each repository always stay")
     limits: LimitsModel = LimitsModel()
@@ -163,11 +194,12 @@ class DocumentModel(Model):
 
     # What is `Any` here is read piece by piece, so that a mistake in one hides none in another.
 
-    redis: Annotated[Any, Given, _url_schema("rediss?://", "unix:///")] = None
-    store: Annotated[Any, Given, _url_schema("sqlite:///", "postgresql[+]psycopg://")] = None
+    redis: Annotated[Any, Given, url_schema("rediss?://", "unix:///")] = None
+    store: Annotated[Any, Given, url_schema("sqlite:///", "postgresql[+]psycopg://")] = None
     web: WebModel = WebModel()
     timing: TimingModel = TimingModel()
     retention: RetentionModel = RetentionModel()
+    notify: list[Any] = Field(default_factory=list, description="where outcomes of runs are told")
     defaults: dict[str, Any] = Field(default_factory=dict)
     registries: dict[str, Any] = Field(default_factory=dict)
     policies: dict[str, Any] = Field(default_factory=dict)

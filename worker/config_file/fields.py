@@ -34,7 +34,7 @@ def closest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {found[0]}?" if found else ""
 
 
-def _text(value: object, expected: str, remedy: str = "") -> str:
+def read_text(value: object, expected: str, remedy: str = "") -> str:
     if not isinstance(value, str):
         raise mistake(f"expected {expected}, got {shown(value)}", remedy)
     return value
@@ -68,7 +68,7 @@ def at_least(least: timedelta, written: str) -> Callable[[timedelta], timedelta]
 
 def read_name(value: object) -> str:
     """A name of a registry or policy: it becomes a label of metrics, a part of paths and an argument of commands."""
-    text = _text(value, "a name")
+    text = read_text(value, "a name", "write it in quotes")
     if not re.fullmatch(NAME, text):
         raise mistake(
             f"expected a name of letters, digits, '.', '_' and '-', at most 63, got {shown(text)}",
@@ -79,7 +79,7 @@ def read_name(value: object) -> str:
 
 def read_id(value: object) -> str:
     """The registry's own id. Source: the API says letters and digits, at most 50."""
-    text = _text(value, "a registry's id", "put it in quotes")
+    text = read_text(value, "a registry's id", "put it in quotes")
     if not re.fullmatch("[A-Za-z0-9]{1,50}", text):
         raise mistake(
             f"expected a registry's id of letters and digits, got {shown(text)}",
@@ -88,9 +88,35 @@ def read_id(value: object) -> str:
     return text
 
 
+def read_service_account(value: object) -> str:
+    """The id of a service account."""
+    text = read_text(value, "a service account's id", "put it in quotes")
+    if not re.fullmatch("[A-Za-z0-9]{1,50}", text):
+        raise mistake(
+            f"expected a service account's id of letters and digits, got {shown(text)}",
+            "`yc iam service-account list` shows the ids",
+        )
+    return text
+
+
+def read_instant(value: object) -> datetime:
+    """An instant with its time zone, as UTC."""
+    example = 'write, for example, "2026-11-20T03:00:00Z"'
+    text = read_text(value, "an instant", example)
+    if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise mistake(f"expected an instant, got the date {shown(text)}", f'write the time too: "{text}T00:00:00Z"')
+    try:
+        instant = datetime.fromisoformat(text)
+        if instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise mistake(f"expected an instant, got {shown(text)}", example) from None
+    raise mistake(f"expected an instant with its time zone, got {shown(text)}", f'write "{text}Z" if it is UTC')
+
+
 def read_schedule(value: object) -> str:
     """Five cron fields."""
-    text = _text(value, "a cron line", 'write, for example, "0 3 * * *"')
+    text = read_text(value, "a cron line", 'write, for example, "0 3 * * *"')
     fields = text.split()
     example = 'write minute, hour, day of month, month, day of week; for example "0 3 * * *"'
     if len(fields) != 5:
@@ -109,7 +135,7 @@ def read_schedule(value: object) -> str:
 
 def read_timezone(value: object) -> str:
     """A name of the time zone database."""
-    text = _text(value, "a time zone", "write, for example, Europe/Moscow")
+    text = read_text(value, "a time zone", "write, for example, Europe/Moscow")
     try:
         ZoneInfo(text)
     except (ValueError, OSError, LookupError):  # a path, a folder's name, an unknown name
@@ -130,7 +156,7 @@ def is_loopback(host: str) -> bool:
 
 def read_endpoint(value: object) -> str:
     """A service's root: scheme, host and port, nothing else. Tokens are sent there."""
-    return check_endpoint(_text(value, "a URL", "write, for example, https://cr.yandex"), is_loopback)
+    return check_endpoint(read_text(value, "a URL", "write, for example, https://cr.yandex"), is_loopback)
 
 
 def check_endpoint(text: str, plain_is_fine: Callable[[str], bool]) -> str:
@@ -151,6 +177,38 @@ def check_endpoint(text: str, plain_is_fine: Callable[[str], bool]) -> str:
         raise mistake(f"plain http is for loopback addresses only, got {shown(text)}", f"write https://{parts.netloc}")
     usual = {"http": ":80", "https": ":443"}[parts.scheme]  # left out, so that one registry has one identity
     return f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}"
+
+
+def read_address(value: object) -> str:
+    """An http(s) URL of a document, with a path and a query. A token is sent there."""
+    example = "write, for example, https://inventory.example.com/in-use.json"
+    text = read_text(value, "a URL", example)
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise mistake("expected a URL, got something else", example) from None
+    if "@" in parts.netloc:
+        raise mistake("a URL with a user or password in it is not read", "write the host only, and `token` beside it")
+    without_query = shown(text.partition("?")[0])  # a query may be a secret
+    odd = re.search(r"[^!-~]|[\\#]", text)
+    if parts.scheme not in ("http", "https") or not host or port == 0 or odd:
+        raise mistake(f"expected a URL, got {without_query}", example)
+    if parts.scheme == "http" and not is_loopback(host):
+        what = f"plain http is for loopback addresses only, got {without_query}"
+        raise mistake(what, f"write https://{parts.netloc}{parts.path}")
+    return text
+
+
+def read_names(value: object) -> tuple[str, ...]:
+    """A list of names that is not empty: whoever means all of them leaves the key out."""
+    if not isinstance(value, list) or not value:
+        got = "an empty list" if value == [] else shown(value)
+        raise mistake(f"expected a list of names, got {got}", "write, for example, [production], or leave the key out")
+    for name in value:
+        if not isinstance(name, str) or not name.strip():
+            raise mistake(f"expected names, got {shown(name)}", "put each in quotes")
+    return tuple(dict.fromkeys(value))
 
 
 def read_redis(value: str) -> str:
@@ -194,7 +252,7 @@ def read_store(value: str) -> str:
 def read_listen(value: object) -> tuple[str, int]:
     """ "host:port" as (host, port); the host of an IPv6 address without its brackets."""
     example = 'write, for example, "127.0.0.1:9811"'
-    text = _text(value, "an address", example)
+    text = read_text(value, "an address", example)
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535 or not re.fullmatch("[\\w.:-]+", bare):
@@ -211,21 +269,40 @@ def read_true(value: object) -> bool:
     return True
 
 
-def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
+def text_schema(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
 
 
-DURATION_SCHEMA = _text_schema("^[0-9]+[smhdw]$", "36h", "14d")
+DURATION_SCHEMA = text_schema("^[0-9]+[smhdw]$", "36h", "14d")
 Duration = Annotated[timedelta, BeforeValidator(_unit(parse_duration)), DURATION_SCHEMA]
 Size = Annotated[
-    int, BeforeValidator(_unit(parse_size)), _text_schema("^[0-9]+([.][0-9]+)? ?([kKMGTP]?i?B)$", "500MB", "2TiB")
+    int, BeforeValidator(_unit(parse_size)), text_schema("^[0-9]+([.][0-9]+)? ?([kKMGTP]?i?B)$", "500MB", "2TiB")
 ]
-Share = Annotated[float, BeforeValidator(_unit(parse_share)), _text_schema("^[0-9]+([.][0-9]+)? ?%$", "30%")]
-RegistryId = Annotated[str, BeforeValidator(read_id), _text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
-Schedule = Annotated[str, BeforeValidator(read_schedule), _text_schema("^ *\\S+( +\\S+){4} *$", "0 3 * * *")]
+Share = Annotated[float, BeforeValidator(_unit(parse_share)), text_schema("^[0-9]+([.][0-9]+)? ?%$", "30%")]
+RegistryId = Annotated[str, BeforeValidator(read_id), text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
+Schedule = Annotated[str, BeforeValidator(read_schedule), text_schema("^ *\\S+( +\\S+){4} *$", "0 3 * * *")]
 Timezone = Annotated[
     str, BeforeValidator(read_timezone), WithJsonSchema({"type": "string", "examples": ["Europe/Moscow"]})
 ]
-Endpoint = Annotated[str, BeforeValidator(read_endpoint), _text_schema("^https?://[^/?#@]+/?$", "https://cr.yandex")]
-Listen = Annotated[tuple[str, int], BeforeValidator(read_listen), _text_schema("^.+:[0-9]{1,5}$", "127.0.0.1:9811")]
+Endpoint = Annotated[str, BeforeValidator(read_endpoint), text_schema("^https?://[^/?#@]+/?$", "https://cr.yandex")]
+Listen = Annotated[tuple[str, int], BeforeValidator(read_listen), text_schema("^.+:[0-9]{1,5}$", "127.0.0.1:9811")]
+ServiceAccountId = Annotated[
+    str, BeforeValidator(read_service_account), text_schema("^[A-Za-z0-9]{1,50}$", "ajepg0mjt06siua65usm")
+]
+# Of YAML's and ISO's ways to write one, those with a time and a zone.
+Instant = Annotated[
+    datetime,
+    BeforeValidator(read_instant),
+    text_schema("^[0-9]{4}-?[0-9]{2}-?[0-9]{2}.[0-9:.,]+ ?(Z|[+-][0-9:]+)$", "2026-11-20T03:00:00Z"),
+]
+Address = Annotated[
+    str,
+    BeforeValidator(read_address),
+    text_schema("^https?://[^/?#@]+([/?][^#]*)?$", "https://inventory.example.com/in-use"),
+]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(read_names),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
+]
 Yes = Annotated[bool, BeforeValidator(read_true), WithJsonSchema({"const": True})]

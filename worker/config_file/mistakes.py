@@ -52,6 +52,7 @@ EXPECTED: dict[str, Callable[[Mapping[str, Any]], Words]] = {
     "greater_than_equal": lambda context: (f"at least {context['ge']}", f"write {context['ge']} or more"),
     "int_type": lambda _: ("a whole number", "write, for example, 10, without quotes"),
     "less_than_equal": lambda context: (f"at most {context['le']:g}", f"write {context['le']:g} or less"),
+    "list_type": lambda _: ("a list", "write - before each item"),
     "literal_error": lambda context: (" or ".join(_choices(context)), f"write {' or '.join(_choices(context))}"),
     "model_type": lambda _: ("a mapping", "write keys and values, indented, below it"),
     "string_too_short": lambda _: ("text that is not empty", "write it"),

@@ -1,13 +1,10 @@
 """From the file's bytes to `Settings`: reads every part, collects every mistake, fills in every default."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
+from typing import Any
 
 from policies.document import Mistake, Policy, parse_policy
 from policies.limits import Limits
@@ -16,6 +13,7 @@ from worker.config import (
     ConfigError,
     Credentials,
     Endpoints,
+    EvidenceSettings,
     Mode,
     Rate,
     RegistrySettings,
@@ -23,16 +21,16 @@ from worker.config import (
     Settings,
     Timing,
     Web,
+    WorkloadIdentity,
     key_of,
 )
 from worker.config_file import document, fields
-from worker.config_file.mistakes import mistake_of
+from worker.config_file.collecting import Collector
+from worker.config_file.evidence import read_evidence
+from worker.config_file.notify import read_notify
 from worker.config_file.yaml_reader import MAX_BYTES, YamlError, join, parse
 from worker.secret import Secret, SecretError
 from worker.state_folder import state_folder
-
-M = TypeVar("M", bound=document.Model)
-V = TypeVar("V")
 
 
 def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool, store_is_needed: bool) -> Settings:
@@ -63,12 +61,7 @@ def _content(path: Path) -> bytes:
 
 
 @dataclass
-class _Reading:
-    path: Path
-    environ: Mapping[str, str]
-    look_for_secrets: bool
-    store_is_needed: bool
-    mistakes: list[Mistake] = field(default_factory=list)
+class _Reading(Collector):
     names: dict[str, str] = field(default_factory=dict)  # of registries, by what they are
 
     def settings(self, tree: Any, sha256: str) -> Settings | None:
@@ -90,6 +83,7 @@ class _Reading:
             web=Web(*whole.web.listen, token=self.secret(whole.web.token, "web.token")),
             timing=Timing(reconcile=whole.timing.reconcile, lease=whole.timing.lease),
             retention=Retention(plans=whole.retention.plans, audit=whole.retention.audit),
+            notify=read_notify(self, whole.notify, whole.registries),
             registries=registries,
             policies={name: policy for name, policy in policies.items() if policy is not None},
         )
@@ -110,7 +104,9 @@ class _Reading:
         self, whole: document.DocumentModel, policies: Mapping[str, Policy | None]
     ) -> dict[str, RegistrySettings]:
         before = len(self.mistakes)
-        self.model(document.DefaultsModel, whole.defaults, "defaults")
+        shared = self.model(document.DefaultsModel, whole.defaults, "defaults")
+        if shared is not None:
+            read_evidence(self, shared.in_use, join("defaults", "in_use"))
         wrong = {mistake.path.split(".")[1].split("[")[0] for mistake in self.mistakes[before:] if "." in mistake.path}
         defaults = {key: value for key, value in whole.defaults.items() if key not in wrong}
         registries: dict[str, RegistrySettings] = {}
@@ -143,10 +139,11 @@ class _Reading:
         credentials = self.credentials(
             model.credentials, join(at if "credentials" in own else "defaults", "credentials")
         )
+        in_use = read_evidence(self, model.in_use, join(at if "in_use" in own else "defaults", "in_use"))
         self.one_name(key_of(model.kind, endpoints, model.id), name)
         if policy is None:
             return None
-        return self.whole_registry(name, model, credentials, endpoints, policy)
+        return self.whole_registry(name, model, credentials, endpoints, in_use, policy)
 
     def whole_registry(
         self,
@@ -154,6 +151,7 @@ class _Reading:
         model: document.RegistryModel,
         credentials: Credentials,
         endpoints: Endpoints,
+        in_use: tuple[EvidenceSettings, ...],
         policy: Policy,
     ) -> RegistrySettings:
         return RegistrySettings(
@@ -166,6 +164,9 @@ class _Reading:
             timezone=model.timezone,
             catch_up=model.catch_up,
             mode=self.mode(model.mode),
+            settle=model.settle,
+            trust_times_after=model.trust_times_after,
+            in_use=in_use,
             policy=policy,
             keep_per_repository=model.keep_per_repository,
             limits=Limits(**model.limits.model_dump()),
@@ -187,10 +188,15 @@ class _Reading:
         return policies.get(name) if isinstance(name, str) else None
 
     def credentials(self, model: document.CredentialsModel, at: str) -> Credentials:
+        identity, pod = model.workload_identity, None
+        if identity is not None:
+            token = self.secret(identity.token, join(at, "workload_identity.token"))
+            pod = WorkloadIdentity(identity.service_account, token) if token else None
         return Credentials(
             iam_token=self.secret(model.iam_token, join(at, "iam_token")),
             service_account_key=self.secret(model.service_account_key, join(at, "service_account_key")),
             metadata=bool(model.metadata),
+            workload_identity=pod,
         )
 
     def endpoints(self, model: document.EndpointsModel | None) -> Endpoints:
@@ -209,29 +215,6 @@ class _Reading:
             self.add("REGISTRY_GC_MODE", f"expected dry-run, got {shown(asked)}", "unset it to follow the file")
         return "dry-run" if asked == "dry-run" else written
 
-    def secret(self, model: document.SecretModel | None, at: str) -> Secret | None:
-        """Where the secret is; a mistake if it cannot be read now."""
-        if model is None:
-            return None
-        if model.file is not None:
-            secret = Secret(file=self.path.parent / model.file, environ=self.environ)
-        else:
-            secret = Secret(env=model.env, environ=self.environ)
-        if self.look_for_secrets or (self.store_is_needed and at == "store"):
-            try:
-                secret.read()
-            except SecretError as error:
-                self.add(at, str(error), "a secret must be there and readable before anything starts")
-        return secret
-
-    def url(self, value: Any, at: str, read: Callable[[str], str]) -> str | Secret | None:
-        """A URL that stands in the file, or the secret that holds it."""
-        if value is None:
-            return None
-        if isinstance(value, str):
-            return self.value(value, at, read)
-        return self.secret(self.model(document.SecretModel, value, at), at)
-
     def store(self, value: Any) -> str:
         """The store's URL, a file's path in it absolute."""
         url = self.url(value, "store", fields.read_store)
@@ -244,36 +227,6 @@ class _Reading:
             return f"sqlite:///{state_folder(self.environ) / 'registry-gc.db'}"
         scheme, _, path = url.partition(":///")
         return f"sqlite:///{self.path.parent / path}" if scheme == "sqlite" else url
-
-    def value(self, value: Any, at: str, read: Callable[[Any], V]) -> V | None:
-        """What `read` makes of a value; None after a mistake."""
-        try:
-            return read(value)
-        except PydanticCustomError as error:
-            context = error.context or {}
-            self.add(at, context["what"], context["remedy"])
-            return None
-
-    def model(self, kind: type[M], tree: Any, at: str, said_elsewhere: set[str] | None = None) -> M | None:
-        """The mapping as a model; with mistakes, as much of it as is right, None if too little is."""
-        try:
-            return kind.model_validate(tree)
-        except ValidationError as error:
-            details = error.errors(include_url=False)
-        for detail in details:
-            missing_by_a_mistake = detail["type"] == "missing" and detail["loc"][-1] in (said_elsewhere or ())
-            if not missing_by_a_mistake:
-                self.mistakes.append(mistake_of(detail, kind, at))
-        if not isinstance(tree, dict):
-            return None
-        wrong = {detail["loc"][0] for detail in details if detail["loc"]}
-        try:
-            return kind.model_validate({key: value for key, value in tree.items() if key not in wrong})
-        except ValidationError:
-            return None
-
-    def add(self, at: str, what: str, remedy: str = "") -> None:
-        self.mistakes.append(Mistake(at, what, remedy))
 
 
 def _metadata_endpoint(text: str) -> str:

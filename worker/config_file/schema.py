@@ -2,14 +2,24 @@
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from policies.document import RuleForm
 from policies.patterns import LONGEST
+from worker.config_file import evidence
 from worker.config_file.document import DefaultsModel, DocumentModel, RegistryModel
+from worker.config_file.notify import NotificationModel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-MODELS = (DocumentModel, RegistryModel, DefaultsModel, RuleForm)
+MODELS: tuple[type[BaseModel], ...] = (
+    DocumentModel,
+    RegistryModel,
+    DefaultsModel,
+    RuleForm,
+    NotificationModel,
+    *evidence.MODELS.values(),
+)
 MEANT = {"ge": "minimum"}  # a bound behind a reader of our own keeps pydantic's name for it
 DIGEST = "^sha256:[0-9a-f]{64}$"
 NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -21,6 +31,10 @@ def schema() -> dict[str, Any]:
     definitions: dict[str, Any] = made["$defs"]
     document = definitions.pop("DocumentModel")
     _fill_in(document["properties"])
+    for name in ("RegistryModel", "DefaultsModel"):
+        definitions[name]["properties"]["in_use"]["items"] = {
+            "anyOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in evidence.MODELS.values()]
+        }
     # What a registry lacks, `defaults` may say, which a schema cannot follow.
     del definitions["RegistryModel"]["required"]
     _fill_in_rules(definitions)
@@ -36,6 +50,7 @@ def _fill_in(properties: dict[str, Any]) -> None:
     def named(what: dict[str, Any]) -> dict[str, Any]:
         return {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": what}
 
+    properties["notify"]["items"] = {"$ref": "#/$defs/NotificationModel"}
     properties["defaults"] = {"$ref": "#/$defs/DefaultsModel"}
     properties["registries"] = named({"$ref": "#/$defs/RegistryModel"})
     properties["policies"] = named({"type": "array", "items": {"$ref": "#/$defs/RuleForm"}})
