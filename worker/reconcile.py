@@ -1,11 +1,12 @@
 """Each minute: what was lost, or was due and did not start, is found in the store and rung again."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from worker import runs
 from worker.runs import Bell
-from worker.store import Store
+from worker.store import Store, StoreError, audit
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 
@@ -29,6 +30,8 @@ def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple
         bells += runs.open_if_due(store, settings, name, now)
     for run in left:
         bells += _recover(store, settings, run, now)
+    with suppress(StoreError):  # it can wait a minute, the bells cannot
+        audit.forget(store, now - settings.retention.audit)
     return tuple(dict.fromkeys(bells))
 
 

@@ -197,7 +197,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bo
             return False
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **_facts(planned, writer))
         run_rows.supersede(connection, run.registry_key, run.id, now)
-        retention.forget(connection, run.registry, plans=kept.plans, audit_before=now - kept.audit)
+        retention.forget(connection, run.registry, plans=kept.plans)
     return True
 
 

@@ -1,7 +1,7 @@
 """What the store forgets, and what it never does."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import func, select
 
@@ -43,17 +43,15 @@ def test_a_blocked_plan_is_kept_while_it_can_be_approved(simulator: Simulator, n
     tonight = night(limits={"max_images": 0})
     run_id, _ = tonight.plan()
     with tonight.store.write() as connection:
-        retention.forget(connection, "production", plans=0, audit_before=datetime.now(UTC))
+        retention.forget(connection, "production", plans=0)
     assert not tonight.run(run_id).forgotten
     assert len(tonight.items(run_id)) == 1
 
 
 def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, night: Callable[..., Night]) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
+    tonight = night(retention={"audit": "10d"})
     tonight.sweep()
-    now = datetime.now(UTC)
-    for before, left in ((now - DAY, 1), (now + DAY, 0)):
-        with tonight.store.write() as connection:
-            retention.forget(connection, "production", plans=30, audit_before=before)
+    for after, left in ((9 * DAY, 1), (11 * DAY, 0)):
+        tonight.reconcile(after=after)
         assert count(tonight, audit) == left

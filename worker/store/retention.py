@@ -1,15 +1,13 @@
-"""Forgets what is older than the file says: whole plans of earlier runs, and the audit. Runs and their totals stay."""
-
-from datetime import datetime
+"""Forgets whole plans of earlier runs. Runs and their totals stay, and so does the audit, which forgets by itself."""
 
 from sqlalchemy import Connection, delete, exists, select, update
 
 from worker.store.plans import clear
-from worker.store.tables import audit, inventory, repository, run
+from worker.store.tables import inventory, repository, run
 
 
-def forget(connection: Connection, registry: str, *, plans: int, audit_before: datetime) -> None:
-    """Keep the plans of a registry's newest `plans` runs that have one, and its audit since `audit_before`.
+def forget(connection: Connection, registry: str, *, plans: int) -> None:
+    """Keep the plans of a registry's newest `plans` runs that have one.
 
     A run that is not finished keeps its plan, however many are newer.
     """
@@ -26,4 +24,3 @@ def forget(connection: Connection, registry: str, *, plans: int, audit_before: d
     if old:
         wanted = exists().where(repository.c.inventory == inventory.c.sha256)
         connection.execute(delete(inventory).where(~wanted))
-    connection.execute(delete(audit).where(audit.c.registry == registry, audit.c.at < audit_before))

@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, case, exists, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, exists, func, literal, or_, select, update
 
 from policies.image import Image
+from worker.store import audit
 from worker.store.dialect import insert_for
-from worker.store.tables import UNFINISHED, Instant, audit, batch, blob, item, repository, run, tally
+from worker.store.tables import UNFINISHED, Instant, batch, blob, item, repository, run, tally
 
 Final = Literal["deleted", "gone", "skipped", "failed"]
 
@@ -307,7 +308,7 @@ def _write_audit(connection: Connection, one: Item, outcome: str, freed: int, no
         "operation_id": facts.operation_id,
         "reclaimed_bytes": freed,
     }
-    connection.execute(insert(audit).values(values))
+    audit.append(connection, values)
 
 
 def _tally(connection: Connection, run_id: str, name: str, label: str) -> None:
