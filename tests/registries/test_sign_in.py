@@ -1,4 +1,4 @@
-"""Signing in over real HTTP: given tokens, keys, the metadata service; early, once on 401, one at a time, in secret."""
+"""Signing in over real HTTP: by tokens, keys, pods, metadata; early, once on 401, one at a time, in secret."""
 
 import json
 import logging
@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.registries.tools import QUICK, Driver, settings_for
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker.config import Credentials, RegistrySettings, Secret
+from worker.config import Credentials, RegistrySettings, Secret, WorkloadIdentity
 from worker.registries import open_registry
-from worker.registries.interface import BadAnswerError, RegistryError, SignInError, UnavailableError
-from worker.registries.yandex_sign_in import Token, Tokens, lasting, signed_jwt
+from worker.registries.interface import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
+from worker.registries.yandex_key import signed_jwt
+from worker.registries.yandex_sign_in import Token, Tokens, lasting
 
 IAM = "/iam/v1/tokens"
 METADATA = "/computeMetadata/"
@@ -176,6 +177,125 @@ def test_no_metadata_service(simulator: Simulator, tmp_path: Path, fault: dict[s
     settings = by_metadata(simulator, tmp_path)
     with open_registry(settings, patience=QUICK) as registry, pytest.raises(SignInError, match=words):
         registry.clock()
+
+
+EXCHANGE = "/oauth/token"
+POD = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6Z2MifQ.c2lnbmF0dXJlLW9mLWEtcG9k"
+
+
+@pytest.fixture
+def pod_file(simulator: Simulator, tmp_path: Path) -> Path:
+    file = tmp_path / "pod-token"
+    file.write_text(POD + "\n")
+    simulator.link_subject(POD)
+    return file
+
+
+def by_pod(simulator: Simulator, file: Path) -> RegistrySettings:
+    identity = WorkloadIdentity(service_account="aje334oo634h1rdhiiku", token=Secret(file=file))
+    return settings_for(simulator, file, credentials=Credentials(workload_identity=identity))
+
+
+def test_a_pod_s_token_is_exchanged_once_for_many_requests(simulator: Simulator, pod_file: Path) -> None:
+    simulator.push("shop/api")
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(registry.images, ["shop/api"] * 40))
+    assert len(simulator.requests("POST", EXCHANGE)) == 1
+
+
+def test_a_renewed_pod_s_token_is_read_anew(simulator: Simulator, pod_file: Path) -> None:
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
+        registry.clock()
+        simulator.control("subject", token=POD)
+        pod_file.write_text(simulator.link_subject("renewed.pod.token") and "renewed.pod.token")
+        simulator.expire_tokens()
+        registry.clock()
+    assert len(simulator.requests("POST", EXCHANGE)) == 2
+
+
+def test_an_exchanged_token_is_replaced_before_it_expires(simulator: Simulator, pod_file: Path) -> None:
+    simulator.switch(token_seconds=3)
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
+        registry.clock()
+        until(
+            lambda: registry.clock() and len(simulator.requests("POST", EXCHANGE)) > 1, timeout=10, what="a fresh token"
+        )
+        assert ("GET", "401") not in registry.usage().requests
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        pytest.param("oauth", r"HTTP 400: invalid_grant: no credential links \*\*\* to", id="error, error_description"),
+        pytest.param("status", r"UNAUTHENTICATED: no credential links \*\*\* to", id="code, message"),
+    ],
+)
+def test_a_pod_that_is_linked_to_nobody(simulator: Simulator, pod_file: Path, form: str, words: str) -> None:
+    simulator.switch(exchange_errors=form)
+    pod_file.write_text("a-token-of-another-form")
+    refused = pytest.raises(SignInError, match=words + r".*; check that a federated credential links the subject of")
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, refused as failure:
+        registry.clock()
+    assert "another-form" not in f"{failure.value} {failure.value!r}"
+    assert str(pod_file) in str(failure.value)
+    assert len(simulator.requests("POST", EXCHANGE)) == 1
+    assert simulator.requests("GET", "/container-registry") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "asked"),
+    [
+        pytest.param({"kind": "html"}, BadAnswerError, 5, id="a page"),
+        pytest.param({"kind": "missing_fields", "drop": ["access_token"]}, SignInError, 1, id="no token"),
+        pytest.param({"kind": "missing_fields", "drop": ["expires_in"]}, BadAnswerError, 1, id="no life"),
+        pytest.param({"kind": "wrong_types", "set": {"expires_in": -1}}, BadAnswerError, 1, id="a negative life"),
+        pytest.param({"kind": "wrong_types", "set": {"expires_in": "x"}}, BadAnswerError, 1, id="a life in words"),
+        pytest.param({"kind": "wrong_types", "set": {"access_token": "a\r\nb"}}, SignInError, 1, id="two lines"),
+        pytest.param({"kind": "wrong_types", "set": {"token_type": "mac"}}, BadAnswerError, 1, id="another type"),
+        pytest.param({"kind": "status", "status": 503}, UnavailableError, 5, id="away"),
+        pytest.param({"kind": "status", "status": 307}, BadAnswerError, 1, id="sends elsewhere"),
+        pytest.param({"kind": "error", "code": 14, "message": "later"}, UnavailableError, 5, id="ill, by its code"),
+        pytest.param({"kind": "error", "code": 8, "message": "slow"}, RateLimitedError, 5, id="throttled"),
+        pytest.param(
+            {"kind": "status", "status": 400, "body": '{"error": "server_error"}'},
+            UnavailableError,
+            5,
+            id="ill, OAuth",
+        ),
+        pytest.param({"kind": "status", "status": 403, "body": "[[["}, SignInError, 1, id="no JSON"),
+        pytest.param({"kind": "status", "status": 400, "body": '{"code": "a"}'}, SignInError, 1, id="a code in words"),
+    ],
+)
+def test_an_exchange_s_answer_that_is_none(
+    simulator: Simulator, pod_file: Path, change: dict[str, Any], kind: type[RegistryError], asked: int
+) -> None:
+    simulator.fault(path=EXCHANGE, **change)
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, pytest.raises(kind) as failure:
+        registry.clock()
+    assert type(failure.value) is kind or kind is BadAnswerError  # a page is a broken body, which is a bad answer
+    assert len(simulator.requests("POST", EXCHANGE)) == asked
+
+
+@pytest.mark.parametrize("content", [None, "", "two words", "é"], ids=["missing", "empty", "words", "not ASCII"])
+def test_a_pod_s_token_file_that_is_none(simulator: Simulator, pod_file: Path, content: str | None) -> None:
+    pod_file.unlink()
+    if content is not None:
+        pod_file.write_text(content)
+    refused = pytest.raises(SignInError, match=f"file {pod_file}")
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, refused as failure:
+        registry.clock()
+    assert not content or content not in str(failure.value)
+    assert simulator.requests() == []
+
+
+def test_nothing_of_an_exchange_is_told(simulator: Simulator, pod_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
+        assert isinstance(registry, Driver)
+        registry.clock()
+        told = f"{registry._tokens._token!r} {registry._bearer!r} {by_pod(simulator, pod_file)!r} {caplog.text}"
+        for secret in (POD, registry._tokens.current()):
+            assert secret not in told
 
 
 def test_a_given_token_is_read_at_each_use(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:

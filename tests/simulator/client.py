@@ -100,7 +100,7 @@ class Simulator:
 
     def endpoints(self) -> dict[str, str]:
         """For a registry's `endpoints` in a configuration file: every service is here."""
-        return dict.fromkeys(("container_registry", "operation", "iam", "docker"), self.url)
+        return dict.fromkeys(("container_registry", "operation", "iam", "sts", "docker"), self.url)
 
     # What is there, what was asked
 
@@ -301,6 +301,11 @@ class Simulator:
 
     def forget_key(self, key_id: str = "aje7k2m9q4s1d8f3g5h0") -> None:
         self.control("key", id=key_id)
+
+    def link_subject(self, token: str, account: str = "aje334oo634h1rdhiiku") -> str:
+        """Let a pod's token be exchanged for one of this service account; the account's id."""
+        self.control("subject", token=token, service_account_id=account)
+        return account
 
     def new_token(self) -> str:
         """Another valid IAM token."""

@@ -211,6 +211,14 @@ def key(server: "Server", arguments: dict[str, Any]) -> None:
         server.state.keys.pop(arguments["id"], None)
 
 
+def subject(server: "Server", arguments: dict[str, Any]) -> None:
+    """Links a pod's token to a service account, or unlinks it (`service_account_id` empty)."""
+    if arguments.get("service_account_id"):
+        server.state.subjects[arguments["token"]] = arguments["service_account_id"]
+    else:
+        server.state.subjects.pop(arguments["token"], None)
+
+
 def token(server: "Server", arguments: dict[str, Any]) -> dict[str, str]:
     return {"token": server.state.issue_token()}
 
@@ -309,6 +317,7 @@ COMMANDS: dict[str, Command] = {
     "no_faults": no_faults,
     "clock": clock,
     "key": key,
+    "subject": subject,
     "token": token,
     "expire_tokens": expire_tokens,
     "reset": reset,

@@ -129,6 +129,8 @@ class Server:
             return docker.answer(self.state, request)
         if path.startswith("/iam/"):
             return sign_in.iam(self.state, request)
+        if path.startswith("/oauth/"):
+            return sign_in.exchange(self.state, request)
         if path.startswith("/computeMetadata/"):
             return sign_in.metadata(self.state, request)
         raise RefusedError(f"{request.method} {path}: no such path", 404)

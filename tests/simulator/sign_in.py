@@ -1,20 +1,33 @@
-"""Who may call: IAM tokens from signed keys or the metadata service, and what a missing or stale one is answered."""
+"""Who may call: IAM tokens from signed keys, the metadata service or a pod's token, and what others are answered."""
 
 import base64
 import binascii
 import secrets
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 
 from tests.simulator.http import Reply, Request
 from tests.simulator.messages import timestamp
 from tests.simulator.state import State
-from tests.simulator.status import INVALID_ARGUMENT, UNAUTHENTICATED, RefusedError, StatusError
+from tests.simulator.status import (
+    HTTP_STATUS,
+    INVALID_ARGUMENT,
+    UNAUTHENTICATED,
+    RefusedError,
+    StatusError,
+    status_reply,
+)
 
 AUDIENCE = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
 METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
+EXCHANGE_FORM = {
+    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+    "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
+}  # beside `audience`, the service account's id, and `subject_token`, the pod's
 
 
 def check_bearer(state: State, request: Request) -> None:
@@ -85,6 +98,38 @@ def metadata(state: State, request: Request) -> Reply:
     token = state.issue_token()
     seconds = int((state.tokens[token] - state.now()).total_seconds())
     return Reply(200, orjson.dumps({"access_token": token, "expires_in": seconds, "token_type": "Bearer"}))
+
+
+def exchange(state: State, request: Request) -> Reply:
+    """POST /oauth/token: a pod's token for one of the service account that is linked to it."""
+    if request.method != "POST" or request.path != "/oauth/token" or request.query:
+        raise RefusedError(f"{request.method} {request.path}: not a call of this client", 405)
+    if request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
+        raise RefusedError("Content-Type is not application/x-www-form-urlencoded")
+    if "authorization" in request.headers:
+        raise RefusedError("the exchange is asked without Authorization", 403)
+    try:
+        pairs = parse_qsl(request.body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
+    except ValueError as error:
+        raise RefusedError("the body is no form") from error
+    form = dict(pairs)
+    if len(form) != len(pairs) or set(form) != {*EXCHANGE_FORM, "audience", "subject_token"}:
+        raise RefusedError(f"not the fields of an exchange, each once: {sorted(name for name, _ in pairs)}")
+    if any(form[name] != value for name, value in EXCHANGE_FORM.items()):
+        raise RefusedError("not an exchange of an id token for an access token")
+    if state.subjects.get(form["subject_token"]) != form["audience"]:
+        return _no_exchange(state, f"no credential links {form['subject_token']} to {form['audience']}")
+    token = state.issue_token()
+    seconds = int((state.tokens[token] - state.now()).total_seconds())
+    return Reply(200, orjson.dumps({"access_token": token, "token_type": "Bearer", "expires_in": seconds}))
+
+
+def _no_exchange(state: State, message: str) -> Reply:
+    """In one of the two forms that were seen; both repeat the token, as no service should."""
+    if state.switches.exchange_errors == "status":
+        return status_reply(UNAUTHENTICATED, message)
+    document = {"error": "invalid_grant", "error_description": message}
+    return Reply(HTTP_STATUS[INVALID_ARGUMENT], orjson.dumps(document))
 
 
 def basic(state: State, header: str) -> bool:

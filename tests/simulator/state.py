@@ -54,6 +54,7 @@ class State:
         self.tokens: dict[str, datetime] = {}  # IAM tokens and when they expire
         self.docker_tokens: dict[str, tuple[datetime, set[str]]] = {}  # and the repositories they may read
         self.keys: dict[str, tuple[str, str]] = {}  # key id -> (service account id, public key)
+        self.subjects: dict[str, str] = {}  # pods' tokens -> the service account that each is linked to
         self.sizes: list[tuple[datetime, int]] = []  # (when, bytes) for the lagging size metric
         self.bucket, self.bucket_at = 1.0, time.monotonic()  # the token bucket of `requests_per_second`
         self.token = token or new_token()  # the tests' own: outlives every clock that they move

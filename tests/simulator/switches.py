@@ -28,6 +28,7 @@ class Switches:
     retry_after: int = 0  # seconds told with a 429 of that bucket; 0: not told
     front_proxy_status: Literal[0, 408, 503, 504] = 0  # every call of the services fails so, in plain text
     token_seconds: float = 43_200.0
+    exchange_errors: Literal["oauth", "status"] = "oauth"  # of a pod's token: error and error_description, or a status
     idempotency: Literal["remembered", "forgotten"] = "remembered"
     size_metric_lag: float = 3_600.0
     phase: Literal["normal", "read_only", "gone"] = "normal"

@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulator.caller import IMAGES, OPERATIONS, Api, docker_login, refusals
 from tests.simulator.client import AUDIENCE, Simulator
+from tests.simulator.sign_in import EXCHANGE_FORM
 
 
 def signed(key: dict[str, str], algorithm: str = "PS256", key_id: str | None = None, **claims: Any) -> str:
@@ -68,6 +69,38 @@ def test_the_metadata_service(simulator: Simulator) -> None:
     assert answer.status_code == 404
     assert httpx.get(path).status_code == 403
     assert refusals(simulator) == ["Metadata-Flavor: Google is missing"]
+
+
+FORM = {**EXCHANGE_FORM, "audience": "aje334oo634h1rdhiiku", "subject_token": "pod"}
+
+
+def test_a_pod_s_token_becomes_one_of_the_account(simulator: Simulator) -> None:
+    simulator.link_subject("pod")
+    document = httpx.post(f"{simulator.url}/oauth/token", data=FORM).json()
+    assert (document["token_type"], document["expires_in"] > 43_000) == ("Bearer", True)
+    answer = httpx.get(f"{simulator.url}{IMAGES}/x", headers={"Authorization": f"Bearer {document['access_token']}"})
+    assert answer.status_code == 404
+    simulator.control("subject", token="pod")
+    assert httpx.post(f"{simulator.url}/oauth/token", data=FORM).json()["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    ("send", "why"),
+    [
+        pytest.param({"json": FORM}, "Content-Type", id="JSON"),
+        pytest.param({"data": FORM, "headers": {"Authorization": "Bearer x"}}, "without Authorization", id="signed"),
+        pytest.param({"data": {**FORM, "scope": "all"}}, "not the fields", id="a field too many"),
+        pytest.param({"data": {**FORM, "audience": ["a", "b"]}}, "not the fields", id="a field twice"),
+        pytest.param({"data": EXCHANGE_FORM}, "not the fields", id="a field too few"),
+        pytest.param({"data": {**FORM, "grant_type": "password"}}, "not an exchange", id="another grant"),
+        pytest.param({"params": FORM, "data": FORM}, "not a call", id="in the address"),
+    ],
+)
+def test_an_exchange_that_is_none(simulator: Simulator, send: dict[str, Any], why: str) -> None:
+    simulator.link_subject("pod")
+    assert httpx.post(f"{simulator.url}/oauth/token", **send).is_client_error
+    (refusal,) = refusals(simulator)
+    assert why in refusal
 
 
 @pytest.mark.parametrize("header", ["", "Bearer t1.nobody", "Basic aWFtOng="])

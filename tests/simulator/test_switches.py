@@ -13,6 +13,7 @@ import pytest
 from tests.simulator import switches
 from tests.simulator.caller import IMAGES, NOW, Api, docker_login
 from tests.simulator.client import Simulator, SimulatorError
+from tests.simulator.sign_in import EXCHANGE_FORM
 
 Probe = Callable[[Simulator, Api], Any]
 
@@ -156,6 +157,12 @@ def token_after_an_hour(simulator: Simulator, api: Api) -> int:
     return httpx.get(f"{simulator.url}{IMAGES}/crp0", headers={"Authorization": f"Bearer {token}"}).status_code
 
 
+def refused_exchange(simulator: Simulator, api: Api) -> tuple[int, list[str]]:
+    form = {**EXCHANGE_FORM, "audience": "aje334oo634h1rdhiiku", "subject_token": "unknown"}
+    answer = httpx.post(f"{simulator.url}/oauth/token", data=form)
+    return answer.status_code, sorted(answer.json())
+
+
 def took_a_tenth(simulator: Simulator, api: Api) -> bool:
     started = time.monotonic()
     api.image("crp00000000000000000")
@@ -203,6 +210,8 @@ SWITCHED: list[tuple[str, Any, Probe, Any]] = [
     ("front_proxy_status", 504, status_of_list, 504),
     ("token_seconds", 43_200, token_after_an_hour, 404),
     ("token_seconds", 60, token_after_an_hour, 401),
+    ("exchange_errors", "oauth", refused_exchange, (400, ["error", "error_description"])),
+    ("exchange_errors", "status", refused_exchange, (401, ["code", "details", "message"])),
     ("idempotency", "remembered", second_operation_of_a_key, "the same"),
     ("idempotency", "forgotten", second_operation_of_a_key, "another"),
     ("size_metric_lag", 3_600, size_metric, 0),

@@ -1,4 +1,4 @@
-"""Signs in to Yandex Cloud: an IAM token as given, by a service account's key, or from a machine's metadata service.
+"""Signs in to Yandex Cloud: an IAM token as given, by an account's key, by a pod's token, or by a machine's metadata.
 
 Tokens are fetched early, by one thread at a time, and once more when one is refused. No message or repr shows a token.
 """
@@ -9,22 +9,26 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated
+from urllib.parse import urlencode
 
 from msgspec import Meta, Struct
 
-from worker.config import RegistrySettings
+from worker.config import RegistrySettings, WorkloadIdentity
+from worker.registries.answers import decode, one_line, status_error
 from worker.registries.http import Http
 from worker.registries.interface import (
     BadAnswerError,
+    RateLimitedError,
     RegistryError,
     SignInError,
     UnavailableError,
 )
 from worker.registries.messages import Answer, Request
-from worker.registries.yandex_protocol import accepted, refusal
+from worker.registries.yandex_key import signed_jwt
+from worker.registries.yandex_protocol import accepted, refusal, status_of
 from worker.secret import Secret, SecretError
 
 HOUR = 3600.0
@@ -50,6 +54,19 @@ class IamAnswer(Struct, rename="camel"):
 class MetadataAnswer(Struct):
     access_token: str | None = None
     expires_in: float | None = None
+
+
+class ExchangeAnswer(Struct):
+    access_token: str | None = None
+    token_type: str | None = None
+    expires_in: float | None = None
+
+
+class ExchangeError(Struct):
+    """RFC 6749, section 5.2."""
+
+    error: str | None = None
+    error_description: str | None = None
 
 
 class Tokens:
@@ -131,6 +148,8 @@ def open_tokens(settings: RegistrySettings, http: Http) -> Tokens:
         return given_tokens(credentials.iam_token)
     if credentials.service_account_key is not None:
         return key_tokens(credentials.service_account_key, settings.endpoints.iam, http)
+    if credentials.workload_identity is not None:
+        return exchanged_tokens(credentials.workload_identity, settings.endpoints.sts, http)
     return metadata_tokens(settings.endpoints.metadata, http)
 
 
@@ -164,6 +183,64 @@ def key_tokens(secret: Secret, iam: str, http: Http) -> Tokens:
     return Tokens(
         fetch, f"check that the service account of the key in {secret.where} still exists and may use this registry"
     )
+
+
+def exchanged_tokens(identity: WorkloadIdentity, sts: str, http: Http) -> Tokens:
+    """An IAM token for the pod's own, which the cluster renews: its file is read anew for each exchange."""
+    remedy = (
+        f"check that a federated credential links the subject of the token in {identity.token.where} to the service"
+        f" account {identity.service_account}, and that the token is fresh and made for the federation's audience"
+    )
+
+    def fetch() -> Token:
+        subject = checked(_read(identity.token), identity.token.where)
+        form = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "audience": identity.service_account,
+            "subject_token": subject,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
+        }
+        request = Request(
+            method="POST",
+            url=f"{sts}/oauth/token",
+            about="exchange of the pod's token",
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            body=urlencode(form).encode(),
+            repeatable=True,  # a second token costs nothing
+            paced=False,
+        )
+        return http.call(request, lambda answer: _exchanged(answer, subject, remedy))
+
+    return Tokens(fetch, remedy)
+
+
+def _exchanged(answer: Answer, subject: str, remedy: str) -> Token:
+    if answer.status // 100 != 2:
+        told = _exchange_refusal(answer, subject)
+        if isinstance(told, UnavailableError | RateLimitedError | BadAnswerError):
+            raise told
+        raise SignInError(f"{told.message}; {remedy}", status=answer.status, request_id=told.request_id)
+    found = accepted(answer, ExchangeAnswer)
+    if (found.token_type or "Bearer").lower() != "bearer":
+        raise BadAnswerError("an exchanged token of another type than Bearer")
+    if not found.expires_in or found.expires_in < 0:
+        raise BadAnswerError("an exchanged token without expires_in")
+    return lasting(checked(found.access_token or "", "the exchange"), min(found.expires_in, 12 * HOUR))
+
+
+def _exchange_refusal(answer: Answer, subject: str) -> RegistryError:
+    """What the service says, in either of the forms that were seen of it; never the token, should it repeat that."""
+    answer = replace(answer, body=answer.body.replace(subject.encode(), b"***"))
+    if (status := status_of(answer.body)) is not None and status.code is not None:
+        return refusal(answer)
+    try:
+        told = decode(answer.body, ExchangeError)
+    except BadAnswerError:
+        return status_error(answer)
+    if told.error in ("temporarily_unavailable", "server_error"):
+        return UnavailableError(f"HTTP {answer.status}: {one_line(told.error)}", status=answer.status)
+    return status_error(answer, ": ".join(part for part in (told.error, told.error_description) if part))
 
 
 def metadata_tokens(root: str, http: Http) -> Tokens:
@@ -224,46 +301,6 @@ def checked(token: str, where: str) -> str:
     if not PRINTABLE.fullmatch(token):
         raise SignInError(f"{where}: this is no token (empty, too long, or with spaces or letters that no token has)")
     return token
-
-
-def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:
-    """A JWT (PS256) for the service account of a key file's text. Raises SignInError, which shows nothing of it."""
-    import jwt  # noqa: PLC0415 - cryptography takes a while to load, and only this needs it
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as above
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 - as above
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - as above
-
-    parts = _key_parts(key_text, where)
-    claims = {
-        "iss": parts["service_account_id"],
-        "aud": f"{iam}/iam/v1/tokens",
-        "iat": int(now),
-        "exp": int(now) + 3600,
-    }
-    unreadable = f"{where}: private_key cannot be read as an RSA key; make a new key for the service account"
-    # Without a cause: it may show pieces of the key.
-    try:
-        private_key = cast(RSAPrivateKey, load_pem_private_key(parts["private_key"].encode(), password=None))
-        return jwt.encode(claims, private_key, algorithm="PS256", headers={"kid": parts["id"]})  # refuses other kinds
-    except (ValueError, TypeError, UnsupportedAlgorithm, jwt.PyJWTError):
-        raise SignInError(unreadable) from None
-
-
-def _key_parts(text: str, where: str) -> dict[str, str]:
-    names: tuple[Literal["id", "service_account_id", "private_key"], ...] = ("id", "service_account_id", "private_key")
-    try:
-        parsed: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        parsed = None  # and nothing of the error, which carries the key
-    if not isinstance(parsed, dict):
-        raise SignInError(f"{where}: not the JSON of a service account key")
-    lacking = [name for name in names if not isinstance(parsed.get(name), str) or not parsed[name]]
-    if lacking:
-        raise SignInError(f"{where}: not the JSON of a service account key, it lacks {', '.join(lacking)}")
-    begin = parsed["private_key"].find("-----BEGIN")  # newer keys begin with a warning not to remove that line
-    if begin < 0:
-        raise SignInError(f"{where}: private_key has no line -----BEGIN PRIVATE KEY-----")
-    return {name: parsed[name] for name in names} | {"private_key": parsed["private_key"][begin:]}
 
 
 def _read(secret: Secret) -> str:
