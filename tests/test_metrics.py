@@ -22,14 +22,15 @@ from sqlalchemy import delete, event
 from tests.servers import postgres_programs, postgres_server
 from tests.web.builders import NOW, add_run, registry, settings
 from worker import __version__
-from worker.config import RegistrySettings
+from worker.config import EvidenceSettings, RegistrySettings
 from worker.metrics import COUNTERS, GAUGES, MODES, RUN_OUTCOMES, TRIGGERS, StoreCollector
 from worker.store import Store, open_store
 from worker.store.measures import IMAGE_OUTCOMES
 from worker.store.runs import beat, note_registry, note_sign_in
-from worker.store.tables import metadata, run, tally
+from worker.store.tables import evidence, metadata, pause, run, tally
 
-PRODUCTION = registry("production", mode="delete", schedule="0 3 * * *", timezone="Europe/Moscow")
+CLUSTER = EvidenceSettings(name="cluster", kind="kubernetes", max_age=timedelta(hours=1))
+PRODUCTION = registry("production", mode="delete", schedule="0 3 * * *", timezone="Europe/Moscow", in_use=(CLUSTER,))
 STAGING = registry("staging")
 
 
@@ -104,6 +105,8 @@ CLOSED = {
     "reclaimed_bytes_total": {},
     "skipped_images_total": {"cause": SKIPS.split()},
     "failed_images_total": {"cause": FAILURES.split()},
+    "foreign_deletions_total": {},
+    "verification_differences_total": {},
     "rate_wait_seconds_total": {},
     "enabled_since_timestamp_seconds": {},
     "last_run_start_timestamp_seconds": {},
@@ -115,11 +118,14 @@ CLOSED = {
     "registry_images": {},
     "registry_bytes": {},
     "reclaimable_bytes": {},
+    "budget_missed_bytes": {},
     "unreadable_repositories": {},
     "rule_selected_images": {"rule": ["pull requests"]},
     "backlog_images": {},
     "run_in_progress": {},
-    "blocked": {"limit": ["max_images", "max_share", "max_bytes"]},
+    "blocked": {"limit": ["max_images", "max_share", "max_bytes", "vanished", "unusual"]},
+    "paused": {},
+    "last_due_timestamp_seconds": {},
 }
 BORN = {
     key(name, {"registry": at} | dict(zip(labels, values, strict=True))): 0
@@ -137,6 +143,8 @@ BORN = {
     'auth_ok{registry="staging"}': 1,
     'next_run_timestamp_seconds{registry="production"}': datetime(2026, 11, 24, tzinfo=UTC).timestamp(),
     'next_run_timestamp_seconds{registry="staging"}': 0,
+    'evidence_age_seconds{registry="production",source="cluster"}': 0,
+    'evidence_max_age_seconds{registry="production",source="cluster"}': 3600,
     "beat_heartbeat_timestamp_seconds": 0,
     f'build_info{{version="{__version__}"}}': 1,
 }
@@ -163,6 +171,13 @@ def test_a_name_of_each_metric_is_used_once() -> None:
 
 COUNTS = {"images": 90, "planned": 10, "deleted": 4, "gone": 3, "skipped": 2, "failed": 1}
 BYTES = {"selected_bytes": 900, "reclaimable_bytes": 500, "reclaimed_bytes": 400, "registry_bytes": 1200}
+OVER = json.dumps([{"limit": "vanished"}, {"limit": "unusual"}])
+
+
+def differences(*repositories: str) -> str:
+    return json.dumps([{"repository": path, "digest": "sha256:0", "difference": "is gone"} for path in repositories])
+
+
 UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied"}])
 
 
@@ -255,6 +270,28 @@ UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied
             id="a missed run is counted and is not the last run",
         ),
         pytest.param(
+            [
+                COUNTS | {"budget_missed_bytes": 5, "foreign_deletions": 4},
+                COUNTS | {"budget_missed_bytes": 7, "foreign_deletions": 2},
+            ],
+            {"budget_missed_bytes": 7, "foreign_deletions_total": 6},
+            id="the newest plan's missed budget, and the foreign deletions of all runs",
+        ),
+        pytest.param(
+            [
+                COUNTS | {"outcome": "partial", "differences": differences("shop/api", "shop/web")},
+                COUNTS | {"outcome": "partial", "differences": differences("ml/train")},
+                {"state": "deleting", "outcome": None, "finished_at": None, "differences": differences("late")},
+            ],
+            {"verification_differences_total": 3},
+            id="differences are counted when the run ends, for until then it may be verified again",
+        ),
+        pytest.param(
+            [{"state": "blocked", "outcome": None, "finished_at": None, "exceeded": OVER}],
+            {'blocked{limit="vanished"}': 1, 'blocked{limit="unusual"}': 1, 'blocked{limit="max_bytes"}': 0},
+            id="a plan is blocked by a doubt as well as by a limit",
+        ),
+        pytest.param(
             [COUNTS | {"unreadable": UNREADABLE, "rule_selected": '{"pull requests": 12, "former rule": 3}'}],
             {
                 "unreadable_repositories": 1,
@@ -332,6 +369,59 @@ def test_what_is_known_of_a_registry_and_of_beat(store: Store) -> None:
     assert of(series, "enabled_since_timestamp_seconds") == NOW.timestamp()
     assert of(series, "auth_ok") == 0
     assert series["beat_heartbeat_timestamp_seconds"] == NOW.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("named", "paused"),
+    [
+        pytest.param((), (0, 0), id="nobody asked for it"),
+        pytest.param(("production",), (1, 0), id="one registry"),
+        pytest.param(("*",), (1, 1), id="all, also those that the store has never seen"),
+        pytest.param(("*", "production"), (1, 1), id="both"),
+        pytest.param(("former",), (0, 0), id="one that left the configuration"),
+    ],
+)
+def test_paused(store: Store, named: tuple[str, ...], paused: tuple[int, int]) -> None:
+    with store.write() as connection:
+        for name in named:
+            connection.execute(pause.insert().values(registry=name, at=NOW, who="ann", reason="a move"))
+    series = scrape(store, PRODUCTION, STAGING)
+    assert (of(series, "paused"), of(series, "paused", registry="staging")) == paused
+    assert not any('registry="*"' in key for key in series)
+
+
+@pytest.mark.parametrize(
+    ("source", "as_of", "age"),
+    [
+        pytest.param("cluster", NOW - timedelta(hours=5), 5 * 3600, id="by the source's own word"),
+        pytest.param("cluster", NOW + timedelta(seconds=3), 0, id="a clock ahead of ours makes no negative age"),
+        pytest.param("former", NOW - timedelta(hours=5), 0, id="a source that left the configuration has no series"),
+    ],
+)
+def test_evidence_age(store: Store, source: str, as_of: datetime, age: float) -> None:
+    values = {"registry": "production", "source": source, "as_of": as_of, "read_at": NOW, "count": 1}
+    with store.write() as connection:
+        connection.execute(evidence.insert().values(values | {"sha256": "0" * 64, "uses": b"is not read here"}))
+    series = scrape(store, PRODUCTION)
+    assert {key: value for key, value in series.items() if key.startswith("evidence_age_seconds")} == {
+        'evidence_age_seconds{registry="production",source="cluster"}': age
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "since", "due_at"),
+    [
+        pytest.param("0 3 * * * Europe/Moscow", NOW - timedelta(days=3), NOW - timedelta(hours=3), id="last midnight"),
+        pytest.param("0 3 * * * Europe/Moscow", NOW - timedelta(hours=2), None, id="known only since after that"),
+        pytest.param("0 4 * * * Europe/Moscow", NOW - timedelta(days=3), None, id="beat still knows another line"),
+        pytest.param("0 3 * * * Europe/Moscow", NOW + timedelta(hours=2), None, id="known since a clock ahead of ours"),
+    ],
+)
+def test_last_due(store: Store, line: str, since: datetime, due_at: datetime | None) -> None:
+    with store.write() as connection:
+        note_registry(connection, "production", line, since)
+    told = of(scrape(store, PRODUCTION), "last_due_timestamp_seconds")
+    assert told == (0 if due_at is None else due_at.timestamp())
 
 
 def test_a_registry_that_left_keeps_its_counters_and_loses_its_gauges(store: Store) -> None:

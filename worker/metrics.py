@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from worker import __version__
 from worker.config import RegistrySettings, Settings
 from worker.registries.interface import FailureCause
+from worker.runs import line_of
 from worker.schedule import due
 from worker.store import Store
 from worker.store.measures import IMAGE_OUTCOMES, Measures, RegistryMeasures, measure
@@ -32,7 +33,7 @@ SKIP_CAUSES = (
     "changed", "still_needed", "held", "in_use", "used_by_image_lists", "paused", "mode", "repository_changed",
 )  # fmt: skip
 FAILURE_CAUSES: tuple[str, ...] = get_args(FailureCause)
-LIMITS = ("max_images", "max_share", "max_bytes")
+LIMITS = ("max_images", "max_share", "max_bytes", "vanished", "unusual")
 
 Series = Iterable[tuple[tuple[str, ...], float]]  # values of the labels after `registry`, value
 
@@ -105,6 +106,18 @@ COUNTERS = (
     Counter(
         "failed_images", "Planned images not deleted.", ("cause",), lambda m: _tallied(m, "failed", FAILURE_CAUSES)
     ),
+    Counter(
+        "foreign_deletions",
+        "Images that vanished between two scans and were not deleted by us.",
+        (),
+        lambda m: _one(m.foreign_deletions),
+    ),
+    Counter(
+        "verification_differences",
+        "What the verification after a sweep found wrong.",
+        (),
+        lambda m: _one(m.differences),
+    ),
     Counter("api_requests", "Requests sent for the registry, repeats included.", ("method", "code"), _requests),
     Counter(
         "rate_wait_seconds",
@@ -155,6 +168,20 @@ def _next_run(_m: RegistryMeasures, settings: RegistrySettings, now: datetime) -
     return _at(following)
 
 
+def _last_due(m: RegistryMeasures, settings: RegistrySettings, now: datetime) -> Series:
+    if settings.schedule is None or m.line_since is None or m.line != line_of(settings):
+        return _one(0)  # a line that beat has not seen yet was never due
+    last, _ = due(settings.schedule, settings.timezone, min(m.line_since, now), now)
+    return _at(last)
+
+
+def _evidence_age(m: RegistryMeasures, settings: RegistrySettings, now: datetime) -> Series:
+    """0 until a source was first read: a run whose evidence fails says so itself."""
+    for source in settings.in_use:
+        as_of = m.evidence.get(source.name, now)
+        yield (source.name,), max(0.0, (now - as_of).total_seconds())
+
+
 GAUGES = (
     Gauge(
         "enabled_since_timestamp_seconds",
@@ -191,6 +218,9 @@ GAUGES = (
     Gauge("registry_images", "Images in the readable repositories, by the newest plan.", (), _of_plan("images")),
     Gauge("registry_bytes", "Bytes of their blobs, each once, by the newest plan.", (), _of_plan("registry_bytes")),
     Gauge("reclaimable_bytes", "Bytes that the newest plan would free.", (), _of_plan("reclaimable_bytes")),
+    Gauge(
+        "budget_missed_bytes", "Bytes by which the newest plan misses its budgets.", (), _of_plan("budget_missed_bytes")
+    ),
     Gauge("unreadable_repositories", "Repositories the newest plan could not list.", (), _unreadable),
     Gauge("rule_selected_images", "Images each rule of the newest plan selects, before keeps.", ("rule",), _rules),
     Gauge(
@@ -206,9 +236,27 @@ GAUGES = (
         ("limit",),
         lambda m, _s, _now: (((limit,), limit in m.blocked_by) for limit in LIMITS),
     ),
+    Gauge(
+        "paused", "Whether nothing is deleted there until somebody resumes it.", (), lambda m, _s, _now: _one(m.paused)
+    ),
     Gauge("dry_run", "Whether the configuration says dry-run.", (), lambda _m, s, _now: _one(s.mode != "delete")),
     Gauge("auth_ok", "Whether the last sign-in to the registry was accepted.", (), lambda m, _s, _now: _one(m.auth_ok)),
+    Gauge(
+        "evidence_age_seconds",
+        "How old what a source last said is, by the source's own word; 0: not read yet.",
+        ("source",),
+        _evidence_age,
+    ),
+    Gauge(
+        "evidence_max_age_seconds",
+        "How old a source's word may be when it is read.",
+        ("source",),
+        lambda _m, s, _now: (((source.name,), source.max_age.total_seconds()) for source in s.in_use),
+    ),
     Gauge("next_run_timestamp_seconds", "When the next scheduled run is due; 0: only by hand.", (), _next_run),
+    Gauge(
+        "last_due_timestamp_seconds", "When a scheduled run was last due; 0: never yet, or only by hand.", (), _last_due
+    ),
 )
 
 
@@ -234,7 +282,7 @@ class StoreCollector(Collector):
 
 def families(measures: Measures, settings: Settings, now: datetime) -> Iterator[Metric]:
     """All metrics of one reading."""
-    known = {name: measures.registries.get(name) or RegistryMeasures() for name in settings.registries}
+    known = {name: measures.of(name) for name in settings.registries}
     former = {name: found for name, found in measures.registries.items() if name not in known}
     for counter in COUNTERS:
         family: Metric = CounterMetricFamily(PREFIX + counter.name, counter.help, labels=("registry", *counter.labels))

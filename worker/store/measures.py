@@ -1,4 +1,4 @@
-"""What the metrics ask the store: sums over all runs, the newest run of each kind, tallies, heartbeats. Only reads.
+"""What the metrics ask the store: sums over all runs, the newest run of each kind, tallies, pauses. Only reads.
 
 Run rows carry their own sums and are never deleted, so a scrape reads no item, and no counter ever falls.
 """
@@ -6,18 +6,20 @@ Run rows carry their own sums and are never deleted, so a scrape reads no item, 
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, select
 
-from worker.store.tables import ACTIVE, heartbeat, registry, run, tally
+from worker.store.tables import ACTIVE, evidence, heartbeat, pause, registry, run, tally
 
 IMAGE_OUTCOMES = ("deleted", "gone", "skipped", "failed")
+ALL = "*"  # as the table of pauses names all registries at once
 SHOWN = (
     *("registry", "opened_at", "started_at", "finished_at", "exceeded", "unreadable", "rule_selected"),
     *("images", "planned", *IMAGE_OUTCOMES, "reclaimable_bytes", "reclaimed_bytes", "registry_bytes"),
+    "budget_missed_bytes",
 )
 
 
@@ -28,12 +30,18 @@ class RegistryMeasures:
     runs: dict[tuple[str, str, str], int] = field(default_factory=dict)  # (outcome, trigger, mode) -> finished runs
     images: dict[str, int] = field(default_factory=dict)  # outcome -> images of all runs, finished or not
     reclaimed_bytes: int = 0
+    foreign_deletions: int = 0  # images that vanished, and not by us
+    differences: int = 0  # what verifications after finished runs found wrong
     tallies: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> label -> value
     backlog: int = 0  # images that a run may still delete
     active: bool = False
     last_success: datetime | None = None  # of a run in the registry's own mode
     enabled_since: datetime | None = None
+    line: str | None = None  # its cron line and zone, as beat knows it
+    line_since: datetime | None = None  # since when: nothing before is due
     auth_ok: bool = True
+    paused: bool = False
+    evidence: dict[str, datetime] = field(default_factory=dict)  # source -> as of when it was last believed
     finished: RowMapping | None = None  # the newest finished run, missed ones aside
     plan: RowMapping | None = None  # the newest run with a plan
     blocked_by: frozenset[str] = frozenset()  # limits that the newest blocked run exceeded
@@ -43,6 +51,12 @@ class RegistryMeasures:
 class Measures:
     registries: Mapping[str, RegistryMeasures]  # by configured name, also those that left the configuration
     heartbeats: Mapping[str, datetime]
+    all_paused: bool = False
+
+    def of(self, name: str) -> RegistryMeasures:
+        """What there is on a configured registry, also where the store has seen nothing of it yet."""
+        found = self.registries.get(name) or RegistryMeasures()
+        return replace(found, paused=found.paused or self.all_paused)
 
 
 def measure(connection: Connection) -> Measures:
@@ -52,16 +66,25 @@ def measure(connection: Connection) -> Measures:
         _add(found[row["registry"]], row)
     for row in connection.execute(select(tally)).mappings():
         found[row["registry"]].tallies.setdefault(row["name"], {})[row["label"]] = row["value"]
-    for row in connection.execute(select(registry.c.name, registry.c.enabled_since, registry.c.auth_ok)).mappings():
-        found[row["name"]].enabled_since = row["enabled_since"]
-        found[row["name"]].auth_ok = row["auth_ok"]
+    for known in connection.execute(select(registry)):
+        one = found[known.name]
+        one.enabled_since, one.auth_ok = known.enabled_since, known.auth_ok
+        one.line, one.line_since = known.line, known.line_since
+    for read in connection.execute(select(evidence.c.registry, evidence.c.source, evidence.c.as_of)):
+        found[read.registry].evidence[read.source] = read.as_of
+    wrong = select(run.c.registry, run.c.differences).where(run.c.state == "finished", run.c.differences != "[]")
+    for listed in connection.execute(wrong):
+        found[listed.registry].differences += len(json.loads(listed.differences))
     for row in _newest(connection, run.c.finished_at, run.c.state == "finished", run.c.outcome != "missed"):
         found[row["registry"]].finished = row
     for row in _newest(connection, run.c.planned_at):
         found[row["registry"]].plan = row
     for row in _newest(connection, run.c.planned_at, run.c.state == "blocked"):
-        found[row["registry"]].blocked_by = frozenset(one["limit"] for one in json.loads(row["exceeded"]))
-    return Measures(dict(found), heartbeats(connection))
+        found[row["registry"]].blocked_by = frozenset(limit["limit"] for limit in json.loads(row["exceeded"]))
+    paused = set(connection.execute(select(pause.c.registry)).scalars())
+    for name in paused - {ALL}:
+        found[name].paused = True
+    return Measures(dict(found), heartbeats(connection), ALL in paused)
 
 
 def heartbeats(connection: Connection) -> dict[str, datetime]:
@@ -71,7 +94,7 @@ def heartbeats(connection: Connection) -> dict[str, datetime]:
 
 def _sums() -> Select[Any]:
     kinds = (run.c.registry, run.c.state, run.c.outcome, run.c.trigger, run.c.mode, run.c.registry_mode)
-    counts = (run.c.planned, *(run.c[name] for name in IMAGE_OUTCOMES), run.c.reclaimed_bytes)
+    counts = (run.c.planned, *(run.c[name] for name in (*IMAGE_OUTCOMES, "reclaimed_bytes", "foreign_deletions")))
     return select(
         *kinds,
         func.count().label("runs"),
@@ -85,6 +108,7 @@ def _add(measures: RegistryMeasures, row: RowMapping) -> None:
     for name, count in done.items():
         measures.images[name] = measures.images.get(name, 0) + count
     measures.reclaimed_bytes += int(row["reclaimed_bytes"])
+    measures.foreign_deletions += int(row["foreign_deletions"])
     measures.active |= row["state"] in ACTIVE
     if row["state"] == "finished":
         kind = (row["outcome"], row["trigger"], row["mode"])
