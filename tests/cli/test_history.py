@@ -1,13 +1,17 @@
 """`runs`, `show` and `audit` of real runs, and a person's words on them: `sweep`, `approve`, `abort`."""
 
 import json
+import re
 import signal
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy import text
 
 from tests.cli.conftest import COMMAND, on_a_terminal
 from tests.servers import free_port, redis_server
@@ -15,6 +19,7 @@ from tests.waiting import until
 from worker import runs as life
 from worker.store import runs
 
+ROOT = Path(__file__).resolve().parents[2]
 DAY = timedelta(days=1)
 SECRET = "a secret must be there and readable before anything starts"
 RUN_KEYS = [
@@ -74,7 +79,7 @@ def test_the_audit(filled, night, gc):
     newest, oldest = gc("audit", "production", "--format", "json").json["deletions"]
     assert list(newest) == [
         "at", "registry", "repository", "digest", "id", "tags", "run", "outcome", "operation_id", "reclaimed_bytes",
-        "created_at", "size", "cause", "rule", "reason",
+        "created_at", "size", "cause", "rule", "reason", "seq", "sha256", "facts",
     ]  # fmt: skip
     assert (newest["run"], newest["outcome"], newest["rule"]) == (done.id, "deleted", "pull requests")
     assert newest["reclaimed_bytes"] + oldest["reclaimed_bytes"] == filled.state()["lost_bytes"]
@@ -85,8 +90,95 @@ def test_the_audit(filled, night, gc):
     assert found("shop/web:pr-3") == [newest["id"]]
     assert found(f"shop/api@{oldest['digest']}") == [oldest["id"]]
     assert found(oldest["id"]) == [oldest["id"]]
+
+    def between(*words):
+        return [one["id"] for one in gc("audit", "--format", "ndjson", *words).lines]
+
+    assert between("--since", newest["at"]) == [newest["id"]]
+    assert between("--until", newest["at"]) == [oldest["id"]]
+    assert between("--since", oldest["at"], "--until", "9999-01-01") == [newest["id"], oldest["id"]]
     assert found("shop/web:PR-3") == found("shop/api:pr-3") == found("shop/web:pr") == []
     assert (gc("audit", "production", "shop/web:never").code, gc("audit", "production", "crp1").code) == (0, 0)
+
+
+RECIPE = re.search(r"```python\n(import hashlib.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
+
+
+def test_the_chain_is_verified_also_from_an_export_alone(filled, night, gc, tmp_path):
+    made = night()
+    assert gc("audit", "--verify").out == "the audit's chain holds: 0 rows; head none yet\n"
+    made.sweep()
+    newest, oldest = gc("audit", "--format", "ndjson").lines
+    found = gc("audit", "--verify")
+    span = f"from {oldest['at'][:19]}Z to {newest['at'][:19]}Z"
+    assert (found.code, found.out) == (0, f"the audit's chain holds: 2 rows, {span}; head {newest['sha256']}\n")
+    assert gc("audit", "--verify", "--format", "json").json == {
+        "rows": 2, "from": oldest["at"], "to": newest["at"], "anchor": "", "head": newest["sha256"],
+        "broken": None,
+    }  # fmt: skip
+
+    assert RECIPE is not None
+    program = tmp_path / "verify.py"
+    program.write_text(RECIPE[1])
+
+    def recipe(lines, *words):
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        done = subprocess.run(
+            [sys.executable, program, *words], input=text, capture_output=True, text=True, check=False
+        )
+        return done.stdout or done.stderr
+
+    assert recipe([oldest, newest]) == f"2 rows hold; head {newest['sha256']}\n"
+    assert recipe([newest], oldest["sha256"]) == f"1 rows hold; head {newest['sha256']}\n"
+    doctored = oldest | {"facts": oldest["facts"].replace("pr-1", "pr-9")}
+    for lines, seq in (([newest], 2), ([newest, oldest], 2), ([doctored, newest], 1)):
+        assert recipe(lines) == f"seq {seq} does not hold\n"
+    assert recipe([oldest, newest | {"digest": oldest["digest"]}]) == "seq 2 does not hold\n"
+
+
+def test_a_chain_that_does_not_hold(filled, night, gc):
+    made = night()
+    made.sweep()
+    newest, oldest = gc("audit", "--format", "ndjson").lines
+    assert gc("audit", "--verify", "--head", oldest["sha256"]).code == 0
+    done = gc("audit", "--verify", "--head", "0" * 64)
+    assert (done.code, done.out) == (1, "")
+    assert "the noted head is not in the chain" in done.err
+    with made.store.write() as connection:
+        connection.execute(text("update audit set reclaimed_bytes = 1 where seq = 2"))
+    done = gc("audit", "--verify")
+    assert (done.code, done.out) == (1, "")
+    row = f"seq 2, {newest['at'][:19]}Z, production, shop/web@{newest['digest']}"
+    assert done.err == f"the audit's chain does not hold: {row} was changed, or inserted; 1 row before that\n"
+    done = gc("audit", "--verify", "--format", "json")
+    assert (done.code, done.json["broken"]) == (1, f"{row} was changed, or inserted")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--verify", "production"],
+        ["--verify", "--since", "2026-01-01"],
+        ["--head", "0" * 64],
+        ["--verify", "--head", "x"],
+        ["--since", "yesterday"],
+    ],
+    ids=" ".join,
+)
+def test_questions_that_the_audit_cannot_be_asked(night, gc, words):
+    night()
+    done = gc("audit", *words)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+
+
+def test_without_a_store_nothing_is_verified(night, gc, tmp_path):
+    made = night()
+    made.store.dispose()
+    for file in tmp_path.glob("registry-gc.db*"):
+        file.unlink()
+    done = gc("audit", "--verify")
+    assert (done.code, done.err) == (1, "there is no store yet, and so no audit to verify\n")
+    assert list(tmp_path.glob("registry-gc.db*")) == []
 
 
 def test_runs_are_newest_first_and_can_be_fewer(filled, night, gc):

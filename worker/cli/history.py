@@ -1,19 +1,35 @@
 """`registry-gc runs`, `show` and `audit`: what happened. They only read, and make no store where there is none."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
+from typing import Any
 
 import click
 
+from worker.cli.errors import DONE, FAILED, CommandError
 from worker.cli.live import check_known, remembered, store_of_run
-from worker.cli.options import Options, common
+from worker.cli.options import Instant, Options, common
 from worker.cli.reference import Reference
-from worker.report.audit import audit_json, audit_ndjson, audit_table
+from worker.report.audit import audit_json, audit_ndjson, audit_table, broken_text, verified_json, verified_text
 from worker.report.run import runs_json, runs_ndjson, runs_table, show_json, show_ndjson, show_table
 from worker.runs import get
+from worker.store import audit as chained
 from worker.store import plans
 from worker.store import runs as run_rows
 from worker.store.history import Audited, deletions
+
+
+class Hash(click.ParamType[str]):
+    """A SHA-256 as the audit writes it."""
+
+    name = "sha256"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch("[0-9a-f]{64}", str(value)):
+            self.fail(f"expected 64 hexadecimal digits, got {value!r}", param, ctx)
+        return str(value)
 
 
 @click.command()
@@ -56,9 +72,27 @@ def show(options: Options, run: str) -> None:
 @click.command()
 @click.argument("registry", required=False)
 @click.argument("reference", required=False, type=Reference())
+@click.option("--since", type=Instant(), metavar="TIME", help="Not what went before.")
+@click.option("--until", type=Instant(), metavar="TIME", help="Nor what went then or later.")
+@click.option("--verify", is_flag=True, help="Compute the chain's hashes again; exit code 1 if they do not hold.")
+@click.option("--head", type=Hash(), help="With --verify: a head noted earlier, which must still be in the chain.")
 @common()
-def audit(options: Options, registry: str | None, reference: str | None) -> None:
+def audit(
+    options: Options,
+    registry: str | None,
+    reference: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    verify: bool,
+    head: str | None,
+) -> int:
     """Every deletion, newest first, of REGISTRY, or of one image: path:tag, path@sha256:…, or an id."""
+    if verify and (registry or since or until):
+        raise click.UsageError("--verify is of the whole audit: it takes no REGISTRY, --since or --until")
+    if verify:
+        return _verify(options, head)
+    if head is not None:
+        raise click.UsageError("--head needs --verify")
     settings = options.settings_of_store()
     with remembered(settings) as store, ExitStack() as stack:
         check_known(settings, store, registry)
@@ -66,9 +100,28 @@ def audit(options: Options, registry: str | None, reference: str | None) -> None
         found: Iterator[Audited] = iter(())
         if store is not None:
             connection = stack.enter_context(store.read())
-            found = deletions(connection, registry=registry, reference=reference)
+            found = deletions(connection, registry=registry, reference=reference, since=since, until=until)
         output.report(
             table=lambda width: audit_table(found, width),
             json=lambda: audit_json(found),
             ndjson=lambda: audit_ndjson(found),
         )
+    return DONE
+
+
+def _verify(options: Options, head: str | None) -> int:
+    """Say whether the chain holds."""
+    with remembered(options.settings_of_store()) as store:
+        if store is None:
+            raise CommandError("there is no store yet, and so no audit to verify", FAILED)
+        with store.read() as connection:
+            found = chained.verify(connection, head)
+    if found.broken is not None and options.format == "table":
+        raise CommandError(broken_text(found), FAILED)
+    with options.open() as output:
+        output.report(
+            table=lambda _: verified_text(found),
+            json=lambda: verified_json(found),
+            ndjson=lambda: verified_json(found),
+        )
+    return DONE if found.broken is None else FAILED

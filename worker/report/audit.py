@@ -1,4 +1,4 @@
-"""What was deleted, as a table or JSON."""
+"""What was deleted, as a table or JSON, and whether its chain holds."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from policies.units import bytes_text
-from worker.report.text import instant, short, table
+from worker.report.text import counted, instant, short, table
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
+    from worker.store.audit import Verified
     from worker.store.history import Audited
 
 _encoder = msgspec.json.Encoder()
 
 
 def audited_json(one: "Audited") -> dict[str, Any]:
-    """A deletion: where and what, then by what it went."""
+    """A deletion: where and what, by what it went, then its place in the chain."""
     what = ("at", "registry", "repository", "digest", "id", "tags", "run", "outcome", "operation_id", "reclaimed_bytes")
     why = ("created_at", "size", "cause", "rule", "reason")
-    return {key: getattr(one, key) for key in what} | {key: getattr(one.decision, key) for key in why}
+    place = ("seq", "sha256", "facts")
+    told = {key: getattr(one, key) for key in what} | {key: getattr(one.decision, key) for key in why}
+    return told | {key: getattr(one, key) for key in place}
 
 
 def audit_json(deletions: Iterable["Audited"]) -> Iterator[bytes]:
@@ -54,3 +57,18 @@ def audit_table(deletions: Iterable["Audited"], width: int | None = None) -> Ite
         yield "Nothing was deleted."
         return
     yield from table(heading, rows, right=frozenset({5}), width=width)
+
+
+def verified_text(found: "Verified") -> Iterator[str]:
+    """One line to keep: with the head, which proves later that nothing up to it was changed."""
+    span = f", from {instant(found.first_at)} to {instant(found.last_at)}" if found.rows else ""
+    yield f"the audit's chain holds: {counted(found.rows, 'row')}{span}; head {found.head or 'none yet'}"
+
+
+def broken_text(found: "Verified") -> str:
+    return f"the audit's chain does not hold: {found.broken}; {counted(found.rows, 'row')} before that"
+
+
+def verified_json(found: "Verified") -> Iterator[bytes]:
+    span = {"rows": found.rows, "from": found.first_at, "to": found.last_at}
+    yield _encoder.encode(span | {"anchor": found.anchor, "head": found.head, "broken": found.broken}) + b"\n"

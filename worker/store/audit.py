@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, delete, insert, select, text, type_coerce, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, delete, insert, select, text, type_coerce, update
 
 from worker.store.engine import Store, StoreError
 from worker.store.tables import EPOCH, audit, chain
@@ -24,7 +24,9 @@ FACTS = (
 PORTION = 1000  # rows forgotten in one transaction: some milliseconds in which others wait
 
 # As the database has them (`at` in microseconds): a doctored value must be found, not stumbled over.
-_RAW = tuple(type_coerce(audit.c.at, BigInteger).label("at") if name == "at" else audit.c[name] for name in FACTS)
+RAW: tuple[ColumnElement[Any], ...] = tuple(
+    type_coerce(audit.c.at, BigInteger).label("at") if name == "at" else audit.c[name] for name in FACTS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Verified:
     rows: int
     first_at: datetime | None
     last_at: datetime | None
+    anchor: str  # the newest forgotten row's hash
     head: str  # the newest row's hash: noted elsewhere, it proves later that nothing up to it was changed
     broken: str | None  # None: nothing is wrong
 
@@ -122,7 +125,7 @@ def verify(connection: Connection, noted: str | None = None) -> Verified:
     if connection.dialect.name == "postgresql":
         connection.execute(text("set transaction isolation level repeatable read"))
     check = _Check(_link(connection, "anchor"), _link(connection, "head"), noted)
-    rows = select(*_RAW, audit.c.sha256).order_by(audit.c.seq).execution_options(yield_per=1000)
+    rows = select(*RAW, audit.c.sha256).order_by(audit.c.seq).execution_options(yield_per=1000)
     return check.of(connection.execute(rows))
 
 
@@ -175,7 +178,8 @@ class _Check:
         return None
 
     def _told(self, broken: str | None) -> Verified:
-        return Verified(self.rows, _moment(self.first_at), _moment(self.last_at), self.at.sha256, broken)
+        span = _moment(self.first_at), _moment(self.last_at)
+        return Verified(self.rows, *span, self.anchor.sha256, self.at.sha256, broken)
 
 
 def _named(row: Row[Any]) -> str:

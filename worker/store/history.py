@@ -3,14 +3,15 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, select
 
 from policies.plan import Decision
-from worker.store.tables import audit
+from worker.store.audit import FACTS, RAW, facts_text
+from worker.store.tables import EPOCH, audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,28 @@ class Audited:
     operation_id: str | None
     reclaimed_bytes: int
     decision: Decision
+    seq: int
+    sha256: str  # of the row before and of this one
+    facts: str  # the text of this row in its hash
 
 
 def deletions(
-    connection: Connection, *, registry: str | None = None, reference: str | None = None
+    connection: Connection,
+    *,
+    registry: str | None = None,
+    reference: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> Iterator[Audited]:
-    """Newest first; `reference`: `path:tag`, `path@sha256:…`, or an image's id."""
-    found = select(audit).order_by(audit.c.seq.desc())
+    """Newest first, read as they are asked for; `reference`: `path:tag`, `path@sha256:…`, or an image's id.
+
+    `since` is in, `until` is out.
+    """
+    found: Select[Any] = select(*RAW, audit.c.sha256).order_by(audit.c.seq.desc()).execution_options(yield_per=500)
+    if since is not None:
+        found = found.where(audit.c.at >= since)
+    if until is not None:
+        found = found.where(audit.c.at < until)
     if registry is not None:
         found = found.where(audit.c.registry == registry)
     if reference is not None:
@@ -63,7 +79,7 @@ def _tag(reference: str | None) -> str | None:
 
 def _audited(row: Row[Any]) -> Audited:
     return Audited(
-        at=row.at,
+        at=EPOCH + timedelta(microseconds=row.at),
         registry=row.registry,
         repository=row.repository,
         digest=row.digest,
@@ -74,4 +90,7 @@ def _audited(row: Row[Any]) -> Audited:
         operation_id=row.operation_id,
         reclaimed_bytes=row.reclaimed_bytes,
         decision=msgspec.json.decode(row.decision, type=Decision, strict=False),
+        seq=row.seq,
+        sha256=row.sha256,
+        facts=facts_text(row[: len(FACTS)]),
     )
