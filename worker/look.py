@@ -24,7 +24,7 @@ from worker.registries.interface import BadAnswerError, NotFoundError, Registry,
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
-from worker.store import Store, StoreError, looks, plans, sweeping
+from worker.store import Store, StoreError, holds, looks, plans, sweeping
 from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
 from worker.store.runs import Run
@@ -79,6 +79,10 @@ def _find(
     """None: it cannot be said now; reconcile rings again."""
     if registry is None or registry.mode != "delete":
         return _Finding("mode", mode_reason(registry))
+    with store.read() as connection:
+        pause = holds.paused(connection, run.registry)
+    if pause is not None:
+        return _Finding("paused", pause.sentence())
     try:
         with open_registry(registry, limiter) as opened, spending(store, run.registry, opened):
             return _look_again(store, opened, registry, run, path)
@@ -130,7 +134,7 @@ def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetim
             return
         now = store.now(connection)
         looks.record(connection, run.id, path, began, now, finding.reason)
-        if finding.cause != "mode":
+        if finding.cause not in ("mode", "paused"):  # else nobody talked to the registry
             run_rows.healthy(connection, run.id)
 
 

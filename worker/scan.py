@@ -10,9 +10,12 @@ import msgspec
 from policies.image import Repository
 from policies.limits import Exceeded, exceeded
 from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey
+from policies.standing import NOTHING, Standing
 from worker import runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings, Retention, Settings
+from worker.evidence.gathering import gather
+from worker.evidence.reading import EvidenceError
 from worker.inventory import Alive, ClockError, Inventory, Manifests, Progress, ScanStoppedError, take_inventory
 from worker.leases import Heartbeat, identity
 from worker.registries import open_registry
@@ -20,7 +23,7 @@ from worker.registries.interface import RegistryError, SignInError
 from worker.registries.limiter import Limiter
 from worker.runs import Bell
 from worker.spending import note_sign_in, spending
-from worker.store import Store, StoreError, plans, retention
+from worker.store import Store, StoreError, holds, plans, retention
 from worker.store import runs as run_rows
 from worker.store.plans import PlanWriter
 from worker.store.runs import Run
@@ -36,6 +39,7 @@ class Planned:
     across: Across
     closing: Closing
     exceeded: tuple[Exceeded, ...]
+    standing: Standing
 
     @property
     def complete(self) -> bool:
@@ -44,20 +48,33 @@ class Planned:
     def repository_plans(self) -> Iterator[RepositoryPlan]:
         """The same every time: what the policies are given does not change."""
         for repository in self.inventory.repositories():
-            yield _decide(repository, self.registry, self.now, self.across)
+            yield _decide(repository, self.registry, self.now, self.across, self.standing)
 
 
-def plan(inventory: Inventory, registry: RegistrySettings, now: datetime) -> Planned:
+def plan(inventory: Inventory, registry: RegistrySettings, now: datetime, standing: Standing = NOTHING) -> Planned:
     """Have the policies decide on every image of an inventory. Pure but for the memory it takes."""
     surveys = (survey(repository, registry.policy, now) for repository in inventory.repositories())
     everywhere = across(surveys, registry.policy)
-    plans_ = (_decide(repository, registry, now, everywhere) for repository in inventory.repositories())
+    plans_ = (_decide(repository, registry, now, everywhere, standing) for repository in inventory.repositories())
     closing = close(one.columns for one in plans_)
-    return Planned(inventory, registry, now, everywhere, closing, exceeded(closing.totals, registry.limits))
+    over = exceeded(closing.totals, registry.limits)
+    return Planned(inventory, registry, now, everywhere, closing, over, standing)
 
 
-def _decide(repository: Repository, registry: RegistrySettings, now: datetime, everywhere: Across) -> RepositoryPlan:
-    return decide(repository, registry.policy, now, everywhere, keep_per_repository=registry.keep_per_repository)
+def _decide(
+    repository: Repository, registry: RegistrySettings, now: datetime, everywhere: Across, standing: Standing
+) -> RepositoryPlan:
+    n = registry.keep_per_repository
+    return decide(repository, registry.policy, now, everywhere, keep_per_repository=n, standing=standing)
+
+
+def standing_of(store: Store | None, registry: RegistrySettings, now: datetime, *, remember: bool = True) -> Standing:
+    """What decides beside the inventory. `remember` False: nothing is written. Raises EvidenceError, StoreError."""
+    evidence = gather(store, registry, remember=remember)
+    if store is None:
+        return Standing(evidence=evidence)
+    with store.read() as connection:
+        return Standing(holds=holds.active(connection, registry.name, now), evidence=evidence)
 
 
 def plan_live(
@@ -71,13 +88,14 @@ def plan_live(
 ) -> Planned:
     """List and decide, record nothing. `store`: read for what is known of manifests, never written.
 
-    Raises UnknownRegistryError, ClockError, RegistryError, StoreError.
+    Raises UnknownRegistryError, ClockError, RegistryError, EvidenceError, StoreError.
     """
     registry = settings.registries.get(name)
     if registry is None:
         raise runs.UnknownRegistryError(f"no registry is named {name!r}")
     inventory = list_live(registry, limiter=limiter, progress=progress, store=store)
-    return plan(inventory, registry, now or inventory.listed_at)
+    at = now or inventory.listed_at
+    return plan(inventory, registry, at, standing_of(store, registry, at, remember=False))
 
 
 def list_live(
@@ -121,7 +139,7 @@ def carry_out_scan(
     except ScanStoppedError:
         _end_stopped(store, run)
         return ()
-    except (RegistryError, ClockError) as error:
+    except (RegistryError, ClockError, EvidenceError) as error:
         runs.fail(store, run_id, str(error), datetime.now(UTC), fence=run.fence)
         return ()
     reach("plan_stored")
@@ -169,7 +187,7 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
             note_sign_in(store, registry.name, works=False)
             raise
     note_sign_in(store, registry.name, works=True)
-    return plan(inventory, registry, inventory.listed_at)
+    return plan(inventory, registry, inventory.listed_at, standing_of(store, registry, inventory.listed_at))
 
 
 def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bool:

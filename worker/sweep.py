@@ -6,6 +6,7 @@ may be carried out twice, late, or never: only who holds its lease deletes, and 
 
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,10 +14,14 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 from uuid import uuid4
 
+from sqlalchemy import Connection
+
 from worker import outcomes, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, mode_reason, registry_now
+from worker.evidence.gathering import gather
+from worker.evidence.reading import EvidenceError
 from worker.leases import Heartbeat, identity
 from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
 from worker.registries import open_registry
@@ -25,7 +30,7 @@ from worker.registries.interface import Deletion, Registry, RegistryError, TooLa
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
-from worker.store import Store, StoreError, looks, sweeping
+from worker.store import Store, StoreError, holds, looks, plans, sweeping
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, StoppedError
@@ -92,16 +97,30 @@ def _carry_out(
     if registry is None:
         _leave(store, items)
         return False
+    used = _in_use(store, registry, run, held.repository)
     poison = held.takeovers >= TAKEOVERS
     patience = Patience(total=CALL_SECONDS)
     with open_registry(registry, limiter, patience) as opened, spending(store, run.registry, opened):
-        work = _Batch(store, watch, run, held, opened, lease, resolving=poison or run.stop is not None)
+        resolving = poison or used is None or run.stop is not None
+        work = _Batch(store, watch, run, held, opened, lease, resolving, used or {})
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
             work.carry_out(items, 1 if poison else _threads(registry))
             if poison and run.stop is None:
                 work.poison(items)
     return work.out_of_time
+
+
+def _in_use(store: Store, registry: RegistrySettings, run: Run, path: str) -> Mapping[str, str] | None:
+    """By digest, why images of this repository are in use; None: a source cannot be believed, which stops the run."""
+    try:
+        found = gather(store, registry)
+    except EvidenceError as error:
+        with store.write() as connection:
+            run_rows.ask_to_stop(connection, run.id, "failed", str(error))
+        return None
+    with store.read() as connection:
+        return found.in_use(path, plans.images_of(connection, run.id, path)) if registry.in_use else {}
 
 
 def _threads(registry: RegistrySettings) -> int:
@@ -131,6 +150,7 @@ class _Batch:
     registry: Registry
     lease: timedelta
     resolving: bool  # nothing new is deleted: only what was begun is brought to its end
+    in_use: Mapping[str, str]  # digest -> why
     lost: threading.Event = field(default_factory=threading.Event)
     halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
     out_of_time: bool = False
@@ -230,7 +250,8 @@ class _Batch:
     def _intend(self, item: Item) -> str | None:
         """Record the intent; its idempotency key, or None: the item is settled. Raises StoppedError, LeaseLostError.
 
-        The mode, the lease, the run's state and the plan's age are asked in the same breath as the intent is written.
+        The lease, the run's state, the plan's age, holds and pauses are asked in the same breath as the intent is
+        written; the mode just before.
         """
         registry = registry_now(self.watch, self.run)
         if registry is None or registry.mode != "delete":
@@ -248,17 +269,28 @@ class _Batch:
             if run is not None and not stopped and (late := runs.late(run, registry, now)) is not None:
                 run_rows.ask_to_stop(connection, run.id, *late)
                 stopped = True
-            barred = None if stopped else sweeping.barred(connection, item)
-            needed = () if stopped or barred else sweeping.owners_left(connection, item)
-            written = not (stopped or barred or needed) and sweeping.record_intent(connection, item, key, now)
+            refused = None if stopped else self._refusal(connection, item, now)
+            written = not (stopped or refused) and sweeping.record_intent(connection, item, key, now)
         if stopped:
             raise StoppedError
-        if barred:
-            planned = Outcome("skipped", "still_needed", barred)
-            self._record(item, planned if item.state == "planned" else outcomes.still_there(barred))
-        if needed:
-            self._record(item, Outcome("skipped", "still_needed", f"{needed[0]}, which needs it, was not deleted"))
+        if refused is not None:
+            self._record(item, refused if item.state == "planned" else outcomes.still_there(refused.message or ""))
         return key if written else None
+
+    def _refusal(self, connection: Connection, item: Item, now: datetime) -> Outcome | None:
+        """What speaks against a deletion at the moment of its intent; None: nothing does."""
+        if (pause := holds.paused(connection, self.run.registry)) is not None:
+            return Outcome("skipped", "paused", pause.sentence())
+        held = holds.active(connection, self.run.registry, now).on(item.repository, (item.image,))
+        if held:
+            return Outcome("skipped", "held", held[item.digest].sentence())
+        if (used := self.in_use.get(item.digest)) is not None:
+            return Outcome("skipped", "in_use", used)
+        if (barred := sweeping.barred(connection, item)) is not None:
+            return Outcome("skipped", "still_needed", barred)
+        if needed := sweeping.owners_left(connection, item):
+            return Outcome("skipped", "still_needed", f"{needed[0]}, which needs it, was not deleted")
+        return None
 
     def _follow(self, item: Item, deletion: Deletion) -> None:
         if not deletion.done:

@@ -81,6 +81,7 @@ CODES = {
     "StoreError": FAILED,
     "SchemaError": FAILED,
     "ClockError": FAILED,
+    "EvidenceError": FAILED,
     "CrewError": FAILED,
     "ListenError": FAILED,
     "LimiterUnavailableError": FAILED,

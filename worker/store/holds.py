@@ -1,0 +1,103 @@
+"""What people asked for: holds on images, and pauses of registries. Released holds stay as rows, with who and when."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+
+from policies.holds import Hold, HoldKind, Holds
+from worker.store.dialect import insert_for
+from worker.store.tables import hold, pause
+
+ALL = "*"  # in place of a registry's name: every registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRow:
+    """A hold as the store knows it, with its number and whose it is."""
+
+    id: int
+    registry: str
+    hold: Hold
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Since when, by whom and why nothing is deleted in a registry, or in any (`registry` is "*")."""
+
+    registry: str
+    at: datetime
+    who: str
+    reason: str
+
+    def sentence(self) -> str:
+        """paused by anna since 2026-11-24T10:00:00Z: moving house"""
+        what = "all registries are paused" if self.registry == ALL else "paused"
+        why = f": {self.reason}" if self.reason else ""
+        return f"{what} by {self.who} since {self.at:%Y-%m-%dT%H:%M:%SZ}{why}"
+
+
+def add(connection: Connection, registry: str, held: Hold, now: datetime) -> int:
+    """Its number."""
+    values = {name: getattr(held, name) for name in ("kind", "repository", "value", "digest", "until", "reason", "who")}
+    done = connection.execute(insert(hold).values(registry=registry, at=now, **values))
+    number: int = done.inserted_primary_key[0] if done.inserted_primary_key else 0
+    return number
+
+
+def active(connection: Connection, registry: str, now: datetime) -> Holds:
+    """Every hold of a registry that holds at this instant."""
+    return Holds(tuple(row.hold for row in rows(connection, now, registry=registry)))
+
+
+def rows(connection: Connection, now: datetime, *, registry: str | None = None) -> list[HeldRow]:
+    """What holds at this instant, oldest first."""
+    lasting = or_(hold.c.until.is_(None), hold.c.until > now)
+    found = select(hold).where(hold.c.released_at.is_(None), lasting).order_by(hold.c.id)
+    if registry is not None:
+        found = found.where(hold.c.registry == registry)
+    return [_record(row) for row in connection.execute(found)]
+
+
+def _record(row: Row[Any]) -> HeldRow:
+    kind: HoldKind = row.kind
+    held = Hold(
+        kind=kind,
+        repository=row.repository,
+        value=row.value,
+        digest=row.digest,
+        until=row.until,
+        reason=row.reason,
+        who=row.who,
+    )
+    return HeldRow(id=row.id, registry=row.registry, hold=held, at=row.at)
+
+
+def release(connection: Connection, number: int, who: str, now: datetime) -> bool:
+    """False: there is no such hold (any more)."""
+    mine = update(hold).where(hold.c.id == number, hold.c.released_at.is_(None))
+    return connection.execute(mine.values(released_at=now, released_by=who)).rowcount == 1
+
+
+def pause_registry(connection: Connection, registry: str, who: str, reason: str, now: datetime) -> None:
+    """The first pause stays, with its instant, until it is resumed."""
+    values = {"registry": registry, "at": now, "who": who, "reason": reason}
+    connection.execute(insert_for(connection, pause).values(values).on_conflict_do_nothing())
+
+
+def resume_registry(connection: Connection, registry: str) -> bool:
+    """False: it was not paused."""
+    return connection.execute(delete(pause).where(pause.c.registry == registry)).rowcount == 1
+
+
+def pauses(connection: Connection) -> list[Pause]:
+    return [Pause(*row) for row in connection.execute(select(pause).order_by(pause.c.registry))]
+
+
+def paused(connection: Connection, registry: str) -> Pause | None:
+    """Why nothing may be deleted in a registry now; None: it may."""
+    found = select(pause).where(pause.c.registry.in_((registry, ALL))).order_by(pause.c.registry.desc())
+    row = connection.execute(found).first()
+    return None if row is None else Pause(*row)
