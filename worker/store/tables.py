@@ -100,6 +100,7 @@ run = Table(
     Column("systemic_failures", Integer, nullable=False, server_default="0"),  # in a row
     Column("forgotten", Boolean, nullable=False, server_default=text("false")),  # its plan is no longer kept
     Column("told", String(16)),  # the outcome, or `blocked`, that people were told of last
+    Column("telling", Text),  # JSON: how far that has come: {word, tries, after, told}; null: nothing is under way
     Column("owner", Text),  # the lease of the scan, or of the verification
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),

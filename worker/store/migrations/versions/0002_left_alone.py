@@ -90,6 +90,7 @@ def upgrade() -> None:
     op.add_column("run", sa.Column("budget_missed_bytes", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("run", sa.Column("foreign_deletions", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("run", sa.Column("told", sa.String(length=16), nullable=True))
+    op.add_column("run", sa.Column("telling", sa.Text(), nullable=True))
     connection = op.get_bind()
     connection.execute(sa.text("insert into about (name, value) values ('store_id', :id)"), {"id": str(uuid.uuid4())})
     # People were not to be told of these runs when they ended, and are not now.
