@@ -1,0 +1,103 @@
+"""Reads the document of the sources `file` and `http`: what is in use and as of when, as JSON or as lines. No I/O.
+
+    {"as_of": "2026-11-23T03:00:00Z", "images": ["cr.yandex/crp…/shop/api:v7", {"image": "sha256:…", "by": "…"}]}
+
+    # as_of: 2026-11-23T03:00:00Z
+    cr.yandex/crp…/shop/api:v7    who uses it
+    # end
+
+Both say themselves when they were written and where they end: a file's times tell neither (a failing `kubectl > file`
+is a fresh and empty one). A document with one line that cannot be understood is refused whole.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from policies.units import shown
+from worker.evidence.reading import Found, Reading, reading_of
+from worker.evidence.references import parse
+
+MAX_BYTES = 64 * 1024 * 1024
+_FIRST, _LAST = "# as_of:", "# end"
+
+
+class DocumentError(Exception):
+    """What is wrong with a document, and where in it."""
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    image: str
+    by: str = ""
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    # A key that is not known here may be what says that there is more: such a document is not read.
+    as_of: Annotated[datetime, msgspec.Meta(tz=True)]
+    images: list[str | _Entry]
+
+
+def read_document(content: bytes, source: str) -> Reading:
+    """The reading that a document holds; who is not said to use an image is `source`. Raises DocumentError."""
+    if not content.strip():
+        raise DocumentError("is empty")
+    text = _text(content)
+    if text.lstrip().startswith("{"):
+        return _of_json(text, source)
+    return _of_lines(text, source)
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DocumentError(f"line {line}: is not text in UTF-8: holds the byte 0x{content[error.start]:02x}") from None
+
+
+def _of_json(text: str, source: str) -> Reading:
+    try:
+        document = msgspec.json.decode(text, type=_Document)
+    except msgspec.ValidationError as error:
+        raise DocumentError(f"is not of the form {{as_of, images}}: {error}") from None
+    except msgspec.DecodeError as error:
+        lines = text.count("\n") + 1
+        raise DocumentError(f"is not JSON, or was cut ({lines:,} lines): {error}") from None
+    entries = (one if isinstance(one, _Entry) else _Entry(one) for one in document.images)
+    return reading_of(document.as_of, _uses(((f"images[{n}]", one) for n, one in enumerate(entries)), source))
+
+
+def _of_lines(text: str, source: str) -> Reading:
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
+    lines = [(number, line) for number, line in lines if line]
+    first, last = lines[0], lines[-1]
+    if not first[1].startswith(_FIRST):
+        raise DocumentError(
+            f'line {first[0]}: does not say when it was written: expected "{_FIRST} 2026-11-23T03:00:00Z"'
+        )
+    if last[1] != _LAST:
+        raise DocumentError(f'line {last[0]}: the last line is not "{_LAST}": the list was cut')
+    entries = [(f"line {n}", _Entry(*line.split(None, 1))) for n, line in lines[1:-1] if not line.startswith("#")]
+    return reading_of(_as_of(*first), _uses(entries, source))
+
+
+def _as_of(number: int, line: str) -> datetime:
+    written = line.removeprefix(_FIRST).strip()
+    try:
+        as_of = datetime.fromisoformat(written)
+    except ValueError:
+        as_of = None
+    if as_of is None or as_of.tzinfo is None:
+        raise DocumentError(f"line {number}: expected an instant with its time zone, got {shown(written)}")
+    return as_of
+
+
+def _uses(entries: Iterable[tuple[str, _Entry]], source: str) -> Iterator[Found]:
+    for where, entry in entries:
+        try:
+            digest, image = parse(entry.image)
+        except ValueError as error:
+            raise DocumentError(f"{where}: {shown(entry.image)} {error}") from None
+        yield digest, image, entry.by or source

@@ -1,0 +1,90 @@
+"""Evidence from a service: the document of `document.py` by GET."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from worker.config import EvidenceSettings
+from worker.evidence.document import DocumentError, read_document
+from worker.evidence.reading import EvidenceError, Reading
+from worker.registries.http import Http, Patience
+from worker.registries.interface import (
+    BadAnswerError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RegistryError,
+    SignInError,
+    UnavailableError,
+)
+from worker.registries.limiter import LocalLimiter
+from worker.registries.messages import Answer, Request
+from worker.secret import Secret, SecretError
+
+PATIENCE = Patience(attempts=4, total=60.0)
+REMEDY = "see the service's own log, and docs/evidence.md for what it must answer"
+
+_REFUSALS: dict[int, tuple[type[RegistryError], str]] = {
+    401: (SignInError, "does not accept the token"),
+    403: (PermissionDeniedError, "does not let this token read it"),
+    404: (NotFoundError, "does not know this address"),
+    429: (RateLimitedError, "asks for fewer requests"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Bearer:
+    """Signs with a token that is read anew each time."""
+
+    token: Secret
+
+    def sign(self) -> str:
+        try:
+            return f"Bearer {_in_header(self.token.read())}"
+        except SecretError as error:
+            raise SignInError(str(error)) from None
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:
+        """Nothing to renew: the next `sign` reads the token again."""
+
+
+def _in_header(token: str) -> str:
+    if not token.isascii() or not token.isprintable():
+        raise SignInError("the token holds characters that no header may hold")
+    return token
+
+
+def read(settings: EvidenceSettings, patience: Patience = PATIENCE) -> Reading:
+    """What the service says. Raises EvidenceError."""
+    url = settings.url or ""  # the configuration insists on one
+    host = urlsplit(url).netloc  # without path and query, which may be a secret
+    request = Request(method="GET", url=url, about=host, repeatable=True, paced=False, timeout=20.0)
+    signer = _Bearer(settings.token) if settings.token else None
+    client = Http(settings.name, LocalLimiter(1.0), 1, patience)
+    try:
+        return client.call(request, _reader(settings.name), signer)
+    except RegistryError as error:
+        raise EvidenceError(settings.name, f"{host}: {error.message}", REMEDY) from None
+    finally:
+        client.close()
+
+
+def _reader(source: str) -> Callable[[Answer], Reading]:
+    def document(answer: Answer) -> Reading:
+        if answer.status != 200:
+            raise _refusal(answer.status)
+        try:
+            return read_document(answer.body, source)
+        except DocumentError as error:
+            raise BadAnswerError(f"the answer {error}") from None
+
+    return document
+
+
+def _refusal(status: int) -> RegistryError:
+    if 300 <= status < 400:
+        return BadAnswerError(f"answers {status}: redirects are not followed, write the address it leads to")
+    kind, what = _REFUSALS.get(status, (BadAnswerError, "gives no document"))
+    if status >= 500:
+        kind, what = UnavailableError, "is ill"
+    return kind(f"the service {what}: {status}", status=status)

@@ -1,0 +1,288 @@
+"""Evidence from Kubernetes clusters: what pods run, and what templates of pods would.
+
+This is the one module that imports the client. Whole or not at all: one list that cannot be read to its end, in one namespace of one cluster, fails the source. Of the
+official client only the connection is used (a kubeconfig knows many ways to sign in): its typed models are slow, and
+refuse what a newer server says.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import stamina
+import stamina.instrumentation
+
+from worker import __version__
+from worker.config import EvidenceSettings
+from worker.evidence.kubernetes_objects import KINDS, Kind, Object, Page, page_of, uses_of
+from worker.evidence.reading import EvidenceError, Found, Reading, reading_of
+from worker.registries.messages import is_local
+
+try:
+    import urllib3
+    from kubernetes.client import ApiClient, ApiException, Configuration
+    from kubernetes.config import ConfigException, load_kube_config
+    from kubernetes.config.incluster_config import InClusterConfigLoader
+except ImportError:
+    INSTALLED = False
+else:
+    INSTALLED = True
+
+# Retries are seen in the answer's time alone; stamina's own line would go to standard output.
+stamina.instrumentation.set_on_retry_hooks([])
+
+PAGE = 500  # objects
+MAX_PAGE = 64 * 1024 * 1024  # bytes, unpacked
+RESTARTS = 3  # of a list whose next page was gone
+ATTEMPTS = 4  # of one request that may do better
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+RIGHTS = "docs/evidence.md has the role that grants it"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to go on, in seconds."""
+
+    total: float = 120.0  # for one cluster, with everything
+    silence: float = 20.0  # between two pieces of an answer
+    first_wait: float = 0.2  # before a request is tried again; doubled each time
+
+
+@dataclass(eq=False)
+class _FailedError(Exception):
+    """Why a cluster could not be read, and what to do."""
+
+    what: str
+    remedy: str
+
+
+class _PassingError(_FailedError):
+    """As above, and another try may do better."""
+
+
+class _GoneError(Exception):
+    """The list's next page is not kept any more."""
+
+
+def read(settings: EvidenceSettings, limits: Limits = Limits(), environ: Mapping[str, str] = os.environ) -> Reading:
+    """What all clusters say, read side by side. Raises EvidenceError."""
+    if not INSTALLED:
+        what = "the Kubernetes client is not installed"
+        raise EvidenceError(settings.name, what, "install registry-gc with its extra: registry-gc[kubernetes]")
+    as_of = datetime.now(UTC)
+    clusters = [_Cluster(settings, context, limits, environ) for context in settings.contexts or (None,)]
+    for cluster in clusters:
+        cluster.start()
+    found: list[Found] = []
+    for cluster in clusters:
+        try:
+            found += cluster.result()
+        except _FailedError as error:
+            raise EvidenceError(settings.name, f"{cluster.name}: {error.what}", error.remedy) from error
+    return reading_of(as_of, found)
+
+
+class _Cluster:
+    """One cluster, read by a thread of its own: nothing that the client waits for can keep the caller waiting."""
+
+    def __init__(
+        self, settings: EvidenceSettings, context: str | None, limits: Limits, environ: Mapping[str, str]
+    ) -> None:
+        self._settings, self._context, self._limits, self._environ = settings, context, limits, environ
+        self._ends = time.monotonic() + limits.total
+        self._found: list[Found] | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name=f"evidence {self.name}", daemon=True)
+
+    @property
+    def name(self) -> str:
+        return f"context {self._context}" if self._context else "cluster"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def result(self) -> list[Found]:
+        """What is in use there. Raises _FailedError, and what no one has thought of."""
+        self._thread.join(max(0.0, self._ends - time.monotonic()) + 1.0)
+        if self._error is not None:
+            raise self._error
+        if self._found is None:
+            what = f"was not read within {self._limits.total:g} s"
+            raise _FailedError(what, "see how quickly its API server answers, and any command of the kubeconfig")
+        return self._found
+
+    def _run(self) -> None:
+        try:
+            self._found = list(self._uses())
+        except Exception as error:  # noqa: BLE001 - raised again by `result`, in the thread that waits
+            self._error = error
+
+    def _uses(self) -> Iterator[Found]:
+        configuration = self._configuration()
+        configuration.retries = urllib3.Retry(total=0, raise_on_redirect=False)  # ours, and no redirects
+        address = urlsplit(configuration.host)
+        if address.scheme != "https" and not is_local(address.hostname or ""):
+            raise _FailedError(f"refusing to talk to {address.netloc} without TLS", "write https in the kubeconfig")
+        with closing(ApiClient(configuration)) as client:
+            client.user_agent = f"registry-gc/{__version__}"
+            lists = _Lists(client, self._limits, self._ends)
+            for named in self._settings.namespaces:
+                lists.insist_on(named)
+            for kind in KINDS:
+                for namespace in self._settings.namespaces or (None,):
+                    yield from lists.uses(kind, namespace, self._context or "cluster")
+
+    def _configuration(self) -> Any:
+        """How to reach the cluster and sign in there. Raises _FailedError."""
+        configuration = Configuration()
+        try:
+            if self._is_inside():
+                token, certificate = (str(SERVICE_ACCOUNT / name) for name in ("token", "ca.crt"))
+                InClusterConfigLoader(token, certificate, environ=self._environ).load_and_set(configuration)
+            else:
+                # Never written back: the file is the user's.
+                load_kube_config(self._kubeconfig(), self._context, configuration, persist_config=False)
+        except (ConfigException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            # Whatever is wrong with a kubeconfig; the client checks little before it reads. Without the error's text
+            # where it may quote what stands in the file.
+            what = str(error) if isinstance(error, ConfigException | OSError) else type(error).__name__
+            raise _FailedError(f"no kubeconfig that can be used: {what}", "see `kubectl config view`") from None
+        return configuration
+
+    def _is_inside(self) -> bool:
+        """Whether to sign in as the pod that this runs in: only where nothing else is asked for."""
+        asked = self._settings.kubeconfig or self._context
+        return not asked and bool(self._environ.get("KUBERNETES_SERVICE_HOST"))
+
+    def _kubeconfig(self) -> str:
+        return str(self._settings.kubeconfig or self._environ.get("KUBECONFIG") or "~/.kube/config")
+
+
+class _Lists:
+    """Reads lists of one API server to their end."""
+
+    def __init__(self, client: Any, limits: Limits, ends: float) -> None:
+        self._client, self._limits, self._ends = client, limits, ends
+
+    def insist_on(self, namespace: str) -> None:
+        """Of a namespace that does not exist every list is empty, and no error. Raises _FailedError."""
+        about = f"namespace {namespace}"
+        self._get("/api/v1/namespaces/{namespace}", namespace, {}, about, "the verb get on namespaces")
+
+    def uses(self, kind: Kind, namespace: str | None, cluster: str) -> list[Found]:
+        """What all objects of a kind use. Raises _FailedError."""
+        where = f"{kind.resource} in {f'namespace {namespace}' if namespace else 'all namespaces'}"
+        for _ in range(1 + RESTARTS):
+            try:
+                # Page by page: of 20,000 pods nothing is kept but the images' names.
+                pages = self._pages(kind, namespace, where)
+                return [use for page in pages for one in page.items or () for use in _uses(one, kind, cluster)]
+            except _GoneError:
+                continue  # from its beginning: what was read is of another moment
+        what = f"the list of {where} was gone before its end, {1 + RESTARTS} times"
+        raise _FailedError(what, "see how quickly the API server answers")
+
+    def _pages(self, kind: Kind, namespace: str | None, where: str) -> Iterator[Page]:
+        path = f"{kind.root}/namespaces/{{namespace}}/{kind.resource}" if namespace else f"{kind.root}/{kind.resource}"
+        query, seen = {"limit": str(PAGE)}, set[str]()
+        while True:
+            body = self._get(path, namespace, query, f"list of {where}", f"the verb list on {kind.right}")
+            try:
+                page = page_of(body, kind)
+            except ValueError as error:  # msgspec's errors are such
+                raise _FailedError(f"the list of {where} is not understood: {error}", _SERVER) from None
+            yield page
+            if not page.more:
+                return
+            if page.more in seen:
+                raise _FailedError(f"the list of {where} goes round in a circle", _SERVER)
+            seen.add(page.more)
+            query = {"limit": str(PAGE), "continue": page.more}
+
+    def _get(self, path: str, namespace: str | None, query: dict[str, str], about: str, right: str) -> bytes:
+        attempts = stamina.retry_context(
+            on=_PassingError,
+            attempts=ATTEMPTS,
+            timeout=max(0.1, self._ends - time.monotonic()),
+            wait_initial=self._limits.first_wait,
+            wait_max=self._limits.first_wait * 20,
+            wait_jitter=self._limits.first_wait,
+        )
+        for attempt in attempts:
+            with attempt:
+                status, body = self._exchange(path, namespace, query, about)
+                if status != 200:
+                    raise _refusal(status, about, right, "continue" in query)
+                return body
+        raise AssertionError("stamina gave no attempt")
+
+    def _exchange(self, path: str, namespace: str | None, query: dict[str, str], about: str) -> tuple[int, bytes]:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise _FailedError(f"{about}: the time was up", "see how quickly the API server answers")
+        silence = min(self._limits.silence, left)
+        request = self._client.param_serialize(
+            "GET",
+            path,
+            path_params={"namespace": namespace} if namespace else None,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json", "Accept-Encoding": "gzip"},
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = self._client.call_api(*request, _request_timeout=(min(5.0, silence), silence)).response
+            with closing(response):
+                return response.status, self._body(response, about)
+        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+            raise _PassingError(f"{about}: {_reason(error)}", "see that the API server can be reached") from None
+
+    def _body(self, response: Any, about: str) -> bytes:
+        pieces, size = [], 0
+        for piece in response.stream(65536, decode_content=True):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_PAGE:
+                raise _FailedError(f"{about}: an answer of more than {MAX_PAGE >> 20} MiB", _SERVER)
+            if time.monotonic() > self._ends:
+                raise _FailedError(f"{about}: the time was up", "see how quickly the API server answers")
+        return b"".join(pieces)
+
+
+_SERVER = "see whether this is the API server's address"
+
+
+def _uses(one: Object, kind: Kind, cluster: str) -> Iterator[Found]:
+    try:
+        yield from uses_of(one, kind, cluster)
+    except ValueError as error:  # msgspec's errors are such, and UnreadableError
+        where = f"{kind.name} {one.metadata.namespace}/{one.metadata.name}"
+        raise _FailedError(f"{where} is not understood: {error}", "report it with this line") from None
+
+
+def _refusal(status: int, about: str, right: str, in_mid_list: bool) -> Exception:
+    if status == 410 and in_mid_list:
+        return _GoneError()
+    if status == 401:
+        return _FailedError(f"{about}: the API server does not accept the credentials (401)", "renew them")
+    if status == 403:
+        return _FailedError(f"{about}: forbidden (403)", f"grant {right}; {RIGHTS}")
+    if status == 404:
+        return _FailedError(
+            f"{about}: not found (404)", "see that it exists, and that this is the API server's address"
+        )
+    if status == 429 or status >= 500:
+        return _PassingError(f"{about}: the API server answers {status}", "see how it fares")
+    return _FailedError(f"{about}: the API server answers {status}", _SERVER)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost reason, without what the client says about itself."""
+    reason: Any = getattr(error, "reason", None) or error
+    return str(reason) or type(reason).__name__
