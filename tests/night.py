@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.simulator.client import Simulator
-from worker import look, reconcile, runs, scan, sweep
+from worker import look, notify, reconcile, runs, scan, sweep
 from worker.config import Settings
 from worker.config_watch import SettingsWatch
 from worker.runs import Bell
@@ -35,6 +35,7 @@ def document(simulator: Simulator, folder: Path, **registry: Any) -> dict[str, A
     timing = registry.pop("timing", {"reconcile": "2s", "lease": "4s"})
     redis = registry.pop("redis", None)
     retention = registry.pop("retention", {})
+    notify_ = registry.pop("notify", [])
     store = registry.pop("store", None) or f"sqlite:///{folder}/registry-gc.db"
     production = {
         "kind": "yandex-container-registry",
@@ -50,6 +51,7 @@ def document(simulator: Simulator, folder: Path, **registry: Any) -> dict[str, A
         "store": store,
         "timing": timing,
         "retention": retention,
+        "notify": notify_,
         "registries": {"production": {**production, **registry}},
         "policies": {"nightly": policy},
     }
@@ -95,6 +97,9 @@ class Night:
                 return look.look(self.store, self.watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
                 return sweep.delete_batch(self.store, self.watch, run_id, number)
+            case "gc.notify", (str(run_id),):
+                notify.tell(self.store, self.settings, run_id, datetime.now(UTC))
+                return ()
         raise AssertionError(f"no such bell: {bell}")
 
     def ring(self, bells: Iterable[Bell], *, until: str | None = None) -> list[Bell]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BATCH_SECONDS = 120  # the hard limit of gc.delete_batch, and of every task that says nothing else
 LOOK_SECONDS = 900  # one repository, listed again
 SCAN_SECONDS = 2 * 3600
+NOTIFY_SECONDS = 60  # the messages about one run
 # Nobody else is to get a message while its task can still run: longer than a scan, and ten times a batch. Recovery does
 # not wait for it: reconcile rings again as soon as a lease has run out.
 VISIBILITY_SECONDS = 3 * 3600
@@ -33,6 +34,7 @@ ROUTES = {
     "gc.sweep": {"queue": "gc.control"},
     "gc.due": {"queue": "gc.control"},
     "gc.reconcile": {"queue": "gc.control"},
+    "gc.notify": {"queue": "gc.control"},
     "gc.scan": {"queue": "gc.scan"},
     "gc.look": {"queue": "gc.delete"},
     "gc.delete_batch": {"queue": "gc.delete"},

@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from worker import runs
+from worker import notify, runs
 from worker.runs import Bell
 from worker.store import Store, StoreError, audit
 from worker.store import runs as run_rows
@@ -30,6 +30,7 @@ def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple
         bells += runs.open_if_due(store, settings, name, now)
     for run in left:
         bells += _recover(store, settings, run, now)
+    bells += notify.bells(store, settings, now)
     with suppress(StoreError):  # it can wait a minute, the bells cannot
         audit.forget(store, now - settings.retention.audit)
     return tuple(dict.fromkeys(bells))

@@ -15,9 +15,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker import look as looking
+from worker import notify, runs, scan, sweep
 from worker import reconcile as reconciling
-from worker import runs, scan, sweep
-from worker.app import LOOK_SECONDS, SCAN_SECONDS, app
+from worker.app import LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url
 from worker.config import ConfigError, SecretError
 from worker.config_watch import SettingsWatch
@@ -194,3 +194,11 @@ def delete_batch(run_id: str, number: int) -> Iterable[Bell]:
     """Carry out one batch of a run. Safe to run twice, late, or never."""
     with limiter_of(run_id) as limiter:
         return sweep.delete_batch(store(), watch(), run_id, number, limiter=limiter)
+
+
+@app.task(name="gc.notify", typing=False, time_limit=NOTIFY_SECONDS, soft_time_limit=NOTIFY_SECONDS - 15)
+@taking(str)
+def tell(run_id: str) -> Iterable[Bell]:
+    """Tell people of a run."""
+    notify.tell(store(), watch().current(), run_id, datetime.now(UTC))
+    return ()

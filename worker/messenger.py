@@ -1,0 +1,115 @@
+"""Sends messages through the library apprise, within a time limit. The one module that imports it, and only when asked.
+
+An address is a secret: nothing that apprise logs or raises leaves this room, except the number of an HTTP status.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from worker.secret import SecretError
+
+if TYPE_CHECKING:
+    from worker.config import Notification
+
+SECONDS = 15.0  # for one message to everybody
+STATUS = re.compile(r"\berror=(\d{3})\b")  # how apprise's own warnings tell it
+NAME = "registry-gc"
+
+Kind = Literal["info", "success", "warning", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Plain text; `kind` is what some services show as a colour."""
+
+    title: str
+    body: str
+    kind: Kind
+
+
+def understood(url: str) -> bool:
+    """Whether apprise knows what to do with this address. Sends nothing."""
+    from apprise import Apprise, AppriseAsset  # noqa: PLC0415 -- a third of a second that only some need to pay
+
+    _keep_to_ourselves()
+    return Apprise.instantiate(url, asset=AppriseAsset(app_id=NAME)) is not None
+
+
+def send(message: Message, to: Mapping[int, "Notification"], seconds: float = SECONDS) -> dict[int, str]:
+    """Send a message to all of these at once; whom it did not reach, by their number, and why."""
+    senders = {number: _Sender(message, one) for number, one in to.items()}
+    for sender in senders.values():
+        sender.start()
+    deadline = time.monotonic() + seconds
+    for sender in senders.values():
+        sender.join(max(0.0, deadline - time.monotonic()))
+    failures = {number: sender.failure for number, sender in senders.items()}
+    return {number: failure for number, failure in failures.items() if failure is not None}
+
+
+class _Sender(threading.Thread):
+    """One delivery. A daemon: the process does not wait for a service that never answers."""
+
+    def __init__(self, message: Message, to: "Notification") -> None:
+        super().__init__(daemon=True)
+        self._message = message
+        self._to = to
+        self.failure: str | None = "no answer in time"
+
+    def run(self) -> None:
+        try:
+            self.failure = _deliver(self._message, self._to.address())
+        except SecretError as error:
+            self.failure = str(error)
+        except Exception as error:  # noqa: BLE001 -- one of a hundred services' own code; its text may hold the address
+            self.failure = type(error).__name__
+
+
+def _deliver(message: Message, url: str) -> str | None:
+    """What went wrong; None: nothing."""
+    from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType  # noqa: PLC0415 -- see `understood`
+
+    statuses = _keep_to_ourselves()
+    asset = AppriseAsset(app_id=NAME, app_desc=NAME, async_mode=False)
+    service = Apprise.instantiate(url, asset=asset)
+    if service is None:
+        return "apprise does not understand the address"
+    services = Apprise(asset=asset)
+    services.add(service)
+    kind = NotifyType(message.kind)
+    if services.notify(message.body, title=message.title, notify_type=kind, body_format=NotifyFormat.TEXT):
+        return None
+    return statuses.last() or "apprise could not deliver it"
+
+
+class _Statuses(logging.Handler):
+    """Takes what apprise logs, and keeps of it each thread's last HTTP status."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_thread = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if found := STATUS.search(record.getMessage()):
+            self._of_thread.status = found[1]
+
+    def last(self) -> str | None:
+        status = getattr(self._of_thread, "status", None)
+        return f"HTTP status {status}" if status else None
+
+
+_statuses = _Statuses()
+
+
+def _keep_to_ourselves() -> _Statuses:
+    """Let nothing that apprise logs go anywhere else."""
+    logger = logging.getLogger("apprise")
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    logger.handlers[:] = [_statuses]
+    return _statuses

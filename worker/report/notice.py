@@ -1,0 +1,72 @@
+"""A message about one run, as plain text: a title, then a table of some ten lines and the command to type next."""
+
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from policies.units import bytes_text
+from worker.report.run import took
+from worker.report.text import counted, escaped
+
+if TYPE_CHECKING:  # the store brings SQLAlchemy along
+    from worker.store.runs import Run
+
+NAME = 100  # characters of a name
+WHY = 800  # of what a registry may have said
+LINE = 1900  # of the whole: the narrowest service takes 2,000
+
+
+def notice_title(run: "Run") -> str:
+    """One line: `registry-gc: production: blocked`."""
+    return f"registry-gc: {_shown(run.registry, NAME)}: {run.outcome or run.state}"
+
+
+def notice_body(run: "Run") -> str:
+    """What happened, how much, and what to do. No more than LINE characters."""
+    table = [f"{name:<10} {value}" for name, value in _facts(run) if value]
+    return "\n".join([*table, "", *_next(run)])[:LINE]
+
+
+def _shown(text: str, most: int) -> str:
+    """Text from elsewhere: on one line, with nothing that does not print, and not too long."""
+    one = escaped(" ".join(text.split()))
+    return one if len(one) <= most else f"{one[: most - 1]}…"
+
+
+def _facts(run: "Run") -> Iterator[tuple[str, str]]:
+    yield "registry", _shown(run.registry, NAME)
+    yield "run", f"{run.id}, {run.trigger}, {run.mode}"
+    yield "outcome", run.outcome or run.state
+    yield "why", _shown("; ".join(_reasons(run)), WHY)
+    if run.plan_sha256 is not None:
+        yield "images", f"{run.images:,}; {bytes_text(run.registry_bytes)}"
+        yield "planned", f"{run.planned:,}; {bytes_text(run.reclaimable_bytes)} reclaimable"
+        yield "deleted", f"{run.deleted:,}; {bytes_text(run.reclaimed_bytes)} reclaimed"
+        yield "gone", f"{run.gone:,}"
+        yield "skipped", f"{run.skipped:,}"
+        yield "failed", f"{run.failed:,}"
+    yield "took", took(run.started_at, run.finished_at or run.planned_at)
+
+
+def _reasons(run: "Run") -> Iterator[str]:
+    if run.message:
+        yield run.message
+    if run.unreadable:
+        yield f"{counted(len(run.unreadable), 'repository', 'repositories')} could not be read"
+    if run.failed:
+        yield f"{counted(run.failed, 'image')} failed"
+
+
+def _next(run: "Run") -> Iterator[str]:
+    """The command to type next."""
+    show = f"registry-gc show {run.id}"
+    if run.state == "blocked":
+        yield f"Look at the plan: {show}"
+        yield f"Then let it go on, or stop it: registry-gc approve {run.id}, or registry-gc abort {run.id}"
+    elif run.outcome == "failed":
+        yield "See what is configured, reachable and allowed: registry-gc check --online"
+    elif run.outcome == "blocked":
+        yield f"Look at what it would have deleted: {show}"
+        yield f"Begin anew: registry-gc sweep {shlex.quote(_shown(run.registry, NAME))}"
+    else:
+        yield f"See what it did: {show}"

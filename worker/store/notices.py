@@ -1,0 +1,74 @@
+"""Of which runs people are still to be told, and how far that has come."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, case, func, or_, select, update
+
+from worker.store.tables import run
+
+# What there is to tell: a run's outcome, or that it is blocked. No other state is worth a message.
+_word = case((run.c.state == "finished", run.c.outcome), (run.c.state == "blocked", "blocked"))
+_SINCE = func.coalesce(run.c.finished_at, run.c.planned_at, run.c.opened_at, type_=run.c.opened_at.type)
+_COLUMNS = (run.c.id, run.c.registry, _word.label("word"), _SINCE.label("since"), run.c.told, run.c.telling)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What people are to be told of a run, and how often that was tried."""
+
+    run_id: str
+    registry: str
+    word: str  # an outcome, or `blocked`
+    since: datetime
+    tries: int = 0  # begun so far
+    after: datetime | None = None  # not again before
+    told: frozenset[int] = frozenset()  # whoever is told already, by number in the file
+
+
+class _Telling(msgspec.Struct, frozen=True):
+    """The column `telling`."""
+
+    word: str
+    tries: int
+    after: datetime
+    told: tuple[int, ...]
+
+
+def waiting(connection: Connection) -> list[Notice]:
+    """Of which runs people are still to be told, those first that were tried least."""
+    untold = or_(run.c.told.is_(None), run.c.told != _word)
+    found: Select[Any] = select(*_COLUMNS).where(run.c.state.in_(("finished", "blocked")), untold)
+    notices = [_notice(row) for row in connection.execute(found)]
+    return sorted(notices, key=lambda one: (one.tries, one.since, one.run_id))
+
+
+def get(connection: Connection, run_id: str) -> Notice | None:
+    """What is still to be told of this run, its row locked; None: nothing."""
+    found: Select[Any] = select(*_COLUMNS).where(run.c.id == run_id).with_for_update()
+    row = connection.execute(found).first()
+    return None if row is None or row.word in (None, row.told) else _notice(row)
+
+
+def _notice(row: Row[Any]) -> Notice:
+    facts: dict[str, Any] = {"run_id": row.id, "registry": row.registry, "word": row.word, "since": row.since}
+    telling = None if row.telling is None else msgspec.json.decode(row.telling, type=_Telling)
+    if telling is None or telling.word != row.word:  # it was blocked then, and has ended since
+        return Notice(**facts)
+    return Notice(**facts, tries=telling.tries, after=telling.after, told=frozenset(telling.told))
+
+
+def note(connection: Connection, notice: Notice, *, tries: int, after: datetime, told: Collection[int]) -> None:
+    """How far telling has come. Only within the transaction that got the notice."""
+    telling = {"word": notice.word, "tries": tries, "after": after.isoformat(), "told": sorted(told)}
+    connection.execute(update(run).where(run.c.id == notice.run_id).values(telling=json.dumps(telling)))
+
+
+def close(connection: Connection, notice: Notice) -> None:
+    """Nobody is to be told of this any more, unless the run's outcome has become another meanwhile."""
+    same = update(run).where(run.c.id == notice.run_id, _word == notice.word)
+    connection.execute(same.values(told=notice.word, telling=None))
