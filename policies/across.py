@@ -10,6 +10,7 @@ from datetime import datetime
 import numpy as np
 
 from policies.blobs import Words, keys, words
+from policies.memory import NEVER, Seen
 from policies.references import Ties
 from policies.rules import Place, Policy, Top, newest_first, population
 
@@ -34,9 +35,9 @@ class Across:
     tops: Mapping[str, Top] = field(default_factory=dict)  # rule -> the newest of the registry
 
 
-def survey_of(ties: Ties, policy: Policy, now: datetime) -> Survey:
+def survey_of(ties: Ties, policy: Policy, now: datetime, seen: Seen = NEVER) -> Survey:
     """`survey` of a repository that is already arranged."""
-    scene = ties.scene(now)
+    scene = ties.scene(now, seen)
     places, foreign_places = {}, {}
     for rule in policy.of_registry():
         if rule.count is None or ties.unreadable_index is not None or not rule.applies_to(ties.path):

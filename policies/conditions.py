@@ -4,12 +4,12 @@ A condition knows its answer and the fact behind it, nothing of verdicts. `tags`
 in a select rule (every tag) and in a keep rule (one tag is enough), so each meaning is a class of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import UNSET
 
@@ -27,16 +27,31 @@ class Answer(Enum):
 NO, UNKNOWN, YES = Answer.NO, Answer.UNKNOWN, Answer.YES
 
 
+class Sighting(NamedTuple):
+    """What complete scans before this one have seen of an image."""
+
+    since: datetime | None  # since when with just the tags that it has; None: the last of them saw it with others
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What an image is seen against: the plan's instant, and the sizes of the indexes of its repository."""
+    """What an image is seen against: the instant, the sizes of its repository's indexes, what scans have seen."""
 
     now: datetime
     index_size: Callable[[Image], int | None] = lambda _: None
+    seen: Callable[[Image], Sighting | None] = lambda _: None  # None: no complete scan has seen it
+    doubt: str = ""  # why push times are not believed
+    doubted: Container[str] = ()  # digests of the images whose push time is not
 
     def size(self, image: Image) -> int | None:
         """Bytes of an image, or of an index and all that it lists, each blob once; None: not told."""
         return image.compressed_size if image.children is UNSET else self.index_size(image)
+
+    def untimed(self, image: Image) -> str:
+        """Why the push time of an image is unknown."""
+        if image.digest in self.doubted:
+            return f"its push time is not believed: {self.doubt}"
+        return "its push time was not told"
 
 
 class Condition(Protocol):
@@ -180,6 +195,29 @@ class NewerThan:
 
 
 @dataclass(frozen=True, slots=True)
+class UntaggedFor:
+    """Complete scans have seen it, always untagged, for at least `age`."""
+
+    age: timedelta
+
+    def holds(self, image: Image, scene: Scene) -> Answer:
+        if image.tags:
+            return NO
+        sighting = scene.seen(image)
+        if sighting is None:
+            return UNKNOWN
+        return YES if sighting.since is not None and scene.now - sighting.since >= self.age else NO
+
+    def fact(self, image: Image, scene: Scene) -> str:
+        sighting = scene.seen(image)
+        if sighting is None or sighting.since is None:
+            return "no earlier complete scan has seen it untagged"
+        unit, name = in_units(self.age)
+        seen = max((scene.now - sighting.since) // unit, 0)
+        return f"seen untagged for {seen} {name[:-1] if seen == 1 else name}, at least {self.age // unit}"
+
+
+@dataclass(frozen=True, slots=True)
 class LargerThan:
     """More bytes than `size`."""
 
@@ -234,7 +272,7 @@ def _bound(word: str, age: timedelta) -> tuple[timedelta, str]:
 
 def _age_fact(image: Image, scene: Scene, bound: tuple[timedelta, str]) -> str:
     if image.created_at is None:
-        return "its push time was not told"
+        return scene.untimed(image)
     unit, words = bound
     old = (scene.now - image.created_at) // unit
     if old == 1:

@@ -26,6 +26,7 @@ from policies.conditions import (
     SmallerThan,
     SomeTag,
     Tagged,
+    UntaggedFor,
 )
 from policies.forms import Conditions, DeleteConditions, Form, KeepConditions, RuleForm
 from policies.patterns import Patterns
@@ -35,7 +36,7 @@ from policies.units import shown
 __all__ = ["Mistake", "Policy", "Rule", "RuleForm", "DeleteConditions", "KeepConditions", "parse_policy"]
 
 LATER = frozenset(
-    {"untagged_for", "not_pulled_for", "pulled_within", "highest", "beyond_highest", "by", "version", "labels"}
+    {"not_pulled_for", "pulled_within", "highest", "beyond_highest", "by", "version", "labels"}
     | {"media_types", "referrer", "orphan", "missing_children", "until_below", "all_of", "any_of", "not"}
 )
 _RULE = "{name: …, delete: {…}}"
@@ -199,6 +200,7 @@ _PLAIN: Mapping[str, Callable[[Any], Condition]] = {
     "digests": lambda digests: Digests(frozenset(digests)),
     "older_than": OlderThan,
     "newer_than": NewerThan,
+    "untagged_for": UntaggedFor,
     "larger_than": LargerThan,
     "smaller_than": SmallerThan,
     "all": lambda _: All(),

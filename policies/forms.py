@@ -120,6 +120,7 @@ class Conditions(Form):
     digests: _DigestList | None = None
     older_than: _Duration | None = None
     newer_than: _Duration | None = None
+    untagged_for: _Duration | None = None
     larger_than: _Size | None = None
     smaller_than: _Size | None = None
     per: _PerForm | None = None

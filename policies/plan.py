@@ -94,7 +94,7 @@ def make_plan(
     for repository in repositories:
         rows.setdefault(repository.path, []).extend(repository.images)
     whole = [Repository(path=path, images=tuple(images)) for path, images in sorted(rows.items())]
-    known = across((survey(one, policy, now) for one in whole if one.path not in failed), policy)
+    known = across((survey(one, policy, now, standing) for one in whole if one.path not in failed), policy)
     plans = [
         unreadable_plan(one, failed[one.path])
         if one.path in failed
@@ -114,9 +114,9 @@ def make_plan(
     )
 
 
-def survey(repository: Repository, policy: Policy, now: datetime) -> Survey:
+def survey(repository: Repository, policy: Policy, now: datetime, standing: Standing = NOTHING) -> Survey:
     """What the other repositories must know of this one."""
-    return survey_of(arrange(repository), policy, now)
+    return survey_of(arrange(repository), policy, now, standing.seen(repository.path))
 
 
 def across(surveys: Iterable[Survey], policy: Policy) -> Across:

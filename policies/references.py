@@ -4,7 +4,7 @@
 that no order in which a registry happens to list them can change a plan.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,8 +15,9 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.blobs import Blobs
-from policies.conditions import Scene
+from policies.conditions import Scene, Sighting
 from policies.image import Blob, Image, Repository
+from policies.memory import NEVER, Seen
 
 _SIGNATURES = (".sig", ".att", ".sbom")
 _COSIGN_PREFIX = "sha256-"
@@ -59,8 +60,8 @@ class Ties:
         untagged = not self.by_digest[digest].tags
         return untagged if digest in self.children else digest in self.referrers
 
-    def scene(self, now: datetime) -> Scene:
-        """What its images are seen against."""
+    def scene(self, now: datetime, seen: Seen = NEVER) -> Scene:
+        """What its images are seen against. `seen`: what earlier scans have seen of this repository."""
         known: dict[str, int | None] = {}
 
         def size(index: Image) -> int | None:
@@ -68,7 +69,7 @@ class Ties:
                 known[index.digest] = self._index_size(index)
             return known[index.digest]
 
-        return Scene(now, size)
+        return Scene(now, size, sightings(seen, self.images))
 
     def _index_size(self, index: Image) -> int | None:
         """Bytes of an index's own blobs and of all that it lists, however deep, each once; None: not all is known."""
@@ -126,6 +127,20 @@ class Arranger:
         if not indexes and not subjects:
             return Ties(self._path, tuple(images), self._blobs)
         return _tied(self._path, tuple(images), self._blobs, indexes, subjects)
+
+
+def sightings(seen: Seen, images: Sequence[Image]) -> Callable[[Image], Sighting | None]:
+    """What complete scans have seen of each untagged image; looked up for all of them when it is first asked."""
+    found: dict[str, Sighting] | None = None if len(seen) else {}
+
+    def sighting(image: Image) -> Sighting | None:
+        nonlocal found
+        if found is None:
+            known = seen.known([one.digest for one in images if not one.tags])
+            found = {digest: Sighting(None if one.tags else one.since) for digest, one in known.items()}
+        return found.get(image.digest)
+
+    return sighting
 
 
 def arrange(repository: Repository) -> Ties:

@@ -1,9 +1,14 @@
-"""What is known of a registry's images beside its inventory: what people hold, what is in use."""
+"""What is known of a registry's images beside its inventory: what people hold, what is in use, what scans have seen."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from policies.evidence import Evidence
 from policies.holds import Holds
+from policies.image import Image
+from policies.memory import NEVER, Seen, tags_hash
+from policies.units import in_units
 
 
 @dataclass(frozen=True)
@@ -12,6 +17,30 @@ class Standing:
 
     holds: Holds = field(default_factory=Holds)
     evidence: Evidence = field(default_factory=Evidence)
+    memory: Mapping[str, Seen] = field(default_factory=dict)  # repository -> what the scans before this one have seen
+    settle: timedelta = timedelta(0)  # only what was seen for that long, with the same tags, may go
+
+    def seen(self, path: str) -> Seen:
+        """What is remembered of a repository."""
+        return self.memory.get(path, NEVER)
+
+    def unsettled(self, path: str, images: Sequence[Image], now: datetime) -> dict[str, str]:
+        """By digest, why an image of this repository is not settled: no complete scan so long ago saw it as it is."""
+        if not self.settle:
+            return {}
+        known = self.seen(path).known([image.digest for image in images])
+        unit, name = in_units(self.settle)
+        asked = f"settle asks for {self.settle // unit} {name}"
+        found = {}
+        for image in images:
+            one = known.get(image.digest)
+            if one is None:
+                found[image.digest] = f"no earlier complete scan has seen it; {asked}"
+            elif one.tags != tags_hash(image.tags):
+                found[image.digest] = f"the last complete scan saw it with other tags; {asked}"
+            elif now - one.since < self.settle:
+                found[image.digest] = f"seen with these tags since {one.since:%Y-%m-%dT%H:%M:%SZ}; {asked}"
+        return found
 
 
 NOTHING = Standing()

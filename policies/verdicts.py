@@ -54,7 +54,7 @@ class Jury:
         self.ties = ties
         self.standing = standing
         self.foreign = across.foreign
-        self.scene = ties.scene(now)
+        self.scene = ties.scene(now, standing.seen(ties.path))
         self._tops = across.tops
         self._keep_per_repository = keep_per_repository
         self._ranked = ties.ranked(across.foreign)
@@ -65,6 +65,7 @@ class Jury:
         self._doubt: dict[str, Rule] = {}  # the first select rule whose answer is unknown
         self._keep: dict[str, Keep] = {}
         self._by: dict[str, Rule] = {}  # of what goes: the rule it bears
+        self._unsettled: dict[str, str] = {}  # of what would go if it were settled: why it is not
 
     def decisions(self) -> tuple[Decision, ...]:
         """A decision for every image, in their order. Owners are settled before what they own; what owns itself in a
@@ -83,6 +84,8 @@ class Jury:
                     self._by[digest] = self._select[digest]
                 elif self.ties.follows(digest):
                     self._by[digest] = self._by[owners[0]]
+        if self.standing.settle and self._by:
+            self._settle()
         return tuple([self._decision(image) for image in self.ties.images])
 
     @property
@@ -138,6 +141,24 @@ class Jury:
             for image in (*always.yes, *always.unknown):
                 keep.setdefault(image.digest, ("keep_per_repository", f"one of the {n} newest of its repository", None))
 
+    def _settle(self) -> None:
+        """Of what would go, keep what is not settled, the owners it would follow, and whatever those need."""
+        ties = self.ties
+        going = [image for image in ties.images if image.digest in self._by]
+        stays = self.standing.unsettled(ties.path, going, self.scene.now)
+        origin = {digest: digest for digest in stays}
+        for digest in reversed(ties.order):  # before its owners
+            if digest in origin and ties.follows(digest):
+                for owner in ties.owners[digest]:
+                    origin.setdefault(owner, origin[digest])
+        for digest, first in origin.items():
+            del self._by[digest]
+            why = f"what would go with it is not settled: {short(first)}, {stays[first]}"
+            self._unsettled[digest] = stays.get(digest, why)
+        for digest in ties.order:
+            if digest in self._by and not all(owner in self._by for owner in ties.owners[digest]):
+                del self._by[digest]
+
     def _may_go(self, digest: str) -> bool:
         return digest not in self._keep and not self._elsewhere(digest)
 
@@ -159,6 +180,9 @@ class Jury:
         keep = self._keep.get(digest)
         if keep is not None:
             return decision(path, image, "keep", *keep)
+        unsettled = self._unsettled.get(digest)
+        if unsettled is not None:
+            return decision(path, image, "keep", "unsettled", unsettled)
         needed_by = tuple([owner for owner in self.ties.owners.get(digest, ()) if owner not in self._by])
         if needed_by := needed_by + self._elsewhere(digest):
             return decision(

@@ -19,6 +19,7 @@ ORDER = [
     "forms",
     "document",
     "blobs",
+    "memory",
     "references",
     "limits",
     "reclaim",

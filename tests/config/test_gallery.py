@@ -20,8 +20,8 @@ REGISTRY_KEYS = (
     "keep_per_repository, limits, rate, plan_max_age, deadline"
 )
 SELECT_CONDITIONS = (
-    "tags, except_tags, tagged, untagged, digests, older_than, newer_than, larger_than, smaller_than, per, all, "
-    "any_tag, beyond_newest"
+    "tags, except_tags, tagged, untagged, digests, older_than, newer_than, untagged_for, larger_than, smaller_than, "
+    "per, all, any_tag, beyond_newest"
 )
 CRON = 'write minute, hour, day of month, month, day of week; for example "0 3 * * *"'
 WAYS_IN = "iam_token, service_account_key, metadata, workload_identity"
@@ -170,7 +170,7 @@ MESSAGES = {
         "registries.production.endpoints.cloud_registry: is not built yet;"
         " known here: container_registry, operation, iam, docker, sts"
     ),
-    "later-condition": f"policies.nightly[1].delete.untagged_for: is not built yet; known here: {SELECT_CONDITIONS}",
+    "later-condition": f"policies.nightly[1].delete.not_pulled_for: is not built yet; known here: {SELECT_CONDITIONS}",
     "kind": (
         "registries.production.kind: expected yandex-container-registry, got 'yandex'; write yandex-container-registry"
     ),

@@ -19,7 +19,10 @@ DESIGN = """
 - {name: leftovers,     delete: {untagged: true, older_than: 7d}}
 - {name: giants,        delete: {larger_than: 5GiB, older_than: 30d}, repositories: ["ml/**"]}
 """
-SHARED = "tags, except_tags, tagged, untagged, digests, older_than, newer_than, larger_than, smaller_than, per, all"
+SHARED = (
+    "tags, except_tags, tagged, untagged, digests, older_than, newer_than, untagged_for, larger_than, smaller_than, "
+    "per, all"
+)
 IN_DELETE = f"{SHARED}, any_tag, beyond_newest"
 IN_KEEP = f"{SHARED}, newest"
 IN_RULE = "name, delete, keep, repositories, except_repositories"
