@@ -24,6 +24,13 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "approve": ("decide", "Let a blocked run's exact plan go on"),
         "abort": ("decide", "Stop a run before its next deletion"),
     },
+    "Keep": {
+        "hold": ("holds", "Keep an image or repository, whatever the rules say"),
+        "holds": ("holds", "What is held, and what is paused"),
+        "release": ("holds", "End a hold"),
+        "pause": ("holds", "Delete nothing in a registry, or in any, until it is resumed"),
+        "resume": ("holds", "Let it be deleted from again"),
+    },
     "Look back": {
         "runs": ("history", "The runs so far, newest first"),
         "show": ("history", "One run with its plan and outcomes"),
@@ -69,7 +76,7 @@ class Commands(click.Group):
                 formatter.write_dl([(name, help_text) for name, (_, help_text) in section.items()])
 
 
-LATER = ("why", "hold", "holds", "release", "pause", "resume", "restore", "lint", "test", "forecast", "convert")
+LATER = ("why", "restore", "lint", "test", "forecast", "convert")
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -32,9 +32,13 @@ class Pause:
     who: str
     reason: str
 
+    @property
+    def of_all(self) -> bool:
+        return self.registry == ALL
+
     def sentence(self) -> str:
         """paused by anna since 2026-11-24T10:00:00Z: moving house"""
-        what = "all registries are paused" if self.registry == ALL else "paused"
+        what = "all registries are paused" if self.of_all else "paused"
         why = f": {self.reason}" if self.reason else ""
         return f"{what} by {self.who} since {self.at:%Y-%m-%dT%H:%M:%SZ}{why}"
 
@@ -45,6 +49,11 @@ def add(connection: Connection, registry: str, held: Hold, now: datetime) -> int
     done = connection.execute(insert(hold).values(registry=registry, at=now, **values))
     number: int = done.inserted_primary_key[0] if done.inserted_primary_key else 0
     return number
+
+
+def note_digest(connection: Connection, number: int, digest: str) -> None:
+    """What a held tag named when it was held."""
+    connection.execute(update(hold).where(hold.c.id == number).values(digest=digest))
 
 
 def active(connection: Connection, registry: str, now: datetime) -> Holds:

@@ -180,6 +180,13 @@ def repositories(connection: Connection, run_id: str) -> list[str]:
     return list(connection.execute(found).scalars())
 
 
+def newest_plan(connection: Connection, registry: str) -> str | None:
+    """The run with the newest plan of a registry that is still kept."""
+    mine = (run.c.registry == registry) & run.c.planned_at.is_not(None) & ~run.c.forgotten
+    found: str | None = connection.execute(select(run.c.id).where(mine).order_by(run.c.planned_at.desc())).scalar()
+    return found
+
+
 def images_of(connection: Connection, run_id: str, path: str) -> tuple[Image, ...]:
     """What a run's scan saw in a repository."""
     packed = connection.execute(

@@ -1,0 +1,109 @@
+"""A person's "keep this until…", from the words they type to the row that every deletion asks for."""
+
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+
+from policies.holds import Hold, Holds
+from policies.image import Image
+from policies.patterns import Patterns
+from worker.config import RegistrySettings
+from worker.registries import open_registry
+from worker.registries.http import Patience
+from worker.registries.interface import NotFoundError, RegistryError
+from worker.registries.limiter import LocalLimiter
+from worker.store import Store, holds, plans
+
+ID = re.compile("[a-z0-9]{20}")  # the registry's own id of an image
+LOOK_SECONDS = 15.0  # to ask the registry what a tag names today
+
+
+class HoldError(Exception):
+    """Words that name nothing which could be held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A hold that is in force, and what it holds today as far as that is known."""
+
+    number: int
+    hold: Hold
+    warning: str | None = None
+
+
+def hold_of(reference: str, *, until: datetime | None = None, reason: str = "", who: str = "") -> Hold:
+    """`path:tag`, `path@sha256:…`, an image's id (20 letters, digits), a glob of repositories. Raises HoldError."""
+    path, at, digest = reference.partition("@")
+    if at:
+        return Hold(kind="digest", repository=path, value=digest, until=until, reason=reason, who=who)
+    path, colon, tag = reference.rpartition(":")
+    if colon and not reference.startswith("re:"):
+        return Hold(kind="tag", repository=path, value=tag, until=until, reason=reason, who=who)
+    if ID.fullmatch(reference):
+        return Hold(kind="image", value=reference, until=until, reason=reason, who=who)
+    try:
+        Patterns((reference,), paths=True)
+    except ValueError as error:
+        raise HoldError(f"{reference!r} names no image and is no glob of repositories: {error}") from error
+    return Hold(kind="repository", repository=reference, value=reference, until=until, reason=reason, who=who)
+
+
+def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime) -> Placed:
+    """Put a hold in force. Of a tag the registry is asked what it names today; if it cannot be, the newest plan is.
+
+    The hold is in force before the registry is asked, so that a slow one gives nothing away. Raises StoreError.
+    """
+    with store.write() as connection:
+        number = holds.add(connection, registry.name, wanted, now)
+    if wanted.kind == "tag" and wanted.repository is not None:
+        images, doubt = _today(store, registry, wanted.repository)
+        digest = next((image.digest for image in images if wanted.value in image.tags), None)
+        if digest is not None:
+            with store.write() as connection:
+                holds.note_digest(connection, number, digest)
+            wanted = Hold(**{name: getattr(wanted, name) for name in _KEPT}, digest=digest)
+        elif doubt is None:
+            doubt = f"no image of {wanted.repository} has the tag {wanted.value} today; it holds whatever gets it"
+        return Placed(number, wanted, doubt)
+    return Placed(number, wanted, _unmatched(store, registry.name, wanted))
+
+
+_KEPT = ("kind", "repository", "value", "until", "reason", "who")
+
+
+def _today(store: Store, registry: RegistrySettings, path: str) -> tuple[tuple[Image, ...], str | None]:
+    """The images of a repository, from the registry or else from the newest plan; what is to be said about that."""
+    with closing(LocalLimiter(registry.rate.requests_per_second)) as limiter:
+        try:
+            with open_registry(registry, limiter, Patience(total=LOOK_SECONDS)) as opened:
+                return opened.images(path), None
+        except NotFoundError:
+            return (), None
+        except RegistryError as error:
+            known = _planned(store, registry.name, path)
+            what = "the newest plan was asked instead" if known else "only what carries the tag from now on is held"
+            return known, f"the registry could not be asked what the tag names today: {error}; {what}"
+
+
+def _planned(store: Store, registry: str, path: str) -> tuple[Image, ...]:
+    with store.read() as connection:
+        run_id = plans.newest_plan(connection, registry)
+        if run_id is None or path not in plans.repositories(connection, run_id):
+            return ()
+        return plans.images_of(connection, run_id, path)
+
+
+def _unmatched(store: Store, registry: str, wanted: Hold) -> str | None:
+    """A word of warning where the newest plan knows nothing that is held."""
+    with store.read() as connection:
+        run_id = plans.newest_plan(connection, registry)
+        if run_id is None:
+            return None
+        held = Holds((wanted,))
+        for path in plans.repositories(connection, run_id):
+            if wanted.kind == "digest" and path != wanted.repository:
+                continue
+            if held.on(path, plans.images_of(connection, run_id, path)):
+                return None
+    return f"nothing that run {run_id} saw is held by this; it is in force all the same"
