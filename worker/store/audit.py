@@ -163,9 +163,7 @@ class _Check:
         if row.sha256 == next_sha256(self.at.sha256, facts_text(row[: len(FACTS)])):
             return None
         if row.seq > self.at.seq + 1:
-            return (
-                f"{_named(row)} does not follow seq {self.at.seq}: what was between them was removed, or it was changed"
-            )
+            return f"{_named(row)} does not follow seq {self.at.seq}: rows between them were removed, or it was changed"
         return f"{_named(row)} was changed, or inserted"
 
     def _end(self) -> str | None:
