@@ -208,6 +208,12 @@ GAUGES = (
         lambda m, _s, _now: _one(_duration(m)),
     ),
     Gauge("last_run_candidates", "Images that the last finished run's plan would delete.", (), _of_last("planned")),
+    Gauge(
+        "last_run_reclaimable_bytes",
+        "Bytes that the last finished run's plan would free.",
+        (),
+        _of_last("reclaimable_bytes"),
+    ),
     Gauge("last_run_reclaimed_bytes", "Bytes the last finished run reclaimed.", (), _of_last("reclaimed_bytes")),
     Gauge(
         "last_run_images",
