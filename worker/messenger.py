@@ -103,13 +103,23 @@ class _Statuses(logging.Handler):
         return f"HTTP status {status}" if status else None
 
 
+class _Silence(logging.Filter):
+    """Drops what is logged while a message is sent: the libraries of some services tell whole addresses at DEBUG."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 -- logging's signature
+        return not isinstance(threading.current_thread(), _Sender)
+
+
 _statuses = _Statuses()
+_silence = _Silence()
 
 
 def _keep_to_ourselves() -> _Statuses:
-    """Let nothing that apprise logs go anywhere else."""
+    """Let nothing that apprise and what it uses log go anywhere else."""
     logger = logging.getLogger("apprise")
     logger.propagate = False
     logger.setLevel(logging.WARNING)
     logger.handlers[:] = [_statuses]
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_silence)
     return _statuses

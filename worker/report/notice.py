@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the store brings SQLAlchemy along
 
 NAME = 100  # characters of a name
 WHY = 800  # of what a registry may have said
-LINE = 1900  # of the whole: the narrowest service takes 2,000
+LONGEST = 1900  # of the whole: the narrowest service takes 2,000
 
 
 def notice_title(run: "Run") -> str:
@@ -22,9 +22,9 @@ def notice_title(run: "Run") -> str:
 
 
 def notice_body(run: "Run") -> str:
-    """What happened, how much, and what to do. No more than LINE characters."""
+    """What happened, how much, and what to do. No more than LONGEST characters."""
     table = [f"{name:<10} {value}" for name, value in _facts(run) if value]
-    return "\n".join([*table, "", *_next(run)])[:LINE]
+    return "\n".join([*table, "", *_next(run)])[:LONGEST]
 
 
 def _shown(text: str, most: int) -> str:

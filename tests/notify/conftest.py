@@ -1,0 +1,35 @@
+"""Nights whose runs are told to a small HTTP server."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.night import Night
+from tests.notify.hook import Hook
+from tests.simulator.client import Simulator
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with Hook().listening() as listening:
+        yield listening
+
+
+@pytest.fixture
+def night(simulator: Simulator, hook: Hook, tmp_path: Path) -> Iterator[Callable[..., Night]]:
+    """The hook's address is kept in a file, as a secret is; `on` and `registries` are those of its entry."""
+    made: list[Night] = []
+    address = tmp_path / "address"
+    address.write_text(hook.url)
+
+    def make(**keys: Any) -> Night:
+        entry = {key: keys.pop(key) for key in ("on", "registries") if key in keys}
+        keys.setdefault("notify", [{"url": {"file": str(address)}, **entry}])
+        made.append(Night(simulator, tmp_path, **keys))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.dispose()
