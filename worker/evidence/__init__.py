@@ -12,14 +12,15 @@ __all__ = ["EvidenceError", "Reading", "Use", "judge", "read"]
 
 def read(settings: EvidenceSettings) -> Reading:
     """What a source says now, whole or not at all. Raises EvidenceError. Takes at most some minutes."""
+    # Each source is loaded only where it is asked.
     if settings.kind == "file":
-        from worker.evidence import file  # noqa: PLC0415 - each source is loaded only where it is asked
+        from worker.evidence.file import read as read_file  # noqa: PLC0415 - as said above
 
-        return file.read(settings)
+        return read_file(settings)
     if settings.kind == "http":
-        from worker.evidence import http  # noqa: PLC0415 - brings httpx
+        from worker.evidence.http import read as read_service  # noqa: PLC0415 - brings httpx
 
-        return http.read(settings)
-    from worker.evidence import kubernetes  # noqa: PLC0415 - brings the Kubernetes client, where it is installed
+        return read_service(settings)
+    from worker.evidence.kubernetes import read as read_clusters  # noqa: PLC0415 - brings the client of Kubernetes
 
-    return kubernetes.read(settings)
+    return read_clusters(settings)

@@ -10,6 +10,7 @@ Both say themselves when they were written and where they end: a file's times te
 is a fresh and empty one). A document with one line that cannot be understood is refused whole.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Annotated
@@ -63,10 +64,16 @@ def _of_json(text: str, source: str) -> Reading:
     except msgspec.ValidationError as error:
         raise DocumentError(f"is not of the form {{as_of, images}}: {error}") from None
     except msgspec.DecodeError as error:
-        lines = text.count("\n") + 1
-        raise DocumentError(f"is not JSON, or was cut ({lines:,} lines): {error}") from None
+        raise DocumentError(f"line {_line(text, str(error))}: is not JSON, or was cut: {error}") from None
     entries = (one if isinstance(one, _Entry) else _Entry(one) for one in document.images)
     return reading_of(document.as_of, _uses(((f"images[{n}]", one) for n, one in enumerate(entries)), source))
+
+
+def _line(text: str, message: str) -> int:
+    """The line of the byte that a decoder's message names; the last where it names none: there it ended too early."""
+    named = re.search(r"\(byte ([0-9]+)\)", message)
+    content = text.encode()
+    return content.count(b"\n", 0, int(named[1]) if named else len(content)) + 1
 
 
 def _of_lines(text: str, source: str) -> Reading:

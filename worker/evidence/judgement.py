@@ -2,12 +2,12 @@
 
 from datetime import datetime, timedelta
 
-from policies.units import in_units
 from worker.config import EvidenceSettings
 from worker.evidence.reading import EvidenceError, Reading
 
 AHEAD = timedelta(minutes=5)  # by how much two clocks may differ
 ON_PURPOSE = "if that is so on purpose, say allow_empty: true"
+_UNITS = ((timedelta(days=1), "days"), (timedelta(hours=1), "hours"), (timedelta(minutes=1), "minutes"))
 
 
 def judge(settings: EvidenceSettings, reading: Reading, previous_count: int | None, now: datetime) -> None:
@@ -36,12 +36,8 @@ def _failed(settings: EvidenceSettings, what: str, remedy: str) -> EvidenceError
 
 
 def _text(length: timedelta) -> str:
-    """`26 hours`; rounded down to what a person wants to know."""
-    for least, step in ((timedelta(days=2), timedelta(days=1)), (timedelta(hours=2), timedelta(hours=1))):
-        if length >= least and length % step:
-            length -= length % step
-    if length >= timedelta(minutes=2):
-        length -= length % timedelta(minutes=1)
-    length -= length % timedelta(seconds=1)
-    unit, name = in_units(length)
-    return f"{length // unit:,} {name}"
+    """`26 hours`: in the largest unit of which there are at least two, rounded down."""
+    for unit, name in _UNITS:
+        if length >= 2 * unit:
+            return f"{length // unit:,} {name}"
+    return f"{length // timedelta(seconds=1)} seconds"

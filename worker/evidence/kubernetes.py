@@ -1,8 +1,8 @@
 """Evidence from Kubernetes clusters: what pods run, and what templates of pods would.
 
-This is the one module that imports the client. Whole or not at all: one list that cannot be read to its end, in one namespace of one cluster, fails the source. Of the
-official client only the connection is used (a kubeconfig knows many ways to sign in): its typed models are slow, and
-refuse what a newer server says.
+This is the one module that imports the client. Whole or not at all: one list that cannot be read to its end, in one
+namespace of one cluster, fails the source. Of the official client only the connection is used (a kubeconfig knows many
+ways to sign in): its typed models are slow, and refuse what a newer server says.
 """
 
 import os
@@ -149,9 +149,8 @@ class _Cluster:
             else:
                 # Never written back: the file is the user's.
                 load_kube_config(self._kubeconfig(), self._context, configuration, persist_config=False)
-        except (ConfigException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            # Whatever is wrong with a kubeconfig; the client checks little before it reads. Without the error's text
-            # where it may quote what stands in the file.
+        except Exception as error:  # noqa: BLE001 - the client checks little: a kubeconfig may fail it in any way
+            # Without the error's text where it may quote what stands in the file.
             what = str(error) if isinstance(error, ConfigException | OSError) else type(error).__name__
             raise _FailedError(f"no kubeconfig that can be used: {what}", "see `kubectl config view`") from None
         return configuration
@@ -245,7 +244,8 @@ class _Lists:
 
     def _body(self, response: Any, about: str) -> bytes:
         pieces, size = [], 0
-        for piece in response.stream(65536, decode_content=True):
+        # Whatever has come in: waiting for a full buffer, a slow drip would never be noticed.
+        while piece := response.read1(65536, decode_content=True):
             pieces.append(piece)
             size += len(piece)
             if size > MAX_PAGE:

@@ -8,6 +8,7 @@ import re
 # Which runtime said it; what follows is a reference or a digest.
 _RUNTIMES = re.compile(r"(?:docker-pullable|docker|containerd|cri-o|oci)://")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_ALGORITHMS = ("sha256:", "sha384:", "sha512:")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -29,6 +30,8 @@ def parse(text: str) -> tuple[str | None, str | None]:
         return f"sha256:{bare}", None
     if _DIGEST.fullmatch(bare):
         return bare, None
+    if bare.startswith(_ALGORITHMS):  # to a runtime a tag of Docker Hub's image "sha256"; to whoever wrote it, a digest
+        raise ValueError("has no digest of sha256: and 64 digits 0-9a-f")
     name, at, digest = bare.partition("@")
     if at and not _DIGEST.fullmatch(digest):
         raise ValueError("has no digest of sha256: and 64 digits 0-9a-f after the @")

@@ -1,0 +1,84 @@
+"""Evidence from a file: what it says of itself counts, and nothing that is no plain file keeps anybody waiting."""
+
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from worker.config import EvidenceSettings
+from worker.evidence import EvidenceError, Use, read
+from worker.evidence.document import MAX_BYTES
+
+LINES = "# as_of: 2026-11-23T03:00:00Z\ncr.yandex/r/shop/api:v7\n# end\n"
+
+
+def source(path):
+    return EvidenceSettings(name="list", kind="file", max_age=timedelta(hours=24), path=path)
+
+
+def test_a_file_is_as_old_as_it_says_and_not_as_its_last_change(tmp_path):
+    path = tmp_path / "in-use"
+    path.write_text(LINES)
+    read_ = read(source(path))
+    assert read_.as_of == datetime(2026, 11, 23, 3, tzinfo=UTC)
+    assert read_.uses == (Use(None, "cr.yandex/r/shop/api:v7", "list"),)
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def listening(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+def large(path):
+    with path.open("wb") as stream:
+        stream.truncate(MAX_BYTES + 1)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        pytest.param(
+            pipe, "{}: is no regular file; write it anew, whole, as docs/evidence.md shows", id="a named pipe"
+        ),
+        pytest.param(
+            lambda path: path.mkdir(),
+            "{} cannot be read: Is a directory; see that it is there and readable",
+            id="a folder",
+        ),
+        pytest.param(
+            lambda path: path.symlink_to("/dev/zero"),
+            "{}: is no regular file; write it anew, whole, as docs/evidence.md shows",
+            id="a device",
+        ),
+        pytest.param(
+            listening,
+            "{} cannot be read: No such device or address; see that it is there and readable",
+            id="a socket",
+        ),
+        pytest.param(
+            lambda path: None,
+            "{} cannot be read: No such file or directory; see that it is there and readable",
+            id="nothing",
+        ),
+        pytest.param(
+            large, "{}: is larger than 64 MiB; write it anew, whole, as docs/evidence.md shows", id="too large"
+        ),
+        pytest.param(
+            lambda path: path.write_text(""),
+            "{}: is empty; write it anew, whole, as docs/evidence.md shows",
+            id="what a failing kubectl leaves behind",
+        ),
+    ],
+)
+def test_what_gives_no_evidence(tmp_path, make, message):
+    path = tmp_path / "in-use"
+    make(path)
+    with pytest.raises(EvidenceError) as raised:
+        read(source(path))
+    assert str(raised.value) == f"evidence list: {message.format(path)}"

@@ -1,0 +1,418 @@
+"""Evidence from clusters, by the official client over real HTTP: all that names an image, or nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.evidence.api_server import GROUPS, TOKEN, ApiServer, kubeconfig
+from worker.evidence import EvidenceError, Use
+from worker.evidence.kubernetes import Limits, read
+
+QUICK = Limits(total=10.0, silence=0.3, first_wait=0.01)
+IMPATIENT = Limits(total=1.0, silence=0.3, first_wait=0.01)
+ENVIRON = {"HOME": "/nowhere"}
+RIGHTS = "docs/evidence.md has the role that grants it"
+
+
+def digest(letter):
+    return f"sha256:{letter * 64}"
+
+
+def containers(*images):
+    return [{"name": f"c{number}", "image": image} for number, image in enumerate(images)]
+
+
+def pod_spec(*images, **more):
+    return {"containers": containers(*images), "restartPolicy": "Always", **more}
+
+
+def template(*images, **more):
+    return {"template": {"metadata": {"labels": {"app": "x"}}, "spec": pod_spec(*images, **more)}}
+
+
+def uses(settings, limits=QUICK):
+    """What is read, as (digest or image, by)."""
+    return [(use.digest or use.image, use.by) for use in read(settings, limits, ENVIRON).uses]
+
+
+def failure(settings, limits=QUICK):
+    with pytest.raises(EvidenceError) as raised:
+        read(settings, limits, ENVIRON)
+    text = str(raised.value)
+    assert TOKEN not in text
+    assert "\n" not in text
+    return text.removeprefix("evidence cluster: ")
+
+
+REVISION = {
+    "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x", "uid": "u", "controller": True}]
+}
+
+
+@pytest.mark.parametrize(
+    ("resource", "kind", "rest"),
+    [
+        pytest.param("deployments", "Deployment", {"spec": template("a.io/x:v1")}, id="deployment"),
+        pytest.param("statefulsets", "StatefulSet", {"spec": template("a.io/x:v1")}, id="stateful set"),
+        pytest.param("daemonsets", "DaemonSet", {"spec": template("a.io/x:v1")}, id="daemon set"),
+        pytest.param(
+            "replicasets", "ReplicaSet", {"spec": {"replicas": 0} | template("a.io/x:v1")}, id="kept for roll-back"
+        ),
+        pytest.param(
+            "replicationcontrollers", "ReplicationController", {"spec": template("a.io/x:v1")}, id="controller"
+        ),
+        pytest.param("jobs", "Job", {"spec": template("a.io/x:v1")}, id="job"),
+        pytest.param(
+            "cronjobs",
+            "CronJob",
+            {"spec": {"schedule": "* * * * *", "suspend": True, "jobTemplate": {"spec": template("a.io/x:v1")}}},
+            id="cron job",
+        ),
+        pytest.param(
+            "pods",
+            "Pod",
+            {"spec": pod_spec("a.io/x:v1"), "status": {"phase": "Pending"}},
+            id="pod that does not run yet",
+        ),
+        pytest.param("pods", "Pod", {"spec": pod_spec(initContainers=containers("a.io/x:v1"))}, id="init container"),
+        pytest.param(
+            "pods", "Pod", {"spec": pod_spec(ephemeralContainers=containers("a.io/x:v1"))}, id="ephemeral container"
+        ),
+        pytest.param(
+            "pods",
+            "Pod",
+            {
+                "spec": pod_spec(
+                    volumes=[
+                        {"name": "v", "emptyDir": {}},
+                        {"name": "v", "image": {"reference": "a.io/x:v1", "pullPolicy": "Always"}},
+                    ]
+                )
+            },
+            id="image volume",
+        ),
+        pytest.param(
+            "deployments",
+            "Deployment",
+            {"spec": template(initContainers=containers("a.io/x:v1"))},
+            id="init container of a template",
+        ),
+        pytest.param(
+            "pods",
+            "Pod",
+            {"spec": pod_spec(None, ""), "status": {"containerStatuses": [{"image": "a.io/x:v1", "imageID": ""}]}},
+            id="status alone",
+        ),
+    ],
+)
+def test_every_kind_that_names_an_image(cluster, source, resource, kind, rest):
+    cluster.add(resource, "x", "shop", **rest)
+    assert uses(source()) == [("a.io/x:v1", f"prod/shop/{kind} x")]
+
+
+def test_what_a_stateful_set_is_rolled_back_to(cluster, source):
+    cluster.add("controllerrevisions", "x-1", data={"spec": template("a.io/x:v1")}, revision=1)
+    cluster.objects["controllerrevisions"][0]["metadata"] |= REVISION
+    cluster.add("controllerrevisions", "other", data={"anything": ["its", "controller", "likes"]}, revision=1)
+    assert uses(source()) == [("a.io/x:v1", "prod/default/ControllerRevision x-1")]
+
+
+@pytest.mark.parametrize(
+    ("image_id", "found"),
+    [
+        pytest.param(f"docker-pullable://a.io/x@{digest('a')}", digest("a"), id="Docker, by the manifest"),
+        pytest.param(f"docker://{digest('b')}", digest("b"), id="Docker, by the config"),
+        pytest.param(f"a.io/x@{digest('c')}", digest("c"), id="containerd, by the index or the manifest"),
+        pytest.param(digest("d"), digest("d"), id="containerd, by the config"),
+        pytest.param("e" * 64, digest("e"), id="CRI-O, by the config"),
+    ],
+)
+@pytest.mark.parametrize("which", ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"])
+def test_what_was_pulled_is_in_use_by_its_digest(cluster, source, which, image_id, found):
+    status = {which: [{"image": digest("f"), "imageID": image_id, "ready": True}]}
+    cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"), status=status)
+    by = "prod/default/Pod x"
+    assert uses(source()) == [("a.io/x:v1", by), (found, by), (digest("f"), by)]
+
+
+def test_the_image_of_a_mounted_volume_by_its_digest(cluster, source):
+    mount = {"name": "v", "mountPath": "/v", "volumeStatus": {"image": {"imageRef": f"a.io/v@{digest('a')}"}}}
+    cluster.add("pods", "x", spec=pod_spec(), status={"containerStatuses": [{"volumeMounts": [mount, {"name": "w"}]}]})
+    assert uses(source()) == [(digest("a"), "prod/default/Pod x")]
+
+
+def test_each_image_is_named_once_by_who_wants_it(cluster, source):
+    for number in range(3):
+        cluster.add("pods", f"api-{number}", "shop", spec=pod_spec("a.io/api:v1", "a.io/proxy:v1"))
+    cluster.add("replicasets", "api-1", "shop", spec=template("a.io/api:v1"))
+    cluster.add("deployments", "api", "shop", spec=template("a.io/api:v1"))
+    assert uses(source()) == [
+        ("a.io/api:v1", "prod/shop/Deployment api and 4 more"),
+        ("a.io/proxy:v1", "prod/shop/Pod api-0 and 2 more"),
+    ]
+
+
+def test_as_of_is_when_the_reading_began(cluster, source):
+    before = datetime.now(UTC)
+    cluster.faults["pods"] = ["503"]
+    read_ = read(source(), QUICK, ENVIRON)
+    assert before <= read_.as_of <= datetime.now(UTC) - timedelta(seconds=QUICK.first_wait)
+
+
+def test_what_no_node_can_pull_is_nobodys_image(cluster, source):
+    cluster.add("deployments", "broken", spec=template("Not A Reference", "a.io/x:v1"))
+    assert uses(source()) == [("a.io/x:v1", "prod/default/Deployment broken")]
+
+
+@pytest.mark.parametrize("page", [1, 7, 500])
+def test_lists_are_read_to_their_end(cluster, source, page):
+    cluster.page = page
+    for number in range(50):
+        cluster.add("pods", f"p{number:02}", spec=pod_spec(f"a.io/x:v{number:02}"), filler="x" * 2000)
+    assert [image for image, _ in uses(source())] == [f"a.io/x:v{number:02}" for number in range(50)]
+    asked = [path for path in cluster.requests if path.startswith("/api/v1/pods")]
+    assert len(asked) == -(-50 // page)
+    assert asked[0] == "/api/v1/pods?limit=500"
+
+
+def test_a_list_whose_next_page_is_gone_is_read_from_its_beginning(cluster, source):
+    cluster.page = 2
+    for number in range(6):
+        cluster.add("pods", f"p{number}", spec=pod_spec(f"a.io/x:v{number}"))
+    cluster.faults["pods"] = ["", "", "410", "", "410"]
+    assert len(uses(source())) == 6
+    asked = [path for path in cluster.requests if path.startswith("/api/v1/pods")]
+    assert [path == "/api/v1/pods?limit=500" for path in asked] == [
+        *(True, False, False), *(True, False), *(True, False, False),
+    ]  # fmt: skip
+
+
+def test_a_list_that_is_always_gone_before_its_end(cluster, source):
+    cluster.page = 1
+    cluster.add("pods", "a", spec=pod_spec("a.io/x:v1"))
+    cluster.add("pods", "b", spec=pod_spec("a.io/x:v2"))
+    cluster.faults["pods"] = ["", "410"] * 10
+    what = "context prod: the list of pods in all namespaces was gone before its end, 4 times"
+    assert failure(source()) == f"{what}; see how quickly the API server answers"
+
+
+def test_namespaces_that_are_named_are_read_and_no_others(cluster, source):
+    for namespace in ("shop", "ml", "other"):
+        cluster.add("pods", "x", namespace, spec=pod_spec(f"a.io/{namespace}:v1"))
+        cluster.add("jobs", "y", namespace, spec=template(f"a.io/{namespace}-job:v1"))
+    cluster.forbidden = {(resource, "*") for resources in GROUPS.values() for resource in resources}
+    named = source(namespaces=("ml", "shop"))
+    assert [image for image, _ in uses(named)] == [
+        "a.io/ml-job:v1", "a.io/ml:v1", "a.io/shop-job:v1", "a.io/shop:v1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("resource", "right"),
+    [
+        ("pods", "pods"),
+        ("deployments", "deployments.apps"),
+        ("cronjobs", "cronjobs.batch"),
+        ("controllerrevisions", "controllerrevisions.apps"),
+    ],
+)
+def test_one_namespace_that_may_not_be_read_fails_the_whole(cluster, source, resource, right):
+    cluster.add("pods", "x", "shop", spec=pod_spec("a.io/x:v1"))
+    cluster.namespaces.add("ml")
+    cluster.forbidden = {(resource, "ml")}
+    what = f"context prod: list of {resource} in namespace ml: forbidden (403)"
+    assert failure(source(namespaces=("shop", "ml"))) == f"{what}; grant the verb list on {right}; {RIGHTS}"
+
+
+def test_a_namespace_that_does_not_exist_is_no_empty_one(cluster, source):
+    what = "context prod: namespace shpo: not found (404)"
+    remedy = "see that it exists, and that this is the API server's address"
+    assert failure(source(namespaces=("default", "shpo"))) == f"{what}; {remedy}"
+    cluster.forbidden = {("namespaces", "any")}
+    what = "context prod: namespace default: forbidden (403)"
+    assert failure(source(namespaces=("default",))) == f"{what}; grant the verb get on namespaces; {RIGHTS}"
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [
+        pytest.param(["503"] * 9, "the API server answers 503; see how it fares", id="ill"),
+        pytest.param(["429"] * 9, "the API server answers 429; see how it fares", id="throttled"),
+        pytest.param(["500"] * 9, "the API server answers 500; see how it fares", id="broken"),
+        pytest.param(
+            ["410"], "the API server answers 410; see whether this is the API server's address", id="gone at the start"
+        ),
+        pytest.param(
+            ["redirect"], "the API server answers 302; see whether this is the API server's address", id="elsewhere"
+        ),
+    ],
+)
+def test_a_server_that_gives_no_list(cluster, source, faults, message):
+    cluster.faults["deployments"] = faults
+    assert failure(source()) == f"context prod: list of deployments in all namespaces: {message}"
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        pytest.param(
+            "<html>Sign in</html>", "JSON is malformed: invalid character (byte 0)", id="a page to sign in at"
+        ),
+        pytest.param("", "Input data was truncated", id="nothing"),
+        pytest.param("{}", "Object missing required field `kind`", id="an empty object"),
+        pytest.param('{"kind": "PodList", "metadata": {}}', "Object missing required field `items`", id="no items"),
+        pytest.param(
+            '{"kind": "List", "metadata": {}, "items": []}', "expected a PodList, got a List", id="another list"
+        ),
+        pytest.param(
+            '{"kind": "Status", "metadata": {}, "items": []}', "expected a PodList, got a Status", id="a status"
+        ),
+        pytest.param(
+            '{"kind": "PodList", "metadata": {}, "items": [{}]}',
+            "Object missing required field `metadata` - at `$.items[0]`",
+            id="nameless",
+        ),
+        pytest.param('{"kind": "PodList", "metadata": {}, "items": [', "Input data was truncated", id="cut"),
+    ],
+)
+def test_an_answer_that_is_no_list_of_pods(cluster, source, body, what):
+    cluster.faults["pods"] = [body or " "]
+    remedy = "see whether this is the API server's address"
+    assert failure(source()) == (
+        f"context prod: the list of pods in all namespaces is not understood: {what}; {remedy}"
+    )
+
+
+def test_a_list_that_goes_round_in_a_circle(cluster, source):
+    cluster.faults["pods"] = ['{"kind": "PodList", "metadata": {"continue": "MQ=="}, "items": []}'] * 9
+    assert "goes round in a circle" in failure(source())
+
+
+def test_passing_faults_are_waited_out(cluster, source):
+    cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
+    cluster.faults["pods"] = ["503", "cut", "429"]
+    cluster.faults["jobs"] = ["hang"]
+    assert len(uses(source())) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        pytest.param("cut", "IncompleteRead", id="cut"),
+        pytest.param("hang", "Read timed out", id="silent"),
+        pytest.param("drip", "the time was up", id="a drop now and then"),
+    ],
+)
+def test_answers_that_do_not_come(cluster, source, fault, message):
+    cluster.faults["pods"] = [fault] * 9
+    told = failure(source(), QUICK if fault == "cut" else IMPATIENT)
+    assert told.startswith("context prod: list of pods in all namespaces: ")
+    assert message in told
+
+
+def test_an_image_id_that_is_not_understood_is_not_passed_over(cluster, source):
+    cluster.add("pods", "x", "ml", spec=pod_spec("a.io/x:v1"), status={"containerStatuses": [{"imageID": "0xcafe!"}]})
+    what = "context prod: Pod ml/x is not understood: its status names an image as '0xcafe!'"
+    assert failure(source()) == f"{what}; report it with this line"
+
+
+@pytest.mark.parametrize(
+    ("resource", "rest", "what"),
+    [
+        ("pods", {}, "it has no spec"),
+        ("deployments", {"spec": None}, "it has no spec"),
+    ],
+)
+def test_an_object_without_what_it_must_have(cluster, source, resource, rest, what):
+    cluster.add(resource, "x", **rest)
+    assert f"default/x is not understood: {what}" in failure(source())
+
+
+def test_a_resource_that_the_server_does_not_have_is_no_empty_one(cluster, source):
+    cluster.missing = {"cronjobs"}
+    assert failure(source()).startswith("context prod: list of cronjobs in all namespaces: not found (404)")
+
+
+def test_credentials_that_are_not_accepted(cluster, source, tmp_path):
+    other = kubeconfig(tmp_path / "other", {"prod": cluster}, token="expired")
+    told = failure(source(kubeconfig=other))
+    assert told == (
+        "context prod: list of deployments in all namespaces: the API server does not accept the credentials (401); "
+        "renew them"
+    )
+
+
+def test_several_contexts_are_read_and_one_that_fails_fails_all(cluster, source, tmp_path):
+    with ApiServer() as second:
+        both = kubeconfig(tmp_path / "both", {"blue": cluster, "green": second})
+        cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
+        second.add("pods", "y", spec=pod_spec("a.io/x:v1", "a.io/y:v1"))
+        settings = source(kubeconfig=both, contexts=("blue", "green"))
+        assert uses(settings) == [
+            ("a.io/x:v1", "blue/default/Pod x and 1 more"),
+            ("a.io/y:v1", "green/default/Pod y"),
+        ]
+        second.faults["pods"] = ["503"] * 9
+        assert failure(settings).startswith("context green: list of pods in all namespaces: ")
+    assert failure(settings).startswith("context green: list of deployments in all namespaces: ")
+
+
+def test_the_current_context_where_none_is_named(cluster, source):
+    cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
+    assert uses(source(contexts=())) == [("a.io/x:v1", "cluster/default/Pod x")]
+
+
+def test_the_file_that_the_environment_names(cluster, source, tmp_path):
+    cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
+    settings = source(kubeconfig=None, contexts=())
+    environ = {"KUBECONFIG": str(tmp_path / "kubeconfig")}
+    assert len(read(settings, QUICK, environ).uses) == 1
+    # Inside a cluster it is that cluster, unless a file or a context is asked for.
+    inside = environ | {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "9"}
+    with pytest.raises(EvidenceError, match="Service token file does not exist"):
+        read(settings, QUICK, inside)
+    assert len(read(source(kubeconfig=None), QUICK, inside).uses) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        pytest.param(None, "Invalid kube-config file. No configuration found.", id="no file"),
+        pytest.param("", "Invalid kube-config.", id="an empty file"),
+        pytest.param("{", "ParserError", id="no YAML"),
+        pytest.param("[]", "", id="a list"),
+        pytest.param("secret-word", "", id="a word"),
+        pytest.param("{contexts: [], users: [{name: gc, user: {token: secret-word}}]}", "", id="no such context"),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_used(source, tmp_path, content, what):
+    path = tmp_path / "broken"
+    if content is not None:
+        path.write_text(content)
+    told = failure(source(kubeconfig=path))
+    assert told.startswith(f"context prod: no kubeconfig that can be used: {what}")
+    assert "secret-word" not in told
+
+
+def test_a_token_is_not_sent_without_tls_to_another_machine(source, tmp_path):
+    path = tmp_path / "plain"
+    path.write_text((tmp_path / "kubeconfig").read_text().replace("127.0.0.1", "10.0.0.1"))
+    assert "refusing to talk to 10.0.0.1" in failure(source(kubeconfig=path))
+
+
+def test_a_command_of_the_kubeconfig_that_never_ends(cluster, source, tmp_path):
+    command = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "sleep",
+        "args": ["3"],
+        "interactiveMode": "Never",
+    }
+    path = kubeconfig(tmp_path / "command", {"prod": cluster}, exec=command)
+    what = "context prod: was not read within 0.2 s"
+    remedy = "see how quickly its API server answers, and any command of the kubeconfig"
+    assert failure(source(kubeconfig=path), Limits(total=0.2)) == f"{what}; {remedy}"
+
+
+def test_a_use_is_told_in_words(cluster, source):
+    cluster.add("pods", "x", spec=pod_spec(f"a.io/x:v1@{digest('a')}"))
+    assert read(source(), QUICK, ENVIRON).uses == (Use(digest("a"), "a.io/x:v1", "prod/default/Pod x"),)

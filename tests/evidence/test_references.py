@@ -1,0 +1,61 @@
+"""Every usual form of a reference means one thing, and nothing else is guessed at."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.evidence.references import parse
+
+HEX = "0123456789abcdef" * 4
+DIGEST = f"sha256:{HEX}"
+YCR = "cr.yandex/crpvab5oob146rh73ilt/shop/api"
+
+
+@pytest.mark.parametrize(
+    ("text", "digest", "image"),
+    [
+        pytest.param(f"{YCR}:v7", None, f"{YCR}:v7", id="a tag"),
+        pytest.param(YCR, None, f"{YCR}:latest", id="no tag is latest"),
+        pytest.param(f"{YCR}@{DIGEST}", DIGEST, None, id="a digest"),
+        pytest.param(f"{YCR}:v7@{DIGEST}", DIGEST, f"{YCR}:v7", id="a tag and a digest"),
+        pytest.param(DIGEST, DIGEST, None, id="a digest alone"),
+        pytest.param(HEX, DIGEST, None, id="a digest as CRI-O gives it"),
+        pytest.param(f"docker-pullable://{YCR}@{DIGEST}", DIGEST, None, id="Docker's, of an image from a registry"),
+        pytest.param(f"docker://{DIGEST}", DIGEST, None, id="Docker's, of a config"),
+        pytest.param("localhost:5000/x:v1", None, "localhost:5000/x:v1", id="a port and a tag"),
+        pytest.param("localhost:5000/x", None, "localhost:5000/x:latest", id="a port is no tag"),
+        pytest.param("[::1]:5000/x:v1", None, "[::1]:5000/x:v1", id="an IPv6 address"),
+        pytest.param("localhost/x", None, "localhost/x:latest", id="localhost is a host"),
+        pytest.param("CR.Yandex/a/b:V1", None, "cr.yandex/a/b:V1", id="hosts have no case, tags have"),
+        pytest.param("nginx", None, "docker.io/library/nginx:latest", id="Docker Hub's own"),
+        pytest.param("grafana/loki:3", None, "docker.io/grafana/loki:3", id="Docker Hub's"),
+        pytest.param("index.docker.io/a/b:3", None, "docker.io/a/b:3", id="Docker Hub by its other name"),
+    ],
+)
+def test_a_reference(text, digest, image):
+    assert parse(text) == (digest, image)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "docker://", " ", "cr.yandex/a b", "cr.yandex/A/b", "cr.yandex/", "cr.yandex//a", "/a", "a/", "a:", "a:b:c",
+        "cr.yandex/a:-v1", "cr.yandex/a@sha256:abc", "cr.yandex/a@", f"cr.yandex/a@{HEX}", "sha256:abc", f"@{DIGEST}",
+        "https://cr.yandex/a", "cr.yandex/a\n", "cr.yandex/a:v\n1", f"sha512:{HEX}{HEX}", "a" * 2000,
+        "cr.yandex:99999999/a",
+    ],
+)  # fmt: skip
+def test_what_is_no_reference(text):
+    with pytest.raises(ValueError, match=r"^(is|has) "):
+        parse(text)
+
+
+@given(st.text() | st.from_regex(r"[a-z./:@\[\]-]{0,40}(@sha256:[0-9a-f]{64})?", fullmatch=True))
+def test_nothing_else_is_raised_and_what_is_read_reads_the_same_again(text):
+    try:
+        digest, image = parse(text)
+    except ValueError:
+        return
+    assert digest or image
+    assert image is None or parse(image) == (None, image)
+    assert digest is None or parse(digest) == (digest, None)
