@@ -1,6 +1,6 @@
 """Refuses a plan that deletes too much, and says so in words."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ from policies.units import bytes_text
 
 DEFAULT_SHARE = 0.5  # of the readable images, where a user says no share
 DEFAULT_FROM = 20  # readable images; below, half a registry is a handful
+UNUSUAL_AMONG = 14  # plans of a registry that the next one is measured by
+UNUSUAL_FROM = 5  # plans; fewer say nothing of what is usual
+UNUSUAL_TIMES = 3  # their median
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -55,9 +58,25 @@ def exceeded(totals: Totals, limits: Limits) -> tuple[Exceeded, ...]:
     return tuple(Exceeded(name, value, most) for name, value, most in found if most is not None and value > most)
 
 
+def unusual(totals: Totals, earlier: Sequence[int]) -> tuple[Exceeded, ...]:
+    """The limit of being unlike the plans before, if it is over that. `earlier`: images that each of them deletes."""
+    if len(earlier) < UNUSUAL_FROM:
+        return ()
+    ordered = sorted(earlier)
+    twice_the_median = ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]
+    allowed = UNUSUAL_TIMES * max(twice_the_median, 2) // 2
+    return (Exceeded("unusual", totals.delete, allowed),) if totals.delete > allowed else ()
+
+
 def exceeded_text(found: Iterable[Exceeded | Mapping[str, Any]]) -> str:
     """`max_share is 75%, allowed 10%; max_bytes is 59.1 KiB, allowed 1000 B`; a store's mappings are read as well."""
     return "; ".join(_exceeded_words(msgspec.convert(one, Exceeded, from_attributes=True)) for one in found)
+
+
+_WORDS = {
+    "vanished": "{value} of what the last complete scan saw has vanished and was not deleted here, allowed {allowed}",
+    "unusual": "{value} images are more than three times as many as plans usually delete here, allowed {allowed}",
+}
 
 
 def _exceeded_words(over: Exceeded) -> str:
@@ -65,11 +84,13 @@ def _exceeded_words(over: Exceeded) -> str:
         value, allowed = (_amount(over.limit, number, digits) for number in (over.value, over.allowed))
         if value != allowed:
             break
-    return f"{over.limit} is {value}, allowed {allowed}"
+    return _WORDS.get(over.limit, "{limit} is {value}, allowed {allowed}").format(
+        limit=over.limit, value=value, allowed=allowed
+    )
 
 
 def _amount(limit: str, number: float, digits: int) -> str:
-    if limit == "max_share":
+    if limit in ("max_share", "vanished"):
         return f"{number * 100:.{digits}g}%"
     if limit == "max_bytes" and digits == 4:
         return bytes_text(int(number))

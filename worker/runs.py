@@ -259,7 +259,9 @@ def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> t
         )
     try:
         with store.write() as connection:
-            runs.change(connection, run_id, ["blocked"], state="deleting", deleting_at=now, message=None)
+            approved = runs.change(connection, run_id, ["blocked"], state="deleting", deleting_at=now, message=None)
+            if approved and any(one["limit"] == "vanished" for one in run.exceeded):
+                runs.accept_vanished(connection, run.registry, now)
     except IntegrityError:
         with store.read() as connection:
             other = runs.active(connection, run.registry_key)

@@ -1,14 +1,14 @@
 """Has the policies decide on a registry's inventory: registry -> Inventory -> plan -> store. Deletes nothing."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from policies.image import Repository
-from policies.limits import Exceeded, exceeded
+from policies.limits import UNUSUAL_AMONG, Exceeded, exceeded, unusual
 from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey
 from policies.standing import NOTHING, Standing
 from worker import runs
@@ -18,15 +18,19 @@ from worker.evidence.gathering import gather
 from worker.evidence.reading import EvidenceError
 from worker.inventory import Alive, ClockError, Inventory, Manifests, Progress, ScanStoppedError, take_inventory
 from worker.leases import Heartbeat, identity
+from worker.memory import Comparison, Memoir, compare
 from worker.registries import open_registry
 from worker.registries.interface import RegistryError, SignInError
 from worker.registries.limiter import Limiter
 from worker.runs import Bell
 from worker.spending import note_sign_in, spending
-from worker.store import Store, StoreError, holds, plans, retention
+from worker.store import Store, StoreError, holds, memory, plans, retention
 from worker.store import runs as run_rows
-from worker.store.plans import PlanWriter
+from worker.store.memory import Recalled
+from worker.store.plans import PlanRows, PlanWriter, Segment
 from worker.store.runs import Run
+
+NEVER_SCANNED = Recalled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,16 @@ class Planned:
     closing: Closing
     exceeded: tuple[Exceeded, ...]
     standing: Standing
+    compared: Comparison
 
     @property
     def complete(self) -> bool:
         return not self.inventory.unreadable
+
+    @property
+    def forgets(self) -> bool:
+        """Whether what vanished in doubt is forgotten all the same: nothing can be deleted by it, and it is not all."""
+        return self.registry.mode == "dry-run" and len(self.inventory.segments) > 0
 
     def repository_plans(self) -> Iterator[RepositoryPlan]:
         """The same every time: what the policies are given does not change."""
@@ -51,14 +61,25 @@ class Planned:
             yield _decide(repository, self.registry, self.now, self.across, self.standing)
 
 
-def plan(inventory: Inventory, registry: RegistrySettings, now: datetime, standing: Standing = NOTHING) -> Planned:
-    """Have the policies decide on every image of an inventory. Pure but for the memory it takes."""
-    surveys = (survey(repository, registry.policy, now) for repository in inventory.repositories())
+def plan(
+    inventory: Inventory,
+    registry: RegistrySettings,
+    now: datetime,
+    standing: Standing = NOTHING,
+    before: Recalled = NEVER_SCANNED,
+) -> Planned:
+    """Have the policies decide on every image of an inventory. Pure but for the memory it takes.
+
+    `before`: what earlier scans have seen.
+    """
+    standing = replace(standing, memory=before.seen, settle=registry.settle)
+    surveys = [survey(repository, registry.policy, now, standing) for repository in inventory.repositories()]
     everywhere = across(surveys, registry.policy)
+    compared = compare(before, surveys, inventory.unreadable)
     plans_ = (_decide(repository, registry, now, everywhere, standing) for repository in inventory.repositories())
     closing = close(one.columns for one in plans_)
-    over = exceeded(closing.totals, registry.limits)
-    return Planned(inventory, registry, now, everywhere, closing, over, standing)
+    over = exceeded(closing.totals, registry.limits) + compared.exceeded
+    return Planned(inventory, registry, now, everywhere, closing, over, standing, compared)
 
 
 def _decide(
@@ -75,6 +96,14 @@ def standing_of(store: Store | None, registry: RegistrySettings, now: datetime, 
         return Standing(evidence=evidence)
     with store.read() as connection:
         return Standing(holds=holds.active(connection, registry.name, now), evidence=evidence)
+
+
+def recall(store: Store | None, registry: RegistrySettings) -> Recalled:
+    """What earlier scans have seen. Raises StoreError."""
+    if store is None:
+        return NEVER_SCANNED
+    with store.read() as connection:
+        return memory.recall(connection, registry.memory_key, registry.name)
 
 
 def plan_live(
@@ -95,7 +124,7 @@ def plan_live(
         raise runs.UnknownRegistryError(f"no registry is named {name!r}")
     inventory = list_live(registry, limiter=limiter, progress=progress, store=store)
     at = now or inventory.listed_at
-    return plan(inventory, registry, at, standing_of(store, registry, at, remember=False))
+    return plan(inventory, registry, at, standing_of(store, registry, at, remember=False), recall(store, registry))
 
 
 def list_live(
@@ -187,7 +216,11 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
             note_sign_in(store, registry.name, works=False)
             raise
     note_sign_in(store, registry.name, works=True)
-    return plan(inventory, registry, inventory.listed_at, standing_of(store, registry, inventory.listed_at))
+    at = inventory.listed_at
+    planned = plan(inventory, registry, at, standing_of(store, registry, at), recall(store, registry))
+    with store.read() as connection:
+        sizes = run_rows.plan_sizes(connection, registry.name, UNUSUAL_AMONG)
+    return replace(planned, exceeded=planned.exceeded + unusual(planned.closing.totals, sizes))
 
 
 def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bool:
@@ -197,22 +230,32 @@ def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bo
     rows of a run that is still planning, and a scan that begins again clears them first.
     """
     writer = PlanWriter(run.id, planned.closing)
-    pairs = zip(planned.inventory.segments, planned.repository_plans(), strict=True)
-    rows = ((segment, writer.rows(segment, one)) for segment, one in pairs)
+    memoir = Memoir(planned.compared, planned.now, forgets=planned.forgets)
+    remembered: list[tuple[str, bytes]] = []
+
+    def rows() -> Iterator[tuple[Segment, PlanRows]]:
+        for segment, one in zip(planned.inventory.segments, planned.repository_plans(), strict=True):
+            remembered.extend(memoir.of(one.path, one.ties.images))
+            yield segment, writer.rows(segment, one)
+
     with store.write() as connection:
         if not run_rows.holds_scan(connection, run.id, run.fence):
             return False
         plans.clear(connection, run.id)
-    for portion in plans.portions(rows):
+    for portion in plans.portions(rows()):
         with store.write() as connection:
             if not run_rows.holds_scan(connection, run.id, run.fence):
                 return False
             for segment, some in portion:
                 plans.write_rows(connection, segment, some)
+            memory.stage(connection, run.id, remembered)
+            remembered.clear()
     with store.write() as connection:
         now = store.now(connection)
         if not run_rows.holds_scan(connection, run.id, run.fence):
             return False
+        memory.stage(connection, run.id, memoir.rest(doubt=""))
+        memory.move(connection, run.id, planned.registry.memory_key)
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **_facts(planned, writer))
         run_rows.supersede(connection, run.registry_key, run.id, now)
         retention.forget(connection, run.registry, plans=kept.plans)
@@ -234,4 +277,5 @@ def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
         "selected_bytes": totals.selected_bytes,
         "reclaimable_bytes": totals.reclaimable_bytes,
         "registry_bytes": totals.registry_bytes,
+        "foreign_deletions": planned.compared.vanished.new,
     }

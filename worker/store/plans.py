@@ -16,7 +16,7 @@ from policies.plan import Closing, Decision, Deletion, RepositoryPlan
 from worker.registries.interface import Manifest
 from worker.store.dialect import insert_for
 from worker.store.sweeping import pack
-from worker.store.tables import batch, blob, inventory, item, manifest, repository, run
+from worker.store.tables import batch, blob, inventory, item, manifest, memory_next, repository, run
 
 BATCH_SIZE = 100
 ROWS_AT_ONCE = 500
@@ -145,7 +145,7 @@ def portions(rows: Iterable[tuple[Segment, PlanRows]]) -> Iterator[list[tuple[Se
 
 def clear(connection: Connection, run_id: str) -> None:
     """Take away what an earlier scan of this run has left."""
-    for table in (repository, batch, item, blob):
+    for table in (repository, batch, item, blob, memory_next):
         connection.execute(delete(table).where(table.c.run_id == run_id))
 
 

@@ -51,6 +51,8 @@ class Run:
     reclaimable_bytes: int
     reclaimed_bytes: int
     registry_bytes: int
+    foreign_deletions: int
+    doubt: str | None
     scans: int
     systemic_failures: int
     forgotten: bool
@@ -224,6 +226,18 @@ def note_sign_in(connection: Connection, name: str, *, works: bool) -> None:
     connection.execute(
         update(registry).where(registry.c.name == name, registry.c.auth_ok != works).values(auth_ok=works)
     )
+
+
+def accept_vanished(connection: Connection, name: str, now: datetime) -> None:
+    """A person's word: what has vanished of a registry until now is gone for good reason."""
+    connection.execute(update(registry).where(registry.c.name == name).values(vanished_accepted_at=now))
+
+
+def plan_sizes(connection: Connection, name: str, most: int) -> list[int]:
+    """How many images each of a registry's last plans deletes, of those whose runs came to their end; newest first."""
+    ended = (run.c.state == "finished") & run.c.outcome.in_(("succeeded", "partial")) & run.c.planned_at.is_not(None)
+    newest = select(run.c.planned).where(run.c.registry == name, ended).order_by(*_NEWEST_FIRST)
+    return list(connection.execute(newest.limit(most)).scalars())
 
 
 def beat(connection: Connection, name: str, now: datetime) -> None:

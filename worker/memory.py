@@ -1,0 +1,84 @@
+"""What a scan makes of what earlier ones have seen: what vanished since, and what is to be remembered from now on."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from policies.blobs import words
+from policies.image import Image, Unreadable
+from policies.limits import Exceeded
+from policies.memory import VANISHED_SHARE, Seen, Vanished, absent, remember, vanished
+from policies.plan import Survey
+from worker.store.memory import HEAD, Head, Recalled, pack_head, pack_seen
+
+_NOTHING = words([])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A complete scan beside what earlier ones have seen."""
+
+    before: Recalled = field(default_factory=Recalled)
+    listed: frozenset[str] = frozenset()  # paths of what was listed whole
+    unreadable: frozenset[str] = frozenset()
+    vanished: Vanished = field(default_factory=Vanished)
+
+    @property
+    def exceeded(self) -> tuple[Exceeded, ...]:
+        """The limit that it is over, if it is."""
+        if not self.vanished.doubtful:
+            return ()
+        return (Exceeded("vanished", self.vanished.share, VANISHED_SHARE),)
+
+    def paths_gone(self) -> Iterator[str]:
+        """Repositories that are remembered and no longer there."""
+        return (path for path in self.before.seen if path not in self.listed and path not in self.unreadable)
+
+
+def compare(before: Recalled, surveys: Iterable[Survey], unreadable: Iterable[Unreadable]) -> Comparison:
+    """What vanished. A repository that is gone counts whole, one that could not be listed does not."""
+    listed = {one.path: one.digests for one in surveys}
+    failed = frozenset(one.repository for one in unreadable)
+    parts = (
+        absent(before.seen[path], listed.get(path, _NOTHING), words(before.ours.get(path, ())), before.accepted_at)
+        for path in before.seen
+        if path not in failed
+    )
+    return Comparison(before, frozenset(listed), failed, vanished(parts))
+
+
+@dataclass(frozen=True)
+class Memoir:
+    """Makes the rows of a registry's new memory; those of repositories that did not change are left out.
+
+    `forgets`: what vanished in doubt is forgotten all the same, because nothing can be deleted by it.
+    """
+
+    compared: Comparison
+    now: datetime
+    forgets: bool
+
+    def of(self, path: str, images: Iterable[Image]) -> tuple[tuple[str, bytes], ...]:
+        """The row of a repository of which a complete scan saw these images, or none."""
+        before = self.compared.before.known(path)
+        after = self._after(path, before, tuple(images))
+        return () if after == before else ((path, pack_seen(after)),)
+
+    def rest(self, doubt: str) -> Iterator[tuple[str, bytes]]:
+        """The rows of repositories that are gone, then that of the registry."""
+        for path in self.compared.paths_gone():
+            yield from self.of(path, ())
+        before = self.compared.before
+        unread = self.compared.unreadable
+        lagging = {path: before.head.scanned(path) for path in before.seen if path in unread} if before.head else {}
+        yield HEAD, pack_head(Head(self.now, lagging, doubt))
+
+    def _after(self, path: str, before: Seen, images: tuple[Image, ...]) -> Seen:
+        return remember(
+            before,
+            images,
+            self.now,
+            ours=words(self.compared.before.ours.get(path, ())),
+            accepted_at=self.compared.before.accepted_at,
+            doubtful=self.compared.vanished.doubtful and not self.forgets,
+        )

@@ -1,0 +1,123 @@
+"""Queries of what complete scans have seen: recalled before a plan is made, staged with it, moved when it is stored.
+
+Of a registry there is one row a repository, and one under the empty path that says when it was scanned last.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+import zstandard
+from sqlalchemy import Connection, delete, insert, literal, select
+
+from policies.memory import NEVER, Seen
+from worker.store.engine import StoreError
+from worker.store.tables import audit, item, memory, memory_next, registry, run
+
+HEAD = ""  # no repository has this path
+GONE = b""  # in `memory_next`: nothing is left to remember of this path
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What is remembered of a registry as a whole."""
+
+    scanned_at: datetime  # of the last scan whose plan was stored
+    lagging: dict[str, datetime] = {}  # repositories that it could not list whole: when they were last
+    doubt: str = ""  # why push times are not believed
+
+    def scanned(self, path: str) -> datetime:
+        """When a repository was last listed whole, if it is remembered at all."""
+        return self.lagging.get(path, self.scanned_at)
+
+
+class Remembered(Mapping[str, Seen]):
+    """The memory of each repository, unpacked whenever it is asked for: a registry's worth takes too much room."""
+
+    def __init__(self, packed: Mapping[str, bytes]) -> None:
+        self._packed = packed
+
+    def __getitem__(self, path: str) -> Seen:
+        packed = self._packed[path]
+        try:
+            return Seen.unpack(zstandard.decompress(packed))
+        except (ValueError, zstandard.ZstdError) as error:
+            raise StoreError(f"the store: what was seen of {path} cannot be read: {error}") from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Everything that is remembered of a registry. The default: it was never scanned."""
+
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    head: Head | None = None
+    accepted_at: datetime | None = None  # what was missing until then, a person accepted
+    ours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # repository -> deleted by us since its last scan
+
+    def known(self, path: str) -> Seen:
+        return self.seen.get(path, NEVER)
+
+
+def recall(connection: Connection, key: str, name: str) -> Recalled:
+    """What is remembered of a registry, by its `memory_key` and its name. Raises StoreError."""
+    found = select(memory.c.path, memory.c.seen).where(memory.c.registry == key)
+    rows = {path: bytes(seen) for path, seen in connection.execute(found)}
+    packed_head = rows.pop(HEAD, None)
+    if packed_head is None:
+        return Recalled()
+    try:
+        head = msgspec.json.decode(zstandard.decompress(packed_head), type=Head)
+    except (msgspec.DecodeError, zstandard.ZstdError) as error:
+        raise StoreError(f"the store: when {name} was scanned last cannot be read: {error}") from error
+    accepted = connection.execute(select(registry.c.vanished_accepted_at).where(registry.c.name == name)).scalar()
+    return Recalled(Remembered(rows), head, accepted, _ours(connection, name, head))
+
+
+def _ours(connection: Connection, name: str, head: Head) -> dict[str, tuple[str, ...]]:
+    """What we deleted, or may have deleted, of each repository since it was last scanned."""
+    since = min((head.scanned_at, *head.lagging.values()))
+    deleted = select(audit.c.repository, audit.c.digest, audit.c.at).where(
+        audit.c.registry == name, audit.c.at >= since, audit.c.outcome == "deleted"
+    )
+    doubtful = item.c.state.in_(("intent", "accepted")) | (item.c.outcome_cause == "unconfirmed")
+    begun = (
+        select(item.c.repository, item.c.digest, item.c.intent_at)
+        .join(run, run.c.id == item.c.run_id)
+        .where(run.c.registry == name, item.c.intent_at >= since, doubtful)
+    )
+    found: dict[str, list[str]] = {}
+    for query in (deleted, begun):
+        for path, digest, at in connection.execute(query):
+            if at >= head.scanned(path):
+                found.setdefault(path, []).append(digest)
+    return {path: tuple(digests) for path, digests in found.items()}
+
+
+def pack_seen(seen: Seen) -> bytes:
+    return zstandard.compress(seen.pack(), 3) if len(seen) else GONE
+
+
+def pack_head(head: Head) -> bytes:
+    return zstandard.compress(msgspec.json.encode(head), 3)
+
+
+def stage(connection: Connection, run_id: str, rows: Iterable[tuple[str, bytes]]) -> None:
+    """Keep what a scan will remember once its plan is stored: path and packed memory, or GONE."""
+    if some := [{"run_id": run_id, "path": path, "seen": seen} for path, seen in rows]:
+        connection.execute(insert(memory_next), some)
+
+
+def move(connection: Connection, run_id: str, key: str) -> None:
+    """Make what a scan staged the memory, in the transaction in which its plan becomes one."""
+    staged = memory_next.c.run_id == run_id
+    changed = select(memory_next.c.path).where(staged)
+    connection.execute(delete(memory).where(memory.c.registry == key, memory.c.path.in_(changed)))
+    left = select(literal(key), memory_next.c.path, memory_next.c.seen).where(staged, memory_next.c.seen != GONE)
+    connection.execute(insert(memory).from_select(["registry", "path", "seen"], left))
+    connection.execute(delete(memory_next).where(staged))
