@@ -4,7 +4,7 @@ At least once: a try is written down before a message is sent, its success after
 it again, a few times at most. `reconcile` rings for what is due.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -80,17 +80,19 @@ def tell(store: Store, settings: "Settings", run_id: str, now: datetime) -> None
         return
     message = Message(notice_title(run), notice_body(run), KINDS.get(notice.word, "warning"))
     failures = send(message, wanted)
-    _note_failures(notice, failures, tries)
+    _log(notice, wanted, failures, tries)
     _record(store, notice, told=wanted.keys() - failures.keys(), tries=tries, again=again, done=not failures)
 
 
-def _note_failures(notice: Notice, failures: Mapping[int, str], tries: int) -> None:
-    for number, error in failures.items():
-        facts = {"run": notice.run_id, "registry": notice.registry, "to": f"notify[{number}]", "error": error}
-        if tries < TRIES:
-            log.warning("not told, will be tried again", **facts, tries=tries)
+def _log(notice: Notice, wanted: Iterable[int], failures: Mapping[int, str], tries: int) -> None:
+    for number in wanted:
+        facts = {"run": notice.run_id, "registry": notice.registry, "of": notice.word, "to": f"notify[{number}]"}
+        if number not in failures:
+            log.info("told", **facts)
+        elif tries < TRIES:
+            log.warning("not told, will be tried again", **facts, error=failures[number], tries=tries)
         else:
-            log.error("not told, given up", **facts, tries=tries)
+            log.error("not told, given up", **facts, error=failures[number], tries=tries)
 
 
 def _record(store: Store, notice: Notice, *, told: Set[int], tries: int, again: datetime, done: bool) -> None:
