@@ -1,0 +1,268 @@
+"""Everything that can happen in a history, by name: each takes three small numbers and makes of them what it can."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+from policies.limits import Limits
+from tests.histories.faults import FATES, OWN, POSSIBLE, Fate, Fault, Lost
+from tests.histories.model import Content, attached, index, plain, signature
+from tests.histories.world import World
+from worker import runs
+from worker.runs import Bell
+
+T = TypeVar("T")
+Action = Callable[[World, int, int, int], None]
+
+PATHS = ("shop/api", "shop/web", "ml")
+TAGS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("pr-1",),
+    (),
+    ("pr-2",),
+    ("v1",),
+    ("latest",),
+    ("pr-1", "pr-3"),
+    ("pr-1", "v2"),
+)
+AGES = tuple(timedelta(days=days) for days in (40, 20, 10, 0))
+SPANS = tuple(timedelta(seconds=seconds) for seconds in (1, 30, 121, 300, 601, 3600, 6 * 3600, 25 * 3600))
+STEPS = tuple(timedelta(seconds=seconds) for seconds in (-1, 2, -60, 240, -240, 600))
+LOST: tuple[Lost, ...] = ("clean", "lost", "lost and done")
+
+
+def pick(some: Sequence[T], number: int) -> T:
+    return some[number % len(some)]
+
+
+def _path(world: World, a: int) -> str | None:
+    """A repository that is there."""
+    return pick(sorted(world.model.repositories), a) if world.model.repositories else None
+
+
+def _digest(world: World, path: str | None, b: int) -> str | None:
+    """An image that is there, in the order in which they came."""
+    images = world.model.repositories.get(path or "")
+    return pick(list(images), b) if images else None
+
+
+def _age(a: int, b: int, c: int) -> timedelta:
+    """Of many kinds: images that all share one push time are a matter of their own."""
+    return pick(AGES, b + c) + timedelta(minutes=7 * a + 11 * b + 13 * c)
+
+
+def push(world: World, a: int, b: int, c: int) -> None:
+    world.model.push(pick(PATHS, a), plain(b % 6), pick(TAGS, c), _age(a, b, c))
+
+
+def push_index(world: World, a: int, b: int, c: int) -> None:
+    """An index of one to three images that are there, indexes among them; sometimes of one that is not."""
+    path = _path(world, a)
+    if path is None or not world.model.repositories[path]:
+        return
+    there = list(world.model.repositories[path])
+    children = tuple(dict.fromkeys(pick(there, b + at) for at in range(1 + c % 3)))
+    if b % 5 == 4:
+        children += (plain(9).digest,)
+    world.model.push(path, index(children), pick(TAGS, c), _age(a, b, 0))
+
+
+def push_referrer(world: World, a: int, b: int, c: int) -> None:
+    """A signature by cosign's tag, or by a subject; of an image here or elsewhere."""
+    path = _path(world, a)
+    of = _digest(world, path if c % 4 else _path(world, a + 1), b)
+    if path is None or of is None:
+        return
+    content: Content = signature(of) if c % 2 else attached(of)
+    tags = (f"sha256-{of.removeprefix('sha256:')}.sig",) if c % 2 else pick(TAGS, c // 2)
+    world.model.push(path, content, tags, _age(a, b, 0))
+
+
+def push_again(world: World, a: int, b: int, c: int) -> None:
+    """The same content, pushed once more: under another tag, maybe at another time."""
+    path = _path(world, a)
+    of = _digest(world, path, b)
+    if path is not None and of is not None:
+        content = world.model.repositories[path][of].content
+        world.model.push(path, content, pick(TAGS, c), _age(a, 0, c), new_time=bool(c % 2))
+
+
+def push_back(world: World, a: int, b: int, c: int) -> None:
+    """What was deleted comes back: a new instance."""
+    effects = world.model.effects
+    if effects:
+        back = pick(effects, a)
+        world.model.push(back.repository, back.held.content, tuple(back.held.tags), _age(a, b, c))
+
+
+def retag(world: World, a: int, b: int, c: int) -> None:
+    path = _path(world, a)
+    of = _digest(world, path, b)
+    if path is not None and of is not None:
+        world.model.tag(path, of, pick(("v1", "pr-1", "latest", "pr-2"), c))
+
+
+def untag(world: World, a: int, b: int, c: int) -> None:
+    path = _path(world, a)
+    of = _digest(world, path, b)
+    if path is not None and of is not None and (tags := sorted(world.model.repositories[path][of].tags)):
+        world.model.untag(path, pick(tags, c))
+
+
+def remove(world: World, a: int, b: int, c: int) -> None:
+    path = _path(world, a)
+    of = _digest(world, path, b)
+    if path is not None and of is not None:
+        world.model.remove(path, of)
+
+
+def remove_repository(world: World, a: int, b: int, c: int) -> None:
+    if c % 3 == 0 and (path := _path(world, a)) is not None:
+        world.model.remove_repository(path)
+
+
+def pass_time(world: World, a: int, b: int, c: int) -> None:
+    world.pass_time(pick(SPANS, a))
+    world.model.settle()
+
+
+def step_our_clock(world: World, a: int, b: int, c: int) -> None:
+    world.step_clock(pick(STEPS, a))
+
+
+def step_their_clock(world: World, a: int, b: int, c: int) -> None:
+    world.model.changes += 1
+    world.theirs += pick(STEPS, a)
+
+
+def fault(world: World, a: int, b: int, c: int) -> None:
+    call = pick(tuple(POSSIBLE), a)
+    error = pick(POSSIBLE[call], b)
+    lost = pick(LOST, c) if call == "delete" else "clean"
+    if error == "bad_answer" and lost == "clean":
+        lost = "lost"  # whatever was answered, something was received
+    if error in ("too_late", "limiter"):
+        lost = "clean"
+    path = None if c < 6 else pick(PATHS, c)
+    world.model.faults.append(Fault(call, error, skip=c % 3, times=pick((1, 2, 12), c // 2), path=path, lost=lost))
+
+
+def fate(world: World, a: int, b: int, c: int) -> None:
+    world.model.fates += [Fate(pick(FATES, a), after=b % 4, error=pick(OWN, c))] * (1 + c % 2)
+
+
+def store_trouble(world: World, a: int, b: int, c: int) -> None:
+    world.store_troubles[pick(("write", "commit", "written", "read"), a)] = [b, 1 + 3 * (c % 2)]
+
+
+def break_file(world: World, a: int, b: int, c: int) -> None:
+    if a % 2:
+        world.valid = not world.valid
+    else:
+        world.configured = not world.configured
+
+
+def heal(world: World, a: int, b: int, c: int) -> None:
+    world.heal()
+
+
+def set_mode(world: World, a: int, b: int, c: int) -> None:
+    world.mode = "dry-run" if world.mode == "delete" else "delete"
+
+
+def set_limits(world: World, a: int, b: int, c: int) -> None:
+    world.limits = pick((Limits(max_share=1.0), Limits(max_images=0), Limits(max_share=1.0, max_bytes=300)), a)
+
+
+def set_times(world: World, a: int, b: int, c: int) -> None:
+    world.plan_max_age = pick((timedelta(hours=24), timedelta(minutes=5)), a)
+    world.deadline = pick((None, timedelta(minutes=3)), b)
+
+
+def set_schedule(world: World, a: int, b: int, c: int) -> None:
+    world.schedule = pick((None, "0 3 * * *", "*/5 * * * *"), a)
+
+
+def open_run(world: World, a: int, b: int, c: int) -> None:
+    world.open_run(dry_run=a == 11, task_id=f"task {b}" if a % 3 == 2 else None)
+
+
+def ring(world: World, a: int, b: int, c: int) -> None:
+    """Any bell, not the first one."""
+    if world.bells:
+        world.carry_out(world.bells.pop(a % len(world.bells)))
+
+
+def ring_twice(world: World, a: int, b: int, c: int) -> None:
+    if world.bells:
+        world.carry_out(pick(world.bells, a))
+
+
+def lose_bell(world: World, a: int, b: int, c: int) -> None:
+    if world.bells:
+        world.bells.pop(a % len(world.bells))
+
+
+def forge_bell(world: World, a: int, b: int, c: int) -> None:
+    """A bell for any batch or repository of any run: repeated, too early, or for nothing."""
+    found = [row["id"] for row in world.ledger.rows("select id from run order by opened_at")]
+    run_id = pick(found, a) if found else "20261124T000000Z-00000000"
+    bell = (
+        Bell("gc.scan", (run_id,)),
+        Bell("gc.look", (run_id, pick(PATHS, b))),
+        Bell("gc.delete_batch", (run_id, b)),
+        Bell("gc.verify", (run_id,)),
+    )
+    known = world.ledger.rows("select 1 from repository where run_id = ? and path = ?", run_id, pick(PATHS, b))
+    if c % 4 != 1 or known:
+        world.carry_out(bell[c % 4])
+
+
+def reconcile(world: World, a: int, b: int, c: int) -> None:
+    world.reconcile()
+
+
+def drain(world: World, a: int, b: int, c: int) -> None:
+    world.drain()
+
+
+def night(world: World, a: int, b: int, c: int) -> None:
+    """A run by hand, from its opening on, as far as it gets without help."""
+    world.open_run()
+    world.drain()
+
+
+def abort(world: World, a: int, b: int, c: int) -> None:
+    found = world.ledger.rows("select id from run where state != 'finished' order by opened_at")
+    if found:
+        world.work(lambda process: runs.abort(process.store(), pick(found, a)["id"], world.now()))
+
+
+def approve(world: World, a: int, b: int, c: int) -> None:
+    found = world.ledger.rows("select id from run where state = 'blocked' order by opened_at")
+    settings = world.settings()
+    if found and settings is not None:
+        world.work(lambda process: runs.approve(process.store(), settings, pick(found, a)["id"], world.now()))
+
+
+def die(world: World, a: int, b: int, c: int) -> None:
+    """Whoever comes by the next point dies there."""
+    world.later.append((0, world.die, False))
+
+
+CHANGES: dict[str, Action] = {
+    one.__name__: one
+    for one in (push, push_index, push_referrer, push_again, push_back, retag, untag, remove, remove_repository)
+}
+TROUBLES: dict[str, Action] = {
+    one.__name__: one
+    for one in (
+        *(pass_time, step_our_clock, step_their_clock, fault, fate, store_trouble, break_file, heal),
+        *(set_mode, set_limits, set_times, set_schedule, die),
+    )
+}
+WORKS: dict[str, Action] = {
+    one.__name__: one
+    for one in (open_run, ring, ring_twice, lose_bell, forge_bell, reconcile, drain, night, abort, approve)
+}
+ACTIONS: dict[str, Action] = CHANGES | TROUBLES | WORKS

@@ -1,0 +1,275 @@
+"""A registry, a store, two clocks and bells: where a history happens. What can happen is in `actions`.
+
+Processes of ours stand on a stack: whoever is halted at a point waits while another works.
+"""
+
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import time_machine
+from sqlalchemy import Engine
+
+from policies.document import parse_policy
+from policies.limits import Limits
+from tests.histories.driver import Driver
+from tests.histories.ledger import Ledger
+from tests.histories.model import Model
+from tests.histories.oracle import LAWS, Law, bytes_of
+from tests.histories.process import Killed, Process
+from worker import look, reconcile, runs, scan, sweep, verify
+from worker.config import ConfigError, Credentials, Rate, RegistrySettings, Settings, Timing
+from worker.registries import DRIVERS
+from worker.registries.interface import RegistryError
+from worker.registries.limiter import LimiterUnavailableError
+from worker.runs import (
+    AlreadyRunningError,
+    Bell,
+    NotBlockedError,
+    NothingToStopError,
+    UnknownRegistryError,
+    UnknownRunError,
+)
+from worker.store import StoreError
+
+START = datetime(2026, 11, 24, 2, 50, tzinfo=UTC)
+LEASE = timedelta(seconds=120)
+MOST_BELLS = 200  # of one draining
+
+# What ends a task with one line, as in worker/tasks.py, or is told to who typed the command.
+EXPECTED = (
+    StoreError,
+    RegistryError,
+    LimiterUnavailableError,
+    ConfigError,
+    UnknownRegistryError,
+    UnknownRunError,
+    AlreadyRunningError,
+    NotBlockedError,
+    NothingToStopError,
+)
+
+
+class World:
+    """Everything of one history."""
+
+    def __init__(self, engine: Engine, raw: sqlite3.Connection, stats: Counter[str], *, threads: int = 1) -> None:
+        self.engine = engine
+        self.stats = stats
+        self.threads = threads
+        self.lock = threading.RLock()
+        self.moment = 0
+        self.true_time = START
+        self.ours, self.theirs = timedelta(), timedelta()  # how far each clock is off
+        self.model = Model(now=lambda: self.true_time + self.theirs)
+        self.ledger = Ledger(self, raw)
+        self.bells: list[Bell] = []
+        self.stack: list[Process] = []
+        self.later: list[tuple[int, Callable[[], None], bool]] = []  # points from now, what, whether it is work of ours
+        self.store_troubles: dict[str, list[int]] = {}  # where -> how many pass, how many fail then
+        self.law: Law = LAWS[0]
+        self.mode, self.plan_max_age, self.deadline = "delete", timedelta(hours=24), None
+        self.deadline: timedelta | None
+        self.limits = Limits(max_share=1.0)
+        self.schedule: str | None = None
+        self.valid, self.configured = True, True
+        self._clock = time_machine.travel(START, tick=False)
+        self._traveller = self._clock.start()
+        DRIVERS["model"] = lambda *_: Driver(self.stack[-1])
+
+    def close(self) -> None:
+        self._clock.stop()
+        del DRIVERS["model"]
+
+    def now(self) -> datetime:
+        return self.true_time + self.ours
+
+    def tick(self) -> int:
+        self.moment += 1
+        return self.moment
+
+    def pass_time(self, much: timedelta) -> None:
+        self.true_time += much
+        self._traveller.move_to(self.now(), tick=False)
+
+    def step_clock(self, much: timedelta) -> None:
+        """Our clock is set; no time passes."""
+        self.ours += much
+        self._traveller.move_to(self.now(), tick=False)
+
+    def settings(self) -> Settings | None:
+        """The file as it is now; None: it is invalid."""
+        if not self.valid:
+            return None
+        policy, mistakes = parse_policy(self.law.name, self.law.document, "policies")
+        assert policy is not None, mistakes
+        registry = RegistrySettings(
+            name="production",
+            kind="model",
+            id="crp1",
+            credentials=Credentials(),
+            schedule=self.schedule,
+            mode=self.mode,
+            policy=policy,
+            keep_per_repository=self.law.keep_per_repository,
+            limits=self.limits,
+            rate=Rate(requests_per_second=1000.0, concurrency=self.threads),
+            plan_max_age=self.plan_max_age,
+            deadline=self.deadline,
+        )
+        return Settings(
+            path=Path("/registry-gc.yaml"),
+            sha256="",
+            store="",
+            timing=Timing(lease=LEASE),
+            registries={"production": registry} if self.configured else {},
+        )
+
+    def store_fails(self, where: str) -> bool:
+        with self.lock:
+            trouble = self.store_troubles.get(where)
+            if trouble is None:
+                return False
+            trouble[0] -= 1
+            if trouble[0] >= 0:
+                return False
+            trouble[1] -= 1
+            if trouble[1] <= 0:
+                del self.store_troubles[where]
+            self.stats[f"fault: store {where}"] += 1
+            return True
+
+    def pass_point(self, process: Process, name: str, *, inside: bool) -> None:
+        """Carry out what was to happen so many points from then."""
+        self.tick()
+        due: list[tuple[Callable[[], None], bool]] = []
+        with self.lock:
+            waiting = []
+            for left, action, work in self.later:
+                deadly = action == self.die
+                if left > 0 or (inside and not deadly) or (work and self.threads > 1):
+                    waiting.append((max(0, left - 1), action, work))
+                else:
+                    due.append((action, work))
+            self.later = waiting
+        for action, work in due:
+            self.stats[f"halted at: {name}"] += 1
+            if action == self.die:
+                self.stats[f"killed at: {name}"] += 1
+                process.dead = True
+            elif not work or len(self.stack) < 4:
+                action()
+
+    def die(self) -> None:
+        """The process that comes by dies: see `pass_point`."""
+
+    def at_checkpoint(self, name: str) -> None:
+        self.stats[f"checkpoint: {name}"] += 1
+        if self.stack:
+            self.stack[-1].point(f"checkpoint {name}")
+
+    def work(self, body: Callable[[Process], tuple[Bell, ...]], bell: Bell | None = None) -> None:
+        """One process of ours does this, from its beginning to its end."""
+        self.pass_time(timedelta(milliseconds=1))
+        process = Process(self, bell)
+        process.changes_before, process.effects_before = self.model.changes, len(self.model.effects)
+        process.blobs_before = bytes_of(held for _, held in self.model.instances())
+        if bell is not None and bell.task == "gc.delete_batch":
+            found = self.ledger.rows("select fence from batch where run_id = ? and number = ?", *bell.args)
+            process.fence_before = found[0]["fence"] if found else 0
+        self.stack.append(process)
+        try:
+            self.bells += body(process)
+        except EXPECTED as error:
+            if isinstance(error, StoreError) and "the model" not in str(error):
+                raise  # nobody asked for that
+            self.stats[f"ended early: {type(error).__name__}"] += 1
+        except Killed:
+            self.stats["processes killed"] += 1
+        finally:
+            self.stack.pop()
+
+    def carry_out(self, bell: Bell) -> None:
+        self.stats[f"bell: {bell.task}"] += 1
+        self.work(lambda process: self._task(process, bell), bell)
+
+    def _task(self, process: Process, bell: Bell) -> tuple[Bell, ...]:
+        store, watch = process.store(), process.watch()
+        match bell.task, bell.args:
+            case "gc.scan", (str(run_id),):
+                return scan.carry_out_scan(store, watch.current(), run_id)
+            case "gc.look", (str(run_id), str(repository)):
+                return look.look(store, watch, run_id, repository)
+            case "gc.delete_batch", (str(run_id), int(number)):
+                return sweep.delete_batch(store, watch, run_id, number)
+            case "gc.verify", (str(run_id),):
+                return verify.verify(store, watch, run_id)
+        raise AssertionError(f"no such bell: {bell}")
+
+    def reconcile(self) -> None:
+        def body(process: Process) -> tuple[Bell, ...]:
+            try:
+                settings = process.watch().current()
+            except ConfigError:
+                settings = None
+            return reconcile.reconcile(process.store(), settings, self.now())
+
+        self.work(body)
+
+    def open_run(self, *, dry_run: bool = False, task_id: str | None = None) -> None:
+        def body(process: Process) -> tuple[Bell, ...]:
+            return runs.open_run(
+                process.store(),
+                process.watch().current(),
+                "production",
+                trigger="task" if task_id else "command",
+                now=self.now(),
+                task_id=task_id,
+                dry_run=dry_run,
+            ).bells
+
+        self.work(body)
+
+    def drain(self) -> None:
+        """Carry out every bell, in turn, until none is left."""
+        for _ in range(MOST_BELLS):
+            if not self.bells:
+                return
+            self.carry_out(self.bells.pop(0))
+        raise AssertionError(f"bells without end: {self.bells[:5]}")
+
+    def heal(self) -> None:
+        """Nothing fails any more; operations go on as they do."""
+        self.model.faults.clear()
+        self.model.fates.clear()
+        self.store_troubles.clear()
+        self.valid = self.configured = True
+
+    def settle(self) -> None:
+        """Let every run end: heal, and give it time."""
+        self.heal()
+        self.later.clear()
+        self.schedule = None
+        for step in range(80):
+            if not self.ledger.rows("select 1 from run where state != 'finished'"):
+                break
+            self.reconcile()
+            self.drain()
+            self.ledger.check()
+            self.pass_time(timedelta(hours=25) if step == 40 else LEASE + timedelta(seconds=1))
+            self.model.settle()
+        self.ledger.check()
+        self.ledger.check_end()
+        self._count_outcomes()
+
+    def _count_outcomes(self) -> None:
+        for run in self.ledger.rows("select outcome, stop, mode from run"):
+            self.stats[f"run: {run['outcome']}"] += 1
+            if run["stop"]:
+                self.stats[f"stop: {run['stop']}"] += 1
+        for item in self.ledger.rows("select state, outcome_cause from item"):
+            cause = f" {item['outcome_cause']}" if item["outcome_cause"] else ""
+            self.stats[f"item: {item['state']}{cause}"] += 1
