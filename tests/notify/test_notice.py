@@ -24,6 +24,7 @@ FACTS = {
     "finished_at": START + timedelta(hours=1, minutes=2),
     "plan_sha256": "1" * 64,
     "unreadable": ({"repository": "ml/old", "reason": "HTTP 500"},),
+    "differences": ({"repository": "shop/api", "digest": "sha256:1", "difference": "is still there"},),
     "images": 120_000,
     "planned": 300,
     "deleted": 295,
@@ -39,7 +40,7 @@ PARTIAL = """\
 registry   production
 run        20261123T030000Z-0011aabb, schedule, delete
 outcome    partial
-why        1 repository could not be read; 2 images failed
+why        1 repository could not be read; 2 images failed; 1 difference found after the sweep
 images     120,000; 5 TiB
 planned    300; 1.5 GiB reclaimable
 deleted    295; 768 MiB reclaimed
@@ -77,7 +78,9 @@ def test_the_command_to_type_next(changes: dict[str, Any], commands: list[str]) 
 
 
 def test_without_a_plan_there_are_no_totals() -> None:
-    body = notice_body(replace(RUN, outcome="failed", plan_sha256=None, failed=0, unreadable=(), message="no host"))
+    body = notice_body(
+        replace(RUN, outcome="failed", plan_sha256=None, failed=0, unreadable=(), differences=(), message="no host")
+    )
     table = body.partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in table] == ["registry", "run", "outcome", "why", "took"]
 
@@ -88,7 +91,7 @@ def test_what_a_registry_says_stays_on_its_line() -> None:
     (why,) = [line for line in body.splitlines() if line.startswith("why")]
     assert why == (
         "why        gone next registry-gc approve all \\x1b[31m\\u202e\\x00 <b>*x*</b>; "
-        "1 repository could not be read; 2 images failed"
+        "1 repository could not be read; 2 images failed; 1 difference found after the sweep"
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -282,3 +283,9 @@ def test_no_word_of_an_address_is_logged(
     with tonight.store.read() as connection:
         rows = connection.execute(text("select * from run")).mappings().all()
     assert SECRET not in json.dumps([dict(row) for row in rows], default=str)
+
+
+def test_only_the_messenger_knows_apprise() -> None:
+    worker = Path(messenger.__file__).parent
+    found = [path for path in worker.rglob("*.py") if re.search(r"^\s*(from|import) apprise\b", path.read_text(), re.M)]
+    assert found == [worker / "messenger.py"]
