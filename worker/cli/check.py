@@ -2,20 +2,26 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from worker.cli.errors import USAGE
+from worker.cli.errors import DONE, FAILED, USAGE
 from worker.cli.options import Options, common
 from worker.config import ConfigError, Settings, find
-from worker.report.text import counted
+from worker.report.text import counted, table
 
 
 @click.command()
+@click.option("--online", is_flag=True, help="Ask what it names, too: registries, evidence, store, Redis.")
 @common()
-def check(options: Options) -> int:
-    """Load the configuration, with everything it names, and say every mistake: one line each, exit code 2."""
+def check(options: Options, online: bool) -> int:
+    """Load the configuration, with everything it names, and say every mistake: one line each, exit code 2.
+
+    With --online, sign in to each registry and say what its credentials may do, as far as that can be known without
+    deleting anything; how far the clock is off; what each source of evidence counts. Exit code 1: something failed.
+    """
     try:
         settings = options.settings()
         check_addresses(settings, find(options.config, os.environ))
@@ -26,14 +32,43 @@ def check(options: Options) -> int:
         with options.open() as output:
             output.line(json.dumps({"file": str(error.path), "mistakes": mistakes}, ensure_ascii=False))
         return USAGE
+    if online:
+        return _online(options, settings)
     with options.open() as output:
         if options.format == "table":
-            registries = counted(len(settings.registries), "registry", "registries")
-            policies = counted(len(settings.policies), "policy", "policies")
-            output.line(f"{settings.path}: no mistakes: {registries}, {policies}")
+            output.line(_no_mistakes(settings))
         else:
             output.line(json.dumps({"file": str(settings.path), "mistakes": []}, ensure_ascii=False))
     return 0
+
+
+def _no_mistakes(settings: Settings) -> str:
+    registries = counted(len(settings.registries), "registry", "registries")
+    policies = counted(len(settings.policies), "policy", "policies")
+    return f"{settings.path}: no mistakes: {registries}, {policies}"
+
+
+def _online(options: Options, settings: Settings) -> int:
+    from worker.cli.live import log_if_asked  # noqa: PLC0415 - what talks to registries, only where one is asked
+    from worker.cli.online import probe  # noqa: PLC0415 - as above
+
+    log_if_asked(verbose=options.verbose)
+    findings = probe(settings, datetime.now(UTC))
+    documents = [one.document() for one in findings]
+    with options.open() as output:
+        if options.format == "table":
+            output.line(_no_mistakes(settings))
+            heading = ("REGISTRY", "CHECK", "STATUS", "DETAIL")
+            cells = [(one.registry or "", one.check, one.status, one.detail) for one in findings]
+            for line in table(heading, cells):  # not cut: the end of a line says what to do
+                output.line(line)
+        elif options.format == "json":
+            whole = {"file": str(settings.path), "mistakes": [], "online": documents}
+            output.line(json.dumps(whole, ensure_ascii=False))
+        else:
+            for document in documents:
+                output.line(json.dumps(document, ensure_ascii=False))
+    return FAILED if any(one.status == "failed" for one in findings) else DONE
 
 
 def check_addresses(settings: Settings, path: Path) -> None:

@@ -1,0 +1,195 @@
+"""`registry-gc check --online`: what credentials may do, the clock, evidence, store and Redis; nothing is deleted."""
+
+import json
+import socket
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Result
+from tests.night import document, write
+from tests.registries.tools import with_defaults
+from tests.servers import redis_server
+from tests.simulator.client import Simulator
+from worker.cli.online import clock, deletion
+from worker.config import Credentials
+
+Command = Callable[..., Result]
+NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+
+
+def configured(simulator: Simulator, folder: Path, **registry: Any) -> None:
+    write(folder, document(simulator, folder, **registry))
+
+
+def found(gc: Command, code: int) -> dict[str, dict[str, Any]]:
+    """The findings by what was asked."""
+    result = gc("check", "--online", "--format", "json")
+    assert (result.code, result.err) == (code, "")
+    assert result.json["mistakes"] == []
+    return {one["check"]: one for one in result.json["online"]}
+
+
+def statuses(findings: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {check: one["status"] for check, one in findings.items()}
+
+
+FINE = {
+    "store": "ok",
+    "redis": "ok",
+    "credentials": "warning",
+    "sign in": "ok",
+    "clock": "ok",
+    "list repositories": "ok",
+    "list images": "ok",
+    "read manifests": "ok",
+}
+
+
+def test_all_that_can_be_known(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+    simulator.push("shop/api", tags=["v1"])
+    child = simulator.push("shop/api")
+    simulator.push_index("shop/api", [child["id"]])
+    configured(simulator, tmp_path)
+    findings = found(gc, 0)
+    assert FINE.items() <= statuses(findings).items()
+    assert list(findings)[-1] == "delete"
+    assert "not known before the first deletion" in findings["delete"]["detail"]
+    assert "container-registry.images.pusher" in findings["delete"]["detail"]
+    assert findings["list images"]["value"] == 3
+    assert abs(findings["clock"]["value"]) < 3
+    assert "lives for 12 hours at most; something has to renew it" in findings["credentials"]["detail"]
+    assert {one["method"] for one in simulator.requests()} == {"GET"}
+    assert not list(tmp_path.glob("registry-gc.db*")), "a store made by looking"
+
+
+def test_as_a_table_and_line_by_line(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+    configured(simulator, tmp_path)
+    result = gc("check", "--online")
+    first, heading, *rows = result.out.splitlines()
+    assert (result.code, "no mistakes: 1 registry" in first) == (0, True)
+    assert heading.split() == ["REGISTRY", "CHECK", "STATUS", "DETAIL"]
+    assert any(row.split()[:4] == ["production", "sign", "in", "ok"] for row in rows)
+    lines = gc("check", "--online", "--format", "ndjson").lines
+    assert {"registry", "check", "status", "detail", "value"} == set(lines[0])
+    assert len(lines) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("switch", "check", "status", "words"),
+    [
+        pytest.param({"may_view": False}, "sign in", "failed", "needs the role container-registry.viewer", id="viewer"),
+        pytest.param(
+            {"may_pull": False},
+            "read manifests",
+            "failed",
+            "needs the role container-registry.images.puller",
+            id="puller",
+        ),
+        pytest.param({"clock_skew": -400}, "clock", "failed", "s ahead: runs fail before they plan", id="far ahead"),
+        pytest.param({"clock_skew": 400}, "clock", "failed", "s behind: runs fail", id="far behind"),
+        pytest.param({"clock_skew": 120}, "clock", "warning", "s behind", id="two minutes behind"),
+        pytest.param({"phase": "gone"}, "sign in", "failed", "HTTP 404", id="gone"),
+    ],
+)
+def test_what_a_registry_refuses(
+    simulator: Simulator, gc: Command, tmp_path: Path, switch: dict[str, Any], check: str, status: str, words: str
+) -> None:
+    simulator.push("shop/api")
+    simulator.switch(**switch)
+    configured(simulator, tmp_path)
+    findings = found(gc, 1 if status == "failed" else 0)
+    assert (findings[check]["status"], words in findings[check]["detail"]) == (status, True), findings[check]
+
+
+def test_nobody_is_signed_in(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+    configured(simulator, tmp_path)
+    (tmp_path / "token").write_text("t1.longexpiredtoken0000")
+    findings = found(gc, 1)
+    assert findings["sign in"]["status"] == "failed"
+    assert "longexpired" not in json.dumps(findings)
+    assert "list repositories" not in findings
+
+
+def test_one_registry_s_trouble_is_not_another_s(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+    simulator.push("shop/api")
+    written = document(simulator, tmp_path)
+    away = deepcopy(written["registries"]["production"]) | {"id": "crpaway0000000000000"}
+    away["endpoints"] = dict.fromkeys(away["endpoints"], "http://127.0.0.1:9")
+    written["registries"]["away"] = away
+    write(tmp_path, written)
+    result = gc("check", "--online", "--format", "json")
+    assert result.code == 1
+    by_both = {(one["registry"], one["check"]): one["status"] for one in result.json["online"]}
+    assert by_both["away", "sign in"] == "failed"
+    assert by_both["production", "list images"] == "ok"
+
+
+def test_what_evidence_counts(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+    listed = ["sha256:" + letter * 64 for letter in "abc"]
+    for name, age in (("fresh", 1), ("stale", 48)):
+        at = (datetime.now(UTC) - timedelta(hours=age)).isoformat()
+        (tmp_path / f"{name}.json").write_text(json.dumps({"as_of": at, "images": listed}))
+    sources = [
+        {"name": name, "kind": "file", "path": str(tmp_path / f"{name}.json"), "max_age": "24h"}
+        for name in ("fresh", "stale", "missing")
+    ]
+    configured(simulator, tmp_path, in_use=sources)
+    findings = found(gc, 1)
+    fresh = findings["evidence fresh"]
+    assert (fresh["status"], fresh["value"], fresh["detail"]) == ("ok", 3, "3 in use, 60 min old")
+    assert findings["evidence stale"]["status"] == findings["evidence missing"]["status"] == "failed"
+    assert "at most" in findings["evidence stale"]["detail"]
+
+
+def test_the_store_and_redis(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+    with redis_server() as redis:
+        configured(simulator, tmp_path, redis=redis.url)
+        findings = found(gc, 0)
+        assert findings["redis"]["detail"] == "answers"
+    (tmp_path / "registry-gc.db").write_bytes(b"rubbish" * 1000)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        configured(simulator, tmp_path, redis=f"redis://127.0.0.1:{nobody.getsockname()[1]}/0")
+        result = gc("check", "--online", "--format", "json")
+    assert result.code == 1
+    by_check = {one["check"]: one for one in result.json["online"]}
+    assert by_check["redis"]["status"] == by_check["store"]["status"] == "failed"
+    assert by_check["sign in"]["status"] == "ok"
+
+
+def test_a_mistake_in_the_file_comes_first(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+    configured(simulator, tmp_path, id="two words")
+    result = gc("check", "--online")
+    assert (result.code, result.out) == (2, "")
+    assert simulator.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("now", "changes", "status", "words"),
+    [
+        pytest.param(datetime(2026, 11, 9, tzinfo=UTC), {"mode": "delete"}, "ok", "needs the role", id="before"),
+        pytest.param(NOW, {"mode": "delete"}, "warning", "read-only since 2026-11-10 and stops it", id="read-only"),
+        pytest.param(NOW, {}, "warning", "the mode is dry-run", id="dry run"),
+        pytest.param(datetime(2026, 12, 14, tzinfo=UTC), {}, "warning", "stopped this service", id="stopped"),
+        pytest.param(NOW, {"kind": "oci"}, "ok", "not known before the first deletion", id="another kind"),
+    ],
+)
+def test_what_is_said_of_deleting(now: datetime, changes: dict[str, Any], status: str, words: str) -> None:
+    registry = with_defaults(id="crp1", credentials=Credentials(metadata=True), **changes)
+    finding = deletion(registry, now)
+    assert (finding.status, words in finding.detail) == (status, True), finding
+    assert ("yandex-cloud-registry" in finding.detail) is (status == "warning")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status"),
+    [(0, "ok"), (59, "ok"), (62, "warning"), (299, "warning"), (302, "failed"), (-302, "failed"), (-62, "warning")],
+)
+def test_how_far_a_clock_may_be_off(seconds: float, status: str) -> None:
+    finding = clock("production", NOW - timedelta(seconds=seconds), NOW, NOW + timedelta(seconds=1))
+    assert finding.status == status

@@ -1,0 +1,211 @@
+"""What can be known of a configuration by asking, without deleting or recording anything: `check --online`.
+
+Each registry is signed in to, listed and read; deleting is never tried. The store, Redis and the sources of evidence
+are asked whether they answer.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from worker.cli.live import limiter_for, remembered
+from worker.config import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
+from worker.registries import open_registry
+from worker.registries.http import Patience
+from worker.registries.interface import PermissionDeniedError, Registry, RegistryError
+from worker.registries.limiter import LimiterUnavailableError
+
+if TYPE_CHECKING:
+    from policies.image import Image
+
+Status = Literal["ok", "warning", "failed"]
+
+PATIENCE = Patience(attempts=2, total=15.0)
+SIDE_BY_SIDE = 8
+TOLERATED_SKEW = 300.0  # seconds: beyond it a run fails before it plans
+NOTABLE_SKEW = 60.0
+READ_ONLY_SINCE, STOPPED_SINCE = date(2026, 11, 10), date(2026, 12, 14)
+TWELVE_HOURS = "an IAM token lives for 12 hours at most"
+VIEWER = "container-registry.viewer"
+PULLER = "container-registry.images.puller"
+PUSHER = "container-registry.images.pusher"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was asked, and what came of it."""
+
+    registry: str | None  # the configured name; None: it concerns all
+    check: str  # "sign in", "list images", "evidence cluster"
+    status: Status
+    detail: str  # one line
+    value: float | None = None  # what was counted, or the clock's seconds
+
+    def document(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("registry", "check", "status", "detail", "value")}
+
+
+def probe(settings: Settings, now: datetime) -> list[Finding]:
+    """Ask everything that the configuration names. Raises nothing that asking it can raise."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE, "probe") as pool:
+        asked = pool.map(lambda one: list(_of_registry(settings, one, now)), settings.registries.values())
+        shared = [_store(settings), _redis(settings)]
+        return shared + [finding for findings in asked for finding in findings]
+
+
+def _store(settings: Settings) -> Finding:
+    from worker.store import StoreError  # noqa: PLC0415 - SQLAlchemy, loaded only where it is asked
+    from worker.store.migrate import SchemaError  # noqa: PLC0415 - as above
+
+    try:
+        with remembered(settings) as store:
+            if store is None:
+                return Finding(None, "store", "ok", "not there yet; it is made when it is first needed")
+            with store.read():
+                return Finding(None, "store", "ok", "readable")
+    except (StoreError, SchemaError) as error:
+        return Finding(None, "store", "failed", f"{error}; nothing is deleted without it")
+
+
+def _redis(settings: Settings) -> Finding:
+    from worker.broker import NoRedisError  # noqa: PLC0415 - redis-py, loaded only where it is asked
+    from worker.web.health import redis_check  # noqa: PLC0415 - as above
+
+    if settings.redis is None:
+        return Finding(None, "redis", "ok", "none is configured: `registry-gc up` starts its own")
+    try:
+        found = redis_check(settings)
+    except NoRedisError as error:
+        return Finding(None, "redis", "failed", str(error))
+    return Finding(None, "redis", "ok" if found.well else "failed", found.word)
+
+
+def _of_registry(settings: Settings, registry: RegistrySettings, now: datetime) -> Iterator[Finding]:
+    yield _renewal(registry.name, registry.credentials, now)
+    yield from _access(settings, registry)
+    yield deletion(registry, now)
+    for source in registry.in_use:
+        yield _evidence(registry.name, source)
+
+
+def _renewal(name: str, credentials: Credentials, now: datetime) -> Finding:
+    """Whether somebody renews the token, as far as the configuration shows."""
+    check = "credentials"
+    if (secret := credentials.iam_token) is None:
+        kinds = {"service_account_key": "a service account's key", "workload_identity": "workload identity"}
+        kind = next((words for key, words in kinds.items() if getattr(credentials, key)), "the machine's metadata")
+        return Finding(name, check, "ok", f"{kind}: tokens are renewed by themselves")
+    if secret.file is None:
+        detail = f"iam_token from {secret.where}: {TWELVE_HOURS}, and nobody can renew one in a running process"
+        return Finding(name, check, "warning", f"{detail}; use service_account_key, metadata or workload_identity")
+    hours = _hours_since_written(secret.file.stat().st_mtime, now) if secret.file.exists() else 0.0
+    detail = f"iam_token from {secret.where}, written {hours:.1f} h ago: {TWELVE_HOURS}; something has to renew it"
+    return Finding(name, check, "warning", detail, round(hours, 2))
+
+
+def _hours_since_written(mtime: float, now: datetime) -> float:
+    return max(0.0, (now - datetime.fromtimestamp(mtime, UTC)).total_seconds() / 3600)
+
+
+def _access(settings: Settings, registry: RegistrySettings) -> Iterator[Finding]:
+    try:
+        with limiter_for(settings, registry) as limiter, open_registry(registry, limiter, PATIENCE) as opened:
+            yield from _tried(registry.name, opened)
+    except (SecretError, LimiterUnavailableError) as error:
+        yield Finding(registry.name, "sign in", "failed", str(error))
+
+
+def _tried(name: str, registry: Registry) -> Iterator[Finding]:
+    """Sign in, list, read a manifest: each only where the one before worked."""
+    asked = datetime.now(UTC)
+    there = _try(name, "sign in", VIEWER, registry.clock)
+    if isinstance(there, Finding):
+        yield there
+        return
+    yield Finding(name, "sign in", "ok", "signed in, and the registry is there")
+    yield clock(name, there, asked, datetime.now(UTC))
+    paths = _try(name, "list repositories", VIEWER, lambda: list(registry.repositories()))
+    if isinstance(paths, Finding):
+        yield paths
+        return
+    yield Finding(name, "list repositories", "ok", f"{len(paths):,} seen", len(paths))
+    if not paths:
+        yield Finding(name, "list images", "warning", "not known: there is no repository to try it on")
+        return
+    path: str = paths[0]
+    images = _try(name, "list images", VIEWER, lambda: registry.images(path))
+    if isinstance(images, Finding):
+        yield images
+        return
+    yield Finding(name, "list images", "ok", f"{len(images):,} seen in {path}", len(images))
+    yield _manifest(name, registry, path, images)
+
+
+def _manifest(name: str, registry: Registry, path: str, images: "tuple[Image, ...]") -> Finding:
+    check = "read manifests"
+    if not images:
+        return Finding(name, check, "warning", f"not known: {path} has no image to try it on")
+    wanted = next((image for image in images if registry.needs_manifest(image)), images[0])
+    (answer,) = registry.manifests(path, [wanted.digest]).values()
+    if isinstance(answer, RegistryError):
+        return _failed(name, check, PULLER, answer)
+    return Finding(name, check, "ok", f"one was read in {path}")
+
+
+def _try(name: str, check: str, role: str, ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except (RegistryError, LimiterUnavailableError) as error:
+        return _failed(name, check, role, error)
+
+
+def _failed(name: str, check: str, role: str, error: Exception) -> Finding:
+    needs = f"; it needs the role {role} on the registry" if isinstance(error, PermissionDeniedError) else ""
+    return Finding(name, check, "failed", f"{str(error).removeprefix(f'{name}: ')}{needs}")
+
+
+def clock(name: str, there: datetime, asked: datetime, answered: datetime) -> Finding:
+    """How far this machine's clock is from the registry's, which tells whole seconds."""
+    seconds = (asked + (answered - asked) / 2 - there).total_seconds() - 0.5
+    word = f"this machine is {abs(seconds):.1f} s {'ahead' if seconds > 0 else 'behind'}"
+    if abs(seconds) > TOLERATED_SKEW:
+        return Finding(name, "clock", "failed", f"{word}: runs fail before they plan; set it right", round(seconds, 1))
+    status: Status = "warning" if abs(seconds) > NOTABLE_SKEW else "ok"
+    return Finding(name, "clock", status, word, round(seconds, 1))
+
+
+def deletion(registry: RegistrySettings, now: datetime) -> Finding:
+    """What the vendor's pages allow to say; there is no way to ask but to delete."""
+    if registry.kind != "yandex-container-registry":
+        return Finding(registry.name, "delete", "ok", "not known before the first deletion: it is never tried")
+    needs = f"not known before the first deletion, which needs the role {PUSHER} on the registry"
+    if registry.mode == "dry-run":
+        needs += "; the mode is dry-run: none is made"
+    successor = "move to yandex-cloud-registry, its successor"
+    if now.date() >= STOPPED_SINCE:
+        detail = f"the vendor stopped this service on {STOPPED_SINCE}; {successor}"
+    elif now.date() >= READ_ONLY_SINCE:
+        stops = f"read-only since {READ_ONLY_SINCE} and stops it on {STOPPED_SINCE}"
+        detail = f"the vendor calls this service {stops}: deletions may be refused; {successor}; {needs}"
+    else:
+        return Finding(registry.name, "delete", "ok", needs)
+    return Finding(registry.name, "delete", "warning", detail)
+
+
+def _evidence(name: str, source: EvidenceSettings) -> Finding:
+    from worker.evidence import read  # noqa: PLC0415 - what reads sources is loaded only where there are some
+    from worker.evidence.judgement import judge  # noqa: PLC0415 - as above
+    from worker.evidence.reading import EvidenceError  # noqa: PLC0415 - as above
+
+    check = f"evidence {source.name}"
+    try:
+        reading = read(source)
+        now = datetime.now(UTC)
+        judge(source, reading, None, now)
+    except EvidenceError as error:
+        return Finding(name, check, "failed", str(error).removeprefix(f"{check}: "))
+    minutes = (now - reading.as_of).total_seconds() / 60
+    counted = len(reading.uses)
+    return Finding(name, check, "ok", f"{counted:,} in use, {minutes:,.0f} min old", counted)
