@@ -13,6 +13,7 @@ from policies.blobs import Words, keys, words
 from policies.memory import NEVER, Seen
 from policies.references import Ties
 from policies.rules import Place, Policy, Top, newest_first, population
+from policies.times import BELIEVED, Pushes, Times, pushes
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Survey:
     places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)  # rule -> its newest here, at most N
     foreign_places: Mapping[str, tuple[tuple[Place, tuple[str, ...]], ...]] = field(default_factory=dict)
     # … of referrers whose subjects (beside each) are not here: they count only where those are nowhere
+    pushes: Pushes = field(default_factory=lambda: np.empty(0))  # when its images say that they were pushed
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Across:
     tops: Mapping[str, Top] = field(default_factory=dict)  # rule -> the newest of the registry
 
 
-def survey_of(ties: Ties, policy: Policy, now: datetime, seen: Seen = NEVER) -> Survey:
+def survey_of(ties: Ties, policy: Policy, now: datetime, seen: Seen = NEVER, times: Times = BELIEVED) -> Survey:
     """`survey` of a repository that is already arranged."""
+    told, ties = ties.images, ties.believing(times)
     scene = ties.scene(now, seen)
     places, foreign_places = {}, {}
     for rule in policy.of_registry():
@@ -55,6 +58,7 @@ def survey_of(ties: Ties, policy: Policy, now: datetime, seen: Seen = NEVER) -> 
         open_subjects=frozenset(subject for named in ties.open_subjects.values() for subject in named),
         places=places,
         foreign_places=foreign_places,
+        pushes=pushes(told),
     )
 
 

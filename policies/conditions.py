@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from policies.image import Image
 from policies.patterns import Patterns
-from policies.units import bytes_text, in_units
+from policies.units import bytes_text, counted_in, in_units
 
 
 class Answer(Enum):
@@ -214,7 +214,7 @@ class UntaggedFor:
             return "no earlier complete scan has seen it untagged"
         unit, name = in_units(self.age)
         seen = max((scene.now - sighting.since) // unit, 0)
-        return f"seen untagged for {seen} {name[:-1] if seen == 1 else name}, at least {self.age // unit}"
+        return f"seen untagged for {counted_in(seen, name)}, at least {self.age // unit}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,12 +75,12 @@ class Seen:
         rows[found] = np.where(self.keys[rows[found], 1] == wanted[found, 1], rows[found], _NOWHERE)
         return rows
 
-    def known(self, digests: Sequence[str]) -> dict[str, Known]:
-        """What is remembered of those of these digests that the last complete scan saw."""
+    def known(self, digests: Sequence[str], *, missing_too: bool = False) -> dict[str, Known]:
+        """What is remembered of those of these digests that the last complete scan saw, or any."""
         if not len(self) or not digests:
             return {}
         rows = self.rows_of(words(digests))
-        there = (rows >= 0) & (self.missing[rows] == _THERE)
+        there = (rows >= 0) & ((self.missing[rows] == _THERE) | missing_too)
         some = rows[there]
         facts = zip(self.first[some].tolist(), self.since[some].tolist(), self.tags[some].tolist(), strict=True)
         found = [digest for digest, is_there in zip(digests, there.tolist(), strict=True) if is_there]

@@ -4,8 +4,8 @@ A repository is decided as a whole and apart from the others. What one must know
 `survey` sees one repository, `across` sums up the surveys, `decide` uses that; `close` adds up what was decided.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -15,12 +15,23 @@ from policies.across import Across, Survey, sum_up, survey_of
 from policies.image import Image, Repository, Unreadable
 from policies.limits import Exceeded, Limits, Totals, exceeded
 from policies.reclaim import Closing, Columns, close, columns
-from policies.references import Ties, arrange
+from policies.references import Ties, arrange, merged
 from policies.rules import Policy
 from policies.standing import NOTHING, Standing
+from policies.times import cluster, contradiction, doubt_of, doubted
 from policies.verdicts import Cause, Decision, Jury, Verdict, decision
 
-__all__ = ["make_plan", "survey", "across", "decide", "decide_of", "unreadable_plan", "unreadable_plan_of", "close"]
+__all__ = [
+    "make_plan",
+    "survey",
+    "survey_all",
+    "across",
+    "decide",
+    "decide_of",
+    "unreadable_plan",
+    "unreadable_plan_of",
+    "close",
+]
 __all__ += ["Survey", "Across", "RepositoryPlan", "Decision", "Deletion", "Verdict", "Cause", "Standing"]
 __all__ += ["Columns", "Closing", "Totals", "Plan"]
 
@@ -94,7 +105,8 @@ def make_plan(
     for repository in repositories:
         rows.setdefault(repository.path, []).extend(repository.images)
     whole = [Repository(path=path, images=tuple(images)) for path, images in sorted(rows.items())]
-    known = across((survey(one, policy, now, standing) for one in whole if one.path not in failed), policy)
+    surveys, standing = survey_all(lambda: (one for one in whole if one.path not in failed), policy, now, standing)
+    known = across(surveys, policy)
     plans = [
         unreadable_plan(one, failed[one.path])
         if one.path in failed
@@ -116,7 +128,28 @@ def make_plan(
 
 def survey(repository: Repository, policy: Policy, now: datetime, standing: Standing = NOTHING) -> Survey:
     """What the other repositories must know of this one."""
-    return survey_of(arrange(repository), policy, now, standing.seen(repository.path))
+    return survey_of(arrange(repository), policy, now, standing.seen(repository.path), standing.times)
+
+
+def survey_all(
+    repositories: Callable[[], Iterable[Repository]], policy: Policy, now: datetime, standing: Standing = NOTHING
+) -> tuple[list[Survey], Standing]:
+    """The surveys of all readable repositories, and what stands for the decisions: push times may turn out doubtful.
+
+    `repositories` gives them all each time it is called; it is called once where nothing is suspicious.
+    """
+    surveys = [survey(one, policy, now, standing) for one in repositories()]
+    if not standing.times.all_believed:
+        return surveys, standing
+    found = cluster([one.pushes for one in surveys], sum(len(one.digests) for one in surveys))
+    if found is None:
+        return surveys, standing
+    whys = (contradiction(one.path, merged(one.images), standing.seen(one.path), found) for one in repositories())
+    why = next((why for why in whys if why is not None), None)
+    if why is None:
+        return surveys, standing
+    standing = replace(standing, times=doubted(doubt_of(found, why)))
+    return [survey(one, policy, now, standing) for one in repositories()], standing
 
 
 def across(surveys: Iterable[Survey], policy: Policy) -> Across:

@@ -4,6 +4,7 @@
 that no order in which a registry happens to list them can change a plan.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from policies.blobs import Blobs
 from policies.conditions import Scene, Sighting
 from policies.image import Blob, Image, Repository
 from policies.memory import NEVER, Seen
+from policies.times import Times
 
 _SIGNATURES = (".sig", ".att", ".sbom")
 _COSIGN_PREFIX = "sha256-"
@@ -38,6 +40,8 @@ class Ties:
     open_subjects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> subjects that are not here
     unreadable_index: str | None = None  # the lowest digest of an index whose children could not be read
     by_digest: Mapping[str, Image] = field(default_factory=dict)  # filled where there is an index
+    doubt: str = ""  # why push times are not believed
+    doubted: frozenset[str] = frozenset()  # digests of the images whose push time was taken away for that
 
     @cached_property
     def order(self) -> tuple[str, ...]:
@@ -60,6 +64,19 @@ class Ties:
         untagged = not self.by_digest[digest].tags
         return untagged if digest in self.children else digest in self.referrers
 
+    def believing(self, times: Times) -> "Ties":
+        """The same in the same order, without the push times that are not believed."""
+        if times.all_believed:
+            return self
+        images = tuple([_untimed(image) if _is_before(image, times.after) else image for image in self.images])
+        return dataclasses.replace(
+            self,
+            images=images,
+            by_digest={image.digest: image for image in images} if self.by_digest else self.by_digest,
+            doubt=times.doubt,
+            doubted=frozenset(image.digest for image in self.images if _is_before(image, times.after)),
+        )
+
     def scene(self, now: datetime, seen: Seen = NEVER) -> Scene:
         """What its images are seen against. `seen`: what earlier scans have seen of this repository."""
         known: dict[str, int | None] = {}
@@ -69,7 +86,7 @@ class Ties:
                 known[index.digest] = self._index_size(index)
             return known[index.digest]
 
-        return Scene(now, size, sightings(seen, self.images))
+        return Scene(now, size, sightings(seen, self.images), self.doubt, self.doubted)
 
     def _index_size(self, index: Image) -> int | None:
         """Bytes of an index's own blobs and of all that it lists, however deep, each once; None: not all is known."""
@@ -127,6 +144,14 @@ class Arranger:
         if not indexes and not subjects:
             return Ties(self._path, tuple(images), self._blobs)
         return _tied(self._path, tuple(images), self._blobs, indexes, subjects)
+
+
+def _is_before(image: Image, instant: datetime) -> bool:
+    return image.created_at is not None and image.created_at < instant
+
+
+def _untimed(image: Image) -> Image:
+    return replace(image, created_at=None)
 
 
 def sightings(seen: Seen, images: Sequence[Image]) -> Callable[[Image], Sighting | None]:

@@ -8,7 +8,8 @@ from policies.evidence import Evidence
 from policies.holds import Holds
 from policies.image import Image
 from policies.memory import NEVER, Seen, tags_hash
-from policies.units import in_units
+from policies.times import BELIEVED, Times
+from policies.units import duration_text
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Standing:
     holds: Holds = field(default_factory=Holds)
     evidence: Evidence = field(default_factory=Evidence)
     memory: Mapping[str, Seen] = field(default_factory=dict)  # repository -> what the scans before this one have seen
+    times: Times = BELIEVED
     settle: timedelta = timedelta(0)  # only what was seen for that long, with the same tags, may go
 
     def seen(self, path: str) -> Seen:
@@ -29,8 +31,7 @@ class Standing:
         if not self.settle:
             return {}
         known = self.seen(path).known([image.digest for image in images])
-        unit, name = in_units(self.settle)
-        asked = f"settle asks for {self.settle // unit} {name}"
+        asked = f"settle asks for {duration_text(self.settle)}"
         found = {}
         for image in images:
             one = known.get(image.digest)

@@ -90,6 +90,17 @@ def in_units(age: timedelta) -> tuple[timedelta, str]:
     return timedelta(seconds=1), "seconds"
 
 
+def duration_text(age: timedelta) -> str:
+    """A duration for a sentence: `1 day`, `36 hours`."""
+    unit, name = in_units(age)
+    return counted_in(age // unit, name)
+
+
+def counted_in(number: int, units: str) -> str:
+    """`1 day`, `2 days`."""
+    return f"{number} {units[:-1] if number == 1 else units}"
+
+
 def bytes_text(size: int) -> str:
     """Bytes for a sentence: `5 GiB`, `1.4 GiB`, `300 B`; rounded down, so that no text claims more than there is."""
     for unit in ("PiB", "TiB", "GiB", "MiB", "KiB"):

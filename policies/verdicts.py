@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from policies.across import Across
 from policies.conditions import UNKNOWN
@@ -51,7 +52,8 @@ class Jury:
         keep_per_repository: int,
         standing: Standing = NOTHING,
     ) -> None:
-        self.ties = ties
+        self._told = ties.images  # with the push times that are not believed
+        self.ties = ties = ties.believing(standing.times)
         self.standing = standing
         self.foreign = across.foreign
         self.scene = ties.scene(now, standing.seen(ties.path))
@@ -86,7 +88,11 @@ class Jury:
                     self._by[digest] = self._by[owners[0]]
         if self.standing.settle and self._by:
             self._settle()
-        return tuple([self._decision(image) for image in self.ties.images])
+        made = [self._decision(image) for image in self.ties.images]
+        if self.ties.doubted:
+            pairs = zip(made, self._told, strict=True)
+            made = [replace(one, created_at=_utc(told.created_at)) for one, told in pairs]
+        return tuple(made)
 
     @property
     def goes(self) -> Collection[str]:
@@ -138,8 +144,12 @@ class Jury:
             n = self._keep_per_repository
             ranked = Heard(list(self._ranked), [])
             always = Top.of(n, population(ranked)).narrows(ranked, beyond=False)
-            for image in (*always.yes, *always.unknown):
-                keep.setdefault(image.digest, ("keep_per_repository", f"one of the {n} newest of its repository", None))
+            sure = f"one of the {n} newest of its repository"
+            for image in always.yes:
+                keep.setdefault(image.digest, ("keep_per_repository", sure, None))
+            for image in always.unknown:
+                reason = f"perhaps {sure}: {self.scene.untimed(image)}"
+                keep.setdefault(image.digest, ("keep_per_repository", reason, None))
 
     def _settle(self) -> None:
         """Of what would go, keep what is not settled, the owners it would follow, and whatever those need."""
@@ -205,7 +215,7 @@ class Jury:
         for condition in rule.conditions:
             if condition.holds(image, self.scene) is UNKNOWN:
                 return condition.fact(image, self.scene)
-        return "its push time was not told"
+        return self.scene.untimed(image)
 
     def _need(self, digest: str, needed_by: tuple[str, ...]) -> str:
         first = needed_by[0]
@@ -230,15 +240,12 @@ def decision(
     needed_by: tuple[str, ...] = (),
 ) -> Decision:
     """A decision on an image, with the image's own facts."""
-    created_at = image.created_at
-    if created_at is not None and created_at.tzinfo is not UTC:
-        created_at = created_at.astimezone(UTC)
     return Decision(
         id=image.id,
         repository=repository,
         digest=image.digest,
         tags=image.tags,
-        created_at=created_at,
+        created_at=_utc(image.created_at),
         size=image.compressed_size,
         verdict=verdict,
         cause=cause,
@@ -246,6 +253,10 @@ def decision(
         needed_by=needed_by,
         reason=reason,
     )
+
+
+def _utc(instant: datetime | None) -> datetime | None:
+    return instant if instant is None or instant.tzinfo is UTC else instant.astimezone(UTC)
 
 
 def short(digest: str) -> str:

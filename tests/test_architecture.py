@@ -20,6 +20,7 @@ ORDER = [
     "document",
     "blobs",
     "memory",
+    "times",
     "references",
     "limits",
     "reclaim",

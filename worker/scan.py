@@ -9,8 +9,9 @@ import msgspec
 
 from policies.image import Repository
 from policies.limits import UNUSUAL_AMONG, Exceeded, exceeded, unusual
-from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey
+from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey_all
 from policies.standing import NOTHING, Standing
+from policies.times import BELIEVED, Times, doubted, trusted_after
 from worker import runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings, Retention, Settings
@@ -51,6 +52,11 @@ class Planned:
         return not self.inventory.unreadable
 
     @property
+    def doubt(self) -> str:
+        """Why push times are not believed; empty: they are, or a person has said which ones are."""
+        return "" if self.registry.trust_times_after is not None else self.standing.times.doubt
+
+    @property
     def forgets(self) -> bool:
         """Whether what vanished in doubt is forgotten all the same: nothing can be deleted by it, and it is not all."""
         return self.registry.mode == "dry-run" and len(self.inventory.segments) > 0
@@ -72,14 +78,21 @@ def plan(
 
     `before`: what earlier scans have seen.
     """
-    standing = replace(standing, memory=before.seen, settle=registry.settle)
-    surveys = [survey(repository, registry.policy, now, standing) for repository in inventory.repositories()]
+    standing = replace(standing, memory=before.seen, settle=registry.settle, times=_times(registry, before))
+    surveys, standing = survey_all(inventory.repositories, registry.policy, now, standing)
     everywhere = across(surveys, registry.policy)
     compared = compare(before, surveys, inventory.unreadable)
     plans_ = (_decide(repository, registry, now, everywhere, standing) for repository in inventory.repositories())
     closing = close(one.columns for one in plans_)
     over = exceeded(closing.totals, registry.limits) + compared.exceeded
     return Planned(inventory, registry, now, everywhere, closing, over, standing, compared)
+
+
+def _times(registry: RegistrySettings, before: Recalled) -> Times:
+    """Which push times are believed before this inventory is looked at. A doubt stays until a person answers it."""
+    if registry.trust_times_after is not None:
+        return trusted_after(registry.trust_times_after)
+    return doubted(before.head.doubt) if before.head is not None and before.head.doubt else BELIEVED
 
 
 def _decide(
@@ -254,7 +267,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bo
         now = store.now(connection)
         if not run_rows.holds_scan(connection, run.id, run.fence):
             return False
-        memory.stage(connection, run.id, memoir.rest(doubt=""))
+        memory.stage(connection, run.id, memoir.rest(planned.doubt))
         memory.move(connection, run.id, planned.registry.memory_key)
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **_facts(planned, writer))
         run_rows.supersede(connection, run.registry_key, run.id, now)
@@ -278,4 +291,5 @@ def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
         "reclaimable_bytes": totals.reclaimable_bytes,
         "registry_bytes": totals.registry_bytes,
         "foreign_deletions": planned.compared.vanished.new,
+        "doubt": planned.doubt or None,
     }

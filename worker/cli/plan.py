@@ -61,7 +61,7 @@ def _live(options: Options, name: str) -> int:
     def decisions() -> Iterator[Decision]:
         return (decision for one in planned.repository_plans() for decision in one.decisions)
 
-    _write(options, head, decisions, lambda: decision_lines(decisions()))
+    _write(options, head, decisions, lambda: decision_lines(decisions()), planned.doubt)
     return OVER_LIMITS if head.exceeded else 0
 
 
@@ -102,15 +102,16 @@ def _write(
     head: PlanHead,
     decisions: Callable[[], Iterable[Decision]],
     lines: Callable[[], Iterable[bytes]],
+    doubt: str = "",
 ) -> None:
     """The plan in the form that was asked for. `lines` are the same decisions, encoded."""
     with options.open() as output:
         output.report(
-            table=lambda width: plan_table(head, decisions(), width),
+            table=lambda width: plan_table(head, decisions(), width, doubt=doubt),
             json=lambda: plan_json(head, lines()),
             ndjson=lambda: plan_ndjson(head, lines()),
         )
     if options.format == "table" and options.output is None:
         return  # the table ends with them
-    for warning in warnings(head):
+    for warning in warnings(head, doubt):
         say(f"warning: {warning}")

@@ -88,7 +88,9 @@ class _Digest:
             self.groups.setdefault((decision.repository, decision.rule or ""), _Group()).add(decision)
 
 
-def plan_table(head: PlanHead, decisions: Iterable[Decision], width: int | None = None) -> Iterator[str]:
+def plan_table(
+    head: PlanHead, decisions: Iterable[Decision], width: int | None = None, *, doubt: str = ""
+) -> Iterator[str]:
     """What goes, why, and how many bytes; what stays, by cause; what is wrong with the plan."""
     digest = _Digest()
     digest.take(decisions)
@@ -101,7 +103,7 @@ def plan_table(head: PlanHead, decisions: Iterable[Decision], width: int | None 
     yield from _staying(digest)
     yield ""
     yield from _totals(head)
-    yield from warnings(head)
+    yield from warnings(head, doubt)
 
 
 def _going(digest: _Digest, width: int | None) -> Iterator[str]:
@@ -169,8 +171,8 @@ def _totals(head: PlanHead) -> Iterator[str]:
     yield f"That frees {freed} of {whole} ({bytes_text(totals.selected_bytes)} counting layers that others share)."
 
 
-def warnings(head: PlanHead) -> Iterator[str]:
-    """What whoever acts on this plan must know, whatever the form they read it in."""
+def warnings(head: PlanHead, doubt: str = "") -> Iterator[str]:
+    """What whoever acts on this plan must know, whatever the form they read it in. `doubt`: of the push times."""
     if not head.complete:
         unread = counted(len(head.unreadable), "repository", "repositories")
         yield f"The plan is incomplete: {unread} could not be read."
@@ -178,3 +180,8 @@ def warnings(head: PlanHead) -> Iterator[str]:
             yield f"  {escaped(one.repository)} is kept whole: {escaped(one.reason)}"
     if head.exceeded:
         yield f"The plan is over its limits: {exceeded_text(head.exceeded)}."
+    if doubt:
+        yield (
+            f"Push times are not believed: {escaped(doubt)}. Conditions on age and counts by age are unknown until the"
+            " registry's trust_times_after says from when they are to be."
+        )

@@ -1,0 +1,123 @@
+"""Whether push times can be believed. After a restore, a copy or a migration they say when that was, and no age.
+
+More than half of a registry's images that share one push time within a minute are a suspicion. One of them that an
+earlier scan saw before that time, or whose tag names an earlier day, makes it a doubt.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.image import Image
+from policies.memory import Seen
+
+Pushes = npt.NDArray[np.float64]  # seconds since 1970, of the images that have a push time
+
+SHARED_WITHIN = 60.0  # seconds
+_DAY = timedelta(days=1)
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_DATE = re.compile(r"(?<![0-9])(20[0-9]{2})([-._]?)(0[1-9]|1[0-2])\2(0[1-9]|[12][0-9]|3[01])(?![0-9])")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Which push times are believed, and why the others are not."""
+
+    after: datetime = _ALWAYS  # those at or after it are
+    doubt: str = ""
+
+    @property
+    def all_believed(self) -> bool:
+        return self.after == _ALWAYS
+
+
+BELIEVED = Times()
+
+
+def doubted(why: str) -> Times:
+    """No push time is believed."""
+    return Times(_NEVER, why)
+
+
+def trusted_after(instant: datetime) -> Times:
+    """A person's word: what was pushed at that instant or later has its true push time, what was before has not."""
+    return Times(instant, f"it is before trust_times_after, {_text(instant)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Push times that more than half of a registry's images share."""
+
+    start: float  # seconds since 1970
+    end: float
+    share: float  # 0..1 of all readable images
+
+    def holds(self, created_at: datetime) -> bool:
+        return self.start <= created_at.timestamp() <= self.end
+
+
+def pushes(images: Iterable[Image]) -> Pushes:
+    """The push times of these images as a column."""
+    return np.array(
+        [image.created_at.timestamp() for image in images if image.created_at is not None], dtype=np.float64
+    )
+
+
+def cluster(columns: Iterable[Pushes], images: int) -> Cluster | None:
+    """The push times that more than half of so many images share, within a minute; None: there are none such."""
+    some = np.sort(np.concatenate([np.empty(0), *columns]))
+    needed = images // 2 + 1
+    if needed < 2 or len(some) < needed:  # one image shares its push time with nobody
+        return None
+    first, last = some[: len(some) - needed + 1], some[needed - 1 :]  # of each run of so many
+    starts = np.flatnonzero(last - first <= SHARED_WITHIN)
+    if not len(starts):
+        return None
+    start, end = float(first[starts[0]]), float(last[starts[-1]])
+    inside = np.searchsorted(some, end, side="right") - np.searchsorted(some, start, side="left")
+    return Cluster(start, end, float(inside) / images)
+
+
+def contradiction(path: str, images: Sequence[Image], seen: Seen, found: Cluster) -> str | None:
+    """Why the shared push time cannot be the true one of some image of this repository; None: nothing says so."""
+    inside = [image for image in images if image.created_at is not None and found.holds(image.created_at)]
+    known = seen.known([image.digest for image in inside], missing_too=True)
+    for image in sorted(inside, key=attrgetter("digest")):
+        pushed = image.created_at
+        if pushed is None:
+            continue
+        one = known.get(image.digest)
+        if one is not None and one.first_seen < pushed:
+            return f"an earlier scan saw {path}@{image.digest} at {_text(one.first_seen)}"
+        for tag in sorted(image.tags):
+            day = named_day(tag)
+            if day is not None and pushed - day >= _DAY:
+                return f"the tag of {path}:{tag} names an earlier day"
+    return None
+
+
+def doubt_of(found: Cluster, why: str) -> str:
+    """61% of all images say that they were pushed within a minute, at 2026-11-20T10:00:00Z, but the tag of … names …"""
+    at = datetime.fromtimestamp(found.start, UTC)
+    return f"{found.share:.0%} of all images say that they were pushed within a minute, at {_text(at)}, but {why}"
+
+
+def named_day(tag: str) -> datetime | None:
+    """The beginning, in UTC, of the latest calendar day that a tag names, as 2024-05-01, 20240501 or 2024.05.01."""
+    days = []
+    for year, _, month, day in _DATE.findall(tag):
+        try:
+            days.append(date(int(year), int(month), int(day)))
+        except ValueError:
+            continue  # the 31st of a shorter month
+    return datetime.combine(max(days), datetime.min.time(), UTC) if days else None
+
+
+def _text(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
