@@ -67,6 +67,7 @@ def conf(place, monkeypatch):
         ("timezone", "UTC"),
         ("enable_utc", True),
         ("beat_sync_every", 1),
+        ("worker_enable_remote_control", False),
         ("beat_enable_remote_control", True),
         ("task_default_queue", "gc.control"),
         ("broker_url", REDIS),

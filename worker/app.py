@@ -38,6 +38,7 @@ ROUTES = {
     "gc.scan": {"queue": "gc.scan"},
     "gc.look": {"queue": "gc.delete"},
     "gc.delete_batch": {"queue": "gc.delete"},
+    "gc.verify": {"queue": "gc.scan"},
 }
 
 # Each value was measured or read up; what goes wrong without it is said where it is not plain.
@@ -83,6 +84,7 @@ SETTINGS: dict[str, Any] = {
     "worker_max_memory_per_child": 300_000,  # KiB
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
+    "worker_enable_remote_control": False,  # anybody's broadcast could stop a worker or make it deaf to a queue
     "worker_send_task_events": True,
     "task_send_sent_event": True,
     "timezone": "UTC",
@@ -176,7 +178,7 @@ class ZonedCron(BaseSchedule):
         return f"<{self.cron} {self.zone}>"
 
 
-app = Celery("registry-gc", loader=Loader, set_as_current=True)
+app = Celery("registry-gc", loader=Loader, task_cls="worker.letterbox:CarefulTask", set_as_current=True)
 
 
 @signals.setup_logging.connect(weak=False)
