@@ -2,16 +2,23 @@
 
 import base64
 import gzip
+import ipaddress
 import json
 import ssl
 import threading
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 TOKEN = "token-of-the-service-account"
 KINDS = {
@@ -46,6 +53,7 @@ class ApiServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.scheme = "https" if certificate else "http"
+        self.authority = certificate and certificate.parent / "ca.crt"
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
@@ -76,19 +84,47 @@ class ApiServer:
 def kubeconfig(path: Path, servers: dict[str, ApiServer], token: str = TOKEN, **user: Any) -> Path:
     """A file with one context for each server; the first is the current one."""
     names = list(servers)
+    addresses: dict[str, dict[str, str]] = {name: {"server": servers[name].url} for name in names}
+    for name in names:
+        if servers[name].authority:
+            addresses[name]["certificate-authority"] = str(servers[name].authority)
     path.write_text(
         yaml.safe_dump(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": names[0],
-                "clusters": [{"name": name, "cluster": {"server": servers[name].url}} for name in names],
+                "clusters": [{"name": name, "cluster": addresses[name]} for name in names],
                 "users": [{"name": "gc", "user": user or {"token": token}}],
                 "contexts": [{"name": name, "context": {"cluster": name, "user": "gc"}} for name in names],
             }
         )
     )
     return path
+
+
+def certificate(folder: Path) -> Path:
+    """One that signs itself, for 127.0.0.1, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    start, address = datetime.now(UTC) - timedelta(days=1), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=9))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = made.public_bytes(Encoding.PEM)
+    (folder / "ca.crt").write_bytes(public)
+    (folder / "both.pem").write_bytes(private + public)
+    return folder / "both.pem"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -137,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, resource: str, namespace: str, query: dict[str, str]) -> None:
         every = [one for one in self.api.objects[resource] if namespace in ("*", one["metadata"]["namespace"])]
         start = int(base64.b64decode(query.get("continue", "")) or 0)
-        end = start + min(int(query["limit"]), self.api.page)
+        end = start + min(int(query.get("limit", "500")), self.api.page)
         more = base64.b64encode(str(end).encode()).decode() if end < len(every) else ""
         metadata: dict[str, Any] = {"resourceVersion": "1000"}
         if more:

@@ -42,6 +42,12 @@ def test_a_document(content):
     [
         pytest.param(b"", "is empty", id="empty"),
         pytest.param(b" \n\n", "is empty", id="blank"),
+        pytest.param(b"\x1c\n", "is empty", id="blank by Unicode alone"),
+        pytest.param(
+            "# as_of: 0001-01-01T00:00:00+14:00\n# end",
+            "expected an instant of our time, got 0001-01-01 00:00:00+14:00",
+            id="an instant before all time",
+        ),
         pytest.param(
             f"{API}\n# end\n",
             'line 1: does not say when it was written: expected "# as_of: 2026-11-23T03:00:00Z"',

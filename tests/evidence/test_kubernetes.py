@@ -4,13 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.evidence.api_server import GROUPS, TOKEN, ApiServer, kubeconfig
+from tests.evidence.api_server import GROUPS, TOKEN, ApiServer, certificate, kubeconfig
 from worker.evidence import EvidenceError, Use
 from worker.evidence.kubernetes import Limits, read
 
-QUICK = Limits(total=10.0, silence=0.3, first_wait=0.01)
-IMPATIENT = Limits(total=1.0, silence=0.3, first_wait=0.01)
+QUICK = Limits(total=30.0, silence=1.0, first_wait=0.01)
+HASTY = Limits(total=30.0, silence=0.1, first_wait=0.01)
+SHORT = Limits(total=1.0, silence=1.0, first_wait=0.01)
 ENVIRON = {"HOME": "/nowhere"}
+EXEC = "client.authentication.k8s.io/v1"
 RIGHTS = "docs/evidence.md has the role that grants it"
 
 
@@ -292,20 +294,20 @@ def test_passing_faults_are_waited_out(cluster, source):
     cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
     cluster.faults["pods"] = ["503", "cut", "429"]
     cluster.faults["jobs"] = ["hang"]
-    assert len(uses(source())) == 1
+    assert len(uses(source(), Limits(total=30.0, silence=0.3, first_wait=0.01))) == 1
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("fault", "limits", "message"),
     [
-        pytest.param("cut", "IncompleteRead", id="cut"),
-        pytest.param("hang", "Read timed out", id="silent"),
-        pytest.param("drip", "the time was up", id="a drop now and then"),
+        pytest.param("cut", QUICK, "IncompleteRead", id="cut"),
+        pytest.param("hang", HASTY, "Read timed out", id="silent"),
+        pytest.param("drip", SHORT, "the time was up", id="a drop now and then"),
     ],
 )
-def test_answers_that_do_not_come(cluster, source, fault, message):
+def test_answers_that_do_not_come(cluster, source, fault, limits, message):
     cluster.faults["pods"] = [fault] * 9
-    told = failure(source(), QUICK if fault == "cut" else IMPATIENT)
+    told = failure(source(), limits)
     assert told.startswith("context prod: list of pods in all namespaces: ")
     assert message in told
 
@@ -411,6 +413,40 @@ def test_a_command_of_the_kubeconfig_that_never_ends(cluster, source, tmp_path):
     what = "context prod: was not read within 0.2 s"
     remedy = "see how quickly its API server answers, and any command of the kubeconfig"
     assert failure(source(kubeconfig=path), Limits(total=0.2)) == f"{what}; {remedy}"
+
+
+def test_a_command_of_the_kubeconfig_signs_in(cluster, source, tmp_path):
+    cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
+    answer = f'{{"apiVersion": "{EXEC}", "kind": "ExecCredential", "status": {{"token": "{TOKEN}"}}}}'
+    command = {"apiVersion": EXEC, "command": "echo", "args": [answer], "interactiveMode": "Never"}
+    path = kubeconfig(tmp_path / "command", {"prod": cluster}, exec=command)
+    assert len(uses(source(kubeconfig=path))) == 1
+
+
+def test_the_kubeconfig_is_never_written_to(cluster, source, tmp_path):
+    cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
+    fresh = tmp_path / "fresh.json"
+    fresh.write_text(f'{{"credential": {{"access_token": "{TOKEN}", "token_expiry": "2999-01-01T00:00:00Z"}}}}')
+    provider = {"name": "gcp", "config": {"cmd-path": "cat", "cmd-args": str(fresh)}}
+    path = kubeconfig(tmp_path / "gcp", {"prod": cluster}, **{"auth-provider": provider})
+    before = path.read_bytes()
+    assert len(uses(source(kubeconfig=path))) == 1
+    assert path.read_bytes() == before
+
+
+def test_inside_a_cluster_the_pod_signs_in_by_its_service_account(source, tmp_path):
+    (tmp_path / "token").write_text(TOKEN)
+    with ApiServer(certificate(tmp_path)) as server:
+        server.add("pods", "x", spec=pod_spec("a.io/x:v1"))
+        environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
+        settings = source(kubeconfig=None, contexts=())
+        assert len(read(settings, QUICK, environ, service_account=tmp_path).uses) == 1
+        # Whoever else answers at that address is not believed.
+        (tmp_path / "other").mkdir()
+        certificate(tmp_path / "other")
+        (tmp_path / "other" / "ca.crt").rename(tmp_path / "ca.crt")
+        with pytest.raises(EvidenceError, match="certificate verify failed"):
+            read(settings, HASTY, environ, service_account=tmp_path)
 
 
 def test_a_use_is_told_in_words(cluster, source):

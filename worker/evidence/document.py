@@ -12,7 +12,7 @@ is a fresh and empty one). A document with one line that cannot be understood is
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -42,9 +42,9 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 def read_document(content: bytes, source: str) -> Reading:
     """The reading that a document holds; who is not said to use an image is `source`. Raises DocumentError."""
-    if not content.strip():
-        raise DocumentError("is empty")
     text = _text(content)
+    if not text.strip():
+        raise DocumentError("is empty")
     if text.lstrip().startswith("{"):
         return _of_json(text, source)
     return _of_lines(text, source)
@@ -66,7 +66,7 @@ def _of_json(text: str, source: str) -> Reading:
     except msgspec.DecodeError as error:
         raise DocumentError(f"line {_line(text, str(error))}: is not JSON, or was cut: {error}") from None
     entries = (one if isinstance(one, _Entry) else _Entry(one) for one in document.images)
-    return reading_of(document.as_of, _uses(((f"images[{n}]", one) for n, one in enumerate(entries)), source))
+    return reading_of(_utc(document.as_of), _uses(((f"images[{n}]", one) for n, one in enumerate(entries)), source))
 
 
 def _line(text: str, message: str) -> int:
@@ -98,7 +98,14 @@ def _as_of(number: int, line: str) -> datetime:
         as_of = None
     if as_of is None or as_of.tzinfo is None:
         raise DocumentError(f"line {number}: expected an instant with its time zone, got {shown(written)}")
-    return as_of
+    return _utc(as_of)
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise DocumentError(f"expected an instant of our time, got {moment}") from None
 
 
 def _uses(entries: Iterable[tuple[str, _Entry]], source: str) -> Iterator[Found]:

@@ -71,13 +71,20 @@ class _GoneError(Exception):
     """The list's next page is not kept any more."""
 
 
-def read(settings: EvidenceSettings, limits: Limits = Limits(), environ: Mapping[str, str] = os.environ) -> Reading:
+def read(
+    settings: EvidenceSettings,
+    limits: Limits = Limits(),
+    environ: Mapping[str, str] = os.environ,
+    service_account: Path = SERVICE_ACCOUNT,
+) -> Reading:
     """What all clusters say, read side by side. Raises EvidenceError."""
     if not INSTALLED:
         what = "the Kubernetes client is not installed"
         raise EvidenceError(settings.name, what, "install registry-gc with its extra: registry-gc[kubernetes]")
     as_of = datetime.now(UTC)
-    clusters = [_Cluster(settings, context, limits, environ) for context in settings.contexts or (None,)]
+    clusters = [
+        _Cluster(settings, context, limits, environ, service_account) for context in settings.contexts or (None,)
+    ]
     for cluster in clusters:
         cluster.start()
     found: list[Found] = []
@@ -93,9 +100,15 @@ class _Cluster:
     """One cluster, read by a thread of its own: nothing that the client waits for can keep the caller waiting."""
 
     def __init__(
-        self, settings: EvidenceSettings, context: str | None, limits: Limits, environ: Mapping[str, str]
+        self,
+        settings: EvidenceSettings,
+        context: str | None,
+        limits: Limits,
+        environ: Mapping[str, str],
+        service_account: Path,
     ) -> None:
-        self._settings, self._context, self._limits, self._environ = settings, context, limits, environ
+        self._settings, self._context, self._limits = settings, context, limits
+        self._environ, self._service_account = environ, service_account
         self._ends = time.monotonic() + limits.total
         self._found: list[Found] | None = None
         self._error: Exception | None = None
@@ -144,7 +157,7 @@ class _Cluster:
         configuration = Configuration()
         try:
             if self._is_inside():
-                token, certificate = (str(SERVICE_ACCOUNT / name) for name in ("token", "ca.crt"))
+                token, certificate = (str(self._service_account / name) for name in ("token", "ca.crt"))
                 InClusterConfigLoader(token, certificate, environ=self._environ).load_and_set(configuration)
             else:
                 # Never written back: the file is the user's.

@@ -1,0 +1,98 @@
+"""What docs/evidence.md shows works: the role grants what is asked for, the recipe writes a list that is read."""
+
+import os
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.evidence.api_server import ApiServer, certificate, kubeconfig
+from worker.config import EvidenceSettings
+from worker.evidence import EvidenceError, read
+from worker.evidence.document import read_document
+from worker.evidence.kubernetes_objects import KINDS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text()
+
+
+def blocks(kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_role_grants_what_is_asked_for_and_no_more():
+    (role,) = (yaml.safe_load(block) for block in blocks("yaml") if "ClusterRole" in block)
+    granted = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == {(kind.group, kind.resource, "list") for kind in KINDS} | {("", "namespaces", "get")}
+
+
+@pytest.mark.parametrize("content", [*blocks("text"), *blocks("json")])
+def test_the_documents_of_the_page_are_read(content):
+    read_ = read_document(content.encode(), "list")
+    assert read_.as_of == datetime(2026, 11, 23, 3, tzinfo=UTC)
+    assert len(read_.uses) == 2
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """With TLS, without which kubectl sends no token."""
+    with ApiServer(certificate(tmp_path)) as server:
+        yield server
+
+
+@pytest.fixture
+def recipe(cluster, tmp_path):
+    """Runs the recipe against the cluster; tells its exit code. The list is `in-use` in the test's folder."""
+    for program in ("kubectl", "jq"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    path = kubeconfig(tmp_path / "kubeconfig", {"prod": cluster})
+    (script,) = (block for block in blocks("sh") if "jq" in block)
+
+    def run():
+        environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KUBECONFIG": str(path)}
+        command = ["sh", "-c", script, "in-use.sh", str(tmp_path / "in-use")]
+        return subprocess.run(command, env=environ, capture_output=True, check=False, timeout=60).returncode
+
+    return run
+
+
+def test_the_recipe_writes_what_is_in_use_or_leaves_the_old_list(cluster, recipe, tmp_path):
+    digest = f"sha256:{'a' * 64}"
+    spec = {
+        "containers": [{"name": "a", "image": "a.io/x:v1"}],
+        "initContainers": [{"name": "b", "image": "a.io/init:v1"}],
+        "volumes": [{"name": "v", "image": {"reference": "a.io/model:v1"}}, {"name": "w", "emptyDir": {}}],
+    }
+    status = {"containerStatuses": [{"image": "a.io/x:v1", "imageID": f"a.io/x@{digest}"}, {"imageID": ""}]}
+    labelled = {"template": {"metadata": {"labels": {"image": "No Reference", "name": "x"}}, "spec": spec}}
+    cluster.add("pods", "x", spec=spec, status=status)
+    cluster.add("cronjobs", "x", spec={"jobTemplate": {"spec": labelled}})
+    settings = EvidenceSettings(name="list", kind="file", max_age=timedelta(hours=1), path=tmp_path / "in-use")
+
+    assert recipe() == 0
+    first = read(settings)
+    found = {use.digest or use.image for use in first.uses}
+    assert found == {"a.io/x:v1", "a.io/init:v1", "a.io/model:v1", digest}
+    assert abs(datetime.now(UTC) - first.as_of) < timedelta(minutes=1)
+
+    cluster.forbidden = {("cronjobs", "*")}
+    assert recipe() != 0
+    assert read(settings) == first
+    assert [path.name for path in tmp_path.glob("in-use*")] == ["in-use"]
+
+
+def test_what_the_naive_command_leaves_behind_is_refused(tmp_path):
+    path = tmp_path / "in-use"
+    subprocess.run(["sh", "-c", f"false > {path}"], check=False)
+    with pytest.raises(EvidenceError, match="is empty"):
+        read(EvidenceSettings(name="list", kind="file", max_age=timedelta(hours=1), path=path))
