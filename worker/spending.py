@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from worker.registries.interface import Registry, RegistryError, SignInError
+from worker.registries.interface import ReadOnlyError, Registry, RegistryError, SignInError
 from worker.store import Store
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import add_to_tally
 
 HOPELESS = 10  # systemic failures in a row
+ENDING, SUCCESSOR = "yandex-container-registry", "yandex-cloud-registry"  # kinds
 
 
 @contextmanager
@@ -41,6 +42,20 @@ def count_failure(store: Store, run: Run, error: RegistryError) -> bool:
     with store.write() as connection:
         if run_rows.count_failure(connection, run.id) < HOPELESS:
             return False
-        message = f"stopped after {HOPELESS} failures in a row, the last: {error}"
+        message = _hopeless(run, error)
         run_rows.ask_to_stop(connection, run.id, "hopeless", message)
     return True
+
+
+def _hopeless(run: Run, error: RegistryError) -> str:
+    """Why a run ends after so many failures in a row. A registry that has become read-only will never be otherwise."""
+    kind, _, registry_id = run.registry_key.split("|", 2)
+    if not isinstance(error, ReadOnlyError):
+        return f"stopped after {HOPELESS} failures in a row, the last: {error}"
+    if kind != ENDING:
+        return f"{run.registry} accepts no deletions any more: {HOPELESS} in a row were refused, the last: {error}"
+    return (
+        f"{run.registry} accepts no deletions any more: Yandex Container Registry is read-only since 2026-11-10 and"
+        f" stops on 2026-12-14; its images go on in Yandex Cloud Registry: write kind: {SUCCESSOR} with the same id,"
+        f" {registry_id}; {HOPELESS} were refused in a row, the last: {error}"
+    )
