@@ -32,6 +32,8 @@ Checkpoint = Literal[
     "operation_done",
     "outcome_recorded",
     "batch_swept",
+    "verification_claimed",
+    "verified",
     "run_finished",
 ]
 

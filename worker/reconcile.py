@@ -30,8 +30,8 @@ def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple
         bells += runs.open_if_due(store, settings, name, now)
     for run in left:
         bells += _recover(store, settings, run, now)
-    bells += notify.bells(store, settings, now)
-    with suppress(StoreError):  # it can wait a minute, the bells cannot
+    with suppress(StoreError):  # these can wait a minute, the bells cannot
+        bells += notify.bells(store, settings, now)
         audit.forget(store, now - settings.retention.audit)
     return tuple(dict.fromkeys(bells))
 
@@ -46,7 +46,8 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
             runs.expire(store, settings, run, now)
             return ()
         case _:
-            _stop_if_late(store, settings, run, now)
+            if run.swept_at is None:
+                _stop_if_late(store, settings, run, now)
             return runs.ring(store, run.id, now, again_after=settings.timing.lease)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from worker.config import RegistrySettings, Settings
 
 SCANS = 3  # how often a run's scan is begun before the run has failed
+VERIFIED = (None, "expired", "deadline")  # stops after which a sweep is looked at all the same
 LOOK_BACK = timedelta(days=8)  # how far a due time is searched for
 LOOK_IS_GOOD = timedelta(minutes=10)  # how long a repository's second listing speaks for it
 
@@ -208,6 +209,9 @@ def ring(
         if run is None or run.state != "deleting":
             return ()
         clock = store.now(connection)
+        if run.swept_at is not None:
+            held = run.lease_until is not None and run.lease_until >= clock
+            return () if held else (Bell("gc.verify", (run_id,)),)
         ready = sweeping.take_ready(connection, run_id, clock, clock - again_after, now - LOOK_IS_GOOD)
     bells: dict[Bell, None] = {}
     for one in ready:
@@ -220,14 +224,21 @@ def ring(
 
 
 def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
-    """Finish a deleting run when its last batch is done, whoever comes first. True: this call did."""
+    """Finish a deleting run when its last batch is done and it was verified, whoever comes first. True: this call did.
+
+    Verified is what has deleted something and was not stopped in a way that leaves nothing to be trusted.
+    """
     with store.write() as connection:
         run = runs.get(connection, run_id, lock=True)
         if run is None or run.state != "deleting":
             return False
         if run.stop is not None:
             runs.finish_stopped_batches(connection, run_id, store.now(connection))
-        finished = runs.finish_swept(connection, run_id, _outcome(run), now, run.message)
+        if run.verified_at is None and run.stop in VERIFIED and run.deleted + run.gone:
+            runs.note_swept(connection, run_id, now)
+            return False
+        message = run.message or (_differences_message(run) if run.differences else None)
+        finished = runs.finish_swept(connection, run_id, _outcome(run), now, message)
     if finished:
         reach("run_finished")
     return finished
@@ -236,7 +247,16 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
 def _outcome(run: Run) -> str:
     if run.stop is not None:
         return {"aborted": "aborted", "expired": "partial", "deadline": "partial"}.get(run.stop, "failed")
-    return "succeeded" if run.complete and not run.failed else "partial"
+    return "succeeded" if run.complete and not run.failed and not run.differences else "partial"
+
+
+def _differences_message(run: Run) -> str:
+    """`… 2 differences, the first: shop/api@sha256:…: it was kept, and is gone`."""
+    first = run.differences[0]
+    where = "@".join(part for part in (first["repository"], first["digest"]) if part)
+    what = f"{where}: {first['difference']}" if where else first["difference"]
+    count = "1 difference" if len(run.differences) == 1 else f"{len(run.differences):,} differences, the first"
+    return f"the verification after the sweep found {count}: {what}; `registry-gc show {run.id}` lists them"
 
 
 def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int | None = None) -> None:

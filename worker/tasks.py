@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from worker import look as looking
 from worker import notify, runs, scan, sweep
 from worker import reconcile as reconciling
+from worker import verify as verifying
 from worker.app import LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url
 from worker.config import ConfigError, SecretError
@@ -194,6 +195,14 @@ def delete_batch(run_id: str, number: int) -> Iterable[Bell]:
     """Carry out one batch of a run. Safe to run twice, late, or never."""
     with limiter_of(run_id) as limiter:
         return sweep.delete_batch(store(), watch(), run_id, number, limiter=limiter)
+
+
+@app.task(name="gc.verify", typing=False, time_limit=SCAN_SECONDS, soft_time_limit=SCAN_SECONDS - 60)
+@taking(str)
+def verify(run_id: str) -> Iterable[Bell]:
+    """Look at what a sweep has left, and finish its run."""
+    with limiter_of(run_id) as limiter:
+        return verifying.verify(store(), watch(), run_id, limiter=limiter)
 
 
 @app.task(name="gc.notify", typing=False, time_limit=NOTIFY_SECONDS, soft_time_limit=NOTIFY_SECONDS - 15)

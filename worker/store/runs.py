@@ -33,6 +33,8 @@ class Run:
     started_at: datetime | None
     planned_at: datetime | None
     deleting_at: datetime | None
+    swept_at: datetime | None
+    verified_at: datetime | None
     finished_at: datetime | None
     policy: str
     policy_sha256: str
@@ -41,6 +43,7 @@ class Run:
     exceeded: tuple[dict[str, Any], ...]
     unreadable: tuple[dict[str, str], ...]
     rule_selected: dict[str, int]
+    differences: tuple[dict[str, Any], ...]
     images: int
     planned: int
     deleted: int
@@ -54,6 +57,7 @@ class Run:
     foreign_deletions: int
     doubt: str | None
     scans: int
+    verifications: int
     systemic_failures: int
     forgotten: bool
     fence: int
@@ -66,7 +70,7 @@ _NEWEST_FIRST = (run.c.opened_at.desc(), run.c.id.desc())
 
 def _record(row: Row[Any]) -> Run:
     values = dict(row._mapping)
-    for name in ("exceeded", "unreadable"):
+    for name in ("exceeded", "unreadable", "differences"):
         values[name] = tuple(json.loads(values[name]))
     values["rule_selected"] = json.loads(values["rule_selected"])
     return Run(**values)
@@ -188,6 +192,13 @@ def finish_swept(connection: Connection, run_id: str, outcome: str, now: datetim
     done = update(run).where(run.c.id == run_id, run.c.state == "deleting", ~waiting)
     values = {"state": "finished", "outcome": outcome, "finished_at": now, "message": message}
     return connection.execute(done.values(values)).rowcount == 1
+
+
+def note_swept(connection: Connection, run_id: str, now: datetime) -> None:
+    """Every batch of a deleting run is done, if so: what it left is to be looked at. The scan's lease is over."""
+    waiting = exists().where(batch.c.run_id == run_id, ~batch.c.done)
+    done = update(run).where(run.c.id == run_id, run.c.state == "deleting", run.c.swept_at.is_(None), ~waiting)
+    connection.execute(done.values(swept_at=now, lease_until=None, owner=None))
 
 
 def count_failure(connection: Connection, run_id: str) -> int:

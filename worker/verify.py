@@ -1,0 +1,170 @@
+"""After a sweep: whether what was deleted is gone, and what was kept and shares something with it is there.
+
+Only looks. What it finds different makes the run partial and is listed by `show`; what cannot be looked at does so too.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from policies.image import Image
+from policies.references import blobs_of, subjects_of
+from worker import runs
+from worker.checkpoints import reach
+from worker.config import RegistrySettings
+from worker.config_watch import Watch, lease_now, registry_now
+from worker.leases import Heartbeat, identity
+from worker.registries import open_registry
+from worker.registries.interface import NotFoundError, Registry, RegistryError
+from worker.registries.limiter import Limiter, LimiterUnavailableError
+from worker.runs import Bell
+from worker.spending import spending
+from worker.store import Store, StoreError, plans
+from worker.store import verification as rows
+from worker.store.runs import Run
+from worker.store.verification import SETTLED, Difference, Left
+
+TRIES = 3  # how often a verification is begun before the run ends without one
+MOST = 1000  # differences that are listed; more are counted in a last one
+
+
+class LostError(Exception):
+    """The lease was lost, or the run has ended: whatever was seen is for somebody else to see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a repository should look like now: these are gone, these are there."""
+
+    path: str
+    gone: Mapping[str, Image]  # digest -> the image as it was planned
+    there: frozenset[str]
+
+
+def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None = None) -> tuple[Bell, ...]:
+    """Look at what a sweep has left, and finish the run. Safe to call twice, late, or never. Raises StoreError."""
+    lease = lease_now(watch)
+    with store.write() as connection:
+        now = store.now(connection)
+        run = rows.claim(connection, run_id, owner=identity(), now=now, until=now + lease)
+    if run is None:
+        return ()
+    reach("verification_claimed")
+    registry = registry_now(watch, run)
+    try:
+        if registry is None:
+            found = [Difference("", None, "the configuration file is invalid, or no longer has this registry")]
+        else:
+            found = _differences(store, registry, run, limiter, lease)
+    except (LostError, LimiterUnavailableError):
+        return ()
+    except RegistryError as error:
+        if run.verifications < TRIES:
+            with store.write() as connection:
+                rows.release(connection, run_id, run.fence)
+            return ()  # reconcile rings again
+        found = [Difference("", None, f"the registry could not be looked at: {error}")]
+    with store.write() as connection:
+        if not rows.record(connection, run_id, run.fence, _bounded(found), store.now(connection)):
+            return ()
+    reach("verified")
+    return runs.ring(store, run_id, datetime.now(UTC))
+
+
+def _bounded(found: list[Difference]) -> list[Difference]:
+    more = len(found) - MOST
+    return found if more <= 0 else [*found[:MOST], Difference("", None, f"and {more:,} more")]
+
+
+def _differences(
+    store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, lease: timedelta
+) -> list[Difference]:
+    """In order of repositories. Raises LostError, LimiterUnavailableError, RegistryError: nothing was looked at."""
+
+    def renew() -> bool:
+        with store.write() as connection:
+            return rows.renew(connection, run.id, run.fence, store.now(connection) + lease)
+
+    with (
+        Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat,
+        open_registry(registry, limiter) as opened,
+        spending(store, run.registry, opened),
+    ):
+        opened.clock()  # a registry that cannot be reached at all is no difference: it is asked again
+
+        def look(path: str) -> list[Difference]:
+            if heartbeat.lost.is_set():
+                raise LostError
+            expected = expectation(store, run, path, shared)
+            return [] if expected is None else list(_compared(opened, expected))
+
+        shared = _blobs_of_deleted(store, run)
+        with store.read() as connection:
+            paths = plans.repositories(connection, run.id)
+        with ThreadPoolExecutor(max_workers=registry.rate.concurrency, thread_name_prefix="verify") as pool:
+            return [difference for found in pool.map(look, paths) for difference in found]
+
+
+def _blobs_of_deleted(store: Store, run: Run) -> frozenset[int]:
+    """Hashes of the digests of all blobs that what was deleted had: two that are alike only make us look at more."""
+    with store.read() as connection:
+        return frozenset(hash(b.digest) for image in rows.deleted_images(connection, run.id) for b in blobs_of(image))
+
+
+def expectation(store: Store, run: Run, path: str, shared: frozenset[int]) -> Expectation | None:
+    """What a repository should look like; None: nothing was deleted there, and nothing there shares a blob with it."""
+    with store.read() as connection:
+        images = plans.images_of(connection, run.id, path)
+        planned = rows.left_in(connection, run.id, path)
+    gone = {digest: left.image for digest, left in planned.items() if left.state in SETTLED}
+    there = frozenset(_related(images, planned, gone, shared))
+    return Expectation(path, gone, there) if gone or there else None
+
+
+def _related(
+    images: Iterable[Image], planned: Mapping[str, Left], gone: Mapping[str, Image], shared: frozenset[int]
+) -> Iterator[str]:
+    """Digests of what stayed and shares an index, a subject or a blob with what was deleted."""
+    images = tuple(images)
+    relations = {digest: _ties(image) for digest, image in gone.items()}
+    touched = {name for names in relations.values() for name in names} | gone.keys()
+    for index in images:  # whose children share it
+        if isinstance(index.children, tuple) and not gone.keys().isdisjoint(index.children):
+            touched.update(index.children)
+    for image in images:
+        left = planned.get(image.digest)
+        if image.digest in gone or (left is not None and left.begun):
+            continue
+        names = {image.digest, *_ties(image)}
+        if not touched.isdisjoint(names) or any(hash(blob.digest) in shared for blob in blobs_of(image)):
+            yield image.digest
+
+
+def _ties(image: Image) -> tuple[str, ...]:
+    """What an image names: its children and its subjects."""
+    return (*(image.children or ()), *subjects_of(image))
+
+
+def _compared(registry: Registry, expected: Expectation) -> Iterator[Difference]:
+    """What is different in one repository: believed when it is so at a second look."""
+    try:
+        if list(_against(expected, _listed(registry, expected.path))):
+            yield from _against(expected, _listed(registry, expected.path))
+    except RegistryError as error:
+        yield Difference(expected.path, None, f"it could not be listed again: {error}")
+
+
+def _listed(registry: Registry, path: str) -> Mapping[str, Image]:
+    try:
+        return {image.digest: image for image in registry.images(path)}
+    except NotFoundError:
+        return {}  # with its last image a repository may go
+
+
+def _against(expected: Expectation, listed: Mapping[str, Image]) -> Iterator[Difference]:
+    for digest in sorted(expected.gone.keys() & listed.keys()):
+        if listed[digest].created_at == expected.gone[digest].created_at:  # else it was pushed again
+            yield Difference(expected.path, digest, "it was deleted, and is there")
+    for digest in sorted(expected.there - listed.keys()):
+        yield Difference(expected.path, digest, "it was kept, and is gone")
