@@ -16,8 +16,8 @@ from tests.servers import RedisServer, redis_server
 from tests.web.builders import add_run
 from tests.web.pages import Answer, Pages, start, stop
 from worker.app import KEY_PREFIX
-from worker.store import open_store
-from worker.store.tables import run
+from worker.store import holds, open_store
+from worker.store.tables import pause, run
 from worker.web.app import routes
 from worker.web.door import Configuration, StoreDoor
 
@@ -69,6 +69,7 @@ def pages(running_pages: Pages, redis: RedisServer) -> Pages:
     store = open_store(f"sqlite:///{running_pages.folder}/store.db")
     with store.write() as connection:
         connection.execute(run.delete())
+        connection.execute(pause.delete())
     add_run(
         store, "production", id=BLOCKED, registry_key=KEY, state="blocked", outcome=None, finished_at=None,
         opened_at=datetime.now(UTC) - timedelta(minutes=5), message="over its limits",
@@ -110,7 +111,7 @@ UNTOUCHED = {BLOCKED: ("schedule", "blocked", None)}
 def refused(pages: Pages, answer: Answer, status: int) -> str:
     """The one line of a refusal, which changed nothing."""
     assert answer.status == status, answer.text
-    assert rows(pages) == UNTOUCHED
+    assert (rows(pages), paused(pages)) == (UNTOUCHED, {})
     document = json.loads(answer.body)
     assert TOKEN not in answer.text
     assert "\n" not in document["error"]
@@ -288,6 +289,43 @@ def test_abort(pages: Pages) -> None:
     assert rows(pages) == {BLOCKED: ("schedule", "finished", "aborted")}
 
 
+def paused(pages: Pages) -> dict[str, tuple[str, str]]:
+    store = open_store(f"sqlite:///{pages.folder}/store.db")
+    with store.read() as connection:
+        found = {one.registry: (one.who, one.reason) for one in holds.pauses(connection)}
+    store.dispose()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/api/registries/production", "production"), ("/api", "*")], ids=["one", "all"]
+)
+def test_pause_and_resume(pages: Pages, path: str, name: str) -> None:
+    answer = post(pages, f"{path}/resume")
+    assert (answer.status, "not paused" in answer.text) == (409, True)
+    answer = post(pages, f"{path}/pause", {"reason": "moving\n\x1b[31m house", "who": "anna"})
+    assert answer.status == 200, answer.text
+    document = json.loads(answer.body)
+    assert document["registry"] == (None if name == "*" else name)
+    assert (document["paused"], document["who"], document["reason"]) == (True, "anna", "moving [31m house")
+    assert paused(pages) == {name: ("anna", "moving [31m house")}
+    again = json.loads(post(pages, f"{path}/pause", {"who": "bob"}).body)
+    assert again == document, "the first pause stays"
+    answer = post(pages, f"{path}/resume")
+    assert (answer.status, json.loads(answer.body)["paused"]) == (200, False)
+    assert paused(pages) == {}
+    assert rows(pages) == UNTOUCHED
+
+
+def test_one_of_all_that_are_paused_is_not_resumed(pages: Pages) -> None:
+    assert json.loads(post(pages, "/api/pause").body)["who"] == "web, from 127.0.0.1"
+    answer = post(pages, "/api/registries/production/resume")
+    assert (answer.status, "all registries are paused" in answer.text) == (409, True)
+    assert post(pages, "/api/registries/nowhere/pause").status == 404
+    assert post(pages, "/api/pause", {"reason": "x" * 501}).status == 400
+    assert set(paused(pages)) == {"*"}
+
+
 def test_a_rotated_token_counts_at_once(pages: Pages) -> None:
     file = pages.folder / "web-token"
     file.write_text("another-token-entirely")
@@ -326,6 +364,8 @@ def test_a_file_with_mistakes_starts_nothing_and_lets_stop(pages: Pages) -> None
     try:
         assert "has mistakes" in refused(pages, post(pages, RUNS), 503)
         refused(pages, approved(pages), 503)
+        assert post(pages, "/api/pause").status == 200
+        assert post(pages, "/api/resume").status == 503
         assert post(pages, f"/api/runs/{BLOCKED}/abort").status == 202
     finally:
         path.write_text(path.read_text().replace("older_than: soon", "older_than: 7d"))

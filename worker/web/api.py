@@ -1,4 +1,4 @@
-"""The trigger API: opens a run, approves or stops one. Each route is one POST, behind the lock.
+"""The trigger API: opens a run, approves or stops one, pauses and resumes. Each route is one POST, behind the lock.
 
 It can do what the command can, and nothing more: what is deleted is decided by the file, the plan and the sweep.
 """
@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,7 +27,7 @@ from worker.runs import (
     UnknownRegistryError,
     UnknownRunError,
 )
-from worker.store import Store, StoreError
+from worker.store import Store, StoreError, holds
 from worker.store.migrate import SchemaError
 from worker.web.body import body_of
 from worker.web.door import Configuration
@@ -35,8 +35,14 @@ from worker.web.lock import RefusedError, let_in
 
 log = structlog.get_logger(__name__)
 
+Text = Annotated[str, Meta(max_length=500)]  # as long as the command takes one
 Ring = Callable[[Iterable[Bell]], bool]
 OpenStore = Callable[[], AbstractContextManager[Store]]
+
+
+class NotPausedError(Exception):
+    """There is nothing to resume."""
+
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # of a registry, or a run's id
 NOT_RUNG = "Redis takes no messages; what was asked for is recorded, and goes on as soon as beat and Redis are back"
@@ -47,6 +53,7 @@ STATUS: Mapping[type[Exception], int] = {
     AlreadyRunningError: 409,
     NotBlockedError: 409,
     NothingToStopError: 409,
+    NotPausedError: 409,
     StoreError: 503,
     SchemaError: 503,
 }
@@ -60,6 +67,11 @@ class Sweep(Struct, forbid_unknown_fields=True):
     dry_run: bool = False  # true: end with the plan, whatever the file's mode says; false is only the default
 
 
+class Pause(Struct, forbid_unknown_fields=True):
+    reason: Text = ""
+    who: Text = ""  # for the record; whoever has the token may say anything
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request whose caller is known and whose body is in order."""
@@ -68,6 +80,7 @@ class Asked:
     settings: Settings
     names: Mapping[str, str]  # of the path
     body: Any
+    client: str  # the address that the request came from
     now: datetime
 
 
@@ -80,6 +93,7 @@ class Change:
     do: Callable[[Asked], tuple[dict[str, Any], Iterable[Bell]]]
     # Only ever makes us delete less: done also while the file has mistakes, when workers delete nothing anyway.
     careful: bool = False
+    status: int = 202  # taken; 200: done
 
 
 def start_run(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
@@ -103,6 +117,41 @@ def abort(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     return _run(asked.store, asked.names["run"]), bells
 
 
+def pause(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
+    """As `registry-gc pause`."""
+    name = _paused_name(asked)
+    who = _one_line(asked.body.who) or f"web, from {asked.client}"
+    with asked.store.write() as connection:
+        holds.pause_registry(connection, name, who, _one_line(asked.body.reason), asked.now)
+        paused = next(one for one in holds.pauses(connection) if one.registry == name)
+    since = paused.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = {"since": since, "who": paused.who, "reason": paused.reason}
+    return {"registry": None if name == holds.ALL else name, "paused": True, **told}, ()
+
+
+def resume(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
+    """As `registry-gc resume`. What was paused for all is resumed for all only."""
+    name = _paused_name(asked)
+    with asked.store.write() as connection:
+        resumed = holds.resume_registry(connection, name)
+        left = holds.paused(connection, name)
+    if not resumed:
+        raise NotPausedError(left.sentence() if left else f"{'all' if name == holds.ALL else name}: not paused")
+    return {"registry": None if name == holds.ALL else name, "paused": left is not None}, ()
+
+
+def _paused_name(asked: Asked) -> str:
+    """The registry of the path, or all. Raises UnknownRegistryError."""
+    name = asked.names.get("registry")
+    if name is not None and name not in asked.settings.registries:
+        raise UnknownRegistryError(f"no registry is named {name!r}")
+    return holds.ALL if name is None else name
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def _run(store: Store, run_id: str) -> dict[str, Any]:
     run = runs.get(store, run_id)
     return {"run": run.id, "registry": run.registry, "mode": run.mode, "state": run.state, "outcome": run.outcome}
@@ -112,6 +161,10 @@ CHANGES = (
     Change("/api/registries/{registry}/runs", Sweep, start_run),
     Change("/api/runs/{run}/approve", Nothing, approve),
     Change("/api/runs/{run}/abort", Nothing, abort, careful=True),
+    Change("/api/registries/{registry}/pause", Pause, pause, careful=True, status=200),
+    Change("/api/registries/{registry}/resume", Nothing, resume, status=200),
+    Change("/api/pause", Pause, pause, careful=True, status=200),
+    Change("/api/resume", Nothing, resume, status=200),
 )
 
 
@@ -121,16 +174,16 @@ def changing_routes(store: OpenStore, configuration: Callable[[], Configuration]
 
 
 def _endpoint(change: Change, store: OpenStore, configuration: Callable[[], Configuration], ring: Ring) -> Any:
-    def carried_out(names: Mapping[str, str], body: Struct) -> dict[str, Any]:
+    def carried_out(names: Mapping[str, str], body: Struct, client: str) -> dict[str, Any]:
         current = configuration()
         if current.mistakes and not change.careful:
             raise RefusedError(503, MISTAKES)
         try:
             with store() as opened:
-                answer, bells = change.do(Asked(opened, current.settings, names, body, datetime.now(UTC)))
+                answer, bells = change.do(Asked(opened, current.settings, names, body, client, datetime.now(UTC)))
         except tuple(STATUS) as error:
             raise _refused(error) from error
-        log.info("asked for by the web", action=change.do.__name__, **names)
+        log.info("asked for by the web", action=change.do.__name__, client=client, **names)
         return answer if ring(bells) else answer | {"warning": NOT_RUNG}
 
     async def endpoint(request: Request) -> Response:
@@ -139,7 +192,9 @@ def _endpoint(change: Change, store: OpenStore, configuration: Callable[[], Conf
             await run_in_threadpool(lambda: let_in(configuration().settings.web, authorizations))
             _check_address(request)
             body = await body_of(request, change.body)
-            return JSONResponse(await run_in_threadpool(carried_out, request.path_params, body), status_code=202)
+            client = request.client.host if request.client else "nowhere"
+            answer = await run_in_threadpool(carried_out, request.path_params, body, client)
+            return JSONResponse(answer, status_code=change.status)
         except RefusedError as refused:
             run = {} if refused.run is None else {"run": refused.run}
             return JSONResponse({"error": refused.message, **run}, status_code=refused.status, headers=refused.headers)
