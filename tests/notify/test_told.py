@@ -189,6 +189,17 @@ def test_a_sender_that_died_is_followed_by_another(simulator: Simulator, night: 
     assert hook.titles == ["registry-gc: production: failed"]
 
 
+@pytest.mark.parametrize("telling", ["", "null", "{}", "[", '{"word": "failed", "tries": "x"}'])
+def test_what_cannot_be_read_begins_anew(simulator: Simulator, night: MakeNight, hook: Hook, telling: str) -> None:
+    tonight = night()
+    failed(tonight)
+    with tonight.store.write() as connection:
+        connection.execute(text("update run set telling = :telling"), {"telling": telling})
+    minute(tonight)
+    minute(tonight)
+    assert hook.titles == ["registry-gc: production: failed"]
+
+
 def test_a_repeated_or_forged_bell_tells_nothing_twice(simulator: Simulator, night: MakeNight, hook: Hook) -> None:
     tonight = night()
     run_id, active = failed(tonight), tonight.open()
