@@ -29,6 +29,11 @@ def run_json(run: "Run") -> dict[str, Any]:
     return {key: getattr(run, key) for key in RUN_KEYS}
 
 
+def shown_json(run: "Run") -> dict[str, Any]:
+    """What `show` says of a run beside its items."""
+    return run_json(run) | {"differences": run.differences}
+
+
 def item_json(item: "PlannedItem") -> dict[str, Any]:
     """A decision, then what became of it."""
     decision: dict[str, Any] = msgspec.to_builtins(item.decision)
@@ -46,15 +51,15 @@ def runs_ndjson(runs: Iterable["Run"]) -> Iterator[bytes]:
 
 
 def show_json(run: "Run", items: Iterable["PlannedItem"]) -> Iterator[bytes]:
-    """One RUN with `items`, in pieces."""
-    yield _encoder.encode(run_json(run)).removesuffix(b"}") + b',"items":['
+    """One RUN with what a verification found different, and `items`, in pieces."""
+    yield _encoder.encode(shown_json(run)).removesuffix(b"}") + b',"items":['
     for number, item in enumerate(items):
         yield (b",\n" if number else b"\n") + _encoder.encode(item_json(item))
     yield b"]}\n"
 
 
 def show_ndjson(run: "Run", items: Iterable["PlannedItem"]) -> Iterator[bytes]:
-    yield _encoder.encode(run_json(run)) + b"\n"
+    yield _encoder.encode(shown_json(run)) + b"\n"
     for item in items:
         yield _encoder.encode(item_json(item)) + b"\n"
 
@@ -139,6 +144,9 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield "images", f"{run.images:,}, {bytes_text(run.registry_bytes)}"
     yield "planned", f"{counted(run.planned, 'image')}, {bytes_text(run.reclaimable_bytes)} reclaimable"
     yield "done", outcome_text(run)
+    for number, one in enumerate(run.differences):
+        where = "@".join(part for part in (one["repository"], one["digest"]) if part)
+        yield "" if number else "differences", f"{where}: {one['difference']}" if where else one["difference"]
 
 
 def outcome_text(run: "Run") -> str:

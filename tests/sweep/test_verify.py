@@ -1,0 +1,163 @@
+"""After a sweep: what was deleted is gone, what was kept and shares something with it is there, or it is partial."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.simulator.client import Simulator
+from worker import runs
+from worker.report.run import show_json, show_table
+from worker.runs import Bell
+from worker.store import verification
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def filled(simulator: Simulator) -> dict[str, dict]:
+    """By name: one that goes, and others that share something with it, or nothing."""
+    push = simulator.push
+    made = {
+        "goes": push("shop/api", tags=["pr-1"], age=30 * DAY, content="goes", layers=["base:9000", 100]),
+        "base here": push("shop/api", tags=["v1"], age=30 * DAY, layers=["base:9000", 200]),
+        "base elsewhere": push("shop/web", tags=["v1"], age=30 * DAY, layers=["base:9000", 300]),
+        "stranger": push("shop/other", tags=["v1"], age=30 * DAY, layers=[400]),
+    }
+    children = [push("shop/api", age=30 * DAY, layers=[4000 + number]) for number in range(2)]
+    simulator.tag("shop/api", children[1]["digest"], "v2")  # stays when its index goes
+    made["kept child"] = children[1]
+    made["index"] = simulator.push_index("shop/api", [one["digest"] for one in children], tags=["pr-2"], age=30 * DAY)
+    return made
+
+
+def swept(night, filled):
+    """A run of which every batch is done, and the bell of its verification."""
+    made = night()
+    run_id, bells = made.plan()
+    (bell,) = made.ring(bells, until="gc.verify")
+    return made, run_id, bell
+
+
+def test_nothing_is_different(night, filled):
+    made, run_id, bell = swept(night, filled)
+    assert made.run(run_id).state == "deleting"
+    made.ring([bell])
+    run = made.run(run_id)
+    assert (run.state, run.outcome, run.differences, run.deleted) == ("finished", "succeeded", (), 3)
+
+
+@pytest.mark.parametrize("name", ["base here", "base elsewhere", "kept child"])
+def test_what_shares_something_and_is_gone(night, filled, simulator, name):
+    made, run_id, bell = swept(night, filled)
+    simulator.remove(filled[name]["id"])
+    made.ring([bell])
+    run = made.run(run_id)
+    (found,) = run.differences
+    assert (run.outcome, found["digest"], found["difference"]) == (
+        "partial", filled[name]["digest"], "it was kept, and is gone",
+    )  # fmt: skip
+    assert run.message == (
+        f"the verification after the sweep found 1 difference: {found['repository']}@{found['digest']}: it was kept, "
+        f"and is gone; `registry-gc show {run_id}` lists them"
+    )
+
+
+def test_what_shares_nothing_is_not_looked_at(night, filled, simulator):
+    made, run_id, bell = swept(night, filled)
+    simulator.remove(filled["stranger"]["id"])
+    before = len(simulator.requests(method="GET"))
+    made.ring([bell])
+    assert made.run(run_id).outcome == "succeeded"
+    later = simulator.requests(method="GET")[before:]
+    assert not [one for one in later if "shop/other" in str(one)]
+
+
+def test_what_was_deleted_and_is_there_again(night, filled, simulator):
+    """The very image, as it was pushed then: not one that was pushed since."""
+    made, run_id, bell = swept(night, filled)
+    pushed = datetime.fromisoformat(filled["goes"]["created_at"])
+    again = simulator.push("shop/api", tags=["pr-1"], created_at=pushed, content="goes", layers=["base:9000", 100])
+    assert again["digest"] == filled["goes"]["digest"]
+    made.ring([bell])
+    run = made.run(run_id)
+    assert [(one["digest"], one["difference"]) for one in run.differences] == [
+        (filled["goes"]["digest"], "it was deleted, and is there")
+    ]
+    assert run.outcome == "partial"
+
+
+def test_what_was_pushed_again_is_no_difference(night, filled, simulator):
+    made, run_id, bell = swept(night, filled)
+    again = simulator.push("shop/api", tags=["pr-1"], content="goes", layers=["base:9000", 100])
+    assert again["digest"] == filled["goes"]["digest"]
+    made.ring([bell])
+    assert made.run(run_id).outcome == "succeeded"
+
+
+def test_a_registry_that_is_away_is_asked_again_and_then_given_up(night, filled, simulator):
+    made, run_id, bell = swept(night, filled)
+    simulator.fault("status", status=503)
+    for _ in range(3):
+        assert made.run(run_id).state == "deleting"
+        made.ring([bell])
+    run = made.run(run_id)
+    assert (run.state, run.outcome, run.deleted) == ("finished", "partial", 3)
+    assert "the registry could not be looked at: " in run.message
+
+
+def test_a_repository_that_cannot_be_listed_is_named(night, filled, simulator):
+    made, run_id, bell = swept(night, filled)
+    simulator.fault("status", status=403, path="shop(/|%2F)web")
+    made.ring([bell])
+    run = made.run(run_id)
+    (found,) = run.differences
+    assert (run.outcome, found["repository"], found["digest"]) == ("partial", "shop/web", None)
+    assert found["difference"].startswith("it could not be listed again: ")
+
+
+def test_twice_late_or_never(night, filled, simulator):
+    made, run_id, bell = swept(night, filled)
+    assert made.reconcile() == (bell,)
+    made.ring([bell, bell])
+    requests = len(simulator.requests())
+    made.ring([bell, Bell("gc.verify", ("no such run",))])
+    assert len(simulator.requests()) == requests
+    assert made.run(run_id).verifications == 1
+
+
+def test_the_lease_keeps_a_second_one_out(night, filled):
+    made, run_id, bell = swept(night, filled)
+    with made.store.write() as connection:
+        now = made.store.now(connection)
+        assert verification.claim(connection, run_id, owner="another", now=now, until=now + DAY)
+    made.ring([bell])
+    assert made.run(run_id).state == "deleting"
+    assert made.reconcile() == ()
+    with made.store.write() as connection:
+        late = verification.claim(connection, run_id, owner="third", now=now + 2 * DAY, until=now + 3 * DAY)
+        assert late is not None
+        assert not verification.record(connection, run_id, late.fence - 1, [], now)
+
+
+def test_an_abort_does_not_wait_for_it(night, filled):
+    made, run_id, _ = swept(night, filled)
+    assert list(runs.abort(made.store, run_id, made.run(run_id).swept_at)) == []
+    assert made.run(run_id).outcome == "aborted"
+
+
+def test_a_run_that_deleted_nothing_is_not_verified(night, simulator):
+    simulator.push("shop/api", tags=["v1"], age=30 * DAY)
+    made = night()
+    run_id, bells = made.plan()
+    assert made.ring(bells, until="gc.verify") == []
+    assert made.run(run_id).outcome == "succeeded"
+
+
+def test_show_lists_them(night, filled, simulator):
+    made, run_id, bell = swept(night, filled)
+    simulator.remove(filled["base here"]["id"])
+    made.ring([bell])
+    run = made.run(run_id)
+    line = f"differences shop/api@{filled['base here']['digest']}: it was kept, and is gone"
+    assert line in list(show_table(run, made.items(run_id)))
+    assert b'"differences":[{"repository":"shop/api"' in b"".join(show_json(run, made.items(run_id)))
