@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,16 +10,46 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from celery import Celery
+
 from tests.night import Night
 from tests.servers import RedisServer, redis_server
 from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker import runs
-from worker.checkpoints import Checkpoint
+from worker.app import KEY_PREFIX
+from worker.checkpoints import HALTS, Checkpoint
+from worker.store import StoreError
 from worker.store.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMING = {"reconcile": "1s", "lease": "2s"}
+
+
+class Halts:
+    """Where processes are to stand still: see `worker/checkpoints.py`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def arm(self, point: Checkpoint) -> None:
+        """The next one that comes by stands still there, once."""
+        (self.folder / point).touch()
+
+    def there(self, point: Checkpoint) -> bool:
+        """Whether a process stands still there."""
+        return (self.folder / f"{point}.halted").exists()
+
+    def pid(self, point: Checkpoint) -> int:
+        return int((self.folder / f"{point}.halted").read_text())
+
+    def release(self, point: Checkpoint) -> None:
+        (self.folder / f"{point}.halted").unlink()
+
+    def clear(self) -> None:
+        for file in self.folder.iterdir():
+            file.unlink()
 
 
 class Cluster:
@@ -28,11 +59,14 @@ class Cluster:
         self.redis = redis
         self.night = Night(simulator, folder, **{"timing": TIMING, "redis": redis.url, **registry})
         self.folder = folder
-        self.run_id = ""  # of the run a test is about
-        self._flags = 0
+        self.halts = Halts(folder / "halts")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
+        self.came_back: list[str] = []  # what `look_after` had to start again
 
     def start(self, name: str, *words: str, **environ: str) -> None:
+        """`python -m words…`"""
+        self._started[name] = words, environ
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *words],
@@ -46,25 +80,31 @@ class Cluster:
 
     @property
     def environ(self) -> dict[str, str]:
-        return os.environ | {"REGISTRY_GC_CONFIG": str(self.night.path), "STATE_DIRECTORY": str(self.folder / "state")}
+        ours = {"REGISTRY_GC_CONFIG": str(self.night.path), "STATE_DIRECTORY": str(self.folder / "state")}
+        return os.environ | ours | {HALTS: str(self.halts.folder)}
 
-    def start_worker(self, name: str = "worker", *, halt_at: Checkpoint | None = None) -> Path | None:
-        """Start a worker of all queues; with `halt_at` it stands still there once, and makes the returned file."""
-        queues = "gc.control,gc.scan,gc.delete"
-        words = ["celery", "-A", "worker.app", "worker", "-n", f"{name}@%h", "-Q", queues, "-c", "2"]
-        flag = None
-        environ: dict[str, str] = {}
-        if halt_at is not None:
-            self._flags += 1
-            flag = self.folder / f"halted-{self._flags}"
-            environ = {"REGISTRY_GC_HALT_AT": halt_at, "REGISTRY_GC_HALT_FILE": str(flag)}
-        self.start(name, *words, "--without-gossip", "--without-mingle", **environ)
-        return flag
+    def start_worker(self, name: str = "worker", *, slots: int = 2) -> None:
+        """Start a worker of all queues."""
+        words = ["celery", "-A", "worker.app", "worker", "-n", f"{name}@%h", "-c", str(slots)]
+        words += ["-Q", "gc.control,gc.scan,gc.delete", "--without-gossip", "--without-mingle"]
+        self.start(name, *words)
 
     def start_beat(self, name: str = "beat") -> None:
         self.start(
             name, "celery", "-A", "worker.app", "beat", "--pidfile=", "-s", str(self.folder / f"{name}-schedule")
         )
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
+    def look_after(self) -> None:
+        """Start again what ended by itself, as a supervisor does."""
+        for name, process in list(self._processes.items()):
+            if process.poll() is not None:
+                self.came_back.append(name)
+                self.kill(name)  # with whatever it left behind
+                words, environ = self._started[name]
+                self.start(name, *words, **environ)
 
     def kill(self, name: str) -> None:
         """SIGKILL to the whole tree, and wait for it."""
@@ -73,9 +113,27 @@ class Cluster:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def terminate(self, name: str) -> None:
+        """SIGTERM to the main process, as a process manager does it; `wait` sees it out."""
+        self._processes[name].terminate()
+
+    def wait(self, name: str, timeout: float) -> int:
+        """The exit code of a process that is about to end."""
+        code = self._processes[name].wait(timeout)
+        self.kill(name)
+        return code
+
     def stop(self) -> None:
         for name in list(self._processes):
             self.kill(name)
+
+    def call(self, task: str, *arguments: Any) -> str:
+        """Ring as any Celery client does; the id of the message."""
+        caller = Celery("outside", broker=self.redis.url, set_as_current=False)
+        caller.conf.broker_transport_options = {"global_keyprefix": KEY_PREFIX}
+        with caller.connection_for_write() as connection:
+            sent = caller.send_task(task, args=arguments, queue="gc.control", connection=connection)
+        return str(sent.id)
 
     def call_sweep(self, arguments: str = '["production"]') -> subprocess.CompletedProcess[str]:
         """As a person does it by hand."""
@@ -93,11 +151,16 @@ class Cluster:
     def log(self, name: str = "worker") -> str:
         return (self.folder / f"{name}.log").read_text()
 
-    def finished(self, run_id: str, timeout: float = 60) -> Run:
-        """The run, once it is finished."""
+    def finished(self, run_id: str, timeout: float = 60, *, supervised: bool = False) -> Run:
+        """The run, once it is finished. `supervised`: what ends meanwhile is started again."""
 
         def over() -> Run | None:
-            run = runs.get(self.night.store, run_id)
+            if supervised:
+                self.look_after()
+            try:
+                run = runs.get(self.night.store, run_id)
+            except StoreError:
+                return None  # it is away: that is what some tests are about
             return run if run.state == "finished" else None
 
         found = until(over, timeout=timeout, what=f"the end of run {run_id}", every=0.1)
@@ -113,3 +176,11 @@ def cluster(simulator: Simulator, folder: Path, **registry: Any) -> Iterator[Clu
             yield made
         finally:
             made.stop()
+            made.night.store.dispose()
+
+
+def forget(redis: RedisServer) -> None:
+    """Take away what a Redis that does not run would start with."""
+    for kept in redis.folder.iterdir():
+        if kept.name != "redis.log":
+            shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
