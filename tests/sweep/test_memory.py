@@ -1,0 +1,298 @@
+"""What nights remember of a registry, and what they doubt: through whole runs, on both databases."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from tests.night import Night
+from tests.simulator.client import Simulator
+from tests.sweep.remembering import exceeded, pass_time, reasons, recalled, remembered, rows
+from worker import runs
+from worker.runs import Bell
+from worker.store import memory
+from worker.store import runs as night_runs
+from worker.store.memory import HEAD
+from worker.store.tables import memory_next
+from worker.store.tables import run as run_table
+
+DAY = timedelta(days=1)
+MakeNight = Callable[..., Night]
+
+
+class TestSettle:
+    def test_nothing_goes_that_no_scan_so_long_ago_saw_as_it_is(self, simulator: Simulator, night: MakeNight) -> None:
+        old = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+        tonight = night(settle="24h")
+
+        first = tonight.sweep()
+        assert (first.outcome, first.planned) == ("succeeded", 0)
+        cause, reason = reasons(tonight, first)[old["digest"]]
+        assert (cause, reason) == ("unsettled", "no earlier complete scan has seen it; settle asks for 1 day")
+
+        pass_time(tonight, 23 * timedelta(hours=1))
+        assert tonight.sweep().planned == 0
+
+        pass_time(tonight, timedelta(hours=1))
+        new = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
+        third = tonight.sweep()
+        assert tonight.outcomes(third.id) == {old["digest"]: ("deleted", None)}
+        assert reasons(tonight, third)[new["digest"]][0] == "unsettled"
+
+    def test_a_tag_that_moved_begins_anew(self, simulator: Simulator, night: MakeNight) -> None:
+        old = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+        tonight = night(settle="24h")
+        tonight.sweep()
+        pass_time(tonight, 2 * DAY)
+        simulator.tag("shop/api", old["digest"], "pr-2")
+
+        changed = tonight.sweep()
+
+        assert changed.planned == 0
+        assert "with other tags" in reasons(tonight, changed)[old["digest"]][1]
+        assert "since 20" in reasons(tonight, tonight.sweep())[old["digest"]][1]
+
+
+def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(simulator: Simulator, night: MakeNight) -> None:
+    rules = [{"name": "leftovers", "delete": {"untagged_for": "7d"}}]
+    old = simulator.push("shop/api", tags=["latest"], age=300 * DAY)
+    tonight = night(rules=rules)
+    tonight.sweep()
+    pass_time(tonight, 30 * DAY)
+    simulator.untag("shop/api", "latest")
+
+    assert tonight.sweep().planned == 0  # the last scan saw it tagged
+    pass_time(tonight, 6 * DAY)
+    assert tonight.sweep().planned == 0
+    pass_time(tonight, DAY)
+    last = tonight.sweep()
+    assert tonight.outcomes(last.id) == {old["digest"]: ("deleted", None)}
+    assert reasons(tonight, last)[old["digest"]] == ("selected", "seen untagged for 7 days, at least 7")
+
+
+class TestWhatIsRemembered:
+    def test_a_night_that_changes_nothing_writes_one_row(self, simulator: Simulator, night: MakeNight) -> None:
+        for path in ("shop/api", "shop/web", "base"):
+            simulator.push(path, tags=["v1"])
+        tonight = night()
+        tonight.plan()
+        before = rows(tonight)
+        assert set(before) == {HEAD, "shop/api", "shop/web", "base"}
+        simulator.push("base", tags=["v2"])
+
+        tonight.reconcile()
+        end(tonight)
+        tonight.plan()
+
+        assert {path for path, seen in rows(tonight).items() if before[path] != seen} == {HEAD, "base"}
+        assert remembered(tonight) == {"shop/api": 1, "shop/web": 1, "base": 2}
+        assert staged(tonight) == 0
+
+    def test_a_plan_that_is_not_stored_is_not_remembered(self, simulator: Simulator, night: MakeNight) -> None:
+        simulator.push("shop/api", tags=["v1"])
+        tonight = night()
+        tonight.sweep()
+        before = rows(tonight)
+        simulator.push("shop/api", tags=["v2"])
+        run_id = tonight.open()
+        runs.abort(tonight.store, run_id, datetime.now(UTC))
+
+        tonight.do(Bell("gc.scan", (run_id,)))
+
+        assert rows(tonight) == before
+
+    def test_a_scan_begun_again_clears_what_the_first_had_staged(self, simulator: Simulator, night: MakeNight) -> None:
+        simulator.push("shop/api", tags=["v1"])
+        tonight = night()
+        run_id = tonight.open()
+        with tonight.store.write() as connection:  # as a scan that was killed between its portions leaves them
+            memory.stage(connection, run_id, [("shop/api", b"half"), ("gone/long/ago", b"half")])
+
+        tonight.do(Bell("gc.scan", (run_id,)))
+
+        assert remembered(tonight) == {"shop/api": 1}
+        assert staged(tonight) == 0
+
+    def test_a_repository_that_cannot_be_listed_stays_as_it_was(self, simulator: Simulator, night: MakeNight) -> None:
+        for number in range(10):
+            simulator.push("shop/api", tags=[f"v{number}"])
+            simulator.push("shop/web", tags=[f"v{number}"])
+        tonight = night()
+        tonight.sweep()
+        before = rows(tonight)
+        simulator.fault("status", path="images.*shop%2Fapi|images.*shop/api", status=500)
+
+        run = tonight.sweep()
+
+        assert (run.outcome, run.complete, run.foreign_deletions, run.exceeded) == ("partial", False, 0, ())
+        assert rows(tonight)["shop/api"] == before["shop/api"]
+        head = recalled(tonight).head
+        assert head is not None
+        assert set(head.lagging) == {"shop/api"}
+        assert head.lagging["shop/api"] < head.scanned_at
+
+
+def staged(night: Night) -> int:
+    with night.store.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(memory_next)).scalar_one())
+
+
+def end(night: Night) -> None:
+    """Ring whatever is left of the newest run."""
+    with night.store.read() as connection:
+        newest = night_runs.newest(connection, limit=1)[0]
+    night.ring(runs.ring(night.store, newest.id, datetime.now(UTC)))
+
+
+class TestWhatVanished:
+    def filled(self, simulator: Simulator, count: int = 10) -> list[dict[str, Any]]:
+        return [simulator.push("shop/api", tags=[f"v{number}"], age=30 * DAY) for number in range(count)]
+
+    def test_more_than_a_fifth_blocks_until_a_person_accepts_it(self, simulator: Simulator, night: MakeNight) -> None:
+        images = self.filled(simulator)
+        tonight = night()
+        tonight.sweep()
+        pass_time(tonight, DAY)
+        for one in images[:3]:
+            simulator.remove(one["id"])
+
+        first = tonight.sweep()
+        assert (first.state, exceeded(first), first.foreign_deletions) == ("blocked", ["vanished"], 3)
+        assert first.exceeded[0]["value"] == pytest.approx(0.3)
+        assert "30% of what the last complete scan saw has vanished" in (first.message or "")
+
+        second = tonight.sweep()  # the next night it is as doubtful as before, and not counted again
+        assert (second.state, exceeded(second), second.foreign_deletions) == ("blocked", ["vanished"], 0)
+        assert tonight.run(first.id).outcome == "blocked"  # superseded
+
+        for number in range(100):
+            simulator.push("shop/web", tags=[f"v{number}"])
+        third = tonight.sweep()  # nor do new pushes outgrow it
+        assert (third.state, exceeded(third)) == ("blocked", ["vanished"])
+        assert remembered(tonight) == {"shop/api": 10, "shop/web": 100}
+
+        tonight.ring(runs.approve(tonight.store, tonight.settings, third.id, datetime.now(UTC)))
+        assert tonight.run(third.id).outcome == "succeeded"
+        fourth = tonight.sweep()
+        assert (fourth.outcome, fourth.exceeded, fourth.foreign_deletions) == ("succeeded", (), 0)
+        assert remembered(tonight) == {"shop/api": 7, "shop/web": 100}
+
+    def test_what_comes_back_is_no_longer_missed(self, simulator: Simulator, night: MakeNight) -> None:
+        simulator.push("shop/api", tags=["v0"], content="0", age=30 * DAY)
+        simulator.push("shop/api", tags=["v1"], content="1", age=30 * DAY)
+        tonight = night()
+        tonight.sweep()
+        pass_time(tonight, DAY)
+        gone = next(one for one in simulator.images() if one["tags"] == ["v1"])
+        simulator.remove(gone["id"])
+        assert tonight.sweep().state == "blocked"
+
+        back = simulator.push("shop/api", tags=["v1"], content="1", age=30 * DAY)
+        assert back["digest"] == gone["digest"]
+        run = tonight.sweep()
+        assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
+        seen = recalled(tonight).seen["shop/api"]
+        assert seen.missing.tolist() == [0, 0]
+        known = seen.known([back["digest"]])[back["digest"]]
+        assert known.since - known.first_seen > DAY / 2  # it was away: its tags count anew
+
+    def test_a_fifth_is_not_more_than_a_fifth(self, simulator: Simulator, night: MakeNight) -> None:
+        images = self.filled(simulator)
+        tonight = night()
+        tonight.sweep()
+        for one in images[:2]:
+            simulator.remove(one["id"])
+
+        run = tonight.sweep()
+
+        assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 2)
+        assert remembered(tonight) == {"shop/api": 8}
+        assert tonight.sweep().foreign_deletions == 0
+
+    def test_what_we_deleted_is_not_missed(self, simulator: Simulator, night: MakeNight) -> None:
+        for number in range(5):
+            simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+        simulator.push("shop/api", tags=["v1"])
+        tonight = night()
+        assert tonight.sweep().deleted == 5
+
+        run = tonight.sweep()
+
+        assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
+        assert remembered(tonight) == {"shop/api": 1}
+
+    def test_a_deletion_in_doubt_counts_as_ours(self, simulator: Simulator, night: MakeNight) -> None:
+        image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+        simulator.push("shop/api", tags=["v1"])
+        tonight = night()
+        run_id, bells = tonight.plan()
+        bells = tonight.ring(bells, until="gc.delete_batch")
+        simulator.fault("status", method="DELETE", status=503)
+        tonight.ring(bells)
+        simulator.no_faults()
+        assert tonight.outcomes(run_id) == {image["digest"]: ("intent", None)}
+        with tonight.store.write() as connection:
+            connection.execute(update(run_table).where(run_table.c.id == run_id).values(state="finished"))
+        simulator.remove(image["id"])
+
+        run = tonight.sweep()
+
+        assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
+
+    def test_a_repository_that_is_gone_counts(self, simulator: Simulator, night: MakeNight) -> None:
+        images = self.filled(simulator, 4)
+        for number in range(12):
+            simulator.push("shop/web", tags=[f"v{number}"])
+        tonight = night()
+        tonight.sweep()
+        for one in images:
+            simulator.remove(one["id"])
+
+        run = tonight.sweep()
+
+        assert (run.state, exceeded(run), run.foreign_deletions) == ("blocked", ["vanished"], 4)
+        assert remembered(tonight) == {"shop/api": 4, "shop/web": 12}
+
+    @pytest.mark.parametrize("own", ["delete", "dry-run"])
+    def test_an_empty_listing_throws_nothing_away(self, simulator: Simulator, night: MakeNight, own: str) -> None:
+        self.filled(simulator, 4)
+        tonight = night(mode=own)
+        tonight.sweep()
+        simulator.fault("status", path="/repositories", status=200, body="{}")
+
+        run = tonight.sweep()
+
+        assert exceeded(run) == ["vanished"]
+        assert run.state == ("blocked" if own == "delete" else "finished")
+        assert remembered(tonight) == {"shop/api": 4}
+        simulator.no_faults()
+        later = tonight.sweep()
+        assert (later.outcome, later.exceeded, later.foreign_deletions) == ("succeeded", (), 0)
+
+    def test_where_nothing_can_be_deleted_the_measure_moves_by_itself(
+        self, simulator: Simulator, night: MakeNight
+    ) -> None:
+        images = self.filled(simulator)
+        tonight = night(mode="dry-run")
+        tonight.sweep()
+        for one in images[:5]:
+            simulator.remove(one["id"])
+
+        first = tonight.sweep()
+        assert (first.outcome, exceeded(first), first.foreign_deletions) == ("succeeded", ["vanished"], 5)
+        second = tonight.sweep()
+        assert (second.exceeded, second.foreign_deletions) == ((), 0)
+
+    def test_a_dry_run_by_hand_does_not_move_it(self, simulator: Simulator, night: MakeNight) -> None:
+        images = self.filled(simulator)
+        tonight = night()
+        tonight.sweep()
+        for one in images[:5]:
+            simulator.remove(one["id"])
+
+        by_hand = tonight.sweep(dry_run=True)
+        assert (by_hand.outcome, exceeded(by_hand), by_hand.foreign_deletions) == ("succeeded", ["vanished"], 5)
+        run = tonight.sweep()
+        assert (run.state, exceeded(run), run.foreign_deletions) == ("blocked", ["vanished"], 0)
