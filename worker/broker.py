@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from worker.state_folder import state_folder
 
 if TYPE_CHECKING:
+    from redis import Redis
+
     from worker.config import Settings
 
 
@@ -30,6 +32,22 @@ def redis_url(settings: "Settings", environ: Mapping[str, str] = os.environ) -> 
         raise NoRedisError(
             "no redis is configured, and `registry-gc up`, which starts its own, does not run on this machine"
         ) from None
+
+
+def connect(url: str) -> "Redis":
+    """A client of our own, without retries: what a client repeats in secret may be done twice. Connects when asked."""
+    from redis import Redis  # noqa: PLC0415 - redis is loaded only where it is used
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
+    from redis.retry import Retry  # noqa: PLC0415 - as above
+
+    return Redis.from_url(
+        url,
+        socket_timeout=2.0,
+        socket_connect_timeout=2.0,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        health_check_interval=0,
+    )
 
 
 def celery_url(url: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.broker import own_redis_file
+from worker.one_store import refuse_another
 from worker.own_redis import NoServerError, OwnRedis
 from worker.state_folder import private_folder, state_folder
 from worker.supervisor import Program, Say, StoppedError, Supervisor, signals_held
@@ -49,17 +50,19 @@ NODES: Mapping[str, Node] = {
 def up(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
     """Run Redis (where none is configured), the worker's nodes, beat and web until asked to stop.
 
-    Raises AlreadyUpError, NoServerError, OSError.
+    Raises AlreadyUpError, NoServerError, OtherStoreError, OSError.
     """
     programs = [*node_programs(settings, verbose), *_others(settings, verbose)]
     with one_per_state_folder(), signals_held(), suppress(StoppedError):
         supervisor = Supervisor(say)
         with _own_redis(supervisor) if settings.redis is None else nullcontext():
+            refuse_another(settings)
             _run(supervisor, programs)
 
 
 def work(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
-    """Run the worker's nodes alone until asked to stop."""
+    """Run the worker's nodes alone until asked to stop. Raises OtherStoreError."""
+    refuse_another(settings)
     with signals_held(), suppress(StoppedError):
         _run(Supervisor(say), node_programs(settings, verbose))
 

@@ -14,14 +14,15 @@ from celery import signals
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from worker import logs, notify, runs, scan, sweep
 from worker import look as looking
-from worker import notify, runs, scan, sweep
 from worker import reconcile as reconciling
 from worker import verify as verifying
 from worker.app import LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url
 from worker.config import ConfigError, SecretError
 from worker.config_watch import SettingsWatch
+from worker.one_store import OtherStoreError, claim, give_up, refuse_another
 from worker.registries.interface import RegistryError
 from worker.registries.limiter import LimiterUnavailableError, RedisLimiter
 from worker.runs import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
@@ -42,6 +43,7 @@ EXPECTED = (
     UnknownRegistryError,
     UnknownRunError,
     AlreadyRunningError,
+    OtherStoreError,
 )
 
 
@@ -131,6 +133,28 @@ def _task_id() -> str | None:
     return app.current_task.request.id if app.current_task else None
 
 
+@signals.worker_init.connect(weak=False)
+def refuse_another_store(**_kwargs: object) -> None:
+    """Do not begin beside workers of another store."""
+    try:
+        refuse_another(watch().current(), claiming=True)
+    except OtherStoreError as error:
+        logs.configure()  # Celery has not come to that yet
+        log.critical("refused to start", error=str(error))
+        raise SystemExit(1) from error
+    except ConfigError:
+        return  # said by whoever needs it
+
+
+@signals.worker_shutdown.connect(weak=False)
+def leave_the_store(**_kwargs: object) -> None:
+    """A worker that ended in good order keeps nobody from moving to another store."""
+    try:
+        give_up(watch().current())
+    except ConfigError:
+        return  # our word runs out by itself
+
+
 @signals.beat_init.connect(weak=False)
 @signals.worker_ready.connect(weak=False)
 def remember_registries(**_kwargs: object) -> None:
@@ -170,6 +194,7 @@ def reconcile() -> Iterable[Bell]:
     except ConfigError as error:
         log.error("the configuration cannot be used, nothing is opened", error=str(error))  # noqa: TRY400 -- one line
         return reconciling.reconcile(store(), None, datetime.now(UTC))
+    claim(settings, store())
     return reconciling.reconcile(store(), settings, datetime.now(UTC))
 
 

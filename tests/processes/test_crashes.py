@@ -144,4 +144,4 @@ def test_a_worker_is_asked_to_stop_at(point: Checkpoint, drills: Drills) -> None
         for method in ("GET", "DELETE"):
             assert sorted(drill.asked(method)) == sorted(one.decision.id for one in drill.night.items(run.id))
         listings = [one for one in drill.requests("GET") if one["path"] == "/container-registry/v1/images"]
-        assert len(listings) == 2 * len(REPOSITORIES)  # by the scan, and once again before its deletions
+        assert len(listings) == 3 * len(REPOSITORIES)  # by the scan, before the deletions, to verify them

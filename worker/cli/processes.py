@@ -33,11 +33,12 @@ def up(config: Path | None, verbose: bool) -> None:
     What ends is started again. SIGTERM or Ctrl-C stops it when the deletions under way are done; a second one at once.
     """
     from worker import embedded  # noqa: PLC0415 -- imported where it is used
+    from worker.one_store import OtherStoreError  # noqa: PLC0415 -- as above
     from worker.own_redis import NoServerError  # noqa: PLC0415 -- as above
 
     try:
         embedded.up(_settings(config, verbose), say, verbose=verbose)
-    except (embedded.AlreadyUpError, NoServerError) as error:
+    except (embedded.AlreadyUpError, NoServerError, OtherStoreError) as error:
         raise CommandError(str(error)) from error
 
 
@@ -52,12 +53,16 @@ def worker(node: str | None, slots: int | None, config: Path | None, verbose: bo
     carries plans out. Without it all three are run, each with its own slots, so that none waits for another.
     """
     from worker.embedded import NODES, work  # noqa: PLC0415 -- imported where it is used
+    from worker.one_store import OtherStoreError  # noqa: PLC0415 -- as above
 
     settings = _settings(config, verbose)
     if node is None:
         if slots is not None:
             raise click.UsageError("--slots needs a NODE")
-        work(settings, say, verbose=verbose)
+        try:
+            work(settings, say, verbose=verbose)
+        except OtherStoreError as error:
+            raise CommandError(str(error)) from error
         return
     words = ["-n", f"{node}@%h", "-Q", NODES[node].queue, "-c", str(slots or NODES[node].slots)]
     _celery("worker", *words, "--without-gossip", "--without-mingle", verbose=verbose)

@@ -8,9 +8,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from redis import Redis
+from worker.broker import connect
 
+if TYPE_CHECKING:
     from worker.config import RegistrySettings
 
 LONGEST_PAUSE = 30.0  # seconds; a registry that asks for more is asked again, not obeyed for an hour
@@ -94,7 +94,7 @@ class RedisLimiter:
 
     def __init__(self, url: str, key: str, rate: float) -> None:
         """`url` of Redis, `key` the registry's identity (`RegistrySettings.key`), `rate` in requests a second."""
-        self._client = _connect(url)
+        self._client = connect(url)
         self._interval = round(1_000_000 / rate)
         # In braces: one hash slot for both keys, should it be a cluster.
         self._slot_key, self._pause_key = f"registry-gc:limit:{{{key}}}:slot", f"registry-gc:limit:{{{key}}}:pause"
@@ -126,22 +126,6 @@ class RedisLimiter:
             return command(*args, **kwargs)
         except RedisError as error:
             raise LimiterUnavailableError(f"Redis, which holds the request limit, does not answer: {error}") from error
-
-
-def _connect(url: str) -> "Redis":
-    """Without retries: a script repeated in secret would take two slots."""
-    from redis import Redis  # noqa: PLC0415 - redis is loaded only where it is used
-    from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
-    from redis.retry import Retry  # noqa: PLC0415 - as above
-
-    return Redis.from_url(
-        url,
-        socket_timeout=2.0,
-        socket_connect_timeout=2.0,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        health_check_interval=0,
-    )
 
 
 def open_limiter(redis_url: str | None, settings: "RegistrySettings") -> Limiter:
