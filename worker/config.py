@@ -241,7 +241,21 @@ class Settings:
 
     def redis_url(self) -> str | None:
         """The URL of Redis, None where none is configured. Raises SecretError."""
-        return self.redis.read() if isinstance(self.redis, Secret) else self.redis
+        if not isinstance(self.redis, Secret):
+            return self.redis
+        url = self.redis.read()
+        if not _is_redis_url(url):  # a client's own error would quote a part of it, which may be of the password
+            raise SecretError(self.redis.where, "is no redis://:PASSWORD@HOST:PORT/0; write / as %2F in a password")
+        return url
+
+
+def _is_redis_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        of_a_host = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+        return of_a_host or parts.scheme == "unix"
+    except ValueError:
+        return False
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:

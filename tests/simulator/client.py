@@ -311,6 +311,11 @@ class Simulator:
         """Another valid IAM token."""
         return str(self.control("token")["token"])
 
+    def tokens(self) -> list[str]:
+        """Every token that was handed out, of IAM and of Docker."""
+        found: dict[str, list[str]] = self.control("tokens")
+        return found["iam"] + found["docker"]
+
     def expire_tokens(self) -> None:
         """Every token handed out so far is answered 401 from now on."""
         self.control("expire_tokens")

@@ -223,6 +223,11 @@ def token(server: "Server", arguments: dict[str, Any]) -> dict[str, str]:
     return {"token": server.state.issue_token()}
 
 
+def tokens(server: "Server", arguments: dict[str, Any]) -> dict[str, list[str]]:
+    """Every token that was handed out, for who looks whether one was told to anybody."""
+    return {"iam": list(server.state.tokens), "docker": list(server.state.docker_tokens)}
+
+
 def expire_tokens(server: "Server", arguments: dict[str, Any]) -> None:
     server.state.expire_tokens()
 
@@ -319,6 +324,7 @@ COMMANDS: dict[str, Command] = {
     "key": key,
     "subject": subject,
     "token": token,
+    "tokens": tokens,
     "expire_tokens": expire_tokens,
     "reset": reset,
 }
