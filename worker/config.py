@@ -251,11 +251,10 @@ class Settings:
 
 def _is_redis_url(text: str) -> bool:
     try:
-        parts = urlsplit(text)
-        of_a_host = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
-        return of_a_host or parts.scheme == "unix"
+        parts, port = urlsplit(text), urlsplit(text).port
     except ValueError:
         return False
+    return parts.scheme == "unix" or (parts.scheme in ("redis", "rediss") and bool(parts.hostname) and port != 0)
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:
