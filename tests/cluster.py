@@ -6,8 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from celery import Celery
@@ -55,9 +56,19 @@ class Halts:
 class Cluster:
     """One configuration and the processes that serve it. Their output goes to files in the folder."""
 
-    def __init__(self, simulator: Simulator, folder: Path, redis: RedisServer, **registry: Any) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        folder: Path,
+        redis: RedisServer,
+        *,
+        ways: Mapping[str, Any] = MappingProxyType({}),
+        **registry: Any,
+    ) -> None:
+        """`ways`: what the file says instead of how to reach the registry, Redis and the store straight."""
         self.redis = redis
-        self.night = Night(simulator, folder, **{"timing": TIMING, "redis": redis.url, **registry})
+        self.settings: dict[str, Any] = {"timing": TIMING, "redis": redis.url, **registry, **ways}
+        self.night = Night(simulator, folder, **self.settings)
         self.folder = folder
         self.halts = Halts(folder / "halts")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}

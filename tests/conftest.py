@@ -1,11 +1,15 @@
 """Servers that several folders of tests share, each started when a test first asks for it."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.servers import PostgresServer, postgres_programs, postgres_server
 from tests.simulator.client import Simulator
+
+if TYPE_CHECKING:
+    from tests.drills import Drills
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +34,13 @@ def simulator(running: Simulator) -> Iterator[Simulator]:
     running.reset()
     yield running
     assert running.state()["refused"] == []
+
+
+@pytest.fixture(scope="module")
+def drills(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Drills]":
+    """Drills of real processes, each made when a case first wants it."""
+    from tests.drills import Drills  # noqa: PLC0415 - Celery, which few folders want
+
+    made = Drills(lambda: request.getfixturevalue("postgres"), lambda: tmp_path_factory.mktemp("drill"))
+    yield made
+    made.close()

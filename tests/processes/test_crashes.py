@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster import forget
 from tests.drill import REPOSITORIES, SOON, Drill
-from tests.processes.conftest import Drills
+from tests.drills import Drills
 from tests.waiting import until
 from worker.checkpoints import Checkpoint
 
@@ -71,18 +71,12 @@ VICTIMS: dict[str, Callable[[Drill, Checkpoint, int], None]] = {
 
 
 def hurt(drill: Drill, point: Checkpoint, victim: Callable[[Drill, Checkpoint, int], None]) -> None:
-    drill.begin()
-    drill.halts.arm(point)
-    drill.open()
-    pid = drill.halted(point)
-    run_id = drill.opened()
-    drill.intents_first()
-    drill.one_active(most=0 if point == "run_finished" else 1)
+    pid = drill.come_to(point)
 
     victim(drill, point, pid)
 
     well = time.monotonic()
-    drill.whole(drill.finished(run_id, timeout=SOON, supervised=True), started=well)
+    drill.whole(drill.finished(drill.run_id, timeout=SOON, supervised=True), started=well)
     # Celery's worker may die of a lost Redis, even seconds later: kombu fails over what it has not acknowledged. Then
     # its supervisor starts it again. Of nothing else that is done to it here it dies.
     assert not drill.came_back or drill.lost_redis
@@ -125,10 +119,7 @@ def test_the_worker_tree_on_postgresql_at(point: Checkpoint, drills: Drills) -> 
 def test_a_worker_is_asked_to_stop_at(point: Checkpoint, drills: Drills) -> None:
     """SIGTERM: what is under way is brought to its end within one batch; nothing is done twice, not even a reading."""
     with drills.case("sqlite") as drill:
-        drill.begin()
-        drill.halts.arm(point)
-        drill.open()
-        drill.halted(point)
+        drill.come_to(point)
         drill.terminate("worker")
         drill.halts.release(point)
         assert drill.wait("worker", WARM) == 0
@@ -137,7 +128,7 @@ def test_a_worker_is_asked_to_stop_at(point: Checkpoint, drills: Drills) -> None
         drill.start_worker()
 
         well = time.monotonic()
-        run = drill.finished(drill.opened(), timeout=SOON)
+        run = drill.finished(drill.run_id, timeout=SOON)
         drill.whole(run, started=well)
         assert run.scans == 1
         assert drill.taken_over(run.id) == 0
