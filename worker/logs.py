@@ -1,9 +1,10 @@
 """Logs: one JSON object a line on standard error, readable lines where that is a terminal. Nothing secret in either."""
 
+import json
 import logging
 import re
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -85,16 +86,28 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
 
 
 def _ending(stream: TextIO) -> list[Processor]:
-    """How a line ends up: without frames' values, which could be secrets."""
+    """How a line ends up: without frames' values, which could be secrets, and without what a terminal would obey."""
     meta: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    meta += [structlog.processors.format_exc_info, structlog.processors.StackInfoRenderer()]
     if stream.isatty():
         plain = structlog.dev.ConsoleRenderer(timestamp_key="at", exception_formatter=structlog.dev.plain_traceback)
         return [*meta, _escape, _Masked(plain)]
-    return [*meta, structlog.processors.format_exc_info, _Masked(structlog.processors.JSONRenderer(ensure_ascii=False))]
+    return [*meta, _Masked(structlog.processors.JSONRenderer(serializer=_json))]
+
+
+def _json(event: EventDict, **kwargs: Any) -> str:
+    """JSON alone leaves what ends lines elsewhere, turns writing round, or is a command in eight bits."""
+    from worker.report.text import plain_json  # noqa: PLC0415 - the command's start need not wait for it
+
+    return plain_json(json.dumps(event, ensure_ascii=False, **kwargs))
 
 
 def _escape(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     """Fields as a terminal may show them: a tag or a registry's message may hold anything."""
     from worker.report.text import escaped  # noqa: PLC0415 - only at a terminal
 
-    return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+    shown = {escaped(str(key)): escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+    for key in ("exception", "stack"):  # of several lines: set in, so that none can pass for a record of its own
+        if isinstance(text := event.get(key), str):
+            shown[key] = "\n".join(f"    {escaped(line)}" for line in text.split("\n"))
+    return shown

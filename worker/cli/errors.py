@@ -50,7 +50,8 @@ def _explanation(error: Exception) -> tuple[tuple[str, ...], int]:
     if isinstance(error, (SecretError, OSError)):
         return (_refused(error) if isinstance(error, OSError) else str(error),), FAILED
     if "--verbose" in sys.argv:
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
+            say(line)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     return (f"registry-gc failed unexpectedly: {what}; --verbose shows where",), FAILED
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from worker.cli.errors import USAGE, CommandError
+from worker.report.text import plain_json
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,9 @@ class Output:
             for line in table(self.width):
                 self.line(line)
             return
+        shown = self.width is not None  # on a terminal
         for piece in json() if self.form == "json" else ndjson():
-            self.write(piece)
+            self.write(plain_json(piece.decode()).encode() if shown else piece)
 
 
 @contextmanager

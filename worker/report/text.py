@@ -19,6 +19,18 @@ def _code(char: str) -> str:
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
 
 
+def plain_json(text: str) -> str:
+    """The same JSON with what does not print in JSON's own codes: it may go to a terminal, and a line stays one."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else _json_code(char) for char in text)
+
+
+def _json_code(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
 def instant(moment: datetime | None) -> str:
     """To the second, UTC, as RFC 3339 writes it; empty where there is none."""
     return "" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
