@@ -79,13 +79,19 @@ def plan(
     `before`: what earlier scans have seen.
     """
     standing = replace(standing, memory=before.seen, settle=registry.settle, times=_times(registry, before))
-    surveys, standing = survey_all(inventory.repositories, registry.policy, now, standing)
-    everywhere = across(surveys, registry.policy)
-    compared = compare(before, surveys, inventory.unreadable)
+    everywhere, compared, standing = _survey(inventory, registry, now, standing, before)
     plans_ = (_decide(repository, registry, now, everywhere, standing) for repository in inventory.repositories())
     closing = close(one.columns for one in plans_)
     over = exceeded(closing.totals, registry.limits) + compared.exceeded
     return Planned(inventory, registry, now, everywhere, closing, over, standing, compared)
+
+
+def _survey(
+    inventory: Inventory, registry: RegistrySettings, now: datetime, standing: Standing, before: Recalled
+) -> tuple[Across, Comparison, Standing]:
+    """What must be known of all repositories before one is decided; the surveys themselves are not held any longer."""
+    surveys, standing = survey_all(inventory.repositories, registry.policy, now, standing)
+    return across(surveys, registry.policy), compare(before, surveys, inventory.unreadable), standing
 
 
 def _times(registry: RegistrySettings, before: Recalled) -> Times:

@@ -7,14 +7,19 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from policies.blobs import words
+from policies.image import Image
+from policies.memory import NEVER, remember
+from policies.plan import Survey
 from tests.night import Night
 from tests.simulator.client import Simulator
 from tests.sweep.remembering import exceeded, pass_time, reasons, recalled, remembered, rows
 from worker import runs
+from worker.memory import Memoir, compare
 from worker.runs import Bell
 from worker.store import memory
 from worker.store import runs as night_runs
-from worker.store.memory import HEAD
+from worker.store.memory import HEAD, Head, Recalled
 from worker.store.tables import memory_next
 from worker.store.tables import run as run_table
 
@@ -73,6 +78,17 @@ def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(simulator:
 
 
 class TestWhatIsRemembered:
+    def test_a_repository_that_did_not_change_has_no_row(self) -> None:
+        images = (Image(digest="sha256:" + "0" * 64, tags=("v1",)), Image(digest="sha256:" + "1" * 64))
+        now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+        before = Recalled(seen={"shop/api": remember(NEVER, images, now - DAY)}, head=Head(now - DAY))
+        memoir = Memoir(compare(before, [Survey("shop/api", words([one.digest for one in images]))], ()), now, False)
+
+        assert memoir.of("shop/api", reversed(images)) == ()
+        assert len(memoir.of("shop/api", images[:1])) == 1
+        assert len(memoir.of("shop/web", images)) == 1
+        assert [path for path, _ in memoir.rest("")] == [HEAD]
+
     def test_a_night_that_changes_nothing_writes_one_row(self, simulator: Simulator, night: MakeNight) -> None:
         for path in ("shop/api", "shop/web", "base"):
             simulator.push(path, tags=["v1"])
