@@ -116,7 +116,7 @@ def test_every_task_has_its_queue_and_every_queue_its_node():
     ours = {name for name in tasks.app.tasks if name.startswith("gc.")}
     assert ours == set(ROUTES)
     assert {route["queue"] for route in ROUTES.values()} == {node.queue for node in NODES.values()}
-    assert [name for name, route in ROUTES.items() if route["queue"] == "gc.scan"] == ["gc.scan"]
+    assert [name for name, route in ROUTES.items() if route["queue"] == "gc.scan"] == ["gc.scan", "gc.verify"]
 
 
 def test_the_password_comes_from_its_secret_and_is_shown_nowhere(place, conf):

@@ -30,8 +30,8 @@ def run_json(run: "Run") -> dict[str, Any]:
 
 
 def shown_json(run: "Run") -> dict[str, Any]:
-    """What `show` says of a run beside its items."""
-    return run_json(run) | {"differences": run.differences}
+    """What `show` says of a run beside its items: the contract's keys, and differences where there are some."""
+    return run_json(run) | ({"differences": run.differences} if run.differences else {})
 
 
 def item_json(item: "PlannedItem") -> dict[str, Any]:
