@@ -100,11 +100,13 @@ def _settings(config: Path | None, verbose: bool) -> "Settings":
 
 
 def _celery(*words: str, verbose: bool) -> None:
-    """Become this part of Celery."""
-    from celery.exceptions import SecurityWarning  # noqa: PLC0415 -- Celery takes 0.3 s to import
+    """Become this part of Celery, with its exit code: `app.start` would lose that of a worker that fell over."""
+    from celery.bin.celery import celery  # noqa: PLC0415 -- Celery takes 0.3 s to import
+    from celery.exceptions import SecurityWarning  # noqa: PLC0415 -- as above
 
     from worker.app import app  # noqa: PLC0415 -- as above
 
     # It warns root of pickle, which our application does not accept; in a container root may be all there is.
     warnings.simplefilter("ignore", SecurityWarning)
-    sys.exit(app.start(["--quiet", *words, "-l", "DEBUG" if verbose else "INFO"]))
+    celery.params[0].default = app
+    sys.exit(celery.main(["--quiet", *words, "-l", "DEBUG" if verbose else "INFO"], "celery", standalone_mode=False))
