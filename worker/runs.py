@@ -281,7 +281,8 @@ def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> t
         with store.write() as connection:
             approved = runs.change(connection, run_id, ["blocked"], state="deleting", deleting_at=now, message=None)
             if approved and any(one["limit"] == "vanished" for one in run.exceeded):
-                runs.accept_vanished(connection, run.registry, now)
+                seen_at = run.started_at or now  # by the database's clock, which need not be ours
+                runs.accept_vanished(connection, run.registry, max(now, seen_at))
     except IntegrityError:
         with store.read() as connection:
             other = runs.active(connection, run.registry_key)

@@ -92,7 +92,7 @@ def registries(*, most: int = 3) -> st.SearchStrategy[list[Repository]]:
 _SHARED: list[dict[str, Any]] = [
     {"tags": ["v*"]}, {"tags": ["pr-*", "main-*"]}, {"except_tags": ["v*", "latest"]}, {"tags": ["re:pr-[0-9]+"]},
     {"tagged": True}, {"untagged": True}, {"digests": [digest(1), digest(2)]}, {"older_than": "14d"},
-    {"newer_than": "14d"}, {"larger_than": "100B"}, {"smaller_than": "5GiB"}, {"all": True},
+    {"newer_than": "14d"}, {"untagged_for": "7d"}, {"larger_than": "100B"}, {"smaller_than": "5GiB"}, {"all": True},
     {"tags": ["v*"], "except_tags": ["v2*"]}, {"untagged": True, "older_than": "7d"},
     {"older_than": "30d", "larger_than": "10B"},
 ]  # fmt: skip

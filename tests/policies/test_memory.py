@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.blobs import words
@@ -84,6 +84,7 @@ def micro(at: datetime | None) -> int:
     return 0 if at is None else round(at.timestamp() * 1_000_000)
 
 
+@settings(deadline=None)
 @given(nights)
 def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Night]) -> None:
     seen, model, accepted = NEVER, dict[str, Entry](), None
@@ -111,6 +112,7 @@ def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Night]) -> No
         }
 
 
+@settings(deadline=None)
 @given(shelves, st.randoms(use_true_random=False))
 def test_the_order_of_images_does_not_matter(shelf: Shelf, random) -> None:
     rows = images(shelf)
@@ -122,6 +124,7 @@ def replace_tags(one: Image, tags: list[str]) -> Image:
     return Image(digest=one.digest, tags=tuple(tags))
 
 
+@settings(deadline=None)
 @given(shelves)
 def test_a_scan_that_sees_the_same_again_changes_no_byte(shelf: Shelf) -> None:
     once = remember(NEVER, images(shelf), NOW)

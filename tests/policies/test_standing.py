@@ -72,6 +72,14 @@ def test_untagged_for_asks_the_memory(known: list[Image], verdict: str, reason: 
     assert (one.verdict, one.reason) == (verdict, reason)
 
 
+def test_the_newest_of_the_registry_are_ranked_by_what_was_seen_everywhere() -> None:
+    rules = policy(EVERYTHING, {"name": "newest", "keep": {"newest": 1, "per": "registry", "untagged_for": "7d"}})
+    old, new = image(1, days=60), image(2, days=50)
+    known = {"a": seen(old), "b": seen(new)}
+    plan = make_plan([repository("a", old), repository("b", new)], rules, NOW, standing=Standing(memory=known))
+    assert [one.verdict for one in plan.decisions] == ["delete", "keep"]
+
+
 def test_in_a_keep_rule_what_no_scan_saw_is_kept() -> None:
     rules = policy(EVERYTHING, {"name": "kept", "keep": {"untagged_for": "7d"}})
     assert decided(rules, [image(1)], Standing())["1"].cause == "kept_by_rule"
@@ -178,7 +186,7 @@ def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str
     return memory
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(registries(), policies(), st.data())
 def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Policy, data: st.DataObject) -> None:
     memory = remembering(data, repositories)
@@ -203,7 +211,7 @@ def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Po
                     assert not any((one.path, owner) in gone for owner in needs[name])
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(registries(), policies())
 def test_where_all_is_settled_it_is_the_same_plan(repositories: list[Repository], rules: Policy) -> None:
     memory = {one.path: remember(NEVER, merged(one.images), NOW - LONG) for one in repositories}
@@ -211,7 +219,7 @@ def test_where_all_is_settled_it_is_the_same_plan(repositories: list[Repository]
     assert make_plan(repositories, rules, NOW, standing=Standing(memory=memory, settle=LONG)) == plan
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(registries(), documents(), st.randoms(use_true_random=False), st.data())
 def test_the_order_never_matters(
     repositories: list[Repository], rules: list[dict[str, object]], random: Any, data: st.DataObject
@@ -239,7 +247,7 @@ def essence(plan: Plan) -> dict[tuple[str, str], tuple[object, ...]]:
     return {key: (one.verdict, one.cause, one.rule, one.needed_by) for key, one in by_key(plan).items()}
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(registries(), policies(), st.integers(0, 2), st.one_of(st.none(), st.integers(0, 60)))
 def test_a_push_time_that_is_not_believed_is_like_one_not_told(
     repositories: list[Repository], rules: Policy, keep: int, days: int | None

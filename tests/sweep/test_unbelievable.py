@@ -77,8 +77,9 @@ class TestAnUnusualPlan:
 
     def test_runs_without_a_plan_or_an_end_do_not_count(self, simulator: Simulator, night: MakeNight) -> None:
         tonight = night()
-        earlier_runs(tonight, 1, 1, 1, outcome="failed")
-        earlier_runs(tonight, 1, 1, 1, with_plan=False)
+        earlier_runs(tonight, 1, 1, 1, 1, 1, outcome="failed")
+        earlier_runs(tonight, 1, 1, 1, 1, 1, outcome="blocked")
+        earlier_runs(tonight, 1, 1, 1, 1, 1, with_plan=False)
 
         assert self.planned(simulator, tonight).exceeded == ()
 
