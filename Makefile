@@ -32,6 +32,7 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench_load
 
 # Needs uv on the PATH. No index address is written into the locks.
 lock:
