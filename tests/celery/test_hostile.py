@@ -260,7 +260,7 @@ def test_a_broadcast_stops_nobody(stage: Stage) -> None:
     assert changes(before, stage.rows()) == {}
 
 
-GARBAGE = ["not JSON", "[]", "{}", '{"body": "", "properties": {}}', b"\xff\xfe\x00"]
+GARBAGE = ["not JSON", "{}", b"\xff\xfe\x00"]
 
 
 def test_garbage_may_end_a_worker_and_never_more(stage: Stage) -> None:
