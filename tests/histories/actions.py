@@ -1,11 +1,11 @@
 """Everything that can happen in a history, by name: each takes three small numbers and makes of them what it can."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from policies.limits import Limits
-from tests.histories.faults import FATES, OWN, POSSIBLE, Fate, Fault, Lost
+from tests.histories.faults import FATES, OWN, POSSIBLE, Call, Fate, Fault, Lost
 from tests.histories.model import Content, attached, index, plain, signature
 from tests.histories.world import World
 from worker import runs
@@ -28,6 +28,10 @@ TAGS: tuple[tuple[str, ...], ...] = (
 AGES = tuple(timedelta(days=days) for days in (40, 20, 10, 0))
 SPANS = tuple(timedelta(seconds=seconds) for seconds in (1, 30, 121, 300, 601, 3600, 6 * 3600, 25 * 3600))
 STEPS = tuple(timedelta(seconds=seconds) for seconds in (-1, 2, -60, 240, -240, 600))
+CALLS: tuple[Call, ...] = (  # the more often, the more there is to go wrong
+    *("delete", "get", "follow", "delete", "images", "manifests"),
+    *("delete", "follow", "clock", "repositories", "get", "delete"),
+)
 LOST: tuple[Lost, ...] = ("clean", "lost", "lost and done")
 
 
@@ -70,12 +74,31 @@ def push_index(world: World, a: int, b: int, c: int) -> None:
 def push_referrer(world: World, a: int, b: int, c: int) -> None:
     """A signature by cosign's tag, or by a subject; of an image here or elsewhere."""
     path = _path(world, a)
-    of = _digest(world, path if c % 4 else _path(world, a + 1), b)
+    of = _digest(world, path if c % 4 else _path(world, a + 1), b)  # sometimes of an image elsewhere
     if path is None or of is None:
         return
     content: Content = signature(of) if c % 2 else attached(of)
     tags = (f"sha256-{of.removeprefix('sha256:')}.sig",) if c % 2 else pick(TAGS, c // 2)
     world.model.push(path, content, tags, _age(a, b, 0))
+
+
+def need(world: World, a: int, b: int, c: int) -> None:
+    """Something comes that needs an image which a run is to delete: an index of it, a signature, its subject again."""
+    found = world.ledger.rows(
+        "select repository, digest from item where state in ('planned', 'intent') order by repository, number"
+    )
+    if not found:
+        return
+    path, of = pick(found, a)
+    held = world.model.repositories.get(path, {}).get(of)
+    if c % 4 == 0:
+        world.model.push(path, signature(of), (f"sha256-{of.removeprefix('sha256:')}.sig",), pick(AGES, b))
+    elif c % 4 == 1:
+        world.model.push(path, attached(of), pick(TAGS, b), pick(AGES, b))
+    elif c % 4 == 2 or held is None or held.content.subject is None:
+        world.model.push(path, index((of,)), pick(TAGS, b), pick(AGES, b))
+    elif (subject := world.model.known.get(held.content.subject)) is not None:
+        world.model.push(path, subject, pick(TAGS, b), pick(AGES, b))
 
 
 def push_again(world: World, a: int, b: int, c: int) -> None:
@@ -126,6 +149,14 @@ def pass_time(world: World, a: int, b: int, c: int) -> None:
     world.model.settle()
 
 
+def grow_stale(world: World, a: int, b: int, c: int) -> None:
+    """So much time passes that what was listed last is good for half a minute more, or for nothing any more."""
+    found = world.ledger.rows("select max(looked_at) as at from repository")
+    if found[0]["at"] is not None:
+        left = datetime.fromtimestamp(found[0]["at"] / 1e6, UTC) + runs.LOOK_IS_GOOD - world.now()
+        world.pass_time(max(timedelta(), left + timedelta(seconds=pick((-30, 1), a))))
+
+
 def step_our_clock(world: World, a: int, b: int, c: int) -> None:
     world.step_clock(pick(STEPS, a))
 
@@ -136,7 +167,7 @@ def step_their_clock(world: World, a: int, b: int, c: int) -> None:
 
 
 def fault(world: World, a: int, b: int, c: int) -> None:
-    call = pick(tuple(POSSIBLE), a)
+    call = pick(CALLS, a)
     error = pick(POSSIBLE[call], b)
     lost = pick(LOST, c) if call == "delete" else "clean"
     if error == "bad_answer" and lost == "clean":
@@ -145,6 +176,11 @@ def fault(world: World, a: int, b: int, c: int) -> None:
         lost = "clean"
     path = None if c < 6 else pick(PATHS, c)
     world.model.faults.append(Fault(call, error, skip=c % 3, times=pick((1, 2, 12), c // 2), path=path, lost=lost))
+
+
+def lose_answers(world: World, a: int, b: int, c: int) -> None:
+    """Of the next deletions nobody hears whether they were carried out; some were."""
+    world.model.faults.append(Fault("delete", "unavailable", skip=b % 2, times=1 + c % 3, lost=pick(LOST[1:], a)))
 
 
 def fate(world: World, a: int, b: int, c: int) -> None:
@@ -218,6 +254,23 @@ def forge_bell(world: World, a: int, b: int, c: int) -> None:
         world.carry_out(bell[c % 4])
 
 
+def look(world: World, a: int, b: int, c: int) -> None:
+    """A repository of a run is listed again, if it is time."""
+    found = world.ledger.rows(
+        "select r.run_id, r.path from repository r join run on run.id = r.run_id where run.state = 'deleting'"
+        " order by run.opened_at, r.path"
+    )
+    if found:
+        world.carry_out(Bell("gc.look", tuple(pick(found, a))))
+
+
+def minute(world: World, a: int, b: int, c: int) -> None:
+    """Leases run out, and others go on with what was left."""
+    world.pass_time(timedelta(seconds=121))
+    world.reconcile()
+    world.drain()
+
+
 def reconcile(world: World, a: int, b: int, c: int) -> None:
     world.reconcile()
 
@@ -245,24 +298,43 @@ def approve(world: World, a: int, b: int, c: int) -> None:
         world.work(lambda process: runs.approve(process.store(), settings, pick(found, a)["id"], world.now()))
 
 
-def die(world: World, a: int, b: int, c: int) -> None:
-    """Whoever comes by the next point dies there."""
-    world.later.append((0, world.die, False))
-
-
 CHANGES: dict[str, Action] = {
     one.__name__: one
-    for one in (push, push_index, push_referrer, push_again, push_back, retag, untag, remove, remove_repository)
+    for one in (push, push_index, push_referrer, need, push_again, push_back, retag, untag, remove, remove_repository)
 }
 TROUBLES: dict[str, Action] = {
     one.__name__: one
     for one in (
-        *(pass_time, step_our_clock, step_their_clock, fault, fate, store_trouble, break_file, heal),
-        *(set_mode, set_limits, set_times, set_schedule, die),
+        *(
+            pass_time,
+            grow_stale,
+            step_our_clock,
+            step_their_clock,
+            fault,
+            lose_answers,
+            fate,
+            store_trouble,
+            break_file,
+            heal,
+        ),
+        *(set_mode, set_limits, set_times, set_schedule),
     )
 }
 WORKS: dict[str, Action] = {
     one.__name__: one
-    for one in (open_run, ring, ring_twice, lose_bell, forge_bell, reconcile, drain, night, abort, approve)
+    for one in (
+        open_run,
+        ring,
+        ring_twice,
+        lose_bell,
+        forge_bell,
+        look,
+        minute,
+        reconcile,
+        drain,
+        night,
+        abort,
+        approve,
+    )
 }
 ACTIONS: dict[str, Action] = CHANGES | TROUBLES | WORKS

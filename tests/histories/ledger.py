@@ -75,6 +75,7 @@ class Ledger:
     looks: dict[Key, Look] = field(default_factory=dict)  # run and path
     _looked: dict[Key, int] = field(default_factory=dict)
     _begun: dict[tuple[str, int], int] = field(default_factory=dict)  # attempts of what is begun
+    _leases: dict[tuple[str, int], datetime | None] = field(default_factory=dict)  # of batches, as last committed
     _settled: set[tuple[str, int]] = field(default_factory=set)
     _counters: dict[str, float] = field(default_factory=dict)
 
@@ -89,6 +90,13 @@ class Ledger:
             self._check_new_plans(process)
             self._check_new_intents(process)
             self._check_new_outcomes()
+            self._note_leases()
+
+    def _note_leases(self) -> None:
+        batches = self.rows("select run_id, number, lease_until, takeovers from batch where not done")
+        self._leases = {(one["run_id"], one["number"]): _instant(one["lease_until"]) for one in batches}
+        if any(one["takeovers"] for one in batches):
+            self.world.stats["seen: a batch was taken over"] += 1
 
     def _note_claim(self, process: Process) -> None:
         bell = process.bell
@@ -143,6 +151,8 @@ class Ledger:
         for item in found:
             place = (item["run_id"], item["number"])
             self._begun[place] = item["attempts"]
+            if item["barred"] is not None:
+                self.world.stats["seen: an item was barred"] += 1
             if item["attempts"] > before.get(place, 0):  # else none is new; one that was taken back may come again
                 intent = Intent(self.world.tick(), process, *place)
                 self.intents.append(intent)
@@ -158,7 +168,7 @@ class Ledger:
         promise(run["mode"] == "delete", "a dry run deletes nothing", **facts)
         promise(run["state"] == "deleting" and run["stop"] is None, "a stopped run deletes nothing", **facts)
         promise(item["barred"] is None, "what is barred is left alone", **facts)
-        lease = _instant(batch["lease_until"])
+        lease = self._leases.get((item["run_id"], item["batch"]))  # as it was before this commit
         promise(batch["fence"] == process.fence and lease is not None and lease > now, "only under a lease", **facts)
         started, deleting = _instant(run["started_at"]), _instant(run["deleting_at"])
         assert started is not None

@@ -14,15 +14,17 @@ import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.histories.actions import ACTIONS, CHANGES, TROUBLES, WORKS, Action, push, push_index, push_referrer
+from tests.histories.faults import Fate
 from tests.histories.oracle import LAWS, Law
 from tests.histories.place import Place
-from tests.histories.world import World
+from tests.histories.world import Later, World
 from worker import checkpoints
 
 Numbers = tuple[int, int, int]
 Happening = tuple[str, Numbers]
-Later = tuple[int, str, Numbers]  # points from now
+Between = tuple[str, int, list[Happening]]  # at which point, after how many of them, what
 
+DEATH = "die"
 NOTHING = (0, 0, 0)
 SMALL = st.integers(0, 11)
 NUMBERS = st.tuples(SMALL, SMALL, SMALL)
@@ -32,11 +34,45 @@ def happenings(some: Mapping[str, Action]) -> st.SearchStrategy[Happening]:
     return st.tuples(st.sampled_from(sorted(some)), NUMBERS)
 
 
-BETWEEN = st.lists(
-    st.tuples(st.integers(0, 70), st.sampled_from([*sorted(ACTIONS), "die", "die", "fate", "fault", "fault"]), NUMBERS),
-    max_size=5,
+# Where something may happen in the midst of a process: at any point, or at one that matters.
+PLACES = (
+    *("", "", "", "get", "delete", "delete", "answer", "answer", "follow", "images", "listed", "manifests"),
+    *("written", "commit", "checkpoint batch_claimed", "checkpoint image_read_again", "checkpoint intent_recorded"),
+    *("checkpoint look_claimed", "checkpoint operation_done", "checkpoint plan_stored"),
 )
+OFTEN = (
+    *("fate", "lose_answers", "lose_answers", "fault", "fault", "fault", "pass_time", "grow_stale"),
+    *("need", "need", "push_back", "retag", "minute", "minute", "look", "ring", "drain"),
+)
+ANYTHING = st.tuples(
+    st.sampled_from(PLACES),
+    st.integers(0, 3) | st.integers(0, 70),
+    st.lists(st.tuples(st.sampled_from([DEATH, DEATH, *OFTEN, *sorted(ACTIONS)]), NUMBERS), min_size=1, max_size=3),
+)
+IN_A_BATCH = st.sampled_from(
+    (
+        *("settings", "get", "delete", "answer", "follow", "written", "checkpoint batch_claimed"),
+        *("checkpoint image_read_again", "checkpoint intent_recorded", "checkpoint delete_sent"),
+    )
+)
+# A lease runs out under its holder, and others may go on with the batch.
+TAKEOVER = st.tuples(
+    IN_A_BATCH,
+    st.integers(0, 5),
+    st.lists(st.tuples(st.sampled_from(["minute", "ring", "look", "need", DEATH]), NUMBERS), max_size=2).map(
+        lambda what: [("pass_time", (2, 0, 0)), *what]
+    ),
+)
+# A repository is listed again while a batch of it is held, and something came that needs what is to go.
+NEEDED = st.tuples(
+    IN_A_BATCH,
+    st.integers(0, 5),
+    st.tuples(NUMBERS, NUMBERS).map(lambda two: [("grow_stale", (1, 0, 0)), ("need", two[0]), ("look", two[1])]),
+)
+BETWEEN = st.lists(ANYTHING | ANYTHING | TAKEOVER | NEEDED, max_size=4)
+USUAL = (Fate("at_once"), Fate("late", 0), Fate("late", 2), Fate("by_clock", 1))
 FILLING = (push, push_index, push, push_referrer)
+PUSHES = st.lists(st.tuples(st.integers(0, 3), NUMBERS), max_size=4)
 
 
 class Histories(RuleBasedStateMachine):
@@ -58,9 +94,13 @@ class Histories(RuleBasedStateMachine):
         pushes=st.lists(st.tuples(st.integers(0, 3), NUMBERS), min_size=3, max_size=10),
         law=st.sampled_from(LAWS),
         strict=st.booleans(),
+        usual=st.sampled_from(USUAL),
     )
-    def begin(self, pushes: list[tuple[int, Numbers]], law: Law, strict: bool) -> None:
-        self.world.law, self.world.model.strict = law, strict
+    def begin(self, pushes: list[tuple[int, Numbers]], law: Law, strict: bool, usual: Fate) -> None:
+        self.world.law, self.world.model.strict, self.world.model.usual = law, strict, usual
+        self._fill(pushes)
+
+    def _fill(self, pushes: list[tuple[int, Numbers]]) -> None:
         for what, numbers in pushes:
             FILLING[what](self.world, *numbers)
 
@@ -78,14 +118,15 @@ class Histories(RuleBasedStateMachine):
     def work(self, what: Happening) -> None:
         self._do(*what)
 
-    @rule(between=BETWEEN)
-    def night(self, between: list[Later]) -> None:
+    @rule(pushes=PUSHES, between=BETWEEN)
+    def night(self, pushes: list[tuple[int, Numbers]], between: list[Between]) -> None:
         """A run by hand, as far as it gets, and what happens in its midst."""
+        self._fill(pushes)
         self._plant(between)
         self._do("night", NOTHING)
 
     @rule(minutes=st.integers(1, 3), between=BETWEEN)
-    def minutes(self, minutes: int, between: list[Later]) -> None:
+    def minutes(self, minutes: int, between: list[Between]) -> None:
         """Two minutes go by, a few times, and what is left goes on."""
         self._plant(between)
         for _ in range(minutes):
@@ -93,20 +134,33 @@ class Histories(RuleBasedStateMachine):
             self._do("reconcile", NOTHING)
             self._do("drain", NOTHING)
 
+    @rule(between=BETWEEN)
+    def last_moment(self, between: list[Between]) -> None:
+        """What is left goes on while the last listing is good for half a minute more."""
+        self._do("grow_stale", NOTHING)
+        self._plant(between)
+        self._do("reconcile", NOTHING)
+        self._do("drain", NOTHING)
+
+    @rule(pushes=PUSHES, lost=NUMBERS, between=BETWEEN, needed=NEEDED)
+    def doubt(self, pushes: list[tuple[int, Numbers]], lost: Numbers, between: list[Between], needed: Between) -> None:
+        """A night leaves deletions in doubt; what comes then needs them, at the last moment."""
+        self._do("lose_answers", lost)
+        self.night(pushes, between)
+        self.last_moment([needed])
+
     def _do(self, name: str, numbers: Numbers) -> None:
         self.stats["steps"] += 1
         self.stats[f"step: {name}"] += 1
         ACTIONS[name](self.world, *numbers)
         self.world.ledger.check()
 
-    def _plant(self, between: list[Later]) -> None:
+    def _plant(self, between: list[Between]) -> None:
         """What happens in the midst of what comes next, so many points from now."""
-        world = self.world
-        for points, name, numbers in between:
-            if name == "die":
-                world.later.append((points, world.die, False))
-            else:
-                world.later.append((points, functools.partial(self._happen, name, numbers), name in WORKS))
+        for at, left, what in between:
+            for name, numbers in what:
+                happen = functools.partial(self._happen, name, numbers)
+                self.world.later.append(Later(at, left, happen, is_work=name in WORKS, deadly=name == DEATH))
 
     def _happen(self, name: str, numbers: Numbers) -> None:
         self.stats["steps"] += 1

@@ -106,6 +106,9 @@ class Effect:
     held: Held
 
 
+AT_ONCE = Fate("at_once")
+
+
 @dataclass
 class Model:
     """The registry itself."""
@@ -114,9 +117,11 @@ class Model:
     strict: bool = True  # whether it refuses to delete what an index lists
     repositories: dict[str, dict[str, Held]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    fates: list[Fate] = field(default_factory=list)  # of the next operations
+    usual: Fate = AT_ONCE  # of an operation
+    fates: list[Fate] = field(default_factory=list)  # of the next ones
     operations: dict[str, Operation] = field(default_factory=dict)  # by key
     effects: list[Effect] = field(default_factory=list)
+    known: dict[str, Content] = field(default_factory=dict)  # whatever was pushed at any time
     changes: int = 0  # by anybody but us
     _pushed: int = 0
 
@@ -131,6 +136,7 @@ class Model:
     ) -> None:
         """Push content under these tags, which leave whatever carried them. What is there already keeps its id."""
         self.changes += 1
+        self.known[content.digest] = content
         images = self.repositories.setdefault(path, {})
         self._take_tags(path, tags)
         created_at = (self.now() - age).replace(microsecond=0)
@@ -171,7 +177,7 @@ class Model:
         if (known := self.operations.get(key)) is not None:
             assert known.image_id == image_id, "one key for two images"
             return known
-        fate = self.fates.pop(0) if self.fates else Fate("at_once")
+        fate = self.fates.pop(0) if self.fates else self.usual
         found = Operation(f"op{len(self.operations)}", path, image_id, fate)
         self.operations[key] = found
         if fate.kind == "by_clock":

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -53,6 +54,17 @@ EXPECTED = (
 )
 
 
+@dataclass(slots=True)
+class Later:
+    """What is to happen when somebody comes by a point, after so many others have."""
+
+    at: str  # a point's name; empty: any
+    left: int
+    action: Callable[[], None]
+    is_work: bool  # of another process of ours
+    deadly: bool = False  # whoever comes by dies there
+
+
 class World:
     """Everything of one history."""
 
@@ -68,7 +80,7 @@ class World:
         self.ledger = Ledger(self, raw)
         self.bells: list[Bell] = []
         self.stack: list[Process] = []
-        self.later: list[tuple[int, Callable[[], None], bool]] = []  # points from now, what, whether it is work of ours
+        self.later: list[Later] = []
         self.store_troubles: dict[str, list[int]] = {}  # where -> how many pass, how many fail then
         self.law: Law = LAWS[0]
         self.mode, self.plan_max_age, self.deadline = "delete", timedelta(hours=24), None
@@ -145,26 +157,21 @@ class World:
     def pass_point(self, process: Process, name: str, *, inside: bool) -> None:
         """Carry out what was to happen so many points from then."""
         self.tick()
-        due: list[tuple[Callable[[], None], bool]] = []
+        due: list[Later] = []
         with self.lock:
-            waiting = []
-            for left, action, work in self.later:
-                deadly = action == self.die
-                if left > 0 or (inside and not deadly) or (work and self.threads > 1):
-                    waiting.append((max(0, left - 1), action, work))
-                else:
-                    due.append((action, work))
-            self.later = waiting
-        for action, work in due:
+            for one in [one for one in self.later if one.at in ("", name)]:
+                if one.left > 0:
+                    one.left -= 1
+                elif one.deadly or not inside:
+                    self.later.remove(one)
+                    due.append(one)
+        for one in due:
             self.stats[f"halted at: {name}"] += 1
-            if action == self.die:
+            if one.deadly:
                 self.stats[f"killed at: {name}"] += 1
                 process.dead = True
-            elif not work or len(self.stack) < 4:
-                action()
-
-    def die(self) -> None:
-        """The process that comes by dies: see `pass_point`."""
+            elif not one.is_work or (self.threads == 1 and len(self.stack) < 4):
+                one.action()
 
     def at_checkpoint(self, name: str) -> None:
         self.stats[f"checkpoint: {name}"] += 1
