@@ -5,6 +5,7 @@ task at all end the worker that takes them, again and again, since nobody has an
 can write all that; we send none of it. What is refused here is answered for, and logged.
 """
 
+import functools
 import json
 import logging
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import structlog
 from celery import Task
 from celery.worker.strategy import default
+from kombu.transport.virtual import QoS
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +34,7 @@ def careful(task: Any, app: Any, consumer: Any, **kwargs: Any) -> Handler:
     begin: Handler = default(task, app, consumer, **kwargs)
 
     def handle(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any) -> Any:
+        give_its_place_back(message)
         why = fault_of(task.name, message, body)
         if why:
             log.warning("refused: not a message of ours", task=task.name, why=why)
@@ -41,6 +44,23 @@ def careful(task: Any, app: Any, consumer: Any, **kwargs: Any) -> Handler:
         return begin(message, body, ack, reject, callbacks, **more)
 
     return handle
+
+
+def give_its_place_back(message: Any) -> None:
+    """Let a message take none of the worker's places once it was answered for, even if Redis did not hear the answer.
+
+    kombu would keep the place for it: with as many such messages as places a worker lives on and takes nothing more.
+    """
+    for name in ("ack", "reject"):
+        setattr(message, name, functools.partial(_answer, message, getattr(message, name)))
+
+
+def _answer(message: Any, answer: Callable[..., None], **how: Any) -> None:
+    try:
+        answer(**how)
+    except BaseException:  # whatever it is, it goes on
+        QoS.ack(message.channel.qos, message.delivery_tag)  # of our own books only
+        raise
 
 
 def fault_of(name: str, message: Any, body: Any) -> str:
