@@ -94,6 +94,25 @@ def test_an_incomplete_plan_warns(filled, night, gc):
     assert "shop/web is kept whole" in table
 
 
+def test_push_times_that_cannot_be_true_are_a_warning(simulator, night, gc):
+    for number, tag in enumerate(("2024-05-01", "v1", "v2")):
+        simulator.push("shop/api", tags=[tag], age=30 * DAY + timedelta(seconds=number))
+    night(rules=[{"name": "old", "delete": {"older_than": "14d"}}])
+    warning = "Push times are not believed: 100% of all images say that they were pushed within a minute, at "
+
+    done = gc("plan", "production", "--format", "json")
+    assert done.code == 0
+    assert done.err.startswith(f"warning: {warning}")
+    assert done.err.count("\n") == 1
+    assert "but the tag of shop/api:2024-05-01 names an earlier day" in done.err
+    assert done.json["totals"]["delete"] == 0
+    assert all(one["created_at"] is not None for one in done.json["decisions"])
+
+    table = gc("plan", "production")
+    assert (table.code, table.err) == (0, "")
+    assert table.out.splitlines()[-1].startswith(warning)
+
+
 def test_looking_records_nothing_and_makes_no_store(filled, night, gc, tmp_path):
     made = night()
     made.store.dispose()

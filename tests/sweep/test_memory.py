@@ -14,7 +14,7 @@ from policies.plan import Survey
 from tests.night import Night
 from tests.simulator.client import Simulator
 from tests.sweep.remembering import exceeded, pass_time, reasons, recalled, remembered, rows
-from worker import runs
+from worker import runs, scan
 from worker.memory import Memoir, compare
 from worker.runs import Bell
 from worker.store import memory
@@ -45,6 +45,19 @@ class TestSettle:
         third = tonight.sweep()
         assert tonight.outcomes(third.id) == {old["digest"]: ("deleted", None)}
         assert reasons(tonight, third)[new["digest"]][0] == "unsettled"
+
+    def test_a_live_plan_asks_it_too_and_changes_nothing(self, simulator: Simulator, night: MakeNight) -> None:
+        simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+        tonight = night(settle="24h")
+        tonight.plan()
+        pass_time(tonight, 2 * DAY)
+        before = rows(tonight)
+
+        seen = scan.plan_live(tonight.settings, "production", store=tonight.store)
+        unseen = scan.plan_live(tonight.settings, "production")
+
+        assert (seen.closing.totals.delete, unseen.closing.totals.delete) == (1, 0)
+        assert rows(tonight) == before
 
     def test_a_tag_that_moved_begins_anew(self, simulator: Simulator, night: MakeNight) -> None:
         old = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
