@@ -252,6 +252,21 @@ class TestWhatVanished:
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
         assert remembered(tonight) == {"shop/api": 1}
 
+    def test_what_a_registry_deletes_along_with_an_index_counts_as_ours(
+        self, simulator: Simulator, night: MakeNight
+    ) -> None:
+        simulator.switch(deleted_index="cascade")
+        children = [simulator.push("shop/api", age=30 * DAY)["digest"] for _ in range(3)]
+        simulator.push_index("shop/api", children, tags=["pr-1"], age=30 * DAY)
+        simulator.push("shop/api", tags=["v1"])
+        tonight = night()
+        first = tonight.sweep()
+        assert (first.deleted, first.gone) == (1, 3)
+
+        run = tonight.sweep()
+
+        assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
+
     def test_a_deletion_in_doubt_counts_as_ours(self, simulator: Simulator, night: MakeNight) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/api", tags=["v1"])

@@ -3,13 +3,14 @@
 Of a registry there is one row a repository, and one under the empty path that says when it was scanned last.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, delete, insert, literal, select
+from sqlalchemy import Connection, and_, delete, insert, literal, select
 
 from policies.memory import NEVER, Seen
 from worker.store.engine import StoreError
@@ -91,12 +92,26 @@ def _ours(connection: Connection, name: str, head: Head) -> dict[str, tuple[str,
         .join(run, run.c.id == item.c.run_id)
         .where(run.c.registry == name, item.c.intent_at >= since, doubtful)
     )
-    found: dict[str, list[str]] = {}
+    found: dict[str, set[str]] = {}
     for query in (deleted, begun):
         for path, digest, at in connection.execute(query):
             if at >= head.scanned(path):
-                found.setdefault(path, []).append(digest)
+                found.setdefault(path, set()).add(digest)
+    _add_cascades(connection, name, since, found)
     return {path: tuple(digests) for path, digests in found.items()}
+
+
+def _add_cascades(connection: Connection, name: str, since: datetime, ours: dict[str, set[str]]) -> None:
+    """Add what was gone when its turn came, after what it belonged to was deleted: some registries do both at once."""
+    gone = (
+        select(item.c.repository, item.c.digest, item.c.owners)
+        .join(audit, and_(audit.c.run_id == item.c.run_id, audit.c.item == item.c.number))
+        .where(audit.c.registry == name, audit.c.at >= since, audit.c.outcome == "gone")
+        .order_by(item.c.run_id, item.c.number)  # owners come first
+    )
+    for path, digest, owners in connection.execute(gone):
+        if not ours.get(path, set()).isdisjoint(json.loads(owners)):
+            ours[path].add(digest)
 
 
 def pack_seen(seen: Seen) -> bytes:
