@@ -107,15 +107,17 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     listed = frozenset(image.digest for image in images)
     if lost := kept - listed:
         return _Finding("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there", listed=listed)
-    # What this run deleted and is listed all the same was pushed again: a new image, and its signatures belong to it.
-    known, back = {image.digest for image in planned} - settled, settled & listed
+    # What this run deleted and is listed all the same was pushed again: a new image.
+    known = {image.digest for image in planned} - settled
     new = tuple(image for image in images if image.digest not in known)
     resolved = resolve(opened, path, new, Manifests(store, registry.key))
     if unread := [image.digest for image in resolved if image.children is None]:
         reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
         return _Finding("repository_changed", reason, listed=listed)
     needed = {digest for image in resolved for digest in _needs(image)}
-    needed |= {image.digest for image in planned if not back.isdisjoint(subjects_of(image))}
+    # The signatures of a new image belong to it, though they may have been orphans when the plan was made.
+    pushed = {image.digest for image in new}
+    needed |= {image.digest for image in planned if not pushed.isdisjoint(subjects_of(image))}
     return _Finding(needed=tuple(sorted(needed)), listed=listed)
 
 

@@ -56,6 +56,7 @@ class Intent:
     run_id: str
     number: int
     sent: bool = False
+    withdrawn: bool = False  # surely not sent
 
 
 @dataclass(slots=True)
@@ -71,7 +72,6 @@ class Ledger:
     plans: dict[str, Plan] = field(default_factory=dict)
     intents: list[Intent] = field(default_factory=list)
     by_key: dict[str, list[Intent]] = field(default_factory=dict)
-    sent: Counter[tuple[str, int]] = field(default_factory=Counter)
     looks: dict[Key, Look] = field(default_factory=dict)  # run and path
     _looked: dict[Key, int] = field(default_factory=dict)
     _begun: dict[tuple[str, int], int] = field(default_factory=dict)  # attempts of what is begun
@@ -158,6 +158,15 @@ class Ledger:
                 self.intents.append(intent)
                 self.by_key.setdefault(item["idempotency_key"], []).append(intent)
                 self._check_intent(process, item)
+        for place, attempts in before.items():
+            if self._begun.get(place, 0) < attempts:
+                self._note_withdrawal(place)
+
+    def _note_withdrawal(self, place: tuple[str, int]) -> None:
+        state = self.rows("select state from item where run_id = ? and number = ?", *place)
+        if state and state[0]["state"] in ("planned", "intent"):
+            last = [one for one in self.intents if (one.run_id, one.number) == place][-1]
+            last.withdrawn = not last.sent
 
     def _check_intent(self, process: Process, item: Any) -> None:
         run = self.rows("select * from run where id = ?", item["run_id"])[0]
@@ -226,7 +235,6 @@ class Ledger:
         promise(len(row) == 1 and len(intents) >= 1, "an intent comes before a deletion", rows=len(row), **facts)
         intent = intents[-1]
         intent.sent = True
-        self.sent[intent.run_id, intent.number] += 1
         assert process.run_id is not None
         planned = self.plans[process.run_id].listings[path][image.digest]
         promise(json.loads(row[0]["image"])["id"] == planned.id == image.id, "what was planned is deleted", **facts)
@@ -261,7 +269,9 @@ class Ledger:
             facts = dict(item)
             promise(not self.world.model.is_there(image_id), "what is called deleted or gone is not there", item=facts)
             if item["state"] == "deleted":
-                promise(self.sent[place] > 0, "deleted is what we deleted", item=facts)
+                mine = [one for one in self.intents if (one.run_id, one.number) == place]
+                ours = any(not one.withdrawn for one in mine)  # whoever recorded one may have sent it
+                promise(ours, "deleted is what we deleted", item=facts)
 
     def check(self) -> None:
         """After every step."""

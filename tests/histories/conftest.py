@@ -1,0 +1,25 @@
+"""A world without chance: what happens in it is written down in the test."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.histories.place import Place
+from tests.histories.world import World
+from worker import checkpoints
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """An empty registry of a model, and an empty store; at the end every run has ended, and every promise was kept."""
+    place = Place.of_this_process()
+    place.empty()
+    made = World(place.engine, place.raw, Counter())
+    checkpoints.visitors.append(made.at_checkpoint)
+    try:
+        yield made
+        made.settle()
+    finally:
+        checkpoints.visitors.remove(made.at_checkpoint)
+        made.close()
