@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench lock clean setup services
+.PHONY: demo test drill check format bench lock clean setup services
 
 setup: $(VENV)/.ready
 
@@ -20,6 +20,10 @@ test: setup services
 # Servers that only tests need (PostgreSQL, Redis, promtool): by apt-get when root, else the tests that want them say so.
 services:
 	@deploy/test-services.sh
+
+# Ten thousand histories against a model of a registry (HISTORIES, SEED): half an hour on two processors.
+drill: setup
+	@$(BIN)/python -m tests.histories.drill
 
 check: setup
 	@$(BIN)/ruff check .

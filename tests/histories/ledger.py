@@ -283,6 +283,8 @@ class Ledger:
         runs = self.rows("select * from run")
         active = [run["id"] for run in runs if run["state"] in ("pending", "planning", "planned", "deleting")]
         promise(len(active) <= 1, "one active run", active=active)
+        foreign = sum(run["foreign_deletions"] for run in runs)
+        promise(foreign <= self.world.model.removed, "foreign deletions are not ours", runs=[dict(run) for run in runs])
         audited = Counter(row["run_id"] for row in self.rows("select run_id from audit"))
         for run in runs:
             done = run["deleted"] + run["gone"]

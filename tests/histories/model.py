@@ -123,6 +123,7 @@ class Model:
     effects: list[Effect] = field(default_factory=list)
     known: dict[str, Content] = field(default_factory=dict)  # whatever was pushed at any time
     changes: int = 0  # by anybody but us
+    removed: int = 0  # images, by anybody but us
     _pushed: int = 0
 
     def instances(self) -> Iterator[tuple[str, Held]]:
@@ -160,10 +161,12 @@ class Model:
     def remove(self, path: str, of: str) -> None:
         """Somebody else deletes it."""
         self.changes += 1
+        self.removed += 1
         del self.repositories[path][of]
 
     def remove_repository(self, path: str) -> None:
         self.changes += 1
+        self.removed += len(self.repositories[path])
         del self.repositories[path]
 
     def _take_tags(self, path: str, tags: tuple[str, ...]) -> None:
