@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from tests.histories.faults import Fate, Fault
 from tests.histories.model import attached, plain
 from tests.histories.world import World
 
@@ -33,3 +34,25 @@ def test_an_orphan_whose_subject_comes_before_the_look_stays_with_it(world: Worl
 
     assert outcomes(world) == {signature.digest: ("skipped", "still_needed")}
     assert world.model.repositories["shop/api"].keys() == {subject.digest, signature.digest}
+
+
+def test_a_deletion_that_is_carried_out_after_the_next_scan_is_still_ours(world: World) -> None:
+    world.model.push("shop/api", plain(1), (), OLD)
+    for kept in range(2, 9):
+        world.model.push("shop/api", plain(kept), (f"v{kept}",), OLD)
+    world.model.faults.append(Fault("delete", "unavailable", lost="lost and done"))
+    world.model.fates.append(Fate("by_clock", after=60))
+    planned(world)
+    world.drain()  # in doubt
+    world.mode = "dry-run"
+    world.settle()
+    assert outcomes(world) == {plain(1).digest: ("failed", "unconfirmed")}
+
+    world.open_run()
+    world.drain()  # it is still there
+    world.pass_time(timedelta(hours=1))
+    world.open_run()
+    world.drain()
+
+    assert not any(held.digest == plain(1).digest for _, held in world.model.instances())
+    assert [row["foreign_deletions"] for row in world.ledger.rows("select * from run order by id")] == [0, 0, 0]

@@ -6,7 +6,7 @@ Of a registry there is one row a repository, and one under the empty path that s
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 import zstandard
@@ -17,6 +17,7 @@ from worker.store.engine import StoreError
 from worker.store.tables import audit, item, memory, memory_next, registry, run
 
 HEAD = ""  # no repository has this path
+LATE = timedelta(days=1)  # how long after its intent a deletion in doubt may still be carried out
 GONE = b""  # in `memory_next`: nothing is left to remember of this path
 
 
@@ -90,12 +91,12 @@ def _ours(connection: Connection, name: str, head: Head) -> dict[str, tuple[str,
     begun = (
         select(item.c.repository, item.c.digest, item.c.intent_at)
         .join(run, run.c.id == item.c.run_id)
-        .where(run.c.registry == name, item.c.intent_at >= since, doubtful)
+        .where(run.c.registry == name, item.c.intent_at >= since - LATE, doubtful)
     )
     found: dict[str, set[str]] = {}
-    for query in (deleted, begun):
+    for query, late in ((deleted, timedelta()), (begun, LATE)):
         for path, digest, at in connection.execute(query):
-            if at >= head.scanned(path):
+            if at >= head.scanned(path) - late:
                 found.setdefault(path, set()).add(digest)
     _add_cascades(connection, name, since, found)
     return {path: tuple(digests) for path, digests in found.items()}
