@@ -107,9 +107,9 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     listed = frozenset(image.digest for image in images)
     if lost := kept - listed:
         return _Finding("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there", listed=listed)
-    # What this run deleted and is listed all the same was pushed again: a new image.
-    known = {image.digest for image in planned} - settled
-    new = tuple(image for image in images if image.digest not in known)
+    # What this run deleted and is listed all the same, or is another instance, was pushed again: a new image.
+    known = {_instance(image) for image in planned if image.digest not in settled}
+    new = tuple(image for image in images if _instance(image) not in known)
     resolved = resolve(opened, path, new, Manifests(store, registry.key))
     if unread := [image.digest for image in resolved if image.children is None]:
         reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
@@ -119,6 +119,11 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     pushed = {image.digest for image in new}
     needed |= {image.digest for image in planned if not pushed.isdisjoint(subjects_of(image))}
     return _Finding(needed=tuple(sorted(needed)), listed=listed)
+
+
+def _instance(image: Image) -> tuple[str, str, datetime | None]:
+    """What makes it the image that was pushed then: its deletion may be done, and not recorded yet."""
+    return image.digest, image.id, image.created_at
 
 
 def _needs(image: Image) -> tuple[str, ...]:

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from sqlalchemy import Connection
+
+from policies.holds import Hold
 from policies.limits import Limits
 from tests.histories.faults import FATES, OWN, POSSIBLE, Call, Fate, Fault, Lost
 from tests.histories.model import Content, attached, index, plain, signature
+from tests.histories.process import Process
 from tests.histories.world import World
-from worker import runs
+from worker import holding, runs
 from worker.runs import Bell
+from worker.store import holds
 
 T = TypeVar("T")
 Action = Callable[[World, int, int, int], None]
@@ -219,6 +224,106 @@ def set_schedule(world: World, a: int, b: int, c: int) -> None:
     world.schedule = pick((None, "0 3 * * *", "*/5 * * * *"), a)
 
 
+def _target(world: World, a: int) -> tuple[str, str] | None:
+    """Path and digest of what a run is to delete, or else of anything that is there."""
+    found = world.ledger.rows("select repository, digest from item where state in ('planned', 'intent')")
+    targets = sorted((row["repository"], row["digest"]) for row in found)
+    return pick(targets or sorted((path, held.digest) for path, held in world.model.instances()) or [None], a)
+
+
+def hold(world: World, a: int, b: int, c: int) -> None:
+    """Of a digest, a tag, an image or repositories; for ever or for an hour."""
+    settings = world.settings()
+    target = _target(world, a)
+    if target is None or settings is None or not settings.registries:
+        return
+    path, digest = target
+    held = world.model.repositories.get(path, {}).get(digest)
+    until = world.now() + timedelta(hours=1) if b % 3 == 0 else None
+    tags = sorted(held.tags) if held else []
+    words: dict[str, Any] = {"kind": "digest", "repository": path, "value": digest}
+    if c % 4 == 1:
+        words = {"kind": "tag", "repository": path, "value": pick(tags or ["pr-1"], b)}
+    elif c % 4 == 2 and held is not None:
+        words = {"kind": "image", "value": held.id}
+    elif c % 4 == 3:
+        glob = pick(("shop/*", "ml", "**", path), b)
+        words = {"kind": "repository", "repository": glob, "value": glob}
+
+    def body(process: Process) -> tuple[Bell, ...]:
+        holding.place(process.store(), settings.registries["production"], Hold(**words, until=until), world.now())
+        return ()
+
+    world.standing_changed_at = world.true_time
+    world.work(body)
+    world.standing_changed_at = world.true_time
+
+
+def release(world: World, a: int, b: int, c: int) -> None:
+    found = world.ledger.rows("select id from hold where released_at is null order by id")
+    if found:
+        _standing(world, lambda one: holds.release(one, pick(found, a)["id"], "anna", world.now()))
+
+
+def pause(world: World, a: int, b: int, c: int) -> None:
+    name = pick(("production", "*"), a)
+    _standing(world, lambda one: holds.pause_registry(one, name, "anna", "", world.now()))
+
+
+def resume(world: World, a: int, b: int, c: int) -> None:
+    for name in ("production", "*"):
+        _standing(world, lambda one, name=name: holds.resume_registry(one, name))
+
+
+def _standing(world: World, change: Callable[[Connection], object]) -> None:
+    def body(process: Process) -> tuple[Bell, ...]:
+        with process.store().write() as connection:
+            change(connection)
+        return ()
+
+    world.standing_changed_at = world.true_time
+    world.work(body)
+    world.standing_changed_at = world.true_time
+
+
+def use(world: World, a: int, b: int, c: int) -> None:
+    """Something is used: by its digest, its config's or its tag."""
+    target = _target(world, a)
+    if world.in_use is None or target is None:
+        return
+    path, digest = target
+    held = world.model.repositories.get(path, {}).get(digest)
+    name = digest
+    if c % 3 == 1 and held is not None and held.content.config is not None:
+        name = held.content.config.digest
+    elif c % 3 == 2 and held is not None and held.tags:
+        name = f"{path}:{pick(sorted(held.tags), b)}"
+    world.in_use.since.setdefault(name, world.true_time)
+    world.say_in_use()
+
+
+def use_no_more(world: World, a: int, b: int, c: int) -> None:
+    if world.in_use is not None and world.in_use.since:
+        del world.in_use.since[pick(sorted(world.in_use.since), a)]
+        world.say_in_use()
+
+
+def break_evidence(world: World, a: int, b: int, c: int) -> None:
+    """The file is cut short, until it is written anew."""
+    if world.in_use is not None:
+        world.in_use.believed = not world.in_use.believed
+        world.in_use.broken_since = None if world.in_use.believed else world.true_time
+        world.say_in_use()
+
+
+def renew_evidence(world: World, a: int, b: int, c: int) -> None:
+    world.say_in_use()
+
+
+def set_settle(world: World, a: int, b: int, c: int) -> None:
+    world.settle_for = pick((timedelta(), timedelta(minutes=10), timedelta(hours=5)), a)
+
+
 def open_run(world: World, a: int, b: int, c: int) -> None:
     world.open_run(dry_run=a == 11, task_id=f"task {b}" if a % 3 == 2 else None)
 
@@ -305,36 +410,16 @@ CHANGES: dict[str, Action] = {
 TROUBLES: dict[str, Action] = {
     one.__name__: one
     for one in (
-        *(
-            pass_time,
-            grow_stale,
-            step_our_clock,
-            step_their_clock,
-            fault,
-            lose_answers,
-            fate,
-            store_trouble,
-            break_file,
-            heal,
-        ),
-        *(set_mode, set_limits, set_times, set_schedule),
+        *(pass_time, grow_stale, step_our_clock, step_their_clock, fault, lose_answers, fate, store_trouble),
+        *(break_file, heal, set_mode, set_limits, set_times, set_schedule, set_settle),
+        *(use, use_no_more, break_evidence, renew_evidence),
     )
 }
 WORKS: dict[str, Action] = {
     one.__name__: one
     for one in (
-        open_run,
-        ring,
-        ring_twice,
-        lose_bell,
-        forge_bell,
-        look,
-        minute,
-        reconcile,
-        drain,
-        night,
-        abort,
-        approve,
+        *(open_run, ring, ring_twice, lose_bell, forge_bell, look, hold, release, pause, resume),
+        *(minute, reconcile, drain, night, abort, approve),
     )
 }
 ACTIONS: dict[str, Action] = CHANGES | TROUBLES | WORKS

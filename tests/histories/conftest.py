@@ -15,7 +15,7 @@ def world() -> Iterator[World]:
     """An empty registry of a model, and an empty store; at the end every run has ended, and every promise was kept."""
     place = Place.of_this_process()
     place.empty()
-    made = World(place.engine, place.raw, Counter())
+    made = World(place, Counter())
     checkpoints.visitors.append(made.at_checkpoint)
     try:
         yield made

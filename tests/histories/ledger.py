@@ -6,6 +6,7 @@ It reads the store by a connection of its own, and the model as it really is.
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from policies.image import Image
 from tests.histories.model import Held
 from tests.histories.oracle import Key, bytes_of, goes, reclaimed, subjects
 from tests.histories.process import Process
+from tests.histories.standing import GOOD_FOR, held_by_people
 
 if TYPE_CHECKING:
     from tests.histories.world import World
@@ -40,6 +42,7 @@ def _instant(micros: int | None) -> datetime | None:
 class Plan:
     """A plan as it was stored, and the world it was made of."""
 
+    started: datetime
     listings: dict[str, dict[str, Held]]
     unread: set[Key]
     items: dict[Key, int]  # number
@@ -127,12 +130,12 @@ class Ledger:
             listings = {path: dict(images) for path, images in process.listings.items()}
             started = _instant(run["started_at"])
             assert started is not None
-            expected = goes(listings, process.unread, started, self.world.law)
-            promise(planned.keys() == expected, "a plan is what brute force finds", plan=planned, expected=expected)
+            self._check_plan(process, run, planned.keys(), started)
             promise(bool(run["complete"]) == (not process.refused), "what could not be listed is named")
-            both = reclaimed(listings, expected, expected, set())
+            both = reclaimed(listings, planned.keys(), planned.keys(), set())
             promise(run["reclaimable_bytes"] == both, "reclaimable bytes are exact", row=dict(run), expected=both)
             self.plans[run["id"]] = Plan(
+                started,
                 listings,
                 process.unread,
                 planned,
@@ -141,6 +144,50 @@ class Ledger:
                 process.effects_before,
                 bool(run["complete"]),
             )
+
+    def _check_plan(self, process: Process, run: Any, planned: Set[Key], now: datetime) -> None:
+        """A plan is what brute force finds; less, where images have to settle; about, where people just spoke."""
+        stays = self._stays(process.listings, now, None)
+        law, listings = self.world.law, process.listings
+        expected = goes(listings, process.unread, now, law, stays)
+        facts = {"run": dict(run), "plan": planned, "expected": expected}
+        assert process.began is not None
+        if self.world.standing_changed_at > process.began - GOOD_FOR - self.world.stepped_back:
+            expected = goes(listings, process.unread, now, law, set())
+            promise(planned <= expected, "a plan is no more than brute force finds", **facts)
+        elif self.world.settle_for or run["doubt"]:
+            promise(planned <= expected, "a plan is no more than brute force finds", **facts)
+            self._check_settled(process, planned, now, facts)
+        else:
+            promise(planned == expected, "a plan is what brute force finds", **facts)
+
+    def _stays(self, listings: Mapping[str, Mapping[str, Held]], now: datetime, before: datetime | None) -> set[Key]:
+        """What is held at an instant, or in use; since `before`, if that is said."""
+        holds = self.rows("select * from hold where released_at is null")
+        found = {
+            (path, digest)
+            for path, images in listings.items()
+            for digest, held in images.items()
+            if holds and held_by_people(holds, now, path, held)
+        }
+        if (in_use := self.world.in_use) is not None:
+            for path, images in listings.items():
+                found |= {(path, digest) for digest in in_use.users(images, path, before)}
+        return found
+
+    def _check_settled(self, process: Process, planned: Set[Key], now: datetime, facts: dict[str, Any]) -> None:
+        """What goes was there, with these tags, in every plan since one that is old enough."""
+        settle = self.world.settle_for
+        for path, digest in planned if settle else ():
+            tags = process.listings[path][digest].tags
+            seen = None
+            for plan in sorted(self.plans.values(), key=lambda plan: plan.started, reverse=True):
+                if path in plan.listings:
+                    held = plan.listings[path].get(digest)
+                    if held is None or held.tags != tags:
+                        break
+                    seen = plan.started
+            promise(seen is not None and now - seen >= settle, "what goes has settled", path=path, seen=seen, **facts)
 
     def _check_new_intents(self, process: Process) -> None:
         found = self.rows(
@@ -185,8 +232,25 @@ class Ledger:
         promise(now - SECOND < started + self.world.plan_max_age, "a plan grows old", **facts)
         if self.world.deadline is not None:
             promise(now - SECOND < deleting + self.world.deadline, "a deadline passes", **facts)
+        self._check_standing(process, item, now, facts)
         self._check_owners(item, facts)
         self._check_needs(item["run_id"], item["repository"], item["digest"], facts)
+
+    def _check_standing(self, process: Process, item: Any, now: datetime, facts: dict[str, Any]) -> None:
+        """Neither held nor paused when the intent was written, nor in use ten minutes before the batch began."""
+        pauses = self.rows("select registry from pause where registry in ('production', '*')")
+        promise(not pauses, "nothing is deleted in a pause", **facts)
+        path, digest = item["repository"], item["digest"]
+        listing = self.plans[item["run_id"]].listings[path]
+        holds = self.rows("select * from hold where released_at is null")
+        promise(not held_by_people(holds, now, path, listing[digest]), "what is held stays", **facts)
+        assert process.claimed_at is not None
+        before = process.claimed_at - GOOD_FOR - self.world.stepped_back
+        in_use = self.world.in_use
+        if in_use is not None:
+            promise(digest not in in_use.users(listing, path, before), "what is in use stays", used=in_use, **facts)
+            broken = in_use.broken_since
+            promise(broken is None or broken > before, "without evidence nothing is deleted", used=in_use, **facts)
 
     def _check_owners(self, item: Any, facts: dict[str, Any]) -> None:
         for owner in json.loads(item["owners"]):
@@ -249,7 +313,7 @@ class Ledger:
         claimed = process.claimed_at
         assert claimed is not None
         promise(
-            claimed - look.began < LOOK_IS_GOOD + SECOND,
+            claimed - look.began < LOOK_IS_GOOD + SECOND + self.world.stepped_back,
             "a repository was listed within ten minutes",
             claimed=claimed,
             look=look.began,

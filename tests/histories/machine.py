@@ -42,7 +42,7 @@ PLACES = (
 )
 OFTEN = (
     *("fate", "lose_answers", "lose_answers", "fault", "fault", "fault", "pass_time", "grow_stale"),
-    *("need", "need", "push_back", "retag", "minute", "minute", "look", "ring", "drain"),
+    *("need", "need", "push_back", "retag", "hold", "pause", "use", "minute", "minute", "look", "ring", "drain"),
 )
 ANYTHING = st.tuples(
     st.sampled_from(PLACES),
@@ -86,7 +86,7 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         type(self).place = Place.of_this_process()
         self.place.empty()
-        self.world = World(self.place.engine, self.place.raw, self.stats, threads=self.threads)
+        self.world = World(self.place, self.stats, threads=self.threads)
         checkpoints.visitors.append(self.world.at_checkpoint)
         self.stats["histories"] += 1
 
@@ -95,9 +95,14 @@ class Histories(RuleBasedStateMachine):
         law=st.sampled_from(LAWS),
         strict=st.booleans(),
         usual=st.sampled_from(USUAL),
+        evidence=st.sampled_from((None, None, False, True)),
     )
-    def begin(self, pushes: list[tuple[int, Numbers]], law: Law, strict: bool, usual: Fate) -> None:
+    def begin(
+        self, pushes: list[tuple[int, Numbers]], law: Law, strict: bool, usual: Fate, evidence: bool | None
+    ) -> None:
         self.world.law, self.world.model.strict, self.world.model.usual = law, strict, usual
+        if evidence is not None:
+            self.world.ask_for_evidence(strict=evidence)
         self._fill(pushes)
 
     def _fill(self, pushes: list[tuple[int, Numbers]]) -> None:

@@ -69,18 +69,23 @@ def subjects(held: Held) -> frozenset[str]:
     return frozenset(found)
 
 
-def goes(listings: Mapping[str, Mapping[str, Held]], unread: Set[Key], now: datetime, law: Law) -> set[Key]:
-    """Everything that a plan of these listings is to delete. `unread`: manifests that could not be read."""
+def goes(
+    listings: Mapping[str, Mapping[str, Held]], unread: Set[Key], now: datetime, law: Law, stays: Set[Key]
+) -> set[Key]:
+    """Everything that a plan of these listings is to delete. `unread`: manifests that could not be read.
+
+    `stays`: what is held or in use.
+    """
     everywhere = {digest for images in listings.values() for digest in images}
     return {
         (path, digest)
         for path, images in listings.items()
         if not any(one == path for one, _ in unread)  # an unread manifest may list anything of its repository
-        for digest in _goes_here(images, everywhere, now, law)
+        for digest in _goes_here(images, everywhere, now, law, {digest for one, digest in stays if one == path})
     }
 
 
-def _goes_here(images: Mapping[str, Held], everywhere: Set[str], now: datetime, law: Law) -> set[str]:
+def _goes_here(images: Mapping[str, Held], everywhere: Set[str], now: datetime, law: Law, stays: Set[str]) -> set[str]:
     owners: dict[str, set[str]] = {digest: set() for digest in images}
     children, referrers, foreign = set(), set(), set()
     for digest, held in images.items():
@@ -96,7 +101,7 @@ def _goes_here(images: Mapping[str, Held], everywhere: Set[str], now: datetime, 
                 foreign.add(digest)
     free = [digest for digest in images if not owners[digest] and digest not in foreign]
     newest = sorted(free, key=lambda digest: (-images[digest].created_at.timestamp(), digest))
-    always = set(newest[: law.keep_per_repository])
+    always = stays | set(newest[: law.keep_per_repository])
     found: set[str] = set()
     while True:
         more = {

@@ -16,6 +16,7 @@ class Place:
     """The store's engine, and a connection beside it that sees what is committed."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         path = folder / "registry-gc.db"
         self.engine: Engine = open_store(f"sqlite:///{path}").engine
         event.listen(self.engine, "connect", _hurry)

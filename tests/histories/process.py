@@ -45,6 +45,7 @@ class Process:
     readings: dict[str, Reading] = field(default_factory=dict)  # by image id
     modes: list[tuple[int, str | None]] = field(default_factory=list)  # every look at the file, and its mode
     fence: int | None = None  # of the batch it claimed
+    began: datetime | None = None  # true time
     claimed_at: datetime | None = None  # true time
     began_listing: dict[str, datetime] = field(default_factory=dict)  # true time
     fence_before: int = 0  # of that batch

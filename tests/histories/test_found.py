@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 from tests.histories.faults import Fate, Fault
-from tests.histories.model import attached, plain
-from tests.histories.world import World
+from tests.histories.model import attached, index, plain
+from tests.histories.world import Later, World
+from worker.runs import Bell
 
 OLD = timedelta(days=40)
 
@@ -56,3 +57,41 @@ def test_a_deletion_that_is_carried_out_after_the_next_scan_is_still_ours(world:
 
     assert not any(held.digest == plain(1).digest for _, held in world.model.instances())
     assert [row["foreign_deletions"] for row in world.ledger.rows("select * from run order by id")] == [0, 0, 0]
+
+
+def test_an_index_pushed_again_before_its_deletion_is_recorded_keeps_its_child(world: World) -> None:
+    child = plain(1)
+    parent = index((child.digest,))
+    world.model.push("shop/api", child, (), OLD)
+    world.model.push("shop/api", parent, ("pr-1",), OLD)
+    planned(world)
+    run_id = world.ledger.rows("select id from run")[0]["id"]
+
+    def come_back() -> None:
+        world.model.push("shop/api", parent, ("v1",), timedelta())
+        world.pass_time(timedelta(minutes=10))
+        world.carry_out(Bell("gc.look", (run_id, "shop/api")))
+
+    world.later.append(Later("checkpoint operation_done", 0, come_back, is_work=True))
+
+    world.drain()
+    world.settle()
+
+    assert outcomes(world) == {parent.digest: ("deleted", None), child.digest: ("skipped", "still_needed")}
+    assert world.model.repositories["shop/api"].keys() == {parent.digest, child.digest}
+
+
+def test_what_was_deleted_when_the_clock_was_set_back_is_still_ours(world: World) -> None:
+    for kept in range(2, 9):
+        world.model.push("shop/api", plain(kept), (f"v{kept}",), OLD)
+    world.model.push("shop/api", plain(1), (), OLD)
+    planned(world)
+    world.step_clock(timedelta(seconds=-2))
+    world.drain()
+    assert outcomes(world) == {plain(1).digest: ("deleted", None)}
+
+    world.step_clock(timedelta(seconds=2))
+    world.open_run()
+    world.drain()
+
+    assert [row["foreign_deletions"] for row in world.ledger.rows("select * from run")] == [0, 0]

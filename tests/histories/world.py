@@ -3,26 +3,36 @@
 Processes of ours stand on a stack: whoever is halted at a point waits while another works.
 """
 
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import time_machine
-from sqlalchemy import Engine
 
 from policies.document import parse_policy
 from policies.limits import Limits
 from tests.histories.driver import Driver
 from tests.histories.ledger import Ledger
-from tests.histories.model import Model
+from tests.histories.model import Model, plain
 from tests.histories.oracle import LAWS, Law, bytes_of
+from tests.histories.place import Place
 from tests.histories.process import Killed, Process
+from tests.histories.standing import InUse
 from worker import look, reconcile, runs, scan, sweep, verify
-from worker.config import ConfigError, Credentials, Rate, RegistrySettings, Settings, Timing
+from worker.config import (
+    ConfigError,
+    Credentials,
+    Endpoints,
+    EvidenceSettings,
+    Rate,
+    RegistrySettings,
+    Settings,
+    Timing,
+)
 from worker.registries import DRIVERS
 from worker.registries.interface import RegistryError
 from worker.registries.limiter import LimiterUnavailableError
@@ -37,6 +47,7 @@ from worker.runs import (
 from worker.store import StoreError
 
 START = datetime(2026, 11, 24, 2, 50, tzinfo=UTC)
+DAY = timedelta(days=1)
 LEASE = timedelta(seconds=120)
 MOST_BELLS = 200  # of one draining
 
@@ -68,8 +79,8 @@ class Later:
 class World:
     """Everything of one history."""
 
-    def __init__(self, engine: Engine, raw: sqlite3.Connection, stats: Counter[str], *, threads: int = 1) -> None:
-        self.engine = engine
+    def __init__(self, place: Place, stats: Counter[str], *, threads: int = 1) -> None:
+        self.engine = place.engine
         self.stats = stats
         self.threads = threads
         self.lock = threading.RLock()
@@ -77,7 +88,7 @@ class World:
         self.true_time = START
         self.ours, self.theirs = timedelta(), timedelta()  # how far each clock is off
         self.model = Model(now=lambda: self.true_time + self.theirs)
-        self.ledger = Ledger(self, raw)
+        self.ledger = Ledger(self, place.raw)
         self.bells: list[Bell] = []
         self.stack: list[Process] = []
         self.later: list[Later] = []
@@ -87,7 +98,13 @@ class World:
         self.deadline: timedelta | None
         self.limits = Limits(max_share=1.0)
         self.schedule: str | None = None
+        self.settle_for = timedelta()
         self.valid, self.configured = True, True
+        self.in_use: InUse | None = None  # where there is a source of evidence
+        self.strict_evidence = False
+        self.standing_changed_at = START  # true time: holds, pauses, evidence
+        self.stepped_back = timedelta()  # our clock, in all
+        self._evidence_file = place.folder / "in-use.json"
         self._clock = time_machine.travel(START, tick=False)
         self._traveller = self._clock.start()
         DRIVERS["model"] = lambda *_: Driver(self.stack[-1])
@@ -110,7 +127,20 @@ class World:
     def step_clock(self, much: timedelta) -> None:
         """Our clock is set; no time passes."""
         self.ours += much
+        self.stepped_back += max(timedelta(), -much)
         self._traveller.move_to(self.now(), tick=False)
+
+    def ask_for_evidence(self, strict: bool) -> None:
+        """From now on a source says what is in use."""
+        self.in_use, self.strict_evidence = InUse(self._evidence_file), strict
+        if strict:  # then nothing in use is no evidence
+            self.in_use.since[plain(9).digest] = self.true_time
+        self.say_in_use()
+
+    def say_in_use(self) -> None:
+        if self.in_use is not None:
+            self.standing_changed_at = self.in_use.changed_at = self.true_time
+            self.in_use.write(self.now(), f"{urlsplit(Endpoints().docker).netloc}/crp1")
 
     def settings(self) -> Settings | None:
         """The file as it is now; None: it is invalid."""
@@ -125,6 +155,8 @@ class World:
             credentials=Credentials(),
             schedule=self.schedule,
             mode=self.mode,
+            settle=self.settle_for,
+            in_use=self._sources(),
             policy=policy,
             keep_per_repository=self.law.keep_per_repository,
             limits=self.limits,
@@ -139,6 +171,13 @@ class World:
             timing=Timing(lease=LEASE),
             registries={"production": registry} if self.configured else {},
         )
+
+    def _sources(self) -> tuple[EvidenceSettings, ...]:
+        if self.in_use is None:
+            return ()
+        lenient = not self.strict_evidence
+        path = self.in_use.file
+        return (EvidenceSettings(name="list", kind="file", max_age=DAY, allow_empty=lenient, path=path),)
 
     def store_fails(self, where: str) -> bool:
         with self.lock:
@@ -182,6 +221,7 @@ class World:
         """One process of ours does this, from its beginning to its end."""
         self.pass_time(timedelta(milliseconds=1))
         process = Process(self, bell)
+        process.began = self.true_time
         process.changes_before, process.effects_before = self.model.changes, len(self.model.effects)
         process.blobs_before = bytes_of(held for _, held in self.model.instances())
         if bell is not None and bell.task == "gc.delete_batch":
@@ -260,6 +300,9 @@ class World:
         self.heal()
         self.later.clear()
         self.schedule = None
+        if self.in_use is not None:
+            self.in_use.believed, self.in_use.broken_since = True, None
+            self.say_in_use()
         for step in range(80):
             if not self.ledger.rows("select 1 from run where state != 'finished'"):
                 break

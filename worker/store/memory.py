@@ -17,7 +17,7 @@ from worker.store.engine import StoreError
 from worker.store.tables import audit, item, memory, memory_next, registry, run
 
 HEAD = ""  # no repository has this path
-LATE = timedelta(days=1)  # how long after its intent a deletion in doubt may still be carried out
+LATE = timedelta(days=1)  # how long after its run's beginning a deletion in doubt may still be carried out
 GONE = b""  # in `memory_next`: nothing is left to remember of this path
 
 
@@ -82,16 +82,21 @@ def recall(connection: Connection, key: str, name: str) -> Recalled:
 
 
 def _ours(connection: Connection, name: str, head: Head) -> dict[str, tuple[str, ...]]:
-    """What we deleted, or may have deleted, of each repository since it was last scanned."""
+    """What we deleted, or may have deleted, of each repository since it was last scanned.
+
+    A run's deletions come after its own scan: its beginning says so, whatever a clock did that was set back meanwhile.
+    """
     since = min((head.scanned_at, *head.lagging.values()))
-    deleted = select(audit.c.repository, audit.c.digest, audit.c.at).where(
-        audit.c.registry == name, audit.c.at >= since, audit.c.outcome == "deleted"
+    deleted = (
+        select(audit.c.repository, audit.c.digest, run.c.started_at)
+        .join(run, run.c.id == audit.c.run_id)
+        .where(run.c.registry == name, run.c.started_at >= since, audit.c.outcome == "deleted")
     )
     doubtful = item.c.state.in_(("intent", "accepted")) | (item.c.outcome_cause == "unconfirmed")
     begun = (
-        select(item.c.repository, item.c.digest, item.c.intent_at)
+        select(item.c.repository, item.c.digest, run.c.started_at)
         .join(run, run.c.id == item.c.run_id)
-        .where(run.c.registry == name, item.c.intent_at >= since - LATE, doubtful)
+        .where(run.c.registry == name, run.c.started_at >= since - LATE, doubtful)
     )
     found: dict[str, set[str]] = {}
     for query, late in ((deleted, timedelta()), (begun, LATE)):
@@ -107,7 +112,8 @@ def _add_cascades(connection: Connection, name: str, since: datetime, ours: dict
     gone = (
         select(item.c.repository, item.c.digest, item.c.owners)
         .join(audit, and_(audit.c.run_id == item.c.run_id, audit.c.item == item.c.number))
-        .where(audit.c.registry == name, audit.c.at >= since, audit.c.outcome == "gone")
+        .join(run, run.c.id == item.c.run_id)
+        .where(run.c.registry == name, run.c.started_at >= since, audit.c.outcome == "gone")
         .order_by(item.c.run_id, item.c.number)  # owners come first
     )
     for path, digest, owners in connection.execute(gone):
