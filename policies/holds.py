@@ -27,7 +27,7 @@ class Hold:
     def on(self, path: str, image: Image) -> bool:
         """Whether it is on this image of this repository. A tag holds what it named then, and what carries it now."""
         if self.kind == "image":
-            return self.value == image.id
+            return self.value in (image.id, path)  # a repository's path may look like an id
         if self.kind == "repository":
             return True  # `Holds` asks for the path
         if self.repository is not None and self.repository != path:

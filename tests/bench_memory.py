@@ -57,7 +57,7 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
     recalled = time.perf_counter()
     compared = compare(before, surveys, ())
     compared_at = time.perf_counter()
-    memoir = Memoir(compared, NOW + number * timedelta(days=1), forgets=False)
+    memoir = Memoir(compared, NOW + number * timedelta(days=1))
     rows = [row for path, images in registry.items() for row in memoir.of(path, images)]
     made = time.perf_counter()
     for at in range(0, len(rows), 500):

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.simulator.client import Simulator
-from worker import look, notify, reconcile, runs, scan, sweep, verify
+from worker import in_use, look, notify, reconcile, runs, scan, sweep, verify
 from worker.config import Settings
 from worker.config_watch import SettingsWatch
 from worker.runs import Bell
@@ -97,6 +97,8 @@ class Night:
                 return look.look(self.store, self.watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
                 return sweep.delete_batch(self.store, self.watch, run_id, number)
+            case "gc.evidence", (str(run_id),):
+                return in_use.ask_again(self.store, self.watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(self.store, self.watch, run_id)
             case "gc.notify", (str(run_id),):

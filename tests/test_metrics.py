@@ -281,9 +281,15 @@ UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied
         ),
         pytest.param(
             [
-                COUNTS | {"outcome": "partial", "differences": differences("shop/api", "shop/web")},
-                COUNTS | {"outcome": "partial", "differences": differences("ml/train")},
-                {"state": "deleting", "outcome": None, "finished_at": None, "differences": differences("late")},
+                COUNTS | {"outcome": "partial", "differences": differences("shop/api", "shop/web"), "different": 2},
+                COUNTS | {"outcome": "partial", "differences": differences("ml/train"), "different": 1},
+                {
+                    "state": "deleting",
+                    "outcome": None,
+                    "finished_at": None,
+                    "differences": differences("late"),
+                    "different": 1,
+                },
             ],
             {"verification_differences_total": 3},
             id="differences are counted when the run ends, for until then it may be verified again",
@@ -401,7 +407,7 @@ def test_paused(store: Store, named: tuple[str, ...], paused: tuple[int, int]) -
     ],
 )
 def test_evidence_age(store: Store, source: str, as_of: datetime, age: float) -> None:
-    values = {"registry": "production", "source": source, "as_of": as_of, "read_at": NOW, "count": 1}
+    values = {"registry": "production", "source": source, "as_of": as_of, "read_at": NOW, "count": 1, "baseline": 1}
     with store.write() as connection:
         connection.execute(evidence.insert().values(values | {"sha256": "0" * 64, "uses": b"is not read here"}))
     series = scrape(store, PRODUCTION)

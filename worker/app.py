@@ -38,6 +38,7 @@ ROUTES = {
     "gc.scan": {"queue": "gc.scan"},
     "gc.look": {"queue": "gc.delete"},
     "gc.delete_batch": {"queue": "gc.delete"},
+    "gc.evidence": {"queue": "gc.delete"},
     "gc.verify": {"queue": "gc.scan"},
 }
 

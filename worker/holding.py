@@ -9,6 +9,7 @@ from policies.holds import Hold, Holds
 from policies.image import Image
 from policies.patterns import Patterns
 from worker.config import RegistrySettings
+from worker.evidence.gathering import host_is_ours, own_address
 from worker.registries import open_registry
 from worker.registries.http import Patience
 from worker.registries.interface import NotFoundError, RegistryError
@@ -16,6 +17,10 @@ from worker.registries.limiter import LocalLimiter
 from worker.store import Store, holds, plans
 
 ID = re.compile("[a-z0-9]{20}")  # the registry's own id of an image
+PATH = re.compile(r"[^\s/:@]+(/[^\s/:@]+)*")
+TAG = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+DIGEST = re.compile("sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+([.+_-][a-z0-9]+)*:[0-9a-f]{32,}")
+FORMS = "write path:tag, path@sha256:…, an image's id, or a glob of repositories"
 LOOK_SECONDS = 15.0  # to ask the registry what a tag names today
 
 
@@ -32,21 +37,47 @@ class Placed:
     warning: str | None = None
 
 
-def hold_of(reference: str, *, until: datetime | None = None, reason: str = "", who: str = "") -> Hold:
-    """`path:tag`, `path@sha256:…`, an image's id (20 letters, digits), a glob of repositories. Raises HoldError."""
-    path, at, digest = reference.partition("@")
+def hold_of(
+    registry: RegistrySettings, reference: str, *, until: datetime | None = None, reason: str = "", who: str = ""
+) -> Hold:
+    """`path:tag`, `path@sha256:…`, an image's id (20 letters, digits), a glob of repositories; or, with the registry's
+    address before it, what a cluster says that it runs. Raises HoldError.
+    """
+    text = _without_address(registry, reference)
+    path, at, digest = text.partition("@")
     if at:
+        path = _match(PATH, path.rpartition(":")[0] or path, "a repository", reference)  # a digest outweighs its tag
+        digest = _match(DIGEST, digest, "a digest", reference)
         return Hold(kind="digest", repository=path, value=digest, until=until, reason=reason, who=who)
-    path, colon, tag = reference.rpartition(":")
-    if colon and not reference.startswith("re:"):
+    if ":" in text and not text.startswith("re:"):
+        path, _, tag = text.rpartition(":")
+        path, tag = _match(PATH, path, "a repository", reference), _match(TAG, tag, "a tag", reference)
         return Hold(kind="tag", repository=path, value=tag, until=until, reason=reason, who=who)
-    if ID.fullmatch(reference):
-        return Hold(kind="image", value=reference, until=until, reason=reason, who=who)
+    if ID.fullmatch(text):
+        return Hold(kind="image", value=text, until=until, reason=reason, who=who)
     try:
-        Patterns((reference,), paths=True)
+        Patterns((text,), paths=True)
     except ValueError as error:
         raise HoldError(f"{reference!r} names no image and is no glob of repositories: {error}") from error
-    return Hold(kind="repository", repository=reference, value=reference, until=until, reason=reason, who=who)
+    return Hold(kind="repository", repository=text, value=text, until=until, reason=reason, who=who)
+
+
+def _without_address(registry: RegistrySettings, reference: str) -> str:
+    """Without the registry's own address. Raises HoldError: it begins with an address that is another's."""
+    host, slash, rest = reference.partition("/")
+    if not slash or not ("." in host or ":" in host) or reference.startswith("re:") or "@" in host:
+        return reference
+    if host_is_ours(registry, host) and rest.startswith(f"{registry.id}/"):
+        return rest.removeprefix(f"{registry.id}/")
+    if ":" in host or host_is_ours(registry, host):
+        raise HoldError(f"{reference!r} is not in {registry.name}, whose images are {own_address(registry)}/…; {FORMS}")
+    return reference  # a repository's path may have a dot
+
+
+def _match(form: re.Pattern[str], text: str, what: str, reference: str) -> str:
+    if not form.fullmatch(text):
+        raise HoldError(f"{reference!r}: {text!r} is not {what}; {FORMS}")
+    return text
 
 
 def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime) -> Placed:

@@ -80,7 +80,7 @@ def _find(
     if registry is None or registry.mode != "delete":
         return _Finding("mode", mode_reason(registry))
     with store.read() as connection:
-        pause = holds.paused(connection, run.registry)
+        pause = holds.paused(connection, run.registry, run.registry_key)
     if pause is not None:
         return _Finding("paused", pause.sentence())
     try:

@@ -49,14 +49,10 @@ def compare(before: Recalled, surveys: Iterable[Survey], unreadable: Iterable[Un
 
 @dataclass(frozen=True)
 class Memoir:
-    """Makes the rows of a registry's new memory; those of repositories that did not change are left out.
-
-    `forgets`: what vanished in doubt is forgotten all the same, because nothing can be deleted by it.
-    """
+    """Makes the rows of a registry's new memory; those of repositories that did not change are left out."""
 
     compared: Comparison
     now: datetime
-    forgets: bool
 
     def of(self, path: str, images: Iterable[Image]) -> tuple[tuple[str, bytes], ...]:
         """The row of a repository of which a complete scan saw these images, or none."""
@@ -80,5 +76,5 @@ class Memoir:
             self.now,
             ours=words(self.compared.before.ours.get(path, ())),
             accepted_at=self.compared.before.accepted_at,
-            doubtful=self.compared.vanished.doubtful and not self.forgets,
+            doubtful=self.compared.vanished.doubtful,
         )

@@ -46,7 +46,8 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
             runs.expire(store, settings, run, now)
             return ()
         case _:
-            _stop_if_late(store, settings, run, now)
+            if run.swept_at is None:
+                _stop_if_late(store, settings, run, now)
             return runs.ring(store, run.id, now, again_after=settings.timing.lease)
 
 

@@ -14,14 +14,15 @@ from sqlalchemy.exc import IntegrityError
 from policies.limits import exceeded_text
 from worker.checkpoints import reach
 from worker.schedule import due
-from worker.store import Store, runs, sweeping
+from worker.store import Store, runs, sweeping, verification
 from worker.store.runs import Run
 
 if TYPE_CHECKING:
     from worker.config import RegistrySettings, Settings
 
 SCANS = 3  # how often a run's scan is begun before the run has failed
-VERIFIED = (None, "expired", "deadline")  # stops after which a sweep is looked at all the same
+VERIFICATIONS = 3  # how often a verification is begun before the run ends without one
+VERIFIED = (None, "expired", "deadline", "failed")  # stops after which a sweep is looked at all the same
 LOOK_BACK = timedelta(days=8)  # how far a due time is searched for
 LOOK_IS_GOOD = timedelta(minutes=10)  # how long a repository's second listing speaks for it
 
@@ -210,8 +211,7 @@ def ring(
             return ()
         clock = store.now(connection)
         if run.swept_at is not None:
-            held = run.lease_until is not None and run.lease_until >= clock
-            return () if held else (Bell("gc.verify", (run_id,)),)
+            return () if _is_held(run, clock) else (Bell("gc.verify", (run_id,)),)
         ready = sweeping.take_ready(connection, run_id, clock, clock - again_after, now - LOOK_IS_GOOD)
     bells: dict[Bell, None] = {}
     for one in ready:
@@ -235,13 +235,20 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
         if run.stop is not None:
             runs.finish_stopped_batches(connection, run_id, store.now(connection))
         if run.verified_at is None and run.stop in VERIFIED and run.deleted + run.gone:
-            runs.note_swept(connection, run_id, now)
-            return False
+            if run.verifications < VERIFICATIONS or _is_held(run, store.now(connection)):
+                runs.note_swept(connection, run_id, now)
+                return False
+            run = verification.give_up(connection, run, "the verification was begun three times and never ended", now)
         message = run.message or (_differences_message(run) if run.differences else None)
         finished = runs.finish_swept(connection, run_id, _outcome(run), now, message)
     if finished:
         reach("run_finished")
     return finished
+
+
+def _is_held(run: Run, clock: datetime) -> bool:
+    """Whether somebody holds the lease of a run's scan or verification."""
+    return run.lease_until is not None and run.lease_until >= clock
 
 
 def _outcome(run: Run) -> str:
@@ -255,7 +262,7 @@ def _differences_message(run: Run) -> str:
     first = run.differences[0]
     where = "@".join(part for part in (first["repository"], first["digest"]) if part)
     what = f"{where}: {first['difference']}" if where else first["difference"]
-    count = "1 difference" if len(run.differences) == 1 else f"{len(run.differences):,} differences, the first"
+    count = "1 difference" if run.different == 1 else f"{run.different:,} differences, the first"
     return f"the verification after the sweep found {count}: {what}; `registry-gc show {run.id}` lists them"
 
 
@@ -281,8 +288,8 @@ def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> t
         with store.write() as connection:
             approved = runs.change(connection, run_id, ["blocked"], state="deleting", deleting_at=now, message=None)
             if approved and any(one["limit"] == "vanished" for one in run.exceeded):
-                seen_at = run.started_at or now  # by the database's clock, which need not be ours
-                runs.accept_vanished(connection, run.registry, max(now, seen_at))
+                # What this plan's listing missed, and not what is gone by now: nobody has looked at that.
+                runs.accept_vanished(connection, run.registry, run.started_at or now)
     except IntegrityError:
         with store.read() as connection:
             other = runs.active(connection, run.registry_key)

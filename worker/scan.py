@@ -56,11 +56,6 @@ class Planned:
         """Why push times are not believed; empty: they are, or a person has said which ones are."""
         return "" if self.registry.trust_times_after is not None else self.standing.times.doubt
 
-    @property
-    def forgets(self) -> bool:
-        """Whether what vanished in doubt is forgotten all the same: nothing can be deleted by it, and it is not all."""
-        return self.registry.mode == "dry-run" and len(self.inventory.segments) > 0
-
     def repository_plans(self) -> Iterator[RepositoryPlan]:
         """The same every time: what the policies are given does not change."""
         for repository in self.inventory.repositories():
@@ -110,11 +105,11 @@ def _decide(
 
 def standing_of(store: Store | None, registry: RegistrySettings, now: datetime, *, remember: bool = True) -> Standing:
     """What decides beside the inventory. `remember` False: nothing is written. Raises EvidenceError, StoreError."""
-    evidence = gather(store, registry, remember=remember)
+    evidence = gather(store, registry, scanning=True, remember=remember)
     if store is None:
         return Standing(evidence=evidence)
     with store.read() as connection:
-        return Standing(holds=holds.active(connection, registry.name, now), evidence=evidence)
+        return Standing(holds=holds.active(connection, registry.name, registry.key, now), evidence=evidence)
 
 
 def recall(store: Store | None, registry: RegistrySettings) -> Recalled:
@@ -249,7 +244,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bo
     rows of a run that is still planning, and a scan that begins again clears them first.
     """
     writer = PlanWriter(run.id, planned.closing)
-    memoir = Memoir(planned.compared, planned.now, forgets=planned.forgets)
+    memoir = Memoir(planned.compared, planned.now)
     remembered: list[tuple[str, bytes]] = []
 
     def rows() -> Iterator[tuple[Segment, PlanRows]]:

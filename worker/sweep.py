@@ -14,14 +14,15 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 from uuid import uuid4
 
+from msgspec import UNSET
 from sqlalchemy import Connection
 
+from policies.evidence import Evidence
 from worker import outcomes, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, mode_reason, registry_now
-from worker.evidence.gathering import gather
-from worker.evidence.reading import EvidenceError
+from worker.evidence.gathering import recent
 from worker.leases import Heartbeat, identity
 from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
 from worker.registries import open_registry
@@ -68,7 +69,9 @@ def delete_batch(
         if run.stop is None and (looked_at is None or now - looked_at >= runs.LOOK_IS_GOOD):
             return (Bell("gc.look", (run_id, held.repository)),)
         reach("repository_listed_again")
-        out_of_time = _carry_out(store, watch, run, held, items, limiter, lease)
+        if (evidence := _evidence(store, watch, run)) is None:
+            return (Bell("gc.evidence", (run_id,)),)
+        out_of_time = _carry_out(store, watch, run, held, items, evidence, limiter, lease)
         at_once = out_of_time or runs.is_stopped(store, run_id)  # what was begun is then brought to its end
     except LeaseLostError:
         pass  # somebody else goes on with it
@@ -79,8 +82,21 @@ def delete_batch(
     return runs.ring(store, run_id, datetime.now(UTC))
 
 
+def _evidence(store: Store, watch: Watch, run: Run) -> Evidence | None:
+    """What is in use; None: the sources are to be asked first. A run that deletes nothing more need not know."""
+    registry = registry_now(watch, run)
+    return Evidence() if run.stop is not None or registry is None else recent(store, registry)
+
+
 def _carry_out(
-    store: Store, watch: Watch, run: Run, held: Claim, items: list[Item], limiter: Limiter | None, lease: timedelta
+    store: Store,
+    watch: Watch,
+    run: Run,
+    held: Claim,
+    items: list[Item],
+    evidence: Evidence,
+    limiter: Limiter | None,
+    lease: timedelta,
 ) -> bool:
     """Whether what is left of the batch may go on at once: its time was up, and nothing else."""
 
@@ -97,12 +113,12 @@ def _carry_out(
     if registry is None:
         _leave(store, items)
         return False
-    used = _in_use(store, registry, run, held.repository)
     poison = held.takeovers >= TAKEOVERS
     patience = Patience(total=CALL_SECONDS)
     with open_registry(registry, limiter, patience) as opened, spending(store, run.registry, opened):
-        resolving = poison or used is None or run.stop is not None
-        work = _Batch(store, watch, run, held, opened, lease, resolving, used or {})
+        resolving = poison or run.stop is not None
+        used = {} if resolving else _in_use(store, run, held.repository, evidence, items)
+        work = _Batch(store, watch, run, held, opened, lease, resolving, used)
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
             work.carry_out(items, 1 if poison else _threads(registry))
@@ -111,16 +127,13 @@ def _carry_out(
     return work.out_of_time
 
 
-def _in_use(store: Store, registry: RegistrySettings, run: Run, path: str) -> Mapping[str, str] | None:
-    """By digest, why images of this repository are in use; None: a source cannot be believed, which stops the run."""
-    try:
-        found = gather(store, registry)
-    except EvidenceError as error:
-        with store.write() as connection:
-            run_rows.ask_to_stop(connection, run.id, "failed", str(error))
-        return None
-    with store.read() as connection:
-        return found.in_use(path, plans.images_of(connection, run.id, path)) if registry.in_use else {}
+def _in_use(store: Store, run: Run, path: str, evidence: Evidence, items: list[Item]) -> Mapping[str, str]:
+    """By digest, why images of a batch are in use. What an index lists is looked up in what its plan saw."""
+    images = tuple(item.image for item in items)
+    if evidence != Evidence() and any(image.children is not UNSET for image in images):
+        with store.read() as connection:
+            images = plans.images_of(connection, run.id, path)
+    return evidence.in_use(path, images)
 
 
 def _threads(registry: RegistrySettings) -> int:
@@ -279,10 +292,10 @@ class _Batch:
 
     def _refusal(self, connection: Connection, item: Item, now: datetime) -> Outcome | None:
         """What speaks against a deletion at the moment of its intent; None: nothing does."""
-        if (pause := holds.paused(connection, self.run.registry)) is not None:
+        if (pause := holds.paused(connection, self.run.registry, self.run.registry_key)) is not None:
             return Outcome("skipped", "paused", pause.sentence())
-        held = holds.active(connection, self.run.registry, now).on(item.repository, (item.image,))
-        if held:
+        active = holds.active(connection, self.run.registry, self.run.registry_key, now)
+        if held := active.on(item.repository, (item.image,)):
             return Outcome("skipped", "held", held[item.digest].sentence())
         if (used := self.in_use.get(item.digest)) is not None:
             return Outcome("skipped", "in_use", used)

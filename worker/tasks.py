@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 
 import structlog
 from celery import signals
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker import logs, notify, runs, scan, sweep
+from worker import in_use, logs, notify, runs, scan, sweep
 from worker import look as looking
 from worker import reconcile as reconciling
 from worker import verify as verifying
@@ -220,6 +221,17 @@ def delete_batch(run_id: str, number: int) -> Iterable[Bell]:
     """Carry out one batch of a run. Safe to run twice, late, or never."""
     with limiter_of(run_id) as limiter:
         return sweep.delete_batch(store(), watch(), run_id, number, limiter=limiter)
+
+
+@app.task(name="gc.evidence", typing=False, time_limit=LOOK_SECONDS, soft_time_limit=LOOK_SECONDS - 30)
+@taking(str)
+def ask_what_is_in_use(run_id: str) -> Iterable[Bell]:
+    """Ask the sources of evidence again, in the midst of a run."""
+    try:
+        return in_use.ask_again(store(), watch(), run_id)
+    except SoftTimeLimitExceeded:
+        in_use.give_up(store(), run_id, f"the sources of in_use gave no answer within {LOOK_SECONDS} s")
+        raise
 
 
 @app.task(name="gc.verify", typing=False, time_limit=SCAN_SECONDS, soft_time_limit=SCAN_SECONDS - 60)

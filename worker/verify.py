@@ -25,8 +25,7 @@ from worker.store import verification as rows
 from worker.store.runs import Run
 from worker.store.verification import SETTLED, Difference, Left
 
-TRIES = 3  # how often a verification is begun before the run ends without one
-MOST = 1000  # differences that are listed; more are counted in a last one
+READERS = 4  # repositories looked at at once: each is held whole in memory
 
 
 class LostError(Exception):
@@ -60,21 +59,16 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
     except (LostError, LimiterUnavailableError):
         return ()
     except RegistryError as error:
-        if run.verifications < TRIES:
+        if run.verifications < runs.VERIFICATIONS:
             with store.write() as connection:
                 rows.release(connection, run_id, run.fence)
             return ()  # reconcile rings again
         found = [Difference("", None, f"the registry could not be looked at: {error}")]
     with store.write() as connection:
-        if not rows.record(connection, run_id, run.fence, _bounded(found), store.now(connection)):
+        if not rows.record(connection, run_id, run.fence, found, store.now(connection)):
             return ()
     reach("verified")
     return runs.ring(store, run_id, datetime.now(UTC))
-
-
-def _bounded(found: list[Difference]) -> list[Difference]:
-    more = len(found) - MOST
-    return found if more <= 0 else [*found[:MOST], Difference("", None, f"and {more:,} more")]
 
 
 def _differences(
@@ -102,8 +96,12 @@ def _differences(
         shared = _blobs_of_deleted(store, run)
         with store.read() as connection:
             paths = plans.repositories(connection, run.id)
-        with ThreadPoolExecutor(max_workers=registry.rate.concurrency, thread_name_prefix="verify") as pool:
+        readers = min(READERS, registry.rate.concurrency)
+        pool = ThreadPoolExecutor(max_workers=readers, thread_name_prefix="verify")
+        try:
             return [difference for found in pool.map(look, paths) for difference in found]
+        finally:
+            pool.shutdown(cancel_futures=True)  # of what was stopped midway nothing further is begun
 
 
 def _blobs_of_deleted(store: Store, run: Run) -> frozenset[int]:

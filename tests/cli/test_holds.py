@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from worker import runs
+
 DAY = timedelta(days=1)
 
 
@@ -21,7 +23,11 @@ def image(simulator, tag):
 
 def reference(simulator, form):
     one = image(simulator, "pr-2")
+    docker = simulator.endpoints()["docker"].partition("://")[2]
     return {
+        "address": f"{docker}/{simulator.registry_id}/shop/web:pr-3",
+        "vendor": f"registry.yandexcloud.net/{simulator.registry_id}/shop/web@{one['digest']}",
+        "tag and digest": f"shop/web:pr-3@{one['digest']}",
         "tag": "shop/web:pr-3",
         "digest": f"shop/web@{one['digest']}",
         "id": one["id"],
@@ -30,7 +36,7 @@ def reference(simulator, form):
     }[form]
 
 
-@pytest.mark.parametrize("form", ["tag", "digest", "id", "path", "glob"])
+@pytest.mark.parametrize("form", ["tag", "digest", "id", "path", "glob", "address", "vendor", "tag and digest"])
 def test_what_is_held_stays_until_it_is_released(filled, night, gc, form):
     made = night()
     held = image(filled, "pr-2")
@@ -46,7 +52,9 @@ def test_what_is_held_stays_until_it_is_released(filled, night, gc, form):
     assert (run.planned, run.deleted) == (1, 1)
 
     number = done.json["id"]
-    assert gc("release", str(number)).out == f"released hold {number} on {reference(filled, form)} of production\n"
+    told = gc("release", str(number)).out
+    assert told.startswith(f"released hold {number} on ")
+    assert told.endswith(" of production\n")
     assert gc("holds").out == "Nothing is held.\n"
     assert made.sweep().deleted == 1
 
@@ -84,6 +92,14 @@ def test_a_date_is_held_to_its_end(filled, night, gc):
     [
         (["hold", "staging", "a:b"], 2, "there is no registry 'staging' in"),
         (["hold", "production", "shop/[api"], 2, "'shop/[api' names no image and is no glob of repositories: "),
+        (
+            ["hold", "production", "shop/api:"],
+            2,
+            "'shop/api:': '' is not a tag; write path:tag, path@sha256:…, an image's id",
+        ),
+        (["hold", "production", "shop/api@sha256:abc"], 2, "'sha256:abc' is not a digest; write path:tag"),
+        (["hold", "production", "host:5000/shop/api:v1"], 2, "is not in production, whose images are 127.0.0.1:"),
+        (["hold", "production", "cr.yandex/other/shop/api:v1"], 2, "is not in production, whose images are 127.0.0.1:"),
         (["hold", "production", "a:b", "--until", "2020-01-01"], 2, "'2020-01-01' is over; name a time to come"),
         (["hold", "production", "a:b", "--until", "soon"], 2, "expected a time, got 'soon'"),
         (["hold", "production", "a:b", "--until", "99999999w"], 2, "expected a time, got '99999999w'"),
@@ -159,3 +175,17 @@ def test_a_hold_and_a_pause_bind_a_run_that_is_deleting(filled, night, gc):
     assert found <= {("skipped", "paused"), ("skipped", "held"), ("deleted", None)}
     assert ("skipped", "paused") in found
     assert image(filled, "pr-1")
+
+
+def test_holds_and_pauses_follow_a_registry_that_is_renamed(filled, night, gc):
+    made = night()
+    made.sweep(dry_run=True)
+    assert gc("hold", "production", "shop/api:pr-1").code == 0
+    assert gc("pause", "production").code == 0
+    written = made.path.read_text()
+    made.path.write_text(written.replace("production:", "prod:"))
+    planned = gc("plan", "prod", "--format", "json").json
+    assert [one["tags"] for one in planned["decisions"] if one["cause"] == "held"] == [["pr-1"]]
+    opened = runs.open_run(made.store, made.settings, "prod", trigger="command", now=datetime.now(UTC))
+    made.ring(opened.bells)
+    assert set(made.outcomes(opened.run_id).values()) == {("skipped", "paused")}

@@ -56,7 +56,7 @@ def causes(night: Night, run_id: str, filled: dict[str, dict[str, Any]]) -> dict
     return {name: cause or state for name, (state, cause) in named.items()}
 
 
-def grow_old(night: Night, by: timedelta = timedelta(minutes=6)) -> None:
+def grow_old(night: Night, by: timedelta = timedelta(minutes=9)) -> None:
     """As if the sources had been read that long ago."""
     with night.store.write() as connection:
         for row in connection.execute(select(evidence)).all():
@@ -100,7 +100,7 @@ def test_a_reading_serves_all_batches_for_a_while(night, filled, source):
     made = night(in_use=source.settings())
     _, bells = made.plan()
     source.path.unlink()
-    grow_old(made, timedelta(minutes=4))
+    grow_old(made, timedelta(minutes=7))
     made.ring(bells)
     (run,) = [made.run(bell.args[0]) for bell in bells]
     assert run.outcome == "succeeded"

@@ -95,7 +95,7 @@ class TestWhatIsRemembered:
         images = (Image(digest="sha256:" + "0" * 64, tags=("v1",)), Image(digest="sha256:" + "1" * 64))
         now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
         before = Recalled(seen={"shop/api": remember(NEVER, images, now - DAY)}, head=Head(now - DAY))
-        memoir = Memoir(compare(before, [Survey("shop/api", words([one.digest for one in images]))], ()), now, False)
+        memoir = Memoir(compare(before, [Survey("shop/api", words([one.digest for one in images]))], ()), now)
 
         assert memoir.of("shop/api", reversed(images)) == ()
         assert len(memoir.of("shop/api", images[:1])) == 1
@@ -315,7 +315,7 @@ class TestWhatVanished:
         later = tonight.sweep()
         assert (later.outcome, later.exceeded, later.foreign_deletions) == ("succeeded", (), 0)
 
-    def test_where_nothing_can_be_deleted_the_measure_moves_by_itself(
+    def test_a_registry_in_dry_run_keeps_the_doubt_until_it_deletes(
         self, simulator: Simulator, night: MakeNight
     ) -> None:
         images = self.filled(simulator)
@@ -327,7 +327,28 @@ class TestWhatVanished:
         first = tonight.sweep()
         assert (first.outcome, exceeded(first), first.foreign_deletions) == ("succeeded", ["vanished"], 5)
         second = tonight.sweep()
-        assert (second.exceeded, second.foreign_deletions) == ((), 0)
+        assert (second.outcome, exceeded(second), second.foreign_deletions) == ("succeeded", ["vanished"], 0)
+        tonight.rewrite(mode="delete")
+        third = tonight.sweep()
+        assert (third.state, exceeded(third)) == ("blocked", ["vanished"])
+        tonight.ring(runs.approve(tonight.store, tonight.settings, third.id, datetime.now(UTC)))
+        assert tonight.sweep().exceeded == ()
+
+    def test_an_approval_is_of_what_that_plan_missed_and_of_nothing_later(
+        self, simulator: Simulator, night: MakeNight
+    ) -> None:
+        images = self.filled(simulator)
+        tonight = night()
+        tonight.sweep()
+        for one in images[:5]:
+            simulator.remove(one["id"])
+        blocked = tonight.sweep()
+        late = datetime.now(UTC) + timedelta(hours=20)  # by a clock far ahead
+        tonight.ring(runs.approve(tonight.store, tonight.settings, blocked.id, late))
+        for one in images[5:10]:
+            simulator.remove(one["id"])
+        for _ in range(2):
+            assert exceeded(tonight.sweep()) == ["vanished"]
 
     def test_a_dry_run_by_hand_does_not_move_it(self, simulator: Simulator, night: MakeNight) -> None:
         images = self.filled(simulator)

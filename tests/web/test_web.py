@@ -162,7 +162,7 @@ def test_a_redis_address_that_is_none_is_not_quoted(own: Pages) -> None:
     answer = own.ask("/healthz")
     assert json.loads(answer.body)["redis"]["status"] == "ill"
     assert "sesame" not in answer.text
-    assert "open" not in answer.text
+    assert ":open" not in answer.text
 
 
 def test_a_store_that_vanished_is_an_error_and_not_old_numbers(own: Pages) -> None:

@@ -87,7 +87,7 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
     configured = registry_named(settings, registry)
     log_if_asked(verbose=options.verbose)
     try:
-        wanted = hold_of(reference, until=until, reason=reason, who=who)
+        wanted = hold_of(configured, reference, until=until, reason=reason, who=who)
     except HoldError as error:
         raise CommandError(str(error), USAGE) from error
     now = datetime.now(UTC)
@@ -126,7 +126,7 @@ def holds(options: Options, registry: str | None) -> None:
         check_known(settings, store, registry)
         if store is not None:
             with store.read() as connection:
-                held = rows.rows(connection, datetime.now(UTC), registry=registry)
+                held = rows.rows(connection, datetime.now(UTC), registries=None if registry is None else (registry,))
                 paused = [one for one in rows.pauses(connection) if registry in (None, one.registry) or one.of_all]
     with options.open() as output:
         output.report(

@@ -15,23 +15,21 @@ from worker.store import Store
 from worker.store import evidence as rows
 from worker.store.evidence import Known
 
-SHARED_FOR = timedelta(minutes=5)  # a reading serves all processes that long; twice that is the law's bound
+HOSTS = frozenset({"cr.yandex", "registry.yandexcloud.net"})  # by which the vendor's registries are also known
+SHARED_FOR = timedelta(minutes=5)  # a reading serves all processes that long before a source is asked again
+GOOD_FOR = timedelta(minutes=8)  # a batch begins only on younger ones: it takes a minute, and the law's bound is ten
 
 
-def gather(
-    store: Store | None, registry: RegistrySettings, *, remember: bool = True, shared_for: timedelta = SHARED_FOR
-) -> Evidence:
-    """What is in use in a registry, no older than `shared_for`. Raises EvidenceError, StoreError.
+def gather(store: Store | None, registry: RegistrySettings, *, scanning: bool, remember: bool = True) -> Evidence:
+    """What is in use in a registry, each source asked unless that was done just now. Raises EvidenceError, StoreError.
 
-    A reading replaces the one before only if it is believed: what was suddenly halved stays so until a person says so.
+    A reading replaces the one before only if it is believed. What is suddenly half of what the last scan was told is
+    not, however slowly it came to that within a run (`scanning` False), and stays so until a person says otherwise.
     """
     if not registry.in_use:
         return Evidence()
-    known: dict[str, Known] = {}
-    if store is not None:
-        with store.read() as connection:
-            known = rows.known(connection, registry.name)
-    readings = [_one(source, known.get(source.name), shared_for) for source in registry.in_use]
+    known = _known(store, registry)
+    readings = [_one(source, known.get(source.name), scanning=scanning) for source in registry.in_use]
     fresh = [one for one in readings if one is not known.get(one.source)]
     if store is not None and remember and fresh:
         with store.write() as connection:
@@ -39,19 +37,47 @@ def gather(
     return evidence_of(registry, readings)
 
 
-def _one(source: EvidenceSettings, known: Known | None, shared_for: timedelta) -> Known:
+def recent(store: Store, registry: RegistrySettings) -> Evidence | None:
+    """What is in use by readings that are good now; None: some source is to be asked first. Raises StoreError."""
+    if not registry.in_use:
+        return Evidence()
+    known, now = _known(store, registry), datetime.now(UTC)
+    readings = [_before(source, known.get(source.name)) for source in registry.in_use]
+    for source, one in zip(registry.in_use, readings, strict=True):
+        if one is None or not _is_younger(one, GOOD_FOR, now) or now - one.reading.as_of > source.max_age:
+            return None
+    return evidence_of(registry, [one for one in readings if one is not None])
+
+
+def _known(store: Store | None, registry: RegistrySettings) -> dict[str, Known]:
+    if store is None:
+        return {}
+    with store.read() as connection:
+        return rows.known(connection, registry.name)
+
+
+def _before(source: EvidenceSettings, known: Known | None) -> Known | None:
+    """What is known of a source, unless its settings make it another one."""
+    return known if known is not None and known.sha256 == settings_sha256(source) else None
+
+
+def _is_younger(one: Known, age: timedelta, now: datetime) -> bool:
+    return timedelta() <= now - one.read_at < age
+
+
+def _one(source: EvidenceSettings, known: Known | None, *, scanning: bool) -> Known:
     from worker.evidence import read  # noqa: PLC0415 - who has no source need not load what reads them
     from worker.evidence.judgement import judge  # noqa: PLC0415 - as above
 
-    sha256 = settings_sha256(source)
-    before = known if known is not None and known.sha256 == sha256 else None
-    if before is not None and timedelta() <= datetime.now(UTC) - before.read_at < shared_for:
-        judge(source, before.reading, None, datetime.now(UTC))
+    before, began = _before(source, known), datetime.now(UTC)  # as old as its beginning: never taken for younger
+    if before is not None and _is_younger(before, SHARED_FOR, began):
+        judge(source, before.reading, None, began)
         return before
-    began = datetime.now(UTC)  # what is as old as its beginning is never taken for younger
     reading = read(source)
-    judge(source, reading, None if before is None else len(before.reading.uses), datetime.now(UTC))
-    return Known(source.name, sha256, began, reading)
+    judge(source, reading, None if before is None else before.baseline, datetime.now(UTC))
+    count = len(reading.uses)
+    baseline = count if scanning or before is None else before.baseline
+    return Known(source.name, settings_sha256(source), began, reading, baseline)
 
 
 def settings_sha256(source: EvidenceSettings) -> str:
@@ -79,5 +105,22 @@ def _tag_here(registry: RegistrySettings, use: Use) -> tuple[str, str] | None:
     if use.image is None:
         return None
     name, _, tag = use.image.rpartition(":")
-    prefix = f"{urlsplit(registry.endpoints.docker).netloc}/{registry.id}/"
-    return (name.removeprefix(prefix), tag) if name.startswith(prefix) and tag else None
+    host, _, path = name.partition("/")
+    mine = f"{registry.id}/"
+    if not host_is_ours(registry, host) or not path.startswith(mine):
+        return None
+    return path.removeprefix(mine), tag
+
+
+def host_is_ours(registry: RegistrySettings, host: str) -> bool:
+    """Whether images of this registry may be addressed by this host: ids are unique, by whichever of the vendor's."""
+    return _plain(host) in {_plain(urlsplit(registry.endpoints.docker).netloc), *HOSTS}
+
+
+def own_address(registry: RegistrySettings) -> str:
+    return f"{urlsplit(registry.endpoints.docker).netloc}/{registry.id}"
+
+
+def _plain(host: str) -> str:
+    """A host without the port that it has anyway."""
+    return host.lower().removesuffix(":443").removesuffix(":80").removesuffix(".")

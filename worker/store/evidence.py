@@ -24,6 +24,7 @@ class Known:
     sha256: str  # of the source's settings
     read_at: datetime
     reading: Reading
+    baseline: int  # how many uses the last scan's reading had
 
 
 def known(connection: Connection, registry: str) -> dict[str, Known]:
@@ -31,7 +32,8 @@ def known(connection: Connection, registry: str) -> dict[str, Known]:
     found = {}
     for row in connection.execute(select(evidence).where(evidence.c.registry == registry)):
         uses = tuple(_uses.decode_lines(zstandard.decompress(row.uses)))
-        found[row.source] = Known(row.source, row.sha256, row.read_at, Reading(as_of=row.as_of, uses=uses))
+        reading = Reading(as_of=row.as_of, uses=uses)
+        found[row.source] = Known(row.source, row.sha256, row.read_at, reading, row.baseline)
     return found
 
 
@@ -46,6 +48,7 @@ def remember(connection: Connection, registry: str, readings: Sequence[Known]) -
             "as_of": one.reading.as_of,
             "read_at": one.read_at,
             "count": len(one.reading.uses),
+            "baseline": one.baseline,
             "uses": zstandard.compress(lines, 3),
         }
         added = insert_for(connection, evidence).values(values)

@@ -1,5 +1,6 @@
 """What people asked for: holds on images, and pauses of registries. Released holds stay as rows, with who and when."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,7 +9,7 @@ from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from policies.holds import Hold, HoldKind, Holds
 from worker.store.dialect import insert_for
-from worker.store.tables import hold, pause
+from worker.store.tables import hold, pause, run
 
 ALL = "*"  # in place of a registry's name: every registry
 
@@ -56,17 +57,24 @@ def note_digest(connection: Connection, number: int, digest: str) -> None:
     connection.execute(update(hold).where(hold.c.id == number).values(digest=digest))
 
 
-def active(connection: Connection, registry: str, now: datetime) -> Holds:
-    """Every hold of a registry that holds at this instant."""
-    return Holds(tuple(row.hold for row in rows(connection, now, registry=registry)))
+def names_of(connection: Connection, registry: str, registry_key: str) -> tuple[str, ...]:
+    """A registry's name and those under which runs of it were opened before: an entry may have been renamed."""
+    former = select(run.c.registry).where(run.c.registry_key == registry_key).distinct()
+    return tuple({registry, *connection.execute(former).scalars()})
 
 
-def rows(connection: Connection, now: datetime, *, registry: str | None = None) -> list[HeldRow]:
-    """What holds at this instant, oldest first."""
+def active(connection: Connection, registry: str, registry_key: str, now: datetime) -> Holds:
+    """Every hold of a registry that holds at this instant, under whichever of its names it was placed."""
+    names = names_of(connection, registry, registry_key)
+    return Holds(tuple(row.hold for row in rows(connection, now, registries=names)))
+
+
+def rows(connection: Connection, now: datetime, *, registries: Collection[str] | None = None) -> list[HeldRow]:
+    """What holds at this instant, oldest first; of registries of these names, or of all."""
     lasting = or_(hold.c.until.is_(None), hold.c.until > now)
     found = select(hold).where(hold.c.released_at.is_(None), lasting).order_by(hold.c.id)
-    if registry is not None:
-        found = found.where(hold.c.registry == registry)
+    if registries is not None:
+        found = found.where(hold.c.registry.in_(registries))
     return [_record(row) for row in connection.execute(found)]
 
 
@@ -105,8 +113,9 @@ def pauses(connection: Connection) -> list[Pause]:
     return [Pause(*row) for row in connection.execute(select(pause).order_by(pause.c.registry))]
 
 
-def paused(connection: Connection, registry: str) -> Pause | None:
-    """Why nothing may be deleted in a registry now; None: it may."""
-    found = select(pause).where(pause.c.registry.in_((registry, ALL))).order_by(pause.c.registry.desc())
+def paused(connection: Connection, registry: str, registry_key: str) -> Pause | None:
+    """Why nothing may be deleted in a registry now, under whichever of its names; None: it may."""
+    names = (*names_of(connection, registry, registry_key), ALL)
+    found = select(pause).where(pause.c.registry.in_(names)).order_by(pause.c.registry.desc())
     row = connection.execute(found).first()
     return None if row is None else Pause(*row)

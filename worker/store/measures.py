@@ -72,9 +72,9 @@ def measure(connection: Connection) -> Measures:
         one.line, one.line_since = known.line, known.line_since
     for read in connection.execute(select(evidence.c.registry, evidence.c.source, evidence.c.as_of)):
         found[read.registry].evidence[read.source] = read.as_of
-    wrong = select(run.c.registry, run.c.differences).where(run.c.state == "finished", run.c.differences != "[]")
-    for listed in connection.execute(wrong):
-        found[listed.registry].differences += len(json.loads(listed.differences))
+    wrong = select(run.c.registry, func.sum(run.c.different)).where(run.c.state == "finished").group_by(run.c.registry)
+    for name, count in connection.execute(wrong):
+        found[name].differences = int(count or 0)
     for row in _newest(connection, run.c.finished_at, run.c.state == "finished", run.c.outcome != "missed"):
         found[row["registry"]].finished = row
     for row in _newest(connection, run.c.planned_at):

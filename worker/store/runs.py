@@ -54,6 +54,7 @@ class Run:
     reclaimable_bytes: int
     reclaimed_bytes: int
     registry_bytes: int
+    different: int
     foreign_deletions: int
     doubt: str | None
     scans: int
@@ -240,7 +241,7 @@ def note_sign_in(connection: Connection, name: str, *, works: bool) -> None:
 
 
 def accept_vanished(connection: Connection, name: str, now: datetime) -> None:
-    """A person's word: what has vanished of a registry until now is gone for good reason."""
+    """A person's word: what a scan at `now`, or an earlier one, missed of a registry is gone for good reason."""
     connection.execute(update(registry).where(registry.c.name == name).values(vanished_accepted_at=now))
 
 

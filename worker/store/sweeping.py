@@ -132,6 +132,13 @@ def claim(
     return Claim(*connection.execute(select(*columns).where(batch.c.run_id == run_id, batch.c.number == number)).one())
 
 
+def unring(connection: Connection, run_id: str, now: datetime) -> None:
+    """What waits in a run is to be rung again: what it waited for is done."""
+    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
+    waiting = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, free)
+    connection.execute(waiting.values(rung_at=None))
+
+
 def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -> None:
     """Raises LeaseLostError."""
     mine = update(batch).where(

@@ -95,6 +95,7 @@ run = Table(
     _count("reclaimed_bytes"),
     _count("registry_bytes"),
     _count("budget_missed_bytes"),
+    _count("different"),  # how many differences a verification found, listed or not
     _count("foreign_deletions"),  # images that vanished since the scan before, and not by us
     Column("scans", Integer, nullable=False, server_default="0"),
     Column("systemic_failures", Integer, nullable=False, server_default="0"),  # in a row
@@ -288,6 +289,7 @@ evidence = Table(
     Column("as_of", Instant, nullable=False),  # what the source says of its age
     Column("read_at", Instant, nullable=False),
     Column("count", Integer, nullable=False),
+    Column("baseline", Integer, nullable=False),  # the count of the last scan's reading: what is judged against
     Column("uses", LargeBinary, nullable=False),  # zstd of the uses, one JSON a line
     PrimaryKeyConstraint("registry", "source"),
 )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, or_, select, update
@@ -14,6 +15,7 @@ from worker.store.runs import Run
 from worker.store.tables import item, run
 
 SETTLED = ("deleted", "gone")
+MOST = 1000  # differences that are listed; more are counted in a last one
 _image = msgspec.json.Decoder(Image, strict=False)
 
 
@@ -53,10 +55,23 @@ def renew(connection: Connection, run_id: str, fence: int, until: datetime) -> b
 
 def record(connection: Connection, run_id: str, fence: int, differences: Sequence[Difference], now: datetime) -> bool:
     """Write what was found. False: somebody else holds the lease by now."""
-    found = json.dumps([asdict(one) for one in differences])
     mine = update(run).where(run.c.id == run_id, run.c.fence == fence, run.c.state == "deleting")
-    values = {"differences": found, "verified_at": now, "lease_until": None, "owner": None}
+    values = {**_found(differences), "verified_at": now, "lease_until": None, "owner": None}
     return connection.execute(mine.values(values)).rowcount == 1
+
+
+def _found(differences: Sequence[Difference]) -> dict[str, Any]:
+    """The first of them as they are listed, and how many there are."""
+    more = len(differences) - MOST
+    listed = differences if more <= 0 else [*differences[:MOST], Difference("", None, f"and {more:,} more")]
+    return {"differences": json.dumps([asdict(one) for one in listed]), "different": len(differences)}
+
+
+def give_up(connection: Connection, one: Run, why: str, now: datetime) -> Run:
+    """End a run's verification without one; the run as it is then. Only for who has locked the run."""
+    mine = update(run).where(run.c.id == one.id, run.c.state == "deleting")
+    connection.execute(mine.values(**_found([Difference("", None, why)]), verified_at=now))
+    return runs.get(connection, one.id) or one
 
 
 def release(connection: Connection, run_id: str, fence: int) -> None:
@@ -73,8 +88,9 @@ def deleted_images(connection: Connection, run_id: str) -> Iterator[Image]:
 
 def left_in(connection: Connection, run_id: str, path: str) -> Mapping[str, Left]:
     """By digest: the planned deletions of a repository."""
-    columns = (item.c.digest, item.c.image, item.c.state, item.c.attempts)
+    columns = (item.c.digest, item.c.image, item.c.state, item.c.attempts, item.c.outcome_cause)
     found = select(*columns).where(item.c.run_id == run_id, item.c.repository == path)
     return {
-        row.digest: Left(_image.decode(row.image), row.state, row.attempts > 0) for row in connection.execute(found)
+        row.digest: Left(_image.decode(row.image), row.state, row.attempts > 0 or row.outcome_cause == "unconfirmed")
+        for row in connection.execute(found)
     }

@@ -134,7 +134,8 @@ def resume(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     name = _paused_name(asked)
     with asked.store.write() as connection:
         resumed = holds.resume_registry(connection, name)
-        left = holds.paused(connection, name)
+        key = "" if name == holds.ALL else asked.settings.registries[name].key
+        left = holds.paused(connection, name, key)
     if not resumed:
         raise NotPausedError(left.sentence() if left else f"{'all' if name == holds.ALL else name}: not paused")
     return {"registry": None if name == holds.ALL else name, "paused": left is not None}, ()

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("as_of", sa.BigInteger(), nullable=False),
         sa.Column("read_at", sa.BigInteger(), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("baseline", sa.Integer(), nullable=False),
         sa.Column("uses", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("registry", "source"),
     )
@@ -88,6 +89,7 @@ def upgrade() -> None:
     op.add_column("run", sa.Column("doubt", sa.Text(), nullable=True))
     op.add_column("run", sa.Column("differences", sa.Text(), server_default="[]", nullable=False))
     op.add_column("run", sa.Column("budget_missed_bytes", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("run", sa.Column("different", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("run", sa.Column("foreign_deletions", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("run", sa.Column("told", sa.String(length=16), nullable=True))
     op.add_column("run", sa.Column("telling", sa.Text(), nullable=True))

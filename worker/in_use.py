@@ -1,0 +1,34 @@
+"""Asks the sources of evidence again while a run is deleting, and ends the run where one of them cannot be believed."""
+
+from datetime import UTC, datetime
+
+from worker import runs
+from worker.config_watch import Watch, registry_now
+from worker.evidence.gathering import gather
+from worker.evidence.reading import EvidenceError
+from worker.runs import Bell
+from worker.store import Store, sweeping
+from worker.store import runs as run_rows
+
+
+def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
+    """Make what is in use known for the next batches. Safe to call twice, late, or never. Raises StoreError."""
+    run = runs.deleting(store, run_id)
+    if run is None:
+        return ()
+    registry = registry_now(watch, run)
+    if run.stop is None and registry is not None:
+        try:
+            gather(store, registry, scanning=False)
+        except EvidenceError as error:
+            give_up(store, run_id, str(error))
+    with store.write() as connection:
+        run_rows.get(connection, run_id, lock=True)
+        sweeping.unring(connection, run_id, store.now(connection))
+    return runs.ring(store, run_id, datetime.now(UTC))
+
+
+def give_up(store: Store, run_id: str, why: str) -> None:
+    """Nothing more goes in this run: what is in use is not known."""
+    with store.write() as connection:
+        run_rows.ask_to_stop(connection, run_id, "failed", why)
