@@ -110,8 +110,9 @@ def hostile(simulator, night):
     simulator.fault("error", method="DELETE", times=3, code=9, message=said)
     made = night(rules=[{"name": f"old {WHOLE}", "delete": {"any_tag": ["*"], "older_than": "14d"}}])
     run = made.sweep()
-    wanted = hold_of("shop/*", reason=f"because {WHOLE}", who=f"anna {WHOLE}")
-    place(made.store, made.settings.registries["production"], wanted, datetime.now(UTC))
+    production = made.settings.registries["production"]
+    wanted = hold_of(production, "shop/*", reason=f"because {WHOLE}", who=f"anna {WHOLE}")
+    place(made.store, production, wanted, datetime.now(UTC))
     return made, run
 
 
