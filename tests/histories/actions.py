@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from policies.holds import Hold
 from policies.limits import Limits
-from tests.histories.faults import FATES, OWN, POSSIBLE, Call, Fate, Fault, Lost
+from tests.histories.faults import FATES, OWN, POSSIBLE, Fate, Fault, Lost
 from tests.histories.model import Content, attached, index, plain, signature
 from tests.histories.process import Process
 from tests.histories.world import World
@@ -31,12 +31,9 @@ TAGS: tuple[tuple[str, ...], ...] = (
     ("pr-1", "v2"),
 )
 AGES = tuple(timedelta(days=days) for days in (40, 20, 10, 0))
-SPANS = tuple(timedelta(seconds=seconds) for seconds in (1, 30, 121, 300, 601, 3600, 6 * 3600, 25 * 3600))
+SPANS = tuple(timedelta(seconds=seconds) for seconds in (1, 30, 121, 300, 601, 3600, 7 * 3600, 25 * 3600))
 STEPS = tuple(timedelta(seconds=seconds) for seconds in (-1, 2, -60, 240, -240, 600))
-CALLS: tuple[Call, ...] = (  # the more often, the more there is to go wrong
-    *("delete", "get", "follow", "delete", "images", "manifests"),
-    *("delete", "follow", "clock", "repositories", "get", "delete"),
-)
+FAULTS = tuple((call, error) for call, errors in POSSIBLE.items() for error in errors)
 LOST: tuple[Lost, ...] = ("clean", "lost", "lost and done")
 
 
@@ -172,8 +169,7 @@ def step_their_clock(world: World, a: int, b: int, c: int) -> None:
 
 
 def fault(world: World, a: int, b: int, c: int) -> None:
-    call = pick(CALLS, a)
-    error = pick(POSSIBLE[call], b)
+    call, error = pick(FAULTS, 12 * a + b)
     lost = pick(LOST, c) if call == "delete" else "clean"
     if error == "bad_answer" and lost == "clean":
         lost = "lost"  # whatever was answered, something was received
@@ -181,6 +177,12 @@ def fault(world: World, a: int, b: int, c: int) -> None:
         lost = "clean"
     path = None if c < 6 else pick(PATHS, c)
     world.model.faults.append(Fault(call, error, skip=c % 3, times=pick((1, 2, 12), c // 2), path=path, lost=lost))
+
+
+def sickness(world: World, a: int, b: int, c: int) -> None:
+    """The same failure again and again."""
+    fault(world, a, b, c)
+    world.model.faults[-1].times = 40
 
 
 def lose_answers(world: World, a: int, b: int, c: int) -> None:
@@ -302,6 +304,12 @@ def use(world: World, a: int, b: int, c: int) -> None:
     world.say_in_use()
 
 
+def use_early(world: World, a: int, b: int, c: int) -> None:
+    """In use long enough for everybody to know."""
+    use(world, a, b, c)
+    world.pass_time(timedelta(seconds=661))
+
+
 def use_no_more(world: World, a: int, b: int, c: int) -> None:
     if world.in_use is not None and world.in_use.since:
         del world.in_use.since[pick(sorted(world.in_use.since), a)]
@@ -353,10 +361,11 @@ def forge_bell(world: World, a: int, b: int, c: int) -> None:
         Bell("gc.look", (run_id, pick(PATHS, b))),
         Bell("gc.delete_batch", (run_id, b)),
         Bell("gc.verify", (run_id,)),
+        Bell("gc.evidence", (run_id,)),
     )
     known = world.ledger.rows("select 1 from repository where run_id = ? and path = ?", run_id, pick(PATHS, b))
-    if c % 4 != 1 or known:
-        world.carry_out(bell[c % 4])
+    if c % 5 != 1 or known:
+        world.carry_out(bell[c % 5])
 
 
 def look(world: World, a: int, b: int, c: int) -> None:
@@ -412,7 +421,7 @@ TROUBLES: dict[str, Action] = {
     for one in (
         *(pass_time, grow_stale, step_our_clock, step_their_clock, fault, lose_answers, fate, store_trouble),
         *(break_file, heal, set_mode, set_limits, set_times, set_schedule, set_settle),
-        *(use, use_no_more, break_evidence, renew_evidence),
+        *(sickness, use, use_early, use_no_more, break_evidence, renew_evidence),
     )
 }
 WORKS: dict[str, Action] = {

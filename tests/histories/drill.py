@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.histories.coverage import report
+from tests.histories.ledger import BROKEN
 from tests.histories.machine import Histories, SideBySide
 
 PARTS = 2
@@ -78,6 +79,8 @@ def _part(first: int, histories: int, file: Path) -> int:
                 ),
             )
     finally:
+        if BROKEN:
+            sys.stderr.write(f"the first promise that was broken: {BROKEN[0]}\n")
         file.write_text(json.dumps(Histories.stats))
     return 0
 

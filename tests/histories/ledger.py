@@ -29,9 +29,13 @@ class BrokenPromiseError(AssertionError):
     """The program did what it promises never to do."""
 
 
+BROKEN: list[str] = []  # what was found first: side by side it may not come again
+
+
 def promise(kept: bool, text: str, **facts: object) -> None:
     if not kept:
-        raise BrokenPromiseError(f"{text}: {facts}")
+        BROKEN.append(f"{text}: {facts}")
+        raise BrokenPromiseError(BROKEN[-1])
 
 
 def _instant(micros: int | None) -> datetime | None:
@@ -79,6 +83,7 @@ class Ledger:
     _looked: dict[Key, int] = field(default_factory=dict)
     _begun: dict[tuple[str, int], int] = field(default_factory=dict)  # attempts of what is begun
     _leases: dict[tuple[str, int], datetime | None] = field(default_factory=dict)  # of batches, as last committed
+    _fences: dict[tuple[str, int], int] = field(default_factory=dict)
     _settled: set[tuple[str, int]] = field(default_factory=set)
     _counters: dict[str, float] = field(default_factory=dict)
 
@@ -96,8 +101,9 @@ class Ledger:
             self._note_leases()
 
     def _note_leases(self) -> None:
-        batches = self.rows("select run_id, number, lease_until, takeovers from batch where not done")
+        batches = self.rows("select run_id, number, fence, lease_until, takeovers from batch where not done")
         self._leases = {(one["run_id"], one["number"]): _instant(one["lease_until"]) for one in batches}
+        self._fences |= {(one["run_id"], one["number"]): one["fence"] for one in batches}
         if any(one["takeovers"] for one in batches):
             self.world.stats["seen: a batch was taken over"] += 1
 
@@ -107,7 +113,7 @@ class Ledger:
             return
         process.claimed_at = self.world.true_time
         fence = self.rows("select fence from batch where run_id = ? and number = ?", *bell.args)
-        if fence and fence[0]["fence"] == process.fence_before + 1:
+        if fence and fence[0]["fence"] == self._fences.get((str(bell.args[0]), int(bell.args[1])), 0) + 1:
             process.fence = fence[0]["fence"]
 
     def _note_looks(self, process: Process) -> None:

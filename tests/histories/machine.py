@@ -6,9 +6,9 @@ No choice depends on what happened before, so a history can be cut shorter step 
 import functools
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -19,6 +19,7 @@ from tests.histories.oracle import LAWS, Law
 from tests.histories.place import Place
 from tests.histories.world import Later, World
 from worker import checkpoints
+from worker.checkpoints import Checkpoint
 
 Numbers = tuple[int, int, int]
 Happening = tuple[str, Numbers]
@@ -37,12 +38,25 @@ def happenings(some: Mapping[str, Action]) -> st.SearchStrategy[Happening]:
 # Where something may happen in the midst of a process: at any point, or at one that matters.
 PLACES = (
     *("", "", "", "get", "delete", "delete", "answer", "answer", "follow", "images", "listed", "manifests"),
-    *("written", "commit", "checkpoint batch_claimed", "checkpoint image_read_again", "checkpoint intent_recorded"),
-    *("checkpoint look_claimed", "checkpoint operation_done", "checkpoint plan_stored"),
+    *("written", "commit", *(f"checkpoint {name}" for name in get_args(Checkpoint))),
 )
 OFTEN = (
     *("fate", "lose_answers", "lose_answers", "fault", "fault", "fault", "pass_time", "grow_stale"),
-    *("need", "need", "push_back", "retag", "hold", "pause", "use", "minute", "minute", "look", "ring", "drain"),
+    *(
+        "need",
+        "need",
+        "push_back",
+        "retag",
+        "hold",
+        "pause",
+        "use",
+        "use_early",
+        "minute",
+        "minute",
+        "look",
+        "ring",
+        "drain",
+    ),
 )
 ANYTHING = st.tuples(
     st.sampled_from(PLACES),
@@ -70,6 +84,7 @@ NEEDED = st.tuples(
     st.tuples(NUMBERS, NUMBERS).map(lambda two: [("grow_stale", (1, 0, 0)), ("need", two[0]), ("look", two[1])]),
 )
 BETWEEN = st.lists(ANYTHING | ANYTHING | TAKEOVER | NEEDED, max_size=4)
+SOME_TROUBLE = {name: TROUBLES[name] for name in ("fault", "fate", "lose_answers", "store_trouble", "set_mode")}
 USUAL = (Fate("at_once"), Fate("late", 0), Fate("late", 2), Fate("by_clock", 1))
 FILLING = (push, push_index, push, push_referrer)
 PUSHES = st.lists(st.tuples(st.integers(0, 3), NUMBERS), max_size=4)
@@ -123,10 +138,12 @@ class Histories(RuleBasedStateMachine):
     def work(self, what: Happening) -> None:
         self._do(*what)
 
-    @rule(pushes=PUSHES, between=BETWEEN)
-    def night(self, pushes: list[tuple[int, Numbers]], between: list[Between]) -> None:
+    @rule(pushes=PUSHES, between=BETWEEN, trouble=st.lists(happenings(SOME_TROUBLE), max_size=2))
+    def night(self, pushes: list[tuple[int, Numbers]], between: list[Between], trouble: Sequence[Happening]) -> None:
         """A run by hand, as far as it gets, and what happens in its midst."""
         self._fill(pushes)
+        for one in trouble:
+            self._do(*one)
         self._plant(between)
         self._do("night", NOTHING)
 
@@ -151,8 +168,26 @@ class Histories(RuleBasedStateMachine):
     def doubt(self, pushes: list[tuple[int, Numbers]], lost: Numbers, between: list[Between], needed: Between) -> None:
         """A night leaves deletions in doubt; what comes then needs them, at the last moment."""
         self._do("lose_answers", lost)
-        self.night(pushes, between)
+        self.night(pushes, between, ())
         self.last_moment([needed])
+
+    @rule(pushes=PUSHES, deaths=st.lists(IN_A_BATCH, min_size=2, max_size=6))
+    def deadly(self, pushes: list[tuple[int, Numbers]], deaths: list[str]) -> None:
+        """Whoever takes on a batch dies over it, again and again."""
+        self._fill(pushes)
+        for place in deaths:
+            self._plant([(place, 0, [(DEATH, NOTHING)])])
+            self._do("night" if place == deaths[0] else "minute", NOTHING)
+
+    @rule(pushes=PUSHES, what=NUMBERS, minutes=st.integers(1, 6))
+    def sick(self, pushes: list[tuple[int, Numbers]], what: Numbers, minutes: int) -> None:
+        """A registry that fails in the same way for minutes."""
+        self._fill(pushes)
+        self._do("sickness", what)
+        self._do("night", NOTHING)
+        for _ in range(minutes):
+            self._do("minute", NOTHING)
+        self._do("heal", NOTHING)
 
     def _do(self, name: str, numbers: Numbers) -> None:
         self.stats["steps"] += 1

@@ -48,7 +48,6 @@ class Process:
     began: datetime | None = None  # true time
     claimed_at: datetime | None = None  # true time
     began_listing: dict[str, datetime] = field(default_factory=dict)  # true time
-    fence_before: int = 0  # of that batch
     blobs_before: dict[str, int] = field(default_factory=dict)  # of the whole registry, when it began
     changes_before: int = 0
     effects_before: int = 0
@@ -91,11 +90,12 @@ class ProcessStore(Store):
         process = self._process
         process.point("write")
         self._fail("write")
-        with super().write() as connection:
-            yield connection
-            process.point("commit", inside=True)
-            self._fail("commit")
-        process.world.ledger.committed(process)
+        with process.world.lock:  # nothing happens between what a transaction saw and what the ledger makes of it
+            with super().write() as connection:
+                yield connection
+                process.point("commit", inside=True)
+                self._fail("commit")
+            process.world.ledger.committed(process)
         process.point("written")
         self._fail("written")  # the commit is done, and its answer lost
 

@@ -2,15 +2,17 @@
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import HypothesisException
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.histories.ledger import BROKEN
 from tests.histories.machine import Histories, SideBySide
 
 ALWAYS_THE_SAME = settings(
     derandomize=True,
     database=None,
     deadline=None,
-    stateful_step_count=12,
+    stateful_step_count=8,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],  # explaining a failure costs more than it tells here
     suppress_health_check=list(HealthCheck),
@@ -20,9 +22,14 @@ ALWAYS_THE_SAME = settings(
 @pytest.mark.parametrize(
     ("machine", "histories"),
     [
-        pytest.param(Histories, 300, id="one image at a time"),
-        pytest.param(SideBySide, 40, id="images side by side"),
+        pytest.param(Histories, 240, id="one image at a time"),
+        pytest.param(SideBySide, 30, id="images side by side"),
     ],
 )
 def test_nothing_is_lost_or_wrongly_deleted(machine: type[Histories], histories: int) -> None:
-    run_state_machine_as_test(machine, settings=settings(ALWAYS_THE_SAME, max_examples=histories))
+    BROKEN.clear()
+    try:
+        run_state_machine_as_test(machine, settings=settings(ALWAYS_THE_SAME, max_examples=histories))
+    except HypothesisException as error:  # with threads, what was found may not come again when it is asked to
+        error.add_note(f"the first promise that was broken: {BROKEN[:1]}")
+        raise

@@ -22,7 +22,7 @@ from tests.histories.oracle import LAWS, Law, bytes_of
 from tests.histories.place import Place
 from tests.histories.process import Killed, Process
 from tests.histories.standing import InUse
-from worker import look, reconcile, runs, scan, sweep, verify
+from worker import in_use, look, reconcile, runs, scan, sweep, verify
 from worker.config import (
     ConfigError,
     Credentials,
@@ -121,14 +121,16 @@ class World:
         return self.moment
 
     def pass_time(self, much: timedelta) -> None:
-        self.true_time += much
-        self._traveller.move_to(self.now(), tick=False)
+        with self.lock:
+            self.true_time += much
+            self._traveller.move_to(self.now(), tick=False)
 
     def step_clock(self, much: timedelta) -> None:
         """Our clock is set; no time passes."""
-        self.ours += much
-        self.stepped_back += max(timedelta(), -much)
-        self._traveller.move_to(self.now(), tick=False)
+        with self.lock:
+            self.ours += much
+            self.stepped_back += max(timedelta(), -much)
+            self._traveller.move_to(self.now(), tick=False)
 
     def ask_for_evidence(self, strict: bool) -> None:
         """From now on a source says what is in use."""
@@ -224,9 +226,6 @@ class World:
         process.began = self.true_time
         process.changes_before, process.effects_before = self.model.changes, len(self.model.effects)
         process.blobs_before = bytes_of(held for _, held in self.model.instances())
-        if bell is not None and bell.task == "gc.delete_batch":
-            found = self.ledger.rows("select fence from batch where run_id = ? and number = ?", *bell.args)
-            process.fence_before = found[0]["fence"] if found else 0
         self.stack.append(process)
         try:
             self.bells += body(process)
@@ -252,6 +251,8 @@ class World:
                 return look.look(store, watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
                 return sweep.delete_batch(store, watch, run_id, number)
+            case "gc.evidence", (str(run_id),):
+                return in_use.ask_again(store, watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(store, watch, run_id)
         raise AssertionError(f"no such bell: {bell}")
