@@ -183,6 +183,17 @@ def test_a_row_slipped_in_is_found(store: Store) -> None:
     assert verified(store).broken == f"{named(6)} was inserted behind the head, which is seq 5"
 
 
+def test_a_row_slipped_in_keeps_nobody_from_recording(store: Store) -> None:
+    """As a worker of an older version would write it."""
+    fill(store, 5)
+    with store.write() as connection:
+        connection.execute(insert(audit).values(row(6) | {"seq": 6}))
+    fill(store, 2, first=7)
+    broken = verified(store).broken
+    assert broken is not None
+    assert named(6) in broken
+
+
 @pytest.mark.parametrize("name", ["head", "anchor"])
 def test_without_its_ends_nothing_is_verified(store: Store, name: str) -> None:
     fill(store, 2)
