@@ -167,12 +167,14 @@ def _goes_on(connection: Connection, run: Run) -> bool:
 
 def _settle_one(connection: Connection, one: Undeleted, finding: _Finding, now: datetime) -> None:
     """A planned one is skipped. One that was begun and is still there must not be asked for again, not even by the
-    worker that holds it; one that is no longer listed is left to the next claim.
+    worker that holds it; one that is not listed is left to the next claim, which may only read it.
     """
     reason = finding.reason or "an image pushed since the plan needs it"
     if one.item.state == "planned":
         outcome = Outcome("skipped", finding.cause, reason)
     elif one.item.digest not in finding.listed:
+        if finding.cause not in ("mode", "paused"):  # which are asked with each intent
+            sweeping.bar(connection, one.item, reason)  # it was not seen to be gone: the listing may have failed
         return
     elif one.held:
         sweeping.bar(connection, one.item, reason)

@@ -95,3 +95,20 @@ def test_what_was_deleted_when_the_clock_was_set_back_is_still_ours(world: World
     world.drain()
 
     assert [row["foreign_deletions"] for row in world.ledger.rows("select * from run")] == [0, 0]
+
+
+def test_a_deletion_in_doubt_is_not_asked_for_again_where_the_repository_cannot_be_listed(world: World) -> None:
+    world.model.push("shop/api", plain(1), (), OLD)
+    world.model.faults.append(Fault("delete", "unavailable", lost="lost"))
+    planned(world)
+    world.drain()  # in doubt
+    world.model.faults.append(Fault("images", "not_found"))
+    world.pass_time(timedelta(minutes=10))
+
+    for _ in range(3):
+        world.pass_time(timedelta(seconds=121))
+        world.reconcile()
+        world.drain()
+
+    assert outcomes(world) == {plain(1).digest: ("failed", "unconfirmed")}
+    assert world.model.is_there("crp0001")
