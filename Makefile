@@ -15,7 +15,7 @@ demo: setup
 	@$(BIN)/python -m tests.demo
 
 test: setup services
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 # Servers that only tests need (PostgreSQL, Redis, promtool): by apt-get when root, else the tests that want them say so.
 services:

@@ -2,7 +2,7 @@
 
 import re
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from policies.holds import Hold, Holds
@@ -12,7 +12,7 @@ from worker.config import RegistrySettings
 from worker.evidence.gathering import host_is_ours, own_address
 from worker.registries import open_registry
 from worker.registries.http import Patience
-from worker.registries.interface import NotFoundError, RegistryError
+from worker.registries.interface import NotFoundError, Registry, RegistryError
 from worker.registries.limiter import LocalLimiter
 from worker.store import Store, holds, plans
 
@@ -21,7 +21,8 @@ PATH = re.compile(r"[^\s/:@]+(/[^\s/:@]+)*")
 TAG = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 DIGEST = re.compile("sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+([.+_-][a-z0-9]+)*:[0-9a-f]{32,}")
 FORMS = "write path:tag, path@sha256:…, an image's id, or a glob of repositories"
-LOOK_SECONDS = 15.0  # to ask the registry what a tag names today
+LOOK_SECONDS = 15.0  # to ask the registry what is held today
+IN_FORCE = "the hold is in force all the same"
 
 
 class HoldError(Exception):
@@ -81,40 +82,60 @@ def _match(form: re.Pattern[str], text: str, what: str, reference: str) -> str:
 
 
 def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime) -> Placed:
-    """Put a hold in force. Of a tag the registry is asked what it names today; if it cannot be, the newest plan is.
+    """Put a hold in force, then look at what it holds today: what a tag names is held with it. Raises StoreError.
 
-    The hold is in force before the registry is asked, so that a slow one gives nothing away. Raises StoreError.
+    The hold is in force before the registry is asked, so that a slow one gives nothing away.
     """
     with store.write() as connection:
         number = holds.add(connection, registry.name, wanted, now)
-    if wanted.kind == "tag" and wanted.repository is not None:
-        images, doubt = _today(store, registry, wanted.repository)
-        digest = next((image.digest for image in images if wanted.value in image.tags), None)
-        if digest is not None:
-            with store.write() as connection:
-                holds.note_digest(connection, number, digest)
-            wanted = Hold(**{name: getattr(wanted, name) for name in _KEPT}, digest=digest)
-        elif doubt is None:
-            doubt = f"no image of {wanted.repository} has the tag {wanted.value} today; it holds whatever gets it"
-        return Placed(number, wanted, doubt)
-    return Placed(number, wanted, _unmatched(store, registry.name, wanted))
-
-
-_KEPT = ("kind", "repository", "value", "until", "reason", "who")
-
-
-def _today(store: Store, registry: RegistrySettings, path: str) -> tuple[tuple[Image, ...], str | None]:
-    """The images of a repository, from the registry or else from the newest plan; what is to be said about that."""
+    if wanted.kind == "image":
+        return Placed(number, wanted, _unseen(store, registry.name, wanted))
     with closing(LocalLimiter(registry.rate.requests_per_second)) as limiter:
         try:
             with open_registry(registry, limiter, Patience(total=LOOK_SECONDS)) as opened:
-                return opened.images(path), None
-        except NotFoundError:
-            return (), None
+                return _looked_at(store, opened, number, wanted)
         except RegistryError as error:
-            known = _planned(store, registry.name, path)
-            what = "the newest plan was asked instead" if known else "only what carries the tag from now on is held"
-            return known, f"the registry could not be asked what the tag names today: {error}; {what}"
+            return _from_plan(store, registry.name, number, wanted, error)
+
+
+def _looked_at(store: Store, opened: Registry, number: int, wanted: Hold) -> Placed:
+    """What the registry itself says of it. Raises RegistryError."""
+    if wanted.kind == "repository":
+        found = Patterns((wanted.value,), paths=True).match
+        there = any(found(path) is not None for path in opened.repositories())
+        return Placed(number, wanted, None if there else f"no repository matches {wanted.value} today; {IN_FORCE}")
+    path = wanted.repository or ""
+    try:
+        images = opened.images(path)
+    except NotFoundError:
+        images = ()
+    return _named(store, number, wanted, images, "today")
+
+
+def _named(store: Store, number: int, wanted: Hold, images: tuple[Image, ...], when: str) -> Placed:
+    """With the digest that a held tag names among these images of its repository."""
+    digest = next((one.digest for one in images if wanted.value in (one.digest, *one.tags)), None)
+    if digest is None and wanted.kind == "tag":
+        doubt = f"no image of {wanted.repository} has the tag {wanted.value} {when}; it holds whatever gets it"
+        return Placed(number, wanted, doubt)
+    if digest is None:
+        return Placed(number, wanted, f"{wanted.repository} has no image {wanted.value} {when}; {IN_FORCE}")
+    if wanted.kind == "tag":
+        with store.write() as connection:
+            holds.note_digest(connection, number, digest)
+        wanted = replace(wanted, digest=digest)
+    return Placed(number, wanted)
+
+
+def _from_plan(store: Store, registry: str, number: int, wanted: Hold, error: RegistryError) -> Placed:
+    """What the newest plan says of it, where the registry cannot be asked."""
+    placed, what = Placed(number, wanted), IN_FORCE
+    if wanted.kind == "tag":
+        known = _planned(store, registry, wanted.repository or "")
+        what = "the newest plan was asked instead" if known else "only what carries the tag from now on is held"
+        placed = _named(store, number, wanted, known, "in it") if known else placed
+    asked = f"the registry could not be asked what is held today: {error}; {what}"
+    return replace(placed, warning=f"{asked}: {placed.warning}" if placed.warning else asked)
 
 
 def _planned(store: Store, registry: str, path: str) -> tuple[Image, ...]:
@@ -125,16 +146,13 @@ def _planned(store: Store, registry: str, path: str) -> tuple[Image, ...]:
         return plans.images_of(connection, run_id, path)
 
 
-def _unmatched(store: Store, registry: str, wanted: Hold) -> str | None:
-    """A word of warning where the newest plan knows nothing that is held."""
+def _unseen(store: Store, registry: str, wanted: Hold) -> str | None:
+    """A word of warning where the newest plan knows no image of that id."""
     with store.read() as connection:
         run_id = plans.newest_plan(connection, registry)
         if run_id is None:
-            return None
-        held = Holds((wanted,))
+            return f"no run has seen an image with the id {wanted.value} yet; {IN_FORCE}"
         for path in plans.repositories(connection, run_id):
-            if wanted.kind == "digest" and path != wanted.repository:
-                continue
-            if held.on(path, plans.images_of(connection, run_id, path)):
+            if Holds((wanted,)).on(path, plans.images_of(connection, run_id, path)):
                 return None
-    return f"nothing that run {run_id} saw is held by this; it is in force all the same"
+    return f"run {run_id} has seen no image with the id {wanted.value}; {IN_FORCE}"

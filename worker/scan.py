@@ -24,7 +24,7 @@ from worker.registries import open_registry
 from worker.registries.interface import RegistryError, SignInError
 from worker.registries.limiter import Limiter
 from worker.runs import Bell
-from worker.spending import note_sign_in, spending
+from worker.spending import gone_remedy, note_sign_in, spending
 from worker.store import Store, StoreError, holds, memory, plans, retention
 from worker.store import runs as run_rows
 from worker.store.memory import Recalled
@@ -138,7 +138,8 @@ def plan_live(
         raise runs.UnknownRegistryError(f"no registry is named {name!r}")
     inventory = list_live(registry, limiter=limiter, progress=progress, store=store)
     at = now or inventory.listed_at
-    return plan(inventory, registry, at, standing_of(store, registry, at, remember=False), recall(store, registry))
+    planned = plan(inventory, registry, at, standing_of(store, registry, at, remember=False), recall(store, registry))
+    return planned if store is None else _beside_earlier_plans(store, planned)
 
 
 def list_live(
@@ -183,7 +184,7 @@ def carry_out_scan(
         _end_stopped(store, run)
         return ()
     except (RegistryError, ClockError, EvidenceError) as error:
-        runs.fail(store, run_id, str(error), datetime.now(UTC), fence=run.fence)
+        runs.fail(store, run_id, f"{error}{gone_remedy(registry, error)}", datetime.now(UTC), fence=run.fence)
         return ()
     reach("plan_stored")
     bells = runs.advance(store, run_id, datetime.now(UTC))
@@ -232,8 +233,13 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
     note_sign_in(store, registry.name, works=True)
     at = inventory.listed_at
     planned = plan(inventory, registry, at, standing_of(store, registry, at), recall(store, registry))
+    return _beside_earlier_plans(store, planned)
+
+
+def _beside_earlier_plans(store: Store, planned: Planned) -> Planned:
+    """The same, blocked as well if it is unlike the registry's plans before it."""
     with store.read() as connection:
-        sizes = run_rows.plan_sizes(connection, registry.name, UNUSUAL_AMONG)
+        sizes = run_rows.plan_sizes(connection, planned.registry.name, UNUSUAL_AMONG)
     return replace(planned, exceeded=planned.exceeded + unusual(planned.closing.totals, sizes))
 
 

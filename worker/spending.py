@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from worker.registries.interface import ReadOnlyError, Registry, RegistryError, SignInError
+from worker.config import RegistrySettings
+from worker.registries.interface import NotFoundError, ReadOnlyError, Registry, RegistryError, SignInError
 from worker.store import Store
 from worker.store import runs as run_rows
 from worker.store.runs import Run
@@ -45,6 +46,16 @@ def count_failure(store: Store, run: Run, error: RegistryError) -> bool:
         message = _hopeless(run, error)
         run_rows.ask_to_stop(connection, run.id, "hopeless", message)
     return True
+
+
+def gone_remedy(registry: RegistrySettings, error: Exception) -> str:
+    """What to do where a registry is not found, to go on behind the error; empty for other errors."""
+    if not isinstance(error, NotFoundError):
+        return ""
+    remedy = f"; is the id {registry.id} right?"
+    if registry.kind == ENDING:
+        remedy += f" Yandex Container Registry itself stops on 2026-12-14: its images go on under kind: {SUCCESSOR}"
+    return remedy
 
 
 def _hopeless(run: Run, error: RegistryError) -> str:

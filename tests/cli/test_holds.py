@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from worker import runs
+from worker.store import holds
 
 DAY = timedelta(days=1)
 
@@ -39,6 +40,7 @@ def reference(simulator, form):
 @pytest.mark.parametrize("form", ["tag", "digest", "id", "path", "glob", "address", "vendor", "tag and digest"])
 def test_what_is_held_stays_until_it_is_released(filled, night, gc, form):
     made = night()
+    made.sweep(dry_run=True)
     held = image(filled, "pr-2")
     done = gc(
         "hold", "production", reference(filled, form), "--reason", "the trial", "--who", "anna", "--format", "json"
@@ -125,8 +127,15 @@ def test_what_cannot_be(filled, night, gc, words, code, line):
 def test_nothing_known_is_held(filled, night, gc):
     made = night()
     run = made.sweep(dry_run=True)
+    in_force = "the hold is in force all the same"
     done = gc("hold", "production", "no/such/*")
-    assert done.err == f"warning: nothing that run {run.id} saw is held by this; it is in force all the same\n"
+    assert done.err == f"warning: no repository matches no/such/* today; {in_force}\n"
+    digest = "sha256:" + "7" * 64
+    done = gc("hold", "production", f"shop/api@{digest}")
+    assert done.err == f"warning: shop/api has no image {digest} today; {in_force}\n"
+    number = "crp00000000000000000"
+    done = gc("hold", "production", number)
+    assert done.err == f"warning: run {run.id} has seen no image with the id {number}; {in_force}\n"
     done = gc("hold", "production", "shop/api:next")
     assert done.err == ("warning: no image of shop/api has the tag next today; it holds whatever gets it\n")
 
@@ -138,7 +147,7 @@ def test_a_registry_that_cannot_be_asked(filled, night, gc):
     made.rewrite(endpoints=filled.endpoints() | {"container_registry": "http://127.0.0.1:9"})
     done = gc("hold", "production", "shop/api:pr-1", "--format", "json")
     assert done.json["digest"] == held["digest"]
-    assert done.err.startswith("warning: the registry could not be asked what the tag names today: ")
+    assert done.err.startswith("warning: the registry could not be asked what is held today: ")
     assert done.err.endswith("; the newest plan was asked instead\n")
 
 
@@ -189,3 +198,14 @@ def test_holds_and_pauses_follow_a_registry_that_is_renamed(filled, night, gc):
     opened = runs.open_run(made.store, made.settings, "prod", trigger="command", now=datetime.now(UTC))
     made.ring(opened.bells)
     assert set(made.outcomes(opened.run_id).values()) == {("skipped", "paused")}
+
+
+def test_a_lost_key_keeps_nobody_from_holding(filled, night, gc, tmp_path):
+    made = night()
+    (tmp_path / "token").unlink()
+    for text in ("shop/api:pr-1", "shop/**"):
+        done = gc("hold", "production", text)
+        assert (done.code, done.out.count("\n")) == (0, 1)
+        assert done.err.startswith("warning: the registry could not be asked what is held today: ")
+    with made.store.read() as connection:
+        assert len(holds.rows(connection, datetime.now(UTC))) == 2

@@ -42,6 +42,14 @@ def test_a_document(content):
     [
         pytest.param(b"", "is empty", id="empty"),
         pytest.param(b" \n\n", "is empty", id="blank"),
+        pytest.param(
+            LINES + LINES, "line 6: begins or ends a list in the midst of one: write one list a file", id="two lists"
+        ),
+        pytest.param(
+            JSON.replace('"images"', '"images": [], "images"', 1),
+            "has the key 'images' twice: write each once",
+            id="twice",
+        ),
         pytest.param(b"\x1c\n", "is empty", id="blank by Unicode alone"),
         pytest.param(
             "# as_of: 0001-01-01T00:00:00+14:00\n# end",

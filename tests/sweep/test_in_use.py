@@ -157,3 +157,13 @@ def test_what_is_suddenly_half_is_not_believed_tomorrow_either(night, filled, so
     made.rewrite(in_use=source.settings())
     grow_old(made)
     assert made.sweep().outcome == "succeeded"
+
+
+def test_who_plans_asks_every_source_however_lately_it_was_asked(night, filled, source):
+    source.says("sha256:" + "7" * 64)
+    made = night(in_use=source.settings())
+    made.sweep(dry_run=True)
+    source.says("sha256:" + "7" * 64, filled["pr-0"]["digest"])
+    assert "pr-0" not in causes(made, made.sweep(dry_run=True).id, filled)
+    source.says(as_of=datetime.now(UTC) - 9 * DAY)
+    assert made.sweep().outcome == "failed"

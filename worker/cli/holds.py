@@ -83,7 +83,7 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
     from worker.report.text import escaped  # noqa: PLC0415 - as above
     from worker.store.holds import HeldRow  # noqa: PLC0415 - as above
 
-    settings = options.settings()
+    settings = options.settings_of_store()  # a credential that is lost must keep nobody from holding
     configured = registry_named(settings, registry)
     log_if_asked(verbose=options.verbose)
     try:

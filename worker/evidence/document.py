@@ -10,6 +10,7 @@ Both say themselves when they were written and where they end: a file's times te
 is a fresh and empty one). A document with one line that cannot be understood is refused whole.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -65,8 +66,18 @@ def _of_json(text: str, source: str) -> Reading:
         raise DocumentError(f"is not of the form {{as_of, images}}: {error}") from None
     except msgspec.DecodeError as error:
         raise DocumentError(f"line {_line(text, str(error))}: is not JSON, or was cut: {error}") from None
+    json.loads(text, object_pairs_hook=_once)  # the decoder above takes the last of two
     entries = (one if isinstance(one, _Entry) else _Entry(one) for one in document.images)
     return reading_of(_utc(document.as_of), _uses(((f"images[{n}]", one) for n, one in enumerate(entries)), source))
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise DocumentError(f"has the key {shown(repeated)} twice: write each once")
+    return found
 
 
 def _line(text: str, message: str) -> int:
@@ -86,6 +97,9 @@ def _of_lines(text: str, source: str) -> Reading:
         )
     if last[1] != _LAST:
         raise DocumentError(f'line {last[0]}: the last line is not "{_LAST}": the list was cut')
+    for number, line in lines[1:-1]:
+        if line == _LAST or line.startswith(_FIRST):
+            raise DocumentError(f"line {number}: begins or ends a list in the midst of one: write one list a file")
     entries = [(f"line {n}", _Entry(*line.split(None, 1))) for n, line in lines[1:-1] if not line.startswith("#")]
     return reading_of(_as_of(*first), _uses(entries, source))
 

@@ -16,13 +16,15 @@ from worker.store import evidence as rows
 from worker.store.evidence import Known
 
 HOSTS = frozenset({"cr.yandex", "registry.yandexcloud.net"})  # by which the vendor's registries are also known
-SHARED_FOR = timedelta(minutes=5)  # a reading serves all processes that long before a source is asked again
+SHARED_FOR = timedelta(minutes=5)  # that long a reading serves all batches of a run before a source is asked again
 GOOD_FOR = timedelta(minutes=8)  # a batch begins only on younger ones: it takes a minute, and the law's bound is ten
 
 
 def gather(store: Store | None, registry: RegistrySettings, *, scanning: bool, remember: bool = True) -> Evidence:
-    """What is in use in a registry, each source asked unless that was done just now. Raises EvidenceError, StoreError.
+    """What is in use in a registry. Raises EvidenceError, StoreError.
 
+    Who makes a plan (`scanning`) asks every source; a run that is deleting asks those that were not asked just now,
+    because all its batches want to know.
     A reading replaces the one before only if it is believed. What is suddenly half of what the last scan was told is
     not, however slowly it came to that within a run (`scanning` False), and stays so until a person says otherwise.
     """
@@ -70,7 +72,7 @@ def _one(source: EvidenceSettings, known: Known | None, *, scanning: bool) -> Kn
     from worker.evidence.judgement import judge  # noqa: PLC0415 - as above
 
     before, began = _before(source, known), datetime.now(UTC)  # as old as its beginning: never taken for younger
-    if before is not None and _is_younger(before, SHARED_FOR, began):
+    if not scanning and before is not None and _is_younger(before, SHARED_FOR, began):
         judge(source, before.reading, None, began)
         return before
     reading = read(source)
