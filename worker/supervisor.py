@@ -203,4 +203,6 @@ def signals_held() -> Iterator[None]:
     try:
         yield
     finally:
+        while signal.sigtimedwait(SIGNALS, 0) is not None:
+            pass  # asked to stop again while ending: that is no reason to be killed by it
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
