@@ -159,6 +159,14 @@ def grow_stale(world: World, a: int, b: int, c: int) -> None:
         world.pass_time(max(timedelta(), left + timedelta(seconds=pick((-30, 1), a))))
 
 
+def grow_late(world: World, a: int, b: int, c: int) -> None:
+    """So much time passes that the plan of a deleting run is good for half a minute more, or for nothing any more."""
+    found = world.ledger.rows("select min(started_at) as at from run where state = 'deleting'")
+    if found[0]["at"] is not None:
+        left = datetime.fromtimestamp(found[0]["at"] / 1e6, UTC) + world.plan_max_age - world.now()
+        world.pass_time(max(timedelta(), left + timedelta(seconds=pick((-30, 1), a))))
+
+
 def step_our_clock(world: World, a: int, b: int, c: int) -> None:
     world.step_clock(pick(STEPS, a))
 
@@ -419,7 +427,7 @@ CHANGES: dict[str, Action] = {
 TROUBLES: dict[str, Action] = {
     one.__name__: one
     for one in (
-        *(pass_time, grow_stale, step_our_clock, step_their_clock, fault, lose_answers, fate, store_trouble),
+        *(pass_time, grow_stale, grow_late, step_our_clock, step_their_clock, fault, lose_answers, fate, store_trouble),
         *(break_file, heal, set_mode, set_limits, set_times, set_schedule, set_settle),
         *(sickness, use, use_early, use_no_more, break_evidence, renew_evidence),
     )

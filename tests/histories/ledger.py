@@ -161,7 +161,7 @@ class Ledger:
         if self.world.standing_changed_at > process.began - GOOD_FOR - self.world.stepped_back:
             expected = goes(listings, process.unread, now, law, set())
             promise(planned <= expected, "a plan is no more than brute force finds", **facts)
-        elif self.world.settle_for or run["doubt"]:
+        elif process.settle or run["doubt"]:
             promise(planned <= expected, "a plan is no more than brute force finds", **facts)
             self._check_settled(process, planned, now, facts)
         else:
@@ -183,7 +183,7 @@ class Ledger:
 
     def _check_settled(self, process: Process, planned: Set[Key], now: datetime, facts: dict[str, Any]) -> None:
         """What goes was there, with these tags, in every plan since one that is old enough."""
-        settle = self.world.settle_for
+        settle = process.settle
         for path, digest in planned if settle else ():
             tags = process.listings[path][digest].tags
             seen = None

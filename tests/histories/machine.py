@@ -83,7 +83,13 @@ NEEDED = st.tuples(
     st.integers(0, 5),
     st.tuples(NUMBERS, NUMBERS).map(lambda two: [("grow_stale", (1, 0, 0)), ("need", two[0]), ("look", two[1])]),
 )
-BETWEEN = st.lists(ANYTHING | ANYTHING | TAKEOVER | NEEDED, max_size=4)
+# Somebody says stop, or time does, while a batch is at work.
+STOPPED = st.tuples(
+    IN_A_BATCH,
+    st.integers(0, 5),
+    st.sampled_from(["abort", "set_mode", "pause", "hold", "grow_late"]).map(lambda name: [(name, (1, 0, 0))]),
+)
+BETWEEN = st.lists(ANYTHING | ANYTHING | TAKEOVER | NEEDED | STOPPED, max_size=4)
 SOME_TROUBLE = {name: TROUBLES[name] for name in ("fault", "fate", "lose_answers", "store_trouble", "set_mode")}
 USUAL = (Fate("at_once"), Fate("late", 0), Fate("late", 2), Fate("by_clock", 1))
 FILLING = (push, push_index, push, push_referrer)
@@ -156,10 +162,10 @@ class Histories(RuleBasedStateMachine):
             self._do("reconcile", NOTHING)
             self._do("drain", NOTHING)
 
-    @rule(between=BETWEEN)
-    def last_moment(self, between: list[Between]) -> None:
-        """What is left goes on while the last listing is good for half a minute more."""
-        self._do("grow_stale", NOTHING)
+    @rule(between=BETWEEN, what=st.sampled_from(["grow_stale", "grow_late"]))
+    def last_moment(self, between: list[Between], what: str) -> None:
+        """What is left goes on while the last listing, or the plan, is good for half a minute more."""
+        self._do(what, NOTHING)
         self._plant(between)
         self._do("reconcile", NOTHING)
         self._do("drain", NOTHING)
@@ -169,7 +175,7 @@ class Histories(RuleBasedStateMachine):
         """A night leaves deletions in doubt; what comes then needs them, at the last moment."""
         self._do("lose_answers", lost)
         self.night(pushes, between, ())
-        self.last_moment([needed])
+        self.last_moment([needed], "grow_stale")
 
     @rule(pushes=PUSHES, deaths=st.lists(IN_A_BATCH, min_size=2, max_size=6))
     def deadly(self, pushes: list[tuple[int, Numbers]], deaths: list[str]) -> None:

@@ -7,7 +7,7 @@ unwinds through whatever the code does at its ends without writing anything.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,7 @@ class Process:
     unread: set[tuple[str, str]] = field(default_factory=set)  # path and digest of manifests that could not be read
     readings: dict[str, Reading] = field(default_factory=dict)  # by image id
     modes: list[tuple[int, str | None]] = field(default_factory=list)  # every look at the file, and its mode
+    settle: timedelta = timedelta()  # as the file said when it was read last
     fence: int | None = None  # of the batch it claimed
     began: datetime | None = None  # true time
     claimed_at: datetime | None = None  # true time
@@ -116,6 +117,7 @@ class ProcessWatch:
         settings = process.world.settings()
         registry = settings.registries.get("production") if settings else None
         process.modes.append((process.world.tick(), registry.mode if registry else None))
+        process.settle = registry.settle if registry else process.settle
         if settings is None:
             raise ConfigError((), Path("registry-gc.yaml"))
         return settings
