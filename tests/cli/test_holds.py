@@ -209,3 +209,17 @@ def test_a_lost_key_keeps_nobody_from_holding(filled, night, gc, tmp_path):
         assert done.err.startswith("warning: the registry could not be asked what is held today: ")
     with made.store.read() as connection:
         assert len(holds.rows(connection, datetime.now(UTC))) == 2
+
+
+def test_a_hold_alone_binds_a_run_that_is_deleting(filled, night, gc):
+    made = night()
+    run_id, bells = made.plan()
+    left = made.ring(bells, until="gc.delete_batch")
+    assert gc("hold", "production", "shop/api:pr-1", "--who", "anna").code == 0
+    made.ring(left)
+    kept = image(filled, "pr-1")
+    outcomes = made.outcomes(run_id)
+    assert outcomes.pop(kept["digest"]) == ("skipped", "held")
+    assert set(outcomes.values()) == {("deleted", None)}
+    (item,) = [one for one in made.items(run_id) if one.decision.digest == kept["digest"]]
+    assert item.message == "held by anna"
