@@ -1,6 +1,8 @@
 """One store a process for all histories: a file of its own, emptied before each. Forgets faster than a real one may."""
 
+import atexit
 import functools
+import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -37,6 +39,7 @@ class Place:
     def of_this_process(cls) -> "Place":
         shared = Path("/dev/shm")  # memory: these histories are not about the disk
         folder = tempfile.mkdtemp(prefix="registry-gc-histories-", dir=shared if shared.is_dir() else None)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return cls(Path(folder))
 
     def empty(self) -> None:
