@@ -31,6 +31,7 @@ class Times:
 
     after: datetime = _ALWAYS  # those at or after it are
     doubt: str = ""
+    certain: bool = False  # nothing that is seen speaks against them
 
     @property
     def all_believed(self) -> bool:
@@ -38,6 +39,7 @@ class Times:
 
 
 BELIEVED = Times()
+OUR_OWN = Times(certain=True)  # not the registry's times, but when this store first saw each digest
 
 
 def doubted(why: str) -> Times:

@@ -10,6 +10,7 @@ from policies.image import Image
 from policies.patterns import Patterns
 from worker.config import RegistrySettings
 from worker.evidence.gathering import host_is_ours, own_address
+from worker.manifests import StoredManifests
 from worker.registries import open_registry
 from worker.registries.http import Patience
 from worker.registries.interface import NotFoundError, Registry, RegistryError
@@ -92,7 +93,8 @@ def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime)
         return Placed(number, wanted, _unseen(store, registry.name, wanted))
     with closing(LocalLimiter(registry.rate.requests_per_second)) as limiter:
         try:
-            with open_registry(registry, limiter, Patience(total=LOOK_SECONDS)) as opened:
+            manifests = StoredManifests(store, registry.key, remember=False)
+            with open_registry(registry, limiter, Patience(total=LOOK_SECONDS), manifests) as opened:
                 return _looked_at(store, opened, number, wanted)
         except RegistryError as error:
             return _from_plan(store, registry.name, number, wanted, error)

@@ -12,14 +12,15 @@ from datetime import datetime, timedelta
 import msgspec
 
 from policies.image import Image, Repository, Unreadable
-from worker.registries.interface import Manifest, Registry, RegistryError, SignInError
+from worker.registries.interface import Registry, RegistryError, SignInError
 from worker.spool import Spool
-from worker.store import Store, plans
+from worker.store import plans
 from worker.store.plans import Segment
 
 SKEW = timedelta(minutes=5)  # more than this between our clock and the registry's: no age can be believed
 
 Progress = Callable[[int, int], None]  # repositories listed, of how many
+Reading = Callable[[Registry, str], tuple[Image, ...]]  # what is in a repository
 Alive = Callable[[], None]  # raises ScanStoppedError where the work is no longer wanted
 
 
@@ -31,46 +32,14 @@ class ClockError(Exception):
     """Our clock and the registry's disagree."""
 
 
-class Manifests:
-    """What is known of manifests, from the store or from nowhere; what was read is remembered there."""
-
-    def __init__(self, store: Store | None, registry_key: str, *, remember: bool = True) -> None:
-        self._store = store
-        self._key = registry_key
-        self._remember = remember
-
-    def known(self, digests: Iterable[str]) -> dict[str, Manifest]:
-        if self._store is None:
-            return {}
-        with self._store.read() as connection:
-            return plans.known_manifests(connection, self._key, digests)
-
-    def remember(self, manifests: Mapping[str, Manifest]) -> None:
-        if self._store is not None and self._remember and manifests:
-            with self._store.write() as connection:
-                plans.remember_manifests(connection, self._key, manifests)
-
-
-def resolve(registry: Registry, repository: str, images: tuple[Image, ...], manifests: Manifests) -> tuple[Image, ...]:
-    """The same images with what their manifests say of others; one that cannot be read has `children` None."""
-    wanted = [image.digest for image in images if registry.needs_manifest(image)]
-    if not wanted:
-        return images
-    known = manifests.known(wanted)
-    answers = dict(registry.manifests(repository, [digest for digest in wanted if digest not in known]))
-    read = {digest: answer for digest, answer in answers.items() if isinstance(answer, Manifest)}
-    manifests.remember(read)
-    known |= read
-    asked = set(wanted)
-    return tuple(_resolved(image, known.get(image.digest)) if image.digest in asked else image for image in images)
-
-
-def _resolved(image: Image, manifest: Manifest | None) -> Image:
-    if manifest is None:
-        return msgspec.structs.replace(image, children=None)
-    children = msgspec.UNSET if manifest.children is None else manifest.children
-    subject = msgspec.UNSET if manifest.subject is None else manifest.subject
-    return msgspec.structs.replace(image, children=children, subject=subject, media_type=manifest.media_type)
+def dated(images: Iterable[Image], first_seen: Mapping[str, datetime], now: datetime) -> tuple[Image, ...]:
+    """The same images, those without a push time pushed when they were first seen; the others now."""
+    return tuple(
+        image
+        if image.created_at is not None
+        else msgspec.structs.replace(image, created_at=first_seen.get(image.digest, now))
+        for image in images
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +57,16 @@ class Inventory:
 
 def take_inventory(
     registry: Registry,
-    manifests: Manifests,
     *,
     now: datetime,
     concurrency: int,
+    read: Reading = lambda registry, path: registry.images(path),
     progress: Progress = lambda _done, _all: None,
     alive: Alive = lambda: None,
 ) -> Inventory:
     """List a registry whole, repositories side by side. One that cannot be listed is named in `unreadable`.
 
+    `read`: how a repository is read.
     Raises ClockError, ScanStoppedError, and any RegistryError that leaves nothing readable.
     """
     _check_clock(registry.clock(), now)
@@ -108,7 +78,7 @@ def take_inventory(
     def list_one(path: str) -> None:
         if stopped.is_set():
             raise ScanStoppedError
-        segments.add(path, Segment.of(path, resolve(registry, path, registry.images(path), manifests)))
+        segments.add(path, Segment.of(path, read(registry, path)))
 
     with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="list") as pool:
         listed = {pool.submit(list_one, path): path for path in paths}

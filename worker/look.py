@@ -4,8 +4,8 @@ What an image pushed since the plan needs is skipped; where that cannot be known
 gone, the whole repository is.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
@@ -16,8 +16,9 @@ from worker import outcomes, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, mode_reason, registry_now
-from worker.inventory import Manifests, resolve
+from worker.inventory import dated
 from worker.leases import Heartbeat
+from worker.manifests import StoredManifests
 from worker.outcomes import Outcome
 from worker.registries import open_registry
 from worker.registries.interface import BadAnswerError, NotFoundError, Registry, RegistryError
@@ -37,6 +38,7 @@ class _Finding:
     cause: str = "still_needed"
     reason: str | None = None  # of a refusal of the whole repository
     needed: tuple[str, ...] = ()  # digests that an image unknown to the plan needs
+    changed: Mapping[str, str] = field(default_factory=dict)  # digest -> what is different of it
     listed: frozenset[str] = frozenset()
 
 
@@ -84,7 +86,8 @@ def _find(
     if pause is not None:
         return _Finding("paused", pause.sentence())
     try:
-        with open_registry(registry, limiter) as opened, spending(store, run.registry, opened):
+        manifests = StoredManifests(store, registry.key)
+        with open_registry(registry, limiter, manifests=manifests) as opened, spending(store, run.registry, opened):
             return _look_again(store, opened, registry, run, path)
     except RegistryError as error:
         count_failure(store, run, error)
@@ -99,7 +102,7 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
         settled = looks.settled(connection, run.id, path)
         kept = {one.digest for one in plans.decisions_of(connection, run.id, path) if one.verdict == "keep"}
     try:
-        images = opened.images(path)
+        images = _listed(opened, registry, path, planned)
     except (NotFoundError, BadAnswerError) as error:
         if error.systemic:
             raise
@@ -110,15 +113,34 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     # What this run deleted and is listed all the same, or is another instance, was pushed again: a new image.
     known = {_instance(image) for image in planned if image.digest not in settled}
     new = tuple(image for image in images if _instance(image) not in known)
-    resolved = resolve(opened, path, new, Manifests(store, registry.key))
-    if unread := [image.digest for image in resolved if image.children is None]:
+    if unread := [image.digest for image in new if image.children is None]:
         reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
         return _Finding("repository_changed", reason, listed=listed)
-    needed = {digest for image in resolved for digest in _needs(image)}
+    needed = {digest for image in new for digest in _needs(image)}
     # The signatures of a new image belong to it, though they may have been orphans when the plan was made.
     pushed = {image.digest for image in new}
     needed |= {image.digest for image in planned if not pushed.isdisjoint(subjects_of(image))}
-    return _Finding(needed=tuple(sorted(needed)), listed=listed)
+    return _Finding(needed=tuple(sorted(needed)), changed=_changed(planned, images), listed=listed)
+
+
+def _listed(opened: Registry, registry: RegistrySettings, path: str, planned: Sequence[Image]) -> tuple[Image, ...]:
+    """What is there now. Where a registry tells no push time, what the plan knows has the plan's."""
+    images = opened.images(path)
+    if registry.tells_push_time:
+        return images
+    known = {image.digest: image.created_at for image in planned if image.created_at is not None}
+    return dated(images, known, datetime.now(UTC))
+
+
+def _changed(planned: Sequence[Image], images: Sequence[Image]) -> Mapping[str, str]:
+    """By digest, what is different of an image that carries other tags now: the registry may not show that later."""
+    now = {image.digest: image for image in images}
+    pairs = ((image, now.get(image.digest)) for image in planned)
+    return {
+        before.digest: f"its tags are {outcomes.listed(after.tags)} now, planned {outcomes.listed(before.tags)}"
+        for before, after in pairs
+        if after is not None and set(after.tags) != set(before.tags)
+    }
 
 
 def _instance(image: Image) -> tuple[str, str, datetime | None]:
@@ -132,7 +154,8 @@ def _needs(image: Image) -> tuple[str, ...]:
 
 def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetime) -> None:
     """Skip what a finding forbids, a portion a transaction, then write that the repository was listed again."""
-    for digests in looks.some(finding.needed) if finding.reason is None else [()]:
+    against = tuple(sorted({*finding.needed, *finding.changed}))
+    for digests in looks.some(against) if finding.reason is None else [()]:
         after = -1
         while (last := _settle_some(store, run, path, finding, after, digests)) is not None:
             after = last
@@ -169,9 +192,10 @@ def _settle_one(connection: Connection, one: Undeleted, finding: _Finding, now: 
     """A planned one is skipped. One that was begun and is still there must not be asked for again, not even by the
     worker that holds it; one that is not listed is left to the next claim, which may only read it.
     """
-    reason = finding.reason or "an image pushed since the plan needs it"
+    changed = None if finding.reason else finding.changed.get(one.item.digest)
+    reason = finding.reason or changed or "an image pushed since the plan needs it"
     if one.item.state == "planned":
-        outcome = Outcome("skipped", finding.cause, reason)
+        outcome = Outcome("skipped", "changed" if changed else finding.cause, reason)
     elif one.item.digest not in finding.listed:
         if finding.cause not in ("mode", "paused"):  # which are asked with each intent
             sweeping.bar(connection, one.item, reason)  # it was not seen to be gone: the listing may have failed

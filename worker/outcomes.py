@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policies.image import Image
-from worker.registries.interface import NotFoundError, OperationUnknownError, RegistryError, UsedByImageListsError
+from worker.registries.interface import (
+    Deletion,
+    NotFoundError,
+    OperationUnknownError,
+    RegistryError,
+    UsedByImageListsError,
+)
 from worker.store.sweeping import Final, Item
 
 Phase = Literal["read", "delete", "follow"]
@@ -77,8 +83,13 @@ def without_listing(why: str) -> Outcome:
     return _unconfirmed(f"it was not found, and listing its repository failed: {why}")
 
 
-def not_as_planned(item: Item, now: Image) -> Outcome | None:
-    """What a second reading that differs from the plan means; None: it does not differ."""
+def not_as_planned(item: Item, now: Image, *, by_parts: bool = False) -> Outcome | None:
+    """What a second reading that differs from the plan means; None: it does not differ.
+
+    `by_parts`: its registry deletes an image tag by tag, so that what was begun may have lost some of them.
+    """
+    if by_parts and item.state == "intent" and now.digest == item.digest and set(now.tags) <= set(item.image.tags):
+        return None
     difference = _difference(item.image, now)
     if difference is None:
         return None
@@ -92,6 +103,22 @@ def still_there(reason: str) -> Outcome:
     return _unconfirmed(f"its deletion was begun; it is still there, and may yet go: {reason}")
 
 
+def deleted(deletion: Deletion) -> Outcome:
+    """The outcome of a deletion that is done, with what was pushed over it meanwhile."""
+    if not deletion.raced:
+        return Outcome("deleted")
+    return Outcome("deleted", message=f"while it was deleted, another image was pushed as {listed(deletion.raced)}")
+
+
+def strayed(item: Item, deletion: Deletion) -> str:
+    """Why a run stops: the registry took tags along that nobody had planned to delete."""
+    image = f"{item.repository}@{item.digest}"
+    return (
+        f"stopped: with {image} the registry deleted {listed(deletion.strays)} of the same repository, which the plan"
+        " keeps; see whether it is to be pushed again"
+    )
+
+
 def never_ended(operation_id: str) -> Outcome:
     return _unconfirmed(f"operation {operation_id} did not end")
 
@@ -100,11 +127,12 @@ def _difference(planned: Image, now: Image) -> str | None:
     if now.digest != planned.digest:
         return f"its digest is {now.digest} now"
     if set(now.tags) != set(planned.tags):
-        return f"its tags are {_listed(now.tags)} now, planned {_listed(planned.tags)}"
+        return f"its tags are {listed(now.tags)} now, planned {listed(planned.tags)}"
     if now.created_at != planned.created_at:
         return f"its push time is {now.created_at} now, planned {planned.created_at}"
     return None
 
 
-def _listed(tags: tuple[str, ...]) -> str:
+def listed(tags: tuple[str, ...]) -> str:
+    """Tags as a sentence has them."""
     return ", ".join(sorted(tags)) or "none"

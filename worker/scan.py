@@ -11,14 +11,23 @@ from policies.image import Repository
 from policies.limits import UNUSUAL_AMONG, Exceeded, exceeded, unusual
 from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey_all
 from policies.standing import NOTHING, Standing
-from policies.times import BELIEVED, Times, doubted, trusted_after
+from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
 from worker import runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings, Retention, Settings
 from worker.evidence.gathering import gather
 from worker.evidence.reading import EvidenceError
-from worker.inventory import Alive, ClockError, Inventory, Manifests, Progress, ScanStoppedError, take_inventory
+from worker.inventory import (
+    Alive,
+    ClockError,
+    Inventory,
+    Progress,
+    ScanStoppedError,
+    take_inventory,
+)
 from worker.leases import Heartbeat, identity
+from worker.lister import Lister
+from worker.manifests import StoredManifests
 from worker.memory import Comparison, Memoir, compare
 from worker.registries import open_registry
 from worker.registries.interface import RegistryError, SignInError
@@ -90,9 +99,14 @@ def _survey(
 
 
 def _times(registry: RegistrySettings, before: Recalled) -> Times:
-    """Which push times are believed before this inventory is looked at. A doubt stays until a person answers it."""
+    """Which push times are believed before this inventory is looked at. A doubt stays until a person answers it.
+
+    What this store saw first, and when, is its own word: a whole registry seen first in one scan is no doubt.
+    """
     if registry.trust_times_after is not None:
         return trusted_after(registry.trust_times_after)
+    if not registry.tells_push_time:
+        return OUR_OWN
     return doubted(before.head.doubt) if before.head is not None and before.head.doubt else BELIEVED
 
 
@@ -136,9 +150,10 @@ def plan_live(
     registry = settings.registries.get(name)
     if registry is None:
         raise runs.UnknownRegistryError(f"no registry is named {name!r}")
-    inventory = list_live(registry, limiter=limiter, progress=progress, store=store)
+    lister = Lister(store, registry, recall(store, registry), datetime.now(UTC))
+    inventory = _list(store, registry, lister, limiter, progress)
     at = now or inventory.listed_at
-    planned = plan(inventory, registry, at, standing_of(store, registry, at, remember=False), recall(store, registry))
+    planned = plan(inventory, registry, at, standing_of(store, registry, at, remember=False), lister.recalled)
     return planned if store is None else _beside_earlier_plans(store, planned)
 
 
@@ -150,10 +165,18 @@ def list_live(
     store: Store | None = None,
 ) -> Inventory:
     """A registry's inventory, recording nothing. Raises ClockError, RegistryError, StoreError."""
-    manifests = Manifests(store, registry.key, remember=False)
-    with open_registry(registry, limiter) as opened:
-        now = datetime.now(UTC)
-        return take_inventory(opened, manifests, now=now, concurrency=registry.rate.concurrency, progress=progress)
+    return _list(
+        store, registry, Lister(store, registry, recall(store, registry), datetime.now(UTC)), limiter, progress
+    )
+
+
+def _list(
+    store: Store | None, registry: RegistrySettings, lister: Lister, limiter: Limiter | None, progress: Progress
+) -> Inventory:
+    manifests = StoredManifests(store, registry.key, remember=False)
+    with open_registry(registry, limiter, manifests=manifests) as opened:
+        n = registry.rate.concurrency
+        return take_inventory(opened, now=lister.now, concurrency=n, read=lister.read, progress=progress)
 
 
 def carry_out_scan(
@@ -220,19 +243,20 @@ def _end_stopped(store: Store, run: Run) -> None:
 
 
 def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, alive: Alive) -> Planned:
-    manifests = Manifests(store, registry.key)
+    manifests = StoredManifests(store, registry.key)
     started = run.started_at or run.opened_at
-    with open_registry(registry, limiter) as opened, spending(store, registry.name, opened):
+    lister = Lister(store, registry, recall(store, registry), started)
+    with open_registry(registry, limiter, manifests=manifests) as opened, spending(store, registry.name, opened):
         try:
             inventory = take_inventory(
-                opened, manifests, now=started, concurrency=registry.rate.concurrency, alive=alive
+                opened, now=started, concurrency=registry.rate.concurrency, read=lister.read, alive=alive
             )
         except SignInError:
             note_sign_in(store, registry.name, works=False)
             raise
     note_sign_in(store, registry.name, works=True)
     at = inventory.listed_at
-    planned = plan(inventory, registry, at, standing_of(store, registry, at), recall(store, registry))
+    planned = plan(inventory, registry, at, standing_of(store, registry, at), lister.recalled)
     return _beside_earlier_plans(store, planned)
 
 

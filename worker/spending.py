@@ -35,15 +35,16 @@ def note_sign_in(store: Store, name: str, *, works: bool) -> None:
 
 
 def count_failure(store: Store, run: Run, error: RegistryError) -> bool:
-    """Count a systemic failure; ten in a row stop the run with one clear message. True: it is stopped now."""
+    """Count a systemic failure; ten in a row, or a final one, stop the run with one clear message. True: they did."""
     if isinstance(error, SignInError):
         note_sign_in(store, run.registry, works=False)
     if not error.systemic:
         return False
     with store.write() as connection:
-        if run_rows.count_failure(connection, run.id) < HOPELESS:
+        failures = run_rows.count_failure(connection, run.id)
+        if failures < HOPELESS and not error.final:
             return False
-        message = _hopeless(run, error)
+        message = str(error) if error.final else _hopeless(run, error)
         run_rows.ask_to_stop(connection, run.id, "hopeless", message)
     return True
 

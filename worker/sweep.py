@@ -24,14 +24,24 @@ from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, mode_reason, registry_now
 from worker.evidence.gathering import recent
 from worker.leases import Heartbeat, identity
+from worker.manifests import StoredManifests
 from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
 from worker.registries import open_registry
 from worker.registries.http import Patience
-from worker.registries.interface import Deletion, Registry, RegistryError, TooLateError
+from worker.registries.interface import (
+    DeletesByParts,
+    Deletion,
+    Kept,
+    ListsTagsOnly,
+    Registry,
+    RegistryError,
+    Restores,
+    TooLateError,
+)
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
-from worker.store import Store, StoreError, holds, looks, plans, sweeping
+from worker.store import Store, StoreError, holds, looks, plans, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, StoppedError
@@ -115,10 +125,12 @@ def _carry_out(
         return False
     poison = held.takeovers >= TAKEOVERS
     patience = Patience(total=CALL_SECONDS)
-    with open_registry(registry, limiter, patience) as opened, spending(store, run.registry, opened):
+    manifests = StoredManifests(store, registry.key)
+    with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
         resolving = poison or run.stop is not None
         used = {} if resolving else _in_use(store, run, held.repository, evidence, items)
-        work = _Batch(store, watch, run, held, opened, lease, resolving, used)
+        tags = _known_tags(store, run, held.repository) if isinstance(opened, ListsTagsOnly) else frozenset()
+        work = _Batch(store, watch, run, held, opened, lease, resolving, used, tags)
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
             work.carry_out(items, 1 if poison else _threads(registry))
@@ -134,6 +146,12 @@ def _in_use(store: Store, run: Run, path: str, evidence: Evidence, items: list[I
         with store.read() as connection:
             images = plans.images_of(connection, run.id, path)
     return evidence.in_use(path, images)
+
+
+def _known_tags(store: Store, run: Run, path: str) -> frozenset[str]:
+    """Every tag of a repository that its plan knows: the look has compared them, those that are new are looked at."""
+    with store.read() as connection:
+        return frozenset(tag for image in plans.images_of(connection, run.id, path) for tag in image.tags)
 
 
 def _threads(registry: RegistrySettings) -> int:
@@ -164,6 +182,7 @@ class _Batch:
     lease: timedelta
     resolving: bool  # nothing new is deleted: only what was begun is brought to its end
     in_use: Mapping[str, str]  # digest -> why
+    known_tags: frozenset[str]  # of the repository
     lost: threading.Event = field(default_factory=threading.Event)
     halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
     out_of_time: bool = False
@@ -220,17 +239,20 @@ class _Batch:
         """
         begun = time.monotonic()
         try:
-            now = self.registry.get(item.repository, item.image)
+            kept = self._kept(item)
+            now = self.registry.get(item.repository, item.image, self.known_tags)
         except RegistryError as error:
             self._settle_error(item, "read", error)
             return True
         reach("image_read_again")
         read_at = time.monotonic()
-        if (outcome := outcomes.not_as_planned(item, now)) is not None:
+        if (
+            outcome := outcomes.not_as_planned(item, now, by_parts=isinstance(self.registry, DeletesByParts))
+        ) is not None:
             self._record(item, outcome)
         elif self.resolving:
             self._record(item, outcomes.still_there("the run was stopped"))
-        elif read_at - begun < IMAGE_SECONDS / 2 and not self._ends() and (key := self._intend(item)) is not None:
+        elif read_at - begun < IMAGE_SECONDS / 2 and not self._ends() and (key := self._intend(item, kept)) is not None:
             reach("intent_recorded")
             try:
                 not_after = read_at + reading * self._good_for()  # longer each time: else a crowd would delete nothing
@@ -248,6 +270,18 @@ class _Batch:
             self._follow(item, deletion)
         return True
 
+    def _kept(self, item: Item) -> Kept | None:
+        """What is needed to put an image back, where its registry takes it back and the store has it not yet.
+
+        Raises RegistryError: what cannot be kept is not deleted.
+        """
+        if self.resolving or not isinstance(self.registry, Restores):
+            return None
+        with self.store.read() as connection:
+            if undo.is_kept(connection, item):
+                return None
+        return self.registry.keep(item.repository, item.digest)
+
     def _withdraw(self, item: Item) -> None:
         """Take an intent back whose deletion was not sent. Raises LeaseLostError."""
         with self.store.write() as connection:
@@ -260,7 +294,7 @@ class _Batch:
         registry = registry_now(self.watch, self.run)
         return READING_IS_GOOD if registry is None else max(READING_IS_GOOD, 4 / registry.rate.requests_per_second)
 
-    def _intend(self, item: Item) -> str | None:
+    def _intend(self, item: Item, kept: Kept | None) -> str | None:
         """Record the intent; its idempotency key, or None: the item is settled. Raises StoppedError, LeaseLostError.
 
         The lease, the run's state, the plan's age, holds and pauses are asked in the same breath as the intent is
@@ -284,6 +318,8 @@ class _Batch:
                 stopped = True
             refused = None if stopped else self._refusal(connection, item, now)
             written = not (stopped or refused) and sweeping.record_intent(connection, item, key, now)
+            if written and kept is not None:
+                undo.keep(connection, self.run.registry, self.run.registry_key, item, kept, now)
         if stopped:
             raise StoppedError
         if refused is not None:
@@ -315,10 +351,24 @@ class _Batch:
                 return
         if deletion.done:
             reach("operation_done")
-            self._record(item, Outcome("deleted"))
+            self._record_deleted(item, deletion)
             reach("outcome_recorded")
         elif self._is_last(item, "follow"):
             self._record(item, outcomes.never_ended(deletion.operation_id))
+
+    def _record_deleted(self, item: Item, deletion: Deletion) -> None:
+        """Record a deletion, and what its registry noticed beside it."""
+        self._record(item, outcomes.deleted(deletion))
+        if not deletion.raced and not deletion.strays:
+            return
+        with self.store.write() as connection:
+            run_rows.get(connection, self.run.id, lock=True)
+            if deletion.raced:
+                sweeping.add_to_tally(connection, self.run.registry, "raced_pushes", "", len(deletion.raced))
+            if deletion.strays:
+                message = outcomes.strayed(item, deletion)
+                run_rows.ask_to_stop(connection, self.run.id, "hopeless", message)
+                self.halted.set()
 
     def _is_last(self, item: Item, phase: Phase) -> bool:
         """Whether doubt about it ends with this claim."""
@@ -363,7 +413,7 @@ class _Batch:
         with self.store.write() as connection:
             now = self.store.now(connection)
             run_rows.get(connection, self.run.id, lock=True)
-            if outcome != Outcome("deleted"):
+            if outcome.state != "deleted":
                 sweeping.renew(connection, self.held, now, now + self.lease)
             sweeping.record_outcome(connection, item, outcome.state, outcome.cause, outcome.message, now)
 

@@ -15,6 +15,7 @@ from worker.checkpoints import reach
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, registry_now
 from worker.leases import Heartbeat, identity
+from worker.manifests import StoredManifests
 from worker.registries import open_registry
 from worker.registries.interface import NotFoundError, Registry, RegistryError
 from worker.registries.limiter import Limiter, LimiterUnavailableError
@@ -82,7 +83,7 @@ def _differences(
 
     with (
         Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat,
-        open_registry(registry, limiter) as opened,
+        open_registry(registry, limiter, manifests=StoredManifests(store, registry.key)) as opened,
         spending(store, run.registry, opened),
     ):
         opened.clock()  # a registry that cannot be reached at all is no difference: it is asked again
@@ -162,7 +163,8 @@ def _listed(registry: Registry, path: str) -> Mapping[str, Image]:
 
 def _against(expected: Expectation, listed: Mapping[str, Image]) -> Iterator[Difference]:
     for digest in sorted(expected.gone.keys() & listed.keys()):
-        if listed[digest].created_at == expected.gone[digest].created_at:  # else it was pushed again
+        pushed = listed[digest].created_at  # None: not told
+        if pushed is None or pushed == expected.gone[digest].created_at:  # else it was pushed again
             yield Difference(expected.path, digest, "it was deleted, and is there")
     for digest in sorted(expected.there - listed.keys()):
         yield Difference(expected.path, digest, "it was kept, and is gone")

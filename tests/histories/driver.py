@@ -1,7 +1,7 @@
 """The model behind the interface that every registry has: what one process sees of it."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from policies.image import Image
@@ -11,18 +11,21 @@ from tests.histories.process import Process, Reading
 from worker.registries.interface import (
     Deletion,
     Manifest,
+    Manifests,
     NotFoundError,
     OperationUnknownError,
     RegistryError,
     TooLateError,
     Usage,
 )
+from worker.registries.manifests import read_through, resolved
 
 
 class Driver:
     """One process's connection to the model."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, manifests: Manifests) -> None:
+        self._manifests = manifests
         self._process = process
         self._world = process.world
         self._model = process.world.model
@@ -75,13 +78,15 @@ class Driver:
             there = dict(self._model.repositories[repository])
             self._process.listings[repository] = there
         self._process.point("listed")
-        return tuple(listed(repository, held) for held in there.values())
+        images = tuple(listed(repository, held) for held in there.values())
+        wanted = [image.digest for image in images if image.config is None]
+        if not wanted:
+            return images
+        found = read_through(self._manifests, wanted, lambda digests: self._read(repository, digests))
+        return tuple(resolved(one, found.get(one.digest)) if one.config is None else one for one in images)
 
-    def needs_manifest(self, image: Image) -> bool:
-        return image.config is None
-
-    def manifests(self, repository: str, digests: Iterable[str]) -> Mapping[str, Manifest | RegistryError]:
-        return {digest: self._manifest(repository, digest) for digest in dict.fromkeys(digests)}
+    def _read(self, repository: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        return {digest: self._manifest(repository, digest) for digest in digests}
 
     def _manifest(self, repository: str, digest: str) -> Manifest | RegistryError:
         try:
@@ -94,7 +99,7 @@ class Driver:
             return error
         return Manifest(digest, held.content.media_type, held.content.children, held.content.subject)
 
-    def get(self, repository: str, image: Image) -> Image:
+    def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:
         self._call("get", repository)
         with self._world.lock:
             held = next((one for _, one in self._model.instances() if one.id == image.id), None)

@@ -107,7 +107,7 @@ class World:
         self._evidence_file = place.folder / "in-use.json"
         self._clock = time_machine.travel(START, tick=False)
         self._traveller = self._clock.start()
-        DRIVERS["model"] = lambda *_: Driver(self.stack[-1])
+        DRIVERS["model"] = lambda _settings, _limiter, _patience, manifests: Driver(self.stack[-1], manifests)
 
     def close(self) -> None:
         self._clock.stop()

@@ -4,39 +4,41 @@
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the drivers bring httpx and more, which a command that talks to no registry need not wait for
     from worker.config import RegistrySettings
     from worker.registries.http import Patience
-    from worker.registries.interface import Registry
+    from worker.registries.interface import Manifests, Registry
     from worker.registries.limiter import Limiter
 
-Driver = Callable[["RegistrySettings", "Limiter | None", "Patience | None"], "Registry"]
+Driver = Callable[["RegistrySettings", "Limiter", "Patience", "Manifests"], "Registry"]
+
+# By kind: the module that has its driver, whose `open_driver` is a Driver. Loaded where a registry is talked to.
+DRIVERS: dict[str, str | Driver] = {
+    "yandex-container-registry": "worker.registries.yandex_container_registry",
+    "yandex-cloud-registry": "worker.registries.yandex_cloud_registry",
+    "oci": "worker.registries.oci",
+}
 
 
 def open_registry(
-    settings: "RegistrySettings", limiter: "Limiter | None" = None, patience: "Patience | None" = None
+    settings: "RegistrySettings",
+    limiter: "Limiter | None" = None,
+    patience: "Patience | None" = None,
+    manifests: "Manifests | None" = None,
 ) -> "Registry":
     """The driver for a registry's kind; nothing is sent yet.
 
     Without a `limiter` the rate is kept by this process alone. A limiter that is handed in stays the caller's to close.
+    `manifests`: what is known of them already, and where what is read is remembered; None: nowhere.
     """
-    return DRIVERS[settings.kind](settings, limiter, patience)
-
-
-def _yandex_container_registry(
-    settings: "RegistrySettings", limiter: "Limiter | None", patience: "Patience | None"
-) -> "Registry":
     from worker.registries.http import Patience  # noqa: PLC0415 - httpx is loaded only where a registry is talked to
+    from worker.registries.interface import NoManifests  # noqa: PLC0415 - as above
     from worker.registries.limiter import LocalLimiter  # noqa: PLC0415 - as above
-    from worker.registries.yandex_container_registry import YandexContainerRegistry  # noqa: PLC0415 - as above
 
-    return YandexContainerRegistry(
-        settings, limiter or LocalLimiter(settings.rate.requests_per_second), patience or Patience()
-    )
-
-
-DRIVERS: dict[str, Driver] = {  # by kind; the file knows these kinds, a program may add one of its own
-    "yandex-container-registry": _yandex_container_registry,
-}
+    found = DRIVERS[settings.kind]
+    driver: Driver = import_module(found).open_driver if isinstance(found, str) else found
+    pace = limiter or LocalLimiter(settings.rate.requests_per_second)
+    return driver(settings, pace, patience or Patience(), manifests or NoManifests())

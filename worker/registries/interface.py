@@ -10,10 +10,12 @@ threads of one process.
     ├── SignInError                  no valid credentials: systemic
     ├── PermissionDeniedError        the credentials may not do this: systemic
     ├── ReadOnlyError                the registry refuses every change: systemic
+    │   └── RefusesAllError          … and says so for good: one refusal is enough to stop
     ├── NotFoundError                there is no such image or repository
     ├── OperationUnknownError        the registry does not know the operation (any more)
     ├── TooLateError                 a deletion was not sent: what was read before it had grown too old
     ├── UsedByImageListsError        an index still needs this image: not a failure
+    ├── BlobsMissingError            a manifest cannot be put back: what it names is not there
     ├── BadAnswerError               an answer that breaks the protocol
     └── OperationFailedError         the registry accepted a deletion and then reported an error
         └── OperationBrokenError     … that says the service is ill: systemic
@@ -22,9 +24,11 @@ threads of one process.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from policies.image import Image
+import msgspec
+
+from policies.image import Blob, Image
 
 FailureCause = Literal[
     "permission_denied",
@@ -53,6 +57,7 @@ class RegistryError(Exception):
 
     cause: ClassVar[FailureCause] = "other"
     systemic: ClassVar[bool] = False  # the next image would fare no better
+    final: ClassVar[bool] = False  # and nobody need try: the message says what is to be done
 
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.registry, self.request) if part)
@@ -83,6 +88,10 @@ class ReadOnlyError(RegistryError):
     systemic = True
 
 
+class RefusesAllError(ReadOnlyError):
+    final = True
+
+
 class NotFoundError(RegistryError):
     pass
 
@@ -103,6 +112,10 @@ class BadAnswerError(RegistryError):
     pass
 
 
+class BlobsMissingError(RegistryError):
+    """A manifest names what the registry does not have (any more)."""
+
+
 class OperationFailedError(RegistryError):
     cause = "operation_failed"
 
@@ -117,16 +130,52 @@ class Deletion:
 
     operation_id: str  # empty where a registry deletes at once
     done: bool
+    raced: tuple[str, ...] = ()  # tags the image had that name another by now: they were pushed while it was deleted
+    strays: tuple[str, ...] = ()  # tags that went with it, and that nobody had planned: nothing more may be deleted
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What an image's manifest says of others; a digest's manifest never changes, so this may be kept for ever."""
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an image's manifest says; a digest's manifest never changes, so this may be kept for ever.
+
+    `created` and `labels` stand in the image's config, which a driver reads only where somebody asks for them.
+    """
 
     digest: str
     media_type: str
     children: tuple[str, ...] | None  # digests; None: it is no index
     subject: str | None = None  # a digest; None: it has none
+    config: Blob | None = None
+    layers: tuple[Blob, ...] = ()  # in manifest order
+    artifact_type: str = ""
+    created: datetime | None = None  # when the image was made, as its maker says
+    labels: dict[str, str] | None = None  # None: not read
+    config_read: bool = False
+
+
+class Manifests(Protocol):
+    """What is known of manifests, and where what was read is remembered."""
+
+    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]: ...
+
+    def remember(self, manifests: Mapping[str, Manifest]) -> None: ...
+
+
+class NoManifests:
+    """Knows nothing and remembers nothing."""
+
+    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]:  # noqa: ARG002 - of the protocol
+        return {}
+
+    def remember(self, manifests: Mapping[str, Manifest]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A manifest as it was, byte for byte: what is needed to put it back."""
+
+    digest: str
+    media_type: str
+    body: bytes = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -156,19 +205,19 @@ class Registry(Protocol):
         """
 
     def images(self, repository: str) -> tuple[Image, ...]:
-        """Every image of a repository, each digest once, `children` unset unless the listing itself tells them.
+        """Every image of a repository that can be found, each digest once, with what its manifest says of others.
 
+        What a listing does not show and an index or a subject leads to is among them, if it is there. An image whose
+        manifest could not be read has `children` None. `created_at` is None where the registry tells no push time.
         Raises any RegistryError, or NotFoundError when the repository is not there: nothing partial is ever returned.
         """
 
-    def needs_manifest(self, image: Image) -> bool:
-        """Whether this image's references can be known only by reading its manifest."""
+    def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:
+        """This image as it is now, its tags too, without reading manifests. A fact the registry cannot tell stays.
 
-    def manifests(self, repository: str, digests: Iterable[str]) -> Mapping[str, Manifest | RegistryError]:
-        """The manifests of these digests, read side by side; each answer stands alone, an error never spreads."""
-
-    def get(self, repository: str, image: Image) -> Image:
-        """This image as it is now, without resolving. Raises NotFoundError and any other RegistryError."""
+        `known_tags`: of the repository, as it was last listed; where an image's own tags cannot be asked for, the
+        others are looked at. Raises NotFoundError and any other RegistryError.
+        """
 
     def delete(
         self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
@@ -191,3 +240,41 @@ class Registry(Protocol):
 
     def usage(self) -> Usage:
         """What was spent since the last call; the count starts again."""
+
+
+@runtime_checkable
+class ListsTagsOnly(Registry, Protocol):
+    """A registry that does not list what has no tag: such an image can only be asked for by its digest."""
+
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        """Those of these digests that are there. Raises any RegistryError."""
+
+
+@runtime_checkable
+class DeletesByParts(Registry, Protocol):
+    """A registry that deletes an image tag by tag: one whose deletion was begun may be left with some of its tags."""
+
+    by_parts: Literal[True]
+
+
+@runtime_checkable
+class Restores(Registry, Protocol):
+    """A registry that takes a deleted manifest back while it still has the blobs."""
+
+    def keep(self, repository: str, digest: str) -> Kept:
+        """The manifest as it is, checked against its digest. Raises NotFoundError and any other RegistryError."""
+
+    def tagged(self, repository: str, tag: str) -> str | None:
+        """The digest that a tag names; None: there is no such tag. Raises RegistryError."""
+
+    def put(self, repository: str, kept: Kept, tag: str = "") -> None:
+        """Put a manifest back by its tag, or by its digest. Believe `keep`, not this.
+
+        Raises BlobsMissingError, and any other RegistryError.
+        """
+
+    def lost_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
+        """Those of these blobs that cannot be fetched: a byte of each is. Raises RegistryError."""
+
+    def mount(self, repository: str, blob: str, source: str) -> bool:
+        """Have the registry take a blob over from another of its repositories; whether it did. Raises RegistryError."""

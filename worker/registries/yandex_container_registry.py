@@ -4,7 +4,7 @@ This adapter only sends; what goes over the wire and what comes back is in `yand
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
@@ -18,6 +18,7 @@ from worker.registries.interface import (
     BadAnswerError,
     Deletion,
     Manifest,
+    Manifests,
     NotFoundError,
     OperationUnknownError,
     RegistryError,
@@ -25,6 +26,7 @@ from worker.registries.interface import (
     Usage,
 )
 from worker.registries.limiter import Limiter
+from worker.registries.manifests import read_through, resolved
 from worker.registries.messages import Answer, Request
 from worker.registries.yandex_sign_in import Basic, Bearer, open_tokens
 
@@ -37,10 +39,18 @@ EMPTY_PAGES = (
 FIRST_POLL, LONGEST_POLL = 0.05, 2.0  # seconds between two looks at an operation, doubled each time
 
 
+def open_driver(
+    settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests
+) -> "YandexContainerRegistry":
+    """A registry of this kind; nothing is sent yet."""
+    return YandexContainerRegistry(settings, limiter, patience, manifests)
+
+
 class YandexContainerRegistry:
     """One registry, by its id. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
+        self._manifests = manifests
         self._id = settings.id
         self._endpoints = settings.endpoints
         self._concurrency = settings.rate.concurrency
@@ -83,19 +93,24 @@ class YandexContainerRegistry:
             request = protocol.list_images(self._endpoints.container_registry, name, repository, token)
             return self._call(request, lambda answer: protocol.images_page(answer, name))
 
-        return tuple(self._all_pages(ask, lambda image: image.digest, repository).values())
+        listed: dict[str, Image] = self._all_pages(ask, lambda image: image.digest, repository)
+        images = tuple(listed.values())
+        wanted = [image.digest for image in images if image.config is None]  # an index, or it cannot be known
+        if not wanted:
+            return images
+        found = read_through(self._manifests, wanted, lambda digests: self.manifests(repository, digests))
+        asked = set(wanted)
+        return tuple(resolved(image, found.get(image.digest)) if image.digest in asked else image for image in images)
 
-    def needs_manifest(self, image: Image) -> bool:
-        return image.config is None
-
-    def manifests(self, repository: str, digests: Iterable[str]) -> Mapping[str, Manifest | RegistryError]:
+    def manifests(self, repository: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        """The manifests of these digests, read side by side; each answer stands alone, an error never spreads."""
         wanted = tuple(dict.fromkeys(digests))
         if not wanted:
             return {}
         with ThreadPoolExecutor(min(len(wanted), self._concurrency), "manifests") as pool:
             return dict(zip(wanted, pool.map(lambda digest: self._manifest(repository, digest), wanted), strict=True))
 
-    def get(self, repository: str, image: Image) -> Image:
+    def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:  # noqa: ARG002 - told with the image
         name, about = f"{self._id}/{repository}", _about(repository, image.digest)
         found = self._call(
             protocol.get_image(self._endpoints.container_registry, image.id, about),

@@ -16,13 +16,14 @@ from policies.plan import Closing, Decision, Deletion, RepositoryPlan
 from worker.registries.interface import Manifest
 from worker.store.dialect import insert_for
 from worker.store.sweeping import pack
-from worker.store.tables import batch, blob, inventory, item, manifest, memory_next, repository, run
+from worker.store.tables import batch, blob, inventory, item, manifest, memory_next, repository, run, undo
 
 BATCH_SIZE = 100
 ROWS_AT_ONCE = 500
 
 _encoder = msgspec.json.Encoder()
 _images = msgspec.json.Decoder(Image, strict=False)
+_manifests = msgspec.json.Decoder(Manifest)
 _decisions = msgspec.json.Decoder(Decision, strict=False)
 
 
@@ -145,7 +146,7 @@ def portions(rows: Iterable[tuple[Segment, PlanRows]]) -> Iterator[list[tuple[Se
 
 def clear(connection: Connection, run_id: str) -> None:
     """Take away what an earlier scan of this run has left."""
-    for table in (repository, batch, item, blob, memory_next):
+    for table in (repository, batch, item, blob, memory_next, undo):
         connection.execute(delete(table).where(table.c.run_id == run_id))
 
 
@@ -209,27 +210,23 @@ def known_manifests(connection: Connection, registry_key: str, digests: Iterable
     found: dict[str, Manifest] = {}
     for at in range(0, len(wanted), ROWS_AT_ONCE):
         some = wanted[at : at + ROWS_AT_ONCE]
-        rows = select(manifest).where(manifest.c.registry_key == registry_key, manifest.c.digest.in_(some))
-        for row in connection.execute(rows):
-            children = None if row.children is None else tuple(json.loads(row.children))
-            found[row.digest] = Manifest(row.digest, row.media_type, children, row.subject)
+        rows = select(manifest.c.facts).where(manifest.c.registry_key == registry_key, manifest.c.digest.in_(some))
+        for facts in connection.execute(rows).scalars():
+            one = _manifests.decode(facts)
+            found[one.digest] = one
     return found
 
 
 def remember_manifests(connection: Connection, registry_key: str, manifests: Mapping[str, Manifest]) -> None:
-    """Keep what was read, so that it is never asked again."""
+    """Keep what was read, so that it is never asked again; who has read more of one takes its place."""
     rows = [
-        {
-            "registry_key": registry_key,
-            "digest": digest,
-            "media_type": manifests[digest].media_type,
-            "children": None if (children := manifests[digest].children) is None else json.dumps(children),
-            "subject": manifests[digest].subject,
-        }
+        {"registry_key": registry_key, "digest": digest, "facts": _encoder.encode(manifests[digest])}
         for digest in sorted(manifests)
     ]
     if rows:
-        connection.execute(insert_for(connection, manifest).on_conflict_do_nothing(), rows)
+        new = insert_for(connection, manifest)
+        keys = [manifest.c.registry_key, manifest.c.digest]
+        connection.execute(new.on_conflict_do_update(index_elements=keys, set_={"facts": new.excluded.facts}), rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,10 +197,26 @@ manifest = Table(
     metadata,
     Column("registry_key", Text, nullable=False),
     Column("digest", Text, nullable=False),
-    Column("media_type", Text, nullable=False),
-    Column("children", Text),  # JSON; null: it is no index
-    Column("subject", Text),
+    Column("facts", LargeBinary, nullable=False),  # JSON of registries.interface.Manifest
     PrimaryKeyConstraint("registry_key", "digest"),
+)
+
+# What an image was, byte for byte, kept before its deletion was asked for: to be put back.
+undo = Table(
+    "undo",
+    metadata,
+    Column("run_id", String(40), nullable=False),
+    Column("item", Integer, nullable=False),
+    Column("registry", Text, nullable=False),  # the configured name
+    Column("registry_key", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("image", Text, nullable=False),  # JSON, as it was planned: tags, children, subject, blobs
+    Column("body", LargeBinary, nullable=False),  # zstd of the manifest's bytes
+    Column("at", Instant, nullable=False),
+    PrimaryKeyConstraint("run_id", "item"),
+    Index("undo_by_digest", "registry", "digest"),
 )
 
 audit = Table(

@@ -1,0 +1,70 @@
+"""Reads repositories for a scan, beside what the store remembers: push times and tags that a registry does not tell."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from policies.blobs import words
+from policies.image import Image
+from policies.memory import absent
+from worker.config import RegistrySettings
+from worker.inventory import dated
+from worker.registries.interface import ListsTagsOnly, Registry, RegistryError
+from worker.store import Store, plans
+from worker.store.memory import Recalled
+
+
+@dataclass(slots=True)
+class Lister:
+    """The repositories of one registry as one scan reads them. Safe to use from several threads."""
+
+    store: Store | None
+    registry: RegistrySettings
+    before: Recalled  # what earlier scans have seen
+    now: datetime
+    _there: dict[str, frozenset[str]] = field(default_factory=dict)  # path -> digests that are there without a tag
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read(self, opened: Registry, path: str) -> tuple[Image, ...]:
+        """What is in a repository. Raises RegistryError, StoreError."""
+        images = opened.images(path)
+        if isinstance(opened, ListsTagsOnly):
+            self._look_for(opened, path, images)
+        if self.registry.tells_push_time:
+            return images
+        known = self.before.known(path).known([image.digest for image in images], missing_too=True)
+        return dated(images, {digest: one.first_seen for digest, one in known.items()}, self.now)
+
+    @property
+    def recalled(self) -> Recalled:
+        """What earlier scans have seen; what lost its tag and is there all the same has not vanished."""
+        accounted = dict(self.before.ours)
+        for path, digests in self._there.items():
+            accounted[path] = (*accounted.get(path, ()), *sorted(digests))
+        return replace(self.before, ours=accounted)
+
+    def _look_for(self, opened: ListsTagsOnly, path: str, images: Sequence[Image]) -> None:
+        """Ask by its digest for whatever the last scan saw here and no tag leads to any more."""
+        listed = [image.digest for image in images]
+        ours = self.before.ours.get(path, ())
+        gone = absent(self.before.known(path), words(listed), words(ours), self.before.accepted_at)
+        lost = self._planned(path) - {*listed, *ours} if gone.new else frozenset()
+        if not lost:
+            return
+        try:
+            there = opened.there(path, sorted(lost))
+        except RegistryError:
+            return  # it counts as vanished: what cannot be asked for is no proof of anything
+        with self._lock:
+            self._there[path] = there
+
+    def _planned(self, path: str) -> frozenset[str]:
+        """The digests that the newest plan saw in a repository: memory keeps no whole ones."""
+        if self.store is None:
+            return frozenset()
+        with self.store.read() as connection:
+            run_id = plans.newest_plan(connection, self.registry.name)
+            if run_id is None or path not in plans.repositories(connection, run_id):
+                return frozenset()
+            return frozenset(image.digest for image in plans.images_of(connection, run_id, path))

@@ -1,0 +1,33 @@
+"""Manifests as drivers share them: read once per digest, then remembered; what one says is put into its image."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from policies.image import Image
+from worker.registries.interface import Manifest, Manifests, RegistryError
+
+Read = Callable[[Sequence[str]], Mapping[str, Manifest | RegistryError]]
+
+
+def read_through(memory: Manifests, digests: Sequence[str], read: Read) -> Mapping[str, Manifest]:
+    """What is remembered of these digests, and what `read` finds of the others; left out: what could not be read."""
+    wanted = list(dict.fromkeys(digests))
+    known = dict(memory.known(wanted))
+    unknown = [digest for digest in wanted if digest not in known]
+    if unknown:
+        answers = read(unknown)
+        new = {digest: answer for digest, answer in answers.items() if isinstance(answer, Manifest)}
+        memory.remember(new)
+        known |= new
+    return known
+
+
+def resolved(image: Image, manifest: Manifest | None) -> Image:
+    """The image with what its manifest says of others; `children` None: it could not be read."""
+    if manifest is None:
+        return replace(image, children=None)
+    children = UNSET if manifest.children is None else manifest.children
+    subject = UNSET if manifest.subject is None else manifest.subject
+    return replace(image, children=children, subject=subject, media_type=manifest.media_type)
