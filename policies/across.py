@@ -13,7 +13,7 @@ from policies.blobs import Words, keys, words
 from policies.memory import NEVER, Seen
 from policies.references import Ties
 from policies.rules import Place, Policy, Top, newest_first, population
-from policies.times import BELIEVED, Pushes, Times, pushes
+from policies.times import BELIEVED, Pushes, Times, late, pushes
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Survey:
     foreign_places: Mapping[str, tuple[tuple[Place, tuple[str, ...]], ...]] = field(default_factory=dict)
     # … of referrers whose subjects (beside each) are not here: they count only where those are nowhere
     pushes: Pushes = field(default_factory=lambda: np.empty(0))  # when its images say that they were pushed
+    late: int = 0  # how many of them say that this was after an earlier scan saw them
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,15 @@ def survey_of(ties: Ties, policy: Policy, now: datetime, seen: Seen = NEVER, tim
         foreign_places[rule.name] = tuple(
             (place, ties.open_subjects[place[1]]) for place in population(rule.asks(there, scene))
         )
+    digests = words([image.digest for image in ties.images])
     return Survey(
         path=ties.path,
-        digests=words([image.digest for image in ties.images]),
+        digests=digests,
         open_subjects=frozenset(subject for named in ties.open_subjects.values() for subject in named),
         places=places,
         foreign_places=foreign_places,
         pushes=pushes(told),
+        late=int(late(told, digests, seen).sum()),
     )
 
 

@@ -4,21 +4,23 @@ A repository is decided as a whole and apart from the others. What one must know
 `survey` sees one repository, `across` sums up the surveys, `decide` uses that; `close` adds up what was decided.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import attrgetter
 
 from msgspec import Struct
 
 from policies.across import Across, Survey, sum_up, survey_of
+from policies.blobs import words
 from policies.image import Image, Repository, Unreadable
 from policies.limits import Exceeded, Limits, Totals, exceeded
 from policies.reclaim import Closing, Columns, close, columns
 from policies.references import Ties, arrange, merged
 from policies.rules import Policy
 from policies.standing import NOTHING, Standing
-from policies.times import cluster, contradiction, doubt_of, doubted
+from policies.times import cluster, contradiction, doubt_of, doubt_of_late, doubted, is_most, late
 from policies.verdicts import Cause, Decision, Jury, Verdict, decision
 
 __all__ = [
@@ -141,15 +143,33 @@ def survey_all(
     surveys = [survey(one, policy, now, standing) for one in repositories()]
     if standing.times.certain or not standing.times.all_believed:
         return surveys, standing
-    found = cluster([one.pushes for one in surveys], sum(len(one.digests) for one in surveys))
-    if found is None:
-        return surveys, standing
-    whys = (contradiction(one.path, merged(one.images), standing.seen(one.path), found) for one in repositories())
-    why = next((why for why in whys if why is not None), None)
+    why = _doubt(surveys, repositories, standing)
     if why is None:
         return surveys, standing
-    standing = replace(standing, times=doubted(doubt_of(found, why)))
+    standing = replace(standing, times=doubted(why))
     return [survey(one, policy, now, standing) for one in repositories()], standing
+
+
+def _doubt(
+    surveys: Sequence[Survey], repositories: Callable[[], Iterable[Repository]], standing: Standing
+) -> str | None:
+    """Why push times cannot be believed; None: nothing says so."""
+    images = sum(len(one.digests) for one in surveys)
+    if is_most(count := sum(one.late for one in surveys), images):
+        path, image = next((one.path, image) for one in repositories() for image in _late_images(one, standing)[:1])
+        return doubt_of_late(count, images, path, image, standing.seen(path))
+    found = cluster([one.pushes for one in surveys], images)
+    if found is None:
+        return None
+    whys = (contradiction(one.path, merged(one.images), standing.seen(one.path), found) for one in repositories())
+    why = next((why for why in whys if why is not None), None)
+    return None if why is None else doubt_of(found, why)
+
+
+def _late_images(repository: Repository, standing: Standing) -> list[Image]:
+    images = sorted(merged(repository.images), key=attrgetter("digest"))
+    which = late(images, words([image.digest for image in images]), standing.seen(repository.path))
+    return [image for image, is_late in zip(images, which.tolist(), strict=True) if is_late]
 
 
 def across(surveys: Iterable[Survey], policy: Policy) -> Across:

@@ -1,7 +1,8 @@
 """Whether push times can be believed. After a restore, a copy or a migration they say when that was, and no age.
 
 More than half of a registry's images that share one push time within a minute are a suspicion. One of them that an
-earlier scan saw before that time, or whose tag names an earlier day, makes it a doubt.
+earlier scan saw before that time, or whose tag names an earlier day, makes it a doubt. So does it, however far apart
+the times are, that more than half of them say that they were pushed after an earlier scan saw them.
 """
 
 import re
@@ -13,6 +14,7 @@ from operator import attrgetter
 import numpy as np
 import numpy.typing as npt
 
+from policies.blobs import Words
 from policies.image import Image
 from policies.memory import Seen
 
@@ -84,6 +86,31 @@ def cluster(columns: Iterable[Pushes], images: int) -> Cluster | None:
     start, end = float(first[starts[0]]), float(last[starts[-1]])
     inside = np.searchsorted(some, end, side="right") - np.searchsorted(some, start, side="left")
     return Cluster(start, end, float(inside) / images)
+
+
+def late(images: Sequence[Image], digests: Words, seen: Seen) -> npt.NDArray[np.bool_]:
+    """Which of these images say that they were pushed after an earlier scan saw them. `digests`: theirs, in order."""
+    if not len(seen):
+        return np.zeros(len(images), dtype=np.bool_)
+    rows = seen.rows_of(digests)
+    pushed = np.array([image.created_at.timestamp() if image.created_at else np.nan for image in images])
+    after: npt.NDArray[np.bool_] = (rows >= 0) & (pushed > seen.first[rows] / 1e6 + SHARED_WITHIN)
+    return after
+
+
+def is_most(count: int, images: int) -> bool:
+    """Whether so many of a registry's images are a suspicion: more than half, and not one alone."""
+    return count > 1 and count > images // 2
+
+
+def doubt_of_late(count: int, images: int, path: str, image: Image, seen: Seen) -> str:
+    """61% of all images say that they were pushed after an earlier scan saw them: shop/api@… at 2026-11-20T10:00:00Z"""
+    known = seen.known([image.digest], missing_too=True)[image.digest]
+    pushed = _text(image.created_at) if image.created_at else "never"
+    return (
+        f"{count / images:.0%} of all images say that they were pushed after an earlier scan saw them: "
+        f"{path}@{image.digest} at {pushed}, seen at {_text(known.first_seen)}"
+    )
 
 
 def contradiction(path: str, images: Sequence[Image], seen: Seen, found: Cluster) -> str | None:

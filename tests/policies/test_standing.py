@@ -329,6 +329,27 @@ def test_a_shared_push_time(images: list[Image], known: list[Image], believed: b
 
 
 @pytest.mark.parametrize(
+    ("moved", "stayed", "new", "believed"),
+    [
+        pytest.param(4, 0, 0, False, id="all were seen long before"),
+        pytest.param(3, 2, 0, False, id="more than half"),
+        pytest.param(2, 2, 0, True, id="half is not more than half"),
+        pytest.param(3, 0, 3, True, id="those that no scan saw count as well"),
+        pytest.param(1, 0, 0, True, id="one alone was pushed again"),
+    ],
+)
+def test_push_times_later_than_the_first_sight(moved: int, stayed: int, new: int, believed: bool) -> None:
+    known = [image(n, days=AT) for n in range(moved + stayed)]
+    hours_apart = [replace(one, created_at=NOW - AT * DAY + n * timedelta(hours=3)) for n, one in enumerate(known)]
+    images = [*hours_apart[:moved], *(image(n, days=40 + n) for n in range(moved, moved + stayed))]
+    images += [image(n, days=n) for n in range(100, 100 + new)]
+    found = decided(RESTORED, images, Standing(memory={"shop/api": seen(*known, since=30 * DAY)})).values()
+    doubts = {one.reason for one in found if "an earlier scan saw them" in one.reason}
+    assert bool(doubts) is not believed
+    assert any(one.verdict == "delete" for one in found) is believed
+
+
+@pytest.mark.parametrize(
     ("seconds", "images", "share"),
     [
         pytest.param([], 0, None, id="nothing"),
