@@ -107,6 +107,7 @@ CLOSED = {
     "failed_images_total": {"cause": FAILURES.split()},
     "foreign_deletions_total": {},
     "verification_differences_total": {},
+    "raced_pushes_total": {},
     "rate_wait_seconds_total": {},
     "enabled_since_timestamp_seconds": {},
     "last_run_start_timestamp_seconds": {},

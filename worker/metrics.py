@@ -118,6 +118,12 @@ COUNTERS = (
         (),
         lambda m: _one(m.differences),
     ),
+    Counter(
+        "raced_pushes",
+        "Tags that were pushed again while the image they named was deleted, and that name the new one.",
+        (),
+        lambda m: _one(sum(m.tallies.get("raced_pushes", {}).values())),
+    ),
     Counter("api_requests", "Requests sent for the registry, repeats included.", ("method", "code"), _requests),
     Counter(
         "rate_wait_seconds",

@@ -1,60 +1,39 @@
-"""Carries a plan out, batch by batch: the one place that deletes.
+"""Carries a plan out, batch by batch: claims one, has its repository listed and its evidence asked, lets it delete.
 
-Each image of a batch is read again and compared, its intent recorded, deleted, followed, its outcome recorded. A batch
-may be carried out twice, late, or never: only who holds its lease deletes, and what is done is never done again.
+A batch may be carried out twice, late, or never: only who holds its lease deletes, and what is done is never done
+again. What happens to each image is in `deleting`.
 """
 
-import threading
-import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import ceil
-from uuid import uuid4
 
 from msgspec import UNSET
-from sqlalchemy import Connection
 
 from policies.evidence import Evidence
 from worker import outcomes, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, mode_reason, registry_now
+from worker.deleting import Batch
 from worker.evidence.gathering import recent
 from worker.leases import Heartbeat, identity
 from worker.manifests import StoredManifests
-from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
+from worker.outcomes import Outcome
 from worker.registries import open_registry
 from worker.registries.http import Patience
 from worker.registries.interface import (
-    DeletesByParts,
-    Deletion,
-    Kept,
     ListsTagsOnly,
-    Registry,
-    RegistryError,
-    Restores,
-    TooLateError,
 )
-from worker.registries.limiter import Limiter, LimiterUnavailableError
+from worker.registries.limiter import Limiter
 from worker.runs import Bell
-from worker.spending import count_failure, spending
-from worker.store import Store, StoreError, holds, looks, plans, sweeping, undo
-from worker.store import runs as run_rows
+from worker.spending import spending
+from worker.store import Store, StoreError, looks, plans, sweeping
 from worker.store.runs import Run
-from worker.store.sweeping import Claim, Item, LeaseLostError, StoppedError
+from worker.store.sweeping import Claim, Item, LeaseLostError
 
-START_NO_IMAGE_AFTER = 45.0  # seconds into a batch
-CONFIRM_NOTHING_AFTER = 65.0  # seconds into a batch: a listing may take a while
-LISTED_BY = 80.0  # seconds into a batch
-IMAGE_SECONDS = 30.0  # for one image: half of it until its DELETE is begun, the rest for following its operation
 CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
-READING_IS_GOOD = 3.0  # seconds from an image's reading to its DELETE; at a slow rate, four turns
-READINGS = 3  # of one image in one claim, where its turn came too late
-FOLLOW_SHARE = 0.25  # of a lease an operation is waited for at most; the next claim asks again
-PATIENCE_LEASES = 5  # how many leases a begun deletion may stay in doubt before it is `unconfirmed`
 TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
 
 
@@ -130,7 +109,7 @@ def _carry_out(
         resolving = poison or run.stop is not None
         used = {} if resolving else _in_use(store, run, held.repository, evidence, items)
         tags = _known_tags(store, run, held.repository) if isinstance(opened, ListsTagsOnly) else frozenset()
-        work = _Batch(store, watch, run, held, opened, lease, resolving, used, tags)
+        work = Batch(store, watch, run, held, opened, lease, resolving, used, tags)
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
             work.carry_out(items, 1 if poison else _threads(registry))
@@ -168,258 +147,3 @@ def _leave(store: Store, items: list[Item]) -> None:
             planned = Outcome("skipped", "mode", reason)
             outcome = planned if one.state == "planned" else outcomes.still_there(reason)
             sweeping.record_outcome(connection, one, outcome.state, outcome.cause, outcome.message, now)
-
-
-@dataclass(slots=True)
-class _Batch:
-    """One claimed batch at work: several threads, each with one image at a time."""
-
-    store: Store
-    watch: Watch
-    run: Run
-    held: Claim
-    registry: Registry
-    lease: timedelta
-    resolving: bool  # nothing new is deleted: only what was begun is brought to its end
-    in_use: Mapping[str, str]  # digest -> why
-    known_tags: frozenset[str]  # of the repository
-    lost: threading.Event = field(default_factory=threading.Event)
-    halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
-    out_of_time: bool = False
-    missing: list[tuple[Item, Missing]] = field(default_factory=list)
-    begun: float = field(default_factory=time.monotonic)
-
-    def carry_out(self, items: list[Item], threads: int) -> None:
-        """Take every item as far as it gets. Raises StoreError, once every thread has stopped."""
-        with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="delete") as pool:
-            futures = [pool.submit(self._one, item) for item in items]
-            try:
-                wait(futures)
-            except BaseException:  # the task's time limit: every thread ends the step it is at, and begins no other
-                self.halted.set()
-                raise
-        for future in futures:
-            future.result()
-        if self.missing and self._seconds() < CONFIRM_NOTHING_AFTER:
-            self._confirm_missing()
-
-    def _seconds(self) -> float:
-        return time.monotonic() - self.begun
-
-    def _one(self, item: Item) -> None:
-        if self._seconds() > START_NO_IMAGE_AFTER:
-            self.out_of_time = True
-            return
-        if self.halted.is_set() or self.lost.is_set() or (self.resolving and item.state == "planned"):
-            return
-        try:
-            self._take(item)
-        except (StoppedError, LeaseLostError, LimiterUnavailableError):
-            self.halted.set()
-        except BaseException:
-            self.halted.set()  # the store is away: no other thread is to delete anything either
-            raise
-
-    def _take(self, item: Item) -> None:
-        if item.state == "accepted":
-            self._follow(item, Deletion(item.operation_id or "", done=False))
-            return
-        for reading in range(1, READINGS + 1):
-            if self._ends() or self._delete(item, reading):
-                return
-
-    def _ends(self) -> bool:
-        """Whether nothing further is to be begun, not even of an image at work."""
-        return self.halted.is_set() or self.lost.is_set() or self._seconds() > START_NO_IMAGE_AFTER + IMAGE_SECONDS / 2
-
-    def _delete(self, item: Item, reading: int) -> bool:
-        """Read again, intend, delete, follow: the order of these lines is the promise of this program.
-
-        False: its turn to be deleted came so late that it must be read again.
-        """
-        begun = time.monotonic()
-        try:
-            kept = self._kept(item)
-            now = self.registry.get(item.repository, item.image, self.known_tags)
-        except RegistryError as error:
-            self._settle_error(item, "read", error)
-            return True
-        reach("image_read_again")
-        read_at = time.monotonic()
-        if (
-            outcome := outcomes.not_as_planned(item, now, by_parts=isinstance(self.registry, DeletesByParts))
-        ) is not None:
-            self._record(item, outcome)
-        elif self.resolving:
-            self._record(item, outcomes.still_there("the run was stopped"))
-        elif read_at - begun < IMAGE_SECONDS / 2 and not self._ends() and (key := self._intend(item, kept)) is not None:
-            reach("intent_recorded")
-            try:
-                not_after = read_at + reading * self._good_for()  # longer each time: else a crowd would delete nothing
-                deletion = self.registry.delete(item.repository, item.image, key, not_after=not_after)
-            except RegistryError as error:
-                if isinstance(error, TooLateError) and not error.maybe_done:
-                    self._withdraw(item)
-                    return False
-                self._settle_error(item, "delete", error)
-                return True
-            reach("delete_sent")
-            with self.store.write() as connection:
-                sweeping.record_accepted(connection, item, deletion.operation_id, self.store.now(connection))
-            reach("operation_accepted")
-            self._follow(item, deletion)
-        return True
-
-    def _kept(self, item: Item) -> Kept | None:
-        """What is needed to put an image back, where its registry takes it back and the store has it not yet.
-
-        Raises RegistryError: what cannot be kept is not deleted.
-        """
-        if self.resolving or not isinstance(self.registry, Restores):
-            return None
-        with self.store.read() as connection:
-            if undo.is_kept(connection, item):
-                return None
-        return self.registry.keep(item.repository, item.digest)
-
-    def _withdraw(self, item: Item) -> None:
-        """Take an intent back whose deletion was not sent. Raises LeaseLostError."""
-        with self.store.write() as connection:
-            now = self.store.now(connection)
-            run_rows.get(connection, self.run.id, lock=True)
-            sweeping.renew(connection, self.held, now, now + self.lease)
-            sweeping.withdraw_intent(connection, item)
-
-    def _good_for(self) -> float:
-        registry = registry_now(self.watch, self.run)
-        return READING_IS_GOOD if registry is None else max(READING_IS_GOOD, 4 / registry.rate.requests_per_second)
-
-    def _intend(self, item: Item, kept: Kept | None) -> str | None:
-        """Record the intent; its idempotency key, or None: the item is settled. Raises StoppedError, LeaseLostError.
-
-        The lease, the run's state, the plan's age, holds and pauses are asked in the same breath as the intent is
-        written; the mode just before.
-        """
-        registry = registry_now(self.watch, self.run)
-        if registry is None or registry.mode != "delete":
-            reason = mode_reason(registry)
-            planned = Outcome("skipped", "mode", reason)
-            self._record(item, planned if item.state == "planned" else outcomes.still_there(reason))
-            return None
-        # A key belongs to an attempt, and is used again only while that attempt's outcome is unknown.
-        key = item.idempotency_key if item.state == "intent" and item.idempotency_key else str(uuid4())
-        with self.store.write() as connection:
-            now = self.store.now(connection)
-            run = run_rows.get(connection, self.run.id, lock=True)
-            sweeping.renew(connection, self.held, now, now + self.lease)
-            stopped = run is None or run.state != "deleting" or run.stop is not None
-            if run is not None and not stopped and (late := runs.late(run, registry, now)) is not None:
-                run_rows.ask_to_stop(connection, run.id, *late)
-                stopped = True
-            refused = None if stopped else self._refusal(connection, item, now)
-            written = not (stopped or refused) and sweeping.record_intent(connection, item, key, now)
-            if written and kept is not None:
-                undo.keep(connection, self.run.registry, self.run.registry_key, item, kept, now)
-        if stopped:
-            raise StoppedError
-        if refused is not None:
-            self._record(item, refused if item.state == "planned" else outcomes.still_there(refused.message or ""))
-        return key if written else None
-
-    def _refusal(self, connection: Connection, item: Item, now: datetime) -> Outcome | None:
-        """What speaks against a deletion at the moment of its intent; None: nothing does."""
-        if (pause := holds.paused(connection, self.run.registry, self.run.registry_key)) is not None:
-            return Outcome("skipped", "paused", pause.sentence())
-        active = holds.active(connection, self.run.registry, self.run.registry_key, now)
-        if held := active.on(item.repository, (item.image,)):
-            return Outcome("skipped", "held", held[item.digest].sentence())
-        if (used := self.in_use.get(item.digest)) is not None:
-            return Outcome("skipped", "in_use", used)
-        if (barred := sweeping.barred(connection, item)) is not None:
-            return Outcome("skipped", "still_needed", barred)
-        if needed := sweeping.owners_left(connection, item):
-            return Outcome("skipped", "still_needed", f"{needed[0]}, which needs it, was not deleted")
-        return None
-
-    def _follow(self, item: Item, deletion: Deletion) -> None:
-        if not deletion.done:
-            patience = min(IMAGE_SECONDS / 2, FOLLOW_SHARE * self.lease.total_seconds())
-            try:
-                deletion = self.registry.follow(deletion, time.monotonic() + patience)
-            except RegistryError as error:
-                self._settle_error(item, "follow", error)
-                return
-        if deletion.done:
-            reach("operation_done")
-            self._record_deleted(item, deletion)
-            reach("outcome_recorded")
-        elif self._is_last(item, "follow"):
-            self._record(item, outcomes.never_ended(deletion.operation_id))
-
-    def _record_deleted(self, item: Item, deletion: Deletion) -> None:
-        """Record a deletion, and what its registry noticed beside it."""
-        self._record(item, outcomes.deleted(deletion))
-        if not deletion.raced and not deletion.strays:
-            return
-        with self.store.write() as connection:
-            run_rows.get(connection, self.run.id, lock=True)
-            if deletion.raced:
-                sweeping.add_to_tally(connection, self.run.registry, "raced_pushes", "", len(deletion.raced))
-            if deletion.strays:
-                message = outcomes.strayed(item, deletion)
-                run_rows.ask_to_stop(connection, self.run.id, "hopeless", message)
-                self.halted.set()
-
-    def _is_last(self, item: Item, phase: Phase) -> bool:
-        """Whether doubt about it ends with this claim."""
-        waited = item.intent_at is not None and datetime.now(UTC) - item.intent_at > PATIENCE_LEASES * self.lease
-        return self.resolving or waited or (phase != "follow" and item.attempts + 1 >= ATTEMPTS)
-
-    def _settle_error(self, item: Item, phase: Phase, error: RegistryError) -> None:
-        found = outcomes.after_error(item, phase, error, last=self._is_last(item, phase))
-        if isinstance(found, Missing):
-            self.missing.append((item, found))
-        elif found is not None:
-            self._record(item, found)
-        if count_failure(self.store, self.run, error):
-            self.halted.set()
-
-    def _confirm_missing(self) -> None:
-        """One listing speaks for every image of the batch that was not found."""
-        lister = ThreadPoolExecutor(1, "confirm")
-        listing = lister.submit(self.registry.images, self.held.repository)
-        try:
-            there = {image.digest for image in listing.result(timeout=LISTED_BY - self._seconds())}
-        except RegistryError as error:
-            for item, _ in self.missing:
-                self._record(item, outcomes.without_listing(str(error)))
-        except TimeoutError:
-            for item, _ in self.missing:
-                if self._is_last(item, "read"):
-                    self._record(item, outcomes.without_listing("it took too long"))
-        except LimiterUnavailableError:
-            return
-        else:
-            for item, missing in self.missing:
-                self._record(item, outcomes.after_listing(missing, listed=item.digest in there))
-        finally:
-            lister.shutdown(wait=False)  # a listing that still runs ends when the registry is closed
-
-    def _record(self, item: Item, outcome: Outcome) -> None:
-        """Record an outcome. Raises LeaseLostError.
-
-        That an image was deleted is a fact, whoever holds the lease by now; what else becomes of it is for the holder.
-        """
-        with self.store.write() as connection:
-            now = self.store.now(connection)
-            run_rows.get(connection, self.run.id, lock=True)
-            if outcome.state != "deleted":
-                sweeping.renew(connection, self.held, now, now + self.lease)
-            sweeping.record_outcome(connection, item, outcome.state, outcome.cause, outcome.message, now)
-
-    def poison(self, items: list[Item]) -> None:
-        """Give up what was never begun of a batch over which workers die."""
-        message = f"workers died over this batch {self.held.takeovers} times"
-        for item in items:
-            if item.state == "planned":
-                self._record(item, Outcome("failed", "poison", message))

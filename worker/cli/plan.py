@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import UNSET
 
 from policies.plan import Decision
 from worker.cli.errors import OVER_LIMITS, USAGE, CommandError, say
@@ -94,6 +95,7 @@ def _head(planned: "Planned") -> PlanHead:
         unreadable=planned.inventory.unreadable,
         totals=planned.closing.totals,
         exceeded=planned.exceeded,
+        reclaimable_is_upper_bound=UNSET if planned.registry.lists_untagged else True,
     )
 
 

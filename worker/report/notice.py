@@ -55,6 +55,8 @@ def _reasons(run: "Run") -> Iterator[str]:
         yield f"{counted(len(run.unreadable), 'repository', 'repositories')} could not be read"
     if run.failed:
         yield f"{counted(run.failed, 'image')} failed"
+    if run.raced:
+        yield f"{counted(len(run.raced), 'image')} had a tag that was pushed again while it was deleted"
     if run.differences:
         yield f"{counted(len(run.differences), 'difference')} found after the sweep"
 

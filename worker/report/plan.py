@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from policies.image import Unreadable
 from policies.limits import Exceeded, Totals, exceeded_text
@@ -29,6 +30,8 @@ class PlanHead(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[Unreadable, ...]
     totals: Totals
     exceeded: tuple[Exceeded, ...]
+    # True: what the registry does not list may need some of the reclaimable bytes. Left out where it lists everything.
+    reclaimable_is_upper_bound: bool | UnsetType = UNSET
 
 
 def decision_lines(decisions: Iterable[Decision]) -> Iterator[bytes]:
@@ -168,7 +171,15 @@ def _totals(head: PlanHead) -> Iterator[str]:
     goes, stays = "goes" if totals.delete == 1 else "go", "stays" if totals.keep == 1 else "stay"
     yield f"{counted(totals.delete, 'image')} of {totals.images:,} {goes}, {totals.keep:,} {stays}."
     freed, whole = bytes_text(totals.reclaimable_bytes), bytes_text(totals.registry_bytes)
-    yield f"That frees {freed} of {whole} ({bytes_text(totals.selected_bytes)} counting layers that others share)."
+    bound = "at most " if head.reclaimable_is_upper_bound is True else ""
+    shared = bytes_text(totals.selected_bytes)
+    yield f"That frees {bound}{freed} of {whole} ({shared} counting layers that others share)."
+
+
+UPPER_BOUND = (
+    "The bytes are an upper bound: this registry does not list images without tags, and what one of them needs stays."
+    " They are freed when the registry's own collector has run."
+)
 
 
 def warnings(head: PlanHead, doubt: str = "") -> Iterator[str]:
@@ -180,6 +191,8 @@ def warnings(head: PlanHead, doubt: str = "") -> Iterator[str]:
             yield f"  {escaped(one.repository)} is kept whole: {escaped(one.reason)}"
     if head.exceeded:
         yield f"The plan is over its limits: {exceeded_text(head.exceeded)}."
+    if head.reclaimable_is_upper_bound is True and head.totals.delete:
+        yield UPPER_BOUND
     if doubt:
         yield (
             f"Push times are not believed: {escaped(doubt)}. Conditions on age and counts by age are unknown until the"

@@ -30,8 +30,11 @@ def run_json(run: "Run") -> dict[str, Any]:
 
 
 def shown_json(run: "Run") -> dict[str, Any]:
-    """What `show` says of a run beside its items: the contract's keys, and differences where there are some."""
-    return run_json(run) | ({"differences": run.differences} if run.differences else {})
+    """What `show` says of a run beside its items: the contract's keys; where there is some, what a verification
+    found different, and tags that were pushed while the image they named was deleted.
+    """
+    more = {"differences": run.differences, "raced": run.raced}
+    return run_json(run) | {key: found for key, found in more.items() if found}
 
 
 def item_json(item: "PlannedItem") -> dict[str, Any]:
@@ -144,6 +147,9 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield "images", f"{run.images:,}, {bytes_text(run.registry_bytes)}"
     yield "planned", f"{counted(run.planned, 'image')}, {bytes_text(run.reclaimable_bytes)} reclaimable"
     yield "done", outcome_text(run)
+    for number, one in enumerate(run.raced):
+        image = f"{one['repository']}@{one['digest']}"
+        yield "" if number else "pushed meanwhile", f"{', '.join(one['tags'])}, while {image} was deleted"
     for number, one in enumerate(run.differences):
         where = "@".join(part for part in (one["repository"], one["digest"]) if part)
         yield "" if number else "differences", f"{where}: {one['difference']}" if where else one["difference"]

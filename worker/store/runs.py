@@ -44,6 +44,7 @@ class Run:
     unreadable: tuple[dict[str, str], ...]
     rule_selected: dict[str, int]
     differences: tuple[dict[str, Any], ...]
+    raced: tuple[dict[str, Any], ...]
     images: int
     planned: int
     deleted: int
@@ -65,13 +66,15 @@ class Run:
     lease_until: datetime | None
 
 
+MOST_RACED = 100  # listed of one run; the tally counts them all
+
 _COLUMNS = tuple(run.c[field.name] for field in fields(Run))
 _NEWEST_FIRST = (run.c.opened_at.desc(), run.c.id.desc())
 
 
 def _record(row: Row[Any]) -> Run:
     values = dict(row._mapping)
-    for name in ("exceeded", "unreadable", "differences"):
+    for name in ("exceeded", "unreadable", "differences", "raced"):
         values[name] = tuple(json.loads(values[name]))
     values["rule_selected"] = json.loads(values["rule_selected"])
     return Run(**values)
@@ -136,6 +139,13 @@ def change(connection: Connection, run_id: str, states: Sequence[str], **values:
     """Set these values if the run is in one of these states; False: it is not, and nothing was changed."""
     done = connection.execute(update(run).where(run.c.id == run_id, run.c.state.in_(states)).values(values))
     return done.rowcount == 1
+
+
+def note_raced(connection: Connection, one: Run, repository: str, digest: str, tags: Sequence[str]) -> None:
+    """Keep which tags were pushed while the image they named was deleted. Only for who has locked the run."""
+    if len(one.raced) < MOST_RACED:
+        raced = [*one.raced, {"repository": repository, "digest": digest, "tags": list(tags)}]
+        connection.execute(update(run).where(run.c.id == one.id).values(raced=json.dumps(raced)))
 
 
 def ask_to_stop(connection: Connection, run_id: str, stop: str, message: str) -> bool:

@@ -83,6 +83,7 @@ run = Table(
     Column("unreadable", Text, nullable=False, server_default="[]"),  # JSON: [{repository, reason}]
     Column("rule_selected", Text, nullable=False, server_default="{}"),  # JSON: {rule: images}
     Column("doubt", Text),  # why push times are not believed
+    Column("raced", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, tags}]: pushed meanwhile
     Column("differences", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, difference}]
     _count("images"),
     _count("planned"),

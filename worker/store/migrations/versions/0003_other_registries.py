@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "item"),
     )
     op.create_index("undo_by_digest", "undo", ["registry", "digest"])
+    op.add_column("run", sa.Column("raced", sa.Text(), nullable=False, server_default="[]"))
     _all_that_manifests_say()
 
 
