@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import urlsplit
 
+from worker.registries import kinds
 from worker.secret import Secret, SecretError
 
 if TYPE_CHECKING:  # these bring numpy and RE2 along, which `registry-gc --help` need not wait for
@@ -106,6 +107,9 @@ class Credentials:
     iam_token: Secret | None = None
     service_account_key: Secret | None = None
     metadata: bool = False  # the token of the virtual machine's service account
+    username: str | None = None  # oci
+    password: Secret | None = None  # oci
+    anonymous: bool = False  # oci
     workload_identity: WorkloadIdentity | None = None
 
 
@@ -114,6 +118,7 @@ class Endpoints:
     """Roots of the services, without a path. Plain http only on loopback (`metadata`: also the link-local address)."""
 
     container_registry: str = "https://container-registry.api.cloud.yandex.net"
+    cloud_registry: str = "https://registry.api.cloud.yandex.net"
     operation: str = "https://operation.api.cloud.yandex.net"
     iam: str = "https://iam.api.cloud.yandex.net"
     docker: str = "https://cr.yandex"
@@ -196,7 +201,11 @@ class RegistrySettings:
 
     name: str
     kind: str  # "yandex-container-registry"
-    id: str
+    id: str = ""  # empty: oci, which is known by its url
+    url: str = ""  # oci: the root, without a path
+    repositories: tuple[str, ...] = ()  # oci: globs on their paths; empty: all that the registry lists
+    token_hosts: tuple[str, ...] = ()  # oci: where, besides the registry's own host, credentials are sent for a token
+    push_time: Literal["first_seen", "image"] = "first_seen"  # oci
     credentials: Credentials
     endpoints: Endpoints = Endpoints()
     schedule: str | None = None  # five cron fields; None: only by hand
@@ -212,6 +221,15 @@ class RegistrySettings:
     rate: Rate = Rate()
     plan_max_age: timedelta = 24 * HOUR  # from the scan's start
     deadline: timedelta | None = None  # from the first deletion
+
+    @property
+    def tells_push_time(self) -> bool:
+        """False: an image counts as pushed when this store first saw it."""
+        return kinds.of(self.kind).tells_push_time or self.push_time == "image"
+
+    @property
+    def lists_untagged(self) -> bool:
+        return kinds.of(self.kind).lists_untagged
 
     @property
     def key(self) -> str:
