@@ -102,7 +102,7 @@ class WorkloadIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Exactly one of these is given."""
+    """One way to sign in; a user's name and its password are one."""
 
     iam_token: Secret | None = None
     service_account_key: Secret | None = None
@@ -126,9 +126,10 @@ class Endpoints:
     metadata: str = "http://169.254.169.254"  # no key of the file: YC_METADATA_ADDR, as in the vendor's own SDK
 
 
-def key_of(kind: str, endpoints: Endpoints, registry_id: str) -> str:
-    """The identity of a registry: kind, endpoint and id, however the endpoint is written."""
-    return f"{kind}|{one_endpoint(endpoints.container_registry)}|{registry_id}"
+def key_of(kind: str, endpoints: Endpoints, registry_id: str, url: str = "") -> str:
+    """The identity of a registry: kind, endpoint (oci: its url) and id, however the endpoint is written."""
+    endpoint = kinds.of(kind).endpoint
+    return f"{kind}|{one_endpoint(getattr(endpoints, endpoint) if endpoint else url)}|{registry_id}"
 
 
 @functools.cache
@@ -200,12 +201,13 @@ class RegistrySettings:
     """One registry and what is to be done with it."""
 
     name: str
-    kind: str  # "yandex-container-registry"
+    kind: str  # of worker.registries.kinds
     id: str = ""  # empty: oci, which is known by its url
     url: str = ""  # oci: the root, without a path
     repositories: tuple[str, ...] = ()  # oci: globs on their paths; empty: all that the registry lists
     token_hosts: tuple[str, ...] = ()  # oci: where, besides the registry's own host, credentials are sent for a token
     push_time: Literal["first_seen", "image"] = "first_seen"  # oci
+    transitional: bool = False  # yandex-cloud-registry: images go even from a registry of the type TRANSITIONAL
     credentials: Credentials
     endpoints: Endpoints = Endpoints()
     schedule: str | None = None  # five cron fields; None: only by hand
@@ -234,7 +236,7 @@ class RegistrySettings:
     @property
     def key(self) -> str:
         """What makes it this registry, whatever its name: two names for one registry are a mistake."""
-        return key_of(self.kind, self.endpoints, self.id)
+        return key_of(self.kind, self.endpoints, self.id, self.url)
 
     @property
     def memory_key(self) -> str:
