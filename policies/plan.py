@@ -155,15 +155,15 @@ def _doubt(
 ) -> str | None:
     """Why push times cannot be believed; None: nothing says so."""
     images = sum(len(one.digests) for one in surveys)
-    if is_most(count := sum(one.late for one in surveys), images):
-        path, image = next((one.path, image) for one in repositories() for image in _late_images(one, standing)[:1])
-        return doubt_of_late(count, images, path, image, standing.seen(path))
     found = cluster([one.pushes for one in surveys], images)
-    if found is None:
+    if found is not None:
+        whys = (contradiction(one.path, merged(one.images), standing.seen(one.path), found) for one in repositories())
+        if (why := next((why for why in whys if why is not None), None)) is not None:
+            return doubt_of(found, why)
+    if not is_most(count := sum(one.late for one in surveys), images):
         return None
-    whys = (contradiction(one.path, merged(one.images), standing.seen(one.path), found) for one in repositories())
-    why = next((why for why in whys if why is not None), None)
-    return None if why is None else doubt_of(found, why)
+    path, image = next((one.path, image) for one in repositories() for image in _late_images(one, standing)[:1])
+    return doubt_of_late(count, images, path, image, standing.seen(path))
 
 
 def _late_images(repository: Repository, standing: Standing) -> list[Image]:
