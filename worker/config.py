@@ -241,7 +241,7 @@ class RegistrySettings:
     @property
     def memory_key(self) -> str:
         """Whose memory of digests and tags is this registry's: it follows the entry from kind to kind."""
-        return f"{self.name}|{self.id}"
+        return f"{self.name}|{self.id or one_endpoint(self.url)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

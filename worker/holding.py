@@ -9,7 +9,7 @@ from policies.holds import Hold, Holds
 from policies.image import Image
 from policies.patterns import Patterns
 from worker.config import RegistrySettings
-from worker.evidence.gathering import host_is_ours, own_address
+from worker.evidence.gathering import host_is_ours, own_address, path_here
 from worker.manifests import StoredManifests
 from worker.registries import open_registry
 from worker.registries.http import Patience
@@ -66,11 +66,11 @@ def hold_of(
 
 def _without_address(registry: RegistrySettings, reference: str) -> str:
     """Without the registry's own address. Raises HoldError: it begins with an address that is another's."""
-    host, slash, rest = reference.partition("/")
+    host, slash, _ = reference.partition("/")
     if not slash or not ("." in host or ":" in host) or reference.startswith("re:") or "@" in host:
         return reference
-    if host_is_ours(registry, host) and rest.startswith(f"{registry.id}/"):
-        return rest.removeprefix(f"{registry.id}/")
+    if (path := path_here(registry, reference)) is not None:
+        return path
     if ":" in host or host_is_ours(registry, host):
         raise HoldError(f"{reference!r} is not in {registry.name}, whose images are {own_address(registry)}/…; {FORMS}")
     return reference  # a repository's path may have a dot

@@ -53,7 +53,7 @@ def gone_remedy(registry: RegistrySettings, error: Exception) -> str:
     """What to do where a registry is not found, to go on behind the error; empty for other errors."""
     if not isinstance(error, NotFoundError):
         return ""
-    remedy = f"; is the id {registry.id} right?"
+    remedy = f"; is the id {registry.id} right?" if registry.id else f"; is the url {registry.url} right?"
     if registry.kind == ENDING:
         remedy += f" Yandex Container Registry itself stops on 2026-12-14: its images go on under kind: {SUCCESSOR}"
     return remedy

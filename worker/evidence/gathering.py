@@ -16,6 +16,7 @@ from worker.store import evidence as rows
 from worker.store.evidence import Known
 
 HOSTS = frozenset({"cr.yandex", "registry.yandexcloud.net"})  # by which the vendor's registries are also known
+HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})  # one registry
 SHARED_FOR = timedelta(minutes=5)  # that long a reading serves all batches of a run before a source is asked again
 GOOD_FOR = timedelta(minutes=8)  # a batch begins only on younger ones: it takes a minute, and the law's bound is ten
 
@@ -107,20 +108,36 @@ def _tag_here(registry: RegistrySettings, use: Use) -> tuple[str, str] | None:
     if use.image is None:
         return None
     name, _, tag = use.image.rpartition(":")
-    host, _, path = name.partition("/")
-    mine = f"{registry.id}/"
-    if not host_is_ours(registry, host) or not path.startswith(mine):
-        return None
-    return path.removeprefix(mine), tag
+    path = path_here(registry, name)
+    return None if path is None else (path, tag)
+
+
+def path_here(registry: RegistrySettings, address: str) -> str | None:
+    """The repository that `host/…` names in this registry; None: it is not in this registry."""
+    host, _, path = address.partition("/")
+    mine = f"{registry.id}/" if registry.id else ""
+    return path.removeprefix(mine) if host_is_ours(registry, host) and path.startswith(mine) and path != mine else None
 
 
 def host_is_ours(registry: RegistrySettings, host: str) -> bool:
-    """Whether images of this registry may be addressed by this host: ids are unique, by whichever of the vendor's."""
-    return _plain(host) in {_plain(urlsplit(registry.endpoints.docker).netloc), *HOSTS}
+    """Whether images of this registry may be addressed by this host.
+
+    The vendor's ids are unique, by whichever of its hosts; another registry is known by its own, and Docker Hub by all
+    of its names.
+    """
+    plain, own = _plain(host), _plain(urlsplit(_root(registry)).netloc)
+    if registry.id:
+        return plain in {own, *HOSTS}
+    return plain in HUB if own in HUB else plain == own
 
 
 def own_address(registry: RegistrySettings) -> str:
-    return f"{urlsplit(registry.endpoints.docker).netloc}/{registry.id}"
+    """What every address of an image of this registry begins with, without the slash at its end."""
+    return "/".join(part for part in (urlsplit(_root(registry)).netloc, registry.id) if part)
+
+
+def _root(registry: RegistrySettings) -> str:
+    return registry.url or registry.endpoints.docker
 
 
 def _plain(host: str) -> str:

@@ -1,0 +1,63 @@
+"""By which addresses images of a registry are known: a tag in use is matched by them, and a hold is placed by them."""
+
+import pytest
+
+from policies.limits import Limits
+from policies.rules import Policy
+from worker.config import Credentials, Endpoints, RegistrySettings
+from worker.evidence.gathering import own_address, path_here
+
+
+def registry(kind: str, *, id: str = "", url: str = "", docker: str = "") -> RegistrySettings:
+    endpoints = Endpoints(docker=docker) if docker else Endpoints()
+    return RegistrySettings(
+        name="production",
+        kind=kind,
+        id=id,
+        url=url,
+        endpoints=endpoints,
+        credentials=Credentials(anonymous=True),
+        policy=Policy("nightly", ()),
+        limits=Limits(),
+    )
+
+
+OCI = registry("oci", url="https://registry.example.com")
+PORT = registry("oci", url="http://127.0.0.1:5000")
+HUB = registry("oci", url="https://registry-1.docker.io")
+FIRST = registry("yandex-container-registry", id="crp1")
+CLOUD = registry("yandex-cloud-registry", id="crp1", docker="https://registry.yandexcloud.net")
+
+
+@pytest.mark.parametrize(
+    ("settings", "address", "path"),
+    [
+        pytest.param(OCI, "registry.example.com/shop/api", "shop/api", id="by its host"),
+        pytest.param(OCI, "REGISTRY.example.com:443/shop/api", "shop/api", id="by the port that it has anyway"),
+        pytest.param(OCI, "registry.example.com:5000/shop/api", None, id="another port is another registry"),
+        pytest.param(OCI, "cr.yandex/shop/api", None, id="another host"),
+        pytest.param(OCI, "registry.example.com/", None, id="no repository"),
+        pytest.param(PORT, "127.0.0.1:5000/shop/api", "shop/api", id="with a port"),
+        pytest.param(PORT, "127.0.0.1/shop/api", None, id="without its port"),
+        pytest.param(HUB, "docker.io/library/nginx", "library/nginx", id="Docker Hub's short name"),
+        pytest.param(OCI, "docker.io/library/nginx", None, id="Docker Hub is not every registry"),
+        pytest.param(FIRST, "cr.yandex/crp1/shop/api", "shop/api", id="the first kind"),
+        pytest.param(FIRST, "cr.yandex/crp2/shop/api", None, id="another id"),
+        pytest.param(CLOUD, "cr.yandex/crp1/shop/api", "shop/api", id="the old address goes on"),
+        pytest.param(CLOUD, "registry.yandexcloud.net/crp1/shop/api", "shop/api", id="the new address"),
+    ],
+)
+def test_a_repository_by_its_address(settings: RegistrySettings, address: str, path: str | None) -> None:
+    assert path_here(settings, address) == path
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        pytest.param(OCI, "registry.example.com", id="oci"),
+        pytest.param(PORT, "127.0.0.1:5000", id="oci with a port"),
+        pytest.param(CLOUD, "registry.yandexcloud.net/crp1", id="cloud"),
+    ],
+)
+def test_its_own_address(settings: RegistrySettings, address: str) -> None:
+    assert own_address(settings) == address
