@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "sweep": ("sweep", "Open a run of a registry now"),
         "approve": ("decide", "Let a blocked run's exact plan go on"),
         "abort": ("decide", "Stop a run before its next deletion"),
+        "restore": ("restore", "Put deleted images and their tags back where the registry still has their blobs"),
     },
     "Keep": {
         "hold": ("holds", "Keep an image or repository, whatever the rules say"),
@@ -76,7 +77,7 @@ class Commands(click.Group):
                 formatter.write_dl([(name, help_text) for name, (_, help_text) in section.items()])
 
 
-LATER = ("why", "restore", "lint", "test", "forecast", "convert")
+LATER = ("why", "lint", "test", "forecast", "convert")
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

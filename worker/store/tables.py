@@ -217,7 +217,7 @@ undo = Table(
     Column("body", LargeBinary, nullable=False),  # zstd of the manifest's bytes
     Column("at", Instant, nullable=False),
     PrimaryKeyConstraint("run_id", "item"),
-    Index("undo_by_digest", "registry", "digest"),
+    Index("undo_by_digest", "registry_key", "digest"),
 )
 
 audit = Table(

@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "item"),
     )
-    op.create_index("undo_by_digest", "undo", ["registry", "digest"])
+    op.create_index("undo_by_digest", "undo", ["registry_key", "digest"])
     op.add_column("run", sa.Column("raced", sa.Text(), nullable=False, server_default="[]"))
     _all_that_manifests_say()
 

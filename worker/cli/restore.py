@@ -1,0 +1,62 @@
+"""`registry-gc restore`: puts deleted images back where the registry still has what they name."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from worker.cli.errors import DONE, FAILED, USAGE, CommandError
+from worker.cli.live import limiter_for, log_if_asked, remembered
+from worker.cli.options import Options, common
+from worker.registries import open_registry
+from worker.report.restore import restored_json, restored_ndjson, restored_table
+from worker.restore import NothingKeptError, TakesNothingBackError, find
+from worker.restore import restore as put_back
+
+
+@click.command()
+@click.argument("what", metavar="RUN | IMAGE")
+@click.option("--registry", help="Whose IMAGE it is, where several registries have deleted it.")
+@common()
+def restore(options: Options, what: str, registry: str | None) -> int:
+    """Put back what RUN deleted, or one IMAGE, with what belongs to it: path:tag, path@sha256:…, a digest, or an id.
+
+    Children come before indexes; a tag that somebody has pushed since is left to them. Each image is read back, with a
+    byte of every blob: it is whole, partly there, or lost. Exit code 1: not all are whole; 4: a run may be deleting
+    there.
+    """
+    settings = options.settings(store_is_needed=True)
+    log_if_asked(verbose=options.verbose)
+    with remembered(settings) as store:
+        if store is None:
+            raise CommandError("there is no store yet, and so nothing that was deleted", USAGE)
+        try:
+            asked = find(store, settings, what, registry)
+            named = asked.registry
+            with (
+                limiter_for(settings, named) as limiter,
+                open_registry(named, limiter) as opened,
+                _bar(named.name) as tell,
+            ):
+                found = put_back(store, asked, opened, tell)
+        except (NothingKeptError, TakesNothingBackError) as error:
+            raise CommandError(str(error), USAGE) from error
+    with options.open() as output:
+        output.report(
+            table=lambda width: restored_table(asked, found, width),
+            json=lambda: restored_json(asked, found),
+            ndjson=lambda: restored_ndjson(asked, found),
+        )
+    return DONE if not asked.unkept and all(one.answer == "whole" for one in found) else FAILED
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    if not sys.stderr.isatty():
+        yield lambda _done, _all: None
+        return
+    from worker.cli.bars import counting_bar  # noqa: PLC0415 - rich is loaded only for terminals
+
+    with counting_bar(f"restoring {name}", "images") as tell:
+        yield tell

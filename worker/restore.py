@@ -1,0 +1,284 @@
+"""Restores what was deleted: finds what is asked for in the store, and has it put back, repository by repository.
+
+Reads the store, deletes nothing, and leaves every tag that somebody has pushed since. Safe to repeat.
+"""
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from policies.references import blobs_of, subjects_of
+from worker.config import RegistrySettings, Settings
+from worker.putting_back import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
+from worker.registries import kinds
+from worker.registries.interface import PermissionDeniedError, Registry, RegistryError, Restores
+from worker.runs import AlreadyRunningError, UnknownRegistryError
+from worker.store import Store, plans, runs, undo
+from worker.store.runs import Run
+from worker.store.undo import Undo
+
+SIDE_BY_SIDE = 8  # repositories
+MOST_SOURCES = 4  # repositories that a blob is tried to be taken over from
+DIGEST = re.compile("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[int, int], None]
+
+
+class NothingKeptError(Exception):
+    """Nothing that could be put back goes by that name."""
+
+
+class TakesNothingBackError(Exception):
+    """A registry of a kind that takes no deleted image back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be put back, and where: all that a run deleted, or one image."""
+
+    registry: RegistrySettings
+    run_id: str
+    repositories: Mapping[str, int]  # how many images of each
+    image: Undo | None = None  # None: the whole run
+    unkept: int = 0  # images that the run deleted of which nothing was kept
+
+
+def find(store: Store, settings: Settings, words: str, registry: str | None = None) -> Asked:
+    """What a run's id, `path:tag`, `path@sha256:…`, a digest or an image's id asks for, in a registry or in any.
+
+    Of several deletions of an image it is the newest. Raises NothingKeptError, TakesNothingBackError,
+    UnknownRegistryError, StoreError; AlreadyRunningError: a run may be deleting there.
+    """
+    with store.read() as connection:
+        run = runs.get(connection, words)
+        asked = _image(connection, settings, words, registry) if run is None else _run(connection, settings, run)
+        if registry not in (None, asked.registry.name):
+            raise NothingKeptError(f"run {words} is not one of {registry}, but of {asked.registry.name}")
+        active = runs.active(connection, asked.registry.key)
+    if active is not None and active.mode == "delete":
+        raise AlreadyRunningError(asked.registry.name, active.id)
+    return asked
+
+
+def _run(connection: Connection, settings: Settings, run: Run) -> Asked:
+    registry = next((one for one in settings.registries.values() if one.key == run.registry_key), None)
+    if registry is None:
+        key = run.registry_key.replace("|", " ").strip()
+        raise UnknownRegistryError(
+            f"run {run.id} deleted from {run.registry} ({key}), which {settings.path} has no more"
+        )
+    _check_kind(registry)
+    if not run.deleted and not run.gone:
+        raise NothingKeptError(f"run {run.id} deleted nothing: there is nothing to restore")
+    repositories = undo.repositories_of(connection, run.id)
+    unkept = undo.count_unkept(connection, run.id)
+    if not repositories:
+        kept = f"the plans of the last {settings.retention.plans} runs (retention.plans)"
+        raise NothingKeptError(f"nothing is kept (any more) of what run {run.id} deleted; kept are {kept}")
+    return Asked(registry, run.id, repositories, unkept=unkept)
+
+
+def _check_kind(registry: RegistrySettings) -> None:
+    """Raises TakesNothingBackError; of a kind that a program has added by itself its driver tells."""
+    if registry.kind in kinds.KINDS and not kinds.of(registry.kind).can_restore:
+        raise TakesNothingBackError(f"{registry.name} is a {registry.kind}, which takes no deleted image back")
+
+
+def _image(connection: Connection, settings: Settings, words: str, name: str | None) -> Asked:
+    if name is None:
+        registries = [one for one in settings.registries.values() if _may_take_back(one)]
+        if not registries:
+            raise TakesNothingBackError(f"no registry of {settings.path} is of a kind that takes deleted images back")
+    elif name in settings.registries:
+        registries = [settings.registries[name]]
+        _check_kind(registries[0])
+    else:
+        known = ", ".join(sorted(settings.registries)) or "none"
+        raise UnknownRegistryError(f"there is no registry {name!r} in {settings.path}; known: {known}")
+    found = [(one, undone) for registry in registries for one, undone in _newest(connection, registry, words)]
+    if not found:
+        where = name or ", ".join(one.name for one in registries)
+        kept = f"kept is what the last {settings.retention.plans} runs deleted (retention.plans)"
+        raise NothingKeptError(f"no run has the id {words!r}, and no deleted image of {where} is known by it; {kept}")
+    if len(found) > 1:
+        raise NothingKeptError(_ambiguous(words, found))
+    registry, one = found[0]
+    return Asked(registry, one.run_id, {one.repository: 1}, one)
+
+
+def _may_take_back(registry: RegistrySettings) -> bool:
+    return registry.kind not in kinds.KINDS or kinds.of(registry.kind).can_restore
+
+
+def _newest(connection: Connection, registry: RegistrySettings, words: str) -> list[tuple[RegistrySettings, Undo]]:
+    """Of each repository in which a registry had such an image the newest deletion."""
+    newest: dict[str, Undo] = {}
+    for one in _known_as(connection, registry.key, words):
+        newest.setdefault(one.repository, one)
+    return [(registry, one) for one in newest.values()]
+
+
+def _known_as(connection: Connection, key: str, words: str) -> list[Undo]:
+    if DIGEST.fullmatch(words):
+        return undo.of_digest(connection, key, words)
+    path, at, digest = words.partition("@")
+    if at:
+        return undo.of_digest(connection, key, digest, path.partition(":")[0])  # a digest outweighs its tag
+    path, colon, tag = words.rpartition(":")
+    return undo.of_tag(connection, key, path, tag) if colon else undo.of_image_id(connection, key, words)
+
+
+def _ambiguous(words: str, found: Sequence[tuple[RegistrySettings, Undo]]) -> str:
+    names = sorted({registry.name for registry, _ in found})
+    if len(names) > 1:
+        return f"{words!r} was deleted from {', '.join(names)}; say from which with --registry"
+    paths = ", ".join(sorted(f"{one.repository}@{one.kept.digest}" for _, one in found))
+    return f"{words!r} was deleted from several repositories; say which: {paths}"
+
+
+def restore(store: Store, asked: Asked, opened: Registry, tell: Tell = lambda _done, _all: None) -> list[Restored]:
+    """Put back what is asked for, and what that needs; by repository, each image after all that it lists.
+
+    Raises TakesNothingBackError, StoreError, LimiterUnavailableError. What a registry refuses is in the answers.
+    """
+    if not isinstance(opened, Restores):
+        raise TakesNothingBackError(
+            f"{asked.registry.name} is a {asked.registry.kind}, which takes no deleted image back"
+        )
+    work = _Restoring(store, asked, opened, tell)
+    threads = min(SIDE_BY_SIDE, asked.registry.rate.concurrency, len(asked.repositories))
+    with ThreadPoolExecutor(threads, "restore") as pool:
+        try:
+            return [one for found in pool.map(work.repository, asked.repositories) for one in found]
+        except BaseException:
+            work.halted = "stopped"
+            raise
+
+
+@dataclass(slots=True)
+class _Restoring:
+    """A restoration at work: several threads, each with one repository at a time."""
+
+    store: Store
+    asked: Asked
+    registry: Restores
+    tell: Tell
+    halted: str = ""  # why nothing further is begun, in any repository
+    sources: "_Sources" = field(init=False)
+    _done: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.sources = _Sources(self.store, self.asked)
+
+    def repository(self, path: str) -> list[Restored]:
+        """Put back what is asked for of one repository. Raises StoreError."""
+        with self.store.read() as connection:
+            wanted = _wanted(connection, self.asked, path)
+        work = PuttingBack(self.registry, path, self.sources.of)
+        found: list[Restored] = []
+        refused = ""  # why nothing further is begun in this repository
+        for one in wanted:
+            if why := refused or self.halted:
+                found.append(unfinished(one.undo, f"not tried: {why}"))
+                continue
+            try:
+                found.append(work.put_back(one))
+            except RegistryError as error:
+                refused = self._refusal(path, error)
+                found.append(unfinished(one.undo, refused))
+            self._note(found[-1])
+        return found
+
+    def _refusal(self, path: str, error: RegistryError) -> str:
+        """What a person reads of an error after which the next image would fare no better."""
+        if isinstance(error, PermissionDeniedError):  # another repository may be open to these credentials
+            needs = kinds.of(self.asked.registry.kind).to_restore or "pull and push"
+            return f"{error}; restoring needs the right to {needs} in {path}"
+        self.halted = str(error)
+        return self.halted
+
+    def _note(self, one: Restored) -> None:
+        facts = {"registry": self.asked.registry.name, "run": one.run, "repository": one.repository}
+        log.info("restored", extra={**facts, "digest": one.digest, "answer": one.answer, "tags": one.tags})
+        with self._lock:
+            self._done += 1
+            self.tell(self._done, max(self._done, sum(self.asked.repositories.values())))
+
+
+def _wanted(connection: Connection, asked: Asked, path: str) -> list[Wanted]:
+    """What is to be put back into a repository, in order: what was asked for, and deleted children that it needs."""
+    of_run = undo.of_run(connection, asked.run_id, path)
+    chosen = of_run if asked.image is None else _with_referrers(asked.image, of_run)
+    wanted = {one.kept.digest: Wanted(one) for one in chosen}
+    needs: dict[str, tuple[str, ...]] = {}
+    unread = list(wanted)
+    for digest in unread:  # grows while it is read
+        needs[digest] = needs_of(wanted[digest].undo.kept).manifests
+        for child in needs[digest]:
+            found = [] if child in wanted else undo.of_digest(connection, asked.registry.key, child, path)
+            if found:
+                wanted[child] = Wanted(found[0], tagged=False)
+                unread.append(child)
+    subjects = {digest: subjects_of(one.undo.image) for digest, one in wanted.items()}
+    return in_order(wanted.values(), needs, subjects)
+
+
+def _with_referrers(image: Undo, of_run: Iterable[Undo]) -> list[Undo]:
+    """An image with the signatures and other referrers of it, and of what it lists, that went in the same run."""
+    others = {one.kept.digest: one for one in of_run}
+    chosen, family, about = [image], {image.kept.digest}, {image.kept.digest}
+    unread = [image]
+    for one in unread:  # grows while it is read
+        about.update((one.kept.digest, *needs_of(one.kept).manifests))
+        for digest, other in others.items():
+            refers = not about.isdisjoint(subjects_of(other.image))
+            if digest in family or not (refers or digest in about):
+                continue
+            family.add(digest)
+            unread.append(other)
+            if refers:
+                chosen.append(other)
+    return chosen
+
+
+class _Sources:
+    """Where the registry's newest plan saw the blobs that are wanted; looked up when the first one is missing."""
+
+    def __init__(self, store: Store, asked: Asked) -> None:
+        self._store = store
+        self._asked = asked
+        self._lock = threading.Lock()
+        self._found: dict[str, list[str]] = {}
+
+    def of(self, blob: str) -> Sequence[str]:
+        """Paths of repositories."""
+        with self._lock:
+            if blob not in self._found:
+                self._look(blob)
+            return self._found[blob]
+
+    def _look(self, blob: str) -> None:
+        """Go through the newest plan once, for this blob and all that the run has deleted."""
+        with self._store.read() as connection:
+            wanted = {blob} | {
+                one.digest for image in undo.images_of_run(connection, self._asked.run_id) for one in blobs_of(image)
+            }
+            self._found = {digest: [] for digest in wanted | self._found.keys()}
+            newest = plans.newest_plan(connection, self._asked.registry.name)
+            for path in plans.repositories(connection, newest) if newest else ():
+                for image in plans.images_of(connection, newest or "", path):
+                    self._note(path, [one.digest for one in blobs_of(image)])
+
+    def _note(self, path: str, blobs: Iterable[str]) -> None:
+        for blob in blobs:
+            known = self._found.get(blob)
+            if known is not None and path not in known and len(known) < MOST_SOURCES:
+                known.append(path)
