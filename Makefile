@@ -11,8 +11,9 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: locks/dev.txt pyproject.toml deploy/setup.sh
 	@VENV=$(VENV) deploy/setup.sh
 
-demo: setup
-	@$(BIN)/python -m tests.demo
+# KIND: yandex-container-registry, yandex-cloud-registry (both simulated) or oci (Debian's docker-registry).
+demo: setup $(if $(filter oci,$(KIND)),services)
+	@$(BIN)/python -m tests.demo $(KIND)
 
 test: setup services
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
