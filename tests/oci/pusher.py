@@ -138,21 +138,20 @@ class Pusher:
         return self.manifest(repository, body, m.IMAGE, *tags)
 
     def refer(self, subject: Pushed, *, artifact_type: str, payload: bytes, listed: bool = True) -> Pushed:
-        """An untagged referrer; `listed`: in the fallback tag, which clients keep where a server says no OCI-Subject."""
+        """An untagged referrer; `listed`: in the fallback tag, kept by clients where a server says no OCI-Subject."""
         pushed = self.artifact(subject.repository, artifact_type=artifact_type, blobs=[payload], subject=subject)
         if listed:
-            self.list_referrer(pushed)
+            self.list_referrers(subject, pushed)
         return pushed
 
-    def list_referrer(self, referrer: Pushed) -> Pushed:
-        """Write a referrer into the fallback tag of its subject; the fallback index."""
-        assert referrer.subject, "a referrer has a subject"
-        tag = fallback_tag(referrer.subject)
-        answer = self.get(referrer.repository, tag)
+    def list_referrers(self, subject: Pushed, *referrers: Pushed) -> Pushed:
+        """Add referrers to the fallback tag of their subject; the fallback index. The one before loses its tag."""
+        tag = fallback_tag(subject.digest)
+        answer = self.get(subject.repository, tag)
         listed = json.loads(answer.body)["manifests"] if answer.status == 200 else []
-        entry = {**referrer.descriptor.document(), "artifactType": referrer.artifact_type}
-        others = [one for one in listed if one["digest"] != referrer.digest]
-        return self.manifest(referrer.repository, m.index_body([*others, entry]), m.INDEX, tag)
+        new = {one.digest: {**one.descriptor.document(), "artifactType": one.artifact_type} for one in referrers}
+        others = [one for one in listed if one["digest"] not in new]
+        return self.manifest(subject.repository, m.index_body([*others, *new.values()]), m.INDEX, tag)
 
     def sign(self, subject: Pushed, *, payload: bytes, kind: Literal["sig", "att", "sbom"] = "sig") -> Pushed:
         """What cosign leaves: an ordinary image manifest under a tag made of the subject's digest, no `subject`."""
