@@ -152,9 +152,9 @@ def reading(document: Any, content_type: str = "") -> Manifest:
         ({"manifests": [{"digest": A}]}, "", (A,), None),
         ({"manifests": [{"digest": A}]}, OCI_IMAGE, (A,), None),
         ({}, f"{OCI_INDEX}; charset=utf-8", (), None),
-        ({"mediaType": OCI_IMAGE, "config": {"digest": A}, "layers": []}, "", None, None),
-        ({"mediaType": DOCKER_IMAGE, "config": {"digest": A}, "subject": {"digest": B}}, OCI_INDEX, None, B),
-        ({"config": {"digest": A}, "layers": [{"digest": B}]}, "", None, None),
+        ({"mediaType": OCI_IMAGE, "config": {"digest": A, "size": 2}, "layers": []}, "", None, None),
+        ({"mediaType": DOCKER_IMAGE, "config": {"digest": A, "size": 2}, "subject": {"digest": B}}, OCI_INDEX, None, B),
+        ({"config": {"digest": A, "size": 0}, "layers": [{"digest": B, "size": 7}]}, "", None, None),
         ({"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "blobs": []}, "", None, None),
         ({"mediaType": OCI_IMAGE, "annotations": {"a": "b"}, "unknown": 7}, "", None, None),
     ],
@@ -184,6 +184,9 @@ def test_reading_a_manifest(
         ({"mediaType": OCI_INDEX, "manifests": {"digest": A}}, "does not describe"),
         ({"mediaType": OCI_IMAGE, "subject": {"digest": "sha256:../../x"}}, "names the digest"),
         ({"mediaType": OCI_IMAGE, "subject": A}, "does not describe"),
+        ({"mediaType": OCI_IMAGE, "config": {"digest": A}}, "tells the size None"),
+        ({"mediaType": OCI_IMAGE, "layers": [{"digest": A, "size": -1}]}, "tells the size -1"),
+        ({"mediaType": OCI_IMAGE, "layers": [{"digest": A, "size": 2**63}]}, "tells the size 9223372036854775808"),
     ],
 )
 def test_a_manifest_that_cannot_be_believed(document: Any, words: str) -> None:

@@ -1,0 +1,309 @@
+"""The OCI distribution specification's protocol as plain functions: requests built, answers read. Nothing is sent here.
+
+Sources: distribution-spec 1.1.1, image-spec 1.1.1; what servers do otherwise was seen on distribution 2.8.2.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, quote, urljoin, urlsplit
+
+from msgspec import Struct
+
+from worker.registries import docker
+from worker.registries.answers import decode, one_line, succeeded
+from worker.registries.interface import (
+    BadAnswerError,
+    BlobsMissingError,
+    NotFoundError,
+    PermissionDeniedError,
+    ReadOnlyError,
+    RefusesAllError,
+    RegistryError,
+    UsedByImageListsError,
+)
+from worker.registries.messages import Answer, BrokenBodyError, Request
+
+PAGE_SIZE = 1000  # the most that distribution allows
+SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
+TAG = re.compile("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+FALLBACK_TAG = re.compile("(sha256|sha512)-([0-9a-f]{64})")
+LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^,;"]+(?:"[^"]*")?)*)')
+NO_LIST = (401, 403, 404, 405)  # of the catalog, which no specification demands
+NO_REFERRERS = (404, 405, 501)
+NEEDED = re.compile(r"\b(index|indexes|indices|image lists?|manifest lists?|referenced)\b", re.IGNORECASE)
+SWITCH_ON = (
+    "deletion is switched off there: whoever runs it switches it on with storage.delete.enabled: true"
+    " (REGISTRY_STORAGE_DELETE_ENABLED=true in its environment) and starts it again"
+)
+
+
+# What is on the wire. Everything may be absent or null.
+
+
+class WireCatalog(Struct):
+    repositories: list[str] | None = None
+
+
+class WireTags(Struct):
+    tags: list[str] | None = None
+
+
+class WireReferrers(Struct):
+    manifests: list[docker.Descriptor] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing, and the query of the next page; None: it was the last."""
+
+    rows: list[str]
+    following: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a reference names: the manifest's digest and media type; its body where it was fetched."""
+
+    digest: str
+    media_type: str
+    body: bytes = field(default=b"", repr=False)
+
+
+# Requests. `name` is the repository's path.
+
+
+def ping(root: str) -> Request:
+    return _get(f"{root}/v2/", "/v2/")
+
+
+def list_repositories(root: str, query: Mapping[str, str]) -> Request:
+    return _get(f"{root}/v2/_catalog", "/v2/_catalog", query)
+
+
+def list_tags(root: str, name: str, query: Mapping[str, str]) -> Request:
+    return _get(f"{root}/v2/{quote(name)}/tags/list", name, query)
+
+
+def list_referrers(root: str, name: str, digest: str, query: Mapping[str, str]) -> Request:
+    return _get(f"{root}/v2/{quote(name)}/referrers/{digest}", f"referrers of {about(name, digest)}", query)
+
+
+def head_manifest(root: str, name: str, reference: str) -> Request:
+    return _manifest("HEAD", root, name, reference, headers={"Accept": docker.ACCEPT})
+
+
+def get_manifest(root: str, name: str, reference: str) -> Request:
+    return _manifest("GET", root, name, reference, headers={"Accept": docker.ACCEPT})
+
+
+def delete_manifest(root: str, name: str, digest: str, timeout: float, not_after: float | None) -> Request:
+    """By digest only: with a tag, some registries take the tag and leave the manifest."""
+    if not docker.is_digest(digest):
+        raise BadAnswerError(f"refusing to delete by anything but a digest: {one_line(digest, 80)!r}")
+    # Not repeatable: what became of it is to be seen before it is asked for again.
+    return _manifest("DELETE", root, name, digest, repeatable=False, timeout=timeout, not_after=not_after)
+
+
+def put_manifest(root: str, name: str, reference: str, media_type: str, body: bytes) -> Request:
+    return _manifest("PUT", root, name, reference, headers={"Content-Type": media_type}, body=body)
+
+
+def get_blob(root: str, name: str, digest: str) -> Request:
+    return _get(f"{root}/v2/{quote(name)}/blobs/{digest}", f"blob {about(name, digest)}")
+
+
+def mount_blob(root: str, name: str, digest: str, source: str) -> Request:
+    return Request(
+        method="POST",
+        url=f"{root}/v2/{quote(name)}/blobs/uploads/",
+        about=f"blob {about(name, digest)} from {source}",
+        query={"mount": digest, "from": source},
+        body=b"",
+        repeatable=False,
+    )
+
+
+def about(name: str, reference: str) -> str:
+    """shop/api@sha256:9f86…, or shop/api:tag."""
+    return f"{name}@{reference[:19]}…" if ":" in reference else f"{name}:{reference}"
+
+
+def _get(url: str, what: str, query: Mapping[str, str] | None = None) -> Request:
+    return Request(method="GET", url=url, about=what, query=query or {}, repeatable=True)
+
+
+def _manifest(method: Any, root: str, name: str, reference: str, **more: Any) -> Request:
+    url = f"{root}/v2/{quote(name)}/manifests/{quote(reference, safe=':')}"
+    return Request(method=method, url=url, about=about(name, reference), **({"repeatable": True} | more))
+
+
+# Answers.
+
+
+def refusal(answer: Answer) -> RegistryError:
+    """What an answer that is no 2xx means. A 401 after a fresh token is no matter of signing in."""
+    error = docker.refusal(answer)
+    if answer.status == 401 and "bearer" in answer.headers.get("www-authenticate", "").lower():
+        return PermissionDeniedError(error.message, status=401, request_id=error.request_id)
+    return error
+
+
+def accepted(answer: Answer) -> Answer:
+    """The same answer, if it is a good one. Raises what a bad one means."""
+    if not succeeded(answer):
+        raise refusal(answer)
+    return answer
+
+
+def repositories_page(answer: Answer) -> Page | None:
+    """A page of the catalog; None: the registry has none, or not for us. Raises RegistryError."""
+    if answer.status in NO_LIST:
+        return None
+    return Page(decode(accepted(answer).body, WireCatalog).repositories or [], next_query(answer, "/v2/_catalog"))
+
+
+def tags_page(answer: Answer, name: str) -> Page:
+    """A page of a repository's tags: null, [] and nothing at all are one. Raises RegistryError."""
+    tags = decode(accepted(answer).body, WireTags).tags or []
+    for tag in tags:
+        if not TAG.fullmatch(tag):
+            _bad(f"an impossible tag: {tag[:200]!r}")
+    return Page(tags, next_query(answer, f"/v2/{name}/tags/list"))
+
+
+def referrers_page(answer: Answer, name: str, digest: str) -> Page | None:
+    """A page of the digests that refer to a digest; None: the registry has no such listing. Raises RegistryError."""
+    if answer.status in NO_REFERRERS:
+        return None
+    listed = decode(accepted(answer).body, WireReferrers).manifests or []
+    digests = [_digest(one.digest or "", "a referrer") for one in listed]
+    return Page(digests, next_query(answer, f"/v2/{name}/referrers/{digest}"))
+
+
+def next_query(answer: Answer, path: str) -> Mapping[str, str] | None:
+    """The query of the page after this one, by the header Link alone; None: there is none. Raises BadAnswerError.
+
+    Only the query is taken from it: whatever host a proxy on the way writes there, ours is asked.
+    """
+    for target, parameters in LINK.findall(answer.headers.get("link", "")):
+        if re.search(r'\brel="?next"?', parameters, re.IGNORECASE):
+            parts = urlsplit(urljoin(path, target))
+            if not parts.path.endswith(path):
+                _bad(f"a next page at another address: {target[:200]!r}")
+            return dict(parse_qsl(parts.query, keep_blank_values=True))
+    return None
+
+
+def is_no_such_repository(answer: Answer) -> bool:
+    return answer.status == 404 and any(code == "NAME_UNKNOWN" for code, _ in docker.errors_of(answer))
+
+
+def head(answer: Answer, reference: str) -> Found | int:
+    """What a reference names, from the answer to a HEAD; a status: only the answer to a GET can say what it means.
+
+    An error of a HEAD has no body, so that a refused type looks like a manifest that is not there.
+    """
+    if answer.status in (401, 429):
+        raise refusal(answer)
+    digest = answer.headers.get("docker-content-digest", "")
+    if answer.status != 200 or not digest:
+        return answer.status
+    return Found(_same(_digest(digest, "a manifest"), reference), docker.type_of(answer))
+
+
+def fetched(answer: Answer, reference: str) -> Found:
+    """A manifest as it is, hashed. Raises RegistryError, and NotFoundError: there is none."""
+    accepted(answer)
+    told = answer.headers.get("docker-content-digest", "")
+    digest = reference if ":" in reference else told or f"sha256:{docker.sha256_of(answer.body)}"
+    if not docker.names(_digest(digest, "a manifest"), answer.body):
+        raise BrokenBodyError(f"a manifest that is not the one that {one_line(digest, 150)} names")
+    return Found(digest, docker.type_of(answer), answer.body)
+
+
+def deletion_begun(answer: Answer) -> None:
+    """Raises what a refused deletion means. A 405 has three meanings, and a 400 may have the first."""
+    if succeeded(answer):
+        return
+    error = refusal(answer)
+    told = docker.errors_of(answer)
+    codes, words = {code for code, _ in told}, " ".join(f"{code} {message}" for code, message in told)
+    if answer.status in (400, 405) and "UNSUPPORTED" in codes:
+        raise RefusesAllError(f"{error.message}; {SWITCH_ON}", status=answer.status)
+    if answer.status in (400, 403, 405, 409, 412) and NEEDED.search(words.replace("_", " ")):
+        raise UsedByImageListsError(error.message, status=answer.status)
+    if answer.status == 405:
+        raise _not_allowed(answer, codes, error.message)
+    raise error
+
+
+def _not_allowed(answer: Answer, codes: Iterable[str], message: str) -> RegistryError:
+    allowed = {method.strip().upper() for method in answer.headers.get("allow", "").split(",")} - {""}
+    if allowed and "DELETE" not in allowed:
+        remedy = "the registry is read-only; whoever runs it may end that (storage.maintenance.readonly)"
+        return RefusesAllError(f"{message}; {remedy}", status=405)
+    if "DENIED" in codes:
+        return UsedByImageListsError(message, status=405)
+    return ReadOnlyError(message, status=405)
+
+
+def put_back(answer: Answer, digest: str) -> None:
+    """Raises BlobsMissingError, and what any other refusal of a manifest means."""
+    if succeeded(answer):
+        told = answer.headers.get("docker-content-digest", digest)
+        if told != digest:
+            _bad(f"a manifest that was put as {digest} and taken as {told[:150]}")
+        return
+    error = refusal(answer)
+    if answer.status in (400, 404) and any(code.endswith("BLOB_UNKNOWN") for code, _ in docker.errors_of(answer)):
+        raise BlobsMissingError(error.message, status=answer.status)
+    raise error
+
+
+def mounted(answer: Answer) -> bool:
+    """Whether a blob was taken over; 202: an upload was begun instead, and is left to time out."""
+    if answer.status in (201, 202):
+        return answer.status == 201
+    if answer.status == 404:
+        return False
+    raise refusal(accepted(answer))
+
+
+def time_of(answer: Answer, root: str) -> datetime:
+    """The registry's own time, from an answer to `ping`. Raises RegistryError."""
+    if answer.status == 404:
+        raise NotFoundError(f"HTTP 404: no registry answers at {root}/v2/; is the url right?", status=404)
+    accepted(answer)
+    if answer.date is None:
+        raise BadAnswerError("an answer without a readable Date: the clocks cannot be compared")
+    return answer.date
+
+
+def is_name(path: str) -> bool:
+    return len(path) <= 255 and NAME.fullmatch(path) is not None
+
+
+def subject_of_tag(tag: str) -> tuple[str, str] | None:
+    """The algorithm and the first 64 digits of the digest in a referrers tag; None: it is none."""
+    found = FALLBACK_TAG.fullmatch(tag)
+    return (found[1], found[2]) if found else None
+
+
+def _digest(text: str, what: str) -> str:
+    if not docker.is_digest(text):
+        _bad(f"{what} with the digest {text[:150]!r}")
+    return text
+
+
+def _same(digest: str, reference: str) -> str:
+    if ":" in reference and digest != reference:
+        _bad(f"asked for {reference}, told of {digest}")
+    return digest
+
+
+def _bad(what: str) -> NoReturn:
+    raise BadAnswerError(one_line(what))
