@@ -13,9 +13,8 @@ from typing import Any
 
 from celery import Celery
 
-from tests.night import Night
+from tests.night import Night, Served
 from tests.servers import RedisServer, redis_server
-from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker import runs
 from worker.app import KEY_PREFIX
@@ -58,7 +57,7 @@ class Cluster:
 
     def __init__(
         self,
-        simulator: Simulator,
+        served: Served,
         folder: Path,
         redis: RedisServer,
         *,
@@ -68,7 +67,7 @@ class Cluster:
         """`ways`: what the file says instead of how to reach the registry, Redis and the store straight."""
         self.redis = redis
         self.settings: dict[str, Any] = {"timing": TIMING, "redis": redis.url, **registry, **ways}
-        self.night = Night(simulator, folder, **self.settings)
+        self.night = Night(served, folder, **self.settings)
         self.folder = folder
         self.halts = Halts(folder / "halts")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -180,9 +179,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(simulator: Simulator, folder: Path, **registry: Any) -> Iterator[Cluster]:
+def cluster(served: Served, folder: Path, **registry: Any) -> Iterator[Cluster]:
     with redis_server() as redis:
-        made = Cluster(simulator, folder, redis, **registry)
+        made = Cluster(served, folder, redis, **registry)
         try:
             yield made
         finally:

@@ -27,10 +27,26 @@ LEFTOVERS = [
 ]
 
 
-def document(simulator: Simulator, folder: Path, **registry: Any) -> dict[str, Any]:
-    """A configuration of one registry, `production`, that deletes; its keys can be overridden."""
+Served = Simulator | Mapping[str, Any]
+"""The simulator, or the keys of another registry's entry: which it is, and how to sign in."""
+
+
+def reached(served: Served, folder: Path) -> Mapping[str, Any]:
+    """Those keys."""
+    if isinstance(served, Mapping):
+        return served
     token = folder / "token"
-    token.write_text(simulator.token)
+    token.write_text(served.token)
+    return {
+        "kind": "yandex-container-registry",
+        "id": served.registry_id,
+        "credentials": {"iam_token": {"file": str(token)}},
+        "endpoints": served.endpoints(),
+    }
+
+
+def document(served: Served, folder: Path, **registry: Any) -> dict[str, Any]:
+    """A configuration of one registry, `production`, that deletes; its keys can be overridden."""
     policy = registry.pop("rules", LEFTOVERS)
     timing = registry.pop("timing", {"reconcile": "2s", "lease": "4s"})
     redis = registry.pop("redis", None)
@@ -38,10 +54,7 @@ def document(simulator: Simulator, folder: Path, **registry: Any) -> dict[str, A
     notify_ = registry.pop("notify", [])
     store = registry.pop("store", None) or f"sqlite:///{folder}/registry-gc.db"
     production = {
-        "kind": "yandex-container-registry",
-        "id": simulator.registry_id,
-        "credentials": {"iam_token": {"file": str(token)}},
-        "endpoints": simulator.endpoints(),
+        **reached(served, folder),
         "mode": "delete",
         "policy": "nightly",
         "limits": {"max_share": "100%"},
@@ -67,11 +80,11 @@ def write(folder: Path, written: Mapping[str, Any]) -> Path:
 class Night:
     """Rings bells until nothing is left to ring."""
 
-    def __init__(self, simulator: Simulator, folder: Path, *, store: str | None = None, **registry: Any) -> None:
-        self.simulator = simulator
+    def __init__(self, served: Served, folder: Path, *, store: str | None = None, **registry: Any) -> None:
+        self.simulator: Any = served  # what the simulator can be asked is asked only of it
         self.folder = folder
         self._store_url = store
-        self.path = write(folder, document(simulator, folder, store=store, **registry))
+        self.path = write(folder, document(served, folder, store=store, **registry))
         self.watch = SettingsWatch(self.path, environ={})
         self.store: Store = open_store(self.settings.store)
 
