@@ -21,7 +21,7 @@ from worker.leases import Heartbeat
 from worker.manifests import StoredManifests
 from worker.outcomes import Outcome
 from worker.registries import open_registry
-from worker.registries.interface import BadAnswerError, NotFoundError, Registry, RegistryError
+from worker.registries.interface import BadAnswerError, ListsTagsOnly, NotFoundError, Registry, RegistryError
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
@@ -100,7 +100,8 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     with store.read() as connection:
         planned = plans.images_of(connection, run.id, path)
         settled = looks.settled(connection, run.id, path)
-        kept = {one.digest for one in plans.decisions_of(connection, run.id, path) if one.verdict == "keep"}
+        decisions = plans.decisions_of(connection, run.id, path)
+    kept = frozenset(one.digest for one in decisions if one.verdict == "keep")
     try:
         images = _listed(opened, registry, path, planned)
     except (NotFoundError, BadAnswerError) as error:
@@ -108,7 +109,7 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
             raise
         return _Finding("repository_changed", f"the repository cannot be listed again: {error}")
     listed = frozenset(image.digest for image in images)
-    if lost := kept - listed:
+    if lost := _lost(opened, path, kept - listed):
         return _Finding("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there", listed=listed)
     # What this run deleted and is listed all the same, or is another instance, was pushed again: a new image.
     known = {_instance(image) for image in planned if image.digest not in settled}
@@ -130,6 +131,13 @@ def _listed(opened: Registry, registry: RegistrySettings, path: str, planned: Se
         return images
     known = {image.digest: image.created_at for image in planned if image.created_at is not None}
     return dated(images, known, datetime.now(UTC))
+
+
+def _lost(opened: Registry, path: str, unlisted: frozenset[str]) -> frozenset[str]:
+    """What is really gone of what no listing shows: where only tags are listed, one may have moved on."""
+    if unlisted and isinstance(opened, ListsTagsOnly):
+        return unlisted - opened.there(path, sorted(unlisted))
+    return unlisted
 
 
 def _changed(planned: Sequence[Image], images: Sequence[Image]) -> Mapping[str, str]:

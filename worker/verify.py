@@ -17,7 +17,7 @@ from worker.config_watch import Watch, lease_now, registry_now
 from worker.leases import Heartbeat, identity
 from worker.manifests import StoredManifests
 from worker.registries import open_registry
-from worker.registries.interface import NotFoundError, Registry, RegistryError
+from worker.registries.interface import ListsTagsOnly, NotFoundError, Registry, RegistryError
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import spending
@@ -148,17 +148,22 @@ def _ties(image: Image) -> tuple[str, ...]:
 def _compared(registry: Registry, expected: Expectation) -> Iterator[Difference]:
     """What is different in one repository: believed when it is so at a second look."""
     try:
-        if list(_against(expected, _listed(registry, expected.path))):
-            yield from _against(expected, _listed(registry, expected.path))
+        if list(_against(expected, _listed(registry, expected))):
+            yield from _against(expected, _listed(registry, expected))
     except RegistryError as error:
         yield Difference(expected.path, None, f"it could not be listed again: {error}")
 
 
-def _listed(registry: Registry, path: str) -> Mapping[str, Image]:
+def _listed(registry: Registry, expected: Expectation) -> Mapping[str, Image]:
+    """What is there: listed, or, where only tags are listed, found by its digest."""
     try:
-        return {image.digest: image for image in registry.images(path)}
+        found = {image.digest: image for image in registry.images(expected.path)}
     except NotFoundError:
         return {}  # with its last image a repository may go
+    unlisted = (expected.there | expected.gone.keys()) - found.keys()
+    if unlisted and isinstance(registry, ListsTagsOnly):
+        found |= {digest: Image(digest=digest) for digest in registry.there(expected.path, sorted(unlisted))}
+    return found
 
 
 def _against(expected: Expectation, listed: Mapping[str, Image]) -> Iterator[Difference]:
