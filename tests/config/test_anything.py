@@ -16,10 +16,11 @@ WORDS = [
     "https://[", "http://a:b", "http://127.0.0.1:99999", "redis://[::1", "sqlite:///", "127.0.0.1:", "[::1]:80", "{}",
     "/etc", "é" * 300, "9" * 400, "dry-run", "delete", "yandex-container-registry", "crpvab5oob146rh73ilt", "Europe",
     "always", "kubernetes", "2026-11-20", "9999-12-31T23:59:59-23:59", "json://host", "mailto://a:b@c",
+    "oci", "yandex-cloud-registry", "shop/**", "host:5000", "first_seen",
 ]  # fmt: skip
 KEYS = [
     "file", "env", "keep", "delete", "tags", "per", "newest", "older_than", "all", "mode", "id", "rate", "settle", "<<",
-    "name", "kind", "path", "url", "on",
+    "name", "kind", "path", "url", "on", "repositories", "username", "anonymous", "untagged",
 ]  # fmt: skip
 leaves = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.sampled_from(WORDS) | st.text()
 values = st.recursive(

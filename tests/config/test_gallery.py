@@ -16,15 +16,21 @@ ENVIRON = {"YC_TOKEN": "secret"}
 
 TOP_KEYS = "redis, store, web, timing, retention, notify, defaults, registries, policies"
 REGISTRY_KEYS = (
-    "kind, id, credentials, endpoints, schedule, timezone, catch_up, mode, settle, trust_times_after, in_use, policy, "
-    "keep_per_repository, limits, rate, plan_max_age, deadline"
+    "kind, id, url, repositories, token_hosts, push_time, transitional, credentials, endpoints, schedule, timezone, "
+    "catch_up, mode, settle, trust_times_after, in_use, policy, keep_per_repository, limits, rate, plan_max_age, "
+    "deadline"
 )
 SELECT_CONDITIONS = (
     "tags, except_tags, tagged, untagged, digests, older_than, newer_than, untagged_for, larger_than, smaller_than, "
     "per, all, any_tag, beyond_newest"
 )
 CRON = 'write minute, hour, day of month, month, day of week; for example "0 3 * * *"'
-WAYS_IN = "iam_token, service_account_key, metadata, workload_identity"
+YANDEX = "yandex-container-registry or yandex-cloud-registry"
+KINDS = "yandex-container-registry, yandex-cloud-registry or oci"
+YANDEX_WAYS_IN = "iam_token, service_account_key, metadata, workload_identity"
+WAYS_IN = f"{YANDEX_WAYS_IN}, username with password, anonymous"
+URL = "write, for example, https://registry.example.com"
+IDS = "`yc container registry list` or `yc cloud-registry registry list` shows the ids"
 EXAMPLE = "docs/configuration.md has an example to start from"
 ADDRESS = "write, for example, json://127.0.0.1:8080/hook, or keep it in {file: PATH} or {env: NAME}"
 OUTCOMES = "write always, or a list of succeeded, partial, blocked, failed, aborted, missed"
@@ -61,7 +67,8 @@ MESSAGES = {
     ),
     "unknown-timing": "timing.retry: unknown key 'retry'; known here: reconcile, lease",
     "missing-id": (
-        "registries.production.id: is missing; write the registry's id, which `yc container registry list` shows"
+        "registries.production.id: is missing; write the registry's id, which `yc container registry list` or "
+        "`yc cloud-registry registry list` shows"
     ),
     "missing-policy-key": "registries.production.policy: is missing; write the name of one of the policies",
     "empty-value": "registries.production.limits.max_images: has no value; write one, or leave the key out",
@@ -72,7 +79,8 @@ MESSAGES = {
         ' write, for example, ["sha256:9f86…"]'
     ),
     "registry-is-text": (
-        "registries.production: expected a mapping, got 'crpvab5oob146rh73ilt'; write kind, id, credentials and policy"
+        "registries.production: expected a mapping, got 'crpvab5oob146rh73ilt';"
+        " write kind, id or url, credentials and policy"
     ),
     "registry-name": (
         "registries.prod/eu: expected a name of letters, digits, '.', '_' and '-', at most 63, got "
@@ -164,20 +172,103 @@ MESSAGES = {
     "notify-no-outcome": f"notify[0].on: expected always or a list of outcomes, got an empty list; {OUTCOMES}",
     "notify-sometimes": f"notify[0].on: expected always or a list of outcomes, got 'sometimes'; {OUTCOMES}",
     "notify-no-such-registry": ("notify[0].registries: there is no registry 'producton'; did you mean production?"),
-    "later-kind": ("registries.production.kind: the kind oci is not built yet; known here: yandex-container-registry"),
-    "later-credentials": (f"registries.production.credentials.anonymous: is not built yet; known here: {WAYS_IN}"),
-    "later-endpoint": (
-        "registries.production.endpoints.cloud_registry: is not built yet;"
-        " known here: container_registry, operation, iam, docker, sts"
+    "key-of-another-kind": (
+        "registries.production.repositories: is a key of kind oci, and this is of kind yandex-container-registry;"
+        " leave it out"
+    ),
+    "id-of-an-oci-registry": (
+        f"registries.production.id: is a key of kind {YANDEX}, and this is of kind oci; write url instead"
+    ),
+    "url-of-a-yandex-registry": (
+        "registries.production.url: is a key of kind oci, and this is of kind yandex-cloud-registry; write id instead"
+    ),
+    "transitional-of-another-kind": (
+        "registries.production.transitional: is a key of kind yandex-cloud-registry, and this is of kind "
+        "yandex-container-registry; leave it out"
+    ),
+    "transitional-false": ("registries.production.transitional: expected true, got false; leave the key out to say no"),
+    "default-of-another-kind": (
+        f"defaults.endpoints: is a key of kind {YANDEX}, and registries.production is of kind oci;"
+        " write it in the registries that have it"
+    ),
+    "missing-url": (
+        "registries.production.url: is missing; write the registry's root, such as https://registry.example.com"
+    ),
+    "credentials-of-another-kind": (
+        f"registries.production.credentials.iam_token: is how to sign in to kind {YANDEX}, and this is of kind oci;"
+        " write one of username with password, anonymous"
+    ),
+    "anonymous-at-a-yandex-registry": (
+        "registries.production.credentials.anonymous: is how to sign in to kind oci, and this is of kind "
+        f"yandex-cloud-registry; write one of {YANDEX_WAYS_IN}"
+    ),
+    "two-ways-into-oci": (
+        "registries.production.credentials: expected one way to sign in, got username, password and anonymous;"
+        f" keep one of {WAYS_IN}"
+    ),
+    "username-without-password": (
+        "registries.production.credentials: expected username and password, got username alone;"
+        " write password beside it"
+    ),
+    "password-in-the-file": (
+        "registries.production.credentials.password: expected {file: PATH} or {env: NAME};"
+        " secrets do not stand in this file"
+    ),
+    "password-not-there": (
+        f"registries.production.credentials.password: environment variable NO_SUCH_PASSWORD is not set; {SECRET}"
+    ),
+    "url-with-path": (
+        "registries.production.url: expected a root, got 'https://registry.example.com/v2/';"
+        " write https://registry.example.com"
+    ),
+    "url-plain-http": (
+        "registries.production.url: plain http is for loopback addresses only, got 'http://registry.example.com';"
+        " write https://registry.example.com"
+    ),
+    "url-without-scheme": f"registries.production.url: expected a URL, got 'registry.example.com'; {URL}",
+    "repositories-empty": (
+        "registries.production.repositories: expected a list of repositories, got an empty list;"
+        " write, for example, [shop/api, ml/**], or leave the key out"
+    ),
+    "repositories-in-capitals": (
+        "registries.production.repositories: expected globs on repositories' paths, got 'Shop/**', which has 'S';"
+        " paths are of a-z, 0-9, '.', '_', '-' and '/'"
+    ),
+    "repositories-from-the-root": (
+        "registries.production.repositories: expected a repository's path, got '/shop/api'; write shop/api"
+    ),
+    "repositories-not-closed": (
+        "registries.production.repositories: expected a pattern, got 'shop/[a-', whose [ is never closed;"
+        " write \\[ for that character"
+    ),
+    "token-host-is-a-url": (
+        "registries.production.token_hosts: expected a host, got 'https://auth.example.com/token';"
+        " write the host alone, such as auth.example.com, or with its port"
+    ),
+    "token-hosts-is-text": (
+        "registries.production.token_hosts: expected a list of hosts, got 'auth.example.com';"
+        " write, for example, [auth.example.com], or leave the key out"
+    ),
+    "push-time": (
+        "registries.production.push_time: expected first_seen or image, got 'created'; write first_seen or image"
+    ),
+    "two-names-of-a-url": (
+        "registries.copy: is the same registry as registries.production: kind and url; keep one of the two"
+    ),
+    "untagged-of-oci": (
+        "policies.nightly[1].delete.untagged: is never answered in registries.production: kind oci does not list "
+        "images without tags; give that registry a policy without it"
+    ),
+    "untagged-kept-in-oci": (
+        "policies.nightly[1].keep.untagged_for: is never answered in registries.production: kind oci does not list "
+        "images without tags; give that registry a policy without it"
     ),
     "later-condition": f"policies.nightly[1].delete.not_pulled_for: is not built yet; known here: {SELECT_CONDITIONS}",
-    "kind": (
-        "registries.production.kind: expected yandex-container-registry, got 'yandex'; write yandex-container-registry"
-    ),
+    "kind": f"registries.production.kind: expected {KINDS}, got 'yandex'; write {KINDS}",
     "id-is-a-number": "registries.production.id: expected a registry's id, got 12345; put it in quotes",
     "id-with-a-slash": (
         "registries.production.id: expected a registry's id of letters and digits, got "
-        "'cr.yandex/crpvab5oob146rh73ilt'; `yc container registry list` shows the ids"
+        f"'cr.yandex/crpvab5oob146rh73ilt'; {IDS}"
     ),
     "mode": "registries.production.mode: expected dry-run or delete, got 'Delete'; did you mean delete?",
     "duration-without-unit": "registries.production.catch_up: expected a duration, got 6; write 6d, 6h, 6m or 6s",

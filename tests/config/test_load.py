@@ -73,9 +73,27 @@ registries:
     credentials: {workload_identity: {service_account: ajepg0mjt06siua65usm, token: {env: YC_TOKEN}}}
     endpoints: {sts: "https://auth.example.com"}
     policy: nightly
+  moved:
+    kind: yandex-cloud-registry
+    id: crpvab5oob146rh73ilt
+    credentials: {metadata: true}
+    transitional: true
+    policy: nightly
+  hub:
+    kind: oci
+    url: "https://Registry.example.com:443/"
+    repositories: [shop/api, "ml/**", shop/api]
+    token_hosts: [Auth.example.com, "auth.example.com:443", "127.0.0.1:5001"]
+    push_time: image
+    credentials: {username: robot, password: {file: web-token}}
+    policy: tags
+  mirror: {kind: oci, url: "http://127.0.0.1:5000", credentials: {anonymous: true}, policy: tags}
 policies:
   nightly:
     - {name: leftovers, delete: {untagged: true, older_than: 7d}}
+  tags:
+    - {name: releases, keep: {tags: ["v*"], tagged: true}}
+    - {name: pull requests, delete: {tags: ["pr-*"], older_than: 14d, larger_than: 1MiB}}
   unused: []
 """
 
@@ -170,7 +188,7 @@ def test_what_a_whole_file_means(folder):
     assert settings.web.token.read() == "open sesame"
     assert settings.timing == Timing(timedelta(seconds=5), timedelta(seconds=10))
     assert settings.retention == Retention(3, timedelta(days=30))
-    assert set(settings.policies) == {"nightly", "unused"}
+    assert set(settings.policies) == {"nightly", "tags", "unused"}
     registry = settings.registries["production"]
     assert registry.credentials.service_account_key == Secret(file=folder / "keys" / "sa.json")
     assert registry.endpoints.container_registry == "http://127.0.0.1:8080"
@@ -185,6 +203,67 @@ def test_what_a_whole_file_means(folder):
     assert identity is not None
     assert (identity.service_account, identity.token.read()) == ("ajepg0mjt06siua65usm", "t1.token")
     assert settings.registries["test"].endpoints.sts == "https://auth.example.com"
+
+
+def test_what_an_oci_registry_is(folder):
+    registries = loaded(folder, WHOLE).registries
+    hub, mirror = registries["hub"], registries["mirror"]
+    assert (hub.id, hub.url, hub.key) == ("", "https://registry.example.com", "oci|https://registry.example.com|")
+    assert hub.repositories == ("shop/api", "ml/**")
+    assert hub.token_hosts == ("auth.example.com", "127.0.0.1:5001")
+    assert hub.credentials == Credentials(username="robot", password=Secret(file=folder / "web-token"))
+    assert (hub.push_time, hub.tells_push_time, hub.lists_untagged) == ("image", True, False)
+    assert mirror.credentials == Credentials(anonymous=True)
+    assert (mirror.repositories, mirror.token_hosts) == ((), ())
+    assert (mirror.push_time, mirror.tells_push_time) == ("first_seen", False)
+    assert mirror.key == "oci|http://localhost:5000|"
+
+
+def test_what_a_cloud_registry_is(folder):
+    registries = loaded(folder, WHOLE).registries
+    moved, before = registries["moved"], registries["test"]
+    assert moved.key == "yandex-cloud-registry|https://registry.api.cloud.yandex.net|crpvab5oob146rh73ilt"
+    assert (moved.endpoints.docker, before.endpoints.docker) == (
+        "https://registry.yandexcloud.net",
+        "https://cr.yandex",
+    )
+    assert (moved.transitional, before.transitional) == (True, False)
+    assert (moved.tells_push_time, moved.lists_untagged) == (True, True)
+
+
+def test_an_entry_changes_its_kind_and_nothing_else(folder):
+    text = LEAST.replace("policy:", 'endpoints: {container_registry: "http://127.0.0.1:1"}\n    policy:')
+    before = loaded(folder, text).registries["production"]
+    after = loaded(folder, text.replace("yandex-container", "yandex-cloud")).registries["production"]
+    assert before.memory_key == after.memory_key
+    assert before.key != after.key
+
+
+OF_KINDS = """
+defaults: {credentials: {metadata: true}, policy: p}
+registries:
+  yandex: {kind: yandex-container-registry, id: a}
+  hub: {kind: oci, url: "https://registry.example.com", credentials: {anonymous: true}}
+policies: {p: []}
+"""
+
+
+def test_a_registry_of_another_kind_has_its_own_way_in(folder):
+    ways = [one.credentials for one in loaded(folder, OF_KINDS).registries.values()]
+    assert ways == [Credentials(metadata=True), Credentials(anonymous=True)]
+    with pytest.raises(ConfigError) as raised:
+        loaded(folder, OF_KINDS.replace(", credentials: {anonymous: true}", ""))
+    assert [str(one.path) for one in raised.value.mistakes] == ["defaults.credentials.metadata"]
+
+
+def test_a_policy_is_a_mistake_only_where_it_cannot_be_answered(folder):
+    text = OF_KINDS.replace("p: []", "p: [{name: a, delete: {untagged: true}}], q: [{name: a, keep: {tagged: true}}]")
+    with pytest.raises(ConfigError) as raised:
+        loaded(folder, text)
+    (mistake,) = raised.value.mistakes
+    assert mistake.path == "policies.p[0].delete.untagged"
+    assert "registries.hub: kind oci" in mistake.what
+    assert "p" in loaded(folder, text.replace("anonymous: true}", "anonymous: true}, policy: q")).policies
 
 
 def test_what_the_sources_of_a_whole_file_mean(folder):

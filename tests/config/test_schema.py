@@ -41,7 +41,7 @@ TYPES = {
 }
 READ = {
     "$ref", "$schema", "$defs", "title", "description", "examples", "default", "type", "properties", "required",
-    "items",
+    "items", "allOf", "if", "then",
     "additionalProperties", "propertyNames", "pattern", "enum", "const", "anyOf", "oneOf", "minimum", "maximum",
     "exclusiveMinimum", "minLength", "maxLength", "minItems", "minProperties", "maxProperties",
 }  # fmt: skip
@@ -52,6 +52,10 @@ def errors(value, rule, at=""):
     assert set(rule) <= READ, set(rule) - READ
     if "$ref" in rule:
         yield from errors(value, SCHEMA["$defs"][rule["$ref"].removeprefix("#/$defs/")], at)
+    for one in rule.get("allOf", ()):
+        yield from errors(value, one, at)
+    if "if" in rule and not list(errors(value, rule["if"], at)):
+        yield from errors(value, rule["then"], at)
     for word, wanted in (("anyOf", range(1, 99)), ("oneOf", (1,))):
         if word in rule and sum(not list(errors(value, one, at)) for one in rule[word]) not in wanted:
             yield f"{at}: {word}"
@@ -109,7 +113,10 @@ def test_what_is_right_is_right_by_the_schema(text):
     "file",
     [
         "unknown-key", "unknown-registry-key", "unknown-limit", "unknown-timing", "unknown-condition",
-        "settle-without-unit", "later-kind", "later-endpoint", "later-condition", "registry-name", "registry-is-text",
+        "settle-without-unit", "later-condition", "key-of-another-kind", "id-of-an-oci-registry",
+        "credentials-of-another-kind", "two-ways-into-oci", "username-without-password", "password-in-the-file",
+        "url-with-path", "repositories-empty", "repositories-in-capitals", "token-host-is-a-url", "push-time", "kind",
+        "transitional-false", "registry-name", "registry-is-text",
         "mode",
         "duration-without-unit", "duration-in-words", "share-as-number", "size-without-unit", "size-in-words",
         "count-in-quotes", "count-negative", "rate-zero", "concurrency", "id-with-a-slash", "schedule-six-fields",

@@ -13,34 +13,25 @@ from worker.config_file.fields import (
     Duration,
     Endpoint,
     Instant,
+    KindName,
     Listen,
+    Paths,
     RegistryId,
     Schedule,
     ServiceAccountId,
     Share,
     Size,
     Timezone,
+    TokenHosts,
+    Url,
     Yes,
 )
+from worker.registries.kinds import KINDS
 
 SECOND = timedelta(seconds=1)
 Pause = Annotated[Duration, AfterValidator(fields.at_least(SECOND, "1s"))]
-Kind = Literal["yandex-container-registry"]
-
-# What the contract names and a later version will read. Refused until then: a key that is ignored is a promise broken.
-LATER: dict[str, frozenset[str]] = {
-    "RegistryModel": frozenset({"url"}),
-    "DefaultsModel": frozenset({"url"}),
-    "CredentialsModel": frozenset({"username", "password", "anonymous"}),
-    "EndpointsModel": frozenset({"cloud_registry"}),
-}
-LATER_KINDS = frozenset({"yandex-cloud-registry", "oci"})
-
-
-def _kind(value: object) -> object:
-    if isinstance(value, str) and value in LATER_KINDS:
-        raise fields.mistake(f"the kind {value} is not built yet", "known here: yandex-container-registry")
-    return value
+# Every way to sign in: keys of `credentials` that belong together. Which kind has which, `kinds` says.
+WAYS_IN = tuple(dict.fromkeys(way for kind in KINDS.values() for way in kind.ways_in))
 
 
 def _not_null(value: object) -> object:
@@ -54,7 +45,6 @@ Given = BeforeValidator(_not_null)
 T = TypeVar("T")
 Left = Annotated[T | None, Given]
 Text = Annotated[str, Field(min_length=1)]
-KindName = Annotated[Kind, BeforeValidator(_kind)]
 
 
 class Model(BaseModel):
@@ -113,28 +103,46 @@ class WorkloadIdentityModel(Model):
 
 
 class CredentialsModel(Model):
-    """How to sign in: exactly one of these."""
+    """How to sign in: exactly one of these ways."""
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": list(way), "maxProperties": len(way)} for way in WAYS_IN]}
+    )
 
     iam_token: Left[SecretModel] = None
     service_account_key: Left[SecretModel] = None
     metadata: Left[Yes] = Field(default=None, description="the service account of the virtual machine")
-
     workload_identity: Left[WorkloadIdentityModel] = None
+    username: Left[Text] = Field(default=None, description="oci: the user's name; password beside it")
+    password: Left[SecretModel] = Field(default=None, description="oci: the user's password or token")
+    anonymous: Left[Yes] = Field(default=None, description="oci: without signing in")
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The keys that are written."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name))
 
     @model_validator(mode="after")
     def exactly_one(self) -> "CredentialsModel":
-        known = list(type(self).model_fields)
-        given = [name for name in known if getattr(self, name)]
-        if len(given) != 1:
-            what = f"expected one way to sign in, got {' and '.join(given) or 'none'}"
-            raise fields.mistake(what, f"keep one of {', '.join(known)}")
-        return self
+        given = self.given
+        if given in WAYS_IN:
+            return self
+        whole = next((way for way in WAYS_IN if given and set(given) < set(way)), None)
+        if whole:
+            (missing,) = set(whole) - set(given)
+            raise fields.mistake(f"expected {' and '.join(whole)}, got {given[0]} alone", f"write {missing} beside it")
+        what = f"expected one way to sign in, got {fields.listed(given, 'and') or 'none'}"
+        raise fields.mistake(what, f"keep one of {ways_in(WAYS_IN)}")
+
+
+def ways_in(ways: tuple[tuple[str, ...], ...]) -> str:
+    """Ways to sign in, in a sentence."""
+    return ", ".join(" with ".join(way) for way in ways)
 
 
 class EndpointsModel(Model):
-    container_registry: Left[Endpoint] = None
+    container_registry: Left[Endpoint] = Field(default=None, description="of yandex-container-registry")
+    cloud_registry: Left[Endpoint] = Field(default=None, description="of yandex-cloud-registry")
     operation: Left[Endpoint] = None
     iam: Left[Endpoint] = None
     docker: Left[Endpoint] = None
@@ -158,7 +166,21 @@ class DefaultsModel(Model):
     """Any key of a registry. A registry's own key takes the place of the whole value here, mappings included."""
 
     kind: Left[KindName] = None
-    id: Left[RegistryId] = None
+    id: Left[RegistryId] = Field(
+        default=None,
+        description="the registry's id, which `yc container registry list` or `yc cloud-registry registry list` shows",
+    )
+    url: Left[Url] = Field(default=None, description="oci: the registry's root, such as https://registry.example.com")
+    repositories: Left[Paths] = Field(default=None, description="oci: globs on repositories' paths; absent: all")
+    token_hosts: Left[TokenHosts] = Field(
+        default=None, description="oci: hosts where credentials may be sent for a token, besides the registry's own"
+    )
+    push_time: Left[Literal["first_seen", "image"]] = Field(
+        default=None, description="oci: what counts as the time of the push, which such a registry does not tell"
+    )
+    transitional: Left[Yes] = Field(
+        default=None, description="yandex-cloud-registry: delete in one of the type TRANSITIONAL, too"
+    )
     credentials: Left[CredentialsModel] = None
     endpoints: Left[EndpointsModel] = None
     schedule: Left[Schedule] = Field(default=None, description="five cron fields; absent: only by hand")
@@ -183,9 +205,10 @@ class DefaultsModel(Model):
 class RegistryModel(DefaultsModel):
     """One registry; what it does not say, `defaults` says."""
 
-    kind: KindName = Field(description="kind: yandex-container-registry")
-    id: RegistryId = Field(description="the registry's id, which `yc container registry list` shows")
-    credentials: CredentialsModel = Field(description="how to sign in, for example {metadata: true}")
+    kind: KindName = Field(description=f"kind: {fields.listed(KINDS, 'or')}")
+    credentials: CredentialsModel = Field(
+        description="how to sign in, for example {metadata: true}, or {anonymous: true} with oci"
+    )
     policy: Text = Field(description="the name of one of the policies")
 
 

@@ -16,10 +16,13 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from policies.patterns import LONGEST, Patterns
 from policies.units import parse_duration, parse_share, parse_size, shown
+from worker.registries.kinds import KINDS
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 METADATA_ADDRESS = "169.254.169.254"  # link-local: the virtual machine's own host
+EXAMPLE, OCI_EXAMPLE = "https://cr.yandex", "https://registry.example.com"
 REDIS_SCHEMES = ("redis", "rediss")
 
 
@@ -32,6 +35,12 @@ def closest(word: str, known: Iterable[str]) -> str:
     """ "did you mean mode?" or nothing."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"did you mean {found[0]}?" if found else ""
+
+
+def listed(words: Iterable[str], last: str) -> str:
+    """ "a, b or c" """
+    *some, end = [*words] or [""]
+    return f"{', '.join(some)} {last} {end}" if some else end
 
 
 def read_text(value: object, expected: str, remedy: str = "") -> str:
@@ -51,6 +60,9 @@ def _unit(parse: Callable[[object], Any]) -> Callable[[object], Any]:
             raise mistake(what, remedy) from None
 
     return read
+
+
+_path_pattern = _unit(lambda text: Patterns((str(text),), paths=True))
 
 
 def at_least(least: timedelta, written: str) -> Callable[[timedelta], timedelta]:
@@ -77,13 +89,22 @@ def read_name(value: object) -> str:
     return text
 
 
+def read_kind(value: object) -> str:
+    """A kind of registry that is built in."""
+    known = listed(KINDS, "or")
+    text = read_text(value, known, f"write {known}")
+    if text not in KINDS:
+        raise mistake(f"expected {known}, got {shown(text)}", closest(text, KINDS) or f"write {known}")
+    return text
+
+
 def read_id(value: object) -> str:
     """The registry's own id. Source: the API says letters and digits, at most 50."""
     text = read_text(value, "a registry's id", "put it in quotes")
     if not re.fullmatch("[A-Za-z0-9]{1,50}", text):
         raise mistake(
             f"expected a registry's id of letters and digits, got {shown(text)}",
-            "`yc container registry list` shows the ids",
+            "`yc container registry list` or `yc cloud-registry registry list` shows the ids",
         )
     return text
 
@@ -156,10 +177,16 @@ def is_loopback(host: str) -> bool:
 
 def read_endpoint(value: object) -> str:
     """A service's root: scheme, host and port, nothing else. Tokens are sent there."""
-    return check_endpoint(read_text(value, "a URL", "write, for example, https://cr.yandex"), is_loopback)
+    return check_endpoint(read_text(value, "a URL", f"write, for example, {EXAMPLE}"), is_loopback)
 
 
-def check_endpoint(text: str, plain_is_fine: Callable[[str], bool]) -> str:
+def read_url(value: object) -> str:
+    """The root of an OCI registry. Credentials are sent there."""
+    text = read_text(value, "a registry's URL", f"write, for example, {OCI_EXAMPLE}")
+    return check_endpoint(text, is_loopback, OCI_EXAMPLE)
+
+
+def check_endpoint(text: str, plain_is_fine: Callable[[str], bool], example: str = EXAMPLE) -> str:
     """`text` without a trailing slash, if it is a root, and plain http only where `plain_is_fine` for its host."""
     try:
         parts = urlsplit(text)
@@ -168,7 +195,7 @@ def check_endpoint(text: str, plain_is_fine: Callable[[str], bool]) -> str:
         host = port = None
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not host or port == 0 or re.search(r"[\s\\]", text):
-        raise mistake(f"expected a URL, got {shown(text)}", "write, for example, https://cr.yandex")
+        raise mistake(f"expected a URL, got {shown(text)}", f"write, for example, {example}")
     if "@" in parts.netloc:
         raise mistake("a URL with a user or password in it is not read", "write the host only")
     if parts.path not in ("", "/") or parts.query or parts.fragment or text.endswith(("?", "#")):
@@ -209,6 +236,41 @@ def read_names(value: object) -> tuple[str, ...]:
         if not isinstance(name, str) or not name.strip():
             raise mistake(f"expected names, got {shown(name)}", "put each in quotes")
     return tuple(dict.fromkeys(value))
+
+
+def read_paths(value: object) -> tuple[str, ...]:
+    """Globs on repositories' paths. Source of their characters: distribution-spec 1.1, Pulling manifests."""
+    paths = _texts(value, "repositories", "write, for example, [shop/api, ml/**], or leave the key out")
+    for text in paths:
+        odd = re.search(r"[^a-z0-9._/*?!\[\]\\-]", text)
+        if odd:
+            what = f"expected globs on repositories' paths, got {shown(text)}, which has {odd.group()!r}"
+            raise mistake(what, "paths are of a-z, 0-9, '.', '_', '-' and '/'")
+        if text.startswith("/") or text.endswith("/"):
+            raise mistake(f"expected a repository's path, got {shown(text)}", f"write {text.strip('/') or 'its name'}")
+        _path_pattern(text)
+    return tuple(dict.fromkeys(paths))
+
+
+def read_token_hosts(value: object) -> tuple[str, ...]:
+    """Hosts, each perhaps with a port, as they stand in a URL, in small letters."""
+    example = "write, for example, [auth.example.com], or leave the key out"
+    hosts = [text.lower().removesuffix(":443") for text in _texts(value, "hosts", example)]
+    for host in hosts:
+        if not re.fullmatch(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", host):
+            remedy = "write the host alone, such as auth.example.com, or with its port"
+            raise mistake(f"expected a host, got {shown(host)}", remedy)
+    return tuple(dict.fromkeys(hosts))
+
+
+def _texts(value: object, what: str, example: str) -> list[str]:
+    if not isinstance(value, list) or not value:
+        got = "an empty list" if value == [] else shown(value)
+        raise mistake(f"expected a list of {what}, got {got}", example)
+    for text in value:
+        if not isinstance(text, str) or not text.strip() or len(text) > LONGEST:
+            raise mistake(f"expected {what}, got {shown(text)}", "put each in quotes")
+    return value
 
 
 def read_redis(value: str) -> str:
@@ -273,6 +335,10 @@ def text_schema(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
 
 
+def list_schema(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": pattern}, "minItems": 1})
+
+
 DURATION_SCHEMA = text_schema("^[0-9]+[smhdw]$", "36h", "14d")
 Duration = Annotated[timedelta, BeforeValidator(_unit(parse_duration)), DURATION_SCHEMA]
 Size = Annotated[
@@ -280,6 +346,10 @@ Size = Annotated[
 ]
 Share = Annotated[float, BeforeValidator(_unit(parse_share)), text_schema("^[0-9]+([.][0-9]+)? ?%$", "30%")]
 RegistryId = Annotated[str, BeforeValidator(read_id), text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
+KindName = Annotated[str, BeforeValidator(read_kind), WithJsonSchema({"enum": list(KINDS)})]
+Url = Annotated[str, BeforeValidator(read_url), text_schema("^https?://[^/?#@]+/?$", OCI_EXAMPLE)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(read_paths), list_schema("^[a-z0-9._/*?\\[\\]!\\\\-]+$")]
+TokenHosts = Annotated[tuple[str, ...], BeforeValidator(read_token_hosts), list_schema("^[A-Za-z0-9.:\\[\\]-]+$")]
 Schedule = Annotated[str, BeforeValidator(read_schedule), text_schema("^ *\\S+( +\\S+){4} *$", "0 3 * * *")]
 Timezone = Annotated[
     str, BeforeValidator(read_timezone), WithJsonSchema({"type": "string", "examples": ["Europe/Moscow"]})

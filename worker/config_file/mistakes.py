@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 
 from policies.document import Mistake
 from policies.units import shown
-from worker.config_file.document import LATER, Model
+from worker.config_file.document import Model
 from worker.config_file.fields import closest
 from worker.config_file.yaml_reader import join
 
@@ -63,8 +63,6 @@ EXPECTED: dict[str, Callable[[Mapping[str, Any]], Words]] = {
 def _unknown(key: str, owner: type[Model]) -> Words:
     known = list(owner.model_fields)
     listed = f"known here: {', '.join(known)}"
-    if key in LATER.get(owner.__name__, ()):
-        return "is not built yet", listed
     return f"unknown key {shown(key)}", f"{closest(key, known)} {listed}".strip()
 
 

@@ -24,11 +24,12 @@ from worker.config import (
     WorkloadIdentity,
     key_of,
 )
-from worker.config_file import document, fields
+from worker.config_file import document, fields, kinds
 from worker.config_file.collecting import Collector
 from worker.config_file.evidence import read_evidence
 from worker.config_file.notify import read_notify
 from worker.config_file.yaml_reader import MAX_BYTES, YamlError, join, parse
+from worker.registries.kinds import KINDS, Kind
 from worker.secret import Secret, SecretError
 from worker.state_folder import state_folder
 
@@ -114,6 +115,8 @@ class _Reading(Collector):
             registry = self.registry(name, own, defaults, wrong, policies)
             if registry is not None:
                 registries[name] = registry
+                kind, policy = KINDS[registry.kind], registry.policy.name
+                kinds.check_conditions(self, kind, name, policy, whole.policies[policy])
         return registries
 
     def registry(
@@ -128,19 +131,23 @@ class _Reading(Collector):
         if self.value(name, at, fields.read_name) is None:
             return None
         if not isinstance(own, dict):
-            self.add(at, f"expected a mapping, got {shown(own)}", "write kind, id, credentials and policy")
+            self.add(at, f"expected a mapping, got {shown(own)}", "write kind, id or url, credentials and policy")
             return None
         model = self.model(document.RegistryModel, {**defaults, **own}, at, said_elsewhere=wrong)
         policy_at = join(at if "policy" in own else "defaults", "policy")
         policy = self.policy({**defaults, **own}.get("policy"), policy_at, policies)
         if model is None:
             return None
-        endpoints = self.endpoints(model.endpoints)
-        credentials = self.credentials(
-            model.credentials, join(at if "credentials" in own else "defaults", "credentials")
-        )
+        kind, signing_in = KINDS[model.kind], join(at if "credentials" in own else "defaults", "credentials")
+        kinds.check_keys(self, kind, name, own, defaults)
+        kinds.check_ways_in(self, kind, model.credentials, signing_in)
+        if not wrong & {"id", "url"}:
+            kinds.check_identity(self, kind, {**defaults, **own}, at)
+        endpoints = self.endpoints(model.endpoints, kind.docker)
+        credentials = self.credentials(model.credentials, signing_in)
         in_use = read_evidence(self, model.in_use, join(at if "in_use" in own else "defaults", "in_use"))
-        self.one_name(key_of(model.kind, endpoints, model.id), name)
+        if getattr(model, kind.identity) is not None:
+            self.one_name(key_of(model.kind, endpoints, model.id or "", model.url or ""), kind, name)
         if policy is None:
             return None
         return self.whole_registry(name, model, credentials, endpoints, in_use, policy)
@@ -157,7 +164,12 @@ class _Reading(Collector):
         return RegistrySettings(
             name=name,
             kind=model.kind,
-            id=model.id,
+            id=model.id or "",
+            url=model.url or "",
+            repositories=model.repositories or (),
+            token_hosts=model.token_hosts or (),
+            push_time=model.push_time or "first_seen",
+            transitional=bool(model.transitional),
             credentials=credentials,
             endpoints=endpoints,
             schedule=model.schedule,
@@ -175,10 +187,11 @@ class _Reading(Collector):
             deadline=model.deadline,
         )
 
-    def one_name(self, key: str, name: str) -> None:
+    def one_name(self, key: str, kind: Kind, name: str) -> None:
         """Refuse a second name for a registry: two runs of it at once would be allowed."""
         if (other := self.names.setdefault(key, name)) != name:
-            what = f"is the same registry as registries.{other}: kind, endpoint and id"
+            same = "kind, endpoint and id" if kind.endpoint else f"kind and {kind.identity}"
+            what = f"is the same registry as registries.{other}: {same}"
             self.add(join("registries", name), what, "keep one of the two")
 
     def policy(self, name: Any, at: str, policies: Mapping[str, Policy | None]) -> Policy | None:
@@ -196,11 +209,15 @@ class _Reading(Collector):
             iam_token=self.secret(model.iam_token, join(at, "iam_token")),
             service_account_key=self.secret(model.service_account_key, join(at, "service_account_key")),
             metadata=bool(model.metadata),
+            username=model.username,
+            password=self.secret(model.password, join(at, "password")),
+            anonymous=bool(model.anonymous),
             workload_identity=pod,
         )
 
-    def endpoints(self, model: document.EndpointsModel | None) -> Endpoints:
-        given = model.model_dump(exclude_none=True) if model else {}
+    def endpoints(self, model: document.EndpointsModel | None, docker: str) -> Endpoints:
+        """`docker`: where the images of a kind usually are."""
+        given = {"docker": docker} | (model.model_dump(exclude_none=True) if model else {})
         address = self.environ.get("YC_METADATA_ADDR", "")
         if address:
             root = address if "://" in address else f"http://{address}"

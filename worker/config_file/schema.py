@@ -8,8 +8,10 @@ from pydantic.json_schema import models_json_schema
 from policies.document import RuleForm
 from policies.patterns import LONGEST
 from worker.config_file import evidence
-from worker.config_file.document import DefaultsModel, DocumentModel, RegistryModel
+from worker.config_file.document import WAYS_IN, DefaultsModel, DocumentModel, RegistryModel
+from worker.config_file.kinds import ONLY_SOME_HAVE
 from worker.config_file.notify import NotificationModel
+from worker.registries.kinds import KINDS, Kind
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: tuple[type[BaseModel], ...] = (
@@ -37,6 +39,7 @@ def schema() -> dict[str, Any]:
         }
     # What a registry lacks, `defaults` may say, which a schema cannot follow.
     del definitions["RegistryModel"]["required"]
+    definitions["RegistryModel"]["allOf"] = [_of_kind(kind) for kind in KINDS.values()]
     _fill_in_rules(definitions)
     whole = {"$schema": DIALECT, "title": "registry-gc.yaml", **document, "$defs": definitions}
     whole["title"] = "registry-gc.yaml"
@@ -54,6 +57,15 @@ def _fill_in(properties: dict[str, Any]) -> None:
     properties["defaults"] = {"$ref": "#/$defs/DefaultsModel"}
     properties["registries"] = named({"$ref": "#/$defs/RegistryModel"})
     properties["policies"] = named({"type": "array", "items": {"$ref": "#/$defs/RuleForm"}})
+
+
+def _of_kind(kind: Kind) -> dict[str, Any]:
+    """What is not for a registry of this kind, where it says its kind itself."""
+    own = {key for way in kind.ways_in for key in way}
+    foreign = {key: False for way in WAYS_IN for key in way if key not in own}
+    keys: dict[str, Any] = dict.fromkeys(sorted(ONLY_SOME_HAVE - kind.keys), False)
+    is_it = {"properties": {"kind": {"const": kind.name}}, "required": ["kind"]}
+    return {"if": is_it, "then": {"properties": {**keys, "credentials": {"properties": foreign}}}}
 
 
 def _fill_in_rules(definitions: dict[str, Any]) -> None:
