@@ -109,7 +109,7 @@ class Real:
         gone = {digest: size for digest, size in self._before.items() if digest not in after}
         self._before = after
         self._lost += sum(size for digest, size in gone.items() if digest not in self._manifests)
-        return self._lost, "bytes gone from its disk after garbage-collect"
+        return self._lost, "bytes gone from its disk"
 
     def troubles(self) -> list[str]:
         return []
