@@ -59,8 +59,9 @@ def keep(connection: Connection, registry: str, registry_key: str, item: Item, k
 
 def repositories_of(connection: Connection, run_id: str) -> dict[str, int]:
     """From which repositories a run deleted, and how much of each can be put back."""
-    counted = select(undo.c.repository, func.count().label("kept")).join(item_table, _SAME).where(undo.c.run_id == run_id, _GONE)
-    rows = connection.execute(counted.group_by(undo.c.repository).order_by(undo.c.repository))
+    counted = select(undo.c.repository, func.count().label("kept")).join(item_table, _SAME)
+    mine = counted.where(undo.c.run_id == run_id, _GONE).group_by(undo.c.repository)
+    rows = connection.execute(mine.order_by(undo.c.repository))
     return {row.repository: row.kept for row in rows}
 
 
