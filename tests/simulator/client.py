@@ -102,6 +102,10 @@ class Simulator:
         """For a registry's `endpoints` in a configuration file: every service is here."""
         return dict.fromkeys(("container_registry", "operation", "iam", "sts", "docker"), self.url)
 
+    def cloud_endpoints(self) -> dict[str, str]:
+        """The same for a registry of the kind `yandex-cloud-registry`."""
+        return dict.fromkeys(("cloud_registry", "operation", "iam", "sts", "docker"), self.url)
+
     # What is there, what was asked
 
     def state(self, registry: str | None = None) -> dict[str, Any]:

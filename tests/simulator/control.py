@@ -52,9 +52,11 @@ def run(server: "Server", name: str, arguments: dict[str, Any]) -> Any:
     return COMMANDS[name](server, arguments)
 
 
-def filled_in(command: dict[str, Any], image: str) -> dict[str, Any]:
-    """The command's arguments, with `{image}` replaced by the image the request is about."""
-    return {key: image if value == "{image}" else value for key, value in command.items() if key != "command"}
+def filled_in(command: dict[str, Any], image: str = "", artifact: str = "") -> dict[str, Any]:
+    """The command's arguments, with `{image}` and `{artifact}` replaced by what the request is about."""
+    named = {"{image}": image, "{artifact}": artifact}
+    filled = {key: named.get(value, value) if isinstance(value, str) else value for key, value in command.items()}
+    return {key: value for key, value in filled.items() if key != "command"}
 
 
 def blob_from(text: str | int | dict[str, Any], unique: str) -> Blob:
@@ -156,18 +158,19 @@ def image_of(server: "Server", arguments: dict[str, Any]) -> Image:
 
 def tag(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     image = image_of(server, arguments)
-    server.state.cloud.tag(image, arguments["tag"])
+    server.state.cloud.tag(image, arguments["tag"], created_at(server, arguments))
     return summary(image)
 
 
 def untag(server: "Server", arguments: dict[str, Any]) -> None:
-    server.state.cloud.untag(arguments["repository"], arguments["tag"], arguments.get("registry", DEFAULT_REGISTRY))
+    image = image_of(server, {**arguments, "reference": arguments["tag"]})
+    server.state.shelf.untag(image, arguments["tag"], server.state.now(), by_request=False)
 
 
 def remove(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     """Somebody else deletes an image: not by a request, so not among `deleted`."""
     image = image_of(server, arguments)
-    server.state.cloud.remove(image, by_request=False)
+    server.state.shelf.remove(image, server.state.now(), by_request=False)
     return summary(image)
 
 
@@ -241,7 +244,7 @@ def fill_up(server: "Server", arguments: dict[str, Any]) -> dict[str, int]:
     what = str(arguments.get("what", "demo"))
     if what.endswith(".json"):
         for command in orjson.loads(Path(what).read_bytes()):
-            run(server, command.get("command", "push"), filled_in(command, ""))
+            run(server, command.get("command", "push"), filled_in(command))
         return {"images": len(server.state.cloud.by_id)}
     now = datetime.fromisoformat(arguments["now"]) if arguments.get("now") else server.state.now()
     return fill.fill(server.state.cloud, what, now, int(arguments.get("seed", 1)))
@@ -288,7 +291,7 @@ def state(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
         "lost_bytes": registry.lost_bytes,
         "lost_bytes_by_request": registry.lost_bytes_by_request,
         "size_metric": held.size_metric(registry),
-        "deleted": [summary(image) for image in held.cloud.deleted],
+        "deleted": [summary(image) | {"tags": image.deleted_tags + image.tags} for image in held.cloud.deleted],
         "deletes": held.deletes,
         "operations": {
             "all": len(operations),

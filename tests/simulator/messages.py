@@ -11,7 +11,6 @@ from tests.simulator.status import status_body
 from tests.simulator.switches import Switches
 
 ACCOUNT = "aje334oo634h1rdhiiku"
-METADATA_TYPE = "type.googleapis.com/yandex.cloud.containerregistry.v1.DeleteImageMetadata"
 
 
 def timestamp(at: datetime, digits: int) -> str:
@@ -91,12 +90,12 @@ def operation(held: Operation, switches: Switches) -> bytes:
     """`metadata` and `response` are of the type Any, so they name theirs."""
     message: dict[str, Any] = {
         "id": held.id,
-        "description": "Delete image",
+        "description": held.deletion.description,
         "createdAt": timestamp(held.created_at, switches.timestamp_digits),
         "createdBy": ACCOUNT,
         "modifiedAt": timestamp(held.modified_at, switches.timestamp_digits),
         "done": held.done,
-        "metadata": {"@type": METADATA_TYPE, "imageId": held.image_id},
+        "metadata": held.deletion.metadata,
     }
     if held.error is not None:
         message["error"] = status_body(*held.error)

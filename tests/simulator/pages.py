@@ -8,12 +8,11 @@ from typing import Any
 
 from tests.simulator import messages
 from tests.simulator.http import Reply
-from tests.simulator.registry import Image
 from tests.simulator.state import Bookmark, State
 from tests.simulator.status import INVALID_ARGUMENT, RefusedError, StatusError
 
 LIFE = timedelta(seconds=60)  # of a token, where tokens expire
-Key = tuple[str, ...]
+Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -24,20 +23,21 @@ class Listing:
     rows: Sequence[Any]
     key: Callable[[Any], Key]  # what they are sorted by
     render: Callable[[Any], bytes]
+    page_size: int = 100  # of a page that was asked for without its size
 
 
 def by_id(row: Any) -> Key:
     return (row.id,)
 
 
-def newest_first(image: Image) -> Key:
+def newest_first(row: Any) -> Key:
     """The push time as text that sorts backwards; then the id."""
-    return (f"{4_102_444_800 - image.created_at.timestamp():017.6f}", image.id)
+    return (f"{4_102_444_800 - row.created_at.timestamp():017.6f}", row.id)
 
 
 def page(state: State, listing: Listing, query: dict[str, str], kinds: dict[str, dict[str, Any]]) -> Reply:
     """One page. A token belongs to the query it was made for; of the query only the page size may change."""
-    size = page_size(query.get("pageSize", ""))
+    size = page_size(query.get("pageSize", ""), listing.page_size)
     scope = tuple(sorted((name, value) for name, value in query.items() if name not in {"pageToken", "pageSize"}))
     place = bookmark(state, query.get("pageToken", ""), (("resource", listing.resource), *scope))
     ordered = sorted(listing.rows, key=listing.key)
@@ -59,12 +59,12 @@ def start_of(ordered: Sequence[Any], place: Key | int | None, key: Callable[[Any
     return sum(1 for row in ordered if key(row) <= place)
 
 
-def page_size(text: str) -> int:
+def page_size(text: str, default: int) -> int:
     if not text:
-        return 100
+        return default
     if not text.isdigit() or int(text) > 1_000:
         raise RefusedError(f"pageSize {text!r} is not 0 to 1000")
-    return int(text) or 100
+    return int(text) or default
 
 
 def bookmark(state: State, token: str, query: tuple[tuple[str, str], ...]) -> Key | int | None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -33,11 +34,11 @@ def digest_of(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def id_from(*parts: str) -> str:
+def id_from(*parts: str, prefix: str = "crp") -> str:
     """A resource's id that looks like the vendor's: `crp` and 17 characters, always the same for the same parts."""
     number = int.from_bytes(hashlib.sha256("\n".join(parts).encode()).digest()[:11], "big")
     tail = "".join(ID_ALPHABET[(number >> (5 * place)) & 31] for place in range(17))
-    return "crp" + tail
+    return prefix + tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,16 @@ class Blob:
     @property
     def id(self) -> str:
         return id_from("blob", self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A tag on the image that has it now: since when there is such a tag, and since when it is here."""
+
+    life: str  # the same while the tag lives, whatever image it moves to
+    stay: str  # another with each move
+    born_at: datetime
+    moved_at: datetime
 
 
 @dataclass(eq=False, slots=True)
@@ -66,6 +77,11 @@ class Image:
     children: tuple[str, ...] = ()  # digests
     tags: list[str] = field(default_factory=list)
     rendered: bytes | None = None  # its JSON, until a tag or a switch changes
+    artifacts: Any = None  # how Cloud Registry shows it (`cloud_artifacts.py`), until the same changes
+    deleted_tags: list[str] = field(default_factory=list)  # went one by one, by requests, before the image did
+    touched_at: datetime | None = None  # when a tag came or went last
+    left: Binding | None = None  # the tag that moved away last
+    softly_deleted_at: datetime | None = None  # by the registry's own policy: its bytes are still there
 
     @property
     def name(self) -> str:
@@ -88,11 +104,17 @@ class Repository:
         self.id = id_from("repository", registry, path)
         self.images: dict[str, Image] = {}  # by digest
         self.tags: dict[str, Image] = {}
+        self.bindings: dict[str, Binding] = {}  # of the same tags
         self.listed_by: dict[str, list[Image]] = {}  # digest -> the indexes that list it
 
     @property
     def name(self) -> str:
         return f"{self.registry}/{self.path}"
+
+    def forget(self, image: Image, at: datetime | None) -> None:
+        """Its tags have changed: what was rendered of it is out of date."""
+        image.rendered = image.artifacts = None
+        image.touched_at = at or image.touched_at
 
     def parents(self, digest: str) -> list[Image]:
         """The indexes that list this digest."""
@@ -110,6 +132,9 @@ class Registry:
         self.lost_bytes_by_request = 0  # of these: at least one of the images that named it was deleted by a request
         self.touched: set[Blob] = set()  # blobs of images that a request deleted
         self.pushes = 0
+        self.bound = 0  # how often a tag was given to an image
+        self.kind, self.type, self.status = "DOCKER", "LOCAL", "ACTIVE"  # as Cloud Registry tells them
+        self.burnt: set[str] = set()  # paths of artifacts that were deleted without their history
 
     @property
     def bytes(self) -> int:
@@ -229,11 +254,12 @@ class Cloud:
             home.references.update(image.blobs)
             for child in set(children):
                 repository.listed_by.setdefault(child, []).append(image)
+        image.softly_deleted_at = None
         for tag in tags:
-            self.tag(image, tag)
+            self.tag(image, tag, created_at)
         return image
 
-    def tag(self, image: Image, tag: str) -> None:
+    def tag(self, image: Image, tag: str, at: datetime | None = None) -> None:
         """Gives the tag to this image and takes it away from whichever had it."""
         repository = self.registries[image.registry].repository(image.repository)
         owner = repository.tags.get(tag)
@@ -241,15 +267,36 @@ class Cloud:
             return
         if owner is not None:
             owner.tags.remove(tag)
-            owner.rendered = None
+            owner.left = repository.bindings[tag]
+            repository.forget(owner, at)
         repository.tags[tag] = image
+        repository.bindings[tag] = self._bound(image, repository.bindings.get(tag), at or image.created_at)
         image.tags.append(tag)
-        image.rendered = None
+        repository.forget(image, at)
 
-    def untag(self, path: str, tag: str, registry: str = DEFAULT_REGISTRY) -> None:
-        image = self.registries[registry].repository(path).tags.pop(tag)
+    def _bound(self, image: Image, former: Binding | None, at: datetime) -> Binding:
+        home = self.registries[image.registry]
+        home.bound += 1
+        stay = f"{home.id} {home.bound}"
+        return Binding(former.life, stay, former.born_at, at) if former else Binding(stay, stay, at, at)
+
+    def untag(
+        self,
+        path: str,
+        tag: str,
+        registry: str = DEFAULT_REGISTRY,
+        *,
+        at: datetime | None = None,
+        by_request: bool = False,
+    ) -> None:
+        repository = self.registries[registry].repository(path)
+        image = repository.tags.pop(tag)
+        del repository.bindings[tag]
         image.tags.remove(tag)
-        image.rendered = None
+        image.left = None
+        if by_request:
+            image.deleted_tags.append(tag)
+        repository.forget(image, at)
 
     def remove(self, image: Image, *, by_request: bool) -> None:
         """The image and all its tags are gone; blobs that nobody else in the registry names are lost."""
@@ -257,7 +304,7 @@ class Cloud:
         repository = home.repositories[image.repository]
         del self.by_id[image.id], repository.images[image.digest]
         for tag in image.tags:
-            del repository.tags[tag]
+            del repository.tags[tag], repository.bindings[tag]
         for child in set(image.children):
             repository.listed_by[child].remove(image)
         if by_request:

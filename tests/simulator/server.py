@@ -5,7 +5,7 @@ import time
 from email.utils import formatdate
 from typing import Any
 
-from tests.simulator import control, docker, services, sign_in
+from tests.simulator import cloud, control, docker, services, sign_in
 from tests.simulator.faults import reply_instead, spoil
 from tests.simulator.http import Connection, Reply, Request
 from tests.simulator.state import Asked, State
@@ -59,10 +59,13 @@ class Server:
         if request.path.startswith("/container-registry/v1/images/"):
             image = request.path.rpartition("/")[2]
         key = request.headers.get("idempotency-key", "")
-        asked = Asked(self.state.now(), request.method, request.path, query, key, image)
+        artifact = request.path.removeprefix(cloud.ARTIFACTS) if request.path.startswith(cloud.ARTIFACTS) else ""
+        if artifact:
+            image = self.state.shelf.image_id(artifact)
+        asked = Asked(self.state.now(), request.method, request.path, query, key, image, artifact)
         self.state.log.append(asked)
-        if request.method == "DELETE" and image:
-            self.state.deletes[image] = self.state.deletes.get(image, 0) + 1
+        if request.method == "DELETE" and (target := artifact or image):
+            self.state.deletes[target] = self.state.deletes.get(target, 0) + 1
         return asked
 
     def _through_faults(self, request: Request, asked: Asked) -> Reply:
@@ -83,11 +86,11 @@ class Server:
         return reply
 
     def _run(self, struck: list[Any], when: str, asked: Asked) -> None:
-        """Runs the commands that faults hang on this request. `{image}` in them is the image it names."""
+        """Runs the commands that faults hang on this request. `{image}`, `{artifact}` in them are what it names."""
         for fault in struck:
             if fault.kind == "do" and fault.args.get("when", "before") == when:
                 for command in fault.args["commands"]:
-                    control.run(self, command["command"], control.filled_in(command, asked.image))
+                    control.run(self, command["command"], control.filled_in(command, asked.image, asked.artifact))
 
     def _work(self, request: Request, struck: list[Any]) -> Reply:
         """The services' own answer."""
@@ -125,6 +128,9 @@ class Server:
         if path.startswith((services.ROOT, "/operations/")):
             sign_in.check_bearer(self.state, request)
             return services.answer(self.state, request, kinds)
+        if path.startswith(cloud.ROOT):
+            sign_in.check_bearer(self.state, request)
+            return cloud.answer(self.state, request, kinds)
         if path.startswith("/v2/"):
             return docker.answer(self.state, request)
         if path.startswith("/iam/"):

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.simulator import messages
 from tests.simulator.http import Reply, Request
-from tests.simulator.operations import Fate
+from tests.simulator.operations import Fate, ImageDeletion
 from tests.simulator.pages import Listing, by_id, newest_first, page
 from tests.simulator.registry import DEFAULT_FOLDER, Image, Registry
 from tests.simulator.state import State
@@ -62,8 +62,8 @@ def parameters(request: Request, known: set[str]) -> dict[str, str]:
     return found
 
 
-def delete_image(state: State, request: Request, image_id: str, kinds: dict[str, dict[str, Any]]) -> Reply:
-    parameters(request, set())
+def key_of(request: Request) -> str:
+    """The idempotency key of a deletion; raises RefusedError where the request is none."""
     key = request.headers.get("idempotency-key", "")
     if key:
         try:
@@ -72,18 +72,27 @@ def delete_image(state: State, request: Request, image_id: str, kinds: dict[str,
             raise RefusedError("Idempotency-Key is no UUID") from error
     if request.body:
         raise RefusedError("DELETE with a body")
+    return key
+
+
+def fate_of(kinds: dict[str, dict[str, Any]]) -> Fate:
+    """What the faults that struck a deletion make of its operation."""
+    failure = kinds.get("fail_operation")
+    if failure is None:
+        return Fate(hang="hang_operation" in kinds)
+    error = (int(failure.get("code", 13)), str(failure.get("message", "Internal error")))
+    return Fate(hang="hang_operation" in kinds, error=error)
+
+
+def delete_image(state: State, request: Request, image_id: str, kinds: dict[str, dict[str, Any]]) -> Reply:
+    parameters(request, set())
+    key = key_of(request)
     if state.switches.phase == "read_only":
         raise StatusError(FAILED_PRECONDITION, READ_ONLY)
     if not state.switches.may_delete:
         raise StatusError(PERMISSION_DENIED, "Permission denied")
-    failure = kinds.get("fail_operation")
-    fate = Fate(
-        hang="hang_operation" in kinds,
-        error=None
-        if failure is None
-        else (int(failure.get("code", 13)), str(failure.get("message", "Internal error"))),
-    )
-    accepted = state.operations.delete(image_id, key, state.switches, state.now(), fate)
+    deletion = ImageDeletion(state.cloud, image_id)
+    accepted = state.operations.delete(deletion, key, state.switches, state.now(), fate_of(kinds))
     state.settle()  # of no duration at all: done at once
     return Reply(200, messages.operation(accepted, state.switches))
 

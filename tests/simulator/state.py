@@ -5,7 +5,9 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from tests.simulator.cloud_artifacts import Shelf
 from tests.simulator.faults import Fault
 from tests.simulator.operations import Operations
 from tests.simulator.registry import Cloud, Registry
@@ -21,7 +23,8 @@ class Asked:
     path: str
     query: str
     key: str = ""  # Idempotency-Key
-    image: str = ""  # the id that a path under /images names
+    image: str = ""  # the id that a path under /images names, or that an artifact named by the path is of
+    artifact: str = ""  # the id that a path under /artifacts names
     status: int = 0  # 0: cut, reset or never answered
     faults: list[str] = field(default_factory=list)  # kinds that struck it
 
@@ -31,7 +34,7 @@ class Bookmark:
     """Where a page token goes on, and for which query it was made."""
 
     query: tuple[tuple[str, str], ...]
-    after: tuple[str, ...] | int | None  # the sort key of the last row, or how many rows; None: from the start
+    after: tuple[Any, ...] | int | None  # the sort key of the last row, or how many rows; None: from the start
     issued_at: datetime
 
 
@@ -45,11 +48,12 @@ class State:
         self.random = random.Random(seed)
         self.offset = timedelta(0)  # set by the control plane's clock
         self.cloud = Cloud(datetime(2024, 5, 20, 7, 41, 12, 4_000, tzinfo=UTC))
-        self.operations = Operations(self.cloud, seed)
+        self.operations = Operations(seed)
+        self.shelf = Shelf(self.cloud, lambda: self.switches)
         self.faults: list[Fault] = []
         self.log: list[Asked] = []
         self.refused: list[dict[str, object]] = []
-        self.deletes: dict[str, int] = {}  # DELETE requests by image id
+        self.deletes: dict[str, int] = {}  # DELETE requests by the id of an image or artifact
         self.bookmarks: dict[str, Bookmark] = {}
         self.tokens: dict[str, datetime] = {}  # IAM tokens and when they expire
         self.docker_tokens: dict[str, tuple[datetime, set[str]]] = {}  # and the repositories they may read
@@ -59,6 +63,7 @@ class State:
         self.bucket, self.bucket_at = 1.0, time.monotonic()  # the token bucket of `requests_per_second`
         self.token = token or new_token()  # the tests' own: outlives every clock that they move
         self.tokens[self.token] = datetime.max.replace(tzinfo=UTC)
+        self.shelf.migrated_at = self.now()
 
     def now(self) -> datetime:
         """The registry's own clock."""
@@ -87,6 +92,9 @@ class State:
     def turn(self, switches: Switches) -> None:
         """Other switches from now on; what was rendered under the old ones is forgotten."""
         self.settle()
+        if switches.times_after_migration != self.switches.times_after_migration:
+            self.shelf.migrated_at = self.now()
         self.switches = switches
+        self.shelf.forget()
         for image in self.cloud.by_id.values():
             image.rendered = None

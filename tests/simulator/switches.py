@@ -4,10 +4,15 @@ import types
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from tests.simulator.cloud_switches import CloudSwitches
+
 
 @dataclass(frozen=True)
-class Switches:
-    """One field per doubt. Times are seconds; `0` for a rate or a status means that it is off."""
+class Switches(CloudSwitches):
+    """One field per doubt, Cloud Registry's own included.
+
+    Times are seconds; `0` for a rate or a status means that it is off.
+    """
 
     empty_fields: Literal["omitted", "printed"] = "omitted"
     timestamp_digits: Literal[0, 3, 6, 9] = 3  # with 3, a whole second has no fraction, as proto3 prints it

@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from tests.simulator import switches
 from tests.simulator.caller import IMAGES, NOW, Api, docker_login
 from tests.simulator.client import Simulator, SimulatorError
+from tests.simulator.cloud_switches import CloudSwitches
 from tests.simulator.sign_in import EXCHANGE_FORM
 
 Probe = Callable[[Simulator, Api], Any]
@@ -250,7 +252,8 @@ def test_a_switch(simulator: Simulator, api: Api, name: str, position: Any, prob
 def test_every_switch_is_shown_in_both_positions() -> None:
     shown = {name for name, *_ in SWITCHED}
     pairs = {"operation_seconds_from", "operation_seconds_to", "retry_after", "latency_jitter"}  # beside another switch
-    assert shown | pairs == set(switches.names())
+    elsewhere = {field.name for field in fields(CloudSwitches)}  # `test_cloud_switches.py`
+    assert shown | pairs | elsewhere == set(switches.names())
     assert all(len({str(row[1]) for row in SWITCHED if row[0] == name}) > 1 for name in shown)
 
 
