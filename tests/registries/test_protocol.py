@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies.image import Blob, Image
-from worker.registries import docker
+from worker.registries import docker, docker_tokens
+from worker.registries import yandex_api as api
 from worker.registries import yandex_protocol as protocol
 from worker.registries.answers import one_line
 from worker.registries.interface import (
@@ -112,7 +113,7 @@ def test_null_is_absent() -> None:
     body = {"images": [{**row(), **dict.fromkeys(names)}], "nextPageToken": None}
     page = protocol.images_page(answer(body), NAME)
     assert page.rows == [Image(digest=DIGEST, id="crpgjj83lpveh0rtjbcu", name=NAME)]
-    assert protocol.images_page(answer({"images": None}), NAME) == protocol.Page([], "")
+    assert protocol.images_page(answer({"images": None}), NAME) == api.Page([], "")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_the_path_of_a_repository(name: str, path: str | None) -> None:
     ],
 )
 def test_what_a_refusal_means(status: int, body: Any, kind: type[RegistryError]) -> None:
-    error = protocol.refusal(answer(body, status))
+    error = api.refusal(answer(body, status))
     assert type(error) is kind
     assert error.status == status
 
@@ -249,7 +250,7 @@ def test_a_refusal_keeps_the_vendors_words_and_number() -> None:
         "message": "Registry\n is \x1b[31mlocked",
         "details": [{"@type": "x"}, {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "0f0c4c1e"}],
     }
-    error = protocol.refusal(answer(body, 400))
+    error = api.refusal(answer(body, 400))
     assert error.message == "FAILED_PRECONDITION: Registry is [31mlocked"
     assert error.request_id == "0f0c4c1e"
 
@@ -334,10 +335,10 @@ READERS = [
     lambda found: protocol.images_page(found, NAME),
     lambda found: protocol.repositories_page(found, REGISTRY),
     lambda found: protocol.image(found, NAME),
-    protocol.operation,
+    api.operation,
     lambda found: docker.manifest(found, DIGEST),
-    docker.docker_token,
-    protocol.refusal,
+    docker_tokens.docker_token,
+    api.refusal,
     docker.refusal,
 ]
 

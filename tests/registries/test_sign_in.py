@@ -293,8 +293,9 @@ def test_nothing_of_an_exchange_is_told(simulator: Simulator, pod_file: Path, ca
     with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
         assert isinstance(registry, Driver)
         registry.clock()
-        told = f"{registry._tokens._token!r} {registry._bearer!r} {by_pod(simulator, pod_file)!r} {caplog.text}"
-        for secret in (POD, registry._tokens.current()):
+        calls = registry._calls
+        told = f"{calls.tokens._token!r} {calls.bearer!r} {by_pod(simulator, pod_file)!r} {caplog.text}"
+        for secret in (POD, calls.tokens.current()):
             assert secret not in told
 
 
@@ -390,8 +391,13 @@ def test_no_secret_is_told(simulator: Simulator, key_file: Path, caplog: pytest.
         assert isinstance(registry, Driver)
         with pytest.raises(RegistryError, match=r"Permission denied for \*\*\* to look at this") as failure:
             registry.images("shop/api")
-        issued = registry._tokens.current()
-        told += [str(failure.value), repr(failure.value), repr(registry._tokens._token), repr(registry._bearer)]
+        issued = registry._calls.tokens.current()
+        told += [
+            str(failure.value),
+            repr(failure.value),
+            repr(registry._calls.tokens._token),
+            repr(registry._calls.bearer),
+        ]
     told += [caplog.text, repr(by_key(simulator, key_file))]
     assert len(issued) > 10
     for secret in (issued, simulator.token, key["private_key"][60:100]):

@@ -120,8 +120,9 @@ keys = [repr(one) for one in settings.registries.values()]
 for registry in settings.registries.values():
     opened = open_registry(registry)
     try:
-        current = opened._tokens.current()
-        raise ValueError(f"{registry!r} {opened!r} {opened._tokens!r} {opened._bearer!r} {opened._http!r}")
+        calls = opened._calls
+        current = calls.tokens.current()
+        raise ValueError(f"{registry!r} {opened!r} {calls.tokens!r} {calls.bearer!r} {calls.http!r}")
     except Exception as error:
         logging.getLogger("worker").exception("crashed: %r %s", error, error)
 raise RuntimeError(f"{settings!r} {settings} {settings.web.token!r}")

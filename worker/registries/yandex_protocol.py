@@ -1,58 +1,36 @@
 """Yandex Container Registry's REST protocol as plain functions: requests built, answers read. Nothing is sent here.
 
-Sources: the vendor's API definitions (containerregistry.v1, operation, google.rpc.status), as proto3 JSON: an
-int64 is a string, and absent, null and default are the same, except an absent `compressedSize`, which is unknown.
+Source: the vendor's API definitions (containerregistry.v1). Absent, null and default are the same, except an absent
+`compressedSize`, which is unknown.
 """
 
-import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn, TypeVar
+from datetime import datetime
+from typing import Annotated
 from urllib.parse import quote
 
-import msgspec
 from msgspec import Meta, Struct
 
-from policies.image import Blob, Image
-from worker.registries.answers import BLOB_DIGEST, IMAGE_DIGEST, decode, one_line, status_error, succeeded
-from worker.registries.interface import (
-    BadAnswerError,
-    NotFoundError,
-    OperationBrokenError,
-    OperationFailedError,
-    PermissionDeniedError,
-    RateLimitedError,
-    ReadOnlyError,
-    RegistryError,
-    SignInError,
-    UnavailableError,
-    UsedByImageListsError,
-)
+from policies.image import Image
+from worker.registries.answers import IMAGE_DIGEST
 from worker.registries.messages import Answer, Request
-
-T = TypeVar("T")
-
-PAGE_SIZE = 1000  # the most the API allows
-INT64_MAX = 2**63 - 1
-IDENTIFIER = re.compile(r"[0-9A-Za-z_-]{1,50}")
-PATH = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*(?:/[0-9A-Za-z][0-9A-Za-z._-]*)*")
-NAMES = {
-    1: "CANCELLED", 2: "UNKNOWN", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND", 6: "ALREADY_EXISTS",
-    7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION", 10: "ABORTED", 11: "OUT_OF_RANGE",
-    12: "UNIMPLEMENTED", 13: "INTERNAL", 14: "UNAVAILABLE", 15: "DATA_LOSS", 16: "UNAUTHENTICATED",
-}  # fmt: skip
-BY_CODE: dict[int, type[RegistryError]] = {
-    1: UnavailableError, 2: UnavailableError, 4: UnavailableError, 5: NotFoundError, 7: PermissionDeniedError,
-    8: RateLimitedError, 10: UnavailableError, 13: UnavailableError, 14: UnavailableError, 16: SignInError,
-}  # fmt: skip
-
+from worker.registries.yandex_api import (
+    IDENTIFIER,
+    PAGE_SIZE,
+    PATH,
+    Page,
+    WireBlob,
+    accepted,
+    bad,
+    blob_of,
+    delete,
+    get,
+    instant,
+    int64,
+    page_token,
+)
 
 # What is on the wire. Everything may be absent or null.
-
-
-class WireBlob(Struct, rename="camel"):
-    digest: str | None = None
-    size: int | str | None = None
 
 
 class WireImage(Struct, rename="camel"):
@@ -84,134 +62,32 @@ class WireRegistry(Struct, rename="camel"):
     id: str | None = None
 
 
-class Status(Struct):
-    """google.rpc.Status."""
-
-    code: int | None = None
-    message: str | None = None
-    details: list[dict[str, Any]] | None = None
-
-    @property
-    def request_id(self) -> str:
-        told = (detail.get("requestId") for detail in self.details or ())
-        return next((text for text in told if isinstance(text, str)), "")
-
-
-class WireMetadata(Struct, rename="camel"):
-    image_id: str | None = None
-
-
-class Operation(Struct):
-    """Where an asynchronous call stands."""
-
-    id: str | None = None
-    done: bool | None = None
-    error: Status | None = None  # may come before `done`, while the service rolls back
-    metadata: WireMetadata | None = None
-
-
-class Page(Struct):
-    """A page of images or of repository paths, and the token of the next page, empty on the last."""
-
-    rows: list[Any]
-    token: str
-
-
 # Requests.
 
 
 def list_repositories(root: str, registry_id: str, token: str = "") -> Request:
     query = {"registryId": registry_id, "pageSize": str(PAGE_SIZE)} | ({"pageToken": token} if token else {})
-    return _get(f"{root}/container-registry/v1/repositories", "repositories", query)
+    return get(f"{root}/container-registry/v1/repositories", "repositories", query)
 
 
 def list_images(root: str, name: str, about: str, token: str = "") -> Request:
     query = {"repositoryName": name, "pageSize": str(PAGE_SIZE)} | ({"pageToken": token} if token else {})
-    return _get(f"{root}/container-registry/v1/images", about, query)
+    return get(f"{root}/container-registry/v1/images", about, query)
 
 
 def get_registry(root: str, registry_id: str) -> Request:
-    return _get(f"{root}/container-registry/v1/registries/{quote(registry_id, safe='')}", f"registry {registry_id}")
+    return get(f"{root}/container-registry/v1/registries/{quote(registry_id, safe='')}", f"registry {registry_id}")
 
 
 def get_image(root: str, image_id: str, about: str) -> Request:
-    return _get(f"{root}/container-registry/v1/images/{quote(image_id, safe='')}", about)
-
-
-def get_operation(root: str, operation_id: str) -> Request:
-    return _get(f"{root}/operations/{quote(operation_id, safe='')}", f"operation {operation_id}")
+    return get(f"{root}/container-registry/v1/images/{quote(image_id, safe='')}", about)
 
 
 def delete_image(root: str, image_id: str, about: str, idempotency_key: str, not_after: float | None = None) -> Request:
-    return Request(
-        method="DELETE",
-        url=f"{root}/container-registry/v1/images/{quote(image_id, safe='')}",
-        about=about,
-        headers={"Idempotency-Key": idempotency_key},
-        repeatable=True,
-        not_after=not_after,
-    )
-
-
-def _get(url: str, about: str, query: dict[str, str] | None = None) -> Request:
-    return Request(method="GET", url=url, about=about, query=query or {}, repeatable=True)
+    return delete(f"{root}/container-registry/v1/images/{quote(image_id, safe='')}", about, idempotency_key, not_after)
 
 
 # Answers.
-
-
-def accepted(answer: Answer, kind: type[T]) -> T:
-    """The body of a good answer. Raises what a bad one means."""
-    if succeeded(answer):
-        return decode(answer.body, kind)
-    raise refusal(answer)
-
-
-def refusal(answer: Answer) -> RegistryError:
-    """What an answer that is no 2xx means: by the body's code, by the HTTP status only where the body has none."""
-    status = status_of(answer.body)
-    if status is None:
-        return status_error(answer)
-    if status.code not in NAMES:
-        return status_error(answer, status.message or "")
-    error = error_of(status)
-    error.status, error.request_id = answer.status, error.request_id or answer.headers.get("x-request-id", "")
-    return error
-
-
-def status_of(body: bytes) -> Status | None:
-    """The google.rpc.Status that a body is; None: it is something else, a front end's page or plain text."""
-    try:
-        return msgspec.json.decode(body, type=Status)
-    except (ValueError, RecursionError):
-        return None
-
-
-def error_of(status: Status) -> RegistryError:
-    """The error a code stands for, with the vendor's words."""
-    code, words = status.code or 0, one_line(status.message or "")
-    kind = BY_CODE.get(code, RegistryError)
-    if code == 9:
-        kind = _failed_precondition(words)
-    return kind(
-        f"{NAMES.get(code, f'code {code}')}: {words}" if words else NAMES.get(code, f"code {code}"),
-        request_id=status.request_id,
-    )
-
-
-def _failed_precondition(words: str) -> type[RegistryError]:
-    if "used by image lists" in words:
-        return UsedByImageListsError
-    return ReadOnlyError if re.search(r"\bread[ -]?only\b", words, re.IGNORECASE) else OperationFailedError
-
-
-def operation_error(status: Status) -> RegistryError:
-    """The error an accepted operation ended with: what is not about the image or our rights is a failed operation."""
-    error = error_of(status)
-    if isinstance(error, NotFoundError | UsedByImageListsError | ReadOnlyError | PermissionDeniedError):
-        return error
-    kind = OperationBrokenError if isinstance(error, UnavailableError) else OperationFailedError
-    return kind(error.message, request_id=error.request_id)
 
 
 def images_page(answer: Answer, name: str) -> Page:
@@ -232,40 +108,26 @@ def image(answer: Answer, name: str) -> Image:
     return image_of(accepted(answer, WireImage), name)
 
 
-def operation(answer: Answer) -> Operation:
-    """Where an operation stands. Raises RegistryError."""
-    found = accepted(answer, Operation)
-    if not IDENTIFIER.fullmatch(found.id or ""):
-        _bad(f"an operation with the id {found.id!r}")
-    return found
-
-
 def repository_path(name: str, registry_id: str) -> str:
     """The path without the registry's id; empty for the registry's own node. Raises BadAnswerError."""
     if name == registry_id:
         return ""
     prefix, _, path = name.partition("/")
     if prefix != registry_id:
-        _bad(f"a repository that is not of registry {registry_id}: {name!r}")
+        bad(f"a repository that is not of registry {registry_id}: {name!r}")
     if not PATH.fullmatch(path) or len(path) > 256:
-        _bad(f"a repository with an impossible name: {name!r}")
+        bad(f"a repository with an impossible name: {name!r}")
     return path
-
-
-def page_token(token: str | None) -> str:
-    if len(token or "") > 2048:
-        _bad("a page token of more than 2,048 characters")
-    return token or ""
 
 
 def image_of(wire: WireImage, name: str) -> Image:
     """The record of an image, checked. Raises BadAnswerError."""
     if not IMAGE_DIGEST.fullmatch(wire.digest or ""):
-        _bad(f"an image with the digest {wire.digest!r}")
+        bad(f"an image with the digest {wire.digest!r}")
     if not IDENTIFIER.fullmatch(wire.id or ""):
-        _bad(f"an image with the id {wire.id!r} ({wire.digest})")
+        bad(f"an image with the id {wire.id!r} ({wire.digest})")
     if wire.name != name:
-        _bad(f"an image of {wire.name!r} where one of {name!r} was asked for ({wire.id})")
+        bad(f"an image of {wire.name!r} where one of {name!r} was asked for ({wire.id})")
     config = blob_of(wire.config) if wire.config and wire.config.digest else None
     layers = tuple(blob_of(layer) for layer in wire.layers or ())
     size = None if wire.compressed_size is None else int64(wire.compressed_size, "compressedSize")
@@ -283,39 +145,8 @@ def image_of(wire: WireImage, name: str) -> Image:
     )
 
 
-def blob_of(wire: WireBlob) -> Blob:
-    if not BLOB_DIGEST.fullmatch(wire.digest or ""):
-        _bad(f"a blob with the digest {wire.digest!r}")
-    return Blob(digest=wire.digest or "", size=int64(wire.size or 0, "size"))
-
-
 def tags_of(tags: Iterable[str]) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(tags))
     if "" in found:
-        _bad("an empty tag")
+        bad("an empty tag")
     return found
-
-
-def int64(value: int | str, field: str) -> int:
-    """A number of bytes, as a string or a bare number. Raises BadAnswerError for what is negative or beyond 64 bits."""
-    if isinstance(value, str):
-        if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) <= 20):
-            _bad(f"{field} is not a number: {value[:40]!r}")
-        value = int(value)
-    if not 0 <= value <= INT64_MAX:
-        _bad(f"{field} is out of range: {str(value)[:40]}")
-    return value
-
-
-def instant(moment: datetime | None) -> datetime | None:
-    """Aware, UTC; None for what is absent, and for a zero that a server filled in: it would make the image very old."""
-    if moment is None or moment.year < 1971:
-        return None
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        return _bad(f"createdAt is out of range: {moment.isoformat()}")
-
-
-def _bad(what: str) -> NoReturn:
-    raise BadAnswerError(one_line(what))

@@ -27,8 +27,8 @@ from worker.registries.interface import (
     UnavailableError,
 )
 from worker.registries.messages import Answer, Request
+from worker.registries.yandex_api import accepted, refusal, status_of
 from worker.registries.yandex_key import signed_jwt
-from worker.registries.yandex_protocol import accepted, refusal, status_of
 from worker.secret import Secret, SecretError
 
 HOUR = 3600.0

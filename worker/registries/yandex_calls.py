@@ -1,0 +1,149 @@
+"""What the drivers of the vendor's registries share: signed calls, whole listings, operations, manifests by digest."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from worker.config import RegistrySettings
+from worker.registries import docker
+from worker.registries import yandex_api as api
+from worker.registries.docker_tokens import DockerSignIn
+from worker.registries.http import Http, Patience
+from worker.registries.interface import (
+    BadAnswerError,
+    Manifest,
+    NotFoundError,
+    OperationUnknownError,
+    RegistryError,
+    UnavailableError,
+)
+from worker.registries.limiter import Limiter
+from worker.registries.messages import Answer, Request
+from worker.registries.yandex_sign_in import Basic, Bearer, open_tokens
+
+T = TypeVar("T")
+
+MAX_PAGES = 5000  # of one listing; with full pages that is five million rows
+EMPTY_PAGES = (
+    10  # in a row with a further token: rows that were deleted meanwhile, or a server that goes round in circles
+)
+FIRST_POLL, LONGEST_POLL = 0.05, 2.0  # seconds between two looks at an operation, doubled each time
+
+
+class Calls:
+    """The services of one registry, signed in. Safe to use from several threads."""
+
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
+        self._endpoints, self._concurrency = settings.endpoints, settings.rate.concurrency
+        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience)
+        self.tokens = open_tokens(settings, self.http)
+        self.bearer = Bearer(self.tokens)
+        self._docker = DockerSignIn(self.http, self._endpoints.docker, Basic(self.tokens), account="iam")
+
+    def call(self, request: Request, read: Callable[[Answer], T], total: float | None = None) -> T:
+        """What `read` makes of the answer. Raises RegistryError."""
+        return self.http.call(request, read, self.bearer, total)
+
+    def bad(self, message: str, label: str) -> BadAnswerError:
+        return BadAnswerError(message, self.http.registry, label)
+
+    def pages(
+        self, ask: Callable[[str], api.Page], key: Callable[[T], str], about: str, most: int = MAX_PAGES
+    ) -> Iterator[Sequence[T]]:
+        """The rows of a listing, page by page. A row that comes twice is normal, a listing that does not get on is not.
+
+        Of a row that comes twice the later one counts: the listing may be long, and it is the fresher.
+        """
+        known: set[str] = set()
+        token, tokens, empty = "", {""}, 0
+        for _ in range(most):
+            page = ask(token)
+            before = len(known)
+            known.update(key(row) for row in page.rows)
+            token = page.token
+            if not token:
+                yield page.rows
+                return
+            empty = 0 if page.rows else empty + 1
+            if token in tokens:
+                raise self.bad(f"the listing never ends: the page token {token[:40]!r} came twice", f"GET {about}")
+            if (page.rows and len(known) == before) or empty > EMPTY_PAGES:
+                raise self.bad("the listing never ends: a further page brought nothing new", f"GET {about}")
+            tokens.add(token)
+            yield page.rows
+        raise self.bad(f"the listing never ends: more than {most:,} pages", f"GET {about}")
+
+    def ended(self, operation_id: str, deadline: float) -> api.Operation | None:
+        """An operation at its end; None: it goes on when `time.monotonic()` has reached `deadline`. Asks at least once.
+
+        Raises OperationUnknownError and any other RegistryError, with `maybe_done`: how it ended is not known.
+        """
+        request, wait = api.get_operation(self._endpoints.operation, operation_id), FIRST_POLL
+        while True:
+            time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
+            last = time.monotonic() >= deadline
+            try:
+                operation = self._ask(request, deadline)
+            except UnavailableError:
+                if time.monotonic() >= deadline:
+                    return None
+                raise
+            # An error may be told while the service is still rolling back: final only with `done`, or when time is up.
+            if operation.done or (operation.error and last):
+                return operation
+            if last:
+                return None
+            wait = min(wait * 2, LONGEST_POLL)
+
+    def _ask(self, request: Request, deadline: float) -> api.Operation:
+        """Where an operation stands. An error here says nothing of how it ended: `maybe_done`."""
+        try:
+            return self.call(request, api.operation, total=max(1.0, deadline - time.monotonic()))
+        except NotFoundError as error:
+            unknown = OperationUnknownError(error.message, error.registry, error.request, error.status)
+            unknown.maybe_done = True
+            raise unknown from error
+        except RegistryError as error:
+            error.maybe_done = True
+            raise
+
+    def failure(self, operation: api.Operation, label: str) -> RegistryError | None:
+        """What an operation that has ended did not do; None: it did what it was to do."""
+        if operation.error is None:
+            return None
+        error = api.operation_error(operation.error)
+        error.registry, error.request = self.http.registry, label
+        return error
+
+    def manifests(self, name: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        """The manifests of these digests of the repository with this full name, read side by side by the Docker API.
+
+        Each answer stands alone, an error never spreads.
+        """
+        return self.each(digests, lambda digest: self._manifest(name, digest))
+
+    def each(self, digests: Sequence[str], ask: Callable[[str], T]) -> Mapping[str, T]:
+        """What `ask` says of each of these digests, asked side by side."""
+        wanted = tuple(dict.fromkeys(digests))
+        if not wanted:
+            return {}
+        with ThreadPoolExecutor(min(len(wanted), self._concurrency), "manifests") as pool:
+            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+
+    def _manifest(self, name: str, digest: str) -> Manifest | RegistryError:
+        try:
+            return self.docker(name, digest, lambda answer: docker.manifest(answer, digest))
+        except RegistryError as error:
+            return error
+
+    def docker(self, name: str, digest: str, read: Callable[[Answer], T]) -> T:
+        """A manifest by the Docker API. Raises RegistryError."""
+        repository = name.partition("/")[2]
+        request = docker.get_manifest(self._endpoints.docker, name, digest, about(repository, digest))
+        return self.http.call(request, read, self._docker.of(name))
+
+
+def about(repository: str, digest: str) -> str:
+    """An image, for people."""
+    return f"{repository}@{digest[:19]}…"
