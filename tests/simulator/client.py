@@ -4,6 +4,8 @@ with Simulator() as simulator:
     simulator.push("shop/api", tags=["v1"], layers=["base:29000000", 1000], age=timedelta(days=10))
     ...
     assert simulator.state()["refused"] == []
+
+The same images are Cloud Registry's artifacts: `cloud_client.py` says how to use it.
 """
 
 import contextlib
@@ -19,6 +21,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from tests.simulator.cloud_client import CloudControls
+
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"operation_seconds_from": 0.0, "operation_seconds_to": 0.05}
 AUDIENCE = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
@@ -28,7 +32,7 @@ class SimulatorError(Exception):
     """The control plane refused, or the process did not start."""
 
 
-class Simulator:
+class Simulator(CloudControls):
     """One running simulator. Operations take 0 to 0.05 s here unless switches say otherwise."""
 
     def __init__(self, *, fill: str = "empty", port: int = 0, seed: int = 1, **switches: Any) -> None:
@@ -99,12 +103,8 @@ class Simulator:
             raise SimulatorError(f"{command}: {error.read().decode()}") from error
 
     def endpoints(self) -> dict[str, str]:
-        """For a registry's `endpoints` in a configuration file: every service is here."""
+        """For the `endpoints` of a registry of the kind `yandex-container-registry`: every service is here."""
         return dict.fromkeys(("container_registry", "operation", "iam", "sts", "docker"), self.url)
-
-    def cloud_endpoints(self) -> dict[str, str]:
-        """The same for a registry of the kind `yandex-cloud-registry`."""
-        return dict.fromkeys(("cloud_registry", "operation", "iam", "sts", "docker"), self.url)
 
     # What is there, what was asked
 

@@ -108,6 +108,8 @@ def in_folder(state: State, folder_id: str) -> Iterable[Registry]:
 
 def status_of(state: State, artifact: Artifact) -> str:
     """DELETING while its operation runs, where deleted ones stay to be seen."""
+    if artifact.id in state.shelf.statuses:
+        return state.shelf.statuses[artifact.id]
     is_going = artifact.id in state.operations.deleting and artifact.status != "DELETED"
     return "DELETING" if is_going and state.switches.after_deletion == "status" else artifact.status
 
@@ -198,7 +200,7 @@ def get_by_path(state: State, request: Request, registry_id: str) -> Reply:
     found = [row for row in state.shelf.artifacts(registry_of(state, registry_id)) if row.place == place]
     if not found:
         raise StatusError(NOT_FOUND, f"Artifact {place} not found")
-    return Reply(200, rendered(state, min(found, key=lambda row: status_of(state, row))))  # ACTIVE is before DELETED
+    return Reply(200, rendered(state, min(found, key=lambda row: status_of(state, row) == "DELETED")))
 
 
 def delete_artifact(state: State, request: Request, artifact_id: str, kinds: Kinds) -> Reply:

@@ -49,6 +49,7 @@ class Shelf:
         self.cloud = cloud
         self.others: dict[str, Artifact] = {}  # by id: what was put there without being an image
         self.buried: dict[str, Artifact] = {}  # by id: as they were when they were deleted
+        self.statuses: dict[str, str] = {}  # by id: set by hand
         self.migrated_at: datetime | None = None  # when `times_after_migration` was turned
         self._switches = switches
         self._places: dict[str, tuple[str, str, str, str]] = {}  # id -> registry, repository, tag, digest
@@ -235,7 +236,11 @@ class ArtifactDeletion:
             return Objection(NOT_FOUND, f"Artifact {self.id} not found", switches.missing_image == "not_found")
         if switches.deleted_child == "accepted" or self._tag_only(artifact, artifact.image, switches):
             return None
-        return used_by(self.shelf.cloud, artifact.image, self.id, at_once=switches.deleted_child == "refused")
+        at_once = switches.deleted_child == "refused"
+        return used_by(self.shelf.cloud, artifact.image, self.id, self._names_of, at_once=at_once)
+
+    def _names_of(self, image: Image) -> list[str]:
+        return [row.id for row in self.shelf.of_image(image)]
 
     def carry_out(self, switches: Switches, at: datetime) -> None:
         artifact = self.shelf.get(self.id)

@@ -1,14 +1,14 @@
 """The control plane, for tests and the demo: look into the registry, push, turn switches. No sign-in, loopback only."""
 
-from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tests.simulator import fill
+from tests.simulator import cloud_control, fill
+from tests.simulator.arguments import Command, CommandError, blob_from, created_at, image_of, summary
 from tests.simulator.faults import Fault
 from tests.simulator.http import Reply, Request
 from tests.simulator.registry import (
@@ -18,21 +18,13 @@ from tests.simulator.registry import (
     DOCKER_MANIFEST,
     OCI_INDEX,
     OCI_MANIFEST,
-    Blob,
-    Image,
-    digest_of,
 )
 from tests.simulator.switches import turned
 
 if TYPE_CHECKING:
     from tests.simulator.server import Server
 
-Command = Callable[["Server", dict[str, Any]], Any]
 TYPES = {"oci": (OCI_MANIFEST, OCI_INDEX), "docker": (DOCKER_MANIFEST, DOCKER_INDEX)}
-
-
-class CommandError(ValueError):
-    """The control plane was asked for something it does not have."""
 
 
 def answer(server: "Server", request: Request) -> Reply:
@@ -57,40 +49,6 @@ def filled_in(command: dict[str, Any], image: str = "", artifact: str = "") -> d
     named = {"{image}": image, "{artifact}": artifact}
     filled = {key: named.get(value, value) if isinstance(value, str) else value for key, value in command.items()}
     return {key: value for key, value in filled.items() if key != "command"}
-
-
-def blob_from(text: str | int | dict[str, Any], unique: str) -> Blob:
-    """`1000`: a blob of its own of that size; `"base:29000000"`: the blob of that name; or `{digest, size}`."""
-    if isinstance(text, dict):
-        return Blob(text["digest"], int(text["size"]))
-    if isinstance(text, int):
-        return Blob(digest_of(f"own {unique}".encode()), text)
-    name, _, size = text.rpartition(":")
-    return Blob(digest_of(f"named {name}".encode()), int(size))
-
-
-def created_at(server: "Server", arguments: dict[str, Any]) -> datetime:
-    """`created_at` (RFC 3339), or `age` in seconds; whole milliseconds, as the registry tells them."""
-    if arguments.get("created_at"):
-        at = datetime.fromisoformat(arguments["created_at"]).astimezone(UTC)
-    else:
-        at = server.state.now() - timedelta(seconds=float(arguments.get("age", 0)))
-    return at.replace(microsecond=at.microsecond // 1000 * 1000)
-
-
-def summary(image: Image) -> dict[str, Any]:
-    return {
-        "id": image.id,
-        "registry": image.registry,
-        "repository": image.repository,
-        "digest": image.digest,
-        "tags": list(image.tags),
-        "created_at": image.created_at.isoformat(),
-        "children": list(image.children),
-        "index": image.is_index,
-        "size": sum(layer.size for layer in image.layers) + (image.config.size if image.config else 0),
-        "blobs": {blob.digest: blob.size for blob in image.blobs},
-    }
 
 
 def push(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
@@ -142,18 +100,6 @@ def sign(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     hexadecimal = arguments["digest"].removeprefix("sha256:")
     tag = f"sha256-{hexadecimal}.{arguments.get('suffix', 'sig')}"
     return push(server, {"layers": [250], "config": 230, **arguments, "tags": [tag]})
-
-
-def image_of(server: "Server", arguments: dict[str, Any]) -> Image:
-    """By `image` (an id), or by `repository` and `reference` (a tag or digest)."""
-    cloud = server.state.cloud
-    if arguments.get("image"):
-        found = cloud.by_id.get(arguments["image"])
-    else:
-        found = cloud.find(arguments["repository"], arguments["reference"], arguments.get("registry", DEFAULT_REGISTRY))
-    if found is None:
-        raise CommandError(f"no such image: {arguments}")
-    return found
 
 
 def tag(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
@@ -330,4 +276,5 @@ COMMANDS: dict[str, Command] = {
     "tokens": tokens,
     "expire_tokens": expire_tokens,
     "reset": reset,
+    **cloud_control.COMMANDS,
 }

@@ -44,8 +44,10 @@ def in_repository(state: State, request: Request, name: str, reference: str) -> 
     if repository is None:
         return problem(404, "NAME_UNKNOWN", f"Repository {name} not found")
     if not reference:
-        return Reply(200, orjson.dumps({"name": name, "tags": sorted(repository.tags) or None}))
-    return manifest(request, repository.images.get(reference) or repository.tags.get(reference))
+        tags = sorted(tag for tag, image in repository.tags.items() if not image.softly_deleted_at)
+        return Reply(200, orjson.dumps({"name": name, "tags": tags or None}))
+    image = repository.images.get(reference) or repository.tags.get(reference)
+    return manifest(request, None if image is None or image.softly_deleted_at else image)
 
 
 def problem(status: int, code: str, message: str, detail: Any = None) -> Reply:

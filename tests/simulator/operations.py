@@ -2,7 +2,7 @@
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -158,7 +158,8 @@ class ImageDeletion:
         image = self.cloud.by_id.get(self.id)
         if image is None:
             return Objection(NOT_FOUND, f"Image {self.id} not found", switches.missing_image == "not_found")
-        return used_by(self.cloud, image, image.id, at_once=switches.child_of_index == "refused")
+        at_once = switches.child_of_index == "refused"
+        return used_by(self.cloud, image, image.id, lambda index: [index.id], at_once=at_once)
 
     def carry_out(self, switches: Switches, at: datetime) -> None:
         take_away(
@@ -176,10 +177,12 @@ def take_away(cloud: Cloud, image: Image, switches: Switches, remove: Callable[[
             take_away(cloud, child, switches, remove)
 
 
-def used_by(cloud: Cloud, image: Image, name: str, *, at_once: bool) -> Objection | None:
-    """The refusal of an image that an index lists, in the words seen of the real service."""
+def used_by(
+    cloud: Cloud, image: Image, name: str, names_of: Callable[[Image], Iterable[str]], *, at_once: bool
+) -> Objection | None:
+    """The refusal of an image that an index lists, in the words seen of the real service; `names_of` an index."""
     parents = cloud.registries[image.registry].repositories[image.repository].parents(image.digest)
     if not parents:
         return None
-    indexes = ", ".join(sorted(parent.id for parent in parents))
+    indexes = ", ".join(sorted(name for parent in parents for name in names_of(parent)))
     return Objection(FAILED_PRECONDITION, f"Images {name} are used by image lists {indexes}", at_once)

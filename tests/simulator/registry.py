@@ -148,6 +148,10 @@ class Registry:
         return self.repositories.setdefault(path, Repository(self.id, path))
 
 
+class BurntNameError(ValueError):
+    """A push to a name that was deleted, in a registry whose artifacts are immutable."""
+
+
 class Cloud:
     """All registries that the simulator's account may see, and every image by its id."""
 
@@ -155,6 +159,7 @@ class Cloud:
         self.registries: dict[str, Registry] = {}
         self.by_id: dict[str, Image] = {}
         self.deleted: list[Image] = []  # by request, in order
+        self.immutable = False  # a name that was deleted without its history cannot be pushed again
         self.add_registry(DEFAULT_REGISTRY, "prod-images", now)
 
     def add_registry(self, registry_id: str, name: str, now: datetime) -> Registry:
@@ -234,6 +239,7 @@ class Cloud:
         repository = home.repository(path)
         manifest = json.dumps(document, separators=(",", ":")).encode()
         digest = digest_of(manifest)
+        self._check_names(home, path, tags or [digest])
         image = repository.images.get(digest)
         if image is None:
             home.pushes += 1
@@ -265,6 +271,7 @@ class Cloud:
         owner = repository.tags.get(tag)
         if owner is image:
             return
+        self._check_names(self.registries[image.registry], image.repository, [tag])
         if owner is not None:
             owner.tags.remove(tag)
             owner.left = repository.bindings[tag]
@@ -273,6 +280,11 @@ class Cloud:
         repository.bindings[tag] = self._bound(image, repository.bindings.get(tag), at or image.created_at)
         image.tags.append(tag)
         repository.forget(image, at)
+
+    def _check_names(self, home: Registry, path: str, names: Sequence[str]) -> None:
+        burnt = [name for name in names if self.immutable and f"{path}/{name}" in home.burnt]
+        if burnt:
+            raise BurntNameError(f"{path}: deleted, and immutable: {', '.join(burnt)}")
 
     def _bound(self, image: Image, former: Binding | None, at: datetime) -> Binding:
         home = self.registries[image.registry]

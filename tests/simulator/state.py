@@ -63,6 +63,7 @@ class State:
         self.bucket, self.bucket_at = 1.0, time.monotonic()  # the token bucket of `requests_per_second`
         self.token = token or new_token()  # the tests' own: outlives every clock that they move
         self.tokens[self.token] = datetime.max.replace(tzinfo=UTC)
+        self.cloud.immutable = switches.immutable
         self.shelf.migrated_at = self.now()
 
     def now(self) -> datetime:
@@ -95,6 +96,7 @@ class State:
         if switches.times_after_migration != self.switches.times_after_migration:
             self.shelf.migrated_at = self.now()
         self.switches = switches
+        self.cloud.immutable = switches.immutable
         self.shelf.forget()
         for image in self.cloud.by_id.values():
             image.rendered = None
