@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from policies.image import Image
 from tests.cli.conftest import Result
 from tests.night import document, write
 from tests.registries.tools import with_defaults
 from tests.servers import redis_server
 from tests.simulator.client import Simulator
-from worker.cli.online import clock, deletion
+from worker.cli.online import clock, deletion, manifests
 from worker.config import Credentials
+from worker.registries.kinds import KINDS
 
 Command = Callable[..., Result]
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -99,7 +101,7 @@ def test_as_a_table_and_line_by_line(simulator: Simulator, gc: Command, tmp_path
 def test_what_a_registry_refuses(
     simulator: Simulator, gc: Command, tmp_path: Path, switch: dict[str, Any], check: str, status: str, words: str
 ) -> None:
-    simulator.push("shop/api")
+    simulator.push_index("shop/api", [simulator.push("shop/api")["id"]])
     simulator.switch(**switch)
     configured(simulator, tmp_path)
     findings = found(gc, 1 if status == "failed" else 0)
@@ -176,14 +178,64 @@ def test_a_mistake_in_the_file_comes_first(simulator: Simulator, gc: Command, tm
         pytest.param(NOW, {"mode": "delete"}, "warning", "read-only since 2026-11-10 and stops it", id="read-only"),
         pytest.param(NOW, {}, "warning", "the mode is dry-run", id="dry run"),
         pytest.param(datetime(2026, 12, 14, tzinfo=UTC), {}, "warning", "stopped this service", id="stopped"),
-        pytest.param(NOW, {"kind": "oci"}, "ok", "not known before the first deletion", id="another kind"),
+        pytest.param(NOW, {"kind": "oci"}, "ok", "needs the permission delete on the registry; the mode", id="oci"),
+        pytest.param(
+            NOW,
+            {"kind": "yandex-cloud-registry", "mode": "delete"},
+            "ok",
+            "the role cloud-registry.artifacts.pusher (if that is refused, cloud-registry.admin) on the registry",
+            id="the successor",
+        ),
     ],
 )
 def test_what_is_said_of_deleting(now: datetime, changes: dict[str, Any], status: str, words: str) -> None:
     registry = with_defaults(id="crp1", credentials=Credentials(metadata=True), **changes)
     finding = deletion(registry, now)
     assert (finding.status, words in finding.detail) == (status, True), finding
-    assert ("yandex-cloud-registry" in finding.detail) is (status == "warning")
+    assert ("move to yandex-cloud-registry" in finding.detail) is (status == "warning")
+
+
+CONTAINER, OCI = KINDS["yandex-container-registry"], KINDS["oci"]
+
+
+def image(letter: str, **facts: Any) -> Image:
+    return Image(id=letter, digest="sha256:" + letter * 64, **facts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "images", "status", "words"),
+    [
+        pytest.param(OCI, (), "warning", "has no image", id="none"),
+        pytest.param(OCI, (image("a"),), "ok", "none in a/b is unreadable", id="every one is read"),
+        pytest.param(
+            CONTAINER, (image("a"),), "warning", "it needs the role container-registry.images.puller", id="no"
+        ),
+        pytest.param(CONTAINER, (image("a", children=("b",)), image("b")), "ok", "none", id="one was read"),
+        pytest.param(OCI, (image("a"), image("b", children=None)), "failed", "1 of 2 images in a/b", id="some"),
+        pytest.param(OCI, (image("b", children=None),), "failed", "it needs the permission pull", id="not allowed"),
+    ],
+)
+def test_what_is_said_of_manifests(kind: Any, images: tuple[Image, ...], status: str, words: str) -> None:
+    finding = manifests("production", kind, "a/b", images)
+    assert (finding.status, words in finding.detail) == (status, True), finding
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        pytest.param({"username": "robot", "password": {"env": "PASSWORD"}}, "username and password", id="a user"),
+        pytest.param({"anonymous": True}, "most registries refuse to delete", id="nobody"),
+    ],
+)
+def test_how_an_oci_registry_is_signed_in_to(gc: Command, tmp_path: Path, way: dict[str, Any], words: str) -> None:
+    """Nothing listens there: what the configuration shows is told all the same."""
+    registry = {"kind": "oci", "url": "http://127.0.0.1:9", "credentials": way, "policy": "p"}
+    write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": registry}, "policies": {"p": []}})
+    result = gc("check", "--online", "--format", "json", PASSWORD="hunter2")
+    by_check = {one["check"]: one for one in result.json["online"]}
+    assert (result.code, by_check["sign in"]["status"], by_check["credentials"]["status"]) == (1, "failed", "ok")
+    assert words in by_check["credentials"]["detail"]
+    assert "hunter2" not in result.out
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from worker.cli.errors import DONE, FAILED, USAGE
+from worker.cli.moved import moved
 from worker.cli.options import Options, common
 from worker.config import ConfigError, Settings, find
 from worker.report.text import counted, table
@@ -18,6 +19,7 @@ from worker.report.text import counted, table
 @common()
 def check(options: Options, online: bool) -> int:
     """Load the configuration, with everything it names, and say every mistake: one line each, exit code 2.
+    Where an entry's kind has changed since its last run, say what goes on.
 
     With --online, sign in to each registry and say what its credentials may do, as far as that can be known without
     deleting anything; how far the clock is off; what each source of evidence counts. Exit code 1: something failed.
@@ -34,11 +36,15 @@ def check(options: Options, online: bool) -> int:
         return USAGE
     if online:
         return _online(options, settings)
+    changed = moved(settings)
     with options.open() as output:
         if options.format == "table":
             output.line(_no_mistakes(settings))
+            for name, sentence in changed.items():
+                output.line(f"{name}: {sentence}")
         else:
-            output.line(json.dumps({"file": str(settings.path), "mistakes": []}, ensure_ascii=False))
+            also = {"moved": changed} if changed else {}
+            output.line(json.dumps({"file": str(settings.path), "mistakes": [], **also}, ensure_ascii=False))
     return 0
 
 

@@ -4,17 +4,19 @@ Each registry is signed in to, listed and read; deleting is never tried. The sto
 are asked whether they answer.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from worker.cli.live import limiter_for, remembered
+from worker.cli.moved import moved
 from worker.config import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
 from worker.registries import open_registry
 from worker.registries.http import Patience
 from worker.registries.interface import PermissionDeniedError, Registry, RegistryError
+from worker.registries.kinds import Kind, of
 from worker.registries.limiter import LimiterUnavailableError
 
 if TYPE_CHECKING:
@@ -27,10 +29,8 @@ SIDE_BY_SIDE = 8
 TOLERATED_SKEW = 300.0  # seconds: beyond it a run fails before it plans
 NOTABLE_SKEW = 60.0
 READ_ONLY_SINCE, STOPPED_SINCE = date(2026, 11, 10), date(2026, 12, 14)
+ENDING = "yandex-container-registry"
 TWELVE_HOURS = "an IAM token lives for 12 hours at most"
-VIEWER = "container-registry.viewer"
-PULLER = "container-registry.images.puller"
-PUSHER = "container-registry.images.pusher"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ def probe(settings: Settings, now: datetime) -> list[Finding]:
     with ThreadPoolExecutor(SIDE_BY_SIDE, "probe") as pool:
         asked = pool.map(lambda one: list(_of_registry(settings, one, now)), settings.registries.values())
         shared = [_store(settings), _redis(settings)]
+        shared += [Finding(name, "kind", "ok", said) for name, said in moved(settings, anywhere=True).items()]
         return shared + [finding for findings in asked for finding in findings]
 
 
@@ -93,10 +94,14 @@ def _of_registry(settings: Settings, registry: RegistrySettings, now: datetime) 
 def _renewal(name: str, credentials: Credentials, now: datetime) -> Finding:
     """Whether somebody renews the token, as far as the configuration shows."""
     check = "credentials"
+    if credentials.anonymous:
+        return Finding(name, check, "ok", "anonymous: nobody is signed in, so most registries refuse to delete")
+    if credentials.username is not None:
+        return Finding(name, check, "ok", "username and password: how long they are good is not known")
     if (secret := credentials.iam_token) is None:
-        kinds = {"service_account_key": "a service account's key", "workload_identity": "workload identity"}
-        kind = next((words for key, words in kinds.items() if getattr(credentials, key)), "the machine's metadata")
-        return Finding(name, check, "ok", f"{kind}: tokens are renewed by themselves")
+        ways = {"service_account_key": "a service account's key", "workload_identity": "workload identity"}
+        way = next((words for key, words in ways.items() if getattr(credentials, key)), "the machine's metadata")
+        return Finding(name, check, "ok", f"{way}: tokens are renewed by themselves")
     if secret.file is None:
         detail = f"iam_token from {secret.where}: {TWELVE_HOURS}, and nobody can renew one in a running process"
         return Finding(name, check, "warning", f"{detail}; use service_account_key, metadata or workload_identity")
@@ -112,21 +117,22 @@ def _hours_since_written(mtime: float, now: datetime) -> float:
 def _access(settings: Settings, registry: RegistrySettings) -> Iterator[Finding]:
     try:
         with limiter_for(settings, registry) as limiter, open_registry(registry, limiter, PATIENCE) as opened:
-            yield from _tried(registry.name, opened)
+            yield from _tried(registry.name, of(registry.kind), opened)
     except (SecretError, LimiterUnavailableError) as error:
         yield Finding(registry.name, "sign in", "failed", str(error))
 
 
-def _tried(name: str, registry: Registry) -> Iterator[Finding]:
+def _tried(name: str, kind: Kind, registry: Registry) -> Iterator[Finding]:
     """Sign in, list, read a manifest: each only where the one before worked."""
+    to_plan = needs(kind, kind.to_plan)
     asked = datetime.now(UTC)
-    there = _try(name, "sign in", VIEWER, registry.clock)
+    there = _try(name, "sign in", to_plan, registry.clock)
     if isinstance(there, Finding):
         yield there
         return
     yield Finding(name, "sign in", "ok", "signed in, and the registry is there")
     yield clock(name, there, asked, datetime.now(UTC))
-    paths = _try(name, "list repositories", VIEWER, lambda: list(registry.repositories()))
+    paths = _try(name, "list repositories", to_plan, lambda: list(registry.repositories()))
     if isinstance(paths, Finding):
         yield paths
         return
@@ -135,35 +141,42 @@ def _tried(name: str, registry: Registry) -> Iterator[Finding]:
         yield Finding(name, "list images", "warning", "not known: there is no repository to try it on")
         return
     path: str = paths[0]
-    images = _try(name, "list images", VIEWER, lambda: registry.images(path))
+    images = _try(name, "list images", to_plan, lambda: registry.images(path))
     if isinstance(images, Finding):
         yield images
         return
     yield Finding(name, "list images", "ok", f"{len(images):,} seen in {path}", len(images))
-    yield _manifest(name, registry, path, images)
+    yield manifests(name, kind, path, images)
 
 
-def _manifest(name: str, registry: Registry, path: str, images: "tuple[Image, ...]") -> Finding:
+def manifests(name: str, kind: Kind, path: str, images: "Sequence[Image]") -> Finding:
+    """Whether the manifests that had to be read could be: what is not read stays, and whatever may be its child."""
     check = "read manifests"
     if not images:
         return Finding(name, check, "warning", f"not known: {path} has no image to try it on")
-    wanted = next((image for image in images if registry.needs_manifest(image)), images[0])
-    (answer,) = registry.manifests(path, [wanted.digest]).values()
-    if isinstance(answer, RegistryError):
-        return _failed(name, check, PULLER, answer)
-    return Finding(name, check, "ok", f"one was read in {path}")
+    needed = needs(kind, kind.to_read or kind.to_plan)
+    unread = [image for image in images if image.children is None]
+    if not unread and kind.to_read and not any(image.children for image in images):
+        return Finding(name, check, "warning", f"not known: no image in {path} is an index; to read one {needed}")
+    if not unread:
+        return Finding(name, check, "ok", f"none in {path} is unreadable")
+    detail = f"{len(unread):,} of {len(images):,} images in {path} have one that could not be read, such as"
+    return Finding(name, check, "failed", f"{detail} {unread[0].digest}; {needed}", len(unread))
 
 
-def _try(name: str, check: str, role: str, ask: Callable[[], Any]) -> Any:
+def needs(kind: Kind, permission: str) -> str:
+    """What credentials lack where they are refused."""
+    if not permission:
+        return "its credentials lack a permission"
+    return f"it needs the {'role' if kind.endpoint else 'permission'} {permission} on the registry"
+
+
+def _try(name: str, check: str, needed: str, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except (RegistryError, LimiterUnavailableError) as error:
-        return _failed(name, check, role, error)
-
-
-def _failed(name: str, check: str, role: str, error: Exception) -> Finding:
-    needs = f"; it needs the role {role} on the registry" if isinstance(error, PermissionDeniedError) else ""
-    return Finding(name, check, "failed", f"{str(error).removeprefix(f'{name}: ')}{needs}")
+        also = f"; {needed}" if isinstance(error, PermissionDeniedError) else ""
+        return Finding(name, check, "failed", f"{str(error).removeprefix(f'{name}: ')}{also}")
 
 
 def clock(name: str, there: datetime, asked: datetime, answered: datetime) -> Finding:
@@ -178,20 +191,29 @@ def clock(name: str, there: datetime, asked: datetime, answered: datetime) -> Fi
 
 def deletion(registry: RegistrySettings, now: datetime) -> Finding:
     """What the vendor's pages allow to say; there is no way to ask but to delete."""
-    if registry.kind != "yandex-container-registry":
-        return Finding(registry.name, "delete", "ok", "not known before the first deletion: it is never tried")
-    needs = f"not known before the first deletion, which needs the role {PUSHER} on the registry"
+    kind = of(registry.kind)
+    detail = "not known before the first deletion: it is never tried"
+    if kind.to_delete:
+        what = f"the {'role' if kind.endpoint else 'permission'} {kind.to_delete} on the registry"
+        detail = f"not known before the first deletion, which needs {what}"
     if registry.mode == "dry-run":
-        needs += "; the mode is dry-run: none is made"
+        detail += "; the mode is dry-run: none is made"
+    if registry.kind == ENDING:
+        return _of_the_ending(registry.name, detail, now)
+    return Finding(registry.name, "delete", "ok", detail)
+
+
+def _of_the_ending(name: str, needed: str, now: datetime) -> Finding:
+    """The service that stops is read-only before."""
     successor = "move to yandex-cloud-registry, its successor"
     if now.date() >= STOPPED_SINCE:
         detail = f"the vendor stopped this service on {STOPPED_SINCE}; {successor}"
     elif now.date() >= READ_ONLY_SINCE:
         stops = f"read-only since {READ_ONLY_SINCE} and stops it on {STOPPED_SINCE}"
-        detail = f"the vendor calls this service {stops}: deletions may be refused; {successor}; {needs}"
+        detail = f"the vendor calls this service {stops}: deletions may be refused; {successor}; {needed}"
     else:
-        return Finding(registry.name, "delete", "ok", needs)
-    return Finding(registry.name, "delete", "warning", detail)
+        return Finding(name, "delete", "ok", needed)
+    return Finding(name, "delete", "warning", detail)
 
 
 def _evidence(name: str, source: EvidenceSettings) -> Finding:

@@ -1,0 +1,99 @@
+"""`check` on an entry whose kind has changed since its last run: what goes on with it, and what does not."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Result
+from worker.config import load
+from worker.runs import open_run
+from worker.store import open_store
+
+Command = Callable[..., Result]
+AT = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+CONTAINER = "kind: yandex-container-registry, id: crp1, credentials: {metadata: true}"
+CLOUD = CONTAINER.replace("container", "cloud")
+OTHER_ID = CLOUD.replace("crp1", "crp2")
+HUB = 'kind: oci, url: "http://127.0.0.1:9", credentials: {anonymous: true}'
+SINCE = "was yandex-container-registry until 2026-11-23 03:00Z"
+SAME = f"{SINCE}; its holds, pauses, memory and history go on (same id)"
+BY_NAME = "its holds, pauses and history go on by the name, but what scans remember of its images does not follow"
+RENAMED = "its id was yandex-container-registry under the name production until 2026-11-23 03:00Z; its holds"
+
+
+def configured(folder: Path, name: str, registry: str, store: str = "sqlite:///gc.db") -> Path:
+    path = folder / "registry-gc.yaml"
+    path.write_text(f'store: "{store}"\nregistries:\n  {name}: {{{registry}, policy: p}}\npolicies: {{p: []}}\n')
+    return path
+
+
+def ran(path: Path, at: datetime = AT) -> None:
+    """A run of every registry of the file has been opened, and has ended since."""
+    settings = load(path)
+    store = open_store(settings.store)
+    for name in settings.registries:
+        open_run(store, settings, name, trigger="command", now=at)
+    store.dispose()
+
+
+@pytest.mark.parametrize(
+    ("name", "registry", "words"),
+    [
+        pytest.param("production", CLOUD, SAME, id="another kind, the same id"),
+        pytest.param("production", OTHER_ID, f"{SINCE} with the id crp1; {BY_NAME}", id="another kind and id"),
+        pytest.param("production", HUB, f"{SINCE} with the id crp1; {BY_NAME}", id="a kind without ids"),
+        pytest.param("registry", CLOUD, RENAMED, id="another kind and name"),
+        pytest.param("production", CONTAINER, "", id="as it was"),
+        pytest.param("registry", CONTAINER, "", id="another name alone"),
+        pytest.param("registry", HUB, "", id="a new one without an id"),
+        pytest.param("registry", OTHER_ID, "", id="a new one"),
+    ],
+)
+def test_what_goes_on(gc: Command, tmp_path: Path, name: str, registry: str, words: str) -> None:
+    ran(configured(tmp_path, "production", CONTAINER))
+    configured(tmp_path, name, registry)
+    done = gc("check")
+    first, *said = done.out.splitlines()
+    assert (done.code, done.err, first.endswith("no mistakes: 1 registry, 1 policy")) == (0, "", True)
+    assert [line.startswith(f"{name}: {words}") for line in said] == ([True] if words else [])
+    document = gc("check", "--format", "json").json
+    assert document.get("moved", {}) == dict(line.split(": ", 1) for line in said)
+
+
+def test_it_is_old_news_once_a_run_of_the_new_kind_was_opened(gc: Command, tmp_path: Path) -> None:
+    ran(configured(tmp_path, "production", CONTAINER))
+    path = configured(tmp_path, "production", CLOUD)
+    assert SINCE in gc("check").out
+    ran(path, AT.replace(day=24))
+    assert len(gc("check").out.splitlines()) == 1
+    configured(tmp_path, "production", CONTAINER)
+    assert "was yandex-cloud-registry until 2026-11-24" in gc("check").out, "moved back"
+
+
+def test_online_says_it_too(gc: Command, tmp_path: Path) -> None:
+    ran(configured(tmp_path, "production", CONTAINER))
+    configured(tmp_path, "production", HUB)
+    found = gc("check", "--online", "--format", "json").json["online"]
+    (told,) = [one for one in found if one["check"] == "kind"]
+    assert (told["registry"], told["status"], told["detail"].startswith(SINCE)) == ("production", "ok", True)
+
+
+def test_a_store_that_cannot_be_read_is_no_mistake_of_the_file(gc: Command, tmp_path: Path) -> None:
+    configured(tmp_path, "production", CLOUD)
+    (tmp_path / "gc.db").write_bytes(b"rubbish" * 1000)
+    done = gc("check")
+    assert (done.code, done.err, len(done.out.splitlines())) == (0, "", 1)
+
+
+def test_a_store_on_a_server_is_not_waited_for(gc: Command, tmp_path: Path) -> None:
+    configured(tmp_path, "production", CLOUD, "postgresql+psycopg://u@127.0.0.1:9/d")
+    done = gc("check")
+    assert (done.code, done.err, len(done.out.splitlines())) == (0, "", 1)
+
+
+def test_nothing_is_made_by_looking(gc: Command, tmp_path: Path) -> None:
+    configured(tmp_path, "production", CLOUD)
+    assert gc("check").code == 0
+    assert not list(tmp_path.glob("gc.db*"))
