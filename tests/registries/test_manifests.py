@@ -11,7 +11,7 @@ import pytest
 from tests.registries.tools import QUICK, Driver, settings_for
 from tests.simulator.client import Simulator
 from worker.config import Credentials, RegistrySettings, Secret
-from worker.registries import docker, open_registry
+from worker.registries import docker, docker_tokens, open_registry
 from worker.registries.interface import (
     BadAnswerError,
     Manifest,
@@ -215,7 +215,7 @@ def test_a_good_manifest_that_is_not_the_one_asked_for() -> None:
     ],
 )
 def test_reading_a_challenge(header: str, challenge: tuple[str, str] | None) -> None:
-    found = docker.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex")
+    found = docker_tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex")
     assert (found and (found.realm, found.service)) == challenge
 
 
@@ -234,7 +234,7 @@ def test_reading_a_challenge(header: str, challenge: tuple[str, str] | None) -> 
 )
 def test_a_challenge_to_elsewhere(realm: str) -> None:
     with pytest.raises(SignInError, match=r"credentials are given to cr\.yandex only"):
-        docker.challenge_of(Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
+        docker_tokens.challenge_of(Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
 
 
 @pytest.mark.parametrize(
@@ -247,10 +247,10 @@ def test_a_challenge_to_elsewhere(realm: str) -> None:
     ],
 )
 def test_reading_a_token(document: Any, answer: tuple[str, float]) -> None:
-    assert docker.docker_token(Answer(200, {}, json.dumps(document).encode())) == answer
+    assert docker_tokens.docker_token(Answer(200, {}, json.dumps(document).encode())) == answer
 
 
 @pytest.mark.parametrize("document", [{}, {"token": ""}, {"token": "a b"}, {"token": "a\r\nb"}, {"token": 5}, []])
 def test_a_token_answer_that_is_none(document: Any) -> None:
     with pytest.raises(BadAnswerError):
-        docker.docker_token(Answer(200, {}, json.dumps(document).encode()))
+        docker_tokens.docker_token(Answer(200, {}, json.dumps(document).encode()))

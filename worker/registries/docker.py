@@ -5,22 +5,18 @@ Sources: the OCI distribution and image specifications. What a digest names is h
 
 import hashlib
 import re
-import threading
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
 
 from policies.image import Blob
 from worker.registries.answers import BLOB_DIGEST, decode, one_line, status_error, succeeded
-from worker.registries.http import Http
-from worker.registries.interface import BadAnswerError, Manifest, RegistryError, SignInError
-from worker.registries.messages import Answer, BrokenBodyError, Request, Signer
+from worker.registries.interface import BadAnswerError, Manifest, RegistryError
+from worker.registries.messages import Answer, BrokenBodyError, Request
 
 INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 IMAGE_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
@@ -32,9 +28,6 @@ LAYER_TYPES = re.compile(r"application/vnd\.(oci\.image\.layer|docker\.image\.ro
 CREATED = "org.opencontainers.image.created"  # annotation
 DIGESTS = {"sha256": 64, "sha512": 128}  # algorithm -> hexadecimal digits; others cannot be checked
 SIZE_MAX = 2**63 - 1
-PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"')
-TOKEN = re.compile(r"[\x21-\x7e]{1,16000}")
-SHORTEST_LIFE = 60.0  # seconds a token serves where the answer does not say; the protocol's own default
 
 
 class Descriptor(Struct, rename="camel"):
@@ -86,8 +79,15 @@ def manifest(answer: Answer, digest: str) -> Manifest:
         if wire.config or wire.layers:
             raise BadAnswerError("a manifest that is an index and an image at once")
         children = tuple(dict.fromkeys(_digest(child) for child in wire.manifests or ()))
-        created = instant((wire.annotations or {}).get(CREATED))
-        return Manifest(digest, media_type, children, subject, artifact_type=wire.artifact_type or "", created=created)
+        return Manifest(
+            digest,
+            media_type,
+            children,
+            subject,
+            artifact_type=wire.artifact_type or "",
+            created=_annotated(wire),
+            strange=tuple(dict.fromkeys(_digest(one) for one in wire.manifests or () if is_strange(one.media_type))),
+        )
     if wire.manifests:
         raise BadAnswerError(f"a manifest of type {one_line(media_type, 80)!r} that lists manifests")
     layers = wire.layers or wire.blobs or ()
@@ -99,6 +99,7 @@ def manifest(answer: Answer, digest: str) -> Manifest:
         config=_blob(wire.config) if wire.config else None,
         layers=tuple(_blob(layer) for layer in layers),
         artifact_type=_artifact_type(wire, layers),
+        created=_annotated(wire),
     )
 
 
@@ -123,6 +124,11 @@ def instant(text: object) -> datetime | None:
 def type_of(answer: Answer) -> str:
     """A body's media type without its parameters."""
     return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_strange(media_type: str | None) -> bool:
+    """Whether it is a type of which nobody can say what such a manifest names."""
+    return bool(media_type) and media_type not in (*IMAGE_TYPES, *INDEX_TYPES, ARTIFACT_TYPE)
 
 
 def names(digest: str, body: bytes) -> bool:
@@ -155,6 +161,10 @@ def errors_of(answer: Answer) -> Sequence[tuple[str, str]]:
         return []
 
 
+def _annotated(wire: WireManifest) -> datetime | None:
+    return instant((wire.annotations or {}).get(CREATED))
+
+
 def _artifact_type(wire: WireManifest, layers: Sequence[Descriptor]) -> str:
     """What it is, where it is no image: as it says, by its config, or (attestations of builds) by its layers."""
     if wire.artifact_type:
@@ -178,108 +188,3 @@ def _blob(descriptor: Descriptor) -> Blob:
     if descriptor.size is None or not 0 <= descriptor.size <= SIZE_MAX:
         raise BadAnswerError(f"a manifest that tells the size {descriptor.size} of {digest}")
     return Blob(digest=digest, size=descriptor.size)
-
-
-class TokenAnswer(Struct):
-    token: str | None = None
-    access_token: str | None = None
-    expires_in: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """Where a 401 sends for a token."""
-
-    realm: str
-    service: str
-
-
-def get_token(challenge: Challenge, name: str) -> Request:
-    query = {"account": "iam", "scope": f"repository:{name}:pull"}
-    if challenge.service:
-        query["service"] = challenge.service
-    return Request(method="GET", url=challenge.realm, about=f"Docker token for {name}", query=query, repeatable=True)
-
-
-def challenge_of(answer: Answer, root: str) -> Challenge | None:
-    """The Bearer challenge of a 401; None: there is none. Raises SignInError for a realm on another host.
-
-    Credentials follow only to where the configuration already sends them.
-    """
-    kind, _, rest = answer.headers.get("www-authenticate", "").partition(" ")
-    if kind.lower() != "bearer":
-        return None
-    parameters: Mapping[str, str] = dict(PARAMETER.findall(rest))
-    realm, home = urlsplit(urljoin(root + "/", parameters.get("realm", ""))), urlsplit(root)
-    if (realm.scheme, realm.netloc) != (home.scheme, home.netloc):
-        where = one_line(f"{realm.scheme}://{realm.netloc}", 120)
-        raise SignInError(f"the registry sends to {where} for a token; credentials are given to {home.netloc} only")
-    return Challenge(realm._replace(query="", fragment="").geturl(), parameters.get("service", ""))
-
-
-@dataclass(slots=True)
-class _Pass:
-    """A repository's Docker token."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    authorization: str | None = field(default=None, repr=False)
-    good_until: float = 0.0  # time.monotonic()
-
-
-class DockerSignIn:
-    """The Docker tokens of a registry's repositories, got with `basic` where the registry's challenge says."""
-
-    def __init__(self, http: Http, root: str, basic: Signer) -> None:
-        self.http, self.root, self.basic = http, root, basic
-        self.challenge: Challenge | None = None  # known after the first 401, the same for every repository
-        self._passes: dict[str, _Pass] = {}
-        self._lock = threading.Lock()
-
-    def of(self, name: str) -> "RepositorySigner":
-        """The signer for a repository by its full name."""
-        with self._lock:
-            return RepositorySigner(self, name, self._passes.setdefault(name, _Pass()))
-
-
-@dataclass(frozen=True, slots=True)
-class RepositorySigner:
-    """Signs the requests for one repository's manifests."""
-
-    sign_in: DockerSignIn
-    name: str
-    held: _Pass
-
-    def sign(self) -> str | None:
-        with self.held.lock:
-            if time.monotonic() >= self.held.good_until:
-                self.held.authorization = None
-                if self.sign_in.challenge:
-                    self._renew(self.sign_in.challenge)
-            return self.held.authorization
-
-    def refused(self, authorization: str | None, answer: Answer) -> None:
-        with self.held.lock:
-            if self.held.authorization is not None and self.held.authorization != authorization:
-                return  # another thread was quicker
-            challenge = challenge_of(answer, self.sign_in.root)
-            if challenge is None:
-                raise SignInError("the Docker API answered 401 and did not say where to get a token", status=401)
-            self.sign_in.challenge = challenge
-            self._renew(challenge)
-
-    def _renew(self, challenge: Challenge) -> None:
-        self.held.authorization, life = self.sign_in.http.call(
-            get_token(challenge, self.name), docker_token, self.sign_in.basic
-        )
-        self.held.good_until = time.monotonic() + 0.8 * life
-
-
-def docker_token(answer: Answer) -> tuple[str, float]:
-    """The header value a token answer is good for, and for how many seconds. Raises RegistryError."""
-    if not succeeded(answer):
-        raise refusal(answer)
-    found = decode(answer.body, TokenAnswer)
-    token = found.token or found.access_token or ""
-    if not TOKEN.fullmatch(token):
-        raise BadAnswerError("an answer without a usable Docker token")
-    return f"Bearer {token}", max(1.0, min(found.expires_in or SHORTEST_LIFE, 12 * 3600.0))

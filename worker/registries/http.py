@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -98,7 +98,8 @@ class Http:
         """
         self._insist_on_tls(request)
         patience = self._patience
-        call = _Call(request, ends=time.monotonic() + min(patience.total, patience.total if total is None else total))
+        seconds = max(request.patience, min(patience.total, patience.total if total is None else total))
+        call = _Call(request, ends=time.monotonic() + seconds)
         attempts = stamina.retry_context(
             on=lambda error: self._again(call, error),
             attempts=patience.attempts,
@@ -152,8 +153,8 @@ class Http:
         """Whether another attempt is worth it; a number says after how many seconds, because the server did."""
         if not isinstance(error, UnavailableError | RateLimitedError | BrokenBodyError):
             return False
-        if call.hopeless or not call.request.repeatable:
-            return False
+        if call.hopeless or not (call.request.repeatable or isinstance(error, RateLimitedError)):
+            return False  # but for what was throttled: nothing was done
         wait = retry_after(call.answer) if call.answer else None
         if call.request.paced and (wait is not None or isinstance(error, RateLimitedError)):
             self.limiter.pause(1.0 if wait is None else wait)
@@ -221,9 +222,11 @@ class Http:
             raise self._unavailable(request, f"the answer from {host} broke off: {_text(error)}") from None
 
     def _body(self, response: httpx.Response, call: _Call) -> bytes:
-        """The whole body. httpx has no total time-out: a slow drip is noticed between two pieces."""
+        """The whole body, or what of it is enough. httpx has no total time-out: a slow drip is noticed between two
+        pieces.
+        """
         pieces, size = [], 0
-        for piece in response.iter_bytes():
+        for piece in self._pieces(response, call.request):
             pieces.append(piece)
             size += len(piece)
             if size > MAX_BODY:
@@ -237,6 +240,19 @@ class Http:
                 call.maybe_done = True
                 raise self._unavailable(call.request, "the answer was still coming in when time was up")
         return b"".join(pieces)
+
+    @staticmethod
+    def _pieces(response: httpx.Response, request: Request) -> Iterator[bytes]:
+        left = request.first_bytes
+        if left is None:
+            yield from response.iter_bytes()
+            return
+        with suppress(httpx.RemoteProtocolError, httpx.ReadError):  # cut: what came tells enough
+            for piece in response.iter_bytes():
+                yield piece
+                left -= len(piece)
+                if left <= 0:
+                    return
 
     def _unavailable(self, request: Request, message: str) -> UnavailableError:
         return UnavailableError(message, self.registry, request.label)

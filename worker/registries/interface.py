@@ -150,6 +150,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     created: datetime | None = None  # when the image was made, as its maker says
     labels: dict[str, str] | None = None  # None: not read
     config_read: bool = False
+    strange: tuple[str, ...] = ()  # those of its children whose type is neither a manifest's nor an index's
 
 
 class Manifests(Protocol):

@@ -11,11 +11,16 @@ from worker.registries.interface import Manifest, Manifests, RegistryError
 Read = Callable[[Sequence[str]], Mapping[str, Manifest | RegistryError]]
 
 
-def read_through(memory: Manifests, digests: Sequence[str], read: Read) -> Mapping[str, Manifest]:
-    """What is remembered of these digests, and what `read` finds of the others; left out: what could not be read."""
+def read_through(
+    memory: Manifests, digests: Sequence[str], read: Read, enough: Callable[[Manifest], bool] = lambda _: True
+) -> Mapping[str, Manifest]:
+    """What is remembered of these digests, and what `read` finds of the others; left out: what could not be read.
+
+    `enough`: whether what is remembered of one says enough; else it is read again.
+    """
     wanted = list(dict.fromkeys(digests))
     known = dict(memory.known(wanted))
-    unknown = [digest for digest in wanted if digest not in known]
+    unknown = [digest for digest in wanted if digest not in known or not enough(known[digest])]
     if unknown:
         answers = read(unknown)
         new = {digest: answer for digest, answer in answers.items() if isinstance(answer, Manifest)}

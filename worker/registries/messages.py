@@ -1,7 +1,7 @@
 """A request and its answer as plain data, and what can be read off them whatever the registry."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,12 +25,14 @@ class Request:
     method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
     url: str
     about: str  # for people: "shop/api@sha256:9f86…"
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
     repeatable: bool  # asking twice does no more than asking once: a GET, or a DELETE with its idempotency key
     paced: bool = True  # takes a slot of the registry's rate; sign-in does not
     timeout: float = 30.0  # seconds of silence
+    patience: float = 0.0  # seconds that it may take, where the caller's own patience is shorter
+    first_bytes: int | None = None  # of the body that are enough; where it breaks off before, what came is the body
     not_after: float | None = None  # time.monotonic() from which it is not sent any more
 
     @property

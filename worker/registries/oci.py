@@ -1,10 +1,11 @@
 """Any registry that speaks the OCI distribution specification: lists, reads, deletes and puts back images.
 
-This adapter puts together what the other modules `oci_*` know.
+A deletion goes by digest, never by tag, and what became of it is looked at: the registry's word alone is not enough.
 """
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -19,8 +20,10 @@ from worker.registries.http import Patience
 from worker.registries.interface import (
     BadAnswerError,
     Deletion,
+    Kept,
     Manifests,
     NotFoundError,
+    OperationUnknownError,
     RegistryError,
     UnavailableError,
     Usage,
@@ -28,8 +31,11 @@ from worker.registries.interface import (
 from worker.registries.limiter import Limiter
 from worker.registries.oci_client import Client
 from worker.registries.oci_listing import Listing
+from worker.registries.oci_tags import NewTags
 
-DELETE_SECONDS = 25.0  # one DELETE reads every tag of its repository
+DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the repository, 10,000 in a sixth of a second
+FIRST_POLL, LONGEST_POLL = 0.05, 2.0  # seconds between two looks at a deletion, doubled each time
+GLOB = frozenset("*?[\\")
 
 
 def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> "Oci":
@@ -41,10 +47,15 @@ class Oci:
     """One registry, by its url. Safe to use from several threads."""
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
-        self._settings = settings
+        self._globs = settings.repositories
+        self._configs = settings.push_time == "image"  # no other question needs them: no condition asks for labels yet
         self._host = urlsplit(settings.url).netloc
         self._manifests = manifests
         self._client = Client(settings, limiter, patience)
+        self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
+        self._new_tags: dict[str, NewTags] = {}  # by repository
+        self._begun: dict[str, tuple[str, ...]] = {}  # operation -> the tags that the image had
+        self._lock = threading.Lock()
 
     def __enter__(self) -> "Oci":
         return self
@@ -59,56 +70,135 @@ class Oci:
         return self._client.time()
 
     def repositories(self) -> Iterator[str]:
-        globs = self._settings.repositories
-        paths = self._client.catalog()
-        if paths is None:
-            raise NotFoundError("the registry lists no repositories")
-        match = Patterns(globs or ("**",), paths=True).match
-        found = sorted(path for path in paths if match(path) is not None)
+        if self._globs and not any(GLOB.intersection(text) for text in self._globs):
+            yield from sorted(self._globs)  # named, each of them: nobody need be allowed to see the catalog
+            return
+        match = Patterns(self._globs or ("**",), paths=True).match
+        found = sorted(path for path in self._catalog(needed=True) if match(path) is not None)
         for path in found:
             if not protocol.is_name(path):
-                raise BadAnswerError(f"a repository with an impossible name: {one_line(path)!r}")
+                raise self._bad(f"a repository with an impossible name: {one_line(path, 100)!r}", "GET /v2/_catalog")
         yield from found
 
     def images(self, repository: str) -> tuple[Image, ...]:
         tags = self._client.tags(repository)
-        return Listing(self._client, self._manifests, self._host, repository).images(tags or ())
+        if tags is None and repository not in self._catalog():
+            raise self._not_found("the registry does not know this repository", f"GET {repository}")
+        listing = Listing(self._client, self._manifests, self._host, repository, configs=self._configs)
+        return listing.images(tags or ())  # pushed to by digest only, or not at all: the catalog names it all the same
 
     def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:
-        if self._client.look(repository, image.digest) is None:
-            raise NotFoundError("there is no such manifest", self._client.http.registry)
-        others = frozenset(self._client.tags(repository) or ()) - known_tags
-        now = self._client.each(
-            lambda tag: self._client.look(repository, tag, seen=True), sorted({*image.tags, *others})
-        )
-        return replace(image, tags=tuple(tag for tag, found in now.items() if found and found.digest == image.digest))
+        about = protocol.about(repository, image.digest)
+        if self._client.look(repository, image.digest, seen=True) is None:
+            raise self._not_found("HTTP 404: there is no such manifest", f"HEAD {about}")
+        named = self._client.named(repository, image.tags)
+        named |= self._new(repository).named(known_tags | frozenset(image.tags))
+        tags = tuple(sorted(tag for tag, digest in named.items() if digest == image.digest))
+        return replace(image, tags=image.tags if set(tags) == set(image.tags) else tags)
 
     def delete(
         self,
         repository: str,
         image: Image,
-        idempotency_key: str,  # noqa: ARG002 - a digest deleted twice is deleted once
+        idempotency_key: str,  # noqa: ARG002 - a digest that is deleted twice is deleted once
         *,
         not_after: float | None = None,
     ) -> Deletion:
         operation = f"{repository}@{image.digest}"
+        self._begun[operation] = image.tags
         try:
             self._client.delete(repository, image.digest, DELETE_SECONDS, not_after)
-        except UnavailableError as error:
-            if not error.maybe_done or not self._is_gone(repository, image.digest):
+        except RegistryError as error:
+            # Whatever it says: a server may have deleted the image and then stumbled over one of its tags.
+            if not error.maybe_done or isinstance(error, NotFoundError) or not self._is_gone(repository, image.digest):
                 raise
-        return Deletion(operation, self._is_gone(repository, image.digest))
+        try:
+            return self._standing(operation)
+        except RegistryError:
+            return Deletion(operation, done=False)  # it was accepted; what became of it is asked later
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
-        repository, _, digest = deletion.operation_id.partition("@")
+        wait = FIRST_POLL
         while not deletion.done:
-            deletion = Deletion(deletion.operation_id, self._is_gone(repository, digest))
-            if time.monotonic() >= deadline:
-                break
+            time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
+            last = time.monotonic() >= deadline
+            try:
+                deletion = self._standing(deletion.operation_id)
+            except UnavailableError as error:
+                if time.monotonic() >= deadline:
+                    return deletion
+                error.maybe_done = True
+                raise
+            except RegistryError as error:
+                error.maybe_done = True
+                raise
+            if last:
+                return deletion
+            wait = min(wait * 2, LONGEST_POLL)
         return deletion
+
+    # What has no tag is asked for by its digest.
+
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        found = self._client.each(lambda digest: self._client.look(repository, digest, seen=True), digests)
+        return frozenset(digest for digest, one in found.items() if one is not None)
+
+    # Undo.
+
+    def keep(self, repository: str, digest: str) -> Kept:
+        found = self._client.fetch(repository, digest)
+        return Kept(digest, found.media_type, found.body)
+
+    def tagged(self, repository: str, tag: str) -> str | None:
+        found = self._client.look(repository, tag)
+        return None if found is None else found.digest
+
+    def put(self, repository: str, kept: Kept, tag: str = "") -> None:
+        self._client.put(repository, kept, tag)
+
+    def lost_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
+        found = self._client.each(lambda digest: self._client.has_a_byte(repository, digest), digests)
+        return tuple(digest for digest, has in found.items() if not has)
+
+    def mount(self, repository: str, blob: str, source: str) -> bool:
+        return self._client.mount(repository, blob, source)
+
+    def _catalog(self, *, needed: bool = False) -> frozenset[str]:
+        """Every repository that the registry lists; none where it has no such list. Raises RegistryError."""
+        with self._lock:
+            if self._listed is None:
+                listed = self._client.catalog()
+                if listed is None and needed:
+                    remedy = "name each of them under repositories, without * and ?"
+                    raise self._not_found(
+                        f"the registry does not list its repositories, or not for us; {remedy}", "GET /v2/_catalog"
+                    )
+                self._listed = frozenset(listed or ())
+            return self._listed
+
+    def _new(self, repository: str) -> NewTags:
+        with self._lock:
+            return self._new_tags.setdefault(repository, NewTags(self._client, repository))
 
     def _is_gone(self, repository: str, digest: str) -> bool:
         try:
             return self._client.look(repository, digest, seen=True) is None
         except RegistryError:
-            return False
+            return False  # nobody knows
+
+    def _standing(self, operation: str) -> Deletion:
+        """Whether a deletion is done, by what its digest and its former tags name now. Raises RegistryError."""
+        repository, at, digest = operation.partition("@")
+        if not at:
+            raise OperationUnknownError(f"no deletion has the id {operation!r}", self._client.http.registry)
+        if self._client.look(repository, digest, seen=True) is not None:
+            return Deletion(operation, done=False)
+        named = self._client.named(repository, self._begun.get(operation, ()))
+        raced = tuple(sorted(tag for tag, other in named.items() if other != digest))
+        return Deletion(operation, done=digest not in named.values(), raced=raced)
+
+    def _not_found(self, message: str, request: str) -> NotFoundError:
+        return NotFoundError(message, self._client.http.registry, request)
+
+    def _bad(self, message: str, request: str) -> BadAnswerError:
+        return BadAnswerError(message, self._client.http.registry, request)

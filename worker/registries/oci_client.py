@@ -3,24 +3,31 @@
 What the answers mean for images is in `oci_listing`, what goes over the wire in `oci_protocol`.
 """
 
+import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from worker.config import RegistrySettings
+from worker.registries import docker
 from worker.registries import oci_protocol as protocol
+from worker.registries.docker_tokens import Scopes, place
 from worker.registries.http import Http, Patience
-from worker.registries.interface import BadAnswerError, NotFoundError
+from worker.registries.interface import BadAnswerError, Kept, NotFoundError, PermissionDeniedError, RegistryError
 from worker.registries.limiter import Limiter
-from worker.registries.messages import Answer, Request
+from worker.registries.messages import Answer, BrokenBodyError, Request
 from worker.registries.oci_protocol import Found, Page
+from worker.registries.oci_sign_in import CATALOG, NO_SCOPE, OciSignIn, delete, pull, push
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 MAX_PAGES = 5000  # of one listing; with full pages that is five million rows
 EMPTY_PAGES = 10  # in a row, with a further page
+REDIRECTS = 3
+CONFIG_BYTES = 8 << 20  # of an image's config; the largest seen in the wild have some 100 KiB
 
 
 class Client:
@@ -30,19 +37,25 @@ class Client:
         self.root = settings.url
         self.http = Http(settings.name, limiter, settings.rate.concurrency, patience)
         self._threads = settings.rate.concurrency
-        self._no_referrers = False  # the registry has no such listing: learnt once
+        self._sign_in = OciSignIn(settings, self.http)
+        self._lists_referrers: bool | None = None  # None: nobody has asked yet
+        self._asking = threading.Lock()
 
     def time(self) -> datetime:
         """The registry's own. Raises RegistryError."""
-        return self._call(protocol.ping(self.root), lambda answer: protocol.time_of(answer, self.root))
+        return self._call(protocol.ping(self.root), lambda answer: protocol.time_of(answer, self.root), NO_SCOPE)
 
     def catalog(self) -> tuple[str, ...] | None:
         """Every repository that the registry lists; None: it lists none. Raises RegistryError."""
 
         def ask(query: Mapping[str, str]) -> Page | None:
-            return self._call(protocol.list_repositories(self.root, query), protocol.repositories_page)
+            request = protocol.list_repositories(self.root, query)
+            return self._call(request, protocol.repositories_page, CATALOG)
 
-        return self._all_pages(ask, "/v2/_catalog")
+        try:
+            return self._all_pages(ask, "/v2/_catalog")
+        except PermissionDeniedError:  # as it is for most users of a registry
+            return None
 
     def tags(self, name: str) -> tuple[str, ...] | None:
         """Every tag of a repository, sorted; None: the registry does not know the repository. Raises RegistryError."""
@@ -50,47 +63,86 @@ class Client:
         def read(answer: Answer) -> Page | None:
             return None if protocol.is_no_such_repository(answer) else protocol.tags_page(answer, name)
 
-        found = self._all_pages(lambda query: self._call(protocol.list_tags(self.root, name, query), read), name)
+        def ask(query: Mapping[str, str]) -> Page | None:
+            return self._call(protocol.list_tags(self.root, name, query), read, pull(name))
+
+        found = self._all_pages(ask, name)
         return None if found is None else tuple(sorted(found))
 
     def referrers(self, name: str, digest: str) -> tuple[str, ...]:
         """What the registry lists as referring to a digest. Raises RegistryError."""
-        if self._no_referrers:
+        if self._lists_referrers is None:
+            with self._asking:  # one finds out for all
+                return self._referrers(name, digest)
+        return self._referrers(name, digest)
+
+    def _referrers(self, name: str, digest: str) -> tuple[str, ...]:
+        if self._lists_referrers is False:
             return ()
 
         def ask(query: Mapping[str, str]) -> Page | None:
             request = protocol.list_referrers(self.root, name, digest, query)
-            return self._call(request, lambda answer: protocol.referrers_page(answer, name, digest))
+            return self._call(request, lambda answer: protocol.referrers_page(answer, name, digest), pull(name))
 
         found = self._all_pages(ask, protocol.about(name, digest), first={})
-        self._no_referrers |= found is None
+        self._lists_referrers = found is not None
         return found or ()
 
-    def look(self, name: str, reference: str, *, seen: bool = False) -> Found | None:
+    def look(self, name: str, reference: str, *, seen: bool = False, accept: str = docker.ACCEPT) -> Found | None:
         """What a tag or digest names now, without its body unless need be; None: it is not there.
 
         `seen`: it was there with the types that we accept, so that a HEAD's 404 is believed. Raises RegistryError.
         """
-        request = protocol.head_manifest(self.root, name, reference)
-        found = self._call(request, lambda answer: protocol.head(answer, reference))
+        request = protocol.head_manifest(self.root, name, reference, accept)
+        found = self._call(request, lambda answer: protocol.head(answer, reference), pull(name))
         if isinstance(found, Found):
             return found
         if seen and found == 404:
             return None
         try:
-            return self.fetch(name, reference)
+            return self.fetch(name, reference, accept)
         except NotFoundError:
             return None
 
-    def fetch(self, name: str, reference: str) -> Found:
+    def named(self, name: str, tags: Iterable[str]) -> dict[str, str]:
+        """Tag -> the digest that it names now; left out: a tag that is gone. Raises RegistryError."""
+        found = self.each(lambda tag: self.look(name, tag, seen=True), tags)
+        return {tag: one.digest for tag, one in found.items() if one is not None}
+
+    def fetch(self, name: str, reference: str, accept: str = docker.ACCEPT) -> Found:
         """A manifest as it is, hashed. Raises NotFoundError and any other RegistryError."""
-        request = protocol.get_manifest(self.root, name, reference)
-        return self._call(request, lambda answer: protocol.fetched(answer, reference))
+        request = protocol.get_manifest(self.root, name, reference, accept)
+        return self._call(request, lambda answer: protocol.fetched(answer, reference), pull(name))
 
     def delete(self, name: str, digest: str, seconds: float, not_after: float | None) -> None:
-        """Ask for a deletion. Raises RegistryError."""
+        """Ask for a deletion. Raises RegistryError, with `maybe_done`."""
         request = protocol.delete_manifest(self.root, name, digest, seconds, not_after)
-        self._call(request, protocol.deletion_begun)
+        self._call(request, protocol.deletion_begun, delete(name))
+
+    def put(self, name: str, kept: Kept, tag: str) -> None:
+        """Raises BlobsMissingError and any other RegistryError."""
+        request = protocol.put_manifest(self.root, name, tag or kept.digest, kept.media_type, kept.body)
+        self._call(request, lambda answer: protocol.put_back(answer, kept.digest), push(name))
+
+    def mount(self, name: str, digest: str, source: str) -> bool:
+        """Whether a blob was taken over from another repository. Raises RegistryError."""
+        request = protocol.mount_blob(self.root, name, digest, source)
+        return self._call(request, protocol.mounted, push(name, source))
+
+    def config(self, name: str, digest: str) -> bytes:
+        """An image's config, hashed. Raises RegistryError."""
+        body = self._blob(protocol.get_blob(self.root, name, digest), name).body
+        if not docker.names(digest, body):
+            raise BrokenBodyError(f"a blob that is not the one that {digest} names", self.http.registry)
+        return body
+
+    def has_a_byte(self, name: str, digest: str) -> bool:
+        """Whether a blob's first byte can be fetched; asked twice, as a connection may break. Raises RegistryError."""
+        request = protocol.get_blob(self.root, name, digest, first_bytes=1)
+        try:
+            return any(protocol.first_byte(self._blob(request, name), digest) for _ in range(2))
+        except NotFoundError:
+            return False
 
     def each(self, ask: Callable[[K], T], about: Iterable[K]) -> dict[K, T]:
         """The answers by what was asked about, side by side. Raises what the first failure raises, and asks no more."""
@@ -102,6 +154,16 @@ class Client:
             return dict(zip(wanted, pool.map(ask, wanted), strict=True))
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _blob(self, request: Request, name: str) -> Answer:
+        """A blob, from wherever it is served: credentials stay with the registry. Raises RegistryError."""
+        for _ in range(REDIRECTS + 1):
+            at_home = place(urlsplit(request.url)) == place(urlsplit(self.root))
+            answer = self._call(request, protocol.blob, pull(name) if at_home else None)
+            if isinstance(answer, Answer):
+                return answer
+            request = protocol.redirected(request, answer)
+        raise BadAnswerError(f"more than {REDIRECTS} redirects", self.http.registry, request.label)
 
     def _all_pages(
         self, ask: Callable[[Mapping[str, str]], Page | None], about: str, first: Mapping[str, str] | None = None
@@ -120,12 +182,13 @@ class Client:
             asked.add(repr(query))
             query = page.following
             if query is not None and (repr(query) in asked or empty > EMPTY_PAGES or len(asked) >= MAX_PAGES):
-                raise BadAnswerError(
-                    f"the listing never ends: page {len(asked):,} leads to {str(query)[:100]}",
-                    self.http.registry,
-                    f"GET {about}",
-                )
+                message = f"the listing never ends: page {len(asked):,} leads to {str(query)[:100]}"
+                raise BadAnswerError(message, self.http.registry, f"GET {about}")
         return tuple(rows)
 
-    def _call(self, request: Request, read: Callable[[Answer], T], total: float | None = None) -> T:
-        return self.http.call(request, read, None, total)
+    def _call(self, request: Request, read: Callable[[Answer], T], scopes: Scopes | None) -> T:
+        """`scopes` None: without credentials."""
+        try:
+            return self.http.call(request, read, None if scopes is None else self._sign_in.of(scopes))
+        except RegistryError as error:
+            raise self._sign_in.hidden(error) from None

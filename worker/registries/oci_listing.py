@@ -5,11 +5,14 @@ An OCI registry lists tags and nothing else. Children of indexes and referrers a
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from policies.image import Image
 from worker.registries import docker
+from worker.registries import oci_protocol as protocol
 from worker.registries.interface import (
     Manifest,
     Manifests,
@@ -23,17 +26,23 @@ from worker.registries.messages import Answer
 from worker.registries.oci_client import Client
 
 HOPELESS = (SignInError, PermissionDeniedError, RateLimitedError)  # no other manifest could be read either
+LAST_MADE_UP_YEAR = 1980  # reproducible builds say 1970 or 1980, some tools the year 1
+AHEAD = timedelta(minutes=5)  # what a maker's clock may differ from ours
 
 
 class Listing:
-    """One repository as it is being listed."""
+    """One repository as it is being listed. `configs`: the images' configs are read too."""
 
-    def __init__(self, client: Client, manifests: Manifests, host: str, name: str) -> None:
+    def __init__(self, client: Client, manifests: Manifests, host: str, name: str, *, configs: bool) -> None:
         self._client = client
         self._memory = manifests
         self._host, self._name = host, name
+        self._configs = configs
         self._tags: defaultdict[str, list[str]] = defaultdict(list)  # digest -> tags
         self._read: dict[str, Manifest | None] = {}  # digest -> what its manifest says; None: it could not be read
+        self._subjects: dict[str, str] = {}  # digest -> what it refers to, by a listing of referrers
+        self._fallbacks: dict[str, str] = {}  # digest of an index that is such a listing -> the subject
+        self._strange: set[str] = set()  # digests that an index names as of a type that nobody knows
 
     def images(self, tags: Sequence[str]) -> tuple[Image, ...]:
         """Every image that these tags, all of the repository's, lead to. Raises RegistryError."""
@@ -44,39 +53,89 @@ class Listing:
         level = list(self._tags)
         while level:
             self._read |= self._manifests(level)
+            self._note_fallbacks(level)
             level = self._further(level)
-        return tuple(self._image(digest) for digest in self._read)
+        children = {child for digest in self._read for child in self._children(digest)}
+        return tuple(self._image(digest, is_child=digest in children) for digest in self._read)
 
-    def _further(self, level: Iterable[str]) -> list[str]:
+    def _further(self, level: Sequence[str]) -> list[str]:
         """What is there of what these lead to, and was not known."""
-        children = {child for digest in level for child in (self._known(digest).children or ())}
-        there = self._client.each(lambda digest: self._client.look(self._name, digest), children - self._read.keys())
-        return sorted(digest for digest, found in there.items() if found is not None)
+        referrers = self._client.each(lambda digest: self._client.referrers(self._name, digest), level)
+        for digest in level:
+            for referrer in referrers[digest]:
+                self._subjects.setdefault(referrer, digest)
+        known = [manifest for digest in level if (manifest := self._read[digest]) is not None]
+        self._strange.update(digest for manifest in known for digest in manifest.strange)
+        wanted = {child for manifest in known for child in manifest.children or ()}
+        wanted |= {one for listed in referrers.values() for one in listed}
 
-    def _known(self, digest: str) -> Manifest:
-        return self._read.get(digest) or Manifest(digest, "", None)
+        def is_there(digest: str) -> bool:
+            return self._client.look(self._name, digest, accept=self._accept(digest)) is not None
+
+        there = self._client.each(is_there, sorted(wanted - self._read.keys()))
+        return [digest for digest, found in there.items() if found]
+
+    def _note_fallbacks(self, level: Iterable[str]) -> None:
+        """Find the indexes that list the referrers of a digest: one whose every tag says so, of one digest."""
+        for digest in level:
+            named = {protocol.subject_of_tag(tag) for tag in self._tags.get(digest, ())}
+            manifest = self._read[digest]
+            if len(named) != 1 or None in named or manifest is None or manifest.children is None:
+                continue
+            (beginning,) = named
+            subject = next((one for one in self._read if one.startswith(beginning or "")), None)
+            if subject is None and beginning and docker.is_digest(beginning):
+                subject = beginning  # it need not be there; of a longer digest the tag has only the beginning
+            if subject is not None:
+                self._fallbacks[digest] = subject
+                for referrer in manifest.children:
+                    self._subjects.setdefault(referrer, subject)
+
+    def _children(self, digest: str) -> tuple[str, ...]:
+        manifest = self._read[digest]
+        return () if manifest is None or digest in self._fallbacks else manifest.children or ()
+
+    def _accept(self, digest: str) -> str:
+        return f"{docker.ACCEPT}, */*" if digest in self._strange else docker.ACCEPT
 
     def _manifests(self, digests: Sequence[str]) -> Mapping[str, Manifest | None]:
         def read(unknown: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
             return self._client.each(self._manifest, unknown)
 
-        found = read_through(self._memory, digests, read)
-        return {digest: found.get(digest) for digest in digests}
+        found = read_through(self._memory, digests, read, lambda one: one.config_read or not self._configs)
+        return {digest: _readable(found.get(digest)) for digest in digests}
 
     def _manifest(self, digest: str) -> Manifest | RegistryError:
         try:
-            found = self._client.fetch(self._name, digest)
-            return docker.manifest(Answer(200, {"content-type": found.media_type}, found.body), digest)
+            found = self._client.fetch(self._name, digest, self._accept(digest))
+            manifest = docker.manifest(Answer(200, {"content-type": found.media_type}, found.body), digest)
         except HOPELESS:
             raise
         except RegistryError as error:
             return error
+        return self._with_config(manifest) if self._configs else manifest
 
-    def _image(self, digest: str) -> Image:
+    def _with_config(self, manifest: Manifest) -> Manifest:
+        """With what the config of an image says. One that cannot be read tells nothing, and is asked for again."""
+        if manifest.children is not None:
+            return replace(manifest, config_read=True)
+        if manifest.config is None or manifest.artifact_type:
+            return replace(manifest, labels={}, config_read=True)
+        try:
+            created, labels = docker.config_facts(self._client.config(self._name, manifest.config.digest))
+        except RegistryError:
+            return replace(manifest, created=None)
+        return replace(manifest, created=created, labels=labels, config_read=True)
+
+    def _image(self, digest: str, *, is_child: bool) -> Image:
         manifest = self._read[digest]
         name, tags = f"{self._host}/{self._name}", tuple(self._tags.get(digest, ()))
         if manifest is None:
             return Image(digest=digest, name=name, tags=tags, children=None)
+        subject = manifest.subject or self._fallbacks.get(digest)
+        if subject is None and not tags and not is_child:
+            subject = self._subjects.get(digest)
+        is_index = manifest.children is not None and digest not in self._fallbacks
         return Image(
             digest=digest,
             name=name,
@@ -84,10 +143,39 @@ class Listing:
             compressed_size=size_of(manifest),
             config=manifest.config,
             layers=manifest.layers,
-            children=UNSET if manifest.children is None else manifest.children,
-            subject=UNSET if manifest.subject is None else manifest.subject,
+            created_at=self._made(digest, datetime.now(UTC)) if self._configs else None,
+            children=manifest.children if is_index else UNSET,
+            subject=UNSET if subject is None else subject,
             media_type=manifest.media_type,
+            labels=manifest.labels,
         )
+
+    def _made(self, digest: str, now: datetime) -> datetime | None:
+        """When an image was made, as its maker says; an index that does not say: with the last of its images."""
+        manifest = self._read.get(digest)
+        if manifest is None:
+            return None
+        if manifest.children is None or manifest.created is not None or digest in self._fallbacks:
+            return believed(manifest.created, now)
+        times = [self._made(child, now) for child in manifest.children if not self._is_artifact(child)]
+        known = [time for time in times if time is not None]
+        return max(known) if known and len(known) == len(times) else None
+
+    def _is_artifact(self, digest: str) -> bool:
+        """Whether it is something beside images, such as an attestation of how they were built."""
+        manifest = self._read.get(digest)
+        return manifest is not None and bool(manifest.artifact_type)
+
+
+def _readable(manifest: Manifest | None) -> Manifest | None:
+    return None if manifest is None or docker.is_strange(manifest.media_type) else manifest
+
+
+def believed(made: datetime | None, now: datetime) -> datetime | None:
+    """The same, unless nobody can have made it then."""
+    if made is None or made.year <= LAST_MADE_UP_YEAR or made > now + AHEAD:
+        return None
+    return made
 
 
 def size_of(manifest: Manifest) -> int | None:

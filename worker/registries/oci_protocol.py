@@ -3,9 +3,10 @@
 Sources: distribution-spec 1.1.1, image-spec 1.1.1; what servers do otherwise was seen on distribution 2.8.2.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
@@ -35,6 +36,7 @@ LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^,;"]+(?:"[^"]*")?)*)')
 NO_LIST = (401, 403, 404, 405)  # of the catalog, which no specification demands
 NO_REFERRERS = (404, 405, 501)
 NEEDED = re.compile(r"\b(index|indexes|indices|image lists?|manifest lists?|referenced)\b", re.IGNORECASE)
+NOTHING = frozenset(f"{one}:{hashlib.new(one).hexdigest()}" for one in docker.DIGESTS)  # digests of no bytes at all
 SWITCH_ON = (
     "deletion is switched off there: whoever runs it switches it on with storage.delete.enabled: true"
     " (REGISTRY_STORAGE_DELETE_ENABLED=true in its environment) and starts it again"
@@ -92,28 +94,40 @@ def list_referrers(root: str, name: str, digest: str, query: Mapping[str, str]) 
     return _get(f"{root}/v2/{quote(name)}/referrers/{digest}", f"referrers of {about(name, digest)}", query)
 
 
-def head_manifest(root: str, name: str, reference: str) -> Request:
-    return _manifest("HEAD", root, name, reference, headers={"Accept": docker.ACCEPT})
+def head_manifest(root: str, name: str, reference: str, accept: str = docker.ACCEPT) -> Request:
+    return _manifest("HEAD", root, name, reference, headers={"Accept": accept})
 
 
-def get_manifest(root: str, name: str, reference: str) -> Request:
-    return _manifest("GET", root, name, reference, headers={"Accept": docker.ACCEPT})
+def get_manifest(root: str, name: str, reference: str, accept: str = docker.ACCEPT) -> Request:
+    return _manifest("GET", root, name, reference, headers={"Accept": accept})
 
 
-def delete_manifest(root: str, name: str, digest: str, timeout: float, not_after: float | None) -> Request:
+def delete_manifest(root: str, name: str, digest: str, seconds: float, not_after: float | None) -> Request:
     """By digest only: with a tag, some registries take the tag and leave the manifest."""
     if not docker.is_digest(digest):
         raise BadAnswerError(f"refusing to delete by anything but a digest: {one_line(digest, 80)!r}")
     # Not repeatable: what became of it is to be seen before it is asked for again.
-    return _manifest("DELETE", root, name, digest, repeatable=False, timeout=timeout, not_after=not_after)
+    more = {"repeatable": False, "timeout": seconds, "patience": seconds, "not_after": not_after}
+    return _manifest("DELETE", root, name, digest, **more)
 
 
 def put_manifest(root: str, name: str, reference: str, media_type: str, body: bytes) -> Request:
-    return _manifest("PUT", root, name, reference, headers={"Content-Type": media_type}, body=body)
+    # By a tag it is not repeated: somebody may have pushed another image there meanwhile.
+    more = {"headers": {"Content-Type": media_type}, "body": body, "repeatable": ":" in reference}
+    return _manifest("PUT", root, name, reference, **more)
 
 
-def get_blob(root: str, name: str, digest: str) -> Request:
-    return _get(f"{root}/v2/{quote(name)}/blobs/{digest}", f"blob {about(name, digest)}")
+def get_blob(root: str, name: str, digest: str, first_bytes: int | None = None) -> Request:
+    """`first_bytes`: only so many of them."""
+    some = {} if first_bytes is None else {"Range": f"bytes=0-{first_bytes - 1}"}
+    return Request(
+        method="GET",
+        url=f"{root}/v2/{quote(name)}/blobs/{quote(digest, safe=':')}",
+        about=f"blob {about(name, digest)}",
+        headers={"Accept-Encoding": "identity"} | some,
+        repeatable=True,
+        first_bytes=first_bytes,
+    )
 
 
 def mount_blob(root: str, name: str, digest: str, source: str) -> Request:
@@ -251,6 +265,27 @@ def _not_allowed(answer: Answer, codes: Iterable[str], message: str) -> Registry
     return ReadOnlyError(message, status=405)
 
 
+def blob(answer: Answer) -> Answer | str:
+    """A blob, or a part of it, or where it is served instead. Raises RegistryError."""
+    if answer.status in (301, 302, 303, 307, 308) and (location := answer.headers.get("location")):
+        return location
+    return accepted(answer)
+
+
+def redirected(request: Request, location: str) -> Request:
+    """The same question asked at another address. Raises BadAnswerError."""
+    target, before = urljoin(request.url, location), urlsplit(request.url)
+    parts = urlsplit(target)
+    if parts.scheme not in ("https", before.scheme) or not parts.hostname or "@" in parts.netloc:
+        _bad(f"a blob that is to be fetched from {parts.scheme}://{parts.netloc}")
+    return replace(request, url=target, query={})
+
+
+def first_byte(answer: Answer | str, digest: str) -> bool:
+    """Whether a byte of a blob came: a server may tell of a blob, and have nothing to send. Of nothing none comes."""
+    return isinstance(answer, Answer) and (bool(answer.body) or digest in NOTHING)
+
+
 def put_back(answer: Answer, digest: str) -> None:
     """Raises BlobsMissingError, and what any other refusal of a manifest means."""
     if succeeded(answer):
@@ -287,10 +322,10 @@ def is_name(path: str) -> bool:
     return len(path) <= 255 and NAME.fullmatch(path) is not None
 
 
-def subject_of_tag(tag: str) -> tuple[str, str] | None:
-    """The algorithm and the first 64 digits of the digest in a referrers tag; None: it is none."""
+def subject_of_tag(tag: str) -> str | None:
+    """The digest in a referrers tag, of a longer one its beginning; None: it is no such tag."""
     found = FALLBACK_TAG.fullmatch(tag)
-    return (found[1], found[2]) if found else None
+    return f"{found[1]}:{found[2]}" if found else None
 
 
 def _digest(text: str, what: str) -> str:
