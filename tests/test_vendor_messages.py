@@ -10,10 +10,14 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from google.api import annotations_pb2
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.rpc import error_details_pb2  # noqa: F401 - registers RequestInfo, which errors carry as an Any
 from google.rpc.status_pb2 import Status
+from yandex.cloud.cloudregistry.v1 import artifact_pb2, artifact_service_pb2
+from yandex.cloud.cloudregistry.v1 import registry_pb2 as cloud_registry_pb2
+from yandex.cloud.cloudregistry.v1 import registry_service_pb2 as cloud_registry_service_pb2
 from yandex.cloud.containerregistry.v1 import (
     image_pb2,
     image_service_pb2,
@@ -29,6 +33,7 @@ from tests.simulator.client import AUDIENCE, Simulator
 from tests.waiting import until
 
 DELETE_METADATA = image_service_pb2.DeleteImageMetadata
+ARTIFACTS = "/cloud-registry/v1/artifacts"
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +179,155 @@ def test_printed_empty_fields_parse_too(simulator: Simulator, api: httpx.Client)
     message = ParseDict(answer.json(), image_service_pb2.ListImagesResponse())
     assert MessageToDict(message, always_print_fields_with_no_presence=True) == answer.json()
     assert "0" in {image["compressedSize"] for image in answer.json()["images"]}  # an index
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        pytest.param("artifacts?registryId={id}", artifact_service_pb2.ListArtifactsWithFiltersResponse, id="all"),
+        pytest.param(
+            "artifacts?registryId={id}&pageSize=1", artifact_service_pb2.ListArtifactsWithFiltersResponse, id="a page"
+        ),
+        pytest.param(
+            "registries/{id}:listArtifacts?path=shop",
+            cloud_registry_service_pb2.ListArtifactsResponse,
+            id="a level of folders",
+        ),
+        pytest.param(
+            "registries/{id}:listArtifacts?path=shop/api",
+            cloud_registry_service_pb2.ListArtifactsResponse,
+            id="a level of artifacts",
+        ),
+        pytest.param("registries/{id}/artifacts:getByPath?path=shop/api/v1", artifact_pb2.Artifact, id="by path"),
+        pytest.param("registries/{id}", cloud_registry_pb2.Registry, id="a registry"),
+        pytest.param(
+            "registries?folderId={folder}", cloud_registry_service_pb2.ListRegistriesResponse, id="registries"
+        ),
+    ],
+)
+def test_answers_of_cloud_registry(simulator: Simulator, api: httpx.Client, path: str, message: Any) -> None:
+    where = path.format(id=simulator.registry_id, folder=simulator.folder_id)
+    assert prints_back(api.get(f"/cloud-registry/v1/{where}"), message())
+
+
+@pytest.mark.parametrize("switches", [{}, {"artifacts_of_image": "per_digest"}, {"artifact_path": "parent"}], ids=str)
+def test_artifacts_of_all_sorts(simulator: Simulator, api: httpx.Client, switches: dict[str, str]) -> None:
+    """Of tags, digests and an index, and one that is no image."""
+    simulator.push_other("docs/readme", properties={"made": "by hand"})
+    usual = simulator.switch()
+    try:
+        simulator.switch(**switches)
+        rows = simulator.artifacts()
+        found = [prints_back(api.get(f"{ARTIFACTS}/{row['id']}"), artifact_pb2.Artifact()) for row in rows]
+    finally:
+        simulator.switch(**{name: usual[name] for name in switches})
+    assert [one.get("content", {}).get("docker", {}).get("manifestDigest", "") for one in found] == [
+        row["digest"] for row in rows
+    ]
+    arms = {arm for one in found for arm in one.get("content", {}).get("docker", {})}
+    assert arms == {"manifestDigest", "imageManifest", "manifestList"}
+
+
+@pytest.mark.parametrize(
+    ("message", "path", "parameters"),
+    [
+        (
+            artifact_service_pb2.ListArtifactsWithFiltersRequest,
+            ARTIFACTS,
+            {
+                "registryId": "{id}",
+                "registryKind": ["DOCKER"],
+                "registryType": ["LOCAL"],
+                "pageSize": "7",
+                "nameFilter": 'name = "v1"',
+                "pathFilter": 'path = "/shop/api/v1"',
+                "status": ["ACTIVE"],
+                "kind": ["ARTIFACT"],
+                "labels": ["team=shop"],
+                "createdAfter": "2026-01-01T00:00:00Z",
+                "createdBefore": "2027-01-01T00:00:00Z",
+                "orderBy": "name",
+            },
+        ),
+        (
+            cloud_registry_service_pb2.ListRegistriesRequest,
+            "/cloud-registry/v1/registries",
+            {
+                "folderId": "{folder}",
+                "pageSize": "7",
+                "nameFilter": 'name = "x"',
+                "kind": ["DOCKER"],
+                "type": ["LOCAL"],
+                "status": ["ACTIVE"],
+            },
+        ),
+    ],
+)
+def test_parameters_are_fields_of_the_request(
+    simulator: Simulator, api: httpx.Client, message: Any, path: str, parameters: dict[str, Any]
+) -> None:
+    """All of them: what is not asked for here is a page token or the other scope."""
+    here = {"{id}": simulator.registry_id, "{folder}": simulator.folder_id}
+    sent = {name: here.get(value, value) if isinstance(value, str) else value for name, value in parameters.items()}
+    assert MessageToDict(ParseDict(sent, message())) == sent
+    assert api.get(path, params=sent).status_code == 200
+    fields = {field.json_name for field in message.DESCRIPTOR.fields}
+    assert fields - sent.keys() <= {"pageToken", "folderId"}
+
+
+def test_the_deletion_of_an_artifact(simulator: Simulator, api: httpx.Client) -> None:
+    simulator.push("shop/operations", tags=["gone"])
+    artifact = simulator.artifact("shop/operations", "gone")["id"]
+    accepted = prints_back(api.delete(f"{ARTIFACTS}/{artifact}"), Operation())
+    metadata = artifact_service_pb2.DeleteArtifactMetadata(artifact_id=artifact)
+    assert accepted["metadata"] == MessageToDict(metadata) | {
+        "@type": f"type.googleapis.com/{metadata.DESCRIPTOR.full_name}"
+    }
+
+    def finished() -> dict[str, Any]:
+        document = prints_back(api.get(f"/operations/{accepted['id']}"), Operation())
+        return document if document.get("done") else {}
+
+    assert "response" in until(finished, what="the operation")
+    assert prints_back(api.get(f"{ARTIFACTS}/{artifact}"), Status())["code"] == 5
+
+
+def test_the_paths_of_cloud_registry() -> None:
+    """As the vendor's services name them."""
+    services = [
+        artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"],
+        cloud_registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"],
+    ]
+    paths = {
+        f"{service.name}.{method.name}": http.get or http.delete
+        for service in services
+        for method in service.methods
+        if (http := method.GetOptions().Extensions[annotations_pb2.http])
+    }
+    root = "/cloud-registry/v1"
+    assert {
+        "ArtifactService.List": f"{root}/artifacts",
+        "ArtifactService.Get": f"{root}/artifacts/{{artifact_id}}",
+        "ArtifactService.Delete": f"{root}/artifacts/{{artifact_id}}",
+        "ArtifactService.GetByPath": f"{root}/registries/{{registry_id}}/artifacts:getByPath",
+        "RegistryService.Get": f"{root}/registries/{{registry_id}}",
+        "RegistryService.List": f"{root}/registries",
+        "RegistryService.ListArtifacts": f"{root}/registries/{{registry_id}}:listArtifacts",
+    }.items() <= paths.items()
+
+
+def test_printed_empty_fields_of_artifacts_parse_too(simulator: Simulator, api: httpx.Client) -> None:
+    simulator.push_index("shop/empty", [], tags=["none"])
+    try:
+        simulator.switch(empty_fields="printed")
+        answer = api.get(ARTIFACTS, params={"registryId": simulator.registry_id, "pageSize": 1_000}).json()
+    finally:
+        simulator.switch(empty_fields="omitted")
+    message = ParseDict(answer, artifact_service_pb2.ListArtifactsWithFiltersResponse())
+    assert MessageToDict(message, always_print_fields_with_no_presence=True) == answer
+    assert {"manifests": []} in [
+        row["content"]["docker"].get("manifestList") for row in answer["artifacts"] if "content" in row
+    ]
 
 
 def test_page_tokens_fit(simulator: Simulator, api: httpx.Client) -> None:

@@ -13,6 +13,7 @@ from tests.waiting import until
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 IMAGES, OPERATIONS = "/container-registry/v1/images", "/operations"
+ARTIFACTS, REGISTRIES = "/cloud-registry/v1/artifacts", "/cloud-registry/v1/registries"
 FOUR_TYPES = ", ".join(
     [
         "application/vnd.oci.image.index.v1+json",
@@ -72,6 +73,51 @@ class Api(httpx.Client):
             return document if document.get("done") else {}
 
         return until(finished, what="the operation")
+
+
+class CloudApi(Api):
+    """The same images by Cloud Registry."""
+
+    def page(self, **query: Any) -> dict[str, Any]:
+        """A page of artifacts alone, without the folders they lie in; every other query is left as it is."""
+        answer = self.get(ARTIFACTS, params={"registryId": self.registry_id, "kind": "ARTIFACT", **query})
+        assert answer.status_code == 200, answer.text
+        page: dict[str, Any] = answer.json()
+        return page
+
+    def listed(self, **query: Any) -> list[dict[str, Any]]:
+        rows, page = [], self.page(**{"pageSize": 1_000, **query})
+        while True:
+            rows += page.get("artifacts", [])
+            if not page.get("nextPageToken"):
+                return rows
+            page = self.page(**{"pageSize": 1_000, **query}, pageToken=page["nextPageToken"])
+
+    def names(self, **query: Any) -> list[str]:
+        return sorted(row["name"] for row in self.listed(**query))
+
+    def level(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        answer = self.get(f"{REGISTRIES}/{self.registry_id}:listArtifacts", params={"path": path, **query})
+        assert answer.status_code == 200, answer.text
+        rows: list[dict[str, Any]] = answer.json().get("artifacts", [])
+        return rows
+
+    def artifact(self, artifact_id: str) -> httpx.Response:
+        return self.get(f"{ARTIFACTS}/{artifact_id}")
+
+    def by_path(self, path: str) -> httpx.Response:
+        return self.get(f"{REGISTRIES}/{self.registry_id}/artifacts:getByPath", params={"path": path})
+
+    def ask_to_delete(self, image_id: str, key: str = "", **query: Any) -> httpx.Response:
+        """Of an artifact's id."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+        return self.delete(f"{ARTIFACTS}/{image_id}", headers=headers, params=query)
+
+    def deleted(self, artifact_id: str, **query: Any) -> dict[str, Any]:
+        """The operation, which succeeded."""
+        operation = self.followed(self.ask_to_delete(artifact_id, **query))
+        assert "response" in operation, operation
+        return operation
 
 
 def docker_login(simulator: Simulator) -> dict[str, str]:

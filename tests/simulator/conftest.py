@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulator.caller import Api
+from tests.simulator.caller import Api, CloudApi
 from tests.simulator.client import Simulator
 
 
@@ -25,4 +25,10 @@ def simulator(process: Simulator) -> Iterator[Simulator]:
 @pytest.fixture
 def api(simulator: Simulator) -> Iterator[Api]:
     with Api(simulator) as client:
+        yield client
+
+
+@pytest.fixture
+def cloud(simulator: Simulator) -> Iterator[CloudApi]:
+    with CloudApi(simulator) as client:
         yield client
