@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.config import Credentials, Endpoints, RegistrySettings
+from worker.config_file.kinds import ASKS, ONLY_SOME_HAVE
 from worker.registries import DRIVERS
 from worker.registries.kinds import KINDS, UNKNOWN, of
 
@@ -48,3 +49,63 @@ def test_the_table_is_light():
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.strip() == "[]"
+
+
+WORDS = {
+    "push time": "push_time",
+    "pulls": "pulls",
+    "sizes": "sizes",
+    "children of an index": "children",
+    "referrers": "referrers",
+    "labels, media types": "labels",
+    "untagged images": "untagged",
+    "locks": "locks",
+    "deletes": "deletes",
+    "protects a child of a kept index": "protects_a_child",
+    "soft delete": "soft_delete",
+    "undo": "undo",
+    "frees bytes": "frees_bytes",
+    "to plan": "to_plan",
+    "to plan where there are indexes": "to_read",
+    "to delete": "to_delete",
+    "to restore": "to_restore",
+}
+
+
+def rows(page: str, since: str = "", until: str = "\0") -> dict[str, list[str]]:
+    """The cells of every row of every table of a part of a page, by the first."""
+    part = (ROOT / "docs" / page).read_text().split(since or "# ", 1)[1].split(until, 1)[0]
+    found = [line.strip("|").split("|") for line in part.splitlines() if line[:1] == "|"]
+    return {first.strip(" `"): [cell.strip() for cell in cells] for first, *cells in found}
+
+
+REFERENCE = rows("configuration.md", "## A registry", "### `endpoints`")
+
+
+@pytest.mark.parametrize(("row", "field"), WORDS.items())
+def test_the_page_says_what_the_table_says(row, field):
+    assert rows("registries.md")[row] == [getattr(kind, field) or "none" for kind in KINDS.values()]
+
+
+def test_the_page_says_everything_that_the_table_says():
+    said = {one.name for one in fields(UNKNOWN) if one.type == "str" or one.type is str}
+    assert said - set(WORDS.values()) == {"name", "identity", "endpoint", "docker"}
+    assert rows("registries.md")[""] == [f"`{name}`" for name in KINDS]
+
+
+def test_the_page_names_the_conditions_that_are_never_answered():
+    never = [[key for key, (fact, _) in ASKS.items() if not getattr(kind, fact)] for kind in KINDS.values()]
+    assert rows("registries.md")["never answers"] == [", ".join(f"`{key}`" for key in keys) for keys in never]
+
+
+@pytest.mark.parametrize("key", sorted(ONLY_SOME_HAVE))
+def test_the_reference_says_which_kinds_have_a_key(key):
+    of_kind = REFERENCE[key][0]
+    assert of_kind == ", ".join(f"`{kind.name}`" for kind in KINDS.values() if key in kind.keys)
+
+
+def test_the_reference_says_which_kinds_have_a_way_to_sign_in():
+    for kind in KINDS.values():
+        for key in (key for way in kind.ways_in for key in way):
+            having = [f"`{one.name}`" for one in KINDS.values() if key in {key for way in one.ways_in for key in way}]
+            assert REFERENCE[key][0] == ", ".join(having), key
