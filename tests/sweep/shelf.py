@@ -49,6 +49,7 @@ class Shelf:
         self.repositories: dict[str, Repository] = {}
         self.asked: list[tuple[str, str]] = []  # ("put shop/api", tag or digest), in order
         self.broken: dict[str, RegistryError] = {}  # "put shop/api", "put shop/api v1" -> its answer
+        self.collected_at_once: set[str] = set()  # blobs that a collector frees just after the next manifest is put
         self._deleted: set[str] = set()  # manifests
         self._remembered: set[str] = set()  # manifests and blobs that the collector freed behind the cache's back
 
@@ -138,6 +139,8 @@ class Shelf:
             repository.tags[tag] = kept.digest
         if kept.digest not in self._remembered:
             repository.manifests[kept.digest] = kept
+        for blob in self.collected_at_once:
+            self.blobs.pop(blob, None)
 
 
 class ShelfDriver:

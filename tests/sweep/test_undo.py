@@ -338,6 +338,14 @@ class TestPuttingBack:
         assert (found[index.digest].answer, found[index.digest].missing) == ("partly", (gone.digest,))
         assert shelf.puts("shop/api") == []
 
+    def test_blobs_that_a_collector_frees_at_that_very_moment(self, shelf: Shelf, night: ShelfNight) -> None:
+        gone = shelf.image("shop/api", "old", layers=["a"])
+        run = night.sweep()
+        shelf.collected_at_once = {gone.layers[0].digest}
+        found = put_back(night, run.id)[gone.digest]
+        assert (found.answer, found.missing, found.tags) == ("partly", (gone.layers[0].digest,), ())
+        assert found.message.startswith(f"{COLLECTED}; the tag old could not be put: ")
+
     def test_no_right_to_push_into_one_repository(self, shelf: Shelf, night: ShelfNight) -> None:
         closed = [shelf.image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2)]
         open_ = shelf.image("shop/web", "old", layers=["b"])

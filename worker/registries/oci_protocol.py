@@ -295,7 +295,12 @@ def put_back(answer: Answer, digest: str) -> None:
         return
     error = refusal(answer)
     if answer.status in (400, 404) and any(code.endswith("BLOB_UNKNOWN") for code, _ in docker.errors_of(answer)):
-        raise BlobsMissingError(error.message, status=answer.status)
+        named = dict.fromkeys(re.findall("sha256:[0-9a-f]{64}", answer.body.decode(errors="replace")))
+        raise BlobsMissingError(
+            f"{error.message}: {', '.join(named)}" if named else error.message, status=answer.status
+        )
+    if answer.status == 405:
+        raise ReadOnlyError(f"{error.message}; the registry is read-only, or takes nothing by pushing", status=405)
     raise error
 
 

@@ -1,0 +1,149 @@
+"""`registry-gc restore` as a process, on Debian's docker-registry: what it prints, and how it exits."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Result
+from tests.night import Night
+from tests.oci import nights
+from tests.oci.pusher import Pusher
+from tests.oci.server import DockerRegistry
+
+GC = Callable[..., Result]
+RULES = [{"name": "old", "delete": {"tags": ["old*"]}}]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DockerRegistry]:
+    with DockerRegistry() as started:
+        yield started
+
+
+@pytest.fixture
+def pusher(server: DockerRegistry) -> Iterator[Pusher]:
+    made = Pusher(server.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def served(server: DockerRegistry, tmp_path: Path) -> Iterator[Callable[[str], Night]]:
+    """A night that concerns one repository of the server, so that a test has it for itself."""
+    made: list[Night] = []
+
+    def make(repository: str) -> Night:
+        entry = nights.served(server, repositories=[repository])
+        made.append(Night(entry, tmp_path, rules=RULES, rate={"requests_per_second": 1000}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.dispose()
+
+
+def test_a_run_comes_back_whole(pusher: Pusher, served: Callable[..., Night], gc: GC) -> None:
+    children = [pusher.image("a/whole", layers=[b"base", name]) for name in (b"arm", b"amd")]
+    pusher.index("a/whole", "old-multi", children=children)
+    pusher.image("a/whole", "old-plain", layers=[b"base"])
+    before = pusher.tags("a/whole")
+    run = served("a/whole").sweep()
+    assert run.deleted == 4
+    assert pusher.tags("a/whole") == {}
+
+    done = gc("restore", run.id)
+    assert (done.code, done.err) == (0, "")
+    heading, *rows = done.out.splitlines()
+    assert heading.split() == ["REPOSITORY", "DIGEST", "TAGS", "ANSWER", "WHAT", "IS", "TO", "SAY"]
+    assert [row.split()[-1] for row in rows[:4]] == ["whole"] * 4
+    assert rows[-2] == "4 whole."
+    assert re.fullmatch(
+        r"The next run selects what is back again, unless its policy is changed: "
+        r"`registry-gc hold production a/whole:old-\w+`, for example, keeps it\.",
+        rows[-1],
+    )
+    assert pusher.tags("a/whole") == before
+    assert pusher.pull_whole("a/whole", "old-multi")
+
+    again = gc("restore", run.id, "--format", "json")
+    assert again.code == 0
+    assert {key: value for key, value in again.json.items() if key != "images"} == {
+        "registry": "production", "run": run.id, "whole": 4, "partly": 0, "lost": 0, "unfinished": 0, "unkept": 0,
+    }  # fmt: skip
+    assert {one["digest"]: one["tags"] for one in again.json["images"] if one["tags"]} == {
+        digest: [tag] for tag, digest in before.items()
+    }
+
+
+def test_one_image_and_a_tag_that_is_another_s_by_now(pusher: Pusher, served: Callable[..., Night], gc: GC) -> None:
+    gone = pusher.image("b/one", "old-1", "old-2", layers=[b"first"])
+    other = pusher.image("b/one", "old-other", layers=[b"other"])
+    run = served("b/one").sweep()
+    new = pusher.image("b/one", "old-1", layers=[b"second"])
+    done = gc("restore", "b/one:old-2", "--format", "ndjson")
+    assert done.code == 0
+    head, image = done.lines
+    assert (head["run"], head["whole"]) == (run.id, 1)
+    assert image == {
+        "repository": "b/one", "digest": gone.digest, "run": run.id, "answer": "whole", "tags": ["old-2"],
+        "left": [{"tag": "old-1", "digest": new.digest}], "missing": [],
+        "message": "old-1 was pushed since, and is left as it is",
+    }  # fmt: skip
+    assert pusher.tags("b/one") == {"old-1": new.digest, "old-2": gone.digest}
+    assert not pusher.exists("b/one", other.digest)
+
+
+def test_what_the_collector_has_freed_is_lost_by_name(
+    server: DockerRegistry, pusher: Pusher, served: Callable[..., Night], gc: GC
+) -> None:
+    gone = pusher.image("c/lost", "old", layers=[b"of this alone"])
+    night = served("c/lost")
+    run = night.sweep()
+    assert server.collect().returncode == 0
+    done = gc("restore", run.id, "--output", "answer.txt")
+    assert (done.code, done.out, done.err) == (1, "", "")
+    lines = (night.folder / "answer.txt").read_text().splitlines()
+    assert lines[1].split()[:3] == ["c/lost", gone.digest[:19], "lost"]
+    assert lines[2:] == [
+        "", f"c/lost@{gone.digest} misses", *(f"  {blob.digest}" for blob in gone.blobs), "", "1 lost.",
+    ]  # fmt: skip
+    assert pusher.tags("c/lost") == {}
+
+
+def test_what_cannot_be_done_is_one_line(pusher: Pusher, served: Callable[..., Night], gc: GC) -> None:
+    pusher.image("d/none", "old", layers=[b"d"])
+    night = served("d/none")
+    run = night.sweep()
+    nothing = night.sweep()
+    for words, code, said in (
+        ((run.id, "--registry", "other"), 2, f"run {run.id} is not one of other, but of production"),
+        ((nothing.id,), 2, f"run {nothing.id} deleted nothing: there is nothing to restore"),
+        (("d/none:new",), 2, "no run has the id 'd/none:new', and no deleted image of production is known by it; .*"),
+        (("d/none:old", "--registry", "other"), 2, r"there is no registry 'other' in .*; known: production"),
+    ):
+        done = gc("restore", *words)
+        assert (done.code, done.out) == (code, "")
+        assert re.fullmatch(said, done.err.removesuffix("\n"))
+    active = night.open()
+    done = gc("restore", run.id)
+    assert (done.code, done.out) == (4, "")
+    assert active in done.err
+    assert pusher.tags("d/none") == {}
+
+
+def test_a_registry_that_takes_nothing_just_now(
+    server: DockerRegistry, pusher: Pusher, served: Callable[..., Night], gc: GC
+) -> None:
+    images = [pusher.image("e/shut", f"old-{number}", layers=[b"%d" % number]) for number in range(2)]
+    run = served("e/shut").sweep()
+    server.restart(readonly=True)
+    shut = gc("restore", run.id, "--format", "json")
+    server.restart(readonly=False)
+    assert (shut.code, shut.json["unfinished"]) == (1, 2)
+    tried, untried = sorted((one["message"] for one in shut.json["images"]), key=len)
+    assert "the registry is read-only" in tried
+    assert untried == f"not tried: {tried}"
+    assert gc("restore", run.id).code == 0
+    assert all(pusher.pull_whole("e/shut", one.digest) for one in images)
