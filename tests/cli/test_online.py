@@ -13,6 +13,8 @@ import pytest
 from policies.image import Image
 from tests.cli.conftest import Result
 from tests.night import document, write
+from tests.oci.pusher import Pusher, basic
+from tests.oci.server import DockerRegistry, Htpasswd
 from tests.registries.tools import with_defaults
 from tests.servers import redis_server
 from tests.simulator.client import Simulator
@@ -245,3 +247,22 @@ def test_how_an_oci_registry_is_signed_in_to(gc: Command, tmp_path: Path, way: d
 def test_how_far_a_clock_may_be_off(seconds: float, status: str) -> None:
     finding = clock("production", NOW - timedelta(seconds=seconds), NOW, NOW + timedelta(seconds=1))
     assert finding.status == status
+
+
+def test_a_real_registry_of_the_kind_oci(gc: Command, tmp_path: Path) -> None:
+    user = Htpasswd("robot", "open sesame")
+    with DockerRegistry(auth=user) as registry:
+        pusher = Pusher(registry.url, authorization=basic(user.user, user.password))
+        children = [pusher.image("shop/api", layers=[layer]) for layer in (b"one", b"two")]
+        pusher.index("shop/api", "v1", children=children)
+        pusher.close()
+        hub = {"kind": "oci", "url": registry.url, "policy": "p"}
+        hub["credentials"] = {"username": "robot", "password": {"env": "PASSWORD"}}
+        write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
+        right = gc("check", "--online", "--format", "json", PASSWORD="open sesame")
+        wrong = gc("check", "--online", "--format", "json", PASSWORD="open poppy")
+    fine = {one["check"]: one["status"] for one in right.json["online"]}
+    assert (right.code, fine) == (0, FINE | {"credentials": "ok", "delete": "ok"})
+    assert {one["check"]: one["value"] for one in right.json["online"]}["list images"] == 3
+    assert {one["check"]: one["status"] for one in wrong.json["online"]}["sign in"] == "failed"
+    assert (wrong.code, "open poppy" in wrong.out + wrong.err) == (1, False)

@@ -168,7 +168,12 @@ def needs(kind: Kind, permission: str) -> str:
     """What credentials lack where they are refused."""
     if not permission:
         return "its credentials lack a permission"
-    return f"it needs the {'role' if kind.endpoint else 'permission'} {permission} on the registry"
+    return f"it needs {named(kind, permission)}"
+
+
+def named(kind: Kind, permission: str) -> str:
+    """A permission as its kind calls it."""
+    return f"the {'role' if kind.endpoint else 'permission'} {permission} on the registry"
 
 
 def _try(name: str, check: str, needed: str, ask: Callable[[], Any]) -> Any:
@@ -194,8 +199,7 @@ def deletion(registry: RegistrySettings, now: datetime) -> Finding:
     kind = of(registry.kind)
     detail = "not known before the first deletion: it is never tried"
     if kind.to_delete:
-        what = f"the {'role' if kind.endpoint else 'permission'} {kind.to_delete} on the registry"
-        detail = f"not known before the first deletion, which needs {what}"
+        detail = f"not known before the first deletion, which needs {named(kind, kind.to_delete)}"
     if registry.mode == "dry-run":
         detail += "; the mode is dry-run: none is made"
     if registry.kind == ENDING:
