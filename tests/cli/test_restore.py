@@ -11,6 +11,7 @@ from tests.night import Night
 from tests.oci import nights
 from tests.oci.pusher import Pusher
 from tests.oci.server import DockerRegistry
+from tests.oci.tokens import TokenServer, User
 
 GC = Callable[..., Result]
 RULES = [{"name": "old", "delete": {"tags": ["old*"]}}]
@@ -147,3 +148,32 @@ def test_a_registry_that_takes_nothing_just_now(
     assert untried == f"not tried: {tried}"
     assert gc("restore", run.id).code == 0
     assert all(pusher.pull_whole("e/shut", one.digest) for one in images)
+
+
+def test_who_may_delete_may_not_push(tmp_path: Path, gc: GC) -> None:
+    """The night's credentials restore nothing, and the message says what is needed; others do."""
+    users = {
+        "night": User("n", ("repository:*:pull,delete", "registry:catalog:*")),
+        "rescue": User("r", ("repository:*:pull,push", "registry:catalog:*")),
+    }
+    with TokenServer(users) as tokens, DockerRegistry(auth=tokens.auth) as guarded:
+        pusher = Pusher(guarded.url, authorization=tokens.bearer("rescue", "repository:f/mine:pull,push"))
+        gone = pusher.image("f/mine", "old", layers=[b"f"])
+        pusher.close()
+
+        def as_user(name: str) -> Night:
+            (tmp_path / "password").write_text(users[name].password)
+            sign_in = {"username": name, "password": {"file": str(tmp_path / "password")}}
+            entry = nights.served(guarded, credentials=sign_in, token_hosts=[tokens.host])
+            return Night(entry, tmp_path, rules=RULES)
+
+        night = as_user("night")
+        run = night.sweep()
+        night.store.dispose()
+        assert run.deleted == 1
+        refused = gc("restore", run.id, "--format", "ndjson")
+        assert (refused.code, refused.lines[1]["answer"]) == (1, "unfinished")
+        assert refused.lines[1]["message"].endswith("; restoring needs the right to pull and push in f/mine")
+        as_user("rescue").store.dispose()
+        done = gc("restore", run.id, "--format", "ndjson")
+        assert (done.code, done.lines[1]["digest"], done.lines[1]["answer"]) == (0, gone.digest, "whole")
