@@ -175,9 +175,8 @@ def list_of_level(state: State, request: Request, registry_id: str, kinds: Kinds
     query = Query(request, {"path", *PAGING})
     registry = registry_of(state, registry_id)
     folder = query.one("path").strip("/")
-    rows = state.shelf.artifacts(registry)
-    below = [row for row in rows if row.folder == folder]
-    is_known = not folder or below or any(row.place == folder for row in rows)
+    below = state.shelf.in_folder(registry, folder)
+    is_known = not folder or below or state.shelf.at(registry, folder)
     if not is_known and state.switches.missing_repository == "not_found":
         raise StatusError(NOT_FOUND, f"Path {folder} not found")
     return page_of(state, below, query, kinds)
@@ -197,7 +196,7 @@ def get_by_path(state: State, request: Request, registry_id: str) -> Reply:
     place = query.one("path").strip("/")
     if not place:
         raise RefusedError(f"{request.path}: path is required")
-    found = [row for row in state.shelf.artifacts(registry_of(state, registry_id)) if row.place == place]
+    found = state.shelf.at(registry_of(state, registry_id), place)
     if not found:
         raise StatusError(NOT_FOUND, f"Artifact {place} not found")
     return Reply(200, rendered(state, min(found, key=lambda row: status_of(state, row) == "DELETED")))

@@ -59,9 +59,24 @@ class Shelf:
     def artifacts(self, registry: Registry) -> list[Artifact]:
         """All rows of a registry, folders and deleted ones included, in no order."""
         shown = [artifact for image in registry.images() for artifact in self.of_image(image)]
-        rest = [*self.others.values(), *(self.buried.values() if self._switches().after_deletion == "status" else ())]
-        shown += [artifact for artifact in rest if artifact.registry == registry.id]
-        return shown + self._folders(registry)
+        return shown + self._rest(registry)
+
+    def in_folder(self, registry: Registry, folder: str) -> list[Artifact]:
+        """The rows right below a folder, "shop/api"."""
+        repository = registry.repositories.get(folder)
+        images = list(repository.images.values()) if repository else []
+        shown = [artifact for image in images for artifact in self.of_image(image)]
+        return shown + [row for row in self._rest(registry) if row.folder == folder]
+
+    def at(self, registry: Registry, place: str) -> list[Artifact]:
+        """The rows at a full path, "shop/api/1.4.2"."""
+        return [row for row in self.in_folder(registry, place.rpartition("/")[0]) if row.place == place]
+
+    def _rest(self, registry: Registry) -> list[Artifact]:
+        """What is of no image, or of none any more."""
+        buried = self.buried.values() if self._switches().after_deletion == "status" else ()
+        rows = [row for row in (*self.others.values(), *buried) if row.registry == registry.id]
+        return rows + self._folders(registry)
 
     def of_image(self, image: Image) -> list[Artifact]:
         """The artifacts that a call can see of an image."""

@@ -176,6 +176,31 @@ def test_two_deletions_of_one_artifact(simulator: Simulator, cloud: CloudApi) ->
     assert cloud.operation(second)["error"]["code"] == 5
 
 
+def test_a_deleted_artifact_is_shown_beside_the_living(simulator: Simulator, cloud: CloudApi) -> None:
+    simulator.switch(after_deletion="status")
+    simulator.push("a", tags=["v1", "v2"])
+    cloud.deleted(simulator.artifact("a", "v1")["id"])
+    assert sorted((row["name"], row["status"]) for row in cloud.listed()) == [("v1", "DELETED"), ("v2", "ACTIVE")]
+    assert cloud.by_path("/a/v1").json()["status"] == "DELETED"
+    simulator.push("a", tags=["v1"])
+    assert cloud.by_path("/a/v1").json()["status"] == "ACTIVE"
+    assert cloud.names() == ["v1", "v1", "v2"]
+
+
+def test_a_deletion_that_failed_leaves_the_artifact_as_it_was(simulator: Simulator, cloud: CloudApi) -> None:
+    simulator.switch(
+        after_deletion="status", deleted_child="refused", operation_seconds_from=60, operation_seconds_to=60
+    )
+    image = simulator.push("a", tags=["v1"])
+    artifact = simulator.artifact("a", "v1")["id"]
+    accepted = cloud.ask_to_delete(artifact).json()
+    assert cloud.artifact(artifact).json()["status"] == "DELETING"
+    simulator.push_index("a", [image["id"]], tags=["multi"])
+    simulator.clock(forward=61)
+    assert cloud.operation(accepted["id"])["error"]["code"] == 9
+    assert cloud.artifact(artifact).json()["status"] == "ACTIVE"
+
+
 def test_somebody_else_deletes(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.switch(after_deletion="status")
     image = simulator.push("a", tags=["v1", "v2"])

@@ -77,6 +77,17 @@ def test_a_token_belongs_to_its_query(simulator: Simulator, cloud: CloudApi) -> 
     assert refusals(simulator) == ["pageToken was not made for this query"] * 3
 
 
+def test_a_token_of_one_registry_is_none_of_another(simulator: Simulator, cloud: CloudApi) -> None:
+    simulator.add_registry("crpsecond00000000000")
+    for registry in (None, "crpsecond00000000000"):
+        simulator.push("a", tags=["v1", "v2"], registry=registry)
+    token = cloud.get(f"{LEVEL}?path=a&pageSize=1").json()["nextPageToken"]
+    level = f"path=a&pageSize=1&pageToken={token}"
+    assert cloud.get(f"{LEVEL}?{level}").status_code == 200
+    assert cloud.get(f"{REGISTRIES}/crpsecond00000000000:listArtifacts?{level}").status_code == 400
+    assert refusals(simulator) == ["pageToken was not made for this query"]
+
+
 def test_a_call_needs_a_token(simulator: Simulator, cloud: CloudApi) -> None:
     answer = cloud.get(LIST, headers={"Authorization": "Bearer t1.nobody"})
     assert (answer.status_code, answer.json()["code"]) == (401, 16)
