@@ -4,7 +4,7 @@ import dataclasses
 import gzip
 import random
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -78,18 +78,25 @@ class World:
 
 
 def fill(
-    registry: DockerRegistry, *, seed: int = 1, now: datetime = NOW, untagged: bool = True, by_skopeo: bool = True
+    registry: DockerRegistry,
+    *,
+    seed: int = 1,
+    now: datetime = NOW,
+    repositories: Sequence[str] = REPOSITORIES,
+    untagged: bool = True,
+    by_skopeo: bool = True,
 ) -> World:
-    """Push a registry full, at least 90 images; `now`: what configs count their age from, 1 to 200 days.
+    """Push a registry full, some 40 images a repository; `now`: what configs count their age from, 1 to 200 days.
 
-    `untagged`: overwritten tags leave manifests behind that no tag reaches; without, each of these has another tag.
+    `by_skopeo`: the first two get a few more images by it. `untagged`: overwritten tags leave manifests behind that no
+    tag reaches; without, each of these has another tag.
     """
     pusher = Pusher(registry.url)
     filler = _Filler(pusher, random.Random(seed), now, untagged=untagged)
-    for repository in REPOSITORIES:
+    for repository in repositories:
         filler.fill(repository)
     if by_skopeo:
-        for repository in REPOSITORIES[:2]:
+        for repository in repositories[:2]:
             filler.fill_by_skopeo(repository, registry.host)
     pusher.close()
     return World(tuple(filler.pushed))
