@@ -1,0 +1,28 @@
+"""Drivers for registries that tests start."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.registries.tools import QUICK, with_defaults
+from worker.config import Credentials
+from worker.registries import open_registry
+from worker.registries.oci import Oci
+
+Opener = Callable[..., Oci]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opener]:
+    """Opens drivers for a url, as nobody unless told otherwise; they are closed after the test."""
+    with ExitStack() as stack:
+
+        def open_one(url: str, manifests: Any = None, patience: Any = QUICK, **changes: Any) -> Oci:
+            given = {"kind": "oci", "url": url, "credentials": Credentials(anonymous=True), **changes}
+            made = stack.enter_context(open_registry(with_defaults(**given), patience=patience, manifests=manifests))
+            assert isinstance(made, Oci)
+            return made
+
+        yield open_one

@@ -1,0 +1,132 @@
+"""A server that answers as a test's function says: for what no good registry does, and what none of ours does."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import zip_longest
+from typing import Any, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.oci.manifests import IMAGE, INDEX, LAYER, digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    method: str
+    path: str
+    query: Mapping[str, str]
+    scopes: tuple[str, ...]  # of a token
+    headers: Mapping[str, str]  # names in lower case
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`cut`: the connection ends after the headers. `headers` replace those that the body gives."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut: bool = False
+
+
+def error(status: int, code: str, message: str = "", **headers: str) -> Reply:
+    body = json.dumps({"errors": [{"code": code, "message": message or code.lower()}]}).encode()
+    return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def document(content: Any, **headers: str) -> Reply:
+    return Reply(200, json.dumps(content).encode(), {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def manifest(body: bytes, media_type: str = IMAGE) -> Reply:
+    return Reply(200, body, {"Content-Type": media_type, "Docker-Content-Digest": digest_of(body)})
+
+
+def an_image(text: str, **more: Any) -> bytes:
+    """A manifest of one layer, and no config."""
+    layer = {"mediaType": LAYER, "digest": digest_of(text.encode()), "size": len(text)}
+    return json.dumps({"schemaVersion": 2, "mediaType": IMAGE, "layers": [layer], **more}).encode()
+
+
+def an_index(*children: bytes, types: Sequence[str] = (), **more: Any) -> bytes:
+    entries = [
+        {"mediaType": kind, "digest": digest_of(child), "size": len(child)}
+        for child, kind in zip_longest(children, types, fillvalue=IMAGE)
+    ]
+    return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries, **more}).encode()
+
+
+UNKNOWN = error(404, "MANIFEST_UNKNOWN", "manifest unknown")
+
+
+class Scripted:
+    """Listens on loopback while its block runs. `asked`: every request in order."""
+
+    def __init__(self, answer: Callable[[Asked], Reply]) -> None:
+        self.answer = answer
+        self.asked: list[Asked] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._server.server_port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def lines(self, *methods: str) -> list[str]:
+        """ "GET /v2/", in order."""
+        return [f"{one.method} {one.path}" for one in self.asked if not methods or one.method in methods]
+
+
+def _handler(scripted: Scripted) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def _any(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            parts = urlsplit(self.path)
+            pairs = parse_qsl(parts.query, keep_blank_values=True)
+            asked = Asked(
+                self.command,
+                unquote(parts.path),
+                dict(pairs),
+                tuple(value for name, value in pairs if name == "scope"),
+                {name.lower(): value for name, value in self.headers.items()},
+            )
+            scripted.asked.append(asked)
+            reply = scripted.answer(asked)
+            self.send_response(reply.status)
+            headers = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
+            for name, value in headers.items():
+                if value:
+                    self.send_header(name, value)
+            self.end_headers()
+            if reply.cut:
+                self.close_connection = True
+                with suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)
+            elif self.command != "HEAD":
+                self.wfile.write(reply.body)
+
+        do_GET = do_HEAD = do_DELETE = do_PUT = do_POST = _any  # noqa: N815 - http.server looks these names up
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent: `asked` has it all."""
+
+    return Handler

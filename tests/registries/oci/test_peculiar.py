@@ -1,0 +1,580 @@
+"""What good registries do not do, or not all of them: answers after which the driver has to look for itself."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from policies.image import Image
+from tests.oci.manifests import INDEX, digest_of
+from tests.registries.oci.conftest import Opener
+from tests.registries.oci.scripted import (
+    UNKNOWN,
+    Asked,
+    Reply,
+    Scripted,
+    an_image,
+    an_index,
+    document,
+    error,
+    manifest,
+)
+from tests.registries.tools import with_defaults
+from worker.config import Credentials, Secret
+from worker.registries.http import Patience
+from worker.registries.interface import (
+    BadAnswerError,
+    Deletion,
+    NotFoundError,
+    OperationUnknownError,
+    PermissionDeniedError,
+    RegistryError,
+    SignInError,
+    TooLateError,
+    UnavailableError,
+    UsedByImageListsError,
+)
+
+NO_PAGE = Reply(404, b"404 page not found", {"Content-Type": "text/plain"})
+
+
+class Shelf:
+    """One repository, `a`, in memory: manifests by digest, tags. `before`: asked first; None: as a registry would."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[str, Reply] = {}
+        self.tags: dict[str, str] = {}
+        self.before: Callable[[Asked], Reply | None] = lambda _asked: None
+
+    def put(self, body: bytes, *tags: str, media_type: str = "application/vnd.oci.image.manifest.v1+json") -> str:
+        digest = digest_of(body)
+        self.manifests[digest] = manifest(body, media_type)
+        self.tags |= dict.fromkeys(tags, digest)
+        return digest
+
+    def remove(self, digest: str) -> None:
+        del self.manifests[digest]
+        self.tags = {tag: named for tag, named in self.tags.items() if named != digest}
+
+    def __call__(self, asked: Asked) -> Reply:
+        return self.before(asked) or self._usual(asked)
+
+    def _usual(self, asked: Asked) -> Reply:
+        if asked.path == "/v2/a/tags/list":
+            return document({"name": "a", "tags": list(self.tags)})
+        if not asked.path.startswith("/v2/a/manifests/"):
+            return NO_PAGE
+        reference = asked.path.rpartition("/")[2]
+        digest = self.tags.get(reference, reference)
+        if digest not in self.manifests:
+            return UNKNOWN
+        if asked.method == "DELETE":
+            self.remove(digest)
+            return Reply(202)
+        return self.manifests[digest]
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def server(shelf: Shelf) -> Iterator[Scripted]:
+    with Scripted(shelf) as scripted:
+        yield scripted
+
+
+def image(digest: str, *tags: str) -> Image:
+    return Image(digest=digest, tags=tags)
+
+
+# What became of a deletion.
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(error(500, "UNKNOWN"), id="500"),
+        pytest.param(Reply(502, b"<html>"), id="502"),
+        pytest.param(Reply(202, b"gone", cut=True), id="cut off"),
+        pytest.param(Reply(307, b"", {"Location": "/elsewhere"}), id="a redirect"),
+    ],
+)
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_an_answer_that_may_mean_deleted(
+    opened: Opener, shelf: Shelf, server: Scripted, reply: Reply, is_gone: bool
+) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+
+    def stumble(asked: Asked) -> Reply | None:
+        if asked.method != "DELETE":
+            return None
+        if is_gone:
+            shelf.remove(digest)
+        return reply
+
+    shelf.before = stumble
+    driver = opened(server.url)
+    if is_gone:
+        assert driver.delete("a", image(digest, "v1"), "key") == Deletion(f"a@{digest}", done=True)
+    else:
+        with pytest.raises(RegistryError) as failure:
+            driver.delete("a", image(digest, "v1"), "key")
+        assert failure.value.maybe_done
+    assert server.lines()[:2] == [f"DELETE /v2/a/manifests/{digest}", f"HEAD /v2/a/manifests/{digest}"]
+    assert len(server.lines("DELETE")) == 1
+
+
+def test_where_nobody_can_look_the_doubt_stays(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    shelf.before = lambda _: error(503, "UNAVAILABLE")
+    with pytest.raises(UnavailableError) as failure:
+        opened(server.url).delete("a", image(digest, "v1"), "key")
+    assert failure.value.maybe_done
+    assert str(failure.value).startswith("production: DELETE a@sha256:")
+
+
+def test_a_deletion_that_comes_later(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    looks = 0
+
+    def later(asked: Asked) -> Reply | None:
+        nonlocal looks
+        looks += asked.method == "HEAD"
+        if looks == 3:
+            shelf.remove(digest)
+            shelf.put(an_image("pushed meanwhile"), "v1")
+            looks += 1
+        return Reply(202) if asked.method == "DELETE" else None
+
+    shelf.before = later
+    driver = opened(server.url)
+    begun = driver.delete("a", image(digest, "v1"), "key")
+    assert begun == Deletion(f"a@{digest}", done=False)
+    assert driver.follow(begun, 0.0) == begun  # asked once, though time is up
+    assert driver.follow(begun, float("inf")) == Deletion(begun.operation_id, done=True, raced=("v1",))
+    assert opened(server.url).follow(begun, 0.0).done  # by a process that knows nothing of it
+    with pytest.raises(OperationUnknownError):
+        driver.follow(Deletion("", done=False), 0.0)
+
+
+def test_a_tag_that_still_names_what_is_gone(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    still = shelf.manifests[digest]
+    shelf.before = lambda asked: still if asked.path.endswith("/v1") else None
+    assert not opened(server.url).delete("a", image(digest, "v1"), "key").done
+
+
+def test_what_was_accepted_is_not_unsaid_by_a_look_that_fails(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    shelf.before = lambda asked: None if asked.method == "DELETE" else error(503, "UNAVAILABLE")
+    driver = opened(server.url, patience=Patience(attempts=2, total=2.0, first_wait=0.01, jitter=0.0))
+    begun = driver.delete("a", image(digest, "v1"), "key")
+    assert not begun.done
+    with pytest.raises(UnavailableError) as failure:
+        driver.follow(begun, float("inf"))
+    assert failure.value.maybe_done
+
+
+def test_a_deletion_is_sent_again_only_when_throttled(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    shelf.before = lambda asked: (
+        error(429, "TOOMANYREQUESTS", Retry_After="0") if len(server.lines("DELETE")) == 1 else None
+    )
+    assert opened(server.url).delete("a", image(digest, "v1"), "key").done
+    assert len(server.lines("DELETE")) == 2
+
+
+def test_nothing_is_sent_too_late(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    with pytest.raises(TooLateError):
+        opened(server.url).delete("a", image(digest, "v1"), "key", not_after=0.0)
+    assert server.lines() == []
+
+
+def test_an_index_still_needs_it(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    shelf.before = lambda asked: error(405, "DENIED", "it is needed") if asked.method == "DELETE" else None
+    with pytest.raises(UsedByImageListsError):
+        opened(server.url).delete("a", image(digest, "v1"), "key")
+    assert len(server.lines()) == 1
+
+
+# Listing.
+
+
+def test_pages_of_tags_and_a_tag_twice(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), *(f"v{number}" for number in range(5)))
+
+    def pages(asked: Asked) -> Reply | None:
+        if not asked.path.endswith("/tags/list"):
+            return None
+        at = int(asked.query.get("last", "0"))
+        link = f'</v2/a/tags/list?last={at + 2}>; rel="next"' if at < 4 else ""
+        return document({"tags": [f"v{number}" for number in range(at, min(at + 3, 5))]}, Link=link)
+
+    shelf.before = pages
+    (found,) = opened(server.url).images("a")
+    assert (found.digest, found.tags) == (digest, ("v0", "v1", "v2", "v3", "v4"))
+
+
+@pytest.mark.parametrize("following", ["last=x", "last={}"])
+def test_a_listing_that_never_ends(opened: Opener, shelf: Shelf, server: Scripted, following: str) -> None:
+    def pages(_: Asked) -> Reply:
+        link = f"</v2/a/tags/list?{following.format(len(server.asked))}>; rel=next"
+        return document({"tags": ["v1"]}, Link=link)
+
+    shelf.before = pages
+    with pytest.raises(BadAnswerError, match="the listing never ends"):
+        opened(server.url).images("a")
+
+
+def test_an_error_of_a_head_means_nothing(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    shelf.put(an_image("y"), "v2")
+    del shelf.manifests[shelf.tags["v2"]]  # listed, and its file gone
+    shelf.before = lambda asked: Reply(404) if asked.method == "HEAD" else None
+    driver = opened(server.url)
+    assert [(found.digest, found.tags) for found in driver.images("a")] == [(digest, ("v1",))]
+    shelf.before = lambda asked: Reply(404) if asked.method == "HEAD" else error(500, "UNKNOWN")
+    with pytest.raises(UnavailableError):
+        driver.images("a")
+
+
+def test_without_the_header_of_the_digest(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    body = an_image("x")
+    digest = shelf.put(body, "v1")
+    shelf.manifests[digest] = Reply(200, body, {"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
+    driver = opened(server.url)
+    (found,) = driver.images("a")
+    assert (found.digest, found.tags) == (digest, ("v1",))
+    assert driver.get("a", found, frozenset({"v1"})) == found
+    assert driver.delete("a", found, "key").done
+
+
+def test_children_that_are_strange_missing_or_unreadable(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    good, bad, missing, strange = an_image("good"), an_image("bad"), an_image("missing"), b'{"what": "is this?"}'
+    shelf.put(good)
+    shelf.manifests[digest_of(bad)] = manifest(an_image("other"))
+    shelf.manifests[digest_of(bad)].headers["Docker-Content-Digest"] = digest_of(bad)  # type: ignore[index]  # a dict
+    shelf.put(strange, media_type="application/x-strange")
+    index = shelf.put(
+        an_index(good, bad, missing, strange, types=["", "", "", "application/x-strange"]), "v1", media_type=INDEX
+    )
+
+    def strict(asked: Asked) -> Reply | None:
+        refused = asked.path.endswith(digest_of(strange)) and "*/*" not in asked.headers["accept"]
+        return UNKNOWN if refused else None
+
+    shelf.before = strict
+    found = {one.digest: one.children for one in opened(server.url).images("a")}
+    assert found == {
+        index: tuple(map(digest_of, (good, bad, missing, strange))),
+        digest_of(good): UNSET,
+        digest_of(bad): None,
+        digest_of(strange): None,
+    }
+
+
+def test_the_listing_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    subject = shelf.put(an_image("subject"), "v1")
+    first = shelf.put(an_image("first", subject={"digest": subject, "size": 1, "mediaType": "x/y"}))
+    second, gone = shelf.put(an_image("second")), an_image("gone")
+    of_first = shelf.put(an_image("of the first"))
+
+    def referrers(asked: Asked) -> Reply | None:
+        if not asked.path.startswith("/v2/a/referrers/"):
+            return None
+        about = asked.path.rpartition("/")[2]
+        if about == first:
+            return document({"manifests": [{"digest": of_first}]})
+        if about != subject:
+            return document({"manifests": []})
+        if "page" in asked.query:
+            return document({"manifests": [{"digest": second}, {"digest": digest_of(gone)}]})
+        link = f'</v2/a/referrers/{subject}?page=2>; rel="next"'
+        return document({"manifests": [{"digest": first}]}, Link=link)
+
+    shelf.before = referrers
+    found = {one.digest: one.subject for one in opened(server.url).images("a")}
+    assert found == {subject: UNSET, first: subject, second: subject, of_first: first}
+
+
+@pytest.mark.parametrize("reply", [NO_PAGE, error(404, "NOT_FOUND")])
+def test_no_listing_of_referrers_is_learnt_once(opened: Opener, shelf: Shelf, server: Scripted, reply: Reply) -> None:
+    for number in range(20):
+        shelf.put(an_image(str(number)), f"v{number}")
+    shelf.before = lambda asked: reply if "/referrers/" in asked.path else None
+    driver = opened(server.url)
+    assert len(driver.images("a")) == len(driver.images("a")) == 20
+    assert sum("/referrers/" in line for line in server.lines()) == 1
+
+
+def test_the_tag_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    """What a tag of referrers lists refers to its subject; what has a tag of its own, or an index, stays what it is."""
+    subject = shelf.put(an_image("subject"), "v1")
+    untagged, tagged, child = an_image("untagged"), an_image("tagged"), an_image("child")
+    shelf.put(untagged)
+    shelf.put(tagged, "v2")
+    shelf.put(child)
+    shelf.put(an_index(child), "v3", media_type=INDEX)
+    tag = subject.replace(":", "-")
+    listing = shelf.put(an_index(untagged, tagged, child), tag, media_type=INDEX)
+    ordinary = shelf.put(an_index(untagged, a="b"), "v4", f"sha256-{'b' * 64}", media_type=INDEX)
+    of_nothing_here = shelf.put(an_index(), f"sha256-{'c' * 64}", media_type=INDEX)
+    half_a_digest = shelf.put(an_index(a="c"), f"sha512-{'d' * 64}", media_type=INDEX)
+    found = {one.digest: (one.children, one.subject) for one in opened(server.url).images("a")}
+    assert found[listing] == (UNSET, subject)
+    assert found[digest_of(tagged)] == (UNSET, UNSET)
+    assert found[digest_of(child)] == (UNSET, UNSET)
+    assert found[ordinary] == ((digest_of(untagged),), UNSET)
+    assert found[digest_of(untagged)] == (UNSET, UNSET)  # the ordinary index's child
+    assert found[of_nothing_here] == (UNSET, f"sha256:{'c' * 64}")
+    assert found[half_a_digest] == ((), UNSET)
+    del shelf.tags["v4"], shelf.tags[f"sha256-{'b' * 64}"]
+    again = {one.digest: one.subject for one in opened(server.url).images("a")}
+    assert again[digest_of(untagged)] == subject
+
+
+class Memory:
+    """What is known of manifests, in a dictionary."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+
+    def known(self, digests: Any) -> Mapping[str, Any]:
+        return {digest: self.facts[digest] for digest in digests if digest in self.facts}
+
+    def remember(self, manifests: Mapping[str, Any]) -> None:
+        self.facts |= manifests
+
+
+def test_a_manifest_is_read_once_and_once_more_for_its_config(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    config = b'{"created": "2026-01-02T03:04:05Z", "config": {"Labels": {"a": "b"}}}'
+    kind = "application/vnd.oci.image.config.v1+json"
+    shelf.put(an_image("x", config={"digest": digest_of(config), "size": len(config), "mediaType": kind}), "v1")
+    shelf.before = lambda asked: Reply(200, config) if "/blobs/" in asked.path else None
+    memory = Memory()
+    for push_time, gets in (("first_seen", 1), ("first_seen", 0), ("image", 2), ("image", 0), ("first_seen", 0)):
+        before = len(server.asked)
+        driver = opened(server.url, manifests=memory, push_time=push_time)
+        (found,) = driver.images("a")
+        read = [one.path for one in server.asked[before:] if one.method == "GET"]
+        assert len([path for path in read if "/manifests/" in path or "/blobs/" in path]) == gets
+        assert (found.created_at is not None) is (push_time == "image")
+        assert found.compressed_size == len(config) + 1
+
+
+def test_a_config_that_is_another(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    config = b"{}"
+    kind = "application/vnd.oci.image.config.v1+json"
+    shelf.put(an_image("x", config={"digest": digest_of(config), "size": 2, "mediaType": kind}), "v1")
+    shelf.before = lambda asked: Reply(200, b'{"created": "2020-01-01T00:00:00Z"}') if "/blobs/" in asked.path else None
+    (found,) = opened(server.url, push_time="image").images("a")
+    assert (found.created_at, found.labels, found.children) == (None, None, UNSET)
+
+
+def test_only_the_new_tags_are_looked_at_and_once_for_all(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digests = [shelf.put(an_image(str(number)), f"v{number}") for number in range(30)]
+    shelf.put(an_image("new"), "new")
+    driver = opened(server.url)
+    known = frozenset(f"v{number}" for number in range(30))
+    asked = [image(digest, f"v{number}") for number, digest in enumerate(digests)]
+    found = driver._client.each(lambda one: driver.get("a", one, known), asked)
+    assert all(before == after for before, after in found.items())
+    listed = len(server.lines("GET"))  # once, unless this machine takes longer than a second for all of this
+    assert listed < 30
+    assert len(server.lines("HEAD")) == 60 + listed
+
+
+# The catalog.
+
+
+@pytest.mark.parametrize("reply", [NO_PAGE, Reply(401), Reply(403), error(405, "UNSUPPORTED")])
+def test_without_a_catalog_each_is_named(opened: Opener, shelf: Shelf, server: Scripted, reply: Reply) -> None:
+    challenge = {"Www-Authenticate": 'Bearer realm="/token"'} if reply.status == 401 else {}
+    shelf.before = lambda asked: (
+        document({"token": "x"}) if asked.path == "/token" else Reply(reply.status, reply.body, challenge)
+    )
+    for globs in ((), ("shop/*",), ("shop/api", "ml/**")):
+        with pytest.raises(NotFoundError, match="name each of them under repositories"):
+            list(opened(server.url, repositories=globs).repositories())
+    assert list(opened(server.url, repositories=("b", "a")).repositories()) == ["a", "b"]
+
+
+def test_names_from_the_catalog(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    def pages(asked: Asked) -> Reply:
+        if "last" in asked.query:
+            return document({"repositories": ["shop/b", "Bad//name"]})
+        return document({"repositories": ["shop/b", "shop/a"]}, Link='</v2/_catalog?last=x>; rel="next"')
+
+    shelf.before = pages
+    assert list(opened(server.url, repositories=("shop/*",)).repositories()) == ["shop/a", "shop/b"]
+    with pytest.raises(BadAnswerError, match="impossible name: 'Bad//name'"):
+        list(opened(server.url).repositories())
+
+
+# Signing in.
+
+
+class Guarded:
+    """Asks for a token in the words of `challenge` unless one that `takes` accepts is shown."""
+
+    def __init__(self, shelf: Shelf, challenge: str, takes: Callable[[str], bool]) -> None:
+        self.challenge, self.takes = challenge, takes
+        self.tokens = 0
+        shelf.before = self
+
+    def __call__(self, asked: Asked) -> Reply | None:
+        if asked.path == "/token":
+            self.tokens += 1
+            return document({"access_token": f"{self.tokens}:{' '.join(asked.scopes)}"})
+        if self.takes(asked.headers.get("authorization", "")):
+            return None
+        return Reply(401, b"no", {"Www-Authenticate": self.challenge})
+
+
+def test_a_token_that_allows_too_little_is_no_loop(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    scope = 'scope="repository:a:pull,push",error="insufficient_scope"'
+    guard = Guarded(shelf, f'Bearer realm="/token",service="s",{scope}', lambda _: False)
+    driver = opened(server.url)
+    for number in (1, 1):  # the second time, the token at hand is the one that allows too little
+        with pytest.raises(PermissionDeniedError):
+            driver.delete("a", image(digest, "v1"), "key")
+        assert guard.tokens == number
+    assert len(server.lines("DELETE")) == 3
+
+
+def test_the_registry_says_which_scope(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    wanted = "repository:a:pull,push"
+    Guarded(shelf, f'Bearer realm="/token",service="s",scope="{wanted}"', lambda shown: wanted in shown)
+    driver = opened(server.url)
+    assert driver.delete("a", image(digest, "v1"), "key").done
+    asked = [one for one in server.asked if one.path == "/token"]
+    # What reads was guessed, and the registry asks for the token that is there already.
+    assert [one.scopes for one in asked] == [(wanted,), ("repository:a:pull",)]
+    assert all(one.query["service"] == "s" for one in asked)
+    driver.images("a")
+    assert len([one for one in server.asked if one.path == "/token"]) == 2
+
+
+def test_a_challenge_without_scope(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    shelf.put(an_image("x"), "v1")
+    Guarded(shelf, 'Basic realm="x", Bearer realm="/token"', lambda shown: "repository:a:pull" in shown)
+    assert len(opened(server.url).images("a")) == 1
+    assert [one.scopes for one in server.asked if one.path == "/token"] == [("repository:a:pull",)]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410])
+def test_a_token_server_without_tokens(opened: Opener, shelf: Shelf, server: Scripted, status: int) -> None:
+    """Its 404 above all is none of an image."""
+    digest = shelf.put(an_image("x"), "v1")
+    shelf.before = lambda asked: (
+        Reply(status) if asked.path == "/token" else Reply(401, b"", {"Www-Authenticate": 'Bearer realm="/token"'})
+    )
+    driver = opened(server.url)
+    for ask in (driver.clock, lambda: driver.get("a", image(digest)), lambda: driver.delete("a", image(digest), "key")):
+        with pytest.raises(SignInError):
+            ask()
+
+
+def test_a_401_that_says_nothing(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    shelf.before = lambda _: Reply(401)
+    with pytest.raises(SignInError, match="did not say how to sign in"):
+        opened(server.url).clock()
+
+
+def test_no_secret_is_told(opened: Opener, shelf: Shelf, server: Scripted, tmp_path: Any, caplog: Any) -> None:
+    """Whatever a server repeats of it."""
+    (tmp_path / "password").write_text("hunter2hunter2")
+    credentials = Credentials(username="anna", password=Secret(file=tmp_path / "password"))
+    caplog.set_level("DEBUG")
+
+    def echo(asked: Asked) -> Reply:
+        shown = asked.headers.get("authorization", "")
+        if not shown:
+            return Reply(401, b"", {"Www-Authenticate": 'Basic realm="x"'})
+        return error(400, "NO", f"{shown} is hunter2hunter2 to us")
+
+    shelf.before = echo
+    driver = opened(server.url, credentials=credentials)
+    with pytest.raises(RegistryError, match=r"\*\*\* is \*\*\* to us") as failure:
+        driver.clock()
+    told = (
+        f"{failure.value!r} {failure.value} {driver._client._sign_in.user!r} {with_defaults(credentials=credentials)}"
+    )
+    sent = next(one.headers["authorization"] for one in server.asked if "authorization" in one.headers)
+    for secret in ("hunter2", sent.removeprefix("Basic ")):
+        assert secret not in told + caplog.text
+
+
+# Blobs.
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_blob_from_elsewhere_is_fetched_without_credentials(
+    opened: Opener, shelf: Shelf, server: Scripted, code: int
+) -> None:
+    takes = "repository:a:pull"
+    blob = digest_of(b"blob")
+    guard = Guarded(shelf, f'Bearer realm="/token",scope="{takes}"', lambda shown: takes in shown)
+
+    def storage(asked: Asked) -> Reply:
+        assert "authorization" not in asked.headers
+        assert asked.headers["range"] == "bytes=0-0"
+        return Reply(206, b"b") if asked.query.get("sig") == "a/b" else Reply(403)
+
+    with Scripted(storage) as elsewhere:
+        to = {"Location": f"{elsewhere.url}/x?sig=a%2Fb"}
+        shelf.before = lambda asked: guard(asked) or (Reply(code, b"", to) if "/blobs/" in asked.path else None)
+        assert opened(server.url).lost_blobs("a", [blob]) == ()
+        assert len(elsewhere.asked) == 1
+
+
+def test_redirects_at_home_keep_the_credentials_and_end(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    takes = "repository:a:pull"
+    guard = Guarded(shelf, f'Bearer realm="/token",scope="{takes}"', lambda shown: takes in shown)
+    hops = 3
+
+    def hop(asked: Asked) -> Reply | None:
+        at = int(asked.query.get("hop", "0"))
+        return guard(asked) or (Reply(206, b"b") if at == hops else Reply(307, b"", {"Location": f"?hop={at + 1}"}))
+
+    shelf.before = hop
+    assert opened(server.url).lost_blobs("a", [digest_of(b"x")]) == ()
+    hops = 4
+    with pytest.raises(BadAnswerError, match="more than 3 redirects"):
+        opened(server.url).lost_blobs("a", [digest_of(b"x")])
+
+
+@pytest.mark.parametrize(
+    ("reply", "lost"),
+    [
+        pytest.param(Reply(206, b"b"), False, id="a byte"),
+        pytest.param(Reply(200, b"blob" * 1000), False, id="all of them"),
+        pytest.param(Reply(200, b"blob", cut=True), True, id="none, though told of"),
+        pytest.param(Reply(200, b""), True, id="nothing"),
+        pytest.param(error(404, "BLOB_UNKNOWN"), True, id="unknown"),
+    ],
+)
+def test_whether_a_blob_is_lost(opened: Opener, shelf: Shelf, server: Scripted, reply: Reply, lost: bool) -> None:
+    blob = digest_of(b"blob")
+    shelf.before = lambda _: reply
+    assert opened(server.url).lost_blobs("a", [blob]) == ((blob,) if lost else ())
+    if reply.status == 200:
+        assert opened(server.url).lost_blobs("a", [digest_of(b"")]) == ()
+
+
+def test_a_connection_that_breaks_once_loses_no_blob(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    shelf.before = lambda _: Reply(206, b"b", cut=len(server.asked) == 1)
+    assert opened(server.url).lost_blobs("a", [digest_of(b"blob")]) == ()
+
+
+def test_a_registry_that_is_somewhere_else(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    shelf.before = lambda _: NO_PAGE
+    with pytest.raises(NotFoundError, match=rf"no registry answers at {server.url}/v2/; is the url right\?"):
+        opened(server.url).clock()

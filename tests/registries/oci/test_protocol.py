@@ -1,0 +1,277 @@
+"""The OCI protocol's answers, one by one: pages, what a reference names, refusals, redirects."""
+
+import json
+from typing import Any
+
+import pytest
+
+from worker.registries import oci_protocol as protocol
+from worker.registries.interface import (
+    BadAnswerError,
+    BlobsMissingError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ReadOnlyError,
+    RefusesAllError,
+    RegistryError,
+    SignInError,
+    UnavailableError,
+    UsedByImageListsError,
+)
+from worker.registries.messages import Answer, BrokenBodyError
+from worker.registries.oci_protocol import Found
+
+BODY = b'{"schemaVersion": 2}'
+DIGEST = "sha256:17dbee0b55196e3ffb3c65e5c3c3f0a4fb5ddf6cc8f37bbbe5ec61b6b7b5b3a5"
+A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+SYSTEMIC = (RefusesAllError, ReadOnlyError, PermissionDeniedError, SignInError, UnavailableError)
+ROOT = "https://registry.example.com"
+
+
+def told(status: int, code: str = "", message: str = "", **headers: str) -> Answer:
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode() if code else b""
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+
+@pytest.mark.parametrize(
+    ("link", "query"),
+    [
+        ("", None),
+        ('</v2/a/tags/list?last=x&n=5>; rel="next"', {"last": "x", "n": "5"}),
+        ("</v2/a/tags/list?last=x%2Fy&n=5>; rel=next", {"last": "x/y", "n": "5"}),
+        ('</v2/a/tags/list?last=>; rel="next"', {"last": ""}),
+        ('<http://inside:5000/v2/a/tags/list?n=5>; rel="next"', {"n": "5"}),
+        ('<https://evil.example/prefix/v2/a/tags/list?next_page=t>; REL="next"', {"next_page": "t"}),
+        ('</v2/a/tags/list?n=1>; rel="prev", </v2/a/tags/list?n=2>; title="a, b"; rel="next"', {"n": "2"}),
+        ('</v2/a/tags/list?n=1>; rel="first"', None),
+        ("rubbish", None),
+    ],
+)
+def test_the_next_page(link: str, query: dict[str, str] | None) -> None:
+    assert protocol.next_query(Answer(200, {"link": link} if link else {}, b""), "/v2/a/tags/list") == query
+
+
+def test_a_next_page_of_another_listing() -> None:
+    answer = Answer(200, {"link": '</v2/b/tags/list?n=5>; rel="next"'}, b"")
+    with pytest.raises(BadAnswerError, match="a next page at another address"):
+        protocol.next_query(answer, "/v2/a/tags/list")
+
+
+@pytest.mark.parametrize("body", [b'{"name":"a","tags":null}', b'{"name":"a","tags":[]}', b"{}", b'{"name":"a"}'])
+def test_no_tags(body: bytes) -> None:
+    assert protocol.tags_page(Answer(200, {}, body), "a") == protocol.Page([], None)
+
+
+@pytest.mark.parametrize("tag", ["", ".a", "-a", "a/b", "a b", "../x", "ü", "a" * 129, "a\n"])
+def test_impossible_tags(tag: str) -> None:
+    with pytest.raises(BadAnswerError, match="an impossible tag"):
+        protocol.tags_page(Answer(200, {}, json.dumps({"tags": ["v1", tag]}).encode()), "a")
+
+
+@pytest.mark.parametrize(
+    ("path", "good"),
+    [
+        ("a", True), ("a/b", True), ("a.b/c_d/e__f/g-h/i---j", True), ("0/1", True), ("a" * 255, True),
+        ("", False), ("A", False), ("a//b", False), ("/a", False), ("a/", False), ("a..b", False), ("a___b", False),
+        ("../a", False), ("a/../b", False), ("a b", False), ("-a", False), ("a-", False), ("a" * 256, False),
+        ("a\n", False), ("a?b", False), ("a%2fb", False),
+    ],
+)  # fmt: skip
+def test_names(path: str, good: bool) -> None:
+    assert protocol.is_name(path) is good
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "reference", "found"),
+    [
+        (200, {"docker-content-digest": A, "content-type": "x/y; charset=utf-8"}, "v1", Found(A, "x/y")),
+        (200, {"docker-content-digest": A}, A, Found(A, "")),
+        (200, {}, A, 200),
+        (200, {}, "v1", 200),
+        (404, {"docker-content-digest": A}, "v1", 404),
+        (405, {}, "v1", 405),
+        (500, {}, A, 500),
+    ],
+)
+def test_a_head(status: int, headers: dict[str, str], reference: str, found: Found | int) -> None:
+    assert protocol.head(Answer(status, headers, b""), reference) == found
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "reference", "kind"),
+    [
+        (200, {"docker-content-digest": B}, A, BadAnswerError),
+        (200, {"docker-content-digest": "sha256:../x"}, "v1", BadAnswerError),
+        (200, {"docker-content-digest": f"md5:{'a' * 32}"}, "v1", BadAnswerError),
+        (200, {"docker-content-digest": A.upper()}, "v1", BadAnswerError),
+        (401, {}, "v1", SignInError),
+        (401, {"www-authenticate": 'Bearer realm="x"'}, "v1", PermissionDeniedError),
+        (429, {}, "v1", RateLimitedError),
+    ],
+)
+def test_a_head_that_is_none(status: int, headers: dict[str, str], reference: str, kind: type[RegistryError]) -> None:
+    with pytest.raises(RegistryError) as failure:
+        protocol.head(Answer(status, headers, b""), reference)
+    assert type(failure.value) is kind
+
+
+def test_what_was_fetched_is_hashed() -> None:
+    sha256 = f"sha256:{protocol.docker.sha256_of(BODY)}"
+    sha512 = f"sha512:{protocol.hashlib.sha512(BODY).hexdigest()}"
+    for reference in ("v1", sha256, sha512):
+        told_digest = {} if reference == "v1" else {"docker-content-digest": reference}
+        found = protocol.fetched(Answer(200, told_digest | {"content-type": "x/y"}, BODY), reference)
+        assert found == Found(sha256 if reference == "v1" else reference, "x/y", BODY)
+    with pytest.raises(BrokenBodyError, match="not the one that sha256:aaa"):
+        protocol.fetched(Answer(200, {}, BODY), A)
+    with pytest.raises(BrokenBodyError, match="not the one that sha256:aaa"):
+        protocol.fetched(Answer(200, {"docker-content-digest": A}, BODY), "v1")
+    with pytest.raises(NotFoundError):
+        protocol.fetched(told(404, "MANIFEST_UNKNOWN"), "v1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (told(405, "UNSUPPORTED", "The operation is unsupported."), RefusesAllError, "REGISTRY_STORAGE_DELETE_ENABLED"),
+        (told(400, "UNSUPPORTED", "unsupported"), RefusesAllError, "storage.delete.enabled: true"),
+        (told(405, allow="GET, HEAD"), RefusesAllError, "the registry is read-only"),
+        (told(405, "DENIED", "requested access to the resource is denied"), UsedByImageListsError, "DENIED"),
+        (told(405, "MANIFEST_INVALID", "manifest is referenced by an index image"), UsedByImageListsError, "index"),
+        (told(409, "MANIFEST_REFERENCED_IN_LIST", "a manifest list"), UsedByImageListsError, "MANIFEST_REFERENCED"),
+        (told(400, "MANIFEST_REFERENCED_IN_LIST", ""), UsedByImageListsError, "MANIFEST_REFERENCED"),
+        (told(405, "SOMETHING", "else"), ReadOnlyError, "SOMETHING"),
+        (told(405, allow="DELETE, GET"), ReadOnlyError, "HTTP 405"),
+        (told(409, "MANIFEST_INVALID", "multiple manifests found"), RegistryError, "MANIFEST_INVALID"),
+        (told(403, "DENIED", "no"), PermissionDeniedError, "DENIED"),
+        (told(401, "UNAUTHORIZED", "no", www_authenticate='Bearer realm="x"'), PermissionDeniedError, "UNAUTHORIZED"),
+        (told(401, "UNAUTHORIZED", "no", www_authenticate='Basic realm="x"'), SignInError, "UNAUTHORIZED"),
+        (told(404, "MANIFEST_UNKNOWN", "manifest unknown"), NotFoundError, "MANIFEST_UNKNOWN"),
+        (told(400, "DIGEST_INVALID", "no"), RegistryError, "DIGEST_INVALID"),
+        (told(429, "TOOMANYREQUESTS", "slow"), RateLimitedError, "TOOMANYREQUESTS"),
+        (told(500, "UNKNOWN", "index of nothing"), UnavailableError, "UNKNOWN"),
+        (told(302, location="https://x"), BadAnswerError, "302"),
+    ],
+)
+def test_why_a_deletion_is_refused(answer: Answer, kind: type[RegistryError], words: str) -> None:
+    with pytest.raises(RegistryError, match=words) as failure:
+        protocol.deletion_begun(answer)
+    assert type(failure.value) is kind
+    assert failure.value.systemic is (kind in SYSTEMIC)
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_a_deletion_begun(status: int) -> None:
+    protocol.deletion_begun(Answer(status, {}, b""))
+
+
+@pytest.mark.parametrize("reference", ["v1", "latest", "sha256:abc", A[:-1], f"md5:{'a' * 32}", ""])
+def test_only_digests_are_deleted(reference: str) -> None:
+    with pytest.raises(BadAnswerError, match="refusing to delete by anything but a digest"):
+        protocol.delete_manifest(ROOT, "a", reference, 25.0, None)
+
+
+def test_how_a_deletion_is_sent() -> None:
+    request = protocol.delete_manifest(ROOT, "shop/api", A, 25.0, 7.0)
+    assert (request.method, request.url) == ("DELETE", f"{ROOT}/v2/shop/api/manifests/{A}")
+    assert (request.repeatable, request.timeout, request.patience, request.not_after) == (False, 25.0, 25.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (told(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"), BlobsMissingError),
+        (told(404, "BLOB_UNKNOWN", "blob unknown"), BlobsMissingError),
+        (told(400, "MANIFEST_INVALID", "no"), RegistryError),
+        (told(403, "DENIED", "no"), PermissionDeniedError),
+        (told(201, docker_content_digest=B), BadAnswerError),
+    ],
+)
+def test_a_manifest_that_is_not_taken(answer: Answer, kind: type[RegistryError]) -> None:
+    with pytest.raises(RegistryError) as failure:
+        protocol.put_back(answer, A)
+    assert type(failure.value) is kind
+
+
+def test_a_manifest_that_is_taken() -> None:
+    protocol.put_back(told(201, docker_content_digest=A), A)
+    protocol.put_back(told(201), A)
+
+
+@pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])
+def test_a_mount(status: int, done: bool) -> None:
+    assert protocol.mounted(Answer(status, {}, b"")) is done
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("https://storage.example/x?sig=a%2Fb", "https://storage.example/x?sig=a%2Fb"),
+        ("/elsewhere", f"{ROOT}/elsewhere"),
+        ("http://storage.example/x", None),
+        ("http://127.0.0.1/x", None),
+        ("ftp://storage.example/x", None),
+        ("https://user@storage.example/x", None),
+        ("file:///etc/passwd", None),
+    ],
+)
+def test_a_redirect(location: str, target: str | None) -> None:
+    request = protocol.get_blob(ROOT, "a", A, first_bytes=1)
+    if target is None:
+        with pytest.raises(BadAnswerError, match="to be fetched from"):
+            protocol.redirected(request, location)
+        return
+    followed = protocol.redirected(request, location)
+    assert followed.url == target
+    assert followed.headers["Range"] == "bytes=0-0"
+
+
+@pytest.mark.parametrize(
+    ("tag", "subject"),
+    [
+        (f"sha256-{'a' * 64}", A),
+        (f"sha512-{'a' * 64}", f"sha512:{'a' * 64}"),
+        (f"sha256-{'a' * 64}.sig", None),
+        (f"sha256-{'a' * 63}", None),
+        (f"sha256-{'A' * 64}", None),
+        (f"sha512-{'a' * 128}", None),
+        ("latest", None),
+    ],
+)
+def test_a_referrers_tag(tag: str, subject: str | None) -> None:
+    assert protocol.subject_of_tag(tag) == subject
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, NotFoundError), (401, SignInError), (403, PermissionDeniedError), (200, BadAnswerError)]
+)
+def test_no_time(status: int, kind: type[RegistryError]) -> None:
+    with pytest.raises(kind) as failure:
+        protocol.time_of(Answer(status, {}, b""), ROOT)
+    assert ("is the url right?" in str(failure.value)) is (status == 404)
+
+
+READERS: list[Any] = [
+    protocol.repositories_page,
+    lambda answer: protocol.tags_page(answer, "a"),
+    lambda answer: protocol.referrers_page(answer, "a", A),
+]
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b"7", b'{"tags": 7, "repositories": 7, "manifests": 7}', b"\xff"]
+)
+def test_listings_that_are_none(read: Any, body: bytes) -> None:
+    with pytest.raises(BadAnswerError):
+        read(Answer(200, {}, body))
+
+
+def test_where_there_is_no_listing() -> None:
+    for status in (401, 403, 404, 405):
+        assert protocol.repositories_page(Answer(status, {}, b"404 page not found")) is None
+    for status in (404, 405, 501):
+        assert protocol.referrers_page(Answer(status, {}, b"404 page not found"), "a", A) is None
+    with pytest.raises(BadAnswerError, match="a referrer with the digest"):
+        protocol.referrers_page(Answer(200, {}, b'{"manifests": [{"digest": "latest"}]}'), "a", A)
