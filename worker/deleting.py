@@ -95,7 +95,7 @@ class Batch:
 
     def _take(self, item: Item) -> None:
         if item.state == "accepted":
-            self._follow(item, Deletion(item.operation_id or "", done=False))
+            self._follow(item, Deletion(item.operation_id or "", done=False, of=(item.repository, item.image)))
             return
         for reading in range(1, READINGS + 1):
             if self._ends() or self._delete(item, reading):
@@ -231,17 +231,24 @@ class Batch:
 
     def _record_deleted(self, item: Item, deletion: Deletion) -> None:
         """Record a deletion, and what its registry noticed beside it."""
+        self._stop_for(item, deletion.strays)
         self._record(item, outcomes.deleted(deletion))
-        if not deletion.raced and not deletion.strays:
+        if not deletion.raced:
             return
         with self.store.write() as connection:
             run = run_rows.get(connection, self.run.id, lock=True)
-            if deletion.raced and run is not None:
+            if run is not None:
                 run_rows.note_raced(connection, run, item.repository, item.digest, deletion.raced)
                 sweeping.add_to_tally(connection, self.run.registry, "raced_pushes", "", len(deletion.raced))
-            if deletion.strays:
-                message = outcomes.strayed(item, deletion)
-                run_rows.ask_to_stop(connection, self.run.id, "hopeless", message)
+
+    def _stop_for(self, item: Item, strays: tuple[str, ...]) -> None:
+        """Stop the run for what went along and nobody had planned: before anything else is written."""
+        if not strays:
+            return
+        with self.store.write() as connection:
+            planned = sweeping.planned_names(connection, self.run.id, item.repository)
+            if unplanned := tuple(name for name in strays if name not in planned):
+                run_rows.ask_to_stop(connection, self.run.id, "hopeless", outcomes.strayed(item, unplanned))
                 self.halted.set()
 
     def _is_last(self, item: Item, phase: Phase) -> bool:
@@ -250,6 +257,7 @@ class Batch:
         return self.resolving or waited or (phase != "follow" and item.attempts + 1 >= ATTEMPTS)
 
     def _settle_error(self, item: Item, phase: Phase, error: RegistryError) -> None:
+        self._stop_for(item, error.strays)
         found = outcomes.after_error(item, phase, error, last=self._is_last(item, phase))
         if isinstance(found, Missing):
             self.missing.append((item, found))

@@ -110,11 +110,11 @@ def deleted(deletion: Deletion) -> Outcome:
     return Outcome("deleted", message=f"while it was deleted, another image was pushed as {listed(deletion.raced)}")
 
 
-def strayed(item: Item, deletion: Deletion) -> str:
+def strayed(item: Item, strays: tuple[str, ...]) -> str:
     """Why a run stops: the registry took tags along that nobody had planned to delete."""
     image = f"{item.repository}@{item.digest}"
     return (
-        f"stopped: with {image} the registry deleted {listed(deletion.strays)} of the same repository, which the plan"
+        f"stopped: with {image} the registry deleted {listed(strays)} of the same repository, which the plan"
         " keeps; see whether it is to be pushed again"
     )
 

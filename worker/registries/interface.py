@@ -11,6 +11,7 @@ threads of one process.
     ├── PermissionDeniedError        the credentials may not do this: systemic
     ├── ReadOnlyError                the registry refuses every change: systemic
     │   └── RefusesAllError          … and says so for good: one refusal is enough to stop
+    ├── UnsuitableError              the registry is none whose images are ours to delete: nobody need try
     ├── NotFoundError                there is no such image or repository
     ├── OperationUnknownError        the registry does not know the operation (any more)
     ├── TooLateError                 a deletion was not sent: what was read before it had grown too old
@@ -54,6 +55,7 @@ class RegistryError(Exception):
     maybe_done: bool = (
         False  # of a deletion: an earlier attempt of the same call was lost on the way and may have done it
     )
+    strays: tuple[str, ...] = ()  # of a deletion: as Deletion has them
 
     cause: ClassVar[FailureCause] = "other"
     systemic: ClassVar[bool] = False  # the next image would fare no better
@@ -89,6 +91,11 @@ class ReadOnlyError(RegistryError):
 
 
 class RefusesAllError(ReadOnlyError):
+    final = True
+
+
+class UnsuitableError(RegistryError):
+    systemic = True
     final = True
 
 
@@ -131,7 +138,8 @@ class Deletion:
     operation_id: str  # empty where a registry deletes at once
     done: bool
     raced: tuple[str, ...] = ()  # tags the image had that name another by now: they were pushed while it was deleted
-    strays: tuple[str, ...] = ()  # tags that went with it, and that nobody had planned: nothing more may be deleted
+    strays: tuple[str, ...] = ()  # tags (untagged: digests) of others that went with it: see whether they were planned
+    of: tuple[str, Image] | None = None  # repository and image, for `follow`: another process may have begun it
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 from worker.config import RegistrySettings
 from worker.registries import docker
 from worker.registries import yandex_api as api
+from worker.registries.answers import succeeded
 from worker.registries.docker_tokens import DockerSignIn
 from worker.registries.http import Http, Patience
 from worker.registries.interface import (
@@ -137,10 +139,19 @@ class Calls:
         except RegistryError as error:
             return error
 
-    def docker(self, name: str, digest: str, read: Callable[[Answer], T]) -> T:
+    def holds(self, name: str, digest: str) -> None:
+        """Raises NotFoundError where the repository with this full name has no such manifest, or another error."""
+
+        def read(answer: Answer) -> None:
+            if not succeeded(answer):
+                raise docker.refusal(answer)
+
+        self.docker(name, digest, read, method="HEAD")
+
+    def docker(self, name: str, digest: str, read: Callable[[Answer], T], method: Literal["GET", "HEAD"] = "GET") -> T:
         """A manifest by the Docker API. Raises RegistryError."""
-        repository = name.partition("/")[2]
-        request = docker.get_manifest(self._endpoints.docker, name, digest, about(repository, digest))
+        label = about(name.partition("/")[2], digest)
+        request = replace(docker.get_manifest(self._endpoints.docker, name, digest, label), method=method)
         return self.http.call(request, read, self._docker.of(name))
 
 

@@ -204,6 +204,15 @@ def owners_left(connection: Connection, one: Item) -> tuple[str, ...]:
     return tuple(digest for digest in one.owners if digest not in gone)
 
 
+def planned_names(connection: Connection, run_id: str, repository: str) -> frozenset[str]:
+    """Tags and digests of all that a run deletes in a repository; of what was skipped or failed nothing."""
+    found = select(item.c.digest, item.c.image).where(
+        item.c.run_id == run_id, item.c.repository == repository, item.c.state.not_in(("skipped", "failed"))
+    )
+    rows = connection.execute(found).all()
+    return frozenset(name for digest, image in rows for name in (digest, *_image.decode(image).tags))
+
+
 def record_intent(connection: Connection, one: Item, key: str, now: datetime) -> bool:
     """Write down that this item is about to be deleted. False: it has its final state already."""
     open_ = update(item).where(

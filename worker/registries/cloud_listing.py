@@ -1,0 +1,179 @@
+"""All artifacts of a registry in one listing, in windows of time side by side where there are many.
+
+A window is half-open, so windows miss nothing and repeat nothing. That a server keeps to them is not taken for granted:
+what was listed without a window must come again in one, and nothing may come that its window has not.
+"""
+
+import os
+import tempfile
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+
+import msgspec
+
+from worker.registries.cloud_places import Place, place_of, settled
+from worker.registries.cloud_protocol import Artifact, WireArtifact, artifact_of, is_there
+from worker.registries.cloud_windows import WHOLE, Window, cut
+from worker.registries.interface import RegistryError
+
+FIRST_PAGES = 8  # listed one after the other: who has no more needs no windows
+PAGES_OF_A_WINDOW = 8  # before it is cut
+PARTS = 16  # of a window that is cut
+
+Pages = Callable[[Window], Iterator[Sequence[WireArtifact]]]  # of a listing of what was created in a window
+
+
+class _LeakError(Exception):
+    """The server does not keep to windows of time."""
+
+
+class Pile:
+    """Artifacts by folder in a temporary file, which goes with the last reference. Safe to use from several threads."""
+
+    def __init__(self, registry_id: str) -> None:
+        self._registry_id = registry_id
+        self._file = tempfile.TemporaryFile(prefix="registry-gc-")  # noqa: SIM115 - lives as long as the pile
+        self._end = 0
+        self._lock = threading.Lock()
+        self._surely: dict[str, array[int]] = {}  # folder -> offset, length, offset, length, …
+        self._perhaps: dict[str, array[int]] = {}  # by the folder in a full path, where that is not certain
+        self._parents: set[str] = set()  # folders of those whose path certainly is one
+        self._some_full = False
+        self.left_alone: Counter[str] = Counter()  # what is no image of ours -> how many
+        self._seen: set[str] = set()  # ids of those, which may come twice
+
+    def add(self, rows: Sequence[WireArtifact]) -> None:
+        """Raises BadAnswerError for an artifact that lies nowhere."""
+        for row in rows:
+            artifact = artifact_of(row)
+            if artifact is None:
+                self._leave(row)
+                continue
+            place = place_of(artifact.path, artifact.name, self._registry_id)
+            with self._lock:
+                self._keep(place, artifact)
+
+    def _leave(self, row: WireArtifact) -> None:
+        with self._lock:
+            if row.id and row.id not in self._seen and row.kind in ("ARTIFACT", None):
+                self._seen.add(row.id)
+                self.left_alone["without Docker content" if is_there(row) else "deleted or being made"] += 1
+
+    def _keep(self, place: Place, artifact: Artifact) -> None:
+        if place.as_full is None:
+            self._parents.add(place.as_parent or "")
+        elif place.as_parent is None:
+            self._some_full = True
+        of = self._perhaps if place.only is None else self._surely
+        key = place.as_full if place.only is None else place.only
+        record = msgspec.msgpack.encode(artifact)
+        self._file.write(record)
+        of.setdefault(key or "", array("Q")).extend((self._end, len(record)))
+        self._end += len(record)
+
+    def settle(self) -> None:
+        """Say of each artifact where it lies, now that all have been seen."""
+        with self._lock:
+            self._file.flush()
+            for folder, places in self._perhaps.items():
+                if not self._parents:  # as a rule: nothing need be read again
+                    self._surely.setdefault(folder, array("Q")).extend(places)
+                    continue
+                for artifact, offset, length in self._read(places):
+                    place = place_of(artifact.path, artifact.name, self._registry_id)
+                    where = settled(place, self._parents, some_full=self._some_full)
+                    self._surely.setdefault(where, array("Q")).extend((offset, length))
+            self._perhaps = {}
+        if rootless := self._surely.pop("", None):
+            self.left_alone["in no repository"] += len(rootless) // 2
+
+    def folders(self) -> list[str]:
+        return sorted(self._surely)
+
+    def take(self, folder: str) -> list[Artifact] | None:
+        """A folder's artifacts, those that came twice the later way; None: they were taken before, or are none."""
+        with self._lock:
+            places = self._surely.pop(folder, None)
+        return None if places is None else [artifact for artifact, _, _ in self._read(places)]
+
+    def _read(self, places: "array[int]") -> Iterator[tuple[Artifact, int, int]]:
+        for offset, length in zip(places[::2], places[1::2], strict=True):
+            record = os.pread(self._file.fileno(), length, offset)
+            yield msgspec.msgpack.decode(record, type=Artifact), offset, length
+
+
+@dataclass(slots=True)
+class _Side:
+    """Listing in windows, side by side."""
+
+    pages: Pages
+    pile: Pile
+    waited_for: set[str]  # ids that must come again
+    first_pages: int = PAGES_OF_A_WINDOW
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def list(self, windows: Sequence[Window], threads: int) -> None:
+        """Raises _LeakError, and any RegistryError."""
+        pool = ThreadPoolExecutor(threads, "windows")
+        try:
+            open_ = {pool.submit(self.one, window) for window in windows}
+            while open_:
+                done, open_ = wait(open_, return_when=FIRST_COMPLETED)
+                open_ |= {pool.submit(self.one, part) for ended in done for part in ended.result()}
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def one(self, window: Window) -> Sequence[Window]:
+        """List a window to its end; where that is far, the windows to be listed instead."""
+        seen: list[datetime] = []
+        for number, rows in enumerate(self.pages(window), start=1):
+            for row in rows:
+                if row.created_at is None or not window.has(row.created_at):
+                    raise _LeakError
+                seen.append(row.created_at.astimezone(UTC))
+            self.pile.add(rows)
+            with self.lock:
+                self.waited_for.difference_update(row.id for row in rows)
+            if number == self.first_pages and (parts := cut(window, seen, datetime.now(UTC), PARTS)):
+                return parts
+        return ()
+
+
+def list_all(pages: Pages, pile: Pile, threads: int, first_pages: int = FIRST_PAGES) -> None:
+    """Put all artifacts of a registry on the pile. Raises any RegistryError: then the pile is worth nothing."""
+    whole = pages(WHOLE)
+    times: list[datetime | None] = []
+    ids: set[str] = set()
+    for rows in islice(whole, first_pages):
+        pile.add(rows)
+        times += [row.created_at.astimezone(UTC) if row.created_at else None for row in rows]
+        ids |= {row.id or "" for row in rows}
+    following = next(whole, None)
+    if following is not None:
+        pile.add(following)
+        known = [at for at in times if at is not None]
+        windows = cut(WHOLE, known, datetime.now(UTC), PARTS) if len(known) == len(times) else ()
+        if not windows or not _in_windows(pages, pile, ids, windows, threads):
+            for rows in whole:
+                pile.add(rows)
+    pile.settle()
+
+
+def _in_windows(pages: Pages, pile: Pile, ids: set[str], windows: Sequence[Window], threads: int) -> bool:
+    """Whether everything was listed in windows; False: they cannot be relied on. Raises RegistryError."""
+    side = _Side(pages, pile, ids)
+    try:
+        side.list(windows, threads)
+    except _LeakError:
+        return False
+    except RegistryError as error:
+        if error.status != 400:  # it may not know the parameters
+            raise
+        return False
+    return not side.waited_for

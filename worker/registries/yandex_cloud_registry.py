@@ -1,0 +1,238 @@
+"""Yandex Cloud Registry: lists artifacts and makes images of them, deletes images artifact by artifact.
+
+This adapter only sends; what goes over the wire and what comes back is in `cloud_protocol`, where artifacts lie in
+`cloud_places`, what images they are in `cloud_images`. A scan lists the registry once; whatever is asked later is
+listed anew, folder by folder.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Literal
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from policies.image import Image
+from worker.config import RegistrySettings
+from worker.registries import cloud_protocol as protocol
+from worker.registries.cloud_deleting import Deletions
+from worker.registries.cloud_folders import Folders
+from worker.registries.cloud_following import Followed
+from worker.registries.cloud_images import Folder, disagrees, image_of, images_of
+from worker.registries.cloud_listing import Pile, list_all
+from worker.registries.cloud_places import in_folder
+from worker.registries.cloud_protocol import Artifact, WireArtifact
+from worker.registries.cloud_windows import Window
+from worker.registries.http import Patience
+from worker.registries.interface import (
+    BadAnswerError,
+    Deletion,
+    Manifest,
+    Manifests,
+    NotFoundError,
+    RegistryError,
+    Usage,
+)
+from worker.registries.limiter import Limiter
+from worker.registries.manifests import read_through, resolved
+from worker.registries.messages import Answer
+from worker.registries.yandex_api import Page
+from worker.registries.yandex_calls import Calls, about
+
+SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serves every image that is read again
+WINDOWS = 8  # listed side by side at most
+
+log = logging.getLogger(__name__)
+
+
+def open_driver(
+    settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests
+) -> "YandexCloudRegistry":
+    """A registry of this kind; nothing is sent yet."""
+    return YandexCloudRegistry(settings, limiter, patience, manifests)
+
+
+class YandexCloudRegistry:
+    """One registry, by its id. Safe to use from several threads."""
+
+    by_parts: Literal[True] = True
+
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
+        self._manifests = manifests
+        self._id, self._root = settings.id, settings.endpoints.cloud_registry
+        self._windows = min(settings.rate.concurrency, WINDOWS)
+        self._calls = Calls(settings, limiter, patience)
+        self._folders = Folders(self._read_folder)
+        self._deletions = Deletions(settings, self._calls, self._folders)
+        self._followed = Followed(self._calls, self._folders, self._deletions)
+        self._pile: Pile | None = None  # what the last `repositories` has listed
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "YandexCloudRegistry":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._calls.http.close()
+
+    def usage(self) -> Usage:
+        return self._calls.http.usage()
+
+    def clock(self) -> datetime:
+        """As the interface has it. Raises UnsuitableError, too: it is no Docker registry, or keeps nothing itself."""
+
+        def read(answer: Answer) -> datetime:
+            protocol.registry(answer, self._id)
+            if answer.date is None:
+                raise BadAnswerError("an answer without a readable Date: the clocks cannot be compared")
+            return answer.date
+
+        return self._calls.call(protocol.get_registry(self._root, self._id), read)
+
+    # Listing
+
+    def repositories(self) -> Iterator[str]:
+        pile = self._listed_whole()
+        with self._lock:
+            self._pile = pile
+        yield from pile.folders()
+
+    def images(self, repository: str) -> tuple[Image, ...]:
+        with self._lock:
+            scanned = self._pile.take(repository) if self._pile else None
+        if scanned is None:
+            folder = self._folders.since(repository, time.monotonic())
+        else:
+            with self._located(repository):
+                folder = Folder(repository, scanned)
+        return self._complete(folder)
+
+    def _listed_whole(self) -> Pile:
+        pile = Pile(self._id)
+        with self._located("artifacts"):
+            list_all(self._pages, pile, self._windows)
+        if pile.left_alone:
+            told = ", ".join(f"{count} {what}" for what, count in sorted(pile.left_alone.items()))
+            log.info("artifacts left alone in registry %s: %s", self._id, told)
+        return pile
+
+    def _pages(self, window: Window) -> Iterator[Sequence[WireArtifact]]:
+        def ask(token: str) -> Page:
+            request = protocol.list_artifacts(self._root, self._id, window, token)
+            return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
+
+        return self._calls.pages(ask, _id_of, "artifacts")
+
+    def _read_folder(self, path: str) -> Folder:
+        """What lies in a folder now. One that shows nothing but folders is looked for in the whole registry."""
+
+        def ask(token: str) -> Page:
+            request = protocol.list_level(self._root, self._id, path, token)
+            return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
+
+        rows: list[WireArtifact] = [row for rows in self._calls.pages(ask, _id_of, path) for row in rows]
+        if rows and all(row.kind in ("FOLDER", "PACKAGE") for row in rows):
+            artifacts: Iterable[Artifact] = self._listed_whole().take(path) or ()
+        else:
+            artifacts = filter(None, map(protocol.artifact_of, rows))
+        with self._located(path):
+            return Folder(path, [one for one in artifacts if in_folder(one.path, one.name, self._id, path)])
+
+    @contextmanager
+    def _located(self, what: str) -> Iterator[None]:
+        """An error knows what it was about: those who read rows need not."""
+        try:
+            yield
+        except RegistryError as error:
+            error.registry, error.request = error.registry or self._calls.http.registry, error.request or f"GET {what}"
+            raise
+
+    # What is not told with artifacts
+
+    def _complete(self, folder: Folder) -> tuple[Image, ...]:
+        """The images of a folder, and what they lead to that no artifact stands for."""
+        images = dict(images_of(folder, self._id))
+        untold = [one for one in images if images[one].children is None and not disagrees(folder.of(one))]
+        found = read_through(
+            self._manifests, untold, lambda digests: self._calls.manifests(self._name(folder), digests)
+        )
+        images |= {digest: _filled(images[digest], found.get(digest)) for digest in untold}
+        return (*images.values(), *self._unlisted(folder, images))
+
+    def _unlisted(self, folder: Folder, images: Mapping[str, Image]) -> Sequence[Image]:
+        """What children and subjects lead to and the Docker API has. What is remembered of one is no proof of that."""
+        found: dict[str, Image] = {}
+        asked = set(images)
+        wanted = _named(images.values()) - asked
+        while wanted:
+            new = {}
+            for digest, manifest in self._asked_for(folder, sorted(wanted)).items():
+                if not isinstance(manifest, NotFoundError):
+                    image = Image(digest=digest, name=self._name(folder))
+                    new[digest] = _filled(image, manifest if isinstance(manifest, Manifest) else None)
+            found |= new
+            asked |= wanted
+            wanted = _named(new.values()) - asked
+        return tuple(found.values())
+
+    def _asked_for(self, folder: Folder, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        name, known = self._name(folder), self._manifests.known(digests)
+        answers = dict(self._calls.manifests(name, [digest for digest in digests if digest not in known]))
+        self._manifests.remember({one: answer for one, answer in answers.items() if isinstance(answer, Manifest)})
+
+        def ask(digest: str) -> Manifest | RegistryError:
+            try:
+                self._calls.holds(name, digest)
+            except RegistryError as error:
+                return error
+            return known[digest]
+
+        return {**answers, **self._calls.each(list(known), ask)}
+
+    def _name(self, folder: Folder) -> str:
+        return f"{self._id}/{folder.path}"
+
+    # One image
+
+    def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:  # noqa: ARG002 - told with the image
+        folder = self._folders.since(repository, time.monotonic() - SHARED)
+        same = folder.of(image.digest)
+        if same:
+            found = image_of(same, folder.tags[image.digest], self._name(folder))
+            return replace(found, children=image.children, subject=image.subject, media_type=image.media_type)
+        if image.id:
+            label = f"GET {about(repository, image.digest)}"
+            raise NotFoundError("no artifact has this digest", self._calls.http.registry, label)
+        self._calls.holds(self._name(folder), image.digest)  # an index led to it: no artifact stands for it
+        return image
+
+    def delete(
+        self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
+    ) -> Deletion:
+        return self._deletions.delete(repository, image, idempotency_key, not_after)
+
+    def follow(self, deletion: Deletion, deadline: float) -> Deletion:
+        return self._followed.follow(deletion, deadline)
+
+
+def _id_of(row: WireArtifact) -> str:
+    return row.id or ""
+
+
+def _named(images: Iterable[Image]) -> set[str]:
+    """The children and subjects of images."""
+    named = {child for image in images for child in image.children or ()}
+    return named | {image.subject for image in images if isinstance(image.subject, str)}
+
+
+def _filled(image: Image, manifest: Manifest | None) -> Image:
+    """The image with what its manifest says; `children` None: it could not be read."""
+    found = resolved(image, manifest)
+    if manifest is None or manifest.config is None or image.config is not None:
+        return found
+    blobs = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
+    size = sum(blobs.values()) if found.children is UNSET else None
+    return replace(found, config=manifest.config, layers=manifest.layers, compressed_size=size)
