@@ -99,6 +99,10 @@ class DockerRegistry:
         return f"http://{self.host}"
 
     @property
+    def cached(self) -> bool:
+        return self._options["cache"]
+
+    @property
     def config(self) -> Path:
         return self.folder / "config.yml"
 

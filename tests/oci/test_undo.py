@@ -69,6 +69,8 @@ def test_after_the_collector_what_is_lost_is_named(registry, pusher, night, shel
     found = put_back(night, run.id)
     assert "whole" not in {found[own.digest].answer, found[index.digest].answer}
     assert not pusher.exists("shop/api", own.digest)
+    assert found[shared.digest].answer == ("lost" if registry.cached else "whole")
+    assert ("restart the registry" in found[shared.digest].message) is registry.cached
     for answer in found.values():
         assert (answer.answer == "whole") is is_whole(registry, answer.digest)
 
@@ -88,6 +90,22 @@ def is_whole(registry, digest):
     except AssertionError:
         return False
     return True
+
+
+def test_blobs_that_a_cache_remembers_are_not_there(tmp_path):
+    """Here it does not remember the manifest: that is put and read back, and only its blobs are missing."""
+    with DockerRegistry(cache=True) as registry:
+        pusher = Pusher(registry.url)
+        image = pusher.image("shop/api", "old", layers=[b"a layer"])
+        night = Night(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
+        run = night.sweep()
+        registry.restart()  # the cache is empty
+        for blob in image.blobs:
+            pusher.wire.expect(200, "GET", f"/v2/shop/api/blobs/{blob.digest}")
+        assert registry.collect().returncode == 0
+        found = put_back(night, run.id)[image.digest]
+        night.store.dispose()
+        assert (found.answer, set(found.missing)) == ("lost", {blob.digest for blob in image.blobs})
 
 
 def test_a_tag_that_was_pushed_since_is_left_to_whoever_pushed_it(pusher, night, shelf):
