@@ -119,8 +119,8 @@ class Real:
 
     def _fill(self, pusher: Pusher, path: str) -> None:
         for number in range(12):
-            self._index(pusher, path, f"v1.{number}.0", days=30 * (12 - number))
-        for number in range(40):
+            self._index(pusher, path, f"v1.{number}.0", days=20 * (12 - number))
+        for number in range(24):
             self._image(pusher, path, f"pr-{number}", days=self._random.randrange(1, 90))
         self._image(pusher, path, "latest", days=0)
 
