@@ -110,12 +110,13 @@ class Oci:
             self._client.delete(repository, image.digest, DELETE_SECONDS, not_after)
         except RegistryError as error:
             # Whatever it says: a server may have deleted the image and then stumbled over one of its tags.
-            if not error.maybe_done or isinstance(error, NotFoundError) or not self._is_gone(repository, image.digest):
+            if not error.maybe_done or not self._is_gone(repository, image.digest):
                 raise
         try:
-            return self._standing(operation)
+            found = self._standing(operation)
         except RegistryError:
             return Deletion(operation, done=False)  # it was accepted; what became of it is asked later
+        return Deletion("", done=True, raced=found.raced) if found.done else found  # at once: there is nothing to ask
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         wait = FIRST_POLL
