@@ -234,7 +234,50 @@ def test_reading_a_challenge(header: str, challenge: tuple[str, str] | None) -> 
 )
 def test_a_challenge_to_elsewhere(realm: str) -> None:
     with pytest.raises(SignInError, match=r"credentials are given to cr\.yandex only"):
-        docker_tokens.challenge_of(Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
+        docker_tokens.challenge_of(
+            Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex"
+        )
+
+
+HOSTS = ("auth.example.com", "127.0.0.1:5001", "auth.example.com:8443")
+
+
+@pytest.mark.parametrize(
+    ("header", "realm", "scopes"),
+    [
+        ('Bearer realm="https://auth.example.com/t"', "https://auth.example.com/t", ()),
+        ('Bearer realm="https://AUTH.example.com:443/t"', "https://AUTH.example.com:443/t", ()),
+        (
+            'Bearer realm="https://auth.example.com:8443/t",scope="a:b:c d:e:f"',
+            "https://auth.example.com:8443/t",
+            ("a:b:c", "d:e:f"),
+        ),
+        ('Bearer realm="http://127.0.0.1:5001/t",scope=a:b:c', "http://127.0.0.1:5001/t", ("a:b:c",)),
+        ('Basic realm="a", Bearer realm="/t",scope="a  b", Basic realm="b"', "https://cr.yandex/t", ()),
+    ],
+)  # fmt: skip
+def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: tuple[str, ...]) -> None:
+    found = docker_tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex", HOSTS)
+    assert found is not None
+    assert (found.realm, found.scopes) == (realm, scopes)
+
+
+@pytest.mark.parametrize(
+    ("realm", "remedy"),
+    [
+        ("http://auth.example.com:443/t", False),
+        ("http://auth.example.com/t", False),
+        ("https://user@auth.example.com/t", False),
+        ("https://auth.example.com:444/t", True),
+        ("https://127.0.0.1:5002/t", True),
+        ("https://sub.auth.example.com/t", True),
+    ],
+)
+def test_a_challenge_to_a_host_that_is_not(realm: str, remedy: bool) -> None:
+    answer = Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b"")
+    with pytest.raises(SignInError, match=r"given to cr\.yandex, auth\.example\.com, .* only") as failure:
+        docker_tokens.challenge_of(answer, "https://cr.yandex", HOSTS)
+    assert ("write token_hosts:" in str(failure.value)) is remedy
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def place(address: SplitResult) -> str:
 def _insist_on_host(realm: SplitResult, home: SplitResult, hosts: Collection[str] | None) -> None:
     safe = realm.scheme == "https" or (realm.scheme == "http" and is_local(realm.hostname or ""))
     ours = realm.scheme == home.scheme and place(realm) == place(home)
-    if "@" not in realm.netloc and (ours or (safe and place(realm) in (hosts or ()))):
+    if ours or (safe and place(realm) in (hosts or ())):
         return
     where = one_line(f"{realm.scheme}://{realm.netloc}", 120)
     remedy = ""

@@ -1,6 +1,8 @@
 """What good registries do not do, or not all of them: answers after which the driver has to look for itself."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from worker.registries.http import Patience
 from worker.registries.interface import (
     BadAnswerError,
     Deletion,
+    Kept,
     NotFoundError,
     OperationUnknownError,
     PermissionDeniedError,
@@ -35,6 +38,8 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
+from worker.registries.messages import Answer
+from worker.registries.oci_sign_in import User
 
 NO_PAGE = Reply(404, b"404 page not found", {"Content-Type": "text/plain"})
 
@@ -187,6 +192,16 @@ def test_a_deletion_is_sent_again_only_when_throttled(opened: Opener, shelf: She
     assert len(server.lines("DELETE")) == 2
 
 
+def test_a_deletion_may_take_longer_than_other_questions(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    never = threading.Event()
+    shelf.before = lambda asked: never.wait(0.6) or None if asked.method == "DELETE" else None
+    driver = opened(server.url, patience=Patience(attempts=1, total=0.3))
+    driver.delete("a", image(digest, "v1"), "key")
+    assert len(server.lines("DELETE")) == 1
+    assert digest not in shelf.manifests
+
+
 def test_nothing_is_sent_too_late(opened: Opener, shelf: Shelf, server: Scripted) -> None:
     digest = shelf.put(an_image("x"), "v1")
     with pytest.raises(TooLateError):
@@ -324,6 +339,7 @@ def test_the_tag_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) ->
     listing = shelf.put(an_index(untagged, tagged, child), tag, media_type=INDEX)
     ordinary = shelf.put(an_index(untagged, a="b"), "v4", f"sha256-{'b' * 64}", media_type=INDEX)
     of_nothing_here = shelf.put(an_index(), f"sha256-{'c' * 64}", media_type=INDEX)
+    of_two = shelf.put(an_index(a="d"), f"sha256-{'e' * 64}", f"sha256-{'f' * 64}", media_type=INDEX)
     half_a_digest = shelf.put(an_index(a="c"), f"sha512-{'d' * 64}", media_type=INDEX)
     found = {one.digest: (one.children, one.subject) for one in opened(server.url).images("a")}
     assert found[listing] == (UNSET, subject)
@@ -333,9 +349,17 @@ def test_the_tag_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) ->
     assert found[digest_of(untagged)] == (UNSET, UNSET)  # the ordinary index's child
     assert found[of_nothing_here] == (UNSET, f"sha256:{'c' * 64}")
     assert found[half_a_digest] == ((), UNSET)
+    assert found[of_two] == ((), UNSET)
     del shelf.tags["v4"], shelf.tags[f"sha256-{'b' * 64}"]
     again = {one.digest: one.subject for one in opened(server.url).images("a")}
     assert again[digest_of(untagged)] == subject
+
+
+def test_where_no_manifest_may_be_read(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    shelf.put(an_image("x"), "v1")
+    shelf.before = lambda asked: error(403, "DENIED") if asked.method == "GET" and "/manifests/" in asked.path else None
+    with pytest.raises(PermissionDeniedError):
+        opened(server.url).images("a")
 
 
 class Memory:
@@ -482,6 +506,34 @@ def test_a_token_server_without_tokens(opened: Opener, shelf: Shelf, server: Scr
             ask()
 
 
+def test_a_registry_that_wants_both(opened: Opener, shelf: Shelf, server: Scripted, tmp_path: Path) -> None:
+    """The password for one address, a token for the others."""
+    (tmp_path / "password").write_text("secret")
+    credentials = Credentials(username="anna", password=Secret(file=tmp_path / "password"))
+    shelf.put(an_image("x"), "v1")
+
+    def guard(asked: Asked) -> Reply | None:
+        shown = asked.headers.get("authorization", "").partition(" ")[0]
+        if asked.path in ("/v2/", "/token"):
+            asks = Reply(401, b"", {"Www-Authenticate": 'Basic realm="x"'})
+            return document({"token": "t"}) if shown == "Basic" else asks
+        return None if shown == "Bearer" else Reply(401, b"", {"Www-Authenticate": 'Bearer realm="/token"'})
+
+    shelf.before = guard
+    driver = opened(server.url, credentials=credentials)
+    for _ in range(2):
+        driver.clock()
+        assert len(driver.images("a")) == 1
+
+
+def test_a_password_that_is_no_longer_the_one_refused(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("new")
+    user = User("anna", Secret(file=tmp_path / "password"))
+    user.refused("Basic of the old one", Answer(401, {}, b""))
+    with pytest.raises(SignInError, match=r"the user name 'anna' or the password in file .* was refused"):
+        user.refused(user.sign(), Answer(401, {}, b""))
+
+
 def test_a_401_that_says_nothing(opened: Opener, shelf: Shelf, server: Scripted) -> None:
     shelf.before = lambda _: Reply(401)
     with pytest.raises(SignInError, match="did not say how to sign in"):
@@ -512,7 +564,19 @@ def test_no_secret_is_told(opened: Opener, shelf: Shelf, server: Scripted, tmp_p
         assert secret not in told + caplog.text
 
 
-# Blobs.
+# Putting back, and blobs.
+
+
+@pytest.mark.parametrize(("tag", "times"), [("v1", 1), ("", 5)])
+def test_what_is_put_by_its_tag_is_put_once(
+    opened: Opener, shelf: Shelf, server: Scripted, tag: str, times: int
+) -> None:
+    """Somebody may have pushed another image there meanwhile."""
+    body = an_image("x")
+    shelf.before = lambda _: error(503, "UNAVAILABLE")
+    with pytest.raises(UnavailableError):
+        opened(server.url).put("a", Kept(digest_of(body), "x/y", body), tag)
+    assert server.lines() == [f"PUT /v2/a/manifests/{tag or digest_of(body)}"] * times
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
