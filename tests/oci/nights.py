@@ -74,8 +74,11 @@ def there(registry: DockerRegistry, keys: Iterable[Key], **sign_in: str) -> froz
 def pull_all(registry: DockerRegistry, keys: Iterable[Key]) -> None:
     """Each of these is whole, every blob fetched and hashed; NotWholeError otherwise."""
     pusher = Pusher(registry.url)
+    by_repository: dict[str, list[str]] = {}
     for repository, digest in keys:
-        pusher.pull_whole(repository, digest)
+        by_repository.setdefault(repository, []).append(digest)
+    for repository, digests in by_repository.items():
+        pusher.pull_whole(repository, *digests)
 
 
 def collected(registry: DockerRegistry, world: World) -> dict[str, int]:

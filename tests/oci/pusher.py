@@ -187,13 +187,18 @@ class Pusher:
         names = (json.loads(answer.body)["tags"] or []) if answer.status == 200 else []
         return {name: self.read(repository, name).digest for name in names}
 
-    def pull_whole(self, repository: str, reference: str) -> frozenset[str]:
-        """Fetch and hash a manifest, its children to the last, and every blob by GET; all digests, or NotWholeError."""
+    def pull_whole(self, repository: str, *references: str) -> frozenset[str]:
+        """Fetch and hash manifests, their children to the last, and every blob, each once; all digests.
+
+        Raises NotWholeError.
+        """
         seen: dict[str, None] = {}
         missing: list[str] = []
-        self._pull(repository, reference, seen, missing)
+        for reference in references:
+            if reference not in seen:
+                self._pull(repository, reference, seen, missing)
         if missing:
-            raise NotWholeError(repository, reference, missing)
+            raise NotWholeError(repository, ", ".join(references), missing)
         return frozenset(seen)
 
     def _pull(self, repository: str, reference: str, seen: dict[str, None], missing: list[str]) -> None:
