@@ -18,7 +18,7 @@ demo: setup $(if $(filter oci,$(KIND)),services)
 test: setup services
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
-# Servers that only tests need (PostgreSQL, Redis, promtool): by apt-get when root, else the tests that want them say so.
+# Servers that only tests need (Redis, PostgreSQL, docker-registry and more): by apt-get when root, else the tests say so.
 services:
 	@deploy/test-services.sh
 
