@@ -3,13 +3,14 @@
 A deletion goes by digest, never by tag, and what became of it is looked at: the registry's word alone is not enough.
 """
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from msgspec.structs import replace
+from msgspec.structs import replace as changed
 
 from policies.image import Image
 from policies.patterns import Patterns
@@ -94,7 +95,7 @@ class Oci:
         named = self._client.named(repository, image.tags)
         named |= self._new(repository).named(known_tags | frozenset(image.tags))
         tags = tuple(sorted(tag for tag, digest in named.items() if digest == image.digest))
-        return replace(image, tags=image.tags if set(tags) == set(image.tags) else tags)
+        return changed(image, tags=image.tags if set(tags) == set(image.tags) else tags)
 
     def delete(
         self,
@@ -120,6 +121,10 @@ class Oci:
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         wait = FIRST_POLL
+        if deletion.of is not None and not deletion.done:  # another process may have begun it
+            repository, image = deletion.of
+            deletion = dataclasses.replace(deletion, operation_id=f"{repository}@{image.digest}")
+            self._begun.setdefault(deletion.operation_id, image.tags)
         while not deletion.done:
             time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
             last = time.monotonic() >= deadline

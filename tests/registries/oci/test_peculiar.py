@@ -355,6 +355,21 @@ def test_the_tag_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) ->
     assert again[digest_of(untagged)] == subject
 
 
+@pytest.mark.parametrize(
+    ("reply", "size"), [(Reply(404), 3), (Reply(200), 10), (Reply(307, b"", {"Location": "/x"}), 10)]
+)
+def test_layers_that_are_elsewhere_are_none_of_its_bytes(
+    opened: Opener, shelf: Shelf, server: Scripted, reply: Reply, size: int
+) -> None:
+    layers = [{"digest": f"sha256:{letter * 64}", "size": size} for letter, size in (("a", 3), ("b", 7))]
+    layers[1]["urls"] = ["https://example.com/b"]
+    shelf.put(an_image("x", layers=layers), "v1")
+    shelf.before = lambda asked: reply if "/blobs/" in asked.path else None
+    (found,) = opened(server.url).images("a")
+    assert found.compressed_size == size
+    assert server.lines()[-2] == f"HEAD /v2/a/blobs/sha256:{'b' * 64}"
+
+
 def test_where_no_manifest_may_be_read(opened: Opener, shelf: Shelf, server: Scripted) -> None:
     shelf.put(an_image("x"), "v1")
     shelf.before = lambda asked: error(403, "DENIED") if asked.method == "GET" and "/manifests/" in asked.path else None

@@ -16,6 +16,7 @@ from tests.waiting import until
 from worker.config import Credentials, Secret
 from worker.registries.interface import (
     BlobsMissingError,
+    Deletion,
     ListsTagsOnly,
     NotFoundError,
     PermissionDeniedError,
@@ -91,7 +92,7 @@ def test_deleting_by_digest(opened: Opener) -> None:
         assert more == ("latest", "v1", "v2")
         deletion = driver.delete("a", images[both.digest], "key")
         assert (deletion.done, deletion.raced, deletion.strays) == (True, (), ())
-        assert driver.follow(dataclasses.replace(deletion, done=False), 0.0).done
+        assert driver.follow(Deletion("", done=False, of=("a", images[both.digest])), 0.0).done
         assert pusher.tags("a").keys() == {"multi"}
         with pytest.raises(NotFoundError, match="MANIFEST_UNKNOWN"):
             driver.delete("a", images[both.digest], "another")
