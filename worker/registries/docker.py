@@ -34,6 +34,7 @@ class Descriptor(Struct, rename="camel"):
     digest: str | None = None
     media_type: str | None = None
     size: int | None = None
+    urls: list[str] | None = None  # where else a layer is that may not be in the registry
 
 
 class WireManifest(Struct, rename="camel"):
@@ -101,6 +102,11 @@ def manifest(answer: Answer, digest: str) -> Manifest:
         artifact_type=_artifact_type(wire, layers),
         created=_annotated(wire),
     )
+
+
+def elsewhere(body: bytes) -> tuple[str, ...]:
+    """The digests of the layers that a manifest says to fetch from another place: they may not be in the registry."""
+    return tuple(_digest(layer) for layer in decode(body, WireManifest).layers or () if layer.urls)
 
 
 def config_facts(body: bytes) -> tuple[datetime | None, dict[str, str]]:

@@ -179,7 +179,9 @@ class Oci:
                     raise self._not_found(
                         f"the registry does not list its repositories, or not for us; {remedy}", "GET /v2/_catalog"
                     )
-                self._listed = frozenset(listed or ())
+                if listed is None:
+                    return frozenset()
+                self._listed = frozenset(listed)
             return self._listed
 
     def _new(self, repository: str) -> NewTags:

@@ -136,6 +136,10 @@ class Client:
             raise BrokenBodyError(f"a blob that is not the one that {digest} names", self.http.registry)
         return body
 
+    def tells_of(self, name: str, digest: str) -> bool:
+        """Whether a registry says that it has a blob. Raises RegistryError."""
+        return self._call(protocol.head_blob(self.root, name, digest), protocol.blob_is_told_of, pull(name))
+
     def has_a_byte(self, name: str, digest: str) -> bool:
         """Whether a blob's first byte can be fetched; asked twice, as a connection may break. Raises RegistryError."""
         request = protocol.get_blob(self.root, name, digest, first_bytes=1)

@@ -130,6 +130,11 @@ def get_blob(root: str, name: str, digest: str, first_bytes: int | None = None) 
     )
 
 
+def head_blob(root: str, name: str, digest: str) -> Request:
+    url = f"{root}/v2/{quote(name)}/blobs/{quote(digest, safe=':')}"
+    return Request(method="HEAD", url=url, about=f"blob {about(name, digest)}", repeatable=True)
+
+
 def mount_blob(root: str, name: str, digest: str, source: str) -> Request:
     return Request(
         method="POST",
@@ -270,6 +275,11 @@ def blob(answer: Answer) -> Answer | str:
     if answer.status in (301, 302, 303, 307, 308) and (location := answer.headers.get("location")):
         return location
     return accepted(answer)
+
+
+def blob_is_told_of(answer: Answer) -> bool:
+    """Whether a registry says that it has a blob, or where. Raises RegistryError."""
+    return answer.status != 404 and isinstance(blob(answer), Answer | str)
 
 
 def redirected(request: Request, location: str) -> Request:

@@ -438,8 +438,11 @@ def test_without_a_catalog_each_is_named(opened: Opener, shelf: Shelf, server: S
         document({"token": "x"}) if asked.path == "/token" else Reply(reply.status, reply.body, challenge)
     )
     for globs in ((), ("shop/*",), ("shop/api", "ml/**")):
+        driver = opened(server.url, repositories=globs)
+        with pytest.raises(RegistryError):
+            driver.images("nowhere")
         with pytest.raises(NotFoundError, match="name each of them under repositories"):
-            list(opened(server.url, repositories=globs).repositories())
+            list(driver.repositories())
     assert list(opened(server.url, repositories=("b", "a")).repositories()) == ["a", "b"]
 
 
