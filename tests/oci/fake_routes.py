@@ -1,0 +1,286 @@
+"""What a fake registry answers, call by call, as distribution does unless a switch says otherwise."""
+
+import json
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+from tests.oci import manifests as m
+from tests.oci.fake_store import RefusalError, Shelf, Store
+from tests.oci.fake_wire import Ask, Say
+from tests.oci.manifests import Pushed
+
+PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+NAME = rf"(?P<name>{PART}(?:/{PART})*)"
+TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+DIGEST = r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
+SHA256 = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+NO_PAGE = Say(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
+CATALOG_MOST = 1000
+READS = ("GET", "HEAD")
+GITLAB = RefusalError(409, "MANIFEST_REFERENCED_IN_LIST", "manifest referenced by a manifest list")
+UNSUPPORTED = "The operation is unsupported."
+
+
+@dataclass(slots=True, kw_only=True)
+class Switches:
+    """How this registry differs from distribution 2.8, which the defaults are."""
+
+    tags_page: int | None = None  # None: all tags in one answer, in push order, whatever `n` and `last` say
+    catalog_page: int = 100
+    catalog: int = 200  # or the status of its refusal: 401, 403, 404, 405
+    referrers: bool = False
+    referrers_page: int | None = None
+    deletion: Literal["on", "off", "off 400", "read-only"] = "on"
+    protects: Literal["", "denied", "gitlab"] = ""  # the refusal to delete what an index of the repository lists
+    digest_header: bool = True  # Docker-Content-Digest, on reads
+    strict_accept: bool = True
+    redirect: bool = False  # blobs are served from another port
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A request that is part of the protocol. `scopes`: what its token must allow."""
+
+    call: Callable[[Ask, Mapping[str, str]], Say]
+    groups: Mapping[str, str]
+    scopes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Routes:
+    """The calls of one registry. Whoever calls has the lock."""
+
+    store: Store
+    switches: Switches
+    storage_url: Callable[[], str]
+    uploads: dict[str, bytes] = field(default_factory=dict)
+
+    def find(self, ask: Ask) -> Route | None:
+        """Which call this is; None: none that a registry knows."""
+        for methods, pattern, call, actions in self._table():
+            if ask.method in methods.split() and (found := re.fullmatch(pattern, ask.path)):
+                return Route(call, found.groupdict(), _scopes(ask, found.groupdict(), actions))
+        return None
+
+    def _table(self) -> Sequence[tuple[str, str, Callable[[Ask, Mapping[str, str]], Say], str]]:
+        manifest = rf"/v2/{NAME}/manifests/(?P<reference>{TAG}|{DIGEST})"
+        blob = rf"/v2/{NAME}/blobs/(?P<digest>{DIGEST})"
+        upload = rf"/v2/{NAME}/blobs/uploads/(?P<upload>[0-9a-f-]+)"
+        return (
+            ("GET HEAD", manifest, self._manifest, "pull"),
+            ("DELETE", manifest, self._delete, "delete"),
+            ("PUT", manifest, self._put, "pull,push"),
+            ("OPTIONS", manifest, self._options, ""),
+            ("GET", rf"/v2/{NAME}/tags/list", self._tags, "pull"),
+            ("GET HEAD", blob, self._blob, "pull"),
+            ("POST", rf"/v2/{NAME}/blobs/uploads/", self._begin, "pull,push"),
+            ("PATCH", upload, self._patch, "pull,push"),
+            ("PUT", upload, self._finish, "pull,push"),
+            ("GET", r"/v2/_catalog", self._catalog, "*"),
+            ("GET HEAD", r"/v2/", lambda _ask, _groups: Say(200, b"{}"), ""),
+            ("GET", rf"/v2/{NAME}/referrers/(?P<digest>{DIGEST})", self._referrers, "pull"),
+        )
+
+    # Reading
+
+    def _manifest(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        name, reference = groups["name"], groups["reference"]
+        if ":" in reference and not SHA256.fullmatch(reference):
+            raise RefusalError(500, "UNKNOWN", "unknown error", {})
+        found = self._acceptable(name, reference, ask.headers.get("accept", ""))
+        if ask.headers.get("if-none-match") == f'"{found.digest}"':
+            return Say(304)
+        headers = {"Content-Type": found.media_type, "Etag": f'"{found.digest}"'}
+        return Say(200, found.body, headers | self._digest(found.digest))
+
+    def _acceptable(self, name: str, reference: str, accept: str) -> Pushed:
+        """What the reference names, or what a registry hands out for it to those who do not accept that."""
+        found = self.store.find(name, reference)
+        if not self.switches.strict_accept or found.media_type in accepted(accept):
+            return found
+        if found.media_type in (m.IMAGE, m.INDEX):
+            word = "manifest" if found.media_type == m.IMAGE else "index"
+            message = f"OCI {word} found, but accept header does not support OCI {word.replace('index', 'indexe')}s"
+            raise RefusalError(404, "MANIFEST_UNKNOWN", message)
+        if ":" in reference:
+            return found
+        if found.media_type == m.DOCKER_INDEX and m.DOCKER_IMAGE in accepted(accept):
+            return self.store.find(name, _for_linux(found))
+        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid")
+
+    def _tags(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        name = groups["name"]
+        shelf = self.store.shelves.get(name)
+        if shelf is None or not shelf.tagged_once:
+            raise RefusalError(404, "NAME_UNKNOWN", "repository name not known to registry", {"name": name})
+        if self.switches.tags_page is None:
+            return _document({"name": name, "tags": list(shelf.tags) or None})
+        rows, link = paged(ask, sorted(shelf.tags), self.switches.tags_page)
+        return _document({"name": name, "tags": rows}, **link)
+
+    def _catalog(self, ask: Ask, _groups: Mapping[str, str]) -> Say:
+        if self.switches.catalog == 404:
+            return NO_PAGE
+        if self.switches.catalog != 200:
+            code = {401: "UNAUTHORIZED", 403: "DENIED"}.get(self.switches.catalog, "UNSUPPORTED")
+            raise RefusalError(self.switches.catalog, code, "the catalog is not for you")
+        wanted = number(ask)
+        if wanted is not None and wanted > CATALOG_MOST:
+            detail = {"n": wanted}
+            raise RefusalError(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested", detail)
+        rows, link = paged(ask, sorted(self.store.shelves), self.switches.catalog_page)
+        return _document({"repositories": rows}, **link)
+
+    def _referrers(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        rows = self.store.referrers(groups["name"], groups["digest"])
+        kind = ask.query.get("artifactType")
+        if kind:
+            rows = [row for row in rows if row.get("artifactType") == kind]
+        by_digest = {row["digest"]: row for row in rows}
+        shown, headers = paged(ask, list(by_digest), self.switches.referrers_page)
+        headers |= {"Content-Type": m.INDEX, **({"OCI-Filters-Applied": "artifactType"} if kind else {})}
+        listed = [by_digest[digest] for digest in shown]
+        return _document({"schemaVersion": 2, "mediaType": m.INDEX, "manifests": listed}, **headers)
+
+    def _blob(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        digest = groups["digest"]
+        shelf = self.store.shelves.get(groups["name"], Shelf())
+        if digest not in shelf.blobs or digest not in self.store.blobs:
+            raise RefusalError(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
+        if self.switches.redirect:
+            return Say(307, b"", {"Location": f"{self.storage_url()}/storage/{digest}?signature=x%2By"})
+        return blob_bytes(self.store, ask, digest) if ask.method in READS else NO_PAGE
+
+    # Changing
+
+    def _delete(self, _ask: Ask, groups: Mapping[str, str]) -> Say:
+        name, digest = groups["name"], groups["reference"]
+        if self.switches.deletion in ("off", "off 400"):
+            raise RefusalError(405 if self.switches.deletion == "off" else 400, "UNSUPPORTED", UNSUPPORTED)
+        if not SHA256.fullmatch(digest):
+            raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+        if self.switches.protects and self.store.shelf(name).parents.get(digest):
+            message = "manifest is referenced by an index"
+            raise RefusalError(405, "DENIED", message) if self.switches.protects == "denied" else GITLAB
+        self.store.delete(name, digest)
+        return Say(202)
+
+    def _put(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        name = groups["name"]
+        pushed = self.store.put(name, groups["reference"], ask.body, ask.headers.get("content-type", ""))
+        headers = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
+        if self.switches.referrers and pushed.subject:
+            headers["OCI-Subject"] = pushed.subject
+        return Say(201, b"", headers)
+
+    def _options(self, _ask: Ask, _groups: Mapping[str, str]) -> Say:
+        return Say(
+            200, b"", {"Allow": "GET, HEAD" if self.switches.deletion == "read-only" else "DELETE, GET, HEAD, PUT"}
+        )
+
+    def _begin(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        name, digest = groups["name"], ask.query.get("mount", "")
+        source = self.store.shelves.get(ask.query.get("from", ""), Shelf())
+        if digest and digest in source.blobs and digest in self.store.blobs:
+            self.store.shelf(name).blobs.add(digest)
+            return _created(name, digest)
+        self.uploads[upload := str(uuid.uuid4())] = b""
+        return Say(
+            202, b"", {"Location": f"/v2/{name}/blobs/uploads/{upload}?_state=s%3D", "Docker-Upload-Uuid": upload}
+        )
+
+    def _patch(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        self.uploads[groups["upload"]] = self._so_far(groups["upload"]) + ask.body
+        return Say(202, b"", {"Location": ask.path, "Range": f"0-{len(self.uploads[groups['upload']]) - 1}"})
+
+    def _finish(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        data = self._so_far(groups["upload"]) + ask.body
+        if (digest := m.digest_of(data)) != ask.query.get("digest"):
+            raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+        del self.uploads[groups["upload"]]
+        self.store.add_blob(groups["name"], digest, data)
+        return _created(groups["name"], digest)
+
+    def _so_far(self, upload: str) -> bytes:
+        if upload not in self.uploads:
+            raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+        return self.uploads[upload]
+
+    def _digest(self, digest: str) -> dict[str, str]:
+        return {"Docker-Content-Digest": digest} if self.switches.digest_header else {}
+
+
+def blob_bytes(store: Store, ask: Ask, digest: str) -> Say:
+    """A blob, or the range of it that was asked for. One that is only a size has zeros, and is not to be had whole."""
+    held, size = store.blobs[digest], store.size(digest)
+    headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest, "Accept-Ranges": "bytes"}
+    if ask.method == "HEAD":
+        return Say(200, b"", headers, length=size)
+    found = re.fullmatch(r"bytes=(\d+)-(\d+)", ask.headers.get("range", ""))
+    if found is None and isinstance(held, int):
+        raise RefusalError(500, "UNKNOWN", "this layer has no bytes here: nobody should have asked for it")
+    first, last = (int(found[1]), min(int(found[2]), size - 1)) if found else (0, size - 1)
+    if found and first >= size:
+        return Say(416, b"", {"Content-Range": f"bytes */{size}"})
+    part = bytes(last + 1 - first) if isinstance(held, int) else held[first : last + 1]
+    if found is None:
+        return Say(200, part, headers)
+    return Say(206, part, headers | {"Content-Range": f"bytes {first}-{last}/{size}"})
+
+
+def accepted(header: str) -> frozenset[str]:
+    """The types of an Accept header."""
+    return frozenset(one.partition(";")[0].strip() for one in header.split(","))
+
+
+def number(ask: Ask) -> int | None:
+    """`n` of a listing; what is no number counts as absent."""
+    text = ask.query.get("n", "")
+    return int(text) if text.isdecimal() else None
+
+
+def paged(ask: Ask, rows: Sequence[str], most: int | None) -> tuple[list[str], dict[str, str]]:
+    """A page, of at most so many, and the header that leads to the next one: relative, and encoded."""
+    last, wanted = ask.query.get("last"), number(ask)
+    if last in rows:
+        rows = rows[rows.index(last) + 1 :]
+    elif last is not None:
+        rows = [row for row in rows if row > last]
+    size = min(one for one in (wanted, most, len(rows)) if one is not None)
+    shown = list(rows[:size])
+    if not shown or len(rows) == size:
+        return shown, {}
+    kept = [(name, value) for name, value in ask.pairs if name not in ("last", "n")]
+    query = urlencode([*kept, ("last", shown[-1]), ("n", str(wanted or most or size))])
+    return shown, {"Link": f'<{ask.path}?{query}>; rel="next"'}
+
+
+def _scopes(ask: Ask, groups: Mapping[str, str], actions: str) -> tuple[str, ...]:
+    if not actions:
+        return ()
+    if "name" not in groups:
+        return ("registry:catalog:*",)
+    scopes = [f"repository:{groups['name']}:{actions}"]
+    if ask.method == "POST" and ask.query.get("from"):
+        scopes.append(f"repository:{ask.query['from']}:pull")
+    return tuple(scopes)
+
+
+def _for_linux(found: Pushed) -> str:
+    """The child of a list that a client gets that knows no lists."""
+    for child in json.loads(found.body)["manifests"]:
+        if child.get("platform", {}).get("os", "linux") == "linux":
+            return str(child["digest"])
+    raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+
+
+def _created(name: str, digest: str) -> Say:
+    return Say(201, b"", {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest})
+
+
+def _document(content: Any, **headers: str) -> Say:
+    return Say(200, json.dumps(content).encode() + b"\n", headers)

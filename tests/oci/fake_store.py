@@ -1,0 +1,172 @@
+"""What a fake registry holds: repositories of manifests, tags and blobs, with what a push and a deletion check."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.oci import manifests as m
+from tests.oci.manifests import Descriptor, Pushed
+
+TYPES = (m.IMAGE, m.INDEX, m.DOCKER_IMAGE, m.DOCKER_INDEX)
+MANIFEST_BYTES = 4 << 20
+
+
+class RefusalError(Exception):
+    """An error of the protocol, as it goes over the wire."""
+
+    def __init__(self, status: int, code: str, message: str, *details: Any) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.details = status, code, message, details or (None,)
+
+    def body(self) -> bytes:
+        """One error for each detail."""
+        errors = []
+        for detail in self.details:
+            one = {"code": self.code, "message": self.message}
+            errors.append(one if detail is None else {**one, "detail": detail})
+        return json.dumps({"errors": errors}).encode() + b"\n"
+
+
+@dataclass(slots=True)
+class Shelf:
+    """One repository; what was pushed stays in push order."""
+
+    manifests: dict[str, Pushed] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    tags_of: dict[str, set[str]] = field(default_factory=dict)
+    blobs: set[str] = field(default_factory=set)  # linked here; a link outlives its manifests
+    parents: dict[str, set[str]] = field(default_factory=dict)  # child -> the indexes here that list it
+    referrers: dict[str, dict[str, None]] = field(default_factory=dict)  # subject -> who names it, in push order
+    tagged_once: bool = False  # its list of tags is null afterwards, and no error
+
+    def put(self, pushed: Pushed) -> None:
+        self.manifests[pushed.digest] = pushed
+        for child in pushed.children:
+            self.parents.setdefault(child.digest, set()).add(pushed.digest)
+        if pushed.subject:
+            self.referrers.setdefault(pushed.subject, {})[pushed.digest] = None
+
+    def tag(self, tag: str, digest: str) -> None:
+        self.untag(tag)
+        self.tags[tag] = digest
+        self.tags_of.setdefault(digest, set()).add(tag)
+        self.tagged_once = True
+
+    def untag(self, tag: str) -> None:
+        if (digest := self.tags.pop(tag, None)) is not None:
+            self.tags_of[digest].discard(tag)
+
+    def remove(self, digest: str) -> None:
+        """The manifest and all its tags."""
+        gone = self.manifests.pop(digest)
+        for tag in self.tags_of.pop(digest, set()):
+            del self.tags[tag]
+        for child in gone.children:
+            self.parents[child.digest].discard(digest)
+        if gone.subject:
+            self.referrers[gone.subject].pop(digest, None)
+
+
+class Store:
+    """All repositories. Not safe for several threads: who has it has a lock."""
+
+    def __init__(self) -> None:
+        self.shelves: dict[str, Shelf] = {}
+        self.blobs: dict[str, bytes | int] = {}  # int: a size alone, for layers that nobody fetches
+        self.deleted: list[tuple[str, str]] = []
+
+    def shelf(self, repository: str) -> Shelf:
+        """A repository, made where need be; it never goes again."""
+        return self.shelves.setdefault(repository, Shelf())
+
+    def size(self, blob: str) -> int:
+        held = self.blobs[blob]
+        return held if isinstance(held, int) else len(held)
+
+    def add_blob(self, repository: str, digest: str, held: bytes | int) -> None:
+        self.shelf(repository).blobs.add(digest)
+        if not isinstance(self.blobs.get(digest), bytes):
+            self.blobs[digest] = held
+
+    def find(self, repository: str, reference: str) -> Pushed:
+        """The manifest that a tag or a digest names. Raises RefusalError."""
+        shelf = self.shelves.get(repository, Shelf())
+        found = shelf.manifests.get(shelf.tags.get(reference, reference))
+        if found is None:
+            detail = {"Name": repository, "Revision": reference} if ":" in reference else {"Tag": reference}
+            raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail)
+        return found
+
+    def put(self, repository: str, reference: str, body: bytes, media_type: str) -> Pushed:
+        """A manifest by tag or digest, checked as a registry does it. Raises RefusalError."""
+        pushed = _checked(repository, body, media_type)
+        if ":" in reference and reference != pushed.digest:
+            raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+        shelf = self.shelf(repository)
+        missing = dict.fromkeys(one.digest for one in pushed.blobs if one.digest not in shelf.blobs)
+        missing |= dict.fromkeys(one.digest for one in pushed.children if one.digest not in shelf.manifests)
+        if missing:
+            raise RefusalError(
+                400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", *({"digest": one} for one in missing)
+            )
+        shelf.put(pushed)
+        if ":" not in reference:
+            shelf.tag(reference, pushed.digest)
+        return pushed
+
+    def delete(self, repository: str, digest: str) -> None:
+        """Raises RefusalError where it is not there."""
+        shelf = self.shelves.get(repository)
+        if shelf is None or digest not in shelf.manifests:
+            raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+        shelf.remove(digest)
+        self.deleted.append((repository, digest))
+
+    def state(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Repository -> digest -> its tags, sorted."""
+        return {
+            name: {digest: tuple(sorted(shelf.tags_of.get(digest, ()))) for digest in shelf.manifests}
+            for name, shelf in self.shelves.items()
+        }
+
+    def freed(self) -> dict[str, int]:
+        """Digest -> bytes of the configs and layers that a plain collector would remove now."""
+        named = Counter(blob.digest for pushed in self._all() for blob in pushed.blobs)
+        return {digest: self.size(digest) for digest in self.blobs if digest not in named}
+
+    def _all(self) -> Iterator[Pushed]:
+        for shelf in self.shelves.values():
+            yield from shelf.manifests.values()
+
+    def referrers(self, repository: str, subject: str) -> list[dict[str, Any]]:
+        """The descriptors of those that name this subject, as the referrers API shows them."""
+        shelf = self.shelves.get(repository, Shelf())
+        return [_shown(shelf.manifests[digest]) for digest in shelf.referrers.get(subject, ())]
+
+
+def _checked(repository: str, body: bytes, media_type: str) -> Pushed:
+    if len(body) > MANIFEST_BYTES:
+        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", "http: request body too large")
+    try:
+        document = json.loads(body)
+        pushed = m.parsed(repository, body, media_type)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", str(error)) from error
+    if media_type not in TYPES or document.get("mediaType", media_type) != media_type:
+        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", {"mediaType": media_type})
+    return pushed
+
+
+def _shown(pushed: Pushed) -> dict[str, Any]:
+    document: Mapping[str, Any] = json.loads(pushed.body)
+    shown = pushed.descriptor.document()
+    kind = pushed.artifact_type or (pushed.config.media_type if pushed.config else None)
+    more = {"artifactType": kind, "annotations": document.get("annotations")}
+    return shown | {name: value for name, value in more.items() if value}
+
+
+def sized(digest: str, size: int, *, docker: bool = False) -> Descriptor:
+    """A layer by its digest and size, for those that have no bytes here."""
+    return Descriptor(digest, size, m.DOCKER_LAYER if docker else m.LAYER)

@@ -1,0 +1,124 @@
+"""The HTTP/1.1 side of a fake registry: connections that are kept, requests as they came, answers as they are told."""
+
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import BinaryIO, Literal, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request. `pairs`: its query, decoded, in order; `headers` in lower case."""
+
+    method: str
+    path: str  # decoded
+    pairs: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(self.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """One answer. `fate`: whole; half of its body, and then the end of the connection; or nothing but that end."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fate: Literal["whole", "half", "nothing"] = "whole"
+    length: int | None = None  # of a HEAD whose body nobody has made
+
+
+class Listener:
+    """Listens on a free port of 127.0.0.1 while its block runs; one thread for each connection."""
+
+    def __init__(self, answer: Callable[[Ask], Say]) -> None:
+        self._open: set[socket.socket] = set()
+        self._server = _Server(("127.0.0.1", 0), _handler(answer, self._open))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+
+def _handler(answer: Callable[[Ask], Say], open_now: set[socket.socket]) -> type[socketserver.StreamRequestHandler]:
+    class Handler(socketserver.StreamRequestHandler):
+        disable_nagle_algorithm = True
+        wbufsize = 64 * 1024  # one packet an answer
+
+        def handle(self) -> None:
+            open_now.add(self.connection)
+            with suppress(OSError):
+                while (ask := read_ask(self.rfile)) is not None:
+                    self.wfile.write(as_bytes(ask, say := answer(ask)))
+                    self.wfile.flush()
+                    if say.fate != "whole" or ask.headers.get("connection", "").lower() == "close":
+                        break
+            open_now.discard(self.connection)
+
+    return Handler
+
+
+def read_ask(stream: BinaryIO) -> Ask | None:
+    """The next request of a connection; None: there is no further one."""
+    words = stream.readline(65_536).decode("latin-1").split()
+    if len(words) != 3:
+        return None
+    headers = {}
+    while line := stream.readline(65_536).decode("latin-1").strip():
+        name, _, value = line.partition(":")
+        headers[name.lower()] = ", ".join(filter(None, (headers.get(name.lower()), value.strip())))
+    parts = urlsplit(words[1])
+    pairs = tuple(parse_qsl(parts.query, keep_blank_values=True))
+    body = stream.read(int(headers.get("content-length") or 0))
+    return Ask(words[0], unquote(parts.path), pairs, headers, body)
+
+
+def as_bytes(ask: Ask, say: Say) -> bytes:
+    """What goes over the wire."""
+    if say.fate == "nothing":
+        return b""
+    headers = {
+        "Content-Type": "application/json; charset=utf-8",
+        "Docker-Distribution-Api-Version": "registry/2.0",
+        "Date": formatdate(usegmt=True),
+        "Content-Length": str(len(say.body) if say.length is None else say.length),
+        **say.headers,
+    }
+    lines = [f"HTTP/1.1 {say.status} {phrase(say.status)}", *(f"{name}: {headers[name]}" for name in headers)]
+    body = say.body[: len(say.body) // 2] if say.fate == "half" else say.body
+    return "\r\n".join([*lines, "", ""]).encode() + (b"" if ask.method == "HEAD" else body)
+
+
+def phrase(status: int) -> str:
+    with suppress(ValueError):
+        return HTTPStatus(status).phrase
+    return "Unknown"
