@@ -3,11 +3,10 @@
 It answers as distribution does, by `Switches` as others do; `refused` has what no driver of ours may send.
 """
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Self
 
@@ -126,8 +125,8 @@ class FakeRegistry:
         """Any manifest, checked as a push is. Raises RefusalError."""
         with self._lock:
             for reference in tags or (m.digest_of(body),):
-                self._store.put(repository, reference, body, media_type)
-            return m.parsed(repository, body, media_type, tags)
+                pushed = self._store.put(repository, reference, body, media_type)
+            return replace(pushed, tags=tags)
 
     def fill(self, repository: str, number: int, *, prefix: str = "t", created: str | None = CREATED) -> list[Pushed]:
         """So many tagged images, each of one layer of its own that is only a size; tags "t00000", "t00001", …."""
@@ -284,8 +283,15 @@ class FakeRegistry:
         labels: Mapping[str, str] | None,
         docker: bool,
     ) -> Descriptor:
-        document = json.loads(m.config_body((), created=created, labels=labels, platform=("linux", "amd64")))
-        document["rootfs"]["diff_ids"] = [layer.digest for layer in layers]
-        body = m.encoded(document)
-        self._store.add_blob(repository, m.digest_of(body), body)
-        return Descriptor(m.digest_of(body), len(body), m.DOCKER_CONFIG if docker else m.CONFIG)
+        body = m.encoded(
+            {
+                "created": created,
+                "architecture": "amd64",
+                "os": "linux",
+                "config": {"Labels": dict(labels)} if labels else {},
+                "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+            }
+        )
+        digest = m.digest_of(body)
+        self._store.add_blob(repository, digest, body)
+        return Descriptor(digest, len(body), m.DOCKER_CONFIG if docker else m.CONFIG)
