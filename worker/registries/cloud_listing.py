@@ -23,8 +23,7 @@ from worker.registries.cloud_windows import WHOLE, Window, cut
 from worker.registries.interface import RegistryError
 
 FIRST_PAGES = 8  # listed one after the other: who has no more needs no windows
-PAGES_OF_A_WINDOW = 8  # before it is cut
-PARTS = 16  # of a window that is cut
+WINDOW_FACTOR = 2  # a window may have that many times as many pages before it is cut, and is cut in as many parts
 
 Pages = Callable[[Window], Iterator[Sequence[WireArtifact]]]  # of a listing of what was created in a window
 
@@ -115,7 +114,7 @@ class _Side:
     pages: Pages
     pile: Pile
     waited_for: set[str]  # ids that must come again
-    first_pages: int = PAGES_OF_A_WINDOW
+    most_pages: int  # of a window
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def list(self, windows: Sequence[Window], threads: int) -> None:
@@ -140,12 +139,12 @@ class _Side:
             self.pile.add(rows)
             with self.lock:
                 self.waited_for.difference_update(row.id for row in rows)
-            if number == self.first_pages and (parts := cut(window, seen, datetime.now(UTC), PARTS)):
+            if number == self.most_pages and (parts := cut(window, seen, datetime.now(UTC), number)):
                 return parts
         return ()
 
 
-def list_all(pages: Pages, pile: Pile, threads: int, first_pages: int = FIRST_PAGES) -> None:
+def list_all(pages: Pages, pile: Pile, threads: int, first_pages: int) -> None:
     """Put all artifacts of a registry on the pile. Raises any RegistryError: then the pile is worth nothing."""
     whole = pages(WHOLE)
     times: list[datetime | None] = []
@@ -158,16 +157,16 @@ def list_all(pages: Pages, pile: Pile, threads: int, first_pages: int = FIRST_PA
     if following is not None:
         pile.add(following)
         known = [at for at in times if at is not None]
-        windows = cut(WHOLE, known, datetime.now(UTC), PARTS) if len(known) == len(times) else ()
-        if not windows or not _in_windows(pages, pile, ids, windows, threads):
+        windows = cut(WHOLE, known, datetime.now(UTC), WINDOW_FACTOR * first_pages) if len(known) == len(times) else ()
+        side = _Side(pages, pile, ids, WINDOW_FACTOR * first_pages)
+        if not windows or not _in_windows(side, windows, threads):
             for rows in whole:
                 pile.add(rows)
     pile.settle()
 
 
-def _in_windows(pages: Pages, pile: Pile, ids: set[str], windows: Sequence[Window], threads: int) -> bool:
+def _in_windows(side: _Side, windows: Sequence[Window], threads: int) -> bool:
     """Whether everything was listed in windows; False: they cannot be relied on. Raises RegistryError."""
-    side = _Side(pages, pile, ids)
     try:
         side.list(windows, threads)
     except _LeakError:

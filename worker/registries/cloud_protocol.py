@@ -118,20 +118,20 @@ class Artifact(Struct, frozen=True, gc=False, kw_only=True, array_like=True):
 # Requests.
 
 
-def list_artifacts(root: str, registry_id: str, window: Window, token: str = "") -> Request:
+def list_artifacts(root: str, registry_id: str, window: Window, token: str = "", page_size: int = PAGE_SIZE) -> Request:
     """A page of all artifacts of a registry that were created in a window of time."""
     query = {"registryId": registry_id, "kind": "ARTIFACT", "status": "ACTIVE"}
     if window.after is not None:
         query["createdAfter"] = _text(window.after)
     if window.before is not None:
         query["createdBefore"] = _text(window.before)
-    return get(f"{root}{API}/artifacts", "artifacts", _paged(query, token))
+    return get(f"{root}{API}/artifacts", "artifacts", _paged(query, token, page_size))
 
 
-def list_level(root: str, registry_id: str, path: str, token: str = "") -> Request:
+def list_level(root: str, registry_id: str, path: str, token: str = "", page_size: int = PAGE_SIZE) -> Request:
     """A page of what lies in one folder."""
     url = f"{root}{API}/registries/{quote(registry_id, safe='')}:listArtifacts"
-    return get(url, path, _paged({"path": path}, token))
+    return get(url, path, _paged({"path": path}, token, page_size))
 
 
 def get_registry(root: str, registry_id: str) -> Request:
@@ -147,8 +147,8 @@ def delete_artifact(root: str, artifact_id: str, about: str, key: str, not_after
     return delete(f"{root}{API}/artifacts/{quote(artifact_id, safe='')}", about, key, not_after)
 
 
-def _paged(query: Mapping[str, str], token: str) -> dict[str, str]:
-    return {**query, "pageSize": str(PAGE_SIZE)} | ({"pageToken": token} if token else {})
+def _paged(query: Mapping[str, str], token: str, page_size: int) -> dict[str, str]:
+    return {**query, "pageSize": str(page_size)} | ({"pageToken": token} if token else {})
 
 
 def _text(moment: datetime) -> str:

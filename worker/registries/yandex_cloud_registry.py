@@ -23,7 +23,7 @@ from worker.registries.cloud_deleting import Deletions
 from worker.registries.cloud_folders import Folders
 from worker.registries.cloud_following import Followed
 from worker.registries.cloud_images import Folder, disagrees, image_of, images_of
-from worker.registries.cloud_listing import Pile, list_all
+from worker.registries.cloud_listing import FIRST_PAGES, Pile, list_all
 from worker.registries.cloud_places import in_folder
 from worker.registries.cloud_protocol import Artifact, WireArtifact
 from worker.registries.cloud_windows import Window
@@ -40,7 +40,7 @@ from worker.registries.interface import (
 from worker.registries.limiter import Limiter
 from worker.registries.manifests import read_through, resolved
 from worker.registries.messages import Answer
-from worker.registries.yandex_api import Page
+from worker.registries.yandex_api import PAGE_SIZE, Page
 from worker.registries.yandex_calls import Calls, about
 
 SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serves every image that is read again
@@ -61,8 +61,18 @@ class YandexCloudRegistry:
 
     by_parts: Literal[True] = True
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
-        self._manifests = manifests
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        limiter: Limiter,
+        patience: Patience,
+        manifests: Manifests,
+        *,
+        page_size: int = PAGE_SIZE,
+        first_pages: int = FIRST_PAGES,
+    ) -> None:
+        """`first_pages`: of the whole registry, before it is listed in windows of time."""
+        self._manifests, self._page_size, self._first_pages = manifests, page_size, first_pages
         self._id, self._root = settings.id, settings.endpoints.cloud_registry
         self._windows = min(settings.rate.concurrency, WINDOWS)
         self._calls = Calls(settings, limiter, patience)
@@ -113,7 +123,7 @@ class YandexCloudRegistry:
     def _listed_whole(self) -> Pile:
         pile = Pile(self._id)
         with self._located("artifacts"):
-            list_all(self._pages, pile, self._windows)
+            list_all(self._pages, pile, self._windows, self._first_pages)
         if pile.left_alone:
             told = ", ".join(f"{count} {what}" for what, count in sorted(pile.left_alone.items()))
             log.info("artifacts left alone in registry %s: %s", self._id, told)
@@ -121,7 +131,7 @@ class YandexCloudRegistry:
 
     def _pages(self, window: Window) -> Iterator[Sequence[WireArtifact]]:
         def ask(token: str) -> Page:
-            request = protocol.list_artifacts(self._root, self._id, window, token)
+            request = protocol.list_artifacts(self._root, self._id, window, token, self._page_size)
             return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
 
         return self._calls.pages(ask, _id_of, "artifacts")
@@ -130,7 +140,7 @@ class YandexCloudRegistry:
         """What lies in a folder now. One that shows nothing but folders is looked for in the whole registry."""
 
         def ask(token: str) -> Page:
-            request = protocol.list_level(self._root, self._id, path, token)
+            request = protocol.list_level(self._root, self._id, path, token, self._page_size)
             return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
 
         rows: list[WireArtifact] = [row for rows in self._calls.pages(ask, _id_of, path) for row in rows]
