@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Self
 
 from tests.oci import manifests as m
-from tests.oci.fake_auth import Basic, Tokens
+from tests.oci.fake_auth import Basic, Tokens, unauthorized
 from tests.oci.fake_faults import Chosen, Fault, Hook, Kind
 from tests.oci.fake_routes import NO_PAGE, READS, Routes, Switches, accepted, blob_bytes
 from tests.oci.fake_store import TYPES, RefusalError, Store, sized
@@ -23,7 +23,7 @@ __all__ = ["Basic", "FakeRegistry", "Recorded", "Switches", "Tokens"]
 Layer = bytes | int | tuple[str, int]
 """A layer by its bytes, by its size alone (another layer each time), or by its digest and size."""
 
-READ_ONLY = Say(405, b"Method not allowed", {"Content-Type": "text/plain; charset=utf-8", "Allow": "GET, HEAD"})
+READ_ONLY = Say(405, b"Method not allowed\n", {"Content-Type": "text/plain; charset=utf-8", "Allow": "GET, HEAD"})
 CREATED = "2026-01-02T03:04:05Z"
 
 
@@ -221,6 +221,9 @@ class FakeRegistry:
                 return self._said(ask)
             except RefusalError as error:
                 return Say(error.status, error.body())
+            except Exception as error:  # noqa: BLE001 - a mistake of the fake's own must reach the test
+                self.refused.append(f"{ask.method} {ask.path}: the fake failed: {error!r}")
+                return Say(500, RefusalError(500, "UNKNOWN", "unknown error").body())
 
     def _said(self, ask: Ask) -> Say:
         if ask.path == "/token" and isinstance(self.auth, Tokens):
@@ -230,11 +233,17 @@ class FakeRegistry:
         route = self._routes.find(ask)
         if route is None or ("/referrers/" in ask.path and not self.switches.referrers):
             return NO_PAGE
-        if self.auth is not None and (refusal := self.auth.allow(ask, route.scopes, self.host)) is not None:
+        return self._barred(ask, route.scopes) or route.call(ask, route.groups)
+
+    def _barred(self, ask: Ask, scopes: Sequence[str]) -> Say | None:
+        """The refusal of what this user, or anybody, may not do."""
+        if self.auth is not None and (refusal := self.auth.allow(ask, scopes, self.host)) is not None:
             return refusal
+        if ask.path == "/v2/_catalog" and self.switches.catalog == 401:
+            return unauthorized('Basic realm="fake"')
         if self.switches.deletion == "read-only" and ask.method not in (*READS, "OPTIONS"):
             return READ_ONLY
-        return route.call(ask, route.groups)
+        return None
 
     def _judge(self, ask: Ask) -> None:
         """Note what no driver of ours may send."""

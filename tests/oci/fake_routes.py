@@ -89,13 +89,18 @@ class Routes:
 
     def _manifest(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         name, reference = groups["name"], groups["reference"]
-        if ":" in reference and not SHA256.fullmatch(reference):
+        if ":" in reference and not self._may_name_a_manifest(name, reference):
             raise RefusalError(500, "UNKNOWN", "unknown error", {})
         found = self._acceptable(name, reference, ask.headers.get("accept", ""))
         if ask.headers.get("if-none-match") == f'"{found.digest}"':
             return Say(304)
         headers = {"Content-Type": found.media_type, "Etag": f'"{found.digest}"'}
         return Say(200, found.body, headers | self._digest(found.digest))
+
+    def _may_name_a_manifest(self, name: str, digest: str) -> bool:
+        """A digest that is none, and a blob that is no manifest, are beyond a registry."""
+        shelf = self.store.shelves.get(name, Shelf())
+        return bool(SHA256.fullmatch(digest)) and (digest in shelf.manifests or digest not in shelf.blobs)
 
     def _acceptable(self, name: str, reference: str, accept: str) -> Pushed:
         """What the reference names, or what a registry hands out for it to those who do not accept that."""
@@ -126,7 +131,7 @@ class Routes:
         if self.switches.catalog == 404:
             return NO_PAGE
         if self.switches.catalog != 200:
-            code = {401: "UNAUTHORIZED", 403: "DENIED"}.get(self.switches.catalog, "UNSUPPORTED")
+            code = "DENIED" if self.switches.catalog == 403 else "UNSUPPORTED"
             raise RefusalError(self.switches.catalog, code, "the catalog is not for you")
         wanted = number(ask)
         if wanted is not None and wanted > CATALOG_MOST:
@@ -171,6 +176,8 @@ class Routes:
 
     def _put(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         name = groups["name"]
+        if ":" in groups["reference"] and not SHA256.fullmatch(groups["reference"]):
+            raise RefusalError(500, "UNKNOWN", "unknown error", {})
         pushed = self.store.put(name, groups["reference"], ask.body, ask.headers.get("content-type", ""))
         headers = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
         if self.switches.referrers and pushed.subject:
@@ -217,19 +224,28 @@ class Routes:
 def blob_bytes(store: Store, ask: Ask, digest: str) -> Say:
     """A blob, or the range of it that was asked for. One that is only a size has zeros, and is not to be had whole."""
     held, size = store.blobs[digest], store.size(digest)
-    headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest, "Accept-Ranges": "bytes"}
-    if ask.method == "HEAD":
-        return Say(200, b"", headers, length=size)
-    found = re.fullmatch(r"bytes=(\d+)-(\d+)", ask.headers.get("range", ""))
-    if found is None and isinstance(held, int):
+    headers = {"Docker-Content-Digest": digest, "Etag": f'"{digest}"', "Accept-Ranges": "bytes"}
+    headers["Content-Type"] = "application/octet-stream"
+    asked = ask.headers.get("range")
+    if ask.method == "HEAD" or (asked is None and not isinstance(held, int)):
+        return Say(200, b"" if isinstance(held, int) else held, headers, length=size)
+    if asked is None:
         raise RefusalError(500, "UNKNOWN", "this layer has no bytes here: nobody should have asked for it")
-    first, last = (int(found[1]), min(int(found[2]), size - 1)) if found else (0, size - 1)
-    if found and first >= size:
-        return Say(416, b"", {"Content-Range": f"bytes */{size}"})
+    first, last = span(asked, size)
+    if first > last:
+        return Say(416, b"", headers | {"Content-Type": "text/plain", "Content-Range": f"bytes */{size}"})
     part = bytes(last + 1 - first) if isinstance(held, int) else held[first : last + 1]
-    if found is None:
-        return Say(200, part, headers)
     return Say(206, part, headers | {"Content-Range": f"bytes {first}-{last}/{size}"})
+
+
+def span(asked: str, size: int) -> tuple[int, int]:
+    """The first and the last byte of one range: `bytes=0-9`, `bytes=9-`, `bytes=-9`. Nothing: the last is before."""
+    found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
+    if found is None or not (found[1] or found[2]):
+        return 0, -1
+    if not found[1]:
+        return max(0, size - int(found[2])), size - 1
+    return int(found[1]), min(int(found[2] or size), size - 1)
 
 
 def accepted(header: str) -> frozenset[str]:

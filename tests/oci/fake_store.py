@@ -152,9 +152,10 @@ def _checked(repository: str, body: bytes, media_type: str) -> Pushed:
     try:
         document = json.loads(body)
         pushed = m.parsed(repository, body, media_type)
-    except (ValueError, KeyError, TypeError) as error:
+        said = document.get("mediaType", media_type)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", str(error)) from error
-    if media_type not in TYPES or document.get("mediaType", media_type) != media_type:
+    if media_type not in TYPES or said != media_type:
         raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", {"mediaType": media_type})
     return pushed
 

@@ -101,7 +101,7 @@ def test_a_tag_that_goes_while_pages_are_read(fake: Starter, opened: Opener) -> 
 def test_no_catalog_is_told_as_such(fake: Starter, opened: Opener, status: int) -> None:
     registry = fake(catalog=status)
     registry.push("a", "v1")
-    with pytest.raises(RegistryError, match="sign in" if status == 401 else "name each of them"):
+    with pytest.raises(RegistryError, match="wants a user name" if status == 401 else "name each of them"):
         list(opened(registry).repositories())
     named = opened(registry, repositories=("a",))
     assert list(named.repositories()) == ["a"]
