@@ -131,6 +131,7 @@ class Http:
             return read(answer)
         except RegistryError as error:
             self._locate(error, call.request)
+            error.message = _hidden(error.message, authorization)
             call.maybe_done |= isinstance(error, UnavailableError | BadAnswerError)
             raise
 
@@ -270,6 +271,12 @@ class Http:
         address = urlsplit(request.url)
         if address.scheme != "https" and not (address.scheme == "http" and is_local(address.hostname or "")):
             raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
+
+
+def _hidden(text: str, authorization: str | None) -> str:
+    """A server's words without what it was sent to sign in with."""
+    credentials = (authorization or "").partition(" ")[2]
+    return text.replace(credentials, "***") if credentials else text
 
 
 def _text(error: Exception) -> str:
