@@ -1,0 +1,248 @@
+"""The door of a registry: passes requests on, remembers them, and spoils the answers that a case wants spoilt.
+
+So that every fault is the same for every kind of server, and no server need know how to misbehave.
+"""
+
+import http.client
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal, Self
+from urllib.parse import unquote, urlsplit
+
+HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "accept-encoding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request as it came in; `target` is the path and the query, still encoded."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str] = field(repr=False)  # names in lower case
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer. `fate`: whole, half of its body and then the end of the connection, or nothing at all."""
+
+    status: int
+    body: bytes = b""
+    headers: Sequence[tuple[str, str]] = ()
+    fate: Literal["whole", "half", "nothing"] = "whole"
+
+
+Forward = Callable[[], Reply]
+Action = Callable[[Asked, Forward], Reply]
+"""What becomes of a request; `Forward` has the server answer it."""
+
+
+def answer(reply: Reply) -> Action:
+    """The same answer to each; the server learns nothing."""
+    return lambda asked, forward: reply
+
+
+def never_passed_on(asked: Asked, forward: Forward) -> Reply:
+    """The connection ends, and the server has learnt nothing."""
+    return Reply(0, fate="nothing")
+
+
+def answer_lost(asked: Asked, forward: Forward) -> Reply:
+    """The server does what it was asked, and the connection ends before a word of that."""
+    forward()
+    return Reply(0, fate="nothing")
+
+
+def half(asked: Asked, forward: Forward) -> Reply:
+    """Half of the body, and then the end of the connection."""
+    return replace(forward(), fate="half")
+
+
+def garbled(asked: Asked, forward: Forward) -> Reply:
+    """Another body of the same length."""
+    found = forward()
+    return replace(found, body=b"x" * len(found.body))
+
+
+@dataclass(slots=True)
+class Rule:
+    calls: re.Pattern[str]
+    action: Action
+    passing: int  # so many pass first
+    times: int | None  # None: always
+
+
+class Door:
+    """Listens on loopback before the server at `target` while its block runs. Safe to use from several threads."""
+
+    def __init__(self, target: str = "") -> None:
+        self.target = target  # the server's url
+        self.log: list[Asked] = []
+        self.open_connections = 0
+        self.ahead = timedelta(0)  # what the server's clock shows too much
+        self._rules: list[Rule] = []
+        self._words: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._server.server_port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def reset(self) -> None:
+        """As at the start: everything passes, nothing was asked."""
+        with self._lock:
+            self.log.clear()
+            self._rules.clear()
+            self._words.clear()
+            self.ahead = timedelta(0)
+
+    def on(self, calls: str, action: Action, *, passing: int = 0, times: int | None = None) -> None:
+        """What becomes of requests whose "METHOD /path?query" the expression is found in; the first rule counts."""
+        with self._lock:
+            self._rules.append(Rule(re.compile(calls), action, passing, times))
+
+    def heal(self) -> None:
+        """Everything passes as it is again."""
+        with self._lock:
+            self._rules.clear()
+            self._words.clear()
+
+    def say(self, word: str, instead_of: str) -> None:
+        """Other words in all answers: in their JSON, and in their headers if a header can have them."""
+        self._words[instead_of] = word
+
+    def asked(self, calls: str = "") -> list[Asked]:
+        """The requests so far that the expression is found in, oldest first."""
+        with self._lock:
+            return [one for one in self.log if re.search(calls, one.line)]
+
+    def was_asked_with(self, word: str) -> list[str]:
+        """The requests with this in their path, encoded or not."""
+        with self._lock:
+            lines = [one.line.partition("?")[0] for one in self.log]
+        return [line for line in lines if word in line or word in unquote(line)]
+
+    def _reply(self, asked: Asked, forward: Forward) -> Reply:
+        with self._lock:
+            self.log.append(asked)
+            action = self._action(asked)
+        reply = action(asked, forward) if action else forward()
+        return self._reworded(reply)
+
+    def _action(self, asked: Asked) -> Action | None:
+        for rule in self._rules:
+            if not rule.calls.search(asked.line) or rule.times == 0:
+                continue
+            if rule.passing:
+                rule.passing -= 1
+                continue
+            rule.times = None if rule.times is None else rule.times - 1
+            return rule.action
+        return None
+
+    def _reworded(self, reply: Reply) -> Reply:
+        far = urlsplit(self.target).netloc
+        body, headers = reply.body, {name: value.replace(far, self.host) for name, value in reply.headers}
+        for old, new in self._words.items():
+            body = body.replace(old.encode(), json.dumps(new)[1:-1].encode())
+            if new.isprintable() and new.isascii():
+                headers = {name: value.replace(old, new) for name, value in headers.items()}
+        if self.ahead:
+            headers["Date"] = format_datetime(datetime.now(UTC) + self.ahead, usegmt=True)
+        return replace(reply, body=body, headers=tuple(headers.items()))
+
+
+def _handler(door: Door) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = 64 * 1024  # one packet an answer
+
+        def setup(self) -> None:
+            super().setup()
+            far = urlsplit(door.target)
+            self.far = http.client.HTTPConnection(str(far.hostname), far.port, timeout=60)
+            self._count(1)
+
+        def finish(self) -> None:
+            self._count(-1)
+            self.far.close()
+            with suppress(OSError):
+                super().finish()
+
+        def _count(self, by: int) -> None:
+            with door._lock:
+                door.open_connections += by
+
+        def _any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked = Asked(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            self._send(door._reply(asked, lambda: self._forward(asked)))
+
+        def _forward(self, asked: Asked) -> Reply:
+            headers = {name: value for name, value in asked.headers.items() if name not in HOP_BY_HOP}
+            self.far.request(asked.method, asked.target, body=asked.body or None, headers=headers)
+            answer = self.far.getresponse()
+            kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP]
+            if asked.method == "HEAD" and (length := answer.getheader("Content-Length")):
+                kept.append(("Content-Length", length))
+            return Reply(answer.status, answer.read(), kept)
+
+        def _send(self, reply: Reply) -> None:
+            if reply.fate == "nothing":
+                self._end()
+                return
+            self.send_response_only(reply.status)
+            headers = dict(reply.headers)
+            if self.command != "HEAD":
+                headers["Content-Length"] = str(len(reply.body))
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if reply.fate == "half":
+                self.wfile.write(reply.body[: len(reply.body) // 2])
+                self._end()
+            elif self.command != "HEAD":
+                self.wfile.write(reply.body)
+            with suppress(OSError):
+                self.wfile.flush()
+
+        def _end(self) -> None:
+            self.close_connection = True
+            with suppress(OSError):
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+        do_GET = do_HEAD = do_DELETE = do_PUT = do_POST = _any  # noqa: N815 - http.server looks these names up
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent: `log` has it all."""
+
+    return Handler

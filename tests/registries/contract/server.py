@@ -1,0 +1,153 @@
+"""What the suite needs of a registry's server: to put things there, to see what is there, and to know its calls.
+
+One adapter a server is in `servers/`. Faults are the door's business, not the server's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from tests.registries.contract.door import Door, Reply, answer, garbled
+from tests.registries.tools import QUICK
+from worker.config import RegistrySettings
+from worker.registries import kinds, open_registry
+from worker.registries.interface import Manifest, Manifests, Registry
+
+State = dict[str, dict[str, frozenset[str]]]
+"""Repository -> digest -> its tags."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """An image or an index as it was pushed. Blobs: digest -> bytes, the config's first."""
+
+    repository: str
+    digest: str
+    media_type: str
+    tags: tuple[str, ...] = ()
+    blobs: Mapping[str, int] | None = None  # None: an index
+    children: tuple[str, ...] | None = None  # digests; None: an image
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """Expressions for a kind's requests, found in "METHOD /path?query"."""
+
+    repositories: str  # the listing of repositories
+    images: str  # the listing of one repository's images, or of its tags
+    image: str  # one image looked at again
+    manifest: str  # manifests by digest; {digest} stands for it
+    delete: str = "^DELETE "
+
+
+class Server(ABC):
+    """One server, empty before each case. `cannot`: case -> why it can have no answer here."""
+
+    name: ClassVar[str]  # the column of the table
+    kind: ClassVar[str]
+    calls: ClassVar[Calls]
+    cannot: ClassVar[Mapping[str, str]] = {}
+    page: ClassVar[int] = 1000  # rows of a page, as the driver and the server have it
+    requests_for_an_image: ClassVar[float] = 0.0  # that a listing takes beside its pages
+    names_may_be_no_tags: ClassVar[bool] = False  # what is no tag is then some other name, and no mistake
+    secrets: tuple[str, ...] = ()  # that nobody may ever be shown
+    door: Door
+
+    # Its life
+
+    @contextmanager
+    @abstractmethod
+    def running(self, folder: Path) -> Iterator[None]:
+        """Serves, with its `door` before it. `folder` is its own."""
+
+    @abstractmethod
+    def empty(self) -> None:
+        """Nothing is there, and everything is allowed."""
+
+    @abstractmethod
+    def settings(self, url: str) -> RegistrySettings:
+        """The entry of the file for this server, reached at `url`: its door's, as a rule."""
+
+    def open(self, manifests: Manifests | None = None, *, straight: bool = False) -> Registry:
+        """A driver as a process of its own would have it; `straight`: past the door."""
+        url = self.door.target if straight else self.door.url
+        return open_registry(self.settings(url), patience=QUICK, manifests=manifests)
+
+    @property
+    def tells(self) -> kinds.Kind:
+        return kinds.of(self.kind)
+
+    # What is there
+
+    @abstractmethod
+    def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
+        """An image; a layer's name is its content: the same name is the same blob."""
+
+    @abstractmethod
+    def push_index(self, repository: str, children: Sequence[str], *tags: str) -> Pushed:
+        """An index over these digests of the repository."""
+
+    @abstractmethod
+    def tag(self, repository: str, digest: str, tag: str) -> None:
+        """Somebody gives a tag to an image; another loses it."""
+
+    @abstractmethod
+    def untag(self, repository: str, tag: str) -> None:
+        """Somebody takes a tag away."""
+
+    @abstractmethod
+    def remove(self, repository: str, digest: str) -> None:
+        """Somebody else deletes an image with its tags."""
+
+    @abstractmethod
+    def fill(self, repository: str, count: int) -> Mapping[str, Manifest]:
+        """So many images, tagged, quickly. What a store would remember of their manifests, where a night needs it."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """What is really there. A repository without images may be missing."""
+
+    def refused(self) -> Sequence[str]:
+        """What a strict server was asked that no driver should ask."""
+        return ()
+
+    # What only some can
+
+    def hide_children(self) -> None:
+        """What only an index leads to is in no listing from now on."""
+        raise NotImplementedError
+
+    def protect_children(self) -> None:
+        """A child of an index is not deleted from now on."""
+        raise NotImplementedError
+
+    def lose_blob(self, digest: str) -> None:
+        """The registry's own collector takes a blob."""
+        raise NotImplementedError
+
+    def unreadable(self, repository: str) -> Pushed:
+        """Push an image or an index whose manifest has to be read, and let it be something else each time."""
+        child = self.push(repository, layers=["readable"])
+        pushed = self.push_index(repository, [child.digest], "unreadable")
+        self.door.on(self.calls.manifest.format(digest=pushed.digest), garbled)
+        return pushed
+
+    # How it refuses
+
+    @abstractmethod
+    def refusal(self, status: int, words: str) -> Reply:
+        """An error of this status (403 or 429) in the form of this kind."""
+
+    def forbid(self, calls: str) -> None:
+        """The credentials are not allowed these calls."""
+        self.door.on(calls, answer(self.refusal(403, "no permission for that")))
+
+    def throttle(self, calls: str, seconds: int, times: int | None = None) -> None:
+        """429, with the wish to come again after so many seconds."""
+        refused = self.refusal(429, "slow down")
+        headers = (*refused.headers, ("Retry-After", str(seconds)))
+        self.door.on(calls, answer(Reply(429, refused.body, headers)), times=times)

@@ -1,0 +1,192 @@
+"""OCI registries: Debian's docker-registry, and a strict fake that has what that one lacks."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+from tests.oci import manifests as m
+from tests.oci.fake import Basic, FakeRegistry, Tokens
+from tests.oci.pusher import Pusher, basic
+from tests.oci.server import DockerRegistry, Htpasswd
+from tests.registries.contract.door import Door, Reply
+from tests.registries.contract.server import Calls, Pushed, Server, State
+from tests.registries.tools import with_defaults
+from worker.config import Credentials, RegistrySettings, Secret
+from worker.registries.interface import Manifest
+
+USER = Htpasswd("anna", "not-to-be-told-to-anybody")
+MEMORY = Path("/dev/shm")
+WHOLE = "an image goes as a whole"
+CODES = {403: "DENIED", 429: "TOOMANYREQUESTS"}
+
+
+class Oci(Server):
+    """What both have in common: how things are pushed, and what errors look like."""
+
+    kind = "oci"
+    calls = Calls(
+        repositories="^GET /v2/_catalog",
+        images="^GET /v2/.*/tags/list",
+        image="^(GET|HEAD) /v2/.*/manifests/",
+        manifest="^GET /v2/.*/manifests/{digest}",
+    )
+    requests_for_an_image = 1.0  # what a tag names
+    secrets = (USER.password, basic(USER.user, USER.password).partition(" ")[2])
+
+    def settings(self, url: str) -> RegistrySettings:
+        return with_defaults(
+            kind=self.kind, url=url, credentials=Credentials(username=USER.user, password=Secret(file=self.password))
+        )
+
+    def hide_children(self) -> None:
+        """What has no tag is in no listing anyway."""
+
+    def refusal(self, status: int, words: str) -> Reply:
+        body = json.dumps({"errors": [{"code": CODES[status], "message": words}]}).encode()
+        return Reply(status, body, (("Content-Type", "application/json"),))
+
+    def _serve(self, folder: Path) -> None:
+        self.password = folder / "password"
+        self.password.write_text(USER.password)
+
+
+class DebianRegistry(Oci):
+    """What it stores is looked at, and taken away, in its folder: it has no cache."""
+
+    name = "oci: docker-registry 2.8"
+    cannot: ClassVar[Mapping[str, str]] = {
+        "lists_page_after_page": "all tags come in one answer",
+        "lists_10_000_images": "takes minutes to fill; the other server of this kind stands for it",
+        "is_told_that_an_index_needs_a_child": "it deletes a child without a word",
+        "goes_on_with_a_deletion_that_was_cut_half_way": WHOLE,
+    }
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[None]:
+        self._serve(folder)
+        memory = MEMORY if MEMORY.is_dir() else folder  # a disk takes most of a case's time
+        with (
+            tempfile.TemporaryDirectory(dir=memory) as root,
+            DockerRegistry(auth=USER, root=Path(root) / "data") as self.registry,
+            Door(self.registry.url) as self.door,
+        ):
+            yield
+
+    def empty(self) -> None:
+        shutil.rmtree(self._root, ignore_errors=True)
+        # Whoever has pushed a blob does not push it again: a new pusher.
+        self.pusher = Pusher(self.registry.url, authorization=basic(USER.user, USER.password))
+
+    def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
+        about = None if subject is None else self.pusher.read(repository, subject)
+        made = self.pusher.image(repository, *tags, layers=[layer.encode() for layer in layers], subject=about)
+        return pushed(made)
+
+    def push_index(self, repository: str, children: Sequence[str], *tags: str) -> Pushed:
+        held = [self.pusher.read(repository, child) for child in children]
+        return pushed(self.pusher.index(repository, *tags, children=held))
+
+    def tag(self, repository: str, digest: str, tag: str) -> None:
+        self.pusher.tag(self.pusher.read(repository, digest), tag)
+
+    def untag(self, repository: str, tag: str) -> None:
+        shutil.rmtree(self._root / "repositories" / repository / "_manifests/tags" / tag)
+
+    def remove(self, repository: str, digest: str) -> None:
+        assert self.pusher.delete(repository, digest).status == 202
+
+    def fill(self, repository: str, count: int) -> Mapping[str, Manifest]:
+        raise NotImplementedError
+
+    def state(self) -> State:
+        found: State = {}
+        for home in self._root.glob("repositories/**/_manifests"):
+            repository = str(home.parent.relative_to(self._root / "repositories"))
+            tags: dict[str, set[str]] = {}
+            for link in home.glob("tags/*/current/link"):
+                tags.setdefault(link.read_text(), set()).add(link.parent.parent.name)
+            digests = [link.read_text() for link in home.glob("revisions/sha256/*/link")]
+            found[repository] = {digest: frozenset(tags.get(digest, ())) for digest in digests}
+        return found
+
+    def lose_blob(self, digest: str) -> None:
+        code = digest.removeprefix("sha256:")
+        shutil.rmtree(self._root / f"blobs/sha256/{code[:2]}/{code}")
+
+    @property
+    def _root(self) -> Path:
+        return self.registry.root / "docker/registry/v2"
+
+
+class Fake(Oci):
+    """In this process, another one for each case: with pages, the referrers API, protected children and tokens."""
+
+    name = "oci: strict fake"
+    page = 50
+    cannot: ClassVar[Mapping[str, str]] = {"goes_on_with_a_deletion_that_was_cut_half_way": WHOLE}
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[None]:
+        self._serve(folder)
+        with ExitStack() as self.stack, Door() as self.door:
+            yield
+
+    def empty(self) -> None:
+        self.stack.close()
+        made = FakeRegistry(Tokens(user=Basic(USER.user, USER.password)), referrers=True, tags_page=self.page)
+        self.registry = self.stack.enter_context(made)
+        self.door.target = made.url
+
+    def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
+        return pushed(
+            self.registry.push(repository, *tags, layers=[layer.encode() for layer in layers], subject=subject)
+        )
+
+    def push_index(self, repository: str, children: Sequence[str], *tags: str) -> Pushed:
+        return pushed(self.registry.push_index(repository, *tags, children=children))
+
+    def tag(self, repository: str, digest: str, tag: str) -> None:
+        self.registry.move_tag(repository, tag, digest)
+
+    def untag(self, repository: str, tag: str) -> None:
+        self.registry.untag(repository, tag)
+
+    def remove(self, repository: str, digest: str) -> None:
+        self.registry.remove(repository, digest)
+
+    def fill(self, repository: str, count: int) -> Mapping[str, Manifest]:
+        self.registry.switches.referrers = False  # half of the requests, and nothing here refers to anything
+        return {one.digest: Manifest(one.digest, one.media_type, None) for one in self.registry.fill(repository, count)}
+
+    def state(self) -> State:
+        found = self.registry.state()
+        return {path: {digest: frozenset(tags) for digest, tags in held.items()} for path, held in found.items()}
+
+    def refused(self) -> Sequence[str]:
+        return self.registry.refused
+
+    def protect_children(self) -> None:
+        self.registry.switches.protects = "denied"
+
+    def lose_blob(self, digest: str) -> None:
+        with self.registry._lock:
+            del self.registry._store.blobs[digest]
+            for shelf in self.registry._store.shelves.values():
+                shelf.blobs.discard(digest)
+
+
+def pushed(made: m.Pushed) -> Pushed:
+    """As the suite has it."""
+    return Pushed(
+        repository=made.repository,
+        digest=made.digest,
+        media_type=made.media_type,
+        tags=made.tags,
+        blobs={blob.digest: blob.size for blob in made.blobs} or None,
+        children=tuple(child.digest for child in made.children) or None,
+        subject=made.subject,
+    )

@@ -1,0 +1,158 @@
+"""The simulator, which is both of the vendor's registries."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tests.registries.contract.door import Door, Reply, garbled
+from tests.registries.contract.server import Calls, Pushed, Server, State
+from tests.registries.tools import with_defaults
+from tests.simulator.client import Simulator
+from tests.simulator.registry import OCI_INDEX, OCI_MANIFEST
+from worker.config import Credentials, Endpoints, RegistrySettings, Secret
+from worker.registries.interface import Manifest
+
+CODES = {403: 7, 429: 8}
+CONFIG = 500  # bytes
+NO_UNDO = "nothing is put back"
+ALL_LISTED = "what has no tag is listed"
+WHOLE = "an image goes as a whole"
+NO_UNDO_CASES = (
+    "keeps_a_manifest_byte_for_byte",
+    "puts_back_what_was_deleted",
+    "says_what_a_tag_names",
+    "names_the_blobs_that_are_lost",
+    "refuses_a_manifest_without_its_blobs",
+)
+
+
+class Simulated(Server):
+    """One process for both; the subclasses say as what it is looked at."""
+
+    services: ClassVar[tuple[str, ...]]
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[None]:
+        with Simulator(operation_seconds_to=0.0) as self.simulator, Door(self.simulator.url) as self.door:
+            self.folder = folder
+            self.token = folder / "token"
+            self.token.write_text(self.simulator.token)
+            self.secrets = (self.simulator.token,)
+            yield
+
+    def empty(self) -> None:
+        self.simulator.reset()
+
+    def settings(self, url: str) -> RegistrySettings:
+        return with_defaults(
+            kind=self.kind,
+            id=self.simulator.registry_id,
+            credentials=Credentials(iam_token=Secret(file=self.token)),
+            endpoints=Endpoints(**dict.fromkeys(self.services, url)),
+        )
+
+    def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
+        sizes = [CONFIG + 1 + len(layer) for layer in layers]
+        named = [f"{layer}:{size}" for layer, size in zip(layers, sizes, strict=True)]
+        found = self.simulator.push(repository, tags=tags, layers=named, config=CONFIG, subject=subject)
+        blobs = sorted(found["blobs"].items(), key=lambda blob: [CONFIG, *sizes].index(blob[1]))
+        return self._pushed(found, OCI_MANIFEST, blobs=dict(blobs), subject=subject)
+
+    def push_index(self, repository: str, children: Sequence[str], *tags: str) -> Pushed:
+        found = self.simulator.push_index(repository, children, tags=tags)
+        return self._pushed(found, OCI_INDEX, children=tuple(children))
+
+    @staticmethod
+    def _pushed(found: Mapping[str, Any], media_type: str, **more: Any) -> Pushed:
+        return Pushed(
+            repository=found["repository"],
+            digest=found["digest"],
+            media_type=media_type,
+            tags=tuple(found["tags"]),
+            **more,
+        )
+
+    def tag(self, repository: str, digest: str, tag: str) -> None:
+        self.simulator.tag(repository, digest, tag)
+
+    def untag(self, repository: str, tag: str) -> None:
+        self.simulator.untag(repository, tag)
+
+    def remove(self, repository: str, digest: str) -> None:
+        found = next(one for one in self.simulator.images(repository) if one["digest"] == digest)
+        self.simulator.remove(found["id"])
+
+    def fill(self, repository: str, count: int) -> Mapping[str, Manifest]:
+        pushes = [{"repository": repository, "tags": [f"v{number}"]} for number in range(count)]
+        file = self.folder / "fill.json"
+        file.write_text(json.dumps(pushes))
+        self.simulator.fill(str(file))
+        return {}
+
+    def state(self) -> State:
+        found: State = {}
+        for image in self.simulator.images():
+            found.setdefault(image["repository"], {})[image["digest"]] = frozenset(image["tags"])
+        return found
+
+    def refused(self) -> Sequence[str]:
+        return [str(one) for one in self.simulator.state()["refused"]]
+
+    def refusal(self, status: int, words: str) -> Reply:
+        body = json.dumps({"code": CODES[status], "message": words}).encode()
+        return Reply(status, body, (("Content-Type", "application/json"),))
+
+
+class ContainerRegistry(Simulated):
+    name = kind = "yandex-container-registry"
+    services = ("container_registry", "operation", "iam", "sts", "docker")
+    calls = Calls(
+        repositories=r"^GET /container-registry/v1/repositories",
+        images=r"^GET /container-registry/v1/images\?",
+        image=r"^GET /container-registry/v1/images/",
+        manifest="^GET /v2/.*/manifests/{digest}",
+    )
+    cannot: ClassVar[Mapping[str, str]] = {
+        "finds_a_child_that_no_listing_shows": ALL_LISTED,
+        "knows_what_is_there_without_a_tag": ALL_LISTED,
+        "tells_what_an_image_refers_to": "`subject` stands in manifests, and only those of indexes are read",
+        "deletes_a_child_alone": "refused: an index needs it",
+        "goes_on_with_a_deletion_that_was_cut_half_way": WHOLE,
+        **dict.fromkeys(NO_UNDO_CASES, NO_UNDO),
+    }
+
+    def protect_children(self) -> None:
+        """It always does."""
+
+
+class CloudRegistry(Simulated):
+    name = kind = "yandex-cloud-registry"
+    names_may_be_no_tags = True
+    services = ("cloud_registry", "operation", "iam", "sts", "docker")
+    calls = Calls(
+        repositories=r"^GET /cloud-registry/v1/artifacts\?",
+        images=r"^GET /cloud-registry/v1/registries/[^?]*:listArtifacts",
+        image=r"^GET /cloud-registry/v1/registries/[^?]*:listArtifacts",
+        manifest="^(GET|HEAD) /v2/.*/manifests/{digest}",
+    )
+    cannot: ClassVar[Mapping[str, str]] = {
+        "knows_what_is_there_without_a_tag": ALL_LISTED,
+        "tells_what_an_image_refers_to": "`subject` is not told",
+        **dict.fromkeys(NO_UNDO_CASES, NO_UNDO),
+    }
+
+    def hide_children(self) -> None:
+        self.simulator.switch(child_artifacts="not_listed")
+
+    def protect_children(self) -> None:
+        self.simulator.switch(deleted_child="refused")
+
+    def unreadable(self, repository: str) -> Pushed:
+        """What an index lists stands in its artifact: only a child that is none has to be read."""
+        self.hide_children()
+        child = self.push(repository)
+        self.push_index(repository, [child.digest], "index")
+        self.door.on(self.calls.manifest.format(digest=child.digest), garbled)
+        return child

@@ -1,0 +1,61 @@
+"""What cases do again and again."""
+
+import time
+
+from policies.image import Image
+from tests.registries.contract.server import Server, State
+from tests.registries.tools import key
+from worker.registries.interface import Deletion, Registry, RegistryError
+
+PATIENCE = 5.0  # seconds for a deletion; every server of the suite ends one at once
+
+
+def listed(driver: Registry, repository: str) -> dict[str, Image]:
+    """The images of a repository by digest; each is there once."""
+    images = driver.images(repository)
+    found = {image.digest: image for image in images}
+    assert len(found) == len(images)
+    return found
+
+
+def one(server: Server, repository: str, digest: str) -> Image:
+    """An image as a scan has seen it, by a process that has ended since."""
+    with server.open() as scan:
+        return listed(scan, repository)[digest]
+
+
+def looked_at(server: Server, driver: Registry, repository: str, digest: str) -> Image:
+    """The same, looked at again by the driver that will delete it, which has so signed in."""
+    image = one(server, repository, digest)
+    return driver.get(repository, image, frozenset(image.tags))
+
+
+def tags(images: dict[str, Image]) -> dict[str, frozenset[str]]:
+    return {digest: frozenset(image.tags) for digest, image in images.items()}
+
+
+def deleted(driver: Registry, repository: str, image: Image, with_key: str = "") -> Deletion:
+    """The end of a deletion. Raises RegistryError, as the call or as the operation's own."""
+    begun = driver.delete(repository, image, with_key or key())
+    return driver.follow(begun, time.monotonic() + PATIENCE)
+
+
+def ended(driver: Registry, repository: str, image: Image, with_key: str = "") -> Deletion | RegistryError:
+    """The same, an error as a value."""
+    try:
+        return deleted(driver, repository, image, with_key)
+    except RegistryError as error:
+        return error
+
+
+def without(state: State, repository: str, digest: str) -> State:
+    """What is left where nothing but this goes. A repository without images may be missing."""
+    left = {
+        path: {one: tags for one, tags in found.items() if (path, one) != (repository, digest)}
+        for path, found in state.items()
+    }
+    return present(left)
+
+
+def present(state: State) -> State:
+    return {path: found for path, found in state.items() if found}

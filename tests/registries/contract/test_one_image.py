@@ -1,0 +1,135 @@
+"""One image looked at again, and what a driver tells of itself and its registry."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.registries.contract.door import Asked, Forward, Reply
+from tests.registries.contract.server import Server
+from tests.registries.contract.steps import listed, one
+from tests.waiting import until
+from worker.registries.interface import (
+    DeletesByParts,
+    ListsTagsOnly,
+    NotFoundError,
+    Registry,
+    RegistryError,
+    Restores,
+)
+
+KNOWN = frozenset({"v1", "latest", "other"})
+
+
+@pytest.fixture
+def pushed(server: Server) -> str:
+    """The digest of an image tagged v1 and latest, beside another."""
+    server.push("shop/api", "other", layers=["other"])
+    return server.push("shop/api", "v1", "latest").digest
+
+
+def test_reads_an_image_again(server: Server, driver: Registry, pushed: str) -> None:
+    image = one(server, "shop/api", pushed)
+    assert driver.get("shop/api", image, KNOWN) == image
+
+
+def test_sees_a_new_tag(server: Server, driver: Registry, pushed: str) -> None:
+    image = one(server, "shop/api", pushed)
+    server.tag("shop/api", pushed, "new")
+    assert set(driver.get("shop/api", image, KNOWN).tags) == {"v1", "latest", "new"}
+
+
+def test_sees_a_tag_that_another_image_had(server: Server, driver: Registry, pushed: str) -> None:
+    image = one(server, "shop/api", pushed)
+    server.tag("shop/api", pushed, "other")
+    found = set(driver.get("shop/api", image, KNOWN).tags)
+    # Where an image's own tags cannot be asked for, those that the scan has seen on others are not asked for again.
+    assert found == {"v1", "latest", "other"} or (isinstance(driver, ListsTagsOnly) and found == {"v1", "latest"})
+
+
+def test_sees_that_a_tag_has_moved_on(server: Server, driver: Registry, pushed: str) -> None:
+    image = one(server, "shop/api", pushed)
+    server.push("shop/api", "latest", layers=["newer"])
+    assert set(driver.get("shop/api", image, KNOWN).tags) == {"v1"}
+
+
+def test_sees_that_a_tag_is_gone(server: Server, driver: Registry, pushed: str) -> None:
+    image = one(server, "shop/api", pushed)
+    server.untag("shop/api", "latest")
+    assert set(driver.get("shop/api", image, KNOWN).tags) == {"v1"}
+
+
+def test_sees_that_an_image_is_gone(server: Server, driver: Registry, pushed: str) -> None:
+    image = one(server, "shop/api", pushed)
+    server.remove("shop/api", pushed)
+    with pytest.raises(NotFoundError):
+        driver.get("shop/api", image, KNOWN)
+
+
+def test_knows_what_is_there_without_a_tag(server: Server, driver: Registry) -> None:
+    assert isinstance(driver, ListsTagsOnly)
+    kept, gone = server.push("shop/api", layers=["kept"]), server.push("shop/api", layers=["gone"])
+    server.remove("shop/api", gone.digest)
+    wanted = (kept.digest, gone.digest, f"sha256:{'0' * 64}")
+    assert driver.there("shop/api", wanted) == {kept.digest}
+
+
+def test_is_what_the_table_of_kinds_says(server: Server, driver: Registry) -> None:
+    kind = server.tells
+    assert isinstance(driver, Restores) is kind.can_restore
+    assert isinstance(driver, ListsTagsOnly) is not kind.lists_untagged
+    assert isinstance(driver, DeletesByParts) is kind.piecemeal
+
+
+def test_tells_the_registry_s_time(server: Server, driver: Registry) -> None:
+    for ahead in (timedelta(0), timedelta(hours=3)):
+        server.door.ahead = ahead
+        told = driver.clock()
+        assert told.utcoffset() == timedelta(0)
+        assert abs(told - datetime.now(UTC) - ahead) < timedelta(seconds=30)
+
+
+def test_counts_its_requests(server: Server, driver: Registry) -> None:
+    server.push("shop/api", "v1")
+    before = len(server.door.asked())
+    for path in driver.repositories():
+        driver.images(path)
+    spent = driver.usage()
+    assert sum(spent.requests.values()) == len(server.door.asked()) - before > 0
+    assert driver.usage().requests == {}
+    server.door.on("", lambda asked, forward: Reply(503))
+    with pytest.raises(RegistryError):
+        driver.images("shop/api")
+    assert any(code == "503" for _, code in driver.usage().requests)
+
+
+def test_closes_its_connections(server: Server) -> None:
+    server.push("shop/api", "v1")
+    until(lambda: server.door.open_connections == 0, what="the end of older connections")
+    with server.open() as driver:
+        driver.images("shop/api")
+        assert server.door.open_connections > 0
+    until(lambda: server.door.open_connections == 0, what="the end of all connections")
+
+
+def test_tells_no_secret(server: Server, driver: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither itself, nor by an error, though the server repeats what it was sent."""
+    caplog.set_level(logging.DEBUG)
+    server.push("shop/api", "v1")
+    listed(driver, "shop/api")
+    sent: list[str] = []
+
+    def repeat(asked: Asked, forward: Forward) -> Reply:
+        sent.append(asked.headers.get("authorization", ""))
+        reply = server.refusal(403, f"not with {sent[-1]}")
+        return Reply(403, reply.body, reply.headers)
+
+    server.door.on(server.calls.images, repeat)
+    with pytest.raises(RegistryError) as failure:
+        driver.images("shop/api")
+    told = f"{failure.value} {failure.value!r} {driver!r} {server.settings('http://127.0.0.1')!r} {caplog.text}"
+    scheme, _, credentials = sent[-1].partition(" ")
+    assert scheme
+    for secret in (*server.secrets, credentials):
+        assert len(secret) > 5
+        assert secret not in told

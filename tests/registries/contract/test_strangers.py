@@ -1,0 +1,68 @@
+"""Names from the wire that no good registry has: refused or left out, and never a part of a path."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+from tests.registries.contract.server import Server
+from tests.registries.contract.steps import listed
+from worker.registries.interface import BadAnswerError, Registry
+
+T = TypeVar("T")
+
+NAMES = [
+    pytest.param("../../admin", id="dots"),
+    pytest.param("a%2Fb%2e%2e", id="encoded"),
+    pytest.param("a\r\nHost: b", id="two lines"),
+    pytest.param("a\x00b", id="a zero"),
+    pytest.param("a?b=c#d", id="a query"),
+    pytest.param("x" * 5_000, id="endless"),
+]
+
+
+def unless_refused(call: Callable[[], T]) -> T | None:
+    """What is believed; None: nothing, with words that can be shown to people."""
+    try:
+        return call()
+    except BadAnswerError as error:
+        words = str(error)
+    assert len(words) < 1_000
+    assert words.isprintable()
+    return None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_believes_no_strange_repository(server: Server, driver: Registry, name: str) -> None:
+    server.push("harmless", "v1")
+    server.push("other", "v1")
+    server.door.say(name, instead_of="harmless")
+    paths = unless_refused(lambda: list(driver.repositories()))
+    assert paths in (None, ["other"])
+    for path in paths or ():
+        driver.images(path)
+    assert server.door.was_asked_with(name) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_puts_no_strange_tag_into_a_path(server: Server, driver: Registry, name: str) -> None:
+    """And leaves none out of an image that it tells of: a tag may be what keeps it."""
+    digest = server.push("shop/api", "harmless", "v1").digest
+    server.door.say(name, instead_of="harmless")
+    found = unless_refused(lambda: listed(driver, "shop/api"))
+    if found and digest in found:
+        assert set(found[digest].tags) in ({name, "v1"}, {"v1"} if server.names_may_be_no_tags else {name, "v1"})
+    assert server.door.was_asked_with(name) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_believes_no_strange_digest(server: Server, driver: Registry, name: str) -> None:
+    child = server.push("shop/api", layers=["child"])
+    index = server.push_index("shop/api", [child.digest], "v1")
+    for digest in (child.digest, index.digest):
+        server.door.heal()
+        server.door.say(name, instead_of=digest)
+        found = unless_refused(lambda: listed(driver, "shop/api")) or {}
+        assert name not in found
+        assert all(name not in (image.children or ()) for image in found.values())
+    assert server.door.was_asked_with(name) == []

@@ -1,0 +1,126 @@
+"""A registry that refuses, throttles, breaks off or cannot be read."""
+
+import time
+
+import pytest
+
+from tests.registries.contract.door import Action, Reply, answer, answer_lost, half, never_passed_on
+from tests.registries.contract.server import Server
+from tests.registries.contract.steps import deleted, ended, listed, looked_at, present, without
+from tests.registries.tools import key
+from worker.registries.interface import (
+    Deletion,
+    PermissionDeniedError,
+    RateLimitedError,
+    Registry,
+    RegistryError,
+    UnavailableError,
+)
+
+
+@pytest.fixture
+def pushed(server: Server) -> str:
+    server.push("shop/api", "other", layers=["other"])
+    return server.push("shop/api", "v1").digest
+
+
+def test_says_that_it_may_not_list(server: Server, driver: Registry, pushed: str) -> None:
+    server.forbid(server.calls.images)
+    with pytest.raises(PermissionDeniedError) as failure:
+        driver.images("shop/api")
+    assert (failure.value.systemic, failure.value.cause) == (True, "permission_denied")
+    assert "no permission for that" in str(failure.value)
+
+
+def test_says_that_it_may_not_delete(server: Server, driver: Registry, pushed: str) -> None:
+    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    server.forbid(server.calls.delete)
+    with pytest.raises(PermissionDeniedError) as failure:
+        driver.delete("shop/api", image, key())
+    assert (failure.value.systemic, failure.value.maybe_done) == (True, False)
+    assert server.state() == before
+
+
+def test_waits_when_a_listing_is_throttled(server: Server, driver: Registry, pushed: str) -> None:
+    server.throttle(server.calls.images, seconds=1, times=1)
+    started = time.monotonic()
+    assert pushed in listed(driver, "shop/api")
+    assert time.monotonic() - started >= 1.0
+    assert any(code == "429" for _, code in driver.usage().requests)
+
+
+def test_waits_when_a_deletion_is_throttled(server: Server, driver: Registry, pushed: str) -> None:
+    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    server.throttle(server.calls.delete, seconds=0, times=2)
+    assert deleted(driver, "shop/api", image).done
+    assert len(server.door.asked(server.calls.delete)) == 3
+    assert present(server.state()) == without(before, "shop/api", pushed)
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+def test_gives_up_when_it_is_throttled_for_ever(server: Server, pushed: str, seconds: int) -> None:
+    before = server.state()
+    for_deletion = server.open()
+    image = looked_at(server, for_deletion, "shop/api", pushed)
+    for calls in (server.calls.images, server.calls.delete):
+        server.throttle(calls, seconds=seconds)
+    with server.open() as driver, pytest.raises(RateLimitedError):
+        driver.images("shop/api")
+    with for_deletion as driver, pytest.raises(RateLimitedError) as failure:
+        driver.delete("shop/api", image, key())
+    assert not failure.value.maybe_done
+    assert server.state() == before
+
+
+@pytest.mark.parametrize("cut", [half, never_passed_on], ids=["in the middle", "at once"])
+def test_asks_again_when_a_listing_breaks_off(server: Server, driver: Registry, pushed: str, cut: Action) -> None:
+    server.door.on(server.calls.images, cut, times=2)
+    assert pushed in listed(driver, "shop/api")
+
+
+@pytest.mark.parametrize("trouble", [half, answer(Reply(503))], ids=["cut", "503"])
+def test_gives_nothing_partial_when_a_listing_always_breaks_off(
+    server: Server, driver: Registry, pushed: str, trouble: Action
+) -> None:
+    server.door.on(server.calls.images, trouble)
+    with pytest.raises(UnavailableError) as failure:
+        driver.images("shop/api")
+    assert failure.value.systemic
+
+
+def outcome_is_true(server: Server, ending: Deletion | RegistryError, pushed: str) -> bool:
+    """Whether what is said of a deletion can be believed: gone is gone, and whatever is not known is said to be so."""
+    gone = pushed not in server.state()["shop/api"]
+    if isinstance(ending, Deletion):
+        return gone if ending.done else True
+    return ending.maybe_done
+
+
+@pytest.mark.parametrize("times", [1, None], ids=["once", "always"])
+def test_knows_what_it_does_not_know_when_a_deletion_was_not_heard(
+    server: Server, driver: Registry, pushed: str, times: int | None
+) -> None:
+    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    server.door.on(server.calls.delete, never_passed_on, times=times)
+    ending = ended(driver, "shop/api", image)
+    assert outcome_is_true(server, ending, pushed), ending
+    assert present(server.state()) in (present(before), without(before, "shop/api", pushed))
+
+
+@pytest.mark.parametrize("times", [1, None], ids=["once", "always"])
+def test_knows_what_it_does_not_know_when_the_answer_to_a_deletion_was_lost(
+    server: Server, driver: Registry, pushed: str, times: int | None
+) -> None:
+    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    server.door.on(server.calls.delete, answer_lost, times=times)
+    ending = ended(driver, "shop/api", image)
+    assert outcome_is_true(server, ending, pushed), ending
+    assert present(server.state()) == without(before, "shop/api", pushed)
+
+
+def test_does_not_know_what_it_cannot_read(server: Server, driver: Registry, pushed: str) -> None:
+    bad = server.unreadable("shop/api")
+    found = listed(driver, "shop/api")
+    assert found[bad.digest].children is None
+    assert [digest for digest, image in found.items() if image.children is None] == [bad.digest]
+    assert found[pushed].tags == ("v1",)
