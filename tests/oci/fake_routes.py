@@ -233,7 +233,8 @@ def blob_bytes(store: Store, ask: Ask, digest: str) -> Say:
         raise RefusalError(500, "UNKNOWN", "this layer has no bytes here: nobody should have asked for it")
     first, last = span(asked, size)
     if first > last:
-        return Say(416, b"", headers | {"Content-Type": "text/plain", "Content-Range": f"bytes */{size}"})
+        beyond = {"Content-Range": f"bytes */{size}"} if first >= size else {}
+        return Say(416, b"", headers | {"Content-Type": "text/plain"} | beyond)
     part = bytes(last + 1 - first) if isinstance(held, int) else held[first : last + 1]
     return Say(206, part, headers | {"Content-Range": f"bytes {first}-{last}/{size}"})
 
