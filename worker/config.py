@@ -206,6 +206,7 @@ class RegistrySettings:
     url: str = ""  # oci: the root, without a path
     repositories: tuple[str, ...] = ()  # oci: globs on their paths; empty: all that the registry lists
     token_hosts: tuple[str, ...] = ()  # oci: where, besides the registry's own host, credentials are sent for a token
+    addresses: tuple[str, ...] = ()  # oci: other hosts by which its images are pulled
     push_time: Literal["first_seen", "image"] = "first_seen"  # oci
     transitional: bool = False  # yandex-cloud-registry: images go even from a registry of the type TRANSITIONAL
     credentials: Credentials

@@ -21,6 +21,7 @@ from worker.registries.interface import (
     DeletesByParts,
     Deletion,
     Kept,
+    ListsTagsOnly,
     Registry,
     RegistryError,
     Restores,
@@ -269,9 +270,9 @@ class Batch:
     def _confirm_missing(self) -> None:
         """One listing speaks for every image of the batch that was not found."""
         lister = ThreadPoolExecutor(1, "confirm")
-        listing = lister.submit(self.registry.images, self.held.repository)
+        listing = lister.submit(self._still_there)
         try:
-            there = {image.digest for image in listing.result(timeout=LISTED_BY - self._seconds())}
+            there = listing.result(timeout=LISTED_BY - self._seconds())
         except RegistryError as error:
             for item, _ in self.missing:
                 self._record(item, outcomes.without_listing(str(error)))
@@ -286,6 +287,15 @@ class Batch:
                 self._record(item, outcomes.after_listing(missing, listed=item.digest in there))
         finally:
             lister.shutdown(wait=False)  # a listing that still runs ends when the registry is closed
+
+    def _still_there(self) -> frozenset[str]:
+        """What is there of the repository, as far as what is missing is concerned. Raises RegistryError.
+
+        Where only tags are listed, each of them would have to be read; the digests themselves are asked for instead.
+        """
+        if isinstance(self.registry, ListsTagsOnly):
+            return self.registry.there(self.held.repository, sorted({item.digest for item, _ in self.missing}))
+        return frozenset(image.digest for image in self.registry.images(self.held.repository))
 
     def _record(self, item: Item, outcome: Outcome) -> None:
         """Record an outcome. Raises LeaseLostError.

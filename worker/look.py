@@ -6,7 +6,7 @@ gone, the whole repository is.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -29,6 +29,8 @@ from worker.store import Store, StoreError, holds, looks, plans, sweeping
 from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
 from worker.store.runs import Run
+
+LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a look is good
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,23 @@ def look(
             finding = _find(store, registry_now(watch, run), run, repository, limiter)
             if finding is None:
                 return runs.ring(store, run_id, datetime.now(UTC)) if runs.is_stopped(store, run_id) else ()
-            _settle(store, run, repository, finding, began)
+            with store.read() as connection:
+                took = store.now(connection) - began
+            _settle(store, run, repository, _in_time(finding, took), began)
             reach("look_recorded")
     finally:
         with store.write() as connection:
             looks.release(connection, run_id, repository)
+    return runs.ring(store, run_id, datetime.now(UTC))
+
+
+def give_up(store: Store, run_id: str, repository: str) -> tuple[Bell, ...]:
+    """Delete nothing in a repository that cannot be listed again in time. Raises StoreError."""
+    run = runs.deleting(store, run_id)
+    if run is not None:
+        with store.read() as connection:
+            now = store.now(connection)
+        _settle(store, run, repository, _in_time(_Finding(), runs.LOOK_IS_GOOD), now)
     return runs.ring(store, run_id, datetime.now(UTC))
 
 
@@ -158,6 +172,18 @@ def _instance(image: Image) -> tuple[str, str, datetime | None]:
 
 def _needs(image: Image) -> tuple[str, ...]:
     return (*(image.children or ()), *subjects_of(image))
+
+
+def _in_time(finding: _Finding, took: timedelta) -> _Finding:
+    """The finding, unless it took so long that it can speak for no deletion any more: it would always be too old."""
+    if finding.reason is not None or took < runs.LOOK_IS_GOOD - LEFT_FOR_A_BATCH:
+        return finding
+    minutes = f"{took.total_seconds() / 60:.0f} minutes"
+    reason = (
+        f"listing it again took {minutes} or more, and is good for 10: too long for a deletion at this rate; raise"
+        " the registry's rate.requests_per_second"
+    )
+    return _Finding("repository_changed", reason, listed=finding.listed)
 
 
 def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetime) -> None:

@@ -212,7 +212,10 @@ def scan_registry(run_id: str) -> Iterable[Bell]:
 def look(run_id: str, repository: str) -> Iterable[Bell]:
     """List a repository again, before anything in it is deleted."""
     with limiter_of(run_id) as limiter:
-        return looking.look(store(), watch(), run_id, repository, limiter=limiter)
+        try:
+            return looking.look(store(), watch(), run_id, repository, limiter=limiter)
+        except SoftTimeLimitExceeded:
+            return looking.give_up(store(), run_id, repository)
 
 
 @app.task(name="gc.delete_batch", typing=False)

@@ -168,8 +168,10 @@ def _listed(registry: Registry, expected: Expectation) -> Mapping[str, Image]:
 
 def _against(expected: Expectation, listed: Mapping[str, Image]) -> Iterator[Difference]:
     for digest in sorted(expected.gone.keys() & listed.keys()):
-        pushed = listed[digest].created_at  # None: not told
-        if pushed is None or pushed == expected.gone[digest].created_at:  # else it was pushed again
+        pushed = listed[digest].created_at
+        if pushed is None:  # not told
+            yield Difference(expected.path, digest, "it was deleted, and is there, or there again")
+        elif pushed == expected.gone[digest].created_at:  # else it was pushed again
             yield Difference(expected.path, digest, "it was deleted, and is there")
     for digest in sorted(expected.there - listed.keys()):
         yield Difference(expected.path, digest, "it was kept, and is gone")

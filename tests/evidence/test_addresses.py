@@ -1,5 +1,7 @@
 """By which addresses images of a registry are known: a tag in use is matched by them, and a hold is placed by them."""
 
+from dataclasses import replace
+
 import pytest
 
 from policies.limits import Limits
@@ -23,6 +25,7 @@ def registry(kind: str, *, id: str = "", url: str = "", docker: str = "") -> Reg
 
 
 OCI = registry("oci", url="https://registry.example.com")
+NAMED = replace(OCI, url="http://127.0.0.1:5000", addresses=("registry.example.com", "images.example.com:8443"))
 PORT = registry("oci", url="http://127.0.0.1:5000")
 HUB = registry("oci", url="https://registry-1.docker.io")
 FIRST = registry("yandex-container-registry", id="crp1")
@@ -37,6 +40,9 @@ CLOUD = registry("yandex-cloud-registry", id="crp1", docker="https://registry.ya
         pytest.param(OCI, "registry.example.com:5000/shop/api", None, id="another port is another registry"),
         pytest.param(OCI, "cr.yandex/shop/api", None, id="another host"),
         pytest.param(OCI, "registry.example.com/", None, id="no repository"),
+        pytest.param(NAMED, "registry.example.com/shop/api", "shop/api", id="by another of its addresses"),
+        pytest.param(NAMED, "images.example.com:8443/shop/api", "shop/api", id="with that one's port"),
+        pytest.param(NAMED, "images.example.com/shop/api", None, id="without that one's port"),
         pytest.param(PORT, "127.0.0.1:5000/shop/api", "shop/api", id="with a port"),
         pytest.param(PORT, "127.0.0.1/shop/api", None, id="without its port"),
         pytest.param(HUB, "docker.io/library/nginx", "library/nginx", id="Docker Hub's short name"),

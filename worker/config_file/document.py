@@ -175,6 +175,9 @@ class DefaultsModel(Model):
     token_hosts: Left[TokenHosts] = Field(
         default=None, description="oci: hosts where credentials may be sent for a token, besides the registry's own"
     )
+    addresses: Left[TokenHosts] = Field(
+        default=None, description="oci: other hosts by which its images are pulled, as evidence of use names them"
+    )
     push_time: Left[Literal["first_seen", "image"]] = Field(
         default=None, description="oci: what counts as the time of the push, which such a registry does not tell"
     )

@@ -168,6 +168,7 @@ class _Reading(Collector):
             url=model.url or "",
             repositories=model.repositories or (),
             token_hosts=model.token_hosts or (),
+            addresses=model.addresses or (),
             push_time=model.push_time or "first_seen",
             transitional=bool(model.transitional),
             credentials=credentials,

@@ -128,7 +128,7 @@ def host_is_ours(registry: RegistrySettings, host: str) -> bool:
     plain, own = _plain(host), _plain(urlsplit(_root(registry)).netloc)
     if registry.id:
         return plain in {own, *HOSTS}
-    return plain in HUB if own in HUB else plain == own
+    return (plain in HUB and own in HUB) or plain in {own, *map(_plain, registry.addresses)}
 
 
 def own_address(registry: RegistrySettings) -> str:

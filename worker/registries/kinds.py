@@ -132,7 +132,7 @@ _ALL = (
         to_plan="pull (and the catalog, where repositories are found by it)",
         to_delete="delete",
         to_restore="pull and push",
-        keys=frozenset({"url", "repositories", "token_hosts", "push_time"}),
+        keys=frozenset({"url", "repositories", "token_hosts", "addresses", "push_time"}),
         ways_in=(("username", "password"), ("anonymous",)),
         identity="url",
     ),
