@@ -13,12 +13,13 @@ from typing import Any, Self
 from tests.oci import manifests as m
 from tests.oci.fake_auth import Basic, Tokens, unauthorized
 from tests.oci.fake_faults import Chosen, Fault, Hook, Kind
-from tests.oci.fake_routes import NO_PAGE, READS, Routes, Switches, accepted, blob_bytes
+from tests.oci.fake_routes import NO_PAGE, READS, Routes, accepted, blob_bytes
 from tests.oci.fake_store import TYPES, RefusalError, Store, sized
+from tests.oci.fake_switches import FLAVOURS, Switches
 from tests.oci.fake_wire import Ask, Listener, Say
 from tests.oci.manifests import Descriptor, Pushed
 
-__all__ = ["Basic", "FakeRegistry", "Recorded", "Switches", "Tokens"]
+__all__ = ["FLAVOURS", "Basic", "FakeRegistry", "Recorded", "Switches", "Tokens"]
 
 Layer = bytes | int | tuple[str, int]
 """A layer by its bytes, by its size alone (another layer each time), or by its digest and size."""
@@ -58,6 +59,7 @@ class FakeRegistry:
         self._hooks: list[Hook] = []
         self._faults: list[Fault] = []
         self._listener, self._storage = Listener(self._answer), Listener(self._stored)
+        self._tokens = Listener(self._token)
         self._routes = Routes(self._store, self.switches, lambda: f"http://{self._storage.host}")
         self._stack = ExitStack()
         self._numbers = count(1)
@@ -65,6 +67,7 @@ class FakeRegistry:
     def __enter__(self) -> Self:
         self._stack.enter_context(self._listener)
         self._stack.enter_context(self._storage)
+        self._stack.enter_context(self._tokens)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -77,6 +80,11 @@ class FakeRegistry:
     @property
     def url(self) -> str:
         return f"http://{self.host}"
+
+    @property
+    def token_host(self) -> str:
+        """Where tokens come from if that is elsewhere."""
+        return self._tokens.host
 
     # What is in it
 
@@ -161,15 +169,22 @@ class FakeRegistry:
                 for shelf in self._store.shelves.values():
                     shelf.blobs.discard(digest)
 
+    def finish_deletions(self) -> None:
+        """Those that were accepted and are late."""
+        with self._lock:
+            for repository, digest in dict.fromkeys(self._routes.late):
+                self._store.delete(repository, digest)
+            self._routes.late.clear()
+
     def state(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Repository -> digest -> its tags, sorted."""
         with self._lock:
             return self._store.state()
 
-    def freed(self) -> dict[str, int]:
-        """Digest -> bytes of the configs and layers that a plain collector would remove now."""
+    def freed(self, *gone: str) -> dict[str, int]:
+        """Digest -> bytes of the configs and layers that a plain collector would remove, were these deleted too."""
         with self._lock:
-            return self._store.freed()
+            return self._store.freed(gone)
 
     @property
     def deleted(self) -> list[tuple[str, str]]:
@@ -226,7 +241,7 @@ class FakeRegistry:
                 return Say(500, RefusalError(500, "UNKNOWN", "unknown error").body())
 
     def _said(self, ask: Ask) -> Say:
-        if ask.path == "/token" and isinstance(self.auth, Tokens):
+        if ask.path == "/token" and isinstance(self.auth, Tokens) and not self.auth.elsewhere:
             return self.auth.issue(ask) if ask.method == "GET" else NO_PAGE
         if ask.path == "/v2" and ask.method == "GET":
             return Say(301, b"", {"Location": "/v2/"})
@@ -237,7 +252,7 @@ class FakeRegistry:
 
     def _barred(self, ask: Ask, scopes: Sequence[str]) -> Say | None:
         """The refusal of what this user, or anybody, may not do."""
-        if self.auth is not None and (refusal := self.auth.allow(ask, scopes, self.host)) is not None:
+        if self.auth is not None and (refusal := self.auth.allow(ask, scopes, self._realm)) is not None:
             return refusal
         if ask.path == "/v2/_catalog" and self.switches.catalog == 401:
             return unauthorized('Basic realm="fake"')
@@ -258,6 +273,17 @@ class FakeRegistry:
             lacking = set(TYPES) - accepted(ask.headers.get("accept", ""))
             if lacking:
                 self.refused.append(f"{ask.method} {ask.path}: Accept lacks {', '.join(sorted(lacking))}")
+
+    @property
+    def _realm(self) -> str:
+        return self.token_host if isinstance(self.auth, Tokens) and self.auth.elsewhere else self.host
+
+    def _token(self, ask: Ask) -> Say:
+        """The answer of the port that has nothing but tokens."""
+        with self._lock:
+            if ask.path == "/token" and ask.method == "GET" and isinstance(self.auth, Tokens):
+                return self.auth.issue(ask)
+            return NO_PAGE
 
     def _stored(self, ask: Ask) -> Say:
         """The answer of the other port, where blobs are."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Literal
 
 from tests.oci.fake_wire import Ask, Say
 
@@ -32,15 +33,19 @@ class Basic:
 
 @dataclass(slots=True)
 class Tokens:
-    """A token server under /token of the same host.
+    """A token server under /token of the same host, or `elsewhere`: of another port.
 
     `granted`: scopes of one action each, "repository:shop/api:pull", "registry:catalog:*"; None: whatever is asked.
-    `user`: who has to sign in there, or nobody. `lifetime`: seconds. `asked`: the scopes of every request for a token.
+    `user`: who has to sign in there, or nobody. `lifetime`: seconds; `tells_lifetime`: else it is 60 by default.
+    `named`: the answer's field with the token, "access_token" for some. `asked`: the scopes of every request for one.
     """
 
     granted: set[str] | None = None
     user: Basic | None = None
     lifetime: float = 300.0
+    elsewhere: bool = False
+    tells_lifetime: bool = True
+    named: Literal["token", "access_token"] = "token"
     asked: list[tuple[str, ...]] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
     _issued: dict[str, tuple[frozenset[str], float]] = field(default_factory=dict)
@@ -59,7 +64,8 @@ class Tokens:
             actions if self.granted is None else actions & self.granted,
             self.clock() + self.lifetime,
         )
-        return Say(200, json.dumps({"token": token, "expires_in": max(1, int(self.lifetime))}).encode())
+        told = {"expires_in": max(1, int(self.lifetime))} if self.tells_lifetime else {}
+        return Say(200, json.dumps({self.named: token, **told}).encode())
 
     def expire(self) -> None:
         """All tokens so far, at once."""

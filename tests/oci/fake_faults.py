@@ -45,6 +45,7 @@ class Fault:
     chosen: Chosen
     status: int = 503
     code: str = "UNKNOWN"
+    text: str = ""  # plain, in place of the protocol's errors
     headers: Mapping[str, str] = field(default_factory=dict)
     carried_out: bool = False
 
@@ -58,6 +59,8 @@ class Fault:
             return Say(fate="nothing")
         if self.kind == "html":
             return Say(self.status, b"<html><body>Bad gateway</body></html>", {"Content-Type": "text/html"})
+        if self.text:
+            return Say(self.status, self.text.encode(), {"Content-Type": "text/plain", **self.headers})
         refusal = RefusalError(self.status, self.code, self.code.lower().replace("_", " "))
         return Say(self.status, refusal.body(), self.headers)
 

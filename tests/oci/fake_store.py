@@ -1,8 +1,7 @@
 """What a fake registry holds: repositories of manifests, tags and blobs, with what a push and a deletion check."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,10 +38,12 @@ class Shelf:
     blobs: set[str] = field(default_factory=set)  # linked here; a link outlives its manifests
     parents: dict[str, set[str]] = field(default_factory=dict)  # child -> the indexes here that list it
     referrers: dict[str, dict[str, None]] = field(default_factory=dict)  # subject -> who names it, in push order
+    ghosts: dict[str, Pushed] = field(default_factory=dict)  # deleted, and still what their tags answer
     tagged_once: bool = False  # its list of tags is null afterwards, and no error
 
     def put(self, pushed: Pushed) -> None:
         self.manifests[pushed.digest] = pushed
+        self.ghosts.pop(pushed.digest, None)
         for child in pushed.children:
             self.parents.setdefault(child.digest, set()).add(pushed.digest)
         if pushed.subject:
@@ -58,11 +59,14 @@ class Shelf:
         if (digest := self.tags.pop(tag, None)) is not None:
             self.tags_of[digest].discard(tag)
 
-    def remove(self, digest: str) -> None:
-        """The manifest and all its tags."""
+    def remove(self, digest: str, *, tags_stay: bool = False, tags_answer: bool = False) -> None:
+        """The manifest and all its tags, unless they stay in the list, or even go on answering."""
         gone = self.manifests.pop(digest)
-        for tag in self.tags_of.pop(digest, set()):
-            del self.tags[tag]
+        if tags_answer:
+            self.ghosts[digest] = gone
+        elif not tags_stay:
+            for tag in self.tags_of.pop(digest, set()):
+                del self.tags[tag]
         for child in gone.children:
             self.parents[child.digest].discard(digest)
         if gone.subject:
@@ -93,7 +97,8 @@ class Store:
     def find(self, repository: str, reference: str) -> Pushed:
         """The manifest that a tag or a digest names. Raises RefusalError."""
         shelf = self.shelves.get(repository, Shelf())
-        found = shelf.manifests.get(shelf.tags.get(reference, reference))
+        digest = shelf.tags.get(reference, reference)
+        found = shelf.manifests.get(digest) or (None if digest == reference else shelf.ghosts.get(digest))
         if found is None:
             detail = {"Name": repository, "Revision": reference} if ":" in reference else {"Tag": reference}
             raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail)
@@ -116,12 +121,12 @@ class Store:
             shelf.tag(reference, pushed.digest)
         return pushed
 
-    def delete(self, repository: str, digest: str) -> None:
+    def delete(self, repository: str, digest: str, *, tags_stay: bool = False, tags_answer: bool = False) -> None:
         """Raises RefusalError where it is not there."""
         shelf = self.shelves.get(repository)
         if shelf is None or digest not in shelf.manifests:
             raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
-        shelf.remove(digest)
+        shelf.remove(digest, tags_stay=tags_stay, tags_answer=tags_answer)
         self.deleted.append((repository, digest))
 
     def state(self) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -131,9 +136,9 @@ class Store:
             for name, shelf in self.shelves.items()
         }
 
-    def freed(self) -> dict[str, int]:
-        """Digest -> bytes of the configs and layers that a plain collector would remove now."""
-        named = Counter(blob.digest for pushed in self._all() for blob in pushed.blobs)
+    def freed(self, gone: Collection[str] = ()) -> dict[str, int]:
+        """Digest -> bytes of the configs and layers that a plain collector would remove, were these deleted too."""
+        named = {blob.digest for pushed in self._all() if pushed.digest not in gone for blob in pushed.blobs}
         return {digest: self.size(digest) for digest in self.blobs if digest not in named}
 
     def _all(self) -> Iterator[Pushed]:

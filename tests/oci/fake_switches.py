@@ -1,0 +1,51 @@
+"""How a fake registry differs from distribution 2.8: a switch for each way, and the registries in the wild by them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+
+@dataclass(slots=True, kw_only=True)
+class Switches:
+    """How this registry differs from distribution 2.8, which the defaults are."""
+
+    tags_page: int | None = None  # None: all tags in one answer, in push order, whatever `n` and `last` say
+    catalog_page: int = 100
+    catalog: int = 200  # or the status of its refusal: 401, 403, 404, 405
+    referrers: bool = False
+    referrers_page: int | None = None
+    deletion: Literal["on", "off", "off 400", "read-only"] = "on"
+    protects: Literal["", "denied", "gitlab"] = ""  # the refusal to delete what an index of the repository lists
+    by_tag: Literal["refused", "unsupported", "takes the tag"] = "refused"  # what becomes of a deletion by tag
+    deleted: Literal["at once", "late", "tags listed", "tags answer"] = "at once"  # late: by `finish_deletions`
+    forgets_untagged: bool = False  # a manifest whose last tag is overwritten by a push is gone
+    digest_header: bool = True  # Docker-Content-Digest, on reads
+    strict_accept: bool = True
+    redirect: bool = False  # blobs are served from another port
+
+
+FLAVOURS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "distribution-2.8": {},
+        "distribution-3": {"tags_page": 100, "by_tag": "takes the tag"},
+        "zot": {
+            "tags_page": 100,
+            "referrers": True,
+            "protects": "denied",
+            "by_tag": "takes the tag",
+            "forgets_untagged": True,
+            "strict_accept": False,
+        },
+        "harbor": {"catalog": 401, "tags_page": 50, "referrers": True, "by_tag": "unsupported", "strict_accept": False},
+        "quay": {"tags_page": 50, "by_tag": "takes the tag", "strict_accept": False},
+        "gitlab": {"tags_page": 100, "protects": "gitlab", "by_tag": "takes the tag"},
+        "docker-hub": {"catalog": 401, "tags_page": 100, "deletion": "off", "redirect": True, "strict_accept": False},
+        "ghcr": {"catalog": 404, "tags_page": 100, "deletion": "off", "redirect": True, "strict_accept": False},
+    }
+)
+"""Registry -> its switches, for `FakeRegistry(**FLAVOURS["zot"])`.
+
+Deletion, protection and what a deletion by tag does have been seen or are documented; pages, Accept and the catalog of
+all but distribution are our guess.
+"""
