@@ -301,7 +301,7 @@ def test_changes(fresh: Both, name: str) -> None:
         pusher.blob(repository, b"{}")
         pusher.close()
     for method, path, options in STEPS[name]:
-        given = {"headers": {"Accept": m.ACCEPT}} | options
+        given: dict[str, Any] = {"headers": {"Accept": m.ACCEPT}, **options}
         if "body" in given:
             given["body"] = given["body"].replace(b"{good}", m.digest_of(GOOD).encode())
         real, fake = fresh.ask(method, path.replace("/pushes/", f"/{repository}/"), **given)
