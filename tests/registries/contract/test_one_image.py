@@ -81,7 +81,7 @@ def test_is_what_the_table_of_kinds_says(server: Server, driver: Registry) -> No
     assert isinstance(driver, DeletesByParts) is kind.piecemeal
 
 
-def test_tells_the_registry_s_time(server: Server, driver: Registry) -> None:
+def test_tells_the_time_of_the_registry(server: Server, driver: Registry) -> None:
     for ahead in (timedelta(0), timedelta(hours=3)):
         server.door.ahead = ahead
         told = driver.clock()

@@ -1,0 +1,131 @@
+"""The example of docs/adding-a-registry.md: the driver that stands in the page, on its small server."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tests.example_registry import load
+from tests.example_registry.server import PAGE, ROOT, ShelfServer, digest_of
+from tests.registries.contract.door import Door, Reply
+from tests.registries.contract.server import Calls, Pushed, Server, State
+from tests.registries.tools import with_defaults
+from worker.config import Credentials, RegistrySettings, Secret
+from worker.registries import DRIVERS
+from worker.registries.interface import Manifest
+from worker.registries.kinds import Kind
+
+USER, PASSWORD = "anna", "not-to-be-told-to-anybody"
+
+
+class Example(Server):
+    name = kind = "shelf"
+    page = PAGE
+    secrets = (PASSWORD,)
+    calls = Calls(
+        repositories=f"^GET {ROOT}/repositories",
+        images=rf"^GET {ROOT}/images\?",
+        image=f"^GET {ROOT}/images/",
+        manifest="^never",
+    )
+    cannot: ClassVar[Mapping[str, str]] = {
+        "does_not_know_what_it_cannot_read": "the listing tells what is in manifests: none is read",
+        "finds_a_child_that_no_listing_shows": "what has no tag is listed",
+        "knows_what_is_there_without_a_tag": "what has no tag is listed",
+        "deletes_a_child_alone": "refused: an index needs it",
+        "goes_on_with_a_deletion_that_was_cut_half_way": "an image goes as a whole",
+        **dict.fromkeys(
+            (
+                "keeps_a_manifest_byte_for_byte",
+                "puts_back_what_was_deleted",
+                "says_what_a_tag_names",
+                "names_the_blobs_that_are_lost",
+                "refuses_a_manifest_without_its_blobs",
+            ),
+            "nothing is put back",
+        ),
+    }
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[None]:
+        self.password = folder / "password"
+        self.password.write_text(PASSWORD)
+        with ShelfServer(USER, PASSWORD) as self.shelf, Door(self.shelf.url) as self.door:
+            DRIVERS[self.kind] = load("worker/registries/shelf.py").open_driver
+            try:
+                yield
+            finally:
+                del DRIVERS[self.kind]
+
+    @property
+    def tells(self) -> Kind:
+        return row()
+
+    def empty(self) -> None:
+        self.shelf.shelves.clear()
+
+    def settings(self, url: str) -> RegistrySettings:
+        credentials = Credentials(username=USER, password=Secret(file=self.password))
+        return with_defaults(kind=self.kind, url=url, credentials=credentials)
+
+    def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
+        held = [blob(layer) for layer in layers]
+        config = blob(f"config of {layers}")
+        more: dict[str, Any] = {"subject": subject} if subject else {}
+        row = self.shelf.push(repository, tags, config=config, layers=held, **more)
+        return Pushed(
+            repository=repository,
+            digest=row["digest"],
+            media_type=row["mediaType"],
+            tags=tags,
+            blobs={one["digest"]: one["size"] for one in (config, *held)},
+            subject=subject,
+        )
+
+    def push_index(self, repository: str, children: Sequence[str], *tags: str) -> Pushed:
+        row = self.shelf.push(repository, tags, children=list(children))
+        return Pushed(
+            repository=repository,
+            digest=row["digest"],
+            media_type=row["mediaType"],
+            tags=tags,
+            children=tuple(children),
+        )
+
+    def tag(self, repository: str, digest: str, tag: str) -> None:
+        self.shelf.tag(repository, digest, tag)
+
+    def untag(self, repository: str, tag: str) -> None:
+        self.shelf.untag(repository, tag)
+
+    def remove(self, repository: str, digest: str) -> None:
+        self.shelf.remove(repository, digest)
+
+    def fill(self, repository: str, count: int) -> Mapping[str, Manifest]:
+        for number in range(count):
+            self.push(repository, layers=[str(number)])
+        return {}
+
+    def state(self) -> State:
+        return {
+            path: {digest: frozenset(row["tags"]) for digest, row in shelf.items()}
+            for path, shelf in self.shelf.shelves.items()
+        }
+
+    def protect_children(self) -> None:
+        """It always does."""
+
+    def refusal(self, status: int, words: str) -> Reply:
+        return Reply(status, json.dumps({"error": words}).encode(), (("Content-Type", "application/json"),))
+
+
+def row() -> Kind:
+    """The page's row of the table of kinds."""
+    found = load("worker/registries/kinds.py", Kind=Kind).SHELF
+    assert isinstance(found, Kind)
+    return found
+
+
+def blob(name: str) -> dict[str, Any]:
+    return {"digest": digest_of(name), "size": 1000 + len(name)}
