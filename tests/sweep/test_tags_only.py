@@ -1,0 +1,165 @@
+"""Runs where only tags are listed and no push time is told: first sight, tags that move on, what is really gone."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.image import Image
+from tests.night import Night
+from tests.oci.fake import FakeRegistry
+from tests.oci.nights import served
+from tests.sweep.remembering import pass_time
+from worker import outcomes
+from worker.look import _Finding, _in_time
+from worker.outcomes import Outcome
+from worker.store import plans
+from worker.store.sweeping import Item
+
+DAY = timedelta(days=1)
+OLD = [{"name": "old", "delete": {"tags": ["old*"], "older_than": "7d"}}]
+PATH = "shop/api"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+@pytest.fixture
+def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
+    rate = {"requests_per_second": 1000, "concurrency": 4}
+    keys: dict[str, Any] = {"rules": OLD, "rate": rate, "mode": "delete", "push_time": "first_seen"}
+    made = Night(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
+    yield made
+    made.store.dispose()
+
+
+def created(night: Night, run_id: str) -> dict[str, datetime | None]:
+    with night.store.read() as connection:
+        return {one.digest: one.created_at for one in plans.decisions_of(connection, run_id, PATH)}
+
+
+def test_a_push_time_is_the_first_sight(fake: FakeRegistry, night: Night) -> None:
+    first = fake.push(PATH, "old-1", layers=[1], created="1999-01-01T00:00:00Z")
+    run = night.sweep()
+    assert run.outcome == "succeeded"
+    assert created(night, run.id) == {first.digest: run.started_at}
+    assert run.doubt is None  # that all are of one minute is our own doing
+    pass_time(night, 8 * DAY)
+    second = fake.push(PATH, "old-2", layers=[2])
+    later = night.sweep()
+    times = created(night, later.id)
+    assert run.started_at is not None
+    assert times == {first.digest: run.started_at - 8 * DAY, second.digest: later.started_at}
+    assert fake.deleted == [(PATH, first.digest)]
+    assert (later.deleted, later.outcome) == (1, "succeeded")
+
+
+def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, night: Night) -> None:
+    fake.fill(PATH, 4)
+    night.sweep()
+    for number in range(3):
+        fake.push(PATH, f"t{number:05}", layers=[number])
+    run = night.sweep()
+    assert (run.outcome, run.foreign_deletions, run.images) == ("succeeded", 0, 4)
+    for digest in sorted(fake.state()[PATH])[:3]:
+        fake.remove(PATH, digest)
+    gone = night.sweep()
+    assert gone.foreign_deletions > 0
+
+
+def test_a_kept_tag_that_moves_on_stops_nothing(fake: FakeRegistry, night: Night) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "latest", layers=[2])
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    fake.push(PATH, "latest", layers=[3])
+    night.ring(bells)
+    run = night.run(run_id)
+    assert (run.outcome, run.deleted, run.differences) == ("succeeded", 1, ())
+    assert fake.deleted == [(PATH, old.digest)]
+
+
+def test_a_kept_image_that_is_gone_stops_the_repository(fake: FakeRegistry, night: Night) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    kept = fake.push(PATH, "latest", layers=[2])
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    fake.remove(PATH, kept.digest)
+    night.ring(bells)
+    assert night.outcomes(run_id) == {old.digest: ("skipped", "repository_changed")}
+    assert fake.deleted == []
+
+
+@pytest.mark.parametrize("when", ["before the look", "after the look"])
+def test_a_tag_more_is_seen(fake: FakeRegistry, night: Night, when: str) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "latest", layers=[2])
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    if when == "after the look":
+        bells = night.ring(bells, until="gc.look")
+        bells = [*bells[1:], *night.do(bells[0])]
+    fake.move_tag(PATH, "stable", old.digest)
+    night.ring(bells)
+    assert night.outcomes(run_id) == {old.digest: ("skipped", "changed")}
+    assert fake.deleted == []
+
+
+def test_somebody_elses_deletion_is_believed_without_reading_every_tag(fake: FakeRegistry, night: Night) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.fill(PATH, 30)
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.look")
+    bells = [*bells[1:], *night.do(bells[0])]
+    fake.remove(PATH, old.digest)
+    asked = len(fake.requests)
+    batch = next(bell for bell in bells if bell.task == "gc.delete_batch")
+    night.do(batch)
+    assert night.outcomes(run_id) == {old.digest: ("gone", None)}
+    assert len(fake.requests) - asked < 10
+
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("state", "tags", "age", "goes_on"),
+    [
+        pytest.param("intent", ("a",), 0, True, id="one tag is left of what we began"),
+        pytest.param("intent", (), 0, True, id="none is left"),
+        pytest.param("intent", ("a",), 1, True, id="the newest artifact is gone"),
+        pytest.param("intent", ("a", "b"), -1, False, id="pushed again since"),
+        pytest.param("intent", ("a", "c"), 0, False, id="a tag that was not planned"),
+        pytest.param("planned", ("a",), 0, False, id="nothing was begun"),
+    ],
+)
+def test_what_a_begun_deletion_may_have_left(state: str, tags: tuple[str, ...], age: int, goes_on: bool) -> None:
+    planned = Image(digest="sha256:1", tags=("a", "b"), created_at=NOW)
+    now = Image(digest="sha256:1", tags=tags, created_at=NOW - age * DAY)
+    item = Item(
+        run_id="r", number=0, repository=PATH, image=planned, digest=planned.digest, owners=(), state=state,
+        idempotency_key=None, attempts=1, operation_id=None, intent_at=NOW,
+    )  # fmt: skip
+    found = outcomes.not_as_planned(item, now, by_parts=True)
+    assert (found is None) is goes_on
+    if state == "intent" and not goes_on:
+        assert found == Outcome("failed", "unconfirmed", found.message if found else None)
+
+
+@pytest.mark.parametrize(("minutes", "speaks"), [(1, True), (8, True), (9, False), (14, False)])
+def test_a_look_that_took_too_long_speaks_for_no_deletion(minutes: int, speaks: bool) -> None:
+    found = _in_time(_Finding(listed=frozenset({"sha256:1"})), timedelta(minutes=minutes))
+    assert (found.reason is None) is speaks
+    assert found.listed == {"sha256:1"}
+    assert speaks or "raise the registry's rate.requests_per_second" in str(found.reason)
