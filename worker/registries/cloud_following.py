@@ -12,7 +12,7 @@ from worker.registries import yandex_api as api
 from worker.registries.cloud_deleting import Begun, Deletions
 from worker.registries.cloud_folders import Folders
 from worker.registries.cloud_images import Folder
-from worker.registries.cloud_outcome import Left, left_of
+from worker.registries.cloud_outcome import Left, left_of, rest_of
 from worker.registries.cloud_protocol import Artifact
 from worker.registries.interface import (
     Deletion,
@@ -61,7 +61,7 @@ class Followed:
             if (error := self._failure(image, left, errors)) is not None:
                 error.strays = left.strays
                 raise error
-            if rest := _rest(image, left, asked):
+            if rest := rest_of(image, left, asked):
                 if not self._delete_rest(begun, rest, errors, asked, deadline):
                     return None
             elif time.monotonic() >= deadline:
@@ -109,8 +109,9 @@ class Followed:
 
     def _failure(self, image: Image, left: Left, errors: Sequence[RegistryError]) -> RegistryError | None:
         """Why an image that is still there will not go; None: it may yet."""
-        if left.new_tags:
-            words = f"it is still there: it was tagged {', '.join(left.new_tags)} meanwhile"
+        if left.new_tags or left.pushed_again:
+            what = f"tagged {', '.join(left.new_tags)}" if left.new_tags else "pushed again"
+            words = f"it is still there: it was {what} meanwhile"
             return OperationFailedError(words, self._calls.http.registry, about("", image.digest))
         error = next((one for one in errors if not isinstance(one, NotFoundError)), None)
         if error is None or isinstance(error, OperationUnknownError) or set(left.tags) == set(image.tags):
@@ -118,7 +119,7 @@ class Followed:
         gone, there = sorted(set(image.tags) - set(left.tags)), left.tags or ("its manifest",)
         kind = OperationFailedError if isinstance(error, UsedByImageListsError) else type(error)
         words = f"only {', '.join(gone)} went, {', '.join(there)} stayed: {error.message}"
-        return kind(words, error.registry, error.request, error.status, error.request_id)
+        return kind(words, error.registry, error.request, error.status, error.request_id, error.maybe_done)
 
     def _delete_rest(
         self,
@@ -146,14 +147,6 @@ class Followed:
             if (failed := self._calls.failure(operation, f"DELETE {artifact.digest}")) is not None:
                 errors.append(failed)
         return True
-
-
-def _rest(image: Image, left: Left, asked: set[tuple[str, bool]]) -> Sequence[Artifact]:
-    """Untagged artifacts that the last tag's deletion has left, and whose own was not asked for yet."""
-    if left.tags:
-        return ()
-    known = asked or {(one.id, bool(image.tags)) for one in left.artifacts}  # another process has asked
-    return [one for one in left.artifacts if (one.id, False) not in known]
 
 
 def _unknown(message: str, registry: str) -> OperationUnknownError:

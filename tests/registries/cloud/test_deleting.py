@@ -22,6 +22,7 @@ from worker.registries.interface import (
     Registry,
     RegistryError,
     TooLateError,
+    UnavailableError,
     UnsuitableError,
     UsedByImageListsError,
 )
@@ -183,6 +184,29 @@ def test_a_tag_that_moved_before_a_late_deletion_is_left_alone(
     assert new.tags == ("v2",)
 
 
+def test_the_others_follow_however_late_it_is(simulator: Simulator, driver: Registry) -> None:
+    image = pushed(simulator, driver, "v1", "v2")
+    simulator.fault("latency", method="DELETE", seconds=0.4, times=1)
+    deletion = driver.delete("shop/api", image, key(), not_after=time.monotonic() + 0.3)
+    assert driver.follow(deletion, time.monotonic() + 5).done
+    assert tags_left(simulator, image.digest) is None
+
+
+@pytest.mark.parametrize("tags", [(), ("v1",)])
+def test_an_image_that_is_pushed_again_while_it_goes_stays(
+    simulator: Simulator, driver: Registry, tags: tuple[str, ...]
+) -> None:
+    """As a child of an index that is being pushed, say."""
+    simulator.switch(image_vanishes="at_acceptance")
+    digest = simulator.push("shop/api", tags=tags, content="same", age=60)["digest"]
+    begun = driver.delete("shop/api", listed(driver)[digest], key())
+    assert tags_left(simulator, digest) is None
+    simulator.push("shop/api", content="same")
+    with pytest.raises(OperationFailedError, match="still there: it was pushed again meanwhile"):
+        driver.follow(begun, time.monotonic() + 5)
+    assert digest in listed(driver)
+
+
 def test_an_image_that_was_tagged_again_is_not_asked_for(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1")
     simulator.tag("shop/api", image.digest, "prod")
@@ -229,23 +253,25 @@ def test_a_child_that_lost_some_of_its_tags_is_no_skip(simulator: Simulator, dri
     assert tags_left(simulator, child["digest"]) == {"b"}
 
 
-@pytest.mark.parametrize(("code", "error"), [(13, OperationFailedError), (7, PermissionDeniedError)])
+@pytest.mark.parametrize(
+    ("fault", "code", "error", "doubt"),
+    [
+        pytest.param("fail_operation", 13, OperationFailedError, False, id="in its operation"),
+        pytest.param("fail_operation", 7, PermissionDeniedError, False, id="in its operation, for want of a role"),
+        pytest.param("error", 9, OperationFailedError, False, id="at once"),
+        pytest.param("error", 7, PermissionDeniedError, False, id="at once, for want of a role"),
+        pytest.param("error", 13, UnavailableError, True, id="at once, and perhaps it goes all the same"),
+    ],
+)
 def test_a_partial_deletion_is_never_a_deletion(
-    simulator: Simulator, driver: Registry, code: int, error: type[RegistryError]
+    simulator: Simulator, driver: Registry, fault: str, code: int, error: type[RegistryError], doubt: bool
 ) -> None:
-    for kind, words in (("fail_operation", "only b went, a stayed"), ("error", "only a went, b stayed")):
-        image = pushed(simulator, driver, "a", "b")
-        after = 0 if kind == "fail_operation" else 1
-        simulator.fault(kind, method="DELETE", after=after, times=1, code=code, message="broken")
-        if kind == "error" and code == 13:
-            simulator.fault("error", method="DELETE", after=1, code=13, message="broken")
-        with pytest.raises(RegistryError, match=words) as failure:
-            deleted(driver, image)
-        if kind == "fail_operation":
-            assert isinstance(failure.value, error)
-        assert not failure.value.maybe_done
-        assert len(tags_left(simulator, image.digest) or ()) == 1
-        simulator.no_faults()
+    image = pushed(simulator, driver, "a", "b", "c")
+    simulator.fault(fault, method="DELETE", after=2, code=code, message="broken")
+    with pytest.raises(error, match=r"only a, b went, c stayed: .*broken") as failure:
+        deleted(driver, image)
+    assert failure.value.maybe_done is doubt
+    assert tags_left(simulator, image.digest) == {"c"}
 
 
 @pytest.mark.parametrize("shown", ["denied", "not_found"])

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from policies.image import Blob
 from worker.registries import cloud_protocol as protocol
 from worker.registries.cloud_images import Folder, disagrees, image_of, images_of, tags_of
-from worker.registries.cloud_outcome import left_of
+from worker.registries.cloud_outcome import left_of, rest_of
 from worker.registries.cloud_places import Place, in_folder, place_of, settled
 from worker.registries.cloud_protocol import Artifact
 from worker.registries.cloud_windows import WHOLE, Window, cut
@@ -422,6 +422,33 @@ def test_what_is_left_of_an_image() -> None:
     left = left_of(image, None, folder(artifact(D1, "v1"), artifact(D1, "new"), artifact(D2, "v2")))
     assert (left.tags, left.new_tags, left.raced) == (("v1",), ("new",), ("v2",))
     assert len(left.artifacts) == 2
+
+
+LATER = T0 + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("tags", "asked", "after", "rest", "again"),
+    [
+        pytest.param(("v1",), {("a", True)}, {"id": "a"}, 1, False, id="the same artifact without its tag"),
+        pytest.param(("v1",), {("a", True)}, {"id": "b"}, 1, False, id="another"),
+        pytest.param(("v1",), {("a", True), ("b", False)}, {"id": "b"}, 0, False, id="it was asked for, too"),
+        pytest.param(("v1",), set(), {"id": "b"}, 1, False, id="another process has asked for the tags"),
+        pytest.param((), {("b", False)}, {"id": "b"}, 0, False, id="an untagged image that is still listed"),
+        pytest.param((), set(), {"id": "b"}, 0, False, id="and another process has asked"),
+        pytest.param(("v1",), {("a", True)}, {"id": "b", "created_at": LATER}, 0, True, id="pushed meanwhile"),
+        pytest.param((), {("b", False)}, {"id": "c", "created_at": LATER}, 0, True, id="pushed meanwhile, untagged"),
+        pytest.param(("v1",), {("a", True)}, {"id": "b", "created_at": None}, 0, False, id="nobody knows when"),
+        pytest.param(("v1",), {("a", True)}, {"id": "b", "name": "v1"}, 0, False, id="its tag is still there"),
+    ],
+)
+def test_what_the_last_tag_leaves(
+    tags: tuple[str, ...], asked: set[tuple[str, bool]], after: dict[str, Any], rest: int, again: bool
+) -> None:
+    image = replace(image_of([artifact()], tags, "x"), tags=tags)
+    left = left_of(image, None, folder(artifact(**{"name": D1, **after})))
+    assert len(rest_of(image, left, asked)) == rest
+    assert left.pushed_again is again
 
 
 def test_an_index_in_an_index_is_below_it_too() -> None:
