@@ -75,14 +75,21 @@ def _run(connection: Connection, settings: Settings, run: Run) -> Asked:
             f"run {run.id} deleted from {run.registry} ({key}), which {settings.path} has no more"
         )
     _check_kind(registry)
-    if not run.deleted and not run.gone:
-        raise NothingKeptError(f"run {run.id} deleted nothing: there is nothing to restore")
     repositories = undo.repositories_of(connection, run.id)
-    unkept = undo.count_unkept(connection, run.id)
     if not repositories:
-        kept = f"the plans of the last {settings.retention.plans} runs (retention.plans)"
-        raise NothingKeptError(f"nothing is kept (any more) of what run {run.id} deleted; kept are {kept}")
-    return Asked(registry, run.id, repositories, unkept=unkept)
+        raise NothingKeptError(_nothing_of(run, settings))
+    return Asked(registry, run.id, repositories, unkept=undo.count_unkept(connection, run.id))
+
+
+def _nothing_of(run: Run, settings: Settings) -> str:
+    """Why nothing of a run can be put back; what was `unconfirmed` in a forgotten run is among its failures."""
+    if run.deleted or run.gone or (run.forgotten and run.failed):
+        return f"nothing is kept (any more) of what run {run.id} deleted; {_how_long(settings)}"
+    return f"run {run.id} deleted nothing: there is nothing to restore"
+
+
+def _how_long(settings: Settings) -> str:
+    return f"kept is what the last {settings.retention.plans} runs that deleted anything took (retention.plans)"
 
 
 def _check_kind(registry: RegistrySettings) -> None:
@@ -105,8 +112,8 @@ def _image(connection: Connection, settings: Settings, words: str, name: str | N
     found = [(one, undone) for registry in registries for one, undone in _newest(connection, registry, words)]
     if not found:
         where = name or ", ".join(one.name for one in registries)
-        kept = f"kept is what the last {settings.retention.plans} runs deleted (retention.plans)"
-        raise NothingKeptError(f"no run has the id {words!r}, and no deleted image of {where} is known by it; {kept}")
+        missing = f"no run has the id {words!r}, and no deleted image of {where} is known by it"
+        raise NothingKeptError(f"{missing}; {_how_long(settings)}")
     if len(found) > 1:
         raise NothingKeptError(_ambiguous(words, found))
     registry, one = found[0]

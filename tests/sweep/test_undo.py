@@ -19,11 +19,19 @@ from worker import restore, runs
 from worker.config import load
 from worker.putting_back import CACHED, COLLECTED, Left, Restored, Wanted, in_order
 from worker.registries import DRIVERS
-from worker.registries.interface import BadAnswerError, Kept, PermissionDeniedError, RegistryError, UnavailableError
+from worker.registries.interface import (
+    BadAnswerError,
+    Kept,
+    NotFoundError,
+    PermissionDeniedError,
+    RegistryError,
+    UnavailableError,
+)
 from worker.restore import Asked, NothingKeptError, TakesNothingBackError
 from worker.runs import AlreadyRunningError, UnknownRegistryError
 from worker.store import holds, retention
 from worker.store import undo as rows
+from worker.store.runs import Run
 from worker.store.tables import batch, undo
 from worker.store.undo import Undo
 
@@ -174,8 +182,66 @@ class TestWhatIsKept:
         with pytest.raises(NothingKeptError, match=r"nothing is kept \(any more\) of what run .* deleted"):
             find(either, run.id)
 
+    def test_though_runs_that_delete_nothing_come_after_it(self, shelf: Shelf, either: ShelfNight) -> None:
+        taken = []
+        for layer in ("first", "second", "third"):
+            taken.append((shelf.image("shop/api", "old", layers=[layer]), either.sweep()))
+            for _ in range(3):
+                either.sweep(dry_run=True)
+                either.sweep()
+        with either.store.write() as connection:
+            retention.forget(connection, "production", plans=2)
+        assert count(either) == 2
+        for gone, run in taken[1:]:
+            assert find(either, run.id).repositories == {"shop/api": 1}
+            assert answers(put_back(either, gone.digest)) == {"whole"}
+        with pytest.raises(NothingKeptError, match=r"the last 30 runs that deleted anything"):
+            find(either, taken[0][1].id)
+
+    def test_of_a_run_of_which_only_doubt_is_left(self, shelf: Shelf, either: ShelfNight) -> None:
+        gone, run = unconfirmed(shelf, either)
+        for _ in range(3):
+            either.sweep(dry_run=True)
+        with either.store.write() as connection:
+            retention.forget(connection, "production", plans=1)
+        assert put_back(either, run.id).keys() == {gone.digest}
+        with either.store.write() as connection:
+            retention.forget(connection, "production", plans=0)
+        with pytest.raises(NothingKeptError, match=r"nothing is kept \(any more\)"):
+            find(either, run.id)
+
+    def test_not_of_a_run_that_surely_deleted_nothing(self, shelf: Shelf, night: ShelfNight) -> None:
+        shelf.image("shop/api", "old", layers=["a"])
+        shelf.broken["delete shop/api"] = PermissionDeniedError("denied")
+        refused = night.sweep()
+        assert (refused.failed, count(night)) == (1, 1)
+        with pytest.raises(NothingKeptError, match=f"run {refused.id} deleted nothing"):
+            find(night, refused.id)
+        night.sweep(dry_run=True)
+        with night.store.write() as connection:
+            retention.forget(connection, "production", plans=1)
+        assert count(night) == 0
+
+
+def unconfirmed(shelf: Shelf, night: ShelfNight) -> tuple[Pushed, Run]:
+    """An image that a run asked to be deleted, of which nobody knows whether it was; it is gone by now."""
+    gone = shelf.image("shop/api", "old", layers=["a"])
+    shelf.broken["delete shop/api"] = NotFoundError("not found, and listed all the same")
+    run = night.sweep()
+    assert (run.deleted, run.gone) == (0, 0)
+    assert night.outcomes(run.id) == {gone.digest: ("failed", "unconfirmed")}
+    shelf.broken.clear()
+    shelf.take_away("shop/api", gone.digest)
+    return gone, run
+
 
 class TestPuttingBack:
+    def test_what_was_left_unconfirmed(self, shelf: Shelf, night: ShelfNight) -> None:
+        gone, run = unconfirmed(shelf, night)
+        found = put_back(night, run.id)
+        assert {digest: one.answer for digest, one in found.items()} == {gone.digest: "whole"}
+        assert shelf.whole("shop/api", "old")
+
     def test_everything_children_first(self, shelf: Shelf, night: ShelfNight) -> None:
         first, second = Family(shelf), Family(shelf, "shop/web")
         run = night.sweep()

@@ -1,21 +1,22 @@
 """Forgets whole plans of earlier runs. Runs and their totals stay, and so does the audit, which forgets by itself."""
 
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
 
+from worker.store import undo
 from worker.store.plans import clear
 from worker.store.tables import inventory, repository, run
 
 
 def forget(connection: Connection, registry: str, *, plans: int) -> None:
-    """Keep the plans of a registry's newest `plans` runs that have one.
+    """Keep the plans of a registry's newest `plans` runs that have one, and of as many that left something to restore.
 
-    A run that is not finished keeps its plan, however many are newer.
+    The latter, because a run that deletes nothing, hourly perhaps, takes nobody's way back away. A run that is not
+    finished keeps its plan, however many are newer.
     """
     mine = (run.c.registry == registry) & ~run.c.forgotten
-    newest = (
-        select(run.c.id).where(mine, run.c.planned_at.is_not(None)).order_by(run.c.opened_at.desc(), run.c.id.desc())
-    )
-    kept = list(connection.execute(newest.limit(plans)).scalars())
+    planned = _newest(connection, mine & run.c.planned_at.is_not(None), plans)
+    restorable = _newest(connection, mine & undo.can_be_put_back(run.c.id), plans)
+    kept = {*planned, *restorable}
     finished = select(run.c.id).where(mine, run.c.state == "finished", run.c.id.not_in(kept))
     old = list(connection.execute(finished).scalars())
     for run_id in old:
@@ -24,3 +25,8 @@ def forget(connection: Connection, registry: str, *, plans: int) -> None:
     if old:
         wanted = exists().where(repository.c.inventory == inventory.c.sha256)
         connection.execute(delete(inventory).where(~wanted))
+
+
+def _newest(connection: Connection, which: ColumnElement[bool], count: int) -> list[str]:
+    newest = select(run.c.id).where(which).order_by(run.c.opened_at.desc(), run.c.id.desc())
+    return list(connection.execute(newest.limit(count)).scalars())

@@ -57,6 +57,11 @@ def keep(connection: Connection, registry: str, registry_key: str, item: Item, k
     connection.execute(insert_for(connection, undo).on_conflict_do_nothing(), [row])
 
 
+def can_be_put_back(run_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """That something is kept of what a run deleted, found gone, or left `unconfirmed`."""
+    return select(undo.c.item).join(item_table, _SAME).where(undo.c.run_id == run_id, _GONE).exists()
+
+
 def repositories_of(connection: Connection, run_id: str) -> dict[str, int]:
     """From which repositories a run deleted, and how much of each can be put back."""
     counted = select(undo.c.repository, func.count().label("kept")).join(item_table, _SAME)
