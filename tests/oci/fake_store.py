@@ -43,7 +43,6 @@ class Shelf:
 
     def put(self, pushed: Pushed) -> None:
         self.manifests[pushed.digest] = pushed
-        self.ghosts.pop(pushed.digest, None)
         for child in pushed.children:
             self.parents.setdefault(child.digest, set()).add(pushed.digest)
         if pushed.subject:

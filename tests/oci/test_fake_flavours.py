@@ -113,7 +113,8 @@ def test_what_a_deletion_leaves(deleted: str, by_digest: int, by_tag: int, liste
         seen = [ask(registry, "GET", f"/v2/a/manifests/{one}").status for one in (image.digest, "v1")]
         assert seen == [by_digest, by_tag]
         assert json.loads(ask(registry, "GET", "/v2/a/tags/list").body)["tags"] == listed
-        registry.finish_deletions()
+        for _ in range(2):  # the second time there is nothing to finish
+            registry.finish_deletions()
         assert registry.deleted == [("a", image.digest)]
         assert ask(registry, "DELETE", f"/v2/a/manifests/{image.digest}").status == 404
         registry.put("a", image.body, image.media_type, "v1")  # the remedy
