@@ -1,6 +1,16 @@
 """A small, strict registry inside the test's process: for what distribution 2.8 lacks, and for faults at will.
 
 It answers as distribution does, by `Switches` as others do; `refused` has what no driver of ours may send.
+
+with FakeRegistry(**FLAVOURS["zot"]) as registry:       # or FakeRegistry(Tokens(), tags_page=2)
+    image = registry.push("shop/api", "v1", layers=[b"base", 1000])
+    registry.push_index("shop/api", "all", children=[image.digest])
+    registry.fault("cut", "DELETE", carried_out=True)   # `fake_faults.py` has the kinds
+    registry.before("HEAD", "/manifests/v1$", lambda: registry.untag("shop/api", "v1"), after=2)
+    ...                                                 # talk to registry.url
+    assert registry.deleted == [("shop/api", image.digest)]
+    assert registry.freed() == {}                       # blobs that a plain collector would take
+    assert registry.refused == []
 """
 
 import threading
