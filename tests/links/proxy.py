@@ -7,8 +7,10 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import TypeVar
 
 CHUNK = 64 * 1024
+P = TypeVar("P", bound="Proxy")
 
 
 class Proxy:
@@ -118,9 +120,9 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy_to(port: int) -> Iterator[Proxy]:
-    """A link to a server on this machine, good at first."""
-    made, ready = Proxy(port), threading.Event()
+def proxy_to(port: int, kind: type[P] = Proxy) -> Iterator[P]:  # type: ignore[assignment] - mypy knows no default of P
+    """A link to a server on this machine, good at first. `kind`: one that can do more to what passes."""
+    made, ready = kind(port), threading.Event()
     thread = threading.Thread(target=made._run, args=(ready,), name="proxy", daemon=True)
     thread.start()
     ready.wait(10)
