@@ -1,14 +1,12 @@
 """Runs the suite and prints what every server passed, as a table: `python -m tests.registries.contract`."""
 
 import sys
-from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.registries.contract.servers import SERVERS
-from tests.registries.contract.table import CANNOT, PASSES, case_of, table
+from tests.registries.contract.table import CANNOT, PASSES, table
 
 WORST_FIRST = ("FAILED", "not installed", CANNOT, PASSES)
 
@@ -19,16 +17,13 @@ class Results:
     def __init__(self) -> None:
         self.words: dict[tuple[str, str], str] = {}
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Function, call: Any
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        report = yield
-        server = item.callspec.params.get("server") if hasattr(item, "callspec") else None
-        if isinstance(server, str) and (report.when == "call" or not report.passed):
-            key = (case_of(item.function), server)
-            self.words[key] = min(self.words.get(key, PASSES), word_of(report), key=WORST_FIRST.index)
-        return report
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """By the words of its id, "…::test_case[server-…]": with several processes no more of a test comes here."""
+        test, _, parameters = report.nodeid.rpartition("::")[2].partition("[")
+        for server in SERVERS:
+            if parameters.startswith(server) and (report.when == "call" or not report.passed):
+                key = (test.removeprefix("test_"), server)
+                self.words[key] = min(self.words.get(key, PASSES), word_of(report), key=WORST_FIRST.index)
 
 
 def word_of(report: pytest.TestReport) -> str:

@@ -85,7 +85,7 @@ class Server(ABC):
 
     @abstractmethod
     def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
-        """An image; a layer's name is its content: the same name is the same blob."""
+        """An image; a layer's name is its content: the same names again are the same image."""
 
     @abstractmethod
     def push_index(self, repository: str, children: Sequence[str], *tags: str) -> Pushed:

@@ -34,16 +34,18 @@ def tags(images: dict[str, Image]) -> dict[str, frozenset[str]]:
     return {digest: frozenset(image.tags) for digest, image in images.items()}
 
 
-def deleted(driver: Registry, repository: str, image: Image, with_key: str = "") -> Deletion:
+def deleted(driver: Registry, repository: str, image: Image, with_key: str = "", seconds: float = PATIENCE) -> Deletion:
     """The end of a deletion. Raises RegistryError, as the call or as the operation's own."""
     begun = driver.delete(repository, image, with_key or key())
-    return driver.follow(begun, time.monotonic() + PATIENCE)
+    return driver.follow(begun, time.monotonic() + seconds)
 
 
-def ended(driver: Registry, repository: str, image: Image, with_key: str = "") -> Deletion | RegistryError:
+def ended(
+    driver: Registry, repository: str, image: Image, with_key: str = "", seconds: float = PATIENCE
+) -> Deletion | RegistryError:
     """The same, an error as a value."""
     try:
-        return deleted(driver, repository, image, with_key)
+        return deleted(driver, repository, image, with_key, seconds)
     except RegistryError as error:
         return error
 

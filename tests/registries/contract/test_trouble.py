@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.registries.contract.door import Action, Reply, answer, answer_lost, half, never_passed_on
+from tests.registries.contract.door import Action, Asked, Forward, Reply, answer, answer_lost, half, never_passed_on
 from tests.registries.contract.server import Server
 from tests.registries.contract.steps import deleted, ended, listed, looked_at, present, without
 from tests.registries.tools import key
@@ -116,6 +116,23 @@ def test_knows_what_it_does_not_know_when_the_answer_to_a_deletion_was_lost(
     ending = ended(driver, "shop/api", image)
     assert outcome_is_true(server, ending, pushed), ending
     assert present(server.state()) == without(before, "shop/api", pushed)
+
+
+def test_leaves_alone_what_was_pushed_again_when_the_answer_to_a_deletion_was_lost(
+    server: Server, driver: Registry, pushed: str
+) -> None:
+    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+
+    def pushed_again(asked: Asked, forward: Forward) -> Reply:
+        reply = answer_lost(asked, forward)
+        assert pushed not in server.state()["shop/api"]
+        assert server.push("shop/api", "v1").digest == pushed
+        return reply
+
+    server.door.on(server.calls.delete, pushed_again, times=1)
+    ended(driver, "shop/api", image, seconds=0.5)
+    assert len(server.door.asked(server.calls.delete)) >= 1
+    assert server.state() == before
 
 
 def test_does_not_know_what_it_cannot_read(server: Server, driver: Registry, pushed: str) -> None:

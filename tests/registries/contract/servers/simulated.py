@@ -56,7 +56,9 @@ class Simulated(Server):
     def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
         sizes = [CONFIG + 1 + len(layer) for layer in layers]
         named = [f"{layer}:{size}" for layer, size in zip(layers, sizes, strict=True)]
-        found = self.simulator.push(repository, tags=tags, layers=named, config=CONFIG, subject=subject)
+        found = self.simulator.push(
+            repository, tags=tags, layers=named, config=CONFIG, subject=subject, content=f"{layers} {subject}"
+        )
         blobs = sorted(found["blobs"].items(), key=lambda blob: [CONFIG, *sizes].index(blob[1]))
         return self._pushed(found, OCI_MANIFEST, blobs=dict(blobs), subject=subject)
 
@@ -152,7 +154,7 @@ class CloudRegistry(Simulated):
     def unreadable(self, repository: str) -> Pushed:
         """What an index lists stands in its artifact: only a child that is none has to be read."""
         self.hide_children()
-        child = self.push(repository)
+        child = self.push(repository, layers=["unreadable"])
         self.push_index(repository, [child.digest], "index")
         self.door.on(self.calls.manifest.format(digest=child.digest), garbled)
         return child
