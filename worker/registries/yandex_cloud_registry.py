@@ -212,7 +212,7 @@ class YandexCloudRegistry:
         same = folder.of(image.digest)
         if same:
             found = image_of(same, folder.tags[image.digest], self._name(folder))
-            return replace(found, children=image.children, subject=image.subject, media_type=image.media_type)
+            return replace(image, id=found.id, tags=found.tags, created_at=found.created_at)  # a manifest never changes
         if image.id:
             label = f"GET {about(repository, image.digest)}"
             raise NotFoundError("no artifact has this digest", self._calls.http.registry, label)

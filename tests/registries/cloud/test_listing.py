@@ -299,6 +299,20 @@ def test_children_that_are_no_artifacts_are_read_by_the_docker_api(simulator: Si
     assert driver.get("shop/api", found) == found
 
 
+def test_an_artifact_that_tells_nothing_of_its_manifest(simulator: Simulator, driver: Registry) -> None:
+    child = simulator.push("web", layers=[1000], config=500)
+    for path, digest, children, size in (
+        ("shop/api", simulator.push("shop/api", tags=["v1"], layers=[1000], config=500)["digest"], UNSET, 1500),
+        ("web", simulator.push_index("web", [child["digest"]], tags=["v1"])["digest"], (child["digest"],), None),
+    ):
+        simulator.fault("wrong_types", path=LEVEL, set={"content": {"docker": {"manifestDigest": digest}}})
+        image = listed(driver, path)[digest]
+        assert (image.children, image.compressed_size) == (children, size)
+        assert image.media_type
+        assert driver.get(path, image) == image
+        simulator.no_faults()
+
+
 class Memory:
     """Remembers what was read."""
 
