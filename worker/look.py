@@ -4,7 +4,7 @@ What an image pushed since the plan needs is skipped; where that cannot be known
 gone, the whole repository is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,14 @@ from worker.leases import Heartbeat
 from worker.manifests import StoredManifests
 from worker.outcomes import Outcome
 from worker.registries import open_registry
-from worker.registries.interface import BadAnswerError, ListsTagsOnly, NotFoundError, Registry, RegistryError
+from worker.registries.interface import (
+    BadAnswerError,
+    DeletesByParts,
+    ListsTagsOnly,
+    NotFoundError,
+    Registry,
+    RegistryError,
+)
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
@@ -114,6 +121,7 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     with store.read() as connection:
         planned = plans.images_of(connection, run.id, path)
         settled = looks.settled(connection, run.id, path)
+        begun = looks.begun(connection, run.id, path) if isinstance(opened, DeletesByParts) else frozenset()
         decisions = plans.decisions_of(connection, run.id, path)
     kept = frozenset(one.digest for one in decisions if one.verdict == "keep")
     try:
@@ -127,7 +135,8 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
         return _Finding("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there", listed=listed)
     # What this run deleted and is listed all the same, or is another instance, was pushed again: a new image.
     known = {_instance(image) for image in planned if image.digest not in settled}
-    new = tuple(image for image in images if _instance(image) not in known)
+    left = _left(planned, images, begun)
+    new = tuple(image for image in images if _instance(image) not in known and image.digest not in left)
     if unread := [image.digest for image in new if image.children is None]:
         reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
         return _Finding("repository_changed", reason, listed=listed)
@@ -135,7 +144,8 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     # The signatures of a new image belong to it, though they may have been orphans when the plan was made.
     pushed = {image.digest for image in new}
     needed |= {image.digest for image in planned if not pushed.isdisjoint(subjects_of(image))}
-    return _Finding(needed=tuple(sorted(needed)), changed=_changed(planned, images), listed=listed)
+    changed = {digest: reason for digest, reason in _changed(planned, images).items() if digest not in left}
+    return _Finding(needed=tuple(sorted(needed)), changed=changed, listed=listed)
 
 
 def _listed(opened: Registry, registry: RegistrySettings, path: str, planned: Sequence[Image]) -> tuple[Image, ...]:
@@ -152,6 +162,14 @@ def _lost(opened: Registry, path: str, unlisted: frozenset[str]) -> frozenset[st
     if unlisted and isinstance(opened, ListsTagsOnly):
         return unlisted - opened.there(path, sorted(unlisted))
     return unlisted
+
+
+def _left(planned: Sequence[Image], images: Sequence[Image], begun: Container[str]) -> frozenset[str]:
+    """Digests of what a begun deletion has left some tags of: it is to be gone on with, and nothing new."""
+    before = {image.digest: image for image in planned if image.digest in begun}
+    return frozenset(
+        image.digest for image in images if image.digest in before and outcomes.is_left_of(before[image.digest], image)
+    )
 
 
 def _changed(planned: Sequence[Image], images: Sequence[Image]) -> Mapping[str, str]:

@@ -88,7 +88,7 @@ def not_as_planned(item: Item, now: Image, *, by_parts: bool = False) -> Outcome
 
     `by_parts`: its registry deletes an image tag by tag, so that what was begun may have lost some of them.
     """
-    if by_parts and item.state == "intent" and _is_left_of(item.image, now):
+    if by_parts and item.state == "intent" and is_left_of(item.image, now):
         return None
     difference = _difference(item.image, now)
     if difference is None:
@@ -98,7 +98,7 @@ def not_as_planned(item: Item, now: Image, *, by_parts: bool = False) -> Outcome
     return Outcome("skipped", "changed", difference)
 
 
-def _is_left_of(planned: Image, now: Image) -> bool:
+def is_left_of(planned: Image, now: Image) -> bool:
     """Whether this is what a begun deletion may have left: fewer tags, and none pushed since, which is newer."""
     if now.created_at is not None and (planned.created_at is None or now.created_at > planned.created_at):
         return False

@@ -58,6 +58,14 @@ def settled(connection: Connection, run_id: str, path: str) -> set[str]:
     return set(connection.execute(found).scalars())
 
 
+def begun(connection: Connection, run_id: str, path: str) -> set[str]:
+    """Digests of a repository whose deletion this run has begun, and does not know the end of."""
+    found = select(item.c.digest).where(
+        item.c.run_id == run_id, item.c.repository == path, item.c.state.in_(("intent", "accepted"))
+    )
+    return set(connection.execute(found).scalars())
+
+
 @dataclass(frozen=True, slots=True)
 class Undeleted:
     """An item that is planned or intended, and whether a worker holds its batch now."""
