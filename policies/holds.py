@@ -19,7 +19,7 @@ class Hold:
     kind: HoldKind
     repository: str | None = None  # a path; with `repository` as kind a glob; None: wherever the image is
     value: str  # the tag, the digest or the image's id; with `repository` as kind the glob
-    digest: str | None = None  # of a tag: what it named when it was held
+    digest: str | None = None  # of a tag or an id: what it named when it was held
     until: datetime | None = None
     reason: str = ""
     who: str = ""
@@ -27,7 +27,8 @@ class Hold:
     def on(self, path: str, image: Image) -> bool:
         """Whether it is on this image of this repository. A tag holds what it named then, and what carries it now."""
         if self.kind == "image":
-            return self.value in (image.id, path)  # a repository's path may look like an id
+            # A repository's path may look like an id; and an id is another when a registry changes its kind.
+            return self.value in (image.id, path) or (self.digest is not None and self.digest == image.digest)
         if self.kind == "repository":
             return True  # `Holds` asks for the path
         if self.repository is not None and self.repository != path:

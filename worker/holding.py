@@ -1,11 +1,12 @@
 """A person's "keep this until…", from the words they type to the row that every deletion asks for."""
 
 import re
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from policies.holds import Hold, Holds
+from policies.holds import Hold
 from policies.image import Image
 from policies.patterns import Patterns
 from worker.config import RegistrySettings
@@ -90,7 +91,7 @@ def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime)
     with store.write() as connection:
         number = holds.add(connection, registry.name, wanted, now)
     if wanted.kind == "image":
-        return Placed(number, wanted, _unseen(store, registry.name, wanted))
+        return _by_id(store, registry, number, wanted)
     with closing(LocalLimiter(registry.rate.requests_per_second)) as limiter:
         try:
             manifests = StoredManifests(store, registry.key, remember=False)
@@ -148,13 +149,41 @@ def _planned(store: Store, registry: str, path: str) -> tuple[Image, ...]:
         return plans.images_of(connection, run_id, path)
 
 
-def _unseen(store: Store, registry: str, wanted: Hold) -> str | None:
-    """A word of warning where the newest plan knows no image of that id."""
+def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) -> Placed:
+    """With the digest that a held id names: by the newest plan, else by the registry as far as it is listed in time."""
+    digest = _planned_digest(store, registry.name, wanted.value) or _listed_digest(store, registry, wanted.value)
+    if digest is None:
+        doubt = f"no image with the id {wanted.value} was found; {IN_FORCE}, as long as the registry is of its kind"
+        return Placed(number, wanted, doubt)
+    with store.write() as connection:
+        holds.note_digest(connection, number, digest)
+    return Placed(number, replace(wanted, digest=digest))
+
+
+def _planned_digest(store: Store, registry: str, image_id: str) -> str | None:
     with store.read() as connection:
         run_id = plans.newest_plan(connection, registry)
         if run_id is None:
-            return f"no run has seen an image with the id {wanted.value} yet; {IN_FORCE}"
+            return None
         for path in plans.repositories(connection, run_id):
-            if Holds((wanted,)).on(path, plans.images_of(connection, run_id, path)):
-                return None
-    return f"run {run_id} has seen no image with the id {wanted.value}; {IN_FORCE}"
+            for image in plans.images_of(connection, run_id, path):
+                if image.id == image_id:
+                    return image.digest
+    return None
+
+
+def _listed_digest(store: Store, registry: RegistrySettings, image_id: str) -> str | None:
+    ends = time.monotonic() + LOOK_SECONDS
+    manifests = StoredManifests(store, registry.key, remember=False)
+    with (
+        suppress(RegistryError),
+        closing(LocalLimiter(registry.rate.requests_per_second)) as limiter,
+        open_registry(registry, limiter, Patience(total=LOOK_SECONDS), manifests) as opened,
+    ):
+        for path in opened.repositories():
+            if time.monotonic() > ends:
+                break
+            found = next((image.digest for image in opened.images(path) if image.id == image_id), None)
+            if found is not None:
+                return found
+    return None

@@ -256,8 +256,21 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
             raise
     note_sign_in(store, registry.name, works=True)
     at = inventory.listed_at
-    planned = plan(inventory, registry, at, standing_of(store, registry, at), lister.recalled)
+    standing = standing_of(store, registry, at)
+    _note_held_ids(store, registry, standing, inventory)
+    planned = plan(inventory, registry, at, standing, lister.recalled)
     return _beside_earlier_plans(store, planned)
+
+
+def _note_held_ids(store: Store, registry: RegistrySettings, standing: Standing, inventory: Inventory) -> None:
+    """Keep what held ids name, as long as somebody can tell: a registry that changes its kind changes its ids."""
+    wanted = {one.value for one in standing.holds.holds if one.kind == "image" and one.digest is None}
+    if not wanted:
+        return
+    images = (image for repository in inventory.repositories() for image in repository.images)
+    found = {image.id: image.digest for image in images if image.id in wanted}
+    with store.write() as connection:
+        holds.note_ids(connection, registry.name, registry.key, found)
 
 
 def _beside_earlier_plans(store: Store, planned: Planned) -> Planned:
@@ -301,7 +314,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bo
         memory.stage(connection, run.id, memoir.rest(planned.doubt))
         memory.move(connection, run.id, planned.registry.memory_key)
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **_facts(planned, writer))
-        run_rows.supersede(connection, run.registry_key, run.id, now)
+        run_rows.supersede(connection, run.registry, run.registry_key, run.id, now)
         retention.forget(connection, run.registry, plans=kept.plans)
     return True
 

@@ -96,9 +96,6 @@ class TestHolds:
         said = reasons(tonight, run)
         assert {said[one][0] for one in (by_tag, by_digest, moved)} == {"held"}
 
-    @pytest.mark.xfail(
-        strict=True, reason="a hold keeps the image's id alone, and an artifact's id is another: it binds no more"
-    )
     @pytest.mark.parametrize("told", [True, False], ids=["seen by a scan before", "placed before any scan"])
     def test_by_an_image_id_of_the_former_kind(self, simulator: Simulator, night: MakeNight, *, told: bool) -> None:
         held, free = push_old(simulator, 2)
@@ -240,16 +237,14 @@ class TestARunOfTheFormerKind:
         simulator.tag("shop/api", "pr-0", "v1")  # kept from now on, and in the plan that waits
 
         assert tonight.sweep().deleted == 3
-        assert tonight.run(blocked.id).state == "blocked"
         asked = len(deletes(simulator))
-        tonight.ring(runs.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC)))
-        go_on(tonight, blocked.id)
+        with pytest.raises(runs.NotBlockedError, match="superseded"):
+            runs.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
 
         assert len(deletes(simulator)) == asked
-        assert tonight.run(blocked.id).state == "finished"
+        assert (tonight.run(blocked.id).state, tonight.run(blocked.id).outcome) == ("finished", "blocked")
         assert [one["tags"] for one in simulator.images()] == [["pr-0", "v1"]]
 
-    @pytest.mark.xfail(strict=True, reason="a newer plan supersedes only blocked runs of its own kind")
     def test_that_is_blocked_is_superseded_by_a_plan_of_the_kind_it_has_now(
         self, simulator: Simulator, night: MakeNight
     ) -> None:

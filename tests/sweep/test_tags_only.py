@@ -1,5 +1,6 @@
 """Runs where only tags are listed and no push time is told: first sight, tags that move on, what is really gone."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.sweep.remembering import pass_time
 from worker import outcomes
 from worker.look import _Finding, _in_time
 from worker.outcomes import Outcome
+from worker.report.run import outcome_text, shown_json
 from worker.store import plans
 from worker.store.sweeping import Item
 
@@ -163,3 +165,12 @@ def test_a_look_that_took_too_long_speaks_for_no_deletion(minutes: int, speaks: 
     assert (found.reason is None) is speaks
     assert found.listed == {"sha256:1"}
     assert speaks or "raise the registry's rate.requests_per_second" in str(found.reason)
+
+
+def test_bytes_are_said_to_be_an_upper_bound(fake: FakeRegistry, night: Night) -> None:
+    fake.push(PATH, "old-1", layers=[1000])
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run = night.sweep()
+    assert shown_json(run)["reclaimable_is_upper_bound"] is True
+    assert re.search(r"1 deleted; at most [0-9.]+ \S+ reclaimed", outcome_text(run))

@@ -8,6 +8,7 @@ import msgspec
 
 from policies.limits import exceeded_text
 from policies.units import bytes_text
+from worker.registries import kinds
 from worker.report.plan import deletion_cells
 from worker.report.text import counted, escaped, instant, table
 
@@ -34,7 +35,17 @@ def shown_json(run: "Run") -> dict[str, Any]:
     found different, and tags that were pushed while the image they named was deleted.
     """
     more = {"differences": run.differences, "raced": run.raced}
-    return run_json(run) | {key: found for key, found in more.items() if found}
+    bound = {} if _is_exact(run) else {"reclaimable_is_upper_bound": True}
+    return run_json(run) | bound | {key: found for key, found in more.items() if found}
+
+
+def _is_exact(run: "Run") -> bool:
+    """Whether the run's bytes are exact: what its registry does not list may need some of them."""
+    return kinds.of(run.registry_key.partition("|")[0]).lists_untagged
+
+
+def _bytes(run: "Run", size: int) -> str:
+    return bytes_text(size) if _is_exact(run) else f"at most {bytes_text(size)}"
 
 
 def item_json(item: "PlannedItem") -> dict[str, Any]:
@@ -145,11 +156,11 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield "policy", f"{run.policy}, sha256 {run.policy_sha256[:12]}"
     yield "plan", f"sha256 {run.plan_sha256[:12]}" if run.plan_sha256 else ""
     yield "images", f"{run.images:,}, {bytes_text(run.registry_bytes)}"
-    yield "planned", f"{counted(run.planned, 'image')}, {bytes_text(run.reclaimable_bytes)} reclaimable"
+    yield "planned", f"{counted(run.planned, 'image')}, {_bytes(run, run.reclaimable_bytes)} reclaimable"
     yield "done", outcome_text(run)
     for number, one in enumerate(run.raced):
         image = f"{one['repository']}@{one['digest']}"
-        yield "" if number else "pushed meanwhile", f"{', '.join(one['tags'])}, while {image} was deleted"
+        yield "" if number else "raced", f"pushed again: {', '.join(one['tags'])}, while {image} was deleted"
     for number, one in enumerate(run.differences):
         where = "@".join(part for part in (one["repository"], one["digest"]) if part)
         yield "" if number else "differences", f"{where}: {one['difference']}" if where else one["difference"]
@@ -159,7 +170,7 @@ def outcome_text(run: "Run") -> str:
     """`12 deleted, 1 skipped; 3.1 GiB reclaimed`; empty where nothing was done."""
     counts = [(run.deleted, "deleted"), (run.gone, "gone"), (run.skipped, "skipped"), (run.failed, "failed")]
     done = ", ".join(f"{number:,} {word}" for number, word in counts if number)
-    return f"{done}; {bytes_text(run.reclaimed_bytes)} reclaimed" if done else ""
+    return f"{done}; {_bytes(run, run.reclaimed_bytes)} reclaimed" if done else ""
 
 
 def run_ndjson(run: "Run") -> Iterator[bytes]:
@@ -181,6 +192,6 @@ def ended_text(run: "Run") -> Iterator[str]:
     yield f"run {run.id} of {run.registry}: {run.outcome or run.state}" + (
         f": {escaped(run.message)}" if run.message else ""
     )
-    planned = f"{counted(run.planned, 'image')} planned, {bytes_text(run.reclaimable_bytes)} reclaimable"
+    planned = f"{counted(run.planned, 'image')} planned, {_bytes(run, run.reclaimable_bytes)} reclaimable"
     if run.plan_sha256:
         yield f"{planned}; {outcome_text(run) or 'nothing was deleted'}"

@@ -1,6 +1,6 @@
 """What people asked for: holds on images, and pauses of registries. Released holds stay as rows, with who and when."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,8 +53,16 @@ def add(connection: Connection, registry: str, held: Hold, now: datetime) -> int
 
 
 def note_digest(connection: Connection, number: int, digest: str) -> None:
-    """What a held tag named when it was held."""
+    """What a held tag or id named when it was held."""
     connection.execute(update(hold).where(hold.c.id == number).values(digest=digest))
+
+
+def note_ids(connection: Connection, registry: str, registry_key: str, digests: Mapping[str, str]) -> None:
+    """What held ids name, by id: where a registry changes its kind, ids change and digests do not."""
+    names = names_of(connection, registry, registry_key)
+    for image_id, digest in digests.items():
+        mine = (hold.c.kind == "image") & (hold.c.value == image_id) & hold.c.digest.is_(None)
+        connection.execute(update(hold).where(mine, hold.c.registry.in_(names)).values(digest=digest))
 
 
 def names_of(connection: Connection, registry: str, registry_key: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, select, update
+from sqlalchemy import Connection, Row, exists, insert, or_, select, update
 
 from worker.store.dialect import insert_for
 from worker.store.tables import ACTIVE, batch, heartbeat, item, registry, run
@@ -180,9 +180,13 @@ def holds_scan(connection: Connection, run_id: str, fence: int) -> bool:
     return found is not None and found.fence == fence and found.state == "planning" and found.stop is None
 
 
-def supersede(connection: Connection, registry_key: str, newer: str, now: datetime) -> None:
-    """A newer plan ends every blocked one of the same registry: what they would delete is no longer what is there."""
-    older = update(run).where(run.c.registry_key == registry_key, run.c.state == "blocked", run.c.id != newer)
+def supersede(connection: Connection, registry: str, registry_key: str, newer: str, now: datetime) -> None:
+    """A newer plan ends every blocked one of the same registry, or of the entry that was another registry before.
+
+    What they would delete is no longer what is there.
+    """
+    same = or_(run.c.registry_key == registry_key, run.c.registry == registry)
+    older = update(run).where(same, run.c.state == "blocked", run.c.id != newer)
     message = f"superseded by the plan of run {newer}"
     connection.execute(older.values(state="finished", outcome="blocked", finished_at=now, message=message))
 

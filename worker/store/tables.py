@@ -278,7 +278,7 @@ hold = Table(
     Column("kind", String(16), nullable=False),  # tag, digest, image or repository
     Column("repository", Text),  # a path, or a glob where `kind` is repository; null: wherever the image is
     Column("value", Text, nullable=False),  # the tag, the digest, the image's id; for a repository the glob again
-    Column("digest", Text),  # of a tag: what it named when it was held
+    Column("digest", Text),  # of a tag or an id: what it named when it was held
     Column("until", Instant),  # null: for ever
     Column("reason", Text, nullable=False),
     Column("who", Text, nullable=False),
