@@ -116,6 +116,29 @@ def test_what_other_workers_delete_at_the_same_time_stops_nothing(
     assert (run.outcome, run.deleted + run.gone) == ("succeeded", 3)
 
 
+def test_what_the_run_skipped_is_not_planned_any_more(simulator: Simulator, night: Callable[..., Night]) -> None:
+    old(simulator, "pr-1")
+    skipped = old(simulator, "pr-2")
+    tonight = night()
+    run_id, bells = tonight.plan()
+    with tonight.store.write() as connection:
+        connection.execute(update(item).where(item.c.digest == skipped).values(state="skipped"))
+    simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="pr-2")
+    tonight.ring(bells)
+    assert "the registry deleted pr-2 of the same repository" in str(tonight.run(run_id).message)
+
+
+def test_what_went_along_with_an_image_that_went_in_part(simulator: Simulator, night: Callable[..., Night]) -> None:
+    digest = old(simulator, "pr-1", "pr-2")
+    old(simulator, "v1", "prod")
+    simulator.fault("fail_operation", method="DELETE", after=1, times=1, code=9, message="broken")
+    simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="prod")
+    tonight = night()
+    run = tonight.sweep()
+    assert tonight.outcomes(run.id) == {digest: ("failed", "operation_failed")}
+    assert "the registry deleted prod of the same repository, which the plan keeps" in str(run.message)
+
+
 def test_an_image_that_went_in_part_is_a_failure(simulator: Simulator, night: Callable[..., Night]) -> None:
     digest = old(simulator, "pr-1", "pr-2")
     simulator.fault("fail_operation", method="DELETE", after=1, times=1, code=9, message="broken")
@@ -143,7 +166,8 @@ def test_a_deletion_that_died_half_way_is_gone_on_with(
         begun = {"state": "intent", "idempotency_key": "a key", "attempts": 1, "intent_at": now}
         connection.execute(update(item).where(item.c.digest == index).values(**begun))
         connection.execute(update(repository).values(looked_at=now - looked_at))
-    simulator.untag("shop/api", "pr-1")
+    first = min(("pr-1", "pr-2"), key=lambda tag: simulator.artifact("shop/api", tag)["id"])
+    simulator.untag("shop/api", first)  # so that what is left has another id
     go_on(tonight, run_id)
     assert tonight.outcomes(run_id) == {index: ("deleted", None), child: ("deleted", None)}
     assert simulator.images() == []
