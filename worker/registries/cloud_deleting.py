@@ -12,6 +12,7 @@ from worker.registries import cloud_protocol as protocol
 from worker.registries import yandex_api as api
 from worker.registries.cloud_folders import Folders
 from worker.registries.cloud_images import Folder, tags_of
+from worker.registries.cloud_places import in_folder
 from worker.registries.cloud_protocol import Artifact
 from worker.registries.interface import (
     Deletion,
@@ -21,6 +22,7 @@ from worker.registries.interface import (
     TooLateError,
     UnsuitableError,
 )
+from worker.registries.messages import Answer
 from worker.registries.yandex_calls import Calls, about
 
 READ_LATELY = 3.0  # seconds: a listing that was begun no longer ago is what `get` has read, as a rule
@@ -133,20 +135,39 @@ class Deletions:
             raise self._nothing_accepted(work, artifacts)
 
     def _ask_for_one(self, work: _Work, artifact: Artifact) -> None:
-        """Once the first artifact was asked for, the others are as well, if they are still what they were."""
-        late = work.not_after is not None and time.monotonic() >= work.not_after
-        if work.operations and late and not self._is_still(artifact, work):
-            return
+        """Once the first artifact was asked for, the others are as well, if they are still what they were.
+
+        Raises TooLateError where the first is not: what was read of the image has grown too old.
+        """
+        if change := self.change(artifact, work.path, work.image, as_listed=not work.operations):
+            self._folders.forget(work.path)  # whoever looks again is to see it
+            if work.operations:
+                return
+            doubt = any(error.maybe_done for error in work.missing)
+            raise TooLateError(change, self._calls.http.registry, f"DELETE {work.label}", maybe_done=doubt)
         not_after = None if work.operations else work.not_after
         operation = self.delete_artifact(artifact, f"{work.key}/{artifact.id}", work.label, not_after)
         work.operations.append(operation)
         work.asked.add((artifact.id, bool(tags_of(artifact))))
 
-    def _is_still(self, artifact: Artifact, work: _Work) -> bool:
-        """Whether an artifact is of the same image: a tag that has moved on may be the same artifact."""
-        request = protocol.get_artifact(self._root, artifact.id, work.label)
-        now = self._calls.call(request, lambda answer: protocol.one_artifact(answer, artifact.id))
-        return now is not None and now.digest == artifact.digest
+    def change(self, artifact: Artifact, path: str, image: Image, *, as_listed: bool = False) -> str:
+        """What speaks against deleting an artifact as part of this image, looked at once more; "": nothing does.
+
+        A tag that has moved on may be the same artifact, so an id says nothing of what goes with it. `as_listed`: it
+        may not have been modified either. Raises NotFoundError for what is gone or going, and any other RegistryError.
+        """
+        label = about(path, image.digest)
+        request = protocol.get_artifact(self._root, artifact.id, label)
+
+        def read(answer: Answer) -> str:
+            now = protocol.one_artifact(answer, artifact.id)
+            if now is None:
+                return f"{artifact.name} is no image by now, or is being pushed"
+            if not in_folder(now.path, now.name, self._id, path):
+                return f"{artifact.name} lies in {now.path} by now"
+            return _change(artifact, now, image, as_listed=as_listed)
+
+        return self._calls.call(request, read)
 
     def delete_artifact(
         self, artifact: Artifact, key: str, label: str, not_after: float | None = None
@@ -175,3 +196,18 @@ class Deletions:
         return PermissionDeniedError(
             f"{first.message}, though it is listed: {ROLES}", first.registry, first.request, first.status
         )
+
+
+def _change(listed: Artifact, now: Artifact, image: Image, *, as_listed: bool) -> str:
+    """What became of an artifact since it was listed, as far as it matters for the image it is to be deleted with."""
+    if now.broken:
+        return f"{listed.name} cannot be read: {now.broken}"
+    if now.digest != image.digest:
+        return f"{listed.name} is {now.digest} by now"
+    if now.name != listed.name:
+        return f"{listed.name} is named {now.name} by now"
+    if new := set(tags_of(now)) - set(image.tags):
+        return f"it is tagged {', '.join(sorted(new))} by now"
+    if as_listed and (now.created_at, now.modified_at) != (listed.created_at, listed.modified_at):
+        return f"{listed.name} was modified at {now.modified_at or now.created_at}"
+    return ""

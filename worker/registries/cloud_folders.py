@@ -32,3 +32,8 @@ class Folders:
                 begun = time.monotonic()
                 held.folder, held.begun = self._read(path), begun
             return held.folder
+
+    def forget(self, path: str) -> None:
+        """Whoever asks for this folder from now on is told of what is there now."""
+        with self._lock:
+            self._held.pop(path, None)

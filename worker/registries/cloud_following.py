@@ -62,7 +62,7 @@ class Followed:
                 error.strays = left.strays
                 raise error
             if rest := rest_of(image, left, asked):
-                if not self._delete_rest(begun, rest, errors, asked, deadline):
+                if not self._delete_rest(begun, path, image, rest, errors, asked, deadline):
                     return None
             elif time.monotonic() >= deadline:
                 return None
@@ -124,6 +124,8 @@ class Followed:
     def _delete_rest(
         self,
         begun: Begun,
+        path: str,
+        image: Image,
         rest: Sequence[Artifact],
         errors: list[RegistryError],
         asked: set[tuple[str, bool]],
@@ -133,6 +135,8 @@ class Followed:
         for artifact in rest:
             asked.add((artifact.id, False))
             try:
+                if self._deletions.change(artifact, path, image):
+                    continue  # the next listing tells
                 key = f"{begun.operation_id}/{artifact.id}/untagged"
                 operation: api.Operation | None = self._deletions.delete_artifact(artifact, key, artifact.digest)
                 if operation is not None and not operation.done:

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from policies.image import Blob
 from worker.registries.answers import IMAGE_DIGEST, one_line
 from worker.registries.cloud_windows import Window
-from worker.registries.interface import BadAnswerError, UnsuitableError
+from worker.registries.interface import BadAnswerError, NotFoundError, UnsuitableError
 from worker.registries.messages import Answer, Request
 from worker.registries.yandex_api import (
     IDENTIFIER,
@@ -190,10 +190,15 @@ def page(answer: Answer, registry_id: str) -> Page:
 
 
 def one_artifact(answer: Answer, artifact_id: str) -> Artifact | None:
-    """One artifact; None: it is none of Docker's, or going. Raises RegistryError."""
+    """One artifact; None: it is none of Docker's, or being made.
+
+    Raises NotFoundError for one that is gone or going, and any other RegistryError.
+    """
     row = accepted(answer, WireArtifact)
     if row.id != artifact_id:
         bad(f"asked for the artifact {artifact_id}, told of {row.id!r}")
+    if row.status in ("DELETING", "DELETED"):
+        raise NotFoundError(f"the artifact {artifact_id} is {row.status}")
     return artifact_of(row)
 
 
