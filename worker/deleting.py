@@ -56,7 +56,7 @@ class Batch:
     lease: timedelta
     resolving: bool  # nothing new is deleted: only what was begun is brought to its end
     in_use: Mapping[str, str]  # digest -> why
-    known_tags: frozenset[str]  # of the repository
+    known_tags: Mapping[str, str]  # of the repository -> what they named when the plan was made
     lost: threading.Event = field(default_factory=threading.Event)
     halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
     out_of_time: bool = False

@@ -108,7 +108,7 @@ def _carry_out(
     with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
         resolving = poison or run.stop is not None
         used = {} if resolving else _in_use(store, run, held.repository, evidence, items)
-        tags = _known_tags(store, run, held.repository) if isinstance(opened, ListsTagsOnly) else frozenset()
+        tags = _known_tags(store, run, held.repository) if isinstance(opened, ListsTagsOnly) else {}
         work = Batch(store, watch, run, held, opened, lease, resolving, used, tags)
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
@@ -127,10 +127,10 @@ def _in_use(store: Store, run: Run, path: str, evidence: Evidence, items: list[I
     return evidence.in_use(path, images)
 
 
-def _known_tags(store: Store, run: Run, path: str) -> frozenset[str]:
+def _known_tags(store: Store, run: Run, path: str) -> Mapping[str, str]:
     """Every tag of a repository that its plan knows: the look has compared them, those that are new are looked at."""
     with store.read() as connection:
-        return frozenset(tag for image in plans.images_of(connection, run.id, path) for tag in image.tags)
+        return {tag: image.digest for image in plans.images_of(connection, run.id, path) for tag in image.tags}
 
 
 def _threads(registry: RegistrySettings) -> int:

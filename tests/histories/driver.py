@@ -99,7 +99,7 @@ class Driver:
             return error
         return Manifest(digest, held.content.media_type, held.content.children, held.content.subject)
 
-    def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:
+    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         self._call("get", repository)
         with self._world.lock:
             held = next((one for _, one in self._model.instances() if one.id == image.id), None)

@@ -1,7 +1,7 @@
 """A registry in memory that takes deleted manifests back, strictly, and a night on it: the real runs, scan, sweep."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -180,7 +180,7 @@ class ShelfDriver:
             media_type=kept.media_type,
         )
 
-    def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:
+    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         found = self.shelf.note("get", repository, image.digest)
         if image.digest not in found.manifests:
             raise NotFoundError("no such image")

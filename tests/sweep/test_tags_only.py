@@ -17,6 +17,7 @@ from worker import outcomes
 from worker.look import _Finding, _in_time
 from worker.outcomes import Outcome
 from worker.report.run import outcome_text, shown_json
+from worker.runs import Bell
 from worker.store import plans
 from worker.store.sweeping import Item
 
@@ -130,6 +131,59 @@ def test_somebody_elses_deletion_is_believed_without_reading_every_tag(fake: Fak
     night.do(batch)
     assert night.outcomes(run_id) == {old.digest: ("gone", None)}
     assert len(fake.requests) - asked < 10
+
+
+def looked_at(night: Night) -> tuple[str, list[Bell]]:
+    """A run whose repository was listed again, and the bells of its batches."""
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.look")
+    return run_id, [*bells[1:], *night.do(bells[0])]
+
+
+def test_an_old_tag_that_is_moved_to_a_planned_image_is_seen(fake: FakeRegistry, night: Night) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "prod", layers=[2])
+    run_id, bells = looked_at(night)
+    fake.move_tag(PATH, "prod", old.digest)  # a roll-back
+    night.ring(bells)
+    assert night.outcomes(run_id) == {old.digest: ("skipped", "changed")}
+    assert fake.deleted == []
+
+
+@pytest.mark.parametrize("tag", ["multi", "latest"], ids=["a new tag", "a tag that moves on"])
+def test_an_index_pushed_over_a_planned_image_keeps_it(fake: FakeRegistry, night: Night, tag: str) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "latest", layers=[2])
+    run_id, bells = looked_at(night)
+    inner = fake.push_index(PATH, children=[old.digest])
+    fake.push_index(PATH, tag, children=[inner.digest])
+    night.ring(bells)
+    assert night.outcomes(run_id) == {old.digest: ("skipped", "used_by_image_lists")}
+    assert fake.deleted == []
+
+
+def test_a_tag_that_went_along_stops_the_run(fake: FakeRegistry, night: Night) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "prod", layers=[9])
+    run_id, bells = looked_at(night)
+    fake.before("DELETE", "/manifests/", lambda: fake.move_tag(PATH, "prod", old.digest))
+    night.ring(bells)
+    run = night.run(run_id)
+    assert (run.outcome, fake.deleted) == ("failed", [(PATH, old.digest)])
+    assert run.message is not None
+    assert "the registry deleted prod of the same repository, which the plan keeps" in run.message
+
+
+def test_a_signature_leads_to_what_it_signs(fake: FakeRegistry, night: Night) -> None:
+    signed = fake.push(PATH, "v1", layers=[1])
+    signature = fake.push(PATH, f"sha256-{signed.digest.removeprefix('sha256:')}.sig", layers=[2])
+    fake.push(PATH, "v1", layers=[3])  # what is signed has no tag any more
+    night.rewrite(rules=[{"name": "signatures", "delete": {"tags": ["sha256-*"]}}], mode="delete")
+    run = night.sweep()
+    assert (run.images, run.planned) == (3, 0)
+    assert {signed.digest, signature.digest} <= fake.state()[PATH].keys()
 
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

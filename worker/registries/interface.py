@@ -221,10 +221,11 @@ class Registry(Protocol):
         Raises any RegistryError, or NotFoundError when the repository is not there: nothing partial is ever returned.
         """
 
-    def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:
+    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         """This image as it is now, its tags too, without reading manifests. A fact the registry cannot tell stays.
 
-        `known_tags`: of the repository, as it was last listed; where an image's own tags cannot be asked for, the
+        `known_tags`: of the repository, and the digests that they named when it was last listed; where an image's own
+        tags cannot be asked for, the
         others are looked at. Raises NotFoundError and any other RegistryError.
         """
 

@@ -6,7 +6,7 @@ A deletion goes by digest, never by tag, and what became of it is looked at: the
 import dataclasses
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -28,11 +28,13 @@ from worker.registries.interface import (
     RegistryError,
     UnavailableError,
     Usage,
+    UsedByImageListsError,
 )
 from worker.registries.limiter import Limiter
 from worker.registries.oci_client import Client
 from worker.registries.oci_listing import Listing
-from worker.registries.oci_tags import NewTags
+from worker.registries.oci_needs import Needs
+from worker.registries.oci_tags import Tags
 
 DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the repository, 10,000 in a sixth of a second
 FIRST_POLL, LONGEST_POLL = 0.05, 2.0  # seconds between two looks at a deletion, doubled each time
@@ -54,7 +56,8 @@ class Oci:
         self._manifests = manifests
         self._client = Client(settings, limiter, patience)
         self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
-        self._new_tags: dict[str, NewTags] = {}  # by repository
+        self._few = int(settings.rate.requests_per_second)  # so many tags are read in a second
+        self._tags: dict[str, tuple[Tags, Needs]] = {}  # by repository
         self._begun: dict[str, tuple[str, ...]] = {}  # operation -> the tags that the image had
         self._lock = threading.Lock()
 
@@ -88,12 +91,16 @@ class Oci:
         listing = Listing(self._client, self._manifests, self._host, repository, configs=self._configs)
         return listing.images(tags or ())  # pushed to by digest only, or not at all: the catalog names it all the same
 
-    def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:
+    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         about = protocol.about(repository, image.digest)
         if self._client.look(repository, image.digest, seen=True) is None:
             raise self._not_found("HTTP 404: there is no such manifest", f"HEAD {about}")
         named = self._client.named(repository, image.tags)
-        named |= self._new(repository).named(known_tags | frozenset(image.tags))
+        known = known_tags or {}
+        others = self._around(repository)[0].named(frozenset({*known, *image.tags}))
+        if known:
+            self._insist_that_nobody_needs(repository, image, others, known)
+        named |= {tag: digest for tag, digest in others.items() if tag not in image.tags}
         tags = tuple(sorted(tag for tag, digest in named.items() if digest == image.digest))
         return changed(image, tags=image.tags if set(tags) == set(image.tags) else tags)
 
@@ -106,6 +113,7 @@ class Oci:
         not_after: float | None = None,
     ) -> Deletion:
         operation = f"{repository}@{image.digest}"
+        before = self._around(repository)[0].last()
         self._begun[operation] = image.tags
         try:
             self._client.delete(repository, image.digest, DELETE_SECONDS, not_after)
@@ -117,7 +125,10 @@ class Oci:
             found = self._standing(operation)
         except RegistryError:
             return Deletion(operation, done=False)  # it was accepted; what became of it is asked later
-        return Deletion("", done=True, raced=found.raced) if found.done else found  # at once: there is nothing to ask
+        if not found.done:
+            return found
+        strays = self._strays(repository, before - frozenset(image.tags))
+        return Deletion("", done=True, raced=found.raced, strays=strays)  # at once: there is nothing to ask
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         wait = FIRST_POLL
@@ -184,9 +195,31 @@ class Oci:
                 self._listed = frozenset(listed)
             return self._listed
 
-    def _new(self, repository: str) -> NewTags:
+    def _around(self, repository: str) -> tuple[Tags, Needs]:
         with self._lock:
-            return self._new_tags.setdefault(repository, NewTags(self._client, repository))
+            if repository not in self._tags:
+                needs = Needs(self._client, self._manifests, repository)
+                self._tags[repository] = Tags(self._client, repository, self._few), needs
+            return self._tags[repository]
+
+    def _insist_that_nobody_needs(
+        self, repository: str, image: Image, others: Mapping[str, str], known: Mapping[str, str]
+    ) -> None:
+        """Leave alone what an image that was pushed since the plan needs: nobody protects it. Raises RegistryError."""
+        needs = self._around(repository)[1]
+        for tag, digest in others.items():
+            if digest in (image.digest, known.get(tag)) or tag in image.tags:
+                continue
+            if needs.lists(tag, digest, image.digest) or needs.refers(tag, digest, image.digest):
+                raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
+
+    def _strays(self, repository: str, expected: frozenset[str]) -> tuple[str, ...]:
+        """Those of these tags that are there no more: one was moved to the image while it was deleted."""
+        try:
+            there = self._around(repository)[0].since(time.monotonic())
+        except RegistryError:
+            return ()  # the next look at the repository compares them all
+        return tuple(sorted(expected - there))
 
     def _is_gone(self, repository: str, digest: str) -> bool:
         try:

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.image import Image
+from policies.references import subjects_of
 from worker.registries import docker
 from worker.registries import oci_protocol as protocol
 from worker.registries.interface import (
@@ -68,6 +69,7 @@ class Listing:
         self._strange.update(digest for manifest in known for digest in manifest.strange)
         wanted = {child for manifest in known for child in manifest.children or ()}
         wanted |= {one for listed in referrers.values() for one in listed}
+        wanted |= {subject for digest in level for subject in self._subjects_of(digest)}
 
         def is_there(digest: str) -> bool:
             return self._client.look(self._name, digest, accept=self._accept(digest)) is not None
@@ -90,6 +92,13 @@ class Listing:
                 self._fallbacks[digest] = subject
                 for referrer in manifest.children:
                     self._subjects.setdefault(referrer, subject)
+
+    def _subjects_of(self, digest: str) -> tuple[str, ...]:
+        """What an image is about: a signature leads to what it signs, which may have lost its tag."""
+        manifest, tags = self._read[digest], tuple(self._tags.get(digest, ()))
+        subjects = {*subjects_of(Image(digest=digest, tags=tags)), self._fallbacks.get(digest)}
+        subjects.add(None if manifest is None else manifest.subject)
+        return tuple(sorted(subject for subject in subjects if subject is not None))
 
     def _children(self, digest: str) -> tuple[str, ...]:
         manifest = self._read[digest]

@@ -5,7 +5,7 @@ Sources: distribution-spec 1.1.1, image-spec 1.1.1; what servers do otherwise wa
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NoReturn
@@ -32,7 +32,8 @@ SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
 TAG = re.compile("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 FALLBACK_TAG = re.compile("(sha256|sha512)-([0-9a-f]{64})")
-LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^,;"]+(?:"[^"]*")?)*)')
+PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s;,"']*))?"""
+LINK = re.compile(rf"\s*<([^>]*)>((?:{PARAMETER})*)\s*(?:,|$)")
 NO_LIST = (401, 403, 404, 405)  # of the catalog, which no specification demands
 NO_REFERRERS = (404, 405, 501)
 NEEDED = re.compile(r"\b(index|indexes|indices|image lists?|manifest lists?|referenced)\b", re.IGNORECASE)
@@ -208,13 +209,29 @@ def next_query(answer: Answer, path: str) -> Mapping[str, str] | None:
 
     Only the query is taken from it: whatever host a proxy on the way writes there, ours is asked.
     """
-    for target, parameters in LINK.findall(answer.headers.get("link", "")):
-        if re.search(r'\brel="?next"?', parameters, re.IGNORECASE):
+    for target, relations in _links(answer.headers.get("link", "")):
+        if "next" in relations:
             parts = urlsplit(urljoin(path, target))
             if not parts.path.endswith(path):
                 _bad(f"a next page at another address: {target[:200]!r}")
             return dict(parse_qsl(parts.query, keep_blank_values=True))
     return None
+
+
+def _links(text: str) -> Iterator[tuple[str, frozenset[str]]]:
+    """The targets of a header Link and what they are (RFC 8288). Raises BadAnswerError.
+
+    One that cannot be read must not be taken for none: the rest of a list would be missing, and nobody would know.
+    """
+    at = 0
+    while text[at:].strip():
+        found = LINK.match(text, at)
+        parameters = re.findall(PARAMETER, found[2]) if found else []
+        relations = [value.strip("\"'") for name, value in parameters if name.lower() == "rel"]
+        if found is None or not any(relations):
+            _bad(f"a header Link that cannot be read: {text[:200]!r}")
+        yield found[1], frozenset(relations[0].lower().split())
+        at = found.end()
 
 
 def is_no_such_repository(answer: Answer) -> bool:

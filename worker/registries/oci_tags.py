@@ -1,4 +1,4 @@
-"""The tags of a repository that a plan did not know, as they are right before a deletion."""
+"""The tags of a repository as they are around a deletion: what they name before it, and which are there after it."""
 
 import threading
 import time
@@ -9,25 +9,42 @@ from worker.registries.oci_client import Client
 FRESH = 1.0  # seconds for which what one thread saw serves the others
 
 
-class NewTags:
-    """Those of one repository, and what they name: asked once for all the threads of one second."""
+class Tags:
+    """Those of one repository: asked once for all the threads of one second.
 
-    def __init__(self, client: Client, repository: str) -> None:
-        self._client, self._repository = client, repository
+    `few`: of so many tags or fewer all are read anew, of more only those that the caller does not know.
+    """
+
+    def __init__(self, client: Client, repository: str, few: int) -> None:
+        self._client, self._repository, self._few = client, repository, few
         self._lock = threading.Lock()
         self._asked_at = float("-inf")  # time.monotonic(), when the asking began
         self._tags: tuple[str, ...] = ()
         self._named: Mapping[str, str] = {}
 
     def named(self, known: frozenset[str]) -> Mapping[str, str]:
-        """Tag -> digest of every tag that is not among these. Raises RegistryError."""
+        """Tag -> digest of every tag that is not among these, or of all if they are few. Raises RegistryError."""
         came = time.monotonic()
         with self._lock:
-            if self._asked_at < came - FRESH:
-                asked_at = time.monotonic()
-                self._tags, self._named = self._client.tags(self._repository) or (), {}
-                self._asked_at = asked_at
-            unknown = [tag for tag in self._tags if tag not in known]
-            unseen = [tag for tag in unknown if tag not in self._named]
+            self._ask(came - FRESH)
+            wanted = [tag for tag in self._tags if len(self._tags) <= self._few or tag not in known]
+            unseen = [tag for tag in wanted if tag not in self._named]
             self._named = {**self._named, **self._client.named(self._repository, unseen)}
-            return {tag: self._named[tag] for tag in unknown if tag in self._named}
+            return {tag: self._named[tag] for tag in wanted if tag in self._named}
+
+    def last(self) -> frozenset[str]:
+        """The tags as they were listed last."""
+        with self._lock:
+            return frozenset(self._tags)
+
+    def since(self, moment: float) -> frozenset[str]:
+        """The tags by a listing that began at `moment` (time.monotonic()) or later. Raises RegistryError."""
+        with self._lock:
+            self._ask(moment)
+            return frozenset(self._tags)
+
+    def _ask(self, moment: float) -> None:
+        if self._asked_at < moment:
+            asked_at = time.monotonic()
+            self._tags, self._named = self._client.tags(self._repository) or (), {}
+            self._asked_at = asked_at

@@ -27,7 +27,7 @@ def one(server: Server, repository: str, digest: str) -> Image:
 def looked_at(server: Server, driver: Registry, repository: str, digest: str) -> Image:
     """The same, looked at again by the driver that will delete it, which has so signed in."""
     image = one(server, repository, digest)
-    return driver.get(repository, image, frozenset(image.tags))
+    return driver.get(repository, image, dict.fromkeys(image.tags, image.digest))
 
 
 def tags(images: dict[str, Image]) -> dict[str, frozenset[str]]:

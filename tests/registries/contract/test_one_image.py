@@ -18,7 +18,7 @@ from worker.registries.interface import (
     Restores,
 )
 
-KNOWN = frozenset({"v1", "latest", "other"})
+KNOWN = dict.fromkeys(("v1", "latest", "other"), "")
 
 
 @pytest.fixture

@@ -45,11 +45,22 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Answ
         ('<https://evil.example/prefix/v2/a/tags/list?next_page=t>; REL="next"', {"next_page": "t"}),
         ('</v2/a/tags/list?n=1>; rel="prev", </v2/a/tags/list?n=2>; title="a, b"; rel="next"', {"n": "2"}),
         ('</v2/a/tags/list?n=1>; rel="first"', None),
-        ("rubbish", None),
+        ("</v2/a/tags/list?n=2>; rel = next", {"n": "2"}),
+        ("</v2/a/tags/list?n=2>; rel='next'", {"n": "2"}),
+        ('</v2/a/tags/list?n=2>; rel="prev next"', {"n": "2"}),
+        ('</v2/a/tags/list?n=2>; title="x;y, z"; REL="Next"', {"n": "2"}),
     ],
 )
 def test_the_next_page(link: str, query: dict[str, str] | None) -> None:
     assert protocol.next_query(Answer(200, {"link": link} if link else {}, b""), "/v2/a/tags/list") == query
+
+
+@pytest.mark.parametrize(
+    "link", ["rubbish", "</v2/a/tags/list?n=2>", "</v2/a/tags/list?n=2", "<x>; rel", ';rel="next"']
+)
+def test_a_link_that_cannot_be_read_is_not_the_end(link: str) -> None:
+    with pytest.raises(BadAnswerError, match="a header Link that cannot be read"):
+        protocol.next_query(Answer(200, {"link": link}, b""), "/v2/a/tags/list")
 
 
 def test_a_next_page_of_another_listing() -> None:
