@@ -15,7 +15,14 @@ from worker.registries import docker
 from worker.registries import oci_protocol as protocol
 from worker.registries.docker_tokens import Scopes, place
 from worker.registries.http import Http, Patience
-from worker.registries.interface import BadAnswerError, Kept, NotFoundError, PermissionDeniedError, RegistryError
+from worker.registries.interface import (
+    BadAnswerError,
+    Kept,
+    NotFoundError,
+    PermissionDeniedError,
+    RegistryError,
+    SignInError,
+)
 from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, BrokenBodyError, Request
 from worker.registries.oci_protocol import Found, Page
@@ -55,6 +62,9 @@ class Client:
         try:
             return self._all_pages(ask, "/v2/_catalog")
         except PermissionDeniedError:  # as it is for most users of a registry
+            return None
+        except SignInError:
+            self.time()  # where signing in works for everything else, it is the catalog that is refused
             return None
 
     def tags(self, name: str) -> tuple[str, ...] | None:
