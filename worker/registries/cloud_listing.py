@@ -16,11 +16,12 @@ from datetime import UTC, datetime
 from itertools import islice
 
 import msgspec
+from msgspec.structs import replace
 
-from worker.registries.cloud_places import Place, place_of, settled
+from worker.registries.cloud_places import Place, nearest, place_of, settled
 from worker.registries.cloud_protocol import Artifact, WireArtifact, artifact_of, is_there
 from worker.registries.cloud_windows import WHOLE, Window, cut
-from worker.registries.interface import RegistryError
+from worker.registries.interface import BadAnswerError, RegistryError
 
 FIRST_PAGES = 8  # listed one after the other: who has no more needs no windows
 WINDOW_FACTOR = 2  # a window may have that many times as many pages before it is cut, and is cut in as many parts
@@ -44,17 +45,23 @@ class Pile:
         self._perhaps: dict[str, array[int]] = {}  # by the folder in a full path, where that is not certain
         self._parents: set[str] = set()  # folders of those whose path certainly is one
         self._some_full = False
+        self._odd: dict[str, Artifact] = {}  # by id: what has an impossible path
         self.left_alone: Counter[str] = Counter()  # what is no image of ours -> how many
         self._seen: set[str] = set()  # ids of those, which may come twice
 
     def add(self, rows: Sequence[WireArtifact]) -> None:
-        """Raises BadAnswerError for an artifact that lies nowhere."""
+        """An artifact that lies nowhere makes unreadable what it may belong to, and nothing else."""
         for row in rows:
             artifact = artifact_of(row)
             if artifact is None:
                 self._leave(row)
                 continue
-            place = place_of(artifact.path, artifact.name, self._registry_id)
+            try:
+                place = place_of(artifact.path, artifact.name, self._registry_id)
+            except BadAnswerError as error:
+                with self._lock:
+                    self._odd[artifact.id] = replace(artifact, broken=error.message)
+                continue
             with self._lock:
                 self._keep(place, artifact)
 
@@ -71,9 +78,12 @@ class Pile:
             self._some_full = True
         of = self._perhaps if place.only is None else self._surely
         key = place.as_full if place.only is None else place.only
+        self._write(of.setdefault(key or "", array("Q")), artifact)
+
+    def _write(self, places: "array[int]", artifact: Artifact) -> None:
         record = msgspec.msgpack.encode(artifact)
         self._file.write(record)
-        of.setdefault(key or "", array("Q")).extend((self._end, len(record)))
+        places.extend((self._end, len(record)))
         self._end += len(record)
 
     def settle(self) -> None:
@@ -89,8 +99,19 @@ class Pile:
                     where = settled(place, self._parents, some_full=self._some_full)
                     self._surely.setdefault(where, array("Q")).extend((offset, length))
             self._perhaps = {}
+            self._settle_odd()
         if rootless := self._surely.pop("", None):
             self.left_alone["in no repository"] += len(rootless) // 2
+
+    def _settle_odd(self) -> None:
+        """Put what has an impossible path where it may belong, if there is such a repository."""
+        for artifact in self._odd.values():
+            folder = nearest(artifact.path, artifact.name, self._registry_id)
+            if folder and folder in self._surely:
+                self._write(self._surely[folder], artifact)
+            else:
+                self.left_alone["with an impossible path"] += 1
+        self._file.flush()
 
     def folders(self) -> list[str]:
         return sorted(self._surely)

@@ -38,6 +38,21 @@ def place_of(path: str, name: str, registry_id: str) -> Place:
     return Place(head if ends_in_name else None, as_parent)
 
 
+def nearest(path: str, name: str, registry_id: str) -> str:
+    """The folder that an artifact with an impossible path is likeliest to lie in; "" where nothing can be said.
+
+    Empty segments are no segments, and of the rest the longest beginning counts that a repository can have.
+    """
+    segments = [segment for segment in path.split("/") if segment]
+    if segments[:1] == [registry_id]:
+        del segments[0]
+    if name and segments[-1:] == [name]:
+        segments.pop()
+    while segments and not _is_path("/".join(segments)):
+        segments.pop()
+    return "/".join(segments)
+
+
 def in_folder(path: str, name: str, registry_id: str, folder: str) -> bool:
     """Whether an artifact that was listed for this folder lies in it: the folder asked for leaves no doubt."""
     place = place_of(path, name, registry_id)

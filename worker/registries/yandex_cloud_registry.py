@@ -80,6 +80,7 @@ class YandexCloudRegistry:
         self._deletions = Deletions(settings, self._calls, self._folders)
         self._followed = Followed(self._calls, self._folders, self._deletions)
         self._pile: Pile | None = None  # what the last `repositories` has listed
+        self._told: set[str] = set()  # folders whose own artifacts their listing shows, if there are any
         self._lock = threading.Lock()
 
     def __enter__(self) -> "YandexCloudRegistry":
@@ -137,19 +138,26 @@ class YandexCloudRegistry:
         return self._calls.pages(ask, _id_of, "artifacts")
 
     def _read_folder(self, path: str) -> Folder:
-        """What lies in a folder now. One that shows nothing but folders is looked for in the whole registry."""
+        """What lies in a folder now. One that shows nothing but folders is looked for in the whole registry.
+
+        Not when it has shown artifacts before, and not again when the registry has shown none for it either.
+        """
 
         def ask(token: str) -> Page:
             request = protocol.list_level(self._root, self._id, path, token, self._page_size)
             return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
 
         rows: list[WireArtifact] = [row for rows in self._calls.pages(ask, _id_of, path) for row in rows]
-        if rows and all(row.kind in ("FOLDER", "PACKAGE") for row in rows):
-            artifacts: Iterable[Artifact] = self._listed_whole().take(path) or ()
-        else:
-            artifacts = filter(None, map(protocol.artifact_of, rows))
+        artifacts: Iterable[Artifact] = filter(None, map(protocol.artifact_of, rows))
+        folders_only = bool(rows) and all(row.kind in ("FOLDER", "PACKAGE") for row in rows)
+        if folders_only and path not in self._told:
+            hidden = self._listed_whole().take(path)
+            artifacts, folders_only = hidden or (), hidden is not None
         with self._located(path):
-            return Folder(path, [one for one in artifacts if in_folder(one.path, one.name, self._id, path)])
+            found = [one for one in artifacts if in_folder(one.path, one.name, self._id, path)]
+            if rows and not folders_only:
+                self._told.add(path)
+            return Folder(path, found)
 
     @contextmanager
     def _located(self, what: str) -> Iterator[None]:
@@ -207,7 +215,7 @@ class YandexCloudRegistry:
 
     # One image
 
-    def get(self, repository: str, image: Image, known_tags: frozenset[str] = frozenset()) -> Image:  # noqa: ARG002 - told with the image
+    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:  # noqa: ARG002 - told with the image
         folder = self._folders.since(repository, time.monotonic() - SHARED)
         same = folder.of(image.digest)
         if same:

@@ -6,16 +6,17 @@ from datetime import timedelta
 import pytest
 
 from policies.image import Image
-from tests.registries.cloud.tools import deleted, listed, tags_left
+from tests.registries.cloud.tools import FLAT, LEVEL, deleted, listed, tags_left
 from tests.registries.tools import QUICK, key
 from tests.simulator.client import Simulator
 from worker.config import RegistrySettings
 from worker.registries import open_registry
-from worker.registries.interface import Deletion, NotFoundError, Registry, TooLateError
+from worker.registries.cloud_listing import Pile
+from worker.registries.cloud_protocol import WireArtifact, WireContent, WireDocker
+from worker.registries.interface import BadAnswerError, Deletion, NotFoundError, Registry, TooLateError
 
 MONTH = timedelta(days=30)
 DELETE = "/cloud-registry/v1/artifacts/"
-ONE = r"^/cloud-registry/v1/artifacts/[^?]+"  # one artifact, looked at again
 DIGEST = f"sha256:{'7' * 64}"
 
 
@@ -102,3 +103,90 @@ def test_another_process_tells_of_tags_that_moved_meanwhile(
         known = Deletion(begun.operation_id, done=False, of=("shop/api", image))
         ended = another.follow(known, time.monotonic() + 5)
     assert (ended.done, ended.raced) == (True, ("v2",))
+
+
+# Folders of folders
+
+
+def flat_listings(simulator: Simulator, since: int) -> int:
+    path = "/cloud-registry/v1/artifacts"
+    return sum(request["path"] == path for request in simulator.requests("GET", path, since=since))
+
+
+def test_emptying_a_folder_with_folders_in_it_does_not_list_the_registry(
+    simulator: Simulator, driver: Registry
+) -> None:
+    simulator.push("shop/api", tags=["v1"])
+    digest = simulator.push("shop", tags=["v1"])["digest"]
+    since = len(simulator.requests())
+    planned = listed(driver, "shop")[digest]
+    assert deleted(driver, planned, "shop").done
+    for _ in range(3):
+        assert driver.images("shop") == ()
+    with pytest.raises(NotFoundError):
+        driver.get("shop", planned)
+    assert flat_listings(simulator, since) == 0
+
+
+def test_a_folder_that_never_showed_any_is_looked_for_in_the_registry_once(
+    simulator: Simulator, driver: Registry
+) -> None:
+    simulator.push("shop/api", tags=["v1"])
+    since = len(simulator.requests())
+    for _ in range(3):
+        assert driver.images("shop") == ()
+    assert flat_listings(simulator, since) == 1
+
+
+def test_what_a_folders_listing_hides_is_found_each_time(simulator: Simulator, driver: Registry) -> None:
+    digest = simulator.push("shop/api", tags=["v1"])["digest"]
+    simulator.fault("wrong_types", path=LEVEL, set={"kind": "FOLDER"})
+    for _ in range(2):
+        assert listed(driver).keys() == {digest}
+
+
+# What lies nowhere
+
+
+def row(number: int, path: str, name: str) -> WireArtifact:
+    content = WireContent(docker=WireDocker(manifest_digest=DIGEST))
+    return WireArtifact(id=f"id{number}", path=path, name=name, kind="ARTIFACT", status="ACTIVE", content=content)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "folder"),
+    [
+        pytest.param("/shop//api/v2", "v2", "shop/api", id="an empty segment"),
+        pytest.param("/shop/api/some thing", "else", "shop/api", id="a last segment that is no name"),
+        pytest.param("/shop/api/a pi/v2", "v2", "shop/api", id="a folder in it that none can have"),
+        pytest.param("/docs/a pi/v2", "v2", None, id="a folder that there is not"),
+        pytest.param("/../shop/api/v2", "v2", None, id="nobody knows"),
+    ],
+)
+def test_an_artifact_with_an_impossible_path_makes_one_repository_unreadable_at_most(
+    path: str, name: str, folder: str | None
+) -> None:
+    pile = Pile("crpvab5oob146rh73ilt")
+    odd = row(9, path, name)
+    pile.add([odd, row(1, "/shop/api/v1", "v1"), row(2, "/web/v1", "v1"), odd])
+    pile.settle()
+    assert pile.folders() == ["shop/api", "web"]
+    broken = {found: [one.id for one in pile.take(found) or () if one.broken] for found in ("shop/api", "web")}
+    assert broken == {"shop/api": ["id9"] if folder else [], "web": []}
+    assert pile.left_alone == ({} if folder else {"with an impossible path": 1})
+
+
+def test_a_plan_goes_on_beside_an_artifact_with_an_impossible_path(simulator: Simulator, driver: Registry) -> None:
+    digest = simulator.push("web", tags=["v1"])["digest"]
+    simulator.push("shop/api", tags=["v1"])
+    odd = {"path": "/shop//api/v1", "name": "v1"}
+    simulator.push("other", tags=["v1"])
+    simulator.fault("wrong_types", path=LEVEL, set=odd)
+    with pytest.raises(BadAnswerError, match="impossible path"):
+        driver.images("shop/api")
+    simulator.no_faults()
+    simulator.fault("wrong_types", path=FLAT, set=odd)
+    assert list(driver.repositories()) == []  # all are odd, and none of them is where there is a repository
+    simulator.no_faults()
+    assert list(driver.repositories()) == ["other", "shop/api", "web"]
+    assert listed(driver, "web").keys() == {digest}
