@@ -259,6 +259,14 @@ class ListsTagsOnly(Registry, Protocol):
     def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
         """Those of these digests that are there. Raises any RegistryError."""
 
+    def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
+        """Like `images`, of a repository of which these are known, by digest: a request a tag, more for what is new.
+
+        What is known is returned as it is, with its tags of now: its children, config and referrers are not asked for.
+        A known image without a tag is believed to be there where one leads to it that is: leave out of `known` what
+        may have been deleted since. Raises as `images` does.
+        """
+
 
 @runtime_checkable
 class DeletesByParts(Registry, Protocol):

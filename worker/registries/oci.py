@@ -85,10 +85,13 @@ class Oci:
         yield from found
 
     def images(self, repository: str) -> tuple[Image, ...]:
+        return self.images_again(repository, {})
+
+    def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
         tags = self._client.tags(repository)
         if tags is None and repository not in self._catalog():
             raise self._not_found("the registry does not know this repository", f"GET {repository}")
-        listing = Listing(self._client, self._manifests, self._host, repository, configs=self._configs)
+        listing = Listing(self._client, self._manifests, self._host, repository, configs=self._configs, known=known)
         return listing.images(tags or ())  # pushed to by digest only, or not at all: the catalog names it all the same
 
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:

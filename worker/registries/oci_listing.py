@@ -6,6 +6,7 @@ An OCI registry lists tags and nothing else. Children of indexes and referrers a
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -32,9 +33,21 @@ AHEAD = timedelta(minutes=5)  # what a maker's clock may differ from ours
 
 
 class Listing:
-    """One repository as it is being listed. `configs`: the images' configs are read too."""
+    """One repository as it is being listed. `configs`: the images' configs are read too.
 
-    def __init__(self, client: Client, manifests: Manifests, host: str, name: str, *, configs: bool) -> None:
+    `known`: images by digest that are believed as they are, but for their tags; nothing is asked to learn about them.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        manifests: Manifests,
+        host: str,
+        name: str,
+        *,
+        configs: bool,
+        known: Mapping[str, Image] = MappingProxyType({}),
+    ) -> None:
         self._client = client
         self._memory = manifests
         self._host, self._name = host, name
@@ -44,6 +57,9 @@ class Listing:
         self._subjects: dict[str, str] = {}  # digest -> what it refers to, by a listing of referrers
         self._fallbacks: dict[str, str] = {}  # digest of an index that is such a listing -> the subject
         self._strange: set[str] = set()  # digests that an index names as of a type that nobody knows
+        # What a listing of referrers is depends on its tags: such a one is looked at anew.
+        self._known = {digest: image for digest, image in known.items() if not lists_referrers(image)}
+        self._known_referrers = referrers_by_subject(self._known.values())
 
     def images(self, tags: Sequence[str]) -> tuple[Image, ...]:
         """Every image that these tags, all of the repository's, lead to. Raises RegistryError."""
@@ -61,8 +77,9 @@ class Listing:
 
     def _further(self, level: Sequence[str]) -> list[str]:
         """What is there of what these lead to, and was not known."""
-        referrers = self._client.each(lambda digest: self._client.referrers(self._name, digest), level)
-        for digest in level:
+        unknown = [digest for digest in level if digest not in self._known]
+        referrers = self._client.each(lambda digest: self._client.referrers(self._name, digest), unknown)
+        for digest in unknown:
             for referrer in referrers[digest]:
                 self._subjects.setdefault(referrer, digest)
         known = [manifest for digest in level if (manifest := self._read[digest]) is not None]
@@ -70,8 +87,12 @@ class Listing:
         wanted = {child for manifest in known for child in manifest.children or ()}
         wanted |= {one for listed in referrers.values() for one in listed}
         wanted |= {subject for digest in level for subject in self._subjects_of(digest)}
+        wanted |= {referrer for digest in level for referrer in self._known_referrers.get(digest, ())}
 
         def is_there(digest: str) -> bool:
+            known = self._known.get(digest)
+            if known is not None and not known.tags:  # else it has lost its tags, and may have gone with them
+                return True
             return self._client.look(self._name, digest, accept=self._accept(digest)) is not None
 
         there = self._client.each(is_there, sorted(wanted - self._read.keys()))
@@ -83,6 +104,8 @@ class Listing:
             named = {protocol.subject_of_tag(tag) for tag in self._tags.get(digest, ())}
             manifest = self._read[digest]
             if len(named) != 1 or None in named or manifest is None or manifest.children is None:
+                continue
+            if digest in self._known:
                 continue
             (beginning,) = named
             subject = next((one for one in self._read if one.startswith(beginning or "")), None)
@@ -111,8 +134,12 @@ class Listing:
         def read(unknown: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
             return self._client.each(self._manifest, unknown)
 
-        found = read_through(self._memory, digests, read, lambda one: one.config_read or not self._configs)
-        return {digest: _readable(found.get(digest)) for digest in digests}
+        unknown = [digest for digest in digests if digest not in self._known]
+        found = read_through(self._memory, unknown, read, lambda one: one.config_read or not self._configs)
+        return {
+            digest: said_by(self._known[digest]) if digest in self._known else _readable(found.get(digest))
+            for digest in digests
+        }
 
     def _manifest(self, digest: str) -> Manifest | RegistryError:
         try:
@@ -142,6 +169,8 @@ class Listing:
     def _image(self, digest: str, *, is_child: bool) -> Image:
         manifest = self._read[digest]
         name, tags = f"{self._host}/{self._name}", tuple(self._tags.get(digest, ()))
+        if digest in self._known:
+            return replace(self._known[digest], tags=tags)
         if manifest is None:
             return Image(digest=digest, name=name, tags=tags, children=None)
         subject = manifest.subject or self._fallbacks.get(digest)
@@ -167,6 +196,8 @@ class Listing:
         manifest = self._read.get(digest)
         if manifest is None:
             return None
+        if digest in self._known:
+            return self._known[digest].created_at
         if manifest.children is None or manifest.created is not None or digest in self._fallbacks:
             return believed(manifest.created, now)
         times = [self._made(child, now) for child in manifest.children if not self._is_artifact(child)]
@@ -177,6 +208,29 @@ class Listing:
         """Whether it is something beside images, such as an attestation of how they were built."""
         manifest = self._read.get(digest)
         return manifest is not None and bool(manifest.artifact_type)
+
+
+def lists_referrers(image: Image) -> bool:
+    """Whether an image of an earlier listing is an index that was taken for a listing of referrers."""
+    return image.children is UNSET and image.media_type in docker.INDEX_TYPES
+
+
+def referrers_by_subject(images: Iterable[Image]) -> Mapping[str, Sequence[str]]:
+    """The digests of those that say what they are about, by the digest of that."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for image in images:
+        if isinstance(image.subject, str):
+            found[image.subject].append(image.digest)
+    return found
+
+
+def said_by(image: Image) -> Manifest | None:
+    """What an image's manifest says of others, by an earlier listing; None: it could not be read."""
+    if image.children is None:
+        return None
+    children = image.children if isinstance(image.children, tuple) else None
+    subject = image.subject if isinstance(image.subject, str) else None
+    return Manifest(image.digest, image.media_type, children, subject)
 
 
 def _readable(manifest: Manifest | None) -> Manifest | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.registries.oci.scripted import Scripted, Shelf
 from tests.registries.tools import QUICK, with_defaults
 from worker.config import Credentials
 from worker.registries import open_registry
@@ -26,3 +27,14 @@ def opened() -> Iterator[Opener]:
             return made
 
         yield open_one
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def server(shelf: Shelf) -> Iterator[Scripted]:
+    with Scripted(shelf) as scripted:
+        yield scripted

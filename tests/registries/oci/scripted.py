@@ -61,6 +61,7 @@ def an_index(*children: bytes, types: Sequence[str] = (), **more: Any) -> bytes:
 
 
 UNKNOWN = error(404, "MANIFEST_UNKNOWN", "manifest unknown")
+NO_PAGE = Reply(404, b"404 page not found", {"Content-Type": "text/plain"})
 
 
 class Scripted:
@@ -91,6 +92,42 @@ class Scripted:
     def lines(self, *methods: str) -> list[str]:
         """ "GET /v2/", in order."""
         return [f"{one.method} {one.path}" for one in self.asked if not methods or one.method in methods]
+
+
+class Shelf:
+    """One repository, `a`, in memory: manifests by digest, tags. `before`: asked first; None: as a registry would."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[str, Reply] = {}
+        self.tags: dict[str, str] = {}
+        self.before: Callable[[Asked], Reply | None] = lambda _asked: None
+
+    def put(self, body: bytes, *tags: str, media_type: str = "application/vnd.oci.image.manifest.v1+json") -> str:
+        digest = digest_of(body)
+        self.manifests[digest] = manifest(body, media_type)
+        self.tags |= dict.fromkeys(tags, digest)
+        return digest
+
+    def remove(self, digest: str) -> None:
+        del self.manifests[digest]
+        self.tags = {tag: named for tag, named in self.tags.items() if named != digest}
+
+    def __call__(self, asked: Asked) -> Reply:
+        return self.before(asked) or self._usual(asked)
+
+    def _usual(self, asked: Asked) -> Reply:
+        if asked.path == "/v2/a/tags/list":
+            return document({"name": "a", "tags": list(self.tags)})
+        if not asked.path.startswith("/v2/a/manifests/"):
+            return NO_PAGE
+        reference = asked.path.rpartition("/")[2]
+        digest = self.tags.get(reference, reference)
+        if digest not in self.manifests:
+            return UNKNOWN
+        if asked.method == "DELETE":
+            self.remove(digest)
+            return Reply(202)
+        return self.manifests[digest]
 
 
 def _handler(scripted: Scripted) -> type[BaseHTTPRequestHandler]:

@@ -1,7 +1,7 @@
 """What good registries do not do, or not all of them: answers after which the driver has to look for itself."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from policies.image import Image
 from tests.oci.manifests import INDEX, digest_of
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import (
+    NO_PAGE,
     UNKNOWN,
     Asked,
     Reply,
     Scripted,
+    Shelf,
     an_image,
     an_index,
     document,
@@ -40,55 +42,6 @@ from worker.registries.interface import (
 )
 from worker.registries.messages import Answer
 from worker.registries.oci_sign_in import User
-
-NO_PAGE = Reply(404, b"404 page not found", {"Content-Type": "text/plain"})
-
-
-class Shelf:
-    """One repository, `a`, in memory: manifests by digest, tags. `before`: asked first; None: as a registry would."""
-
-    def __init__(self) -> None:
-        self.manifests: dict[str, Reply] = {}
-        self.tags: dict[str, str] = {}
-        self.before: Callable[[Asked], Reply | None] = lambda _asked: None
-
-    def put(self, body: bytes, *tags: str, media_type: str = "application/vnd.oci.image.manifest.v1+json") -> str:
-        digest = digest_of(body)
-        self.manifests[digest] = manifest(body, media_type)
-        self.tags |= dict.fromkeys(tags, digest)
-        return digest
-
-    def remove(self, digest: str) -> None:
-        del self.manifests[digest]
-        self.tags = {tag: named for tag, named in self.tags.items() if named != digest}
-
-    def __call__(self, asked: Asked) -> Reply:
-        return self.before(asked) or self._usual(asked)
-
-    def _usual(self, asked: Asked) -> Reply:
-        if asked.path == "/v2/a/tags/list":
-            return document({"name": "a", "tags": list(self.tags)})
-        if not asked.path.startswith("/v2/a/manifests/"):
-            return NO_PAGE
-        reference = asked.path.rpartition("/")[2]
-        digest = self.tags.get(reference, reference)
-        if digest not in self.manifests:
-            return UNKNOWN
-        if asked.method == "DELETE":
-            self.remove(digest)
-            return Reply(202)
-        return self.manifests[digest]
-
-
-@pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
-
-
-@pytest.fixture
-def server(shelf: Shelf) -> Iterator[Scripted]:
-    with Scripted(shelf) as scripted:
-        yield scripted
 
 
 def image(digest: str, *tags: str) -> Image:
