@@ -100,13 +100,9 @@ def manifest(answer: Answer, digest: str) -> Manifest:
         config=_blob(wire.config) if wire.config else None,
         layers=tuple(_blob(layer) for layer in layers),
         artifact_type=_artifact_type(wire, layers),
+        elsewhere=tuple(dict.fromkeys(_digest(layer) for layer in wire.layers or () if layer.urls)),
         created=_annotated(wire),
     )
-
-
-def elsewhere(body: bytes) -> tuple[str, ...]:
-    """The digests of the layers that a manifest says to fetch from another place: they may not be in the registry."""
-    return tuple(_digest(layer) for layer in decode(body, WireManifest).layers or () if layer.urls)
 
 
 def config_facts(body: bytes) -> tuple[datetime | None, dict[str, str]]:

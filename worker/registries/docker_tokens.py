@@ -6,7 +6,8 @@ Source: distribution's token specification. Whose name and password a token is a
 import re
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -30,6 +31,7 @@ BEARER = re.compile(r"(?:^|,)\s*Bearer\s+(.*)", re.IGNORECASE | re.DOTALL)
 PARAMETER = re.compile(r'([a-z_]+)=(?:"([^"]*)"|([^\s,"]+))')
 SCOPES = re.compile("[!-~]+( [!-~]+)*")
 TOKEN = re.compile(r"[\x21-\x7e]{1,16000}")
+REMEMBERED = 200  # tokens, so that no error shows one
 SHORTEST_LIFE = 60.0  # seconds a token serves where the answer does not say; the protocol's own default
 
 Scopes = tuple[str, ...]  # ("repository:shop/api:pull",); none: to sign in, and no more
@@ -133,13 +135,22 @@ class DockerSignIn:
     """The Docker tokens of one registry, got with `basic` (None: as nobody) where the registry's challenge says."""
 
     def __init__(
-        self, http: Http, root: str, basic: Signer | None, *, account: str = "", hosts: Collection[str] | None = None
+        self,
+        http: Http,
+        root: str,
+        basic: Signer | None,
+        *,
+        account: str = "",
+        hosts: Collection[str] | None = None,
+        masked: Callable[[Answer], Answer] = lambda answer: answer,
     ) -> None:
         self.root, self.hosts = root, hosts
         self.challenge: Challenge | None = None  # known after the first 401; realm and service serve for every scope
         self.asked_for: dict[Scopes, Scopes] = {}  # ours -> what the registry has asked for instead
         self._http, self._basic, self._account = http, basic, account
+        self._masked = masked  # an answer without what must not be told of it
         self._passes: dict[tuple[str, str, Scopes], _Pass] = {}
+        self._given: deque[str] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()
 
     def of(self, name: str) -> "ScopeSigner":
@@ -150,11 +161,18 @@ class DockerSignIn:
         with self._lock:
             return self._passes.setdefault((challenge.realm, challenge.service, scopes), _Pass())
 
+    def tokens(self) -> tuple[str, ...]:
+        """The last of the tokens that were given, good or not."""
+        return tuple(self._given)
+
     def renew(self, held: _Pass, challenge: Challenge, scopes: Scopes) -> None:
         """A fresh token. Raises RegistryError. Its lock is held."""
         held.authorization = None
         request = get_token(challenge, scopes, self._account)
-        held.authorization, life = self._http.call(request, docker_token, self._basic)
+        held.authorization, life = self._http.call(
+            request, lambda answer: docker_token(self._masked(answer)), self._basic
+        )
+        self._given.append(held.authorization.removeprefix("Bearer "))
         held.good_until = time.monotonic() + 0.8 * life
 
 

@@ -158,6 +158,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     created: datetime | None = None  # when the image was made, as its maker says
     labels: dict[str, str] | None = None  # None: not read
     config_read: bool = False
+    elsewhere: tuple[str, ...] = ()  # digests of those layers that it says to fetch from another place
     strange: tuple[str, ...] = ()  # those of its children whose type is neither a manifest's nor an index's
 
 

@@ -46,6 +46,14 @@ def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience
     return Oci(settings, limiter, patience, manifests)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Begun:
+    """A deletion as it was asked for: the image's tags, and all of the repository's as they were listed before."""
+
+    tags: tuple[str, ...] = ()
+    before: frozenset[str] = frozenset()
+
+
 class Oci:
     """One registry, by its url. Safe to use from several threads."""
 
@@ -58,7 +66,7 @@ class Oci:
         self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
         self._few = int(settings.rate.requests_per_second)  # so many tags are read in a second
         self._tags: dict[str, tuple[Tags, Needs]] = {}  # by repository
-        self._begun: dict[str, tuple[str, ...]] = {}  # operation -> the tags that the image had
+        self._begun: dict[str, Begun] = {}  # by operation
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Oci":
@@ -116,8 +124,7 @@ class Oci:
         not_after: float | None = None,
     ) -> Deletion:
         operation = f"{repository}@{image.digest}"
-        before = self._around(repository)[0].last()
-        self._begun[operation] = image.tags
+        self._begun[operation] = Begun(image.tags, self._around(repository)[0].last())
         try:
             self._client.delete(repository, image.digest, DELETE_SECONDS, not_after)
         except RegistryError as error:
@@ -128,17 +135,14 @@ class Oci:
             found = self._standing(operation)
         except RegistryError:
             return Deletion(operation, done=False)  # it was accepted; what became of it is asked later
-        if not found.done:
-            return found
-        strays = self._strays(repository, before - frozenset(image.tags))
-        return Deletion("", done=True, raced=found.raced, strays=strays)  # at once: there is nothing to ask
+        return dataclasses.replace(found, operation_id="") if found.done else found  # at once: there is nothing to ask
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         wait = FIRST_POLL
         if deletion.of is not None and not deletion.done:  # another process may have begun it
             repository, image = deletion.of
             deletion = dataclasses.replace(deletion, operation_id=f"{repository}@{image.digest}")
-            self._begun.setdefault(deletion.operation_id, image.tags)
+            self._begun.setdefault(deletion.operation_id, Begun(image.tags))
         while not deletion.done:
             time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
             last = time.monotonic() >= deadline
@@ -216,8 +220,10 @@ class Oci:
             if needs.lists(tag, digest, image.digest) or needs.refers(tag, digest, image.digest):
                 raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
 
-    def _strays(self, repository: str, expected: frozenset[str]) -> tuple[str, ...]:
-        """Those of these tags that are there no more: one was moved to the image while it was deleted."""
+    def _strays(self, repository: str, begun: "Begun") -> tuple[str, ...]:
+        """The tags of others that are there no more: one was moved to the image while it was deleted."""
+        if not (expected := begun.before - frozenset(begun.tags)):
+            return ()
         try:
             there = self._around(repository)[0].since(time.monotonic())
         except RegistryError:
@@ -237,9 +243,12 @@ class Oci:
             raise OperationUnknownError(f"no deletion has the id {operation!r}", self._client.http.registry)
         if self._client.look(repository, digest, seen=True) is not None:
             return Deletion(operation, done=False)
-        named = self._client.named(repository, self._begun.get(operation, ()))
+        begun = self._begun.get(operation, Begun())
+        named = self._client.named(repository, begun.tags)
         raced = tuple(sorted(tag for tag, other in named.items() if other != digest))
-        return Deletion(operation, done=digest not in named.values(), raced=raced)
+        if digest in named.values():
+            return Deletion(operation, done=False, raced=raced)
+        return Deletion(operation, done=True, raced=raced, strays=self._strays(repository, begun))
 
     def _not_found(self, message: str, request: str) -> NotFoundError:
         return NotFoundError(message, self._client.http.registry, request)

@@ -6,6 +6,7 @@ What the answers mean for images is in `oci_listing`, what goes over the wire in
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -137,7 +138,15 @@ class Client:
     def mount(self, name: str, digest: str, source: str) -> bool:
         """Whether a blob was taken over from another repository. Raises RegistryError."""
         request = protocol.mount_blob(self.root, name, digest, source)
-        return self._call(request, protocol.mounted, push(name, source))
+
+        def read(answer: Answer) -> tuple[bool, Request | None]:
+            return protocol.mounted(answer), protocol.end_upload(request, answer)
+
+        taken, ending = self._call(request, read, push(name, source))
+        if ending is not None:
+            with suppress(RegistryError):  # else the registry gives the upload up in its own time
+                self._call(ending, protocol.ended, delete(name))
+        return taken
 
     def config(self, name: str, digest: str) -> bytes:
         """An image's config, hashed. Raises RegistryError."""
@@ -202,7 +211,14 @@ class Client:
 
     def _call(self, request: Request, read: Callable[[Answer], T], scopes: Scopes | None) -> T:
         """`scopes` None: without credentials."""
+
+        def read_hidden(answer: Answer) -> T:
+            try:
+                return read(self._sign_in.masked(answer))
+            except RegistryError as error:
+                raise self._sign_in.hidden(error, answer) from None
+
         try:
-            return self.http.call(request, read, None if scopes is None else self._sign_in.of(scopes))
+            return self.http.call(request, read_hidden, None if scopes is None else self._sign_in.of(scopes))
         except RegistryError as error:
             raise self._sign_in.hidden(error) from None

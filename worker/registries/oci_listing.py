@@ -57,6 +57,7 @@ class Listing:
         self._subjects: dict[str, str] = {}  # digest -> what it refers to, by a listing of referrers
         self._fallbacks: dict[str, str] = {}  # digest of an index that is such a listing -> the subject
         self._strange: set[str] = set()  # digests that an index names as of a type that nobody knows
+        self._away: set[str] = set()  # digests of layers that are not here: none of the registry's bytes
         # What a listing of referrers is depends on its tags: such a one is looked at anew.
         self._known = {digest: image for digest, image in known.items() if not lists_referrers(image)}
         self._known_referrers = referrers_by_subject(self._known.values())
@@ -72,6 +73,7 @@ class Listing:
             self._read |= self._manifests(level)
             self._note_fallbacks(level)
             level = self._further(level)
+        self._note_layers_that_are_away()
         children = {child for digest in self._read for child in self._children(digest)}
         return tuple(self._image(digest, is_child=digest in children) for digest in self._read)
 
@@ -116,6 +118,12 @@ class Listing:
                 for referrer in manifest.children:
                     self._subjects.setdefault(referrer, subject)
 
+    def _note_layers_that_are_away(self) -> None:
+        """Find what this repository does not store of the layers that manifests say to be elsewhere."""
+        told = {layer for manifest in self._read.values() if manifest is not None for layer in manifest.elsewhere}
+        found = self._client.each(lambda digest: self._client.tells_of(self._name, digest), sorted(told))
+        self._away = {digest for digest, there in found.items() if not there}
+
     def _subjects_of(self, digest: str) -> tuple[str, ...]:
         """What an image is about: a signature leads to what it signs, which may have lost its tag."""
         manifest, tags = self._read[digest], tuple(self._tags.get(digest, ()))
@@ -145,9 +153,6 @@ class Listing:
         try:
             found = self._client.fetch(self._name, digest, self._accept(digest))
             manifest = docker.manifest(Answer(200, {"content-type": found.media_type}, found.body), digest)
-            # What the registry does not store is none of its bytes.
-            away = {one for one in docker.elsewhere(found.body) if not self._client.tells_of(self._name, one)}
-            manifest = replace(manifest, layers=tuple(one for one in manifest.layers if one.digest not in away))
         except HOPELESS:
             raise
         except RegistryError as error:
@@ -177,6 +182,8 @@ class Listing:
         if subject is None and not tags and not is_child:
             subject = self._subjects.get(digest)
         is_index = manifest.children is not None and digest not in self._fallbacks
+        if not self._away.isdisjoint(manifest.elsewhere):
+            manifest = replace(manifest, layers=tuple(one for one in manifest.layers if one.digest not in self._away))
         return Image(
             digest=digest,
             name=name,

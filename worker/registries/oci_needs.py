@@ -4,7 +4,8 @@ from policies.image import Image
 from policies.references import subjects_of
 from worker.registries import docker
 from worker.registries import oci_protocol as protocol
-from worker.registries.interface import Manifest, Manifests, NotFoundError, RegistryError
+from worker.registries.answers import one_line
+from worker.registries.interface import BadAnswerError, Manifest, Manifests, NotFoundError, RegistryError
 from worker.registries.manifests import read_through
 from worker.registries.messages import Answer
 from worker.registries.oci_client import Client
@@ -34,32 +35,43 @@ class Needs:
         beginning = protocol.subject_of_tag(tag)
         if beginning is not None:
             return wanted.startswith(beginning)
-        return self._manifest(digest).subject == wanted
+        return self._named(digest).subject == wanted
 
     def below(self, digest: str) -> frozenset[str]:
         """What an image lists, however deep. Raises RegistryError: it cannot be known."""
         if digest not in self._below:
-            found: dict[str, None] = {}
-            level = [digest]
-            while level and len(found) < MOST:
-                children = [child for one in level for child in self._children(one) if child not in found]
-                found |= dict.fromkeys(children)
-                level = list(dict.fromkeys(children))
+            found = set[str]()
+            level = [self._named(digest)]
+            while level:
+                further = {child: one for one in level for child in one.children or () if child not in found}
+                found |= further.keys()
+                if len(found) > MOST:
+                    raise self._unknown(f"lists more than {MOST:,} manifests", digest)
+                read = [self._listed(child, strange=child in one.strange) for child, one in further.items()]
+                level = [one for one in read if one is not None]
             self._below[digest] = frozenset(found)
         return self._below[digest]
 
-    def _children(self, digest: str) -> tuple[str, ...]:
+    def _named(self, digest: str) -> Manifest:
+        """What a tag names; that it is gone by now says nothing of what it needs."""
         try:
-            return self._manifest(digest).children or ()
+            return self._manifest(digest)
         except NotFoundError:
-            return ()  # nothing can be pulled by it
+            raise self._unknown("was named by a tag just now, and is not there", digest) from None
 
-    def _manifest(self, digest: str) -> Manifest:
+    def _listed(self, digest: str, *, strange: bool) -> Manifest | None:
+        """What an index lists; None: it is not there, and nothing can be pulled by it."""
+        try:
+            return self._manifest(digest, f"{docker.ACCEPT}, */*" if strange else docker.ACCEPT)
+        except NotFoundError:
+            return None
+
+    def _manifest(self, digest: str, accept: str = docker.ACCEPT) -> Manifest:
         refused: list[RegistryError] = []
 
         def read(digests: object) -> dict[str, Manifest | RegistryError]:  # noqa: ARG001 - it is the one
             try:
-                found = self._client.fetch(self._repository, digest)
+                found = self._client.fetch(self._repository, digest, accept)
                 return {digest: docker.manifest(Answer(200, {"content-type": found.media_type}, found.body), digest)}
             except RegistryError as error:
                 refused.append(error)
@@ -69,4 +81,11 @@ class Needs:
             self._read |= read_through(self._memory, [digest], read)
         if digest not in self._read:
             raise refused[0]
-        return self._read[digest]
+        manifest = self._read[digest]
+        if docker.is_strange(manifest.media_type):
+            raise self._unknown(f"is of the type {one_line(manifest.media_type, 80)!r}", digest)
+        return manifest
+
+    def _unknown(self, what: str, digest: str) -> BadAnswerError:
+        message = f"{digest}, pushed since the plan, {what}: it may need anything"
+        return BadAnswerError(message, self._client.http.registry, f"GET {protocol.about(self._repository, digest)}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, quote, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 
 from msgspec import Struct
 
@@ -33,10 +33,11 @@ NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
 TAG = re.compile("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 FALLBACK_TAG = re.compile("(sha256|sha512)-([0-9a-f]{64})")
 PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s;,"']*))?"""
-LINK = re.compile(rf"\s*<([^>]*)>((?:{PARAMETER})*)\s*(?:,|$)")
+LINK = re.compile(rf"[\s,]*<([^>]*)>((?:{PARAMETER})*)[\s;]*(?:,|$)")
 NO_LIST = (401, 403, 404, 405)  # of the catalog, which no specification demands
 NO_REFERRERS = (404, 405, 501)
 NEEDED = re.compile(r"\b(index|indexes|indices|image lists?|manifest lists?|referenced)\b", re.IGNORECASE)
+UPLOAD = re.compile(r"(?!.*(?:/\.{0,2}(?:/|$)|%2f|%2e))/.*/blobs/uploads/[^/]+", re.IGNORECASE)
 NOTHING = frozenset(f"{one}:{hashlib.new(one).hexdigest()}" for one in docker.DIGESTS)  # digests of no bytes at all
 SWITCH_ON = (
     "deletion is switched off there: whoever runs it switches it on with storage.delete.enabled: true"
@@ -211,8 +212,8 @@ def next_query(answer: Answer, path: str) -> Mapping[str, str] | None:
     """
     for target, relations in _links(answer.headers.get("link", "")):
         if "next" in relations:
-            parts = urlsplit(urljoin(path, target))
-            if not parts.path.endswith(path):
+            parts = _address(path, target)
+            if parts is None or not parts.path.endswith(path):
                 _bad(f"a next page at another address: {target[:200]!r}")
             return dict(parse_qsl(parts.query, keep_blank_values=True))
     return None
@@ -224,7 +225,7 @@ def _links(text: str) -> Iterator[tuple[str, frozenset[str]]]:
     One that cannot be read must not be taken for none: the rest of a list would be missing, and nobody would know.
     """
     at = 0
-    while text[at:].strip():
+    while text[at:].strip(" \t,"):
         found = LINK.match(text, at)
         parameters = re.findall(PARAMETER, found[2]) if found else []
         relations = [value.strip("\"'") for name, value in parameters if name.lower() == "rel"]
@@ -301,11 +302,12 @@ def blob_is_told_of(answer: Answer) -> bool:
 
 def redirected(request: Request, location: str) -> Request:
     """The same question asked at another address. Raises BadAnswerError."""
-    target, before = urljoin(request.url, location), urlsplit(request.url)
-    parts = urlsplit(target)
+    parts, before = _address(request.url, location), urlsplit(request.url)
+    if parts is None:
+        _bad(f"a blob that is to be fetched from {location[:200]!r}")
     if parts.scheme not in ("https", before.scheme) or not parts.hostname or "@" in parts.netloc:
         _bad(f"a blob that is to be fetched from {parts.scheme}://{parts.netloc}")
-    return replace(request, url=target, query={})
+    return replace(request, url=parts.geturl(), query={})
 
 
 def first_byte(answer: Answer | str, digest: str) -> bool:
@@ -332,7 +334,7 @@ def put_back(answer: Answer, digest: str) -> None:
 
 
 def mounted(answer: Answer) -> bool:
-    """Whether a blob was taken over; 202: an upload was begun instead, and is left to time out."""
+    """Whether a blob was taken over; 202: an upload was begun instead, at the answer's Location."""
     if answer.status in (201, 202):
         return answer.status == 201
     if answer.status == 404:
@@ -340,10 +342,28 @@ def mounted(answer: Answer) -> bool:
     raise refusal(accepted(answer))
 
 
+def end_upload(begun: Request, answer: Answer) -> Request | None:
+    """Ends the upload that an answer to a mount says was begun; None: there is none, or it is not of that registry."""
+    location = answer.headers.get("location", "")
+    target = _address(begun.url, location)
+    if answer.status != 202 or not location or target is None:
+        return None
+    here = urlsplit(begun.url)
+    # No other DELETE may come of what a server writes there.
+    if (target.scheme, target.netloc) != (here.scheme, here.netloc) or not UPLOAD.fullmatch(target.path):
+        return None
+    return Request(method="DELETE", url=target.geturl(), about=f"the upload of a {begun.about}", repeatable=False)
+
+
+def ended(answer: Answer) -> None:
+    """Raises what a refusal to end an upload means."""
+    accepted(answer)
+
+
 def time_of(answer: Answer, root: str) -> datetime:
     """The registry's own time, from an answer to `ping`. Raises RegistryError."""
     if answer.status == 404:
-        raise NotFoundError(f"HTTP 404: no registry answers at {root}/v2/; is the url right?", status=404)
+        raise NotFoundError(f"HTTP 404: no registry answers at {root}/v2/", status=404)
     accepted(answer)
     if answer.date is None:
         raise BadAnswerError("an answer without a readable Date: the clocks cannot be compared")
@@ -358,6 +378,14 @@ def subject_of_tag(tag: str) -> str | None:
     """The digest in a referrers tag, of a longer one its beginning; None: it is no such tag."""
     found = FALLBACK_TAG.fullmatch(tag)
     return f"{found[1]}:{found[2]}" if found else None
+
+
+def _address(base: str, target: str) -> SplitResult | None:
+    """Where a link leads; None: it is no address."""
+    try:
+        return urlsplit(urljoin(base, target))
+    except ValueError:
+        return None
 
 
 def _digest(text: str, what: str) -> str:

@@ -4,9 +4,12 @@ Nothing is sent with credentials before the registry has asked for them. No mess
 """
 
 import base64
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from worker.config import RegistrySettings
+from worker.registries.answers import succeeded
 from worker.registries.docker_tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of
 from worker.registries.http import Http
 from worker.registries.interface import RegistryError, SignInError
@@ -15,6 +18,7 @@ from worker.secret import Secret, SecretError
 
 CATALOG: Scopes = ("registry:catalog:*",)
 NO_SCOPE: Scopes = ()
+HALF = "an answer that cannot be read, and that repeats what we sign in with: its words are left out"
 
 
 def pull(name: str) -> Scopes:
@@ -46,17 +50,12 @@ class User:
                 f"the user name {self.name!r} or the password in {self.password.where} was refused", status=401
             )
 
-    def hide(self, text: str) -> str:
-        """The text without the password, should a server repeat it."""
-        if not text:
-            return text
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown, should a server repeat it; none where the password cannot be read."""
         try:
-            secrets = (self._pair(), self._password())
+            return self._pair(), self._password()
         except SignInError:
-            return text
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
+            return ()
 
     def _pair(self) -> str:
         return base64.b64encode(f"{self.name}:{self._password()}".encode()).decode()
@@ -76,17 +75,44 @@ class OciSignIn:
         self.root, self.hosts = settings.url, settings.token_hosts
         self.user = User(given.username, given.password) if given.username and given.password else None
         self.basic = False  # the registry wants the name and the password themselves
-        self._tokens = DockerSignIn(http, self.root, self.user, account=given.username or "", hosts=self.hosts)
+        self._tokens = DockerSignIn(
+            http, self.root, self.user, account=given.username or "", hosts=self.hosts, masked=self.masked
+        )
 
     def of(self, scopes: Scopes) -> "OciSigner":
         """The signer for what needs these scopes."""
         return OciSigner(self, ScopeSigner(self._tokens, scopes))
 
-    def hidden(self, error: RegistryError) -> RegistryError:
-        """The error without the password in its words."""
-        if self.user is not None:
-            error.message = self.user.hide(error.message)
+    def masked(self, answer: Answer) -> Answer:
+        """An answer without secrets in its body: whatever reads it may cut its words, and half a secret is one too.
+
+        The body of a success stays as it is: it may have to be hashed, and may be the token that was asked for.
+        """
+        if succeeded(answer) or not answer.body:
+            return answer
+        return replace(answer, body=hide(answer.body.decode(errors="replace"), self._secrets()).encode())
+
+    def hidden(self, error: RegistryError, answer: Answer | None = None) -> RegistryError:
+        """The error without secrets in its words. `answer`: where the words come from, perhaps with half a secret."""
+        secrets = self._secrets()
+        if answer is not None and succeeded(answer):
+            text = answer.body.decode(errors="replace")
+            if hide(text, secrets) != text:
+                error.message = f"HTTP {answer.status}: {HALF}"
+        error.message = hide(error.message, secrets)
+        error.request_id = hide(error.request_id, secrets)
         return error
+
+    def _secrets(self) -> tuple[str, ...]:
+        return (*(() if self.user is None else self.user.secrets()), *self._tokens.tokens())
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """The text without these, also as JSON writes them; the longest first, as one may be a part of another."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        for written in (secret, json.dumps(secret)[1:-1]):
+            text = text.replace(written, "***")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

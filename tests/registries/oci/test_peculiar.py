@@ -320,7 +320,7 @@ def test_layers_that_are_elsewhere_are_none_of_its_bytes(
     shelf.before = lambda asked: reply if "/blobs/" in asked.path else None
     (found,) = opened(server.url).images("a")
     assert found.compressed_size == size
-    assert server.lines()[-2] == f"HEAD /v2/a/blobs/sha256:{'b' * 64}"
+    assert server.lines()[-1] == f"HEAD /v2/a/blobs/sha256:{'b' * 64}"
 
 
 def test_where_no_manifest_may_be_read(opened: Opener, shelf: Shelf, server: Scripted) -> None:
@@ -613,5 +613,5 @@ def test_a_connection_that_breaks_once_loses_no_blob(opened: Opener, shelf: Shel
 
 def test_a_registry_that_is_somewhere_else(opened: Opener, shelf: Shelf, server: Scripted) -> None:
     shelf.before = lambda _: NO_PAGE
-    with pytest.raises(NotFoundError, match=rf"no registry answers at {server.url}/v2/; is the url right\?"):
+    with pytest.raises(NotFoundError, match=rf"no registry answers at {server.url}/v2/$"):
         opened(server.url).clock()

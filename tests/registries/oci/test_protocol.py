@@ -260,7 +260,7 @@ def test_a_referrers_tag(tag: str, subject: str | None) -> None:
 def test_no_time(status: int, kind: type[RegistryError]) -> None:
     with pytest.raises(kind) as failure:
         protocol.time_of(Answer(status, {}, b""), ROOT)
-    assert ("is the url right?" in str(failure.value)) is (status == 404)
+    assert (f"no registry answers at {ROOT}/v2/" in str(failure.value)) is (status == 404)
 
 
 READERS: list[Any] = [
