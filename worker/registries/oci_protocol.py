@@ -33,7 +33,7 @@ NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
 TAG = re.compile("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 FALLBACK_TAG = re.compile("(sha256|sha512)-([0-9a-f]{64})")
 PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s;,"']*))?"""
-LINK = re.compile(rf"[\s,]*<([^>]*)>((?:{PARAMETER})*)[\s;]*(?:,|$)")
+LINK = re.compile(rf"[\s,]*<([^>]*)>((?:{PARAMETER}|\s*;)*)\s*(?:,|$)")
 NO_LIST = (401, 403, 404, 405)  # of the catalog, which no specification demands
 NO_REFERRERS = (404, 405, 501)
 NEEDED = re.compile(r"\b(index|indexes|indices|image lists?|manifest lists?|referenced)\b", re.IGNORECASE)

@@ -323,6 +323,21 @@ def test_layers_that_are_elsewhere_are_none_of_its_bytes(
     assert server.lines()[-1] == f"HEAD /v2/a/blobs/sha256:{'b' * 64}"
 
 
+def test_layers_that_are_elsewhere_are_looked_for_in_each_repository(
+    opened: Opener, shelf: Shelf, server: Scripted
+) -> None:
+    """A manifest is remembered for the whole registry; whether a layer is there is a matter of each repository."""
+    layer = {"digest": f"sha256:{'b' * 64}", "size": 7, "urls": ["https://example.com/b"]}
+    shelf.put(an_image("x", layers=[layer]), "v1")
+    memory = Memory()
+    sizes = []
+    for reply in (Reply(404), Reply(200), Reply(404)):
+        shelf.before = lambda asked, reply=reply: reply if "/blobs/" in asked.path else None  # type: ignore[misc]  # a default is no parameter of a question's answer
+        (found,) = opened(server.url, manifests=memory).images("a")
+        sizes.append(found.compressed_size)
+    assert sizes == [None, 7, None]
+
+
 def test_where_no_manifest_may_be_read(opened: Opener, shelf: Shelf, server: Scripted) -> None:
     shelf.put(an_image("x"), "v1")
     shelf.before = lambda asked: error(403, "DENIED") if asked.method == "GET" and "/manifests/" in asked.path else None
@@ -535,6 +550,50 @@ def test_no_secret_is_told(opened: Opener, shelf: Shelf, server: Scripted, tmp_p
     sent = next(one.headers["authorization"] for one in server.asked if "authorization" in one.headers)
     for secret in ("hunter2", sent.removeprefix("Basic ")):
         assert secret not in told + caplog.text
+
+
+@pytest.mark.parametrize("at", range(270, 301, 3))
+@pytest.mark.parametrize(("status", "prefix"), [(403, ""), (200, ""), (500, "Basic ")])
+def test_no_half_of_a_secret_is_told(
+    opened: Opener, shelf: Shelf, server: Scripted, tmp_path: Path, status: int, prefix: str, at: int
+) -> None:
+    """A message is cut to its 300 letters, and may be cut within what is secret: a token that nobody can recognise."""
+    token, password = "Opaque-Kn0wn.To_Nobody", 'hunter2"hunter2'
+    (tmp_path / "password").write_text(password)
+
+    def echo(asked: Asked) -> Reply | None:
+        if asked.path == "/token":
+            return document({"token": token})
+        if "authorization" not in asked.headers:
+            return Reply(401, b"", {"Www-Authenticate": 'Bearer realm="/token"'})
+        if status == 200:
+            return Reply(200, b"x" * (at - 250) + token.encode())
+        return error(status, "NO", "x" * at + f"{prefix}{token} {password}")
+
+    shelf.before = echo
+    credentials = Credentials(username="anna", password=Secret(file=tmp_path / "password"))
+    with pytest.raises(RegistryError) as failure:
+        opened(server.url, credentials=credentials).images("a")
+    for secret in (token, password):
+        assert secret[:4] not in str(failure.value)
+
+
+@pytest.mark.parametrize("at", range(270, 301, 3))
+def test_no_half_of_a_password_is_told_by_a_token_server(
+    opened: Opener, shelf: Shelf, server: Scripted, tmp_path: Path, at: int
+) -> None:
+    (tmp_path / "password").write_text("hunter2hunter2")
+
+    def echo(asked: Asked) -> Reply | None:
+        if asked.path == "/token":
+            return error(403, "NO", "x" * at + "hunter2hunter2")
+        return Reply(401, b"", {"Www-Authenticate": 'Bearer realm="/token"'})
+
+    shelf.before = echo
+    credentials = Credentials(username="anna", password=Secret(file=tmp_path / "password"))
+    with pytest.raises(RegistryError) as failure:
+        opened(server.url, credentials=credentials).images("a")
+    assert "hunt" not in str(failure.value)
 
 
 # Putting back, and blobs.

@@ -49,6 +49,8 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Answ
         ("</v2/a/tags/list?n=2>; rel='next'", {"n": "2"}),
         ('</v2/a/tags/list?n=2>; rel="prev next"', {"n": "2"}),
         ('</v2/a/tags/list?n=2>; title="x;y, z"; REL="Next"', {"n": "2"}),
+        ('</v2/a/tags/list?n=2>; ; rel="next";', {"n": "2"}),
+        (", </v2/a/tags/list?n=1>; rel=prev, , </v2/a/tags/list?n=2>; rel=next, ", {"n": "2"}),
     ],
 )
 def test_the_next_page(link: str, query: dict[str, str] | None) -> None:
@@ -61,6 +63,12 @@ def test_the_next_page(link: str, query: dict[str, str] | None) -> None:
 def test_a_link_that_cannot_be_read_is_not_the_end(link: str) -> None:
     with pytest.raises(BadAnswerError, match="a header Link that cannot be read"):
         protocol.next_query(Answer(200, {"link": link}, b""), "/v2/a/tags/list")
+
+
+@pytest.mark.parametrize("target", ["http://[x/v2/a/tags/list?n=2", "//[/v2/a/tags/list"])
+def test_a_next_page_at_no_address(target: str) -> None:
+    with pytest.raises(BadAnswerError, match="a next page at another address"):
+        protocol.next_query(Answer(200, {"link": f"<{target}>; rel=next"}, b""), "/v2/a/tags/list")
 
 
 def test_a_next_page_of_another_listing() -> None:
@@ -213,6 +221,31 @@ def test_a_manifest_that_is_taken() -> None:
 @pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])
 def test_a_mount(status: int, done: bool) -> None:
     assert protocol.mounted(Answer(status, {}, b"")) is done
+
+
+@pytest.mark.parametrize(
+    ("location", "url"),
+    [
+        ("/v2/a/blobs/uploads/1?_state=x%2Fy", f"{ROOT}/v2/a/blobs/uploads/1?_state=x%2Fy"),
+        (f"{ROOT}/prefix/v2/a/blobs/uploads/1", f"{ROOT}/prefix/v2/a/blobs/uploads/1"),
+        ("", None),
+        ("https://evil.example/v2/a/blobs/uploads/1", None),
+        ("http://registry.example.com/v2/a/blobs/uploads/1", None),
+        ("https://x@registry.example.com/v2/a/blobs/uploads/1", None),
+        ("https://[x/v2/a/blobs/uploads/1", None),
+        ("/v2/a/manifests/latest", None),
+        ("/v2/a/blobs/uploads/", None),
+        ("/v2/a/blobs/uploads/x/manifests/latest", None),
+        ("/v2/a/manifests/latest?x=/blobs/uploads/1", None),
+        ("/v2/a/blobs/uploads/%2e%2e", None),
+        ("/v2/a/blobs/uploads/..%2fmanifests", None),
+    ],
+)
+def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
+    begun = protocol.mount_blob(ROOT, "a", A, "b")
+    request = protocol.end_upload(begun, Answer(202, {"location": location}, b""))
+    assert (request and (request.method, request.url)) == (url and ("DELETE", url))
+    assert protocol.end_upload(begun, Answer(201, {"location": "/v2/a/blobs/uploads/1"}, b"")) is None
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,7 @@ def test_undo(opened: Opener) -> None:
         (blob,) = child.layers
         assert driver.mount("b", blob.digest, "a")
         assert not driver.mount("b", "sha256:" + "a" * 64, "a")
+        assert not [*server.root.glob("**/_uploads/*/data")]  # no upload is left open
         assert driver.lost_blobs("b", [blob.digest]) == ()
         for image in driver.images("a"):
             driver.delete("a", image, "key")
