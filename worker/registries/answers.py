@@ -1,6 +1,7 @@
 """What the answers of every registry have in common: JSON that may be anything, statuses, strangers' words."""
 
 import re
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -40,6 +41,13 @@ def decode(body: bytes, kind: type[T]) -> T:
     except (ValueError, RecursionError) as error:
         shown = one_line(body[:60].decode(errors="replace"))
         raise BrokenBodyError(f"an answer that is not JSON ({error}); it begins {shown!r}") from error
+
+
+def time_told(answer: Answer) -> datetime:
+    """The server's own time (aware, UTC). Raises BadAnswerError."""
+    if answer.date is None:
+        raise BadAnswerError("an answer without a readable Date: the clocks cannot be compared")
+    return answer.date
 
 
 def status_error(answer: Answer, words: str = "") -> RegistryError:

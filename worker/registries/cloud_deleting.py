@@ -175,16 +175,10 @@ class Deletions:
         """Raises RegistryError, with `maybe_done`."""
         request = protocol.delete_artifact(self._root, artifact.id, label, str(uuid5(NAMESPACE_URL, key)), not_after)
         try:
-            operation = self._calls.call(request, api.operation)
+            return self._calls.deletion(request, artifact.id)
         except PermissionDeniedError as error:
             error.message = f"{error.message}; {ROLES}"
             raise
-        told = operation.metadata.artifact_id if operation.metadata else None
-        if told and told != artifact.id:
-            mistaken = self._calls.bad(f"asked to delete {artifact.id}, told of the deletion of {told}", request.label)
-            mistaken.maybe_done = True
-            raise mistaken
-        return operation
 
     def _nothing_accepted(self, work: _Work, artifacts: Sequence[Artifact]) -> RegistryError:
         """What it means that no artifact was found: a registry may hide what it does not allow."""

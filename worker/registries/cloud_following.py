@@ -23,7 +23,8 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.yandex_calls import FIRST_POLL, LONGEST_POLL, Calls, about
+from worker.registries.polling import FIRST_POLL, LONGEST_POLL
+from worker.registries.yandex_calls import Calls, about
 
 
 class Followed:

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from policies.image import Image
 from worker.registries.answers import IMAGE_DIGEST
 from worker.registries.cloud_protocol import Artifact
+from worker.registries.manifests import size_of
 from worker.registries.yandex_api import bad
 
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -31,9 +32,6 @@ class Folder:
 
     def of(self, digest: str) -> Sequence[Artifact]:
         return self.by_digest.get(digest, ())
-
-    def digest_of(self, tag: str) -> str | None:
-        return next((digest for digest, tags in self.tags.items() if tag in tags), None)
 
     def names(self, without: str) -> dict[str, str]:
         """What the images but one are known by, to whose digest: their tags, and the digest of what has none."""
@@ -85,12 +83,11 @@ def image_of(artifacts: Sequence[Artifact], tags: Iterable[str], name: str) -> I
     config, layers, children = next(iter(contents)) if len(contents) == 1 else (None, (), None)
     times = [max((at for at in (one.created_at, one.modified_at) if at), default=None) for one in artifacts]
     known = [at for at in times if at is not None]
-    blobs = {blob.digest: blob.size for blob in (*layers, *((config,) if config else ()))}
     return Image(
         digest=artifacts[0].digest,
         id=id_of(artifacts),
         name=name,
-        compressed_size=sum(blobs.values()) if config else None,
+        compressed_size=size_of(config, layers) if config else None,
         config=config,
         layers=layers,
         tags=tuple(sorted(tags)),

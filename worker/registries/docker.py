@@ -73,8 +73,13 @@ def manifest(answer: Answer, digest: str) -> Manifest:
         raise refusal(answer)
     if not names(digest, answer.body):
         raise BrokenBodyError(f"a manifest that is not the one asked for: its digest is not {digest}")
-    wire = decode(answer.body, WireManifest)
-    media_type = wire.media_type or type_of(answer)
+    return parsed(answer.body, type_of(answer), digest)
+
+
+def parsed(body: bytes, told_type: str, digest: str) -> Manifest:
+    """The same of a body that was checked against its digest. `told_type`: the header's. Raises BadAnswerError."""
+    wire = decode(body, WireManifest)
+    media_type = wire.media_type or told_type
     subject = _digest(wire.subject) if wire.subject else None
     if media_type in INDEX_TYPES or (not wire.media_type and wire.manifests is not None):
         if wire.config or wire.layers:

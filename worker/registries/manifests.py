@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from policies.image import Image
+from policies.image import Blob, Image
 from worker.registries.interface import Manifest, Manifests, RegistryError
 
 Read = Callable[[Sequence[str]], Mapping[str, Manifest | RegistryError]]
@@ -27,6 +27,12 @@ def read_through(
         memory.remember(new)
         known |= new
     return known
+
+
+def size_of(config: Blob | None, layers: Sequence[Blob]) -> int | None:
+    """Bytes of config and layers, each once, as the pusher wrote them; None: there are none."""
+    blobs = (*((config,) if config else ()), *layers)
+    return sum({blob.digest: blob.size for blob in blobs}.values()) if blobs else None
 
 
 def resolved(image: Image, manifest: Manifest | None) -> Image:

@@ -35,9 +35,9 @@ from worker.registries.oci_client import Client
 from worker.registries.oci_listing import Listing
 from worker.registries.oci_needs import Needs
 from worker.registries.oci_tags import Tags
+from worker.registries.polling import polls
 
 DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the repository, 10,000 in a sixth of a second
-FIRST_POLL, LONGEST_POLL = 0.05, 2.0  # seconds between two looks at a deletion, doubled each time
 GLOB = frozenset("*?[\\")
 
 
@@ -138,27 +138,20 @@ class Oci:
         return dataclasses.replace(found, operation_id="") if found.done else found  # at once: there is nothing to ask
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
-        wait = FIRST_POLL
         if deletion.of is not None and not deletion.done:  # another process may have begun it
             repository, image = deletion.of
             deletion = dataclasses.replace(deletion, operation_id=f"{repository}@{image.digest}")
             self._begun.setdefault(deletion.operation_id, Begun(image.tags))
-        while not deletion.done:
-            time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
-            last = time.monotonic() >= deadline
+        for _ in () if deletion.done else polls(deadline):
             try:
                 deletion = self._standing(deletion.operation_id)
-            except UnavailableError as error:
-                if time.monotonic() >= deadline:
+            except RegistryError as error:
+                if isinstance(error, UnavailableError) and time.monotonic() >= deadline:
                     return deletion
                 error.maybe_done = True
                 raise
-            except RegistryError as error:
-                error.maybe_done = True
-                raise
-            if last:
-                return deletion
-            wait = min(wait * 2, LONGEST_POLL)
+            if deletion.done:
+                break
         return deletion
 
     # What has no tag is asked for by its digest.
@@ -220,7 +213,7 @@ class Oci:
             if needs.lists(tag, digest, image.digest) or needs.refers(tag, digest, image.digest):
                 raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
 
-    def _strays(self, repository: str, begun: "Begun") -> tuple[str, ...]:
+    def _strays(self, repository: str, begun: Begun) -> tuple[str, ...]:
         """The tags of others that are there no more: one was moved to the image while it was deleted."""
         if not (expected := begun.before - frozenset(begun.tags)):
             return ()

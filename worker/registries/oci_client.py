@@ -19,6 +19,7 @@ from worker.registries.http import Http, Patience
 from worker.registries.interface import (
     BadAnswerError,
     Kept,
+    Manifest,
     NotFoundError,
     PermissionDeniedError,
     RegistryError,
@@ -35,7 +36,6 @@ K = TypeVar("K", bound=Hashable)
 MAX_PAGES = 5000  # of one listing; with full pages that is five million rows
 EMPTY_PAGES = 10  # in a row, with a further page
 REDIRECTS = 3
-CONFIG_BYTES = 8 << 20  # of an image's config; the largest seen in the wild have some 100 KiB
 
 
 class Client:
@@ -124,6 +124,11 @@ class Client:
         """A manifest as it is, hashed. Raises NotFoundError and any other RegistryError."""
         request = protocol.get_manifest(self.root, name, reference, accept)
         return self._call(request, lambda answer: protocol.fetched(answer, reference), pull(name))
+
+    def manifest(self, name: str, digest: str, accept: str = docker.ACCEPT) -> Manifest:
+        """What a manifest says. Raises NotFoundError and any other RegistryError."""
+        found = self.fetch(name, digest, accept)
+        return docker.parsed(found.body, found.media_type, digest)
 
     def delete(self, name: str, digest: str, seconds: float, not_after: float | None) -> None:
         """Ask for a deletion. Raises RegistryError, with `maybe_done`."""

@@ -23,8 +23,7 @@ from worker.registries.interface import (
     RegistryError,
     SignInError,
 )
-from worker.registries.manifests import read_through
-from worker.registries.messages import Answer
+from worker.registries.manifests import read_through, size_of
 from worker.registries.oci_client import Client
 
 HOPELESS = (SignInError, PermissionDeniedError, RateLimitedError)  # no other manifest could be read either
@@ -151,8 +150,7 @@ class Listing:
 
     def _manifest(self, digest: str) -> Manifest | RegistryError:
         try:
-            found = self._client.fetch(self._name, digest, self._accept(digest))
-            manifest = docker.manifest(Answer(200, {"content-type": found.media_type}, found.body), digest)
+            manifest = self._client.manifest(self._name, digest, self._accept(digest))
         except HOPELESS:
             raise
         except RegistryError as error:
@@ -188,7 +186,7 @@ class Listing:
             digest=digest,
             name=name,
             tags=tags,
-            compressed_size=size_of(manifest),
+            compressed_size=size_of(manifest.config, manifest.layers),
             config=manifest.config,
             layers=manifest.layers,
             created_at=self._made(digest, datetime.now(UTC)) if self._configs else None,
@@ -249,9 +247,3 @@ def believed(made: datetime | None, now: datetime) -> datetime | None:
     if made is None or made.year <= LAST_MADE_UP_YEAR or made > now + AHEAD:
         return None
     return made
-
-
-def size_of(manifest: Manifest) -> int | None:
-    """Bytes of config and layers, each once, as the pusher wrote them; None: it names none."""
-    blobs = (*((manifest.config,) if manifest.config else ()), *manifest.layers)
-    return sum({blob.digest: blob.size for blob in blobs}.values()) if blobs else None

@@ -5,9 +5,7 @@ from policies.references import subjects_of
 from worker.registries import docker
 from worker.registries import oci_protocol as protocol
 from worker.registries.answers import one_line
-from worker.registries.interface import BadAnswerError, Manifest, Manifests, NotFoundError, RegistryError
-from worker.registries.manifests import read_through
-from worker.registries.messages import Answer
+from worker.registries.interface import BadAnswerError, Manifest, Manifests, NotFoundError
 from worker.registries.oci_client import Client
 
 MOST = 10_000  # manifests below one index
@@ -67,20 +65,12 @@ class Needs:
             return None
 
     def _manifest(self, digest: str, accept: str = docker.ACCEPT) -> Manifest:
-        refused: list[RegistryError] = []
-
-        def read(digests: object) -> dict[str, Manifest | RegistryError]:  # noqa: ARG001 - it is the one
-            try:
-                found = self._client.fetch(self._repository, digest, accept)
-                return {digest: docker.manifest(Answer(200, {"content-type": found.media_type}, found.body), digest)}
-            except RegistryError as error:
-                refused.append(error)
-                return {digest: error}
-
         if digest not in self._read:
-            self._read |= read_through(self._memory, [digest], read)
-        if digest not in self._read:
-            raise refused[0]
+            found = dict(self._memory.known([digest]))
+            if digest not in found:
+                found = {digest: self._client.manifest(self._repository, digest, accept)}
+                self._memory.remember(found)
+            self._read |= found
         manifest = self._read[digest]
         if docker.is_strange(manifest.media_type):
             raise self._unknown(f"is of the type {one_line(manifest.media_type, 80)!r}", digest)

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 from msgspec import Struct
 
 from worker.registries import docker
-from worker.registries.answers import decode, one_line, succeeded
+from worker.registries.answers import decode, one_line, succeeded, time_told
 from worker.registries.interface import (
     BadAnswerError,
     BlobsMissingError,
@@ -364,10 +364,7 @@ def time_of(answer: Answer, root: str) -> datetime:
     """The registry's own time, from an answer to `ping`. Raises RegistryError."""
     if answer.status == 404:
         raise NotFoundError(f"HTTP 404: no registry answers at {root}/v2/", status=404)
-    accepted(answer)
-    if answer.date is None:
-        raise BadAnswerError("an answer without a readable Date: the clocks cannot be compared")
-    return answer.date
+    return time_told(accepted(answer))
 
 
 def is_name(path: str) -> bool:

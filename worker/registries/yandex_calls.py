@@ -22,6 +22,7 @@ from worker.registries.interface import (
 )
 from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, Request
+from worker.registries.polling import polls
 from worker.registries.yandex_sign_in import Basic, Bearer, open_tokens
 
 T = TypeVar("T")
@@ -30,7 +31,6 @@ MAX_PAGES = 5000  # of one listing; with full pages that is five million rows
 EMPTY_PAGES = (
     10  # in a row with a further token: rows that were deleted meanwhile, or a server that goes round in circles
 )
-FIRST_POLL, LONGEST_POLL = 0.05, 2.0  # seconds between two looks at an operation, doubled each time
 
 
 class Calls:
@@ -76,15 +76,23 @@ class Calls:
             yield page.rows
         raise self.bad(f"the listing never ends: more than {most:,} pages", f"GET {about}")
 
+    def deletion(self, request: Request, subject: str) -> api.Operation:
+        """The operation that a deletion begins; it must be of what was asked for, by its id. Raises RegistryError."""
+        operation = self.call(request, api.operation)
+        told = operation.metadata.subject if operation.metadata else None
+        if told and told != subject:
+            error = self.bad(f"asked to delete {subject}, told of the deletion of {told}", request.label)
+            error.maybe_done = True
+            raise error
+        return operation
+
     def ended(self, operation_id: str, deadline: float) -> api.Operation | None:
         """An operation at its end; None: it goes on when `time.monotonic()` has reached `deadline`. Asks at least once.
 
         Raises OperationUnknownError and any other RegistryError, with `maybe_done`: how it ended is not known.
         """
-        request, wait = api.get_operation(self._endpoints.operation, operation_id), FIRST_POLL
-        while True:
-            time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
-            last = time.monotonic() >= deadline
+        request = api.get_operation(self._endpoints.operation, operation_id)
+        for last in polls(deadline):
             try:
                 operation = self._ask(request, deadline)
             except UnavailableError:
@@ -94,9 +102,7 @@ class Calls:
             # An error may be told while the service is still rolling back: final only with `done`, or when time is up.
             if operation.done or (operation.error and last):
                 return operation
-            if last:
-                return None
-            wait = min(wait * 2, LONGEST_POLL)
+        return None
 
     def _ask(self, request: Request, deadline: float) -> api.Operation:
         """Where an operation stands. An error here says nothing of how it ended: `maybe_done`."""

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from policies.image import Image
 from worker.config import RegistrySettings
 from worker.registries import cloud_protocol as protocol
+from worker.registries.answers import time_told
 from worker.registries.cloud_deleting import Deletions
 from worker.registries.cloud_folders import Folders
 from worker.registries.cloud_following import Followed
@@ -29,7 +30,6 @@ from worker.registries.cloud_protocol import Artifact, WireArtifact
 from worker.registries.cloud_windows import Window
 from worker.registries.http import Patience
 from worker.registries.interface import (
-    BadAnswerError,
     Deletion,
     Manifest,
     Manifests,
@@ -38,7 +38,7 @@ from worker.registries.interface import (
     Usage,
 )
 from worker.registries.limiter import Limiter
-from worker.registries.manifests import read_through, resolved
+from worker.registries.manifests import read_through, resolved, size_of
 from worker.registries.messages import Answer
 from worker.registries.yandex_api import PAGE_SIZE, Page
 from worker.registries.yandex_calls import Calls, about
@@ -97,9 +97,7 @@ class YandexCloudRegistry:
 
         def read(answer: Answer) -> datetime:
             protocol.registry(answer, self._id)
-            if answer.date is None:
-                raise BadAnswerError("an answer without a readable Date: the clocks cannot be compared")
-            return answer.date
+            return time_told(answer)
 
         return self._calls.call(protocol.get_registry(self._root, self._id), read)
 
@@ -251,6 +249,5 @@ def _filled(image: Image, manifest: Manifest | None) -> Image:
     found = resolved(image, manifest)
     if manifest is None or manifest.config is None or image.config is not None:
         return found
-    blobs = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
-    size = sum(blobs.values()) if found.children is UNSET else None
+    size = size_of(manifest.config, manifest.layers) if found.children is UNSET else None
     return replace(found, config=manifest.config, layers=manifest.layers, compressed_size=size)

@@ -11,6 +11,7 @@ from policies.image import Image
 from worker.config import RegistrySettings
 from worker.registries import yandex_api as api
 from worker.registries import yandex_protocol as protocol
+from worker.registries.answers import time_told
 from worker.registries.http import Patience
 from worker.registries.interface import (
     BadAnswerError,
@@ -58,9 +59,7 @@ class YandexContainerRegistry:
             found = api.accepted(answer, protocol.WireRegistry)
             if found.id != self._id:
                 raise BadAnswerError(f"asked for registry {self._id}, told of {found.id!r}")
-            if answer.date is None:
-                raise BadAnswerError("an answer without a readable Date: the clocks cannot be compared")
-            return answer.date
+            return time_told(answer)
 
         return self._calls.call(protocol.get_registry(self._root, self._id), read)
 
@@ -106,12 +105,7 @@ class YandexContainerRegistry:
     ) -> Deletion:
         label = about(repository, image.digest)
         request = protocol.delete_image(self._root, image.id, label, idempotency_key, not_after)
-        operation = self._calls.call(request, api.operation)
-        told = operation.metadata.image_id if operation.metadata else None
-        if told and told != image.id:
-            error = self._calls.bad(f"asked to delete {image.id}, told of the deletion of {told}", request.label)
-            error.maybe_done = True
-            raise error
+        operation = self._calls.deletion(request, image.id)
         return self._outcome(operation, request.label) if operation.done else Deletion(operation.id or "", done=False)
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
