@@ -76,9 +76,9 @@ def pushes(images: Iterable[Image]) -> Pushes:
 def cluster(columns: Iterable[Pushes], images: int) -> Cluster | None:
     """The push times that more than half of so many images share, within a minute; None: there are none such."""
     some = np.sort(np.concatenate([np.empty(0), *columns]))
-    needed = images // 2 + 1
-    if needed < 2 or len(some) < needed:  # one image shares its push time with nobody
+    if not is_most(len(some), images):  # one image shares its push time with nobody
         return None
+    needed = images // 2 + 1
     first, last = some[: len(some) - needed + 1], some[needed - 1 :]  # of each run of so many
     starts = np.flatnonzero(last - first <= SHARED_WITHIN)
     if not len(starts):

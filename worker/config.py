@@ -132,6 +132,11 @@ def key_of(kind: str, endpoints: Endpoints, registry_id: str, url: str = "") -> 
     return f"{kind}|{one_endpoint(getattr(endpoints, endpoint) if endpoint else url)}|{registry_id}"
 
 
+def kind_in(key: str) -> str:
+    """The kind of the registry that a key identifies."""
+    return key.partition("|")[0]
+
+
 @functools.cache
 def one_endpoint(root: str) -> str:
     """A service's root in the one way that stands for all ways to write it."""

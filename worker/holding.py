@@ -2,7 +2,8 @@
 
 import re
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -92,13 +93,22 @@ def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime)
         number = holds.add(connection, registry.name, wanted, now)
     if wanted.kind == "image":
         return _by_id(store, registry, number, wanted)
-    with closing(LocalLimiter(registry.rate.requests_per_second)) as limiter:
-        try:
-            manifests = StoredManifests(store, registry.key, remember=False)
-            with open_registry(registry, limiter, Patience(total=LOOK_SECONDS), manifests) as opened:
-                return _looked_at(store, opened, number, wanted)
-        except RegistryError as error:
-            return _from_plan(store, registry.name, number, wanted, error)
+    try:
+        with _open(store, registry) as opened:
+            return _looked_at(store, opened, number, wanted)
+    except RegistryError as error:
+        return _from_plan(store, registry.name, number, wanted, error)
+
+
+@contextmanager
+def _open(store: Store, registry: RegistrySettings) -> Iterator[Registry]:
+    """The registry, asked with little patience, at a pace of our own. Raises RegistryError."""
+    manifests = StoredManifests(store, registry.key, remember=False)
+    with (
+        closing(LocalLimiter(registry.rate.requests_per_second)) as limiter,
+        open_registry(registry, limiter, Patience(total=LOOK_SECONDS), manifests) as opened,
+    ):
+        yield opened
 
 
 def _looked_at(store: Store, opened: Registry, number: int, wanted: Hold) -> Placed:
@@ -143,10 +153,7 @@ def _from_plan(store: Store, registry: str, number: int, wanted: Hold, error: Re
 
 def _planned(store: Store, registry: str, path: str) -> tuple[Image, ...]:
     with store.read() as connection:
-        run_id = plans.newest_plan(connection, registry)
-        if run_id is None or path not in plans.repositories(connection, run_id):
-            return ()
-        return plans.images_of(connection, run_id, path)
+        return plans.newest_images_of(connection, registry, path)
 
 
 def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) -> Placed:
@@ -162,24 +169,13 @@ def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) 
 
 def _planned_digest(store: Store, registry: str, image_id: str) -> str | None:
     with store.read() as connection:
-        run_id = plans.newest_plan(connection, registry)
-        if run_id is None:
-            return None
-        for path in plans.repositories(connection, run_id):
-            for image in plans.images_of(connection, run_id, path):
-                if image.id == image_id:
-                    return image.digest
-    return None
+        seen = (image for _, images in plans.newest_images(connection, registry) for image in images)
+        return next((image.digest for image in seen if image.id == image_id), None)
 
 
 def _listed_digest(store: Store, registry: RegistrySettings, image_id: str) -> str | None:
     ends = time.monotonic() + LOOK_SECONDS
-    manifests = StoredManifests(store, registry.key, remember=False)
-    with (
-        suppress(RegistryError),
-        closing(LocalLimiter(registry.rate.requests_per_second)) as limiter,
-        open_registry(registry, limiter, Patience(total=LOOK_SECONDS), manifests) as opened,
-    ):
+    with suppress(RegistryError), _open(store, registry) as opened:
         for path in opened.repositories():
             if time.monotonic() > ends:
                 break

@@ -64,7 +64,4 @@ class Lister:
         if self.store is None:
             return frozenset()
         with self.store.read() as connection:
-            run_id = plans.newest_plan(connection, self.registry.name)
-            if run_id is None or path not in plans.repositories(connection, run_id):
-                return frozenset()
-            return frozenset(image.digest for image in plans.images_of(connection, run_id, path))
+            return frozenset(one.digest for one in plans.newest_images_of(connection, self.registry.name, path))

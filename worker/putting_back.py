@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from worker.registries.docker import IMAGE_TYPES, INDEX_TYPES
 from worker.registries.interface import (
     BlobsMissingError,
     Kept,
@@ -25,12 +26,6 @@ from worker.store.undo import Undo
 Answer = Literal["whole", "partly", "lost", "unfinished"]
 Sources = Callable[[str], Sequence[str]]  # a blob's digest -> repositories that may have it, the likeliest first
 
-MANIFEST_TYPES = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
 DIGEST = re.compile("sha256:[0-9a-f]{64}")
 COLLECTED = "the registry has freed what it names; only pushing it again brings that back"
 CACHED = (
@@ -100,7 +95,7 @@ def needs_of(kept: Kept) -> Needs:
     except (ValueError, RecursionError):
         return Needs()
     blobs = [one.digest for one in (names.config, *(names.layers or ())) if one and one.digest and not one.urls]
-    listed = [one.digest for one in names.manifests or () if one.media_type in ("", *MANIFEST_TYPES)]
+    listed = [one.digest for one in names.manifests or () if one.media_type in ("", *IMAGE_TYPES, *INDEX_TYPES)]
     return Needs(tuple(dict.fromkeys(blobs)), tuple(dict.fromkeys(filter(None, listed))))
 
 

@@ -4,7 +4,6 @@ Reads the store, deletes nothing, and leaves every tag that somebody has pushed 
 """
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from policies.references import blobs_of, subjects_of
 from worker.config import RegistrySettings, Settings
 from worker.putting_back import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
 from worker.registries import kinds
+from worker.registries.docker import is_digest
 from worker.registries.interface import PermissionDeniedError, Registry, RegistryError, Restores
 from worker.runs import AlreadyRunningError, UnknownRegistryError
 from worker.store import Store, plans, runs, undo
@@ -24,7 +24,6 @@ from worker.store.undo import Undo
 
 SIDE_BY_SIDE = 8  # repositories
 MOST_SOURCES = 4  # repositories that a blob is tried to be taken over from
-DIGEST = re.compile("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +92,13 @@ def _how_long(settings: Settings) -> str:
 
 
 def _check_kind(registry: RegistrySettings) -> None:
-    """Raises TakesNothingBackError; of a kind that a program has added by itself its driver tells."""
-    if registry.kind in kinds.KINDS and not kinds.of(registry.kind).can_restore:
-        raise TakesNothingBackError(f"{registry.name} is a {registry.kind}, which takes no deleted image back")
+    """Raises TakesNothingBackError."""
+    if not _may_take_back(registry):
+        raise _takes_nothing_back(registry)
+
+
+def _takes_nothing_back(registry: RegistrySettings) -> TakesNothingBackError:
+    return TakesNothingBackError(f"{registry.name} is a {registry.kind}, which takes no deleted image back")
 
 
 def _image(connection: Connection, settings: Settings, words: str, name: str | None) -> Asked:
@@ -121,6 +124,7 @@ def _image(connection: Connection, settings: Settings, words: str, name: str | N
 
 
 def _may_take_back(registry: RegistrySettings) -> bool:
+    """Of a kind that a program has added by itself its driver tells."""
     return registry.kind not in kinds.KINDS or kinds.of(registry.kind).can_restore
 
 
@@ -133,7 +137,7 @@ def _newest(connection: Connection, registry: RegistrySettings, words: str) -> l
 
 
 def _known_as(connection: Connection, key: str, words: str) -> list[Undo]:
-    if DIGEST.fullmatch(words):
+    if is_digest(words):
         return undo.of_digest(connection, key, words)
     path, at, digest = words.partition("@")
     if at:
@@ -156,9 +160,7 @@ def restore(store: Store, asked: Asked, opened: Registry, tell: Tell = lambda _d
     Raises TakesNothingBackError, StoreError, LimiterUnavailableError. What a registry refuses is in the answers.
     """
     if not isinstance(opened, Restores):
-        raise TakesNothingBackError(
-            f"{asked.registry.name} is a {asked.registry.kind}, which takes no deleted image back"
-        )
+        raise _takes_nothing_back(asked.registry)
     work = _Restoring(store, asked, opened, tell)
     threads = min(SIDE_BY_SIDE, asked.registry.rate.concurrency, len(asked.repositories))
     with ThreadPoolExecutor(threads, "restore") as pool:
@@ -279,9 +281,8 @@ class _Sources:
                 one.digest for image in undo.images_of_run(connection, self._asked.run_id) for one in blobs_of(image)
             }
             self._found = {digest: [] for digest in wanted | self._found.keys()}
-            newest = plans.newest_plan(connection, self._asked.registry.name)
-            for path in plans.repositories(connection, newest) if newest else ():
-                for image in plans.images_of(connection, newest or "", path):
+            for path, images in plans.newest_images(connection, self._asked.registry.name):
+                for image in images:
                     self._note(path, [one.digest for one in blobs_of(image)])
 
     def _note(self, path: str, blobs: Iterable[str]) -> None:

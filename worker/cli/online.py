@@ -18,6 +18,7 @@ from worker.registries.http import Patience
 from worker.registries.interface import PermissionDeniedError, Registry, RegistryError
 from worker.registries.kinds import Kind, of
 from worker.registries.limiter import LimiterUnavailableError
+from worker.spending import ENDING, SUCCESSOR
 
 if TYPE_CHECKING:
     from policies.image import Image
@@ -29,7 +30,6 @@ SIDE_BY_SIDE = 8
 TOLERATED_SKEW = 300.0  # seconds: beyond it a run fails before it plans
 NOTABLE_SKEW = 60.0
 READ_ONLY_SINCE, STOPPED_SINCE = date(2026, 11, 10), date(2026, 12, 14)
-ENDING = "yandex-container-registry"
 TWELVE_HOURS = "an IAM token lives for 12 hours at most"
 
 
@@ -209,7 +209,7 @@ def deletion(registry: RegistrySettings, now: datetime) -> Finding:
 
 def _of_the_ending(name: str, needed: str, now: datetime) -> Finding:
     """The service that stops is read-only before."""
-    successor = "move to yandex-cloud-registry, its successor"
+    successor = f"move to {SUCCESSOR}, its successor"
     if now.date() >= STOPPED_SINCE:
         detail = f"the vendor stopped this service on {STOPPED_SINCE}; {successor}"
     elif now.date() >= READ_ONLY_SINCE:

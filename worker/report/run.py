@@ -8,6 +8,7 @@ import msgspec
 
 from policies.limits import exceeded_text
 from policies.units import bytes_text
+from worker.config import kind_in
 from worker.registries import kinds
 from worker.report.plan import deletion_cells
 from worker.report.text import counted, escaped, instant, table
@@ -41,7 +42,7 @@ def shown_json(run: "Run") -> dict[str, Any]:
 
 def _is_exact(run: "Run") -> bool:
     """Whether the run's bytes are exact: what its registry does not list may need some of them."""
-    return kinds.of(run.registry_key.partition("|")[0]).lists_untagged
+    return kinds.of(kind_in(run.registry_key)).lists_untagged
 
 
 def _bytes(run: "Run", size: int) -> str:

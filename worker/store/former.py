@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
+from worker.config import kind_in
 from worker.store.tables import run
 
 
@@ -18,7 +19,7 @@ class Former:
 
     @property
     def kind(self) -> str:
-        return self.key.partition("|")[0]
+        return kind_in(self.key)
 
     @property
     def id(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, delete, exists, insert, select
+from sqlalchemy import Connection, ScalarResult, delete, exists, insert, select
 
 from policies.image import Image
 from policies.plan import Closing, Decision, Deletion, RepositoryPlan
@@ -190,12 +190,26 @@ def newest_plan(connection: Connection, registry: str) -> str | None:
 
 def images_of(connection: Connection, run_id: str, path: str) -> tuple[Image, ...]:
     """What a run's scan saw in a repository."""
-    packed = connection.execute(
-        select(inventory.c.images)
-        .join(repository, repository.c.inventory == inventory.c.sha256)
-        .where(repository.c.run_id == run_id, repository.c.path == path)
-    ).scalar_one()
-    return decode_images(packed)
+    return decode_images(_packed(connection, run_id, path).one())
+
+
+def _packed(connection: Connection, run_id: str, path: str) -> ScalarResult[bytes]:
+    found = select(inventory.c.images).join(repository, repository.c.inventory == inventory.c.sha256)
+    return connection.execute(found.where(repository.c.run_id == run_id, repository.c.path == path)).scalars()
+
+
+def newest_images(connection: Connection, registry: str) -> Iterator[tuple[str, tuple[Image, ...]]]:
+    """What the newest plan of a registry that is still kept saw, repository by repository, by their paths."""
+    if (run_id := newest_plan(connection, registry)) is not None:
+        for path in repositories(connection, run_id):
+            yield path, images_of(connection, run_id, path)
+
+
+def newest_images_of(connection: Connection, registry: str, path: str) -> tuple[Image, ...]:
+    """The same of one repository; none where that plan knows no such repository, or there is no plan."""
+    run_id = newest_plan(connection, registry)
+    packed = None if run_id is None else _packed(connection, run_id, path).one_or_none()
+    return () if packed is None else decode_images(packed)
 
 
 def decisions_of(connection: Connection, run_id: str, path: str) -> tuple[Decision, ...]:
