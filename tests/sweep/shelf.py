@@ -25,7 +25,7 @@ from worker.registries.interface import (
 )
 from worker.store import open_store
 
-KIND = "shelf"
+KIND = "shelf in memory"  # no name that other tests give a kind of theirs
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 

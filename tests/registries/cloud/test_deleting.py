@@ -76,6 +76,7 @@ def test_an_image_goes_with_all_its_tags_and_nothing_else(
 
 
 def test_each_artifact_has_a_key_of_its_own_that_stays(simulator: Simulator, driver: Registry) -> None:
+    simulator.switch(operation_seconds_from=5.0, operation_seconds_to=5.0)  # nothing is gone before it is asked again
     image, same = pushed(simulator, driver, "v1", "v2"), key()
     driver.delete("shop/api", image, same)
     driver.delete("shop/api", image, same)

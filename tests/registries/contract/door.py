@@ -13,9 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Literal
 from urllib.parse import unquote, urlsplit
+
+from tests.servers import Loopback
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "accept-encoding"}
 
@@ -84,10 +86,11 @@ class Rule:
     times: int | None  # None: always
 
 
-class Door:
+class Door(Loopback):
     """Listens on loopback before the server at `target` while its block runs. Safe to use from several threads."""
 
     def __init__(self, target: str = "") -> None:
+        super().__init__(_handler(self))
         self.target = target  # the server's url
         self.log: list[Asked] = []
         self.open_connections = 0
@@ -95,25 +98,6 @@ class Door:
         self._rules: list[Rule] = []
         self._words: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self._server.server_port}"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}"
 
     def reset(self) -> None:
         """As at the start: everything passes, nothing was asked."""

@@ -2,16 +2,16 @@
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import zip_longest
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.oci.manifests import IMAGE, INDEX, LAYER, digest_of
+from tests.servers import Loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +64,13 @@ UNKNOWN = error(404, "MANIFEST_UNKNOWN", "manifest unknown")
 NO_PAGE = Reply(404, b"404 page not found", {"Content-Type": "text/plain"})
 
 
-class Scripted:
+class Scripted(Loopback):
     """Listens on loopback while its block runs. `asked`: every request in order."""
 
     def __init__(self, answer: Callable[[Asked], Reply]) -> None:
+        super().__init__(_handler(self))
         self.answer = answer
         self.asked: list[Asked] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self._server.server_port}"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}"
 
     def lines(self, *methods: str) -> list[str]:
         """ "GET /v2/", in order."""
