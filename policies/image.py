@@ -51,6 +51,14 @@ class Unreadable(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class UnreadableImage(Struct, frozen=True, kw_only=True):
+    """An image whose manifest could not be read: it is kept, and so is whatever could be its child."""
+
+    repository: str  # path without the registry's id
+    digest: str
+    reason: str
+
+
 class Repository(Struct, frozen=True, kw_only=True):
     """The whole of one repository at one instant: the grain in which a registry is listed and decided."""
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from policies.image import Repository
+from policies.image import Repository, UnreadableImage
 from policies.limits import UNUSUAL_AMONG, Exceeded, exceeded, unusual
 from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey_all
 from policies.standing import NOTHING, Standing
 from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
+from policies.warnings import PlanWarning
 from worker import runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings, Retention, Settings
@@ -55,6 +56,9 @@ class Planned:
     exceeded: tuple[Exceeded, ...]
     standing: Standing
     compared: Comparison
+    warnings: tuple[PlanWarning, ...] = ()
+    undecidable: int = 0  # images kept because nobody reported an order between them and others
+    unreadable_images: tuple[UnreadableImage, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -328,6 +332,9 @@ def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
         "complete": planned.complete,
         "exceeded": msgspec.json.encode(planned.exceeded).decode(),
         "unreadable": msgspec.json.encode(planned.inventory.unreadable).decode(),
+        "warnings": msgspec.json.encode(planned.warnings).decode(),
+        "undecidable": planned.undecidable,
+        "unreadable_images": msgspec.json.encode(planned.unreadable_images).decode(),
         "rule_selected": msgspec.json.encode(dict(planned.closing.rule_selected)).decode(),
         "images": totals.images,
         "planned": totals.delete,

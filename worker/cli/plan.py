@@ -95,6 +95,9 @@ def _head(planned: "Planned") -> PlanHead:
         unreadable=planned.inventory.unreadable,
         totals=planned.closing.totals,
         exceeded=planned.exceeded,
+        warnings=planned.warnings,
+        undecidable=planned.undecidable,
+        unreadable_images=planned.unreadable_images,
         reclaimable_is_upper_bound=UNSET if planned.registry.lists_untagged else True,
     )
 

@@ -8,10 +8,11 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from policies.image import Unreadable
+from policies.image import Unreadable, UnreadableImage
 from policies.limits import Exceeded, Totals, exceeded_text
 from policies.plan import Decision
 from policies.units import bytes_text
+from policies.warnings import PlanWarning
 from worker.report.text import counted, cut, escaped, instant, short, table
 
 LISTED = 40  # deletions up to this many are listed one by one; more are grouped by repository and rule
@@ -30,6 +31,9 @@ class PlanHead(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[Unreadable, ...]
     totals: Totals
     exceeded: tuple[Exceeded, ...]
+    warnings: tuple[PlanWarning, ...] = ()
+    undecidable: int = 0  # images kept because nobody reported an order between them and others
+    unreadable_images: tuple[UnreadableImage, ...] = ()
     # True: what the registry does not list may need some of the reclaimable bytes. Left out where it lists everything.
     reclaimable_is_upper_bound: bool | UnsetType = UNSET
 
@@ -189,6 +193,10 @@ def warnings(head: PlanHead, doubt: str = "") -> Iterator[str]:
         yield f"The plan is incomplete: {unread} could not be read."
         for one in head.unreadable:
             yield f"  {escaped(one.repository)} is kept whole: {escaped(one.reason)}"
+    for image in head.unreadable_images:
+        yield f"{escaped(image.repository)}@{escaped(image.digest)} could not be read: {escaped(image.reason)}"
+    for warning in head.warnings:
+        yield escaped(warning.message)
     if head.exceeded:
         yield f"The plan is over its limits: {exceeded_text(head.exceeded)}."
     if head.reclaimable_is_upper_bound is True and head.totals.delete:

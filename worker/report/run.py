@@ -26,18 +26,27 @@ RUN_KEYS = (
 )  # fmt: skip
 
 
+# Only where there is something to say.
+PEOPLE_KEYS = ("opened_by", "approved_by", "aborted_by")
+SHOWN_KEYS = (
+    "exceeded", "unreadable", "unreadable_images", "undecidable", "warnings", "emptied_repositories", "differences",
+    "raced",
+)  # fmt: skip
+
+
 def run_json(run: "Run") -> dict[str, Any]:
-    """The contract's keys, in its order."""
-    return {key: getattr(run, key) for key in RUN_KEYS}
+    """The contract's keys, in its order, and who opened, approved or aborted it."""
+    return {key: getattr(run, key) for key in RUN_KEYS} | _present(run, PEOPLE_KEYS)
+
+
+def _present(run: "Run", keys: Iterable[str]) -> dict[str, Any]:
+    return {key: value for key in keys if (value := getattr(run, key))}
 
 
 def shown_json(run: "Run") -> dict[str, Any]:
-    """What `show` says of a run beside its items: the contract's keys; where there is some, what a verification
-    found different, and tags that were pushed while the image they named was deleted.
-    """
-    more = {"differences": run.differences, "raced": run.raced}
+    """What `show` says of a run beside its items: the contract's keys, and SHOWN_KEYS where there is something."""
     bound = {} if _is_exact(run) else {"reclaimable_is_upper_bound": True}
-    return run_json(run) | bound | {key: found for key, found in more.items() if found}
+    return run_json(run) | bound | _present(run, SHOWN_KEYS)
 
 
 def _is_exact(run: "Run") -> bool:
@@ -146,12 +155,20 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield "run", run.id
     yield "registry", run.registry
     yield "trigger", run.trigger + (f", due {instant(run.scheduled_for)}" if run.scheduled_for else "")
+    yield "opened by", run.opened_by or ""
+    yield "approved by", run.approved_by or ""
+    yield "aborted by", run.aborted_by or ""
     yield "mode", run.mode
     yield "state", run.state + (f", {run.outcome}" if run.outcome else "")
     yield "message", run.message or ""
     yield "over limits", exceeded_text(run.exceeded)
     yield "doubt", f"push times are not believed: {run.doubt}" if run.doubt else ""
     yield "unreadable", "; ".join(f"{one['repository']}: {one['reason']}" for one in run.unreadable)
+    yield from _listed(
+        "unreadable", [f"{one['repository']}@{one['digest']}: {one['reason']}" for one in run.unreadable_images]
+    )
+    yield "undecidable", f"{counted(run.undecidable, 'image')} kept: no order was reported" if run.undecidable else ""
+    yield from _listed("warnings", [one["message"] for one in run.warnings])
     yield "started", instant(run.started_at)
     yield "finished", instant(run.finished_at)
     yield "policy", f"{run.policy}, sha256 {run.policy_sha256[:12]}"
@@ -159,12 +176,23 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield "images", f"{run.images:,}, {bytes_text(run.registry_bytes)}"
     yield "planned", f"{counted(run.planned, 'image')}, {_bytes(run, run.reclaimable_bytes)} reclaimable"
     yield "done", outcome_text(run)
-    for number, one in enumerate(run.raced):
-        image = f"{one['repository']}@{one['digest']}"
-        yield "" if number else "raced", f"pushed again: {', '.join(one['tags'])}, while {image} was deleted"
-    for number, one in enumerate(run.differences):
-        where = "@".join(part for part in (one["repository"], one["digest"]) if part)
-        yield "" if number else "differences", f"{where}: {one['difference']}" if where else one["difference"]
+    yield from _listed("emptied", run.emptied_repositories)
+    yield from _listed("raced", [_raced(one) for one in run.raced])
+    yield from _listed("differences", [_difference(one) for one in run.differences])
+
+
+def _listed(name: str, rows: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """A fact of several rows: its name stands beside the first."""
+    return (("" if number else name, row) for number, row in enumerate(rows))
+
+
+def _raced(raced: dict[str, Any]) -> str:
+    return f"pushed again: {', '.join(raced['tags'])}, while {raced['repository']}@{raced['digest']} was deleted"
+
+
+def _difference(difference: dict[str, Any]) -> str:
+    where = "@".join(part for part in (difference["repository"], difference["digest"]) if part)
+    return f"{where}: {difference['difference']}" if where else str(difference["difference"])
 
 
 def outcome_text(run: "Run") -> str:

@@ -45,6 +45,12 @@ class Run:
     rule_selected: dict[str, int]
     differences: tuple[dict[str, Any], ...]
     raced: tuple[dict[str, Any], ...]
+    warnings: tuple[dict[str, str], ...]
+    unreadable_images: tuple[dict[str, str], ...]
+    emptied_repositories: tuple[str, ...]
+    opened_by: str | None
+    approved_by: str | None
+    aborted_by: str | None
     images: int
     planned: int
     deleted: int
@@ -55,6 +61,7 @@ class Run:
     reclaimable_bytes: int
     reclaimed_bytes: int
     registry_bytes: int
+    undecidable: int
     different: int
     foreign_deletions: int
     doubt: str | None
@@ -69,12 +76,13 @@ class Run:
 MOST_RACED = 100  # listed of one run; the tally counts them all
 
 _COLUMNS = tuple(run.c[field.name] for field in fields(Run))
+_LISTS = ("exceeded", "unreadable", "differences", "raced", "warnings", "unreadable_images", "emptied_repositories")
 _NEWEST_FIRST = (run.c.opened_at.desc(), run.c.id.desc())
 
 
 def _record(row: Row[Any]) -> Run:
     values = dict(row._mapping)
-    for name in ("exceeded", "unreadable", "differences", "raced"):
+    for name in _LISTS:
         values[name] = tuple(json.loads(values[name]))
     values["rule_selected"] = json.loads(values["rule_selected"])
     return Run(**values)

@@ -83,6 +83,12 @@ run = Table(
     Column("unreadable", Text, nullable=False, server_default="[]"),  # JSON: [{repository, reason}]
     Column("rule_selected", Text, nullable=False, server_default="{}"),  # JSON: {rule: images}
     Column("doubt", Text),  # why push times are not believed
+    Column("warnings", Text, nullable=False, server_default="[]"),  # JSON: [{code, message}]
+    Column("unreadable_images", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, reason}]
+    Column("emptied_repositories", Text, nullable=False, server_default="[]"),  # JSON: [path]: the sweep left no image
+    Column("opened_by", Text),  # user@host, or the API's caller; null: the schedule
+    Column("approved_by", Text),
+    Column("aborted_by", Text),
     Column("raced", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, tags}]: pushed meanwhile
     Column("differences", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, difference}]
     _count("images"),
@@ -96,6 +102,7 @@ run = Table(
     _count("reclaimed_bytes"),
     _count("registry_bytes"),
     _count("budget_missed_bytes"),
+    _count("undecidable"),  # images kept because nobody reported an order between them and others
     _count("different"),  # how many differences a verification found, listed or not
     _count("foreign_deletions"),  # images that vanished since the scan before, and not by us
     Column("scans", Integer, nullable=False, server_default="0"),

@@ -1,0 +1,18 @@
+"""What a run says beside its plan: warnings, unreadable images, emptied repositories, and who opened or ended it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+LISTS = ("warnings", "unreadable_images", "emptied_repositories")  # JSON
+PEOPLE = ("opened_by", "approved_by", "aborted_by")
+
+
+def upgrade() -> None:
+    for name in LISTS:
+        op.add_column("run", sa.Column(name, sa.Text(), nullable=False, server_default="[]"))
+    for name in PEOPLE:
+        op.add_column("run", sa.Column(name, sa.Text()))
+    op.add_column("run", sa.Column("undecidable", sa.BigInteger(), nullable=False, server_default="0"))
