@@ -34,11 +34,13 @@ from policies.rules import Count, Per, Policy, Rule
 from policies.units import shown
 
 __all__ = ["Mistake", "Policy", "Rule", "RuleForm", "DeleteConditions", "KeepConditions", "parse_policy"]
+__all__ += ["NO_VALUE", "no_value_remedy"]
 
 LATER = frozenset(
     {"not_pulled_for", "pulled_within", "highest", "beyond_highest", "by", "version", "labels"}
     | {"media_types", "referrer", "orphan", "missing_children", "until_below", "all_of", "any_of", "not"}
 )
+NO_VALUE = "has no value"
 _RULE = "{name: …, delete: {…}}"
 _MISPLACED = {
     ("delete", "newest"): ("newest keeps", "write it in a keep rule, or beyond_newest here"),
@@ -78,6 +80,9 @@ def parse_policy(name: str, document: object, at: str) -> tuple[Policy | None, t
     for number, one in enumerate(document):
         here = f"{at}[{number}]"
         mistakes += _taken(one, here, taken)
+        if empty := list(_without_value(one, here)):
+            mistakes += empty
+            continue
         try:
             form = RuleForm.model_validate(one)
         except ValidationError as error:
@@ -92,6 +97,23 @@ def parse_policy(name: str, document: object, at: str) -> tuple[Policy | None, t
         return None, tuple(mistakes)
     text = json.dumps(canonical, default=timedelta.total_seconds, sort_keys=True, ensure_ascii=False)
     return Policy(name, tuple(rules), hashlib.sha256(text.encode()).hexdigest()), ()
+
+
+def no_value_remedy(path: str) -> str:
+    """What to do about a key, or an item of a list, that has no value."""
+    return f"write one, or leave the {'item' if path.endswith(']') else 'key'} out"
+
+
+def _without_value(tree: object, here: str) -> Iterator[Mistake]:
+    """Every key and item without a value: a condition that lost its value must never count as left out."""
+    if tree is None:
+        yield Mistake(here, NO_VALUE, no_value_remedy(here))
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _without_value(value, f"{here}.{key}")
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            yield from _without_value(value, f"{here}[{number}]")
 
 
 def _taken(rule: object, here: str, taken: dict[str, str]) -> Iterator[Mistake]:

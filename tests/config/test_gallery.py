@@ -72,6 +72,8 @@ MESSAGES = {
     ),
     "missing-policy-key": "registries.production.policy: is missing; write the name of one of the policies",
     "empty-value": "registries.production.limits.max_images: has no value; write one, or leave the key out",
+    "empty-condition": "policies.nightly[1].delete.older_than: has no value; write one, or leave the key out",
+    "empty-item": "policies.nightly[1].delete.tags[1]: has no value; write one, or leave the item out",
     "empty-schedule": "registries.production.schedule: has no value; write one, or leave the key out",
     "empty-deadline": "registries.production.deadline: has no value; write one, or leave the key out",
     "empty-list": (

@@ -23,6 +23,7 @@ from worker.config_file.yaml_reader import YamlError, parse
         ("2026-11-23", "2026-11-23"),
         ("~", None),
         ("null", None),
+        ("Null", None),
         ("true", True),
         ("-7", -7),
         ("'7'", "7"),
@@ -57,7 +58,7 @@ NUMBER_OF_1_2 = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 texts = st.text(string.printable.strip(), max_size=12).filter(lambda text: not NUMBER_OF_1_2.fullmatch(text))
 names = st.text(string.ascii_letters, min_size=1, max_size=8)
 trees = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | texts | names,
+    st.booleans() | st.integers(-(10**9), 10**9) | texts | names,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
     max_leaves=20,
 )

@@ -123,7 +123,7 @@ MISTAKES = [
     ("[{name: 5, keep: {all: true}}]", "[0].name: expected a name, got 5; write it in quotes"),
     (
         "[{name: null, keep: {all: true}}]",
-        "[0].name: expected a name, got nothing; say in a few words what the rule is for",
+        "[0].name: has no value; write one, or leave the key out",
     ),
     ("[{name: a}]", "[0]: expected either delete or keep, got neither; say which"),
     (

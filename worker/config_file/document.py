@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from policies.document import NO_VALUE, no_value_remedy
 from worker.config_file import fields
 from worker.config_file.fields import (
     Duration,
@@ -36,7 +37,7 @@ WAYS_IN = tuple(dict.fromkeys(way for kind in KINDS.values() for way in kind.way
 
 def _not_null(value: object) -> object:
     if value is None:
-        raise fields.mistake("has no value", "write one, or leave the key out")
+        raise fields.mistake(NO_VALUE, no_value_remedy("key"))
     return value
 
 

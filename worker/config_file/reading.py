@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from policies.document import Mistake, Policy, parse_policy
+from policies.document import NO_VALUE, Mistake, Policy, parse_policy
 from policies.limits import Limits
 from policies.units import shown
 from worker.config import (
@@ -44,9 +44,11 @@ def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: b
         raise ConfigError((Mistake(flaw.path, flaw.what, flaw.remedy),), path) from error
     reading = _Reading(path.absolute(), environ, look_for_secrets, store_is_needed)
     reading.mistakes += [Mistake(flaw.path, flaw.what, flaw.remedy) for flaw in flaws]
+    empty = {flaw.path for flaw in flaws if flaw.what == NO_VALUE}
     settings = reading.settings(tree, hashlib.sha256(content).hexdigest())
     if settings is None or reading.mistakes:
-        raise ConfigError(tuple(dict.fromkeys(reading.mistakes)), path)
+        mistakes = [one for one in reading.mistakes if one.what == NO_VALUE or one.path not in empty]
+        raise ConfigError(tuple(dict.fromkeys(mistakes)), path)
     return settings
 
 

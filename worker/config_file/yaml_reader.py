@@ -21,13 +21,16 @@ from yaml.events import (
     StreamEndEvent,
 )
 
+from policies.document import NO_VALUE, no_value_remedy
+
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32  # of nesting; our deepest document needs eight
 
 # What is longer, or begins with a zero, stays text, and is refused as such where a number is wanted.
 INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
-CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
+NULLS = ("", "~", "null", "Null", "NULL")
+CONSTANTS = {**dict.fromkeys(NULLS), "true": True, "false": False}
 
 Tree = dict[str, "Tree"] | list["Tree"] | str | int | float | bool | None
 
@@ -130,6 +133,13 @@ class _Builder:
             raise YamlError(Flaw(f"line {line}", "a second document begins here", "keep one document in the file"))
         return tree
 
+    def given(self, event: Event, path: str, depth: int) -> Tree:
+        """The value of a key or an item of a list; one that is absent, or null, is a mistake."""
+        value = self.value(event, path, depth)
+        if value is None:
+            self.flaws.append(Flaw(path, NO_VALUE, no_value_remedy(path)))
+        return value
+
     def value(self, event: Event, path: str, depth: int) -> Tree:
         where = f"line {_line(event)}"
         _refuse_anchor(event, path or where)
@@ -159,7 +169,7 @@ class _Builder:
         for event in self.events:
             if isinstance(event, SequenceEndEvent):
                 break
-            items.append(self.value(event, join(path, len(items)), depth + 1))
+            items.append(self.given(event, join(path, len(items)), depth + 1))
         return items
 
     def mapping(self, path: str, depth: int) -> Tree:
@@ -169,7 +179,7 @@ class _Builder:
             if isinstance(event, MappingEndEvent):
                 break
             key, line = self.key(event, path), _line(event)
-            value = self.value(next(self.events), join(path, key), depth + 1)
+            value = self.given(next(self.events), join(path, key), depth + 1)
             if key in entries:
                 what = f"is given twice, on lines {lines[key]} and {line}"
                 self.flaws.append(Flaw(join(path, key), what, "keep one"))
