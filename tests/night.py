@@ -85,7 +85,7 @@ class Night:
         self.folder = folder
         self._store_url = store
         self.path = write(folder, document(served, folder, store=store, **registry))
-        self.watch = SettingsWatch(self.path, environ={})
+        self.watch = SettingsWatch(self.path, environ={}, still=0.02)
         self.store: Store = open_store(self.settings.store)
 
     @property

@@ -239,6 +239,12 @@ class RegistrySettings:
     def lists_untagged(self) -> bool:
         return kinds.of(self.kind).lists_untagged
 
+    def asks_for(self, repository: str) -> bool:
+        """Whether a repository is one of those that the file names; where it names none, each is."""
+        from policies.patterns import Patterns  # noqa: PLC0415 - loads RE2, which `registry-gc --help` need not wait for
+
+        return not self.repositories or Patterns(self.repositories, paths=True).match(repository) is not None
+
     @property
     def key(self) -> str:
         """What makes it this registry, whatever its name: two names for one registry are a mistake."""

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -9,20 +10,34 @@ from typing import Protocol
 
 from worker.config import ConfigError, RegistrySettings, Settings, Timing, find, load
 from worker.store.runs import Run
+from worker.terms import registry_of, why_not_there
+
+Stamp = tuple[int, int, int]  # time of the last write, size, inode
+ABSENT: Stamp = (0, -1, 0)  # of a file that is not there
+NEVER: Stamp = (0, -2, 0)  # no file has it
+
+STILL = 1.0  # seconds for which a changed file must not change again before it is read: it may be half written
+LONGEST = 10.0  # seconds to wait for that
+POLL = 0.05  # seconds
 
 
 class SettingsWatch:
     """Hands out the current settings. Safe to use from several threads.
 
+    The file is read at once at first. After a change it is read when its size and time have been still for a second,
+    and whoever asks meanwhile waits: no intent is recorded by a file that somebody is writing.
     A file that became invalid or vanished raises ConfigError at every call until it is mended: what is left of a run is
     then skipped, never deleted by old settings.
     """
 
-    def __init__(self, path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, path: Path | None = None, *, environ: Mapping[str, str] = os.environ, still: float = STILL
+    ) -> None:
         self._path = find(path, environ).absolute()
         self._environ = environ
+        self._still = still
         self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Stamp | None = None
         self._settings: Settings | ConfigError | None = None
 
     @property
@@ -32,18 +47,42 @@ class SettingsWatch:
     def current(self) -> Settings:
         """Raises ConfigError."""
         with self._lock:
-            stamp = self._stamp()
-            if self._settings is None or stamp is None or stamp != self._seen:
-                self._seen, self._settings = stamp, self._load()
+            if self._settings is None:
+                self._seen, self._settings = self._stamp(), self._load()
+            elif self._stamp() != self._seen:
+                self._read_when_still()
             if isinstance(self._settings, ConfigError):
                 raise self._settings
             return self._settings
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _read_when_still(self) -> None:
+        ends = time.monotonic() + LONGEST
+        while (stamp := self._stamp_when_still(ends)) is not None:
+            settings = self._load()
+            if self._stamp() == stamp:  # nobody has begun to write again while it was read
+                self._seen, self._settings = stamp, settings
+                return
+        from policies.document import Mistake  # noqa: PLC0415 - loads RE2, which most processes need later or never
+
+        changing = Mistake("", f"the file has not been still for {LONGEST:.0f} s", "write it at once, by a rename")
+        self._seen, self._settings = NEVER, ConfigError((changing,), self._path)  # read anew at the next call
+
+    def _stamp_when_still(self, ends: float) -> Stamp | None:
+        """The file's stamp once it has been the same for long enough; None: time was up before that."""
+        stamp, since = self._stamp(), time.monotonic()
+        while (now := time.monotonic()) - since < self._still:
+            if now > ends:
+                return None
+            time.sleep(min(POLL, self._still))
+            if (later := self._stamp()) != stamp:
+                stamp, since = later, time.monotonic()
+        return stamp
+
+    def _stamp(self) -> Stamp:
         try:
             seen = self._path.stat()
         except OSError:
-            return None
+            return ABSENT
         return seen.st_mtime_ns, seen.st_size, seen.st_ino
 
     def _load(self) -> Settings | ConfigError:
@@ -60,21 +99,31 @@ class Watch(Protocol):
 
 
 def registry_now(watch: Watch, run: Run) -> RegistrySettings | None:
-    """A run's registry as the file has it now; None: the file is invalid, or that registry left it.
-
-    A name that means another registry by now is none of the run's.
-    """
+    """A run's registry by the file as it is now (terms.registry_of); None: the file is invalid, or does not have it."""
     try:
-        found = watch.current().registries.get(run.registry)
+        return registry_of(watch.current(), run)
     except ConfigError:
         return None
-    return found if found is not None and found.key == run.registry_key else None
 
 
-def mode_reason(registry: RegistrySettings | None) -> str:
+def permitted_now(watch: Watch, run: Run, repository: str) -> RegistrySettings | str:
+    """A run's registry, if the file as it is now lets the run delete in a repository; else why it does not."""
+    registry = registry_now(watch, run)
     if registry is None:
-        return "the configuration file is invalid, or no longer has this registry"
-    return "the configuration file says dry-run"
+        return absence_now(watch, run)
+    if registry.mode != "delete":
+        return "the configuration file says dry-run"
+    if not registry.asks_for(repository):
+        return f"the configuration file's repositories no longer name {repository}"
+    return registry
+
+
+def absence_now(watch: Watch, run: Run) -> str:
+    """Why the file does not have a run's registry now."""
+    try:
+        return why_not_there(watch.current(), run)
+    except ConfigError:
+        return "the configuration file is invalid"
 
 
 def lease_now(watch: Watch) -> timedelta:

@@ -13,9 +13,11 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from policies.standing import Standing
 from worker import outcomes, runs
 from worker.checkpoints import reach
-from worker.config_watch import Watch, mode_reason, registry_now
+from worker.config import RegistrySettings
+from worker.config_watch import Watch, permitted_now, registry_now
 from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
 from worker.registries.interface import (
     DeletesByParts,
@@ -29,7 +31,7 @@ from worker.registries.interface import (
 )
 from worker.registries.limiter import LimiterUnavailableError
 from worker.spending import count_failure
-from worker.store import Store, holds, sweeping, undo
+from worker.store import Store, holds, memory, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, StoppedError
@@ -174,11 +176,10 @@ class Batch:
         The lease, the run's state, the plan's age, holds and pauses are asked in the same breath as the intent is
         written; the mode just before.
         """
-        registry = registry_now(self.watch, self.run)
-        if registry is None or registry.mode != "delete":
-            reason = mode_reason(registry)
-            planned = Outcome("skipped", "mode", reason)
-            self._record(item, planned if item.state == "planned" else outcomes.still_there(reason))
+        registry = permitted_now(self.watch, self.run, item.repository)
+        if isinstance(registry, str):
+            planned = Outcome("skipped", "mode", registry)
+            self._record(item, planned if item.state == "planned" else outcomes.still_there(registry))
             return None
         # A key belongs to an attempt, and is used again only while that attempt's outcome is unknown.
         key = item.idempotency_key if item.state == "intent" and item.idempotency_key else str(uuid4())
@@ -190,7 +191,8 @@ class Batch:
             if run is not None and not stopped and (late := runs.late(run, registry, now)) is not None:
                 run_rows.ask_to_stop(connection, run.id, *late)
                 stopped = True
-            refused = None if stopped else self._refusal(connection, item, now)
+            unsettled = None if stopped else self._unsettled(connection, item, registry)
+            refused = None if stopped else unsettled or self._refusal(connection, item, now)
             written = not (stopped or refused) and sweeping.record_intent(connection, item, key, now)
             if written and kept is not None:
                 undo.keep(connection, self.run.registry, self.run.registry_key, item, kept, now)
@@ -214,6 +216,16 @@ class Batch:
         if needed := sweeping.owners_left(connection, item):
             return Outcome("skipped", "still_needed", f"{needed[0]}, which needs it, was not deleted")
         return None
+
+    def _unsettled(self, connection: Connection, item: Item, registry: RegistrySettings) -> Outcome | None:
+        """What a `settle` that was raised since the plan says against a deletion; None: nothing."""
+        if registry.settle <= self.run.terms.settle:
+            return None
+        seen = {item.repository: memory.seen_of(connection, registry.memory_key, item.repository)}
+        standing = Standing(memory=seen, settle=registry.settle)
+        planned_at = self.run.started_at or self.run.opened_at
+        why = standing.unsettled(item.repository, (item.image,), planned_at).get(item.digest)
+        return None if why is None else Outcome("skipped", "mode", f"settle was raised since the plan: {why}")
 
     def _follow(self, item: Item, deletion: Deletion) -> None:
         if not deletion.done:

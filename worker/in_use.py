@@ -9,6 +9,7 @@ from worker.evidence.reading import EvidenceError
 from worker.runs import Bell
 from worker.store import Store, sweeping
 from worker.store import runs as run_rows
+from worker.terms import missing_source
 
 
 def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
@@ -20,6 +21,8 @@ def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
     if run.stop is None and registry is not None:
         try:
             gather(store, registry, scanning=False)
+            if (missing := missing_source(registry, run.terms)) is not None:
+                give_up(store, run_id, missing)
         except EvidenceError as error:
             give_up(store, run_id, str(error))
     with store.write() as connection:

@@ -15,7 +15,7 @@ from policies.references import subjects_of
 from worker import outcomes, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
-from worker.config_watch import Watch, lease_now, mode_reason, registry_now
+from worker.config_watch import Watch, lease_now, permitted_now
 from worker.inventory import dated
 from worker.leases import Heartbeat
 from worker.manifests import StoredManifests
@@ -73,7 +73,7 @@ def look(
 
     try:
         with Heartbeat(lease, renew, forgiven=(StoreError,)):
-            finding = _find(store, registry_now(watch, run), run, repository, limiter)
+            finding = _find(store, permitted_now(watch, run, repository), run, repository, limiter)
             if finding is None:
                 return runs.ring(store, run_id, datetime.now(UTC)) if runs.is_stopped(store, run_id) else ()
             with store.read() as connection:
@@ -97,11 +97,11 @@ def give_up(store: Store, run_id: str, repository: str) -> tuple[Bell, ...]:
 
 
 def _find(
-    store: Store, registry: RegistrySettings | None, run: Run, path: str, limiter: Limiter | None
+    store: Store, registry: RegistrySettings | str, run: Run, path: str, limiter: Limiter | None
 ) -> _Finding | None:
-    """None: it cannot be said now; reconcile rings again."""
-    if registry is None or registry.mode != "delete":
-        return _Finding("mode", mode_reason(registry))
+    """`registry`: or why nothing may be deleted there. None: it cannot be said now; reconcile rings again."""
+    if isinstance(registry, str):
+        return _Finding("mode", registry)
     with store.read() as connection:
         pause = holds.paused(connection, run.registry, run.registry_key)
     if pause is not None:

@@ -9,6 +9,7 @@ from worker.runs import Bell
 from worker.store import Store, StoreError, audit
 from worker.store import runs as run_rows
 from worker.store.runs import Run
+from worker.terms import registry_of, why_not_there
 
 if TYPE_CHECKING:
     from worker.config import Settings
@@ -54,8 +55,8 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
 def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
     if run.state == "planning" and run.lease_until is not None and run.lease_until > now:
         return ()
-    if run.registry not in settings.registries:
-        runs.fail(store, run.id, f"the registry {run.registry!r} is no longer configured", now)
+    if registry_of(settings, run) is None:
+        runs.fail(store, run.id, why_not_there(settings, run), now)
     elif run.stop is not None or run.scans >= runs.SCANS:
         runs.fail(store, run.id, run.message or f"its scan was begun {run.scans} times and never ended", now)
     else:
@@ -64,7 +65,7 @@ def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -
 
 
 def _stop_if_late(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
-    registry = settings.registries.get(run.registry)
+    registry = registry_of(settings, run)
     if registry is not None and (reason := runs.late(run, registry, now)) is not None:
         with store.write() as connection:
             run_rows.ask_to_stop(connection, run.id, *reason)

@@ -16,6 +16,7 @@ from worker.checkpoints import reach
 from worker.schedule import due
 from worker.store import Store, runs, sweeping, verification
 from worker.store.runs import Run
+from worker.terms import missing_source, registry_of, why_not_there
 
 if TYPE_CHECKING:
     from worker.config import RegistrySettings, Settings
@@ -344,6 +345,8 @@ def plan_is_good_until(run: Run, registry: "RegistrySettings") -> datetime:
 
 def late(run: Run, registry: "RegistrySettings", now: datetime) -> tuple[str, str] | None:
     """Why a run may delete nothing more now, as a stop and its message; None: it may."""
+    if (missing := missing_source(registry, run.terms)) is not None:
+        return "failed", missing
     if now >= plan_is_good_until(run, registry):
         return "expired", "the plan grew older than plan_max_age; what is left stays for the next run"
     if registry.deadline is not None and run.deleting_at is not None and now >= run.deleting_at + registry.deadline:
@@ -352,9 +355,10 @@ def late(run: Run, registry: "RegistrySettings", now: datetime) -> tuple[str, st
 
 
 def expire(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
-    """Finish a blocked run whose plan nobody approved in time."""
-    registry = settings.registries.get(run.registry)
+    """Finish a blocked run whose plan nobody approved in time, or whose registry left the file."""
+    registry = registry_of(settings, run)
     if run.state != "blocked" or (registry is not None and now < plan_is_good_until(run, registry)):
         return
+    why = "nobody approved the plan within plan_max_age" if registry is not None else why_not_there(settings, run)
     with store.write() as connection:
-        _finish(connection, run, "blocked", "blocked", now, "expired: nobody approved the plan within plan_max_age")
+        _finish(connection, run, "blocked", "blocked", now, f"expired: {why}")

@@ -15,7 +15,7 @@ from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
 from policies.warnings import PlanWarning
 from worker import runs
 from worker.checkpoints import reach
-from worker.config import RegistrySettings, Retention, Settings
+from worker.config import RegistrySettings, Settings
 from worker.evidence.gathering import gather
 from worker.evidence.reading import EvidenceError
 from worker.inventory import (
@@ -40,6 +40,8 @@ from worker.store import runs as run_rows
 from worker.store.memory import Recalled
 from worker.store.plans import PlanRows, PlanWriter, Segment
 from worker.store.runs import Run
+from worker.store.terms import encoded
+from worker.terms import registry_of, terms_of, why_not_there
 
 NEVER_SCANNED = Recalled()
 
@@ -194,7 +196,10 @@ def carry_out_scan(
     if run is None:
         return ()
     reach("scan_claimed")
-    registry = settings.registries[run.registry]
+    registry = registry_of(settings, run)
+    if registry is None:
+        runs.fail(store, run_id, why_not_there(settings, run), datetime.now(UTC), fence=run.fence)
+        return ()
     lease = settings.timing.lease
 
     def renew() -> bool:
@@ -205,7 +210,7 @@ def carry_out_scan(
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             planned = _plan_run(store, registry, run, limiter, _watching(heartbeat))
             reach("inventory_taken")
-            if not _store_plan(store, run, planned, settings.retention):
+            if not _store_plan(store, run, planned, settings):
                 return ()
     except ScanStoppedError:
         _end_stopped(store, run)
@@ -221,9 +226,6 @@ def carry_out_scan(
 
 def _claim(store: Store, settings: Settings, run_id: str) -> Run | None:
     with store.write() as connection:
-        run = run_rows.get(connection, run_id)
-        if run is None or run.registry not in settings.registries:
-            return None  # reconcile ends a run whose registry left the file
         now = store.now(connection)
         until = now + settings.timing.lease
         return run_rows.claim_scan(connection, run_id, owner=identity(), now=now, until=until, most=runs.SCANS)
@@ -284,7 +286,7 @@ def _beside_earlier_plans(store: Store, planned: Planned) -> Planned:
     return replace(planned, exceeded=planned.exceeded + unusual(planned.closing.totals, sizes))
 
 
-def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bool:
+def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) -> bool:
     """The whole plan, or none: rows in portions, then the one update that makes them a plan. False: the lease was lost.
 
     Portions, because a million decisions in one transaction would keep every other writer waiting. Nothing looks at the
@@ -317,9 +319,10 @@ def _store_plan(store: Store, run: Run, planned: Planned, kept: Retention) -> bo
             return False
         memory.stage(connection, run.id, memoir.rest(planned.doubt))
         memory.move(connection, run.id, planned.registry.memory_key)
-        run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **_facts(planned, writer))
+        facts = _facts(planned, writer) | {"terms": encoded(terms_of(settings, planned.registry))}
+        run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **facts)
         run_rows.supersede(connection, run.registry, run.registry_key, run.id, now)
-        retention.forget(connection, run.registry, plans=kept.plans)
+        retention.forget(connection, run.registry, plans=settings.retention.plans)
     return True
 
 

@@ -15,7 +15,7 @@ from policies.evidence import Evidence
 from worker import outcomes, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
-from worker.config_watch import Watch, lease_now, mode_reason, registry_now
+from worker.config_watch import Watch, absence_now, lease_now, registry_now
 from worker.deleting import Batch
 from worker.evidence.gathering import recent
 from worker.leases import Heartbeat, identity
@@ -100,7 +100,7 @@ def _carry_out(
 
     registry = registry_now(watch, run)
     if registry is None:
-        _leave(store, items)
+        _leave(store, items, absence_now(watch, run))
         return False
     poison = held.takeovers >= TAKEOVERS
     patience = Patience(total=CALL_SECONDS)
@@ -138,9 +138,8 @@ def _threads(registry: RegistrySettings) -> int:
     return max(1, min(registry.rate.concurrency, ceil(registry.rate.requests_per_second / 2)))
 
 
-def _leave(store: Store, items: list[Item]) -> None:
+def _leave(store: Store, items: list[Item], reason: str) -> None:
     """End a batch of a registry that nobody may talk to any more."""
-    reason = mode_reason(None)
     with store.write() as connection:
         now = store.now(connection)
         for one in items:

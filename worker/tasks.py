@@ -28,6 +28,7 @@ from worker.registries.interface import RegistryError
 from worker.registries.limiter import LimiterUnavailableError, RedisLimiter
 from worker.runs import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
 from worker.store import Store, StoreError, open_store
+from worker.terms import registry_of
 
 log = structlog.get_logger(__name__)
 
@@ -114,13 +115,13 @@ def limiter_of(run_id: str) -> Iterator[RedisLimiter | None]:
 
     Raises UnknownRunError, StoreError, SecretError, NoRedisError.
     """
-    name = runs.get(store(), run_id).registry
+    run = runs.get(store(), run_id)
     try:
         settings = watch().current()
     except ConfigError:
         yield None  # the sweep skips what is left: it reads the file again itself
         return
-    if (registry := settings.registries.get(name)) is None:
+    if (registry := registry_of(settings, run)) is None:
         yield None
         return
     limiter = RedisLimiter(redis_url(settings), registry.key, registry.rate.requests_per_second)

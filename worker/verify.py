@@ -13,7 +13,7 @@ from policies.references import blobs_of, subjects_of
 from worker import runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
-from worker.config_watch import Watch, lease_now, registry_now
+from worker.config_watch import Watch, absence_now, lease_now, registry_now
 from worker.leases import Heartbeat, identity
 from worker.manifests import StoredManifests
 from worker.registries import open_registry
@@ -54,7 +54,7 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
     registry = registry_now(watch, run)
     try:
         if registry is None:
-            found = [Difference("", None, "the configuration file is invalid, or no longer has this registry")]
+            found = [Difference("", None, absence_now(watch, run))]
         else:
             found = _differences(store, registry, run, limiter, lease)
     except (LostError, LimiterUnavailableError):

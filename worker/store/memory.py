@@ -66,6 +66,13 @@ class Recalled:
         return self.seen.get(path, NEVER)
 
 
+def seen_of(connection: Connection, key: str, path: str) -> Seen:
+    """What is remembered of one repository of a registry, by its `memory_key`. Raises StoreError."""
+    found = select(memory.c.seen).where(memory.c.registry == key, memory.c.path == path)
+    packed = connection.execute(found).scalar()
+    return NEVER if packed is None else Remembered({path: bytes(packed)})[path]
+
+
 def recall(connection: Connection, key: str, name: str) -> Recalled:
     """What is remembered of a registry, by its `memory_key` and its name. Raises StoreError."""
     found = select(memory.c.path, memory.c.seen).where(memory.c.registry == key)

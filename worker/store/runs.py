@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, exists, insert, or_, select, update
 
 from worker.store.dialect import insert_for
 from worker.store.tables import ACTIVE, batch, heartbeat, item, registry, run
+from worker.store.terms import Terms, decoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Run:
     opened_by: str | None
     approved_by: str | None
     aborted_by: str | None
+    terms: Terms
     images: int
     planned: int
     deleted: int
@@ -85,6 +87,7 @@ def _record(row: Row[Any]) -> Run:
     for name in _LISTS:
         values[name] = tuple(json.loads(values[name]))
     values["rule_selected"] = json.loads(values["rule_selected"])
+    values["terms"] = decoded(values["terms"])
     return Run(**values)
 
 

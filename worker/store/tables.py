@@ -89,6 +89,7 @@ run = Table(
     Column("opened_by", Text),  # user@host, or the API's caller; null: the schedule
     Column("approved_by", Text),
     Column("aborted_by", Text),
+    Column("terms", Text, nullable=False, server_default="{}"),  # JSON of store.terms.Terms
     Column("raced", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, tags}]: pushed meanwhile
     Column("differences", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, difference}]
     _count("images"),

@@ -1,4 +1,6 @@
-"""What a run says beside its plan: warnings, unreadable images, emptied repositories, and who opened or ended it."""
+"""What a run says beside its plan: warnings, unreadable images, emptied repositories, who opened or ended it, and the
+settings that its plan was made by.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,4 +17,5 @@ def upgrade() -> None:
         op.add_column("run", sa.Column(name, sa.Text(), nullable=False, server_default="[]"))
     for name in PEOPLE:
         op.add_column("run", sa.Column(name, sa.Text()))
+    op.add_column("run", sa.Column("terms", sa.Text(), nullable=False, server_default="{}"))
     op.add_column("run", sa.Column("undecidable", sa.BigInteger(), nullable=False, server_default="0"))
