@@ -27,6 +27,7 @@ __all__ = [
     "Endpoints",
     "EvidenceSettings",
     "Mode",
+    "Network",
     "Notification",
     "OUTCOMES",
     "Rate",
@@ -126,6 +127,14 @@ class Endpoints:
     metadata: str = "http://169.254.169.254"  # no key of the file: YC_METADATA_ADDR, as in the vendor's own SDK
 
 
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How a registry is reached. `worker.registries.network` reads it."""
+
+    ca_file: Path | None = None  # absolute; certificates that are trusted besides the system's
+    proxy: str | Secret | None = None  # a URL; None: as the environment says
+
+
 def key_of(kind: str, endpoints: Endpoints, registry_id: str, url: str = "") -> str:
     """The identity of a registry: kind, endpoint (oci: its url) and id, however the endpoint is written."""
     endpoint = kinds.of(kind).endpoint
@@ -216,6 +225,7 @@ class RegistrySettings:
     transitional: bool = False  # yandex-cloud-registry: images go even from a registry of the type TRANSITIONAL
     credentials: Credentials
     endpoints: Endpoints = Endpoints()
+    network: Network = Network()
     schedule: str | None = None  # five cron fields; None: only by hand
     timezone: str = "UTC"
     catch_up: timedelta = 6 * HOUR

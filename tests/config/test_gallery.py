@@ -16,9 +16,9 @@ ENVIRON = {"YC_TOKEN": "secret"}
 
 TOP_KEYS = "redis, store, web, timing, retention, notify, defaults, registries, policies"
 REGISTRY_KEYS = (
-    "kind, id, url, repositories, token_hosts, addresses, push_time, transitional, credentials, endpoints, schedule, "
-    "timezone, catch_up, mode, settle, trust_times_after, in_use, policy, keep_per_repository, limits, rate, "
-    "plan_max_age, deadline"
+    "kind, id, url, repositories, token_hosts, addresses, push_time, transitional, credentials, endpoints, ca_file, "
+    "proxy, schedule, timezone, catch_up, mode, settle, trust_times_after, in_use, policy, keep_per_repository, "
+    "limits, rate, plan_max_age, deadline"
 )
 SELECT_CONDITIONS = (
     "tags, except_tags, tagged, untagged, digests, older_than, newer_than, untagged_for, larger_than, smaller_than, "

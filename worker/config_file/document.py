@@ -187,6 +187,12 @@ class DefaultsModel(Model):
     )
     credentials: Left[CredentialsModel] = None
     endpoints: Left[EndpointsModel] = None
+    ca_file: Left[Text] = Field(
+        default=None, description="certificates to trust besides the system's, in PEM format; relative to this file"
+    )
+    proxy: Annotated[Any, Given, url_schema("https?://")] = Field(
+        default=None, description="the proxy for all that this registry needs; absent: HTTPS_PROXY, NO_PROXY"
+    )
     schedule: Left[Schedule] = Field(default=None, description="five cron fields; absent: only by hand")
     timezone: Timezone = "UTC"
     catch_up: Duration = Field(default=timedelta(hours=6), description="a run missed by more is recorded as missed")

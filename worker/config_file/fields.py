@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from policies.patterns import LONGEST, Patterns
 from policies.units import parse_duration, parse_share, parse_size, shown
 from worker.registries.kinds import KINDS
+from worker.registries.network import is_proxy_url
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 METADATA_ADDRESS = "169.254.169.254"  # link-local: the virtual machine's own host
@@ -270,6 +271,16 @@ def _texts(value: object, what: str, example: str) -> list[str]:
     for text in value:
         if not isinstance(text, str) or not text.strip() or len(text) > LONGEST:
             raise mistake(f"expected {what}, got {shown(text)}", "put each in quotes")
+    return value
+
+
+def read_proxy(value: str) -> str:
+    """A URL of a proxy without a password in it."""
+    example = "write, for example, http://proxy.example.com:3128"
+    if "@" in value:
+        raise mistake("a user or password stands in the file", "keep the whole URL in {file: PATH} or {env: NAME}")
+    if not is_proxy_url(value):
+        raise mistake(f"expected a URL of a proxy, got {shown(value)}", example)
     return value
 
 

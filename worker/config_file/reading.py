@@ -15,6 +15,7 @@ from worker.config import (
     Endpoints,
     EvidenceSettings,
     Mode,
+    Network,
     Rate,
     RegistrySettings,
     Retention,
@@ -30,6 +31,7 @@ from worker.config_file.evidence import read_evidence
 from worker.config_file.notify import read_notify
 from worker.config_file.yaml_reader import MAX_BYTES, YamlError, join, parse
 from worker.registries.kinds import KINDS, Kind
+from worker.registries.network import NetworkError, proxies_of, tls_context
 from worker.secret import Secret, SecretError
 from worker.state_folder import state_folder
 
@@ -147,12 +149,13 @@ class _Reading(Collector):
             kinds.check_identity(self, kind, {**defaults, **own}, at)
         endpoints = self.endpoints(model.endpoints, kind.docker)
         credentials = self.credentials(model.credentials, signing_in)
+        network = self.network(model, at, own)
         in_use = read_evidence(self, model.in_use, join(at if "in_use" in own else "defaults", "in_use"))
         if getattr(model, kind.identity) is not None:
             self.one_name(key_of(model.kind, endpoints, model.id or "", model.url or ""), kind, name)
         if policy is None:
             return None
-        return self.whole_registry(name, model, credentials, endpoints, in_use, policy)
+        return self.whole_registry(name, model, credentials, endpoints, network, in_use, policy)
 
     def whole_registry(
         self,
@@ -160,6 +163,7 @@ class _Reading(Collector):
         model: document.RegistryModel,
         credentials: Credentials,
         endpoints: Endpoints,
+        network: Network,
         in_use: tuple[EvidenceSettings, ...],
         policy: Policy,
     ) -> RegistrySettings:
@@ -175,6 +179,7 @@ class _Reading(Collector):
             transitional=bool(model.transitional),
             credentials=credentials,
             endpoints=endpoints,
+            network=network,
             schedule=model.schedule,
             timezone=model.timezone,
             catch_up=model.catch_up,
@@ -227,6 +232,25 @@ class _Reading(Collector):
             endpoint = self.value(root, "YC_METADATA_ADDR", _metadata_endpoint)
             return Endpoints(**given, metadata=endpoint) if endpoint else Endpoints(**given)
         return Endpoints(**given)
+
+    def network(self, model: document.RegistryModel, at: str, own: Mapping[str, Any]) -> Network:
+        """How the registry is reached; `own`: the keys that stand in the registry, not in `defaults`."""
+        ca_file = self.path.parent / model.ca_file if model.ca_file else None
+        if ca_file is not None and self.look_for_secrets:
+            try:
+                tls_context(ca_file)
+            except NetworkError as error:
+                remedy = "write the path of the authority's certificate in PEM format"
+                self.add(join(at if "ca_file" in own else "defaults", "ca_file"), str(error), remedy)
+        proxy_at = join(at if "proxy" in own else "defaults", "proxy")
+        before = len(self.mistakes)
+        network = Network(ca_file, self.url(model.proxy, proxy_at, fields.read_proxy))
+        if self.look_for_secrets and len(self.mistakes) == before and isinstance(network.proxy, Secret):
+            try:
+                proxies_of(network)
+            except NetworkError as error:
+                self.add(proxy_at, *str(error).split("; ", 1))
+        return network
 
     def mode(self, written: Mode) -> Mode:
         """The file's mode, or a more careful one that the environment asks for."""

@@ -3,13 +3,11 @@
 What an answer means is not known here: callers hand in a function that reads it and raises the errors of `interface`.
 """
 
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -18,6 +16,8 @@ import stamina
 import stamina.instrumentation
 
 from worker import __version__
+from worker.config import Network
+from worker.registries.answers import one_line
 from worker.registries.interface import (
     BadAnswerError,
     RateLimitedError,
@@ -28,6 +28,7 @@ from worker.registries.interface import (
 )
 from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, BrokenBodyError, Request, Signer, is_local, retry_after
+from worker.registries.network import NetworkError, Proxies, proxies_of, tls_context
 
 # Retries are counted in `usage`; stamina's own line would go to standard output wherever structlog is not set up.
 stamina.instrumentation.set_on_retry_hooks([])
@@ -64,18 +65,23 @@ class _Call:
 class Http:
     """A client for one registry's services, shared by the threads of one process. Closing it closes its connections."""
 
-    def __init__(self, registry: str, limiter: Limiter, concurrency: int, patience: Patience = Patience()) -> None:
+    def __init__(
+        self,
+        registry: str,
+        limiter: Limiter,
+        concurrency: int,
+        patience: Patience = Patience(),
+        network: Network | None = None,
+    ) -> None:
         self.registry = registry
         self.limiter = limiter
         self._patience = patience
         self._in_flight = threading.BoundedSemaphore(concurrency)
+        self._transport = _Transport(network or Network(), concurrency + 4)
         self._client = httpx.Client(
-            verify=_tls(),
+            transport=self._transport,
             trust_env=False,
             follow_redirects=False,
-            limits=httpx.Limits(
-                max_connections=concurrency + 4, max_keepalive_connections=concurrency + 4, keepalive_expiry=20.0
-            ),
             headers={"User-Agent": f"registry-gc/{__version__}", "Accept-Encoding": "gzip"},
         )
         self._usage, self._usage_lock = Usage(), threading.Lock()
@@ -173,6 +179,8 @@ class Http:
                 self._count(call.request, "error")
                 raise
         self._count(call.request, str(answer.status))
+        if answer.status == 407:
+            raise self._unavailable(call.request, f"{self._transport.proxy_of(call.request)} asks for a password")
         return answer
 
     @contextmanager
@@ -208,13 +216,22 @@ class Http:
                 headers=headers,
                 content=request.body,
                 timeout=timeout,
+                extensions={"direct": request.direct},
             ) as response:
                 body = self._body(response, call)
                 return Answer(
                     response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
                 )
+        except NetworkError as error:
+            call.hopeless = True
+            raise self._unavailable(request, str(error)) from None
+        except httpx.ProxyError as error:
+            message = f"{self._transport.proxy_of(request)} refused a connection to {host}: {one_line(_text(error))}"
+            raise self._unavailable(request, message) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise self._unavailable(request, f"no connection to {host}: {_text(error)}") from None
+            through = f" by {proxy}" if (proxy := self._transport.proxy_of(request)) else ""
+            message = f"no connection to {host}{through}: {_text(error)}{_remedy(error)}"
+            raise self._unavailable(request, message) from None
         except httpx.TimeoutException:
             call.maybe_done = True
             raise self._unavailable(request, f"no answer from {host} within {silence:.0f} s") from None
@@ -283,7 +300,46 @@ def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    """One context for all clients of the process: reading the certificates takes longer than most requests."""
-    return httpx.create_ssl_context(trust_env=False)
+def _remedy(error: Exception) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return ""
+    return "; where an authority of your own has signed the certificate, name the authority's with ca_file"
+
+
+class _Transport(httpx.BaseTransport):
+    """Sends each request directly or through its proxy. Reads certificates and proxies when it is first used."""
+
+    def __init__(self, network: Network, connections: int) -> None:
+        self._network = network
+        self._limits = httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=20.0
+        )
+        self._proxies: Proxies | None = None
+        self._ways: dict[str | None, httpx.HTTPTransport] = {}  # by the proxy's URL
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises NetworkError, and httpx.TransportError."""
+        return self._way(self._proxy(str(request.url), request.extensions["direct"])).handle_request(request)
+
+    def close(self) -> None:
+        for way in self._ways.values():
+            way.close()
+
+    def proxy_of(self, request: Request) -> str:
+        """The proxy of a request, for people; empty: none."""
+        proxy = self._proxy(request.url, request.direct)
+        return f"the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""
+
+    def _proxy(self, url: str, direct: bool) -> str | None:
+        if self._proxies is None:
+            self._proxies = proxies_of(self._network)
+        return None if direct else self._proxies.of(url)
+
+    def _way(self, proxy: str | None) -> httpx.HTTPTransport:
+        with self._lock:
+            if proxy not in self._ways:
+                trusted = tls_context(self._network.ca_file)
+                by = httpx.Proxy(proxy, ssl_context=trusted if proxy.startswith("https:") else None) if proxy else None
+                self._ways[proxy] = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
+            return self._ways[proxy]

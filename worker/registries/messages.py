@@ -34,6 +34,7 @@ class Request:
     patience: float = 0.0  # seconds that it may take, where the caller's own patience is shorter
     first_bytes: int | None = None  # of the body that are enough; where it breaks off before, what came is the body
     not_after: float | None = None  # time.monotonic() from which it is not sent any more
+    direct: bool = False  # never through a proxy
 
     @property
     def label(self) -> str:

@@ -43,7 +43,7 @@ class Client:
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
         self.root = settings.url
-        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience)
+        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
         self._threads = settings.rate.concurrency
         self._sign_in = OciSignIn(settings, self.http)
         self._lists_referrers: bool | None = None  # None: nobody has asked yet

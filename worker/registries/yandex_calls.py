@@ -38,7 +38,7 @@ class Calls:
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
         self._endpoints, self._concurrency = settings.endpoints, settings.rate.concurrency
-        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience)
+        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
         self.tokens = open_tokens(settings, self.http)
         self.bearer = Bearer(self.tokens)
         self._docker = DockerSignIn(self.http, self._endpoints.docker, Basic(self.tokens), account="iam")

@@ -256,6 +256,7 @@ def metadata_tokens(root: str, http: Http) -> Tokens:
         repeatable=True,
         paced=False,
         timeout=2.0,
+        direct=True,
     )
 
     def read(answer: Answer) -> Token:
