@@ -4,7 +4,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,7 +20,6 @@ TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 DIGEST = r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
 SHA256 = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 NO_PAGE = Say(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
-CATALOG_MOST = 1000
 READS = ("GET", "HEAD")
 # The status is what GitLab's own tests ask for; its code and words were not seen, and are made up here.
 GITLAB = RefusalError(409, "MANIFEST_REFERENCED_IN_LIST", "manifest referenced by a manifest list")
@@ -111,7 +110,7 @@ class Routes:
             raise RefusalError(404, "NAME_UNKNOWN", "repository name not known to registry", {"name": name})
         if self.switches.tags_page is None:
             return _document({"name": name, "tags": list(shelf.tags) or None})
-        rows, link = paged(ask, sorted(shelf.tags), self.switches.tags_page)
+        rows, link = self._page(ask, sorted(shelf.tags), self.switches.tags_page, self.switches.tags_most)
         return _document({"name": name, "tags": rows}, **link)
 
     def _catalog(self, ask: Ask, _groups: Mapping[str, str]) -> Say:
@@ -120,12 +119,22 @@ class Routes:
         if self.switches.catalog != 200:
             code = "DENIED" if self.switches.catalog == 403 else "UNSUPPORTED"
             raise RefusalError(self.switches.catalog, code, "the catalog is not for you")
+        most = self.switches.catalog_most
+        rows, link = self._page(ask, sorted(self.store.shelves), self.switches.catalog_page, most)
+        return _document({"repositories": rows}, **link)
+
+    def _page(self, ask: Ask, rows: Sequence[str], page: int, most: int | None) -> tuple[list[str], dict[str, str]]:
+        """A page of a list, at most `page` rows of it. An `n` of more than `most` is refused."""
         wanted = number(ask)
-        if wanted is not None and wanted > CATALOG_MOST:
+        if wanted is not None and most is not None and wanted > most:
             detail = {"n": wanted}
             raise RefusalError(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested", detail)
-        rows, link = paged(ask, sorted(self.store.shelves), self.switches.catalog_page)
-        return _document({"repositories": rows}, **link)
+        if self.switches.last == "refused" and "last" in ask.query:
+            raise RefusalError(400, "UNSUPPORTED", "unknown parameter last")
+        if self.switches.last == "ignored":
+            ask = replace(ask, pairs=tuple(pair for pair in ask.pairs if pair[0] != "last"))
+        shown, link = paged(ask, rows, page)
+        return shown, link if self.switches.links else {}
 
     def _referrers(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         rows = self.store.referrers(groups["name"], groups["digest"])

@@ -12,6 +12,10 @@ class Switches:
 
     tags_page: int | None = None  # None: all tags in one answer, in push order, whatever `n` and `last` say
     catalog_page: int = 100
+    tags_most: int | None = None  # a larger `n` is refused; None: none is
+    catalog_most: int | None = 1000
+    links: bool = True  # else a list is cut at its page, and nothing says so
+    last: Literal["taken", "ignored", "refused"] = "taken"
     catalog: int = 200  # or the status of its refusal: 401, 403, 404, 405
     referrers: bool = False
     referrers_page: int | None = None

@@ -77,7 +77,7 @@ def night(tmp_path: Path) -> Iterator[Sleeper]:
 
 
 @pytest.mark.parametrize("page", [1, 2, 5, 6])
-def test_pages_to_the_last_link(fake: Starter, opened: Opener, page: int) -> None:
+def test_follows_links_to_the_last_page_and_asks_once_beyond(fake: Starter, opened: Opener, page: int) -> None:
     registry = fake(tags_page=page, catalog_page=page)
     pushed = [registry.push(f"shop/{name}", tag, layers=[tag.encode()]) for name in "ab" for tag in "cabed"]
     driver = opened(registry)
@@ -85,8 +85,9 @@ def test_pages_to_the_last_link(fake: Starter, opened: Opener, page: int) -> Non
     assert {image.digest: image.tags for image in driver.images("shop/a")} == {
         one.digest: one.tags for one in pushed[:5]
     }
-    assert registry.lines().count("GET /v2/shop/a/tags/list") == -(-5 // page)
-    assert registry.lines().count("GET /v2/_catalog") == -(-2 // page)
+    # One more each: what follows the last page.
+    assert registry.lines().count("GET /v2/shop/a/tags/list") == -(-5 // page) + 1
+    assert registry.lines().count("GET /v2/_catalog") == -(-2 // page) + 1
 
 
 def test_a_tag_that_goes_while_pages_are_read(fake: Starter, opened: Opener) -> None:

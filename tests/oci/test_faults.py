@@ -307,7 +307,7 @@ def test_a_repository_whose_listing_is_always_cut_is_unreadable_and_loses_nothin
 
 def test_a_repository_that_cannot_be_listed_again_before_its_deletions_loses_nothing(link):
     """The plan is whole, the second listing is cut for as long as it is asked for."""
-    link.proxy.add(Fault("^GET /v2/shop/api/tags/list", times=5, after=1, size=25))
+    link.proxy.add(Fault("^GET /v2/shop/api/tags/list", times=5, after=2, size=25))
     run_id, bells = link.night.plan()
     link.night.ring(bells)
     assert link.proxy.all_struck

@@ -27,14 +27,13 @@ from worker.registries.interface import (
 )
 from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, BrokenBodyError, Request
+from worker.registries.oci_pages import PageSize, linked_list, whole_list
 from worker.registries.oci_protocol import Found, Page
 from worker.registries.oci_sign_in import CATALOG, NO_SCOPE, OciSignIn, delete, pull, push
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-MAX_PAGES = 5000  # of one listing; with full pages that is five million rows
-EMPTY_PAGES = 10  # in a row, with a further page
 REDIRECTS = 3
 
 
@@ -46,6 +45,7 @@ class Client:
         self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
         self._threads = settings.rate.concurrency
         self._sign_in = OciSignIn(settings, self.http)
+        self._catalog_pages, self._tags_pages = PageSize(), PageSize()
         self._lists_referrers: bool | None = None  # None: nobody has asked yet
         self._asking = threading.Lock()
 
@@ -61,7 +61,7 @@ class Client:
             return self._call(request, protocol.repositories_page, CATALOG)
 
         try:
-            return self._all_pages(ask, "/v2/_catalog")
+            return whole_list(ask, self.http.registry, "/v2/_catalog", self._catalog_pages)
         except PermissionDeniedError:  # as it is for most users of a registry
             return None
         except SignInError:
@@ -69,7 +69,10 @@ class Client:
             return None
 
     def tags(self, name: str) -> tuple[str, ...] | None:
-        """Every tag of a repository, sorted; None: the registry does not know the repository. Raises RegistryError."""
+        """Every tag of a repository, sorted; None: the registry does not know the repository.
+
+        Raises BadAnswerError where the list may be cut, and any other RegistryError.
+        """
 
         def read(answer: Answer) -> Page | None:
             return None if protocol.is_no_such_repository(answer) else protocol.tags_page(answer, name)
@@ -77,7 +80,7 @@ class Client:
         def ask(query: Mapping[str, str]) -> Page | None:
             return self._call(protocol.list_tags(self.root, name, query), read, pull(name))
 
-        found = self._all_pages(ask, name)
+        found = whole_list(ask, self.http.registry, name, self._tags_pages)
         return None if found is None else tuple(sorted(found))
 
     def referrers(self, name: str, digest: str) -> tuple[str, ...]:
@@ -95,7 +98,7 @@ class Client:
             request = protocol.list_referrers(self.root, name, digest, query)
             return self._call(request, lambda answer: protocol.referrers_page(answer, name, digest), pull(name))
 
-        found = self._all_pages(ask, protocol.about(name, digest), first={})
+        found = linked_list(ask, self.http.registry, protocol.about(name, digest))
         self._lists_referrers = found is not None
         return found or ()
 
@@ -192,27 +195,6 @@ class Client:
                 return answer
             request = protocol.redirected(request, answer)
         raise BadAnswerError(f"more than {REDIRECTS} redirects", self.http.registry, request.label)
-
-    def _all_pages(
-        self, ask: Callable[[Mapping[str, str]], Page | None], about: str, first: Mapping[str, str] | None = None
-    ) -> tuple[str, ...] | None:
-        """Every row once; None: there is no such listing. A listing that does not get on is an error."""
-        query: Mapping[str, str] | None = {"n": str(protocol.PAGE_SIZE)} if first is None else first
-        rows: dict[str, None] = {}
-        asked, empty = set[str](), 0
-        while query is not None:
-            page = ask(query)
-            if page is None:
-                return None
-            known = len(rows)
-            rows |= dict.fromkeys(page.rows)
-            empty = 0 if len(rows) > known else empty + 1
-            asked.add(repr(query))
-            query = page.following
-            if query is not None and (repr(query) in asked or empty > EMPTY_PAGES or len(asked) >= MAX_PAGES):
-                message = f"the listing never ends: page {len(asked):,} leads to {str(query)[:100]}"
-                raise BadAnswerError(message, self.http.registry, f"GET {about}")
-        return tuple(rows)
 
     def _call(self, request: Request, read: Callable[[Answer], T], scopes: Scopes | None) -> T:
         """`scopes` None: without credentials."""

@@ -50,7 +50,7 @@ def test_what_is_known_costs_a_request_a_tag(opened: Opener, tree: Shelf, server
     # No memory of manifests is here, so that the listing of referrers, whose tag says what it is, is read.
     asked = sorted(f"{one.method} {one.path.rpartition('/')[2]}" for one in server.asked[before:])
     (listing,) = (digest for digest, one in known.items() if one.subject == digest_of(an_image("v1")) and one.tags)
-    expected = [f"HEAD {tag}" for tag in tree.tags] + ["GET list", f"GET {listing}", f"GET {listing}"]
+    expected = [f"HEAD {tag}" for tag in tree.tags] + ["GET list", "GET list", f"GET {listing}", f"GET {listing}"]
     assert asked == sorted(expected)  # the manifest, and its referrers, which this server does not list
 
 

@@ -179,7 +179,9 @@ def test_pages_of_tags_and_a_tag_twice(opened: Opener, shelf: Shelf, server: Scr
     def pages(asked: Asked) -> Reply | None:
         if not asked.path.endswith("/tags/list"):
             return None
-        at = int(asked.query.get("last", "0"))
+        if (last := asked.query.get("last", "0")).startswith("v"):
+            return error(400, "UNSUPPORTED", "no page has that name")  # it names its pages by its own words
+        at = int(last)
         link = f'</v2/a/tags/list?last={at + 2}>; rel="next"' if at < 4 else ""
         return document({"tags": [f"v{number}" for number in range(at, min(at + 3, 5))]}, Link=link)
 
@@ -394,8 +396,8 @@ def test_only_the_new_tags_are_looked_at_and_once_for_all(opened: Opener, shelf:
     listed = sum(
         "/tags/list" in line for line in server.lines("GET")
     )  # once, unless this machine takes longer than a second for all of this
-    assert listed < 30
-    assert len(server.lines("HEAD")) == 60 + listed
+    assert listed < 60
+    assert len(server.lines("HEAD")) == 60 + listed // 2  # each list is asked for, and what is beyond its end
 
 
 # The catalog.

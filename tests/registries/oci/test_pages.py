@@ -1,0 +1,139 @@
+"""Lists of tags and of repositories on servers that page them each in its own way: read whole, or an error."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.oci.fake import FakeRegistry
+from tests.registries.oci.conftest import Opener
+from worker.registries.interface import BadAnswerError
+from worker.registries.oci_pages import PageSize, Query, whole_list
+from worker.registries.oci_protocol import Page
+
+
+@dataclass(slots=True)
+class Server:
+    """A list of so many rows. `most`: of a page; `refused_from`: the lowest `n` that is refused."""
+
+    rows: int
+    most: int = 1000
+    refused_from: int | None = None
+    takes_n: bool = True
+    takes_last: bool = True  # else it is ignored
+    refuses_last: bool = False
+    links: bool = False
+    asked: list[Query] = field(default_factory=list)
+
+    def __call__(self, query: Query) -> Page:
+        self.asked.append(query)
+        n = int(query["n"]) if "n" in query and self.takes_n else self.most
+        refused = self.refused_from is not None and "n" in query and n >= self.refused_from
+        if refused or (self.refuses_last and "last" in query):
+            raise BadAnswerError("refused", status=400)
+        last = query.get("last", "") if self.takes_last else ""
+        left = [name for name in (f"r{number:05d}" for number in range(self.rows)) if name > last]
+        shown = left[: min(n, self.most)]
+        return Page(shown, {"last": shown[-1], "n": str(n)} if self.links and len(shown) < len(left) else None)
+
+    def read(self) -> int:
+        return len(whole_list(self, "production", "shop/api", PageSize()) or ())
+
+
+EVERYTHING = 10**6  # as the most of a page
+WHOLE = {
+    "cut at n": {},
+    "cut below n": {"most": 100},
+    "linked": {"links": True},
+    "linked below n": {"links": True, "most": 100},
+    "linked, and last is refused": {"links": True, "most": EVERYTHING, "refuses_last": True},
+    "a large n is refused": {"refused_from": 500, "most": 100},
+    "every n is refused": {"refused_from": 0, "most": 100},
+    "n and last are ignored": {"takes_n": False, "takes_last": False, "most": EVERYTHING},
+    "every n is refused, and last is ignored": {"refused_from": 0, "takes_last": False, "most": EVERYTHING},
+}
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 99, 100, 101, 999, 1000, 1001, 2000])
+@pytest.mark.parametrize("ways", WHOLE.values(), ids=WHOLE)
+def test_reads_every_row_whatever_the_pages(rows: int, ways: dict[str, int]) -> None:
+    server = Server(rows, **ways)
+    if server.refuses_last and rows > 1000:
+        pytest.skip("its own Links use last")
+    assert server.read() == rows
+
+
+CUT = {
+    "last is ignored": {"takes_last": False},
+    "last is ignored, n is at most 1,000": {"takes_last": False, "refused_from": 1001},
+    "last is refused": {"refuses_last": True},
+    "last is refused, n is at most 1,000": {"refuses_last": True, "refused_from": 1001},
+}
+
+
+@pytest.mark.parametrize("ways", CUT.values(), ids=CUT)
+def test_a_list_of_exactly_n_rows_with_no_way_on_is_cut(ways: dict[str, int]) -> None:
+    assert Server(999, most=EVERYTHING, **ways).read() == 999
+    with pytest.raises(BadAnswerError, match=r"GET shop/api: the list is cut at 1,000 rows"):
+        Server(1001, most=EVERYTHING, **ways).read()
+
+
+def test_a_list_that_has_exactly_n_rows_is_whole_where_one_more_is_allowed() -> None:
+    server = Server(1000, takes_last=False, most=EVERYTHING)
+    assert server.read() == 1000
+    assert [query.get("n") for query in server.asked] == ["1000", "1000", "1001"]
+
+
+def test_a_page_of_one_row_costs_one_more_request() -> None:
+    server = Server(1)
+    assert server.read() == 1
+    assert server.asked == [{"n": "1000"}, {"n": "1000", "last": "r00000"}]
+
+
+def test_a_refused_size_is_not_asked_for_again() -> None:
+    server, size = Server(250, most=100, refused_from=500), PageSize()
+    for _ in range(2):
+        assert len(whole_list(server, "production", "shop/api", size) or ()) == 250
+    assert sum(query.get("n") == "1000" for query in server.asked) == 1
+
+
+# The same on the driver.
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry(tags_page=10_000, catalog_page=10_000, links=False) as fake:
+        fake.fill("shop/api", 1001)
+        yield fake
+        assert fake.refused == []
+
+
+def test_reads_all_tags_of_a_server_without_links(registry: FakeRegistry, opened: Opener) -> None:
+    assert len(opened(registry.url)._client.tags("shop/api") or ()) == 1001
+
+
+@pytest.mark.parametrize("last", ["ignored", "refused"])
+def test_tags_that_may_be_cut_leave_the_repository_unreadable(
+    registry: FakeRegistry, opened: Opener, last: str
+) -> None:
+    registry.switches.last = last
+    registry.switches.tags_most = 1000
+    with pytest.raises(BadAnswerError, match="GET shop/api: the list is cut at 1,000 rows"):
+        opened(registry.url).images("shop/api")
+
+
+@pytest.mark.parametrize("last", ["ignored", "refused"])
+def test_a_catalog_that_may_be_cut_is_an_error(registry: FakeRegistry, opened: Opener, last: str) -> None:
+    for number in range(1000):
+        registry.empty(f"more/r{number}")
+    registry.switches.last = last
+    with pytest.raises(BadAnswerError, match="GET /v2/_catalog: the list is cut at 1,000 rows"):
+        list(opened(registry.url).repositories())
+
+
+def test_lists_without_a_number_where_the_number_is_refused(registry: FakeRegistry, opened: Opener) -> None:
+    registry.switches.tags_most = registry.switches.catalog_most = 100
+    registry.switches.links = True
+    driver = opened(registry.url)
+    assert list(driver.repositories()) == ["shop/api"]
+    assert len(driver._client.tags("shop/api") or ()) == 1001
