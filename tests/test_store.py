@@ -1,8 +1,12 @@
 """The store's schema, its transactions, and what it says when it cannot."""
 
 import json
+import os
+import re
+import stat
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -192,3 +196,51 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         connection.execute(update(run_table).values(message="x"))
     with pytest.raises(StoreError), store.read() as connection:
         connection.execute(select(func.count()).select_from(run_table))
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("there", [pytest.param(False, id="new"), pytest.param(True, id="readable by all before")])
+def test_only_the_owner_can_read_the_file(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "store.db"
+    if there:
+        open_store(f"sqlite:///{path}").dispose()
+        path.chmod(0o664)
+    tmp_path.chmod(0o755)
+    before = os.umask(0)
+    try:
+        store = open_store(f"sqlite:///{path}")
+        with store.write() as connection:
+            connection.execute(insert(heartbeat).values(name="beat", at=datetime.now(UTC)))
+            assert {file.name: mode_of(file) for file in tmp_path.glob("store.db*")} == {
+                "store.db": 0o600,
+                "store.db-wal": 0o600,
+                "store.db-shm": 0o600,
+            }
+        store.dispose()
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path) == 0o755, "the folder stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        pytest.param("postgresql+psycopg://nobody-here@127.0.0.1:{port}/postgres", "the user", id="no such role"),
+        pytest.param("postgresql+psycopg://tests@127.0.0.1:{port}/nothing-here", "the database", id="no such database"),
+        pytest.param("postgresql+psycopg://tests@127.0.0.1:1/postgres", "connection refused", id="nobody listens"),
+        pytest.param("postgresql+psycopg://tests@here.invalid/postgres", "cannot be resolved", id="no such host"),
+        pytest.param(
+            "postgresql+psycopg://tests@127.0.0.1:{port}/postgres?sslmode=here", "an option", id="no such mode"
+        ),
+    ],
+)
+def test_why_postgresql_is_away_is_said_without_its_url(postgres: PostgresServer, url: str, said: str) -> None:
+    with pytest.raises(StoreError) as failure:
+        open_store(url.format(port=postgres.port))
+    assert said in str(failure.value)
+    assert not {"here", "127.0.0.1", "tests", str(postgres.port)} & set(re.split(r"[^a-z0-9.]+", str(failure.value)))
+    assert failure.value.__cause__ is None
+    assert failure.value.__suppress_context__, "the driver's own text is in no traceback either"

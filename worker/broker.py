@@ -1,6 +1,7 @@
 """Which Redis carries the bells and the rate limit: the configured one, else the one that `registry-gc up` runs."""
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,27 @@ def connect(url: str) -> "Redis":
         retry_on_error=[],
         health_check_interval=0,
     )
+
+
+def trouble(error: BaseException) -> str:
+    """Why Redis did not do what it was asked, in words that quote no part of its URL."""
+    from redis import exceptions  # noqa: PLC0415 - as above
+
+    words = (
+        ((exceptions.AuthenticationError, exceptions.AuthorizationError), "it refuses the user or the password"),
+        ((exceptions.NoPermissionError,), "its user lacks a permission"),
+        ((exceptions.TimeoutError, TimeoutError), "no answer in time"),
+        ((socket.gaierror,), "the name of its host cannot be resolved"),
+    )
+    for kinds, said in words:
+        if isinstance(error, kinds):
+            return said
+    if isinstance(error, exceptions.ResponseError):  # the server's own words, which know nothing of the URL
+        return next(iter(str(error).splitlines()), "an empty error")
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    cause = error.__cause__ or error.__context__
+    return trouble(cause) if cause is not None else "the connection failed"
 
 
 def celery_url(url: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import urlsplit
 
+from worker.connection_urls import ENCODE, redis_flaw
 from worker.registries import kinds
 from worker.secret import Secret, SecretError
 
@@ -286,17 +287,9 @@ class Settings:
         if not isinstance(self.redis, Secret):
             return self.redis
         url = self.redis.read()
-        if not _is_redis_url(url):  # a client's own error would quote a part of it, which may be of the password
-            raise SecretError(self.redis.where, "is no redis://:PASSWORD@HOST:PORT/0; write / as %2F in a password")
+        if flaw := redis_flaw(url):
+            raise SecretError(self.redis.where, f"cannot be used: {flaw}; {ENCODE}")
         return url
-
-
-def _is_redis_url(text: str) -> bool:
-    try:
-        parts, port = urlsplit(text), urlsplit(text).port
-    except ValueError:
-        return False
-    return parts.scheme == "unix" or (parts.scheme in ("redis", "rediss") and bool(parts.hostname) and port != 0)
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:

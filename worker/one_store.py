@@ -95,10 +95,10 @@ def give_up(settings: "Settings") -> None:
 
 
 def _where(store: Store) -> str:
-    """Where a store is, for people; no user, no password."""
+    """What kind of store it is, for people, and a file's path: of another URL nothing is told."""
     url = store.engine.url
-    host = f"{url.host or ''}{f':{url.port}' if url.port else ''}"
-    return f"({url.get_backend_name()} {host}/{url.database})"[:LONGEST]
+    path = f" {url.database}" if url.get_backend_name() == "sqlite" else ""
+    return f"({url.get_backend_name()}{path})"[:LONGEST]
 
 
 def _told(value: bytes | str) -> str:

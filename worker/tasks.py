@@ -20,7 +20,7 @@ from worker import look as looking
 from worker import reconcile as reconciling
 from worker import verify as verifying
 from worker.app import LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
-from worker.broker import NoRedisError, redis_url
+from worker.broker import NoRedisError, redis_url, trouble
 from worker.config import ConfigError, SecretError
 from worker.config_watch import SettingsWatch
 from worker.one_store import OtherStoreError, claim, give_up, refuse_another
@@ -70,7 +70,7 @@ def ring(bells: Iterable[Bell]) -> bool:
         try:
             app.send_task(bell.task, args=bell.args)
         except (OperationalError, RedisError, OSError) as error:
-            log.warning("not rung, reconcile will ring again", task=bell.task, error=str(error))
+            log.warning("not rung, reconcile will ring again", task=bell.task, error=trouble(error))
             return False
         log.debug("rung", task=bell.task, args=bell.args)
     return True

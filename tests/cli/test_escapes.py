@@ -137,10 +137,12 @@ def test_nothing_is_obeyed_in_any_table(hostile, gc):
     assert "\\x1b[95m" in gc("show", run.id).out
 
 
-def test_json_on_a_terminal_obeys_nobody_and_says_the_same(hostile, gc, tmp_path):
+@pytest.mark.parametrize("columns", [pytest.param(100, id="wide"), pytest.param(0, id="of no width")])
+def test_json_on_a_terminal_obeys_nobody_and_says_the_same(hostile, gc, tmp_path, columns):
     _, run = hostile
-    for words in (["show", run.id, "--format", "json"], ["show", run.id, "--format", "ndjson"]):
-        code, out = on_a_terminal([*COMMAND, *words], tmp_path)
+    show = [["show", run.id, "--format", form] for form in ("json", "ndjson")]
+    for words in (*show, ["audit", "production", "--format", "ndjson"]):
+        code, out = on_a_terminal([*COMMAND, *words], tmp_path, columns)
         assert code == 0
         assert out.replace("\r\n", "").isprintable()
         elsewhere = gc(*words).out
@@ -173,3 +175,15 @@ except ValueError as error:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=True)
     assert plain(done.stderr.decode())
     assert b"Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("columns", [pytest.param(100, id="wide"), pytest.param(0, id="of no width")])
+def test_an_inventory_on_a_terminal_obeys_nobody(simulator, night, tmp_path, columns):
+    simulator.push("shop/api", tags=[f"pr-{WHOLE}"], age=timedelta(days=30))
+    night(rules=[{"name": "old", "delete": {"any_tag": ["*"]}}])
+    code, out = on_a_terminal([*COMMAND, "inventory", "production"], tmp_path, columns)
+    assert code == 0
+    lines = [line for line in out.replace("\r\n", "\n").split("\n") if line.startswith("{")]
+    (line,) = lines
+    assert line.isprintable()
+    assert json.loads(line)["tags"] == [f"pr-{WHOLE}"]

@@ -372,14 +372,14 @@ MESSAGES = {
     ),
     "redis-with-password": "redis: a password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}",
     "redis-scheme": (
-        "redis: expected a URL of Redis, got 'http://127.0.0.1:6379'; write, for example, redis://127.0.0.1:6379/0"
+        "redis: expected a URL of Redis: its scheme is not redis, rediss or unix; write, for example, redis://127.0.0.1:6379/0"
     ),
     "store-in-memory": (
-        "store: expected the path of a file, got 'sqlite://';"
+        "store: expected the path of a file after sqlite://;"
         " write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
     ),
     "store-kind": (
-        "store: expected a store's URL, got 'mysql://db/gc';"
+        "store: expected a store's URL: its scheme is not sqlite or postgresql+psycopg;"
         " write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
     ),
     "store-with-password": "store: a password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}",

@@ -34,7 +34,7 @@ def in_the_file(line: str) -> Callable[[Path, str], None]:
         top, _, rest = line.partition(".")
         target = document if not rest else document["registries"]["production"]
         key, _, value = (rest or top).partition("=")
-        target[key] = yaml.safe_load(value.replace("SECRET", secret))
+        target[key] = yaml.safe_load(filled(value, secret))
         (folder / "registry-gc.yaml").write_text(yaml.safe_dump(document))
         load(folder / "registry-gc.yaml", environ={})
 
@@ -50,6 +50,42 @@ def of_redis(url: str) -> Callable[[Path, str], object]:
         return Settings(path=folder, sha256="", store="", redis=named).redis_url()
 
     return read
+
+
+def filled(url: str, secret: str) -> str:
+    return url.replace("SECRET", secret)
+
+
+def of_store(url: str) -> Callable[[Path, str], object]:
+    """A store's address, from a secret, that is none."""
+
+    def read(folder: Path, secret: str) -> object:
+        (folder / "store").write_text(filled(url, secret))
+        (folder / "registry-gc.yaml").write_text(yaml.safe_dump({"store": {"file": "store"}, "policies": {}}))
+        return load(folder / "registry-gc.yaml", environ={}, look_for_secrets=False, store_is_needed=True)
+
+    return read
+
+
+ODD_STORES = (
+    "postgresql+psycopg://gc:pass@SECRET@db:5432/gc",
+    "postgresql+psycopg://gc:SECRET@word@db:5432/gc",
+    "postgresql+psycopg://gc:pass/SECRET@db/gc",
+    "postgresql+psycopg://gc:12/SECRET@db/gc",
+    "postgresql+psycopg://gc:pass?SECRET@db/gc",
+    "postgresql+psycopg://gc:pass#SECRET@db/gc",
+    "postgresql+psycopg://gc:pass SECRET@db/gc",
+    "postgresql+psycopg://gc:%zzSECRET@db/gc",
+    "postgresql+psycopg://gc:SECRET@db:5432x/gc",
+    "postgresql+psycopg://gc:pw@db:SECRET/gc",
+    "postgresql+psycopg://gc:SECRET@[::1/gc",
+    "postgresql+psycopg://gc:pw@db/gc?SECRET=1",
+    "postgresql+psycopg://gc:pw@db/gc?SECRET",
+    "postgresql+psycopg://gc:SECRET@db/gc/more",
+    "postgresql://gc:SECRET@db/gc",
+    "postgres://gc:SECRET@db/gc",
+    "mysql://gc:SECRET@db/gc",
+)
 
 
 def away(url: str) -> str:
@@ -73,6 +109,21 @@ CASES = [
         "StoreError",
         id="a store that is away",
     ),
+    *(
+        pytest.param(
+            lambda folder, secret, url=url: open_store(away(filled(url, secret))).read().__enter__(),
+            "StoreError",
+            id=f"away: {url}",
+        )
+        for url in (
+            "postgresql+psycopg://SECRET:pw@AWAY/gc",
+            "postgresql+psycopg://gc:pw@AWAY/SECRET",
+            "postgresql+psycopg://gc:pw@SECRET.invalid/gc",
+            "postgresql+psycopg://gc:pw@AWAY/gc?sslmode=SECRET",
+            "postgresql+psycopg://gc:pw@AWAY/gc?connect_timeout=SECRET",
+            "postgresql+psycopg://gc@/gc?host=/SECRET",
+        )
+    ),
     pytest.param(
         lambda folder, secret: open_store(f"postgresql+psycopg://gc:{secret}@[bad/gc"), "StoreError", id="a bad address"
     ),
@@ -81,6 +132,42 @@ CASES = [
         lambda folder, secret: RedisLimiter(away(f"redis://:{secret}@AWAY/0"), "key", 1.0).wait(),
         "LimiterUnavailableError",
         id="Redis away",
+    ),
+    *(
+        pytest.param(of_redis(url), "SecretError", id=f"Redis: {url}")
+        for url in (
+            "redis://:x#SECRET@cache:6379/0",
+            "redis://:pw@cache:SECRET/0",
+            "redis://:pw@cache:6379/SECRET",
+            "rediss://:pw@cache:6379/0?ssl_cert_reqs=SECRET",
+            "redis://:pw@cache:6379/0?socket_timeout=SECRET",
+            "redis://:pw@cache:6379/0?SECRET=1",
+            "redis://:pw@cache:6379/0?SECRET",
+            "redis://:%zzSECRET@cache:6379/0",
+            "unix://SECRET/var/run/redis.sock",
+            "redis-sentinel://:SECRET@cache",
+        )
+    ),
+    *(
+        pytest.param(of_store(url), "ConfigError", id=f"store: {url}")
+        for url in (*ODD_STORES, "sqlite:////var/SECRET?mode=memory", "SECRET")
+    ),
+    *(
+        pytest.param(
+            lambda _folder, secret, url=url: open_store(filled(url, secret)), "StoreError", id=f"opened: {url}"
+        )
+        for url in ODD_STORES
+    ),
+    *(
+        pytest.param(in_the_file(f"{key}={url}"), "ConfigError", id=f"in the file: {url}")
+        for key, url in (
+            *(("store", url) for url in ODD_STORES),
+            ("redis", "redis://:x#SECRET@cache:6379/0"),
+            ("redis", "redis://cache:6379/0?password=SECRET"),
+            ("x.url", "https://user:x#SECRET@registry.example.com"),
+            ("x.token_hosts", "[https://user:SECRET@auth.example.com]"),
+            ("x.in_use", "[{name: a, kind: http, url: https://user:x#SECRET@example.com/x}]"),
+        )
     ),
     pytest.param(of_redis("redis://:SECRET/more@cache:6379/0"), "SecretError", id="an odd letter in Redis's password"),
     pytest.param(of_redis("SECRET"), "SecretError", id="a password for an address of Redis"),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage
@@ -12,10 +13,11 @@ from typing import Any
 
 DOCUMENT = """\
 redis: {{file: {folder}/redis-url}}
-store: sqlite:///{folder}/store.db
+store: {{file: {folder}/store-url}}
 registries:
   production:
     {{kind: yandex-container-registry, id: crpvab5oob146rh73ilt, credentials: {{metadata: true}}, policy: nightly}}
+# {written}
 policies:
   nightly: [{{name: leftovers, delete: {{untagged: true, older_than: 7d}}}}]
 """
@@ -57,10 +59,11 @@ class Pages:
         return document
 
 
-def write(folder: Path, redis: str) -> Path:
+def write(folder: Path, redis: str, store: str = "") -> Path:
     path = folder / "registry-gc.yaml"
+    (folder / "store-url").write_text(store or f"sqlite:///{folder}/store.db")
     (folder / "redis-url").write_text(redis)
-    path.write_text(DOCUMENT.format(folder=folder))
+    path.write_text(DOCUMENT.format(folder=folder, written=time.time_ns()))
     return path
 
 

@@ -153,7 +153,7 @@ def test_redis_away_is_told_and_harms_no_number(own: Pages) -> None:
         assert answer.status == 503
         assert json.loads(answer.body)["redis"]["status"] == "ill"
         assert json.loads(answer.body)["configuration"]["status"] == "ok"
-        assert "sesame" not in answer.text
+        assert json.loads(answer.body)["redis"]["detail"] == "does not answer; the log says why"
         assert own.ask("/metrics").status == 200
 
 
@@ -163,6 +163,30 @@ def test_a_redis_address_that_is_none_is_not_quoted(own: Pages) -> None:
     assert json.loads(answer.body)["redis"]["status"] == "ill"
     assert "sesame" not in answer.text
     assert ":open" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("url", "part", "status"),
+    [
+        pytest.param("postgresql+psycopg://clerk:open@sesame.invalid:1/ledger", "store", 500, id="away"),
+        pytest.param("sqlite:////sesame/ledger.db", "store", 500, id="a file that cannot be made"),
+        # What is a mistake of the configuration leaves the store as it was until it is mended.
+        pytest.param("postgresql+psycopg://clerk:open@sesame@127.0.0.1:1/ledger", "configuration", 200, id="two @"),
+        pytest.param("postgresql+psycopg://clerk:o@127.0.0.1:1/ledger?sesame=1", "configuration", 200, id="an option"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_named_and_no_part_of_its_url(
+    own: Pages, url: str, part: str, status: int
+) -> None:
+    if url.startswith("sqlite"):
+        url = url.replace("/sesame", f"{own.folder}/redis-url")  # a file where a folder should be
+    write(own.folder, f"redis://127.0.0.1:{own.port}/0", url)
+    metrics, health = own.ask("/metrics"), own.ask("/healthz")
+    assert (metrics.status, health.status) == (status, 503)
+    assert status == 200 or metrics.text == "the store cannot be read; the log says why\n"
+    for told in (metrics.text, health.text):
+        assert not re.search("sesame|ledger|clerk|127.0|redis-url", told)
+    assert json.loads(health.body)[part]["status"] == "ill"
 
 
 def test_a_store_that_vanished_is_an_error_and_not_old_numbers(own: Pages) -> None:

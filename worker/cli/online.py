@@ -71,16 +71,12 @@ def _store(settings: Settings) -> Finding:
 
 
 def _redis(settings: Settings) -> Finding:
-    from worker.broker import NoRedisError  # noqa: PLC0415 - redis-py, loaded only where it is asked
-    from worker.web.health import redis_check  # noqa: PLC0415 - as above
+    from worker.web.health import redis_trouble  # noqa: PLC0415 - redis-py, loaded only where it is asked
 
     if settings.redis is None:
         return Finding(None, "redis", "ok", "none is configured: `registry-gc up` starts its own")
-    try:
-        found = redis_check(settings)
-    except NoRedisError as error:
-        return Finding(None, "redis", "failed", str(error))
-    return Finding(None, "redis", "ok" if found.well else "failed", found.word)
+    why = redis_trouble(settings)
+    return Finding(None, "redis", "ok" if why is None else "failed", why or "answers")
 
 
 def _of_registry(settings: Settings, registry: RegistrySettings, now: datetime) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Where results go: standard output, or a file that appears whole or not at all."""
 
 import errno
+import functools
 import os
 import stat
 import sys
@@ -101,10 +102,15 @@ class Output:
             if self._temporary is not None:
                 Path(self._temporary).unlink(missing_ok=True)
 
+    @functools.cached_property
+    def on_terminal(self) -> bool:
+        """Whether the result goes to a terminal, however wide that says it is."""
+        return self.path is None and sys.stdout.isatty()
+
     @property
     def width(self) -> int | None:
-        """Columns of the terminal that the result goes to; None where it is none."""
-        if self.path is not None or not sys.stdout.isatty():
+        """Columns of the terminal that the result goes to; None where it is none, or does not say."""
+        if not self.on_terminal:
             return None
         return os.get_terminal_size(sys.stdout.fileno()).columns or None
 
@@ -112,6 +118,9 @@ class Output:
         self.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
     def write(self, content: bytes) -> None:
+        """UTF-8. On a terminal, what does not print becomes JSON's own code for it."""
+        if self.on_terminal:
+            content = plain_json(content.decode()).encode()
         with _told("standard output" if self.path is None else f"--output {self.path}"):
             self._stream.write(content)
 
@@ -127,9 +136,8 @@ class Output:
             for line in table(self.width):
                 self.line(line)
             return
-        shown = self.width is not None  # on a terminal
         for piece in json() if self.form == "json" else ndjson():
-            self.write(plain_json(piece.decode()).encode() if shown else piece)
+            self.write(piece)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Reads parts of a file one by one and collects every mistake: what the readers of the file's parts share."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from policies.document import Mistake
 from worker.config_file.document import Model, SecretModel
 from worker.config_file.mistakes import mistake_of
+from worker.connection_urls import ENCODE
 from worker.secret import Secret, SecretError
 
 M = TypeVar("M", bound=Model)
@@ -35,20 +37,31 @@ class Collector:
             secret = Secret(file=self.path.parent / model.file, environ=self.environ)
         else:
             secret = Secret(env=model.env, environ=self.environ)
-        if self.look_for_secrets or (self.store_is_needed and at == "store"):
+        if self.wants_secret(at):
             try:
                 secret.read()
             except SecretError as error:
                 self.add(at, str(error), "a secret must be there and readable before anything starts")
         return secret
 
-    def url(self, value: Any, at: str, read: Callable[[str], str]) -> str | Secret | None:
-        """A URL that stands in the file, or the secret that holds it."""
+    def url(
+        self, value: Any, at: str, read: Callable[[str], str], flaw: Callable[[str], str] | None = None
+    ) -> str | Secret | None:
+        """A URL that stands in the file, or the secret that holds it, where `flaw` says what is wrong with it."""
         if value is None:
             return None
         if isinstance(value, str):
             return self.value(value, at, read)
-        return self.secret(self.model(SecretModel, value, at), at)
+        secret = self.secret(self.model(SecretModel, value, at), at)
+        if secret is not None and flaw is not None and self.wants_secret(at):
+            with suppress(SecretError):  # said by then
+                if what := flaw(secret.read()):
+                    self.add(at, f"{secret.where} cannot be used: {what}", ENCODE)
+        return secret
+
+    def wants_secret(self, at: str) -> bool:
+        """Whether the secret at this key is to be read now."""
+        return self.look_for_secrets or (self.store_is_needed and at == "store")
 
     def value(self, value: Any, at: str, read: Callable[[Any], V]) -> V | None:
         """What `read` makes of a value; None after a mistake."""

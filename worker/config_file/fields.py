@@ -18,13 +18,13 @@ from pydantic_core import PydanticCustomError
 
 from policies.patterns import LONGEST, Patterns
 from policies.units import parse_duration, parse_share, parse_size, shown
+from worker.connection_urls import REDIS_EXAMPLE, STORE_EXAMPLE, redis_flaw, store_flaw
 from worker.registries.kinds import KINDS
 from worker.registries.network import is_proxy_url
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 METADATA_ADDRESS = "169.254.169.254"  # link-local: the virtual machine's own host
 EXAMPLE, OCI_EXAMPLE = "https://cr.yandex", "https://registry.example.com"
-REDIS_SCHEMES = ("redis", "rediss")
 
 
 def mistake(what: str, remedy: str = "") -> PydanticCustomError:
@@ -189,6 +189,8 @@ def read_url(value: object) -> str:
 
 def check_endpoint(text: str, plain_is_fine: Callable[[str], bool], example: str = EXAMPLE) -> str:
     """`text` without a trailing slash, if it is a root, and plain http only where `plain_is_fine` for its host."""
+    if "@" in text:  # first of all: what cannot be read would be quoted, with a password in it
+        raise mistake("a URL with a user or password in it is not read", "write the host only")
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
@@ -197,8 +199,6 @@ def check_endpoint(text: str, plain_is_fine: Callable[[str], bool], example: str
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not host or port == 0 or re.search(r"[\s\\]", text):
         raise mistake(f"expected a URL, got {shown(text)}", f"write, for example, {example}")
-    if "@" in parts.netloc:
-        raise mistake("a URL with a user or password in it is not read", "write the host only")
     if parts.path not in ("", "/") or parts.query or parts.fragment or text.endswith(("?", "#")):
         raise mistake(f"expected a root, got {shown(text)}", f"write {parts.scheme}://{parts.netloc}")
     if parts.scheme == "http" and not plain_is_fine(host):
@@ -218,7 +218,8 @@ def read_address(value: object) -> str:
         raise mistake("expected a URL, got something else", example) from None
     if "@" in parts.netloc:
         raise mistake("a URL with a user or password in it is not read", "write the host only, and `token` beside it")
-    without_query = shown(text.partition("?")[0])  # a query may be a secret
+    # A query may be a secret, and what stands before an @ too, wherever the @ ended up.
+    without_query = "something else" if "@" in text else shown(text.partition("?")[0])
     odd = re.search(r"[^!-~]|[\\#]", text)
     if parts.scheme not in ("http", "https") or not host or port == 0 or odd:
         raise mistake(f"expected a URL, got {without_query}", example)
@@ -260,7 +261,8 @@ def read_token_hosts(value: object) -> tuple[str, ...]:
     for host in hosts:
         if not re.fullmatch(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", host):
             remedy = "write the host alone, such as auth.example.com, or with its port"
-            raise mistake(f"expected a host, got {shown(host)}", remedy)
+            got = "a URL with a user or password in it" if "@" in host else shown(host)
+            raise mistake(f"expected a host, got {got}", remedy)
     return tuple(dict.fromkeys(hosts))
 
 
@@ -286,40 +288,26 @@ def read_proxy(value: str) -> str:
 
 def read_redis(value: str) -> str:
     """A URL of Redis without a password in it."""
-    try:
-        parts = urlsplit(value)
-        port, database = parts.port, parts.path.strip("/")
-    except ValueError:
-        raise mistake(
-            "expected a URL of Redis, got something else", "write, for example, redis://127.0.0.1:6379/0"
-        ) from None
-    if parts.password is not None:
-        raise mistake("a password stands in the file", "keep the whole URL in {file: PATH} or {env: NAME}")
-    if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
-        return value
-    if parts.scheme not in REDIS_SCHEMES or not parts.hostname or port == 0 or not re.fullmatch("[0-9]{0,4}", database):
-        raise mistake(f"expected a URL of Redis, got {shown(value)}", "write, for example, redis://127.0.0.1:6379/0")
+    if flaw := redis_flaw(value):
+        raise mistake(flaw, REDIS_EXAMPLE)
+    parts = urlsplit(value)
+    if parts.password is not None or "password=" in parts.query:
+        raise _password()
     return value
 
 
 def read_store(value: str) -> str:
     """A URL of a store without a password in it; a file's path may still be relative."""
-    example = "write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
-    scheme, _, rest = value.partition("://")
-    if scheme == "sqlite":
-        if not rest.startswith("/") or rest == "/" or re.search(r"[?#:\s]", rest):
-            raise mistake(f"expected the path of a file, got {shown(value)}", example)
-        return value
-    try:
-        parts = urlsplit(value)
-        password, host = parts.password, parts.hostname
-    except ValueError:
-        raise mistake("expected a store's URL, got something else", example) from None
-    if password is not None or "password=" in parts.query:
-        raise mistake("a password stands in the file", "keep the whole URL in {file: PATH} or {env: NAME}")
-    if scheme != "postgresql+psycopg" or not (host or parts.query) or not parts.path.strip("/"):
-        raise mistake(f"expected a store's URL, got {shown(value)}", example)
+    if flaw := store_flaw(value):
+        raise mistake(flaw, STORE_EXAMPLE)
+    parts = urlsplit(value)
+    if parts.password is not None or "password=" in parts.query:
+        raise _password()
     return value
+
+
+def _password() -> PydanticCustomError:
+    return mistake("a password stands in the file", "keep the whole URL in {file: PATH} or {env: NAME}")
 
 
 def read_listen(value: object) -> tuple[str, int]:

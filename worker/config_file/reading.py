@@ -30,6 +30,7 @@ from worker.config_file.collecting import Collector
 from worker.config_file.evidence import read_evidence
 from worker.config_file.notify import read_notify
 from worker.config_file.yaml_reader import MAX_BYTES, YamlError, join, parse
+from worker.connection_urls import redis_flaw, store_flaw
 from worker.registries.kinds import KINDS, Kind
 from worker.registries.network import NetworkError, proxies_of, tls_context
 from worker.secret import Secret, SecretError
@@ -79,7 +80,7 @@ class _Reading(Collector):
             return None
         policies = self.policies(whole.policies)
         registries = self.registries(whole, policies)
-        redis = self.url(whole.redis, "redis", fields.read_redis)
+        redis = self.url(whole.redis, "redis", fields.read_redis, redis_flaw)
         return Settings(
             path=self.path,
             sha256=sha256,
@@ -261,7 +262,7 @@ class _Reading(Collector):
 
     def store(self, value: Any) -> str:
         """The store's URL, a file's path in it absolute."""
-        url = self.url(value, "store", fields.read_store)
+        url = self.url(value, "store", fields.read_store, store_flaw)
         if isinstance(url, Secret):
             try:
                 url = url.read()

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from worker.broker import connect
+from worker.broker import connect, trouble
 
 if TYPE_CHECKING:
     from worker.config import RegistrySettings
@@ -125,7 +125,8 @@ class RedisLimiter:
         try:
             return command(*args, **kwargs)
         except RedisError as error:
-            raise LimiterUnavailableError(f"Redis, which holds the request limit, does not answer: {error}") from error
+            what = f"Redis, which holds the request limit, does not answer: {trouble(error)}"
+            raise LimiterUnavailableError(what) from None  # redis-py's own error quotes the address
 
 
 def open_limiter(redis_url: str | None, settings: "RegistrySettings") -> Limiter:

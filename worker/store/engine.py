@@ -3,9 +3,10 @@
 A prefork child must open its own store: connections do not survive a fork.
 """
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from worker.store import migrate
+from worker.connection_urls import ENCODE, store_flaw
+from worker.store import migrate, troubles
 
 BUSY_SECONDS = 15
 
@@ -71,6 +73,8 @@ def _translated() -> Iterator[None]:
     except IntegrityError:
         raise  # a refused unique key is an answer for the caller (another run is active), not an ill store
     except DBAPIError as error:
+        if (quoting_nothing := troubles.of_postgresql(error)) is not None:
+            raise StoreError(f"the store: {quoting_nothing}") from None
         raise StoreError(f"the store: {_first_line(error.orig)}") from error
     except SQLAlchemyError as error:
         raise StoreError(f"the store: {_first_line(error)}") from error
@@ -85,6 +89,8 @@ def open_store(url: str, *, create: bool = True) -> Store:
 
     Raises StoreError: not there (with `create` false), unreadable, or made by a later version.
     """
+    if not url.startswith("sqlite:") and (flaw := store_flaw(url)):
+        raise StoreError(f"the store's URL cannot be used: {flaw}; {ENCODE}")
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         path = Path(parsed.database or "")
@@ -92,6 +98,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
             raise StoreError(f"the store {path} is not there yet; it is made by the first run")
         if create:
             _make_folder(path.parent)
+        _keep_private(path, create=create)
     with _translated():
         engine = _engine(url)
         try:
@@ -106,6 +113,19 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StoreError(f"the store's folder {folder} cannot be made: {error.strerror}") from error
+
+
+def _keep_private(path: Path, *, create: bool) -> None:
+    """Let nobody but the owner read the file. SQLite gives its -wal and -shm the rights of the file itself."""
+    if create:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise StoreError(f"the store {path} cannot be written: {error.strerror}") from error
+    for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        with suppress(OSError):  # not there, or another user's, who decides
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)
 
 
 def _engine(url: str) -> Engine:

@@ -212,6 +212,9 @@ def _check_address(request: Request) -> None:
 
 
 def _refused(error: Exception) -> RefusedError:
+    if isinstance(error, (StoreError, SchemaError)):
+        log.warning("the store cannot be used", error=str(error))
+        return RefusedError(503, "the store cannot be used; the log says why")
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     refused = RefusedError(status, str(error))
     refused.run = getattr(error, "run_id", None)

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from html import escape
 
+import structlog
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -18,9 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker import __version__
 from worker.metrics import StoreCollector
 from worker.store import Store, StoreError
+from worker.store.migrate import SchemaError
 from worker.web.api import Ring, changing_routes, ring_bells
 from worker.web.door import Configuration
 from worker.web.health import health
+
+log = structlog.get_logger(__name__)
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -61,8 +65,9 @@ def routes(
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         try:
             return Response(encode(collector), headers={"Content-Type": content_type})
-        except StoreError as error:
-            return PlainTextResponse(f"{error}\n", status_code=500)
+        except (StoreError, SchemaError) as error:
+            log.warning("the store cannot be read", error=str(error))
+            return PlainTextResponse("the store cannot be read; the log says why\n", status_code=500)
 
     def healthz(_request: Request) -> Response:
         found = health(store, configuration(), datetime.now(UTC))

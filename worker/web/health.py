@@ -1,6 +1,6 @@
 """Is the store readable, does Redis answer, is beat alive, is the configuration usable? Each with a word for people.
 
-The page needs no token: a word never quotes a URL or the configuration.
+The page needs no token: it says which part is ill and no more; why stands in the log.
 """
 
 from collections.abc import Callable
@@ -9,16 +9,20 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from worker.broker import NoRedisError, redis_url
+from worker.broker import NoRedisError, redis_url, trouble
 from worker.config import SecretError, Settings
 from worker.store import Store, StoreError
 from worker.store.measures import heartbeats
+from worker.store.migrate import SchemaError
 from worker.web.door import Configuration
+
+log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 3.0
 
@@ -56,9 +60,10 @@ def health(store: Callable[[], AbstractContextManager[Store]], configuration: Co
         with store() as opened, opened.read() as connection:
             beat = beat_check(heartbeats(connection).get("beat"), 3 * settings.timing.reconcile, now)
         readable = Check(True, "readable")
-    except StoreError as error:
+    except (StoreError, SchemaError) as error:
         beat = Check(False, "unknown: the store would tell")
-        readable = Check(False, str(error))
+        log.warning("the store cannot be read", error=str(error))
+        readable = Check(False, "cannot be read; the log says why")
     return Health(readable, redis_check(settings), beat, configuration_check(configuration))
 
 
@@ -75,6 +80,15 @@ def beat_check(at: datetime | None, patience: timedelta, now: datetime) -> Check
 
 def redis_check(settings: Settings) -> Check:
     """One PING on a connection of its own, never repeated."""
+    why = redis_trouble(settings)
+    if why is None:
+        return Check(True, "answers")
+    log.warning("Redis cannot be used", error=why)
+    return Check(False, "does not answer; the log says why")
+
+
+def redis_trouble(settings: Settings) -> str | None:
+    """Why Redis cannot be used, without any part of its URL; None: it answers."""
     try:
         client = Redis.from_url(
             redis_url(settings),
@@ -85,11 +99,13 @@ def redis_check(settings: Settings) -> Check:
         )
         with client:
             client.ping()
-    except ValueError:  # its text may quote the URL, password included
-        return Check(False, "its URL cannot be used")
-    except (RedisError, SecretError, NoRedisError) as error:
-        return Check(False, next(iter(str(error).splitlines()), type(error).__name__))
-    return Check(True, "answers")
+    except (ValueError, TypeError):  # their texts quote the URL
+        return "its URL cannot be used"
+    except RedisError as error:
+        return trouble(error)
+    except (SecretError, NoRedisError) as error:
+        return str(error)
+    return None
 
 
 def configuration_check(configuration: Configuration) -> Check:
