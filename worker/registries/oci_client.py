@@ -123,6 +123,22 @@ class Client:
         found = self.each(lambda tag: self.look(name, tag, seen=True), tags)
         return {tag: one.digest for tag, one in found.items() if one is not None}
 
+    def resolved(self, name: str, tags: Iterable[str]) -> dict[str, Found]:
+        """What each of these listed tags names; left out: one that a second list no longer has.
+
+        Raises BadAnswerError for a tag that is listed, and whose manifest is not there: it may have been an index over
+        anything. Raises any other RegistryError.
+        """
+        found = self.each(lambda tag: self.look(name, tag), tags)
+        if lost := [tag for tag, one in found.items() if one is None]:
+            listed = frozenset(self.tags(name) or ())
+            found |= self.each(lambda tag: self.look(name, tag), [tag for tag in lost if tag in listed])
+            if broken := [tag for tag in lost if tag in listed and found[tag] is None]:
+                more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
+                what = f"the tag {broken[0]}{more} is listed, but its manifest is not there; delete or push the tag"
+                raise BadAnswerError(f"HTTP 404: {what}", self.http.registry, f"GET {protocol.about(name, broken[0])}")
+        return {tag: one for tag, one in found.items() if one is not None}
+
     def fetch(self, name: str, reference: str, accept: str = docker.ACCEPT) -> Found:
         """A manifest as it is, hashed. Raises NotFoundError and any other RegistryError."""
         request = protocol.get_manifest(self.root, name, reference, accept)

@@ -63,10 +63,8 @@ class Listing:
 
     def images(self, tags: Sequence[str]) -> tuple[Image, ...]:
         """Every image that these tags, all of the repository's, lead to. Raises RegistryError."""
-        named = self._client.each(lambda tag: self._client.look(self._name, tag), tags)
-        for tag, found in named.items():
-            if found is not None:  # else listed, and its manifest gone: nothing that could be kept or deleted
-                self._tags[found.digest].append(tag)
+        for tag, found in self._client.resolved(self._name, tags).items():
+            self._tags[found.digest].append(tag)
         level = list(self._tags)
         while level:
             self._read |= self._manifests(level)

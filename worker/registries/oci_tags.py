@@ -23,13 +23,20 @@ class Tags:
         self._named: Mapping[str, str] = {}
 
     def named(self, known: frozenset[str]) -> Mapping[str, str]:
-        """Tag -> digest of every tag that is not among these, or of all if they are few. Raises RegistryError."""
+        """Tag -> digest of every tag that is not among these, or of all if they are few.
+
+        Raises BadAnswerError for a tag that is not among these and whose manifest is not there, though it is listed:
+        it may need anything. Raises any other RegistryError.
+        """
         came = time.monotonic()
         with self._lock:
             self._ask(came - FRESH)
             wanted = [tag for tag in self._tags if len(self._tags) <= self._few or tag not in known]
             unseen = [tag for tag in wanted if tag not in self._named]
-            self._named = {**self._named, **self._client.named(self._repository, unseen)}
+            named = self._client.named(self._repository, unseen)
+            lost = [tag for tag in unseen if tag not in named and tag not in known]
+            resolved = self._client.resolved(self._repository, lost)
+            self._named = {**self._named, **named, **{tag: one.digest for tag, one in resolved.items()}}
             return {tag: self._named[tag] for tag in wanted if tag in self._named}
 
     def last(self) -> frozenset[str]:

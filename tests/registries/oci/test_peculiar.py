@@ -203,14 +203,62 @@ def test_a_listing_that_never_ends(opened: Opener, shelf: Shelf, server: Scripte
 
 def test_an_error_of_a_head_means_nothing(opened: Opener, shelf: Shelf, server: Scripted) -> None:
     digest = shelf.put(an_image("x"), "v1")
-    shelf.put(an_image("y"), "v2")
-    del shelf.manifests[shelf.tags["v2"]]  # listed, and its file gone
     shelf.before = lambda asked: Reply(404) if asked.method == "HEAD" else None
     driver = opened(server.url)
     assert [(found.digest, found.tags) for found in driver.images("a")] == [(digest, ("v1",))]
     shelf.before = lambda asked: Reply(404) if asked.method == "HEAD" else error(500, "UNKNOWN")
     with pytest.raises(UnavailableError):
         driver.images("a")
+
+
+def test_a_listed_tag_without_a_manifest_leaves_the_repository_unreadable(
+    opened: Opener, shelf: Shelf, server: Scripted
+) -> None:
+    """It may have been an index over anything: storage that is sick for an hour, or a broken link."""
+    for number in range(4):
+        shelf.put(an_image(str(number)), f"v{number}")
+    for tag in ("v2", "v3"):
+        del shelf.manifests[shelf.tags[tag]]
+    with pytest.raises(BadAnswerError, match=r"GET a:v2: HTTP 404: the tag v2 \(and 1 more\) is listed, but"):
+        opened(server.url).images("a")
+    assert server.lines().count("GET /v2/a/tags/list") == 4  # two lists, each asked on once
+
+
+@pytest.mark.parametrize("meanwhile", ["deleted", "pushed again"])
+def test_a_tag_that_goes_or_moves_while_it_is_read_is_no_broken_one(
+    opened: Opener, shelf: Shelf, server: Scripted, meanwhile: str
+) -> None:
+    kept, gone = shelf.put(an_image("x"), "v1"), shelf.put(an_image("y"), "v2")
+
+    def before(asked: Asked) -> Reply | None:
+        if asked.method == "GET" and asked.path.endswith("/manifests/v2"):
+            shelf.remove(gone) if meanwhile == "deleted" and gone in shelf.manifests else None
+            shelf.tags = {"v1": kept} if meanwhile == "deleted" else {"v1": kept, "v2": kept}
+            return UNKNOWN
+        return UNKNOWN if asked.path.endswith("/manifests/v2") and shelf.tags.get("v2") == gone else None
+
+    shelf.before = before
+    (found,) = opened(server.url).images("a")
+    assert (found.digest, found.tags) == (kept, ("v1",) if meanwhile == "deleted" else ("v1", "v2"))
+
+
+def test_a_new_tag_without_a_manifest_lets_nothing_go(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    index = shelf.put(an_index(an_image("x")), "new", media_type=INDEX)
+    driver = opened(server.url)
+    shelf.before = lambda asked: UNKNOWN if asked.path.endswith(("/new", index)) else None
+    with pytest.raises(BadAnswerError, match="the tag new is listed"):
+        driver.get("a", image(digest, "v1"), {"v1": digest})
+
+
+def test_a_tag_of_the_plan_without_a_manifest_is_none_to_wait_for(
+    opened: Opener, shelf: Shelf, server: Scripted
+) -> None:
+    """What it named stands in the plan: some registries go on listing the tags of what was deleted."""
+    digest, deleted = shelf.put(an_image("x"), "v1"), shelf.put(an_image("y"), "v2")
+    del shelf.manifests[deleted]
+    found = opened(server.url).get("a", image(digest, "v1"), {"v1": digest, "v2": deleted})
+    assert found.tags == ("v1",)
 
 
 def test_without_the_header_of_the_digest(opened: Opener, shelf: Shelf, server: Scripted) -> None:
