@@ -12,7 +12,7 @@ import numpy as np
 from policies.blobs import Words, keys, words
 from policies.memory import NEVER, Seen
 from policies.references import Ties
-from policies.rules import Place, Policy, Top, newest_first, population
+from policies.rules import Place, Policy, Top, first_places, newest_first, population
 from policies.times import BELIEVED, Pushes, Times, late, pushes
 
 
@@ -23,7 +23,7 @@ class Survey:
     path: str
     digests: Words
     open_subjects: frozenset[str] = frozenset()  # that referrers here name and that are not here
-    places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)  # rule -> its newest here, at most N
+    places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)  # rule -> its newest here: N, and ties
     foreign_places: Mapping[str, tuple[tuple[Place, tuple[str, ...]], ...]] = field(default_factory=dict)
     # … of referrers whose subjects (beside each) are not here: they count only where those are nowhere
     pushes: Pushes = field(default_factory=lambda: np.empty(0))  # when its images say that they were pushed
@@ -49,7 +49,9 @@ def survey_of(ties: Ties, policy: Policy, now: datetime, seen: Seen = NEVER, tim
         images = [image for image in ties.images if image.digest not in ties.owners and not image.locked]
         here = [image for image in images if image.digest not in ties.open_subjects]
         there = [image for image in images if image.digest in ties.open_subjects]
-        places[rule.name] = tuple(population(rule.asks(here, scene)))[: rule.count.n]
+        places[rule.name] = tuple(
+            first_places(rule.count.n, population(rule.asks(here, scene)), ordered=not times.first_seen)
+        )
         foreign_places[rule.name] = tuple(
             (place, ties.open_subjects[place[1]]) for place in population(rule.asks(there, scene))
         )
@@ -65,8 +67,11 @@ def survey_of(ties: Ties, policy: Policy, now: datetime, seen: Seen = NEVER, tim
     )
 
 
-def sum_up(surveys: Iterable[Survey], policy: Policy) -> Across:
-    """What the surveys of all readable repositories come to, in whatever order they come."""
+def sum_up(surveys: Iterable[Survey], policy: Policy, *, ordered: bool = True) -> Across:
+    """What the surveys of all readable repositories come to, in whatever order they come.
+
+    `ordered`: whether images of equal times have an order.
+    """
     surveys = list(surveys)
     named = sorted({subject for one in surveys for subject in one.open_subjects})
     foreign: frozenset[str] = frozenset()
@@ -84,5 +89,5 @@ def sum_up(surveys: Iterable[Survey], policy: Policy) -> Across:
             places = [place for one in surveys for place in one.places.get(rule.name, ())]
             for one in surveys:
                 places += [p for p, subjects in one.foreign_places.get(rule.name, ()) if foreign.isdisjoint(subjects)]
-            tops[rule.name] = Top.of(rule.count.n, newest_first(places))
+            tops[rule.name] = Top.of(rule.count.n, newest_first(places), ordered=ordered)
     return Across(foreign, tops)

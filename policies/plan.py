@@ -108,7 +108,7 @@ def make_plan(
         rows.setdefault(repository.path, []).extend(repository.images)
     whole = [Repository(path=path, images=tuple(images)) for path, images in sorted(rows.items())]
     surveys, standing = survey_all(lambda: (one for one in whole if one.path not in failed), policy, now, standing)
-    known = across(surveys, policy)
+    known = across(surveys, policy, standing)
     plans = [
         unreadable_plan(one, failed[one.path])
         if one.path in failed
@@ -141,7 +141,7 @@ def survey_all(
     `repositories` gives them all each time it is called; it is called once where nothing is suspicious.
     """
     surveys = [survey(one, policy, now, standing) for one in repositories()]
-    if standing.times.certain or not standing.times.all_believed:
+    if standing.times.first_seen or not standing.times.all_believed:
         return surveys, standing
     why = _doubt(surveys, repositories, standing)
     if why is None:
@@ -172,9 +172,9 @@ def _late_images(repository: Repository, standing: Standing) -> list[Image]:
     return [image for image, is_late in zip(images, which.tolist(), strict=True) if is_late]
 
 
-def across(surveys: Iterable[Survey], policy: Policy) -> Across:
+def across(surveys: Iterable[Survey], policy: Policy, standing: Standing = NOTHING) -> Across:
     """What the surveys of all readable repositories come to, in whatever order they come."""
-    return sum_up(surveys, policy)
+    return sum_up(surveys, policy, ordered=not standing.times.first_seen)
 
 
 def decide(
@@ -209,7 +209,8 @@ def decide_of(
         delete=len(jury.goes),
         selected_bytes=sum([made.size or 0 for made in decisions if made.verdict == "delete"]),
     )
-    held = columns(ties.blobs, jury.goes, counts=counts, rule_selected=jury.selected)
+    undecidable = len(jury.undecidable.difference(jury.goes))
+    held = columns(ties.blobs, jury.goes, counts=counts, rule_selected=jury.selected, undecidable=undecidable)
     return RepositoryPlan(ties.path, decisions, held, ties)
 
 

@@ -31,6 +31,7 @@ class Columns:
     flags: npt.NDArray[np.uint8]  # _KEPT: something that stays names it; _COUNTED: in a readable repository
     counts: Totals = field(default_factory=Totals)  # without the bytes of blobs
     rule_selected: Mapping[str, int] = field(default_factory=dict)  # images that a rule selects, before keeps
+    undecidable: int = 0  # images whose rank in some count nobody can tell
 
 
 _EMPTY = np.empty(0, dtype=np.int64)
@@ -43,6 +44,7 @@ def columns(
     *,
     counts: Totals,
     rule_selected: Mapping[str, int],
+    undecidable: int = 0,
     readable: bool = True,
 ) -> Columns:
     """The columns of one repository, of whose images `goes` go and the others stay."""
@@ -54,6 +56,7 @@ def columns(
         flags=stays * np.uint8(_KEPT) | np.uint8(_COUNTED if readable else 0),
         counts=counts,
         rule_selected=rule_selected,
+        undecidable=undecidable,
     )
 
 
@@ -63,6 +66,7 @@ class Closing:
 
     totals: Totals
     rule_selected: Mapping[str, int]
+    undecidable: int
     _words: Words = field(repr=False)  # of the blobs that only deletions reference, sorted by key
     _keys: npt.NDArray[np.uint64] = field(repr=False)
     _sizes: npt.NDArray[np.int64] = field(repr=False)
@@ -105,6 +109,7 @@ def close(parts: Iterable[Columns]) -> Closing:
     return Closing(
         totals=add(whole.counts, blobs),
         rule_selected=whole.rule_selected,
+        undecidable=whole.undecidable,
         _words=whole.words[order[starts]][freed],
         _keys=key[starts][freed],
         _sizes=sizes[freed],
@@ -129,6 +134,7 @@ def joined(parts: Iterable[Columns]) -> Columns:
         flags=np.concatenate([part.flags for part in held]),
         counts=counts,
         rule_selected=selected,
+        undecidable=sum(part.undecidable for part in held),
     )
 
 

@@ -82,35 +82,58 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """The first N of a ranking: what takes a place in them, and whether another image might."""
+    """The first N of a ranking: what takes a place in them, and whether another image might.
+
+    Where equal times have no order (`ordered` is false), all that tie at the border of N are `tied`: whether such an
+    image is among the N is unknown.
+    """
 
     n: int
-    digests: frozenset[str] = frozenset()  # at most n
-    last: Place | None = None  # the least of them
+    digests: frozenset[str] = frozenset()  # of the N, and of whatever is tied
+    last: Place | None = None  # the least of the N
+    ordered: bool = True
+    tied: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(n: int, places: Iterable[Place]) -> "Top":
+    def of(n: int, places: Iterable[Place], *, ordered: bool = True) -> "Top":
         """`places`: newest first; a digest seen again takes no further place."""
-        taken: dict[str, Place] = {}
-        for place in places:
-            if len(taken) >= n:
-                break
-            taken.setdefault(place[1], place)
-        return Top(n, frozenset(taken), next(reversed(taken.values()), None))
+        taken = first_places(n, places, ordered=ordered)
+        last = taken[min(n, len(taken)) - 1] if taken else None
+        tied = [digest for time, digest in taken if last is not None and time == last[0]] if len(taken) > n else []
+        return Top(n, frozenset(digest for _, digest in taken), last, ordered, frozenset(tied))
 
     def narrows(self, asked: Heard, *, beyond: bool) -> Heard:
         """Which of these are among the N, or (`beyond`) are not, after what the rule's conditions said of them."""
-        among = self.digests
-        ranked = [image for image in asked.yes if image.created_at is not None]
-        untimed = [image for image in asked.yes if image.created_at is None]
+        among, tied = self.digests, self.tied
+        ranked = [image for image in asked.yes if image.created_at is not None and image.digest not in tied]
+        unranked = [image for image in asked.yes if image.created_at is None or image.digest in tied]
         yes = [image for image in ranked if (image.digest in among) is not beyond]
-        return Heard(yes, [*untimed, *(image for image in asked.unknown if beyond or self._has_room_for(image))])
+        return Heard(yes, [*unranked, *(image for image in asked.unknown if beyond or self._has_room_for(image))])
 
     def _has_room_for(self, image: Image) -> bool:
-        """Whether fewer than N rank before this image, or might: its time may be unknown."""
+        """Whether fewer than N rank before this image, or might: its time, or its order, may be unknown."""
         if len(self.digests) < self.n or image.created_at is None:
             return True
-        return self.last is not None and before((image.created_at, image.digest), self.last)
+        if self.last is None:
+            return False
+        if not self.ordered:
+            return image.created_at >= self.last[0]
+        return before((image.created_at, image.digest), self.last)
+
+
+def first_places(n: int, places: Iterable[Place], *, ordered: bool) -> list[Place]:
+    """The first N, each digest once; where equal times have no order, also whatever ties with the last of them.
+
+    `places`: newest first.
+    """
+    taken: dict[str, Place] = {}
+    border: datetime | None = None  # the time of the N-th
+    for place in places:
+        if len(taken) >= n and (ordered or place[0] != border):
+            break
+        taken.setdefault(place[1], place)
+        border = place[0]
+    return list(taken.values())
 
 
 def before(one: Place, other: Place) -> bool:

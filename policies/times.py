@@ -33,7 +33,7 @@ class Times:
 
     after: datetime = _ALWAYS  # those at or after it are
     doubt: str = ""
-    certain: bool = False  # nothing that is seen speaks against them
+    first_seen: bool = False  # not the registry's times, but when this store first saw each digest
 
     @property
     def all_believed(self) -> bool:
@@ -41,7 +41,7 @@ class Times:
 
 
 BELIEVED = Times()
-OUR_OWN = Times(certain=True)  # not the registry's times, but when this store first saw each digest
+OUR_OWN = Times(first_seen=True)
 
 
 def doubted(why: str) -> Times:
@@ -49,9 +49,9 @@ def doubted(why: str) -> Times:
     return Times(_NEVER, why)
 
 
-def trusted_after(instant: datetime) -> Times:
+def trusted_after(instant: datetime, *, first_seen: bool = False) -> Times:
     """A person's word: what was pushed at that instant or later has its true push time, what was before has not."""
-    return Times(instant, f"it is before trust_times_after, {_text(instant)}")
+    return Times(instant, f"it is before trust_times_after, {_text(instant)}", first_seen)
 
 
 @dataclass(frozen=True, slots=True)

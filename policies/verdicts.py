@@ -62,6 +62,9 @@ class Jury:
         self._ranked = ties.ranked(across.foreign)
         self._countable = [image for image in self._ranked if not image.locked]
         self._rules = [rule for rule in policy.rules if rule.applies_to(ties.path)]
+        self._ordered = not standing.times.first_seen  # whether images of equal times have an order
+        self._tied: dict[str | None, frozenset[str]] = {}  # rule, or None: keep_per_repository -> images tied in it
+        self.undecidable: set[str] = set()  # digests whose rank in some count nobody can tell
         self.selected: dict[str, int] = {}  # images that each select rule selects, before keeps
         self._select: dict[str, Rule] = {}  # digest -> the first select rule that selects it
         self._doubt: dict[str, Rule] = {}  # the first select rule whose answer is unknown
@@ -105,8 +108,17 @@ class Jury:
             return rule.asks(images, self.scene)
         asked = rule.asks(self._countable, self.scene)
         of_registry = rule.count.per == "registry"
-        top = self._tops[rule.name] if of_registry else Top.of(rule.count.n, population(asked))
+        top = self._tops[rule.name] if of_registry else self._top(rule.count.n, asked)
+        self._note_ties(rule.name, top, asked)
         return top.narrows(asked, beyond=rule.count.beyond)
+
+    def _top(self, n: int, asked: Heard) -> Top:
+        return Top.of(n, population(asked), ordered=self._ordered)
+
+    def _note_ties(self, rule: str | None, top: Top, asked: Heard) -> None:
+        if top.tied:
+            self._tied[rule] = top.tied
+            self.undecidable.update(image.digest for image in asked.yes if image.digest in top.tied)
 
     def _hear_selects(self) -> None:
         for rule in self._rules:
@@ -143,12 +155,14 @@ class Jury:
         if self._keep_per_repository:
             n = self._keep_per_repository
             ranked = Heard(list(self._ranked), [])
-            always = Top.of(n, population(ranked)).narrows(ranked, beyond=False)
+            top = self._top(n, ranked)
+            self._note_ties(None, top, ranked)
+            always = top.narrows(ranked, beyond=False)
             sure = f"one of the {n} newest of its repository"
             for image in always.yes:
                 keep.setdefault(image.digest, ("keep_per_repository", sure, None))
             for image in always.unknown:
-                reason = f"perhaps {sure}: {self.scene.untimed(image)}"
+                reason = f"perhaps {sure}: {self._unranked(None, image)}"
                 keep.setdefault(image.digest, ("keep_per_repository", reason, None))
 
     def _settle(self) -> None:
@@ -215,6 +229,13 @@ class Jury:
         for condition in rule.conditions:
             if condition.holds(image, self.scene) is UNKNOWN:
                 return condition.fact(image, self.scene)
+        return self._unranked(rule.name, image)
+
+    def _unranked(self, rule: str | None, image: Image) -> str:
+        """Why the place of an image in a count is unknown. `rule`: None: the count of keep_per_repository."""
+        if image.digest in self._tied.get(rule, ()):
+            at = f"{_utc(image.created_at):%Y-%m-%dT%H:%M:%SZ}"
+            return f"first seen at {at} together with others, whose order nobody reported"
         return self.scene.untimed(image)
 
     def _need(self, digest: str, needed_by: tuple[str, ...]) -> str:

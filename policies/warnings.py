@@ -1,6 +1,10 @@
 """What a person should know about a plan before they trust it. A warning changes no verdict."""
 
+from collections.abc import Iterator
+
 from msgspec import Struct
+
+INSTEAD = "write push_time: image in the registry, or keep rules on tags"
 
 
 class PlanWarning(Struct, frozen=True):
@@ -8,3 +12,14 @@ class PlanWarning(Struct, frozen=True):
 
     code: str
     message: str
+
+
+def undecidable(images: int) -> Iterator[PlanWarning]:
+    """Of images kept because nobody reported an order between them and others; nothing where there are none."""
+    if images:
+        stay = "1 image stays because its" if images == 1 else f"{images:,} images stay because their"
+        yield PlanWarning(
+            "undecidable",
+            f"{stay} place at the border of a count is unknown: this store first saw the images that tie there in one"
+            f" scan, and the registry reports no push times; {INSTEAD}.",
+        )

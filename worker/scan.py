@@ -12,7 +12,7 @@ from policies.limits import UNUSUAL_AMONG, Exceeded, exceeded, unusual
 from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey_all
 from policies.standing import NOTHING, Standing
 from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
-from policies.warnings import PlanWarning
+from policies.warnings import PlanWarning, undecidable
 from worker import runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings, Settings
@@ -93,7 +93,18 @@ def plan(
     plans_ = (_decide(repository, registry, now, everywhere, standing) for repository in inventory.repositories())
     closing = close(one.columns for one in plans_)
     over = exceeded(closing.totals, registry.limits) + compared.exceeded
-    return Planned(inventory, registry, now, everywhere, closing, over, standing, compared)
+    return Planned(
+        inventory,
+        registry,
+        now,
+        everywhere,
+        closing,
+        over,
+        standing,
+        compared,
+        warnings=tuple(undecidable(closing.undecidable)),
+        undecidable=closing.undecidable,
+    )
 
 
 def _survey(
@@ -101,7 +112,7 @@ def _survey(
 ) -> tuple[Across, Comparison, Standing]:
     """What must be known of all repositories before one is decided; the surveys themselves are not held any longer."""
     surveys, standing = survey_all(inventory.repositories, registry.policy, now, standing)
-    return across(surveys, registry.policy), compare(before, surveys, inventory.unreadable), standing
+    return across(surveys, registry.policy, standing), compare(before, surveys, inventory.unreadable), standing
 
 
 def _times(registry: RegistrySettings, before: Recalled) -> Times:
@@ -110,7 +121,7 @@ def _times(registry: RegistrySettings, before: Recalled) -> Times:
     What this store saw first, and when, is its own word: a whole registry seen first in one scan is no doubt.
     """
     if registry.trust_times_after is not None:
-        return trusted_after(registry.trust_times_after)
+        return trusted_after(registry.trust_times_after, first_seen=not registry.tells_push_time)
     if not registry.tells_push_time:
         return OUR_OWN
     return doubted(before.head.doubt) if before.head is not None and before.head.doubt else BELIEVED

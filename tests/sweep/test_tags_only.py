@@ -63,6 +63,48 @@ def test_a_push_time_is_the_first_sight(fake: FakeRegistry, night: Night) -> Non
     assert (later.deleted, later.outcome) == (1, "succeeded")
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param([{"name": "the rest", "delete": {"beyond_newest": 5}}], id="beyond_newest"),
+        pytest.param(
+            [{"name": "the rest", "delete": {"beyond_newest": 5, "per": "registry"}}],
+            id="beyond_newest of the registry",
+        ),
+        pytest.param(
+            [{"name": "five", "keep": {"newest": 5}}, {"name": "all", "delete": {"all": True}}],
+            id="newest, and all else",
+        ),
+    ],
+)
+def test_images_of_one_scan_are_not_ranked(fake: FakeRegistry, tmp_path: Path, rules: list[dict[str, Any]]) -> None:
+    """Eight pushes a day: those of one scan stay together until five later ones are before them."""
+    keys: dict[str, Any] = {"rules": rules, "rate": {"requests_per_second": 1000}}
+    night = Night(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
+    days = [[fake.push(PATH, f"build-{n}", layers=[n]).digest for n in range(8)]]
+    fake.move_tag(PATH, "main", days[0][-1])
+    first = night.sweep()
+    assert (first.outcome, first.deleted, first.undecidable) == ("succeeded", 0, 8)
+    (warning,) = first.warnings
+    assert warning == {
+        "code": "undecidable",
+        "message": "8 images stay because their place at the border of a count is unknown: this store first saw the"
+        " images that tie there in one scan, and the registry reports no push times; write push_time: image in the"
+        " registry, or keep rules on tags.",
+    }
+    pass_time(night, DAY)
+    days.append([fake.push(PATH, f"build-{n}", layers=[n]).digest for n in range(8, 16)])
+    fake.move_tag(PATH, "main", days[1][-1])
+    second = night.sweep()
+    assert (second.outcome, second.deleted, second.undecidable) == ("succeeded", 8, 8)
+    assert set(fake.state()[PATH]) == set(days[1])
+    pass_time(night, DAY)
+    fake.push(PATH, "build-16", layers=[16])
+    third = night.sweep()
+    assert (third.deleted, third.undecidable) == (0, 8)
+    night.store.dispose()
+
+
 def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, night: Night) -> None:
     fake.fill(PATH, 4)
     night.sweep()

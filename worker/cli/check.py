@@ -10,6 +10,8 @@ import click
 from worker.cli.errors import DONE, FAILED, USAGE
 from worker.cli.moved import moved
 from worker.cli.options import Options, common
+from worker.cli.output import Output
+from worker.cli.remarks import remarks
 from worker.config import ConfigError, Settings, find
 from worker.report.text import counted, table
 
@@ -36,16 +38,27 @@ def check(options: Options, online: bool) -> int:
         return USAGE
     if online:
         return _online(options, settings)
-    changed = moved(settings)
+    changed, said = moved(settings), list(remarks(settings))
     with options.open() as output:
         if options.format == "table":
             output.line(_no_mistakes(settings))
             for name, sentence in changed.items():
                 output.line(f"{name}: {sentence}")
+            _warn(output, said)
         else:
-            also = {"moved": changed} if changed else {}
+            also = ({"moved": changed} if changed else {}) | _warnings(said)
             output.line(json.dumps({"file": str(settings.path), "mistakes": [], **also}, ensure_ascii=False))
     return 0
+
+
+def _warn(output: Output, said: list[tuple[str, str]]) -> None:
+    for path, sentence in said:
+        output.line(f"warning: {path}: {sentence}")
+
+
+def _warnings(said: list[tuple[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """As JSON has them; the key is there only where there are some."""
+    return {"warnings": [{"path": path, "message": sentence} for path, sentence in said]} if said else {}
 
 
 def _no_mistakes(settings: Settings) -> str:
@@ -60,16 +73,17 @@ def _online(options: Options, settings: Settings) -> int:
 
     log_if_asked(verbose=options.verbose)
     findings = probe(settings, datetime.now(UTC))
-    documents = [one.document() for one in findings]
+    documents, said = [one.document() for one in findings], list(remarks(settings))
     with options.open() as output:
         if options.format == "table":
             output.line(_no_mistakes(settings))
+            _warn(output, said)
             heading = ("REGISTRY", "CHECK", "STATUS", "DETAIL")
             cells = [(one.registry or "", one.check, one.status, one.detail) for one in findings]
             for line in table(heading, cells):  # not cut: the end of a line says what to do
                 output.line(line)
         elif options.format == "json":
-            whole = {"file": str(settings.path), "mistakes": [], "online": documents}
+            whole = {"file": str(settings.path), "mistakes": [], **_warnings(said), "online": documents}
             output.line(json.dumps(whole, ensure_ascii=False))
         else:
             for document in documents:

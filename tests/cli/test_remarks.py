@@ -1,0 +1,50 @@
+"""What `check` warns of where the configuration has no mistake."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Result
+
+Command = Callable[..., Result]
+HUB = 'kind: oci, url: "http://127.0.0.1:9", credentials: {anonymous: true}'
+CONTAINER = "kind: yandex-container-registry, id: crp1, credentials: {metadata: true}"
+COUNTS = "{name: ten, keep: {newest: 10}}, {name: rest, delete: {beyond_newest: 5, tagged: true}}"
+OLD = "{name: old, delete: {tags: [pr-*], older_than: 14d}}"
+WEAK = (
+    "push_time is first_seen: images that one scan saw first have no known order, and all that tie at the border of a"
+    " count stay; weak here: {}; write push_time: image in the registry, or keep rules on tags"
+)
+
+
+def warned(gc: Command, folder: Path, registry: str, rules: str) -> list[tuple[str, str]]:
+    """What check says, by the key it is about; the table and JSON say the same, and neither is a mistake."""
+    (folder / "registry-gc.yaml").write_text(
+        f"registries:\n  production: {{{registry}, policy: p}}\npolicies: {{p: [{rules}]}}\n"
+    )
+    done, encoded = gc("check"), gc("check", "--format", "json")
+    assert (done.code, done.err, encoded.code) == (0, "", 0)
+    found = [(one["path"], one["message"]) for one in encoded.json.get("warnings", [])]
+    assert done.out.splitlines()[1:] == [f"warning: {path}: {message}" for path, message in found]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("registry", "rules", "weak"),
+    [
+        pytest.param(HUB, COUNTS, "newest (rule 'ten'), beyond_newest (rule 'rest')", id="counts"),
+        pytest.param(f"{HUB}, keep_per_repository: 2", OLD, "keep_per_repository", id="keep_per_repository"),
+        pytest.param(
+            f"{HUB}, push_time: first_seen", COUNTS, "newest (rule 'ten'), beyond_newest (rule 'rest')", id="said"
+        ),
+        pytest.param(HUB, OLD, "", id="no count"),
+        pytest.param(f"{HUB}, push_time: image", COUNTS, "", id="the images' own times"),
+        pytest.param(CONTAINER, COUNTS, "", id="a registry that tells push times"),
+    ],
+)
+def test_counts_over_the_first_sight_are_weak(
+    gc: Command, tmp_path: Path, registry: str, rules: str, weak: str
+) -> None:
+    wanted = [("registries.production", WEAK.format(weak))] if weak else []
+    assert warned(gc, tmp_path, registry, rules) == wanted

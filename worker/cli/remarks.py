@@ -1,0 +1,26 @@
+"""What `check` says of a configuration that has no mistake and may still mean something else than its author."""
+
+from collections.abc import Iterator
+
+from policies.warnings import INSTEAD
+from worker.config import RegistrySettings, Settings
+
+
+def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The path of a key, and a sentence about it."""
+    for name, registry in settings.registries.items():
+        weak = [] if registry.tells_push_time else list(_counts(registry))
+        if weak:
+            yield (
+                f"registries.{name}",
+                f"push_time is first_seen: images that one scan saw first have no known order, and all that tie at the"
+                f" border of a count stay; weak here: {', '.join(weak)}; {INSTEAD}",
+            )
+
+
+def _counts(registry: RegistrySettings) -> Iterator[str]:
+    for rule in registry.policy.rules:
+        if rule.count is not None:
+            yield f"{'beyond_newest' if rule.count.beyond else 'newest'} (rule {rule.name!r})"
+    if registry.keep_per_repository:
+        yield "keep_per_repository"
