@@ -56,6 +56,7 @@ class RepositoryPlan:
     decisions: tuple[Decision, ...]  # newest first, then by digest
     columns: Columns
     ties: Ties
+    unread: tuple[str, ...] = ()  # digests of images that are kept because their subject was not reported
 
     @property
     def rule_selected(self) -> Mapping[str, int]:
@@ -211,7 +212,7 @@ def decide_of(
     )
     undecidable = len(jury.undecidable.difference(jury.goes))
     held = columns(ties.blobs, jury.goes, counts=counts, rule_selected=jury.selected, undecidable=undecidable)
-    return RepositoryPlan(ties.path, decisions, held, ties)
+    return RepositoryPlan(ties.path, decisions, held, ties, jury.unread)
 
 
 def unreadable_plan(repository: Repository, failed: Unreadable) -> RepositoryPlan:

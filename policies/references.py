@@ -138,7 +138,7 @@ class Arranger:
             images.sort(key=lambda image: image.created_at or _LONG_AGO, reverse=True)
         indexes = [image for image in images if image.children is not UNSET]
         perhaps = [
-            one for one in images if one.subject is not UNSET or (one.tags and one.tags[0].startswith("sha256-"))
+            one for one in images if isinstance(one.subject, str) or (one.tags and one.tags[0].startswith("sha256-"))
         ]
         subjects = {image.digest: found for image in perhaps if (found := subjects_of(image))}
         if not indexes and not subjects:

@@ -37,6 +37,7 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     reason: str
 
 
+SUBJECT_UNKNOWN = "its manifest has not been read: it may be a signature or an attestation of an image that stays"
 Keep = tuple[Cause, str, str | None]  # why an image stays, whatever its owners do: cause, reason, rule
 
 
@@ -70,7 +71,8 @@ class Jury:
         self._doubt: dict[str, Rule] = {}  # the first select rule whose answer is unknown
         self._keep: dict[str, Keep] = {}
         self._by: dict[str, Rule] = {}  # of what goes: the rule it bears
-        self._unsettled: dict[str, str] = {}  # of what would go if it were settled: why it is not
+        self._postponed: dict[str, tuple[Cause, str]] = {}  # of what would go, once settled and read: why it does not
+        self.unread: tuple[str, ...] = ()  # digests of what would go if its subject were known
 
     def decisions(self) -> tuple[Decision, ...]:
         """A decision for every image, in their order. Owners are settled before what they own; what owns itself in a
@@ -91,6 +93,7 @@ class Jury:
                     self._by[digest] = self._by[owners[0]]
         if self.standing.settle and self._by:
             self._settle()
+        self._keep_unread()
         made = [self._decision(image) for image in self.ties.images]
         if self.ties.doubted:
             pairs = zip(made, self._told, strict=True)
@@ -178,9 +181,23 @@ class Jury:
         for digest, first in origin.items():
             del self._by[digest]
             why = f"what would go with it is not settled: {short(first)}, {stays[first]}"
-            self._unsettled[digest] = stays.get(digest, why)
-        for digest in ties.order:
-            if digest in self._by and not all(owner in self._by for owner in ties.owners[digest]):
+            self._postponed[digest] = ("unsettled", stays.get(digest, why))
+        self._keep_what_is_owned()
+
+    def _keep_unread(self) -> None:
+        """Of what rules select, keep the untagged images whose subject was not reported, and whatever needs them."""
+        unreported = [image.digest for image in self.ties.images if image.subject is None and not image.tags]
+        self.unread = tuple([one for one in unreported if one in self._by and one in self._select])
+        for digest in self.unread:
+            del self._by[digest]
+            self._postponed[digest] = ("unreadable", SUBJECT_UNKNOWN)
+        if self.unread:
+            self._keep_what_is_owned()
+
+    def _keep_what_is_owned(self) -> None:
+        """Of what would go, keep each image of which an owner stays."""
+        for digest in self.ties.order:
+            if digest in self._by and not all(owner in self._by for owner in self.ties.owners[digest]):
                 del self._by[digest]
 
     def _may_go(self, digest: str) -> bool:
@@ -204,9 +221,9 @@ class Jury:
         keep = self._keep.get(digest)
         if keep is not None:
             return decision(path, image, "keep", *keep)
-        unsettled = self._unsettled.get(digest)
-        if unsettled is not None:
-            return decision(path, image, "keep", "unsettled", unsettled)
+        postponed = self._postponed.get(digest)
+        if postponed is not None:
+            return decision(path, image, "keep", *postponed)
         needed_by = tuple([owner for owner in self.ties.owners.get(digest, ()) if owner not in self._by])
         if needed_by := needed_by + self._elsewhere(digest):
             return decision(

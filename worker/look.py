@@ -4,6 +4,7 @@ What an image pushed since the plan needs is skipped; where that cannot be known
 gone, the whole repository is.
 """
 
+import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,12 +25,14 @@ from worker.registries import open_registry
 from worker.registries.interface import (
     BadAnswerError,
     DeletesByParts,
+    HidesSubjects,
     ListsTagsOnly,
     NotFoundError,
     Registry,
     RegistryError,
 )
 from worker.registries.limiter import Limiter, LimiterUnavailableError
+from worker.registries.manifests import unreported
 from worker.runs import Bell
 from worker.spending import count_failure, spending
 from worker.store import Store, StoreError, holds, looks, plans, sweeping
@@ -137,7 +140,8 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     known = {_instance(image) for image in planned if image.digest not in settled}
     left = _left(planned, images, begun)
     new = tuple(image for image in images if _instance(image) not in known and image.digest not in left)
-    if unread := [image.digest for image in new if image.children is None]:
+    new = _with_subjects(opened, path, new)
+    if unread := [image.digest for image in new if image.children is None] + unreported(new):
         reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
         return _Finding("repository_changed", reason, listed=listed)
     needed = {digest for image in new for digest in _needs(image)}
@@ -155,6 +159,14 @@ def _listed(opened: Registry, registry: RegistrySettings, path: str, planned: Se
         return images
     known = {image.digest: image.created_at for image in planned if image.created_at is not None}
     return dated(images, known, datetime.now(UTC))
+
+
+def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...]) -> tuple[Image, ...]:
+    """New images with the subjects that no listing reports: a planned image may be one of them."""
+    if not (digests := unreported(new)) or not isinstance(opened, HidesSubjects):
+        return new
+    seconds = (runs.LOOK_IS_GOOD - LEFT_FOR_A_BATCH).total_seconds()
+    return opened.read_subjects(path, new, digests, time.monotonic() + seconds).images
 
 
 def _lost(opened: Registry, path: str, unlisted: frozenset[str]) -> frozenset[str]:

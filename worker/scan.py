@@ -1,7 +1,8 @@
 """Has the policies decide on a registry's inventory: registry -> Inventory -> plan -> store. Deletes nothing."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 
 from policies.image import Repository, UnreadableImage
 from policies.limits import UNUSUAL_AMONG, Exceeded, exceeded, unusual
-from policies.plan import Across, Closing, RepositoryPlan, across, close, decide, survey_all
+from policies.plan import Across, Closing, Columns, RepositoryPlan, across, close, decide, survey_all
 from policies.standing import NOTHING, Standing
 from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
 from policies.warnings import PlanWarning, undecidable
@@ -31,7 +32,7 @@ from worker.lister import Lister
 from worker.manifests import StoredManifests
 from worker.memory import Comparison, Memoir, compare
 from worker.registries import open_registry
-from worker.registries.interface import RegistryError, SignInError
+from worker.registries.interface import Registry, RegistryError, SignInError
 from worker.registries.limiter import Limiter
 from worker.runs import Bell
 from worker.spending import gone_remedy, note_sign_in, spending
@@ -41,6 +42,7 @@ from worker.store.memory import Recalled
 from worker.store.plans import PlanRows, PlanWriter, Segment
 from worker.store.runs import Run
 from worker.store.terms import encoded
+from worker.subjects import plan_with_subjects
 from worker.terms import registry_of, terms_of, why_not_there
 
 NEVER_SCANNED = Recalled()
@@ -61,6 +63,7 @@ class Planned:
     warnings: tuple[PlanWarning, ...] = ()
     undecidable: int = 0  # images kept because nobody reported an order between them and others
     unreadable_images: tuple[UnreadableImage, ...] = ()
+    unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # path -> digests whose subject is not reported
 
     @property
     def complete(self) -> bool:
@@ -90,8 +93,16 @@ def plan(
     """
     standing = replace(standing, memory=before.seen, settle=registry.settle, times=_times(registry, before))
     everywhere, compared, standing = _survey(inventory, registry, now, standing, before)
-    plans_ = (_decide(repository, registry, now, everywhere, standing) for repository in inventory.repositories())
-    closing = close(one.columns for one in plans_)
+    unread: dict[str, tuple[str, ...]] = {}
+
+    def decided() -> Iterator[Columns]:
+        for repository in inventory.repositories():
+            one = _decide(repository, registry, now, everywhere, standing)
+            if one.unread:
+                unread[one.path] = one.unread
+            yield one.columns
+
+    closing = close(decided())
     over = exceeded(closing.totals, registry.limits) + compared.exceeded
     return Planned(
         inventory,
@@ -104,6 +115,7 @@ def plan(
         compared,
         warnings=tuple(undecidable(closing.undecidable)),
         undecidable=closing.undecidable,
+        unread=unread,
     )
 
 
@@ -170,7 +182,12 @@ def plan_live(
     lister = Lister(store, registry, recall(store, registry), datetime.now(UTC))
     inventory = _list(store, registry, lister, limiter, progress)
     at = now or inventory.listed_at
-    planned = plan(inventory, registry, at, standing_of(store, registry, at, remember=False), lister.recalled)
+    standing = standing_of(store, registry, at, remember=False)
+
+    def opened_again() -> AbstractContextManager[Registry]:
+        return open_registry(registry, limiter, manifests=StoredManifests(store, registry.key, remember=False))
+
+    planned = plan_with_subjects(lambda: plan(inventory, registry, at, standing, lister.recalled), opened_again)
     return planned if store is None else _beside_earlier_plans(store, planned)
 
 
@@ -275,7 +292,13 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
     at = inventory.listed_at
     standing = standing_of(store, registry, at)
     _note_held_ids(store, registry, standing, inventory)
-    planned = plan(inventory, registry, at, standing, lister.recalled)
+
+    @contextmanager
+    def opened_again() -> Iterator[Registry]:
+        with open_registry(registry, limiter, manifests=manifests) as again, spending(store, registry.name, again):
+            yield again
+
+    planned = plan_with_subjects(lambda: plan(inventory, registry, at, standing, lister.recalled), opened_again, alive)
     return _beside_earlier_plans(store, planned)
 
 

@@ -13,6 +13,8 @@ T = TypeVar("T")
 class Spool(Generic[T]):
     """Keeps records of one type, each under a name, and gives them back in order of their names, as often as asked.
 
+    A record that is added under a name again takes the place of the one before.
+
     The file has no name on disk and goes with the last reference. Safe to add to from several threads.
     """
 

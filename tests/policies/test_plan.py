@@ -10,6 +10,7 @@ from policies.image import Image, Repository, Unreadable
 from policies.limits import Exceeded, Limits, Totals, exceeded, exceeded_text
 from policies.plan import Across, Decision, Plan, decide, make_plan
 from policies.rules import Policy
+from policies.verdicts import SUBJECT_UNKNOWN
 from tests.builders import DAY, NOW, digest, image, index, policy, repository, signature
 
 PR = {"name": "pull requests", "delete": {"tags": ["pr-*"], "older_than": "14d"}}
@@ -180,6 +181,30 @@ CASES: list[Any] = [
         [image(1, subject=None), image(2, "pr-1")],
         ("keep", "no_rule", None, "no rule selects it"),
         id="subject not told",
+    ),
+    pytest.param(
+        [LEFTOVERS],
+        [image(1, subject=None)],
+        ("keep", "unreadable", None, SUBJECT_UNKNOWN),
+        id="untagged, subject not reported",
+    ),
+    pytest.param(
+        [PR],
+        [image(1, "pr-1", subject=None)],
+        ("delete", "selected", "pull requests", "every tag matches pr-*; 50 days old, at least 14"),
+        id="tagged, subject not reported",
+    ),
+    pytest.param(
+        [LEFTOVERS],
+        [image(1, subject=digest(2)), image(2, subject=None)],
+        ("keep", "needed", None, f"subject {SHORT_2} stays"),
+        id="a referrer of what stays because its own subject was not reported",
+    ),
+    pytest.param(
+        [LEFTOVERS, PR],
+        [image(1, subject=None), index(2, "v1", lists=[1])],
+        ("keep", "needed", None, f"index {SHORT_2} stays"),
+        id="whose index stays anyway, nobody need read",
     ),
     pytest.param(
         [PR, {"name": "sigs", "keep": {"digests": [digest(1)]}}],

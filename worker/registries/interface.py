@@ -22,7 +22,7 @@ threads of one process.
         └── OperationBrokenError     … that says the service is ill: systemic
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -266,6 +266,28 @@ class ListsTagsOnly(Registry, Protocol):
         What is known is returned as it is, with its tags of now: its children, config and referrers are not asked for.
         A known image without a tag is believed to be there where one leads to it that is: leave out of `known` what
         may have been deleted since. Raises as `images` does.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The images of a repository after some of their manifests were read, and why the reading ended early."""
+
+    images: tuple[Image, ...]
+    refusal: RegistryError | None = None  # the first; None: every manifest that was asked for was read in time
+
+
+@runtime_checkable
+class HidesSubjects(Registry, Protocol):
+    """A registry that does not list what an image refers to: only the image's manifest says so."""
+
+    def read_subjects(
+        self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
+    ) -> Subjects:
+        """These images of a repository, after the manifests of those digests among them were read, each once, ever.
+
+        `subject` stays None where the manifest could not be read, or not before `time.monotonic()` reached `not_after`.
+        A subject that no listing shows and that is there is added. What is refused is returned, not raised.
         """
 
 

@@ -1,12 +1,18 @@
 """Manifests as drivers share them: read once per digest, then remembered; what one says is put into its image."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.image import Blob, Image
-from worker.registries.interface import Manifest, Manifests, RegistryError
+from worker.registries.interface import Manifest, Manifests, RegistryError, TooLateError
+
+PORTION = 256  # manifests that are read before they are remembered: what a crash loses
+FALLBACK_TAG = re.compile("sha256-[0-9a-f]{64}")  # the specification's "referrers tag schema"
 
 Read = Callable[[Sequence[str]], Mapping[str, Manifest | RegistryError]]
 
@@ -27,6 +33,53 @@ def read_through(
         memory.remember(new)
         known |= new
     return known
+
+
+def read_in_time(
+    memory: Manifests, digests: Sequence[str], read: Read, not_after: float
+) -> tuple[Mapping[str, Manifest], RegistryError | None]:
+    """`read_through` in portions, each remembered before the next is read, and the first refusal.
+
+    A refusal that the next manifest would meet as well ends the reading: the first portion is one manifest.
+    """
+    found: dict[str, Manifest] = {}
+    refusals: list[RegistryError] = []
+
+    def noting(some: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        answers = read(some)
+        refusals.extend(one for one in answers.values() if isinstance(one, RegistryError))
+        return answers
+
+    for start, end in pairwise((0, 1, *range(1 + PORTION, len(digests) + PORTION, PORTION))):
+        if time.monotonic() >= not_after or any(one.systemic for one in refusals):
+            break
+        found |= read_through(memory, digests[start:end], noting)
+    return found, next((one for one in refusals if not isinstance(one, TooLateError)), None)
+
+
+def unreported(images: Iterable[Image]) -> list[str]:
+    """The digests of the untagged images whose subject was not reported. What is tagged has tags to be judged by."""
+    return [image.digest for image in images if image.subject is None and not image.tags]
+
+
+def listed_as_referrers(images: Sequence[Image]) -> list[str]:
+    """The digests, subject not reported, that an index lists whose tag is that of a fallback list of referrers."""
+    listed = {
+        child for image in images if any(map(FALLBACK_TAG.fullmatch, image.tags)) for child in image.children or ()
+    }
+    return [image.digest for image in images if image.subject is None and image.digest in listed]
+
+
+def with_subjects(images: Iterable[Image], manifests: Mapping[str, Manifest]) -> tuple[Image, ...]:
+    """The images, those whose manifest was read with the subject that it names."""
+    return tuple(
+        image if (manifest := manifests.get(image.digest)) is None else _with_subject(image, manifest)
+        for image in images
+    )
+
+
+def _with_subject(image: Image, manifest: Manifest) -> Image:
+    return replace(image, subject=UNSET if manifest.subject is None else manifest.subject)
 
 
 def size_of(config: Blob | None, layers: Sequence[Blob]) -> int | None:

@@ -18,6 +18,7 @@ from worker.registries.interface import (
     NotFoundError,
     OperationUnknownError,
     RegistryError,
+    TooLateError,
     UnavailableError,
 )
 from worker.registries.limiter import Limiter
@@ -124,12 +125,14 @@ class Calls:
         error.registry, error.request = self.http.registry, label
         return error
 
-    def manifests(self, name: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+    def manifests(
+        self, name: str, digests: Sequence[str], not_after: float | None = None
+    ) -> Mapping[str, Manifest | RegistryError]:
         """The manifests of these digests of the repository with this full name, read side by side by the Docker API.
 
-        Each answer stands alone, an error never spreads.
+        Each answer stands alone, an error never spreads. No request begins once `time.monotonic()` is `not_after`.
         """
-        return self.each(digests, lambda digest: self._manifest(name, digest))
+        return self.each(digests, lambda digest: self._manifest(name, digest, not_after))
 
     def each(self, digests: Sequence[str], ask: Callable[[str], T]) -> Mapping[str, T]:
         """What `ask` says of each of these digests, asked side by side."""
@@ -139,9 +142,11 @@ class Calls:
         with ThreadPoolExecutor(min(len(wanted), self._concurrency), "manifests") as pool:
             return dict(zip(wanted, pool.map(ask, wanted), strict=True))
 
-    def _manifest(self, name: str, digest: str) -> Manifest | RegistryError:
+    def _manifest(self, name: str, digest: str, not_after: float | None) -> Manifest | RegistryError:
+        if not_after is not None and time.monotonic() >= not_after:
+            return TooLateError("not read: the time for reading was over")
         try:
-            return self.docker(name, digest, lambda answer: docker.manifest(answer, digest))
+            return self.docker(name, digest, lambda answer: docker.manifest(answer, digest), not_after=not_after)
         except RegistryError as error:
             return error
 
@@ -154,10 +159,18 @@ class Calls:
 
         self.docker(name, digest, read, method="HEAD")
 
-    def docker(self, name: str, digest: str, read: Callable[[Answer], T], method: Literal["GET", "HEAD"] = "GET") -> T:
+    def docker(
+        self,
+        name: str,
+        digest: str,
+        read: Callable[[Answer], T],
+        method: Literal["GET", "HEAD"] = "GET",
+        not_after: float | None = None,
+    ) -> T:
         """A manifest by the Docker API. Raises RegistryError."""
         label = about(name.partition("/")[2], digest)
-        request = replace(docker.get_manifest(self._endpoints.docker, name, digest, label), method=method)
+        request = docker.get_manifest(self._endpoints.docker, name, digest, label)
+        request = replace(request, method=method, not_after=not_after)
         return self.http.call(request, read, self._docker.of(name))
 
 

@@ -35,10 +35,19 @@ from worker.registries.interface import (
     Manifests,
     NotFoundError,
     RegistryError,
+    Subjects,
     Usage,
 )
 from worker.registries.limiter import Limiter
-from worker.registries.manifests import read_through, resolved, size_of
+from worker.registries.manifests import (
+    listed_as_referrers,
+    read_in_time,
+    read_through,
+    resolved,
+    size_of,
+    unreported,
+    with_subjects,
+)
 from worker.registries.messages import Answer
 from worker.registries.yandex_api import PAGE_SIZE, Page
 from worker.registries.yandex_calls import Calls, about
@@ -170,32 +179,51 @@ class YandexCloudRegistry:
 
     def _complete(self, folder: Folder) -> tuple[Image, ...]:
         """The images of a folder, and what they lead to that no artifact stands for."""
+        name = self._name(folder.path)
+
+        def read(digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+            return self._calls.manifests(name, digests)
+
         images = dict(images_of(folder, self._id))
         untold = [one for one in images if images[one].children is None and not disagrees(folder.of(one))]
-        found = read_through(
-            self._manifests, untold, lambda digests: self._calls.manifests(self._name(folder), digests)
-        )
+        found = read_through(self._manifests, untold, read)
         images |= {digest: _filled(images[digest], found.get(digest)) for digest in untold}
-        return (*images.values(), *self._unlisted(folder, images))
+        listed = tuple(images.values())
+        in_lists = read_through(self._manifests, listed_as_referrers(listed), read)
+        listed = with_subjects(listed, {**self._manifests.known(unreported(listed)), **in_lists})
+        return (*listed, *self._unlisted(name, listed))
 
-    def _unlisted(self, folder: Folder, images: Mapping[str, Image]) -> Sequence[Image]:
+    def read_subjects(
+        self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
+    ) -> Subjects:
+        name = self._name(repository)
+
+        def read(some: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+            return self._calls.manifests(name, some, not_after)
+
+        found, refusal = read_in_time(self._manifests, digests, read, not_after)
+        listed = with_subjects(images, found)
+        return Subjects((*listed, *self._unlisted(name, listed)), refusal)
+
+    def _unlisted(self, name: str, images: Iterable[Image]) -> Sequence[Image]:
         """What children and subjects lead to and the Docker API has. What is remembered of one is no proof of that."""
+        images = tuple(images)
         found: dict[str, Image] = {}
-        asked = set(images)
-        wanted = _named(images.values()) - asked
+        asked = {image.digest for image in images}
+        wanted = _named(images) - asked
         while wanted:
             new = {}
-            for digest, manifest in self._asked_for(folder, sorted(wanted)).items():
+            for digest, manifest in self._asked_for(name, sorted(wanted)).items():
                 if not isinstance(manifest, NotFoundError):
-                    image = Image(digest=digest, name=self._name(folder))
+                    image = Image(digest=digest, name=name)
                     new[digest] = _filled(image, manifest if isinstance(manifest, Manifest) else None)
             found |= new
             asked |= wanted
             wanted = _named(new.values()) - asked
         return tuple(found.values())
 
-    def _asked_for(self, folder: Folder, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
-        name, known = self._name(folder), self._manifests.known(digests)
+    def _asked_for(self, name: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        known = self._manifests.known(digests)
         answers = dict(self._calls.manifests(name, [digest for digest in digests if digest not in known]))
         self._manifests.remember({one: answer for one, answer in answers.items() if isinstance(answer, Manifest)})
 
@@ -208,8 +236,8 @@ class YandexCloudRegistry:
 
         return {**answers, **self._calls.each(list(known), ask)}
 
-    def _name(self, folder: Folder) -> str:
-        return f"{self._id}/{folder.path}"
+    def _name(self, repository: str) -> str:
+        return f"{self._id}/{repository}"
 
     # One image
 
@@ -217,12 +245,12 @@ class YandexCloudRegistry:
         folder = self._folders.since(repository, time.monotonic() - SHARED)
         same = folder.of(image.digest)
         if same:
-            found = image_of(same, folder.tags[image.digest], self._name(folder))
+            found = image_of(same, folder.tags[image.digest], self._name(repository))
             return replace(image, id=found.id, tags=found.tags, created_at=found.created_at)  # a manifest never changes
         if image.id:
             label = f"GET {about(repository, image.digest)}"
             raise NotFoundError("no artifact has this digest", self._calls.http.registry, label)
-        self._calls.holds(self._name(folder), image.digest)  # an index led to it: no artifact stands for it
+        self._calls.holds(self._name(repository), image.digest)  # an index led to it: no artifact stands for it
         return image
 
     def delete(

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from policies.image import Image
 from worker.config import RegistrySettings
 from worker.registries import yandex_api as api
@@ -19,10 +21,18 @@ from worker.registries.interface import (
     Manifest,
     Manifests,
     RegistryError,
+    Subjects,
     Usage,
 )
 from worker.registries.limiter import Limiter
-from worker.registries.manifests import read_through, resolved
+from worker.registries.manifests import (
+    listed_as_referrers,
+    read_in_time,
+    read_through,
+    resolved,
+    unreported,
+    with_subjects,
+)
 from worker.registries.messages import Answer
 from worker.registries.yandex_calls import Calls, about
 
@@ -80,15 +90,29 @@ class YandexContainerRegistry:
         listed: dict[str, Image] = self._all_pages(ask, lambda image: image.digest, repository)
         images = tuple(listed.values())
         wanted = [image.digest for image in images if image.config is None]  # an index, or it cannot be known
-        if not wanted:
-            return images
         found = read_through(self._manifests, wanted, lambda digests: self.manifests(repository, digests))
-        asked = set(wanted)
-        return tuple(resolved(image, found.get(image.digest)) if image.digest in asked else image for image in images)
+        images = tuple(
+            resolved(image, found.get(image.digest)) if image.config is None else replace(image, subject=None)
+            for image in images
+        )
+        in_lists = listed_as_referrers(images)
+        known = read_through(self._manifests, in_lists, lambda digests: self.manifests(repository, digests))
+        return with_subjects(images, {**self._manifests.known(unreported(images)), **known})
 
-    def manifests(self, repository: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+    def read_subjects(
+        self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
+    ) -> Subjects:
+        def read(some: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+            return self.manifests(repository, some, not_after)
+
+        found, refusal = read_in_time(self._manifests, digests, read, not_after)
+        return Subjects(with_subjects(images, found), refusal)
+
+    def manifests(
+        self, repository: str, digests: Sequence[str], not_after: float | None = None
+    ) -> Mapping[str, Manifest | RegistryError]:
         """The manifests of these digests, read side by side; each answer stands alone, an error never spreads."""
-        return self._calls.manifests(f"{self._id}/{repository}", digests)
+        return self._calls.manifests(f"{self._id}/{repository}", digests, not_after)
 
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:  # noqa: ARG002 - told with the image
         name, label = f"{self._id}/{repository}", about(repository, image.digest)
@@ -98,7 +122,7 @@ class YandexContainerRegistry:
         )
         if found.id != image.id:
             raise self._calls.bad(f"asked for the image {image.id}, told of {found.id}", f"GET {label}")
-        return found
+        return replace(found, subject=image.subject)
 
     def delete(
         self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None

@@ -19,6 +19,7 @@ CONFIG = 500  # bytes
 NO_UNDO = "nothing is put back"
 ALL_LISTED = "what has no tag is listed"
 WHOLE = "an image goes as a whole"
+SUBJECTS = "`subject` stands in manifests; those of untagged images that a rule selects are read for a plan"
 NO_UNDO_CASES = (
     "keeps_a_manifest_byte_for_byte",
     "puts_back_what_was_deleted",
@@ -119,7 +120,7 @@ class ContainerRegistry(Simulated):
     cannot: ClassVar[Mapping[str, str]] = {
         "finds_a_child_that_no_listing_shows": ALL_LISTED,
         "knows_what_is_there_without_a_tag": ALL_LISTED,
-        "tells_what_an_image_refers_to": "`subject` stands in manifests, and only those of indexes are read",
+        "tells_what_an_image_refers_to": SUBJECTS,
         "deletes_a_child_alone": "refused: an index needs it",
         "goes_on_with_a_deletion_that_was_cut_half_way": WHOLE,
         **dict.fromkeys(NO_UNDO_CASES, NO_UNDO),
@@ -141,7 +142,7 @@ class CloudRegistry(Simulated):
     )
     cannot: ClassVar[Mapping[str, str]] = {
         "knows_what_is_there_without_a_tag": ALL_LISTED,
-        "tells_what_an_image_refers_to": "`subject` is not told",
+        "tells_what_an_image_refers_to": SUBJECTS,
         **dict.fromkeys(NO_UNDO_CASES, NO_UNDO),
     }
 

@@ -1,0 +1,114 @@
+"""Reads, for a plan, what no listing reports: which image an untagged image that a rule selects refers to.
+
+The plan keeps such an image until its manifest has been read. Each manifest is read once, ever, and what one scan does
+not reach in its time is left to a later one.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from policies.warnings import PlanWarning
+from worker.inventory import Alive, ScanStoppedError
+from worker.registries.interface import HidesSubjects, Registry, RegistryError
+from worker.registries.kinds import of
+from worker.store import plans
+from worker.store.plans import Segment
+
+if TYPE_CHECKING:
+    from worker.scan import Planned
+
+SECONDS = 600.0  # of reading manifests in one scan
+
+
+Reopened = Callable[[], AbstractContextManager[Registry]]
+
+
+def plan_with_subjects(
+    make: Callable[[], "Planned"], opened_again: Reopened, alive: Alive = lambda: None, seconds: float = SECONDS
+) -> "Planned":
+    """The plan, after the subjects that decide in it and that no listing reports were read. Raises ScanStoppedError.
+
+    `make`: plans the same inventory, which is changed in place.
+    """
+    planned = make()
+    if not planned.unread:
+        return planned
+    with opened_again() as opened:
+        planned, refusal = _resolve(planned, opened, make, alive, time.monotonic() + seconds)
+    return replace(planned, warnings=(*planned.warnings, *warning_of(planned, refusal)))
+
+
+def _resolve(
+    planned: "Planned", opened: Registry, make: Callable[[], "Planned"], alive: Alive, not_after: float
+) -> tuple["Planned", RegistryError | None]:
+    """The plan after the manifests it needs were read, and the first refusal.
+
+    A subject that was read may change what a count selects, so a new plan may need more.
+    """
+    refusal: RegistryError | None = None
+    if not isinstance(opened, HidesSubjects):
+        return planned, refusal
+    asked: set[tuple[str, str]] = set()
+    while wanted := _not_asked(planned.unread, asked):
+        refused = _read(opened, planned, wanted, not_after, alive)
+        refusal = refusal or refused
+        asked.update((path, digest) for path, digests in wanted.items() for digest in digests)
+        planned = make()
+        if time.monotonic() >= not_after:
+            break
+    return planned, refusal
+
+
+def _not_asked(unread: Mapping[str, tuple[str, ...]], asked: set[tuple[str, str]]) -> dict[str, list[str]]:
+    new = {path: [digest for digest in digests if (path, digest) not in asked] for path, digests in unread.items()}
+    return {path: digests for path, digests in new.items() if digests}
+
+
+def _read(
+    opened: HidesSubjects, planned: "Planned", wanted: Mapping[str, Sequence[str]], not_after: float, alive: Alive
+) -> RegistryError | None:
+    """Read repositories side by side; the first refusal. Raises ScanStoppedError."""
+    segments = planned.inventory.segments
+    stopped = False
+
+    def read_one(path: str) -> RegistryError | None:
+        if stopped:
+            raise ScanStoppedError
+        images = plans.decode_images(segments[path].images)
+        read = opened.read_subjects(path, images, wanted[path], not_after)
+        if read.images != images:
+            segments.add(path, Segment.of(path, read.images))
+        return read.refusal
+
+    refusals = []
+    with ThreadPoolExecutor(planned.registry.rate.concurrency, "subjects") as pool:
+        try:
+            for future in as_completed([pool.submit(read_one, path) for path in sorted(wanted)]):
+                alive()
+                refusals.append(future.result())
+        except BaseException:
+            stopped = True
+            raise
+    return next((one for one in refusals if one is not None), None)
+
+
+def warning_of(planned: "Planned", refusal: RegistryError | None) -> tuple[PlanWarning, ...]:
+    """What whoever reads the plan should know of the images whose subject is still unknown."""
+    count = sum(map(len, planned.unread.values()))
+    if not count:
+        return ()
+    images = "1 untagged image is kept" if count == 1 else f"{count:,} untagged images are kept"
+    their, they_refer = ("its manifest", "it refers") if count == 1 else ("their manifests", "they refer")
+    message = f"{images} because {their} could not be read yet: whether {they_refer} to an image that stays is unknown"
+    role = of(planned.registry.kind).to_read
+    if refusal is not None:
+        message += f"; the first refusal: {refusal}" + (
+            f"; reading needs the role {role} on the registry" if role else ""
+        )
+    else:
+        message += f"; each scan reads for {SECONDS / 60:.0f} minutes and never reads a manifest twice"
+    return (PlanWarning("subjects_unknown", message),)
