@@ -93,7 +93,7 @@ def of(series: dict[str, float], name: str, **labels: str) -> float:
 
 
 # design.md, section 7, as far as it is built: a change here is a change of the contract.
-SKIPS = "changed still_needed held in_use used_by_image_lists paused mode repository_changed"
+SKIPS = "changed still_needed held in_use used_by_image_lists locked paused mode repository_changed"
 FAILURES = "permission_denied read_only rate_limited unavailable operation_failed unconfirmed poison other"
 CLOSED = {
     "runs_total": {

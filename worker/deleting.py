@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from policies.standing import Standing
-from worker import outcomes, runs
+from worker import events, outcomes, refusals, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, permitted_now, registry_now
@@ -61,14 +61,17 @@ class Batch:
     known_tags: Mapping[str, str]  # of the repository -> what they named when the plan was made
     lost: threading.Event = field(default_factory=threading.Event)
     halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
+    accepted: threading.Event = field(default_factory=threading.Event)  # the registry takes deletions of this run
+    go_on: bool = False  # what is left of the batch may go on at once, behind others
     out_of_time: bool = False
     missing: list[tuple[Item, Missing]] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
 
     def carry_out(self, items: list[Item], threads: int) -> None:
         """Take every item as far as it gets. Raises StoreError, once every thread has stopped."""
+        left = self._before_the_first(items)
         with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="delete") as pool:
-            futures = [pool.submit(self._one, item) for item in items]
+            futures = [pool.submit(self._one, item) for item in left]
             try:
                 wait(futures)
             except BaseException:  # the task's time limit: every thread ends the step it is at, and begins no other
@@ -79,6 +82,19 @@ class Batch:
         if self.missing and self._seconds() < CONFIRM_NOTHING_AFTER:
             self._confirm_missing()
 
+    def _before_the_first(self, items: list[Item]) -> list[Item]:
+        """Take one image at a time until the registry accepts a deletion of this run; the rest.
+
+        Where it accepts none, a refusal costs one request, and another image is tried before the next.
+        """
+        if self.resolving or self.run.deleted:
+            return items
+        for at, item in enumerate(items):
+            if self.accepted.is_set():
+                return items[at:]
+            self._one(item)
+        return []
+
     def _seconds(self) -> float:
         return time.monotonic() - self.begun
 
@@ -88,6 +104,8 @@ class Batch:
             return
         if self.halted.is_set() or self.lost.is_set() or (self.resolving and item.state == "planned"):
             return
+        if item.refused is not None:
+            return  # `refusals` settles it
         try:
             self._take(item)
         except (StoppedError, LeaseLostError, LimiterUnavailableError):
@@ -142,6 +160,7 @@ class Batch:
             reach("delete_sent")
             with self.store.write() as connection:
                 sweeping.record_accepted(connection, item, deletion.operation_id, self.store.now(connection))
+            self.accepted.set()
             reach("operation_accepted")
             self._follow(item, deletion)
         return True
@@ -271,6 +290,9 @@ class Batch:
 
     def _settle_error(self, item: Item, phase: Phase, error: RegistryError) -> None:
         self._stop_for(item, error.strays)
+        if outcomes.is_refusal(item, phase, error):
+            self._refused(item, error)
+            return
         found = outcomes.after_error(item, phase, error, last=self._is_last(item, phase))
         if isinstance(found, Missing):
             self.missing.append((item, found))
@@ -278,6 +300,15 @@ class Batch:
             self._record(item, found)
         if count_failure(self.store, self.run, error):
             self.halted.set()
+
+    def _refused(self, item: Item, error: RegistryError) -> None:
+        """Set a refused image aside until another was tried, or skip it where the registry deletes others."""
+        if (outcome := refusals.set_aside(self.store, self.run, item, error)) is not None:
+            self._record(item, outcome)
+            return
+        self.go_on = True
+        self.halted.set()
+        count_failure(self.store, self.run, error)
 
     def _confirm_missing(self) -> None:
         """One listing speaks for every image of the batch that was not found."""
@@ -319,7 +350,9 @@ class Batch:
             run_rows.get(connection, self.run.id, lock=True)
             if outcome.state != "deleted":
                 sweeping.renew(connection, self.held, now, now + self.lease)
-            sweeping.record_outcome(connection, item, outcome.state, outcome.cause, outcome.message, now)
+            settled = sweeping.record_outcome(connection, item, outcome.state, outcome.cause, outcome.message, now)
+        if settled:
+            events.image_settled(self.run.registry, item, outcome)
 
     def poison(self, items: list[Item]) -> None:
         """Give up what was never begun of a batch over which workers die."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from policies.image import Image
 from policies.references import subjects_of
-from worker import outcomes, runs
+from worker import events, outcomes, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, permitted_now
@@ -241,8 +241,10 @@ def _settle_some(
             return None
         now = store.now(connection)
         found = looks.undeleted(connection, run.id, path, now, after=after, digests=digests)
-        for one in found:
-            _settle_one(connection, one, finding, now)
+        settled = [(one.item, _settle_one(connection, one, finding, now)) for one in found]
+    for item, outcome in settled:
+        if outcome is not None:
+            events.image_settled(run.registry, item, outcome)
     return found[-1].item.number if found else None
 
 
@@ -252,7 +254,7 @@ def _goes_on(connection: Connection, run: Run) -> bool:
     return current is not None and current.state == "deleting" and current.stop is None
 
 
-def _settle_one(connection: Connection, one: Undeleted, finding: _Finding, now: datetime) -> None:
+def _settle_one(connection: Connection, one: Undeleted, finding: _Finding, now: datetime) -> Outcome | None:
     """A planned one is skipped. One that was begun and is still there must not be asked for again, not even by the
     worker that holds it; one that is not listed is left to the next claim, which may only read it.
     """
@@ -263,10 +265,11 @@ def _settle_one(connection: Connection, one: Undeleted, finding: _Finding, now: 
     elif one.item.digest not in finding.listed:
         if finding.cause not in ("mode", "paused"):  # which are asked with each intent
             sweeping.bar(connection, one.item, reason)  # it was not seen to be gone: the listing may have failed
-        return
+        return None
     elif one.held:
         sweeping.bar(connection, one.item, reason)
-        return
+        return None
     else:
         outcome = outcomes.still_there(reason)
-    sweeping.record_outcome(connection, one.item, outcome.state, outcome.cause, outcome.message, now)
+    settled = sweeping.record_outcome(connection, one.item, outcome.state, outcome.cause, outcome.message, now)
+    return outcome if settled else None

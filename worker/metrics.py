@@ -30,7 +30,8 @@ RUN_OUTCOMES = ("succeeded", "partial", "blocked", "failed", "aborted", "missed"
 TRIGGERS = ("schedule", "command", "task", "web")
 MODES = ("dry-run", "delete")
 SKIP_CAUSES = (
-    "changed", "still_needed", "held", "in_use", "used_by_image_lists", "paused", "mode", "repository_changed",
+    "changed", "still_needed", "held", "in_use", "used_by_image_lists", "locked", "paused", "mode",
+    "repository_changed",
 )  # fmt: skip
 FAILURE_CAUSES: tuple[str, ...] = get_args(FailureCause)
 LIMITS = ("max_images", "max_share", "max_bytes", "vanished", "unusual")

@@ -12,6 +12,8 @@ from worker.registries.interface import (
     Deletion,
     NotFoundError,
     OperationUnknownError,
+    PermissionDeniedError,
+    ProtectedError,
     RegistryError,
     UsedByImageListsError,
 )
@@ -51,14 +53,22 @@ def after_error(item: Item, phase: Phase, error: RegistryError, *, last: bool) -
     if phase == "read":
         doubt = begun
     elif phase == "delete":
-        doubt = error.maybe_done or (begun and not isinstance(error, UsedByImageListsError))
+        doubt = error.maybe_done or (begun and not isinstance(error, UsedByImageListsError | ProtectedError))
     else:
         doubt = error.maybe_done
     if doubt:
         return _unconfirmed(f"whether it was deleted is not known: {error}") if last else None
     if isinstance(error, UsedByImageListsError):
         return Outcome("skipped", "used_by_image_lists", str(error))
+    if isinstance(error, ProtectedError):
+        return Outcome("skipped", "locked", str(error))
     return Outcome("failed", error.cause, str(error))
+
+
+def is_refusal(item: Item, phase: Phase, error: RegistryError) -> bool:
+    """Whether a deletion was surely not done because the registry does not permit it: to us, or to anybody."""
+    surely = not error.maybe_done and phase != "read" and item.state != "intent"
+    return surely and isinstance(error, PermissionDeniedError)
 
 
 def _was_ours(item: Item, phase: Phase, error: RegistryError) -> bool:
@@ -124,6 +134,16 @@ def strayed(item: Item, strays: tuple[str, ...]) -> str:
         f"stopped: with {image} the registry deleted {listed(strays)} of the same repository, which the plan"
         " keeps; see whether it is to be pushed again"
     )
+
+
+def protected(refusal: str) -> Outcome:
+    """Of a refused image whose registry deletes others."""
+    return Outcome("skipped", "locked", f"{refusal}; the registry deletes other images: it protects this one")
+
+
+def forbidden(refusal: str) -> Outcome:
+    """Of a refused image whose registry deletes none."""
+    return Outcome("failed", "permission_denied", refusal)
 
 
 def never_ended(operation_id: str) -> Outcome:

@@ -12,9 +12,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from policies.limits import exceeded_text
+from worker import events
 from worker.checkpoints import reach
+from worker.run_outcome import message_of, outcome_of
 from worker.schedule import due
-from worker.store import Store, runs, sweeping, verification
+from worker.store import Store, item_counts, runs, sweeping, verification
 from worker.store.runs import Run
 from worker.terms import missing_source, registry_of, why_not_there
 
@@ -240,9 +242,13 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
                 runs.note_swept(connection, run_id, now)
                 return False
             run = verification.give_up(connection, run, "the verification was begun three times and never ended", now)
-        message = run.message or (_differences_message(run) if run.differences else None)
-        finished = runs.finish_swept(connection, run_id, _outcome(run), now, message)
+        if sweeping.is_waiting(connection, run_id):
+            return False
+        left = item_counts.unsuccessful(connection, run_id)
+        outcome, message = outcome_of(run, left), message_of(run, left)
+        finished = runs.finish_swept(connection, run_id, outcome, now, message)
     if finished:
+        events.run_finished(run, outcome, message)
         reach("run_finished")
     return finished
 
@@ -250,21 +256,6 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
 def _is_held(run: Run, clock: datetime) -> bool:
     """Whether somebody holds the lease of a run's scan or verification."""
     return run.lease_until is not None and run.lease_until >= clock
-
-
-def _outcome(run: Run) -> str:
-    if run.stop is not None:
-        return {"aborted": "aborted", "expired": "partial", "deadline": "partial"}.get(run.stop, "failed")
-    return "succeeded" if run.complete and not run.failed and not run.differences else "partial"
-
-
-def _differences_message(run: Run) -> str:
-    """`… 2 differences, the first: shop/api@sha256:…: it was kept, and is gone`."""
-    first = run.differences[0]
-    where = "@".join(part for part in (first["repository"], first["digest"]) if part)
-    what = f"{where}: {first['difference']}" if where else first["difference"]
-    count = "1 difference" if run.different == 1 else f"{run.different:,} differences, the first"
-    return f"the verification after the sweep found {count}: {what}; `registry-gc show {run.id}` lists them"
 
 
 def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int | None = None) -> None:

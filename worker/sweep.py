@@ -12,7 +12,7 @@ from math import ceil
 from msgspec import UNSET
 
 from policies.evidence import Evidence
-from worker import outcomes, runs
+from worker import events, outcomes, refusals, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, absence_now, lease_now, registry_now
@@ -32,6 +32,7 @@ from worker.spending import spending
 from worker.store import Store, StoreError, looks, plans, sweeping
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError
+from worker.store.tables import EPOCH
 
 CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
 TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
@@ -52,7 +53,7 @@ def delete_batch(
         looked_at = looks.looked_at(connection, run_id, held.repository) if held else None
     if held is None:
         return ()
-    at_once = False
+    again: datetime | None = now  # when it was rung last, as far as others are concerned
     try:
         reach("batch_claimed")
         if run.stop is None and (looked_at is None or now - looked_at >= runs.LOOK_IS_GOOD):
@@ -60,13 +61,17 @@ def delete_batch(
         reach("repository_listed_again")
         if (evidence := _evidence(store, watch, run)) is None:
             return (Bell("gc.evidence", (run_id,)),)
-        out_of_time = _carry_out(store, watch, run, held, items, evidence, limiter, lease)
-        at_once = out_of_time or runs.is_stopped(store, run_id)  # what was begun is then brought to its end
+        work = _carry_out(store, watch, run, held, items, evidence, limiter, lease)
+        refusals.settle(store, run_id)
+        if (work is not None and work.out_of_time) or runs.is_stopped(store, run_id):
+            again = None  # what was begun is then brought to its end
+        elif work is not None and work.go_on:
+            again = EPOCH  # behind those that were never rung
     except LeaseLostError:
         pass  # somebody else goes on with it
     finally:
         with suppress(StoreError), store.write() as connection:  # else the lease runs out by itself
-            sweeping.release(connection, held, None if at_once else store.now(connection))
+            sweeping.release(connection, held, store.now(connection) if again == now else again)
     reach("batch_swept")
     return runs.ring(store, run_id, datetime.now(UTC))
 
@@ -86,8 +91,8 @@ def _carry_out(
     evidence: Evidence,
     limiter: Limiter | None,
     lease: timedelta,
-) -> bool:
-    """Whether what is left of the batch may go on at once: its time was up, and nothing else."""
+) -> Batch | None:
+    """The batch as it was left; None: nobody may talk to its registry."""
 
     def renew() -> bool:
         try:
@@ -100,8 +105,8 @@ def _carry_out(
 
     registry = registry_now(watch, run)
     if registry is None:
-        _leave(store, items, absence_now(watch, run))
-        return False
+        _leave(store, run, items, absence_now(watch, run))
+        return None
     poison = held.takeovers >= TAKEOVERS
     patience = Patience(total=CALL_SECONDS)
     manifests = StoredManifests(store, registry.key)
@@ -115,7 +120,7 @@ def _carry_out(
             work.carry_out(items, 1 if poison else _threads(registry))
             if poison and run.stop is None:
                 work.poison(items)
-    return work.out_of_time
+    return work
 
 
 def _in_use(store: Store, run: Run, path: str, evidence: Evidence, items: list[Item]) -> Mapping[str, str]:
@@ -138,11 +143,13 @@ def _threads(registry: RegistrySettings) -> int:
     return max(1, min(registry.rate.concurrency, ceil(registry.rate.requests_per_second / 2)))
 
 
-def _leave(store: Store, items: list[Item], reason: str) -> None:
+def _leave(store: Store, run: Run, items: list[Item], reason: str) -> None:
     """End a batch of a registry that nobody may talk to any more."""
+    planned, begun = Outcome("skipped", "mode", reason), outcomes.still_there(reason)
+    settled = [(one, planned if one.state == "planned" else begun) for one in items]
     with store.write() as connection:
         now = store.now(connection)
-        for one in items:
-            planned = Outcome("skipped", "mode", reason)
-            outcome = planned if one.state == "planned" else outcomes.still_there(reason)
+        for one, outcome in settled:
             sweeping.record_outcome(connection, one, outcome.state, outcome.cause, outcome.message, now)
+    for one, outcome in settled:
+        events.image_settled(run.registry, one, outcome)

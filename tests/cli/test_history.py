@@ -56,12 +56,30 @@ def test_a_finished_run(filled, night, gc):
         (["pr-1"], "deleted", None),
         (["pr-2", "pr-3"], "deleted", None),
     ]
-    assert list(items[0])[-5:] == ["state", "outcome_cause", "operation_id", "attempts", "at"]
+    assert list(items[0])[-6:] == ["state", "outcome_cause", "message", "operation_id", "attempts", "at"]
     assert all(item["operation_id"] and item["attempts"] == 1 for item in items)
 
     first, *rest = gc("show", done.id, "--format", "ndjson").lines
     assert (first, rest) == (run, items)
     assert gc("runs", "--format", "ndjson").lines == [run]
+
+
+def test_why_an_image_was_not_deleted_is_shown(filled, night, gc):
+    made = night()
+    run_id, bells = made.plan()
+    filled.tag("shop/api", "pr-1", "stable")
+    made.ring(bells)
+    why = "its tags are pr-1, stable now, planned pr-1"
+    shown = gc("show", run_id, "--format", "json").json
+    assert [item["message"] for item in shown["items"]] == [why, None]
+    assert (
+        shown["message"]
+        == f"1 of 2 images skipped (changed), for example shop/api@{shown['items'][0]['digest']}: {why}"
+    )
+    assert [line.get("message") for line in gc("show", run_id, "--format", "ndjson").lines][1:] == [why, None]
+    table = gc("show", run_id).out
+    assert f"skipped: changed  {why}; planned: every tag matches pr-*" in table
+    assert "1 of 2 images skipped (changed)" in gc("runs").out
 
 
 def test_the_tables(filled, night, gc):

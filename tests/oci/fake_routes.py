@@ -24,6 +24,11 @@ READS = ("GET", "HEAD")
 # The status is what GitLab's own tests ask for; its code and words were not seen, and are made up here.
 GITLAB = RefusalError(409, "MANIFEST_REFERENCED_IN_LIST", "manifest referenced by a manifest list")
 UNSUPPORTED = "The operation is unsupported."
+LOCKED = {
+    "harbor": RefusalError(412, "PRECONDITION", "Failed to process request due to 'pr-1' configured as immutable."),
+    "protected": RefusalError(403, "DENIED", "the tag pr-1 is protected from deletion"),
+    "forbidden": RefusalError(403, "DENIED", "requested access to the resource is denied"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,9 @@ class Routes:
         if self.switches.protects and self.store.shelf(name).parents.get(digest):
             message = "manifest is referenced by an index"
             raise RefusalError(405, "DENIED", message) if self.switches.protects == "denied" else GITLAB
+        tags = self.store.shelf(name).tags_of.get(digest, ())
+        if self.switches.locks and any(re.search(self.switches.locks, f"{name}:{tag}") for tag in tags):
+            raise LOCKED[self.switches.locked_says]
         if self.switches.deleted == "late" and digest in self.store.shelf(name).manifests:
             self.late.append((name, digest))
         else:

@@ -21,6 +21,8 @@ class Switches:
     referrers_page: int | None = None
     deletion: Literal["on", "off", "off 400", "read-only"] = "on"
     protects: Literal["", "denied", "gitlab"] = ""  # the refusal to delete what an index of the repository lists
+    locks: str = ""  # an expression: a manifest with such a "repository:tag" is not deleted
+    locked_says: Literal["harbor", "protected", "forbidden"] = "harbor"  # forbidden: as if the caller had no permission
     by_tag: Literal["refused", "unsupported", "takes the tag"] = "refused"  # what becomes of a deletion by tag
     deleted: Literal["at once", "late", "tags listed", "tags answer"] = "at once"  # late: by `finish_deletions`
     forgets_untagged: bool = False  # a manifest whose last tag is overwritten by a push is gone

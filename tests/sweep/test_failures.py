@@ -125,7 +125,7 @@ def test_a_success_ends_a_streak_of_failures(simulator: Simulator, night: MakeNi
     run_id, bells = tonight.plan()
     for number, one in enumerate(ids):
         if number % 2:
-            simulator.fault("error", method="DELETE", path=one, code=7, message="no permission")
+            simulator.fault("error", method="DELETE", path=one, code=9, message="the registry is read-only")
 
     tonight.ring(bells)
 

@@ -1,5 +1,6 @@
 """The life of a run: due, missed, blocked, approved, superseded, aborted, expired, switched to dry-run."""
 
+import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from tests.waiting import until
 from worker import reconcile, runs
 from worker.runs import AlreadyRunningError, Bell, NotBlockedError, UnknownRegistryError
 from worker.store import runs as run_rows
+from worker.store.measures import measure
 from worker.store.tables import batch
 
 DAY = timedelta(days=1)
@@ -168,6 +170,13 @@ def test_the_files_mode_is_read_again_with_every_intent(simulator: Simulator, ni
 
     assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
     assert simulator.requests(method="DELETE") == []
+    run = tonight.run(run_id)
+    assert (run.state, run.outcome) == ("finished", "partial")
+    assert re.match(
+        r"3 of 3 images skipped \(mode\), for example shop/api@sha256:\w{64}: the config", run.message or ""
+    )
+    with tonight.store.read() as connection:
+        assert measure(connection).of("production").last_success is None
 
 
 def test_lost_bells_under_an_invalid_file_are_rung_again(simulator: Simulator, night: MakeNight) -> None:
@@ -183,7 +192,7 @@ def test_lost_bells_under_an_invalid_file_are_rung_again(simulator: Simulator, n
     tonight.ring(reconcile.reconcile(store, None, later))
 
     run = tonight.run(run_id)
-    assert (run.state, run.skipped, run.outcome) == ("finished", 3, "succeeded")
+    assert (run.state, run.skipped, run.outcome) == ("finished", 3, "partial")
     assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
 
 

@@ -120,6 +120,7 @@ def test_a_new_image_that_cannot_be_read_keeps_its_repository(simulator: Simulat
         image["digest"]: ("skipped", "repository_changed"),
         elsewhere["digest"]: ("deleted", None),
     }
+    assert tonight.run(run_id).outcome == "partial"
 
 
 def test_a_kept_image_that_is_gone_keeps_its_repository(simulator: Simulator, night: MakeNight) -> None:

@@ -22,6 +22,13 @@ T = TypeVar("T")
 IMAGE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 BLOB_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9A-Za-z=_-]{1,200}")
 SECRETS = re.compile(r"\b(?:t1\.|eyJ|y[0-3]_)[\w.=-]{6,}")  # IAM tokens, JWTs, OAuth tokens, should an error repeat one
+# Words for an image that its registry protects: Harbor ("configured as immutable"), Azure ("disallowed on this
+# registry, repository or image"), GitLab ("protected"). "A protected resource" is said of callers without permission.
+PROTECTS = re.compile(
+    r"\bimmutab|\bprotected\b(?! (?:resource|endpoint|area|api|url)\b)|\b(?:is|are) locked\b|\blegal hold\b"
+    r"|\bdisallowed on this registry, repository or image\b|\bretention (?:policy|lock)\b",
+    re.IGNORECASE,
+)
 BY_STATUS: dict[int, type[RegistryError]] = {
     401: SignInError, 403: PermissionDeniedError, 404: NotFoundError, 408: UnavailableError, 429: RateLimitedError,
     499: UnavailableError, 500: UnavailableError, 502: UnavailableError, 503: UnavailableError, 504: UnavailableError,
@@ -60,6 +67,11 @@ def status_error(answer: Answer, words: str = "") -> RegistryError:
     said = one_line(words or answer.body[:1000].decode(errors="replace")) or "an empty answer"
     request_id = answer.headers.get("x-request-id", "")
     return kind(f"HTTP {answer.status}: {said}", status=answer.status, request_id=request_id)
+
+
+def protects(words: str) -> bool:
+    """Whether a refusal says that the image, not the caller, is the reason."""
+    return PROTECTS.search(words.replace("_", " ")) is not None
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -19,6 +19,7 @@ from worker.registries.interface import (
     NotFoundError,
     OperationFailedError,
     OperationUnknownError,
+    ProtectedError,
     RegistryError,
     UnavailableError,
     UsedByImageListsError,
@@ -118,7 +119,8 @@ class Followed:
         if error is None or isinstance(error, OperationUnknownError) or set(left.tags) == set(image.tags):
             return error
         gone, there = sorted(set(image.tags) - set(left.tags)), left.tags or ("its manifest",)
-        kind = OperationFailedError if isinstance(error, UsedByImageListsError) else type(error)
+        spared = isinstance(error, UsedByImageListsError | ProtectedError)  # which is said of images that stay whole
+        kind = OperationFailedError if spared else type(error)
         words = f"only {', '.join(gone)} went, {', '.join(there)} stayed: {error.message}"
         return kind(words, error.registry, error.request, error.status, error.request_id, error.maybe_done)
 

@@ -16,6 +16,7 @@ threads of one process.
     ├── OperationUnknownError        the registry does not know the operation (any more)
     ├── TooLateError                 a deletion was not sent: what was read before it had grown too old
     ├── UsedByImageListsError        an index still needs this image: not a failure
+    ├── ProtectedError               a rule of the registry protects this image (immutable, locked): not a failure
     ├── BlobsMissingError            a manifest cannot be put back: what it names is not there
     ├── BadAnswerError               an answer that breaks the protocol
     └── OperationFailedError         the registry accepted a deletion and then reported an error
@@ -113,6 +114,10 @@ class TooLateError(RegistryError):
 
 class UsedByImageListsError(RegistryError):
     pass
+
+
+class ProtectedError(RegistryError):
+    """Says of the image, not of the caller, that it may not be deleted."""
 
 
 class BadAnswerError(RegistryError):
@@ -237,14 +242,16 @@ class Registry(Protocol):
 
         Nothing is sent once `time.monotonic()` has reached `not_after`: a wait for the rate, a pause that the registry
         asked for or a repeat may have made what the caller read before too old. Raises TooLateError (this call did
-        nothing), NotFoundError, UsedByImageListsError, ReadOnlyError and any other RegistryError, with `maybe_done`.
+        nothing), NotFoundError, UsedByImageListsError, ProtectedError, ReadOnlyError and any other RegistryError, with
+        `maybe_done`.
         """
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         """Ask about a deletion until it is done or `time.monotonic()` reaches `deadline`; it may be unfinished then.
 
         Asks at least once. Raises, as the operation's own error: NotFoundError (the image was not there),
-        UsedByImageListsError, PermissionDeniedError, ReadOnlyError, OperationFailedError: it ended without a deletion.
+        UsedByImageListsError, ProtectedError, PermissionDeniedError, ReadOnlyError, OperationFailedError: it ended
+        without a deletion.
         Raises, as an answer to the question: OperationUnknownError, and any other RegistryError, with `maybe_done`:
         how it ended is not known.
         """

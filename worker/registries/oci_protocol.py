@@ -14,12 +14,13 @@ from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 from msgspec import Struct
 
 from worker.registries import docker
-from worker.registries.answers import decode, one_line, succeeded, time_told
+from worker.registries.answers import decode, one_line, protects, succeeded, time_told
 from worker.registries.interface import (
     BadAnswerError,
     BlobsMissingError,
     NotFoundError,
     PermissionDeniedError,
+    ProtectedError,
     ReadOnlyError,
     RefusesAllError,
     RegistryError,
@@ -273,6 +274,8 @@ def deletion_begun(answer: Answer) -> None:
         raise RefusesAllError(f"{error.message}; {SWITCH_ON}", status=answer.status)
     if answer.status in (400, 403, 405, 409, 412) and NEEDED.search(words.replace("_", " ")):
         raise UsedByImageListsError(error.message, status=answer.status)
+    if answer.status in (412, 423) or (answer.status in (400, 403, 405, 409) and protects(words or error.message)):
+        raise ProtectedError(error.message, status=answer.status)
     if answer.status == 405:
         raise _not_allowed(answer, codes, error.message)
     raise error

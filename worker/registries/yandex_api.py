@@ -13,13 +13,14 @@ import msgspec
 from msgspec import Struct
 
 from policies.image import Blob
-from worker.registries.answers import BLOB_DIGEST, decode, one_line, status_error, succeeded
+from worker.registries.answers import BLOB_DIGEST, decode, one_line, protects, status_error, succeeded
 from worker.registries.interface import (
     BadAnswerError,
     NotFoundError,
     OperationBrokenError,
     OperationFailedError,
     PermissionDeniedError,
+    ProtectedError,
     RateLimitedError,
     ReadOnlyError,
     RegistryError,
@@ -152,6 +153,8 @@ def error_of(status: Status) -> RegistryError:
     kind = BY_CODE.get(code, RegistryError)
     if code == 9:
         kind = _failed_precondition(words)
+    elif code == 7 and protects(words):
+        kind = ProtectedError
     return kind(
         f"{NAMES.get(code, f'code {code}')}: {words}" if words else NAMES.get(code, f"code {code}"),
         request_id=status.request_id,
@@ -161,13 +164,16 @@ def error_of(status: Status) -> RegistryError:
 def _failed_precondition(words: str) -> type[RegistryError]:
     if "used by image lists" in words:
         return UsedByImageListsError
-    return ReadOnlyError if re.search(r"\bread[ -]?only\b", words, re.IGNORECASE) else OperationFailedError
+    if re.search(r"\bread[ -]?only\b", words, re.IGNORECASE):
+        return ReadOnlyError
+    return ProtectedError if protects(words) else OperationFailedError
 
 
 def operation_error(status: Status) -> RegistryError:
     """The error an accepted operation ended with: what is not about the image or our rights is a failed operation."""
     error = error_of(status)
-    if isinstance(error, NotFoundError | UsedByImageListsError | ReadOnlyError | PermissionDeniedError):
+    about_the_image = NotFoundError | UsedByImageListsError | ProtectedError
+    if isinstance(error, about_the_image | ReadOnlyError | PermissionDeniedError):
         return error
     kind = OperationBrokenError if isinstance(error, UnavailableError) else OperationFailedError
     return kind(error.message, request_id=error.request_id)

@@ -34,6 +34,9 @@ SHOWN_KEYS = (
 )  # fmt: skip
 
 
+OUTCOME_KEYS = ("state", "outcome_cause", "message", "operation_id", "attempts", "at")
+
+
 def run_json(run: "Run") -> dict[str, Any]:
     """The contract's keys, in its order, and who opened, approved or aborted it."""
     return {key: getattr(run, key) for key in RUN_KEYS} | _present(run, PEOPLE_KEYS)
@@ -61,8 +64,7 @@ def _bytes(run: "Run", size: int) -> str:
 def item_json(item: "PlannedItem") -> dict[str, Any]:
     """A decision, then what became of it."""
     decision: dict[str, Any] = msgspec.to_builtins(item.decision)
-    outcome = {key: getattr(item, key) for key in ("state", "outcome_cause", "operation_id", "attempts", "at")}
-    return decision | outcome
+    return decision | {key: getattr(item, key) for key in OUTCOME_KEYS}
 
 
 def runs_json(runs: Iterable["Run"]) -> Iterator[bytes]:
@@ -139,16 +141,21 @@ def show_table(run: "Run", items: Iterable["PlannedItem"], width: int | None = N
     """A run as a person asks about it: what it is, what it did, then every planned deletion."""
     yield from (f"{name:<12}{escaped(value)}" for name, value in _facts(run) if value)
     yield ""
-    rows = [(*deletion_cells(one.decision), one.decision.rule or "", _state(one), one.decision.reason) for one in items]
+    rows = [(*deletion_cells(one.decision), one.decision.rule or "", _state(one), _why(one)) for one in items]
     if not rows:
         yield "The plan deletes nothing." if run.plan_sha256 else "There is no plan (yet)."
         return
-    heading = ("REPOSITORY", "DIGEST", "TAGS", "PUSHED", "SIZE", "RULE", "STATE", "WHY IT GOES")
+    heading = ("REPOSITORY", "DIGEST", "TAGS", "PUSHED", "SIZE", "RULE", "STATE", "WHY")
     yield from table(heading, rows, right=frozenset({4}), width=width)
 
 
 def _state(item: "PlannedItem") -> str:
     return f"{item.state}: {item.outcome_cause}" if item.outcome_cause else item.state
+
+
+def _why(item: "PlannedItem") -> str:
+    """Why an image goes; first, where something was said of it, why it failed, was skipped, or what came beside it."""
+    return f"{item.message}; planned: {item.decision.reason}" if item.message else item.decision.reason
 
 
 def _facts(run: "Run") -> Iterator[tuple[str, str]]:

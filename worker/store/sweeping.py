@@ -73,6 +73,7 @@ class Item:
     attempts: int
     operation_id: str | None
     intent_at: datetime | None
+    refused: str | None  # why its deletion was refused, while it is not known what that means
 
 
 def take_ready(
@@ -139,6 +140,12 @@ def unring(connection: Connection, run_id: str, now: datetime) -> None:
     connection.execute(waiting.values(rung_at=None))
 
 
+def is_waiting(connection: Connection, run_id: str) -> bool:
+    """Whether a batch of a run is not done."""
+    found = select(batch.c.number).where(batch.c.run_id == run_id, ~batch.c.done).limit(1)
+    return connection.execute(found).first() is not None
+
+
 def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -> None:
     """Raises LeaseLostError."""
     mine = update(batch).where(
@@ -173,6 +180,7 @@ ITEM_COLUMNS = (
     item.c.attempts,
     item.c.operation_id,
     item.c.intent_at,
+    item.c.refused,
 )
 _image = msgspec.json.Decoder(Image, strict=False)
 
@@ -257,7 +265,7 @@ def record_outcome(
 ) -> bool:
     """An item's final state, with the run's counts, the bytes and the audit. False: it had one already."""
     counted: dict[str, Any] = {state: run.c[state] + 1}
-    if state in ("deleted", "gone") or cause in ("changed", "used_by_image_lists"):
+    if state in ("deleted", "gone") or cause in ("changed", "used_by_image_lists", "locked"):
         counted["systemic_failures"] = 0  # the registry answers as it should
     # The run's row first: it makes outcomes of one run queue up, so that shared blobs are counted once and in order.
     connection.execute(update(run).where(run.c.id == one.run_id).values(counted))

@@ -19,3 +19,4 @@ def upgrade() -> None:
         op.add_column("run", sa.Column(name, sa.Text()))
     op.add_column("run", sa.Column("terms", sa.Text(), nullable=False, server_default="{}"))
     op.add_column("run", sa.Column("undecidable", sa.BigInteger(), nullable=False, server_default="0"))
+    op.add_column("item", sa.Column("refused", sa.Text()))

@@ -1,0 +1,130 @@
+"""What a registry refuses to delete: protected images are skipped as `locked`, a missing permission is a failure."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.night import Night
+from tests.oci.fake import FakeRegistry
+from tests.oci.nights import served
+from worker.store.measures import measure
+from worker.store.runs import Run
+
+OLD = [{"name": "old", "delete": {"tags": ["t0*"]}}]
+LOCKED = "^locked/"
+MakeNight = Callable[..., Night]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+@pytest.fixture
+def make(fake: FakeRegistry, tmp_path: Path) -> Iterator[MakeNight]:
+    made: list[Night] = []
+
+    def new(**keys: Any) -> Night:
+        keys = {"rules": OLD, "rate": {"requests_per_second": 1000, "concurrency": 4}, "mode": "delete"} | keys
+        made.append(Night(served(fake), tmp_path, **keys))  # type: ignore[arg-type]  # a registry's url is all that is taken of it
+        return made[-1]
+
+    yield new
+    for one in made:
+        one.store.dispose()
+
+
+def counts(run: Run) -> tuple[str | None, int, int, int]:
+    return run.outcome, run.deleted, run.skipped, run.failed
+
+
+def causes(night: Night, run: Run) -> dict[tuple[str, str | None], int]:
+    found: dict[tuple[str, str | None], int] = {}
+    for pair in night.outcomes(run.id).values():
+        found[pair] = found.get(pair, 0) + 1
+    return found
+
+
+@pytest.mark.parametrize("says", ["harbor", "protected", "forbidden"])
+@pytest.mark.parametrize(("locked", "free"), [("locked/api", "zoo/web"), ("locked/api", "app/web")])
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_protected_images_are_skipped_as_locked(
+    fake: FakeRegistry, make: MakeNight, says: str, locked: str, free: str, concurrency: int
+) -> None:
+    fake.switches.locks, fake.switches.locked_says = LOCKED, says  # type: ignore[assignment]
+    fake.fill(locked, 12)
+    fake.fill(free, 8)
+    night = make(rate={"requests_per_second": 1000, "concurrency": concurrency})
+
+    first = night.sweep()
+
+    assert counts(first) == ("succeeded", 8, 12, 0)
+    assert causes(night, first) == {("skipped", "locked"): 12, ("deleted", None): 8}
+    assert (first.message or "").startswith(
+        f"12 of 20 images skipped (locked), for example production: DELETE {locked}@"
+    )
+
+    second = night.sweep()
+
+    assert counts(second) == ("succeeded", 0, 12, 0)
+    assert causes(night, second) == {("skipped", "locked"): 12}
+
+
+@pytest.mark.parametrize("says", ["harbor", "protected", "forbidden"])
+def test_protected_images_among_others_of_their_repository(fake: FakeRegistry, make: MakeNight, says: str) -> None:
+    fake.switches.locks, fake.switches.locked_says = ":t000(0.|1[0-4])$", says  # type: ignore[assignment]
+    fake.fill("shop/api", 20)
+    night = make()
+    run = night.sweep()
+    assert counts(run) == ("succeeded", 5, 15, 0)
+
+
+@pytest.mark.parametrize("repositories", [1, 3, 12])
+def test_a_missing_permission_ends_the_run_after_ten_refusals(
+    fake: FakeRegistry, make: MakeNight, repositories: int
+) -> None:
+    fake.switches.locks, fake.switches.locked_says = ".", "forbidden"
+    for number in range(repositories):
+        fake.fill(f"shop/api{number:02}", 36 // repositories)
+    night = make()
+
+    run = night.sweep()
+
+    assert (run.outcome, run.deleted, run.skipped, run.failed) == ("failed", 0, 0, 10)
+    assert causes(night, run) == {("failed", "permission_denied"): 10, ("planned", None): 26}
+    assert (run.message or "").startswith("stopped after 10 failures in a row, the last: production: DELETE shop/api")
+    assert len(fake.lines("DELETE")) == 10
+
+
+def test_a_permission_that_is_missing_for_a_few_images(fake: FakeRegistry, make: MakeNight) -> None:
+    fake.switches.locks, fake.switches.locked_says = ".", "forbidden"
+    fake.fill("shop/api", 3)
+    night = make()
+
+    run = night.sweep()
+
+    assert counts(run) == ("partial", 0, 0, 3)
+    assert (run.message or "").startswith("3 of 3 images failed (permission_denied), for example production: DELETE ")
+    with night.store.read() as connection:
+        assert measure(connection).of("production").last_success is None
+
+
+def test_what_was_locked_before_does_not_hide_that_the_permission_is_missing(
+    fake: FakeRegistry, make: MakeNight
+) -> None:
+    fake.switches.locks, fake.switches.locked_says = LOCKED, "forbidden"
+    fake.fill("locked/api", 2)
+    fake.fill("shop/api", 2)
+    night = make()
+    assert counts(night.sweep()) == ("succeeded", 2, 2, 0)
+    fake.switches.locks = "."
+    fake.fill("shop/api", 2, prefix="t0new")
+
+    run = night.sweep()
+
+    assert counts(run) == ("partial", 0, 2, 2)
+    assert causes(night, run) == {("skipped", "locked"): 2, ("failed", "permission_denied"): 2}

@@ -1,0 +1,49 @@
+"""How a run ended, and the one sentence that says so. Pure: `runs` asks when a run's last batch is done."""
+
+from collections.abc import Sequence
+
+from worker.store.item_counts import Unsuccessful
+from worker.store.runs import Run
+
+INCOMPLETE = frozenset({"mode", "repository_changed"})  # causes of skips for which a run is not what it was to be
+
+
+def outcome_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
+    """The outcome of a run that was deleting. `unsuccessful`: its skipped and failed items."""
+    if run.stop is not None:
+        return {"aborted": "aborted", "expired": "partial", "deadline": "partial"}.get(run.stop, "failed")
+    incomplete = any(_is_incomplete(one) for one in unsuccessful)
+    return "partial" if not run.complete or incomplete or run.failed or run.differences else "succeeded"
+
+
+def message_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str | None:
+    """What a person has to know of a run that has ended; None: it did what it had planned."""
+    if run.message:
+        return run.message
+    if run.differences:
+        return _differences(run)
+    return _commonest(run, unsuccessful) if unsuccessful else None
+
+
+def _is_incomplete(one: Unsuccessful) -> bool:
+    return one.state == "failed" or one.cause in INCOMPLETE
+
+
+def _commonest(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
+    """`12 of 20 images skipped (locked), for example shop/api@sha256:…: HTTP 412: …`. Failures come before skips."""
+    first = max(unsuccessful, key=lambda one: (_is_incomplete(one), one.count))
+    images = "1 image" if run.planned == 1 else f"{run.planned:,} images"
+    what = f"{first.count:,} of {images} {first.state} ({first.cause})"
+    if not first.message:
+        return what
+    named = first.repository in first.message  # an error of the registry names its image itself
+    return f"{what}, for example {'' if named else f'{first.repository}@{first.digest}: '}{first.message}"
+
+
+def _differences(run: Run) -> str:
+    """`… 2 differences, the first: shop/api@sha256:…: it was kept, and is gone`."""
+    first = run.differences[0]
+    where = "@".join(part for part in (first["repository"], first["digest"]) if part)
+    what = f"{where}: {first['difference']}" if where else first["difference"]
+    count = "1 difference" if run.different == 1 else f"{run.different:,} differences, the first"
+    return f"the verification after the sweep found {count}: {what}; `registry-gc show {run.id}` lists them"

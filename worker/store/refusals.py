@@ -1,0 +1,45 @@
+"""Queries of deletions that a registry refused as not permitted, until it is known what the refusal was about."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, or_, select, update
+
+from worker.store.runs import Run
+from worker.store.sweeping import ITEM_COLUMNS, Item, item_of
+from worker.store.tables import UNFINISHED, batch, item, run
+
+
+def set_aside(connection: Connection, one: Item, message: str) -> None:
+    """The deletion was refused and surely not done: the item is planned again, and waits for what others meet."""
+    mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state.in_(UNFINISHED))
+    connection.execute(mine.values(state="planned", idempotency_key=None, operation_id=None, refused=message))
+
+
+def waiting(connection: Connection, run_id: str) -> list[Item]:
+    """The items of a run that were set aside and have no outcome yet, in order."""
+    mine = (item.c.run_id == run_id) & item.c.refused.is_not(None) & (item.c.state == "planned")
+    return [item_of(row) for row in connection.execute(select(*ITEM_COLUMNS).where(mine).order_by(item.c.number))]
+
+
+def is_another_left(connection: Connection, run_id: str) -> bool:
+    """Whether some image of a run has no outcome yet and was not refused."""
+    others = (item.c.run_id == run_id) & item.c.refused.is_(None) & item.c.state.in_(UNFINISHED)
+    return connection.execute(select(item.c.number).where(others).limit(1)).first() is not None
+
+
+def was_locked(connection: Connection, current: Run, one: Item) -> bool:
+    """Whether the last run of the registry that planned anything skipped this image as `locked`."""
+    before = select(run.c.id).where(
+        run.c.registry_key == current.registry_key, run.c.state == "finished", run.c.planned > 0, run.c.mode == "delete"
+    )
+    last = connection.execute(before.order_by(run.c.opened_at.desc()).limit(1)).scalar()
+    same = (item.c.run_id == last) & (item.c.repository == one.repository) & (item.c.digest == one.digest)
+    return connection.execute(select(item.c.number).where(same, item.c.outcome_cause == "locked")).first() is not None
+
+
+def finish_batches(connection: Connection, run_id: str, now: datetime) -> None:
+    """Batches that nobody holds and that have no item left are done."""
+    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
+    left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED))
+    mine = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, free, ~left)
+    connection.execute(mine.values(done=True))
