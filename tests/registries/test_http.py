@@ -3,7 +3,7 @@
 import gzip
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -15,6 +15,7 @@ from worker.registries.http import MAX_BODY, Http, Patience
 from worker.registries.interface import BadAnswerError, RateLimitedError, RegistryError, UnavailableError
 from worker.registries.limiter import LocalLimiter
 from worker.registries.messages import Answer, Request, is_local, retry_after
+from worker.registries.unpacking import PIECE, unpacked
 
 IMAGES = "/container-registry/v1/images"
 
@@ -122,13 +123,17 @@ def test_a_server_that_says_nothing(simulator: Simulator) -> None:
     client.close()
 
 
-def drip(connection: socket.socket, request: bytes) -> None:
-    """A body that never stays away long enough for a read time-out."""
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    for _ in range(1000):
-        connection.sendall(b"x")
-        if connection.fileno() < 0 or _closed(connection, 0.05):
-            return
+def drip(start: bytes) -> Callable[[socket.socket, bytes], None]:
+    """What never stays away long enough for a read time-out."""
+
+    def answer(connection: socket.socket, _request: bytes) -> None:
+        connection.sendall(start)
+        for _ in range(1000):
+            connection.sendall(b"x")
+            if connection.fileno() < 0 or _closed(connection, 0.05):
+                return
+
+    return answer
 
 
 def _closed(connection: socket.socket, seconds: float) -> bool:
@@ -139,9 +144,18 @@ def _closed(connection: socket.socket, seconds: float) -> bool:
         return False
 
 
-def test_a_slow_drip_ends_when_time_is_up() -> None:
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", id="of a body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Slow: ", id="of a header"),
+        pytest.param(b"", id="of a status line"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", id="of a second head"),
+    ],
+)
+def test_a_slow_drip_ends_when_time_is_up(start: bytes) -> None:
     client = Http("production", LocalLimiter(100.0), 4, Patience(total=0.5))
-    with answering(drip) as url:
+    with answering(drip(start)) as url:
         started = time.monotonic()
         with pytest.raises(UnavailableError, match="still coming in when time was up"):
             client.call(get(url), body)
@@ -149,16 +163,39 @@ def test_a_slow_drip_ends_when_time_is_up() -> None:
     client.close()
 
 
-def packed(size: int) -> bytes:
-    content = gzip.compress(b" " * size, 1)
-    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(content)}\r\n\r\n"
+def packed(size: int, encoding: str = "gzip", times: int = 1) -> bytes:
+    content = b" " * size
+    for _ in range(times):
+        content = gzip.compress(content, 1)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content
+
+
+TWO_BODIES = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + 2 * gzip.compress(b"[]")
+
+
+def test_no_piece_of_an_unpacked_body_is_large() -> None:
+    """A bomb is noticed when it begins to be one, not after it has filled the memory."""
+    bomb = gzip.compress(b" " * (4 * PIECE + 1), 9)
+    sizes = [len(piece) for piece in unpacked("gzip", [bomb[:1000], b"", bomb[1000:]])]
+    assert sum(sizes) == 4 * PIECE + 1
+    assert max(sizes) <= PIECE
 
 
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
         pytest.param(packed(MAX_BODY + 1), BadAnswerError, "more than 64 MiB", id="a bomb"),
+        pytest.param(packed(1000, "gzip, gzip", 2), BadAnswerError, "only gzip was asked for", id="packed twice"),
+        pytest.param(
+            packed(1000, "gzip\r\nContent-Encoding: gzip", 2),
+            BadAnswerError,
+            "only gzip was asked for",
+            id="in two lines",
+        ),
+        pytest.param(packed(1000, "br"), BadAnswerError, "'br'; only gzip was asked for", id="packed otherwise"),
+        pytest.param(packed(1000, times=0), UnavailableError, "broke off", id="not packed at all"),
+        pytest.param(TWO_BODIES, UnavailableError, "broke off", id="two bodies"),
         pytest.param(packed(1000)[:-8], UnavailableError, "broke off", id="a cut gzip"),
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", UnavailableError, "broke off", id="no HTTP"),
         pytest.param(b"", UnavailableError, "broke off", id="nothing"),

@@ -5,6 +5,7 @@ What an answer means is not known here: callers hand in a function that reads it
 
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import stamina.instrumentation
 from worker import __version__
 from worker.config import Network
 from worker.registries.answers import one_line
+from worker.registries.deadlines import Backend, Deadline
 from worker.registries.interface import (
     BadAnswerError,
     RateLimitedError,
@@ -29,12 +31,14 @@ from worker.registries.interface import (
 from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, BrokenBodyError, Request, Signer, is_local, retry_after
 from worker.registries.network import NetworkError, Proxies, proxies_of, tls_context
+from worker.registries.unpacking import unpacked
 
 # Retries are counted in `usage`; stamina's own line would go to standard output wherever structlog is not set up.
 stamina.instrumentation.set_on_retry_hooks([])
 
 T = TypeVar("T")
 
+TIME_IS_UP = "the answer was still coming in when time was up"
 MAX_BODY = 64 * 1024 * 1024  # bytes, unpacked; a page of 1,000 images with 127 layers each has 20 MiB
 
 
@@ -77,7 +81,8 @@ class Http:
         self.limiter = limiter
         self._patience = patience
         self._in_flight = threading.BoundedSemaphore(concurrency)
-        self._transport = _Transport(network or Network(), concurrency + 4)
+        self._deadline = Deadline()
+        self._transport = _Transport(network or Network(), concurrency + 4, self._deadline)
         self._client = httpx.Client(
             transport=self._transport,
             trust_env=False,
@@ -175,8 +180,10 @@ class Http:
         with self._slot(call):
             try:
                 answer = self._exchange(call, authorization)
-            except RegistryError:
+            except RegistryError as error:
                 self._count(call.request, "error")
+                self._locate(error, call.request)
+                call.maybe_done |= isinstance(error, BadAnswerError)  # it answered: the request has arrived
                 raise
         self._count(call.request, str(answer.status))
         if answer.status == 407:
@@ -209,15 +216,18 @@ class Http:
         host = urlsplit(request.url).netloc
         # Without a cause: httpx's errors carry the request, and that the token.
         try:
-            with self._client.stream(
-                request.method,
-                request.url,
-                params=request.query or None,
-                headers=headers,
-                content=request.body,
-                timeout=timeout,
-                extensions={"direct": request.direct},
-            ) as response:
+            with (
+                self._deadline.at(call.ends),
+                self._client.stream(
+                    request.method,
+                    request.url,
+                    params=request.query or None,
+                    headers=headers,
+                    content=request.body,
+                    timeout=timeout,
+                    extensions={"direct": request.direct},
+                ) as response,
+            ):
                 body = self._body(response, call)
                 return Answer(
                     response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
@@ -234,39 +244,35 @@ class Http:
             raise self._unavailable(request, message) from None
         except httpx.TimeoutException:
             call.maybe_done = True
-            raise self._unavailable(request, f"no answer from {host} within {silence:.0f} s") from None
+            over = self._deadline.heard and time.monotonic() >= call.ends
+            what = TIME_IS_UP if over else f"no answer from {host} within {silence:.0f} s"
+            raise self._unavailable(request, what) from None
+        except zlib.error:
+            call.maybe_done = True
+            raise self._unavailable(request, f"the answer from {host} broke off: it cannot be unpacked") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             call.maybe_done = True
             raise self._unavailable(request, f"the answer from {host} broke off: {_text(error)}") from None
 
     def _body(self, response: httpx.Response, call: _Call) -> bytes:
-        """The whole body, or what of it is enough. httpx has no total time-out: a slow drip is noticed between two
-        pieces.
-        """
+        """The whole body, or what of it is enough."""
         pieces, size = [], 0
         for piece in self._pieces(response, call.request):
             pieces.append(piece)
             size += len(piece)
             if size > MAX_BODY:
-                raise BadAnswerError(
-                    f"an answer of more than {MAX_BODY >> 20} MiB",
-                    self.registry,
-                    call.request.label,
-                    response.status_code,
-                )
-            if time.monotonic() > call.ends:
-                call.maybe_done = True
-                raise self._unavailable(call.request, "the answer was still coming in when time was up")
+                raise BadAnswerError(f"an answer of more than {MAX_BODY >> 20} MiB", status=response.status_code)
         return b"".join(pieces)
 
     @staticmethod
     def _pieces(response: httpx.Response, request: Request) -> Iterator[bytes]:
+        pieces = unpacked(response.headers.get("Content-Encoding", ""), response.iter_raw())
         left = request.first_bytes
         if left is None:
-            yield from response.iter_bytes()
+            yield from pieces
             return
         with suppress(httpx.RemoteProtocolError, httpx.ReadError):  # cut: what came tells enough
-            for piece in response.iter_bytes():
+            for piece in pieces:
                 yield piece
                 left -= len(piece)
                 if left <= 0:
@@ -309,8 +315,9 @@ def _remedy(error: Exception) -> str:
 class _Transport(httpx.BaseTransport):
     """Sends each request directly or through its proxy. Reads certificates and proxies when it is first used."""
 
-    def __init__(self, network: Network, connections: int) -> None:
+    def __init__(self, network: Network, connections: int, deadline: Deadline) -> None:
         self._network = network
+        self._backend = Backend(deadline)
         self._limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=20.0
         )
@@ -341,5 +348,8 @@ class _Transport(httpx.BaseTransport):
             if proxy not in self._ways:
                 trusted = tls_context(self._network.ca_file)
                 by = httpx.Proxy(proxy, ssl_context=trusted if proxy.startswith("https:") else None) if proxy else None
-                self._ways[proxy] = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
+                way = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
+                # httpcore takes a backend, and httpx has no argument to hand it on. Nothing else of theirs is touched.
+                way._pool._network_backend = self._backend
+                self._ways[proxy] = way
             return self._ways[proxy]
