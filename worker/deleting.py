@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from policies.standing import Standing
 from worker import events, outcomes, refusals, runs
 from worker.checkpoints import reach
+from worker.clocks import Shown, disagreement, of_store
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, permitted_now, registry_now
 from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
@@ -203,12 +204,13 @@ class Batch:
         # A key belongs to an attempt, and is used again only while that attempt's outcome is unknown.
         key = item.idempotency_key if item.state == "intent" and item.idempotency_key else str(uuid4())
         with self.store.write() as connection:
-            now = self.store.now(connection)
+            clock = of_store(lambda: datetime.now(UTC), self.store, connection)
+            now = clock.at
             run = run_rows.get(connection, self.run.id, lock=True)
             sweeping.renew(connection, self.held, now, now + self.lease)
             stopped = run is None or run.state != "deleting" or run.stop is not None
-            if run is not None and not stopped and (late := runs.late(run, registry, now)) is not None:
-                run_rows.ask_to_stop(connection, run.id, *late)
+            if run is not None and not stopped and (stop := _stop(run, registry, clock)) is not None:
+                run_rows.ask_to_stop(connection, run.id, *stop)
                 stopped = True
             unsettled = None if stopped else self._unsettled(connection, item, registry)
             refused = None if stopped else unsettled or self._refusal(connection, item, now)
@@ -360,3 +362,9 @@ class Batch:
         for item in items:
             if item.state == "planned":
                 self._record(item, Outcome("failed", "poison", message))
+
+
+def _stop(run: Run, registry: RegistrySettings, clock: Shown) -> tuple[str, str] | None:
+    """Why a run may delete nothing more now, as a stop and its message; None: it may. `clock`: the store's."""
+    wrong = disagreement([clock])
+    return ("failed", wrong) if wrong is not None else runs.late(run, registry, clock.at)

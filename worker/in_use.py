@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from worker import runs
+from worker.clocks import ClockError
 from worker.config_watch import Watch, registry_now
 from worker.evidence.gathering import gather
 from worker.evidence.reading import EvidenceError
@@ -23,7 +24,7 @@ def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
             gather(store, registry, scanning=False)
             if (missing := missing_source(registry, run.terms)) is not None:
                 give_up(store, run_id, missing)
-        except EvidenceError as error:
+        except (ClockError, EvidenceError) as error:
             give_up(store, run_id, str(error))
     with store.write() as connection:
         run_rows.get(connection, run_id, lock=True)

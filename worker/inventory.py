@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
@@ -17,8 +17,6 @@ from worker.spool import Spool
 from worker.store import plans
 from worker.store.plans import Segment
 
-SKEW = timedelta(minutes=5)  # more than this between our clock and the registry's: no age can be believed
-
 Progress = Callable[[int, int], None]  # repositories listed, of how many
 Reading = Callable[[Registry, str], tuple[Image, ...]]  # what is in a repository
 Alive = Callable[[], None]  # raises ScanStoppedError where the work is no longer wanted
@@ -26,10 +24,6 @@ Alive = Callable[[], None]  # raises ScanStoppedError where the work is no longe
 
 class ScanStoppedError(Exception):
     """The scan's lease was lost or its run aborted: whatever was read is thrown away."""
-
-
-class ClockError(Exception):
-    """Our clock and the registry's disagree."""
 
 
 def dated(images: Iterable[Image], first_seen: Mapping[str, datetime], now: datetime) -> tuple[Image, ...]:
@@ -67,9 +61,8 @@ def take_inventory(
     """List a registry whole, repositories side by side. One that cannot be listed is named in `unreadable`.
 
     `read`: how a repository is read.
-    Raises ClockError, ScanStoppedError, and any RegistryError that leaves nothing readable.
+    Raises ScanStoppedError, and any RegistryError that leaves nothing readable.
     """
-    _check_clock(registry.clock(), now)
     paths = list(registry.repositories())
     progress(0, len(paths))
     segments = Spool(Segment)
@@ -94,14 +87,6 @@ def take_inventory(
         segments=segments,
         unreadable=tuple(Unreadable(repository=path, reason=str(refused[path])) for path in sorted(refused)),
     )
-
-
-def _check_clock(theirs: datetime, ours: datetime) -> None:
-    if abs(theirs - ours) > SKEW:
-        raise ClockError(
-            f"this machine's clock ({ours:%Y-%m-%dT%H:%M:%SZ}) is more than 5 minutes from the registry's "
-            f"({theirs:%Y-%m-%dT%H:%M:%SZ}); ages cannot be believed, set the clock"
-        )
 
 
 def _collect(listed: "dict[Future[None], str]", progress: Progress, alive: Alive) -> dict[str, RegistryError]:

@@ -15,6 +15,7 @@ from policies.image import Image
 from policies.references import subjects_of
 from worker import events, outcomes, runs
 from worker.checkpoints import reach
+from worker.clocks import ClockError, check
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, permitted_now
 from worker.inventory import dated
@@ -112,7 +113,11 @@ def _find(
     try:
         manifests = StoredManifests(store, registry.key)
         with open_registry(registry, limiter, manifests=manifests) as opened, spending(store, run.registry, opened):
+            check(lambda: datetime.now(UTC), store, opened)
             return _look_again(store, opened, registry, run, path)
+    except ClockError as error:
+        with store.write() as connection:
+            run_rows.ask_to_stop(connection, run.id, "failed", str(error))
     except RegistryError as error:
         count_failure(store, run, error)
     except LimiterUnavailableError:

@@ -183,7 +183,7 @@ def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
         elif run.exceeded:
             runs.change(connection, run_id, ["planned"], state="blocked", message=_blocked_message(run))
         else:
-            runs.change(connection, run_id, ["planned"], state="deleting", deleting_at=now)
+            runs.change(connection, run_id, ["planned"], state="deleting", deleting_at=store.now(connection))
     return ring(store, run_id, now)
 
 
@@ -215,15 +215,19 @@ def ring(
         clock = store.now(connection)
         if run.swept_at is not None:
             return () if _is_held(run, clock) else (Bell("gc.verify", (run_id,)),)
-        ready = sweeping.take_ready(connection, run_id, clock, clock - again_after, now - LOOK_IS_GOOD)
+        ready = sweeping.take_ready(connection, run_id, clock, clock - again_after, clock - LOOK_IS_GOOD)
     bells: dict[Bell, None] = {}
     for one in ready:
-        fresh = one.looked_at is not None and now - one.looked_at < LOOK_IS_GOOD
-        if fresh or run.stop is not None:
+        if look_is_good(one.looked_at, clock) or run.stop is not None:
             bells[Bell("gc.delete_batch", (run_id, one.batch))] = None
         else:
             bells[Bell("gc.look", (run_id, one.repository))] = None
     return tuple(bells)
+
+
+def look_is_good(looked_at: datetime | None, clock: datetime) -> bool:
+    """Whether a listing that began then speaks for a repository by the store's clock; from the future it does not."""
+    return looked_at is not None and timedelta() <= clock - looked_at < LOOK_IS_GOOD
 
 
 def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
@@ -278,7 +282,8 @@ def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> t
         )
     try:
         with store.write() as connection:
-            approved = runs.change(connection, run_id, ["blocked"], state="deleting", deleting_at=now, message=None)
+            begun = {"state": "deleting", "deleting_at": store.now(connection), "message": None}
+            approved = runs.change(connection, run_id, ["blocked"], **begun)
             if approved and any(one["limit"] == "vanished" for one in run.exceeded):
                 # What this plan's listing missed, and not what is gone by now: nobody has looked at that.
                 runs.accept_vanished(connection, run.registry, run.started_at or now)

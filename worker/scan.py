@@ -16,12 +16,12 @@ from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
 from policies.warnings import PlanWarning, undecidable
 from worker import runs
 from worker.checkpoints import reach
+from worker.clocks import ClockError, check
 from worker.config import RegistrySettings, Settings
 from worker.evidence.gathering import gather
 from worker.evidence.reading import EvidenceError
 from worker.inventory import (
     Alive,
-    ClockError,
     Inventory,
     Progress,
     ScanStoppedError,
@@ -209,6 +209,7 @@ def _list(
 ) -> Inventory:
     manifests = StoredManifests(store, registry.key, remember=False)
     with open_registry(registry, limiter, manifests=manifests) as opened:
+        check(_clock, store, opened)
         n = registry.rate.concurrency
         return take_inventory(opened, now=lister.now, concurrency=n, read=lister.read, progress=progress)
 
@@ -282,9 +283,11 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
     lister = Lister(store, registry, recall(store, registry), started)
     with open_registry(registry, limiter, manifests=manifests) as opened, spending(store, registry.name, opened):
         try:
+            check(_clock, store, opened)
             inventory = take_inventory(
                 opened, now=started, concurrency=registry.rate.concurrency, read=lister.read, alive=alive
             )
+            check(_clock, store, opened)  # a scan may take hours: evidence is judged by the clock of its end
         except SignInError:
             note_sign_in(store, registry.name, works=False)
             raise
@@ -300,6 +303,10 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
 
     planned = plan_with_subjects(lambda: plan(inventory, registry, at, standing, lister.recalled), opened_again, alive)
     return _beside_earlier_plans(store, planned)
+
+
+def _clock() -> datetime:
+    return datetime.now(UTC)
 
 
 def _note_held_ids(store: Store, registry: RegistrySettings, standing: Standing, inventory: Inventory) -> None:

@@ -56,7 +56,7 @@ def delete_batch(
     again: datetime | None = now  # when it was rung last, as far as others are concerned
     try:
         reach("batch_claimed")
-        if run.stop is None and (looked_at is None or now - looked_at >= runs.LOOK_IS_GOOD):
+        if run.stop is None and not runs.look_is_good(looked_at, now):
             return (Bell("gc.look", (run_id, held.repository)),)
         reach("repository_listed_again")
         if (evidence := _evidence(store, watch, run)) is None:

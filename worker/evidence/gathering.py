@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from policies.evidence import Evidence
+from worker.clocks import check
 from worker.config import EvidenceSettings, RegistrySettings
 from worker.evidence.reading import Use
 from worker.store import Store
@@ -22,7 +23,7 @@ GOOD_FOR = timedelta(minutes=8)  # a batch begins only on younger ones: it takes
 
 
 def gather(store: Store | None, registry: RegistrySettings, *, scanning: bool, remember: bool = True) -> Evidence:
-    """What is in use in a registry. Raises EvidenceError, StoreError.
+    """What is in use in a registry. Raises ClockError, EvidenceError, StoreError.
 
     Who makes a plan (`scanning`) asks every source; a run that is deleting asks those that were not asked just now,
     because all its batches want to know.
@@ -31,6 +32,7 @@ def gather(store: Store | None, registry: RegistrySettings, *, scanning: bool, r
     """
     if not registry.in_use:
         return Evidence()
+    check(lambda: datetime.now(UTC), store)
     known = _known(store, registry)
     readings = [_one(source, known.get(source.name), scanning=scanning) for source in registry.in_use]
     fresh = [one for one in readings if one is not known.get(one.source)]

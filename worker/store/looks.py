@@ -13,9 +13,12 @@ AT_ONCE = 200  # items settled in one transaction: others want to write, too
 
 
 def claim(connection: Connection, run_id: str, path: str, now: datetime, until: datetime, fresh: datetime) -> bool:
-    """Take the lease of a repository's look. False: somebody looks already, or it was listed since `fresh`."""
+    """Take the lease of a repository's look. False: somebody looks already, or it was listed since `fresh`.
+
+    A listing that lies in the future says nothing: the clock was set back since.
+    """
     free = or_(repository.c.look_until.is_(None), repository.c.look_until < now)
-    stale = or_(repository.c.looked_at.is_(None), repository.c.looked_at <= fresh)
+    stale = or_(repository.c.looked_at.is_(None), repository.c.looked_at <= fresh, repository.c.looked_at > now)
     mine = update(repository).where(repository.c.run_id == run_id, repository.c.path == path, free, stale)
     return connection.execute(mine.values(look_until=until)).rowcount == 1
 

@@ -1,0 +1,84 @@
+"""The one check of every clock that decides something: this process's, the store's, the registry's.
+
+Ages, leases and schedules mix readings of all three. Where two of them are surely more than five minutes apart no age
+can be believed: nothing is planned, and nothing is deleted.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import combinations
+
+from sqlalchemy import Connection
+
+from worker.registries.interface import Registry
+from worker.store import Store
+
+SKEW = timedelta(minutes=5)
+RESOLUTION = timedelta(seconds=1)  # of the header `Date`
+
+Clock = Callable[[], datetime]  # this process's: aware, UTC
+
+
+class ClockError(Exception):
+    """Two clocks disagree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a clock showed, and between which two readings of this process's: that it was asked slowly is no fault."""
+
+    whose: str  # "the registry's"
+    at: datetime
+    asked: datetime
+    answered: datetime
+    resolution: timedelta = timedelta(0)
+
+    @property
+    def ahead(self) -> tuple[timedelta, timedelta]:
+        """At least and at most how far it is ahead of this process's clock."""
+        return self.at - self.answered, self.at + self.resolution - self.asked
+
+
+def check(ours: Clock, store: Store | None, registry: Registry | None = None) -> None:
+    """Raises ClockError, StoreError, RegistryError."""
+    shown = list(_read(ours, store, registry))
+    if (wrong := disagreement(shown)) is not None:
+        raise ClockError(wrong)
+
+
+def of_store(ours: Clock, store: Store, connection: Connection) -> Shown:
+    """What the store's clock shows now."""
+    asked = ours()
+    at = store.now(connection)
+    return Shown("the store's", at, asked, ours())
+
+
+def _read(ours: Clock, store: Store | None, registry: Registry | None) -> Iterator[Shown]:
+    if store is not None:
+        with store.read() as connection:
+            yield of_store(ours, store, connection)
+    if registry is not None:
+        asked = ours()
+        at = registry.clock()
+        yield Shown("the registry's", at, asked, ours(), RESOLUTION)
+
+
+def disagreement(shown: list[Shown]) -> str | None:
+    """What is to be said of two clocks, this process's among them, that are too far apart; None: no two are."""
+    if not shown:
+        return None
+    own = Shown("this machine's", shown[-1].answered, shown[-1].answered, shown[-1].answered)
+    for one, other in combinations([own, *shown], 2):
+        if _apart(one, other) > SKEW:
+            return (
+                f"{one.whose} clock ({one.at:%Y-%m-%dT%H:%M:%SZ}) is more than 5 minutes from {other.whose} "
+                f"({other.at:%Y-%m-%dT%H:%M:%SZ}); ages cannot be believed, set the clock"
+            )
+    return None
+
+
+def _apart(one: Shown, other: Shown) -> timedelta:
+    """How far two clocks are apart at least."""
+    (low, high), (other_low, other_high) = one.ahead, other.ahead
+    return max(low - other_high, other_low - high)
