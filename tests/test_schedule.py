@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,30 @@ def all_due(cron: str, zone: str, start: datetime, end: datetime) -> list[dateti
         pytest.param("30 2 * * *", "America/New_York", "2027-03-14", ["07:00"], id="New York's gap"),
         pytest.param("30 1 * * *", "America/New_York", "2026-11-01", ["05:30"], id="New York's fold"),
         pytest.param("15 2 * * *", "Australia/Lord_Howe", "2026-10-03", ["15:30"], id="a gap of half an hour"),
+        pytest.param("15 2 * * *", "Australia/Lord_Howe", "2025-04-05", ["15:45"], id="after a fold of half an hour"),
+        pytest.param("45 1 * * *", "Australia/Lord_Howe", "2025-04-05", ["14:45"], id="in a fold of half an hour"),
+        pytest.param(
+            "*/15 2 * * *",
+            "Australia/Lord_Howe",
+            "2025-04-05",
+            ["15:30", "15:45", "16:00", "16:15"],
+            id="the wall clock after a fold of half an hour",
+        ),
+        pytest.param(
+            "*/15 1 * * *",
+            "Australia/Lord_Howe",
+            "2025-04-05",
+            ["14:00", "14:15", "14:30", "14:45", "15:00", "15:15"],
+            id="the wall clock in a fold of half an hour",
+        ),
+        pytest.param(
+            "*/15 2 * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03",
+            ["15:30", "15:45"],
+            id="the wall clock in a gap of half an hour",
+        ),
+        pytest.param("*/30 2 * * *", "Antarctica/Troll", "2026-03-29", [], id="a gap of two hours"),
         pytest.param("30 0 * * *", "Africa/Cairo", "2027-04-29", ["22:00"], id="a gap at midnight"),
         pytest.param("0 3 13 * 5", "UTC", "2026-11-13", ["03:00"], id="day of month or day of week: both"),
         pytest.param("0 3 13 * 5", "UTC", "2026-11-20", ["03:00"], id="day of month or day of week: the week"),
@@ -153,14 +178,44 @@ def test_a_daily_line_comes_once_every_local_day(cron, zone, start):
     assert days == [days[0] + n * DAY for n in range(len(days))]
 
 
-@given(st.sampled_from(["*/7 * * * *", "* 2 * * *", "*/20 0-5 * * *"]), st.sampled_from(ZONES), moments)
-@settings(max_examples=60, deadline=None)
-def test_a_line_of_the_wall_clock_comes_whenever_the_wall_clock_matches(cron, zone, start):
-    """Against a walk through every minute."""
-    minute, hour = cron.split()[:2]
-    step = int(minute[2:] or 1)
-    hours = range(24) if hour == "*" else range(int(hour[0]), int(hour[-1]) + 1)
-    first = start.replace(second=0, microsecond=0) + MINUTE
-    walls = [(first + n * MINUTE).astimezone(zone_of(zone)) for n in range(2 * 24 * 60)]
-    expected = [wall.astimezone(UTC) for wall in walls if wall.hour in hours and wall.minute % step == 0]
-    assert all_due(cron, zone, start, walls[-1].astimezone(UTC)) == expected
+def changes(zone: str, year: int = 2025, years: int = 3) -> list[datetime]:
+    """When the clocks of a zone are put forward or back, to the quarter of an hour."""
+    quarters = [datetime(year, 1, 1, tzinfo=UTC) + n * timedelta(minutes=15) for n in range(years * 365 * 24 * 4)]
+    offsets = [at.astimezone(zone_of(zone)).utcoffset() for at in quarters]
+    return [at for at, before, after in zip(quarters[1:], offsets, offsets[1:], strict=False) if before != after]
+
+
+CHANGING = ["Australia/Lord_Howe", "Europe/Berlin", "America/St_Johns", "Antarctica/Troll", "Africa/Cairo"]
+CHANGES = [(zone, at) for zone in CHANGING for at in changes(zone)]  # by half an hour, an hour and two hours
+wall_clock = st.one_of(
+    st.builds("* {} * * *".format, st.integers(0, 23)),
+    st.builds("*/{} {}-{} * * *".format, st.integers(1, 59), st.integers(0, 2), st.integers(2, 23)),
+    st.builds("{} * * * *".format, st.integers(0, 59)),
+    st.builds("{},{} */{} * * *".format, st.integers(0, 59), st.integers(0, 59), st.integers(1, 23)),
+)
+
+
+@given(wall_clock, st.sampled_from(CHANGES), st.timedeltas(timedelta(hours=-5), timedelta(hours=3)))
+@settings(max_examples=100, deadline=None)
+def test_a_line_of_the_wall_clock_comes_whenever_the_wall_clock_matches(cron, change, before):
+    """Against a walk through every minute around a change of the clock."""
+    zone, changed = change
+    first = (changed + before).replace(second=0, microsecond=0)
+    instants = [first + n * MINUTE for n in range(1, 6 * 60)]
+    walls = [at.astimezone(zone_of(zone)).replace(tzinfo=None) for at in instants]
+    expected = [at for at, wall in zip(instants, walls, strict=True) if next(CronSim(cron, wall - MINUTE)) == wall]
+    assert all_due(cron, zone, first, instants[-1]) == expected
+
+
+@given(fixed, st.sampled_from(CHANGES), st.timedeltas(timedelta(hours=-30), timedelta(hours=3)))
+@settings(max_examples=100, deadline=None)
+def test_a_fixed_time_comes_when_the_wall_clock_first_shows_it_or_has_passed_it(cron, change, before):
+    """Against a walk through every minute around a change of the clock: in the gap it is due at the gap's end."""
+    zone, changed = change
+    minute, hour = (int(field) for field in cron.split()[:2])
+    start = changed + before
+    at = due(cron, zone, start, start)[1]
+    instants = [at - n * MINUTE for n in range(24 * 60)]
+    walls = [one.astimezone(zone_of(zone)) for one in instants]
+    reached = [wall for wall in walls if wall.date() == walls[0].date() and (wall.hour, wall.minute) >= (hour, minute)]
+    assert [wall.astimezone(UTC) for wall in reached] == [at]

@@ -8,6 +8,8 @@ from cronsim import CronSim, CronSimError
 
 # Where the last due time is looked for first: a line of every minute is not to be walked through for a year.
 NEAR = (timedelta(hours=1), timedelta(days=1), timedelta(days=32))
+DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
 
 
 class ScheduleError(ValueError):
@@ -43,20 +45,72 @@ def due(cron: str, zone: str, after: datetime, now: datetime) -> tuple[datetime 
 
 def _walk(cron: str, zone: str, after: datetime, now: datetime) -> tuple[datetime | None, datetime]:
     last = None
-    for at in _times(cron, zone, after):
+    for at in _times(cron, zone_of(zone), after):
         if at > max(after, now):
             return last, at
-        if at > after:  # in the fold cronsim may answer with the first pass although asked in the second
+        if at > after:  # asked in the second pass of the fold, a fixed time answers with the first one
             last = at
     raise ScheduleError(f"{cron!r} never comes")
 
 
-def _times(cron: str, zone: str, after: datetime) -> Iterator[datetime]:
-    """Due times from about `after` on, in UTC: within one zone a comparison would ignore the fold."""
-    if len(cron.split()) != 5:
+def _times(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """Due times from about `after` on, in UTC, in order.
+
+    cronsim only walks the wall clock, without a zone: its own changes of the clock are whole hours.
+    """
+    fields = cron.split()
+    if len(fields) != 5:
         raise ScheduleError(f"{cron!r} does not have five fields")
+    follows_the_wall_clock = fields[0].startswith("*") or fields[1].startswith("*")
     try:
-        for at in CronSim(cron, after.astimezone(zone_of(zone))):
-            yield at.astimezone(UTC)
+        yield from (_by_wall_clock if follows_the_wall_clock else _at_fixed_times)(cron, zone, after)
     except CronSimError as error:
         raise ScheduleError(f"{cron!r}: {str(error).lower()}") from error
+
+
+def _at_fixed_times(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """Each time of the wall clock once: in the fold its first pass, in the gap the gap's end."""
+    for wall in CronSim(cron, after.astimezone(zone).replace(tzinfo=None)):
+        at = wall.replace(tzinfo=zone).astimezone(UTC)
+        if (
+            at.astimezone(zone).replace(tzinfo=None) != wall
+        ):  # in the gap, read as if the clock had not been changed yet
+            changed = _change(zone, at - DAY, at)
+            at = at if changed is None else changed
+        yield at
+
+
+def _by_wall_clock(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """Whenever the wall clock matches, from one change of the clock to the next: in a fold twice, in a gap never."""
+    start, offset = after, _offset(zone, after)
+    walls = CronSim(cron, (start + offset).replace(tzinfo=None))
+    while True:
+        changed = None
+        for wall in walls:
+            at = wall.replace(tzinfo=UTC) - offset
+            if (changed := _change(zone, start, at)) is not None:
+                break
+            start = at
+            yield at
+        if changed is None:
+            return
+        start, offset = changed, _offset(zone, changed)
+        walls = CronSim(cron, (start + offset - SECOND).replace(tzinfo=None))  # right after the change it may match
+
+
+def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta(0)
+
+
+def _change(zone: ZoneInfo, after: datetime, until: datetime) -> datetime | None:
+    """The first instant in (after, until] at which the clock is put forward or back, to the second."""
+    offset = _offset(zone, after)
+    while after < until:
+        low, high = after, min(after + DAY, until)
+        if _offset(zone, high) != offset:
+            while high - low > SECOND:
+                middle = low + (high - low) // 2
+                low, high = (middle, high) if _offset(zone, middle) == offset else (low, middle)
+            return high.replace(microsecond=0)
+        after = high
+    return None
