@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -192,3 +193,16 @@ def test_a_bucket_on_the_other_side_is_never_emptied(simulator: Simulator, tmp_p
     with open_registry(fitting, patience=QUICK) as registry, ThreadPoolExecutor(16) as pool:
         assert all(pool.map(registry.images, ["shop/api"] * 80))
         assert registry.usage().requests == {("GET", "200"): 80}
+
+
+def test_a_pause_of_ten_years_in_redis_is_cut(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes to Redis may write that; it must not keep everybody waiting for ten years."""
+    monkeypatch.setattr("worker.registries.limiter.LONGEST_PAUSE", 0.3)
+    limiter = RedisLimiter(redis.url, "ten years", 20.0)
+    with closing(Redis.from_url(redis.url)) as client:
+        client.set("registry-gc:limit:{ten years}:pause", "1", px=10 * 365 * 86_400_000)
+        started = time.monotonic()
+        limiter.wait()
+        limiter.wait()
+    limiter.close()
+    assert 0.25 < time.monotonic() - started < 5

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 LONGEST_PAUSE = 30.0  # seconds; a registry that asks for more is asked again, not obeyed for an hour
 CHECK_AFTER = 0.05  # seconds; who waited longer than this looks whether a pause was asked for meanwhile
 
-# KEYS: the next free slot (µs), the pause. ARGV: 1/rate in µs. Answers how long to wait, in µs. A slot in the far
-# future is left over from a clock that was set back: it is forgotten.
+# KEYS: the next free slot (µs), the pause. ARGV: 1/rate in µs, the longest pause in ms. Answers how long to wait, in
+# µs. A slot in the far future is left over from a clock that was set back: it is forgotten. A pause that is longer than
+# the longest was written by somebody else: it is cut.
 RESERVE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -25,6 +26,11 @@ local interval = tonumber(ARGV[1])
 local slot = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
 if slot < now or slot > now + 60000000 + 1000 * interval then slot = now end
 local pause = redis.call('PTTL', KEYS[2])
+local longest = tonumber(ARGV[2])
+if pause > longest then
+  redis.call('PEXPIRE', KEYS[2], longest)
+  pause = longest
+end
 if pause > 0 and slot < now + pause * 1000 then slot = now + pause * 1000 end
 local following = slot + interval
 local life = (following - now) / 1000 + 1000
@@ -104,7 +110,8 @@ class RedisLimiter:
     def wait(self) -> float:
         started = time.monotonic()
         while True:
-            answer = self._ask(self._reserve_script, keys=[self._slot_key, self._pause_key], args=[self._interval])
+            limits = [self._interval, round(LONGEST_PAUSE * 1000)]
+            answer = self._ask(self._reserve_script, keys=[self._slot_key, self._pause_key], args=limits)
             delay = int(answer) / 1_000_000
             if delay > 0:
                 time.sleep(delay)
