@@ -143,6 +143,13 @@ def test_importing_needs_no_file_and_calling_says_in_one_line_what_is_wrong(plac
     assert "there is no such file" in called.stderr
 
 
+def test_another_programs_django_settings_are_left_alone(place):
+    """Celery would import Django and them, or warn that it cannot."""
+    words = (sys.executable, "-W", "error", "-c", "import worker.app, worker.tasks; worker.app.app.loader")
+    imported = place.run(*words, DJANGO_SETTINGS_MODULE="shop.settings")
+    assert (imported.returncode, imported.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [

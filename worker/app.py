@@ -179,7 +179,8 @@ class ZonedCron(BaseSchedule):
         return f"<{self.cron} {self.zone}>"
 
 
-app = Celery("registry-gc", loader=Loader, task_cls="worker.letterbox:CarefulTask", set_as_current=True)
+# Without Celery's fixups: in an environment that names another program's DJANGO_SETTINGS_MODULE they would load that.
+app = Celery("registry-gc", loader=Loader, task_cls="worker.letterbox:CarefulTask", set_as_current=True, fixups=[])
 
 
 @signals.setup_logging.connect(weak=False)
