@@ -1,14 +1,17 @@
 """What the store forgets, and what it never does."""
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import func, select
 
 from tests.night import Night
 from tests.simulator.client import Simulator
-from worker.store import retention
+from worker.store import plans, retention
 from worker.store import runs as run_rows
+from worker.store.plans import PlanRows, Segment
 from worker.store.tables import audit, inventory, item, repository
 
 DAY = timedelta(days=1)
@@ -55,3 +58,32 @@ def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, night:
     for after, left in ((9 * DAY, 1), (11 * DAY, 0)):
         tonight.reconcile(after=after)
         assert count(tonight, audit) == left
+
+
+def test_what_a_plan_that_is_being_written_refers_to_is_not_forgotten(
+    simulator: Simulator, night: Callable[..., Night]
+) -> None:
+    """Two registries may have a repository of the same content: empty ones are all alike."""
+    tonight = night()
+    if tonight.store.engine.dialect.name == "sqlite":
+        pytest.skip("one writer at a time")
+    simulator.push("shop/api", tags=["v1"])
+    first = tonight.sweep()
+    with tonight.store.read() as connection:
+        content = connection.execute(select(inventory)).one()
+        planned = connection.execute(select(repository)).one()._asdict()
+
+    def forget() -> None:
+        with tonight.store.write() as connection:
+            retention.forget(connection, "production", plans=0)
+
+    forgetting = threading.Thread(target=forget)
+    with tonight.store.write() as connection:
+        segment = Segment(path="shop/api", images=content.images, sha256=content.sha256)
+        plans.write_rows(connection, segment, PlanRows(planned | {"run_id": "another"}, [], [], []))
+        forgetting.start()
+        forgetting.join(timeout=3)  # it must not wait for this transaction, or it has to see it afterwards
+    forgetting.join()
+    assert tonight.run(first.id).forgotten
+    with tonight.store.read() as connection:
+        assert len(plans.images_of(connection, "another", "shop/api")) == 1

@@ -6,6 +6,8 @@ from worker.store import undo
 from worker.store.plans import clear
 from worker.store.tables import inventory, repository, run
 
+AT_ONCE = 500  # inventories named in one statement
+
 
 def forget(connection: Connection, registry: str, *, plans: int) -> None:
     """Keep the plans of a registry's newest `plans` runs that have one, and of as many that left something to restore.
@@ -23,8 +25,21 @@ def forget(connection: Connection, registry: str, *, plans: int) -> None:
         connection.execute(update(run).where(run.c.id == run_id).values(forgotten=True))  # locks it, before its rows
         clear(connection, run_id)
     if old:
-        wanted = exists().where(repository.c.inventory == inventory.c.sha256)
-        connection.execute(delete(inventory).where(~wanted))
+        _forget_inventories(connection)
+
+
+def _forget_inventories(connection: Connection) -> None:
+    """Forget the inventories that no plan refers to any more.
+
+    PostgreSQL judges a statement by what was committed when it began. So they are locked first, but for those that a
+    plan which is just being written has locked, and a second statement sees what was committed until then.
+    """
+    unwanted = ~exists().where(repository.c.inventory == inventory.c.sha256)
+    locked = select(inventory.c.sha256).where(unwanted).with_for_update(skip_locked=True)
+    found = list(connection.execute(locked).scalars())
+    for start in range(0, len(found), AT_ONCE):
+        some = inventory.c.sha256.in_(found[start : start + AT_ONCE])
+        connection.execute(delete(inventory).where(some, unwanted))
 
 
 def _newest(connection: Connection, which: ColumnElement[bool], count: int) -> list[str]:
