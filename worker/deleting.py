@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from policies.standing import Standing
-from worker import events, outcomes, refusals, runs
+from worker import absence, events, outcomes, refusals, runs
 from worker.checkpoints import reach
 from worker.clocks import Shown, disagreement, of_store
 from worker.config import RegistrySettings
@@ -24,7 +24,6 @@ from worker.registries.interface import (
     DeletesByParts,
     Deletion,
     Kept,
-    ListsTagsOnly,
     Registry,
     RegistryError,
     Restores,
@@ -315,12 +314,18 @@ class Batch:
     def _confirm_missing(self) -> None:
         """One listing speaks for every image of the batch that was not found."""
         lister = ThreadPoolExecutor(1, "confirm")
-        listing = lister.submit(self._still_there)
+        digests = {item.digest for item, _ in self.missing}
+        listing = lister.submit(
+            absence.still_there, self.registry, self.store, self.run.id, self.held.repository, digests
+        )
         try:
             there = listing.result(timeout=LISTED_BY - self._seconds())
         except RegistryError as error:
             for item, _ in self.missing:
                 self._record(item, outcomes.without_listing(str(error)))
+        except absence.UnbelievableError as error:
+            for item, _ in self.missing:
+                self._record(item, outcomes.unbelievable(str(error)))
         except TimeoutError:
             for item, _ in self.missing:
                 if self._is_last(item, "read"):
@@ -332,15 +337,6 @@ class Batch:
                 self._record(item, outcomes.after_listing(missing, listed=item.digest in there))
         finally:
             lister.shutdown(wait=False)  # a listing that still runs ends when the registry is closed
-
-    def _still_there(self) -> frozenset[str]:
-        """What is there of the repository, as far as what is missing is concerned. Raises RegistryError.
-
-        Where only tags are listed, each of them would have to be read; the digests themselves are asked for instead.
-        """
-        if isinstance(self.registry, ListsTagsOnly):
-            return self.registry.there(self.held.repository, sorted({item.digest for item, _ in self.missing}))
-        return frozenset(image.digest for image in self.registry.images(self.held.repository))
 
     def _record(self, item: Item, outcome: Outcome) -> None:
         """Record an outcome. Raises LeaseLostError.

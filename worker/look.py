@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from policies.image import Image
-from policies.references import subjects_of
+from policies.references import blobs_of, subjects_of
 from worker import events, outcomes, runs
 from worker.checkpoints import reach
 from worker.clocks import ClockError, check
@@ -36,7 +36,7 @@ from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.registries.manifests import unreported
 from worker.runs import Bell
 from worker.spending import count_failure, spending
-from worker.store import Store, StoreError, holds, looks, plans, sweeping
+from worker.store import Store, StoreError, freed_bytes, holds, looks, plans, sweeping
 from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
 from worker.store.runs import Run
@@ -53,6 +53,7 @@ class _Finding:
     needed: tuple[str, ...] = ()  # digests that an image unknown to the plan needs
     changed: Mapping[str, str] = field(default_factory=dict)  # digest -> what is different of it
     listed: frozenset[str] = frozenset()
+    blobs: frozenset[str] = frozenset()  # digests of what the images unknown to the plan are made of
 
 
 def look(
@@ -154,7 +155,8 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     pushed = {image.digest for image in new}
     needed |= {image.digest for image in planned if not pushed.isdisjoint(subjects_of(image))}
     changed = {digest: reason for digest, reason in _changed(planned, images).items() if digest not in left}
-    return _Finding(needed=tuple(sorted(needed)), changed=changed, listed=listed)
+    blobs = frozenset(blob.digest for image in new for blob in blobs_of(image))
+    return _Finding(needed=tuple(sorted(needed)), changed=changed, listed=listed, blobs=blobs)
 
 
 def _listed(opened: Registry, registry: RegistrySettings, path: str, planned: Sequence[Image]) -> tuple[Image, ...]:
@@ -233,6 +235,7 @@ def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetim
             return
         now = store.now(connection)
         looks.record(connection, run.id, path, began, now, finding.reason)
+        freed_bytes.keep(connection, run.id, finding.blobs)
         if finding.cause not in ("mode", "paused"):  # else nobody talked to the registry
             run_rows.healthy(connection, run.id)
 

@@ -93,6 +93,10 @@ def without_listing(why: str) -> Outcome:
     return _unconfirmed(f"it was not found, and listing its repository failed: {why}")
 
 
+def unbelievable(why: str) -> Outcome:
+    return _unconfirmed(f"it was not found, which is not believed: {why}")
+
+
 def not_as_planned(item: Item, now: Image, *, by_parts: bool = False) -> Outcome | None:
     """What a second reading that differs from the plan means; None: it does not differ.
 

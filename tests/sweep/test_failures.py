@@ -17,6 +17,7 @@ MakeNight = Callable[..., Night]
 def test_somebody_else_deleted_it_before_us(simulator: Simulator, night: MakeNight) -> None:
     theirs = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY, layers=[1000, "base:5000"])
     ours = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY, layers=[300, "base:5000"])
+    simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
     tonight = night()
     run_id, bells = tonight.plan()
     simulator.remove(theirs["id"])
@@ -34,6 +35,7 @@ def test_somebody_else_deleted_it_before_us(simulator: Simulator, night: MakeNig
 def test_it_vanishes_between_reading_and_deleting(simulator: Simulator, night: MakeNight, position: str) -> None:
     simulator.switch(missing_image=position)
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
     tonight = night()
     run_id, bells = tonight.plan()
     simulator.before("DELETE", f"/images/{image['id']}", "remove", image=image["id"])
@@ -48,6 +50,7 @@ def test_it_vanishes_between_reading_and_deleting(simulator: Simulator, night: M
 def test_a_deletion_whose_answer_was_lost_is_ours(simulator: Simulator, night: MakeNight, position: str) -> None:
     simulator.switch(idempotency=position, image_vanishes="at_acceptance", operation_seconds_to=0.0)
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
     tonight = night()
     run_id, bells = tonight.plan()
     simulator.fault("reply_lost", method="DELETE", times=1)

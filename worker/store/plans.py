@@ -15,7 +15,7 @@ from policies.image import Image
 from policies.plan import Closing, Decision, Deletion, RepositoryPlan
 from worker.registries.interface import Manifest
 from worker.store.dialect import insert_for
-from worker.store.sweeping import pack
+from worker.store.freed_bytes import pack
 from worker.store.tables import batch, blob, inventory, item, manifest, memory_next, repository, run, undo
 
 BATCH_SIZE = 100
@@ -216,6 +216,11 @@ def decisions_of(connection: Connection, run_id: str, path: str) -> tuple[Decisi
     """What a run's plan says of every image of a repository."""
     found = select(repository.c.decisions).where(repository.c.run_id == run_id, repository.c.path == path)
     return tuple(_decisions.decode_lines(zstandard.decompress(connection.execute(found).scalar_one())))
+
+
+def kept_in(connection: Connection, run_id: str, path: str) -> tuple[str, ...]:
+    """Digests of the images that a run's plan keeps in a repository."""
+    return tuple(one.digest for one in decisions_of(connection, run_id, path) if one.verdict == "keep")
 
 
 def known_manifests(connection: Connection, registry_key: str, digests: Iterable[str]) -> dict[str, Manifest]:

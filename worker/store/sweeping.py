@@ -4,7 +4,7 @@ An outcome, its bytes and its audit are one transaction.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
@@ -13,9 +13,9 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, case, exists, func, literal, or_, select, update
 
 from policies.image import Image
-from worker.store import audit
+from worker.store import audit, freed_bytes
 from worker.store.dialect import insert_for
-from worker.store.tables import UNFINISHED, Instant, batch, blob, item, repository, run, tally
+from worker.store.tables import UNFINISHED, Instant, batch, item, repository, run, tally
 
 Final = Literal["deleted", "gone", "skipped", "failed"]
 
@@ -274,42 +274,12 @@ def record_outcome(
         connection.execute(update(run).where(run.c.id == one.run_id).values({state: run.c[state] - 1}))
         return False
     if state in ("deleted", "gone"):
-        freed = _free_blobs(connection, one, ours=state == "deleted")
+        ours = state == "deleted" or freed_bytes.went_along(connection, one.run_id, one.repository, one.owners)
+        freed = freed_bytes.free(connection, one.run_id, one.number, ours=ours)
         _write_audit(connection, one, state, freed, now)
     else:
         _tally(connection, one.run_id, state, cause or "other")
     return True
-
-
-def _free_blobs(connection: Connection, one: Item, *, ours: bool) -> int:
-    """Take this item's references away; the bytes of the blobs that lost their last one, if any was taken by us."""
-    packed = connection.execute(
-        select(item.c.blobs).where(item.c.run_id == one.run_id, item.c.number == one.number)
-    ).scalar_one()
-    freed = 0
-    for numbers in _chunks(unpack(packed), 500):
-        these = (blob.c.run_id == one.run_id) & blob.c.number.in_(numbers)
-        taken = {"remaining": blob.c.remaining - 1} | ({"ours": True} if ours else {})
-        connection.execute(update(blob).where(these).values(taken))
-        last = select(func.coalesce(func.sum(blob.c.size), 0)).where(these, blob.c.remaining == 0, blob.c.ours)
-        freed += int(connection.execute(last).scalar_one())
-    if freed:
-        counted = update(run).where(run.c.id == one.run_id)
-        connection.execute(counted.values(reclaimed_bytes=run.c.reclaimed_bytes + freed))
-    return freed
-
-
-def pack(numbers: Iterable[int]) -> bytes:
-    """Numbers of blobs as four bytes each, the way an item keeps them."""
-    return b"".join(number.to_bytes(4, "little") for number in numbers)
-
-
-def unpack(packed: bytes) -> list[int]:
-    return [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed), 4)]
-
-
-def _chunks(numbers: Sequence[int], size: int) -> Iterable[Sequence[int]]:
-    return (numbers[at : at + size] for at in range(0, len(numbers), size))
 
 
 def _write_audit(connection: Connection, one: Item, outcome: str, freed: int, now: datetime) -> None:

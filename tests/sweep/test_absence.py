@@ -1,0 +1,109 @@
+"""Credentials that lose their rights in mid-run see 404 and empty lists: nothing is taken for deleted by that."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from tests.night import Night
+from tests.oci.fake import FakeRegistry
+from tests.oci.nights import served
+from tests.simulator.client import Simulator
+from worker.store.tables import audit, item
+
+DAY = timedelta(days=1)
+IMAGES = r"/container-registry/v1/images/"
+LISTS = r"/container-registry/v1/images\?"
+PULLS = [{"name": "pull requests", "delete": {"tags": ["pr-*"]}}]
+MakeNight = Callable[..., Night]
+
+
+def audited(night: Night) -> list[str]:
+    with night.store.read() as connection:
+        return list(connection.execute(select(audit.c.outcome)).scalars())
+
+
+def crash_after_the_intent(night: Night) -> None:
+    """As a worker leaves the store that dies between its intents and its DELETEs."""
+    with night.store.write() as connection:
+        values = {"state": "intent", "attempts": 1, "idempotency_key": "k", "intent_at": datetime.now(UTC)}
+        connection.execute(update(item).values(**values))
+
+
+def listed_again(night: Night) -> tuple[str, list]:
+    run_id, bells = night.plan()
+    while bells and bells[0].task == "gc.look":
+        bells = [*bells[1:], *night.do(bells[0])]
+    return run_id, bells
+
+
+@pytest.mark.parametrize("keeps", ["here", "elsewhere", "nothing"])
+@pytest.mark.parametrize("crashed", [False, True])
+def test_an_empty_list_confirms_no_404(simulator: Simulator, night: MakeNight, keeps: str, crashed: bool) -> None:
+    for number in range(6):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=[1000 * (number + 1)])
+    if keeps != "nothing":
+        simulator.push("shop/api" if keeps == "here" else "shop/web", tags=["v1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = listed_again(tonight)
+    if crashed:
+        crash_after_the_intent(tonight)
+    simulator.fault("error", method="GET", path=IMAGES, code=5, message="Image not found")
+    simulator.fault("status", method="GET", path=LISTS, status=200, body="{}")
+
+    tonight.ring(bells)
+
+    run = tonight.run(run_id)
+    assert set(tonight.outcomes(run_id).values()) == {("failed", "unconfirmed")}
+    assert (run.outcome, run.gone, run.deleted, run.reclaimed_bytes) == ("partial", 0, 0, 0)
+    assert "not believed" in (run.message or "")
+    assert audited(tonight) == []
+
+    simulator.no_faults()
+    again = tonight.sweep()
+
+    assert (again.outcome, again.deleted) == ("succeeded", 6)
+    assert again.reclaimed_bytes == simulator.state()["lost_bytes"]
+
+
+@pytest.mark.parametrize("keeps", ["here", "elsewhere"])
+def test_a_404_is_believed_while_the_registry_shows_what_is_kept(
+    simulator: Simulator, night: MakeNight, keeps: str
+) -> None:
+    image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    simulator.push("shop/api" if keeps == "here" else "shop/web", tags=["v1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = listed_again(tonight)
+    simulator.switch(missing_repository="empty")
+    simulator.remove(image["id"])
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {image["digest"]: ("gone", None)}
+    assert tonight.run(run_id).outcome == "succeeded"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+@pytest.mark.parametrize("keeps", ["shop/api", "shop/web", ""])
+def test_where_only_tags_are_listed(fake: FakeRegistry, tmp_path: Path, keeps: str) -> None:
+    fake.fill("shop/api", 3, prefix="pr-")
+    if keeps:
+        fake.push(keeps, "v1")
+    keys: dict[str, Any] = {"rules": PULLS, "rate": {"requests_per_second": 1000, "concurrency": 4}}
+    tonight = Night(served(fake), tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
+    run_id, bells = listed_again(tonight)
+    fake.fault("status", path="/manifests/", status=404, times=None)
+
+    tonight.ring(bells)
+
+    assert set(tonight.outcomes(run_id).values()) == {("failed", "unconfirmed")}
+    tonight.store.dispose()
