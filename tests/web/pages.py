@@ -67,8 +67,8 @@ def write(folder: Path, redis: str, store: str = "") -> Path:
     return path
 
 
-def start(folder: Path, redis: str) -> Pages:
-    command = [sys.executable, "-m", "tests.web.process", str(write(folder, redis)), "0"]
+def start(folder: Path, redis: str, *limits: str) -> Pages:
+    command = [sys.executable, "-m", "tests.web.process", str(write(folder, redis)), "0", *limits]
     environ = os.environ | {"REGISTRY_GC_CONFIG": command[3]}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ)
     assert process.stderr is not None

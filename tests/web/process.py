@@ -1,13 +1,18 @@
-"""`python -m tests.web.process FILE PORT`: serves the pages of a configuration file, as a process of its own."""
+"""`python -m tests.web.process FILE PORT [LIMIT=VALUE…]`: serves a file's pages in a process of its own."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from worker import logs
-from worker.config import Web, load
-from worker.web import serve
+from worker.config import load
+from worker.web.server import LIMITS, serve
 
 if __name__ == "__main__":
     logs.configure()
-    serve(replace(load(Path(sys.argv[1])), web=Web(port=int(sys.argv[2]))))
+    path, port, *limits = sys.argv[1:]
+    settings = load(Path(path))
+    web = replace(settings.web, port=int(port))
+    changed = {name: json.loads(value) for name, _, value in (limit.partition("=") for limit in limits)}
+    serve(replace(settings, web=web), replace(LIMITS, **changed))

@@ -199,6 +199,7 @@ def test_two_headers_are_none(pages: Pages) -> None:
         pytest.param(RUNS, None, JSON, b"[" * 4000, 400, "cannot be used", id="deep"),
         pytest.param(RUNS, None, JSON, b" " * 5000, 413, "at most 4096 bytes", id="too large"),
         pytest.param(RUNS, None, {}, b"{}", 415, "Content-Type: application/json", id="no type"),
+        pytest.param(RUNS, {}, {"Content-Encoding": "gzip"}, None, 415, "must not be packed", id="packed"),
         pytest.param(RUNS, {}, {"Content-Type": "text/plain"}, None, 415, "Content-Type", id="what a form can send"),
         pytest.param("/api/runs/{b}/abort", {"reason": "x"}, {}, None, 400, "unknown field", id="a field of none"),
         pytest.param("/api/registries/nowhere/runs", None, {}, None, 404, "'nowhere'", id="an unknown registry"),

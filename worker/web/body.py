@@ -23,6 +23,8 @@ async def body_of(request: Request, kind: type[T]) -> T:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise RefusedError(415, "a body must be JSON: send the header Content-Type: application/json")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise RefusedError(415, "a body must not be packed: leave the header Content-Encoding out")
     try:
         return msgspec.convert(json.loads(content, object_pairs_hook=_once), kind)
     except (ValueError, RecursionError) as error:

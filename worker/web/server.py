@@ -9,9 +9,11 @@ import uvicorn
 
 from worker.config import Settings
 from worker.web.app import build
+from worker.web.connections import ConnectionLimits, Connections
 from worker.web.door import ConfigurationDoor, StoreDoor
 
 STOP_SECONDS = 5  # for answers under way
+LIMITS = ConnectionLimits()
 
 
 @dataclass(eq=False)
@@ -25,18 +27,20 @@ class ListenError(Exception):
         return f"web.listen: {self.address} cannot be bound: {self.reason}"
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, limits: ConnectionLimits = LIMITS) -> None:
     """Serve /metrics and /healthz until SIGTERM or SIGINT; prints one line with the address, the real port in it.
 
     The configuration is read again when its file changes, its `web` aside. Everything is opened in the calling process.
     Raises ListenError.
     """
     configuration = ConfigurationDoor(settings)
-    app = build(StoreDoor(lambda: configuration().settings.store), configuration)
+    connections = Connections(limits)
+    app = connections.guarding(build(StoreDoor(lambda: configuration().settings.store), configuration))
     with bind(settings.web.host, settings.web.port) as listener:
         print(f"web: {address_of(listener)}/metrics", file=sys.stderr, flush=True)  # noqa: T201 - the one line for people
         config = uvicorn.Config(
             app,
+            http=connections.protocol(),
             lifespan="off",
             log_config=None,
             log_level="warning",
@@ -44,7 +48,7 @@ def serve(settings: Settings) -> None:
             server_header=False,
             proxy_headers=False,
             ws="none",
-            limit_concurrency=64,
+            limit_concurrency=limits.requests,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
         uvicorn.Server(config).run(sockets=[listener])
