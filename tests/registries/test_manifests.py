@@ -1,5 +1,6 @@
 """Manifests through the Docker API: indexes and subjects, the token challenge, and answers that cannot be believed."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from policies.image import Blob
 from tests.registries.tools import QUICK, Driver, settings_for
 from tests.simulator.client import Simulator
 from worker.config import Credentials, RegistrySettings, Secret
@@ -21,6 +23,7 @@ from worker.registries.interface import (
     SignInError,
     UnavailableError,
 )
+from worker.registries.manifests import size_of
 from worker.registries.messages import Answer, BrokenBodyError
 
 MANIFESTS = "/v2/.*/manifests/"
@@ -184,14 +187,131 @@ def test_reading_a_manifest(
         ({"mediaType": OCI_INDEX, "manifests": {"digest": A}}, "does not describe"),
         ({"mediaType": OCI_IMAGE, "subject": {"digest": "sha256:../../x"}}, "names the digest"),
         ({"mediaType": OCI_IMAGE, "subject": A}, "does not describe"),
-        ({"mediaType": OCI_IMAGE, "config": {"digest": A}}, "tells the size None"),
-        ({"mediaType": OCI_IMAGE, "layers": [{"digest": A, "size": -1}]}, "tells the size -1"),
-        ({"mediaType": OCI_IMAGE, "layers": [{"digest": A, "size": 2**63}]}, "tells the size 9223372036854775808"),
     ],
 )
 def test_a_manifest_that_cannot_be_believed(document: Any, words: str) -> None:
     with pytest.raises(BadAnswerError, match=words):
         reading(document)
+
+
+@pytest.mark.parametrize("size", [None, -1, 2**50 + 1, 2**63 - 1, 2**63, 10**30, "7", 7.0, True, [7]], ids=repr)
+@pytest.mark.parametrize("part", ["config", "layers", "manifests"])
+def test_an_impossible_size_is_unknown(size: Any, part: str) -> None:
+    described = {"digest": A, "size": size, "mediaType": "application/vnd.oci.image.layer.v1.tar"}
+    kind = OCI_INDEX if part == "manifests" else OCI_IMAGE
+    read = reading({"mediaType": kind, part: described if part == "config" else [described]})
+    assert read.unsized
+    assert [blob.size for blob in (read.config, *read.layers) if blob is not None] == [0]
+
+
+def test_possible_sizes_are_known() -> None:
+    read = reading(
+        {"mediaType": OCI_IMAGE, "config": {"digest": A, "size": 0}, "layers": [{"digest": B, "size": 2**50}]}
+    )
+    assert (read.unsized, read.layers) == (False, (Blob(digest=B, size=2**50),))
+
+
+def test_an_image_of_more_than_can_be_has_no_size() -> None:
+    layers = [Blob(digest=f"sha256:{number:064x}", size=2**50) for number in range(20_000)]
+    assert size_of(None, layers[:1]) == 2**50
+    assert size_of(None, layers) is None
+
+
+@pytest.mark.parametrize(
+    ("document", "content_type", "media_type"),
+    [
+        ({"config": {"digest": A, "size": 1}, "layers": []}, "application/json", OCI_IMAGE),
+        ({"config": {"digest": A, "size": 1}, "layers": []}, "", OCI_IMAGE),
+        ({"config": {"digest": A, "size": 1}, "layers": []}, DOCKER_IMAGE, DOCKER_IMAGE),
+        ({"config": {"digest": A, "size": 1}, "layers": []}, OCI_INDEX, OCI_IMAGE),
+        ({"manifests": []}, "application/json", OCI_INDEX),
+        ({"manifests": []}, DOCKER_INDEX, DOCKER_INDEX),
+        ({"manifests": []}, OCI_IMAGE, OCI_INDEX),
+        ({"schemaVersion": 2}, "application/json", "application/json"),
+        ({"manifests": []}, "application/x-strange", "application/x-strange"),
+        ({"config": {"digest": A, "size": 1}}, "application/x-strange", "application/x-strange"),
+    ],
+)
+def test_the_content_says_what_a_manifest_without_a_media_type_is(
+    document: Any, content_type: str, media_type: str
+) -> None:
+    assert reading(document, content_type).media_type == media_type
+
+
+SCHEMA1 = {
+    "schemaVersion": 1,
+    "name": "shop/api",
+    "tag": "legacy",
+    "architecture": "amd64",
+    "fsLayers": [{"blobSum": A}, {"blobSum": B}, {"blobSum": A}],
+    "history": [{"v1Compatibility": '{"signatures": 1}'}],
+}
+
+
+def signed(content: bytes, protected: dict[str, Any] | None) -> bytes:
+    """As libtrust does it: the signatures stand before the end of the content. `protected` None: none can be read."""
+    told = base64.urlsafe_b64encode(json.dumps(protected).encode()).decode().rstrip("=") if protected else "y"
+    signatures = json.dumps([{"header": {"alg": "ES256"}, "signature": "x", "protected": told}])
+    return content[:-2] + b',\n   "signatures": ' + signatures.encode() + b"\n}"
+
+
+@pytest.mark.parametrize("protected", [True, False], ids=["protected header", "no readable header"])
+def test_a_signed_schema_1_is_an_image_of_unknown_size(protected: bool) -> None:
+    content = json.dumps(SCHEMA1, indent=3).encode()
+    tail = {"formatLength": len(content) - 2, "formatTail": base64.urlsafe_b64encode(content[-2:]).decode().rstrip("=")}
+    body = signed(content, tail if protected else None)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    answer = Answer(200, {"content-type": docker.SCHEMA1_TYPES[1]}, body)
+    read = docker.manifest(answer, digest)
+    assert (read.children, read.subject, read.unsized) == (None, None, True)
+    assert [layer.digest for layer in read.layers] == [A, B]
+    assert not docker.is_strange(read.media_type)
+
+
+def test_a_schema_1_without_signatures() -> None:
+    read = reading(SCHEMA1)
+    assert (read.children, read.unsized, read.media_type) == (None, True, docker.SCHEMA1_TYPES[0])
+
+
+def test_nothing_beside_the_signed_content_is_read() -> None:
+    """Whoever adds to a body what its digest does not cover changes nothing of what it says."""
+    content = json.dumps({"mediaType": OCI_INDEX, "manifests": [{"digest": A}]}, indent=3).encode()
+    body = content[:-2] + b',\n   "manifests": [],\n   "signatures": []\n}'
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    with pytest.raises(BrokenBodyError, match="is not the one asked for"):
+        docker.parsed(body, OCI_INDEX, digest)
+    assert docker.parsed(content[:-2] + b',\n   "signatures": [], "manifests": []\n}', OCI_INDEX, digest).children == (
+        A,
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "children", "blobs", "strange"),
+    [
+        pytest.param(OCI_IMAGE, (A,), 0, (), id="an image"),
+        pytest.param(None, (A,), 0, (), id="no type"),
+        pytest.param(docker.SCHEMA1_TYPES[1], (A,), 0, (), id="schema 1"),
+        pytest.param("application/vnd.cncf.oras.artifact.manifest.v1+json", (A,), 0, (), id="an ORAS artifact"),
+        pytest.param("application/vnd.oci.image.layer.v1.tar+zstd", (), 1, (), id="a layer"),
+        pytest.param("application/vnd.docker.image.rootfs.diff.tar.gzip", (), 1, (), id="Docker's layer"),
+        pytest.param("application/vnd.buildkit.cacheconfig.v0", (), 1, (), id="a build cache's config"),
+        pytest.param("application/x-strange", (A,), 1, (A,), id="a type that nobody knows"),
+    ],
+)
+def test_what_an_index_lists(
+    entry: str | None, children: tuple[str, ...], blobs: int, strange: tuple[str, ...]
+) -> None:
+    read = reading({"mediaType": OCI_INDEX, "manifests": [{"digest": A, "size": 7, "mediaType": entry}]})
+    assert (read.children, read.strange) == (children, strange)
+    assert read.layers == (Blob(digest=A, size=7),) * blobs
+
+
+def test_an_oras_artifact_is_a_referrer_with_blobs() -> None:
+    kind = "application/vnd.cncf.oras.artifact.manifest.v1+json"
+    document = {"mediaType": kind, "artifactType": "x/y", "blobs": [{"digest": A, "size": 7}], "subject": {"digest": B}}
+    read = reading(document)
+    assert (read.subject, read.children, read.layers) == (B, None, (Blob(digest=A, size=7),))
+    assert not docker.is_strange(read.media_type)
 
 
 def test_a_good_manifest_that_is_not_the_one_asked_for() -> None:

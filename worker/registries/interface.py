@@ -158,13 +158,14 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     children: tuple[str, ...] | None  # digests; None: it is no index
     subject: str | None = None  # a digest; None: it has none
     config: Blob | None = None
-    layers: tuple[Blob, ...] = ()  # in manifest order
+    layers: tuple[Blob, ...] = ()  # in manifest order; of an index: the blobs that it lists
     artifact_type: str = ""
     created: datetime | None = None  # when the image was made, as its maker says
     labels: dict[str, str] | None = None  # None: not read
     config_read: bool = False
     elsewhere: tuple[str, ...] = ()  # digests of those layers that it says to fetch from another place
-    strange: tuple[str, ...] = ()  # those of its children whose type is neither a manifest's nor an index's
+    strange: tuple[str, ...] = ()  # those of its children whose type nobody knows: in `layers` too, in case of a blob
+    unsized: bool = False  # it tells no size, or an impossible one, of one of its blobs: that has 0 above
 
 
 class Manifests(Protocol):

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.image import Blob, Image
+from worker.registries.docker import MOST_BYTES
 from worker.registries.interface import Manifest, Manifests, RegistryError, TooLateError
 
 PORTION = 256  # manifests that are read before they are remembered: what a crash loses
@@ -83,9 +84,10 @@ def _with_subject(image: Image, manifest: Manifest) -> Image:
 
 
 def size_of(config: Blob | None, layers: Sequence[Blob]) -> int | None:
-    """Bytes of config and layers, each once, as the pusher wrote them; None: there are none."""
+    """Bytes of config and layers, each once, as the pusher wrote them; None: there are none, or it cannot be."""
     blobs = (*((config,) if config else ()), *layers)
-    return sum({blob.digest: blob.size for blob in blobs}.values()) if blobs else None
+    size = sum({blob.digest: blob.size for blob in blobs}.values())
+    return size if blobs and size <= MOST_BYTES else None
 
 
 def resolved(image: Image, manifest: Manifest | None) -> Image:

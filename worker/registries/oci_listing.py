@@ -56,6 +56,7 @@ class Listing:
         self._subjects: dict[str, str] = {}  # digest -> what it refers to, by a listing of referrers
         self._fallbacks: dict[str, str] = {}  # digest of an index that is such a listing -> the subject
         self._strange: set[str] = set()  # digests that an index names as of a type that nobody knows
+        self._blobs: set[str] = set()  # those of them that are blobs here, and no manifests
         self._away: set[str] = set()  # digests of layers that are not here: none of the registry's bytes
         # What a listing of referrers is depends on its tags: such a one is looked at anew.
         self._known = {digest: image for digest, image in known.items() if not lists_referrers(image)}
@@ -82,8 +83,11 @@ class Listing:
             for referrer in referrers[digest]:
                 self._subjects.setdefault(referrer, digest)
         known = [manifest for digest in level if (manifest := self._read[digest]) is not None]
-        self._strange.update(digest for manifest in known for digest in manifest.strange)
-        wanted = {child for manifest in known for child in manifest.children or ()}
+        strange = {digest for manifest in known for digest in manifest.strange} - self._strange
+        self._strange |= strange
+        is_blob = self._client.each(lambda digest: self._client.tells_of(self._name, digest), sorted(strange))
+        self._blobs.update(digest for digest, is_one in is_blob.items() if is_one)
+        wanted = {child for manifest in known for child in manifest.children or ()} - self._blobs
         wanted |= {one for listed in referrers.values() for one in listed}
         wanted |= {subject for digest in level for subject in self._subjects_of(digest)}
         wanted |= {referrer for digest in level for referrer in self._known_referrers.get(digest, ())}
@@ -130,7 +134,12 @@ class Listing:
 
     def _children(self, digest: str) -> tuple[str, ...]:
         manifest = self._read[digest]
-        return () if manifest is None or digest in self._fallbacks else manifest.children or ()
+        return () if manifest is None or digest in self._fallbacks else self._listed_by(manifest)
+
+    def _listed_by(self, index: Manifest) -> tuple[str, ...]:
+        """The manifests that an index lists: blobs may be among its entries."""
+        children = index.children or ()
+        return children if self._blobs.isdisjoint(children) else tuple(c for c in children if c not in self._blobs)
 
     def _accept(self, digest: str) -> str:
         return f"{docker.ACCEPT}, */*" if digest in self._strange else docker.ACCEPT
@@ -140,11 +149,16 @@ class Listing:
             return self._client.each(self._manifest, unknown)
 
         unknown = [digest for digest in digests if digest not in self._known]
-        found = read_through(self._memory, unknown, read, lambda one: one.config_read or not self._configs)
+        found = read_through(self._memory, unknown, read, self._says_enough)
         return {
             digest: said_by(self._known[digest]) if digest in self._known else _readable(found.get(digest))
             for digest in digests
         }
+
+    def _says_enough(self, remembered: Manifest) -> bool:
+        """Whether it need not be read again; an earlier version of this program may have understood less of it."""
+        understood = not docker.is_strange(remembered.media_type) and (not remembered.strange or remembered.layers)
+        return bool(understood) and (remembered.config_read or not self._configs)
 
     def _manifest(self, digest: str) -> Manifest | RegistryError:
         try:
@@ -178,17 +192,18 @@ class Listing:
         if subject is None and not tags and not is_child:
             subject = self._subjects.get(digest)
         is_index = manifest.children is not None and digest not in self._fallbacks
-        if not self._away.isdisjoint(manifest.elsewhere):
-            manifest = replace(manifest, layers=tuple(one for one in manifest.layers if one.digest not in self._away))
+        none_of_ours = self._away.intersection(manifest.elsewhere) | ({*manifest.strange} - self._blobs)
+        if none_of_ours:
+            manifest = replace(manifest, layers=tuple(one for one in manifest.layers if one.digest not in none_of_ours))
         return Image(
             digest=digest,
             name=name,
             tags=tags,
-            compressed_size=size_of(manifest.config, manifest.layers),
+            compressed_size=None if manifest.unsized else size_of(manifest.config, manifest.layers),
             config=manifest.config,
             layers=manifest.layers,
             created_at=self._made(digest, datetime.now(UTC)) if self._configs else None,
-            children=manifest.children if is_index else UNSET,
+            children=self._listed_by(manifest) if is_index else UNSET,
             subject=UNSET if subject is None else subject,
             media_type=manifest.media_type,
             labels=manifest.labels,
@@ -203,7 +218,7 @@ class Listing:
             return self._known[digest].created_at
         if manifest.children is None or manifest.created is not None or digest in self._fallbacks:
             return believed(manifest.created, now)
-        times = [self._made(child, now) for child in manifest.children if not self._is_artifact(child)]
+        times = [self._made(child, now) for child in self._listed_by(manifest) if not self._is_artifact(child)]
         known = [time for time in times if time is not None]
         return max(known) if known and len(known) == len(times) else None
 

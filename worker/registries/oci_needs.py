@@ -58,7 +58,9 @@ class Needs:
             raise self._unknown("was named by a tag just now, and is not there", digest) from None
 
     def _listed(self, digest: str, *, strange: bool) -> Manifest | None:
-        """What an index lists; None: it is not there, and nothing can be pulled by it."""
+        """What an index lists; None: it is a blob, or not there, and nothing can be pulled by it."""
+        if strange and self._client.tells_of(self._repository, digest):
+            return None
         try:
             return self._manifest(digest, f"{docker.ACCEPT}, */*" if strange else docker.ACCEPT)
         except NotFoundError:
@@ -67,7 +69,7 @@ class Needs:
     def _manifest(self, digest: str, accept: str = docker.ACCEPT) -> Manifest:
         if digest not in self._read:
             found = dict(self._memory.known([digest]))
-            if digest not in found:
+            if digest not in found or docker.is_strange(found[digest].media_type):
                 found = {digest: self._client.manifest(self._repository, digest, accept)}
                 self._memory.remember(found)
             self._read |= found

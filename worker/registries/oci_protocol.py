@@ -258,7 +258,7 @@ def fetched(answer: Answer, reference: str) -> Found:
     accepted(answer)
     told = answer.headers.get("docker-content-digest", "")
     digest = reference if ":" in reference else told or f"sha256:{docker.sha256_of(answer.body)}"
-    if not docker.names(_digest(digest, "a manifest"), answer.body):
+    if docker.content_of(_digest(digest, "a manifest"), answer.body) is None:
         raise BrokenBodyError(f"a manifest that is not the one that {one_line(digest, 150)} names")
     return Found(digest, docker.type_of(answer), answer.body)
 

@@ -1,7 +1,8 @@
 """What good registries do not do, or not all of them: answers after which the driver has to look for itself."""
 
+import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from worker.registries.interface import (
     BadAnswerError,
     Deletion,
     Kept,
+    Manifest,
     NotFoundError,
     OperationUnknownError,
     PermissionDeniedError,
@@ -294,6 +296,47 @@ def test_children_that_are_strange_missing_or_unreadable(opened: Opener, shelf: 
         digest_of(bad): None,
         digest_of(strange): None,
     }
+
+
+def test_a_build_cache_whose_index_lists_blobs(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    """A layer and a config by their types; what is of a type that nobody knows is a blob if the registry says so."""
+    types = [
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+        "application/vnd.buildkit.cacheconfig.v0",
+        "application/x-y",
+    ]
+    index = shelf.put(an_index(b"a layer", b"{}", b"strange", types=types), "cache", media_type=INDEX)
+    shelf.before = lambda asked: Reply(200, b"") if asked.path == f"/v2/a/blobs/{digest_of(b'strange')}" else None
+    driver = opened(server.url)
+    (found,) = driver.images("a")
+    assert (found.digest, found.children, found.compressed_size) == (index, (), len(b"a layer" + b"{}" + b"strange"))
+    manifests = {line.rpartition("/")[2] for line in server.lines() if "/manifests/" in line}
+    assert manifests == {"cache", index}
+    # Pushed since the plan, it needs no image.
+    digest = shelf.put(an_image("x"), "v1")
+    assert driver.get("a", image(digest, "v1"), {"v1": digest}).tags == ("v1",)
+
+
+def test_a_manifest_that_was_remembered_as_strange_is_read_again(
+    opened: Opener, shelf: Shelf, server: Scripted
+) -> None:
+    body = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
+    digest = shelf.put(body, "v1", media_type="application/json")
+    remembered = {digest: Manifest(digest, "application/json", None)}
+    (found,) = opened(server.url, manifests=Remembering(remembered)).images("a")
+    assert found.children == ()
+    assert remembered[digest].children == ()
+
+
+class Remembering:
+    def __init__(self, held: dict[str, Manifest]) -> None:
+        self.held = held
+
+    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
+        return {digest: self.held[digest] for digest in digests if digest in self.held}
+
+    def remember(self, manifests: Mapping[str, Manifest]) -> None:
+        self.held |= manifests
 
 
 def test_the_listing_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> None:
