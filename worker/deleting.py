@@ -9,16 +9,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
-from sqlalchemy import Connection
-
-from policies.standing import Standing
-from worker import absence, events, outcomes, refusals, runs
+from worker import absence, events, outcomes, refusals
 from worker.checkpoints import reach
-from worker.clocks import Shown, disagreement, of_store
-from worker.config import RegistrySettings
-from worker.config_watch import Watch, permitted_now, registry_now
+from worker.config_watch import Watch, registry_now
+from worker.intents import Intents
 from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
 from worker.registries.interface import (
     DeletesByParts,
@@ -31,10 +26,11 @@ from worker.registries.interface import (
 )
 from worker.registries.limiter import LimiterUnavailableError
 from worker.spending import count_failure
-from worker.store import Store, holds, memory, sweeping, undo
+from worker.store import Store, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, StoppedError
+from worker.surroundings import Surroundings
 
 START_NO_IMAGE_AFTER = 45.0  # seconds into a batch
 CONFIRM_NOTHING_AFTER = 65.0  # seconds into a batch: a listing may take a while
@@ -57,8 +53,9 @@ class Batch:
     registry: Registry
     lease: timedelta
     resolving: bool  # nothing new is deleted: only what was begun is brought to its end
-    in_use: Mapping[str, str]  # digest -> why
     known_tags: Mapping[str, str]  # of the repository -> what they named when the plan was made
+    surroundings: Surroundings | None  # None: nothing new is deleted
+    intents: Intents
     lost: threading.Event = field(default_factory=threading.Event)
     halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
     accepted: threading.Event = field(default_factory=threading.Event)  # the registry takes deletions of this run
@@ -146,14 +143,16 @@ class Batch:
             self._record(item, outcome)
         elif self.resolving:
             self._record(item, outcomes.still_there("the run was stopped"))
-        elif read_at - begun < IMAGE_SECONDS / 2 and not self._ends() and (key := self._intend(item, kept)) is not None:
+        elif (
+            read_at - begun < IMAGE_SECONDS / 2 and not self._ends() and (key := self._cleared(item, kept)) is not None
+        ):
             reach("intent_recorded")
             try:
                 not_after = read_at + reading * self._good_for()  # longer each time: else a crowd would delete nothing
                 deletion = self.registry.delete(item.repository, item.image, key, not_after=not_after)
             except RegistryError as error:
                 if isinstance(error, TooLateError) and not error.maybe_done:
-                    self._withdraw(item)
+                    self.intents.withdraw(item)
                     return False
                 self._settle_error(item, "delete", error)
                 return True
@@ -164,6 +163,21 @@ class Batch:
             reach("operation_accepted")
             self._follow(item, deletion)
         return True
+
+    def _cleared(self, item: Item, kept: Kept | None) -> str | None:
+        """The idempotency key of an item that nothing speaks against, its intent recorded; None: the item is settled.
+
+        Raises StoppedError, LeaseLostError.
+        """
+        try:
+            found = (self.surroundings and self.surroundings.refusal(item)) or self.intents.record(item, kept)
+        except RegistryError as error:
+            self._settle_error(item, "read", error)
+            return None
+        if isinstance(found, Outcome):  # what was begun may go all the same
+            self._record(item, found if item.state == "planned" else outcomes.still_there(found.message or ""))
+            return None
+        return found
 
     def _kept(self, item: Item) -> Kept | None:
         """What is needed to put an image back, where its registry takes it back and the store has it not yet.
@@ -177,75 +191,9 @@ class Batch:
                 return None
         return self.registry.keep(item.repository, item.digest)
 
-    def _withdraw(self, item: Item) -> None:
-        """Take an intent back whose deletion was not sent. Raises LeaseLostError."""
-        with self.store.write() as connection:
-            now = self.store.now(connection)
-            run_rows.get(connection, self.run.id, lock=True)
-            sweeping.renew(connection, self.held, now, now + self.lease)
-            sweeping.withdraw_intent(connection, item)
-
     def _good_for(self) -> float:
         registry = registry_now(self.watch, self.run)
         return READING_IS_GOOD if registry is None else max(READING_IS_GOOD, 4 / registry.rate.requests_per_second)
-
-    def _intend(self, item: Item, kept: Kept | None) -> str | None:
-        """Record the intent; its idempotency key, or None: the item is settled. Raises StoppedError, LeaseLostError.
-
-        The lease, the run's state, the plan's age, holds and pauses are asked in the same breath as the intent is
-        written; the mode just before.
-        """
-        registry = permitted_now(self.watch, self.run, item.repository)
-        if isinstance(registry, str):
-            planned = Outcome("skipped", "mode", registry)
-            self._record(item, planned if item.state == "planned" else outcomes.still_there(registry))
-            return None
-        # A key belongs to an attempt, and is used again only while that attempt's outcome is unknown.
-        key = item.idempotency_key if item.state == "intent" and item.idempotency_key else str(uuid4())
-        with self.store.write() as connection:
-            clock = of_store(lambda: datetime.now(UTC), self.store, connection)
-            now = clock.at
-            run = run_rows.get(connection, self.run.id, lock=True)
-            sweeping.renew(connection, self.held, now, now + self.lease)
-            stopped = run is None or run.state != "deleting" or run.stop is not None
-            if run is not None and not stopped and (stop := _stop(run, registry, clock)) is not None:
-                run_rows.ask_to_stop(connection, run.id, *stop)
-                stopped = True
-            unsettled = None if stopped else self._unsettled(connection, item, registry)
-            refused = None if stopped else unsettled or self._refusal(connection, item, now)
-            written = not (stopped or refused) and sweeping.record_intent(connection, item, key, now)
-            if written and kept is not None:
-                undo.keep(connection, self.run.registry, self.run.registry_key, item, kept, now)
-        if stopped:
-            raise StoppedError
-        if refused is not None:
-            self._record(item, refused if item.state == "planned" else outcomes.still_there(refused.message or ""))
-        return key if written else None
-
-    def _refusal(self, connection: Connection, item: Item, now: datetime) -> Outcome | None:
-        """What speaks against a deletion at the moment of its intent; None: nothing does."""
-        if (pause := holds.paused(connection, self.run.registry, self.run.registry_key)) is not None:
-            return Outcome("skipped", "paused", pause.sentence())
-        active = holds.active(connection, self.run.registry, self.run.registry_key, now)
-        if held := active.on(item.repository, (item.image,)):
-            return Outcome("skipped", "held", held[item.digest].sentence())
-        if (used := self.in_use.get(item.digest)) is not None:
-            return Outcome("skipped", "in_use", used)
-        if (barred := sweeping.barred(connection, item)) is not None:
-            return Outcome("skipped", "still_needed", barred)
-        if needed := sweeping.owners_left(connection, item):
-            return Outcome("skipped", "still_needed", f"{needed[0]}, which needs it, was not deleted")
-        return None
-
-    def _unsettled(self, connection: Connection, item: Item, registry: RegistrySettings) -> Outcome | None:
-        """What a `settle` that was raised since the plan says against a deletion; None: nothing."""
-        if registry.settle <= self.run.terms.settle:
-            return None
-        seen = {item.repository: memory.seen_of(connection, registry.memory_key, item.repository)}
-        standing = Standing(memory=seen, settle=registry.settle)
-        planned_at = self.run.started_at or self.run.opened_at
-        why = standing.unsettled(item.repository, (item.image,), planned_at).get(item.digest)
-        return None if why is None else Outcome("skipped", "mode", f"settle was raised since the plan: {why}")
 
     def _follow(self, item: Item, deletion: Deletion) -> None:
         if not deletion.done:
@@ -259,12 +207,14 @@ class Batch:
             reach("operation_done")
             self._record_deleted(item, deletion)
             reach("outcome_recorded")
+        elif deletion.failing is not None:
+            self._settle_error(item, "follow", deletion.failing)
         elif self._is_last(item, "follow"):
             self._record(item, outcomes.never_ended(deletion.operation_id))
 
     def _record_deleted(self, item: Item, deletion: Deletion) -> None:
         """Record a deletion, and what its registry noticed beside it."""
-        self._stop_for(item, deletion.strays)
+        self._stop_for(item, (*deletion.strays, *self._lost_children(item)))
         self._record(item, outcomes.deleted(deletion))
         if not deletion.raced:
             return
@@ -273,6 +223,12 @@ class Batch:
             if run is not None:
                 run_rows.note_raced(connection, run, item.repository, item.digest, deletion.raced)
                 sweeping.add_to_tally(connection, self.run.registry, "raced_pushes", "", len(deletion.raced))
+
+    def _lost_children(self, item: Item) -> tuple[str, ...]:
+        try:
+            return () if self.surroundings is None else self.surroundings.lost_children(item)
+        except (RegistryError, LimiterUnavailableError):
+            return ()  # the verification looks again
 
     def _stop_for(self, item: Item, strays: tuple[str, ...]) -> None:
         """Stop the run for what went along and nobody had planned: before anything else is written."""
@@ -358,9 +314,3 @@ class Batch:
         for item in items:
             if item.state == "planned":
                 self._record(item, Outcome("failed", "poison", message))
-
-
-def _stop(run: Run, registry: RegistrySettings, clock: Shown) -> tuple[str, str] | None:
-    """Why a run may delete nothing more now, as a stop and its message; None: it may. `clock`: the store's."""
-    wrong = disagreement([clock])
-    return ("failed", wrong) if wrong is not None else runs.late(run, registry, clock.at)

@@ -4,56 +4,32 @@ What an image pushed since the plan needs is skipped; where that cannot be known
 gone, the whole repository is.
 """
 
-import time
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from policies.image import Image
-from policies.references import blobs_of, subjects_of
 from worker import events, outcomes, runs
 from worker.checkpoints import reach
 from worker.clocks import ClockError, check
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, permitted_now
-from worker.inventory import dated
 from worker.leases import Heartbeat
 from worker.manifests import StoredManifests
 from worker.outcomes import Outcome
+from worker.rechecking import Finding as _Finding
+from worker.rechecking import listed_again, snapshot, unlistable
 from worker.registries import open_registry
-from worker.registries.interface import (
-    BadAnswerError,
-    DeletesByParts,
-    HidesSubjects,
-    ListsTagsOnly,
-    NotFoundError,
-    Registry,
-    RegistryError,
-)
+from worker.registries.interface import BadAnswerError, NotFoundError, Registry, RegistryError
 from worker.registries.limiter import Limiter, LimiterUnavailableError
-from worker.registries.manifests import unreported
 from worker.runs import Bell
 from worker.spending import count_failure, spending
-from worker.store import Store, StoreError, freed_bytes, holds, looks, plans, sweeping
+from worker.store import Store, StoreError, freed_bytes, holds, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
 from worker.store.runs import Run
 
 LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a look is good
-
-
-@dataclass(frozen=True, slots=True)
-class _Finding:
-    """What a second listing says against deletions in a repository."""
-
-    cause: str = "still_needed"
-    reason: str | None = None  # of a refusal of the whole repository
-    needed: tuple[str, ...] = ()  # digests that an image unknown to the plan needs
-    changed: Mapping[str, str] = field(default_factory=dict)  # digest -> what is different of it
-    listed: frozenset[str] = frozenset()
-    blobs: frozenset[str] = frozenset()  # digests of what the images unknown to the plan are made of
 
 
 def look(
@@ -127,88 +103,12 @@ def _find(
 
 
 def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Finding:
-    with store.read() as connection:
-        planned = plans.images_of(connection, run.id, path)
-        settled = looks.settled(connection, run.id, path)
-        begun = looks.begun(connection, run.id, path) if isinstance(opened, DeletesByParts) else frozenset()
-        decisions = plans.decisions_of(connection, run.id, path)
-    kept = frozenset(one.digest for one in decisions if one.verdict == "keep")
+    known = snapshot(store, run, path, opened)
     try:
-        images = _listed(opened, registry, path, planned)
+        seconds = (runs.LOOK_IS_GOOD - LEFT_FOR_A_BATCH).total_seconds()
+        return known.compared(opened, listed_again(opened, registry, known), seconds)
     except (NotFoundError, BadAnswerError) as error:
-        if error.systemic:
-            raise
-        return _Finding("repository_changed", f"the repository cannot be listed again: {error}")
-    listed = frozenset(image.digest for image in images)
-    if lost := _lost(opened, path, kept - listed):
-        return _Finding("repository_changed", f"{min(lost)}, which the plan keeps, is no longer there", listed=listed)
-    # What this run deleted and is listed all the same, or is another instance, was pushed again: a new image.
-    known = {_instance(image) for image in planned if image.digest not in settled}
-    left = _left(planned, images, begun)
-    new = tuple(image for image in images if _instance(image) not in known and image.digest not in left)
-    new = _with_subjects(opened, path, new)
-    if unread := [image.digest for image in new if image.children is None] + unreported(new):
-        reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
-        return _Finding("repository_changed", reason, listed=listed)
-    needed = {digest for image in new for digest in _needs(image)}
-    # The signatures of a new image belong to it, though they may have been orphans when the plan was made.
-    pushed = {image.digest for image in new}
-    needed |= {image.digest for image in planned if not pushed.isdisjoint(subjects_of(image))}
-    changed = {digest: reason for digest, reason in _changed(planned, images).items() if digest not in left}
-    blobs = frozenset(blob.digest for image in new for blob in blobs_of(image))
-    return _Finding(needed=tuple(sorted(needed)), changed=changed, listed=listed, blobs=blobs)
-
-
-def _listed(opened: Registry, registry: RegistrySettings, path: str, planned: Sequence[Image]) -> tuple[Image, ...]:
-    """What is there now. Where a registry tells no push time, what the plan knows has the plan's."""
-    images = opened.images(path)
-    if registry.tells_push_time:
-        return images
-    known = {image.digest: image.created_at for image in planned if image.created_at is not None}
-    return dated(images, known, datetime.now(UTC))
-
-
-def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...]) -> tuple[Image, ...]:
-    """New images with the subjects that no listing reports: a planned image may be one of them."""
-    if not (digests := unreported(new)) or not isinstance(opened, HidesSubjects):
-        return new
-    seconds = (runs.LOOK_IS_GOOD - LEFT_FOR_A_BATCH).total_seconds()
-    return opened.read_subjects(path, new, digests, time.monotonic() + seconds).images
-
-
-def _lost(opened: Registry, path: str, unlisted: frozenset[str]) -> frozenset[str]:
-    """What is really gone of what no listing shows: where only tags are listed, one may have moved on."""
-    if unlisted and isinstance(opened, ListsTagsOnly):
-        return unlisted - opened.there(path, sorted(unlisted))
-    return unlisted
-
-
-def _left(planned: Sequence[Image], images: Sequence[Image], begun: Container[str]) -> frozenset[str]:
-    """Digests of what a begun deletion has left some tags of: it is to be gone on with, and nothing new."""
-    before = {image.digest: image for image in planned if image.digest in begun}
-    return frozenset(
-        image.digest for image in images if image.digest in before and outcomes.is_left_of(before[image.digest], image)
-    )
-
-
-def _changed(planned: Sequence[Image], images: Sequence[Image]) -> Mapping[str, str]:
-    """By digest, what is different of an image that carries other tags now: the registry may not show that later."""
-    now = {image.digest: image for image in images}
-    pairs = ((image, now.get(image.digest)) for image in planned)
-    return {
-        before.digest: f"its tags are {outcomes.listed(after.tags)} now, planned {outcomes.listed(before.tags)}"
-        for before, after in pairs
-        if after is not None and set(after.tags) != set(before.tags)
-    }
-
-
-def _instance(image: Image) -> tuple[str, str, datetime | None]:
-    """What makes it the image that was pushed then: its deletion may be done, and not recorded yet."""
-    return image.digest, image.id, image.created_at
-
-
-def _needs(image: Image) -> tuple[str, ...]:
-    return (*(image.children or ()), *subjects_of(image))
+        return unlistable(error)
 
 
 def _in_time(finding: _Finding, took: timedelta) -> _Finding:

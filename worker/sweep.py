@@ -4,12 +4,9 @@ A batch may be carried out twice, late, or never: only who holds its lease delet
 again. What happens to each image is in `deleting`.
 """
 
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from math import ceil
-
-from msgspec import UNSET
 
 from policies.evidence import Evidence
 from worker import events, outcomes, refusals, runs
@@ -18,21 +15,22 @@ from worker.config import RegistrySettings
 from worker.config_watch import Watch, absence_now, lease_now, registry_now
 from worker.deleting import Batch
 from worker.evidence.gathering import recent
+from worker.intents import Intents
 from worker.leases import Heartbeat, identity
 from worker.manifests import StoredManifests
 from worker.outcomes import Outcome
+from worker.rechecking import snapshot
 from worker.registries import open_registry
 from worker.registries.http import Patience
-from worker.registries.interface import (
-    ListsTagsOnly,
-)
-from worker.registries.limiter import Limiter
+from worker.registries.interface import RegistryError
+from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
-from worker.spending import spending
-from worker.store import Store, StoreError, looks, plans, sweeping
+from worker.spending import count_failure, spending
+from worker.store import Store, StoreError, looks, sweeping
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError
 from worker.store.tables import EPOCH
+from worker.surroundings import Surroundings
 
 CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
 TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
@@ -112,30 +110,33 @@ def _carry_out(
     manifests = StoredManifests(store, registry.key)
     with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
         resolving = poison or run.stop is not None
-        used = {} if resolving else _in_use(store, run, held.repository, evidence, items)
-        tags = _known_tags(store, run, held.repository) if isinstance(opened, ListsTagsOnly) else {}
-        work = Batch(store, watch, run, held, opened, lease, resolving, used, tags)
+        known = snapshot(store, run, held.repository, opened, deleting=True)
+        used = {} if resolving else evidence.in_use(held.repository, known.planned)
+        surroundings = None if resolving else Surroundings(opened, registry, known)
+        intents = Intents(store, watch, run, held, lease, used, surroundings)
+        work = Batch(store, watch, run, held, opened, lease, resolving, known.tags, surroundings, intents)
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
+            if surroundings is not None and not _tags_read(store, run, surroundings, items):
+                return work
             work.carry_out(items, 1 if poison else _threads(registry))
             if poison and run.stop is None:
                 work.poison(items)
     return work
 
 
-def _in_use(store: Store, run: Run, path: str, evidence: Evidence, items: list[Item]) -> Mapping[str, str]:
-    """By digest, why images of a batch are in use. What an index lists is looked up in what its plan saw."""
-    images = tuple(item.image for item in items)
-    if evidence != Evidence() and any(image.children is not UNSET for image in images):
-        with store.read() as connection:
-            images = plans.images_of(connection, run.id, path)
-    return evidence.in_use(path, images)
-
-
-def _known_tags(store: Store, run: Run, path: str) -> Mapping[str, str]:
-    """Every tag of a repository that its plan knows: the look has compared them, those that are new are looked at."""
-    with store.read() as connection:
-        return {tag: image.digest for image in plans.images_of(connection, run.id, path) for tag in image.tags}
+def _tags_read(store: Store, run: Run, surroundings: Surroundings, items: list[Item]) -> bool:
+    """Read what tags name before anything is begun. False: the registry does not answer; the next claim tries again."""
+    if all(item.state == "accepted" for item in items):
+        return True
+    try:
+        surroundings.read_tags()
+    except RegistryError as error:
+        count_failure(store, run, error)
+        return False
+    except LimiterUnavailableError:
+        return False
+    return True
 
 
 def _threads(registry: RegistrySettings) -> int:

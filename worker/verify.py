@@ -175,3 +175,10 @@ def _against(expected: Expectation, listed: Mapping[str, Image]) -> Iterator[Dif
             yield Difference(expected.path, digest, "it was deleted, and is there")
     for digest in sorted(expected.there - listed.keys()):
         yield Difference(expected.path, digest, "it was kept, and is gone")
+    lost = expected.gone.keys() - listed.keys()
+    referrers = [(subject, digest) for digest in sorted(lost) for subject in subjects_of(expected.gone[digest])]
+    for digest, image in sorted(listed.items()):
+        if children := sorted(lost.intersection(image.children or ())):
+            yield Difference(expected.path, digest, f"it lists {', '.join(children)}, deleted by this run")
+        if signatures := [one for subject, one in referrers if subject == digest]:
+            yield Difference(expected.path, digest, f"{', '.join(signatures)}, about it, was deleted by this run")

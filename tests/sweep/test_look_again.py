@@ -89,7 +89,7 @@ def test_a_new_signature_keeps_its_subject(simulator: Simulator, night: MakeNigh
 
 
 @pytest.mark.parametrize("position", ["refused", "operation_error"])
-def test_an_adoption_after_the_second_listing_is_refused_by_the_registry(
+def test_an_adoption_after_the_last_listing_is_refused_by_the_registry(
     simulator: Simulator, night: MakeNight, position: str
 ) -> None:
     simulator.switch(child_of_index=position)
@@ -97,7 +97,8 @@ def test_an_adoption_after_the_second_listing_is_refused_by_the_registry(
     tonight = night()
     run_id, bells = tonight.plan()
     bells = tonight.ring(bells, until="gc.delete_batch")
-    simulator.push_index("shop/api", [child["digest"]], tags=["v2"])
+    index = {"repository": "shop/api", "children": [child["digest"]], "tags": ["v2"]}
+    simulator.before("DELETE", f"/images/{child['id']}", "push_index", **index)
 
     tonight.ring(bells)
 

@@ -20,7 +20,8 @@ threads of one process.
     ├── BlobsMissingError            a manifest cannot be put back: what it names is not there
     ├── BadAnswerError               an answer that breaks the protocol
     └── OperationFailedError         the registry accepted a deletion and then reported an error
-        └── OperationBrokenError     … that says the service is ill: systemic
+        ├── OperationBrokenError     … that says the service is ill: systemic
+        └── KeepsTagsError           the digest is gone, and its tags still serve the image: nothing can be deleted
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -136,6 +137,11 @@ class OperationBrokenError(OperationFailedError):
     systemic = True
 
 
+class KeepsTagsError(OperationFailedError):
+    systemic = True
+    final = True
+
+
 @dataclass(frozen=True, slots=True)
 class Deletion:
     """Where a deletion stands. `done` is the registry's word that the image is gone."""
@@ -145,6 +151,7 @@ class Deletion:
     raced: tuple[str, ...] = ()  # tags the image had that name another by now: they were pushed while it was deleted
     strays: tuple[str, ...] = ()  # tags (untagged: digests) of others that went with it: see whether they were planned
     of: tuple[str, Image] | None = None  # repository and image, for `follow`: another process may have begun it
+    failing: RegistryError | None = None  # why it will hardly ever be done
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -296,6 +303,17 @@ class HidesSubjects(Registry, Protocol):
 
         `subject` stays None where the manifest could not be read, or not before `time.monotonic()` reached `not_after`.
         A subject that no listing shows and that is there is added. What is refused is returned, not raised.
+        """
+
+
+@runtime_checkable
+class ListsFolders(Registry, Protocol):
+    """A registry whose plain listing tells less than `images`, for fewer requests."""
+
+    def listed(self, repository: str, since: float) -> tuple[Image, ...]:
+        """The images that the listing itself shows, begun at `since` (`time.monotonic()`) or later.
+
+        Nothing is asked about what they lead to. Raises as `images` does.
         """
 
 

@@ -21,6 +21,7 @@ from worker.registries.http import Patience
 from worker.registries.interface import (
     BadAnswerError,
     Deletion,
+    KeepsTagsError,
     Kept,
     Manifests,
     NotFoundError,
@@ -105,6 +106,7 @@ class Oci:
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         about = protocol.about(repository, image.digest)
         if self._client.look(repository, image.digest, seen=True) is None:
+            self._insist_that_no_tag_serves(repository, image.digest, image.tags)
             raise self._not_found("HTTP 404: there is no such manifest", f"HEAD {about}")
         named = self._client.named(repository, image.tags)
         known = known_tags or {}
@@ -128,6 +130,8 @@ class Oci:
         try:
             self._client.delete(repository, image.digest, DELETE_SECONDS, not_after)
         except RegistryError as error:
+            if isinstance(error, NotFoundError):
+                self._insist_that_no_tag_serves(repository, image.digest, image.tags)
             # Whatever it says: a server may have deleted the image and then stumbled over one of its tags.
             if not error.maybe_done or not self._is_gone(repository, image.digest):
                 raise
@@ -213,6 +217,23 @@ class Oci:
             if needs.lists(tag, digest, image.digest) or needs.refers(tag, digest, image.digest):
                 raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
 
+    def _insist_that_no_tag_serves(self, repository: str, digest: str, tags: Iterable[str]) -> None:
+        """Raises KeepsTagsError where a tag serves a digest that is not there, and any other RegistryError."""
+        if error := self._kept_tags(repository, digest, self._client.named(repository, tags)):
+            raise error
+
+    def _kept_tags(self, repository: str, digest: str, named: Mapping[str, str]) -> KeepsTagsError | None:
+        """The error of a digest that was not there, and that these tags name; None: they do not, or it is there now."""
+        serving = sorted(tag for tag, other in named.items() if other == digest)
+        if not serving or self._client.look(repository, digest, seen=True) is not None:
+            return None
+        return KeepsTagsError(
+            f"HTTP 404, and yet {one_line(', '.join(serving), 200)} still serves it: this registry keeps the tags"
+            " of deleted images, so that none can be deleted there by its digest; set mode: dry-run",
+            self._client.http.registry,
+            f"HEAD {protocol.about(repository, digest)}",
+        )
+
     def _strays(self, repository: str, begun: Begun) -> tuple[str, ...]:
         """The tags of others that are there no more: one was moved to the image while it was deleted."""
         if not (expected := begun.before - frozenset(begun.tags)):
@@ -240,7 +261,7 @@ class Oci:
         named = self._client.named(repository, begun.tags)
         raced = tuple(sorted(tag for tag, other in named.items() if other != digest))
         if digest in named.values():
-            return Deletion(operation, done=False, raced=raced)
+            return Deletion(operation, done=False, raced=raced, failing=self._kept_tags(repository, digest, named))
         return Deletion(operation, done=True, raced=raced, strays=self._strays(repository, begun))
 
     def _not_found(self, message: str, request: str) -> NotFoundError:

@@ -128,6 +128,9 @@ class YandexCloudRegistry:
                 folder = Folder(repository, scanned)
         return self._complete(folder)
 
+    def listed(self, repository: str, since: float) -> tuple[Image, ...]:
+        return tuple(images_of(self._folders.since(repository, since), self._id).values())
+
     def _listed_whole(self) -> Pile:
         pile = Pile(self._id)
         with self._located("artifacts"):

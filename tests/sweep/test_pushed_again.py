@@ -1,0 +1,324 @@
+"""What comes back or is pushed in the middle of a sweep: whatever it needs stays, on every kind of registry."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from policies.image import Image
+from tests.night import Night
+from tests.oci.fake import FakeRegistry
+from tests.oci.nights import served
+from tests.simulator.client import Simulator
+from worker import surroundings
+from worker.runs import Bell
+from worker.store.tables import repository
+from worker.verify import Expectation, _against
+
+DAY = timedelta(days=1)
+PATH = "shop/api"
+RULES = [
+    {"name": "releases", "keep": {"tags": ["v*", "production"]}},
+    {"name": "pull requests", "delete": {"tags": ["pr-*"]}},
+    {"name": "leftovers", "delete": {"untagged": True}},
+]
+FAST = {"requests_per_second": 500, "concurrency": 4}
+
+
+class Shop:
+    """One repository with the same few commands, whatever its registry's kind."""
+
+    def __init__(self, kind: str, served: Simulator | FakeRegistry, folder: Path) -> None:
+        self.kind, self.served, self.folder = kind, served, folder
+        self.nights: list[Night] = []
+
+    def push(self, *tags: str, content: str) -> str:
+        if isinstance(self.served, FakeRegistry):
+            return self.served.push(PATH, *tags, layers=[content.encode()]).digest
+        return str(self.served.push(PATH, tags=list(tags), content=content, age=30 * DAY)["digest"])
+
+    def push_index(self, *children: str, tag: str) -> str:
+        if isinstance(self.served, FakeRegistry):
+            return self.served.push_index(PATH, tag, children=children).digest
+        return str(self.served.push_index(PATH, children, tags=[tag])["digest"])
+
+    def sign(self, digest: str) -> str:
+        return self.push(f"sha256-{digest.removeprefix('sha256:')}.sig", content=f"signature of {digest}")
+
+    def there(self) -> set[str]:
+        if isinstance(self.served, FakeRegistry):
+            return set(self.served.state()[PATH])
+        return {one["digest"] for one in self.served.images()}
+
+    def night(self, **keys: Any) -> Night:
+        if isinstance(self.served, FakeRegistry):
+            first_seen = {"push_time": "first_seen"}
+            keys = {"rules": RULES[:2], "rate": FAST, "mode": "delete"} | first_seen | keys
+            self.nights.append(Night(served(self.served) | first_seen, self.folder, **keys))
+        else:
+            cloud = self.kind == "yandex-cloud-registry"
+            endpoints = self.served.cloud_endpoints() if cloud else self.served.endpoints()
+            keys = {"rules": RULES, "kind": self.kind, "endpoints": endpoints} | keys
+            self.nights.append(Night(self.served, self.folder, **keys))
+        return self.nights[-1]
+
+
+@pytest.fixture(params=["yandex-container-registry", "yandex-cloud-registry", "oci"])
+def shop(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[Shop]:
+    if request.param != "oci":
+        made = Shop(request.param, simulator, tmp_path)
+        yield made
+    else:
+        with FakeRegistry() as fake:
+            made = Shop(request.param, fake, tmp_path)
+            yield made
+            assert fake.refused == []
+    for night in made.nights:
+        night.store.dispose()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+def first_deletion(night: Night) -> tuple[str, list[Bell]]:
+    """A run after its first batch, and the task calls that are left."""
+    run_id, bells = night.plan()
+    while "deleted" not in {state for state, _ in night.outcomes(run_id).values()}:
+        bells += night.do(bells.pop(0))
+    return run_id, bells
+
+
+def rechecked(night: Night) -> tuple[str, list[Bell]]:
+    """A run whose repository was rechecked, and the task calls of its batches."""
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.look")
+    return run_id, [*bells[1:], *night.do(bells[0])]
+
+
+STILL_NEEDED = ("skipped", "still_needed")
+
+
+def test_an_index_that_is_pushed_again_keeps_its_children(shop: Shop) -> None:
+    children = [shop.push(content="a"), shop.push(content="b")]
+    index = shop.push_index(*children, tag="pr-1")
+    shop.push("v1", content="kept")
+    night = shop.night()
+    run_id, bells = first_deletion(night)
+    assert index not in shop.there()
+
+    assert shop.push_index(*children, tag="pr-1") == index
+    night.ring(bells)
+
+    assert {index, *children} <= shop.there()
+    assert night.outcomes(run_id) == {index: ("deleted", None)} | dict.fromkeys(children, STILL_NEEDED)
+    messages = {one.decision.digest: one.message for one in night.items(run_id)}
+    assert all(index in (messages[child] or "") for child in children)
+
+
+def test_an_image_that_is_pushed_again_keeps_its_signature(shop: Shop) -> None:
+    image = shop.push("pr-1", content="signed")
+    signature = shop.sign(image)
+    shop.push("v1", content="kept")
+    night = shop.night()
+    run_id, bells = first_deletion(night)
+
+    assert shop.push("pr-1", content="signed") == image
+    night.ring(bells)
+
+    assert night.outcomes(run_id) == {image: ("deleted", None), signature: STILL_NEEDED}
+    assert {image, signature} <= shop.there()
+
+
+def test_an_owner_that_stays_away_takes_what_it_owned_along(shop: Shop) -> None:
+    children = [shop.push(content="a"), shop.push(content="b")]
+    index = shop.push_index(*children, tag="pr-1")
+    signature = shop.sign(index)
+    kept = shop.push("v1", content="kept")
+    night = shop.night()
+
+    run = night.sweep()
+
+    assert (run.outcome, run.deleted) == ("succeeded", 4)
+    assert shop.there() == {kept}
+    assert night.outcomes(run.id)[signature] == ("deleted", None)
+
+
+@pytest.mark.parametrize("tag", ["v9", "production"], ids=["a new tag", "a tag that moves"])
+def test_an_index_pushed_after_the_recheck_keeps_planned_images(shop: Shop, tag: str) -> None:
+    planned = [shop.push(content="a"), shop.push(content="b")] if shop.kind != "oci" else []
+    planned += [shop.push("pr-1", content="c"), shop.push("pr-2", content="d")]
+    other = shop.push("pr-3", content="e")
+    shop.push("production", content="kept")
+    night = shop.night()
+    run_id, bells = rechecked(night)
+
+    index = shop.push_index(*planned, tag=tag)
+    night.ring(bells)
+
+    assert {index, *planned} <= shop.there()
+    assert other not in shop.there()
+    # Where only tags are listed, the reading of the image itself finds the new tag first.
+    causes = {cause for digest, (_, cause) in night.outcomes(run_id).items() if digest in planned}
+    assert causes == ({"used_by_image_lists"} if shop.kind == "oci" else {"still_needed"})
+
+
+def test_an_index_that_cannot_be_read_keeps_everything(simulator: Simulator, tmp_path: Path) -> None:
+    shop = Shop("yandex-container-registry", simulator, tmp_path)
+    planned = shop.push("pr-1", content="a")
+    shop.push("v1", content="kept")
+    night = shop.night()
+    run_id, bells = rechecked(night)
+
+    index = shop.push_index(planned, tag="v2")
+    simulator.fault("status", path=f"/v2/.*{index}", status=404, times=None)
+    night.ring(bells)
+
+    assert night.outcomes(run_id) == {planned: ("skipped", "repository_changed")}
+    assert planned in shop.there()
+    night.store.dispose()
+
+
+class TestOwnersRightNow:
+    """The last moment at which an owner can come back and be seen: its child was read, and no DELETE was sent yet."""
+
+    def test_where_only_tags_are_listed(self, fake: FakeRegistry, tmp_path: Path) -> None:
+        shop = Shop("oci", fake, tmp_path)
+        child = shop.push(content="a")
+        index = shop.push_index(child, tag="pr-1")
+        shop.push("v1", content="kept")
+        night = shop.night()
+        run_id, bells = first_deletion(night)
+
+        fake.before("HEAD", f"/manifests/{child}$", lambda: shop.push_index(child, tag="pr-1"))
+        night.ring(bells)
+
+        assert {index, child} <= shop.there()
+        assert night.outcomes(run_id)[child] == STILL_NEEDED
+        night.store.dispose()
+
+    def test_where_everything_is_listed(self, simulator: Simulator, tmp_path: Path) -> None:
+        shop = Shop("yandex-container-registry", simulator, tmp_path)
+        child = simulator.push(PATH, content="a", age=30 * DAY)
+        index = shop.push_index(child["digest"], tag="pr-1")
+        shop.push("v1", content="kept")
+        night = shop.night()
+        run_id, bells = first_deletion(night)
+
+        again = {"repository": PATH, "children": [child["digest"]], "tags": ["pr-1"]}
+        simulator.before("GET", f"/images/{child['id']}", "push_index", **again)
+        night.ring(bells)
+
+        assert {index, child["digest"]} <= shop.there()
+        assert night.outcomes(run_id)[child["digest"]] == STILL_NEEDED
+        night.store.dispose()
+
+
+def test_the_recheck_takes_a_deleted_index_that_is_listed_again_for_a_new_one(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    """Neither its digest nor, where none is told, its push time is another."""
+    shop = Shop("oci", fake, tmp_path)
+    child = shop.push(content="a")
+    shop.push_index(child, tag="pr-1")
+    shop.push("v1", content="kept")
+    night = shop.night()
+    run_id, _ = first_deletion(night)
+    shop.push_index(child, tag="pr-1")
+    with night.store.write() as connection:  # as after ten minutes
+        long_ago = datetime.now(UTC) - timedelta(hours=1)
+        connection.execute(update(repository).where(repository.c.run_id == run_id).values(looked_at=long_ago))
+
+    night.do(Bell("gc.look", (run_id, PATH)))
+
+    assert night.outcomes(run_id)[child] == STILL_NEEDED
+    messages = {one.decision.digest: one.message for one in night.items(run_id)}
+    assert messages[child] == "an image pushed since the plan needs it"
+    night.store.dispose()
+
+
+class TestMoreTagsThanAreReadInASecond:
+    """Where only tags are listed, every one of them is read before a batch, if that takes no longer than 30 s."""
+
+    def planned(self, fake: FakeRegistry, tmp_path: Path, rate: float = 20) -> tuple[Shop, Night, str]:
+        shop = Shop("oci", fake, tmp_path)
+        old = shop.push("pr-1", content="old")
+        shop.push("production", content="kept")
+        for number in range(28):
+            fake.push(PATH, f"v{number}", layers=[number])
+        return shop, shop.night(rate={"requests_per_second": rate, "concurrency": 4}), old
+
+    @pytest.mark.parametrize("adopted", [False, True], ids=["a tag rolled back", "an index under a known tag"])
+    def test_a_known_tag_that_moves_after_the_recheck(self, fake: FakeRegistry, tmp_path: Path, adopted: bool) -> None:
+        shop, night, old = self.planned(fake, tmp_path)
+        run_id, bells = rechecked(night)
+        if adopted:
+            shop.push_index(old, tag="production")
+        else:
+            fake.move_tag(PATH, "production", old)
+
+        night.ring(bells)
+
+        assert fake.deleted == []
+        assert night.outcomes(run_id) == {old: STILL_NEEDED if adopted else ("skipped", "changed")}
+        night.store.dispose()
+
+    def test_nothing_that_is_known_is_read_again(self, fake: FakeRegistry, tmp_path: Path) -> None:
+        _, night, old = self.planned(fake, tmp_path, rate=1000)
+        _, bells = rechecked(night)
+        bells = night.ring(bells, until="gc.delete_batch")
+        before = len(fake.requests)
+        night.do(bells[0])
+        lines = [one.line for one in fake.requests[before:]]
+        assert len([line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]) == 2 * 28
+        assert {line for line in lines if line.startswith("GET") and "sha256" in line} == {
+            f"GET /v2/{PATH}/manifests/{old}"  # its bytes are saved
+        }
+        night.store.dispose()
+
+    def test_of_a_larger_repository_none_is_read(
+        self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(surroundings, "TAGS_SECONDS", 1.0)  # of 20 tags a second: more than there are
+        _, night, old = self.planned(fake, tmp_path)
+        run_id, bells = rechecked(night)
+        bells = night.ring(bells, until="gc.delete_batch")
+        before = len(fake.requests)
+        night.do(bells[0])
+        assert night.outcomes(run_id) == {old: ("deleted", None)}
+        assert not [one for one in fake.requests[before:] if one.line.startswith("HEAD") and "/manifests/v" in one.line]
+        night.store.dispose()
+
+
+ONE, TWO, THREE = (f"sha256:{number:064x}" for number in range(3))
+
+
+@pytest.mark.parametrize(
+    ("gone", "listed", "differences"),
+    [
+        pytest.param(
+            {ONE: Image(digest=ONE)},
+            {TWO: Image(digest=TWO, children=(ONE, THREE))},
+            {TWO: f"it lists {ONE}, deleted by this run"},
+            id="an index pushed during the run",
+        ),
+        pytest.param(
+            {ONE: Image(digest=ONE, subject=TWO)},
+            {TWO: Image(digest=TWO)},
+            {TWO: f"{ONE}, about it, was deleted by this run"},
+            id="a signature of what is there again",
+        ),
+        pytest.param({ONE: Image(digest=ONE)}, {TWO: Image(digest=TWO, children=(THREE,))}, {}, id="never ours"),
+    ],
+)
+def test_the_verification_names_what_broke(
+    gone: dict[str, Image], listed: dict[str, Image], differences: dict[str, str]
+) -> None:
+    found = _against(Expectation(PATH, gone, frozenset()), listed)
+    assert {one.digest: one.difference for one in found} == differences

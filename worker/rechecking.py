@@ -1,0 +1,181 @@
+"""What a fresh listing of a repository says against the deletions that a plan has there.
+
+`look` asks once before the batches of a repository, `surroundings` asks again around each deletion.
+"""
+
+import time
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from policies.image import Image
+from policies.references import blobs_of, subjects_of
+from worker import outcomes
+from worker.config import RegistrySettings
+from worker.inventory import dated
+from worker.outcomes import Outcome
+from worker.registries.interface import (
+    BadAnswerError,
+    DeletesByParts,
+    HidesSubjects,
+    ListsTagsOnly,
+    NotFoundError,
+    Registry,
+)
+from worker.registries.manifests import unreported
+from worker.store import Store, looks, plans
+from worker.store.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a fresh listing says against deletions in a repository."""
+
+    cause: str = "still_needed"
+    reason: str | None = None  # of a refusal of the whole repository
+    needed: tuple[str, ...] = ()  # digests that an image unknown to the plan needs
+    changed: Mapping[str, str] = field(default_factory=dict)  # digest -> what is different of it
+    listed: frozenset[str] = frozenset()
+    blobs: frozenset[str] = frozenset()  # digests of what the images unknown to the plan are made of
+
+    def refusal(self, digest: str) -> Outcome | None:
+        """What it says against the deletion of one image that is still planned; None: nothing."""
+        if self.reason is not None:
+            return Outcome("skipped", self.cause, self.reason)
+        if (changed := self.changed.get(digest)) is not None:
+            return Outcome("skipped", "changed", changed)
+        if digest in self.needed:
+            return Outcome("skipped", "still_needed", "an image pushed since the plan needs it")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A repository as its plan saw it, and what the run has done there so far."""
+
+    path: str
+    planned: tuple[Image, ...]
+    kept: frozenset[str]  # digests that the plan keeps
+    deleted: frozenset[str]  # digests that the run has deleted or found gone: listed again, they were pushed again
+    begun: frozenset[str]  # digests that the run may have deleted some tags of
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Every tag that the plan knows, and the digest that it named."""
+        return {tag: image.digest for image in self.planned for tag in image.tags}
+
+    def with_children(self, image: Image) -> tuple[Image, ...]:
+        """An image and whatever it lists, however deep, as far as the plan saw it."""
+        if not isinstance(image.children, tuple):
+            return (image,)
+        by_digest = {one.digest: one for one in self.planned}
+        found = {image.digest: image}
+        todo = [*image.children]
+        for child in todo:  # grows while it is read
+            if child not in found and (one := by_digest.get(child)) is not None:
+                found[child] = one
+                todo += one.children or ()
+        return tuple(found.values())
+
+    def unknown(self, images: Iterable[Image]) -> tuple[Image, ...]:
+        """The images that the plan does not know. A deleted image that is listed again is a new image."""
+        images = tuple(images)
+        known = {_instance(image) for image in self.planned if image.digest not in self.deleted}
+        left = self._left(images)
+        return tuple(image for image in images if _instance(image) not in known and image.digest not in left)
+
+    def compared(self, opened: Registry, images: Sequence[Image], seconds: float) -> Finding:
+        """What this listing, with what manifests say, speaks against. Raises RegistryError.
+
+        `seconds`: reading the subjects of new images may take so long.
+        """
+        listed = frozenset(image.digest for image in images)
+        if lost := _lost(opened, self.path, self.kept - listed):
+            reason = f"{min(lost)}, which the plan keeps, is no longer there"
+            return Finding("repository_changed", reason, listed=listed)
+        new = _with_subjects(opened, self.path, self.unknown(images), time.monotonic() + seconds)
+        if unread := [image.digest for image in new if image.children is None] + unreported(new):
+            reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
+            return Finding("repository_changed", reason, listed=listed)
+        needed = {digest for image in new for digest in (*(image.children or ()), *subjects_of(image))}
+        # The signatures of a new image belong to it, though they may have been orphans when the plan was made.
+        pushed = {image.digest for image in new}
+        needed |= {image.digest for image in self.planned if not pushed.isdisjoint(subjects_of(image))}
+        left = self._left(images)
+        changed = {digest: reason for digest, reason in _changed(self.planned, images).items() if digest not in left}
+        blobs = frozenset(blob.digest for image in new for blob in blobs_of(image))
+        return Finding(needed=tuple(sorted(needed)), changed=changed, listed=listed, blobs=blobs)
+
+    def _left(self, images: Iterable[Image]) -> Container[str]:
+        """Digests of what a begun deletion has left some tags of: it is to be gone on with, and nothing new."""
+        before = {image.digest: image for image in self.planned if image.digest in self.begun}
+        pairs = ((before.get(image.digest), image) for image in images)
+        return {now.digest for then, now in pairs if then is not None and outcomes.is_left_of(then, now)}
+
+
+def snapshot(store: Store, run: Run, path: str, opened: Registry, *, deleting: bool = False) -> Snapshot:
+    """A repository as the plan of a run saw it.
+
+    `deleting`: others may begin a deletion at any moment, so that every planned one counts as begun.
+    """
+    with store.read() as connection:
+        planned = tuple(plans.images_of(connection, run.id, path))
+        deleted = frozenset(looks.settled(connection, run.id, path))
+        begun = frozenset(looks.begun(connection, run.id, path))
+        decisions = plans.decisions_of(connection, run.id, path)
+    kept = frozenset(one.digest for one in decisions if one.verdict == "keep")
+    if not isinstance(opened, DeletesByParts):
+        begun = frozenset()
+    elif deleting:
+        begun = frozenset(image.digest for image in planned) - kept
+    return Snapshot(path, planned, kept, deleted, begun)
+
+
+def listed_again(opened: Registry, registry: RegistrySettings, known: Snapshot) -> tuple[Image, ...]:
+    """What is there now. Raises RegistryError, NotFoundError where the repository is not there any more."""
+    return dated_as_planned(registry, known, opened.images(known.path))
+
+
+def dated_as_planned(registry: RegistrySettings, known: Snapshot, images: Sequence[Image]) -> tuple[Image, ...]:
+    """The same images. Where a registry tells no push time, those that the plan knows have the plan's."""
+    if registry.tells_push_time:
+        return tuple(images)
+    times = {image.digest: image.created_at for image in known.planned if image.created_at is not None}
+    return dated(images, times, datetime.now(UTC))
+
+
+def unlistable(error: NotFoundError | BadAnswerError) -> Finding:
+    """The finding of a repository that cannot be listed again. Raises the error where it is systemic."""
+    if error.systemic:
+        raise error
+    return Finding("repository_changed", f"the repository cannot be listed again: {error}")
+
+
+def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...], deadline: float) -> tuple[Image, ...]:
+    """New images with the subjects that no listing reports: a planned image may be one of them."""
+    if not (digests := unreported(new)) or not isinstance(opened, HidesSubjects):
+        return new
+    return opened.read_subjects(path, new, digests, deadline).images
+
+
+def _lost(opened: Registry, path: str, unlisted: frozenset[str]) -> frozenset[str]:
+    """What is really gone of what no listing shows: where only tags are listed, one may have moved on."""
+    if unlisted and isinstance(opened, ListsTagsOnly):
+        return unlisted - opened.there(path, sorted(unlisted))
+    return unlisted
+
+
+def _changed(planned: Sequence[Image], images: Sequence[Image]) -> Mapping[str, str]:
+    """By digest, what is different of an image that carries other tags now: the registry may not show that later."""
+    now = {image.digest: image for image in images}
+    pairs = ((image, now.get(image.digest)) for image in planned)
+    return {
+        before.digest: f"its tags are {outcomes.listed(after.tags)} now, planned {outcomes.listed(before.tags)}"
+        for before, after in pairs
+        if after is not None and set(after.tags) != set(before.tags)
+    }
+
+
+def _instance(image: Image) -> tuple[str, str, datetime | None]:
+    """What makes it the image that was pushed then: its deletion may be done, and not recorded yet."""
+    return image.digest, image.id, image.created_at
