@@ -106,12 +106,18 @@ class WorkloadIdentity:
 class Credentials:
     """One way to sign in; a user's name and its password are one."""
 
+    repositories: tuple[str, ...] = ()  # oci: globs on the paths of those it is for; empty: all
+
     iam_token: Secret | None = None
     service_account_key: Secret | None = None
     metadata: bool = False  # the token of the virtual machine's service account
     username: str | None = None  # oci
     password: Secret | None = None  # oci
     anonymous: bool = False  # oci
+    helper: str | None = None  # oci: the NAME of a program docker-credential-NAME
+    docker_config: Path | None = None  # oci: absolute; docker's own file
+    command: tuple[str, ...] = ()  # oci: prints a name and a password
+    folder: Path | None = None  # where the command runs
     workload_identity: WorkloadIdentity | None = None
 
 
@@ -225,6 +231,7 @@ class RegistrySettings:
     push_time: Literal["first_seen", "image"] = "first_seen"  # oci
     transitional: bool = False  # yandex-cloud-registry: images go even from a registry of the type TRANSITIONAL
     credentials: Credentials
+    credentials_by_repository: tuple[Credentials, ...] = ()  # oci: of these the first that matches, not `credentials`
     endpoints: Endpoints = Endpoints()
     network: Network = Network()
     schedule: str | None = None  # five cron fields; None: only by hand
@@ -245,6 +252,10 @@ class RegistrySettings:
     def tells_push_time(self) -> bool:
         """False: an image counts as pushed when this store first saw it."""
         return kinds.of(self.kind).tells_push_time or self.push_time == "image"
+
+    @property
+    def all_credentials(self) -> tuple[Credentials, ...]:
+        return self.credentials_by_repository or (self.credentials,)
 
     @property
     def lists_untagged(self) -> bool:

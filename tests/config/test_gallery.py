@@ -28,7 +28,8 @@ CRON = 'write minute, hour, day of month, month, day of week; for example "0 3 *
 YANDEX = "yandex-container-registry or yandex-cloud-registry"
 KINDS = "yandex-container-registry, yandex-cloud-registry or oci"
 YANDEX_WAYS_IN = "iam_token, service_account_key, metadata, workload_identity"
-WAYS_IN = f"{YANDEX_WAYS_IN}, username with password, anonymous"
+OCI_WAYS_IN = "username with password, anonymous, helper, docker_config, command"
+WAYS_IN = f"{YANDEX_WAYS_IN}, {OCI_WAYS_IN}"
 URL = "write, for example, https://registry.example.com"
 IDS = "`yc container registry list` or `yc cloud-registry registry list` shows the ids"
 EXAMPLE = "docs/configuration.md has an example to start from"
@@ -198,7 +199,7 @@ MESSAGES = {
     ),
     "credentials-of-another-kind": (
         f"registries.production.credentials.iam_token: is how to sign in to kind {YANDEX}, and this is of kind oci;"
-        " write one of username with password, anonymous"
+        f" write one of {OCI_WAYS_IN}"
     ),
     "anonymous-at-a-yandex-registry": (
         "registries.production.credentials.anonymous: is how to sign in to kind oci, and this is of kind "

@@ -21,7 +21,7 @@ from itertools import count
 from typing import Any, Self
 
 from tests.oci import manifests as m
-from tests.oci.fake_auth import Basic, Tokens, unauthorized
+from tests.oci.fake_auth import Basic, Tokens, Users, unauthorized
 from tests.oci.fake_faults import Chosen, Fault, Hook, Kind
 from tests.oci.fake_routes import NO_PAGE, READS, Routes, accepted, blob_bytes
 from tests.oci.fake_store import TYPES, RefusalError, Store, sized
@@ -29,7 +29,7 @@ from tests.oci.fake_switches import FLAVOURS, Switches
 from tests.oci.fake_wire import Ask, Listener, Say
 from tests.oci.manifests import Descriptor, Pushed
 
-__all__ = ["FLAVOURS", "Basic", "FakeRegistry", "Recorded", "Switches", "Tokens"]
+__all__ = ["FLAVOURS", "Basic", "FakeRegistry", "Recorded", "Switches", "Tokens", "Users"]
 
 Layer = bytes | int | tuple[str, int]
 """A layer by its bytes, by its size alone (another layer each time), or by its digest and size."""
@@ -59,7 +59,7 @@ class FakeRegistry:
     `switches.deletion = "off"` and its like take effect with the next request.
     """
 
-    def __init__(self, auth: Basic | Tokens | None = None, **switches: Any) -> None:
+    def __init__(self, auth: Basic | Tokens | Users | None = None, **switches: Any) -> None:
         self.auth = auth
         self.switches = Switches(**switches)
         self.requests: list[Recorded] = []
@@ -252,7 +252,7 @@ class FakeRegistry:
 
     def _said(self, ask: Ask) -> Say:
         if ask.path == "/token" and isinstance(self.auth, Tokens) and not self.auth.elsewhere:
-            return self.auth.issue(ask) if ask.method == "GET" else NO_PAGE
+            return self.auth.issue(ask) if ask.method == "GET" or self.auth.identity else NO_PAGE
         if ask.path == "/v2" and ask.method == "GET":
             return Say(301, b"", {"Location": "/v2/"})
         route = self._routes.find(ask)

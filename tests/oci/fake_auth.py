@@ -3,10 +3,11 @@
 import base64
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
+from urllib.parse import parse_qsl
 
 from tests.oci.fake_wire import Ask, Say
 
@@ -31,6 +32,25 @@ class Basic:
         return unauthorized('Basic realm="fake"')
 
 
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Several users, each with the repositories that it may see, and `catalog` who may list them."""
+
+    users: Mapping[Basic, tuple[str, ...]]
+    catalog: tuple[str, ...] = ()  # their names
+
+    def allow(self, ask: Ask, needed: Sequence[str], host: str) -> Say | None:
+        """None: go on."""
+        known = next((one for one in self.users if one.fits(ask.headers.get("authorization", ""))), None)
+        if known is None:
+            return unauthorized('Basic realm="fake"')
+        names = [scope.split(":")[1] for scope in needed if scope.startswith("repository:")]
+        listing = any(scope.startswith("registry:catalog:") for scope in needed)
+        if set(names) <= set(self.users[known]) and (not listing or known.user in self.catalog):
+            return None
+        return Say(403, b'{"errors": [{"code": "DENIED", "message": "not for this user"}]}')
+
+
 @dataclass(slots=True)
 class Tokens:
     """A token server under /token of the same host, or `elsewhere`: of another port.
@@ -45,6 +65,7 @@ class Tokens:
     lifetime: float = 300.0
     elsewhere: bool = False
     tells_lifetime: bool = True
+    identity: str | None = None  # an identity token: then a token is given in exchange for it alone, by POST
     named: Literal["token", "access_token"] = "token"
     asked: list[tuple[str, ...]] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
@@ -56,7 +77,11 @@ class Tokens:
         authorization = ask.headers.get("authorization", "")
         if self.user and not self.user.fits(authorization):
             return unauthorized('Basic realm="token"')
-        scopes = tuple(scope for name, value in ask.pairs if name == "scope" for scope in value.split())
+        pairs = parse_qsl(ask.body.decode()) if ask.method == "POST" else list(ask.pairs)
+        traded = ("grant_type", "refresh_token") in pairs and ("refresh_token", self.identity) in pairs
+        if self.identity is not None and not traded:
+            return unauthorized('Bearer realm="token"')
+        scopes = tuple(scope for name, value in pairs if name == "scope" for scope in value.split())
         self.asked.append(scopes)
         actions = frozenset(one for scope in scopes for one in single(scope))
         token = f"token-{next(self._numbers)}"

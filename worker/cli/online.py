@@ -80,7 +80,8 @@ def _redis(settings: Settings) -> Finding:
 
 
 def _of_registry(settings: Settings, registry: RegistrySettings, now: datetime) -> Iterator[Finding]:
-    yield _renewal(registry.name, registry.credentials, now)
+    for credentials in registry.all_credentials:
+        yield _renewal(registry.name, credentials, now)
     yield from _access(settings, registry)
     yield deletion(registry, now)
     for source in registry.in_use:
@@ -94,6 +95,8 @@ def _renewal(name: str, credentials: Credentials, now: datetime) -> Finding:
         return Finding(name, check, "ok", "anonymous: nobody is signed in, so most registries refuse to delete")
     if credentials.username is not None:
         return Finding(name, check, "ok", "username and password: how long they are good is not known")
+    if program := _program(credentials):
+        return Finding(name, check, "ok", f"{program}: asked again when what it gave expires or is refused")
     if (secret := credentials.iam_token) is None:
         ways = {"service_account_key": "a service account's key", "workload_identity": "workload identity"}
         way = next((words for key, words in ways.items() if getattr(credentials, key)), "the machine's metadata")
@@ -104,6 +107,13 @@ def _renewal(name: str, credentials: Credentials, now: datetime) -> Finding:
     hours = _hours_since_written(secret.file.stat().st_mtime, now) if secret.file.exists() else 0.0
     detail = f"iam_token from {secret.where}, written {hours:.1f} h ago: {TWELVE_HOURS}; something has to renew it"
     return Finding(name, check, "warning", detail, round(hours, 2))
+
+
+def _program(credentials: Credentials) -> str:
+    """What gives the password, where something does."""
+    if credentials.helper is not None:
+        return f"docker-credential-{credentials.helper}"
+    return str(credentials.docker_config or "".join(credentials.command[:1]))
 
 
 def _hours_since_written(mtime: float, now: datetime) -> float:

@@ -13,6 +13,7 @@ from worker.config_file import fields
 from worker.config_file.fields import (
     Duration,
     Endpoint,
+    HelperName,
     Instant,
     KindName,
     Listen,
@@ -25,6 +26,7 @@ from worker.config_file.fields import (
     Timezone,
     TokenHosts,
     Url,
+    Words,
     Yes,
 )
 from worker.registries.kinds import KINDS
@@ -117,11 +119,18 @@ class CredentialsModel(Model):
     username: Left[Text] = Field(default=None, description="oci: the user's name; password beside it")
     password: Left[SecretModel] = Field(default=None, description="oci: the user's password or token")
     anonymous: Left[Yes] = Field(default=None, description="oci: without signing in")
+    helper: Left[HelperName] = Field(default=None, description="oci: NAME of a program docker-credential-NAME")
+    docker_config: Left[Text] = Field(
+        default=None, description="oci: docker's own file, such as /root/.docker/config.json; relative to this one"
+    )
+    command: Left[Words] = Field(
+        default=None, description="oci: a program and its arguments, which prints a user's name and password as JSON"
+    )
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The keys that are written."""
-        return tuple(name for name in type(self).model_fields if getattr(self, name))
+        """The keys that are written, of those that are ways to sign in."""
+        return tuple(name for name in CredentialsModel.model_fields if getattr(self, name))
 
     @model_validator(mode="after")
     def exactly_one(self) -> "CredentialsModel":
@@ -134,6 +143,28 @@ class CredentialsModel(Model):
             raise fields.mistake(f"expected {' and '.join(whole)}, got {given[0]} alone", f"write {missing} beside it")
         what = f"expected one way to sign in, got {fields.listed(given, 'and') or 'none'}"
         raise fields.mistake(what, f"keep one of {ways_in(WAYS_IN)}")
+
+
+class RepositoryCredentialsModel(CredentialsModel):
+    """One of several ways to sign in to a registry: the first whose globs match a repository counts."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": list(way), "maxProperties": len(way) + 1} for way in WAYS_IN]}
+    )
+
+    repositories: Left[Paths] = Field(
+        default=None, description="globs on the paths of those repositories that it is for; absent: all others"
+    )
+
+
+CREDENTIALS_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"$ref": "#/$defs/CredentialsModel"},
+            {"type": "array", "items": {"$ref": "#/$defs/RepositoryCredentialsModel"}, "minItems": 1},
+        ]
+    }
+)
 
 
 def ways_in(ways: tuple[tuple[str, ...], ...]) -> str:
@@ -185,7 +216,7 @@ class DefaultsModel(Model):
     transitional: Left[Yes] = Field(
         default=None, description="yandex-cloud-registry: delete in one of the type TRANSITIONAL, too"
     )
-    credentials: Left[CredentialsModel] = None
+    credentials: Annotated[Any, Given, CREDENTIALS_SCHEMA] = None  # read piece by piece
     endpoints: Left[EndpointsModel] = None
     ca_file: Left[Text] = Field(
         default=None, description="certificates to trust besides the system's, in PEM format; relative to this file"
@@ -216,7 +247,7 @@ class RegistryModel(DefaultsModel):
     """One registry; what it does not say, `defaults` says."""
 
     kind: KindName = Field(description=f"kind: {fields.listed(KINDS, 'or')}")
-    credentials: CredentialsModel = Field(
+    credentials: Annotated[Any, Given, CREDENTIALS_SCHEMA] = Field(
         description="how to sign in, for example {metadata: true}, or {anonymous: true} with oci"
     )
     policy: Text = Field(description="the name of one of the policies")

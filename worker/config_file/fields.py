@@ -286,6 +286,25 @@ def read_proxy(value: str) -> str:
     return value
 
 
+def read_helper(value: object) -> str:
+    """NAME of a program docker-credential-NAME."""
+    text = read_text(value, "the name of a helper", "write, for example, ecr-login")
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        raise mistake(f"expected the name of a helper, got {shown(text)}", "write, for example, ecr-login")
+    if text.startswith("docker-credential-"):
+        raise mistake(f"expected the name of a helper, got {shown(text)}", f"write {text[18:] or 'ecr-login'}")
+    return text
+
+
+def read_words(value: object) -> tuple[str, ...]:
+    """A program and its arguments. They are not shown: a secret may be among them."""
+    words = value if isinstance(value, list) else []
+    if not words or not all(isinstance(word, str) and "\0" not in word for word in words) or not words[0].strip():
+        example = "write, for example, [/usr/local/bin/registry-password, production]"
+        raise mistake("expected a list of a program and its arguments", f"{example}; no shell reads it")
+    return tuple(words)
+
+
 def read_redis(value: str) -> str:
     """A URL of Redis without a password in it."""
     if flaw := redis_flaw(value):
@@ -373,5 +392,13 @@ Names = Annotated[
     tuple[str, ...],
     BeforeValidator(read_names),
     WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
+]
+HelperName = Annotated[
+    str, BeforeValidator(read_helper), text_schema("^(?!docker-credential-)[A-Za-z0-9][A-Za-z0-9._-]*$", "ecr-login")
+]
+Words = Annotated[
+    tuple[str, ...],
+    BeforeValidator(read_words),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1}),
 ]
 Yes = Annotated[bool, BeforeValidator(read_true), WithJsonSchema({"const": True})]

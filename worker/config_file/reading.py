@@ -22,11 +22,11 @@ from worker.config import (
     Settings,
     Timing,
     Web,
-    WorkloadIdentity,
     key_of,
 )
 from worker.config_file import document, fields, kinds
 from worker.config_file.collecting import Collector
+from worker.config_file.credentials import read_credentials
 from worker.config_file.evidence import read_evidence
 from worker.config_file.notify import read_notify
 from worker.config_file.yaml_reader import MAX_BYTES, YamlError, join, parse
@@ -113,6 +113,8 @@ class _Reading(Collector):
         shared = self.model(document.DefaultsModel, whole.defaults, "defaults")
         if shared is not None:
             read_evidence(self, shared.in_use, join("defaults", "in_use"))
+            if shared.credentials is not None:
+                read_credentials(self, shared.credentials, join("defaults", "credentials"), None)
         wrong = {mistake.path.split(".")[1].split("[")[0] for mistake in self.mistakes[before:] if "." in mistake.path}
         defaults = {key: value for key, value in whole.defaults.items() if key not in wrong}
         registries: dict[str, RegistrySettings] = {}
@@ -145,16 +147,15 @@ class _Reading(Collector):
             return None
         kind, signing_in = KINDS[model.kind], join(at if "credentials" in own else "defaults", "credentials")
         kinds.check_keys(self, kind, name, own, defaults)
-        kinds.check_ways_in(self, kind, model.credentials, signing_in)
         if not wrong & {"id", "url"}:
             kinds.check_identity(self, kind, {**defaults, **own}, at)
         endpoints = self.endpoints(model.endpoints, kind.docker)
-        credentials = self.credentials(model.credentials, signing_in)
+        credentials = read_credentials(self, model.credentials, signing_in, kind)
         network = self.network(model, at, own)
         in_use = read_evidence(self, model.in_use, join(at if "in_use" in own else "defaults", "in_use"))
         if getattr(model, kind.identity) is not None:
             self.one_name(key_of(model.kind, endpoints, model.id or "", model.url or ""), kind, name)
-        if policy is None:
+        if policy is None or not credentials:
             return None
         return self.whole_registry(name, model, credentials, endpoints, network, in_use, policy)
 
@@ -162,7 +163,7 @@ class _Reading(Collector):
         self,
         name: str,
         model: document.RegistryModel,
-        credentials: Credentials,
+        credentials: tuple[Credentials, ...],
         endpoints: Endpoints,
         network: Network,
         in_use: tuple[EvidenceSettings, ...],
@@ -178,7 +179,8 @@ class _Reading(Collector):
             addresses=model.addresses or (),
             push_time=model.push_time or "first_seen",
             transitional=bool(model.transitional),
-            credentials=credentials,
+            credentials=credentials[0],
+            credentials_by_repository=credentials if isinstance(model.credentials, list) else (),
             endpoints=endpoints,
             network=network,
             schedule=model.schedule,
@@ -208,21 +210,6 @@ class _Reading(Collector):
             known = fields.closest(name, policies) or f"known: {', '.join(policies) or 'none'}"
             self.add(at, f"there is no policy {shown(name)}", known)
         return policies.get(name) if isinstance(name, str) else None
-
-    def credentials(self, model: document.CredentialsModel, at: str) -> Credentials:
-        identity, pod = model.workload_identity, None
-        if identity is not None:
-            token = self.secret(identity.token, join(at, "workload_identity.token"))
-            pod = WorkloadIdentity(identity.service_account, token) if token else None
-        return Credentials(
-            iam_token=self.secret(model.iam_token, join(at, "iam_token")),
-            service_account_key=self.secret(model.service_account_key, join(at, "service_account_key")),
-            metadata=bool(model.metadata),
-            username=model.username,
-            password=self.secret(model.password, join(at, "password")),
-            anonymous=bool(model.anonymous),
-            workload_identity=pod,
-        )
 
     def endpoints(self, model: document.EndpointsModel | None, docker: str) -> Endpoints:
         """`docker`: where the images of a kind usually are."""

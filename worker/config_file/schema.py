@@ -8,7 +8,14 @@ from pydantic.json_schema import models_json_schema
 from policies.document import RuleForm
 from policies.patterns import LONGEST
 from worker.config_file import evidence
-from worker.config_file.document import WAYS_IN, DefaultsModel, DocumentModel, RegistryModel
+from worker.config_file.document import (
+    WAYS_IN,
+    CredentialsModel,
+    DefaultsModel,
+    DocumentModel,
+    RegistryModel,
+    RepositoryCredentialsModel,
+)
 from worker.config_file.kinds import ONLY_SOME_HAVE
 from worker.config_file.notify import NotificationModel
 from worker.registries.kinds import KINDS, Kind
@@ -18,6 +25,8 @@ MODELS: tuple[type[BaseModel], ...] = (
     DocumentModel,
     RegistryModel,
     DefaultsModel,
+    CredentialsModel,
+    RepositoryCredentialsModel,
     RuleForm,
     NotificationModel,
     *evidence.MODELS.values(),

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 from msgspec import Struct
 
@@ -105,6 +105,20 @@ def get_token(challenge: Challenge, scopes: Scopes, account: str = "") -> Reques
     return Request(method="GET", url=challenge.realm, about=what, query=query, repeatable=True)
 
 
+def trade_token(challenge: Challenge, scopes: Scopes, identity: str) -> Request:
+    """Asks for a token in exchange for an identity token. Source: distribution's OAuth 2 token specification."""
+    form = {"grant_type": "refresh_token", "client_id": "registry-gc", "refresh_token": identity}
+    form |= {name: value for name, value in (("service", challenge.service), ("scope", " ".join(scopes))) if value}
+    return Request(
+        method="POST",
+        url=challenge.realm,
+        about=f"Docker token for {', '.join(scopes) or 'signing in'}",
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        body=urlencode(form).encode(),
+        repeatable=True,  # a second token costs nothing
+    )
+
+
 def docker_token(answer: Answer) -> tuple[str, float]:
     """The header value a token answer is good for, and for how many seconds. Raises RegistryError.
 
@@ -143,11 +157,15 @@ class DockerSignIn:
         account: str = "",
         hosts: Collection[str] | None = None,
         masked: Callable[[Answer], Answer] = lambda answer: answer,
+        identity: Callable[[str | None], str | None] = lambda _refused: None,
     ) -> None:
         self.root, self.hosts = root, hosts
         self.challenge: Challenge | None = None  # known after the first 401; realm and service serve for every scope
         self.asked_for: dict[Scopes, Scopes] = {}  # ours -> what the registry has asked for instead
         self._http, self._basic, self._account = http, basic, account
+        self._identity = (
+            identity  # an identity token, another than the refused one; None: there is a name and a password
+        )
         self._masked = masked  # an answer without what must not be told of it
         self._passes: dict[tuple[str, str, Scopes], _Pass] = {}
         self._given: deque[str] = deque(maxlen=REMEMBERED)
@@ -168,12 +186,27 @@ class DockerSignIn:
     def renew(self, held: _Pass, challenge: Challenge, scopes: Scopes) -> None:
         """A fresh token. Raises RegistryError. Its lock is held."""
         held.authorization = None
-        request = get_token(challenge, scopes, self._account)
-        held.authorization, life = self._http.call(
-            request, lambda answer: docker_token(self._masked(answer)), self._basic
-        )
+        identity = self._identity(None)
+        if identity is None:
+            request = get_token(challenge, scopes, self._account)
+            held.authorization, life = self._http.call(request, self._read, self._basic)
+        else:
+            held.authorization, life = self._traded(challenge, scopes, identity)
         self._given.append(held.authorization.removeprefix("Bearer "))
         held.good_until = time.monotonic() + 0.8 * life
+
+    def _read(self, answer: Answer) -> tuple[str, float]:
+        return docker_token(self._masked(answer))
+
+    def _traded(self, challenge: Challenge, scopes: Scopes, identity: str) -> tuple[str, float]:
+        """A token for an identity token; for another one where it was refused. Raises RegistryError."""
+        try:
+            return self._http.call(trade_token(challenge, scopes, identity), self._read)
+        except SignInError:
+            fresh = self._identity(identity)
+            if fresh is None:
+                raise
+        return self._http.call(trade_token(challenge, scopes, fresh), self._read)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,9 +134,10 @@ class Http:
         call.answer = None
         authorization = self._signed(call, signer)
         call.answer = answer = self._send(call, authorization)
-        if answer.status == 401 and signer and not call.signed_again:
-            call.signed_again = True
-            authorization = self._signed(call, signer, authorization, answer)
+        while answer.status == 401 and signer and not call.signed_again:
+            unsigned, authorization = authorization is None, self._signed(call, signer, authorization, answer)
+            # A first answer only says how to sign in; a password that was remembered may be refused after it.
+            call.signed_again = not (unsigned and (authorization or "").startswith("Basic "))
             call.answer = answer = self._send(call, authorization)
         try:
             return read(answer)

@@ -134,7 +134,7 @@ _ALL = (
         to_delete="delete",
         to_restore="pull and push",
         keys=frozenset({"url", "repositories", "token_hosts", "addresses", "push_time"}),
-        ways_in=(("username", "password"), ("anonymous",)),
+        ways_in=(("username", "password"), ("anonymous",), ("helper",), ("docker_config",), ("command",)),
         identity="url",
     ),
 )

@@ -29,7 +29,7 @@ from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, BrokenBodyError, Request
 from worker.registries.oci_pages import PageSize, linked_list, whole_list
 from worker.registries.oci_protocol import Found, Page
-from worker.registries.oci_sign_in import CATALOG, NO_SCOPE, OciSignIn, delete, pull, push
+from worker.registries.oci_sign_in import CATALOG, NO_SCOPE, OciSignIn, SignIns, delete, pull, push
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -44,7 +44,7 @@ class Client:
         self.root = settings.url
         self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
         self._threads = settings.rate.concurrency
-        self._sign_in = OciSignIn(settings, self.http)
+        self._sign_in = SignIns(settings, self.http)
         self._catalog_pages, self._tags_pages = PageSize(), PageSize()
         self._lists_referrers: bool | None = None  # None: nobody has asked yet
         self._asking = threading.Lock()
@@ -54,11 +54,14 @@ class Client:
         return self._call(protocol.ping(self.root), lambda answer: protocol.time_of(answer, self.root), NO_SCOPE)
 
     def catalog(self) -> tuple[str, ...] | None:
-        """Every repository that the registry lists; None: it lists none. Raises RegistryError."""
+        """Every repository that the registry lists, to any of our users; None: it lists none. Raises RegistryError."""
+        listed = [found for way in self._sign_in.all if (found := self._catalog_for(way)) is not None]
+        return tuple(dict.fromkeys(name for names in listed for name in names)) if listed else None
 
+    def _catalog_for(self, way: OciSignIn) -> tuple[str, ...] | None:
         def ask(query: Mapping[str, str]) -> Page | None:
             request = protocol.list_repositories(self.root, query)
-            return self._call(request, protocol.repositories_page, CATALOG)
+            return self._call(request, protocol.repositories_page, CATALOG, way)
 
         try:
             return whole_list(ask, self.http.registry, "/v2/_catalog", self._catalog_pages)
@@ -212,8 +215,10 @@ class Client:
             request = protocol.redirected(request, answer)
         raise BadAnswerError(f"more than {REDIRECTS} redirects", self.http.registry, request.label)
 
-    def _call(self, request: Request, read: Callable[[Answer], T], scopes: Scopes | None) -> T:
-        """`scopes` None: without credentials."""
+    def _call(
+        self, request: Request, read: Callable[[Answer], T], scopes: Scopes | None, way: OciSignIn | None = None
+    ) -> T:
+        """`scopes` None: without credentials. `way`: to sign in; None: the one for the scopes' repository."""
 
         def read_hidden(answer: Answer) -> T:
             try:
@@ -222,6 +227,8 @@ class Client:
                 raise self._sign_in.hidden(error, answer) from None
 
         try:
-            return self.http.call(request, read_hidden, None if scopes is None else self._sign_in.of(scopes))
+            signer = None if scopes is None else (way or self._sign_in).of(scopes)
+            return self.http.call(request, read_hidden, signer)
         except RegistryError as error:
+            error.registry, error.request = error.registry or self.http.registry, error.request or request.label
             raise self._sign_in.hidden(error) from None

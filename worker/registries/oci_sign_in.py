@@ -8,12 +8,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from worker.config import RegistrySettings
+from policies.patterns import Patterns
+from worker.config import Credentials, RegistrySettings
 from worker.registries.answers import succeeded
 from worker.registries.docker_tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of
 from worker.registries.http import Http
 from worker.registries.interface import RegistryError, SignInError
 from worker.registries.messages import Answer
+from worker.registries.oci_passwords import FetchedUser, fetched_user
 from worker.secret import Secret, SecretError
 
 CATALOG: Scopes = ("registry:catalog:*",)
@@ -34,6 +36,12 @@ def push(name: str, source: str = "") -> Scopes:
     return (f"repository:{name}:pull,push", *(pull(source) if source else ()))
 
 
+def repository_of(scopes: Scopes) -> str | None:
+    """The repository that scopes are for; None: they are for none."""
+    kind, _, rest = (scopes[0] if scopes else "").partition(":")
+    return rest.rpartition(":")[0] if kind == "repository" else None
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A name and its password, read anew each time so that it may be rotated. Signs with both."""
@@ -49,6 +57,9 @@ class User:
             raise SignInError(
                 f"the user name {self.name!r} or the password in {self.password.where} was refused", status=401
             )
+
+    def identity_token(self, refused: str | None = None) -> str | None:  # noqa: ARG002 - a password is none
+        return None
 
     def secrets(self) -> tuple[str, ...]:
         """What must not be shown, should a server repeat it; none where the password cannot be read."""
@@ -67,17 +78,61 @@ class User:
             raise SignInError(f"{error}; the configuration names it as this registry's credentials") from error
 
 
-class OciSignIn:
-    """Who we are to one registry, and how it wants to hear it. Safe to use from several threads."""
+class SignIns:
+    """Who we are to one registry, by repository: of several ways to sign in the first that is for it counts."""
 
     def __init__(self, settings: RegistrySettings, http: Http) -> None:
-        given = settings.credentials
+        self._ways = [
+            (Patterns(given.repositories or ("**",), paths=True), OciSignIn(settings, given, http))
+            for given in settings.all_credentials
+        ]
+        self.all = tuple(way for _, way in self._ways)
+
+    def of(self, scopes: Scopes) -> "OciSigner":
+        """The signer for what needs these scopes. Raises RegistryError: no way is for this repository."""
+        repository = repository_of(scopes)
+        if repository is None:
+            return self.all[0].of(scopes)
+        for patterns, way in self._ways:
+            if patterns.match(repository) is not None:
+                return way.of(scopes)
+        remedy = "add an item for it, or one without repositories, such as {anonymous: true}"
+        raise RegistryError(f"none of the credentials is for the repository {repository}: {remedy}")
+
+    def masked(self, answer: Answer) -> Answer:
+        """As OciSignIn.masked, for all of them."""
+        for way in self.all:
+            answer = way.masked(answer)
+        return answer
+
+    def hidden(self, error: RegistryError, answer: Answer | None = None) -> RegistryError:
+        """As OciSignIn.hidden, for all of them."""
+        for way in self.all:
+            error = way.hidden(error, answer)
+        return error
+
+
+class OciSignIn:
+    """Who we are to one registry in one way, and how it wants to hear it. Safe to use from several threads."""
+
+    def __init__(self, settings: RegistrySettings, given: Credentials, http: Http) -> None:
         self.root, self.hosts = settings.url, settings.token_hosts
-        self.user = User(given.username, given.password) if given.username and given.password else None
+        self.user: User | FetchedUser | None = fetched_user(given, settings.url)
+        if given.username and given.password:
+            self.user = User(given.username, given.password)
         self.basic = False  # the registry wants the name and the password themselves
         self._tokens = DockerSignIn(
-            http, self.root, self.user, account=given.username or "", hosts=self.hosts, masked=self.masked
+            http,
+            self.root,
+            self.user,
+            account=given.username or "",
+            hosts=self.hosts,
+            masked=self.masked,
+            identity=self._identity,
         )
+
+    def _identity(self, refused: str | None) -> str | None:
+        return None if self.user is None else self.user.identity_token(refused)
 
     def of(self, scopes: Scopes) -> "OciSigner":
         """The signer for what needs these scopes."""
@@ -135,6 +190,10 @@ class OciSigner:
         elif sign_in.user is None:
             remedy = "write credentials: {username: …, password: {file: …}}"
             raise SignInError(f"the registry wants a user name and a password; {remedy}", status=401)
+        elif sign_in.user.identity_token() is not None:
+            raise SignInError(
+                "the registry wants a user name and a password, and was given an identity token", status=401
+            )
         else:
             if sign_in.basic:
                 sign_in.user.refused(authorization, answer)

@@ -6,10 +6,8 @@ Tokens are fetched early, by one thread at a time, and once more when one is ref
 import base64
 import json
 import re
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
@@ -27,23 +25,13 @@ from worker.registries.interface import (
     UnavailableError,
 )
 from worker.registries.messages import Answer, Request
+from worker.registries.tokens import HOUR, Token, Tokens, lasting
 from worker.registries.yandex_api import accepted, refusal, status_of
 from worker.registries.yandex_key import signed_jwt
 from worker.secret import Secret, SecretError
 
-HOUR = 3600.0
-RETRY_EARLY = 30.0  # seconds until an early refresh that failed is tried again; the old token serves meanwhile
 METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token and how long it serves, in `time.monotonic()`."""
-
-    value: str = field(repr=False)
-    refresh_at: float
-    expires_at: float
 
 
 class IamAnswer(Struct, rename="camel"):
@@ -67,51 +55,6 @@ class ExchangeError(Struct):
 
     error: str | None = None
     error_description: str | None = None
-
-
-class Tokens:
-    """The current token, fetched when needed. Safe to use from several threads."""
-
-    def __init__(self, fetch: Callable[[], Token], remedy: str) -> None:
-        """`fetch` raises RegistryError; `remedy` tells people what to do when its tokens are refused."""
-        self._fetch, self._remedy = fetch, remedy
-        self._lock = threading.Lock()
-        self._token: Token | None = None
-
-    def current(self) -> str:
-        """A token that should be good now. Raises SignInError and what fetching raises."""
-        token, now = self._token, time.monotonic()
-        if token and now < token.refresh_at:
-            return token.value
-        if token and now < token.expires_at:
-            return self._renewed_early(token)
-        with self._lock:
-            if self._token is None or time.monotonic() >= self._token.refresh_at:
-                self._token = self._fetch()
-            return self._token.value
-
-    def _renewed_early(self, token: Token) -> str:
-        """A fresher token if one is to be had; the old one where it is not, or where another thread is at it."""
-        if not self._lock.acquire(blocking=False):
-            return token.value
-        try:
-            self._token = self._fetch()
-        except RegistryError:  # the old token is still good: worth no alarm yet
-            self._token = Token(token.value, time.monotonic() + RETRY_EARLY, token.expires_at)
-        finally:
-            self._lock.release()
-        return self._token.value
-
-    def replace(self, stale: str) -> None:
-        """Fetch another token than this one, which was refused. Raises SignInError when there is no other."""
-        with self._lock:
-            if self._token is not None and self._token.value != stale:
-                return  # another thread was quicker
-            self._token = None
-            token = self._fetch()
-            if token.value == stale:
-                raise SignInError(f"the token was refused; {self._remedy}")
-            self._token = token
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,13 +231,6 @@ def _iam_token(answer: Answer, where: str) -> Token:
     # Against the server's own clock, which tells whole seconds: ours may be wrong, and life is a difference.
     life = (found.expires_at - (answer.date or datetime.now(UTC))).total_seconds() - 1.0
     return lasting(checked(found.iam_token or "", "IAM"), life)
-
-
-def lasting(value: str, life: float, longest: float = 12 * HOUR) -> Token:
-    """A token with `life` seconds left: good to the end, replaced at four fifths or five minutes before it."""
-    now = time.monotonic()
-    early = min(life * 0.8, life - 300.0 if life > 600.0 else life, longest)
-    return Token(value, refresh_at=now + early, expires_at=now + life)
 
 
 def checked(token: str, where: str) -> str:

@@ -1,0 +1,61 @@
+"""Reads how to sign in to a registry: one way, or a list of ways for one repository and another."""
+
+from typing import Any
+
+from policies.units import shown
+from worker.config import Credentials, WorkloadIdentity
+from worker.config_file import kinds
+from worker.config_file.collecting import Collector
+from worker.config_file.document import CredentialsModel, RepositoryCredentialsModel
+from worker.config_file.yaml_reader import join
+from worker.registries.kinds import Kind
+from worker.registries.oci_passwords import what_is_wrong
+
+
+def read_credentials(collector: Collector, value: Any, at: str, kind: Kind | None) -> tuple[Credentials, ...]:
+    """What `value` says, one for each item of a list; with mistakes fewer. `kind` None: of which kind is not known."""
+    if not isinstance(value, list):
+        model = collector.model(CredentialsModel, value, at)
+        return () if model is None else (_read(collector, model, at, kind),)
+    if kind is not None and "repositories" not in kind.keys:
+        collector.add(at, f"expected a mapping, got {shown(value)}", f"kind {kind.name} has one way to sign in for all")
+    if not value:
+        collector.add(at, "expected at least one way to sign in, got an empty list", "write {anonymous: true} for none")
+    found: list[Credentials] = []
+    for number, item in enumerate(value):
+        here = join(at, number)
+        model = collector.model(RepositoryCredentialsModel, item, here)
+        if model is None:
+            continue
+        if model.repositories is None and number < len(value) - 1:
+            collector.add(here, "is for every repository, so that none after it is used", "write it last")
+        found.append(_read(collector, model, here, kind))
+    return tuple(found)
+
+
+def _read(collector: Collector, model: CredentialsModel, at: str, kind: Kind | None) -> Credentials:
+    if kind is not None:
+        kinds.check_ways_in(collector, kind, model, at)
+    identity, pod = model.workload_identity, None
+    if identity is not None:
+        token = collector.secret(identity.token, join(at, "workload_identity.token"))
+        pod = WorkloadIdentity(identity.service_account, token) if token else None
+    folder = collector.path.parent
+    credentials = Credentials(
+        repositories=(model.repositories or ()) if isinstance(model, RepositoryCredentialsModel) else (),
+        iam_token=collector.secret(model.iam_token, join(at, "iam_token")),
+        service_account_key=collector.secret(model.service_account_key, join(at, "service_account_key")),
+        metadata=bool(model.metadata),
+        username=model.username,
+        password=collector.secret(model.password, join(at, "password")),
+        anonymous=bool(model.anonymous),
+        helper=model.helper,
+        docker_config=folder / model.docker_config if model.docker_config else None,
+        command=model.command or (),
+        folder=folder if model.command else None,
+        workload_identity=pod,
+    )
+    if collector.look_for_secrets and (what := what_is_wrong(credentials, collector.environ.get("PATH"))):
+        remedy = "what signs in must be there before anything starts, for the user that runs it"
+        collector.add(join(at, model.given[0]), what, remedy)
+    return credentials

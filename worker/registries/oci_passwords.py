@@ -1,0 +1,273 @@
+"""A user's name and password from docker's file, from a docker-credential helper, or from a command.
+
+Programs run without a shell, for a bounded time; what they print is never shown. Sources: docker's
+docker-credential-helpers (protocol), its configuration file's reference, containers-auth.json(5).
+"""
+
+import base64
+import binascii
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from worker.config import Credentials
+from worker.registries.interface import SignInError
+from worker.registries.messages import Answer
+from worker.registries.tokens import Token, Tokens, lasting
+
+SECONDS = 30.0  # for a program to answer in
+MAX_BYTES = 64 * 1024
+FRESH = 600.0  # seconds for which an answer without an expiry is used before it is asked for again
+IDENTITY = "<token>"  # docker's user name for an identity token, which is exchanged for the registry's own tokens
+HUB = "https://index.docker.io/v1/"  # docker's name for Docker Hub
+HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+NOT_FOUND = b"credentials not found in native keychain"
+FORM = '{"Username": …, "Secret": …} or {"username": …, "password": …, "expires_at": "2026-11-20T03:00:00Z"}'
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedUser:
+    """A name and a password that are fetched when they are needed. Signs with both."""
+
+    tokens: Tokens  # of "name:password"
+
+    def sign(self) -> str:
+        return f"Basic {_base64(self.tokens.current())}"
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
+        self.tokens.replace(base64.b64decode((authorization or "").removeprefix("Basic ")).decode())
+
+    def identity_token(self, refused: str | None = None) -> str | None:
+        """The identity token, another than the `refused` one; None: it is a name and a password. Raises SignInError."""
+        if refused is not None:
+            self.tokens.replace(f"{IDENTITY}:{refused}")
+        name, _, secret = self.tokens.current().partition(":")
+        return secret if name == IDENTITY else None
+
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown, should a server repeat it."""
+        pair = self.tokens.last or ""
+        return (_base64(pair), pair.partition(":")[2]) if pair else ()
+
+
+@lru_cache(maxsize=64)
+def fetched_user(credentials: Credentials, url: str) -> FetchedUser | None:
+    """Who signs in where the configuration names a program or docker's file; None: it names neither.
+
+    One for all clients of the process: a run opens many, and a program is not to be asked for each.
+    """
+    server = server_of(url)
+    if credentials.helper is not None:
+        helper = credentials.helper
+        tokens = Tokens(lambda: _asked(helper, server), f"docker-credential-{helper} gives no other", WHAT)
+    elif credentials.docker_config is not None:
+        path = credentials.docker_config
+        tokens = Tokens(lambda: in_docker_config(path, server), f"run `docker login {server}` again for {path}", WHAT)
+    elif credentials.command:
+        tokens = Tokens(lambda: _printed(credentials), f"{credentials.command[0]} prints no others", WHAT)
+    else:
+        return None
+    return FetchedUser(tokens)
+
+
+WHAT = "the user name and the password were"
+
+
+def server_of(url: str) -> str:
+    """A registry as docker's file and its helpers name it: host and port, for Docker Hub an old address."""
+    parts = urlsplit(url)
+    return HUB if parts.hostname in HUB_HOSTS else parts.netloc
+
+
+# Docker's file.
+
+
+def in_docker_config(path: Path, server: str) -> Token:
+    """What docker's file says of a server: by its helper, else by itself. Raises SignInError."""
+    whole = read_docker_config(path)
+    helpers = whole.get("credHelpers")
+    helper = next((name for key, name in _mapping(helpers).items() if _is_of(key, server)), whole.get("credsStore"))
+    if isinstance(helper, str) and helper:
+        with suppress(_NoSuchCredentialsError):
+            return _asked(helper, server)
+    entry = next((one for key, one in _mapping(whole.get("auths")).items() if _is_of(key, server)), None)
+    pair = _pair_of(_mapping(entry), path, server)
+    return Token(pair, refresh_at=0.0, expires_at=0.0)  # read anew each time, so that it may be rotated
+
+
+def read_docker_config(path: Path) -> dict[str, Any]:
+    """Docker's file as a mapping. Raises SignInError, which shows nothing of it."""
+    try:
+        whole = json.loads(path.read_bytes()[: 16 * MAX_BYTES])
+    except OSError as error:
+        raise SignInError(f"file {path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        whole = None
+    if not isinstance(whole, dict):
+        raise SignInError(f"file {path} is no configuration of docker: it is not a JSON object")
+    return whole
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_of(key: str, server: str) -> bool:
+    """Whether a key names a server: alone, or as an address with a scheme and docker's /v1/ or /v2/."""
+    if server == HUB and (urlsplit(key if "://" in key else f"//{key}").hostname or "") in HUB_HOSTS:
+        return True
+    bare = key.partition("://")[2] or key
+    return bare.rstrip("/").removesuffix("/v1").removesuffix("/v2") == server
+
+
+def _pair_of(entry: dict[str, Any], path: Path, server: str) -> str:
+    if token := entry.get("identitytoken"):
+        return f"{IDENTITY}:{token}"
+    name, password = entry.get("username"), entry.get("password")
+    if auth := entry.get("auth"):
+        try:
+            name, _, password = base64.b64decode(str(auth), validate=True).decode().rstrip("\0").partition(":")
+        except (binascii.Error, ValueError):
+            raise SignInError(f"file {path}: the auth of {server} is not base64 of name:password") from None
+    if not name or not password:
+        raise SignInError(f"file {path} has no password for {server}; run `docker login {server}`")
+    return f"{name}:{password}"
+
+
+# Programs.
+
+
+class _NoSuchCredentialsError(SignInError):
+    """A helper keeps nothing for this server."""
+
+
+def _asked(helper: str, server: str) -> Token:
+    """What a helper keeps for a server: by its name, else by its address. Raises SignInError."""
+    program = f"docker-credential-{helper}"
+    for name in dict.fromkeys((server, server if "://" in server else f"https://{server}")):
+        code, output = _run((program, "get"), None, name.encode())
+        if code and NOT_FOUND in output:
+            continue
+        if code:
+            remedy = f"run `echo {name} | {program} get` as the same user to see why"
+            raise SignInError(f"{program} failed with exit code {code}; {remedy}")
+        return _read(output, program)
+    raise _NoSuchCredentialsError(f"{program} keeps no password for {server}; run `docker login {server}`")
+
+
+def _printed(credentials: Credentials) -> Token:
+    """What a command prints. Raises SignInError."""
+    program = credentials.command[0]
+    code, output = _run(credentials.command, credentials.folder, b"")
+    if code:
+        raise SignInError(f"{program} failed with exit code {code}; run the command as the same user to see why")
+    return _read(output, program)
+
+
+def _run(words: tuple[str, ...], folder: Path | None, told: bytes) -> tuple[int, bytes]:
+    """Exit code and output. What it says on standard error is nobody's: it may be a secret. Raises SignInError."""
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=none, cwd=folder, start_new_session=True)
+    except OSError as error:
+        raise SignInError(f"{words[0]} cannot be started: {error.strerror}; is it installed for this user?") from None
+    killed = threading.Event()
+
+    def kill() -> None:
+        killed.set()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(SECONDS, kill)
+    timer.start()
+    try:
+        output = _exchanged(process, told)
+        if len(output) > MAX_BYTES:
+            kill()
+        code = process.wait()
+    finally:
+        timer.cancel()
+    if len(output) > MAX_BYTES:
+        raise SignInError(f"{words[0]} printed more than {MAX_BYTES >> 10} KiB; it is to print {FORM}")
+    if killed.is_set():
+        raise SignInError(f"{words[0]} did not end within {SECONDS:.0f} s and was killed; it must not ask anybody")
+    return code, output
+
+
+def _exchanged(process: "subprocess.Popen[bytes]", told: bytes) -> bytes:
+    """What it prints when it was told this; of too much, a little more than may be."""
+    if process.stdin is None or process.stdout is None:
+        return b""
+    with suppress(BrokenPipeError), process.stdin as stream:
+        stream.write(told)
+    with process.stdout as stream:
+        return stream.read(MAX_BYTES + 1)
+
+
+def _read(output: bytes, program: str) -> Token:
+    """What a program printed, in docker's words or in ours. Raises SignInError, which shows nothing of it."""
+    try:
+        printed = json.loads(output)
+    except (ValueError, RecursionError):
+        printed = None
+    found = {str(name).lower(): value for name, value in _mapping(printed).items()}
+    name, password = found.get("username"), found.get("secret", found.get("password"))
+    if not isinstance(name, str) or not isinstance(password, str) or not name or not password or ":" in name:
+        raise SignInError(f"{program} printed no user name with a password; it is to print {FORM}")
+    pair = f"{name}:{password}"
+    if (expires_at := found.get("expires_at")) is None:
+        return Token(pair, refresh_at=time.monotonic() + FRESH, expires_at=float("inf"))
+    life = _seconds_until(expires_at, program)
+    if life <= 0:
+        raise SignInError(f"{program} printed a password that has expired; check this machine's clock")
+    return lasting(pair, life)
+
+
+def _seconds_until(instant: object, program: str) -> float:
+    """Of an instant with its zone, or in seconds since 1970."""
+    with suppress(ValueError, OverflowError):
+        if isinstance(instant, str) and (moment := datetime.fromisoformat(instant)).tzinfo is not None:
+            return (moment - datetime.now(UTC)).total_seconds()
+        if isinstance(instant, (int, float)) and not isinstance(instant, bool):
+            return instant - time.time()
+    raise SignInError(f"{program} printed an expires_at that is no instant with its zone; it is to print {FORM}")
+
+
+def _base64(pair: str) -> str:
+    return base64.b64encode(pair.encode()).decode()
+
+
+# What can be known without asking.
+
+
+def what_is_wrong(credentials: Credentials, path: str | None) -> str:
+    """Why these credentials cannot work, as far as it shows without running anything; empty: nothing shows.
+
+    `path`: where programs are looked for, as the variable PATH lists folders.
+    """
+    if credentials.docker_config is not None:
+        try:
+            read_docker_config(credentials.docker_config)
+        except SignInError as error:
+            return error.message
+    program = f"docker-credential-{credentials.helper}" if credentials.helper else "".join(credentials.command[:1])
+    if not program or _is_there(program, credentials.folder, path):
+        return ""
+    return f"there is no program {program}"
+
+
+def _is_there(program: str, folder: Path | None, path: str | None) -> bool:
+    if "/" in program:  # relative ones begin where the command runs
+        return shutil.which(str((folder or Path()) / program)) is not None
+    return shutil.which(program, path=path) is not None
