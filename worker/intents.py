@@ -8,10 +8,10 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from policies.standing import Standing
-from worker import runs
 from worker.clocks import Shown, disagreement, of_store
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, permitted_now
+from worker.expiry import late
 from worker.outcomes import Outcome
 from worker.registries.interface import Kept
 from worker.store import Store, holds, memory, sweeping, undo
@@ -101,4 +101,4 @@ class Intents:
 def _stop(run: Run, registry: RegistrySettings, clock: Shown) -> tuple[str, str] | None:
     """Why a run may delete nothing more now, as a stop and its message; None: it may. `clock`: the store's."""
     wrong = disagreement([clock])
-    return ("failed", wrong) if wrong is not None else runs.late(run, registry, clock.at)
+    return ("failed", wrong) if wrong is not None else late(run, registry, clock.at)

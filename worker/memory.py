@@ -1,6 +1,6 @@
 """What a scan makes of what earlier ones have seen: what vanished since, and what is to be remembered from now on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from policies.image import Image, Unreadable
 from policies.limits import Exceeded
 from policies.memory import VANISHED_SHARE, Seen, Vanished, absent, remember, vanished
 from policies.plan import Survey
-from worker.store.memory import HEAD, Head, Recalled, pack_head, pack_seen
+from worker.store.memory import GONE, HEAD, Head, Recalled, pack_head, pack_seen
 
 _NOTHING = words([])
 
@@ -22,6 +22,7 @@ class Comparison:
     listed: frozenset[str] = frozenset()  # paths of what was listed whole
     unreadable: frozenset[str] = frozenset()
     vanished: Vanished = field(default_factory=Vanished)
+    unasked: frozenset[str] = frozenset()  # remembered, and no longer among the repositories that the file names
 
     @property
     def exceeded(self) -> tuple[Exceeded, ...]:
@@ -35,16 +36,25 @@ class Comparison:
         return (path for path in self.before.seen if path not in self.listed and path not in self.unreadable)
 
 
-def compare(before: Recalled, surveys: Iterable[Survey], unreadable: Iterable[Unreadable]) -> Comparison:
-    """What vanished. A repository that is gone counts whole, one that could not be listed does not."""
+def compare(
+    before: Recalled,
+    surveys: Iterable[Survey],
+    unreadable: Iterable[Unreadable],
+    asks_for: Callable[[str], bool] = lambda _path: True,
+) -> Comparison:
+    """What vanished. A repository that is gone counts whole, one that could not be listed does not.
+
+    `asks_for`: whether the file asks for a repository. One that it asked for before is forgotten.
+    """
     listed = {one.path: one.digests for one in surveys}
     failed = frozenset(one.repository for one in unreadable)
+    unasked = frozenset(path for path in before.seen if not asks_for(path))
     parts = (
         absent(before.seen[path], listed.get(path, _NOTHING), words(before.ours.get(path, ())), before.accepted_at)
         for path in before.seen
-        if path not in failed
+        if path not in failed and path not in unasked
     )
-    return Comparison(before, frozenset(listed), failed, vanished(parts))
+    return Comparison(before, frozenset(listed), failed, vanished(parts), unasked)
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Memoir:
     def rest(self, doubt: str) -> Iterator[tuple[str, bytes]]:
         """The rows of repositories that are gone, then that of the registry."""
         for path in self.compared.paths_gone():
-            yield from self.of(path, ())
+            yield from ((path, GONE),) if path in self.compared.unasked else self.of(path, ())
         before = self.compared.before
         unread = self.compared.unreadable
         lagging = {path: before.head.scanned(path) for path in before.seen if path in unread} if before.head else {}

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from worker import notify, runs
+from worker.expiry import expire, late
 from worker.runs import Bell
 from worker.store import Store, StoreError, audit
 from worker.store import runs as run_rows
@@ -44,7 +45,7 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
         case "planned":
             return runs.advance(store, run.id, now)
         case "blocked":
-            runs.expire(store, settings, run, now)
+            expire(store, settings, run, now)
             return ()
         case _:
             if run.swept_at is None:
@@ -54,6 +55,8 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
 
 def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
     if run.state == "planning" and run.lease_until is not None and run.lease_until > now:
+        return ()
+    if expire(store, settings, run, now):
         return ()
     if registry_of(settings, run) is None:
         runs.fail(store, run.id, why_not_there(settings, run), now)
@@ -66,6 +69,6 @@ def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -
 
 def _stop_if_late(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
     registry = registry_of(settings, run)
-    if registry is not None and (reason := runs.late(run, registry, now)) is not None:
+    if registry is not None and (reason := late(run, registry, now)) is not None:
         with store.write() as connection:
             run_rows.ask_to_stop(connection, run.id, *reason)

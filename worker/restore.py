@@ -47,6 +47,7 @@ class Asked:
     repositories: Mapping[str, int]  # how many images of each
     image: Undo | None = None  # None: the whole run
     unkept: int = 0  # images that the run deleted of which nothing was kept
+    who: str | None = None  # asks for it
 
 
 def find(store: Store, settings: Settings, words: str, registry: str | None = None) -> Asked:
@@ -216,6 +217,7 @@ class _Restoring:
 
     def _note(self, one: Restored) -> None:
         facts = {"registry": self.asked.registry.name, "run": one.run, "repository": one.repository}
+        facts |= {"by": self.asked.who} if self.asked.who else {}
         log.info("restored", extra={**facts, "digest": one.digest, "answer": one.answer, "tags": one.tags})
         with self._lock:
             self._done += 1

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from policies.limits import exceeded_text
 from worker import events
 from worker.checkpoints import reach
+from worker.expiry import expire
 from worker.run_outcome import message_of, outcome_of
 from worker.schedule import due
 from worker.store import Store, item_counts, runs, sweeping, verification
 from worker.store.runs import Run
-from worker.terms import missing_source, registry_of, why_not_there
+from worker.terms import registry_of
 
 if TYPE_CHECKING:
     from worker.config import RegistrySettings, Settings
@@ -78,13 +78,14 @@ def open_run(
     task_id: str | None = None,
     scheduled_for: datetime | None = None,
     dry_run: bool = False,
+    who: str | None = None,
 ) -> Opened:
-    """Open a run of a registry; the same task id or due time is the same run.
+    """Open a run of a registry; the same task id or due time is the same run. `who` asked for it; None: nobody did.
 
     Raises UnknownRegistryError, AlreadyRunningError, StoreError.
     """
     registry = _registry(settings, name)
-    values = _new(registry, trigger, now) | {"task_id": task_id, "scheduled_for": scheduled_for}
+    values = _new(registry, trigger, now) | {"task_id": task_id, "scheduled_for": scheduled_for, "opened_by": who}
     if dry_run:
         values["mode"] = "dry-run"
     try:
@@ -179,7 +180,7 @@ def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
         if run is None or run.state != "planned":
             return ()
         if run.mode != "delete":
-            _finish(connection, run, "planned", "succeeded" if run.complete else "partial", now)
+            runs.finish(connection, run, "planned", "succeeded" if run.complete else "partial", now)
         elif run.exceeded:
             runs.change(connection, run_id, ["planned"], state="blocked", message=_blocked_message(run))
         else:
@@ -190,13 +191,6 @@ def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
 def _blocked_message(run: Run) -> str:
     over = exceeded_text(run.exceeded)
     return f"the plan is over its limits: {over}; look at it with `registry-gc show {run.id}`, then approve or abort it"
-
-
-def _finish(
-    connection: Connection, run: Run, state: str, outcome: str, now: datetime, message: str | None = None
-) -> bool:
-    kept = message if message is not None else run.message
-    return runs.change(connection, run.id, [state], state="finished", outcome=outcome, finished_at=now, message=kept)
 
 
 def ring(
@@ -269,10 +263,26 @@ def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int |
         if run is None or (fence is not None and run.fence != fence):
             return
         for state in ("pending", "planning"):
-            _finish(connection, run, state, "aborted" if run.stop == "aborted" else "failed", now, message)
+            runs.finish(connection, run, state, "aborted" if run.stop == "aborted" else "failed", now, message)
 
 
-def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> tuple[Bell, ...]:
+def changed_since_plan(settings: "Settings", run: Run) -> str | None:
+    """What a person who approves a plan should know: the file is no longer the one that it was made by; None: it is."""
+    registry = registry_of(settings, run)
+    if registry is None or run.plan_sha256 is None:
+        return None
+    if registry.policy.sha256 != run.policy_sha256:
+        what = f"the policy {registry.policy.name!r} is another one than run {run.id} was planned by"
+    elif run.terms.file_sha256 not in ("", settings.sha256):
+        what = f"the configuration file has changed since run {run.id} was planned"
+    else:
+        return None
+    return f"{what}: the plan is carried out as it was made; `registry-gc abort {run.id}` and a new run plan again"
+
+
+def approve(
+    store: Store, settings: "Settings", run_id: str, now: datetime, *, who: str | None = None
+) -> tuple[Bell, ...]:
     """Let a blocked run's exact plan go on. Raises UnknownRunError, NotBlockedError, AlreadyRunningError."""
     expire(store, settings, get(store, run_id), now)
     run = get(store, run_id)
@@ -282,8 +292,8 @@ def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> t
         )
     try:
         with store.write() as connection:
-            begun = {"state": "deleting", "deleting_at": store.now(connection), "message": None}
-            approved = runs.change(connection, run_id, ["blocked"], **begun)
+            begun = {"deleting_at": store.now(connection), "approved_by": who, "message": None}
+            approved = runs.change(connection, run_id, ["blocked"], state="deleting", **begun)
             if approved and any(one["limit"] == "vanished" for one in run.exceeded):
                 # What this plan's listing missed, and not what is gone by now: nobody has looked at that.
                 runs.accept_vanished(connection, run.registry, run.started_at or now)
@@ -294,7 +304,7 @@ def approve(store: Store, settings: "Settings", run_id: str, now: datetime) -> t
     return ring(store, run_id, now)
 
 
-def abort(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
+def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -> tuple[Bell, ...]:
     """Stop a run before its next deletion; what is under way is resolved first.
 
     Raises UnknownRunError, NothingToStopError, StoreError.
@@ -308,7 +318,8 @@ def abort(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
         if run.state in ("planning", "deleting"):
             runs.ask_to_stop(connection, run_id, "aborted", "aborted by hand")
         else:
-            _finish(connection, run, run.state, "aborted", now, "aborted by hand")
+            runs.finish(connection, run, run.state, "aborted", now, "aborted by hand")
+        runs.note_aborted(connection, run_id, who)
     return ring(store, run_id, now)
 
 
@@ -332,29 +343,3 @@ def is_stopped(store: Store, run_id: str) -> bool:
     """Whether nothing more is to be deleted by a run."""
     run = deleting(store, run_id)
     return run is None or run.stop is not None
-
-
-def plan_is_good_until(run: Run, registry: "RegistrySettings") -> datetime:
-    """A plan's last moment: its age counts from the scan's start, and an approval does not lengthen it."""
-    return (run.started_at or run.opened_at) + registry.plan_max_age
-
-
-def late(run: Run, registry: "RegistrySettings", now: datetime) -> tuple[str, str] | None:
-    """Why a run may delete nothing more now, as a stop and its message; None: it may."""
-    if (missing := missing_source(registry, run.terms)) is not None:
-        return "failed", missing
-    if now >= plan_is_good_until(run, registry):
-        return "expired", "the plan grew older than plan_max_age; what is left stays for the next run"
-    if registry.deadline is not None and run.deleting_at is not None and now >= run.deleting_at + registry.deadline:
-        return "deadline", "the deadline passed; what is left stays for the next run"
-    return None
-
-
-def expire(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
-    """Finish a blocked run whose plan nobody approved in time, or whose registry left the file."""
-    registry = registry_of(settings, run)
-    if run.state != "blocked" or (registry is not None and now < plan_is_good_until(run, registry)):
-        return
-    why = "nobody approved the plan within plan_max_age" if registry is not None else why_not_there(settings, run)
-    with store.write() as connection:
-        _finish(connection, run, "blocked", "blocked", now, f"expired: {why}")

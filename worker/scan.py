@@ -20,6 +20,7 @@ from worker.clocks import ClockError, check
 from worker.config import RegistrySettings, Settings
 from worker.evidence.gathering import gather
 from worker.evidence.reading import EvidenceError
+from worker.expiry import expire
 from worker.inventory import (
     Alive,
     Inventory,
@@ -124,7 +125,11 @@ def _survey(
 ) -> tuple[Across, Comparison, Standing]:
     """What must be known of all repositories before one is decided; the surveys themselves are not held any longer."""
     surveys, standing = survey_all(inventory.repositories, registry.policy, now, standing)
-    return across(surveys, registry.policy, standing), compare(before, surveys, inventory.unreadable), standing
+    return (
+        across(surveys, registry.policy, standing),
+        compare(before, surveys, inventory.unreadable, registry.asks_for),
+        standing,
+    )
 
 
 def _times(registry: RegistrySettings, before: Recalled) -> Times:
@@ -223,7 +228,7 @@ def carry_out_scan(
     """
     run = _claim(store, settings, run_id)
     if run is None:
-        return ()
+        return ()  # somebody else carries it out, or it waited so long that it is missed
     reach("scan_claimed")
     registry = registry_of(settings, run)
     if registry is None:
@@ -254,6 +259,10 @@ def carry_out_scan(
 
 
 def _claim(store: Store, settings: Settings, run_id: str) -> Run | None:
+    with store.read() as connection:
+        run, now = run_rows.get(connection, run_id), store.now(connection)
+    if run is None or expire(store, settings, run, now):
+        return None
     with store.write() as connection:
         now = store.now(connection)
         until = now + settings.timing.lease
@@ -362,7 +371,8 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
         memory.move(connection, run.id, planned.registry.memory_key)
         facts = _facts(planned, writer) | {"terms": encoded(terms_of(settings, planned.registry))}
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **facts)
-        run_rows.supersede(connection, run.registry, run.registry_key, run.id, now)
+        if run.mode == "delete":  # a dry run says nothing against a plan that waits for its approval
+            run_rows.supersede(connection, run.registry, run.registry_key, run.id, now)
         retention.forget(connection, run.registry, plans=settings.retention.plans)
     return True
 

@@ -1,6 +1,7 @@
 """`runs`, `show` and `audit` of real runs, and a person's words on them: `sweep`, `approve`, `abort`."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from tests.cli.conftest import COMMAND, on_a_terminal
 from tests.servers import free_port, redis_server
 from tests.waiting import until
 from worker import runs as life
+from worker.cli.people import me
 from worker.store import runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -306,6 +308,53 @@ def test_a_blocked_run_is_approved_or_aborted(filled, night, gc):
     other = made.sweep().id
     assert gc("abort", other, "--format", "json").json["outcome"] == "aborted"
     assert made.run(other).deleted == 0
+
+
+def test_who_started_approved_and_aborted_a_run_is_shown(filled, night, gc):
+    made = night(limits={"max_images": 1})
+    opened = gc("sweep", "production", "--who", "anna", "--format", "json").json
+    assert opened["opened_by"] == "anna"
+    made.ring(made.reconcile())
+    gc("approve", opened["id"], "--who", "ben, on call", "--format", "json")
+    gc("abort", opened["id"], "--who", "cleo")
+    shown = gc("show", opened["id"], "--format", "json").json
+    people = {"opened_by": "anna", "approved_by": "ben, on call", "aborted_by": "cleo"}
+    assert {name: shown.get(name) for name in people} == people
+    text = gc("show", opened["id"]).out
+    assert all(f"{name.replace('_', ' '):<12}{who}" in text for name, who in people.items())
+
+
+def test_who_is_the_user_on_this_machine_unless_it_is_said(night, gc):
+    night()
+    environ = {"SUDO_USER": "", "LOGNAME": "dora"}
+    opened = gc("sweep", "production", "--format", "json", **environ).json
+    assert opened["opened_by"] == f"dora@{os.uname().nodename}"
+
+
+def test_a_user_without_a_name_has_its_number(monkeypatch):
+    """As in a container that runs as 12345."""
+
+    def no_name(_uid):
+        raise KeyError("uid not found")
+
+    for name in ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", no_name)
+    assert me() == f"uid {os.getuid()}@{os.uname().nodename}"
+
+
+def test_a_run_that_nobody_started_by_hand_names_nobody(filled, night, gc):
+    run = night().sweep().id
+    assert "opened_by" not in gc("show", run, "--format", "json").json
+
+
+def test_an_approval_warns_of_a_file_that_has_changed(filled, night, gc):
+    made = night(limits={"max_images": 1})
+    blocked = made.sweep().id
+    made.rewrite(limits={"max_images": 1}, rules=[{"name": "everything", "keep": {"all": True}}])
+    approved = gc("approve", blocked, "--format", "json")
+    assert (approved.code, approved.json["state"]) == (0, "deleting")
+    assert f"warning: the policy 'nightly' is another one than run {blocked} was planned by" in approved.err
 
 
 def test_waiting_for_a_run(filled, night, tmp_path):

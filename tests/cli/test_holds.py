@@ -166,8 +166,13 @@ def test_a_pause_deletes_nothing_and_still_plans(filled, night, gc, all_of_them)
     assert gc("pause", *words, "--who", "bert").code == 0  # the first stays
     assert "paused by anna" in gc("holds").out
 
-    assert gc("resume", *words).code == 0
+    resumed = gc("resume", *words, "--who", "carl")
+    assert (resumed.code, "resumed by carl; " in resumed.out) == (0, True)
     assert made.sweep().deleted == 2
+    assert gc("resume", *words).code == 1
+    gc("pause", *words, "--who", "dora")
+    again = gc("resume", *words, "--who", "emil", "--format", "json").json["resumed"]
+    assert (again["who"], again["resumed_by"]) == ("dora", "emil")
 
 
 def test_a_hold_and_a_pause_bind_a_run_that_is_deleting(filled, night, gc):

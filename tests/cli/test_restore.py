@@ -54,8 +54,9 @@ def test_a_run_comes_back_whole(pusher: Pusher, served: Callable[..., Night], gc
     assert run.deleted == 4
     assert pusher.tags("a/whole") == {}
 
-    done = gc("restore", run.id)
+    done = gc("restore", run.id, "--who", "anna")
     assert (done.code, done.err) == (0, "")
+    assert "Restored by anna." in done.out
     heading, *rows = done.out.splitlines()
     assert heading.split() == ["REPOSITORY", "DIGEST", "TAGS", "ANSWER", "WHAT", "IS", "TO", "SAY"]
     assert [row.split()[-1] for row in rows[:4]] == ["whole"] * 4
@@ -68,10 +69,11 @@ def test_a_run_comes_back_whole(pusher: Pusher, served: Callable[..., Night], gc
     assert pusher.tags("a/whole") == before
     assert pusher.pull_whole("a/whole", "old-multi")
 
-    again = gc("restore", run.id, "--format", "json")
+    again = gc("restore", run.id, "--who", "anna", "--format", "json")
     assert again.code == 0
     assert {key: value for key, value in again.json.items() if key != "images"} == {
         "registry": "production", "run": run.id, "whole": 4, "partly": 0, "lost": 0, "unfinished": 0, "unkept": 0,
+        "restored_by": "anna",
     }  # fmt: skip
     assert {one["digest"]: one["tags"] for one in again.json["images"] if one["tags"]} == {
         digest: [tag] for tag, digest in before.items()

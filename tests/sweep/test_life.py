@@ -71,6 +71,50 @@ def test_a_newer_plan_supersedes_a_blocked_one(simulator: Simulator, night: Make
         runs.approve(tonight.store, tonight.settings, first, datetime.now(UTC))
 
 
+def test_a_dry_run_supersedes_no_plan_that_waits_for_its_approval(simulator: Simulator, night: MakeNight) -> None:
+    push_old(simulator)
+    tonight = night(limits={"max_images": 2})
+    blocked, _ = tonight.plan()
+
+    assert tonight.sweep(dry_run=True).outcome == "succeeded"
+
+    assert tonight.run(blocked).state == "blocked"
+    tonight.ring(runs.approve(tonight.store, tonight.settings, blocked, datetime.now(UTC)))
+    assert tonight.run(blocked).deleted == 3
+
+
+@pytest.mark.parametrize("found_by", ["reconcile", "a worker"])
+def test_a_pending_run_that_nobody_began_is_missed(simulator: Simulator, night: MakeNight, found_by: str) -> None:
+    push_old(simulator)
+    tonight = night(plan_max_age="2h")
+    run_id = tonight.open()
+    assert tonight.reconcile(after=HOUR) == (Bell("gc.scan", (run_id,)),)
+
+    if found_by == "reconcile":
+        assert tonight.reconcile(after=3 * HOUR) == ()
+    else:
+        with tonight.store.write() as connection:
+            run_rows.change(connection, run_id, ["pending"], opened_at=datetime.now(UTC) - 3 * HOUR)
+        tonight.ring(tonight.do(Bell("gc.scan", (run_id,))))
+
+    run = tonight.run(run_id)
+    assert (run.state, run.outcome, run.plan_sha256) == ("finished", "missed", None)
+    assert (run.message or "").startswith("no worker began it within plan_max_age (2 hours)")
+    assert tonight.open() != run_id  # nobody waits for it any more
+
+
+def test_who_approves_is_told_that_the_file_has_changed_since_the_plan(simulator: Simulator, night: MakeNight) -> None:
+    push_old(simulator)
+    tonight = night(limits={"max_images": 2})
+    run_id, _ = tonight.plan()
+    blocked = tonight.run(run_id)
+    assert runs.changed_since_plan(tonight.settings, blocked) is None
+    tonight.rewrite(limits={"max_images": 1})
+    assert "the configuration file has changed" in (runs.changed_since_plan(tonight.settings, blocked) or "")
+    tonight.rewrite(limits={"max_images": 2}, rules=[{"name": "releases", "keep": {"all": True}}])
+    assert "the policy 'nightly' is another one" in (runs.changed_since_plan(tonight.settings, blocked) or "")
+
+
 def test_a_blocked_plan_that_nobody_approves_expires(simulator: Simulator, night: MakeNight) -> None:
     push_old(simulator)
     tonight = night(limits={"max_images": 2}, plan_max_age="2h")

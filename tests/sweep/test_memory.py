@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from policies.image import Image
 from policies.memory import NEVER, remember
 from policies.plan import Survey
 from tests.night import Night
+from tests.oci.fake import FakeRegistry
+from tests.oci.nights import served
 from tests.simulator.client import Simulator
 from tests.sweep.remembering import exceeded, pass_time, reasons, recalled, remembered, rows
 from worker import runs, scan
@@ -361,3 +364,38 @@ class TestWhatVanished:
         assert (by_hand.outcome, exceeded(by_hand), by_hand.foreign_deletions) == ("succeeded", ["vanished"], 5)
         run = tonight.sweep()
         assert (run.state, exceeded(run), run.foreign_deletions) == ("blocked", ["vanished"], 0)
+
+
+class TestRepositoriesOfTheFile:
+    """What `repositories` no longer names is neither vanished nor deleted by others."""
+
+    RULES = ({"name": "pull requests", "delete": {"tags": ["pr-*"]}},)
+
+    @pytest.mark.parametrize("left", [["shop/api"], ["shop/*"]])
+    def test_fewer_are_named(self, tmp_path: Path, left: list[str]) -> None:
+        with FakeRegistry() as registry:
+            for path in ("shop/api", "ml/train", "ml/serve"):
+                registry.push(path, "v1", layers=[path.encode()])
+            night = Night(served(registry), tmp_path, rules=[*self.RULES])
+            night.sweep()
+            night.rewrite(rules=[*self.RULES], repositories=left)
+
+            run = night.sweep()
+
+            assert (run.outcome, run.foreign_deletions, run.exceeded) == ("succeeded", 0, ())
+            assert set(remembered(night)) == {"shop/api"}
+            night.store.dispose()
+
+    def test_what_vanishes_of_those_that_are_named_is_still_seen(self, tmp_path: Path) -> None:
+        with FakeRegistry() as registry:
+            pushed = [registry.push("shop/api", f"v{number}", layers=[b"%d" % number]) for number in range(3)]
+            registry.push("ml/train", "v1", layers=[b"train"])
+            night = Night(served(registry), tmp_path, rules=[*self.RULES])
+            night.sweep()
+            registry.remove("shop/api", pushed[0].digest)
+            night.rewrite(rules=[*self.RULES], repositories=["shop/api"])
+
+            run = night.sweep()
+
+            assert (run.state, run.foreign_deletions, exceeded(run)) == ("blocked", 1, ["vanished"])
+            night.store.dispose()

@@ -17,6 +17,7 @@ from tests.web.builders import add_run
 from tests.web.pages import Answer, Pages, start, stop
 from worker.app import KEY_PREFIX
 from worker.store import holds, open_store
+from worker.store import runs as run_rows
 from worker.store.tables import pause, run
 from worker.web.app import routes
 from worker.web.door import Configuration, StoreDoor
@@ -277,6 +278,7 @@ def test_approve_then_abort(pages: Pages) -> None:
     answer = approved(pages)
     assert answer.status == 202, answer.text
     assert rows(pages)[BLOCKED][1:] == ("finished", "partial")  # it never had a batch to delete
+    assert people(pages) == (None, "web, from 127.0.0.1", None)
     answer = approved(pages)
     assert (answer.status, "waits for no approval" in answer.text) == (409, True)
     answer = post(pages, f"/api/runs/{BLOCKED}/abort")
@@ -284,10 +286,25 @@ def test_approve_then_abort(pages: Pages) -> None:
 
 
 def test_abort(pages: Pages) -> None:
-    answer = post(pages, f"/api/runs/{BLOCKED}/abort")
+    answer = post(pages, f"/api/runs/{BLOCKED}/abort", {"who": "anna"})
     assert answer.status == 202
+    assert people(pages) == (None, None, "anna")
     assert json.loads(answer.body)["outcome"] == "aborted"
     assert rows(pages) == {BLOCKED: ("schedule", "finished", "aborted")}
+
+
+def people(pages: Pages) -> tuple[str | None, str | None, str | None]:
+    """Who opened, approved and aborted the newest run."""
+    store = open_store(f"sqlite:///{pages.folder}/store.db")
+    with store.read() as connection:
+        newest = run_rows.newest(connection)[0]
+    store.dispose()
+    return newest.opened_by, newest.approved_by, newest.aborted_by
+
+
+def test_who_starts_a_run(pages: Pages) -> None:
+    assert post(pages, RUNS, {"who": "anna", "dry_run": True}).status == 202
+    assert people(pages)[0] == "anna"
 
 
 def paused(pages: Pages) -> dict[str, tuple[str, str]]:
@@ -312,8 +329,9 @@ def test_pause_and_resume(pages: Pages, path: str, name: str) -> None:
     assert paused(pages) == {name: ("anna", "moving [31m house")}
     again = json.loads(post(pages, f"{path}/pause", {"who": "bob"}).body)
     assert again == document, "the first pause stays"
-    answer = post(pages, f"{path}/resume")
+    answer = post(pages, f"{path}/resume", {"who": "cleo"})
     assert (answer.status, json.loads(answer.body)["paused"]) == (200, False)
+    assert json.loads(answer.body)["resumed_by"] == "cleo"
     assert paused(pages) == {}
     assert rows(pages) == UNTOUCHED
 

@@ -9,6 +9,7 @@ from worker.cli.errors import say
 from worker.cli.following import follow
 from worker.cli.live import store_of_run
 from worker.cli.options import Options, common
+from worker.cli.people import who_option
 from worker.cli.ringing import ring
 from worker.report.run import run_ndjson, said_text
 from worker.store import Store
@@ -17,15 +18,20 @@ from worker.store import Store
 @click.command()
 @click.argument("run")
 @click.option("--wait", is_flag=True, help="Follow the run; exit 1 if it did not succeed.")
+@who_option
 @common()
-def approve(options: Options, run: str, wait: bool) -> int:
+def approve(options: Options, run: str, wait: bool, who: str) -> int:
     """Let the blocked RUN delete exactly what its plan says, and nothing else.
+
+    A policy or file that has changed since is warned of, and changes nothing about the plan.
 
     Exit code 1: it is superseded by a newer plan, or older than plan_max_age; 4: another run of the registry is active.
     """
     settings = options.settings_of_store()
     with store_of_run(settings, run) as store:
-        bells = runs.approve(store, settings, run, datetime.now(UTC))
+        bells = runs.approve(store, settings, run, datetime.now(UTC), who=who)
+        if (changed := runs.changed_since_plan(settings, runs.get(store, run))) is not None:
+            say(f"warning: {changed}")
         if not ring(settings, bells, verbose=options.verbose):
             say("warning: Redis takes no messages; the run goes on as soon as beat and Redis are back")
         if wait:
@@ -36,15 +42,16 @@ def approve(options: Options, run: str, wait: bool) -> int:
 
 @click.command()
 @click.argument("run")
+@who_option
 @common()
-def abort(options: Options, run: str) -> int:
+def abort(options: Options, run: str, who: str) -> int:
     """Stop RUN before its next deletion. What is under way is resolved first.
 
     Exit code 1: it has ended, or is stopping already.
     """
     settings = options.settings_of_store()
     with store_of_run(settings, run) as store:
-        bells = runs.abort(store, run, datetime.now(UTC))
+        bells = runs.abort(store, run, datetime.now(UTC), who=who)
         if not ring(settings, bells, verbose=options.verbose):
             say("warning: Redis takes no messages; what is under way is resolved as soon as beat and Redis are back")
         _report(options, store, run, "asked to stop")

@@ -1,7 +1,5 @@
 """`registry-gc hold`, `holds`, `release`, `pause` and `resume`: a person's word that outweighs every rule."""
 
-import getpass
-import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +7,11 @@ import click
 
 from worker.cli.errors import FAILED, USAGE, CommandError, say
 from worker.cli.options import Instant, Options, common
+from worker.cli.people import Words, who_option
 
 if TYPE_CHECKING:
     from worker.store import Store
-
-LONGEST = 500  # characters of a reason, or of who gives it
+    from worker.store.holds import Pause
 
 
 class Until(click.ParamType[datetime]):
@@ -38,29 +36,7 @@ class Until(click.ParamType[datetime]):
         return moment
 
 
-class Words(click.ParamType[str]):
-    """One line that a table can show."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = " ".join(str(value).split())
-        if len(text) > LONGEST:
-            self.fail(f"expected at most {LONGEST} characters, got {len(text)}", param, ctx)
-        return text
-
-
-def _me() -> str:
-    """Who types this, as well as the machine can tell."""
-    try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid {os.getuid()}"
-    return f"{user}@{os.uname().nodename}"
-
-
 _why = click.option("--reason", type=Words(), default="", help="Why; shown wherever it has an effect.")
-_who = click.option("--who", type=Words(), default=_me, show_default="you, as the system knows you", help="By whom.")
 
 
 @click.command()
@@ -68,7 +44,7 @@ _who = click.option("--who", type=Words(), default=_me, show_default="you, as th
 @click.argument("reference")
 @click.option("--until", type=Until(), metavar="TIME", help="A date (to its end), a time, or 14d; absent: for ever.")
 @_why
-@_who
+@who_option
 @common()
 def hold(options: Options, registry: str, reference: str, until: datetime | None, reason: str, who: str) -> None:
     """Keep REFERENCE of REGISTRY, whatever the rules say: path:tag, path@sha256:…, an image's id, or a glob of
@@ -138,7 +114,7 @@ def holds(options: Options, registry: str | None) -> None:
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="HOLD | REGISTRY REFERENCE")
-@_who
+@who_option
 @common()
 def release(options: Options, words: tuple[str, ...], who: str) -> None:
     """End a hold: by its number, which `holds` shows, or all that were placed on REFERENCE of REGISTRY."""
@@ -170,7 +146,7 @@ def release(options: Options, words: tuple[str, ...], who: str) -> None:
 @click.command()
 @click.argument("registry", required=False)
 @_why
-@_who
+@who_option
 @common()
 def pause(options: Options, registry: str | None, reason: str, who: str) -> None:
     """Delete nothing in REGISTRY, or in any, until it is resumed. Plans still run.
@@ -191,8 +167,9 @@ def pause(options: Options, registry: str | None, reason: str, who: str) -> None
 
 @click.command()
 @click.argument("registry", required=False)
+@who_option
 @common()
-def resume(options: Options, registry: str | None) -> None:
+def resume(options: Options, registry: str | None, who: str) -> None:
     """Let REGISTRY, or all, be deleted from again. What was paused for all is resumed for all only."""
     from worker.cli.live import check_known, remembered  # noqa: PLC0415 - loads the store
     from worker.store import holds as rows  # noqa: PLC0415 - as above
@@ -200,19 +177,19 @@ def resume(options: Options, registry: str | None) -> None:
     settings = options.settings_of_store()
     with remembered(settings) as store:
         check_known(settings, store, registry)
-        resumed = False
+        ended = None
         if store is not None:
             with store.write() as connection:
-                resumed = rows.resume_registry(connection, registry or rows.ALL)
-        if store is None or not resumed:
+                ended = rows.resume_registry(connection, registry or rows.ALL, who, datetime.now(UTC))
+        if store is None or ended is None:
             what = "all registries together are" if registry is None else f"{registry} by itself is"
             raise CommandError(f"{what} not paused; `registry-gc holds` shows what is", FAILED)
-        _report_pauses(options, store, registry)
+        _report_pauses(options, store, registry, ended)
 
 
-def _report_pauses(options: Options, store: "Store", registry: str | None) -> None:
-    """What is paused now that concerns a registry, or all."""
-    from worker.report.hold import pause_json  # noqa: PLC0415 - only for its output
+def _report_pauses(options: Options, store: "Store", registry: str | None, ended: "Pause | None" = None) -> None:
+    """What is paused now that concerns a registry, or all, and which pause has just been `ended`."""
+    from worker.report.hold import pause_json, resumed_json  # noqa: PLC0415 - only for its output
     from worker.report.text import escaped  # noqa: PLC0415 - as above
     from worker.store import holds as rows  # noqa: PLC0415 - as above
 
@@ -220,6 +197,7 @@ def _report_pauses(options: Options, store: "Store", registry: str | None) -> No
         left = [one for one in rows.pauses(connection) if registry in (None, one.registry) or one.of_all]
     texts = [escaped(f"{'all' if one.of_all else one.registry}: {one.sentence()}") for one in left]
     texts = texts or [f"{registry or 'all registries together'}: not paused (any more)"]
-    whole = {"pauses": [pause_json(one) for one in left]}
+    texts += [] if ended is None else [escaped(f"resumed by {ended.resumed_by}; {ended.sentence()}")]
+    whole = {"pauses": [pause_json(one) for one in left]} | ({} if ended is None else resumed_json(ended))
     with options.open() as output:
         output.report(table=lambda _: texts, json=lambda: _lines(whole), ndjson=lambda: _lines(whole))

@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import click
 
 from worker.cli.errors import DONE, FAILED, USAGE, CommandError
 from worker.cli.live import limiter_for, log_if_asked, remembered
 from worker.cli.options import Options, common
+from worker.cli.people import who_option
 from worker.registries import open_registry
 from worker.report.restore import restored_json, restored_ndjson, restored_table
 from worker.restore import NothingKeptError, TakesNothingBackError, find
@@ -18,8 +20,9 @@ from worker.restore import restore as put_back
 @click.command()
 @click.argument("what", metavar="RUN | IMAGE")
 @click.option("--registry", help="Whose IMAGE it is, where several registries have deleted it.")
+@who_option
 @common()
-def restore(options: Options, what: str, registry: str | None) -> int:
+def restore(options: Options, what: str, registry: str | None, who: str) -> int:
     """Put back what RUN deleted, or one IMAGE, with what belongs to it: path:tag, path@sha256:…, a digest, or an id.
 
     Children come before indexes; a tag that somebody has pushed since is left to them. Each image is read back, with a
@@ -32,7 +35,7 @@ def restore(options: Options, what: str, registry: str | None) -> int:
         if store is None:
             raise CommandError("there is no store yet, and so nothing that was deleted", USAGE)
         try:
-            asked = find(store, settings, what, registry)
+            asked = replace(find(store, settings, what, registry), who=who)
             named = asked.registry
             with (
                 limiter_for(settings, named) as limiter,

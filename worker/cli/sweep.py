@@ -8,6 +8,7 @@ from worker.cli.errors import say
 from worker.cli.following import follow
 from worker.cli.live import opened_store, registry_named
 from worker.cli.options import Options, common
+from worker.cli.people import who_option
 from worker.cli.ringing import ring
 from worker.report.run import opened_text, run_ndjson
 from worker.runs import get, open_run
@@ -17,8 +18,9 @@ from worker.runs import get, open_run
 @click.argument("registry")
 @click.option("--dry-run", is_flag=True, help="End with the plan, whatever the file's mode says.")
 @click.option("--wait", is_flag=True, help="Follow the run; exit 1 if it did not succeed, 3 if it is over its limits.")
+@who_option
 @common()
-def sweep(options: Options, registry: str, dry_run: bool, wait: bool) -> int:
+def sweep(options: Options, registry: str, dry_run: bool, wait: bool, who: str) -> int:
     """Open a run of REGISTRY now. The worker carries it out: in the file's mode, or as a dry run.
 
     Exit code 4: another run of it is active.
@@ -26,7 +28,8 @@ def sweep(options: Options, registry: str, dry_run: bool, wait: bool) -> int:
     settings = options.settings()
     registry_named(settings, registry)
     with opened_store(settings) as store:
-        opened = open_run(store, settings, registry, trigger="command", now=datetime.now(UTC), dry_run=dry_run)
+        now = datetime.now(UTC)
+        opened = open_run(store, settings, registry, trigger="command", now=now, dry_run=dry_run, who=who)
         if not ring(settings, opened.bells, verbose=options.verbose):
             say("warning: Redis takes no messages; the run is open and starts as soon as beat and Redis are back")
         if wait:

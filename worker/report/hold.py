@@ -24,6 +24,11 @@ def pause_json(one: "Pause") -> dict[str, Any]:
     return {"registry": registry, "at": one.at, "who": one.who, "reason": one.reason}
 
 
+def resumed_json(ended: "Pause") -> dict[str, Any]:
+    """Which pause was ended, when and by whom."""
+    return {"resumed": pause_json(ended) | {"resumed_at": ended.resumed_at, "resumed_by": ended.resumed_by}}
+
+
 def holds_json(held: Iterable["HeldRow"], pauses: Iterable["Pause"]) -> Iterator[bytes]:
     whole = {"holds": [held_json(one) for one in held], "pauses": [pause_json(one) for one in pauses]}
     yield _encoder.encode(whole) + b"\n"

@@ -25,7 +25,13 @@ def image_json(one: "Restored") -> dict[str, Any]:
 def _head(asked: "Asked", found: Sequence["Restored"]) -> dict[str, Any]:
     answers = Counter[str](one.answer for one in found)
     counts = {answer: answers[answer] for answer in ANSWERS}
-    return {"registry": asked.registry.name, "run": asked.run_id, **counts, "unkept": asked.unkept}
+    return {
+        "registry": asked.registry.name,
+        "run": asked.run_id,
+        **counts,
+        "unkept": asked.unkept,
+        "restored_by": asked.who,
+    }
 
 
 def restored_json(asked: "Asked", found: Sequence["Restored"]) -> Iterator[bytes]:
@@ -52,6 +58,8 @@ def restored_table(asked: "Asked", found: Sequence["Restored"], width: int | Non
             yield escaped(f"{one.repository}@{one.digest} misses")
             yield from (escaped(f"  {digest}") for digest in one.missing)
     yield ""
+    if asked.who:
+        yield escaped(f"Restored by {asked.who}.")
     if asked.unkept:
         yield f"Of {counted(asked.unkept, 'image')} that run {asked.run_id} deleted nothing was kept."
     answers = Counter[str](one.answer for one in found)

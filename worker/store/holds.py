@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from policies.holds import Hold, HoldKind, Holds
 from worker.store.dialect import insert_for
@@ -32,6 +32,8 @@ class Pause:
     at: datetime
     who: str
     reason: str
+    resumed_at: datetime | None = None
+    resumed_by: str | None = None
 
     @property
     def of_all(self) -> bool:
@@ -108,22 +110,29 @@ def release(connection: Connection, number: int, who: str, now: datetime) -> boo
 
 def pause_registry(connection: Connection, registry: str, who: str, reason: str, now: datetime) -> None:
     """The first pause stays, with its instant, until it is resumed."""
-    values = {"registry": registry, "at": now, "who": who, "reason": reason}
-    connection.execute(insert_for(connection, pause).values(values).on_conflict_do_nothing())
+    begun = {"at": now, "who": who, "reason": reason, "resumed_at": None, "resumed_by": None}
+    ended = pause.c.resumed_at.is_not(None)
+    added = insert_for(connection, pause).values(registry=registry, **begun)
+    connection.execute(added.on_conflict_do_update(index_elements=[pause.c.registry], set_=begun, where=ended))
 
 
-def resume_registry(connection: Connection, registry: str) -> bool:
-    """False: it was not paused."""
-    return connection.execute(delete(pause).where(pause.c.registry == registry)).rowcount == 1
+def resume_registry(connection: Connection, registry: str, who: str = "", now: datetime | None = None) -> Pause | None:
+    """The pause that ends now; None: it was not paused. Who ended the last pause stays in its row."""
+    mine = (pause.c.registry == registry) & pause.c.resumed_at.is_(None)
+    ended = update(pause).where(mine).values(resumed_at=now or datetime.now(UTC), resumed_by=who)
+    if connection.execute(ended).rowcount == 0:
+        return None
+    return Pause(*connection.execute(select(pause).where(pause.c.registry == registry)).one())
 
 
 def pauses(connection: Connection) -> list[Pause]:
-    return [Pause(*row) for row in connection.execute(select(pause).order_by(pause.c.registry))]
+    lasting = select(pause).where(pause.c.resumed_at.is_(None))
+    return [Pause(*row) for row in connection.execute(lasting.order_by(pause.c.registry))]
 
 
 def paused(connection: Connection, registry: str, registry_key: str) -> Pause | None:
     """Why nothing may be deleted in a registry now, under whichever of its names; None: it may."""
     names = (*names_of(connection, registry, registry_key), ALL)
-    found = select(pause).where(pause.c.registry.in_(names)).order_by(pause.c.registry.desc())
-    row = connection.execute(found).first()
+    found = select(pause).where(pause.c.registry.in_(names), pause.c.resumed_at.is_(None))
+    row = connection.execute(found.order_by(pause.c.registry.desc())).first()
     return None if row is None else Pause(*row)

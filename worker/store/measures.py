@@ -81,7 +81,7 @@ def measure(connection: Connection) -> Measures:
         found[row["registry"]].plan = row
     for row in _newest(connection, run.c.planned_at, run.c.state == "blocked"):
         found[row["registry"]].blocked_by = frozenset(limit["limit"] for limit in json.loads(row["exceeded"]))
-    paused = set(connection.execute(select(pause.c.registry)).scalars())
+    paused = set(connection.execute(select(pause.c.registry).where(pause.c.resumed_at.is_(None))).scalars())
     for name in paused - {ALL}:
         found[name].paused = True
     return Measures(dict(found), heartbeats(connection), ALL in paused)

@@ -152,6 +152,19 @@ def change(connection: Connection, run_id: str, states: Sequence[str], **values:
     return done.rowcount == 1
 
 
+def finish(
+    connection: Connection, one: Run, state: str, outcome: str, now: datetime, message: str | None = None
+) -> bool:
+    """End a run that is in this state, with a message or the one that it has. False: it is in another one."""
+    kept = message if message is not None else one.message
+    return change(connection, one.id, [state], state="finished", outcome=outcome, finished_at=now, message=kept)
+
+
+def note_aborted(connection: Connection, run_id: str, who: str | None) -> None:
+    """Keep who asked a run to stop."""
+    connection.execute(update(run).where(run.c.id == run_id).values(aborted_by=who))
+
+
 def note_raced(connection: Connection, one: Run, repository: str, digest: str, tags: Sequence[str]) -> None:
     """Keep which tags were pushed while the image they named was deleted. Only for who has locked the run."""
     if len(one.raced) < MOST_RACED:

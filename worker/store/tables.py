@@ -304,6 +304,8 @@ pause = Table(
     Column("at", Instant, nullable=False),
     Column("who", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("resumed_at", Instant),  # null: it lasts
+    Column("resumed_by", Text),
 )
 
 evidence = Table(

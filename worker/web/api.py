@@ -59,17 +59,16 @@ STATUS: Mapping[type[Exception], int] = {
 }
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
-    """No field."""
+class Person(Struct, forbid_unknown_fields=True):
+    who: Text = ""  # for the record; whoever has the token may say anything
 
 
-class Sweep(Struct, forbid_unknown_fields=True):
+class Sweep(Person, forbid_unknown_fields=True):
     dry_run: bool = False  # true: end with the plan, whatever the file's mode says; false is only the default
 
 
-class Pause(Struct, forbid_unknown_fields=True):
+class Pause(Person, forbid_unknown_fields=True):
     reason: Text = ""
-    who: Text = ""  # for the record; whoever has the token may say anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +81,11 @@ class Asked:
     body: Any
     client: str  # the address that the request came from
     now: datetime
+
+    @property
+    def who(self) -> str:
+        """Who asks: by their own word, else by where the request came from."""
+        return _one_line(self.body.who) or f"web, from {self.client}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,29 +104,36 @@ def start_run(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     """As `registry-gc sweep`."""
     name = asked.names["registry"]
     opened = runs.open_run(
-        asked.store, asked.settings, name, trigger="web", now=asked.now, dry_run=bool(asked.body.dry_run)
+        asked.store,
+        asked.settings,
+        name,
+        trigger="web",
+        now=asked.now,
+        dry_run=bool(asked.body.dry_run),
+        who=asked.who,
     )
     return _run(asked.store, opened.run_id), opened.bells
 
 
 def approve(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     """As `registry-gc approve`."""
-    bells = runs.approve(asked.store, asked.settings, asked.names["run"], asked.now)
-    return _run(asked.store, asked.names["run"]), bells
+    name = asked.names["run"]
+    bells = runs.approve(asked.store, asked.settings, name, asked.now, who=asked.who)
+    changed = runs.changed_since_plan(asked.settings, runs.get(asked.store, name))
+    return _run(asked.store, name) | ({} if changed is None else {"warning": changed}), bells
 
 
 def abort(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     """As `registry-gc abort`."""
-    bells = runs.abort(asked.store, asked.names["run"], asked.now)
+    bells = runs.abort(asked.store, asked.names["run"], asked.now, who=asked.who)
     return _run(asked.store, asked.names["run"]), bells
 
 
 def pause(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     """As `registry-gc pause`."""
     name = _paused_name(asked)
-    who = _one_line(asked.body.who) or f"web, from {asked.client}"
     with asked.store.write() as connection:
-        holds.pause_registry(connection, name, who, _one_line(asked.body.reason), asked.now)
+        holds.pause_registry(connection, name, asked.who, _one_line(asked.body.reason), asked.now)
         paused = next(one for one in holds.pauses(connection) if one.registry == name)
     since = paused.at.strftime("%Y-%m-%dT%H:%M:%SZ")
     told = {"since": since, "who": paused.who, "reason": paused.reason}
@@ -133,12 +144,13 @@ def resume(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     """As `registry-gc resume`. What was paused for all is resumed for all only."""
     name = _paused_name(asked)
     with asked.store.write() as connection:
-        resumed = holds.resume_registry(connection, name)
+        resumed = holds.resume_registry(connection, name, asked.who, asked.now)
         key = "" if name == holds.ALL else asked.settings.registries[name].key
         left = holds.paused(connection, name, key)
-    if not resumed:
+    if resumed is None:
         raise NotPausedError(left.sentence() if left else f"{'all' if name == holds.ALL else name}: not paused")
-    return {"registry": None if name == holds.ALL else name, "paused": left is not None}, ()
+    answer = {"registry": None if name == holds.ALL else name, "paused": left is not None}
+    return answer | {"resumed_by": resumed.resumed_by}, ()
 
 
 def _paused_name(asked: Asked) -> str:
@@ -160,12 +172,12 @@ def _run(store: Store, run_id: str) -> dict[str, Any]:
 
 CHANGES = (
     Change("/api/registries/{registry}/runs", Sweep, start_run),
-    Change("/api/runs/{run}/approve", Nothing, approve),
-    Change("/api/runs/{run}/abort", Nothing, abort, careful=True),
+    Change("/api/runs/{run}/approve", Person, approve),
+    Change("/api/runs/{run}/abort", Person, abort, careful=True),
     Change("/api/registries/{registry}/pause", Pause, pause, careful=True, status=200),
-    Change("/api/registries/{registry}/resume", Nothing, resume, status=200),
+    Change("/api/registries/{registry}/resume", Person, resume, status=200),
     Change("/api/pause", Pause, pause, careful=True, status=200),
-    Change("/api/resume", Nothing, resume, status=200),
+    Change("/api/resume", Person, resume, status=200),
 )
 
 
@@ -185,7 +197,9 @@ def _endpoint(change: Change, store: OpenStore, configuration: Callable[[], Conf
         except tuple(STATUS) as error:
             raise _refused(error) from error
         log.info("asked for by the web", action=change.do.__name__, client=client, **names)
-        return answer if ring(bells) else answer | {"warning": NOT_RUNG}
+        warnings = [answer["warning"]] if "warning" in answer else []
+        warnings += [] if ring(bells) else [NOT_RUNG]
+        return answer | ({"warning": "; ".join(warnings)} if warnings else {})
 
     async def endpoint(request: Request) -> Response:
         authorizations = request.headers.getlist("authorization")

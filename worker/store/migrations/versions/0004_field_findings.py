@@ -20,3 +20,5 @@ def upgrade() -> None:
     op.add_column("run", sa.Column("terms", sa.Text(), nullable=False, server_default="{}"))
     op.add_column("run", sa.Column("undecidable", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("item", sa.Column("refused", sa.Text()))
+    op.add_column("pause", sa.Column("resumed_at", sa.BigInteger()))
+    op.add_column("pause", sa.Column("resumed_by", sa.Text()))
