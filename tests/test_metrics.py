@@ -146,6 +146,7 @@ BORN = {
     'next_run_timestamp_seconds{registry="production"}': datetime(2026, 11, 24, tzinfo=UTC).timestamp(),
     'next_run_timestamp_seconds{registry="staging"}': 0,
     'evidence_age_seconds{registry="production",source="cluster"}': 0,
+    'evidence_foreign_references{registry="production",source="cluster"}': 0,
     'evidence_max_age_seconds{registry="production",source="cluster"}': 3600,
     "beat_heartbeat_timestamp_seconds": 0,
     f'build_info{{version="{__version__}"}}': 1,
@@ -415,6 +416,14 @@ def test_evidence_age(store: Store, source: str, as_of: datetime, age: float) ->
     assert {key: value for key, value in series.items() if key.startswith("evidence_age_seconds")} == {
         'evidence_age_seconds{registry="production",source="cluster"}': age
     }
+
+
+def test_foreign_references_of_the_last_scan(store: Store) -> None:
+    values = {"registry": "production", "source": "cluster", "as_of": NOW, "read_at": NOW, "count": 9, "baseline": 9}
+    with store.write() as connection:
+        row = values | {"sha256": "0" * 64, "uses": b"is not read here", "foreign_references": 7}
+        connection.execute(evidence.insert().values(row))
+    assert of(scrape(store, PRODUCTION), "evidence_foreign_references", source="cluster") == 7
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,7 @@ class EvidenceSettings:
     kind: EvidenceKind
     max_age: timedelta  # older evidence is no evidence
     allow_empty: bool = False  # nothing, or suddenly half as much, in use is no sign of a broken source
+    allow_foreign: bool = False  # a source that names no image of any registry of the file is no mistake
     path: Path | None = None  # file: absolute
     url: str | None = None  # http
     token: Secret | None = None  # http

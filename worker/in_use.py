@@ -1,14 +1,19 @@
 """Asks the sources of evidence again while a run is deleting, and ends the run where one of them cannot be believed."""
 
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
+from functools import partial
 
+from policies.image import Repository
 from worker import runs
 from worker.clocks import ClockError
+from worker.config import ConfigError, RegistrySettings
 from worker.config_watch import Watch, registry_now
 from worker.evidence.gathering import gather
+from worker.evidence.matching import digests_in
 from worker.evidence.reading import EvidenceError
 from worker.runs import Bell
-from worker.store import Store, sweeping
+from worker.store import Store, plans, sweeping
 from worker.store import runs as run_rows
 from worker.terms import missing_source
 
@@ -21,7 +26,7 @@ def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
     registry = registry_now(watch, run)
     if run.stop is None and registry is not None:
         try:
-            gather(store, registry, scanning=False)
+            gather(store, registry, _registries(watch), partial(_listed, store, run_id), scanning=False)
             if (missing := missing_source(registry, run.terms)) is not None:
                 give_up(store, run_id, missing)
         except (ClockError, EvidenceError) as error:
@@ -30,6 +35,27 @@ def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
         run_rows.get(connection, run_id, lock=True)
         sweeping.unring(connection, run_id, store.now(connection))
     return runs.ring(store, run_id, datetime.now(UTC))
+
+
+def _registries(watch: Watch) -> tuple[RegistrySettings, ...]:
+    """Those of the file as it is now; none where it is invalid."""
+    try:
+        return tuple(watch.current().registries.values())
+    except ConfigError:
+        return ()
+
+
+def _listed(store: Store, run_id: str, digests: Collection[str]) -> Collection[str]:
+    """Those of these digests that the inventory of a run's plan has."""
+
+    def inventory() -> Iterator[Repository]:
+        with store.read() as connection:
+            paths = plans.repositories(connection, run_id)
+        for path in paths:
+            with store.read() as connection:
+                yield Repository(path=path, images=plans.images_of(connection, run_id, path))
+
+    return digests_in(inventory(), digests)
 
 
 def give_up(store: Store, run_id: str, why: str) -> None:

@@ -261,6 +261,12 @@ GAUGES = (
         _evidence_age,
     ),
     Gauge(
+        "evidence_foreign_references",
+        "Images that a source named in the last scan and that are of no registry of the file.",
+        ("source",),
+        lambda m, s, _now: (((source.name,), m.foreign_references.get(source.name, 0)) for source in s.in_use),
+    ),
+    Gauge(
         "evidence_max_age_seconds",
         "How old a source's word may be when it is read.",
         ("source",),

@@ -18,7 +18,6 @@ from worker import runs
 from worker.checkpoints import reach
 from worker.clocks import ClockError, check
 from worker.config import RegistrySettings, Settings
-from worker.evidence.gathering import gather
 from worker.evidence.reading import EvidenceError
 from worker.expiry import expire
 from worker.inventory import (
@@ -37,7 +36,8 @@ from worker.registries.interface import Registry, RegistryError, SignInError
 from worker.registries.limiter import Limiter
 from worker.runs import Bell
 from worker.spending import gone_remedy, note_sign_in, spending
-from worker.store import Store, StoreError, holds, memory, plans, retention
+from worker.standing import note_held_ids, standing_of
+from worker.store import Store, StoreError, memory, plans, retention
 from worker.store import runs as run_rows
 from worker.store.memory import Recalled
 from worker.store.plans import PlanRows, PlanWriter, Segment
@@ -151,15 +151,6 @@ def _decide(
     return decide(repository, registry.policy, now, everywhere, keep_per_repository=n, standing=standing)
 
 
-def standing_of(store: Store | None, registry: RegistrySettings, now: datetime, *, remember: bool = True) -> Standing:
-    """What decides beside the inventory. `remember` False: nothing is written. Raises EvidenceError, StoreError."""
-    evidence = gather(store, registry, scanning=True, remember=remember)
-    if store is None:
-        return Standing(evidence=evidence)
-    with store.read() as connection:
-        return Standing(holds=holds.active(connection, registry.name, registry.key, now), evidence=evidence)
-
-
 def recall(store: Store | None, registry: RegistrySettings) -> Recalled:
     """What earlier scans have seen. Raises StoreError."""
     if store is None:
@@ -187,12 +178,13 @@ def plan_live(
     lister = Lister(store, registry, recall(store, registry), datetime.now(UTC))
     inventory = _list(store, registry, lister, limiter, progress)
     at = now or inventory.listed_at
-    standing = standing_of(store, registry, at, remember=False)
+    standing, warnings = standing_of(store, settings, registry, inventory, remember=False)
 
     def opened_again() -> AbstractContextManager[Registry]:
         return open_registry(registry, limiter, manifests=StoredManifests(store, registry.key, remember=False))
 
     planned = plan_with_subjects(lambda: plan(inventory, registry, at, standing, lister.recalled), opened_again)
+    planned = replace(planned, warnings=(*planned.warnings, *warnings))
     return planned if store is None else _beside_earlier_plans(store, planned)
 
 
@@ -242,7 +234,7 @@ def carry_out_scan(
 
     try:
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
-            planned = _plan_run(store, registry, run, limiter, _watching(heartbeat))
+            planned = _plan_run(store, settings, registry, run, limiter, _watching(heartbeat))
             reach("inventory_taken")
             if not _store_plan(store, run, planned, settings):
                 return ()
@@ -286,7 +278,9 @@ def _end_stopped(store: Store, run: Run) -> None:
         runs.fail(store, run.id, current.message or "stopped", now, fence=run.fence)
 
 
-def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, alive: Alive) -> Planned:
+def _plan_run(
+    store: Store, settings: Settings, registry: RegistrySettings, run: Run, limiter: Limiter | None, alive: Alive
+) -> Planned:
     manifests = StoredManifests(store, registry.key)
     started = run.started_at or run.opened_at
     lister = Lister(store, registry, recall(store, registry), started)
@@ -302,8 +296,8 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
             raise
     note_sign_in(store, registry.name, works=True)
     at = inventory.listed_at
-    standing = standing_of(store, registry, at)
-    _note_held_ids(store, registry, standing, inventory)
+    standing, warnings = standing_of(store, settings, registry, inventory)
+    note_held_ids(store, registry, standing, inventory)
 
     @contextmanager
     def opened_again() -> Iterator[Registry]:
@@ -311,22 +305,12 @@ def _plan_run(store: Store, registry: RegistrySettings, run: Run, limiter: Limit
             yield again
 
     planned = plan_with_subjects(lambda: plan(inventory, registry, at, standing, lister.recalled), opened_again, alive)
+    planned = replace(planned, warnings=(*planned.warnings, *warnings))
     return _beside_earlier_plans(store, planned)
 
 
 def _clock() -> datetime:
     return datetime.now(UTC)
-
-
-def _note_held_ids(store: Store, registry: RegistrySettings, standing: Standing, inventory: Inventory) -> None:
-    """Keep what held ids name, as long as somebody can tell: a registry that changes its kind changes its ids."""
-    wanted = {one.value for one in standing.holds.holds if one.kind == "image" and one.digest is None}
-    if not wanted:
-        return
-    images = (image for repository in inventory.repositories() for image in repository.images)
-    found = {image.id: image.digest for image in images if image.id in wanted}
-    with store.write() as connection:
-        holds.note_ids(connection, registry.name, registry.key, found)
 
 
 def _beside_earlier_plans(store: Store, planned: Planned) -> Planned:

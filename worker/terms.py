@@ -13,7 +13,13 @@ def terms_of(settings: Settings, registry: RegistrySettings) -> Terms:
     return Terms(
         file_sha256=settings.sha256,
         in_use=tuple(
-            SourceTerms(name=one.name, sha256=settings_sha256(one), max_age=one.max_age, allow_empty=one.allow_empty)
+            SourceTerms(
+                name=one.name,
+                sha256=settings_sha256(one),
+                max_age=one.max_age,
+                allow_empty=one.allow_empty,
+                allow_foreign=one.allow_foreign,
+            )
             for one in registry.in_use
         ),
         addresses=registry.addresses,
@@ -70,6 +76,7 @@ def _stricter_source(source: EvidenceSettings, planned: SourceTerms | None) -> E
         source,
         max_age=min(source.max_age, planned.max_age),
         allow_empty=source.allow_empty and planned.allow_empty,
+        allow_foreign=source.allow_foreign and planned.allow_foreign,
     )
 
 

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.evidence.references import parse
+from worker.evidence.references import UnknownDigestError, name_of, parse
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
+SHA512 = f"sha512:{HEX}{HEX}"
 YCR = "cr.yandex/crpvab5oob146rh73ilt/shop/api"
 
 
@@ -19,6 +20,8 @@ YCR = "cr.yandex/crpvab5oob146rh73ilt/shop/api"
         pytest.param(f"{YCR}@{DIGEST}", DIGEST, None, id="a digest"),
         pytest.param(f"{YCR}:v7@{DIGEST}", DIGEST, f"{YCR}:v7", id="a tag and a digest"),
         pytest.param(DIGEST, DIGEST, None, id="a digest alone"),
+        pytest.param(f"{YCR}:v7@{SHA512}", SHA512, f"{YCR}:v7", id="a tag and a digest of sha512"),
+        pytest.param(SHA512, SHA512, None, id="a digest of sha512 alone"),
         pytest.param(HEX, DIGEST, None, id="a digest as CRI-O gives it"),
         pytest.param(f"docker-pullable://{YCR}@{DIGEST}", DIGEST, None, id="Docker's, of an image from a registry"),
         pytest.param(f"docker://{DIGEST}", DIGEST, None, id="Docker's, of a config"),
@@ -37,12 +40,36 @@ def test_a_reference(text, digest, image):
 
 
 @pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (f"{YCR}:v7", YCR),
+        (f"{YCR}@{DIGEST}", YCR),
+        (f"docker-pullable://{YCR}:v7@{SHA512}", YCR),
+        ("localhost:5000/x", "localhost:5000/x"),
+        ("nginx", "docker.io/library/nginx"),
+        (DIGEST, None),
+        (HEX, None),
+    ],
+)
+def test_the_address_of_a_reference(text, name):
+    assert name_of(text) == name
+
+
+@pytest.mark.parametrize("digest", [f"blake3:{HEX}", f"sha384:{HEX}", "sha256+b64:abc=", "x:1"])
+@pytest.mark.parametrize("tag", ["", ":v7"])
+def test_a_digest_that_is_not_understood_says_where_it_was(digest, tag):
+    with pytest.raises(UnknownDigestError) as raised:
+        parse(f"{YCR}{tag}@{digest}")
+    assert (raised.value.name, raised.value.digest) == (YCR, digest)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "", "docker://", " ", "cr.yandex/a b", "cr.yandex/A/b", "cr.yandex/", "cr.yandex//a", "/a", "a/", "a:", "a:b:c",
         "cr.yandex/a:-v1", "cr.yandex/a@sha256:abc", "cr.yandex/a@", f"cr.yandex/a@{HEX}", "sha256:abc", f"@{DIGEST}",
-        "https://cr.yandex/a", "cr.yandex/a\n", "cr.yandex/a:v\n1", f"sha512:{HEX}{HEX}", "a" * 2000,
-        "cr.yandex:99999999/a",
+        "https://cr.yandex/a", "cr.yandex/a\n", "cr.yandex/a:v\n1", f"sha512:{HEX}", "a" * 2000,
+        "cr.yandex:99999999/a", f"cr.yandex/a@sha512:{HEX}", "cr.yandex/a@blake3",
     ],
 )  # fmt: skip
 def test_what_is_no_reference(text):

@@ -179,7 +179,9 @@ class World:
             return ()
         lenient = not self.strict_evidence
         path = self.in_use.file
-        return (EvidenceSettings(name="list", kind="file", max_age=DAY, allow_empty=lenient, path=path),)
+        return (
+            EvidenceSettings(name="list", kind="file", max_age=DAY, allow_empty=lenient, allow_foreign=True, path=path),
+        )
 
     def store_fails(self, where: str) -> bool:
         with self.lock:

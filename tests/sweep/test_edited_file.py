@@ -29,7 +29,7 @@ def source_of(folder: Path, name: str, *digests: str, **keys: Any) -> dict[str, 
     """A source of evidence: a file that says that these digests are in use."""
     path = folder / f"{name}.txt"
     path.write_text("\n".join([f"# as_of: {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", USED, *digests, "# end", ""]))
-    return {"name": name, "kind": "file", "path": str(path)} | keys
+    return {"name": name, "kind": "file", "path": str(path), "allow_foreign": True} | keys
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def _of_registry(settings: Settings, registry: RegistrySettings, now: datetime) 
     yield from _access(settings, registry)
     yield deletion(registry, now)
     for source in registry.in_use:
-        yield _evidence(registry.name, source)
+        yield _evidence(settings, registry, source)
 
 
 def _renewal(name: str, credentials: Credentials, now: datetime) -> Finding:
@@ -226,18 +226,23 @@ def _of_the_ending(name: str, needed: str, now: datetime) -> Finding:
     return Finding(name, "delete", "warning", detail)
 
 
-def _evidence(name: str, source: EvidenceSettings) -> Finding:
+def _evidence(settings: Settings, registry: RegistrySettings, source: EvidenceSettings) -> Finding:
     from worker.evidence import read  # noqa: PLC0415 - what reads sources is loaded only where there are some
+    from worker.evidence.gathering import scope_of  # noqa: PLC0415 - as above
     from worker.evidence.judgement import judge  # noqa: PLC0415 - as above
+    from worker.evidence.matching import by_address  # noqa: PLC0415 - as above
     from worker.evidence.reading import EvidenceError  # noqa: PLC0415 - as above
 
-    check = f"evidence {source.name}"
+    name, check = registry.name, f"evidence {source.name}"
     try:
         reading = read(source)
         now = datetime.now(UTC)
         judge(source, reading, None, now)
+        here, doubt, fails = by_address(source, registry, reading, scope_of(registry, settings.registries.values()))
     except EvidenceError as error:
         return Finding(name, check, "failed", str(error).removeprefix(f"{check}: "))
     minutes = (now - reading.as_of).total_seconds() / 60
     counted = len(reading.uses)
-    return Finding(name, check, "ok", f"{counted:,} in use, {minutes:,.0f} min old", counted)
+    detail = "; ".join(filter(None, (f"{counted:,} in use{here}, {minutes:,.0f} min old", doubt)))
+    status: Status = "failed" if fails else "warning" if doubt else "ok"
+    return Finding(name, check, status, detail, counted)

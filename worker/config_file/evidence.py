@@ -24,6 +24,7 @@ class EvidenceModel(Model):
     name: SourceName = Field(description="a name of its own, such as name: production-cluster")
     max_age: Pause = Field(default=timedelta(hours=24), description="older evidence is no evidence")
     allow_empty: bool = Field(default=False, description="nothing, or suddenly less than half, in use is fine")
+    allow_foreign: bool = Field(default=False, description="naming no image of any registry of this file is fine")
 
 
 class FileEvidenceModel(EvidenceModel):
@@ -96,6 +97,7 @@ def _settings(collector: Collector, model: Any, at: str) -> EvidenceSettings:
         kind=model.kind,
         max_age=model.max_age,
         allow_empty=model.allow_empty,
+        allow_foreign=model.allow_foreign,
         path=folder / path if path else None,
         url=getattr(model, "url", None),
         token=collector.secret(getattr(model, "token", None), join(at, "token")),

@@ -19,8 +19,7 @@ from typing import Annotated
 import msgspec
 
 from policies.units import shown
-from worker.evidence.reading import Found, Reading, reading_of
-from worker.evidence.references import parse
+from worker.evidence.reading import Found, Reading, named, reading_of
 
 MAX_BYTES = 64 * 1024 * 1024
 _FIRST, _LAST = "# as_of:", "# end"
@@ -125,7 +124,6 @@ def _utc(moment: datetime) -> datetime:
 def _uses(entries: Iterable[tuple[str, _Entry]], source: str) -> Iterator[Found]:
     for where, entry in entries:
         try:
-            digest, image = parse(entry.image)
+            yield named(entry.image, entry.by or source)
         except ValueError as error:
             raise DocumentError(f"{where}: {shown(entry.image)} {error}") from None
-        yield digest, image, entry.by or source

@@ -5,12 +5,15 @@ A source that cannot be believed raises EvidenceError: nothing is deleted in its
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from policies.evidence import Evidence
+from policies.warnings import PlanWarning
 from worker.clocks import check
 from worker.config import EvidenceSettings, RegistrySettings
+from worker.evidence.matching import Listed, Matches, Scope, judge_matches, matches_of, names_ours, warning_of
 from worker.evidence.reading import Use
 from worker.store import Store
 from worker.store import evidence as rows
@@ -22,8 +25,26 @@ SHARED_FOR = timedelta(minutes=5)  # that long a reading serves all batches of a
 GOOD_FOR = timedelta(minutes=8)  # a batch begins only on younger ones: it takes a minute, and the law's bound is ten
 
 
-def gather(store: Store | None, registry: RegistrySettings, *, scanning: bool, remember: bool = True) -> Evidence:
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What is in use in a registry, and how much of what its sources name matches nothing."""
+
+    evidence: Evidence = field(default_factory=Evidence)
+    warnings: tuple[PlanWarning, ...] = ()
+
+
+def gather(
+    store: Store | None,
+    registry: RegistrySettings,
+    registries: Iterable[RegistrySettings],
+    listed: Listed,
+    *,
+    scanning: bool,
+    remember: bool = True,
+) -> Gathered:
     """What is in use in a registry. Raises ClockError, EvidenceError, StoreError.
+
+    `registries`: all of the file, by whose addresses references match; `listed`: which digests the inventory has.
 
     Who makes a plan (`scanning`) asks every source; a run that is deleting asks those that were not asked just now,
     because all its batches want to know.
@@ -31,15 +52,49 @@ def gather(store: Store | None, registry: RegistrySettings, *, scanning: bool, r
     not, however slowly it came to that within a run (`scanning` False), and stays so until a person says otherwise.
     """
     if not registry.in_use:
-        return Evidence()
+        return Gathered()
     check(lambda: datetime.now(UTC), store)
-    known = _known(store, registry)
+    known, scope = _known(store, registry), scope_of(registry, registries, listed)
     readings = [_one(source, known.get(source.name), scanning=scanning) for source in registry.in_use]
+    warnings = []
+    for place, source in enumerate(registry.in_use):
+        if readings[place] is not known.get(source.name):
+            matches = _matches(source, registry, readings[place], scope, scanning=scanning)
+            if scanning:
+                readings[place] = replace(readings[place], foreign=matches.foreign)
+            if matches.foreign:
+                warnings.append(warning_of(source.name, registry, matches))
     fresh = [one for one in readings if one is not known.get(one.source)]
     if store is not None and remember and fresh:
         with store.write() as connection:
             rows.remember(connection, registry.name, fresh)
-    return evidence_of(registry, readings)
+    return Gathered(evidence_of(registry, readings), tuple(warnings))
+
+
+def scope_of(
+    registry: RegistrySettings, registries: Iterable[RegistrySettings], listed: Listed = lambda _: ()
+) -> Scope:
+    """What the references of a registry's sources are compared with."""
+    all_of_file = (registry, *registries)
+
+    def is_ours(name: str) -> bool:
+        return any(path_here(one, name) is not None for one in all_of_file)
+
+    return Scope(is_ours, lambda name: path_here(registry, name) is not None, listed)
+
+
+def _matches(
+    source: EvidenceSettings, registry: RegistrySettings, one: Known, scope: Scope, *, scanning: bool
+) -> Matches:
+    """A new reading, compared and judged. Raises EvidenceError.
+
+    In mid-run the inventory is asked only where no address matches: nobody reads the count.
+    """
+    if not scanning and not one.reading.odd and names_ours(one.reading, scope):
+        return Matches(len(one.reading.uses), 0)
+    matches = matches_of(source, one.reading, scope)
+    judge_matches(source, registry, matches)
+    return matches
 
 
 def recent(store: Store, registry: RegistrySettings) -> Evidence | None:
@@ -82,7 +137,9 @@ def _one(source: EvidenceSettings, known: Known | None, *, scanning: bool) -> Kn
     judge(source, reading, None if before is None else before.baseline, datetime.now(UTC))
     count = len(reading.uses)
     baseline = count if scanning or before is None else before.baseline
-    return Known(source.name, settings_sha256(source), began, reading, baseline)
+    return Known(
+        source.name, settings_sha256(source), began, reading, baseline, 0 if before is None else before.foreign
+    )
 
 
 def settings_sha256(source: EvidenceSettings) -> str:

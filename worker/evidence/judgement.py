@@ -15,7 +15,7 @@ def judge(settings: EvidenceSettings, reading: Reading, previous_count: int | No
 
     `previous_count`: how many uses the last reading that was believed had; None: there was none.
     """
-    age, count = now - reading.as_of, len(reading.uses)
+    age, count = now - reading.as_of, len(reading.uses) + len(reading.odd)
     as_of = f"is as of {reading.as_of:%Y-%m-%dT%H:%M:%SZ}"
     if age < -AHEAD:
         raise _failed(settings, f"{as_of}, {_text(-age)} ahead of the clock", "set the clock of whoever wrote it")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from worker.evidence.reading import Found
-from worker.evidence.references import parse
+from worker.evidence.reading import Found, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +170,14 @@ def uses_of(one: Object, kind: Kind, cluster: str) -> Iterator[Found]:
     by = f"{cluster}/{one.metadata.namespace}/{kind.name} {one.metadata.name}"
     for spec in _pod_specs(one, kind):
         for text in _wanted(spec):
-            if (read := _reference(text)) is not None:
-                yield *read, by
+            if (read := _reference(text, by)) is not None:
+                yield read
     if kind.name == "Pod":
         for text in _pulled(one):
-            read = _reference(text)
+            read = _reference(text, by)
             if read is None:
                 raise ValueError(f"its status names an image as {text[:200]!r}")
-            yield *read, by
+            yield read
 
 
 def _pod_specs(one: Object, kind: Kind) -> Iterator[_PodSpec]:
@@ -222,9 +221,9 @@ def _pulled(pod: Object) -> Iterator[str]:
             yield from (image.image_ref for image in mounted if image and image.image_ref)
 
 
-def _reference(text: str) -> tuple[str | None, str | None] | None:
+def _reference(text: str, by: str) -> Found | None:
     """None: it is no reference. No node can have pulled by it either, so in a spec it is nobody's image."""
     try:
-        return parse(text.strip())
+        return named(text.strip(), by)
     except ValueError:
         return None

@@ -3,12 +3,32 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from msgspec import Struct
 
+from worker.evidence.references import UnknownDigestError, name_of, parse
+
 LONGEST_BY = 200  # characters
 
-Found = tuple[str | None, str | None, str]  # digest, image, by
+
+class Found(NamedTuple):
+    """One thing that a source names."""
+
+    digest: str | None
+    image: str | None  # "host/path:tag"
+    by: str
+    name: str | None  # "host/path"; None: a digest alone was named
+    odd: str = ""  # a digest that is not understood; the others are None then
+
+
+def named(text: str, by: str) -> Found:
+    """What a reference names. Raises ValueError: it is none."""
+    try:
+        digest, image = parse(text)
+    except UnknownDigestError as error:
+        return Found(None, None, by, error.name, error.digest)
+    return Found(digest, image, by, name_of(text))
 
 
 class Use(Struct, frozen=True):
@@ -24,6 +44,14 @@ class Reading(Struct, frozen=True):
 
     as_of: datetime  # aware, UTC; how old it is by the source's own word
     uses: tuple[Use, ...]  # distinct by digest and image, sorted
+    names: dict[str, str] = {}  # digest -> "host/path" by which it was named first, if it was by any
+    odd: tuple[str, ...] = ()  # "host/path@…" whose digest is not understood, sorted
+
+    def name_of(self, use: Use) -> str | None:
+        """ "host/path" of a use; None: a digest alone was named."""
+        if use.image is not None:
+            return use.image.rpartition(":")[0]
+        return self.names.get(use.digest or "")
 
 
 @dataclass(eq=False)
@@ -38,16 +66,24 @@ class EvidenceError(Exception):
         return f"evidence {self.source}: {_one_line(self.what, 600)}; {self.remedy}"
 
 
-def reading_of(as_of: datetime, found: Iterable[Found]) -> Reading:
+def reading_of(as_of: datetime, everything: Iterable[Found]) -> Reading:
     """A reading that names each thing once: by the first who uses it, and how many others do.
 
     Whoever names a thing again does not count as more evidence: fewer replicas at night are no sign of a broken source.
     """
     users: dict[tuple[str | None, str | None], dict[str, None]] = {}
-    for digest, image, by in found:
+    names: dict[str, str] = {}
+    odd: set[str] = set()
+    for digest, image, by, name, unknown in everything:
+        if unknown:
+            odd.add(f"{name}@{unknown}")
+            continue
         users.setdefault((digest, image), {})[by] = None
+        if digest is not None and name is not None:
+            names.setdefault(digest, name)
     uses = (Use(digest, image, _by(list(names))) for (digest, image), names in users.items())
-    return Reading(as_of.astimezone(UTC), tuple(sorted(uses, key=lambda use: (use.digest or "", use.image or ""))))
+    in_order = tuple(sorted(uses, key=lambda use: (use.digest or "", use.image or "")))
+    return Reading(as_of.astimezone(UTC), in_order, names, tuple(sorted(odd)))
 
 
 def _by(names: list[str]) -> str:

@@ -25,6 +25,7 @@ class Known:
     read_at: datetime
     reading: Reading
     baseline: int  # how many uses the last scan's reading had
+    foreign: int = 0  # how many of the last scan's matched no registry of the file and no digest of the inventory
 
 
 def known(connection: Connection, registry: str) -> dict[str, Known]:
@@ -33,7 +34,7 @@ def known(connection: Connection, registry: str) -> dict[str, Known]:
     for row in connection.execute(select(evidence).where(evidence.c.registry == registry)):
         uses = tuple(_uses.decode_lines(zstandard.decompress(row.uses)))
         reading = Reading(as_of=row.as_of, uses=uses)
-        found[row.source] = Known(row.source, row.sha256, row.read_at, reading, row.baseline)
+        found[row.source] = Known(row.source, row.sha256, row.read_at, reading, row.baseline, row.foreign_references)
     return found
 
 
@@ -49,6 +50,7 @@ def remember(connection: Connection, registry: str, readings: Sequence[Known]) -
             "read_at": one.read_at,
             "count": len(one.reading.uses),
             "baseline": one.baseline,
+            "foreign_references": one.foreign,
             "uses": zstandard.compress(lines, 3),
         }
         added = insert_for(connection, evidence).values(values)

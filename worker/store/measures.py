@@ -42,6 +42,7 @@ class RegistryMeasures:
     auth_ok: bool = True
     paused: bool = False
     evidence: dict[str, datetime] = field(default_factory=dict)  # source -> as of when it was last believed
+    foreign_references: dict[str, int] = field(default_factory=dict)  # source -> of its last scan's reading
     finished: RowMapping | None = None  # the newest finished run, missed ones aside
     plan: RowMapping | None = None  # the newest run with a plan
     blocked_by: frozenset[str] = frozenset()  # limits that the newest blocked run exceeded
@@ -70,8 +71,10 @@ def measure(connection: Connection) -> Measures:
         one = found[known.name]
         one.enabled_since, one.auth_ok = known.enabled_since, known.auth_ok
         one.line, one.line_since = known.line, known.line_since
-    for read in connection.execute(select(evidence.c.registry, evidence.c.source, evidence.c.as_of)):
+    shown = (evidence.c.registry, evidence.c.source, evidence.c.as_of, evidence.c.foreign_references)
+    for read in connection.execute(select(*shown)):
         found[read.registry].evidence[read.source] = read.as_of
+        found[read.registry].foreign_references[read.source] = read.foreign_references
     wrong = select(run.c.registry, func.sum(run.c.different)).where(run.c.state == "finished").group_by(run.c.registry)
     for name, count in connection.execute(wrong):
         found[name].differences = int(count or 0)

@@ -318,6 +318,8 @@ evidence = Table(
     Column("read_at", Instant, nullable=False),
     Column("count", Integer, nullable=False),
     Column("baseline", Integer, nullable=False),  # the count of the last scan's reading: what is judged against
+    # Of the last scan's: those that match no registry of the file and no digest of the inventory.
+    Column("foreign_references", Integer, nullable=False, server_default="0"),
     Column("uses", LargeBinary, nullable=False),  # zstd of the uses, one JSON a line
     PrimaryKeyConstraint("registry", "source"),
 )

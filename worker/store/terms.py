@@ -13,6 +13,7 @@ class SourceTerms(Struct, frozen=True, kw_only=True):
     sha256: str  # of what it reads: evidence.gathering.settings_sha256
     max_age: timedelta
     allow_empty: bool
+    allow_foreign: bool = False
 
 
 class Terms(Struct, frozen=True, kw_only=True):

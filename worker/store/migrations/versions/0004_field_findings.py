@@ -1,5 +1,5 @@
 """What a run says beside its plan: warnings, unreadable images, emptied repositories, who opened or ended it, and the
-settings that its plan was made by.
+settings that its plan was made by; how much of what a source of evidence names is foreign.
 """
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ def upgrade() -> None:
     for name in PEOPLE:
         op.add_column("run", sa.Column(name, sa.Text()))
     op.add_column("run", sa.Column("terms", sa.Text(), nullable=False, server_default="{}"))
+    op.add_column("evidence", sa.Column("foreign_references", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("run", sa.Column("undecidable", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("item", sa.Column("refused", sa.Text()))
     op.add_column("pause", sa.Column("resumed_at", sa.BigInteger()))

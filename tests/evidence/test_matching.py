@@ -1,0 +1,104 @@
+"""Which references of a source are of the registries of the file, and what is made of a source of which none is."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from policies.image import Blob, Image, Repository
+from policies.limits import Limits
+from policies.rules import Policy
+from worker.config import Credentials, EvidenceSettings, RegistrySettings
+from worker.evidence.gathering import scope_of
+from worker.evidence.matching import digests_in, judge_matches, matches_of, warning_of
+from worker.evidence.reading import EvidenceError, named, reading_of
+
+NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
+HERE, CONFIG, AWAY = ("sha256:" + letter * 64 for letter in "abc")
+SHA512 = "sha512:" + "d" * 128
+OCI = RegistrySettings(
+    name="production",
+    kind="oci",
+    url="https://registry.example.com",
+    addresses=("pull.example.com",),
+    credentials=Credentials(anonymous=True),
+    policy=Policy("nightly", ()),
+    limits=Limits(),
+)
+SECOND = replace(OCI, name="second", url="https://second.example.com", addresses=())
+YANDEX = replace(OCI, name="yandex", kind="yandex-container-registry", url="", id="crp1", addresses=())
+INVENTORY = [
+    Repository(path="shop/api", images=(Image(digest=HERE, config=Blob(digest=CONFIG)), Image(digest=SHA512))),
+]
+SOURCE = EvidenceSettings(name="cluster", kind="file", max_age=timedelta(hours=1))
+
+
+def matches(*texts: str, registry: RegistrySettings = OCI):
+    reading = reading_of(NOW, [named(text, "pod") for text in texts])
+    scope = scope_of(registry, [OCI, SECOND, YANDEX], lambda digests: digests_in(INVENTORY, digests))
+    return matches_of(SOURCE, reading, scope)
+
+
+@pytest.mark.parametrize(
+    ("text", "foreign"),
+    [
+        pytest.param("registry.example.com/shop/api:v1", 0, id="by its host"),
+        pytest.param(f"registry.example.com/shop/api@{AWAY}", 0, id="by the host of a digest that is gone"),
+        pytest.param("pull.example.com/shop/api:v1", 0, id="by another of its addresses"),
+        pytest.param("second.example.com/shop/api:v1", 0, id="of another registry of the file"),
+        pytest.param("cr.yandex/crp1/shop/api:v1", 0, id="by the host and the id"),
+        pytest.param("cr.yandex/crp2/shop/api:v1", 1, id="by the host, of another id"),
+        pytest.param("mirror.example.com/shop/api:v1", 1, id="by another host"),
+        pytest.param(f"mirror.example.com/shop/api@{HERE}", 0, id="by another host, the digest is here"),
+        pytest.param(f"mirror.example.com/shop/api:v1@{AWAY}", 1, id="by another host, the digest is not"),
+        pytest.param(f"mirror.example.com/shop/api@{SHA512}", 0, id="a digest of sha512"),
+        pytest.param(f"mirror.example.com/shop/api:v1@blake3:{'0' * 64}", 1, id="a digest that is not understood"),
+        pytest.param(HERE, 0, id="a digest alone"),
+        pytest.param(CONFIG, 0, id="the digest of a config"),
+        pytest.param(AWAY, 1, id="a digest alone that is not here"),
+        pytest.param("nginx", 1, id="Docker Hub's"),
+    ],
+)
+def test_what_a_reference_matches(text: str, foreign: int) -> None:
+    found = matches(text)
+    assert (found.references, found.foreign) == (1, foreign)
+
+
+def test_a_source_of_which_nothing_matches_is_no_evidence() -> None:
+    found = matches("mirror.example.com/shop/api:v1", "mirror.example.com/shop/web:v1", "nginx", AWAY)
+    with pytest.raises(EvidenceError) as raised:
+        judge_matches(SOURCE, OCI, found)
+    assert str(raised.value) == (
+        "evidence cluster: names 4 images, none of them of a registry of this file, such as"
+        " docker.io/library/nginx:latest; if that is production by another host, say addresses: [mirror.example.com]"
+        " there; if that is so on purpose, say allow_foreign: true"
+    )
+    judge_matches(replace(SOURCE, allow_foreign=True), OCI, found)
+    judge_matches(SOURCE, OCI, matches("mirror.example.com/shop/api:v1", "registry.example.com/shop/api:v1"))
+    judge_matches(SOURCE, OCI, matches())
+
+
+def test_a_kind_without_the_key_is_not_told_to_write_it() -> None:
+    with pytest.raises(EvidenceError) as raised:
+        judge_matches(SOURCE, YANDEX, matches("mirror.example.com/crp1/shop/api:v1", registry=YANDEX))
+    assert "addresses" not in str(raised.value)
+
+
+def test_what_does_not_match_is_warned_of() -> None:
+    text = "registry.example.com/shop/api:v1"
+    one = warning_of("cluster", OCI, matches("nginx", text))
+    assert (one.code, one.message) == (
+        "evidence_foreign",
+        "1 of the 2 images that evidence cluster names is of no registry of this file and not in the inventory, such as"
+        " docker.io/library/nginx:latest",
+    )
+    two = warning_of("cluster", OCI, matches("nginx", "mirror.example.com/shop/api:v1", text))
+    assert two.message.startswith("2 of the 3 images that evidence cluster names are of no registry of this file")
+    assert two.message.endswith("; if that is production by another host, say addresses: [mirror.example.com]")
+
+
+def test_a_digest_of_this_registry_that_is_not_understood_fails_the_source() -> None:
+    text = f"registry.example.com/shop/api:v1@blake3:{'0' * 64}"
+    with pytest.raises(EvidenceError, match="whose digest is not understood"):
+        matches(text, "registry.example.com/shop/api:v2")
+    assert matches(text, registry=SECOND).foreign == 1

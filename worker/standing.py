@@ -1,0 +1,43 @@
+"""What decides beside a registry's inventory, gathered for a plan: evidence of use and what people hold."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from policies.standing import Standing
+from policies.warnings import PlanWarning
+from worker.config import RegistrySettings, Settings
+from worker.evidence.gathering import gather
+from worker.evidence.matching import digests_in
+from worker.inventory import Inventory
+from worker.store import Store, holds
+
+
+def standing_of(
+    store: Store | None, settings: Settings, registry: RegistrySettings, inventory: Inventory, *, remember: bool = True
+) -> tuple[Standing, tuple[PlanWarning, ...]]:
+    """What decides beside the inventory, and what the evidence of use leaves to be said.
+
+    `remember` False: nothing is written. Raises EvidenceError, StoreError.
+    """
+
+    def listed(digests: Collection[str]) -> Collection[str]:
+        return digests_in(inventory.repositories(), digests)
+
+    gathered = gather(store, registry, settings.registries.values(), listed, scanning=True, remember=remember)
+    standing = Standing(evidence=gathered.evidence)
+    if store is not None:
+        with store.read() as connection:
+            held = holds.active(connection, registry.name, registry.key, inventory.listed_at)
+        standing = replace(standing, holds=held)
+    return standing, gathered.warnings
+
+
+def note_held_ids(store: Store, registry: RegistrySettings, standing: Standing, inventory: Inventory) -> None:
+    """Keep what held ids name, as long as somebody can tell: a registry that changes its kind changes its ids."""
+    wanted = {one.value for one in standing.holds.holds if one.kind == "image" and one.digest is None}
+    if not wanted:
+        return
+    images = (image for repository in inventory.repositories() for image in repository.images)
+    found = {image.id: image.digest for image in images if image.id in wanted}
+    with store.write() as connection:
+        holds.note_ids(connection, registry.name, registry.key, found)
