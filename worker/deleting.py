@@ -19,6 +19,7 @@ from worker.registries.interface import (
     DeletesByParts,
     Deletion,
     Kept,
+    NotFoundError,
     Registry,
     RegistryError,
     Restores,
@@ -189,7 +190,11 @@ class Batch:
         with self.store.read() as connection:
             if undo.is_kept(connection, item):
                 return None
-        return self.registry.keep(item.repository, item.digest)
+        try:
+            return self.registry.keep(item.repository, item.digest)
+        except NotFoundError:
+            self.registry.get(item.repository, item.image, self.known_tags)  # which asks for its tags as well
+            raise
 
     def _good_for(self) -> float:
         registry = registry_now(self.watch, self.run)

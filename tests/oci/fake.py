@@ -171,6 +171,14 @@ class FakeRegistry:
         with self._lock:
             self._store.shelf(repository).remove(digest)
 
+    def delete(self, repository: str, digest: str) -> None:
+        """As somebody else's deletion over the wire, by `switches.deleted`: not in `deleted`."""
+        with self._lock:
+            how = self.switches.deleted
+            self._store.shelf(repository).remove(
+                digest, tags_stay=how == "tags listed", tags_answer=how == "tags answer"
+            )
+
     def collect(self) -> None:
         """What a plain collector does: blobs that no manifest names are gone."""
         with self._lock:

@@ -179,7 +179,13 @@ class Routes:
             self.late.append((name, digest))
         else:
             how = self.switches.deleted
-            self.store.delete(name, digest, tags_stay=how == "tags listed", tags_answer=how == "tags answer")
+            self.store.delete(
+                name,
+                digest,
+                tags_stay=how == "tags listed",
+                tags_answer=how == "tags answer",
+                children_too=self.switches.cascades,
+            )
         return Say(202)
 
     def _delete_tag(self, name: str, tag: str) -> Say:

@@ -120,13 +120,25 @@ class Store:
             shelf.tag(reference, pushed.digest)
         return pushed
 
-    def delete(self, repository: str, digest: str, *, tags_stay: bool = False, tags_answer: bool = False) -> None:
+    def delete(
+        self,
+        repository: str,
+        digest: str,
+        *,
+        tags_stay: bool = False,
+        tags_answer: bool = False,
+        children_too: bool = False,
+    ) -> None:
         """Raises RefusalError where it is not there."""
         shelf = self.shelves.get(repository)
         if shelf is None or digest not in shelf.manifests:
             raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+        children = [one.digest for one in shelf.manifests[digest].children] if children_too else []
         shelf.remove(digest, tags_stay=tags_stay, tags_answer=tags_answer)
         self.deleted.append((repository, digest))
+        for child in children:
+            if child in shelf.manifests:
+                shelf.remove(child)
 
     def state(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Repository -> digest -> its tags, sorted."""

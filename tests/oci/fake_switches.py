@@ -25,6 +25,7 @@ class Switches:
     locked_says: Literal["harbor", "protected", "forbidden"] = "harbor"  # forbidden: as if the caller had no permission
     by_tag: Literal["refused", "unsupported", "takes the tag"] = "refused"  # what becomes of a deletion by tag
     deleted: Literal["at once", "late", "tags listed", "tags answer"] = "at once"  # late: by `finish_deletions`
+    cascades: bool = False  # the deletion of an index takes what it lists along, with all tags
     forgets_untagged: bool = False  # a manifest whose last tag is overwritten by a push is gone
     digest_header: bool = True  # Docker-Content-Digest, on reads
     strict_accept: bool = True
