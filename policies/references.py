@@ -19,11 +19,9 @@ from policies.blobs import Blobs
 from policies.conditions import Scene, Sighting
 from policies.image import Blob, Image, Repository
 from policies.memory import NEVER, Seen
+from policies.subjects import fallback_list, subjects_of
 from policies.times import Times
 
-_SIGNATURES = (".sig", ".att", ".sbom")
-_COSIGN_PREFIX = "sha256-"
-_COSIGN_HEX = 64
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -180,11 +178,20 @@ def _tied(
 ) -> Ties:
     by_digest = {image.digest: image for image in images}
     owners: dict[str, set[str]] = {}
+    children = set[str]()
+    perhaps: dict[str, str] = {}  # an index that may be a list of referrers -> of what
     for index in indexes:
-        for child in index.children or ():
-            if child in by_digest:
-                owners.setdefault(child, set()).add(index.digest)
-    children = frozenset(owners)
+        here = [child for child in index.children or () if child in by_digest]
+        listed = fallback_list(index, by_digest) if index.tags else None
+        if listed is not None and listed.certain:
+            for digest in (index.digest, *here):
+                subjects[digest] = tuple(sorted({*subjects.get(digest, ()), listed.subject}))
+        else:
+            children.update(here)
+        if listed is not None and not listed.certain:
+            perhaps[index.digest] = listed.subject
+        for child in here:  # a list is deleted before what it lists, as every index is
+            owners.setdefault(child, set()).add(index.digest)
     referrers = set()
     open_subjects = {}
     for digest, named in subjects.items():
@@ -194,36 +201,20 @@ def _tied(
             owners.setdefault(digest, set()).update(here)
         if len(here) < len(named):
             open_subjects[digest] = tuple(subject for subject in named if subject not in by_digest)
+    for digest, subject in perhaps.items():
+        if subject in by_digest:
+            owners.setdefault(digest, set()).add(subject)
     return Ties(
         path=path,
         images=images,
         blobs=blobs,
         owners={digest: tuple(sorted(found)) for digest, found in owners.items()},
-        children=children,
+        children=frozenset(children),
         referrers=frozenset(referrers),
         open_subjects=open_subjects,
         unreadable_index=min((index.digest for index in indexes if index.children is None), default=None),
         by_digest=by_digest,
     )
-
-
-def subjects_of(image: Image) -> tuple[str, ...]:
-    """The digests this image is a referrer of, by OCI `subject` or by cosign's tags; none where it is no referrer."""
-    subjects = {image.subject} if isinstance(image.subject, str) else set()
-    if image.tags and image.tags[0].startswith(_COSIGN_PREFIX):
-        named = [_signed(tag) for tag in image.tags]
-        if all(named):
-            subjects.update(subject for subject in named if subject)
-    return tuple(sorted(subjects)) if subjects else ()
-
-
-def _signed(tag: str) -> str | None:
-    """The digest in a tag of cosign's form, sha256-<64 hex>.sig, .att or .sbom (cosign's SIGNATURE_SPEC)."""
-    name, dot, kind = tag.partition(".")
-    digits = name[len(_COSIGN_PREFIX) :]
-    if f"{dot}{kind}" not in _SIGNATURES or not name.startswith(_COSIGN_PREFIX) or len(digits) != _COSIGN_HEX:
-        return None
-    return f"sha256:{digits}" if set(digits) <= set("0123456789abcdef") else None
 
 
 def blobs_of(image: Image) -> tuple[Blob, ...]:

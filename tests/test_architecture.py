@@ -12,6 +12,7 @@ WORKER = sorted((ROOT / "worker").rglob("*.py"))
 # In policies/ a room uses only those that come before it.
 ORDER = [
     "image",
+    "subjects",
     "warnings",
     "units",
     "patterns",

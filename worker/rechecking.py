@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from policies.image import Image
-from policies.references import blobs_of, subjects_of
+from policies.references import blobs_of
+from policies.subjects import subjects_in
 from worker import outcomes
 from worker.config import RegistrySettings
 from worker.inventory import dated
@@ -97,10 +98,11 @@ class Snapshot:
         if unread := [image.digest for image in new if image.children is None] + unreported(new):
             reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
             return Finding("repository_changed", reason, listed=listed)
-        needed = {digest for image in new for digest in (*(image.children or ()), *subjects_of(image))}
+        about = subjects_in((*self.planned, *images, *new))
+        needed = {digest for image in new for digest in (*(image.children or ()), *about.get(image.digest, ()))}
         # The signatures of a new image belong to it, though they may have been orphans when the plan was made.
         pushed = {image.digest for image in new}
-        needed |= {image.digest for image in self.planned if not pushed.isdisjoint(subjects_of(image))}
+        needed |= {image.digest for image in self.planned if not pushed.isdisjoint(about.get(image.digest, ()))}
         left = self._left(images)
         changed = {digest: reason for digest, reason in _changed(self.planned, images).items() if digest not in left}
         blobs = frozenset(blob.digest for image in new for blob in blobs_of(image))

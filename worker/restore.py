@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from policies.references import blobs_of, subjects_of
+from policies.references import blobs_of
+from policies.subjects import subjects_in
 from worker.config import RegistrySettings, Settings
 from worker.putting_back import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
 from worker.registries import kinds
@@ -238,19 +239,20 @@ def _wanted(connection: Connection, asked: Asked, path: str) -> list[Wanted]:
             if found:
                 wanted[child] = Wanted(found[0], tagged=False)
                 unread.append(child)
-    subjects = {digest: subjects_of(one.undo.image) for digest, one in wanted.items()}
+    subjects = subjects_in(one.undo.image for one in wanted.values())
     return in_order(wanted.values(), needs, subjects)
 
 
 def _with_referrers(image: Undo, of_run: Iterable[Undo]) -> list[Undo]:
     """An image with the signatures and other referrers of it, and of what it lists, that went in the same run."""
     others = {one.kept.digest: one for one in of_run}
+    subjects = subjects_in(one.image for one in (*others.values(), image))
     chosen, family, about = [image], {image.kept.digest}, {image.kept.digest}
     unread = [image]
     for one in unread:  # grows while it is read
         about.update((one.kept.digest, *needs_of(one.kept).manifests))
         for digest, other in others.items():
-            refers = not about.isdisjoint(subjects_of(other.image))
+            refers = not about.isdisjoint(subjects.get(digest, ()))
             if digest in family or not (refers or digest in about):
                 continue
             family.add(digest)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from policies.image import Image
-from policies.references import blobs_of, subjects_of
+from policies.references import blobs_of
+from policies.subjects import subjects_in
 from worker import runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
@@ -126,7 +127,8 @@ def _related(
 ) -> Iterator[str]:
     """Digests of what stayed and shares an index, a subject or a blob with what was deleted."""
     images = tuple(images)
-    relations = {digest: _ties(image) for digest, image in gone.items()}
+    about = subjects_in((*images, *gone.values()))
+    relations = {digest: _ties(image, about) for digest, image in gone.items()}
     touched = {name for names in relations.values() for name in names} | gone.keys()
     for index in images:  # whose children share it
         if isinstance(index.children, tuple) and not gone.keys().isdisjoint(index.children):
@@ -135,14 +137,14 @@ def _related(
         left = planned.get(image.digest)
         if image.digest in gone or (left is not None and left.begun):
             continue
-        names = {image.digest, *_ties(image)}
+        names = {image.digest, *_ties(image, about)}
         if not touched.isdisjoint(names) or any(hash(blob.digest) in shared for blob in blobs_of(image)):
             yield image.digest
 
 
-def _ties(image: Image) -> tuple[str, ...]:
-    """What an image names: its children and its subjects."""
-    return (*(image.children or ()), *subjects_of(image))
+def _ties(image: Image, about: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What an image names: its children and its subjects. `about`: digest -> subjects, of its repository."""
+    return (*(image.children or ()), *about.get(image.digest, ()))
 
 
 def _compared(registry: Registry, expected: Expectation) -> Iterator[Difference]:
@@ -176,7 +178,8 @@ def _against(expected: Expectation, listed: Mapping[str, Image]) -> Iterator[Dif
     for digest in sorted(expected.there - listed.keys()):
         yield Difference(expected.path, digest, "it was kept, and is gone")
     lost = expected.gone.keys() - listed.keys()
-    referrers = [(subject, digest) for digest in sorted(lost) for subject in subjects_of(expected.gone[digest])]
+    about = subjects_in(expected.gone.values())
+    referrers = [(subject, digest) for digest in sorted(lost) for subject in about.get(digest, ())]
     for digest, image in sorted(listed.items()):
         if children := sorted(lost.intersection(image.children or ())):
             yield Difference(expected.path, digest, f"it lists {', '.join(children)}, deleted by this run")

@@ -1,6 +1,5 @@
 """Manifests as drivers share them: read once per digest, then remembered; what one says is put into its image."""
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -9,11 +8,11 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.image import Blob, Image
+from policies.subjects import listed_subject
 from worker.registries.docker import MOST_BYTES
 from worker.registries.interface import Manifest, Manifests, RegistryError, TooLateError
 
 PORTION = 256  # manifests that are read before they are remembered: what a crash loses
-FALLBACK_TAG = re.compile("sha256-[0-9a-f]{64}")  # the specification's "referrers tag schema"
 
 Read = Callable[[Sequence[str]], Mapping[str, Manifest | RegistryError]]
 
@@ -65,9 +64,7 @@ def unreported(images: Iterable[Image]) -> list[str]:
 
 def listed_as_referrers(images: Sequence[Image]) -> list[str]:
     """The digests, subject not reported, that an index lists whose tag is that of a fallback list of referrers."""
-    listed = {
-        child for image in images if any(map(FALLBACK_TAG.fullmatch, image.tags)) for child in image.children or ()
-    }
+    listed = {child for image in images if listed_subject(image.tags) is not None for child in image.children or ()}
     return [image.digest for image in images if image.subject is None and image.digest in listed]
 
 

@@ -214,7 +214,7 @@ class Oci:
         for tag, digest in others.items():
             if digest in (image.digest, known.get(tag)) or tag in image.tags:
                 continue
-            if needs.lists(tag, digest, image.digest) or needs.refers(tag, digest, image.digest):
+            if needs.lists(digest, image.digest) or needs.refers(tag, digest, image.digest):
                 raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
 
     def _insist_that_no_tag_serves(self, repository: str, digest: str, tags: Iterable[str]) -> None:

@@ -3,8 +3,8 @@
 An OCI registry lists tags and nothing else. Children of indexes and referrers are looked for by their digests.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import ChainMap, defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
@@ -12,9 +12,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.image import Image
-from policies.references import subjects_of
+from policies.subjects import fallback_list, listed_subject, subjects_of
 from worker.registries import docker
-from worker.registries import oci_protocol as protocol
 from worker.registries.interface import (
     Manifest,
     Manifests,
@@ -54,13 +53,11 @@ class Listing:
         self._tags: defaultdict[str, list[str]] = defaultdict(list)  # digest -> tags
         self._read: dict[str, Manifest | None] = {}  # digest -> what its manifest says; None: it could not be read
         self._subjects: dict[str, str] = {}  # digest -> what it refers to, by a listing of referrers
-        self._fallbacks: dict[str, str] = {}  # digest of an index that is such a listing -> the subject
         self._strange: set[str] = set()  # digests that an index names as of a type that nobody knows
         self._blobs: set[str] = set()  # those of them that are blobs here, and no manifests
         self._away: set[str] = set()  # digests of layers that are not here: none of the registry's bytes
-        # What a listing of referrers is depends on its tags: such a one is looked at anew.
-        self._known = {digest: image for digest, image in known.items() if not lists_referrers(image)}
-        self._known_referrers = referrers_by_subject(self._known.values())
+        self._known = known
+        self._known_referrers = referrers_by_subject(known.values())
 
     def images(self, tags: Sequence[str]) -> tuple[Image, ...]:
         """Every image that these tags, all of the repository's, lead to. Raises RegistryError."""
@@ -69,11 +66,30 @@ class Listing:
         level = list(self._tags)
         while level:
             self._read |= self._manifests(level)
-            self._note_fallbacks(level)
             level = self._further(level)
         self._note_layers_that_are_away()
-        children = {child for digest in self._read for child in self._children(digest)}
-        return tuple(self._image(digest, is_child=digest in children) for digest in self._read)
+        perhaps = {digest for digest in self._read if listed_subject(self._tags.get(digest, ())) is not None}
+        children = {child for digest in self._read if digest not in perhaps for child in self._children(digest)}
+        images = {digest: self._image(digest, is_child=digest in children) for digest in self._read}
+        for digest in perhaps:
+            images |= self._artifacts_of(images[digest], images, children)
+        return tuple(images.values())
+
+    def _artifacts_of(self, index: Image, images: dict[str, Image], children: Container[str]) -> Mapping[str, Image]:
+        """The untagged artifacts that a fallback list of referrers names and that do not say what they are about, with
+        the list's subject; none where the index is no such list. `children`: what other indexes list.
+        """
+        about = listed_subject(index.tags)
+        if about is None or not docker.is_digest(about):
+            return {}
+        silent = {one for one in self._children(index.digest) if self._is_artifact(one) and one not in children}
+        artifacts = {
+            digest: replace(images[digest], subject=about)
+            for digest in silent
+            if images[digest].subject is UNSET and not images[digest].tags
+        }
+        listed = fallback_list(index, ChainMap(artifacts, images)) if artifacts else None
+        return {} if listed is None else artifacts
 
     def _further(self, level: Sequence[str]) -> list[str]:
         """What is there of what these lead to, and was not known."""
@@ -101,24 +117,6 @@ class Listing:
         there = self._client.each(is_there, sorted(wanted - self._read.keys()))
         return [digest for digest, found in there.items() if found]
 
-    def _note_fallbacks(self, level: Iterable[str]) -> None:
-        """Find the indexes that list the referrers of a digest: one whose every tag says so, of one digest."""
-        for digest in level:
-            named = {protocol.subject_of_tag(tag) for tag in self._tags.get(digest, ())}
-            manifest = self._read[digest]
-            if len(named) != 1 or None in named or manifest is None or manifest.children is None:
-                continue
-            if digest in self._known:
-                continue
-            (beginning,) = named
-            subject = next((one for one in self._read if one.startswith(beginning or "")), None)
-            if subject is None and beginning and docker.is_digest(beginning):
-                subject = beginning  # it need not be there; of a longer digest the tag has only the beginning
-            if subject is not None:
-                self._fallbacks[digest] = subject
-                for referrer in manifest.children:
-                    self._subjects.setdefault(referrer, subject)
-
     def _note_layers_that_are_away(self) -> None:
         """Find what this repository does not store of the layers that manifests say to be elsewhere."""
         told = {layer for manifest in self._read.values() if manifest is not None for layer in manifest.elsewhere}
@@ -128,13 +126,13 @@ class Listing:
     def _subjects_of(self, digest: str) -> tuple[str, ...]:
         """What an image is about: a signature leads to what it signs, which may have lost its tag."""
         manifest, tags = self._read[digest], tuple(self._tags.get(digest, ()))
-        subjects = {*subjects_of(Image(digest=digest, tags=tags)), self._fallbacks.get(digest)}
-        subjects.add(None if manifest is None else manifest.subject)
-        return tuple(sorted(subject for subject in subjects if subject is not None))
+        subjects = {*subjects_of(Image(digest=digest, tags=tags)), None if manifest is None else manifest.subject}
+        subjects.add(listed_subject(tags))  # it need not be there; of a longer digest the tag has only the beginning
+        return tuple(sorted(subject for subject in subjects if subject is not None and docker.is_digest(subject)))
 
     def _children(self, digest: str) -> tuple[str, ...]:
         manifest = self._read[digest]
-        return () if manifest is None or digest in self._fallbacks else self._listed_by(manifest)
+        return () if manifest is None else self._listed_by(manifest)
 
     def _listed_by(self, index: Manifest) -> tuple[str, ...]:
         """The manifests that an index lists: blobs may be among its entries."""
@@ -188,10 +186,9 @@ class Listing:
             return replace(self._known[digest], tags=tags)
         if manifest is None:
             return Image(digest=digest, name=name, tags=tags, children=None)
-        subject = manifest.subject or self._fallbacks.get(digest)
+        subject = manifest.subject
         if subject is None and not tags and not is_child:
             subject = self._subjects.get(digest)
-        is_index = manifest.children is not None and digest not in self._fallbacks
         none_of_ours = self._away.intersection(manifest.elsewhere) | ({*manifest.strange} - self._blobs)
         if none_of_ours:
             manifest = replace(manifest, layers=tuple(one for one in manifest.layers if one.digest not in none_of_ours))
@@ -203,7 +200,7 @@ class Listing:
             config=manifest.config,
             layers=manifest.layers,
             created_at=self._made(digest, datetime.now(UTC)) if self._configs else None,
-            children=self._listed_by(manifest) if is_index else UNSET,
+            children=UNSET if manifest.children is None else self._listed_by(manifest),
             subject=UNSET if subject is None else subject,
             media_type=manifest.media_type,
             labels=manifest.labels,
@@ -216,7 +213,7 @@ class Listing:
             return None
         if digest in self._known:
             return self._known[digest].created_at
-        if manifest.children is None or manifest.created is not None or digest in self._fallbacks:
+        if manifest.children is None or manifest.created is not None:
             return believed(manifest.created, now)
         times = [self._made(child, now) for child in self._listed_by(manifest) if not self._is_artifact(child)]
         known = [time for time in times if time is not None]
@@ -226,11 +223,6 @@ class Listing:
         """Whether it is something beside images, such as an attestation of how they were built."""
         manifest = self._read.get(digest)
         return manifest is not None and bool(manifest.artifact_type)
-
-
-def lists_referrers(image: Image) -> bool:
-    """Whether an image of an earlier listing is an index that was taken for a listing of referrers."""
-    return image.children is UNSET and image.media_type in docker.INDEX_TYPES
 
 
 def referrers_by_subject(images: Iterable[Image]) -> Mapping[str, Sequence[str]]:

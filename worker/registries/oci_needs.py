@@ -1,7 +1,7 @@
 """What images that were pushed since a plan need: an index over an image is reason enough to leave that image alone."""
 
 from policies.image import Image
-from policies.references import subjects_of
+from policies.subjects import listed_subject, subjects_of
 from worker.registries import docker
 from worker.registries import oci_protocol as protocol
 from worker.registries.answers import one_line
@@ -19,20 +19,17 @@ class Needs:
         self._below: dict[str, frozenset[str]] = {}
         self._read: dict[str, Manifest] = {}
 
-    def lists(self, tag: str, digest: str, wanted: str) -> bool:
-        """Whether what this tag names lists a digest, however deep; a listing of referrers needs none of them.
-
-        Raises RegistryError: it cannot be known.
-        """
-        return protocol.subject_of_tag(tag) is None and wanted in self.below(digest)
+    def lists(self, digest: str, wanted: str) -> bool:
+        """Whether what a tag names lists a digest, however deep. Raises RegistryError: it cannot be known."""
+        return wanted in self.below(digest)
 
     def refers(self, tag: str, digest: str, wanted: str) -> bool:
         """Whether what this tag names is a signature or another referrer of a digest. Raises RegistryError."""
         if wanted in subjects_of(Image(digest=digest, tags=(tag,))):
             return True
-        beginning = protocol.subject_of_tag(tag)
-        if beginning is not None:
-            return wanted.startswith(beginning)
+        about = listed_subject((tag,))
+        if about is not None and wanted.startswith(about):
+            return True  # perhaps a list of its referrers: what it lists need not be read to leave the image alone
         return self._named(digest).subject == wanted
 
     def below(self, digest: str) -> frozenset[str]:

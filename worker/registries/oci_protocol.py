@@ -32,7 +32,6 @@ PAGE_SIZE = 1000  # the most that distribution allows
 SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
 TAG = re.compile("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-FALLBACK_TAG = re.compile("(sha256|sha512)-([0-9a-f]{64})")
 PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s;,"']*))?"""
 LINK = re.compile(rf"[\s,]*<([^>]*)>((?:{PARAMETER}|\s*;)*)\s*(?:,|$)")
 NO_LIST = (401, 403, 404, 405)  # of the catalog, which no specification demands
@@ -372,12 +371,6 @@ def time_of(answer: Answer, root: str) -> datetime:
 
 def is_name(path: str) -> bool:
     return len(path) <= 255 and NAME.fullmatch(path) is not None
-
-
-def subject_of_tag(tag: str) -> str | None:
-    """The digest in a referrers tag, of a longer one its beginning; None: it is no such tag."""
-    found = FALLBACK_TAG.fullmatch(tag)
-    return f"{found[1]}:{found[2]}" if found else None
 
 
 def _address(base: str, target: str) -> SplitResult | None:

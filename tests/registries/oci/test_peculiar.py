@@ -10,7 +10,8 @@ import pytest
 from msgspec import UNSET
 
 from policies.image import Image
-from tests.oci.manifests import INDEX, digest_of
+from policies.subjects import subjects_in
+from tests.oci.manifests import IMAGE, INDEX, digest_of
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import (
     NO_PAGE,
@@ -373,32 +374,52 @@ def test_no_listing_of_referrers_is_learnt_once(opened: Opener, shelf: Shelf, se
     assert sum("/referrers/" in line for line in server.lines()) == 1
 
 
-def test_the_tag_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    """What a tag of referrers lists refers to its subject; what has a tag of its own, or an index, stays what it is."""
+def test_a_list_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    """An index tagged by its subject's digest keeps what it lists; untagged artifacts in it are about that subject."""
     subject = shelf.put(an_image("subject"), "v1")
-    untagged, tagged, child = an_image("untagged"), an_image("tagged"), an_image("child")
-    shelf.put(untagged)
+    about = {"subject": {"mediaType": IMAGE, "digest": subject, "size": 1}}
+    names_it, tagged = an_image("names it", **about), an_image("has a tag", **about)
+    artifact, child = (an_image(text, artifactType="application/vnd.sbom") for text in ("artifact", "child"))
+    for body in (names_it, artifact, child):
+        shelf.put(body)
     shelf.put(tagged, "v2")
-    shelf.put(child)
-    shelf.put(an_index(child), "v3", media_type=INDEX)
-    tag = subject.replace(":", "-")
-    listing = shelf.put(an_index(untagged, tagged, child), tag, media_type=INDEX)
-    ordinary = shelf.put(an_index(untagged, a="b"), "v4", f"sha256-{'b' * 64}", media_type=INDEX)
-    of_nothing_here = shelf.put(an_index(), f"sha256-{'c' * 64}", media_type=INDEX)
-    of_two = shelf.put(an_index(a="d"), f"sha256-{'e' * 64}", f"sha256-{'f' * 64}", media_type=INDEX)
-    half_a_digest = shelf.put(an_index(a="c"), f"sha512-{'d' * 64}", media_type=INDEX)
-    found = {one.digest: (one.children, one.subject) for one in opened(server.url).images("a")}
-    assert found[listing] == (UNSET, subject)
-    assert found[digest_of(tagged)] == (UNSET, UNSET)
-    assert found[digest_of(child)] == (UNSET, UNSET)
-    assert found[ordinary] == ((digest_of(untagged),), UNSET)
-    assert found[digest_of(untagged)] == (UNSET, UNSET)  # the ordinary index's child
-    assert found[of_nothing_here] == (UNSET, f"sha256:{'c' * 64}")
-    assert found[half_a_digest] == ((), UNSET)
-    assert found[of_two] == ((), UNSET)
-    del shelf.tags["v4"], shelf.tags[f"sha256-{'b' * 64}"]
-    again = {one.digest: one.subject for one in opened(server.url).images("a")}
-    assert again[digest_of(untagged)] == subject
+    parent = shelf.put(an_index(child), "v3", media_type=INDEX)
+    listing = shelf.put(an_index(names_it, tagged, artifact, child), subject.replace(":", "-"), media_type=INDEX)
+    images = {one.digest: one for one in opened(server.url).images("a")}
+    assert (images[listing].subject, images[parent].children) == (UNSET, (digest_of(child),))
+    assert images[listing].children == tuple(map(digest_of, (names_it, tagged, artifact, child)))
+    assert {images[digest_of(one)].subject for one in (names_it, tagged)} == {subject}
+    assert {images[digest_of(one)].subject for one in (artifact, child)} == {UNSET}  # an index lists one of them
+    assert listing not in subjects_in(images.values())
+    del shelf.tags["v3"]
+    again = {one.digest: one for one in opened(server.url).images("a")}
+    assert {again[digest_of(one)].subject for one in (names_it, tagged, artifact, child)} == {subject}
+    assert subjects_in(again.values())[listing] == (subject,)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        pytest.param((f"sha256-{'b' * 64}",), id="of a digest that is not here"),
+        pytest.param((f"sha256-{'b' * 64}", "v4"), id="beside another tag"),
+        pytest.param((f"sha256-{'e' * 64}", f"sha256-{'f' * 64}"), id="of two digests"),
+        pytest.param((f"sha512-{'d' * 64}",), id="of the beginning of a digest"),
+        pytest.param(("of the subject",), id="of an image that is here"),
+    ],
+)
+def test_an_index_of_images_is_no_list_of_referrers(
+    opened: Opener, shelf: Shelf, server: Scripted, tags: tuple[str, ...]
+) -> None:
+    subject = shelf.put(an_image("subject"), "v1")
+    bodies = an_image("amd64"), an_image("attestation", artifactType="application/vnd.in-toto+json")
+    for body in bodies:
+        shelf.put(body)
+    tags = tuple(subject.replace(":", "-") if tag == "of the subject" else tag for tag in tags)
+    index = shelf.put(an_index(*bodies), *tags, media_type=INDEX)
+    images = {one.digest: one for one in opened(server.url).images("a")}
+    assert (images[index].children, images[index].subject) == (tuple(map(digest_of, bodies)), UNSET)
+    assert {images[digest_of(body)].subject for body in bodies} == {UNSET}
+    assert subjects_in(images.values()) == {}
 
 
 @pytest.mark.parametrize(

@@ -283,22 +283,6 @@ def test_a_redirect(location: str, target: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "subject"),
-    [
-        (f"sha256-{'a' * 64}", A),
-        (f"sha512-{'a' * 64}", f"sha512:{'a' * 64}"),
-        (f"sha256-{'a' * 64}.sig", None),
-        (f"sha256-{'a' * 63}", None),
-        (f"sha256-{'A' * 64}", None),
-        (f"sha512-{'a' * 128}", None),
-        ("latest", None),
-    ],
-)
-def test_a_referrers_tag(tag: str, subject: str | None) -> None:
-    assert protocol.subject_of_tag(tag) == subject
-
-
-@pytest.mark.parametrize(
     ("status", "kind"), [(404, NotFoundError), (401, SignInError), (403, PermissionDeniedError), (200, BadAnswerError)]
 )
 def test_no_time(status: int, kind: type[RegistryError]) -> None:

@@ -1,0 +1,145 @@
+"""What an image refers to, above all by a list: the tag alone makes an index no list of referrers."""
+
+from typing import Any
+
+import pytest
+
+from policies.image import Image
+from policies.plan import RepositoryPlan, across, arrange, decide, make_plan, survey
+from policies.subjects import FallbackList, fallback_list, listed_subject, subjects_in
+from tests.builders import NOW, digest, image, index, policy, repository, signature
+
+A = f"sha256:{'a' * 64}"
+EVERYTHING = {"name": "everything", "delete": {"all": True}}
+TAGGED = {"name": "tagged", "keep": {"tagged": True}}
+SBOM = "application/vnd.oci.artifact.manifest.v1+json"
+
+
+@pytest.mark.parametrize(
+    ("tags", "subject"),
+    [
+        ((f"sha256-{'a' * 64}",), A),
+        ((f"sha512-{'a' * 64}",), f"sha512:{'a' * 64}"),
+        ((f"sha256-{'a' * 64}.sig",), None),
+        ((f"sha256-{'a' * 63}",), None),
+        ((f"sha256-{'A' * 64}",), None),
+        ((f"sha512-{'a' * 128}",), None),
+        ((f"sha256-{'a' * 64}", f"sha256-{'b' * 64}"), None),
+        ((f"sha256-{'a' * 64}", "latest"), None),
+        (("latest",), None),
+        ((), None),
+    ],
+)
+def test_the_tag_of_a_list(tags: tuple[str, ...], subject: str | None) -> None:
+    assert listed_subject(tags) == subject
+
+
+def list_of(of: object, *lists: object, **facts: Any) -> Image:
+    """An index with the tag of a list of the referrers of an image."""
+    return index(f"list of {of}", digest(of).replace(":", "-"), lists=lists, **facts)
+
+
+REFERS = image("refers", subject=digest(1))
+OTHERS = {
+    "another subject": image(9, subject=digest(2)),
+    "an image": image(9),
+    "an image of a known type": image(9, media_type="application/vnd.oci.image.manifest.v1+json"),
+    "an index": index(9, lists=[]),
+    "a signature of another": signature(2),
+}
+
+
+@pytest.mark.parametrize(
+    ("listed", "found"),
+    [
+        pytest.param([REFERS], FallbackList(digest(1), certain=True), id="a subject"),
+        pytest.param([REFERS, signature(1)], FallbackList(digest(1), certain=True), id="cosign's tag"),
+        pytest.param([REFERS, image(9, media_type=SBOM)], FallbackList(digest(1), certain=True), id="no image"),
+        pytest.param([], FallbackList(digest(1), certain=True), id="nothing"),
+        pytest.param([index(9, lists=[], subject=digest(1))], FallbackList(digest(1), certain=True), id="an index"),
+        pytest.param([REFERS, image(9, subject=None)], FallbackList(digest(1), certain=False), id="not reported"),
+        pytest.param([REFERS, index(9, lists=None)], FallbackList(digest(1), certain=False), id="unreadable"),
+        *[pytest.param([REFERS, other], None, id=name) for name, other in OTHERS.items()],
+    ],
+)
+def test_an_index_is_a_list_only_if_all_that_it_lists_is_about_its_subject(
+    listed: list[Image], found: FallbackList | None
+) -> None:
+    its = index("list", digest(1).replace(":", "-"), lists=[])
+    its = Image(digest=its.digest, tags=its.tags, children=tuple(one.digest for one in listed))
+    by_digest = {one.digest: one for one in (its, *listed)}
+    assert fallback_list(its, by_digest) == found
+    missing = {its.digest: its}
+    assert fallback_list(its, missing) == FallbackList(digest(1), certain=True)  # what is not there proves nothing
+
+
+def test_a_tag_with_the_beginning_of_a_digest() -> None:
+    whole = f"sha512:{'ab' * 64}"
+    its = Image(digest=A, tags=(f"sha512-{'ab' * 32}",), children=(digest(9),))
+    named = {digest(9): image(9, subject=whole)}
+    assert fallback_list(its, named) == FallbackList(whole, certain=True)
+    assert fallback_list(its, {digest(9): image(9, media_type=SBOM)}) is None  # nothing says the whole digest
+
+
+def test_what_is_listed_is_about_the_subject_too() -> None:
+    artifact = image(9, media_type=SBOM)
+    found = subjects_in([image(1, "v1"), REFERS, artifact, list_of(1, "refers", 9)])
+    assert found == {one: (digest(1),) for one in (REFERS.digest, artifact.digest, digest("list of 1"))}
+
+
+def decided(rules: list[dict[str, Any]], *images: Image) -> RepositoryPlan:
+    whole, parsed = repository("a", *images), policy(*rules)
+    return decide(whole, parsed, NOW, across([survey(whole, parsed, NOW)], parsed))
+
+
+def waves(plan: RepositoryPlan) -> dict[str, int]:
+    """What goes, and in which wave."""
+    return {one.image.id.removeprefix("crp"): one.wave for one in plan.deletions}
+
+
+OLD = {"name": "old", "delete": {"tags": ["old*"]}}
+
+
+def test_a_list_goes_after_its_subject_and_before_what_it_lists() -> None:
+    images = image(1, "old"), REFERS, image(9, media_type=SBOM), list_of(1, "refers", 9)
+    plan = decided([OLD], *images)
+    assert waves(plan) == {"1": 0, "list of 1": 1, "refers": 2, "9": 2}
+    assert {one.cause for one in plan.decisions if one.digest != digest(1)} == {"follows"}
+
+
+def test_a_list_stays_with_its_subject_and_takes_no_place_among_the_newest() -> None:
+    images = image(1, "v1", days=3), image(2, "v2", days=2), list_of(1, "refers", days=0), REFERS
+    plan = decided([{"name": "two", "keep": {"newest": 2}}, EVERYTHING], *images)
+    assert waves(plan) == {}
+    assert {one.id: one.cause for one in plan.decisions}["crplist of 1"] == "needed"
+
+
+def test_an_index_of_images_keeps_its_children_whatever_it_is_called() -> None:
+    """Tagged by the hash of what it was built from, or of an image that is here."""
+    for of in ("inputs", 1):
+        images = image(1, "old"), image(8), image(9), list_of(of, 8, 9, days=1)
+        assert waves(decided([TAGGED, EVERYTHING], *images[1:])) == {}
+        assert waves(decided([OLD], *images)) == {"1": 0}
+        assert [one.digest for one in arrange(repository("a", *images)).ranked(frozenset())] == [
+            digest(f"list of {of}"),
+            digest(1),
+        ]
+
+
+def test_what_may_be_a_list_stays_with_its_subject_and_does_not_follow_it() -> None:
+    unread = image(9, subject=None)
+    old = {"name": "lists", "delete": {"any_tag": ["sha256-*"]}}
+    assert waves(decided([old], image(1, "v1"), list_of(1, 9), unread)) == {}
+    assert waves(decided([OLD], image(1, "old"), list_of(1, 9), unread)) == {"1": 0}
+    assert waves(decided([OLD, old], image(1, "old"), list_of(1, 9), unread)) == {"1": 0, "list of 1": 1, "9": 2}
+
+
+def test_the_list_of_what_is_elsewhere_is_kept_and_of_what_is_nowhere_is_ordinary() -> None:
+    lists = repository("signatures", list_of(1, "refers"), REFERS)
+    there = repository("shop/api", image(1, "v1"))
+    kept = make_plan([lists, there], policy(EVERYTHING, {"name": "v1", "keep": {"tags": ["v1"]}}), NOW)
+    assert {one.verdict for one in kept.decisions} == {"keep"}
+    gone = make_plan([lists], policy(EVERYTHING), NOW)
+    assert {one.verdict for one in gone.decisions} == {"delete"}
+    one_of_two = make_plan([lists], policy(EVERYTHING, TAGGED), NOW)
+    assert {one.cause for one in one_of_two.decisions} == {"kept_by_rule", "needed"}
