@@ -10,7 +10,7 @@ from msgspec import Struct
 from policies.units import bytes_text
 
 DEFAULT_SHARE = 0.5  # of the readable images, where a user says no share
-DEFAULT_FROM = 20  # readable images; below, half a registry is a handful
+DEFAULT_AFTER = 3  # deletions; so few are a handful in a registry of any size
 UNUSUAL_AMONG = 14  # plans of a registry that the next one is measured by
 UNUSUAL_FROM = 5  # plans; fewer say nothing of what is usual
 UNUSUAL_TIMES = 3  # their median
@@ -29,7 +29,7 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one plan may delete; None: no such limit, but a share of the half is always there."""
+    """The most that one plan may delete; None: no such limit, but more than half never goes unasked."""
 
     max_images: int | None = None
     max_share: float | None = None  # 0..1 of the readable images
@@ -48,7 +48,7 @@ def exceeded(totals: Totals, limits: Limits) -> tuple[Exceeded, ...]:
     """Every limit that the plan is over: more than allowed, not as much."""
     share = totals.delete / totals.images if totals.images else 0.0
     allowed_share = limits.max_share
-    if allowed_share is None and totals.images >= DEFAULT_FROM:
+    if allowed_share is None and totals.delete > DEFAULT_AFTER:
         allowed_share = DEFAULT_SHARE
     found: tuple[tuple[str, int | float, int | float | None], ...] = (
         ("max_images", totals.delete, limits.max_images),

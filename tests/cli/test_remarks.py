@@ -48,3 +48,19 @@ def test_counts_over_the_first_sight_are_weak(
 ) -> None:
     wanted = [("registries.production", WEAK.format(weak))] if weak else []
     assert warned(gc, tmp_path, registry, rules) == wanted
+
+
+@pytest.mark.parametrize(
+    ("rules", "number"),
+    [
+        pytest.param(f"{OLD}, {{name: rest, delete: {{all: true}}}}", 1, id="alone"),
+        pytest.param("{name: rest, delete: {all: true}, repositories: [tmp]}", 0, id="in some repositories"),
+        pytest.param("{name: rest, delete: {all: true, older_than: 14d}}", None, id="beside an age"),
+        pytest.param("{name: rest, delete: {all: true, beyond_newest: 5}}", None, id="beside a count"),
+        pytest.param("{name: rest, keep: {all: true}}", None, id="a keep rule"),
+    ],
+)
+def test_a_rule_that_selects_everything(gc: Command, tmp_path: Path, rules: str, number: int | None) -> None:
+    found = warned(gc, tmp_path, CONTAINER, rules)
+    assert [path for path, _ in found] == ([] if number is None else [f"policies.p[{number}].delete"])
+    assert all(message.startswith("all: true alone selects every image") for _, message in found)

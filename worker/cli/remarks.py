@@ -2,12 +2,22 @@
 
 from collections.abc import Iterator
 
+from policies.conditions import All
 from policies.warnings import INSTEAD
 from worker.config import RegistrySettings, Settings
+
+EVERYTHING = (
+    "all: true alone selects every image of the repositories that the rule applies to, today's pushes too; add a"
+    " condition, such as older_than: 30d, or keep rules for what must stay"
+)
 
 
 def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
     """The path of a key, and a sentence about it."""
+    for policy in settings.policies.values():
+        for number, rule in enumerate(policy.rules):
+            if rule.kind == "delete" and rule.conditions == (All(),) and rule.count is None:
+                yield f"policies.{policy.name}[{number}].delete", EVERYTHING
     for name, registry in settings.registries.items():
         weak = [] if registry.tells_push_time else list(_counts(registry))
         if weak:
