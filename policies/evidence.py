@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from policies.image import Image
+from policies.subjects import indexes_over
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Evidence:
             return {}
         images = tuple(images)
         used = {image.digest: f"in use by {by}" for image in images if (by := self._by(path, image)) is not None}
-        return used | _indexes_of(images, used)
+        over = indexes_over(images, used)
+        return used | {index: f"lists {origin}, {used[origin]}" for index, origin in over.items()}
 
     def _by(self, path: str, image: Image) -> str | None:
         if (by := self.digests.get(image.digest)) is not None:
@@ -27,19 +29,3 @@ class Evidence:
         if image.config is not None and (by := self.digests.get(image.config.digest)) is not None:
             return by
         return next((self.tags[path, tag] for tag in image.tags if (path, tag) in self.tags), None)
-
-
-def _indexes_of(images: tuple[Image, ...], used: Mapping[str, str]) -> dict[str, str]:
-    """The indexes that list what is in use, however deep, where they are not in use themselves."""
-    listed_by: dict[str, list[str]] = {}
-    for image in images:
-        for child in image.children or ():
-            listed_by.setdefault(child, []).append(image.digest)
-    found: dict[str, str] = {}
-    todo = [(digest, digest) for digest in used]
-    for child, origin in todo:  # grows while it is read
-        for index in listed_by.get(child, ()):
-            if index not in used and index not in found:
-                found[index] = f"lists {origin}, {used[origin]}"
-                todo.append((index, origin))
-    return found

@@ -1,6 +1,6 @@
 """A person's "keep this until…": which hold, if any, is on an image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -8,6 +8,7 @@ from typing import Literal
 
 from policies.image import Image
 from policies.patterns import Patterns
+from policies.subjects import indexes_over
 
 HoldKind = Literal["tag", "digest", "image", "repository"]
 
@@ -70,3 +71,9 @@ class Holds:
             if hold is not None:
                 found[image.digest] = hold
         return found
+
+    def reasons(self, path: str, images: Sequence[Image]) -> dict[str, str]:
+        """By digest, why an image of a repository is held: a hold is on it, or on something that it lists."""
+        held = {digest: hold.sentence() for digest, hold in self.on(path, images).items()}
+        over = indexes_over(images, held) if held else {}
+        return held | {index: f"lists {origin}, {held[origin]}" for index, origin in over.items()}

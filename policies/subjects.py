@@ -1,4 +1,4 @@
-"""What an image refers to: by its OCI `subject`, by cosign's tags, or by a fallback list of referrers.
+"""What images refer to: by an OCI `subject`, by cosign's tags, by a fallback list of referrers; and what lists them.
 
 A fallback list of the referrers of a digest is an index tagged `sha256-<hex>`, which clients keep where a registry has
 no referrers API (OCI distribution specification, "Referrers Tag Schema"). The tag alone proves nothing: people tag
@@ -7,7 +7,7 @@ subject, or is no image at all; otherwise it is an index like any other, and wha
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from policies.image import Image
@@ -75,6 +75,22 @@ def subjects_in(images: Iterable[Image]) -> dict[str, tuple[str, ...]]:
             for digest in (image.digest, *(image.children or ())):
                 if digest in by_digest:
                     found[digest] = tuple(sorted({*found.get(digest, ()), listed.subject}))
+    return found
+
+
+def indexes_over(images: Iterable[Image], digests: Collection[str]) -> dict[str, str]:
+    """The indexes that list one of these digests, however deep, and are not among them; each with the one it lists."""
+    listed_by: dict[str, list[str]] = {}
+    for image in images:
+        for child in image.children or ():
+            listed_by.setdefault(child, []).append(image.digest)
+    found: dict[str, str] = {}
+    todo = [(digest, digest) for digest in digests]
+    for child, origin in todo:  # grows while it is read
+        for index in listed_by.get(child, ()):
+            if index not in digests and index not in found:
+                found[index] = origin
+                todo.append((index, origin))
     return found
 
 

@@ -139,8 +139,8 @@ class Jury:
         keep.update(
             (image.digest, ("locked", "locked in the registry", None)) for image in self.ties.images if image.locked
         )
-        for digest, hold in self.standing.holds.on(self.ties.path, self.ties.images).items():
-            keep.setdefault(digest, ("held", hold.sentence(), None))
+        for digest, reason in self.standing.holds.reasons(self.ties.path, self.ties.images).items():
+            keep.setdefault(digest, ("held", reason, None))
         for digest, reason in self.standing.evidence.in_use(self.ties.path, self.ties.images).items():
             keep.setdefault(digest, ("in_use", reason, None))
         for rule in self._rules:

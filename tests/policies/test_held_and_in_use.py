@@ -50,6 +50,28 @@ def test_a_held_index_keeps_its_children_and_its_signature():
     assert {name: cause for name, (cause, _) in found.items()} == {"i": "held", "c": "needed", "s": "needed"}
 
 
+@pytest.mark.parametrize(
+    "hold",
+    [
+        Hold(kind="image", value="crpc"),
+        Hold(kind="digest", value=digest("c")),
+        Hold(kind="tag", repository="shop/api", value="arm64"),
+    ],
+)
+def test_a_held_child_keeps_its_indexes_however_deep(hold):
+    images = [
+        index("outer", "v1", lists=["inner"]), index("inner", lists=["c", "d"]), image("c", "arm64"), image("d"),
+        index("other", "v2", lists=["d"]),
+    ]  # fmt: skip
+    found = kept(images, Standing(holds=Holds((hold,))))
+    lists = ("held", f"lists {digest('c')}, held")
+    assert found["c"] == ("held", "held")
+    assert found["outer"] == found["inner"] == lists
+    assert {name: cause for name, (cause, _) in found.items()} == {
+        "c": "held", "inner": "held", "outer": "held", "d": "needed"
+    }  # fmt: skip
+
+
 def test_a_hold_says_by_whom_until_when_and_why():
     until = Hold(kind="image", value="crpa", who="anna", until=NOW + DAY, reason="trial")
     assert kept([image("a")], Standing(holds=Holds((until,))))["a"] == (
