@@ -14,6 +14,7 @@ from worker import absence, events, outcomes, refusals
 from worker.checkpoints import reach
 from worker.config_watch import Watch, registry_now
 from worker.intents import Intents
+from worker.outage import Outage
 from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
 from worker.registries.interface import (
     DeletesByParts,
@@ -24,6 +25,7 @@ from worker.registries.interface import (
     RegistryError,
     Restores,
     TooLateError,
+    UnavailableError,
 )
 from worker.registries.limiter import LimiterUnavailableError
 from worker.spending import count_failure
@@ -64,6 +66,10 @@ class Batch:
     out_of_time: bool = False
     missing: list[tuple[Item, Missing]] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
+    outage: Outage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outage = Outage(self.registry)
 
     def carry_out(self, items: list[Item], threads: int) -> None:
         """Take every item as far as it gets. Raises StoreError, once every thread has stopped."""
@@ -127,13 +133,15 @@ class Batch:
     def _delete(self, item: Item, reading: int) -> bool:
         """Read again, intend, delete, follow: the order of these lines is the promise of this program.
 
-        False: its turn to be deleted came so late that it must be read again.
+        False: it must be read again, as its turn to be deleted came so late, or the registry was away for a while.
         """
         begun = time.monotonic()
         try:
             kept = self._kept(item)
             now = self.registry.get(item.repository, item.image, self.known_tags)
         except RegistryError as error:
+            if reading < READINGS and self._is_back(error):
+                return False
             self._settle_error(item, "read", error)
             return True
         reach("image_read_again")
@@ -152,9 +160,12 @@ class Batch:
                 not_after = read_at + reading * self._good_for()  # longer each time: else a crowd would delete nothing
                 deletion = self.registry.delete(item.repository, item.image, key, not_after=not_after)
             except RegistryError as error:
-                if isinstance(error, TooLateError) and not error.maybe_done:
+                again = isinstance(error, TooLateError) or (reading < READINGS and self._is_back(error))
+                if again and not error.maybe_done:
                     self.intents.withdraw(item)
                     return False
+                if error.maybe_done and self._was_away(error):
+                    return True
                 self._settle_error(item, "delete", error)
                 return True
             reach("delete_sent")
@@ -196,6 +207,19 @@ class Batch:
             self.registry.get(item.repository, item.image, self.known_tags)  # which asks for its tags as well
             raise
 
+    def _is_back(self, error: RegistryError) -> bool:
+        """Whether a registry that gave no answer answers again: it is waited for, once."""
+        if not isinstance(error, UnavailableError) or self._ends():
+            return False
+        return self.outage.is_over(time.monotonic(), self.begun + START_NO_IMAGE_AFTER)
+
+    def _was_away(self, error: RegistryError) -> bool:
+        """Whether an outage explains an error, so that what it left in doubt can be asked about at once."""
+        if self._is_back(error) and self.outage.was_seen:
+            self.go_on = True
+            return True
+        return False
+
     def _good_for(self) -> float:
         registry = registry_now(self.watch, self.run)
         return READING_IS_GOOD if registry is None else max(READING_IS_GOOD, 4 / registry.rate.requests_per_second)
@@ -206,7 +230,8 @@ class Batch:
             try:
                 deletion = self.registry.follow(deletion, time.monotonic() + patience)
             except RegistryError as error:
-                self._settle_error(item, "follow", error)
+                if not self._was_away(error):
+                    self._settle_error(item, "follow", error)
                 return
         if deletion.done:
             reach("operation_done")
@@ -216,6 +241,8 @@ class Batch:
             self._settle_error(item, "follow", deletion.failing)
         elif self._is_last(item, "follow"):
             self._record(item, outcomes.never_ended(deletion.operation_id))
+        else:
+            self.go_on = True  # it is asked again as soon as others had their turn
 
     def _record_deleted(self, item: Item, deletion: Deletion) -> None:
         """Record a deletion, and what its registry noticed beside it."""

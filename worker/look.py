@@ -20,6 +20,7 @@ from worker.outcomes import Outcome
 from worker.rechecking import Finding as _Finding
 from worker.rechecking import listed_again, snapshot, unlistable
 from worker.registries import open_registry
+from worker.registries.http import Patience
 from worker.registries.interface import BadAnswerError, NotFoundError, Registry, RegistryError
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
@@ -89,7 +90,8 @@ def _find(
         return _Finding("paused", pause.sentence())
     try:
         manifests = StoredManifests(store, registry.key)
-        with open_registry(registry, limiter, manifests=manifests) as opened, spending(store, run.registry, opened):
+        patience = Patience(waits_for_restarts=True)
+        with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
             check(lambda: datetime.now(UTC), store, opened)
             return _look_again(store, opened, registry, run, path)
     except ClockError as error:

@@ -106,7 +106,7 @@ def _carry_out(
         _leave(store, run, items, absence_now(watch, run))
         return None
     poison = held.takeovers >= TAKEOVERS
-    patience = Patience(total=CALL_SECONDS)
+    patience = Patience(total=CALL_SECONDS, waits_for_restarts=True)
     manifests = StoredManifests(store, registry.key)
     with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
         resolving = poison or run.stop is not None

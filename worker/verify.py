@@ -18,6 +18,7 @@ from worker.config_watch import Watch, absence_now, lease_now, registry_now
 from worker.leases import Heartbeat, identity
 from worker.manifests import StoredManifests
 from worker.registries import open_registry
+from worker.registries.http import Patience
 from worker.registries.interface import ListsTagsOnly, NotFoundError, Registry, RegistryError
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
@@ -84,7 +85,9 @@ def _differences(
 
     with (
         Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat,
-        open_registry(registry, limiter, manifests=StoredManifests(store, registry.key)) as opened,
+        open_registry(
+            registry, limiter, Patience(waits_for_restarts=True), StoredManifests(store, registry.key)
+        ) as opened,
         spending(store, run.registry, opened),
     ):
         opened.clock()  # a registry that cannot be reached at all is no difference: it is asked again

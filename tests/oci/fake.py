@@ -194,6 +194,10 @@ class FakeRegistry:
                 self._store.delete(repository, digest)
             self._routes.late.clear()
 
+    def restart(self, seconds: float) -> None:
+        """Take no connections for so long, from now on; what is being answered is cut off."""
+        self._listener.restart(seconds)
+
     def state(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Repository -> digest -> its tags, sorted."""
         with self._lock:
@@ -249,6 +253,7 @@ class FakeRegistry:
 
     def _carried_out(self, ask: Ask) -> Say:
         with self._lock:
+            self._routes.settle()
             self._judge(ask)
             try:
                 return self._said(ask)

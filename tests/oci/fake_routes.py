@@ -2,7 +2,9 @@
 
 import json
 import re
+import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,6 +51,18 @@ class Routes:
     storage_url: Callable[[], str]
     uploads: dict[str, bytes] = field(default_factory=dict)
     late: list[tuple[str, str]] = field(default_factory=list)  # repository, digest: accepted, and not done yet
+    tasks: deque[tuple[float, str, str]] = field(default_factory=deque)  # when it ends, repository, digest
+
+    def settle(self) -> None:
+        """Carry out the tasks whose time has come."""
+        while self.tasks and self.tasks[0][0] <= time.monotonic():
+            _, name, digest = self.tasks.popleft()
+            if digest in self.store.shelf(name).manifests:
+                self.store.delete(name, digest)
+
+    def _begin_task(self, name: str, digest: str) -> None:
+        before = self.tasks[-1][0] if self.tasks else time.monotonic()
+        self.tasks.append((before + self.switches.deletion_seconds, name, digest))
 
     def find(self, ask: Ask) -> Route | None:
         """Which call this is; None: none that a registry knows."""
@@ -175,7 +189,9 @@ class Routes:
         tags = self.store.shelf(name).tags_of.get(digest, ())
         if self.switches.locks and any(re.search(self.switches.locks, f"{name}:{tag}") for tag in tags):
             raise LOCKED[self.switches.locked_says]
-        if self.switches.deleted == "late" and digest in self.store.shelf(name).manifests:
+        if self.switches.deletion_seconds and digest in self.store.shelf(name).manifests:
+            self._begin_task(name, digest)
+        elif self.switches.deleted == "late" and digest in self.store.shelf(name).manifests:
             self.late.append((name, digest))
         else:
             how = self.switches.deleted

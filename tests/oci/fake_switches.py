@@ -26,6 +26,7 @@ class Switches:
     by_tag: Literal["refused", "unsupported", "takes the tag"] = "refused"  # what becomes of a deletion by tag
     deleted: Literal["at once", "late", "tags listed", "tags answer"] = "at once"  # late: by `finish_deletions`
     cascades: bool = False  # the deletion of an index takes what it lists along, with all tags
+    deletion_seconds: float = 0.0  # a task that takes so long carries each deletion out, one after the other
     forgets_untagged: bool = False  # a manifest whose last tag is overwritten by a push is gone
     digest_header: bool = True  # Docker-Content-Digest, on reads
     strict_accept: bool = True

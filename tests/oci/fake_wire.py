@@ -3,6 +3,7 @@
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,14 +44,37 @@ class Listener:
 
     def __init__(self, answer: Callable[[Ask], Say]) -> None:
         self._open: set[socket.socket] = set()
-        self._server = _Server(("127.0.0.1", 0), _handler(answer, self._open))
+        self._handler = _handler(answer, self._open)
+        self._restarts: list[threading.Thread] = []
+        self._listen(0)
+
+    def _listen(self, port: int) -> None:
+        self._server = _Server(("127.0.0.1", port), self._handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
+    def restart(self, seconds: float) -> None:
+        """Close every connection, and listen again after so long."""
+
+        def stop_and_start() -> None:
+            port = self._server.server_address[1]
+            self._stop()
+            time.sleep(seconds)
+            self._listen(port)
+            self._thread.start()
+
+        self._restarts.append(threading.Thread(target=stop_and_start))
+        self._restarts[-1].start()
+
     def __exit__(self, *exc: object) -> None:
+        for restart in self._restarts:
+            restart.join()
+        self._stop()
+
+    def _stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         for connection in list(self._open):

@@ -22,6 +22,7 @@ from worker.registries.answers import one_line
 from worker.registries.deadlines import Backend, Deadline
 from worker.registries.interface import (
     BadAnswerError,
+    NoConnectionError,
     RateLimitedError,
     RegistryError,
     TooLateError,
@@ -39,6 +40,7 @@ stamina.instrumentation.set_on_retry_hooks([])
 T = TypeVar("T")
 
 TIME_IS_UP = "the answer was still coming in when time was up"
+RESTART_POLL = 0.5  # seconds between two attempts to connect to a server that starts again
 MAX_BODY = 64 * 1024 * 1024  # bytes, unpacked; a page of 1,000 images with 127 layers each has 20 MiB
 
 
@@ -51,6 +53,7 @@ class Patience:
     first_wait: float = 0.1  # seconds, doubled each time
     longest_wait: float = 5.0
     jitter: float = 1.0
+    waits_for_restarts: bool = False  # a server that takes no connections is tried until `total`, however often
 
 
 @dataclass(slots=True)
@@ -63,6 +66,7 @@ class _Call:
     signed_again: bool = False
     hopeless: bool = False  # signing in failed, after all the patience it has of its own
     error: RegistryError | None = None  # of the last attempt that was tried again
+    attempts: int = 0
     maybe_done: bool = False  # an earlier attempt may have reached the server without its answer reaching us
 
 
@@ -113,7 +117,7 @@ class Http:
         call = _Call(request, ends=time.monotonic() + seconds)
         attempts = stamina.retry_context(
             on=lambda error: self._again(call, error),
-            attempts=patience.attempts,
+            attempts=None,  # counted by us, as well
             timeout=None,  # counted by us, without the waits for the rate
             wait_initial=patience.first_wait,
             wait_max=patience.longest_wait,
@@ -166,11 +170,17 @@ class Http:
         """Whether another attempt is worth it; a number says after how many seconds, because the server did."""
         if not isinstance(error, UnavailableError | RateLimitedError | BrokenBodyError):
             return False
-        if call.hopeless or not (call.request.repeatable or isinstance(error, RateLimitedError)):
-            return False  # but for what was throttled: nothing was done
+        unsent = isinstance(error, RateLimitedError | NoConnectionError)  # nothing was done
+        if call.hopeless or not (call.request.repeatable or unsent):
+            return False
+        call.attempts += 1
         wait = retry_after(call.answer) if call.answer else None
         if call.request.paced and (wait is not None or isinstance(error, RateLimitedError)):
             self.limiter.pause(1.0 if wait is None else wait)
+        if call.attempts >= self._patience.attempts:
+            if not (self._patience.waits_for_restarts and isinstance(error, NoConnectionError)):
+                return False
+            wait = RESTART_POLL
         then = time.monotonic() + (wait or 0.0)
         if then >= call.ends or (call.request.not_after is not None and then >= call.request.not_after):
             return False
@@ -242,7 +252,7 @@ class Http:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             through = f" by {proxy}" if (proxy := self._transport.proxy_of(request)) else ""
             message = f"no connection to {host}{through}: {_text(error)}{_remedy(error)}"
-            raise self._unavailable(request, message) from None
+            raise NoConnectionError(message, self.registry, request.label) from None
         except httpx.TimeoutException:
             call.maybe_done = True
             over = self._deadline.heard and time.monotonic() >= call.ends

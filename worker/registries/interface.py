@@ -6,6 +6,7 @@ threads of one process.
 
     RegistryError                    anything a registry or the way to it did wrong
     ├── UnavailableError             no answer, a time-out, 5xx, a cut body: systemic, worth another try later
+    │   └── NoConnectionError        … and nothing was sent
     ├── RateLimitedError             still throttled after the client's own patience
     ├── SignInError                  no valid credentials: systemic
     ├── PermissionDeniedError        the credentials may not do this: systemic
@@ -71,6 +72,10 @@ class RegistryError(Exception):
 class UnavailableError(RegistryError):
     cause = "unavailable"
     systemic = True
+
+
+class NoConnectionError(UnavailableError):
+    pass
 
 
 class RateLimitedError(RegistryError):
