@@ -10,7 +10,7 @@ from typing import Protocol
 
 from worker.config import ConfigError, RegistrySettings, Settings, Timing, find, load
 from worker.store.runs import Run
-from worker.terms import registry_of, why_not_there
+from worker.terms import registry_of, stricter, why_not_there
 
 Stamp = tuple[int, int, int]  # time of the last write, size, inode
 ABSENT: Stamp = (0, -1, 0)  # of a file that is not there
@@ -39,6 +39,7 @@ class SettingsWatch:
         self._lock = threading.Lock()
         self._seen: Stamp | None = None
         self._settings: Settings | ConfigError | None = None
+        self._known: dict[str, RegistrySettings] = {}  # by key, as the file had them last
 
     @property
     def path(self) -> Path:
@@ -53,7 +54,13 @@ class SettingsWatch:
                 self._read_when_still()
             if isinstance(self._settings, ConfigError):
                 raise self._settings
+            self._known |= {one.key: one for one in self._settings.registries.values()}
             return self._settings
+
+    def last_known(self, key: str) -> RegistrySettings | None:
+        """A registry by its key, as a valid file that this process has read had it last."""
+        with self._lock:
+            return self._known.get(key)
 
     def _read_when_still(self) -> None:
         ends = time.monotonic() + LONGEST
@@ -97,6 +104,8 @@ class Watch(Protocol):
 
     def current(self) -> Settings: ...
 
+    def last_known(self, key: str) -> RegistrySettings | None: ...
+
 
 def registry_now(watch: Watch, run: Run) -> RegistrySettings | None:
     """A run's registry by the file as it is now (terms.registry_of); None: the file is invalid, or does not have it."""
@@ -104,6 +113,12 @@ def registry_now(watch: Watch, run: Run) -> RegistrySettings | None:
         return registry_of(watch.current(), run)
     except ConfigError:
         return None
+
+
+def registry_last(watch: Watch, run: Run) -> RegistrySettings | None:
+    """A run's registry by the last valid file that had it: to ask how what was begun has ended, never to begin more."""
+    found = watch.last_known(run.registry_key)
+    return None if found is None else stricter(found, run.terms)
 
 
 def permitted_now(watch: Watch, run: Run, repository: str) -> RegistrySettings | str:

@@ -55,7 +55,7 @@ class Batch:
     held: Claim
     registry: Registry
     lease: timedelta
-    resolving: bool  # nothing new is deleted: only what was begun is brought to its end
+    resolving: str  # why nothing new is deleted: only what was begun is brought to its end; empty: it is
     known_tags: Mapping[str, str]  # of the repository -> what they named when the plan was made
     surroundings: Surroundings | None  # None: nothing new is deleted
     intents: Intents
@@ -66,6 +66,7 @@ class Batch:
     out_of_time: bool = False
     missing: list[tuple[Item, Missing]] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
+    last: bool = False  # no later claim asks what became of what was begun
     outage: Outage = field(init=False)
 
     def __post_init__(self) -> None:
@@ -140,7 +141,7 @@ class Batch:
             kept = self._kept(item)
             now = self.registry.get(item.repository, item.image, self.known_tags)
         except RegistryError as error:
-            if reading < READINGS and self._is_back(error):
+            if reading < READINGS and self.is_back(error):
                 return False
             self._settle_error(item, "read", error)
             return True
@@ -151,7 +152,7 @@ class Batch:
         ) is not None:
             self._record(item, outcome)
         elif self.resolving:
-            self._record(item, outcomes.still_there("the run was stopped"))
+            self._record(item, outcomes.still_there(self.resolving))
         elif (
             read_at - begun < IMAGE_SECONDS / 2 and not self._ends() and (key := self._cleared(item, kept)) is not None
         ):
@@ -160,7 +161,7 @@ class Batch:
                 not_after = read_at + reading * self._good_for()  # longer each time: else a crowd would delete nothing
                 deletion = self.registry.delete(item.repository, item.image, key, not_after=not_after)
             except RegistryError as error:
-                again = isinstance(error, TooLateError) or (reading < READINGS and self._is_back(error))
+                again = isinstance(error, TooLateError) or (reading < READINGS and self.is_back(error))
                 if again and not error.maybe_done:
                     self.intents.withdraw(item)
                     return False
@@ -207,7 +208,7 @@ class Batch:
             self.registry.get(item.repository, item.image, self.known_tags)  # which asks for its tags as well
             raise
 
-    def _is_back(self, error: RegistryError) -> bool:
+    def is_back(self, error: RegistryError) -> bool:
         """Whether a registry that gave no answer answers again: it is waited for, once."""
         if not isinstance(error, UnavailableError) or self._ends():
             return False
@@ -215,7 +216,7 @@ class Batch:
 
     def _was_away(self, error: RegistryError) -> bool:
         """Whether an outage explains an error, so that what it left in doubt can be asked about at once."""
-        if self._is_back(error) and self.outage.was_seen:
+        if self.is_back(error) and self.outage.was_seen:
             self.go_on = True
             return True
         return False
@@ -275,7 +276,7 @@ class Batch:
     def _is_last(self, item: Item, phase: Phase) -> bool:
         """Whether doubt about it ends with this claim."""
         waited = item.intent_at is not None and datetime.now(UTC) - item.intent_at > PATIENCE_LEASES * self.lease
-        return self.resolving or waited or (phase != "follow" and item.attempts + 1 >= ATTEMPTS)
+        return self.last or waited or (phase != "follow" and item.attempts + 1 >= ATTEMPTS)
 
     def _settle_error(self, item: Item, phase: Phase, error: RegistryError) -> None:
         self._stop_for(item, error.strays)

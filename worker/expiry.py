@@ -1,6 +1,6 @@
 """When a run has waited too long, or may delete nothing more: the age of its plan, its deadline, its sources."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from policies.units import duration_text
@@ -11,10 +11,16 @@ from worker.terms import missing_source, registry_of, why_not_there
 if TYPE_CHECKING:
     from worker.config import RegistrySettings, Settings
 
+PLAN_MAX_AGE = timedelta(hours=24)  # where neither the file nor the plan has one
 
-def plan_is_good_until(run: Run, registry: "RegistrySettings") -> datetime:
-    """A plan's last moment: its age counts from the scan's start, and an approval does not lengthen it."""
-    return (run.started_at or run.opened_at) + registry.plan_max_age
+
+def plan_is_good_until(run: Run, registry: "RegistrySettings | None") -> datetime:
+    """A plan's last moment: its age counts from the scan's start, and an approval does not lengthen it.
+
+    `registry` None: the file does not have it.
+    """
+    age = run.terms.plan_max_age if registry is None else registry.plan_max_age
+    return (run.started_at or run.opened_at) + (PLAN_MAX_AGE if age is None else age)
 
 
 def late(run: Run, registry: "RegistrySettings", now: datetime) -> tuple[str, str] | None:

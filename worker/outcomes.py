@@ -151,6 +151,11 @@ def forbidden(refusal: str) -> Outcome:
     return Outcome("failed", "permission_denied", refusal)
 
 
+def never_asked(reason: str) -> Outcome:
+    """Of a begun deletion whose registry nobody may ask about it."""
+    return _unconfirmed(f"its deletion was begun, and how it ended could not be asked: {reason}")
+
+
 def never_ended(operation_id: str) -> Outcome:
     return _unconfirmed(f"operation {operation_id} did not end")
 

@@ -12,9 +12,10 @@ from policies.evidence import Evidence
 from worker import events, outcomes, refusals, runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
-from worker.config_watch import Watch, absence_now, lease_now, registry_now
+from worker.config_watch import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.deleting import Batch
 from worker.evidence.gathering import recent
+from worker.expiry import plan_is_good_until
 from worker.intents import Intents
 from worker.leases import Heartbeat, identity
 from worker.manifests import StoredManifests
@@ -22,7 +23,7 @@ from worker.outcomes import Outcome
 from worker.rechecking import snapshot
 from worker.registries import open_registry
 from worker.registries.http import Patience
-from worker.registries.interface import RegistryError
+from worker.registries.interface import RegistryError, UnavailableError
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
@@ -101,23 +102,26 @@ def _carry_out(
             return False
         return True
 
+    poison = held.takeovers >= TAKEOVERS
+    resolving = "the run was stopped" if run.stop else "workers died over its batch" if poison else ""
     registry = registry_now(watch, run)
     if registry is None:
-        _leave(store, run, items, absence_now(watch, run))
-        return None
-    poison = held.takeovers >= TAKEOVERS
+        registry, resolving = registry_last(watch, run), absence_now(watch, run)
+        items = _leave(store, run, items, resolving, asked=registry is not None)
+        if registry is None or not items:
+            return None
     patience = Patience(total=CALL_SECONDS, waits_for_restarts=True)
     manifests = StoredManifests(store, registry.key)
     with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
-        resolving = poison or run.stop is not None
         known = snapshot(store, run, held.repository, opened, deleting=True)
         used = {} if resolving else evidence.in_use(held.repository, known.planned)
         surroundings = None if resolving else Surroundings(opened, registry, known)
         intents = Intents(store, watch, run, held, lease, used, surroundings)
         work = Batch(store, watch, run, held, opened, lease, resolving, known.tags, surroundings, intents)
+        work.last = poison or run.stop is not None
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
-            if surroundings is not None and not _tags_read(store, run, surroundings, items):
+            if surroundings is not None and not _tags_read(store, run, work, surroundings, items):
                 return work
             work.carry_out(items, 1 if poison else _threads(registry))
             if poison and run.stop is None:
@@ -125,12 +129,17 @@ def _carry_out(
     return work
 
 
-def _tags_read(store: Store, run: Run, surroundings: Surroundings, items: list[Item]) -> bool:
+def _tags_read(store: Store, run: Run, work: Batch, surroundings: Surroundings, items: list[Item]) -> bool:
     """Read what tags name before anything is begun. False: the registry does not answer; the next claim tries again."""
     if all(item.state == "accepted" for item in items):
         return True
     try:
-        surroundings.read_tags()
+        try:
+            surroundings.read_tags()
+        except UnavailableError as error:
+            if not work.is_back(error):
+                raise
+            surroundings.read_tags()
     except RegistryError as error:
         count_failure(store, run, error)
         return False
@@ -144,13 +153,19 @@ def _threads(registry: RegistrySettings) -> int:
     return max(1, min(registry.rate.concurrency, ceil(registry.rate.requests_per_second / 2)))
 
 
-def _leave(store: Store, run: Run, items: list[Item], reason: str) -> None:
-    """End a batch of a registry that nobody may talk to any more."""
-    planned, begun = Outcome("skipped", "mode", reason), outcomes.still_there(reason)
-    settled = [(one, planned if one.state == "planned" else begun) for one in items]
+def _leave(store: Store, run: Run, items: list[Item], reason: str, *, asked: bool) -> list[Item]:
+    """Begin nothing more in a batch whose registry the file no longer has; what was begun is returned.
+
+    `asked`: how that ended can be asked. Else it waits for a valid file, as long as the plan would be good.
+    """
     with store.write() as connection:
         now = store.now(connection)
+        outcomes_by_state = {"planned": Outcome("skipped", "mode", reason)}
+        if not asked and now >= plan_is_good_until(run, None):
+            outcomes_by_state |= dict.fromkeys(("intent", "accepted"), outcomes.never_asked(reason))
+        settled = [(one, outcomes_by_state[one.state]) for one in items if one.state in outcomes_by_state]
         for one, outcome in settled:
             sweeping.record_outcome(connection, one, outcome.state, outcome.cause, outcome.message, now)
     for one, outcome in settled:
         events.image_settled(run.registry, one, outcome)
+    return [one for one in items if one.state not in outcomes_by_state]

@@ -14,7 +14,7 @@ from policies.subjects import subjects_in
 from worker import runs
 from worker.checkpoints import reach
 from worker.config import RegistrySettings
-from worker.config_watch import Watch, absence_now, lease_now, registry_now
+from worker.config_watch import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.leases import Heartbeat, identity
 from worker.manifests import StoredManifests
 from worker.registries import open_registry
@@ -53,7 +53,7 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
     if run is None:
         return ()
     reach("verification_claimed")
-    registry = registry_now(watch, run)
+    registry = registry_now(watch, run) or registry_last(watch, run)
     try:
         if registry is None:
             found = [Difference("", None, absence_now(watch, run))]

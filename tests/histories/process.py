@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine
 
 from tests.histories.model import Held
-from worker.config import ConfigError, Settings
+from worker.config import ConfigError, RegistrySettings, Settings
 from worker.runs import Bell
 from worker.store import Store, StoreError
 
@@ -110,6 +110,7 @@ class ProcessWatch:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        self._known: RegistrySettings | None = None
 
     def current(self) -> Settings:
         process = self._process
@@ -120,4 +121,8 @@ class ProcessWatch:
         process.settle = registry.settle if registry else process.settle
         if settings is None:
             raise ConfigError((), Path("registry-gc.yaml"))
+        self._known = registry or self._known
         return settings
+
+    def last_known(self, key: str) -> RegistrySettings | None:
+        return self._known if self._known and self._known.key == key else None

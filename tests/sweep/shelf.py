@@ -266,6 +266,9 @@ class ShelfNight(Night):
     def current(self) -> Settings:
         return self._settings
 
+    def last_known(self, key: str) -> RegistrySettings | None:
+        return next((one for one in self._settings.registries.values() if one.key == key), None)
+
     def change(self, **changes: Any) -> None:
         """Change the entry of the registry."""
         production = dataclasses.replace(self._settings.registries["production"], **changes)
