@@ -36,7 +36,7 @@ def _commonest(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
     what = f"{first.count:,} of {images} {first.state} ({first.cause})"
     if not first.message:
         return what
-    named = first.repository in first.message  # an error of the registry names its image itself
+    named = f"{first.repository}@{first.digest[:19]}" in first.message  # as errors of registries do
     return f"{what}, for example {'' if named else f'{first.repository}@{first.digest}: '}{first.message}"
 
 

@@ -130,6 +130,7 @@ class TestADeletionLeftInDoubt:
         assert len(deletes(simulator)) == before
 
     def test_is_ours_when_it_is_gone(self, simulator: Simulator, night: MakeNight) -> None:
+        simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         tonight, run_id, image = self.left(simulator, night)
         simulator.remove(image["id"])  # as if one of the lost DELETEs had done it
 
@@ -155,11 +156,12 @@ class TestADeletionLeftInDoubt:
 
     def test_is_resolved_before_its_batch_is_poison(self, simulator: Simulator, night: MakeNight) -> None:
         other = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
+        simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         tonight = night()
         run_id, bells = ready(tonight)
         mine = simulator.push("shop/web", tags=["pr-1"])
         done = simulator.fault("hang_operation", method="DELETE", path=other["id"])
-        tonight.ring(bells)
+        tonight.do(bells[0])
         assert (mine["digest"] != other["digest"], done) == (True, None)
         assert tonight.outcomes(run_id)[other["digest"]] == ("accepted", None)
         simulator.remove(other["id"])
@@ -209,6 +211,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
     def test_an_operation_that_is_forgotten(self, simulator: Simulator, night: MakeNight) -> None:
         simulator.switch(image_vanishes="at_acceptance")
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+        simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         tonight = night()
         run_id, bells = ready(tonight)
         simulator.fault("error", method="GET", path="/operations/", code=5, message="no such operation")
@@ -222,6 +225,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         self, simulator: Simulator, night: MakeNight
     ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+        simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         tonight = night()
         run_id, bells = ready(tonight)
         simulator.fault("status", method="GET", path=f"/images/{image['id']}", times=1, status=503)

@@ -73,7 +73,7 @@ class Item:
     attempts: int
     operation_id: str | None
     intent_at: datetime | None
-    refused: str | None  # why its deletion was refused, while it is not known what that means
+    refused: str | None = None  # why its deletion was refused, while it is not known what that means
 
 
 def take_ready(
