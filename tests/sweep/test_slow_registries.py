@@ -11,6 +11,9 @@ import pytest
 from tests.night import Night
 from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
+from worker.outage import Outage
+from worker.registries import open_registry
+from worker.registries.http import Patience
 
 OLD = [{"name": "old", "delete": {"tags": ["t0*"]}}]
 MakeNight = Callable[..., Night]
@@ -82,14 +85,12 @@ def test_a_proxy_without_a_registry_behind_it_is_waited_for_once(
     assert time.monotonic() - began < 60
 
 
-def test_an_outage_that_lasts_ends_the_run(fake: FakeRegistry, night: Night) -> None:
-    fake.fill("shop/api", 30)
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.delete_batch")
+def test_an_outage_that_lasts_is_waited_for_once(fake: FakeRegistry, night: Night) -> None:
     fake.fault("status", status=502, times=None)
-
-    night.ring(bells)
-
-    run = night.run(run_id)
-    assert (run.outcome, run.deleted) == ("failed", 0)
-    assert "failures in a row" in (run.message or "")
+    with open_registry(night.settings.registries["production"], patience=Patience(attempts=1)) as driver:
+        outage = Outage(driver)
+        began = time.monotonic()
+        assert not outage.is_over(began, began + 1.0)
+        assert time.monotonic() - began >= 0.5
+        fake.heal()
+        assert not outage.is_over(time.monotonic(), time.monotonic() + 60.0)
