@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from worker.files import read_file
+
 MAX_BYTES = 64 * 1024  # a service-account key has about 2.5 KiB
 
 
@@ -47,8 +49,7 @@ class Secret:
 
     def _from_file(self, file: Path) -> str:
         try:
-            with file.open("rb") as stream:
-                content = stream.read(MAX_BYTES + 1)
+            content = read_file(file, MAX_BYTES)
         except FileNotFoundError:
             raise SecretError(self.where, "does not exist") from None
         except OSError as error:
@@ -56,7 +57,7 @@ class Secret:
         if len(content) > MAX_BYTES:
             raise SecretError(self.where, "is larger than 64 KiB")
         try:
-            return content.decode()
+            return content.decode("utf-8-sig")
         except UnicodeDecodeError:
             # Without a cause: the decoding error would carry the bytes.
             raise SecretError(self.where, "is not text in UTF-8") from None

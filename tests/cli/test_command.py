@@ -369,10 +369,12 @@ def test_a_full_disk_is_told(tmp_path):
 
 
 def test_an_interrupt_is_quiet(tmp_path):
-    """A named pipe as the configuration: the command waits for it until it is interrupted."""
-    os.mkfifo(tmp_path / "registry-gc.yaml")
-    process = subprocess.Popen([*COMMAND, "check"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with open(tmp_path / "registry-gc.yaml", "wb"):  # opens when the command has opened its end
+    """A named pipe as the inventory: the command waits for its writer until it is interrupted."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "registry-gc.yaml").write_text("policies: {p: [{name: old, delete: {tags: [old]}}]}")
+    words = [*COMMAND, "plan", "--inventory", "pipe", "--policy", "p"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with open(tmp_path / "pipe", "wb"):  # opens when the command has opened its end
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=30)
     assert (process.returncode, out, errors) == (130, b"", b"")

@@ -31,6 +31,7 @@ from worker.config_file.evidence import read_evidence
 from worker.config_file.notify import read_notify
 from worker.config_file.yaml_reader import MAX_BYTES, YamlError, join, parse
 from worker.connection_urls import redis_flaw, store_flaw
+from worker.files import read_file
 from worker.registries.kinds import KINDS, Kind
 from worker.registries.network import NetworkError, proxies_of, tls_context
 from worker.secret import Secret, SecretError
@@ -57,8 +58,7 @@ def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: b
 
 def _content(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
+        return read_file(path, MAX_BYTES)
     except FileNotFoundError:
         flaw = Mistake("", "there is no such file", "name one with --config or REGISTRY_GC_CONFIG")
     except OSError as error:

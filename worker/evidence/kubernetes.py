@@ -23,6 +23,7 @@ from worker import __version__
 from worker.config import EvidenceSettings
 from worker.evidence.kubernetes_objects import KINDS, Kind, Object, Page, page_of, uses_of
 from worker.evidence.reading import EvidenceError, Found, Reading, reading_of
+from worker.files import is_named_pipe
 from worker.registries.messages import is_local
 
 try:
@@ -155,6 +156,9 @@ class _Cluster:
     def _configuration(self) -> Any:
         """How to reach the cluster and sign in there. Raises _FailedError."""
         configuration = Configuration()
+        for path in () if self._is_inside() else self._kubeconfig().split(os.pathsep):
+            if is_named_pipe(Path(path).expanduser()):  # the client would wait for a writer
+                raise _FailedError(f"no kubeconfig that can be used: {path} is a named pipe", "name a file")
         try:
             if self._is_inside():
                 token, certificate = (str(self._service_account / name) for name in ("token", "ca.crt"))

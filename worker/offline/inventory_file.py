@@ -1,5 +1,6 @@
 """Reads an inventory as NDJSON: its head, where it may be cut, and its images in blocks. Says which line is wrong."""
 
+import codecs
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from itertools import groupby
@@ -54,13 +55,14 @@ def open_inventory(path: Path) -> Inventory:
     with path.open("rb") as file:
         first = file.readline(LONGEST)
         size = file.seek(0, 2)
-    if not first.strip():
-        return Inventory(path, 0, size)
+    mark = len(codecs.BOM_UTF8) if first.startswith(codecs.BOM_UTF8) else 0
+    if not first[mark:].strip():
+        return Inventory(path, mark, size)
     try:
-        unreadable = head_of(first)
+        unreadable = head_of(first[mark:])
     except ValueError as error:
         raise InventoryError(str(path), 1, str(error)) from error
-    return Inventory(path, 0, size) if unreadable is None else Inventory(path, len(first), size, unreadable)
+    return Inventory(path, mark, size) if unreadable is None else Inventory(path, len(first), size, unreadable)
 
 
 def names(block: bytes) -> list[str]:

@@ -18,6 +18,7 @@ from policies.limits import Totals
 from policies.plan import Decision
 from policies.reclaim import add, close
 from policies.rules import Policy
+from worker.files import stream
 from worker.offline.crew import Crew, Task
 from worker.offline.inventory_file import InventoryError, open_inventory, parts
 from worker.offline.part import SHARES, Job, Outcome, Part, Spooled, columns_of, decided_digests
@@ -106,8 +107,7 @@ def _regular(path: Path, folder: Path) -> Path:
         if str(path) == "-":
             shutil.copyfileobj(sys.stdin.buffer, to)
         else:
-            with path.open("rb") as source:
-                shutil.copyfileobj(source, to)
+            to.writelines(stream(path))
     return saved
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import certifi
 
 from worker.config import Network
+from worker.files import is_named_pipe
 from worker.registries.messages import LINK_LOCAL_METADATA, is_local
 from worker.secret import Secret, SecretError
 
@@ -37,6 +38,8 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
         found = ca_file.stat() if ca_file else None
     except OSError as error:
         raise NetworkError(f"file {ca_file} cannot be read: {error.strerror}") from None
+    if ca_file and is_named_pipe(ca_file):
+        raise NetworkError(f"file {ca_file} cannot be read: it is a named pipe")
     return _tls_context(ca_file, found and (found.st_mtime_ns, found.st_size), environment)
 
 
