@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from policies.grammar import refuse_impossible
 from policies.patterns import Patterns
 from policies.units import parse_duration, parse_size, shown
 
@@ -32,6 +33,7 @@ def _pattern(*, paths: bool) -> Callable[[object], str]:
     def check(value: object) -> str:
         text = _text(value, "a pattern")
         Patterns((text,), paths)
+        refuse_impossible(text, paths=paths)
         return text
 
     return check

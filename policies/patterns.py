@@ -85,10 +85,10 @@ def _read(text: str, paths: bool) -> str | list[str]:
         raise ValueError(f"expected a pattern of at most {LONGEST} characters, got {len(text)}; write several")
     if text.startswith("re:"):
         return text[3:]
-    tokens = list(_tokens(text))
-    if not paths and all(kind == "text" or kind in _TOKENS_ONLY for kind, _ in tokens):
+    parts = list(tokens(text))
+    if not paths and all(kind == "text" or kind in _TOKENS_ONLY for kind, _ in parts):
         pieces = [""]
-        for kind, characters in tokens:
+        for kind, characters in parts:
             if kind == "text":
                 pieces[-1] += characters
             elif len(pieces) == 1 or pieces[-1]:  # stars side by side are one
@@ -97,11 +97,12 @@ def _read(text: str, paths: bool) -> str | list[str]:
     any_one = "[^/]" if paths else "."
     meaning = {"*": any_one + "*", "**": ".*", "?": any_one}
     return "(?s)" + "".join(
-        meaning.get(kind, characters if kind == "class" else _quoted(characters)) for kind, characters in tokens
+        meaning.get(kind, characters if kind == "class" else _quoted(characters)) for kind, characters in parts
     )
 
 
-def _tokens(text: str) -> Iterator[Token]:
+def tokens(text: str) -> Iterator[Token]:
+    """The parts of a glob. Raises ValueError(text): it is none."""
     at = 0
     while at < len(text):
         character = text[at]

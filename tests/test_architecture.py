@@ -16,6 +16,7 @@ ORDER = [
     "warnings",
     "units",
     "patterns",
+    "grammar",
     "conditions",
     "rules",
     "forms",

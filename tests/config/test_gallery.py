@@ -233,12 +233,29 @@ MESSAGES = {
         "registries.production.repositories: expected a list of repositories, got an empty list;"
         " write, for example, [shop/api, ml/**], or leave the key out"
     ),
-    "repositories-in-capitals": (
-        "registries.production.repositories: expected globs on repositories' paths, got 'Shop/**', which has 'S';"
-        " paths are of a-z, 0-9, '.', '_', '-' and '/'"
+    "repositories-with-a-port": (
+        "registries.production.repositories: expected a pattern that a repository's path can match, got"
+        " 'registry.example.com:443/shop/**': no path has ':'; write the path alone, without host, tag or digest"
+    ),
+    "repositories-with-a-host": (
+        "registries.production.repositories[1]: 'registry.example.com/shop/**' begins with the host of"
+        " registries.production, which no path has; write shop/**"
     ),
     "repositories-from-the-root": (
-        "registries.production.repositories: expected a repository's path, got '/shop/api'; write shop/api"
+        "registries.production.repositories: expected a pattern that a repository's path can match, got '/shop/api':"
+        " no path begins or ends with /, or has two side by side; write shop/api"
+    ),
+    "rule-with-an-id": (
+        "policies.nightly[1].repositories[0]: 'crpvab5oob146rh73ilt/shop/**' begins with the id of"
+        " registries.production, which no path has; write shop/**"
+    ),
+    "rule-with-a-host": (
+        "policies.nightly[0].except_repositories[0]: 'cr.yandex/crpvab5oob146rh73ilt/shop' begins with the host of"
+        " registries.production, which no path has; write shop"
+    ),
+    "pattern-of-no-tag": (
+        "policies.nightly[0].keep.tags[0]: expected a pattern that a tag can match, got '^v[0-9]+$': no tag has '^';"
+        " write re:v[0-9]+"
     ),
     "repositories-not-closed": (
         "registries.production.repositories: expected a pattern, got 'shop/[a-', whose [ is never closed;"

@@ -16,6 +16,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from policies.grammar import refuse_impossible
 from policies.patterns import LONGEST, Patterns
 from policies.units import parse_duration, parse_share, parse_size, shown
 from worker.connection_urls import REDIS_EXAMPLE, STORE_EXAMPLE, redis_flaw, store_flaw
@@ -63,7 +64,12 @@ def _unit(parse: Callable[[object], Any]) -> Callable[[object], Any]:
     return read
 
 
-_path_pattern = _unit(lambda text: Patterns((str(text),), paths=True))
+def _possible_path(text: object) -> None:
+    Patterns((str(text),), paths=True)
+    refuse_impossible(str(text), paths=True)
+
+
+_path_pattern = _unit(_possible_path)
 
 
 def at_least(least: timedelta, written: str) -> Callable[[timedelta], timedelta]:
@@ -241,15 +247,11 @@ def read_names(value: object) -> tuple[str, ...]:
 
 
 def read_paths(value: object) -> tuple[str, ...]:
-    """Globs on repositories' paths. Source of their characters: distribution-spec 1.1, Pulling manifests."""
+    """Globs on repositories' paths, letters of either case."""
     paths = _texts(value, "repositories", "write, for example, [shop/api, ml/**], or leave the key out")
     for text in paths:
-        odd = re.search(r"[^a-z0-9._/*?!\[\]\\-]", text)
-        if odd:
-            what = f"expected globs on repositories' paths, got {shown(text)}, which has {odd.group()!r}"
-            raise mistake(what, "paths are of a-z, 0-9, '.', '_', '-' and '/'")
-        if text.startswith("/") or text.endswith("/"):
-            raise mistake(f"expected a repository's path, got {shown(text)}", f"write {text.strip('/') or 'its name'}")
+        if text.startswith("re:"):
+            raise mistake(f"expected globs on repositories' paths, got {shown(text)}", "write, for example, ml/**")
         _path_pattern(text)
     return tuple(dict.fromkeys(paths))
 
@@ -366,7 +368,7 @@ Share = Annotated[float, BeforeValidator(_unit(parse_share)), text_schema("^[0-9
 RegistryId = Annotated[str, BeforeValidator(read_id), text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
 KindName = Annotated[str, BeforeValidator(read_kind), WithJsonSchema({"enum": list(KINDS)})]
 Url = Annotated[str, BeforeValidator(read_url), text_schema("^https?://[^/?#@]+/?$", OCI_EXAMPLE)]
-Paths = Annotated[tuple[str, ...], BeforeValidator(read_paths), list_schema("^[a-z0-9._/*?\\[\\]!\\\\-]+$")]
+Paths = Annotated[tuple[str, ...], BeforeValidator(read_paths), list_schema("^[A-Za-z0-9._/*?\\[\\]!\\\\-]+$")]
 TokenHosts = Annotated[tuple[str, ...], BeforeValidator(read_token_hosts), list_schema("^[A-Za-z0-9.:\\[\\]-]+$")]
 Schedule = Annotated[str, BeforeValidator(read_schedule), text_schema("^ *\\S+( +\\S+){4} *$", "0 3 * * *")]
 Timezone = Annotated[

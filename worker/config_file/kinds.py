@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
+from policies.units import shown
+from worker.config import RegistrySettings
 from worker.config_file import fields
 from worker.config_file.collecting import Collector
 from worker.config_file.document import CredentialsModel, RegistryModel, ways_in
@@ -60,6 +63,25 @@ def check_conditions(collector: Collector, kind: Kind, name: str, policy: str, r
             for path, lack in unanswerable(kind, rule.get(verb), join(at, verb)):
                 what = f"is never answered in registries.{name}: kind {kind.name} {lack}"
                 collector.add(path, what, "give that registry a policy without it")
+
+
+def check_paths(collector: Collector, registry: RegistrySettings, rules: list[dict[str, Any]]) -> None:
+    """A pattern on paths that begins with the registry's own host or id matches nothing: a path has neither."""
+    own = {registry.id: "id"} if registry.id else {}
+    roots = (registry.url, *(f"//{address}" for address in registry.addresses))
+    for root in roots if registry.url else (registry.endpoints.docker,):
+        parts = urlsplit(root)
+        own |= dict.fromkeys((parts.netloc, parts.hostname or ""), "host")
+    written = [(join("registries", registry.name), {"repositories": registry.repositories})]
+    written += [(join(join("policies", registry.policy.name), number), rule) for number, rule in enumerate(rules)]
+    for at, mapping in written:
+        for key in ("repositories", "except_repositories"):
+            for number, text in enumerate(mapping.get(key) or ()):
+                first, _, rest = text.partition("/")
+                if which := own.get(first if first in own else first.lower()):
+                    path = rest.removeprefix(f"{registry.id}/") if registry.id else rest
+                    what = f"{shown(text)} begins with the {which} of registries.{registry.name}, which no path has"
+                    collector.add(join(join(at, key), number), what, f"write {path or '**'}")
 
 
 def unanswerable(kind: Kind, conditions: Any, at: str) -> Iterator[tuple[str, str]]:

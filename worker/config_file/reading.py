@@ -124,6 +124,7 @@ class _Reading(Collector):
                 registries[name] = registry
                 kind, policy = KINDS[registry.kind], registry.policy.name
                 kinds.check_conditions(self, kind, name, policy, whole.policies[policy])
+                kinds.check_paths(self, registry, whole.policies[policy])
         return registries
 
     def registry(

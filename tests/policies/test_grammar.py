@@ -1,0 +1,134 @@
+"""Patterns that can match nothing are mistakes with a remedy; one that might match something is never refused."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.document import parse_policy
+from policies.grammar import refuse_impossible
+from policies.holds import Hold, Holds
+from policies.patterns import Patterns
+from tests.builders import image
+
+SEVERAL = "write several patterns: "
+OF_TAGS = [
+    ("^v[0-9]+$", "no tag has '^'; write re:v[0-9]+"),
+    (r"v\d+", r"\d in a glob is the letter d; write re:v\d+"),
+    (r"v\d*", r"\d in a glob is the letter d; write re:v\d*"),
+    ("v1|v2", "no tag has '|'; write re:v1|v2"),
+    ("v.+", "no tag has '+'; write re:v.+"),
+    ("[0-9]{8}", "no tag has '{'; write re:[0-9]{8}"),
+    ("{main,release}-*", f'no tag has \'{{\'; {SEVERAL}["main-*", "release-*"]'),
+    ("v*, x-*", f'no tag has \',\'; {SEVERAL}["v*", "x-*"]'),
+    ("v*,x-*", f'no tag has \',\'; {SEVERAL}["v*", "x-*"]'),
+    ("v* x-*", f'no tag has \' \'; {SEVERAL}["v*", "x-*"]'),
+    (" v*", "no tag has ' '; write v*"),
+    ("!v*", "no tag has '!'; write v* under except_tags"),
+    ("shop/api:v*", "no tag has '/'; write the tag alone, and where it is under repositories, beside delete or keep"),
+    ("sha256:9f86", "no tag has ':'; write digests: [sha256:9f86]"),
+    ("[@&]x", r"no tag has '[\\@\\&]'; a tag has at most 128"),
+    ("é*", "no tag has 'é'; a tag has at most 128"),
+    ("-rc*", "no tag begins with '-'; a tag has at most 128"),
+    (".*", "no tag begins with '.'; a tag has at most 128"),
+    ("[.-]x", "no tag begins with '[\\\\.-]'; a tag has at most 128"),
+    ("?" * 129, "no tag is longer than 128 characters; a tag has at most 128"),
+    ("re:v1 .*", "no tag has ' '; write an expression"),
+    ("re:{main,release}-.*", "no tag has '{'; write an expression"),
+    (r"re:v\d+/.*", "no tag has '/'; write an expression"),
+]
+OF_PATHS = [
+    ("shop/api/", "no path begins or ends with /, or has two side by side; write shop/api"),
+    ("/shop", "no path begins or ends with /, or has two side by side; write shop"),
+    ("shop//api", "no path begins or ends with /, or has two side by side; write shop/api"),
+    ("https://cr.yandex/shop", "no path has ':'; write cr.yandex/shop"),
+    ("localhost:5000/shop", "no path has ':'; write the path alone, without host, tag or digest"),
+    ("{a,b}/**", f'no path has \'{{\'; {SEVERAL}["a/**", "b/**"]'),
+    ("shop, web", f'no path has \',\'; {SEVERAL}["shop", "web"]'),
+    ("!ml/**", "no path has '!'; write ml/** under except_repositories"),
+    ("^ml/.*$", "no path has '^'; write re:ml/.*"),
+    ("a" * 256, "no path is longer than 255 characters; write the path alone"),
+    ("re:ml .*", "no path has ' '; write an expression"),
+]
+
+
+def refused(text: str, *, paths: bool) -> str | None:
+    try:
+        refuse_impossible(text, paths=paths)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(("text", "words"), OF_TAGS)
+def test_a_pattern_that_no_tag_can_match(text: str, words: str) -> None:
+    said = refused(text, paths=False)
+    assert said is not None
+    assert said.startswith("expected a pattern that a tag can match, got ")
+    assert f": {words}" in said
+
+
+@pytest.mark.parametrize(("text", "words"), OF_PATHS)
+def test_a_pattern_that_no_path_can_match(text: str, words: str) -> None:
+    said = refused(text, paths=True)
+    assert said is not None
+    assert f": {words}" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "latest", "v*.*.*", "*", "**", "?", "[a-z]*", "[!a]*", "[^.]x", "_x", "v1-*", r"v1\.2", "PR-*", "a" * 128,
+        "*" + "a" * 128, "re:^v[0-9]+$", "re:v1|v 2", "re:(a b)?x", "re:a ?b", "re:a{0}/?x", "re:[ /]*x", r"re:\s*x",
+        r"re:\Qa b\E|x", r"re:\x20*v", "re:(?i)rc", "re:v{3}", "re:[[:alpha:]]+", "re:[]/]*x", "re:[^]]+", "re:.*",
+    ],
+)  # fmt: skip
+def test_a_pattern_that_a_tag_may_match(text: str) -> None:
+    assert refused(text, paths=False) is None
+
+
+@pytest.mark.parametrize("text", ["Shop/API", "shop/**", "**", "*/api", "a-b_c.d/e", "re:(shop|ml)/.*", "re:a/.*"])
+def test_a_pattern_that_a_path_may_match(text: str) -> None:
+    assert refused(text, paths=True) is None
+
+
+PIECES = st.lists(
+    st.sampled_from([
+        "a", "v", "1", "-", ".", "_", " ", ",", "!", "{", "}", "^", "$", "+", "(", ")", "|", "*", "?", "[a-z]", "[ ,]",
+        "[^a]", "\\.", "\\d", "\\ ", "/", "{2}", "{0}", "{a,b}", "(?i)", "(a )", "(?:-,)",
+    ]),
+    min_size=1,
+    max_size=6,
+).map("".join)  # fmt: skip
+TAGS = st.from_regex(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,5}", re.ASCII), fullmatch=True)
+
+
+@given(PIECES, st.booleans(), st.lists(TAGS, min_size=20, max_size=20))
+def test_what_is_refused_matches_no_tag(text: str, expression: bool, tags: list[str]) -> None:
+    pattern = f"re:{text}" if expression else text
+    try:
+        match = Patterns((pattern,)).match
+    except ValueError:
+        return
+    said = refused(pattern, paths=False)
+    if said is not None and "is the letter" not in said:
+        assert [tag for tag in tags if match(tag) is not None] == []
+
+
+def test_a_policy_with_such_a_pattern_is_no_policy() -> None:
+    rules = [
+        {"name": "kept", "keep": {"tags": ["v*", "^v[0-9]+$"]}},
+        {"name": "gone", "delete": {"except_tags": ["!x"], "any_tag": ["a b"]}, "repositories": ["shop/"]},
+    ]
+    parsed, mistakes = parse_policy("p", rules, "p")
+    assert parsed is None
+    assert sorted(one.path for one in mistakes) == [
+        "p[0].keep.tags[1]", "p[1].delete.any_tag[0]", "p[1].delete.except_tags[0]", "p[1].repositories[0]"
+    ]  # fmt: skip
+
+
+def test_holds_take_any_pattern() -> None:
+    """A hold only ever keeps: one that matches nothing by today's grammar is no mistake."""
+    holds = Holds((Hold(kind="repository", value="shop/ api"),))
+    assert list(holds.on("shop/ api", [image(1)]))
