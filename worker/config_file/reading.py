@@ -29,6 +29,7 @@ from worker.config_file.collecting import Collector
 from worker.config_file.credentials import read_credentials
 from worker.config_file.evidence import read_evidence
 from worker.config_file.notify import read_notify
+from worker.config_file.overlaps import overlaps
 from worker.config_file.yaml_reader import MAX_BYTES, YamlError, join, parse
 from worker.connection_urls import redis_flaw, store_flaw
 from worker.files import read_file
@@ -125,6 +126,9 @@ class _Reading(Collector):
                 kind, policy = KINDS[registry.kind], registry.policy.name
                 kinds.check_conditions(self, kind, name, policy, whole.policies[policy])
                 kinds.check_paths(self, registry, whole.policies[policy])
+        for name, other, address in overlaps(registries.values()):
+            what = f"is the same registry as registries.{other}: images of both are {address}/…"
+            self.add(join("registries", name), what, "keep one of the two")
         return registries
 
     def registry(

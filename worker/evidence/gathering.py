@@ -12,15 +12,13 @@ from urllib.parse import urlsplit
 from policies.evidence import Evidence
 from policies.warnings import PlanWarning
 from worker.clocks import check
-from worker.config import EvidenceSettings, RegistrySettings
+from worker.config import HUB_HOSTS, YANDEX_HOSTS, EvidenceSettings, RegistrySettings
 from worker.evidence.matching import Listed, Matches, Scope, judge_matches, matches_of, names_ours, warning_of
 from worker.evidence.reading import Use
 from worker.store import Store
 from worker.store import evidence as rows
 from worker.store.evidence import Known
 
-HOSTS = frozenset({"cr.yandex", "registry.yandexcloud.net"})  # by which the vendor's registries are also known
-HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})  # one registry
 SHARED_FOR = timedelta(minutes=5)  # that long a reading serves all batches of a run before a source is asked again
 GOOD_FOR = timedelta(minutes=8)  # a batch begins only on younger ones: it takes a minute, and the law's bound is ten
 
@@ -186,8 +184,8 @@ def host_is_ours(registry: RegistrySettings, host: str) -> bool:
     """
     plain, own = _plain(host), _plain(urlsplit(_root(registry)).netloc)
     if registry.id:
-        return plain in {own, *HOSTS}
-    return (plain in HUB and own in HUB) or plain in {own, *map(_plain, registry.addresses)}
+        return plain in {own, *YANDEX_HOSTS}
+    return (plain in HUB_HOSTS and own in HUB_HOSTS) or plain in {own, *map(_plain, registry.addresses)}
 
 
 def own_address(registry: RegistrySettings) -> str:
