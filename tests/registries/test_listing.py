@@ -1,7 +1,9 @@
 """Listing over real HTTP: pages, what a registry leaves out, and every way in which a listing can go wrong."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec import UNSET
@@ -264,3 +266,38 @@ def test_sixteen_threads_on_one_driver(simulator: Simulator, driver: Driver) -> 
     }
     assert driver.usage().requests == {("GET", "200"): 40}
     assert driver.usage().requests == {}
+
+
+def row(simulator: Simulator, digest: str, number: int, *tags: str) -> dict[str, Any]:
+    """A row of a listing of shop/api."""
+    return {
+        "id": f"crp{number:017}",
+        "name": f"{simulator.registry_id}/shop/api",
+        "digest": digest,
+        "compressedSize": "5",
+        "config": {"digest": "sha256:" + "c" * 64, "size": "5"},
+        "createdAt": "2026-01-01T00:00:00Z",
+        "tags": list(tags),
+    }
+
+
+def say(simulator: Simulator, *rows: dict[str, Any]) -> None:
+    body = json.dumps({"images": rows})
+    simulator.fault("status", method="GET", path=LIST_IMAGES, status=200, body=body)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_rows_of_one_digest_are_one_image_with_the_tags_of_both(
+    simulator: Simulator, driver: Driver, order: int
+) -> None:
+    digest = "sha256:" + "a" * 64
+    rows = [row(simulator, digest, 1, "production"), row(simulator, digest, 2, "pr-1")]
+    say(simulator, *rows[::order])
+    (image,) = driver.images("shop/api")
+    assert (image.digest, image.tags, image.id) == (digest, ("pr-1", "production"), rows[0]["id"])
+
+
+def test_of_one_row_that_comes_twice_the_later_counts(simulator: Simulator, driver: Driver) -> None:
+    digest = "sha256:" + "a" * 64
+    say(simulator, row(simulator, digest, 1, "pr-1"), row(simulator, digest, 1, "pr-2"))
+    assert [image.tags for image in driver.images("shop/api")] == [("pr-2",)]

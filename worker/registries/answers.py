@@ -20,6 +20,7 @@ from worker.registries.messages import Answer, BrokenBodyError
 T = TypeVar("T")
 
 IMAGE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 BLOB_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9A-Za-z=_-]{1,200}")
 SECRETS = re.compile(r"\b(?:t1\.|eyJ|y[0-3]_)[\w.=-]{6,}")  # IAM tokens, JWTs, OAuth tokens, should an error repeat one
 # Words for an image that its registry protects: Harbor ("configured as immutable"), Azure ("disallowed on this

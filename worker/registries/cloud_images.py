@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import UNSET
 
 from policies.image import Image
-from worker.registries.answers import IMAGE_DIGEST
+from worker.registries.answers import IMAGE_DIGEST, TAG
 from worker.registries.cloud_protocol import Artifact
 from worker.registries.manifests import size_of
 from worker.registries.yandex_api import bad
 
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 TAGS = re.compile(r"(.*[._-])?tags?", re.IGNORECASE)  # the name of a property that has tags
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from policies.image import Image
+from policies.references import merged
 from worker.config import RegistrySettings
 from worker.registries import yandex_api as api
 from worker.registries import yandex_protocol as protocol
@@ -87,8 +88,8 @@ class YandexContainerRegistry:
             request = protocol.list_images(self._root, name, repository, token)
             return self._calls.call(request, lambda answer: protocol.images_page(answer, name))
 
-        listed: dict[str, Image] = self._all_pages(ask, lambda image: image.digest, repository)
-        images = tuple(listed.values())
+        rows: dict[str, Image] = self._all_pages(ask, lambda image: image.id, repository)
+        images = merged(tuple(rows.values()))  # two rows of one digest are one image, with the tags of both
         wanted = [image.digest for image in images if image.config is None]  # an index, or it cannot be known
         found = read_through(self._manifests, wanted, lambda digests: self.manifests(repository, digests))
         images = tuple(

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 
 from policies.image import Image
-from worker.registries.answers import IMAGE_DIGEST
+from worker.registries.answers import IMAGE_DIGEST, TAG
 from worker.registries.messages import Answer, Request
 from worker.registries.yandex_api import (
     IDENTIFIER,
@@ -140,13 +140,17 @@ def image_of(wire: WireImage, name: str) -> Image:
         compressed_size=size,
         config=config,
         layers=layers,
-        tags=tags_of(wire.tags or ()),
+        tags=tags_of(wire.tags or (), wire.digest or ""),
         created_at=instant(wire.created_at),
     )
 
 
-def tags_of(tags: Iterable[str]) -> tuple[str, ...]:
+def tags_of(tags: Iterable[str], digest: str) -> tuple[str, ...]:
+    """Each tag once. Raises BadAnswerError: one is none, and what an image is called may be what keeps it."""
     found = tuple(dict.fromkeys(tags))
     if "" in found:
-        bad("an empty tag")
+        bad(f"an empty tag ({digest})")
+    for tag in found:
+        if not TAG.fullmatch(tag):
+            bad(f"the impossible tag {tag[:80]!r} ({digest})")
     return found
