@@ -26,6 +26,7 @@ def terms_of(settings: Settings, registry: RegistrySettings) -> Terms:
         plan_max_age=registry.plan_max_age,
         deadline=registry.deadline,
         settle=registry.settle,
+        transitional=registry.transitional,
     )
 
 
@@ -66,6 +67,7 @@ def stricter(registry: RegistrySettings, terms: Terms) -> RegistrySettings:
         plan_max_age=min(ages),
         deadline=min(deadlines, default=None),
         settle=max(registry.settle, terms.settle),
+        transitional=registry.transitional and terms.transitional,
     )
 
 

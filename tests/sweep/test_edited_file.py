@@ -1,6 +1,7 @@
 """The configuration file is edited while a run waits or deletes: the run can only become more careful by it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from worker.runs import Bell, NotBlockedError
 from worker.store.runs import Run
 from worker.store.tables import evidence
 from worker.store.tables import run as run_table
+from worker.store.terms import Terms
+from worker.terms import stricter, terms_of
 
 DAY = timedelta(days=1)
 RULES = [{"name": "pull requests", "delete": {"tags": ["pr-*"]}}]
@@ -176,6 +179,16 @@ def test_a_repository_that_the_file_no_longer_names_is_left_alone(tmp_path: Path
         night.ring(bells)
         assert night.outcomes(run_id) == {kept[0]: ("deleted", None), kept[1]: ("skipped", "mode")}
         night.store.dispose()
+
+
+def test_what_else_an_edit_can_only_make_more_careful(night: Night) -> None:
+    """Addresses by which evidence names images stay; a registry of the vendor's old type is not opened in mid-run."""
+    registry = night.settings.registries["production"]
+    planned = replace(registry, addresses=("cr.example",), transitional=False)
+    edited = replace(registry, addresses=("mirror.example",), transitional=True)
+    bound = stricter(edited, terms_of(night.settings, planned))
+    assert (bound.addresses, bound.transitional) == (("mirror.example", "cr.example"), False)
+    assert stricter(edited, Terms()) == edited  # planned by an earlier version
 
 
 class TestAnotherRegistry:

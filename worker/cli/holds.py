@@ -69,6 +69,8 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
     now = datetime.now(UTC)
     with opened_store(settings) as store:
         placed = place(store, configured, wanted, now)
+        if until is not None:
+            _warn_of_clocks(store)
     if placed.warning:
         say(f"warning: {placed.warning}")
     row = HeldRow(id=placed.number, registry=registry, hold=placed.hold, at=now)
@@ -78,6 +80,16 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
         output.report(
             table=lambda _: [line], json=lambda: _lines(held_json(row)), ndjson=lambda: _lines(held_json(row))
         )
+
+
+def _warn_of_clocks(store: "Store") -> None:
+    """Say if a hold may end at another time than whoever placed it meant: it ends by the store's clock."""
+    from worker.clocks import ClockError, check  # noqa: PLC0415 - loads the store
+
+    try:
+        check(lambda: datetime.now(UTC), store)
+    except ClockError as error:
+        say(f"warning: {error}; the hold ends by the store's clock")
 
 
 def _lines(value: dict[str, Any]) -> list[bytes]:

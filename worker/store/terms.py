@@ -25,6 +25,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     plan_max_age: timedelta | None = None
     deadline: timedelta | None = None
     settle: timedelta = timedelta(0)
+    transitional: bool = True  # yandex-cloud-registry: may delete from a registry of that type
 
 
 def encoded(terms: Terms) -> str:
