@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from worker import events, outcomes, runs
 from worker.checkpoints import reach
-from worker.clocks import ClockError, check
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, lease_now, permitted_now
 from worker.leases import Heartbeat
@@ -92,11 +91,7 @@ def _find(
         manifests = StoredManifests(store, registry.key)
         patience = Patience(waits_for_restarts=True)
         with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
-            check(lambda: datetime.now(UTC), store, opened)
             return _look_again(store, opened, registry, run, path)
-    except ClockError as error:
-        with store.write() as connection:
-            run_rows.ask_to_stop(connection, run.id, "failed", str(error))
     except RegistryError as error:
         count_failure(store, run, error)
     except LimiterUnavailableError:

@@ -11,6 +11,7 @@ from math import ceil
 from policies.evidence import Evidence
 from worker import events, outcomes, refusals, runs
 from worker.checkpoints import reach
+from worker.clocks import ClockError, check
 from worker.config import RegistrySettings
 from worker.config_watch import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.deleting import Batch
@@ -28,6 +29,7 @@ from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
 from worker.store import Store, StoreError, looks, sweeping
+from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError
 from worker.store.tables import EPOCH
@@ -121,7 +123,7 @@ def _carry_out(
         work.last = poison or run.stop is not None
         with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
             work.lost = heartbeat.lost
-            if surroundings is not None and not _tags_read(store, run, work, surroundings, items):
+            if surroundings is not None and not _may_begin(store, run, work, surroundings, items):
                 return work
             work.carry_out(items, 1 if poison else _threads(registry))
             if poison and run.stop is None:
@@ -129,23 +131,36 @@ def _carry_out(
     return work
 
 
-def _tags_read(store: Store, run: Run, work: Batch, surroundings: Surroundings, items: list[Item]) -> bool:
-    """Read what tags name before anything is begun. False: the registry does not answer; the next claim tries again."""
+def _may_begin(store: Store, run: Run, work: Batch, surroundings: Surroundings, items: list[Item]) -> bool:
+    """Compare the clocks and read what tags name before anything is begun.
+
+    False: the registry does not answer, and the next claim tries again; or the clocks disagree, which stops the run.
+    """
     if all(item.state == "accepted" for item in items):
         return True
     try:
         try:
-            surroundings.read_tags()
+            _compare_and_read(store, work, surroundings)
         except UnavailableError as error:
             if not work.is_back(error):
                 raise
-            surroundings.read_tags()
+            _compare_and_read(store, work, surroundings)
+    except ClockError as error:
+        with store.write() as connection:
+            run_rows.ask_to_stop(connection, run.id, "failed", str(error))
+        return False
     except RegistryError as error:
         count_failure(store, run, error)
         return False
     except LimiterUnavailableError:
         return False
     return True
+
+
+def _compare_and_read(store: Store, work: Batch, surroundings: Surroundings) -> None:
+    """Raises ClockError, RegistryError, LimiterUnavailableError."""
+    check(lambda: datetime.now(UTC), store, work.registry)
+    surroundings.read_tags()
 
 
 def _threads(registry: RegistrySettings) -> int:
