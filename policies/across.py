@@ -3,7 +3,7 @@
 A survey holds of one repository what the others must know of it, in compact columns; `sum_up` brings them together.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from policies.blobs import Words, keys, words
 from policies.memory import NEVER, Seen
-from policies.references import Ties
+from policies.references import Ties, is_counted
 from policies.rules import Place, Policy, Top, first_places, newest_first, population
 from policies.times import BELIEVED, Pushes, Times, late, pushes
 
@@ -38,15 +38,23 @@ class Across:
     tops: Mapping[str, Top] = field(default_factory=dict)  # rule -> the newest of the registry
 
 
-def survey_of(ties: Ties, policy: Policy, now: datetime, seen: Seen = NEVER, times: Times = BELIEVED) -> Survey:
+def survey_of(
+    ties: Ties,
+    policy: Policy,
+    now: datetime,
+    seen: Seen = NEVER,
+    times: Times = BELIEVED,
+    ignore_unreadable: Collection[str] = (),
+) -> Survey:
     """`survey` of a repository that is already arranged."""
     told, ties = ties.images, ties.believing(times)
     scene = ties.scene(now, seen)
     places, foreign_places = {}, {}
+    frozen = ties.may_list_all(ignore_unreadable) is not None
     for rule in policy.of_registry():
-        if rule.count is None or ties.unreadable_index is not None or not rule.applies_to(ties.path):
+        if rule.count is None or frozen or not rule.applies_to(ties.path):
             continue
-        images = [image for image in ties.images if image.digest not in ties.owners and not image.locked]
+        images = [image for image in ties.images if image.digest not in ties.owners and is_counted(image)]
         here = [image for image in images if image.digest not in ties.open_subjects]
         there = [image for image in images if image.digest in ties.open_subjects]
         places[rule.name] = tuple(

@@ -131,7 +131,8 @@ def make_plan(
 
 def survey(repository: Repository, policy: Policy, now: datetime, standing: Standing = NOTHING) -> Survey:
     """What the other repositories must know of this one."""
-    return survey_of(arrange(repository), policy, now, standing.seen(repository.path), standing.times)
+    seen = standing.seen(repository.path)
+    return survey_of(arrange(repository), policy, now, seen, standing.times, standing.ignore_unreadable)
 
 
 def survey_all(

@@ -5,7 +5,7 @@ that no order in which a registry happens to list them can change a plan.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -36,7 +36,7 @@ class Ties:
     children: frozenset[str] = frozenset()  # digests that an index here lists
     referrers: frozenset[str] = frozenset()  # digests whose subject is here
     open_subjects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> subjects that are not here
-    unreadable_index: str | None = None  # the lowest digest of an index whose children could not be read
+    unreadable: tuple[str, ...] = ()  # digests of images whose manifest could not be read, sorted
     by_digest: Mapping[str, Image] = field(default_factory=dict)  # filled where there is an index
     doubt: str = ""  # why push times are not believed
     doubted: frozenset[str] = frozenset()  # digests of the images whose push time was taken away for that
@@ -56,6 +56,10 @@ class Ties:
                 if not waiting[other]:
                     order.append(other)
         return tuple(order)
+
+    def may_list_all(self, ignored: Container[str] = ()) -> str | None:
+        """The first unreadable image that may list anything here; None: all could be read, or are to be ignored."""
+        return next((digest for digest in self.unreadable if digest not in ignored), None)
 
     def follows(self, digest: str) -> bool:
         """Whether it goes with its owners though no rule selects it: an untagged child, or a referrer."""
@@ -212,9 +216,14 @@ def _tied(
         children=frozenset(children),
         referrers=frozenset(referrers),
         open_subjects=open_subjects,
-        unreadable_index=min((index.digest for index in indexes if index.children is None), default=None),
+        unreadable=tuple(sorted(index.digest for index in indexes if index.children is None)),
         by_digest=by_digest,
     )
+
+
+def is_counted(image: Image) -> bool:
+    """Whether a count ranks it: not what stays in any case, being locked, or unreadable and so kept by itself."""
+    return not image.locked and image.children is not None
 
 
 def blobs_of(image: Image) -> tuple[Blob, ...]:

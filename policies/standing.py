@@ -22,6 +22,8 @@ class Standing:
     times: Times = BELIEVED
     settle: timedelta = timedelta(0)  # only what was seen for that long, with the same tags, may go
 
+    ignore_unreadable: frozenset[str] = frozenset()  # digests: if unreadable, it alone stays, not what it may list
+
     def seen(self, path: str) -> Seen:
         """What is remembered of a repository."""
         return self.memory.get(path, NEVER)

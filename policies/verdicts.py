@@ -1,6 +1,6 @@
 """The rules of a policy before the images of one repository: a verdict, a cause and a reason for each."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from policies.across import Across
 from policies.conditions import UNKNOWN
 from policies.image import Image
-from policies.references import Ties
+from policies.references import Ties, is_counted
 from policies.rules import Heard, Policy, Rule, Top, population
 from policies.standing import NOTHING, Standing
 
@@ -61,7 +61,7 @@ class Jury:
         self._tops = across.tops
         self._keep_per_repository = keep_per_repository
         self._ranked = ties.ranked(across.foreign)
-        self._countable = [image for image in self._ranked if not image.locked]
+        self._countable = [image for image in self._ranked if is_counted(image)]
         self._rules = [rule for rule in policy.rules if rule.applies_to(ties.path)]
         self._ordered = not standing.times.first_seen  # whether images of equal times have an order
         self._tied: dict[str | None, frozenset[str]] = {}  # rule, or None: keep_per_repository -> images tied in it
@@ -151,10 +151,7 @@ class Jury:
                     keep.setdefault(image.digest, ("kept_by_rule", self._facts(rule, image), rule.name))
                 for image in heard.unknown:
                     keep.setdefault(image.digest, ("kept_by_rule", self._untold(rule, image), rule.name))
-        unread = self.ties.unreadable_index
-        if unread is not None:
-            for image in self.ties.images:
-                keep.setdefault(image.digest, ("unreadable", _unread(image, unread), None))
+        keep.update({digest: kept for digest, kept in self._unreadable() if digest not in keep})
         if self._keep_per_repository:
             n = self._keep_per_repository
             ranked = Heard(list(self._ranked), [])
@@ -167,6 +164,16 @@ class Jury:
             for image in always.unknown:
                 reason = f"perhaps {sure}: {self._unranked(None, image)}"
                 keep.setdefault(image.digest, ("keep_per_repository", reason, None))
+
+    def _unreadable(self) -> Iterator[tuple[str, Keep]]:
+        """What stays because of an image whose manifest could not be read."""
+        ignored = self.standing.ignore_unreadable
+        unread = self.ties.may_list_all(ignored)
+        for image in self.ties.images if self.ties.unreadable else ():
+            if image.children is None and image.digest in ignored:
+                yield image.digest, ("unreadable", IGNORED, None)
+            elif unread is not None:
+                yield image.digest, ("unreadable", _unread(image, unread), None)
 
     def _settle(self) -> None:
         """Of what would go, keep what is not settled, the owners it would follow, and whatever those need."""
@@ -295,6 +302,11 @@ def decision(
 
 def _utc(instant: datetime | None) -> datetime | None:
     return instant if instant is None or instant.tzinfo is UTC else instant.astimezone(UTC)
+
+
+IGNORED = (
+    "what it lists could not be read; ignore_unreadable names it: it stays, and what it may list goes by the rules"
+)
 
 
 def short(digest: str) -> str:

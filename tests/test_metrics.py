@@ -122,6 +122,7 @@ CLOSED = {
     "reclaimable_bytes": {},
     "budget_missed_bytes": {},
     "unreadable_repositories": {},
+    "unreadable_images": {},
     "rule_selected_images": {"rule": ["pull requests"]},
     "backlog_images": {},
     "run_in_progress": {},
@@ -181,6 +182,7 @@ def differences(*repositories: str) -> str:
     return json.dumps([{"repository": path, "digest": "sha256:0", "difference": "is gone"} for path in repositories])
 
 
+UNREAD_IMAGES = json.dumps([{"repository": "shop/api", "digest": f"sha256:{n}", "reason": "HTTP 404"} for n in "ab"])
 UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied"}])
 
 
@@ -302,9 +304,17 @@ UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied
             id="a plan is blocked by a doubt as well as by a limit",
         ),
         pytest.param(
-            [COUNTS | {"unreadable": UNREADABLE, "rule_selected": '{"pull requests": 12, "former rule": 3}'}],
+            [
+                COUNTS
+                | {
+                    "unreadable": UNREADABLE,
+                    "unreadable_images": UNREAD_IMAGES,
+                    "rule_selected": '{"pull requests": 12, "former rule": 3}',
+                }
+            ],
             {
                 "unreadable_repositories": 1,
+                "unreadable_images": 2,
                 'rule_selected_images{rule="pull requests"}': 12,
                 'rule_selected_images{rule="former rule"}': 3,
             },

@@ -243,6 +243,7 @@ class RegistrySettings:
     mode: Mode = "dry-run"
     settle: timedelta = timedelta(0)  # only what complete scans have seen for that long, with the same tags, may go
     trust_times_after: datetime | None = None  # aware, UTC; what was pushed before has no known age
+    ignore_unreadable: tuple[str, ...] = ()  # digests of images that stay, without all that they may list
     in_use: tuple[EvidenceSettings, ...] = ()
     policy: "Policy"
     keep_per_repository: int = 0

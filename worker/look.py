@@ -100,7 +100,7 @@ def _find(
 
 
 def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Finding:
-    known = snapshot(store, run, path, opened)
+    known = snapshot(store, run, registry, path, opened)
     try:
         seconds = (runs.LOOK_IS_GOOD - LEFT_FOR_A_BATCH).total_seconds()
         return known.compared(opened, listed_again(opened, registry, known), seconds)

@@ -162,6 +162,10 @@ def _unreadable(m: RegistryMeasures, _settings: RegistrySettings, _now: datetime
     return _one(0 if m.plan is None else len(json.loads(m.plan["unreadable"])))
 
 
+def _unreadable_images(m: RegistryMeasures, _settings: RegistrySettings, _now: datetime) -> Series:
+    return _one(0 if m.plan is None else len(json.loads(m.plan["unreadable_images"])))
+
+
 def _rules(m: RegistryMeasures, settings: RegistrySettings, _now: datetime) -> Series:
     found = {} if m.plan is None else json.loads(m.plan["rule_selected"])
     configured = [rule.name for rule in settings.policy.rules if rule.kind == "delete"]
@@ -235,6 +239,12 @@ GAUGES = (
         "budget_missed_bytes", "Bytes by which the newest plan misses its budgets.", (), _of_plan("budget_missed_bytes")
     ),
     Gauge("unreadable_repositories", "Repositories the newest plan could not list.", (), _unreadable),
+    Gauge(
+        "unreadable_images",
+        "Images whose manifests the newest plan could not read, and that are not set aside.",
+        (),
+        _unreadable_images,
+    ),
     Gauge("rule_selected_images", "Images each rule of the newest plan selects, before keeps.", ("rule",), _rules),
     Gauge(
         "backlog_images",

@@ -59,6 +59,7 @@ class Snapshot:
     kept: frozenset[str]  # digests that the plan keeps
     deleted: frozenset[str]  # digests that the run has deleted or found gone: listed again, they were pushed again
     begun: frozenset[str]  # digests that the run may have deleted some tags of
+    ignored: Container[str] = ()  # digests of images that may be unreadable
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -95,7 +96,7 @@ class Snapshot:
             reason = f"{min(lost)}, which the plan keeps, is no longer there"
             return Finding("repository_changed", reason, listed=listed)
         new = _with_subjects(opened, self.path, self.unknown(images), time.monotonic() + seconds)
-        if unread := [image.digest for image in new if image.children is None] + unreported(new):
+        if unread := self._unreadable(new) + unreported(new):
             reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
             return Finding("repository_changed", reason, listed=listed)
         about = subjects_in((*self.planned, *images, *new))
@@ -108,6 +109,9 @@ class Snapshot:
         blobs = frozenset(blob.digest for image in new for blob in blobs_of(image))
         return Finding(needed=tuple(sorted(needed)), changed=changed, listed=listed, blobs=blobs)
 
+    def _unreadable(self, images: Iterable[Image]) -> list[str]:
+        return [image.digest for image in images if image.children is None and image.digest not in self.ignored]
+
     def _left(self, images: Iterable[Image]) -> Container[str]:
         """Digests of what a begun deletion has left some tags of: it is to be gone on with, and nothing new."""
         before = {image.digest: image for image in self.planned if image.digest in self.begun}
@@ -115,7 +119,9 @@ class Snapshot:
         return {now.digest for then, now in pairs if then is not None and outcomes.is_left_of(then, now)}
 
 
-def snapshot(store: Store, run: Run, path: str, opened: Registry, *, deleting: bool = False) -> Snapshot:
+def snapshot(
+    store: Store, run: Run, registry: RegistrySettings, path: str, opened: Registry, *, deleting: bool = False
+) -> Snapshot:
     """A repository as the plan of a run saw it.
 
     `deleting`: others may begin a deletion at any moment, so that every planned one counts as begun.
@@ -130,7 +136,7 @@ def snapshot(store: Store, run: Run, path: str, opened: Registry, *, deleting: b
         begun = frozenset()
     elif deleting:
         begun = frozenset(image.digest for image in planned) - kept
-    return Snapshot(path, planned, kept, deleted, begun)
+    return Snapshot(path, planned, kept, deleted, begun, registry.ignore_unreadable)
 
 
 def listed_again(opened: Registry, registry: RegistrySettings, known: Snapshot) -> tuple[Image, ...]:

@@ -12,7 +12,7 @@ def outcome_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
     """The outcome of a run that was deleting. `unsuccessful`: its skipped and failed items."""
     if run.stop is not None:
         return {"aborted": "aborted", "expired": "partial", "deadline": "partial"}.get(run.stop, "failed")
-    incomplete = any(_is_incomplete(one) for one in unsuccessful)
+    incomplete = any(_is_incomplete(one) for one in unsuccessful) or bool(run.unreadable_images)
     return "partial" if not run.complete or incomplete or run.failed or run.differences else "succeeded"
 
 

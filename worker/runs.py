@@ -180,7 +180,8 @@ def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
         if run is None or run.state != "planned":
             return ()
         if run.mode != "delete":
-            runs.finish(connection, run, "planned", "succeeded" if run.complete else "partial", now)
+            whole = run.complete and not run.unreadable_images
+            runs.finish(connection, run, "planned", "succeeded" if whole else "partial", now)
         elif run.exceeded:
             runs.change(connection, run_id, ["planned"], state="blocked", message=_blocked_message(run))
         else:

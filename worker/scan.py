@@ -45,6 +45,7 @@ from worker.store.runs import Run
 from worker.store.terms import encoded
 from worker.subjects import plan_with_subjects
 from worker.terms import registry_of, terms_of, why_not_there
+from worker.unclear import Unclear
 
 NEVER_SCANNED = Recalled()
 
@@ -92,12 +93,20 @@ def plan(
 
     `before`: what earlier scans have seen.
     """
-    standing = replace(standing, memory=before.seen, settle=registry.settle, times=_times(registry, before))
+    standing = replace(
+        standing,
+        memory=before.seen,
+        settle=registry.settle,
+        times=_times(registry, before),
+        ignore_unreadable=frozenset(registry.ignore_unreadable),
+    )
     everywhere, compared, standing = _survey(inventory, registry, now, standing, before)
     unread: dict[str, tuple[str, ...]] = {}
+    unclear = Unclear(standing.ignore_unreadable)
 
     def decided() -> Iterator[Columns]:
         for repository in inventory.repositories():
+            unclear.note(repository.path, repository.images)
             one = _decide(repository, registry, now, everywhere, standing)
             if one.unread:
                 unread[one.path] = one.unread
@@ -114,8 +123,9 @@ def plan(
         over,
         standing,
         compared,
-        warnings=tuple(undecidable(closing.undecidable)),
+        warnings=(*undecidable(closing.undecidable), *unclear.warnings()),
         undecidable=closing.undecidable,
+        unreadable_images=tuple(unclear.unreadable),
         unread=unread,
     )
 

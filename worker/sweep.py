@@ -115,7 +115,7 @@ def _carry_out(
     patience = Patience(total=CALL_SECONDS, waits_for_restarts=True)
     manifests = StoredManifests(store, registry.key)
     with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
-        known = snapshot(store, run, held.repository, opened, deleting=True)
+        known = snapshot(store, run, registry, held.repository, opened, deleting=True)
         used = {} if resolving else evidence.in_use(held.repository, known.planned)
         surroundings = None if resolving else Surroundings(opened, registry, known)
         intents = Intents(store, watch, run, held, lease, used, surroundings)

@@ -17,8 +17,8 @@ ENVIRON = {"YC_TOKEN": "secret"}
 TOP_KEYS = "redis, store, web, timing, retention, notify, defaults, registries, policies"
 REGISTRY_KEYS = (
     "kind, id, url, repositories, token_hosts, addresses, push_time, transitional, credentials, endpoints, ca_file, "
-    "proxy, schedule, timezone, catch_up, mode, settle, trust_times_after, in_use, policy, keep_per_repository, "
-    "limits, rate, plan_max_age, deadline"
+    "proxy, schedule, timezone, catch_up, mode, settle, trust_times_after, ignore_unreadable, in_use, policy, "
+    "keep_per_repository, limits, rate, plan_max_age, deadline"
 )
 SELECT_CONDITIONS = (
     "tags, except_tags, tagged, untagged, digests, older_than, newer_than, untagged_for, larger_than, smaller_than, "
@@ -268,6 +268,10 @@ MESSAGES = {
     "token-hosts-is-text": (
         "registries.production.token_hosts: expected a list of hosts, got 'auth.example.com';"
         " write, for example, [auth.example.com], or leave the key out"
+    ),
+    "ignore-unreadable-by-tag": (
+        "registries.production.ignore_unreadable: expected a digest, got 'shop/api:v1';"
+        " write it in full, as plan names it: sha256:…"
     ),
     "push-time": (
         "registries.production.push_time: expected first_seen or image, got 'created'; write first_seen or image"

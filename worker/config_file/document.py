@@ -14,6 +14,7 @@ from worker.config_file.fields import (
     Duration,
     Endpoint,
     HelperName,
+    ImageDigests,
     Instant,
     KindName,
     Listen,
@@ -233,6 +234,9 @@ class DefaultsModel(Model):
     )
     trust_times_after: Left[Instant] = Field(
         default=None, description="what was pushed before this instant has no known age"
+    )
+    ignore_unreadable: Left[ImageDigests] = Field(
+        default=None, description="unreadable images that stay by themselves, without all that they may list"
     )
     in_use: list[Any] = Field(default_factory=list, description="sources that say what is in use")
     policy: Left[Text] = None

@@ -235,6 +235,9 @@ def read_address(value: object) -> str:
     return text
 
 
+DIGEST = "sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"
+
+
 def read_names(value: object) -> tuple[str, ...]:
     """A list of names that is not empty: whoever means all of them leaves the key out."""
     if not isinstance(value, list) or not value:
@@ -266,6 +269,15 @@ def read_token_hosts(value: object) -> tuple[str, ...]:
             got = "a URL with a user or password in it" if "@" in host else shown(host)
             raise mistake(f"expected a host, got {got}", remedy)
     return tuple(dict.fromkeys(hosts))
+
+
+def read_digests(value: object) -> tuple[str, ...]:
+    """Digests of images, each in full."""
+    digests = _texts(value, "digests", "write, for example, [sha256:9f86d081…], or leave the key out")
+    for digest in digests:
+        if not re.fullmatch(DIGEST, digest):
+            raise mistake(f"expected a digest, got {shown(digest)}", "write it in full, as plan names it: sha256:…")
+    return tuple(dict.fromkeys(digests))
 
 
 def _texts(value: object, what: str, example: str) -> list[str]:
@@ -369,6 +381,7 @@ RegistryId = Annotated[str, BeforeValidator(read_id), text_schema("^[A-Za-z0-9]{
 KindName = Annotated[str, BeforeValidator(read_kind), WithJsonSchema({"enum": list(KINDS)})]
 Url = Annotated[str, BeforeValidator(read_url), text_schema("^https?://[^/?#@]+/?$", OCI_EXAMPLE)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(read_paths), list_schema("^[A-Za-z0-9._/*?\\[\\]!\\\\-]+$")]
+ImageDigests = Annotated[tuple[str, ...], BeforeValidator(read_digests), list_schema(f"^({DIGEST})$")]
 TokenHosts = Annotated[tuple[str, ...], BeforeValidator(read_token_hosts), list_schema("^[A-Za-z0-9.:\\[\\]-]+$")]
 Schedule = Annotated[str, BeforeValidator(read_schedule), text_schema("^ *\\S+( +\\S+){4} *$", "0 3 * * *")]
 Timezone = Annotated[

@@ -194,6 +194,7 @@ class _Reading(Collector):
             mode=self.mode(model.mode),
             settle=model.settle,
             trust_times_after=model.trust_times_after,
+            ignore_unreadable=model.ignore_unreadable or (),
             in_use=in_use,
             policy=policy,
             keep_per_repository=model.keep_per_repository,

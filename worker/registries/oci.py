@@ -60,6 +60,7 @@ class Oci:
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
         self._globs = settings.repositories
+        self._ignored = settings.ignore_unreadable
         self._configs = settings.push_time == "image"  # no other question needs them: no condition asks for labels yet
         self._host = urlsplit(settings.url).netloc
         self._manifests = manifests
@@ -212,7 +213,7 @@ class Oci:
         """Leave alone what an image that was pushed since the plan needs: nobody protects it. Raises RegistryError."""
         needs = self._around(repository)[1]
         for tag, digest in others.items():
-            if digest in (image.digest, known.get(tag)) or tag in image.tags:
+            if digest in (image.digest, known.get(tag), *self._ignored) or tag in image.tags:
                 continue
             if needs.lists(digest, image.digest) or needs.refers(tag, digest, image.digest):
                 raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")

@@ -54,6 +54,7 @@ class Listing:
         self._read: dict[str, Manifest | None] = {}  # digest -> what its manifest says; None: it could not be read
         self._subjects: dict[str, str] = {}  # digest -> what it refers to, by a listing of referrers
         self._strange: set[str] = set()  # digests that an index names as of a type that nobody knows
+        self._strange_types: dict[str, str] = {}  # digest of a manifest of which nobody knows what it names -> its type
         self._blobs: set[str] = set()  # those of them that are blobs here, and no manifests
         self._away: set[str] = set()  # digests of layers that are not here: none of the registry's bytes
         self._known = known
@@ -148,6 +149,8 @@ class Listing:
 
         unknown = [digest for digest in digests if digest not in self._known]
         found = read_through(self._memory, unknown, read, self._says_enough)
+        strange = {digest: one.media_type for digest, one in found.items() if docker.is_strange(one.media_type)}
+        self._strange_types |= strange
         return {
             digest: said_by(self._known[digest]) if digest in self._known else _readable(found.get(digest))
             for digest in digests
@@ -185,7 +188,9 @@ class Listing:
         if digest in self._known:
             return replace(self._known[digest], tags=tags)
         if manifest is None:
-            return Image(digest=digest, name=name, tags=tags, children=None)
+            return Image(
+                digest=digest, name=name, tags=tags, children=None, media_type=self._strange_types.get(digest, "")
+            )
         subject = manifest.subject
         if subject is None and not tags and not is_child:
             subject = self._subjects.get(digest)

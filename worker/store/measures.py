@@ -17,7 +17,16 @@ from worker.store.tables import ACTIVE, evidence, heartbeat, pause, registry, ru
 IMAGE_OUTCOMES = ("deleted", "gone", "skipped", "failed")
 ALL = "*"  # as the table of pauses names all registries at once
 SHOWN = (
-    *("registry", "opened_at", "started_at", "finished_at", "exceeded", "unreadable", "rule_selected"),
+    *(
+        "registry",
+        "opened_at",
+        "started_at",
+        "finished_at",
+        "exceeded",
+        "unreadable",
+        "unreadable_images",
+        "rule_selected",
+    ),
     *("images", "planned", *IMAGE_OUTCOMES, "reclaimable_bytes", "reclaimed_bytes", "registry_bytes"),
     "budget_missed_bytes",
 )

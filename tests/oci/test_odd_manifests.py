@@ -1,0 +1,64 @@
+"""Nights on registries with manifests that say too little: what stays, what is said of it, and what still goes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.night import Night
+from tests.oci import manifests as m
+from tests.oci.fake import FakeRegistry
+from tests.oci.nights import served
+
+PULL_REQUESTS = [{"name": "pull requests", "delete": {"tags": ["pr-*"]}}]
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as fake:
+        yield fake
+        assert fake.refused == []
+
+
+def push_unreadable(registry: FakeRegistry, *tags: str) -> str:
+    """What says that it is an image, and lists manifests."""
+    inner = registry.push("shop/api", layers=[b"inner"])
+    body = json.dumps({"schemaVersion": 2, "mediaType": m.IMAGE, "manifests": [inner.descriptor.document()]})
+    return registry.put("shop/api", body.encode(), m.IMAGE, *tags).digest
+
+
+def test_an_unreadable_image_is_named_and_can_be_set_aside(registry: FakeRegistry, tmp_path: Path) -> None:
+    old = registry.push("shop/api", "pr-1", layers=[b"old"])
+    registry.push("shop/web", "v1")
+    odd = push_unreadable(registry, "pr-2")
+    night = Night(served(registry), tmp_path, rules=PULL_REQUESTS)
+
+    run = night.sweep()
+    assert (run.outcome, run.planned, registry.deleted) == ("partial", 0, [])
+    assert [(one["repository"], one["digest"]) for one in run.unreadable_images] == [("shop/api", odd)]
+    assert "unreadable_images" in [warning["code"] for warning in run.warnings]
+
+    night.rewrite(rules=PULL_REQUESTS, ignore_unreadable=[odd])
+    run = night.sweep()
+    assert (run.outcome, run.unreadable_images) == ("succeeded", ())
+    assert registry.deleted == [("shop/api", old.digest)]
+
+
+def test_one_that_is_pushed_after_the_plan_stops_its_repository_unless_set_aside(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    old = registry.push("shop/api", "pr-1", layers=[b"old"])
+    night = Night(served(registry), tmp_path, rules=PULL_REQUESTS)
+    run_id, bells = night.plan()
+    odd = push_unreadable(registry, "new")
+    night.ring(bells)
+    assert [item.outcome_cause for item in night.items(run_id)] == ["repository_changed"]
+
+    registry.untag("shop/api", "new")
+    night.rewrite(rules=PULL_REQUESTS, ignore_unreadable=[odd])
+    run_id, bells = night.plan()
+    registry.move_tag("shop/api", "newer", odd)
+    night.ring(bells)
+    assert night.run(run_id).outcome == "succeeded"
+    assert registry.deleted == [("shop/api", old.digest)]

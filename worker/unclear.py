@@ -1,0 +1,50 @@
+"""Names the images of a plan whose manifests say too little: unreadable ones, and those without a possible size."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from policies.image import Image, UnreadableImage
+from policies.warnings import PlanWarning
+
+
+@dataclass(slots=True)
+class Unclear:
+    """What was found so far. `ignored`: digests of unreadable images that a person has set aside."""
+
+    ignored: frozenset[str]
+    unreadable: list[UnreadableImage] = field(default_factory=list)
+    unsized: int = 0
+    first_unsized: str = ""  # "shop/api@sha256:…"
+
+    def note(self, path: str, images: Iterable[Image]) -> None:
+        """Take in the images of a repository."""
+        for image in images:
+            if image.children is None:
+                if image.digest not in self.ignored:
+                    self.unreadable.append(
+                        UnreadableImage(repository=path, digest=image.digest, reason=_why_unreadable(image))
+                    )
+            elif image.compressed_size is None and (image.layers or image.config):
+                self.unsized += 1
+                self.first_unsized = self.first_unsized or f"{path}@{image.digest}"
+
+    def warnings(self) -> Iterator[PlanWarning]:
+        if self.unreadable:
+            yield PlanWarning(
+                "unreadable_images",
+                "Nothing goes in the repository of an unreadable image, which may list anything: delete it, push it"
+                " again, or name its digest under ignore_unreadable in the registry.",
+            )
+        if self.unsized:
+            what = "1 image tells" if self.unsized == 1 else f"{self.unsized:,} images tell"
+            yield PlanWarning(
+                "unknown_sizes",
+                f"{what} no possible size of all that belongs to it, for example {self.first_unsized}:"
+                " conditions on its size are unknown, and no total of bytes counts it whole.",
+            )
+
+
+def _why_unreadable(image: Image) -> str:
+    if image.media_type:
+        return f"its type {image.media_type[:100]} is not known, so that it may list other images"
+    return "its manifest could not be read, so that it may list other images"
