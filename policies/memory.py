@@ -89,6 +89,11 @@ class Seen:
             for digest, (first, since, tags) in zip(found, facts, strict=True)
         }
 
+    def without(self, digests: Words) -> "Seen":
+        """The same but for these digests."""
+        stays = _away(self, digests)
+        return Seen(*(column[stays] for column in self._columns))
+
     def pack(self) -> bytes:
         """The same bytes for the same memory."""
         instants = np.unique(np.concatenate([self.first, self.since, self.missing]))
@@ -188,11 +193,13 @@ def remember(
     now: datetime,
     *,
     ours: Words | None = None,
+    went: Words | None = None,
     accepted_at: datetime | None = None,
     doubtful: bool = False,
 ) -> Seen:
     """The memory after a complete scan that saw these images at `now`, each digest once, in any order.
 
+    `went`: digests that went since the last scan; what is there again was pushed again and begins anew.
     `doubtful`: what is absent, and neither ours nor accepted, is not forgotten but marked as missing.
     """
     at = (now - _EPOCH) // _MICROSECOND
@@ -200,6 +207,8 @@ def remember(
     tags = np.array([tags_hash(image.tags) for image in images], dtype=np.uint64)
     rows = before.rows_of(digests)
     known = rows >= 0
+    if len(before):
+        known &= _away(before, words([]) if went is None else went)[rows]
     first, since = np.full(len(rows), at), np.full(len(rows), at)
     first[known] = before.first[rows[known]]
     same = known & (before.tags[rows] == tags) & (before.missing[rows] == _THERE) if len(before) else known

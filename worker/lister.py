@@ -34,7 +34,9 @@ class Lister:
         if self.registry.tells_push_time:
             return images
         known = self.before.known(path).known([image.digest for image in images], missing_too=True)
-        return dated(images, {digest: one.first_seen for digest, one in known.items()}, self.now)
+        went = self.before.went.get(path, frozenset())  # and was pushed again
+        times = {digest: one.first_seen for digest, one in known.items() if digest not in went}
+        return dated(images, times, self.now)
 
     @property
     def recalled(self) -> Recalled:

@@ -85,6 +85,7 @@ class Memoir:
             images,
             self.now,
             ours=words(self.compared.before.ours.get(path, ())),
+            went=words(sorted(self.compared.before.went.get(path, ()))),
             accepted_at=self.compared.before.accepted_at,
             doubtful=self.compared.vanished.doubtful,
         )

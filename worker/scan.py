@@ -95,7 +95,7 @@ def plan(
     """
     standing = replace(
         standing,
-        memory=before.seen,
+        memory=before.lasting,
         settle=registry.settle,
         times=_times(registry, before),
         ignore_unreadable=frozenset(registry.ignore_unreadable),

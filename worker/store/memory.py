@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, and_, delete, insert, literal, select
+from sqlalchemy import Connection, and_, case, delete, insert, literal, or_, select
 
+from policies.blobs import words
 from policies.memory import NEVER, Seen
 from worker.store.engine import StoreError
 from worker.store.tables import audit, item, memory, memory_next, registry, run
@@ -61,9 +62,32 @@ class Recalled:
     head: Head | None = None
     accepted_at: datetime | None = None  # what was missing until then, a person accepted
     ours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # repository -> deleted by us since its last scan
+    went: Mapping[str, frozenset[str]] = field(default_factory=dict)  # … or found gone: listed again, they are new
 
     def known(self, path: str) -> Seen:
         return self.seen.get(path, NEVER)
+
+    @property
+    def lasting(self) -> Mapping[str, Seen]:
+        """What is remembered of each repository but of what went since: it tells nothing of an image pushed again."""
+        return Lasting(self.seen, self.went)
+
+
+class Lasting(Mapping[str, Seen]):
+    """The memory of each repository without what went since its last scan."""
+
+    def __init__(self, seen: Mapping[str, Seen], went: Mapping[str, frozenset[str]]) -> None:
+        self._seen, self._went = seen, went
+
+    def __getitem__(self, path: str) -> Seen:
+        went = self._went.get(path)
+        return self._seen[path].without(words(sorted(went))) if went else self._seen[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seen)
+
+    def __len__(self) -> int:
+        return len(self._seen)
 
 
 def seen_of(connection: Connection, key: str, path: str) -> Seen:
@@ -85,19 +109,26 @@ def recall(connection: Connection, key: str, name: str) -> Recalled:
     except (msgspec.DecodeError, zstandard.ZstdError) as error:
         raise StoreError(f"the store: when {name} was scanned last cannot be read: {error}") from error
     accepted = connection.execute(select(registry.c.vanished_accepted_at).where(registry.c.name == name)).scalar()
-    return Recalled(Remembered(rows), head, accepted, _ours(connection, name, head))
+    return Recalled(Remembered(rows), head, accepted, _ours(connection, name, head), _went(connection, name, head))
 
 
 def _ours(connection: Connection, name: str, head: Head) -> dict[str, tuple[str, ...]]:
     """What we deleted, or may have deleted, of each repository since it was last scanned.
 
     A run's deletions come after its own scan: its beginning says so, whatever a clock did that was set back meanwhile.
+    They may come after another run's scan, too: of a plan that waited for its approval.
     """
     since = min((head.scanned_at, *head.lagging.values()))
     deleted = (
-        select(audit.c.repository, audit.c.digest, run.c.started_at)
+        select(
+            audit.c.repository,
+            audit.c.digest,
+            case((audit.c.at > run.c.started_at, audit.c.at), else_=run.c.started_at),
+        )
         .join(run, run.c.id == audit.c.run_id)
-        .where(run.c.registry == name, run.c.started_at >= since, audit.c.outcome == "deleted")
+        .where(
+            run.c.registry == name, or_(run.c.started_at >= since, audit.c.at >= since), audit.c.outcome == "deleted"
+        )
     )
     doubtful = item.c.state.in_(("intent", "accepted")) | (item.c.outcome_cause == "unconfirmed")
     begun = (
@@ -112,6 +143,32 @@ def _ours(connection: Connection, name: str, head: Head) -> dict[str, tuple[str,
                 found.setdefault(path, set()).add(digest)
     _add_cascades(connection, name, since, found)
     return {path: tuple(digests) for path, digests in found.items()}
+
+
+def _went(connection: Connection, name: str, head: Head) -> dict[str, frozenset[str]]:
+    """What we deleted, may have deleted or found gone in each repository since it was last scanned.
+
+    By the time of each deletion, or by its run's: a run's deletions come after its own scan, whatever its clock says.
+    """
+    since = min((head.scanned_at, *head.lagging.values()))
+    settled = (
+        select(audit.c.repository, audit.c.digest, audit.c.at, run.c.started_at)
+        .join(run, run.c.id == audit.c.run_id)
+        .where(run.c.registry == name, or_(audit.c.at >= since, run.c.started_at >= since))
+    )
+    doubtful = item.c.state.in_(("intent", "accepted")) | (item.c.outcome_cause == "unconfirmed")
+    begun = (
+        select(item.c.repository, item.c.digest, item.c.intent_at, run.c.started_at)
+        .join(run, run.c.id == item.c.run_id)
+        .where(run.c.registry == name, or_(item.c.intent_at >= since, run.c.started_at >= since), doubtful)
+    )
+    found: dict[str, set[str]] = {}
+    for query in (settled, begun):
+        for path, digest, at, started in connection.execute(query):
+            scanned = head.scanned(path)
+            if started == scanned or (at is not None and at >= scanned):
+                found.setdefault(path, set()).add(digest)
+    return {path: frozenset(digests) for path, digests in found.items()}
 
 
 def _add_cascades(connection: Connection, name: str, since: datetime, ours: dict[str, set[str]]) -> None:
