@@ -76,9 +76,8 @@ class Intents:
             return Outcome("skipped", "paused", pause.sentence())
         active = holds.active(connection, self.run.registry, self.run.registry_key, now)
         images = self.surroundings.with_children(item) if self.surroundings and active.holds else (item.image,)
-        for digest, hold in active.on(item.repository, images).items():  # what is held keeps the indexes that list it
-            lists = "" if digest == item.digest else f"lists {digest}, "
-            return Outcome("skipped", "held", f"{lists}{hold.sentence()}")
+        if (held := active.reasons(item.repository, images).get(item.digest)) is not None:
+            return Outcome("skipped", "held", held)
         if (used := self.in_use.get(item.digest)) is not None:
             return Outcome("skipped", "in_use", used)
         if (barred := sweeping.barred(connection, item)) is not None:

@@ -44,6 +44,7 @@ from worker.store.plans import PlanRows, PlanWriter, Segment
 from worker.store.runs import Run
 from worker.store.terms import encoded
 from worker.subjects import plan_with_subjects
+from worker.surroundings import tags_not_read
 from worker.terms import registry_of, terms_of, why_not_there
 from worker.unclear import Unclear
 
@@ -103,6 +104,7 @@ def plan(
     everywhere, compared, standing = _survey(inventory, registry, now, standing, before)
     unread: dict[str, tuple[str, ...]] = {}
     unclear = Unclear(standing.ignore_unreadable)
+    tags: dict[str, int] = {}  # of repositories in which something goes
 
     def decided() -> Iterator[Columns]:
         for repository in inventory.repositories():
@@ -110,6 +112,8 @@ def plan(
             one = _decide(repository, registry, now, everywhere, standing)
             if one.unread:
                 unread[one.path] = one.unread
+            if any(made.verdict == "delete" for made in one.decisions):
+                tags[one.path] = sum(len(image.tags) for image in repository.images)
             yield one.columns
 
     closing = close(decided())
@@ -123,7 +127,7 @@ def plan(
         over,
         standing,
         compared,
-        warnings=(*undecidable(closing.undecidable), *unclear.warnings()),
+        warnings=(*undecidable(closing.undecidable), *unclear.warnings(), *tags_not_read(tags, registry)),
         undecidable=closing.undecidable,
         unreadable_images=tuple(unclear.unreadable),
         unread=unread,

@@ -7,10 +7,13 @@ Where only tags are listed, the batch begins by reading what every tag names, an
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
+from operator import itemgetter
 
 from policies.image import Image
+from policies.warnings import PlanWarning
 from worker.config import RegistrySettings
 from worker.outcomes import Outcome
 from worker.rechecking import Finding, Snapshot, dated_as_planned, unlistable
@@ -36,6 +39,22 @@ log = logging.getLogger(__name__)
 def most_tags(registry: RegistrySettings) -> int:
     """How many tags of a repository are read before each batch; of a larger repository none."""
     return int(TAGS_SECONDS * registry.rate.requests_per_second)
+
+
+def tags_not_read(tags: Mapping[str, int], registry: RegistrySettings) -> Iterator[PlanWarning]:
+    """The warning that tags of a large repository are compared by its recheck alone. `tags`: how many, by path."""
+    large = {path: count for path, count in tags.items() if count > most_tags(registry)}
+    if registry.lists_untagged or not large:
+        return
+    path, count = max(large.items(), key=itemgetter(1))
+    more = f" and {len(large) - 1:,} more" if len(large) > 1 else ""
+    rate, needed = registry.rate.requests_per_second, ceil(count / TAGS_SECONDS)
+    yield PlanWarning(
+        "tags_not_read",
+        f"{path}{more}: reading its {count:,} tags takes more than {TAGS_SECONDS:.0f} s at {rate:g} requests a second."
+        " They are compared up to 10 minutes before a deletion: a tag that is moved to a planned image after that goes"
+        f" with it. Set rate.requests_per_second to {needed}, or sweep while nobody pushes",
+    )
 
 
 class Surroundings:
@@ -90,15 +109,16 @@ class Surroundings:
 
     def refusal(self, item: Item) -> Outcome | None:
         """What speaks against the deletion of an image; None: nothing. Raises RegistryError, never NotFoundError."""
+        owners = item.owners if self._known.deleted.issuperset(item.owners) else ()  # else the intent refuses it
         if isinstance(self._opened, ListsTagsOnly):
-            there, finding = self._owners_there(self._opened, item.owners), self._finding
+            there, finding = self._owners_there(self._opened, owners), self._finding
         else:
             came = time.monotonic()
             with self._lock:  # one lists for all who wait
-                self._list(came if item.owners else came - SHARED)
-                there, finding = frozenset(item.owners) & self._listed.keys(), self._finding
+                self._list(came if owners else came - SHARED)
+                there, finding = frozenset(owners) & self._listed.keys(), self._finding
         if there:
-            return Outcome("skipped", "still_needed", f"{min(there)}, which needs it, is there")
+            return Outcome("skipped", "still_needed", f"{min(there)}, which needs it, was deleted and is there again")
         return finding.refusal(item.digest)
 
     def _owners_there(self, opened: ListsTagsOnly, owners: Sequence[str]) -> frozenset[str]:

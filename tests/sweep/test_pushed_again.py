@@ -13,7 +13,7 @@ from tests.night import Night
 from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
 from tests.simulator.client import Simulator
-from worker import surroundings
+from worker import runs, surroundings
 from worker.runs import Bell
 from worker.store.tables import repository
 from worker.verify import Expectation, _against
@@ -293,6 +293,26 @@ class TestMoreTagsThanAreReadInASecond:
         night.do(bells[0])
         assert night.outcomes(run_id) == {old: ("deleted", None)}
         assert not [one for one in fake.requests[before:] if one.line.startswith("HEAD") and "/manifests/v" in one.line]
+        night.store.dispose()
+
+    def test_the_plan_warns_of_a_larger_one(
+        self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, night, _ = self.planned(fake, tmp_path)
+        run_id, _ = night.plan()
+        assert "tags_not_read" not in {one["code"] for one in night.run(run_id).warnings}
+        runs.abort(night.store, run_id, datetime.now(UTC))
+        night.ring(night.reconcile())
+
+        monkeypatch.setattr(surroundings, "TAGS_SECONDS", 1.0)
+        fake.push("shop/web", *(f"v{number}" for number in range(40)), layers=[b"nothing goes here"])
+        run_id, _ = night.plan()
+
+        (warning,) = (one for one in night.run(run_id).warnings if one["code"] == "tags_not_read")
+        assert warning["message"].startswith(
+            "shop/api: reading its 30 tags takes more than 1 s at 20 requests a second"
+        )
+        assert "Set rate.requests_per_second to 30" in warning["message"]
         night.store.dispose()
 
 

@@ -1,0 +1,89 @@
+"""What is asked with each intent: what came up after the batch had begun still keeps the image."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from policies.holds import Hold
+from tests.night import Night
+from tests.oci.fake import FakeRegistry
+from tests.oci.nights import served
+from worker.store import holds
+from worker.store.tables import run as run_table
+
+HOUR = timedelta(hours=1)
+PATH = "shop/api"
+RULES = [{"name": "releases", "keep": {"tags": ["v*"]}}, {"name": "old", "delete": {"tags": ["pr-*"]}}]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+@pytest.fixture
+def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
+    rate = {"requests_per_second": 1000, "concurrency": 1}
+    keys: dict[str, Any] = {"rules": RULES, "rate": rate, "plan_max_age": "24h", "deadline": "5h"}
+    made = Night(served(fake, push_time="first_seen"), tmp_path, **keys)
+    yield made
+    made.store.dispose()
+
+
+@pytest.mark.parametrize(
+    ("column", "ago", "words"),
+    [
+        pytest.param("started_at", 25 * HOUR, "the plan grew older than plan_max_age", id="the plan's age"),
+        pytest.param("deleting_at", 6 * HOUR, "the deadline passed", id="the deadline"),
+    ],
+)
+def test_time_that_is_up_within_a_batch(
+    fake: FakeRegistry, night: Night, column: str, ago: timedelta, words: str
+) -> None:
+    digest = fake.push(PATH, "pr-1", layers=[b"old"]).digest
+    fake.push(PATH, "v1", layers=[b"kept"])
+    run_id, bells = night.plan()
+
+    def pass_time() -> None:
+        with night.store.write() as connection:
+            values = {column: datetime.now(UTC) - ago}
+            connection.execute(update(run_table).where(run_table.c.id == run_id).values(values))
+
+    fake.before("HEAD", f"/manifests/{digest}$", pass_time)  # the image is read again, nothing else is asked after it
+    night.ring(bells)
+
+    assert fake.deleted == []
+    assert night.outcomes(run_id) == {digest: ("planned", None)}
+    run = night.run(run_id)
+    assert (run.outcome, words in (run.message or "")) == ("partial", True)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("by", ["digest", "tag"])
+def test_a_hold_on_a_child_keeps_every_index_over_it(fake: FakeRegistry, night: Night, depth: int, by: str) -> None:
+    held = fake.push(PATH, "pr-child", layers=[b"held"]).digest
+    other = fake.push(PATH, layers=[b"other"]).digest
+    index = fake.push_index(PATH, "pr-1", children=[held, other]).digest
+    for _ in range(depth - 1):
+        index = fake.push_index(PATH, "pr-2", children=[index]).digest
+    fake.push(PATH, "v1", layers=[b"kept"])
+    before = fake.state()
+    run_id, bells = night.plan()
+    assert night.run(run_id).planned == 3 + (depth - 1)
+
+    with night.store.write() as connection:
+        hold = Hold(kind=by, repository=PATH, value=held if by == "digest" else "pr-child", who="anna")  # type: ignore[arg-type]  # a parameter
+        holds.add(connection, "production", hold, datetime.now(UTC))
+    night.ring(bells)
+
+    assert fake.state() == before
+    outcomes = night.outcomes(run_id)
+    assert (outcomes[index], outcomes[held]) == (("skipped", "held"), ("skipped", "held"))
+    messages = {one.decision.digest: one.message or "" for one in night.items(run_id)}
+    assert f"lists {held}, held by anna" in messages[index]
