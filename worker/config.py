@@ -142,6 +142,7 @@ class Network:
 
     ca_file: Path | None = None  # absolute; certificates that are trusted besides the system's
     proxy: str | Secret | None = None  # a URL; None: as the environment says
+    insecure_http: bool = False  # plain http may go to private addresses
 
 
 def key_of(kind: str, endpoints: Endpoints, registry_id: str, url: str = "") -> str:
@@ -161,7 +162,18 @@ def one_endpoint(root: str) -> str:
     parts = urlsplit(root)
     host = _one_host((parts.hostname or "").rstrip("."))
     port = "" if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def api_of(url: str) -> str:
+    """Where the API of an OCI registry begins: `/v2` is appended unless the url's path begins with it."""
+    return url if f"{urlsplit(url).path}/".startswith("/v2/") else f"{url}/v2"
+
+
+def namespace_of(url: str) -> str:
+    """What every repository's full name begins with where the url leads below `/v2/`: "project" for …/v2/project."""
+    path = urlsplit(url).path
+    return path.removeprefix("/v2/") if path.startswith("/v2/") else ""
 
 
 def _one_host(host: str) -> str:
@@ -227,7 +239,7 @@ class RegistrySettings:
     name: str
     kind: str  # of worker.registries.kinds
     id: str = ""  # empty: oci, which is known by its url
-    url: str = ""  # oci: the root, without a path
+    url: str = ""  # oci: the root, perhaps with a path, which may lead below /v2/
     repositories: tuple[str, ...] = ()  # oci: globs on their paths; empty: all that the registry lists
     token_hosts: tuple[str, ...] = ()  # oci: where, besides the registry's own host, credentials are sent for a token
     addresses: tuple[str, ...] = ()  # oci: other hosts by which its images are pulled

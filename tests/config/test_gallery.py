@@ -17,8 +17,8 @@ ENVIRON = {"YC_TOKEN": "secret"}
 TOP_KEYS = "redis, store, web, timing, retention, notify, defaults, registries, policies"
 REGISTRY_KEYS = (
     "kind, id, url, repositories, token_hosts, addresses, push_time, transitional, credentials, endpoints, ca_file, "
-    "proxy, schedule, timezone, catch_up, mode, settle, trust_times_after, ignore_unreadable, in_use, policy, "
-    "keep_per_repository, limits, rate, plan_max_age, deadline"
+    "proxy, insecure_http, schedule, timezone, catch_up, mode, settle, trust_times_after, ignore_unreadable, in_use, "
+    "policy, keep_per_repository, limits, rate, plan_max_age, deadline"
 )
 SELECT_CONDITIONS = (
     "tags, except_tags, tagged, untagged, digests, older_than, newer_than, untagged_for, larger_than, smaller_than, "
@@ -195,7 +195,7 @@ MESSAGES = {
         " write it in the registries that have it"
     ),
     "missing-url": (
-        "registries.production.url: is missing; write the registry's root, such as https://registry.example.com"
+        "registries.production.url: is missing; write the registry's address, such as https://registry.example.com"
     ),
     "credentials-of-another-kind": (
         f"registries.production.credentials.iam_token: is how to sign in to kind {YANDEX}, and this is of kind oci;"
@@ -220,13 +220,13 @@ MESSAGES = {
     "password-not-there": (
         f"registries.production.credentials.password: environment variable NO_SUCH_PASSWORD is not set; {SECRET}"
     ),
-    "url-with-path": (
-        "registries.production.url: expected a root, got 'https://registry.example.com/v2/';"
-        " write https://registry.example.com"
+    "url-with-query": (
+        "registries.production.url: expected an address without a query, got 'https://registry.example.com/team?page=1';"
+        " write https://registry.example.com/team"
     ),
     "url-plain-http": (
         "registries.production.url: plain http is for loopback addresses only, got 'http://registry.example.com';"
-        " write https://registry.example.com"
+        " write https://registry.example.com, or insecure_http: true beside it on a private network"
     ),
     "url-without-scheme": f"registries.production.url: expected a URL, got 'registry.example.com'; {URL}",
     "repositories-empty": (
@@ -380,7 +380,8 @@ MESSAGES = {
     ),
     "plain-http": (
         "registries.production.endpoints.container_registry: plain http is for loopback addresses only, "
-        "got 'http://registry.example.com'; write https://registry.example.com"
+        "got 'http://registry.example.com'; write https://registry.example.com, or insecure_http: true beside it on a"
+        " private network"
     ),
     "endpoint-with-path": (
         "registries.production.endpoints.docker: expected a root, got 'https://cr.yandex/v2'; write https://cr.yandex"

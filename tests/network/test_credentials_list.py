@@ -127,9 +127,8 @@ def test_the_file(tmp_path: Path) -> None:
         ),
         pytest.param(
             URL,
-            "[{repositories: [A], anonymous: true}]",
-            "[0].repositories: expected globs on repositories' paths, got 'A', which has 'A';"
-            " paths are of a-z, 0-9, '.', '_', '-' and '/'",
+            "[{repositories: [a b], anonymous: true}]",
+            "[0].repositories: expected a pattern that a repository's path can match, got 'a b'",
         ),
         pytest.param(URL, "[{repositories: [a]}]", "[0]: expected one way to sign in, got none; keep one of "),
         pytest.param(URL, "[anonymous]", "[0]: expected a mapping, got 'anonymous'; write keys and values"),
@@ -145,7 +144,7 @@ def test_the_file(tmp_path: Path) -> None:
             ": expected a mapping, got a list; kind yandex-container-registry has one way to sign in for all",
         ),
     ],
-    ids=["empty", "all first", "capitals", "no way", "text", "another kind", "no list", "yandex"],
+    ids=["empty", "all first", "a space", "no way", "text", "another kind", "no list", "yandex"],
 )
 def test_a_mistake_of_the_configuration(tmp_path: Path, kind: str, written: str, message: str) -> None:
     file = tmp_path / "registry-gc.yaml"

@@ -240,6 +240,10 @@ class FakeRegistry:
     # Answering
 
     def _answer(self, ask: Ask) -> Say:
+        if ask.path != "/token" and self.switches.mounted != "/v2":
+            if not ask.path.startswith(f"{self.switches.mounted}/"):
+                return NO_PAGE
+            ask = replace(ask, path=f"/v2{ask.path.removeprefix(self.switches.mounted)}")
         with self._lock:
             calls = [hook.call for hook in self._hooks if hook.chosen.take(ask)]
             fault = next((fault for fault in self._faults if fault.chosen.take(ask)), None)

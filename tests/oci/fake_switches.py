@@ -30,6 +30,7 @@ class Switches:
     forgets_untagged: bool = False  # a manifest whose last tag is overwritten by a push is gone
     digest_header: bool = True  # Docker-Content-Digest, on reads
     strict_accept: bool = True
+    mounted: str = "/v2"  # where a proxy in front has put /v2, which the registry itself does not know
     redirect: bool = False  # blobs are served from another port
 
 

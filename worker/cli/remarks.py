@@ -12,6 +12,12 @@ EVERYTHING = (
 )
 
 
+PLAIN_HTTP = (
+    "what is sent by plain http can be read and changed by whoever is on the way, passwords and lists of images alike:"
+    " an image may be kept or deleted by a forged answer; use https, with ca_file where the authority is your own"
+)
+
+
 def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
     """The path of a key, and a sentence about it."""
     for policy in settings.policies.values():
@@ -19,6 +25,8 @@ def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
             if rule.kind == "delete" and rule.conditions == (All(),) and rule.count is None:
                 yield f"policies.{policy.name}[{number}].delete", EVERYTHING
     for name, registry in settings.registries.items():
+        if registry.network.insecure_http:
+            yield f"registries.{name}.insecure_http", PLAIN_HTTP
         weak = [] if registry.tells_push_time else list(_counts(registry))
         if weak:
             yield (

@@ -203,7 +203,9 @@ class DefaultsModel(Model):
         default=None,
         description="the registry's id, which `yc container registry list` or `yc cloud-registry registry list` shows",
     )
-    url: Left[Url] = Field(default=None, description="oci: the registry's root, such as https://registry.example.com")
+    url: Left[Url] = Field(
+        default=None, description="oci: the registry's address, such as https://registry.example.com"
+    )
     repositories: Left[Paths] = Field(default=None, description="oci: globs on repositories' paths; absent: all")
     token_hosts: Left[TokenHosts] = Field(
         default=None, description="oci: hosts where credentials may be sent for a token, besides the registry's own"
@@ -224,6 +226,9 @@ class DefaultsModel(Model):
     )
     proxy: Annotated[Any, Given, url_schema("https?://")] = Field(
         default=None, description="the proxy for all that this registry needs; absent: HTTPS_PROXY, NO_PROXY"
+    )
+    insecure_http: Left[Yes] = Field(
+        default=None, description="plain http to private addresses: whoever can listen there reads passwords"
     )
     schedule: Left[Schedule] = Field(default=None, description="five cron fields; absent: only by hand")
     timezone: Timezone = "UTC"

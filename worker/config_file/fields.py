@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -21,7 +21,7 @@ from policies.patterns import LONGEST, Patterns
 from policies.units import parse_duration, parse_share, parse_size, shown
 from worker.connection_urls import REDIS_EXAMPLE, STORE_EXAMPLE, redis_flaw, store_flaw
 from worker.registries.kinds import KINDS
-from worker.registries.network import is_proxy_url
+from worker.registries.network import is_private, is_proxy_url
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 METADATA_ADDRESS = "169.254.169.254"  # link-local: the virtual machine's own host
@@ -183,18 +183,32 @@ def is_loopback(host: str) -> bool:
 
 
 def read_endpoint(value: object) -> str:
-    """A service's root: scheme, host and port, nothing else. Tokens are sent there."""
-    return check_endpoint(read_text(value, "a URL", f"write, for example, {EXAMPLE}"), is_loopback)
+    """A service's root: scheme, host and port, nothing else. Tokens are sent there; see `check_plain`."""
+    return check_endpoint(read_text(value, "a URL", f"write, for example, {EXAMPLE}"))
 
 
 def read_url(value: object) -> str:
-    """The root of an OCI registry. Credentials are sent there."""
+    """The address of an OCI registry, perhaps with a path. Credentials are sent there; see `check_plain`."""
     text = read_text(value, "a registry's URL", f"write, for example, {OCI_EXAMPLE}")
-    return check_endpoint(text, is_loopback, OCI_EXAMPLE)
+    parts = _server(text, OCI_EXAMPLE)
+    path = parts.path.rstrip("/")
+    if parts.query or parts.fragment or text.endswith(("?", "#")):
+        raise mistake(f"expected an address without a query, got {shown(text)}", f"write {_root(parts)}{path}")
+    if odd := re.search(r"[^A-Za-z0-9._~%+/-]|//|/\.{1,2}(?=/|$)", path):
+        raise mistake(f"expected a URL with a proper path, got {shown(text)}, which has {odd[0]!r}", "leave that out")
+    return _root(parts) + (path if path.startswith("/v2/") else path.removesuffix("/v2"))
 
 
-def check_endpoint(text: str, plain_is_fine: Callable[[str], bool], example: str = EXAMPLE) -> str:
-    """`text` without a trailing slash, if it is a root, and plain http only where `plain_is_fine` for its host."""
+def check_endpoint(text: str) -> str:
+    """`text` without a trailing slash, if it is a root."""
+    parts = _server(text, EXAMPLE)
+    if parts.path not in ("", "/") or parts.query or parts.fragment or text.endswith(("?", "#")):
+        raise mistake(f"expected a root, got {shown(text)}", f"write {parts.scheme}://{parts.netloc}")
+    return _root(parts)
+
+
+def _server(text: str, example: str) -> SplitResult:
+    """An address of a server in its parts."""
     if "@" in text:  # first of all: what cannot be read would be quoted, with a password in it
         raise mistake("a URL with a user or password in it is not read", "write the host only")
     try:
@@ -205,12 +219,31 @@ def check_endpoint(text: str, plain_is_fine: Callable[[str], bool], example: str
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not host or port == 0 or re.search(r"[\s\\]", text):
         raise mistake(f"expected a URL, got {shown(text)}", f"write, for example, {example}")
-    if parts.path not in ("", "/") or parts.query or parts.fragment or text.endswith(("?", "#")):
-        raise mistake(f"expected a root, got {shown(text)}", f"write {parts.scheme}://{parts.netloc}")
-    if parts.scheme == "http" and not plain_is_fine(host):
-        raise mistake(f"plain http is for loopback addresses only, got {shown(text)}", f"write https://{parts.netloc}")
+    return parts
+
+
+def _root(parts: SplitResult) -> str:
     usual = {"http": ":80", "https": ":443"}[parts.scheme]  # left out, so that one registry has one identity
     return f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}"
+
+
+def check_plain(url: str, insecure: bool | None) -> str:
+    """The same, unless it is plain http to where that is not allowed; names are looked up when they are used.
+
+    `insecure`: whether the file allows private addresses; None: there is no key for it.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "http" or is_loopback(host):
+        return url
+    secure = f"write https://{parts.netloc}{parts.path}"
+    if not insecure:
+        what = f"plain http is for loopback addresses only, got {shown(url)}"
+        also = "" if insecure is None else ", or insecure_http: true beside it on a private network"
+        raise mistake(what, secure + also)
+    if is_private(host) is False:
+        raise mistake(f"plain http is for private addresses only, got {shown(url)}", secure)
+    return url
 
 
 def read_address(value: object) -> str:
@@ -379,7 +412,7 @@ Size = Annotated[
 Share = Annotated[float, BeforeValidator(_unit(parse_share)), text_schema("^[0-9]+([.][0-9]+)? ?%$", "30%")]
 RegistryId = Annotated[str, BeforeValidator(read_id), text_schema("^[A-Za-z0-9]{1,50}$", "crpvab5oob146rh73ilt")]
 KindName = Annotated[str, BeforeValidator(read_kind), WithJsonSchema({"enum": list(KINDS)})]
-Url = Annotated[str, BeforeValidator(read_url), text_schema("^https?://[^/?#@]+/?$", OCI_EXAMPLE)]
+Url = Annotated[str, BeforeValidator(read_url), text_schema("^https?://[^/?#@]+(/[A-Za-z0-9._~%+/-]*)?$", OCI_EXAMPLE)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(read_paths), list_schema("^[A-Za-z0-9._/*?\\[\\]!\\\\-]+$")]
 ImageDigests = Annotated[tuple[str, ...], BeforeValidator(read_digests), list_schema(f"^({DIGEST})$")]
 TokenHosts = Annotated[tuple[str, ...], BeforeValidator(read_token_hosts), list_schema("^[A-Za-z0-9.:\\[\\]-]+$")]

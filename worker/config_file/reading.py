@@ -1,8 +1,9 @@
 """From the file's bytes to `Settings`: reads every part, collects every mistake, fills in every default."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +237,13 @@ class _Reading(Collector):
             except NetworkError as error:
                 remedy = "write the path of the authority's certificate in PEM format"
                 self.add(join(at if "ca_file" in own else "defaults", "ca_file"), str(error), remedy)
+        insecure = bool(model.insecure_http)
+        for key, url in _plain_urls(model):
+            there = join(at if key.partition(".")[0] in own else "defaults", key)
+            self.value(url, there, partial(fields.check_plain, insecure=insecure))
         proxy_at = join(at if "proxy" in own else "defaults", "proxy")
         before = len(self.mistakes)
-        network = Network(ca_file, self.url(model.proxy, proxy_at, fields.read_proxy))
+        network = Network(ca_file, self.url(model.proxy, proxy_at, fields.read_proxy), insecure)
         if self.look_for_secrets and len(self.mistakes) == before and isinstance(network.proxy, Secret):
             try:
                 proxies_of(network)
@@ -267,8 +272,14 @@ class _Reading(Collector):
         return f"sqlite:///{self.path.parent / path}" if scheme == "sqlite" else url
 
 
-def _metadata_endpoint(text: str) -> str:
-    def near(host: str) -> bool:
-        return host == fields.METADATA_ADDRESS or fields.is_loopback(host)
+def _plain_urls(model: document.RegistryModel) -> Iterator[tuple[str, str]]:
+    """The addresses that a registry names, by their keys."""
+    if model.url is not None:
+        yield "url", model.url
+    for key, url in (model.endpoints.model_dump(exclude_none=True) if model.endpoints else {}).items():
+        yield f"endpoints.{key}", url
 
-    return fields.check_endpoint(text, near)
+
+def _metadata_endpoint(text: str) -> str:
+    url = fields.check_endpoint(text)
+    return url if url == f"http://{fields.METADATA_ADDRESS}" else fields.check_plain(url, insecure=None)

@@ -4,7 +4,7 @@ A source that cannot be believed raises EvidenceError: nothing is deleted in its
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from policies.evidence import Evidence
 from policies.warnings import PlanWarning
 from worker.clocks import check
-from worker.config import HUB_HOSTS, YANDEX_HOSTS, EvidenceSettings, RegistrySettings
+from worker.config import HUB_HOSTS, YANDEX_HOSTS, EvidenceSettings, RegistrySettings, namespace_of
 from worker.evidence.matching import Listed, Matches, Scope, judge_matches, matches_of, names_ours, warning_of
 from worker.evidence.reading import Use
 from worker.store import Store
@@ -155,25 +155,44 @@ def evidence_of(registry: RegistrySettings, readings: Iterable[Known]) -> Eviden
             by = f"{use.by} ({one.source})"
             if use.digest is not None:
                 digests.setdefault(use.digest, by)
-            if (here := _tag_here(registry, use)) is not None:
+            for here in _tags_here(registry, use):
                 tags.setdefault(here, by)
     return Evidence(digests, tags)
 
 
-def _tag_here(registry: RegistrySettings, use: Use) -> tuple[str, str] | None:
-    """Repository and tag of a reference into this registry; None: it leads elsewhere, or names no tag."""
-    if use.image is None:
-        return None
-    name, _, tag = use.image.rpartition(":")
-    path = path_here(registry, name)
-    return None if path is None else (path, tag)
+def _tags_here(registry: RegistrySettings, use: Use) -> Iterator[tuple[str, str]]:
+    """Repository and tag of a reference into this registry; none: it leads elsewhere, or names no tag."""
+    if use.image is not None:
+        name, _, tag = use.image.rpartition(":")
+        for path in paths_here(registry, name):
+            yield path, tag
 
 
 def path_here(registry: RegistrySettings, address: str) -> str | None:
     """The repository that `host/…` names in this registry; None: it is not in this registry."""
+    return next(iter(paths_here(registry, address)), None)
+
+
+def paths_here(registry: RegistrySettings, address: str) -> tuple[str, ...]:
+    """The repositories that `host/…` may name in this registry, the likeliest first; none: it is not in this registry.
+
+    Several where the url has a path above /v2/: nothing says whether addresses of images have it, or its last part.
+    """
     host, _, path = address.partition("/")
-    mine = f"{registry.id}/" if registry.id else ""
-    return path.removeprefix(mine) if host_is_ours(registry, host) and path.startswith(mine) and path != mine else None
+    if not host_is_ours(registry, host):
+        return ()
+    found = [path.removeprefix(start) for start in _starts(registry, host) if path.startswith(start) and path != start]
+    return tuple(dict.fromkeys(found))
+
+
+def _starts(registry: RegistrySettings, host: str) -> tuple[str, ...]:
+    """What the path of an address may begin with before the repository's own path."""
+    namespace, path = namespace_of(registry.url), urlsplit(registry.url).path.strip("/").lower()
+    if registry.id or namespace:
+        start = f"{registry.id or namespace}/"
+        elsewhere = namespace and _plain(host) != _plain(urlsplit(_root(registry)).netloc)
+        return (start, "") if elsewhere else (start,)
+    return tuple(f"{one}/" if one else "" for one in dict.fromkeys((path, path.rpartition("/")[2], "")))
 
 
 def host_is_ours(registry: RegistrySettings, host: str) -> bool:
@@ -190,7 +209,8 @@ def host_is_ours(registry: RegistrySettings, host: str) -> bool:
 
 def own_address(registry: RegistrySettings) -> str:
     """What every address of an image of this registry begins with, without the slash at its end."""
-    return "/".join(part for part in (urlsplit(_root(registry)).netloc, registry.id) if part)
+    parts = (urlsplit(_root(registry)).netloc, registry.id or namespace_of(registry.url))
+    return "/".join(part for part in parts if part)
 
 
 def _root(registry: RegistrySettings) -> str:

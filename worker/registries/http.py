@@ -30,8 +30,14 @@ from worker.registries.interface import (
     Usage,
 )
 from worker.registries.limiter import Limiter
-from worker.registries.messages import Answer, BrokenBodyError, Request, Signer, is_local, retry_after
-from worker.registries.network import NetworkError, Proxies, proxies_of, tls_context
+from worker.registries.messages import (
+    Answer,
+    BrokenBodyError,
+    Request,
+    Signer,
+    retry_after,
+)
+from worker.registries.network import NetworkError, Ways, tls_context
 from worker.registries.unpacking import unpacked
 
 # Retries are counted in `usage`; stamina's own line would go to standard output wherever structlog is not set up.
@@ -86,9 +92,9 @@ class Http:
         self._patience = patience
         self._in_flight = threading.BoundedSemaphore(concurrency)
         self._deadline = Deadline()
-        self._transport = _Transport(network or Network(), concurrency + 4, self._deadline)
+        self._ways = Ways(network or Network())
         self._client = httpx.Client(
-            transport=self._transport,
+            transport=_Transport(self._ways, concurrency + 4, self._deadline),
             trust_env=False,
             follow_redirects=False,
             headers={"User-Agent": f"registry-gc/{__version__}", "Accept-Encoding": "gzip"},
@@ -198,7 +204,7 @@ class Http:
                 raise
         self._count(call.request, str(answer.status))
         if answer.status == 407:
-            raise self._unavailable(call.request, f"{self._transport.proxy_of(call.request)} asks for a password")
+            raise self._unavailable(call.request, f"{self._proxy_of(call.request)} asks for a password")
         return answer
 
     @contextmanager
@@ -247,10 +253,10 @@ class Http:
             call.hopeless = True
             raise self._unavailable(request, str(error)) from None
         except httpx.ProxyError as error:
-            message = f"{self._transport.proxy_of(request)} refused a connection to {host}: {one_line(_text(error))}"
+            message = f"{self._proxy_of(request)} refused a connection to {host}: {one_line(_text(error))}"
             raise self._unavailable(request, message) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            through = f" by {proxy}" if (proxy := self._transport.proxy_of(request)) else ""
+            through = f" by {proxy}" if (proxy := self._proxy_of(request)) else ""
             message = f"no connection to {host}{through}: {_text(error)}{_remedy(error)}"
             raise NoConnectionError(message, self.registry, request.label) from None
         except httpx.TimeoutException:
@@ -289,6 +295,9 @@ class Http:
                 if left <= 0:
                     return
 
+    def _proxy_of(self, request: Request) -> str:
+        return self._ways.named(request.url, direct=request.direct)
+
     def _unavailable(self, request: Request, message: str) -> UnavailableError:
         return UnavailableError(message, self.registry, request.label)
 
@@ -303,7 +312,8 @@ class Http:
 
     def _insist_on_tls(self, request: Request) -> None:
         address = urlsplit(request.url)
-        if address.scheme != "https" and not (address.scheme == "http" and is_local(address.hostname or "")):
+        plain = address.scheme == "http" and self._ways.plain_is_fine(request.url, direct=request.direct)
+        if address.scheme != "https" and not plain:
             raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
 
 
@@ -324,43 +334,46 @@ def _remedy(error: Exception) -> str:
 
 
 class _Transport(httpx.BaseTransport):
-    """Sends each request directly or through its proxy. Reads certificates and proxies when it is first used."""
+    """Sends each request by its way. Reads certificates and proxies when they are first needed."""
 
-    def __init__(self, network: Network, connections: int, deadline: Deadline) -> None:
-        self._network = network
-        self._backend = Backend(deadline)
+    def __init__(self, ways: Ways, connections: int, deadline: Deadline) -> None:
+        self._ways, self._backend = ways, Backend(deadline)
         self._limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=20.0
         )
-        self._proxies: Proxies | None = None
-        self._ways: dict[str | None, httpx.HTTPTransport] = {}  # by the proxy's URL
+        self._transports: dict[str | None, httpx.HTTPTransport] = {}  # by the proxy's URL
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Raises NetworkError, and httpx.TransportError."""
-        return self._way(self._proxy(str(request.url), request.extensions["direct"])).handle_request(request)
+        try:
+            way = self._ways.of(str(request.url), direct=request.extensions["direct"])
+        except (OSError, UnicodeError) as error:  # no address
+            raise httpx.ConnectError(_text(error)) from None
+        transport = self._transport(way.proxy)
+        for host in way.hosts[:-1]:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return transport.handle_request(_to(request, host))
+        return transport.handle_request(_to(request, way.hosts[-1]))
 
     def close(self) -> None:
-        for way in self._ways.values():
-            way.close()
+        for transport in self._transports.values():
+            transport.close()
 
-    def proxy_of(self, request: Request) -> str:
-        """The proxy of a request, for people; empty: none."""
-        proxy = self._proxy(request.url, request.direct)
-        return f"the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""
-
-    def _proxy(self, url: str, direct: bool) -> str | None:
-        if self._proxies is None:
-            self._proxies = proxies_of(self._network)
-        return None if direct else self._proxies.of(url)
-
-    def _way(self, proxy: str | None) -> httpx.HTTPTransport:
+    def _transport(self, proxy: str | None) -> httpx.HTTPTransport:
         with self._lock:
-            if proxy not in self._ways:
-                trusted = tls_context(self._network.ca_file)
-                by = httpx.Proxy(proxy, ssl_context=trusted if proxy.startswith("https:") else None) if proxy else None
-                way = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
+            if proxy not in self._transports:
+                trusted = tls_context(self._ways.network.ca_file)
+                secure = trusted if proxy and proxy.startswith("https:") else None
+                by = httpx.Proxy(proxy, ssl_context=secure) if proxy else None
+                made = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
                 # httpcore takes a backend, and httpx has no argument to hand it on. Nothing else of theirs is touched.
-                way._pool._network_backend = self._backend
-                self._ways[proxy] = way
-            return self._ways[proxy]
+                made._pool._network_backend = self._backend
+                self._transports[proxy] = made
+            return self._transports[proxy]
+
+
+def _to(request: httpx.Request, host: str) -> httpx.Request:
+    """The same, sent to this host; its header Host keeps the name."""
+    request.url = request.url.copy_with(host=host)
+    return request

@@ -6,7 +6,9 @@ Nothing is sent here; `http` asks for it with every request.
 import ipaddress
 import os
 import re
+import socket
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +23,11 @@ from worker.registries.messages import LINK_LOCAL_METADATA, is_local
 from worker.secret import Secret, SecretError
 
 IN_PLACE_OF_THE_STORE = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # OpenSSL reads them by itself, as curl does
+PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "127.0.0.0/8", "::1/128")
+)  # RFC 1918, RFC 4193, and this machine
+ADDRESSES_SERVE = 20.0  # seconds
 USUAL_PORTS = {"http": 80, "https": 443}
 
 
@@ -64,6 +71,35 @@ def _system_has_certificates() -> bool:
     """The smallest container images have none."""
     paths = ssl.get_default_verify_paths()
     return bool(paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())))
+
+
+# Plain http.
+
+
+def is_private(host: str) -> bool | None:
+    """Whether an address is one of a private network, or of this machine; None: it is a name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in PRIVATE)
+
+
+def private_addresses(host: str, port: int) -> tuple[str, ...]:
+    """The addresses of a host, all of them private, as they are now. Raises NetworkError, and OSError: it has none.
+
+    Whoever connects connects to one of these, not to the name: the next answer of the name's server may be another.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = tuple(dict.fromkeys(str(one[4][0]) for one in found))
+    for address in addresses:
+        if not is_private(address):
+            raise NetworkError(
+                f"plain http goes to private addresses only, and {host} is {address}; use https, or a tunnel to a"
+                " loopback address"
+            )
+    return addresses
 
 
 # Proxies.
@@ -161,3 +197,64 @@ def _names(entry: str, host: str) -> bool:
         return address in ipaddress.ip_network(entry, strict=False)
     except ValueError:
         return False
+
+
+# Both.
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one request goes: through this proxy, to one of these hosts."""
+
+    proxy: str | None = field(repr=False)
+    hosts: tuple[str, ...]
+
+
+class Ways:
+    """The ways to all hosts that a registry's client talks to. Safe to use from several threads."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._proxies: Proxies | None = None
+        self._addresses: dict[str, tuple[tuple[str, ...], float]] = {}  # by host; until when (time.monotonic())
+
+    def of(self, url: str, *, direct: bool) -> Way:
+        """Raises NetworkError, and OSError: a name has no address."""
+        proxy, parts = self.proxy(url, direct=direct), urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme != "http" or is_local(host):
+            return Way(proxy, (host,))
+        addresses = self._private(url)
+        if proxy is None:
+            return Way(None, addresses)
+        if not proxy.startswith("https:"):
+            self._private(proxy)  # it hears all that is said
+        return Way(proxy, (host,))  # it looks the name up by itself
+
+    def proxy(self, url: str, *, direct: bool) -> str | None:
+        """The proxy's URL. Raises NetworkError."""
+        if self._proxies is None:
+            self._proxies = proxies_of(self.network)
+        return None if direct else self._proxies.of(url)
+
+    def named(self, url: str, *, direct: bool) -> str:
+        """The proxy, for people; empty: there is none."""
+        proxy = self.proxy(url, direct=direct)
+        return f"the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""
+
+    def plain_is_fine(self, url: str, *, direct: bool) -> bool:
+        """Whether plain http may go there, as far as its host's name tells."""
+        host = urlsplit(url).hostname or ""
+        if host == LINK_LOCAL_METADATA:
+            return direct  # no server sends us there
+        return is_local(host) or self.network.insecure_http
+
+    def _private(self, url: str) -> tuple[str, ...]:
+        """The host's addresses, looked up anew when they have served for a while."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        addresses, until = self._addresses.get(host, ((), 0.0))
+        if time.monotonic() >= until:
+            addresses = private_addresses(host, parts.port or 80)
+            self._addresses[host] = addresses, time.monotonic() + ADDRESSES_SERVE
+        return addresses

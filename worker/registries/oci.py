@@ -14,7 +14,7 @@ from msgspec.structs import replace as changed
 
 from policies.image import Image
 from policies.patterns import Patterns
-from worker.config import RegistrySettings
+from worker.config import RegistrySettings, namespace_of
 from worker.registries import oci_protocol as protocol
 from worker.registries.answers import one_line
 from worker.registries.http import Patience
@@ -62,7 +62,7 @@ class Oci:
         self._globs = settings.repositories
         self._ignored = settings.ignore_unreadable
         self._configs = settings.push_time == "image"  # no other question needs them: no condition asks for labels yet
-        self._host = urlsplit(settings.url).netloc
+        self._host = "/".join(filter(None, (urlsplit(settings.url).netloc, namespace_of(settings.url))))
         self._manifests = manifests
         self._client = Client(settings, limiter, patience)
         self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it

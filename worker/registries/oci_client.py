@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from worker.config import RegistrySettings
+from worker.config import RegistrySettings, api_of, namespace_of
 from worker.registries import docker
 from worker.registries import oci_protocol as protocol
 from worker.registries.docker_tokens import Scopes, place
@@ -41,7 +41,8 @@ class Client:
     """One registry. Safe to use from several threads."""
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
-        self.root = settings.url
+        self.root, self._api = settings.url, api_of(settings.url)
+        self._namespace = namespace_of(settings.url)
         self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
         self._threads = settings.rate.concurrency
         self._sign_in = SignIns(settings, self.http)
@@ -51,7 +52,13 @@ class Client:
 
     def time(self) -> datetime:
         """The registry's own. Raises RegistryError."""
-        return self._call(protocol.ping(self.root), lambda answer: protocol.time_of(answer, self.root), NO_SCOPE)
+        try:
+            return self._call(protocol.ping(self._api), lambda answer: protocol.time_of(answer, self._api), NO_SCOPE)
+        except NotFoundError:
+            if not self._namespace:
+                raise
+        api = self._api.removesuffix(f"/{self._namespace}")  # most registries answer there alone
+        return self._call(protocol.ping(api), lambda answer: protocol.time_of(answer, api), NO_SCOPE)
 
     def catalog(self) -> tuple[str, ...] | None:
         """Every repository that the registry lists, to any of our users; None: it lists none. Raises RegistryError."""
@@ -59,8 +66,16 @@ class Client:
         return tuple(dict.fromkeys(name for names in listed for name in names)) if listed else None
 
     def _catalog_for(self, way: OciSignIn) -> tuple[str, ...] | None:
+        listed = self._catalog_at(self._api, way)
+        if listed is not None or not self._namespace:
+            return listed
+        whole = self._catalog_at(self._api.removesuffix(f"/{self._namespace}"), way)
+        above = f"{self._namespace}/"
+        return whole and tuple(name.removeprefix(above) for name in whole if name.startswith(above))
+
+    def _catalog_at(self, api: str, way: OciSignIn) -> tuple[str, ...] | None:
         def ask(query: Mapping[str, str]) -> Page | None:
-            request = protocol.list_repositories(self.root, query)
+            request = protocol.list_repositories(api, query)
             return self._call(request, protocol.repositories_page, CATALOG, way)
 
         try:
@@ -81,7 +96,7 @@ class Client:
             return None if protocol.is_no_such_repository(answer) else protocol.tags_page(answer, name)
 
         def ask(query: Mapping[str, str]) -> Page | None:
-            return self._call(protocol.list_tags(self.root, name, query), read, pull(name))
+            return self._call(protocol.list_tags(self._api, name, query), read, pull(name))
 
         found = whole_list(ask, self.http.registry, name, self._tags_pages)
         return None if found is None else tuple(sorted(found))
@@ -98,7 +113,7 @@ class Client:
             return ()
 
         def ask(query: Mapping[str, str]) -> Page | None:
-            request = protocol.list_referrers(self.root, name, digest, query)
+            request = protocol.list_referrers(self._api, name, digest, query)
             return self._call(request, lambda answer: protocol.referrers_page(answer, name, digest), pull(name))
 
         found = linked_list(ask, self.http.registry, protocol.about(name, digest))
@@ -110,7 +125,7 @@ class Client:
 
         `seen`: it was there with the types that we accept, so that a HEAD's 404 is believed. Raises RegistryError.
         """
-        request = protocol.head_manifest(self.root, name, reference, accept)
+        request = protocol.head_manifest(self._api, name, reference, accept)
         found = self._call(request, lambda answer: protocol.head(answer, reference), pull(name))
         if isinstance(found, Found):
             return found
@@ -144,7 +159,7 @@ class Client:
 
     def fetch(self, name: str, reference: str, accept: str = docker.ACCEPT) -> Found:
         """A manifest as it is, hashed. Raises NotFoundError and any other RegistryError."""
-        request = protocol.get_manifest(self.root, name, reference, accept)
+        request = protocol.get_manifest(self._api, name, reference, accept)
         return self._call(request, lambda answer: protocol.fetched(answer, reference), pull(name))
 
     def manifest(self, name: str, digest: str, accept: str = docker.ACCEPT) -> Manifest:
@@ -154,17 +169,18 @@ class Client:
 
     def delete(self, name: str, digest: str, seconds: float, not_after: float | None) -> None:
         """Ask for a deletion. Raises RegistryError, with `maybe_done`."""
-        request = protocol.delete_manifest(self.root, name, digest, seconds, not_after)
+        request = protocol.delete_manifest(self._api, name, digest, seconds, not_after)
         self._call(request, protocol.deletion_begun, delete(name))
 
     def put(self, name: str, kept: Kept, tag: str) -> None:
         """Raises BlobsMissingError and any other RegistryError."""
-        request = protocol.put_manifest(self.root, name, tag or kept.digest, kept.media_type, kept.body)
+        request = protocol.put_manifest(self._api, name, tag or kept.digest, kept.media_type, kept.body)
         self._call(request, lambda answer: protocol.put_back(answer, kept.digest), push(name))
 
     def mount(self, name: str, digest: str, source: str) -> bool:
         """Whether a blob was taken over from another repository. Raises RegistryError."""
-        request = protocol.mount_blob(self.root, name, digest, source)
+        full = f"{self._namespace}/{source}" if self._namespace else source
+        request = protocol.mount_blob(self._api, name, digest, full)
 
         def read(answer: Answer) -> tuple[bool, Request | None]:
             return protocol.mounted(answer), protocol.end_upload(request, answer)
@@ -177,18 +193,18 @@ class Client:
 
     def config(self, name: str, digest: str) -> bytes:
         """An image's config, hashed. Raises RegistryError."""
-        body = self._blob(protocol.get_blob(self.root, name, digest), name).body
+        body = self._blob(protocol.get_blob(self._api, name, digest), name).body
         if not docker.names(digest, body):
             raise BrokenBodyError(f"a blob that is not the one that {digest} names", self.http.registry)
         return body
 
     def tells_of(self, name: str, digest: str) -> bool:
         """Whether a registry says that it has a blob. Raises RegistryError."""
-        return self._call(protocol.head_blob(self.root, name, digest), protocol.blob_is_told_of, pull(name))
+        return self._call(protocol.head_blob(self._api, name, digest), protocol.blob_is_told_of, pull(name))
 
     def has_a_byte(self, name: str, digest: str) -> bool:
         """Whether a blob's first byte can be fetched; asked twice, as a connection may break. Raises RegistryError."""
-        request = protocol.get_blob(self.root, name, digest, first_bytes=1)
+        request = protocol.get_blob(self._api, name, digest, first_bytes=1)
         try:
             return any(protocol.first_byte(self._blob(request, name), digest) for _ in range(2))
         except NotFoundError:

@@ -77,54 +77,54 @@ class Found:
     body: bytes = field(default=b"", repr=False)
 
 
-# Requests. `name` is the repository's path.
+# Requests. `api`: where the registry's API begins, "https://registry.example.com/v2"; `name`: the repository's path.
 
 
-def ping(root: str) -> Request:
-    return _get(f"{root}/v2/", "/v2/")
+def ping(api: str) -> Request:
+    return _get(f"{api}/", "/v2/")
 
 
-def list_repositories(root: str, query: Mapping[str, str]) -> Request:
-    return _get(f"{root}/v2/_catalog", "/v2/_catalog", query)
+def list_repositories(api: str, query: Mapping[str, str]) -> Request:
+    return _get(f"{api}/_catalog", "/v2/_catalog", query)
 
 
-def list_tags(root: str, name: str, query: Mapping[str, str]) -> Request:
-    return _get(f"{root}/v2/{quote(name)}/tags/list", name, query)
+def list_tags(api: str, name: str, query: Mapping[str, str]) -> Request:
+    return _get(f"{api}/{quote(name)}/tags/list", name, query)
 
 
-def list_referrers(root: str, name: str, digest: str, query: Mapping[str, str]) -> Request:
-    return _get(f"{root}/v2/{quote(name)}/referrers/{digest}", f"referrers of {about(name, digest)}", query)
+def list_referrers(api: str, name: str, digest: str, query: Mapping[str, str]) -> Request:
+    return _get(f"{api}/{quote(name)}/referrers/{digest}", f"referrers of {about(name, digest)}", query)
 
 
-def head_manifest(root: str, name: str, reference: str, accept: str = docker.ACCEPT) -> Request:
-    return _manifest("HEAD", root, name, reference, headers={"Accept": accept})
+def head_manifest(api: str, name: str, reference: str, accept: str = docker.ACCEPT) -> Request:
+    return _manifest("HEAD", api, name, reference, headers={"Accept": accept})
 
 
-def get_manifest(root: str, name: str, reference: str, accept: str = docker.ACCEPT) -> Request:
-    return _manifest("GET", root, name, reference, headers={"Accept": accept})
+def get_manifest(api: str, name: str, reference: str, accept: str = docker.ACCEPT) -> Request:
+    return _manifest("GET", api, name, reference, headers={"Accept": accept})
 
 
-def delete_manifest(root: str, name: str, digest: str, seconds: float, not_after: float | None) -> Request:
+def delete_manifest(api: str, name: str, digest: str, seconds: float, not_after: float | None) -> Request:
     """By digest only: with a tag, some registries take the tag and leave the manifest."""
     if not docker.is_digest(digest):
         raise BadAnswerError(f"refusing to delete by anything but a digest: {one_line(digest, 80)!r}")
     # Not repeatable: what became of it is to be seen before it is asked for again.
     more = {"repeatable": False, "timeout": seconds, "patience": seconds, "not_after": not_after}
-    return _manifest("DELETE", root, name, digest, **more)
+    return _manifest("DELETE", api, name, digest, **more)
 
 
-def put_manifest(root: str, name: str, reference: str, media_type: str, body: bytes) -> Request:
+def put_manifest(api: str, name: str, reference: str, media_type: str, body: bytes) -> Request:
     # By a tag it is not repeated: somebody may have pushed another image there meanwhile.
     more = {"headers": {"Content-Type": media_type}, "body": body, "repeatable": ":" in reference}
-    return _manifest("PUT", root, name, reference, **more)
+    return _manifest("PUT", api, name, reference, **more)
 
 
-def get_blob(root: str, name: str, digest: str, first_bytes: int | None = None) -> Request:
+def get_blob(api: str, name: str, digest: str, first_bytes: int | None = None) -> Request:
     """`first_bytes`: only so many of them."""
     some = {} if first_bytes is None else {"Range": f"bytes=0-{first_bytes - 1}"}
     return Request(
         method="GET",
-        url=f"{root}/v2/{quote(name)}/blobs/{quote(digest, safe=':')}",
+        url=f"{api}/{quote(name)}/blobs/{quote(digest, safe=':')}",
         about=f"blob {about(name, digest)}",
         headers={"Accept-Encoding": "identity"} | some,
         repeatable=True,
@@ -132,15 +132,15 @@ def get_blob(root: str, name: str, digest: str, first_bytes: int | None = None) 
     )
 
 
-def head_blob(root: str, name: str, digest: str) -> Request:
-    url = f"{root}/v2/{quote(name)}/blobs/{quote(digest, safe=':')}"
+def head_blob(api: str, name: str, digest: str) -> Request:
+    url = f"{api}/{quote(name)}/blobs/{quote(digest, safe=':')}"
     return Request(method="HEAD", url=url, about=f"blob {about(name, digest)}", repeatable=True)
 
 
-def mount_blob(root: str, name: str, digest: str, source: str) -> Request:
+def mount_blob(api: str, name: str, digest: str, source: str) -> Request:
     return Request(
         method="POST",
-        url=f"{root}/v2/{quote(name)}/blobs/uploads/",
+        url=f"{api}/{quote(name)}/blobs/uploads/",
         about=f"blob {about(name, digest)} from {source}",
         query={"mount": digest, "from": source},
         body=b"",
@@ -157,8 +157,8 @@ def _get(url: str, what: str, query: Mapping[str, str] | None = None) -> Request
     return Request(method="GET", url=url, about=what, query=query or {}, repeatable=True)
 
 
-def _manifest(method: Any, root: str, name: str, reference: str, **more: Any) -> Request:
-    url = f"{root}/v2/{quote(name)}/manifests/{quote(reference, safe=':')}"
+def _manifest(method: Any, api: str, name: str, reference: str, **more: Any) -> Request:
+    url = f"{api}/{quote(name)}/manifests/{quote(reference, safe=':')}"
     return Request(method=method, url=url, about=about(name, reference), **({"repeatable": True} | more))
 
 
@@ -184,7 +184,7 @@ def repositories_page(answer: Answer) -> Page | None:
     """A page of the catalog; None: the registry has none, or not for us. Raises RegistryError."""
     if answer.status in NO_LIST:
         return None
-    return Page(decode(accepted(answer).body, WireCatalog).repositories or [], next_query(answer, "/v2/_catalog"))
+    return Page(decode(accepted(answer).body, WireCatalog).repositories or [], next_query(answer, "/_catalog"))
 
 
 def tags_page(answer: Answer, name: str) -> Page:
@@ -193,7 +193,7 @@ def tags_page(answer: Answer, name: str) -> Page:
     for tag in tags:
         if not TAG.fullmatch(tag):
             _bad(f"an impossible tag: {tag[:200]!r}")
-    return Page(tags, next_query(answer, f"/v2/{name}/tags/list"))
+    return Page(tags, next_query(answer, f"/{name}/tags/list"))
 
 
 def referrers_page(answer: Answer, name: str, digest: str) -> Page | None:
@@ -202,13 +202,13 @@ def referrers_page(answer: Answer, name: str, digest: str) -> Page | None:
         return None
     listed = decode(accepted(answer).body, WireReferrers).manifests or []
     digests = [_digest(one.digest or "", "a referrer") for one in listed]
-    return Page(digests, next_query(answer, f"/v2/{name}/referrers/{digest}"))
+    return Page(digests, next_query(answer, f"/{name}/referrers/{digest}"))
 
 
 def next_query(answer: Answer, path: str) -> Mapping[str, str] | None:
     """The query of the page after this one, by the header Link alone; None: there is none. Raises BadAnswerError.
 
-    Only the query is taken from it: whatever host a proxy on the way writes there, ours is asked.
+    Only the query is taken from it: whatever host or path above a proxy on the way writes there, ours is asked.
     """
     for target, relations in _links(answer.headers.get("link", "")):
         if "next" in relations:
@@ -354,6 +354,9 @@ def end_upload(begun: Request, answer: Answer) -> Request | None:
     # No other DELETE may come of what a server writes there.
     if (target.scheme, target.netloc) != (here.scheme, here.netloc) or not UPLOAD.fullmatch(target.path):
         return None
+    stem, _, upload = target.path.rpartition("/")
+    if f"{here.path}/".endswith(f"{stem.removeprefix('/v2')}//"):  # a server behind a proxy that adds a path
+        target = target._replace(path=f"{here.path}{upload}")
     return Request(method="DELETE", url=target.geturl(), about=f"the upload of a {begun.about}", repeatable=False)
 
 
@@ -362,10 +365,10 @@ def ended(answer: Answer) -> None:
     accepted(answer)
 
 
-def time_of(answer: Answer, root: str) -> datetime:
+def time_of(answer: Answer, api: str) -> datetime:
     """The registry's own time, from an answer to `ping`. Raises RegistryError."""
     if answer.status == 404:
-        raise NotFoundError(f"HTTP 404: no registry answers at {root}/v2/", status=404)
+        raise NotFoundError(f"HTTP 404: no registry answers at {api}/", status=404)
     return time_told(accepted(answer))
 
 

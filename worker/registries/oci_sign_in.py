@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from policies.patterns import Patterns
-from worker.config import Credentials, RegistrySettings
+from worker.config import Credentials, RegistrySettings, namespace_of
 from worker.registries.answers import succeeded
 from worker.registries.docker_tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of
 from worker.registries.http import Http
@@ -87,6 +87,7 @@ class SignIns:
             for given in settings.all_credentials
         ]
         self.all = tuple(way for _, way in self._ways)
+        self._namespace = namespace_of(settings.url)
 
     def of(self, scopes: Scopes) -> "OciSigner":
         """The signer for what needs these scopes. Raises RegistryError: no way is for this repository."""
@@ -95,9 +96,15 @@ class SignIns:
             return self.all[0].of(scopes)
         for patterns, way in self._ways:
             if patterns.match(repository) is not None:
-                return way.of(scopes)
+                return way.of(self._full(scopes))
         remedy = "add an item for it, or one without repositories, such as {anonymous: true}"
         raise RegistryError(f"none of the credentials is for the repository {repository}: {remedy}")
+
+    def _full(self, scopes: Scopes) -> Scopes:
+        """The same with the names that the registry itself knows."""
+        if not self._namespace:
+            return scopes
+        return tuple(scope.replace("repository:", f"repository:{self._namespace}/", 1) for scope in scopes)
 
     def masked(self, answer: Answer) -> Answer:
         """As OciSignIn.masked, for all of them."""

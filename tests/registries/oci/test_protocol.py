@@ -28,6 +28,7 @@ DIGEST = "sha256:17dbee0b55196e3ffb3c65e5c3c3f0a4fb5ddf6cc8f37bbbe5ec61b6b7b5b3a
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 SYSTEMIC = (RefusesAllError, ReadOnlyError, PermissionDeniedError, SignInError, UnavailableError)
 ROOT = "https://registry.example.com"
+API = f"{ROOT}/v2"
 
 
 def told(status: int, code: str = "", message: str = "", **headers: str) -> Answer:
@@ -199,11 +200,11 @@ def test_a_deletion_begun(status: int) -> None:
 @pytest.mark.parametrize("reference", ["v1", "latest", "sha256:abc", A[:-1], f"md5:{'a' * 32}", ""])
 def test_only_digests_are_deleted(reference: str) -> None:
     with pytest.raises(BadAnswerError, match="refusing to delete by anything but a digest"):
-        protocol.delete_manifest(ROOT, "a", reference, 25.0, None)
+        protocol.delete_manifest(API, "a", reference, 25.0, None)
 
 
 def test_how_a_deletion_is_sent() -> None:
-    request = protocol.delete_manifest(ROOT, "shop/api", A, 25.0, 7.0)
+    request = protocol.delete_manifest(API, "shop/api", A, 25.0, 7.0)
     assert (request.method, request.url) == ("DELETE", f"{ROOT}/v2/shop/api/manifests/{A}")
     assert (request.repeatable, request.timeout, request.patience, request.not_after) == (False, 25.0, 25.0, 7.0)
 
@@ -253,7 +254,7 @@ def test_a_mount(status: int, done: bool) -> None:
     ],
 )
 def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
-    begun = protocol.mount_blob(ROOT, "a", A, "b")
+    begun = protocol.mount_blob(API, "a", A, "b")
     request = protocol.end_upload(begun, Answer(202, {"location": location}, b""))
     assert (request and (request.method, request.url)) == (url and ("DELETE", url))
     assert protocol.end_upload(begun, Answer(201, {"location": "/v2/a/blobs/uploads/1"}, b"")) is None
@@ -272,7 +273,7 @@ def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
     ],
 )
 def test_a_redirect(location: str, target: str | None) -> None:
-    request = protocol.get_blob(ROOT, "a", A, first_bytes=1)
+    request = protocol.get_blob(API, "a", A, first_bytes=1)
     if target is None:
         with pytest.raises(BadAnswerError, match="to be fetched from"):
             protocol.redirected(request, location)
@@ -287,7 +288,7 @@ def test_a_redirect(location: str, target: str | None) -> None:
 )
 def test_no_time(status: int, kind: type[RegistryError]) -> None:
     with pytest.raises(kind) as failure:
-        protocol.time_of(Answer(status, {}, b""), ROOT)
+        protocol.time_of(Answer(status, {}, b""), API)
     assert (f"no registry answers at {ROOT}/v2/" in str(failure.value)) is (status == 404)
 
 
