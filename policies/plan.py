@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from policies.across import Across, Survey, sum_up, survey_of
 from policies.blobs import words
-from policies.image import Image, Repository, Unreadable
+from policies.image import Image, Repository, Unreadable, UnreadableImage
 from policies.limits import Exceeded, Limits, Totals, exceeded
 from policies.reclaim import Closing, Columns, close, columns
 from policies.references import Ties, arrange, merged
@@ -22,6 +22,7 @@ from policies.rules import Policy
 from policies.standing import NOTHING, Standing
 from policies.times import cluster, contradiction, doubt_of, doubt_of_late, doubted, is_most, late
 from policies.verdicts import Cause, Decision, Jury, Verdict, decision
+from policies.warnings import PlanWarning, keeps_nothing, undecidable
 
 __all__ = [
     "make_plan",
@@ -88,6 +89,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     unreadable: tuple[Unreadable, ...]
     totals: Totals
     exceeded: tuple[Exceeded, ...]
+    warnings: tuple[PlanWarning, ...] = ()
+    undecidable: int = 0  # images kept because nobody reported an order between them and others
+    unreadable_images: tuple[UnreadableImage, ...] = ()
     decisions: tuple[Decision, ...]
 
 
@@ -116,7 +120,9 @@ def make_plan(
         else decide(one, policy, now, known, keep_per_repository=keep_per_repository, standing=standing)
         for one in whole
     ]
-    totals = close(plan.columns for plan in plans).totals
+    closing = close(plan.columns for plan in plans)
+    totals = closing.totals
+    kept_by = policy.keep_rules if totals.images and not failed else ()
     return Plan(
         registry=registry,
         policy=policy.name,
@@ -125,6 +131,8 @@ def make_plan(
         unreadable=tuple(failed.values()),
         totals=totals,
         exceeded=exceeded(totals, limits) if limits is not None else (),
+        warnings=(*undecidable(closing.undecidable), *keeps_nothing(kept_by, closing.keeping)),
+        undecidable=closing.undecidable,
         decisions=tuple(made for plan in plans for made in plan.decisions),
     )
 
@@ -211,8 +219,14 @@ def decide_of(
         delete=len(jury.goes),
         selected_bytes=sum([made.size or 0 for made in decisions if made.verdict == "delete"]),
     )
-    undecidable = len(jury.undecidable.difference(jury.goes))
-    held = columns(ties.blobs, jury.goes, counts=counts, rule_selected=jury.selected, undecidable=undecidable)
+    held = columns(
+        ties.blobs,
+        jury.goes,
+        counts=counts,
+        rule_selected=jury.selected,
+        keeping=frozenset(jury.keeping),
+        undecidable=len(jury.undecidable.difference(jury.goes)),
+    )
     return RepositoryPlan(ties.path, decisions, held, ties, jury.unread)
 
 

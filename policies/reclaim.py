@@ -31,6 +31,7 @@ class Columns:
     flags: npt.NDArray[np.uint8]  # _KEPT: something that stays names it; _COUNTED: in a readable repository
     counts: Totals = field(default_factory=Totals)  # without the bytes of blobs
     rule_selected: Mapping[str, int] = field(default_factory=dict)  # images that a rule selects, before keeps
+    keeping: frozenset[str] = frozenset()  # keep rules that keep something
     undecidable: int = 0  # images whose rank in some count nobody can tell
 
 
@@ -44,6 +45,7 @@ def columns(
     *,
     counts: Totals,
     rule_selected: Mapping[str, int],
+    keeping: frozenset[str] = frozenset(),
     undecidable: int = 0,
     readable: bool = True,
 ) -> Columns:
@@ -56,6 +58,7 @@ def columns(
         flags=stays * np.uint8(_KEPT) | np.uint8(_COUNTED if readable else 0),
         counts=counts,
         rule_selected=rule_selected,
+        keeping=keeping,
         undecidable=undecidable,
     )
 
@@ -66,6 +69,7 @@ class Closing:
 
     totals: Totals
     rule_selected: Mapping[str, int]
+    keeping: frozenset[str]
     undecidable: int
     _words: Words = field(repr=False)  # of the blobs that only deletions reference, sorted by key
     _keys: npt.NDArray[np.uint64] = field(repr=False)
@@ -109,6 +113,7 @@ def close(parts: Iterable[Columns]) -> Closing:
     return Closing(
         totals=add(whole.counts, blobs),
         rule_selected=whole.rule_selected,
+        keeping=whole.keeping,
         undecidable=whole.undecidable,
         _words=whole.words[order[starts]][freed],
         _keys=key[starts][freed],
@@ -134,6 +139,7 @@ def joined(parts: Iterable[Columns]) -> Columns:
         flags=np.concatenate([part.flags for part in held]),
         counts=counts,
         rule_selected=selected,
+        keeping=frozenset().union(*(part.keeping for part in held)),
         undecidable=sum(part.undecidable for part in held),
     )
 

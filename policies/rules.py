@@ -75,6 +75,11 @@ class Policy:
     rules: tuple[Rule, ...]
     sha256: str = ""  # of the canonical form of its document
 
+    @property
+    def keep_rules(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(rule.name for rule in self.rules if rule.kind == "keep")
+
     def of_registry(self) -> tuple[Rule, ...]:
         """The rules that cannot be answered by one repository alone."""
         return tuple(rule for rule in self.rules if rule.count is not None and rule.count.per == "registry")

@@ -67,6 +67,7 @@ class Jury:
         self._tied: dict[str | None, frozenset[str]] = {}  # rule, or None: keep_per_repository -> images tied in it
         self.undecidable: set[str] = set()  # digests whose rank in some count nobody can tell
         self.selected: dict[str, int] = {}  # images that each select rule selects, before keeps
+        self.keeping: set[str] = set()  # keep rules that keep something here, also what another rule keeps
         self._select: dict[str, Rule] = {}  # digest -> the first select rule that selects it
         self._doubt: dict[str, Rule] = {}  # the first select rule whose answer is unknown
         self._keep: dict[str, Keep] = {}
@@ -147,6 +148,8 @@ class Jury:
             if rule.kind == "keep":
                 left = [image for image in self.ties.images if image.digest not in keep]
                 heard = self.hear(rule, left)
+                if heard.yes or heard.unknown or self._keeps_some(rule, keep):
+                    self.keeping.add(rule.name)
                 for image in heard.yes:
                     keep.setdefault(image.digest, ("kept_by_rule", self._facts(rule, image), rule.name))
                 for image in heard.unknown:
@@ -174,6 +177,11 @@ class Jury:
                 yield image.digest, ("unreadable", IGNORED, None)
             elif unread is not None:
                 yield image.digest, ("unreadable", _unread(image, unread), None)
+
+    def _keeps_some(self, rule: Rule, others: Collection[str]) -> bool:
+        """Whether a rule keeps some of the images that are kept already."""
+        heard = self.hear(rule, [image for image in self.ties.images if image.digest in others])
+        return bool(heard.yes or heard.unknown)
 
     def _settle(self) -> None:
         """Of what would go, keep what is not settled, the owners it would follow, and whatever those need."""

@@ -1,6 +1,6 @@
 """What a person should know about a plan before they trust it. A warning changes no verdict."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from msgspec import Struct
 
@@ -23,3 +23,14 @@ def undecidable(images: int) -> Iterator[PlanWarning]:
             f"{stay} place at the border of a count is unknown: this store first saw the images that tie there in one"
             f" scan, and the registry reports no push times; {INSTEAD}.",
         )
+
+
+def keeps_nothing(rules: Iterable[str], keeping: Container[str]) -> Iterator[PlanWarning]:
+    """Of each of these keep rules that keeps no image of a registry that was read whole."""
+    for name in rules:
+        if name not in keeping:
+            yield PlanWarning(
+                "keep_rule_matches_nothing",
+                f"The keep rule {name!r} matches no image of the registry, so it protects nothing; compare its"
+                " conditions and repositories with what `registry-gc inventory` shows, or remove it.",
+            )

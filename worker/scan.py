@@ -13,7 +13,7 @@ from policies.limits import UNUSUAL_AMONG, Exceeded, exceeded, unusual
 from policies.plan import Across, Closing, Columns, RepositoryPlan, across, close, decide, survey_all
 from policies.standing import NOTHING, Standing
 from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
-from policies.warnings import PlanWarning, undecidable
+from policies.warnings import PlanWarning, keeps_nothing, undecidable
 from worker import runs
 from worker.checkpoints import reach
 from worker.clocks import ClockError, check
@@ -118,6 +118,7 @@ def plan(
 
     closing = close(decided())
     over = exceeded(closing.totals, registry.limits) + compared.exceeded
+    whole = closing.totals.images and not inventory.unreadable
     return Planned(
         inventory,
         registry,
@@ -127,7 +128,12 @@ def plan(
         over,
         standing,
         compared,
-        warnings=(*undecidable(closing.undecidable), *unclear.warnings(), *tags_not_read(tags, registry)),
+        warnings=(
+            *undecidable(closing.undecidable),
+            *unclear.warnings(),
+            *tags_not_read(tags, registry),
+            *keeps_nothing(registry.policy.keep_rules if whole else (), closing.keeping),
+        ),
         undecidable=closing.undecidable,
         unreadable_images=tuple(unclear.unreadable),
         unread=unread,

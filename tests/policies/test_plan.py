@@ -516,6 +516,7 @@ def test_the_json_is_the_contract() -> None:
     assert msgspec.json.encode(plan).decode() == (
         '{"registry":"production","policy":"test","now":"2026-11-24T03:00:00Z","complete":true,"unreadable":[],'
         '"totals":{"images":1,"keep":0,"delete":1,"selected_bytes":300,"reclaimable_bytes":0,"registry_bytes":0},"exceeded":[],'
+        '"warnings":[],"undecidable":0,"unreadable_images":[],'
         f'"decisions":[{{"id":"crp1","repository":"shop/api","digest":"{digest(1)}","tags":["pr-7"],'
         '"created_at":"2026-10-01T12:00:00Z","size":300,"verdict":"delete","cause":"selected","rule":"pull requests",'
         '"needed_by":[],"reason":"every tag matches pr-*; 53 days old, at least 14"}]}'

@@ -89,6 +89,7 @@ class Outcome:
     surveys: list[Survey] = field(default_factory=list)  # of those
     counts: Totals = field(default_factory=Totals)
     rule_selected: dict[str, int] = field(default_factory=dict)
+    keeping: frozenset[str] = frozenset()
     mixed: bool = False  # a repository came twice: the file is not grouped
     error: InventoryError | None = None
 
@@ -152,6 +153,7 @@ class Decider:
     def _keep(self, columns: Columns, outcome: Outcome) -> None:
         outcome.counts = columns.counts
         outcome.rule_selected = dict(columns.rule_selected)
+        outcome.keeping = columns.keeping
         rows = np.empty(len(columns.sizes), dtype=_ROW)
         for column in ("words", "sizes", "references", "flags"):
             rows[column] = getattr(columns, column)

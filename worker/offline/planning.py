@@ -18,6 +18,7 @@ from policies.limits import Totals
 from policies.plan import Decision
 from policies.reclaim import add, close
 from policies.rules import Policy
+from policies.warnings import keeps_nothing
 from worker.files import stream
 from worker.offline.crew import Crew, Task
 from worker.offline.inventory_file import InventoryError, open_inventory, parts
@@ -164,6 +165,8 @@ def _plan(job: Job, outcomes: list[Outcome]) -> OfflinePlan:
         totals = add(totals, close([columns_of(job.folder, share)]).totals)
     unreadable = sorted(job.inventory.unreadable, key=lambda one: (one.repository, one.reason))
     failed = {one.repository: one for one in unreadable}
+    keeping = frozenset[str]().union(*(outcome.keeping for outcome in outcomes))
+    whole = totals.images and not failed
     head = PlanHead(
         registry=None,
         policy=job.policy.name,
@@ -172,6 +175,7 @@ def _plan(job: Job, outcomes: list[Outcome]) -> OfflinePlan:
         unreadable=tuple(failed.values()),
         totals=totals,
         exceeded=(),
+        warnings=tuple(keeps_nothing(job.policy.keep_rules if whole else (), keeping)),
     )
     spooled = sorted((one for outcome in outcomes for one in outcome.spooled), key=lambda one: one.path)
     return OfflinePlan(head, selected, tuple(spooled))

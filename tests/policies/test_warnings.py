@@ -1,0 +1,68 @@
+"""What a plan warns of: keep rules that keep nothing, counts without an order."""
+
+from typing import Any
+
+import pytest
+
+from policies.holds import Hold, Holds
+from policies.image import Image
+from policies.plan import across, close, decide, survey_all
+from policies.standing import NOTHING, Standing
+from policies.warnings import keeps_nothing, undecidable
+from tests.builders import NOW, image, index, policy, repository
+
+
+def keeping(*rules: dict[str, Any], images: tuple[Image, ...], standing: Standing = NOTHING) -> set[str]:
+    """The keep rules that keep something in one of two repositories."""
+    parsed = policy(*rules)
+    whole = [repository("a", *images), repository("b", image("other", "other", days=1))]
+    surveys, standing = survey_all(lambda: whole, parsed, NOW, standing)
+    known = across(surveys, parsed, standing)
+    return set(close(decide(one, parsed, NOW, known, standing=standing).columns for one in whole).keeping)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "keeps"),
+    [
+        pytest.param({"tags": ["v*"]}, True, id="a tag"),
+        pytest.param({"tags": ["release-*"]}, False, id="no tag"),
+        pytest.param({"tags": ["other"]}, True, id="a tag of another repository"),
+        pytest.param({"newest": 1}, True, id="a count"),
+        pytest.param({"newest": 1, "per": "registry"}, True, id="a count of the registry"),
+        pytest.param({"newest": 0}, False, id="the newest none"),
+        pytest.param({"larger_than": "1KiB"}, True, id="what is unknown is kept"),
+        pytest.param({"larger_than": "1KiB", "tags": ["v1"]}, False, id="too small"),
+    ],
+)
+def test_which_keep_rules_keep_something(conditions: dict[str, Any], keeps: bool) -> None:
+    images = image(1, "v1", size=100), image(2, size=None)
+    rule = {"name": "kept", "keep": conditions}
+    assert keeping(rule, images=images) == ({"kept"} if keeps else set())
+
+
+def test_what_something_else_keeps_as_well_is_kept() -> None:
+    rules = {"name": "all", "keep": {"all": True}}, {"name": "v", "keep": {"tags": ["v*"]}}
+    assert keeping(*rules, images=(image(1, "v1"),)) == {"all", "v"}
+    held = Standing(holds=Holds((Hold(kind="repository", value="**"),)))
+    assert keeping(*rules, images=(image(1, "v1", locked=True),), standing=held) == {"all", "v"}
+    unreadable = image(1, "v1"), index(2, lists=None)
+    assert keeping(*rules, images=unreadable) == {"all", "v"}
+
+
+def test_a_rule_for_other_repositories_keeps_nothing() -> None:
+    rule = {"name": "elsewhere", "keep": {"all": True}, "repositories": ["ml/**"]}
+    assert keeping(rule, images=(image(1),)) == set()
+
+
+def test_the_words() -> None:
+    assert list(undecidable(0)) == []
+    assert next(undecidable(1)).message.startswith(
+        "1 image stays because its place at the border of a count is unknown"
+    )
+    assert [(one.code, one.message) for one in keeps_nothing(["a", "b"], {"a"})] == [
+        (
+            "keep_rule_matches_nothing",
+            "The keep rule 'b' matches no image of the registry, so it protects nothing; compare its conditions and"
+            " repositories with what `registry-gc inventory` shows, or remove it.",
+        )
+    ]
