@@ -273,7 +273,10 @@ class FakeRegistry:
         if ask.path == "/v2" and ask.method == "GET":
             return Say(301, b"", {"Location": "/v2/"})
         route = self._routes.find(ask)
-        if route is None or ("/referrers/" in ask.path and not self.switches.referrers):
+        if route is not None and "/referrers/" in ask.path and not self.switches.referrers:
+            page = b"<html><body>Welcome</body></html>"
+            return NO_PAGE if self.switches.no_referrers == 404 else Say(self.switches.no_referrers, page)
+        if route is None:
             return NO_PAGE
         return self._barred(ask, route.scopes) or route.call(ask, route.groups)
 

@@ -18,6 +18,7 @@ class Switches:
     last: Literal["taken", "ignored", "refused"] = "taken"
     catalog: int = 200  # or the status of its refusal: 401, 403, 404, 405
     referrers: bool = False
+    no_referrers: int = 404  # what is answered where there is no such API; 200: a page for people
     referrers_page: int | None = None
     deletion: Literal["on", "off", "off 400", "read-only"] = "on"
     protects: Literal["", "denied", "gitlab"] = ""  # the refusal to delete what an index of the repository lists

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from worker.registries import docker
 from worker.registries.answers import decode, one_line, succeeded
+from worker.registries.challenges import asks_for
 from worker.registries.http import Http
 from worker.registries.interface import (
     BadAnswerError,
@@ -27,8 +28,6 @@ from worker.registries.interface import (
 )
 from worker.registries.messages import Answer, Request, Signer, is_local
 
-BEARER = re.compile(r"(?:^|,)\s*Bearer\s+(.*)", re.IGNORECASE | re.DOTALL)
-PARAMETER = re.compile(r'([a-z_]+)=(?:"([^"]*)"|([^\s,"]+))')
 SCOPES = re.compile("[!-~]+( [!-~]+)*")
 TOKEN = re.compile(r"[\x21-\x7e]{1,16000}")
 REMEMBERED = 200  # tokens, so that no error shows one
@@ -59,12 +58,10 @@ def challenge_of(answer: Answer, root: str, hosts: Collection[str] | None = None
     Credentials follow only to where the configuration sends them: to `root`, and to `hosts` ("auth.example.com",
     "127.0.0.1:5001"), which None says cannot be configured.
     """
-    found = BEARER.search(answer.headers.get("www-authenticate", ""))
+    found = asks_for("bearer", answer.headers.get("www-authenticate", ""))
     if found is None:
         return None
-    parameters: dict[str, str] = {}
-    for name, quoted, bare in PARAMETER.findall(found[1]):
-        parameters.setdefault(name, quoted or bare)  # what comes again is of another challenge behind it
+    parameters = found.parameters
     realm = urlsplit(urljoin(root + "/", parameters.get("realm", "")))
     _insist_on_host(realm, urlsplit(root), hosts)
     scope = parameters.get("scope", "")

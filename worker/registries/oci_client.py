@@ -3,6 +3,7 @@
 What the answers mean for images is in `oci_listing`, what goes over the wire in `oci_protocol`.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,9 @@ from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, BrokenBodyError, Request
 from worker.registries.oci_pages import PageSize, linked_list, whole_list
 from worker.registries.oci_protocol import Found, Page
-from worker.registries.oci_sign_in import CATALOG, NO_SCOPE, OciSignIn, SignIns, delete, pull, push
+from worker.registries.oci_sign_in import CATALOG, NO_SCOPE, OciSignIn, SignIns, UnchallengedError, delete, pull, push
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -114,10 +117,16 @@ class Client:
 
         def ask(query: Mapping[str, str]) -> Page | None:
             request = protocol.list_referrers(self._api, name, digest, query)
-            return self._call(request, lambda answer: protocol.referrers_page(answer, name, digest), pull(name))
+            try:
+                return self._call(request, lambda answer: protocol.referrers_page(answer, name, digest), pull(name))
+            except UnchallengedError:  # other requests of this listing were answered
+                return None
 
         found = linked_list(ask, self.http.registry, protocol.about(name, digest))
-        self._lists_referrers = found is not None
+        if self._lists_referrers is None:
+            self._lists_referrers = found is not None
+            if found is None:
+                log.info("no referrers API in registry %s: fallback tags and subjects count", self.http.registry)
         return found or ()
 
     def look(self, name: str, reference: str, *, seen: bool = False, accept: str = docker.ACCEPT) -> Found | None:

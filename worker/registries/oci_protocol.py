@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from worker.registries import docker
 from worker.registries.answers import decode, one_line, protects, succeeded, time_told
+from worker.registries.challenges import asks_for
 from worker.registries.interface import (
     BadAnswerError,
     BlobsMissingError,
@@ -35,7 +36,7 @@ TAG = re.compile("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s;,"']*))?"""
 LINK = re.compile(rf"[\s,]*<([^>]*)>((?:{PARAMETER}|\s*;)*)\s*(?:,|$)")
 NO_LIST = (401, 403, 404, 405)  # of the catalog, which no specification demands
-NO_REFERRERS = (404, 405, 501)
+SICK = (408, 429, 500, 502, 503, 504)  # of the referrers API: it may be there, and tell more another time
 NEEDED = re.compile(r"\b(index|indexes|indices|image lists?|manifest lists?|referenced)\b", re.IGNORECASE)
 UPLOAD = re.compile(r"(?!.*(?:/\.{0,2}(?:/|$)|%2f|%2e))/.*/blobs/uploads/[^/]+", re.IGNORECASE)
 NOTHING = frozenset(f"{one}:{hashlib.new(one).hexdigest()}" for one in docker.DIGESTS)  # digests of no bytes at all
@@ -57,7 +58,7 @@ class WireTags(Struct):
 
 
 class WireReferrers(Struct):
-    manifests: list[docker.Descriptor] | None = None
+    manifests: list[docker.Descriptor] | UnsetType | None = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def _manifest(method: Any, api: str, name: str, reference: str, **more: Any) -> 
 def refusal(answer: Answer) -> RegistryError:
     """What an answer that is no 2xx means. A 401 after a fresh token is no matter of signing in."""
     error = docker.refusal(answer)
-    if answer.status == 401 and "bearer" in answer.headers.get("www-authenticate", "").lower():
+    if answer.status == 401 and asks_for("bearer", answer.headers.get("www-authenticate", "")):
         return PermissionDeniedError(error.message, status=401, request_id=error.request_id)
     return error
 
@@ -197,11 +198,25 @@ def tags_page(answer: Answer, name: str) -> Page:
 
 
 def referrers_page(answer: Answer, name: str, digest: str) -> Page | None:
-    """A page of the digests that refer to a digest; None: the registry has no such listing. Raises RegistryError."""
-    if answer.status in NO_REFERRERS:
+    """A page of the digests that refer to a digest; None: the registry has no such API. Raises RegistryError.
+
+    An older registry, or what stands before it, may say anything to a path that it does not know. What is no list says
+    that there is none, unless the server is sick or asks for other credentials; a list that breaks off is none of that.
+    """
+    asked_to_sign_in = answer.status in (401, 403) and "www-authenticate" in answer.headers
+    if answer.status in SICK or answer.status > 504 or asked_to_sign_in:
+        raise refusal(answer)
+    if answer.status != 200 or not answer.body.lstrip().startswith(b"{"):
         return None
-    listed = decode(accepted(answer).body, WireReferrers).manifests or []
-    digests = [_digest(one.digest or "", "a referrer") for one in listed]
+    try:
+        listed = decode(answer.body, WireReferrers).manifests
+    except BrokenBodyError:
+        raise
+    except BadAnswerError:
+        return None
+    if listed is UNSET:
+        return None
+    digests = [_digest(one.digest or "", "a referrer") for one in listed or ()]
     return Page(digests, next_query(answer, f"/{name}/referrers/{digest}"))
 
 

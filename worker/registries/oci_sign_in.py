@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from policies.patterns import Patterns
 from worker.config import Credentials, RegistrySettings, namespace_of
 from worker.registries.answers import succeeded
+from worker.registries.challenges import asks_for
 from worker.registries.docker_tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of
 from worker.registries.http import Http
 from worker.registries.interface import RegistryError, SignInError
@@ -21,6 +22,10 @@ from worker.secret import Secret, SecretError
 CATALOG: Scopes = ("registry:catalog:*",)
 NO_SCOPE: Scopes = ()
 HALF = "an answer that cannot be read, and that repeats what we sign in with: its words are left out"
+
+
+class UnchallengedError(SignInError):
+    """A 401 that does not say how to sign in."""
 
 
 def pull(name: str) -> Scopes:
@@ -192,8 +197,8 @@ class OciSigner:
         if challenge_of(answer, sign_in.root, sign_in.hosts) is not None:
             sign_in.basic = False
             self.token.refused(authorization, answer)
-        elif "basic" not in answer.headers.get("www-authenticate", "").lower():
-            raise SignInError("the registry answered 401 and did not say how to sign in", status=401)
+        elif asks_for("basic", answer.headers.get("www-authenticate", "")) is None:
+            raise UnchallengedError("the registry answered 401 and did not say how to sign in", status=401)
         elif sign_in.user is None:
             remedy = "write credentials: {username: …, password: {file: …}}"
             raise SignInError(f"the registry wants a user name and a password; {remedy}", status=401)

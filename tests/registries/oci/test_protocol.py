@@ -295,7 +295,6 @@ def test_no_time(status: int, kind: type[RegistryError]) -> None:
 READERS: list[Any] = [
     protocol.repositories_page,
     lambda answer: protocol.tags_page(answer, "a"),
-    lambda answer: protocol.referrers_page(answer, "a", A),
 ]
 
 
@@ -311,7 +310,20 @@ def test_listings_that_are_none(read: Any, body: bytes) -> None:
 def test_where_there_is_no_listing() -> None:
     for status in (401, 403, 404, 405):
         assert protocol.repositories_page(Answer(status, {}, b"404 page not found")) is None
-    for status in (404, 405, 501):
+    for status in (303, 400, 401, 403, 404, 405, 406, 410, 424, 501):
         assert protocol.referrers_page(Answer(status, {}, b"404 page not found"), "a", A) is None
+    for body in (b"", b"<html></html>", b"null", b"[]", b"{}", b'{"errors": []}', b'{"manifests": 5}'):
+        assert protocol.referrers_page(Answer(200, {}, body), "a", A) is None
+    for body in (b'{"manifests": []}', b'{"manifests": null}'):
+        assert protocol.referrers_page(Answer(200, {}, body), "a", A) == protocol.Page([], None)
+    with pytest.raises(BrokenBodyError):  # a list that broke off is none that is empty
+        protocol.referrers_page(Answer(200, {}, b'{"manifests": [{"dig'), "a", A)
+    for status in (408, 429, 500, 502, 503, 504, 520):
+        with pytest.raises((UnavailableError, RateLimitedError)):
+            protocol.referrers_page(Answer(status, {}, b""), "a", A)
+    for status in (401, 403):
+        challenge = {"www-authenticate": 'Bearer realm="https://a/token"'}
+        with pytest.raises((PermissionDeniedError, SignInError)):
+            protocol.referrers_page(Answer(status, challenge, b""), "a", A)
     with pytest.raises(BadAnswerError, match="a referrer with the digest"):
         protocol.referrers_page(Answer(200, {}, b'{"manifests": [{"digest": "latest"}]}'), "a", A)

@@ -1,0 +1,44 @@
+"""The header WWW-Authenticate in every form that servers send, and in forms that none should."""
+
+import pytest
+
+from worker.registries.challenges import Challenge, asks_for, challenges
+
+BEARER = Challenge("bearer", {"realm": "https://a.example/token", "service": "s"})
+BASIC = Challenge("basic", {"realm": "x"})
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("", ()),
+        (", ,", ()),
+        ('Bearer realm="https://a.example/token",service="s"', (BEARER,)),
+        ("Bearer realm=https://a.example/token,service=s", (BEARER,)),
+        ('bearer Realm="https://a.example/token", SERVICE=s', (BEARER,)),
+        ('BEARER realm = "https://a.example/token" ,\tservice\t=\t"s"', (BEARER,)),
+        ('Basic realm="x", Bearer realm="https://a.example/token",service="s"', (BASIC, BEARER)),
+        ('Bearer realm="https://a.example/token",service="s", Basic realm="x"', (BEARER, BASIC)),
+        ('Negotiate, Bearer realm="https://a.example/token",service="s"', (Challenge("negotiate"), BEARER)),
+        ('Negotiate YIIabc+/==, Basic realm="x"', (Challenge("negotiate"), BASIC)),
+        (',, Basic realm="x",, ,', (BASIC,)),
+        ('Basic realm="a, Bearer b=\\"c\\""', (Challenge("basic", {"realm": 'a, Bearer b="c"'}),)),
+        ("Basic", (Challenge("basic"),)),
+        ('Basic realm="x", realm="y"', (BASIC,)),
+        ('Basic realm="x" Bearer realm="https://a.example/token",service="s"', (BASIC, BEARER)),
+        ('Basic realm="x", Bearer realm="never closed', (BASIC, Challenge("bearer"))),
+        ('realm="x"', ()),
+        ('@, Basic realm="x"', ()),
+    ],
+)
+def test_challenges(header: str, found: tuple[Challenge, ...]) -> None:
+    assert challenges(header) == found
+
+
+def test_the_word_bearer_in_another_challenge_is_no_challenge() -> None:
+    assert asks_for("bearer", 'Basic realm="Bearer realm=https://evil.example/token"') is None
+
+
+def test_a_long_header_takes_no_long_time() -> None:
+    for piece in ('Bearer a="', "x" * 10 + " ", "a=b,", 'Basic realm="\\', "=", " \t"):
+        challenges(piece * 20_000)
