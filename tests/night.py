@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.simulator.client import Simulator
-from worker import in_use, look, notify, reconcile, runs, scan, sweep, verify
+from worker import after_run, in_use, look, notify, reconcile, runs, scan, sweep, verify
 from worker.config import Settings
 from worker.config_watch import SettingsWatch
 from worker.runs import Bell
@@ -114,8 +114,9 @@ class Night:
                 return in_use.ask_again(self.store, self.watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(self.store, self.watch, run_id)
-            case "gc.notify", (str(run_id),):
-                notify.tell(self.store, self.settings, run_id, datetime.now(UTC))
+            case "gc.notify" | "gc.after_run", (str(run_id),):
+                carry_out = notify.tell if bell.task == "gc.notify" else after_run.follow
+                carry_out(self.store, self.settings, run_id, datetime.now(UTC))
                 return ()
         raise AssertionError(f"no such bell: {bell}")
 

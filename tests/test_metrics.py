@@ -121,6 +121,7 @@ CLOSED = {
     "registry_bytes": {},
     "reclaimable_bytes": {},
     "budget_missed_bytes": {},
+    "emptied_repositories": {},
     "unreadable_repositories": {},
     "unreadable_images": {},
     "rule_selected_images": {"rule": ["pull requests"]},

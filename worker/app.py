@@ -25,6 +25,7 @@ BATCH_SECONDS = 120  # the hard limit of gc.delete_batch, and of every task that
 LOOK_SECONDS = 900  # one repository, listed again
 SCAN_SECONDS = 2 * 3600
 NOTIFY_SECONDS = 60  # the messages about one run
+AFTER_RUN_SECONDS = 90  # what follows one run, which has 60
 # Nobody else is to get a message while its task can still run: longer than a scan, and ten times a batch. Recovery does
 # not wait for it: reconcile rings again as soon as a lease has run out.
 VISIBILITY_SECONDS = 3 * 3600
@@ -40,6 +41,7 @@ ROUTES = {
     "gc.delete_batch": {"queue": "gc.delete"},
     "gc.evidence": {"queue": "gc.delete"},
     "gc.verify": {"queue": "gc.scan"},
+    "gc.after_run": {"queue": "gc.delete"},
 }
 
 # Each value was measured or read up; what goes wrong without it is said where it is not plain.

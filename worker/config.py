@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # these bring numpy and RE2 along, which `registry-gc --help`
     from policies.limits import Limits
 
 __all__ = [
+    "AfterRun",
     "ConfigError",
     "Credentials",
     "Endpoints",
@@ -220,6 +221,15 @@ class EvidenceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AfterRun:
+    """What follows a run that deleted something: a command, or a URL; either gets the run as JSON."""
+
+    command: tuple[str, ...] = ()
+    url: str | None = None
+    token: Secret | None = None  # url
+
+
+@dataclass(frozen=True, slots=True)
 class Notification:
     """Where the outcome of a run is told, and which outcomes of which registries."""
 
@@ -263,6 +273,7 @@ class RegistrySettings:
     rate: Rate = Rate()
     plan_max_age: timedelta = 24 * HOUR  # from the scan's start
     deadline: timedelta | None = None  # from the first deletion
+    after_run: AfterRun | None = None
 
     @property
     def tells_push_time(self) -> bool:

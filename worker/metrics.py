@@ -158,6 +158,10 @@ def _of_plan(name: str) -> Callable[[RegistryMeasures, RegistrySettings, datetim
     return lambda m, _s, _now: _one(0 if m.plan is None else m.plan[name])
 
 
+def _emptied(m: RegistryMeasures, _settings: RegistrySettings, _now: datetime) -> Series:
+    return _one(len(json.loads(m.finished["emptied_repositories"])) if m.finished is not None else 0)
+
+
 def _unreadable(m: RegistryMeasures, _settings: RegistrySettings, _now: datetime) -> Series:
     return _one(0 if m.plan is None else len(json.loads(m.plan["unreadable"])))
 
@@ -238,6 +242,7 @@ GAUGES = (
     Gauge(
         "budget_missed_bytes", "Bytes by which the newest plan misses its budgets.", (), _of_plan("budget_missed_bytes")
     ),
+    Gauge("emptied_repositories", "Repositories that the last finished run left without an image.", (), _emptied),
     Gauge("unreadable_repositories", "Repositories the newest plan could not list.", (), _unreadable),
     Gauge(
         "unreadable_images",

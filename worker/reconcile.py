@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from worker import notify, runs
+from worker import after_run, notify, runs
 from worker.expiry import expire, late
 from worker.runs import Bell
 from worker.store import Store, StoreError, audit
@@ -34,6 +34,7 @@ def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple
         bells += _recover(store, settings, run, now)
     with suppress(StoreError):  # these can wait a minute, the bells cannot
         bells += notify.bells(store, settings, now)
+        bells += after_run.bells(store, settings, now)
         audit.forget(store, now - settings.retention.audit)
     return tuple(dict.fromkeys(bells))
 

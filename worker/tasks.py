@@ -15,11 +15,11 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker import in_use, logs, notify, runs, scan, sweep
+from worker import after_run, in_use, logs, notify, runs, scan, sweep
 from worker import look as looking
 from worker import reconcile as reconciling
 from worker import verify as verifying
-from worker.app import LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
+from worker.app import AFTER_RUN_SECONDS, LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url, trouble
 from worker.config import ConfigError, SecretError
 from worker.config_watch import SettingsWatch
@@ -251,4 +251,12 @@ def verify(run_id: str) -> Iterable[Bell]:
 def tell(run_id: str) -> Iterable[Bell]:
     """Tell people of a run."""
     notify.tell(store(), watch().current(), run_id, datetime.now(UTC))
+    return ()
+
+
+@app.task(name="gc.after_run", typing=False, time_limit=AFTER_RUN_SECONDS, soft_time_limit=AFTER_RUN_SECONDS - 15)
+@taking(str)
+def follow(run_id: str) -> Iterable[Bell]:
+    """Start what is configured to follow a run."""
+    after_run.follow(store(), watch().current(), run_id, datetime.now(UTC))
     return ()

@@ -42,6 +42,15 @@ class Expectation:
     path: str
     gone: Mapping[str, Image]  # digest -> the image as it was planned
     there: frozenset[str]
+    emptied: bool = False  # every image that the plan knows there is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a verification saw of one repository, or of all."""
+
+    differences: tuple[Difference, ...] = ()
+    emptied: tuple[str, ...] = ()  # repositories without an image, which had some before the sweep
 
 
 def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None = None) -> tuple[Bell, ...]:
@@ -55,10 +64,7 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
     reach("verification_claimed")
     registry = registry_now(watch, run) or registry_last(watch, run)
     try:
-        if registry is None:
-            found = [Difference("", None, absence_now(watch, run))]
-        else:
-            found = _differences(store, registry, run, limiter, lease)
+        found = _only(absence_now(watch, run)) if registry is None else _seen(store, registry, run, limiter, lease)
     except (LostError, LimiterUnavailableError):
         return ()
     except RegistryError as error:
@@ -66,17 +72,21 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
             with store.write() as connection:
                 rows.release(connection, run_id, run.fence)
             return ()  # reconcile rings again
-        found = [Difference("", None, f"the registry could not be looked at: {error}")]
+        found = _only(f"the registry could not be looked at: {error}")
     with store.write() as connection:
-        if not rows.record(connection, run_id, run.fence, found, store.now(connection)):
+        now = store.now(connection)
+        if not rows.record(connection, run_id, run.fence, found.differences, now, found.emptied):
             return ()
     reach("verified")
     return runs.ring(store, run_id, datetime.now(UTC))
 
 
-def _differences(
-    store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, lease: timedelta
-) -> list[Difference]:
+def _only(difference: str) -> Seen:
+    """Nothing was looked at."""
+    return Seen((Difference("", None, difference),))
+
+
+def _seen(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, lease: timedelta) -> Seen:
     """In order of repositories. Raises LostError, LimiterUnavailableError, RegistryError: nothing was looked at."""
 
     def renew() -> bool:
@@ -92,11 +102,11 @@ def _differences(
     ):
         opened.clock()  # a registry that cannot be reached at all is no difference: it is asked again
 
-        def look(path: str) -> list[Difference]:
+        def look(path: str) -> Seen:
             if heartbeat.lost.is_set():
                 raise LostError
             expected = expectation(store, run, path, shared)
-            return [] if expected is None else list(_compared(opened, expected))
+            return Seen() if expected is None else _compared(opened, expected)
 
         shared = _blobs_of_deleted(store, run)
         with store.read() as connection:
@@ -104,7 +114,11 @@ def _differences(
         readers = min(READERS, registry.rate.concurrency)
         pool = ThreadPoolExecutor(max_workers=readers, thread_name_prefix="verify")
         try:
-            return [difference for found in pool.map(look, paths) for difference in found]
+            seen = list(pool.map(look, paths))
+            return Seen(
+                tuple(difference for one in seen for difference in one.differences),
+                tuple(path for one in seen for path in one.emptied),
+            )
         finally:
             pool.shutdown(cancel_futures=True)  # of what was stopped midway nothing further is begun
 
@@ -118,11 +132,12 @@ def _blobs_of_deleted(store: Store, run: Run) -> frozenset[int]:
 def expectation(store: Store, run: Run, path: str, shared: frozenset[int]) -> Expectation | None:
     """What a repository should look like; None: nothing was deleted there, and nothing there shares a blob with it."""
     with store.read() as connection:
-        images = plans.images_of(connection, run.id, path)
+        images = tuple(plans.images_of(connection, run.id, path))
         planned = rows.left_in(connection, run.id, path)
     gone = {digest: left.image for digest, left in planned.items() if left.state in SETTLED}
     there = frozenset(_related(images, planned, gone, shared))
-    return Expectation(path, gone, there) if gone or there else None
+    emptied = bool(gone) and all(image.digest in gone for image in images)
+    return Expectation(path, gone, there, emptied) if gone or there else None
 
 
 def _related(
@@ -150,13 +165,16 @@ def _ties(image: Image, about: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]
     return (*(image.children or ()), *about.get(image.digest, ()))
 
 
-def _compared(registry: Registry, expected: Expectation) -> Iterator[Difference]:
+def _compared(registry: Registry, expected: Expectation) -> Seen:
     """What is different in one repository: believed when it is so at a second look."""
     try:
-        if list(_against(expected, _listed(registry, expected))):
-            yield from _against(expected, _listed(registry, expected))
+        listed = _listed(registry, expected)
+        if list(_against(expected, listed)):
+            listed = _listed(registry, expected)
     except RegistryError as error:
-        yield Difference(expected.path, None, f"it could not be listed again: {error}")
+        return Seen((Difference(expected.path, None, f"it could not be listed again: {error}"),))
+    emptied = (expected.path,) if expected.emptied and not listed else ()
+    return Seen(tuple(_against(expected, listed)), emptied)
 
 
 def _listed(registry: Registry, expected: Expectation) -> Mapping[str, Image]:

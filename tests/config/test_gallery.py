@@ -18,7 +18,7 @@ TOP_KEYS = "redis, store, web, timing, retention, notify, defaults, registries, 
 REGISTRY_KEYS = (
     "kind, id, url, repositories, token_hosts, addresses, push_time, transitional, credentials, endpoints, ca_file, "
     "proxy, insecure_http, schedule, timezone, catch_up, mode, settle, trust_times_after, ignore_unreadable, in_use, "
-    "policy, keep_per_repository, limits, rate, plan_max_age, deadline"
+    "policy, keep_per_repository, limits, rate, plan_max_age, deadline, after_run"
 )
 SELECT_CONDITIONS = (
     "tags, except_tags, tagged, untagged, digests, older_than, newer_than, untagged_for, larger_than, smaller_than, "
@@ -408,6 +408,16 @@ MESSAGES = {
     "store-with-password": "store: a password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}",
     "listen-without-host": 'web.listen: expected an address, got 9811; write, for example, "127.0.0.1:9811"',
     "listen-port": "web.listen: expected an address, got '127.0.0.1:98110'; write, for example, \"127.0.0.1:9811\"",
+    "after-run-twice": "registries.production.after_run: expected one of command and url, got both; keep one",
+    "after-run-of-a-shell": (
+        "registries.production.after_run.command: expected a list of a program and its arguments; write, for example, "
+        "[/usr/local/bin/registry-password, production]; no shell reads it"
+    ),
+    "after-run-plain-http": (
+        "registries.production.after_run.url: plain http is for loopback addresses only, got "
+        "'http://collector.example.com/runs'; write https://collector.example.com/runs"
+    ),
+    "after-run-token": "registries.production.after_run: token goes with url, and here is a command; leave it out",
     "retention": "retention.plans: expected at least 1, got 0; write 1 or more",
     "lease": "timing.lease: expected a duration of at least 1s, got 0s; write 1s or more",
     "policy-is-a-mapping": (

@@ -1,5 +1,6 @@
 """After a sweep: what was deleted is gone, what was kept and shares something with it is there, or it is partial."""
 
+import json
 from datetime import datetime, timedelta
 
 import pytest
@@ -161,3 +162,31 @@ def test_show_lists_them(night, filled, simulator):
     line = f"differences shop/api@{filled['base here']['digest']}: it was kept, and is gone"
     assert line in list(show_table(run, made.items(run_id)))
     assert b'"differences":[{"repository":"shop/api"' in b"".join(show_json(run, made.items(run_id)))
+
+
+def test_repositories_without_an_image_are_named(night, simulator):
+    """Not one that was pushed to meanwhile, not one that keeps an image, not one that was empty before."""
+    push = simulator.push
+    for path in ("shop/empty", "ml/gone", "shop/pushed", "shop/kept", "shop/rest"):
+        push(path, tags=["pr-1"], age=30 * DAY, content=path)
+        push(path, age=30 * DAY, content=f"{path} untagged")
+    push("shop/kept", tags=["v1"], age=30 * DAY)
+    kept = push("shop/rest", tags=["pr-2"], age=DAY)
+    made, run_id, bell = swept(night, None)
+    push("shop/pushed", tags=["v2"])
+    made.ring([bell])
+    run = made.run(run_id)
+    assert (run.outcome, run.emptied_repositories) == ("succeeded", ("ml/gone", "shop/empty"))
+    assert json.loads(b"".join(show_json(run, [])))["emptied_repositories"] == ["ml/gone", "shop/empty"]
+    assert "ml/gone" in "\n".join(show_table(run, []))
+    simulator.remove(kept["id"])
+    assert made.sweep().emptied_repositories == (), "nothing was deleted there by this run"
+
+
+def test_a_repository_that_cannot_be_listed_again_is_not_called_empty(night, simulator):
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    made, run_id, bell = swept(night, None)
+    simulator.fault("error", path="repositoryName=", code=7)
+    made.ring([bell])
+    run = made.run(run_id)
+    assert (run.outcome, run.emptied_repositories) == ("partial", ())

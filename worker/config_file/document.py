@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from policies.document import NO_VALUE, no_value_remedy
 from worker.config_file import fields
 from worker.config_file.fields import (
+    Address,
     Duration,
     Endpoint,
     HelperName,
@@ -182,6 +183,27 @@ class EndpointsModel(Model):
     sts: Left[Endpoint] = Field(default=None, description="exchanges the token of a pod, for workload_identity")
 
 
+class AfterRunModel(Model):
+    """What follows a run that deleted something: a command, or a URL."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["command"], "maxProperties": 1}, {"required": ["url"]}]}
+    )
+
+    command: Left[Words] = Field(default=None, description="a program and its arguments; no shell reads them")
+    url: Left[Address] = Field(default=None, description="where the run is sent by POST")
+    token: Left[SecretModel] = Field(default=None, description="url: sent as Authorization: Bearer")
+
+    @model_validator(mode="after")
+    def one_way(self) -> "AfterRunModel":
+        if (self.command is None) == (self.url is None):
+            got = "neither" if self.url is None else "both"
+            raise fields.mistake(f"expected one of command and url, got {got}", "keep one")
+        if self.command is not None and self.token is not None:
+            raise fields.mistake("token goes with url, and here is a command", "leave it out")
+        return self
+
+
 class LimitsModel(Model):
     """A plan over one of these is not carried out until it is approved."""
 
@@ -250,6 +272,7 @@ class DefaultsModel(Model):
     rate: RateModel = RateModel()
     plan_max_age: Pause = Field(default=timedelta(hours=24), description="from the scan's start")
     deadline: Left[Pause] = Field(default=None, description="from the first deletion")
+    after_run: Left[AfterRunModel] = Field(default=None, description="what follows a run that deleted something")
 
 
 class RegistryModel(DefaultsModel):

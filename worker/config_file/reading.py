@@ -11,6 +11,7 @@ from policies.document import NO_VALUE, Mistake, Policy, parse_policy
 from policies.limits import Limits
 from policies.units import shown
 from worker.config import (
+    AfterRun,
     ConfigError,
     Credentials,
     Endpoints,
@@ -175,6 +176,7 @@ class _Reading(Collector):
         in_use: tuple[EvidenceSettings, ...],
         policy: Policy,
     ) -> RegistrySettings:
+        after_run = self.after_run(model.after_run, join(join("registries", name), "after_run"))
         return RegistrySettings(
             name=name,
             kind=model.kind,
@@ -203,7 +205,13 @@ class _Reading(Collector):
             rate=Rate(**model.rate.model_dump()),
             plan_max_age=model.plan_max_age,
             deadline=model.deadline,
+            after_run=after_run,
         )
+
+    def after_run(self, model: document.AfterRunModel | None, at: str) -> AfterRun | None:
+        if model is None:
+            return None
+        return AfterRun(model.command or (), model.url, self.secret(model.token, join(at, "token")))
 
     def one_name(self, key: str, kind: Kind, name: str) -> None:
         """Refuse a second name for a registry: two runs of it at once would be allowed."""

@@ -1,12 +1,12 @@
 """Evidence from a service: the document of `document.py` by GET."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from worker.config import EvidenceSettings
 from worker.evidence.document import DocumentError, read_document
 from worker.evidence.reading import EvidenceError, Reading
+from worker.registries.bearer import Bearer
 from worker.registries.http import Http, Patience
 from worker.registries.interface import (
     BadAnswerError,
@@ -19,7 +19,6 @@ from worker.registries.interface import (
 )
 from worker.registries.limiter import LocalLimiter
 from worker.registries.messages import Answer, Request
-from worker.secret import Secret, SecretError
 
 PATIENCE = Patience(attempts=4, total=60.0)
 REMEDY = "see the service's own log, and docs/evidence.md for what it must answer"
@@ -32,34 +31,12 @@ _REFUSALS: dict[int, tuple[type[RegistryError], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Bearer:
-    """Signs with a token that is read anew each time."""
-
-    token: Secret
-
-    def sign(self) -> str:
-        try:
-            return f"Bearer {_in_header(self.token.read())}"
-        except SecretError as error:
-            raise SignInError(str(error)) from None
-
-    def refused(self, authorization: str | None, answer: Answer) -> None:
-        """Nothing to renew: the next `sign` reads the token again."""
-
-
-def _in_header(token: str) -> str:
-    if not token.isascii() or not token.isprintable():
-        raise SignInError("the token holds characters that no header may hold")
-    return token
-
-
 def read(settings: EvidenceSettings, patience: Patience = PATIENCE) -> Reading:
     """What the service says. Raises EvidenceError."""
     url = settings.url or ""  # the configuration insists on one
     host = urlsplit(url).netloc  # without path and query, which may be a secret
     request = Request(method="GET", url=url, about=host, repeatable=True, paced=False, timeout=20.0)
-    signer = _Bearer(settings.token) if settings.token else None
+    signer = Bearer(settings.token) if settings.token else None
     client = Http(settings.name, LocalLimiter(1.0), 1, patience)
     try:
         return client.call(request, _reader(settings.name), signer)

@@ -28,7 +28,7 @@ SHOWN = (
         "rule_selected",
     ),
     *("images", "planned", *IMAGE_OUTCOMES, "reclaimable_bytes", "reclaimed_bytes", "registry_bytes"),
-    "budget_missed_bytes",
+    *("budget_missed_bytes", "emptied_repositories"),
 )
 
 

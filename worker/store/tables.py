@@ -111,6 +111,10 @@ run = Table(
     Column("forgotten", Boolean, nullable=False, server_default=text("false")),  # its plan is no longer kept
     Column("told", String(16)),  # the outcome, or `blocked`, that people were told of last
     Column("telling", Text),  # JSON: how far that has come: {word, tries, after, told}; null: nothing is under way
+    # What `after_run` starts: whether that is over, how often it was tried, and not before when again.
+    Column("after_run_over", Boolean, nullable=False, server_default=text("false")),
+    Column("after_run_tries", Integer, nullable=False, server_default="0"),
+    Column("after_run_again", Instant),
     Column("owner", Text),  # the lease of the scan, or of the verification
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),

@@ -53,10 +53,18 @@ def renew(connection: Connection, run_id: str, fence: int, until: datetime) -> b
     return connection.execute(mine.values(lease_until=until)).rowcount == 1
 
 
-def record(connection: Connection, run_id: str, fence: int, differences: Sequence[Difference], now: datetime) -> bool:
-    """Write what was found. False: somebody else holds the lease by now."""
+def record(
+    connection: Connection,
+    run_id: str,
+    fence: int,
+    differences: Sequence[Difference],
+    now: datetime,
+    emptied: Sequence[str] = (),
+) -> bool:
+    """Write what was found, and which repositories the sweep emptied. False: somebody else holds the lease by now."""
     mine = update(run).where(run.c.id == run_id, run.c.fence == fence, run.c.state == "deleting")
     values = {**_found(differences), "verified_at": now, "lease_until": None, "owner": None}
+    values["emptied_repositories"] = json.dumps(emptied)
     return connection.execute(mine.values(values)).rowcount == 1
 
 

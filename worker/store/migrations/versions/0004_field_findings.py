@@ -23,3 +23,6 @@ def upgrade() -> None:
     op.add_column("item", sa.Column("refused", sa.Text()))
     op.add_column("pause", sa.Column("resumed_at", sa.BigInteger()))
     op.add_column("pause", sa.Column("resumed_by", sa.Text()))
+    op.add_column("run", sa.Column("after_run_over", sa.Boolean(), nullable=False, server_default=sa.text("false")))
+    op.add_column("run", sa.Column("after_run_tries", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("run", sa.Column("after_run_again", sa.BigInteger()))

@@ -1,0 +1,162 @@
+"""Starts what is configured to follow a run that deleted something, such as the registry's own collector of blobs.
+
+At least once: a try is written down before it begins, its success afterwards, so that a crash in between repeats it.
+What fails here is logged, and changes nothing about the run. `reconcile` enqueues what is due.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+
+from worker.registries.answers import one_line
+from worker.registries.bearer import Bearer
+from worker.registries.http import Http, Patience
+from worker.registries.interface import BadAnswerError, RegistryError
+from worker.registries.limiter import LocalLimiter
+from worker.registries.messages import Answer, Request
+from worker.report.run import run_json
+from worker.runs import Bell
+from worker.store import Store, following
+from worker.store import runs as run_rows
+
+if TYPE_CHECKING:
+    from worker.config import AfterRun, Settings
+
+log = structlog.get_logger(__name__)
+
+SECONDS = 60.0  # for one try
+TRIES = 3
+AGAIN = timedelta(minutes=2)  # from one try to the next
+OLD = timedelta(days=1)  # what has not followed a run by then does not
+TAIL = 300  # bytes of what a command wrote last
+
+
+class FollowingError(Exception):
+    """What follows a run did not succeed, and why."""
+
+
+def bells(store: Store, settings: "Settings", now: datetime) -> tuple[Bell, ...]:
+    """Each minute: the runs to be followed now. Raises StoreError."""
+    registries = [registry.name for registry in settings.registries.values() if registry.after_run is not None]
+    with store.write() as connection:
+        following.drop(connection, registries, now - OLD)
+        return tuple(Bell("gc.after_run", (run_id,)) for run_id in following.due(connection, now))
+
+
+def follow(store: Store, settings: "Settings", run_id: str, now: datetime, seconds: float = SECONDS) -> None:
+    """Start what follows a run. Safe to call twice, late, or never. Raises StoreError."""
+    with store.write() as connection:
+        followed = following.claim(connection, run_id, now=now, again=now + AGAIN)
+        run = run_rows.get(connection, run_id)
+        registry = settings.registries.get(followed.registry) if followed is not None else None
+        if followed is None or run is None or registry is None or registry.after_run is None:
+            return
+        if followed.tries > TRIES:  # the last try never came to its end
+            following.end(connection, run_id)
+            return
+    what = registry.after_run
+    facts = {"run": run_id, "registry": run.registry, "try_": followed.tries, "to": _named(what)}
+    log.info("after_run started", **facts)
+    began = time.monotonic()
+    try:
+        content = msgspec.json.encode(run_json(run))
+        _command(what.command, content, seconds) if what.command else _post(what, content, seconds)
+    except FollowingError as error:
+        if followed.tries < TRIES:
+            log.warning("after_run failed, will be tried again", **facts, error=str(error))
+            return
+        log.error("after_run failed, given up", **facts, error=str(error))  # noqa: TRY400 - one line, no traceback
+    else:
+        log.info("after_run succeeded", **facts, seconds=round(time.monotonic() - began, 1))
+    with store.write() as connection:
+        following.end(connection, run_id)
+
+
+def _named(what: "AfterRun") -> str:
+    """The program, or the host: arguments, paths and queries may be secrets."""
+    return what.command[0] if what.command else urlsplit(what.url or "").netloc
+
+
+def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
+    """Run a command with `content` as its standard input. Raises FollowingError."""
+    with tempfile.TemporaryFile() as file:
+        file.write(content + b"\n")
+        file.seek(0)
+        try:
+            process = subprocess.Popen(
+                command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            raise FollowingError(f"it cannot be started: {getattr(error, 'strerror', None) or error}") from None
+    output = _Tail(process.stdout)
+    output.start()
+    try:
+        code = process.wait(seconds)
+    except BaseException as error:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise  # the task's own time is up
+        raise FollowingError(f"it was not done within {seconds:g} s") from None
+    if code:
+        output.join(1.0)
+        raise FollowingError(f"it ended with exit code {code}: {output.last_line() or 'it wrote nothing'}")
+
+
+class _Tail(threading.Thread):
+    """Reads what a command writes and keeps the end. A daemon: what the command left running may write for ever."""
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self._end = b""
+
+    def run(self) -> None:
+        if self._pipe is None:
+            return
+        with self._pipe as pipe, suppress(OSError):
+            while piece := os.read(pipe.fileno(), 4096):
+                self._end = (self._end + piece)[-4096:]
+
+    def last_line(self) -> str:
+        lines = self._end.decode(errors="replace").split("\n")
+        return one_line(next((line for line in reversed(lines) if line.strip()), ""))[-TAIL:]
+
+
+def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
+    """Send `content` to the URL. Raises FollowingError."""
+    url = what.url or ""
+    request = Request(
+        method="POST",
+        url=url,
+        about=urlsplit(url).netloc,
+        headers={"Content-Type": "application/json"},
+        body=content,
+        repeatable=False,
+        paced=False,
+        timeout=seconds,
+    )
+    client = Http("after_run", LocalLimiter(1.0), 1, Patience(attempts=1, total=seconds))
+    try:
+        client.call(request, _accepted, Bearer(what.token) if what.token else None)
+    except RegistryError as error:
+        raise FollowingError(error.message) from None
+    finally:
+        client.close()
+
+
+def _accepted(answer: Answer) -> None:
+    if not 200 <= answer.status < 300:
+        raise BadAnswerError(f"answers {answer.status}", status=answer.status)
