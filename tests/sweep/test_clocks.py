@@ -10,6 +10,7 @@ import time_machine
 from tests.night import Night
 from tests.simulator.client import Simulator
 from worker import in_use, runs
+from worker.cli.holds import warn_of_clocks
 
 DAY = timedelta(days=1)
 MakeNight = Callable[..., Night]
@@ -84,3 +85,16 @@ def test_the_deadline_counts_by_the_stores_clock(night: MakeNight, simulator: Si
     begun = tonight.run(run_id).deleting_at
     assert begun is not None
     assert abs(begun - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_who_holds_until_a_time_is_warned_of_a_wrong_clock(
+    night: MakeNight, used: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tonight = night()
+    if tonight.store.engine.dialect.name == "sqlite":
+        pytest.skip("one clock")
+    warn_of_clocks(tonight.store)
+    assert capsys.readouterr().err == ""
+    with time_machine.travel(datetime.now(UTC) - timedelta(hours=20), tick=True):
+        warn_of_clocks(tonight.store)
+    assert "more than 5 minutes from the store's" in capsys.readouterr().err

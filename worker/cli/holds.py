@@ -70,7 +70,7 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
     with opened_store(settings) as store:
         placed = place(store, configured, wanted, now)
         if until is not None:
-            _warn_of_clocks(store)
+            warn_of_clocks(store)
     if placed.warning:
         say(f"warning: {placed.warning}")
     row = HeldRow(id=placed.number, registry=registry, hold=placed.hold, at=now)
@@ -82,7 +82,7 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
         )
 
 
-def _warn_of_clocks(store: "Store") -> None:
+def warn_of_clocks(store: "Store") -> None:
     """Say if a hold may end at another time than whoever placed it meant: it ends by the store's clock."""
     from worker.clocks import ClockError, check  # noqa: PLC0415 - loads the store
 
