@@ -39,6 +39,7 @@ from worker.spending import gone_remedy, note_sign_in, spending
 from worker.standing import note_held_ids, standing_of
 from worker.store import Store, StoreError, memory, plans, retention
 from worker.store import runs as run_rows
+from worker.store.freed_bytes import storable
 from worker.store.memory import Recalled
 from worker.store.plans import PlanRows, PlanWriter, Segment
 from worker.store.runs import Run
@@ -396,9 +397,9 @@ def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
         "rule_selected": msgspec.json.encode(dict(planned.closing.rule_selected)).decode(),
         "images": totals.images,
         "planned": totals.delete,
-        "selected_bytes": totals.selected_bytes,
-        "reclaimable_bytes": totals.reclaimable_bytes,
-        "registry_bytes": totals.registry_bytes,
+        "selected_bytes": storable(totals.selected_bytes),
+        "reclaimable_bytes": storable(totals.reclaimable_bytes),
+        "registry_bytes": storable(totals.registry_bytes),
         "foreign_deletions": planned.compared.vanished.new,
         "doubt": planned.doubt or None,
     }

@@ -62,3 +62,25 @@ def test_one_that_is_pushed_after_the_plan_stops_its_repository_unless_set_aside
     night.ring(bells)
     assert night.run(run_id).outcome == "succeeded"
     assert registry.deleted == [("shop/api", old.digest)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "size", "reclaimed"),
+    [
+        pytest.param(2, 2**63 - 1, range(1, 2000), id="impossible sizes"),
+        pytest.param(9000, 2**50, range(2**53, 2**53 + 1), id="possible sizes whose sum no column holds"),
+    ],
+)
+@pytest.mark.parametrize("tag", ["pr-1", "kept"])
+def test_sizes_that_pushers_make_up_disable_no_run(
+    registry: FakeRegistry, tmp_path: Path, layers: int, size: int, reclaimed: range, tag: str
+) -> None:
+    registry.push("shop/api", tag, layers=[(m.digest_of(b"%d" % number), size) for number in range(layers)])
+    honest = registry.push("shop/web", "pr-2", layers=[b"honest"])
+    night = Night(served(registry), tmp_path, rules=PULL_REQUESTS)
+    run = night.sweep()
+    assert (run.outcome, run.deleted) == ("succeeded", 2 if tag == "pr-1" else 1)
+    assert ("shop/web", honest.digest) in registry.deleted
+    assert "unknown_sizes" in [warning["code"] for warning in run.warnings]
+    assert run.reclaimed_bytes in (reclaimed if tag == "pr-1" else range(1, 2000))
+    assert run.reclaimable_bytes >= run.reclaimed_bytes

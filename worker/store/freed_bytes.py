@@ -7,12 +7,13 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, select, update
 
 from worker.store.tables import blob, item, run
 
 T = TypeVar("T")
 
+MOST_BYTES = 2**53  # of a sum: even those of a thousand runs fit into a column then
 AT_ONCE = 500  # blobs, or digests, in one query
 
 
@@ -26,12 +27,20 @@ def free(connection: Connection, run_id: str, number: int, *, ours: bool) -> int
         these = (blob.c.run_id == run_id) & blob.c.number.in_(numbers)
         taken = {"remaining": blob.c.remaining - 1} | ({"ours": True} if ours else {})
         connection.execute(update(blob).where(these).values(taken))
-        last = select(func.coalesce(func.sum(blob.c.size), 0)).where(these, blob.c.remaining == 0, blob.c.ours)
-        freed += int(connection.execute(last).scalar_one())
+        last = select(blob.c.size).where(these, blob.c.remaining == 0, blob.c.ours)
+        freed += sum(connection.execute(last).scalars())  # not in SQL: sizes are what pushers wrote
+    freed = storable(freed)
     if freed:
         counted = update(run).where(run.c.id == run_id)
-        connection.execute(counted.values(reclaimed_bytes=run.c.reclaimed_bytes + freed))
+        room = MOST_BYTES - freed
+        total = case((run.c.reclaimed_bytes > room, MOST_BYTES), else_=run.c.reclaimed_bytes + freed)
+        connection.execute(counted.values(reclaimed_bytes=total))
     return freed
+
+
+def storable(total: int) -> int:
+    """A sum of bytes, or the most that a column is given of one."""
+    return min(total, MOST_BYTES)
 
 
 def keep(connection: Connection, run_id: str, digests: Collection[str]) -> None:
