@@ -18,7 +18,12 @@ import yaml
 from tests.servers import end, free_port
 from tests.waiting import until
 
-PROGRAMS = {"docker-registry": "docker-registry", "skopeo": "skopeo", "htpasswd": "apache2-utils"}
+PROGRAMS = {
+    "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
+    "htpasswd": "apache2-utils",
+    "pgbouncer": "pgbouncer",
+}
 """Program -> the Debian package that has it."""
 
 

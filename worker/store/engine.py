@@ -130,7 +130,10 @@ def _keep_private(path: Path, *, create: bool) -> None:
 
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=20, connect_args={"connect_timeout": 5})
+        # No prepared statements: behind PgBouncer in transaction mode the next transaction may be on a connection that
+        # does not know them.
+        connect: dict[str, Any] = {"connect_timeout": 5, "prepare_threshold": None}
+        return create_engine(url, pool_pre_ping=True, pool_size=20, connect_args=connect)
     engine = create_engine(url, pool_size=20, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
