@@ -138,7 +138,7 @@ class Ledger:
             assert started is not None
             self._check_plan(process, run, planned.keys(), started)
             promise(bool(run["complete"]) == (not process.refused), "what could not be listed is named")
-            both = reclaimed(listings, planned.keys(), planned.keys(), set())
+            both = reclaimed(listings, planned.keys(), planned.keys(), set(), set())
             promise(run["reclaimable_bytes"] == both, "reclaimable bytes are exact", row=dict(run), expected=both)
             self.plans[run["id"]] = Plan(
                 started,
@@ -366,10 +366,31 @@ class Ledger:
                 states.setdefault(item["state"], set()).add((item["repository"], item["digest"]))
             for state in ("deleted", "gone", "skipped", "failed"):
                 promise(run[state] == len(states.get(state, ())), "a run counts its items", run=dict(run), items=states)
-            expected = reclaimed(
-                plan.listings, plan.items.keys(), states.get("deleted", set()), states.get("gone", set())
-            )
+            gone = states.get("gone", set())
+            ours = self._ours(run["id"], states.get("deleted", set()), gone)
+            expected = reclaimed(plan.listings, plan.items.keys(), ours, gone, self._kept_blobs(run["id"], plan))
             promise(run["reclaimed_bytes"] == expected, "reclaimed bytes are exact", run=dict(run), expected=expected)
+
+    def _ours(self, run_id: str, deleted: set[Key], gone: set[Key]) -> set[Key]:
+        """What we deleted, and what is gone with an index or subject that we deleted."""
+        ours = set(deleted)
+        rows = self.rows("select repository, digest, owners from item where run_id = ? and state = 'gone'", run_id)
+        while more := {
+            key
+            for row in rows
+            if (key := (row["repository"], row["digest"])) in gone - ours
+            and any((row["repository"], owner) in ours for owner in json.loads(row["owners"]))
+        }:
+            ours |= more
+        return ours
+
+    def _kept_blobs(self, run_id: str, plan: Plan) -> set[str]:
+        """Blobs that an image pushed since the plan has named: nobody else ever pushed them to what is planned."""
+        rows = self.rows("select digest from blob where run_id = ? and kept", run_id)
+        kept = {row["digest"] for row in rows}
+        planned = {blob for images in plan.listings.values() for blob in bytes_of(images.values())}
+        promise(kept <= planned, "what is kept was to be freed", kept=kept)
+        return kept
 
     def _check_effects(self) -> None:
         """Every image that is no longer there by our doing has its row."""

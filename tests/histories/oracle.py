@@ -123,8 +123,10 @@ def _follows(digest: str, held: Held, owners: Mapping[str, Set[str]], children: 
     return not held.tags if digest in children else digest in referrers
 
 
-def reclaimed(listings: Mapping[str, Mapping[str, Held]], planned: Set[Key], deleted: Set[Key], gone: Set[Key]) -> int:
-    """Bytes of the blobs that lost all their references, at least one by us."""
+def reclaimed(
+    listings: Mapping[str, Mapping[str, Held]], planned: Set[Key], ours: Set[Key], gone: Set[Key], kept: Set[str]
+) -> int:
+    """Bytes of the blobs that lost all their references, at least one by us. `kept`: named by what was pushed since."""
     references: dict[tuple[str, int], set[Key]] = {}
     for path, images in listings.items():
         for digest, held in images.items():
@@ -133,8 +135,8 @@ def reclaimed(listings: Mapping[str, Mapping[str, Held]], planned: Set[Key], del
                 references.setdefault((blob.digest, blob.size), set()).add((path, digest))
     return sum(
         size
-        for (_, size), named in references.items()
-        if named <= planned and named <= deleted | gone and named & deleted
+        for (blob, size), named in references.items()
+        if blob not in kept and named <= planned and named <= ours | gone and named & ours
     )
 
 

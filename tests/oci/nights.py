@@ -94,6 +94,6 @@ def named(store: Store, run_id: str, *, reclaimed: bool) -> dict[str, int]:
     """The blobs that the run's plan counts as reclaimable; `reclaimed`: that its outcomes count: digest -> bytes."""
     wanted = select(blob.c.digest, blob.c.size).where(blob.c.run_id == run_id)
     if reclaimed:
-        wanted = wanted.where(blob.c.remaining == 0, blob.c.ours)
+        wanted = wanted.where(blob.c.remaining == 0, blob.c.ours, ~blob.c.kept)
     with store.read() as connection:
         return {row.digest: row.size for row in connection.execute(wanted)}

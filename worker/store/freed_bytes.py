@@ -30,6 +30,10 @@ def free(connection: Connection, run_id: str, number: int, *, ours: bool) -> int
         last = select(blob.c.size).where(these, blob.c.remaining == 0, blob.c.ours)
         freed += sum(connection.execute(last).scalars())  # not in SQL: sizes are what pushers wrote
     freed = storable(freed)
+        last = select(func.coalesce(func.sum(blob.c.size), 0)).where(
+            these, blob.c.remaining == 0, blob.c.ours, ~blob.c.kept
+        )
+        freed += int(connection.execute(last).scalar_one())
     if freed:
         counted = update(run).where(run.c.id == run_id)
         room = MOST_BYTES - freed
@@ -47,7 +51,7 @@ def keep(connection: Connection, run_id: str, digests: Collection[str]) -> None:
     """Blobs that an image names which the plan does not know: what is not freed yet of them stays."""
     for some in _portions(sorted(digests)):
         named = (blob.c.run_id == run_id) & blob.c.digest.in_(some) & (blob.c.remaining > 0)
-        connection.execute(update(blob).where(named).values(remaining=blob.c.remaining + 1))
+        connection.execute(update(blob).where(named).values(kept=True))
 
 
 def went_along(connection: Connection, run_id: str, repository: str, owners: Iterable[str]) -> bool:

@@ -203,6 +203,7 @@ blob = Table(
     Column("size", BigInteger, nullable=False),
     Column("remaining", Integer, nullable=False),  # references not yet deleted or gone
     Column("ours", Boolean, nullable=False, server_default=text("false")),  # at least one was deleted by us
+    Column("kept", Boolean, nullable=False, server_default=text("false")),  # an image pushed since the plan names it
     PrimaryKeyConstraint("run_id", "number"),
 )
 

@@ -26,3 +26,4 @@ def upgrade() -> None:
     op.add_column("run", sa.Column("after_run_over", sa.Boolean(), nullable=False, server_default=sa.text("false")))
     op.add_column("run", sa.Column("after_run_tries", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("run", sa.Column("after_run_again", sa.BigInteger()))
+    op.add_column("blob", sa.Column("kept", sa.Boolean(), nullable=False, server_default=sa.text("false")))
