@@ -389,7 +389,7 @@ class Ledger:
         rows = self.rows("select digest from blob where run_id = ? and kept", run_id)
         kept = {row["digest"] for row in rows}
         planned = {blob for images in plan.listings.values() for blob in bytes_of(images.values())}
-        promise(kept <= planned, "what is kept was to be freed", kept=kept)
+        promise(kept <= planned, "a kept blob was planned", blobs=kept)
         return kept
 
     def _check_effects(self) -> None:
