@@ -244,7 +244,7 @@ class Ledger:
 
     def _check_standing(self, process: Process, item: Any, now: datetime, facts: dict[str, Any]) -> None:
         """Neither held nor paused when the intent was written, nor in use ten minutes before the batch began."""
-        pauses = self.rows("select registry from pause where registry in ('production', '*')")
+        pauses = self.rows("select registry from pause where resumed_at is null and registry in ('production', '*')")
         promise(not pauses, "nothing is deleted in a pause", **facts)
         path, digest = item["repository"], item["digest"]
         listing = self.plans[item["run_id"]].listings[path]
