@@ -27,13 +27,9 @@ def free(connection: Connection, run_id: str, number: int, *, ours: bool) -> int
         these = (blob.c.run_id == run_id) & blob.c.number.in_(numbers)
         taken = {"remaining": blob.c.remaining - 1} | ({"ours": True} if ours else {})
         connection.execute(update(blob).where(these).values(taken))
-        last = select(blob.c.size).where(these, blob.c.remaining == 0, blob.c.ours)
+        last = select(blob.c.size).where(these, blob.c.remaining == 0, blob.c.ours, ~blob.c.kept)
         freed += sum(connection.execute(last).scalars())  # not in SQL: sizes are what pushers wrote
     freed = storable(freed)
-        last = select(func.coalesce(func.sum(blob.c.size), 0)).where(
-            these, blob.c.remaining == 0, blob.c.ours, ~blob.c.kept
-        )
-        freed += int(connection.execute(last).scalar_one())
     if freed:
         counted = update(run).where(run.c.id == run_id)
         room = MOST_BYTES - freed
