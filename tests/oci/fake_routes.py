@@ -16,7 +16,7 @@ from tests.oci.fake_switches import Switches
 from tests.oci.fake_wire import Ask, Say
 from tests.oci.manifests import Pushed
 
-PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+PART = r"[A-Za-z0-9]+(?:(?:\.|_|__|-+)[A-Za-z0-9]+)*"
 NAME = rf"(?P<name>{PART}(?:/{PART})*)"
 TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 DIGEST = r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
@@ -66,8 +66,11 @@ class Routes:
 
     def find(self, ask: Ask) -> Route | None:
         """Which call this is; None: none that a registry knows."""
+        capitals = self.switches.capitals
         for methods, pattern, call, actions in self._table():
             if ask.method in methods.split() and (found := re.fullmatch(pattern, ask.path)):
+                if found.groupdict().get("name", "").lower() != found.groupdict().get("name", "") and not capitals:
+                    return Route(lambda _ask, _groups: NO_PAGE, found.groupdict(), ())
                 return Route(call, found.groupdict(), _scopes(ask, found.groupdict(), actions))
         return None
 

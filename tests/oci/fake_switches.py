@@ -16,6 +16,7 @@ class Switches:
     catalog_most: int | None = 1000
     links: bool = True  # else a list is cut at its page, and nothing says so
     last: Literal["taken", "ignored", "refused"] = "taken"
+    capitals: bool = False  # in names of repositories; else such a one is listed, and not served
     catalog: int = 200  # or the status of its refusal: 401, 403, 404, 405
     referrers: bool = False
     no_referrers: int = 404  # what is answered where there is no such API; 200: a page for people

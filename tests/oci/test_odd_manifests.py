@@ -84,3 +84,18 @@ def test_sizes_that_pushers_make_up_disable_no_run(
     assert "unknown_sizes" in [warning["code"] for warning in run.warnings]
     assert run.reclaimed_bytes in (reclaimed if tag == "pr-1" else range(1, 2000))
     assert run.reclaimable_bytes >= run.reclaimed_bytes
+
+
+@pytest.mark.parametrize("capitals", [True, False])
+def test_a_repository_whose_name_no_grammar_knows_ends_no_run(
+    registry: FakeRegistry, tmp_path: Path, capitals: bool
+) -> None:
+    old, other = registry.push("shop/api", "pr-1"), registry.push("Team/App", "pr-1", layers=[b"other"])
+    registry.empty("Bad//name")
+    registry.switches.capitals = capitals
+    run = Night(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
+    assert run.outcome == "partial"
+    unreadable = ["Bad//name"] if capitals else ["Bad//name", "Team/App"]
+    assert [one["repository"] for one in run.unreadable] == unreadable
+    expected = [("Team/App", other.digest)] if capitals else []
+    assert sorted(registry.deleted) == [*expected, ("shop/api", old.digest)]

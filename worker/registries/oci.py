@@ -88,16 +88,14 @@ class Oci:
             yield from sorted(self._globs)  # named, each of them: nobody need be allowed to see the catalog
             return
         match = Patterns(self._globs or ("**",), paths=True).match
-        found = sorted(path for path in self._catalog(needed=True) if match(path) is not None)
-        for path in found:
-            if not protocol.is_name(path):
-                raise self._bad(f"a repository with an impossible name: {one_line(path, 100)!r}", "GET /v2/_catalog")
-        yield from found
+        yield from sorted(path for path in self._catalog(needed=True) if match(path) is not None)
 
     def images(self, repository: str) -> tuple[Image, ...]:
         return self.images_again(repository, {})
 
     def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
+        if not protocol.is_name(repository):
+            raise self._bad(f"a repository with an impossible name: {one_line(repository, 100)!r}", "GET /v2/_catalog")
         tags = self._client.tags(repository)
         if tags is None and repository not in self._catalog():
             raise self._not_found("the registry does not know this repository", f"GET {repository}")

@@ -30,7 +30,8 @@ from worker.registries.interface import (
 from worker.registries.messages import Answer, BrokenBodyError, Request
 
 PAGE_SIZE = 1000  # the most that distribution allows
-SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+# More than the specification's grammar: some registries have capitals in names. No "." or ".." leads elsewhere.
+SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~+-]+"
 NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
 TAG = re.compile("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s;,"']*))?"""
@@ -388,6 +389,7 @@ def time_of(answer: Answer, api: str) -> datetime:
 
 
 def is_name(path: str) -> bool:
+    """Whether a registry can be asked for a repository of this name."""
     return len(path) <= 255 and NAME.fullmatch(path) is not None
 
 

@@ -570,8 +570,11 @@ def test_names_from_the_catalog(opened: Opener, shelf: Shelf, server: Scripted) 
 
     shelf.before = pages
     assert list(opened(server.url, repositories=("shop/*",)).repositories()) == ["shop/a", "shop/b"]
+    driver = opened(server.url)
+    assert list(driver.repositories()) == ["Bad//name", "shop/a", "shop/b"]
     with pytest.raises(BadAnswerError, match="impossible name: 'Bad//name'"):
-        list(opened(server.url).repositories())
+        driver.images("Bad//name")
+    assert not any("Bad" in line for line in server.lines())
 
 
 # Signing in.

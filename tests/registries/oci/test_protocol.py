@@ -94,8 +94,9 @@ def test_impossible_tags(tag: str) -> None:
     ("path", "good"),
     [
         ("a", True), ("a/b", True), ("a.b/c_d/e__f/g-h/i---j", True), ("0/1", True), ("a" * 255, True),
-        ("", False), ("A", False), ("a//b", False), ("/a", False), ("a/", False), ("a..b", False), ("a___b", False),
-        ("../a", False), ("a/../b", False), ("a b", False), ("-a", False), ("a-", False), ("a" * 256, False),
+        ("A", True), ("Team/app", True), ("a..b", True), ("a___b", True), ("-a", True), ("a-", True), ("...", True),
+        ("", False), ("a//b", False), ("/a", False), ("a/", False), (".", False), ("a/.", False), ("./a", False),
+        ("../a", False), ("a/../b", False), ("a b", False), ("a:b", False), ("a@b", False), ("a" * 256, False),
         ("a\n", False), ("a?b", False), ("a%2fb", False),
     ],
 )  # fmt: skip
