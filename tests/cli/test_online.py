@@ -1,5 +1,6 @@
 """`registry-gc check --online`: what credentials may do, the clock, evidence, store and Redis; nothing is deleted."""
 
+import dataclasses
 import json
 import socket
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pytest
 from policies.image import Image
 from tests.cli.conftest import Result
 from tests.night import document, write
+from tests.oci.fake import FakeRegistry
+from tests.oci.fake_wire import Say
 from tests.oci.pusher import Pusher, basic
 from tests.oci.server import DockerRegistry, Htpasswd
 from tests.registries.tools import with_defaults
@@ -176,15 +179,17 @@ def test_a_mistake_in_the_file_comes_first(simulator: Simulator, gc: Command, tm
 @pytest.mark.parametrize(
     ("now", "changes", "status", "words"),
     [
-        pytest.param(datetime(2026, 11, 9, tzinfo=UTC), {"mode": "delete"}, "ok", "needs the role", id="before"),
+        pytest.param(datetime(2026, 11, 9, tzinfo=UTC), {"mode": "delete"}, "warning", "needs the role", id="before"),
         pytest.param(NOW, {"mode": "delete"}, "warning", "read-only since 2026-11-10 and stops it", id="read-only"),
         pytest.param(NOW, {}, "warning", "the mode is dry-run", id="dry run"),
         pytest.param(datetime(2026, 12, 14, tzinfo=UTC), {}, "warning", "stopped this service", id="stopped"),
-        pytest.param(NOW, {"kind": "oci"}, "ok", "needs the permission delete on the registry; the mode", id="oci"),
+        pytest.param(
+            NOW, {"kind": "oci"}, "warning", "needs the permission delete on the registry; the mode", id="oci"
+        ),
         pytest.param(
             NOW,
             {"kind": "yandex-cloud-registry", "mode": "delete"},
-            "ok",
+            "warning",
             "the role cloud-registry.artifacts.pusher (if that is refused, cloud-registry.admin) on the registry",
             id="the successor",
         ),
@@ -194,7 +199,8 @@ def test_what_is_said_of_deleting(now: datetime, changes: dict[str, Any], status
     registry = with_defaults(id="crp1", credentials=Credentials(metadata=True), **changes)
     finding = deletion(registry, now)
     assert (finding.status, words in finding.detail) == (status, True), finding
-    assert ("move to yandex-cloud-registry" in finding.detail) is (status == "warning")
+    ending = registry.kind == "yandex-container-registry" and now >= datetime(2026, 11, 10, tzinfo=UTC)
+    assert ("move to yandex-cloud-registry" in finding.detail) is ending
 
 
 CONTAINER, OCI = KINDS["yandex-container-registry"], KINDS["oci"]
@@ -241,6 +247,48 @@ def test_how_an_oci_registry_is_signed_in_to(gc: Command, tmp_path: Path, way: d
 
 
 @pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://ghcr.io", "GHCR deletes by GitHub's own API only"),
+        ("https://registry-1.docker.io", "Docker Hub deletes by its own API"),
+    ],
+)
+def test_registries_that_delete_in_another_way(url: str, words: str) -> None:
+    registry = with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True), mode="delete")
+    finding = deletion(registry, NOW)
+    assert (finding.status, words in finding.detail, "storage.delete" in finding.detail) == ("failed", True, False)
+    dry_run = deletion(dataclasses.replace(registry, mode="dry-run"), NOW)
+    assert (dry_run.status, words in dry_run.detail) == ("warning", True)
+
+
+@pytest.mark.parametrize(("mode", "status"), [("delete", "failed"), ("dry-run", "warning")])
+def test_a_read_only_registry_says_so(gc: Command, tmp_path: Path, mode: str, status: str) -> None:
+    """Seen by OPTIONS, before anything is deleted; a registry that allows DELETE may refuse it all the same."""
+    with FakeRegistry(deletion="read-only") as registry:
+        registry.push("shop/api", "v1")
+        hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p", "mode": mode}
+        write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
+        said = found(gc, 1 if status == "failed" else 0)["delete"]
+        assert (said["status"], "the registry is read-only, by its header Allow" in said["detail"]) == (status, True)
+        registry.switches.deletion = "off"
+        unknown = found(gc, 0)["delete"]
+        assert (unknown["status"], unknown["detail"].startswith("not known before")) == ("warning", True)
+        assert "role" not in unknown["detail"]
+        assert registry.lines("DELETE") == []
+
+
+def test_what_a_registry_says_in_detail_is_shown(gc: Command, tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        body = b'{"errors": [{"code": "DENIED", "message": "denied", "detail": "the project is archived"}]}'
+        registry.push("shop/api", "v1")
+        registry.only_answer = Say(403, body)
+        hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p"}
+        write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
+        said = found(gc, 1)["sign in"]
+    assert "DENIED: denied (the project is archived)" in said["detail"]
+
+
+@pytest.mark.parametrize(
     ("seconds", "status"),
     [(0, "ok"), (59, "ok"), (62, "warning"), (299, "warning"), (302, "failed"), (-302, "failed"), (-62, "warning")],
 )
@@ -262,7 +310,7 @@ def test_a_real_registry_of_the_kind_oci(gc: Command, tmp_path: Path) -> None:
         right = gc("check", "--online", "--format", "json", PASSWORD="open sesame")
         wrong = gc("check", "--online", "--format", "json", PASSWORD="open poppy")
     fine = {one["check"]: one["status"] for one in right.json["online"]}
-    assert (right.code, fine) == (0, FINE | {"credentials": "ok", "delete": "ok"})
+    assert (right.code, fine) == (0, FINE | {"credentials": "ok", "delete": "warning"})
     assert {one["check"]: one["value"] for one in right.json["online"]}["list images"] == 3
     assert {one["check"]: one["status"] for one in wrong.json["online"]}["sign in"] == "failed"
     assert (wrong.code, "open poppy" in wrong.out + wrong.err) == (1, False)

@@ -68,6 +68,7 @@ class FakeRegistry:
         self._lock = threading.RLock()
         self._hooks: list[Hook] = []
         self._faults: list[Fault] = []
+        self.only_answer: Say | None = None  # to everything, where a test wants that
         self._listener, self._storage = Listener(self._answer), Listener(self._stored)
         self._tokens = Listener(self._token)
         self._routes = Routes(self._store, self.switches, lambda: f"http://{self._storage.host}")
@@ -240,6 +241,8 @@ class FakeRegistry:
     # Answering
 
     def _answer(self, ask: Ask) -> Say:
+        if self.only_answer is not None:
+            return self.only_answer
         if ask.path != "/token" and self.switches.mounted != "/v2":
             if not ask.path.startswith(f"{self.switches.mounted}/"):
                 return NO_PAGE

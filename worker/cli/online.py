@@ -6,6 +6,7 @@ are asked whether they answer.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,9 +16,10 @@ from worker.cli.moved import moved
 from worker.config import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
 from worker.registries import open_registry
 from worker.registries.http import Patience
-from worker.registries.interface import PermissionDeniedError, Registry, RegistryError
+from worker.registries.interface import PermissionDeniedError, Registry, RegistryError, SaysWhatIsAllowed
 from worker.registries.kinds import Kind, of
 from worker.registries.limiter import LimiterUnavailableError
+from worker.registries.oci_vendors import own_deletion
 from worker.spending import ENDING, SUCCESSOR
 
 if TYPE_CHECKING:
@@ -82,8 +84,7 @@ def _redis(settings: Settings) -> Finding:
 def _of_registry(settings: Settings, registry: RegistrySettings, now: datetime) -> Iterator[Finding]:
     for credentials in registry.all_credentials:
         yield _renewal(registry.name, credentials, now)
-    yield from _access(settings, registry)
-    yield deletion(registry, now)
+    yield from _access(settings, registry, now)
     for source in registry.in_use:
         yield _evidence(settings, registry, source)
 
@@ -94,7 +95,7 @@ def _renewal(name: str, credentials: Credentials, now: datetime) -> Finding:
     if credentials.anonymous:
         return Finding(name, check, "ok", "anonymous: nobody is signed in, so most registries refuse to delete")
     if credentials.username is not None:
-        return Finding(name, check, "ok", "username and password: how long they are good is not known")
+        return Finding(name, check, "ok", "username and password: read again each time that they are needed")
     if program := _program(credentials):
         return Finding(name, check, "ok", f"{program}: asked again when what it gave expires or is refused")
     if (secret := credentials.iam_token) is None:
@@ -120,23 +121,28 @@ def _hours_since_written(mtime: float, now: datetime) -> float:
     return max(0.0, (now - datetime.fromtimestamp(mtime, UTC)).total_seconds() / 3600)
 
 
-def _access(settings: Settings, registry: RegistrySettings) -> Iterator[Finding]:
+def _access(settings: Settings, registry: RegistrySettings, now: datetime) -> Iterator[Finding]:
+    allowed: list[bool | None] = [None]
     try:
         with limiter_for(settings, registry) as limiter, open_registry(registry, limiter, PATIENCE) as opened:
-            yield from _tried(registry.name, of(registry.kind), opened)
+            yield from _tried(registry, opened, allowed)
     except (SecretError, LimiterUnavailableError) as error:
         yield Finding(registry.name, "sign in", "failed", str(error))
+    yield deletion(registry, now, allowed[-1])
 
 
-def _tried(name: str, kind: Kind, registry: Registry) -> Iterator[Finding]:
-    """Sign in, list, read a manifest: each only where the one before worked."""
+def _tried(settings: RegistrySettings, registry: Registry, allowed: list[bool | None]) -> Iterator[Finding]:
+    """Sign in, list, read a manifest: each only where the one before worked. `allowed`: what is said of deletions."""
+    name, kind = settings.name, of(settings.kind)
     to_plan = needs(kind, kind.to_plan)
     asked = datetime.now(UTC)
     there = _try(name, "sign in", to_plan, registry.clock)
     if isinstance(there, Finding):
         yield there
         return
-    yield Finding(name, "sign in", "ok", "signed in, and the registry is there")
+    anonymous = all(credentials.anonymous for credentials in settings.all_credentials)
+    signed_in = "the registry is there; nobody is signed in" if anonymous else "signed in, and the registry is there"
+    yield Finding(name, "sign in", "ok", signed_in)
     yield clock(name, there, asked, datetime.now(UTC))
     paths = _try(name, "list repositories", to_plan, lambda: list(registry.repositories()))
     if isinstance(paths, Finding):
@@ -153,6 +159,9 @@ def _tried(name: str, kind: Kind, registry: Registry) -> Iterator[Finding]:
         return
     yield Finding(name, "list images", "ok", f"{len(images):,} seen in {path}", len(images))
     yield manifests(name, kind, path, images)
+    if images and isinstance(registry, SaysWhatIsAllowed):
+        with suppress(RegistryError, LimiterUnavailableError):  # then it is not known, and nothing says so wrongly
+            allowed.append(registry.allows_deletion(path, images[0].digest))
 
 
 def manifests(name: str, kind: Kind, path: str, images: "Sequence[Image]") -> Finding:
@@ -200,17 +209,23 @@ def clock(name: str, there: datetime, asked: datetime, answered: datetime) -> Fi
     return Finding(name, "clock", status, word, round(seconds, 1))
 
 
-def deletion(registry: RegistrySettings, now: datetime) -> Finding:
-    """What the vendor's pages allow to say; there is no way to ask but to delete."""
-    kind = of(registry.kind)
+def deletion(registry: RegistrySettings, now: datetime, allowed: bool | None = None) -> Finding:
+    """What can be said without deleting: what the registry says of itself (`allowed`), or the vendor's pages."""
+    kind, name = of(registry.kind), registry.name
+    needed: Status = "failed" if registry.mode == "delete" else "warning"
+    if own := own_deletion(registry.url, {}):
+        return Finding(name, "delete", needed, own)
+    if allowed is False:
+        remedy = "whoever runs it may end that (distribution: storage.maintenance.readonly)"
+        return Finding(name, "delete", needed, f"the registry is read-only, by its header Allow; {remedy}")
     detail = "not known before the first deletion: it is never tried"
     if kind.to_delete:
         detail = f"not known before the first deletion, which needs {named(kind, kind.to_delete)}"
     if registry.mode == "dry-run":
         detail += "; the mode is dry-run: none is made"
     if registry.kind == ENDING:
-        return _of_the_ending(registry.name, detail, now)
-    return Finding(registry.name, "delete", "ok", detail)
+        return _of_the_ending(name, detail, now)
+    return Finding(name, "delete", "warning", detail)
 
 
 def _of_the_ending(name: str, needed: str, now: datetime) -> Finding:
@@ -222,7 +237,7 @@ def _of_the_ending(name: str, needed: str, now: datetime) -> Finding:
         stops = f"read-only since {READ_ONLY_SINCE} and stops it on {STOPPED_SINCE}"
         detail = f"the vendor calls this service {stops}: deletions may be refused; {successor}; {needed}"
     else:
-        return Finding(name, "delete", "ok", needed)
+        detail = needed
     return Finding(name, "delete", "warning", detail)
 
 

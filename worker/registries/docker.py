@@ -240,7 +240,13 @@ def is_digest(text: str) -> bool:
 def refusal(answer: Answer) -> RegistryError:
     """What an answer that is no 2xx means: by the HTTP status, with the words of the body's first error."""
     told = errors_of(answer)
-    return status_error(answer, f"{told[0][0]}: {told[0][1]}" if told else "")
+    return status_error(answer, f"{told[0][0]}: {told[0][1]}{_detail_of(answer)}" if told else "")
+
+
+def _detail_of(answer: Answer) -> str:
+    """The words of the first error's detail, where it has some: they often say more than the message."""
+    detail = msgspec.json.decode(answer.body)["errors"][0].get("detail")
+    return f" ({detail.strip()})" if isinstance(detail, str) and detail.strip() else ""
 
 
 def errors_of(answer: Answer) -> Sequence[tuple[str, str]]:

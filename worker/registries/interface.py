@@ -323,6 +323,14 @@ class ListsFolders(Registry, Protocol):
 
 
 @runtime_checkable
+class SaysWhatIsAllowed(Registry, Protocol):
+    """A registry that may say that it is read-only before anything is deleted."""
+
+    def allows_deletion(self, repository: str, digest: str) -> bool | None:
+        """False: it is read-only now; None: it does not say so, which is no promise. Raises any RegistryError."""
+
+
+@runtime_checkable
 class DeletesByParts(Registry, Protocol):
     """A registry that deletes an image tag by tag: one whose deletion was begun may be left with some of its tags."""
 

@@ -22,7 +22,7 @@ class BrokenBodyError(BadAnswerError):
 class Request:
     """One request, as plain data."""
 
-    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
+    method: Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"]
     url: str
     about: str  # for people: "shop/api@sha256:9f86…"
     query: Mapping[str, str | Sequence[str]] = field(default_factory=dict)

@@ -179,7 +179,12 @@ class Client:
     def delete(self, name: str, digest: str, seconds: float, not_after: float | None) -> None:
         """Ask for a deletion. Raises RegistryError, with `maybe_done`."""
         request = protocol.delete_manifest(self._api, name, digest, seconds, not_after)
-        self._call(request, protocol.deletion_begun, delete(name))
+        self._call(request, lambda answer: protocol.deletion_begun(answer, self.root), delete(name))
+
+    def allows_deletion(self, name: str, digest: str) -> bool | None:
+        """False: the registry is read-only; None: it does not say so. Raises RegistryError."""
+        request = protocol.ask_what_is_allowed(self._api, name, digest)
+        return self._call(request, protocol.allows_deletion, pull(name))
 
     def put(self, name: str, kept: Kept, tag: str) -> None:
         """Raises BlobsMissingError and any other RegistryError."""

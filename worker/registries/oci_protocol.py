@@ -28,6 +28,7 @@ from worker.registries.interface import (
     UsedByImageListsError,
 )
 from worker.registries.messages import Answer, BrokenBodyError, Request
+from worker.registries.oci_vendors import SWITCHED_OFF, own_deletion
 
 PAGE_SIZE = 1000  # the most that distribution allows
 # More than the specification's grammar: some registries have capitals in names. No "." or ".." leads elsewhere.
@@ -41,10 +42,6 @@ SICK = (408, 429, 500, 502, 503, 504)  # of the referrers API: it may be there, 
 NEEDED = re.compile(r"\b(index|indexes|indices|image lists?|manifest lists?|referenced)\b", re.IGNORECASE)
 UPLOAD = re.compile(r"(?!.*(?:/\.{0,2}(?:/|$)|%2f|%2e))/.*/blobs/uploads/[^/]+", re.IGNORECASE)
 NOTHING = frozenset(f"{one}:{hashlib.new(one).hexdigest()}" for one in docker.DIGESTS)  # digests of no bytes at all
-SWITCH_ON = (
-    "deletion is switched off there: whoever runs it switches it on with storage.delete.enabled: true"
-    " (REGISTRY_STORAGE_DELETE_ENABLED=true in its environment) and starts it again"
-)
 
 
 # What is on the wire. Everything may be absent or null.
@@ -113,6 +110,10 @@ def delete_manifest(api: str, name: str, digest: str, seconds: float, not_after:
     # Not repeatable: what became of it is to be seen before it is asked for again.
     more = {"repeatable": False, "timeout": seconds, "patience": seconds, "not_after": not_after}
     return _manifest("DELETE", api, name, digest, **more)
+
+
+def ask_what_is_allowed(api: str, name: str, digest: str) -> Request:
+    return _manifest("OPTIONS", api, name, digest)
 
 
 def put_manifest(api: str, name: str, reference: str, media_type: str, body: bytes) -> Request:
@@ -278,15 +279,19 @@ def fetched(answer: Answer, reference: str) -> Found:
     return Found(digest, docker.type_of(answer), answer.body)
 
 
-def deletion_begun(answer: Answer) -> None:
-    """Raises what a refused deletion means. A 405 has three meanings, and a 400 may have the first."""
+def deletion_begun(answer: Answer, url: str = "") -> None:
+    """Raises what a refused deletion means. A 405 has three meanings, and a 400 may have the first.
+
+    `url`: the registry's, by which some are known that delete in another way.
+    """
     if succeeded(answer):
         return
     error = refusal(answer)
     told = docker.errors_of(answer)
     codes, words = {code for code, _ in told}, " ".join(f"{code} {message}" for code, message in told)
     if answer.status in (400, 405) and "UNSUPPORTED" in codes:
-        raise RefusesAllError(f"{error.message}; {SWITCH_ON}", status=answer.status)
+        remedy = own_deletion(url, answer.headers) or SWITCHED_OFF
+        raise RefusesAllError(f"{error.message}; {remedy}", status=answer.status)
     if answer.status in (400, 403, 405, 409, 412) and NEEDED.search(words.replace("_", " ")):
         raise UsedByImageListsError(error.message, status=answer.status)
     if answer.status in (412, 423) or (answer.status in (400, 403, 405, 409) and protects(words or error.message)):
@@ -296,9 +301,18 @@ def deletion_begun(answer: Answer) -> None:
     raise error
 
 
+def allows_deletion(answer: Answer) -> bool | None:
+    """False: the registry takes no changes now, by its header Allow; None: it does not say. Raises nothing."""
+    allowed = _allowed(answer) if succeeded(answer) or answer.status == 405 else set()
+    return None if not allowed or "DELETE" in allowed else False
+
+
+def _allowed(answer: Answer) -> set[str]:
+    return {method.strip().upper() for method in answer.headers.get("allow", "").split(",")} - {""}
+
+
 def _not_allowed(answer: Answer, codes: Iterable[str], message: str) -> RegistryError:
-    allowed = {method.strip().upper() for method in answer.headers.get("allow", "").split(",")} - {""}
-    if allowed and "DELETE" not in allowed:
+    if (allowed := _allowed(answer)) and "DELETE" not in allowed:
         remedy = "the registry is read-only; whoever runs it may end that (storage.maintenance.readonly)"
         return RefusesAllError(f"{message}; {remedy}", status=405)
     if "DENIED" in codes:

@@ -158,6 +158,9 @@ def test_what_was_fetched_is_hashed() -> None:
     [
         (told(405, "UNSUPPORTED", "The operation is unsupported."), RefusesAllError, "REGISTRY_STORAGE_DELETE_ENABLED"),
         (told(400, "UNSUPPORTED", "unsupported"), RefusesAllError, "storage.delete.enabled: true"),
+        (told(405, "UNSUPPORTED", "no", x_github_request_id="1"), RefusesAllError, "GHCR deletes by GitHub's own API"),
+        (told(405, "UNSUPPORTED", "no", docker_ratelimit_source="1"), RefusesAllError, "Docker Hub deletes by its own"),
+        (told(405, "UNSUPPORTED", "no"), RefusesAllError, "a pull-through cache takes no deletions"),
         (told(405, allow="GET, HEAD"), RefusesAllError, "the registry is read-only"),
         (told(405, "DENIED", "requested access to the resource is denied"), UsedByImageListsError, "DENIED"),
         (told(405, "MANIFEST_INVALID", "manifest is referenced by an index image"), UsedByImageListsError, "index"),
