@@ -183,7 +183,11 @@ class Batch:
         Raises StoppedError, LeaseLostError.
         """
         try:
-            found = (self.surroundings and self.surroundings.refusal(item)) or self.intents.record(item, kept)
+            found = (
+                self.intents.used(item)
+                or (self.surroundings and self.surroundings.refusal(item))
+                or self.intents.record(item, kept)
+            )
         except RegistryError as error:
             self._settle_error(item, "read", error)
             return None

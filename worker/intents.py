@@ -70,6 +70,11 @@ class Intents:
             sweeping.renew(connection, self.held, now, now + self.lease)
             sweeping.withdraw_intent(connection, item)
 
+    def used(self, item: Item) -> Outcome | None:
+        """What the evidence of use says against a deletion; None: nothing."""
+        reason = self.in_use.get(item.digest)
+        return None if reason is None else Outcome("skipped", "in_use", reason)
+
     def _refusal(self, connection: Connection, item: Item, now: datetime) -> Outcome | None:
         """What speaks against a deletion at the moment of its intent; None: nothing does."""
         if (pause := holds.paused(connection, self.run.registry, self.run.registry_key)) is not None:
@@ -78,8 +83,8 @@ class Intents:
         images = self.surroundings.with_children(item) if self.surroundings and active.holds else (item.image,)
         if (held := active.reasons(item.repository, images).get(item.digest)) is not None:
             return Outcome("skipped", "held", held)
-        if (used := self.in_use.get(item.digest)) is not None:
-            return Outcome("skipped", "in_use", used)
+        if (used := self.used(item)) is not None:
+            return used
         if (barred := sweeping.barred(connection, item)) is not None:
             return Outcome("skipped", "still_needed", barred)
         if needed := sweeping.owners_left(connection, item):
