@@ -166,6 +166,19 @@ def test_what_no_node_can_pull_is_nobodys_image(cluster, source):
     assert uses(source()) == [("a.io/x:v1", "prod/default/Deployment broken")]
 
 
+def test_a_digest_of_sha512_and_the_tag_beside_it(cluster, source):
+    digest512 = "sha512:" + "5" * 128
+    cluster.add("pods", "x", spec=pod_spec(f"a.io/x:v1@{digest512}"))
+    uses = read(source(), QUICK, ENVIRON).uses
+    assert [(use.digest, use.image) for use in uses] == [(digest512, "a.io/x:v1")]
+
+
+def test_a_digest_that_is_not_understood_is_not_passed_over(cluster, source):
+    cluster.add("pods", "x", spec=pod_spec("a.io/x:v1@blake3:abc", "a.io/y:v1"))
+    reading = read(source(), QUICK, ENVIRON)
+    assert ([use.image for use in reading.uses], reading.odd) == (["a.io/y:v1"], ("a.io/x@blake3:abc",))
+
+
 @pytest.mark.parametrize("page", [1, 7, 500])
 def test_lists_are_read_to_their_end(cluster, source, page):
     cluster.page = page
