@@ -12,7 +12,7 @@ import numpy as np
 from policies.blobs import Words, keys, words
 from policies.memory import NEVER, Seen
 from policies.references import Ties, is_counted
-from policies.rules import Place, Policy, Top, first_places, newest_first, population
+from policies.rules import Place, Policy, Top, first_places, newest_first, population, unreported
 from policies.times import BELIEVED, Pushes, Times, late, pushes
 
 
@@ -26,6 +26,7 @@ class Survey:
     places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)  # rule -> its newest here: N, and ties
     foreign_places: Mapping[str, tuple[tuple[Place, tuple[str, ...]], ...]] = field(default_factory=dict)
     # … of referrers whose subjects (beside each) are not here: they count only where those are nowhere
+    uncounted: frozenset[str] = frozenset()  # digests among the places whose subject was not reported: they take none
     pushes: Pushes = field(default_factory=lambda: np.empty(0))  # when its images say that they were pushed
     late: int = 0  # how many of them say that this was after an earlier scan saw them
 
@@ -51,15 +52,19 @@ def survey_of(
     scene = ties.scene(now, seen)
     places, foreign_places = {}, {}
     frozen = ties.may_list_all(ignore_unreadable) is not None
+    uncounted: set[str] = set()
     for rule in policy.of_registry():
         if rule.count is None or frozen or not rule.applies_to(ties.path):
             continue
         images = [image for image in ties.images if image.digest not in ties.owners and is_counted(image)]
         here = [image for image in images if image.digest not in ties.open_subjects]
         there = [image for image in images if image.digest in ties.open_subjects]
-        places[rule.name] = tuple(
-            first_places(rule.count.n, population(rule.asks(here, scene)), ordered=not times.first_seen)
+        asked = rule.asks(here, scene)
+        found = first_places(
+            rule.count.n, population(asked), ordered=not times.first_seen, uncounted=unreported(asked.yes)
         )
+        places[rule.name] = tuple(found)
+        uncounted |= unreported(asked.yes).intersection(digest for _, digest in found)
         foreign_places[rule.name] = tuple(
             (place, ties.open_subjects[place[1]]) for place in population(rule.asks(there, scene))
         )
@@ -70,6 +75,7 @@ def survey_of(
         open_subjects=frozenset(subject for named in ties.open_subjects.values() for subject in named),
         places=places,
         foreign_places=foreign_places,
+        uncounted=frozenset(uncounted),
         pushes=pushes(told),
         late=int(late(told, digests, seen).sum()),
     )
@@ -92,10 +98,11 @@ def sum_up(surveys: Iterable[Survey], policy: Policy, *, ordered: bool = True) -
             there.update(map(tuple, hits.tolist()))
         foreign = frozenset(subject for subject, row in zip(named, wanted.tolist(), strict=True) if tuple(row) in there)
     tops = {}
+    uncounted = frozenset[str]().union(*(one.uncounted for one in surveys))
     for rule in policy.of_registry():
         if rule.count is not None:
             places = [place for one in surveys for place in one.places.get(rule.name, ())]
             for one in surveys:
                 places += [p for p, subjects in one.foreign_places.get(rule.name, ()) if foreign.isdisjoint(subjects)]
-            tops[rule.name] = Top.of(rule.count.n, newest_first(places), ordered=ordered)
+            tops[rule.name] = Top.of(rule.count.n, newest_first(places), ordered=ordered, uncounted=uncounted)
     return Across(foreign, tops)

@@ -57,7 +57,7 @@ class RepositoryPlan:
     decisions: tuple[Decision, ...]  # newest first, then by digest
     columns: Columns
     ties: Ties
-    unread: tuple[str, ...] = ()  # digests of images that are kept because their subject was not reported
+    unread: tuple[str, ...] = ()  # digests of untagged images whose subject decides and was not reported
 
     @property
     def rule_selected(self) -> Mapping[str, int]:

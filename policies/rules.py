@@ -3,7 +3,7 @@
 What *unknown* means is settled here and nowhere else: it does not select, and it does keep.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -98,14 +98,17 @@ class Top:
     last: Place | None = None  # the least of the N
     ordered: bool = True
     tied: frozenset[str] = frozenset()
+    uncounted: int = 0  # how many of the digests take no place
 
     @staticmethod
-    def of(n: int, places: Iterable[Place], *, ordered: bool = True) -> "Top":
-        """`places`: newest first; a digest seen again takes no further place."""
-        taken = first_places(n, places, ordered=ordered)
-        last = taken[min(n, len(taken)) - 1] if taken else None
-        tied = [digest for time, digest in taken if last is not None and time == last[0]] if len(taken) > n else []
-        return Top(n, frozenset(digest for _, digest in taken), last, ordered, frozenset(tied))
+    def of(n: int, places: Iterable[Place], *, ordered: bool = True, uncounted: Collection[str] = ()) -> "Top":
+        """`places`: newest first; a digest seen again takes no further place, one that is `uncounted` takes none."""
+        taken = first_places(n, places, ordered=ordered, uncounted=uncounted)
+        counted = [place for place in taken if place[1] not in uncounted]
+        last = counted[min(n, len(counted)) - 1] if counted else None
+        tied = [digest for time, digest in counted if last is not None and time == last[0]] if len(counted) > n else []
+        digests = frozenset(digest for _, digest in taken)
+        return Top(n, digests, last, ordered, frozenset(tied), len(taken) - len(counted))
 
     def narrows(self, asked: Heard, *, beyond: bool) -> Heard:
         """Which of these are among the N, or (`beyond`) are not, after what the rule's conditions said of them."""
@@ -117,7 +120,7 @@ class Top:
 
     def _has_room_for(self, image: Image) -> bool:
         """Whether fewer than N rank before this image, or might: its time, or its order, may be unknown."""
-        if len(self.digests) < self.n or image.created_at is None:
+        if len(self.digests) - self.uncounted < self.n or image.created_at is None:
             return True
         if self.last is None:
             return False
@@ -126,19 +129,27 @@ class Top:
         return before((image.created_at, image.digest), self.last)
 
 
-def first_places(n: int, places: Iterable[Place], *, ordered: bool) -> list[Place]:
+def first_places(n: int, places: Iterable[Place], *, ordered: bool, uncounted: Collection[str] = ()) -> list[Place]:
     """The first N, each digest once; where equal times have no order, also whatever ties with the last of them.
 
-    `places`: newest first.
+    `places`: newest first. `uncounted`: digests that come along where they rank before the N-th, beside the N.
     """
     taken: dict[str, Place] = {}
+    counted = 0
     border: datetime | None = None  # the time of the N-th
     for place in places:
-        if len(taken) >= n and (ordered or place[0] != border):
+        if counted >= n and (ordered or place[0] != border):
             break
-        taken.setdefault(place[1], place)
-        border = place[0]
+        if place[1] not in taken:
+            taken[place[1]] = place
+            counted += place[1] not in uncounted
+            border = place[0]
     return list(taken.values())
+
+
+def unreported(images: Iterable[Image]) -> frozenset[str]:
+    """The digests of untagged images whose subject was not reported: each may be a referrer, which nobody counts."""
+    return frozenset(image.digest for image in images if image.subject is None and not image.tags)
 
 
 def before(one: Place, other: Place) -> bool:

@@ -11,7 +11,7 @@ from policies.across import Across
 from policies.conditions import UNKNOWN
 from policies.image import Image
 from policies.references import Ties, is_counted
-from policies.rules import Heard, Policy, Rule, Top, population
+from policies.rules import Heard, Policy, Rule, Top, population, unreported
 from policies.standing import NOTHING, Standing
 
 Verdict = Literal["keep", "delete"]
@@ -73,7 +73,8 @@ class Jury:
         self._keep: dict[str, Keep] = {}
         self._by: dict[str, Rule] = {}  # of what goes: the rule it bears
         self._postponed: dict[str, tuple[Cause, str]] = {}  # of what would go, once settled and read: why it does not
-        self.unread: tuple[str, ...] = ()  # digests of what would go if its subject were known
+        self._unread: tuple[str, ...] = ()  # digests of what would go if its subject were known
+        self._uncounted: set[str] = set()  # digests of what would take a place in a count if its subject were known
 
     def decisions(self) -> tuple[Decision, ...]:
         """A decision for every image, in their order. Owners are settled before what they own; what owns itself in a
@@ -102,6 +103,11 @@ class Jury:
         return tuple(made)
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """The digests of untagged images of which the subject decides and is not known, sorted."""
+        return tuple(sorted({*self._unread, *self._uncounted}))
+
+    @property
     def goes(self) -> Collection[str]:
         """The digests that go, once it is decided."""
         return self._by.keys()
@@ -113,11 +119,12 @@ class Jury:
         asked = rule.asks(self._countable, self.scene)
         of_registry = rule.count.per == "registry"
         top = self._tops[rule.name] if of_registry else self._top(rule.count.n, asked)
+        self._uncounted |= top.digests & unreported(asked.yes)
         self._note_ties(rule.name, top, asked)
         return top.narrows(asked, beyond=rule.count.beyond)
 
     def _top(self, n: int, asked: Heard) -> Top:
-        return Top.of(n, population(asked), ordered=self._ordered)
+        return Top.of(n, population(asked), ordered=self._ordered, uncounted=unreported(asked.yes))
 
     def _note_ties(self, rule: str | None, top: Top, asked: Heard) -> None:
         if top.tied:
@@ -159,6 +166,7 @@ class Jury:
             n = self._keep_per_repository
             ranked = Heard(list(self._ranked), [])
             top = self._top(n, ranked)
+            self._uncounted |= top.digests & unreported(self._ranked)
             self._note_ties(None, top, ranked)
             always = top.narrows(ranked, beyond=False)
             sure = f"one of the {n} newest of its repository"
@@ -202,11 +210,11 @@ class Jury:
     def _keep_unread(self) -> None:
         """Of what rules select, keep the untagged images whose subject was not reported, and whatever needs them."""
         unreported = [image.digest for image in self.ties.images if image.subject is None and not image.tags]
-        self.unread = tuple([one for one in unreported if one in self._by and one in self._select])
-        for digest in self.unread:
+        self._unread = tuple([one for one in unreported if one in self._by and one in self._select])
+        for digest in self._unread:
             del self._by[digest]
             self._postponed[digest] = ("unreadable", SUBJECT_UNKNOWN)
-        if self.unread:
+        if self._unread:
             self._keep_what_is_owned()
 
     def _keep_what_is_owned(self) -> None:

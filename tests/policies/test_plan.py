@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from policies.image import Image, Repository, Unreadable
 from policies.limits import Exceeded, Limits, Totals, exceeded, exceeded_text
@@ -575,3 +577,28 @@ def test_ages_are_of_the_instant_that_is_given() -> None:
     one = repository("a", image(1, "pr-1", days=13.5))
     verdicts = [make_plan([one], policy(PR), NOW + hours).decisions[0].verdict for hours in (timedelta(0), DAY / 2)]
     assert verdicts == ["keep", "delete"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        pytest.param({"name": "newest", "keep": {"newest": 1}}, {}, id="of the repository"),
+        pytest.param({"name": "newest", "keep": {"newest": 1, "per": "registry"}}, {}, id="of the registry"),
+        pytest.param(None, {"keep_per_repository": 1}, id="always kept"),
+    ],
+)
+def test_what_may_be_a_referrer_takes_no_place_in_a_count(rule: dict[str, Any] | None, options: dict[str, Any]) -> None:
+    rules = policy(EVERYTHING, *([rule] if rule else []))
+    images = [image(1, "v2", days=5), image(2, "v1", days=6)]
+    unread = [image(number, days=1, subject=None) for number in (3, 4)]
+    verdicts = {name: one.verdict for name, one in decisions(rules, *images, *unread, **options).items()}
+    assert verdicts == {"1": "keep", "2": "delete", "3": "keep", "4": "keep"}
+    read = [replace(one, subject=digest(1)) for one in unread[:1]] + [replace(one, subject=UNSET) for one in unread[1:]]
+    verdicts = {name: one.verdict for name, one in decisions(rules, *images, *read, **options).items()}
+    assert verdicts == {"1": "delete", "2": "delete", "3": "delete", "4": "keep"}
+
+
+def test_what_is_beyond_is_counted_without_what_may_be_a_referrer() -> None:
+    rules = policy({"name": "beyond", "delete": {"beyond_newest": 1}})
+    made = decisions(rules, image(1, "v2", days=5), image(2, "v1", days=6), image(3, days=1, subject=None))
+    assert {name: one.verdict for name, one in made.items()} == {"1": "keep", "2": "delete", "3": "keep"}

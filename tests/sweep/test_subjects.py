@@ -86,6 +86,16 @@ def test_what_refers_to_a_kept_image_stays(simulator: Simulator, sweep: MakeNigh
     assert kept(before)[attestation] == ("needed", f"subject {release[:19]}… stays")
 
 
+@pytest.mark.parametrize("may_pull", [True, False])
+def test_a_referrer_takes_no_place_among_the_newest(simulator: Simulator, sweep: MakeNight, may_pull: bool) -> None:
+    rules = [{"name": "newest", "keep": {"newest": 2}}, {"name": "old", "delete": {"older_than": "7d"}}]
+    _old, first, second = (pushed(simulator, tag) for tag in ("v1", "v2", "v3"))
+    referrers = {pushed(simulator, subject=second) for _ in range(3)}
+    simulator.switch(may_pull=may_pull)
+    sweep(rules=rules).sweep()
+    assert there(simulator) == {first, second, *referrers}
+
+
 def test_a_manifest_is_read_once_and_only_where_it_decides(simulator: Simulator, sweep: MakeNight) -> None:
     release = pushed(simulator, "v1")
     attestation = pushed(simulator, subject=release)
