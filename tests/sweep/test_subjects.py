@@ -64,7 +64,7 @@ def kept(plan: Planned) -> dict[str, tuple[str, str]]:
 
 
 def message(run: Run) -> str:
-    (warning,) = run.warnings
+    (warning,) = [one for one in run.warnings if one["code"] == "subjects_unknown"]
     return f"{warning['code']}: {warning['message']}"
 
 
