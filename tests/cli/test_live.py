@@ -30,7 +30,8 @@ def test_the_plan_as_json(filled, night, gc):
     assert (done.code, done.err) == (0, "")
     plan = done.json
     assert list(plan) == [
-        "registry", "policy", "now", "complete", "unreadable", "totals", "exceeded", "decisions",
+        "registry", "policy", "now", "complete", "unreadable", "totals", "exceeded", "warnings", "undecidable",
+        "unreadable_images", "decisions",
     ]  # fmt: skip
     assert (plan["registry"], plan["policy"], plan["complete"]) == ("production", "nightly", True)
     assert (plan["unreadable"], plan["exceeded"]) == ([], [])
@@ -74,7 +75,7 @@ def test_a_long_plan_is_grouped(simulator, night, gc):
 
 
 def test_a_plan_over_its_limits_is_exit_code_3(filled, night, gc):
-    night(limits={"max_images": 4})
+    night(limits={"max_images": 4, "max_share": "100%"})
     done = gc("plan", "production", "--format", "json")
     assert done.code == 3
     assert done.json["exceeded"] == [{"limit": "max_images", "value": 5, "allowed": 4}]
