@@ -17,6 +17,7 @@ from worker.checkpoints import Checkpoint
 
 POINTS = get_args(Checkpoint)
 WARM = 20.0  # seconds: one batch of twelve images, and a machine of two cores that does other things as well
+BATCHES = 3  # two waves of the one repository, one of the other
 
 
 def child(drill: Drill, point: Checkpoint, pid: int) -> None:
@@ -135,4 +136,5 @@ def test_a_worker_is_asked_to_stop_at(point: Checkpoint, drills: Drills) -> None
         for method in ("GET", "DELETE"):
             assert sorted(drill.asked(method)) == sorted(one.decision.id for one in drill.night.items(run.id))
         listings = [one for one in drill.requests("GET") if one["path"] == "/container-registry/v1/images"]
-        assert len(listings) == 3 * len(REPOSITORIES)  # by the scan, before the deletions, to verify them
+        # By the scan, before the deletions, to verify them, and before each batch, of which one may be claimed again.
+        assert len(listings) - 3 * len(REPOSITORIES) in (BATCHES, BATCHES + 1)
