@@ -123,7 +123,7 @@ def test_a_source_that_names_another_host_protects_nothing_and_ends_the_run(nigh
     made.rewrite(in_use=source.settings(allow_foreign=True))
     run = made.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", len(filled))
-    assert [one["code"] for one in run.warnings] == ["evidence_foreign"]
+    assert "evidence_foreign" in [one["code"] for one in run.warnings]
 
 
 def test_a_digest_in_the_inventory_matches_by_whatever_host(night, filled, source):
@@ -132,7 +132,7 @@ def test_a_digest_in_the_inventory_matches_by_whatever_host(night, filled, sourc
     made = night(in_use=source.settings())
     run = made.sweep()
     assert causes(made, run.id, filled) == dict.fromkeys(("pr-0", "pr-1", "pr-2"), "deleted")
-    (warning,) = run.warnings
+    (warning,) = [one for one in run.warnings if one["code"] == "evidence_foreign"]
     assert warning["message"].startswith("2 of the 3 images that evidence list names are of no registry of this file")
     with made.store.read() as connection:
         assert connection.execute(select(evidence.c.foreign_references)).scalars().all() == [2]
