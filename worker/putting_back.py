@@ -106,6 +106,7 @@ class PuttingBack:
     registry: Restores
     path: str
     sources: Sources
+    partly: bool = False  # an index gets its tags back, though images that it lists are not there
     answers: dict[str, Answer] = field(default_factory=dict)  # by digest
     _there: dict[str, bool] = field(default_factory=dict)  # by digest: what indexes list, and nobody has put back
     _fetched: set[str] = field(default_factory=set)  # blobs, while a manifest was there that keeps them there
@@ -135,7 +136,8 @@ class PuttingBack:
                 return _answer(undo, "lost", missing=missing, message=str(error))
             if not self._is_there(undo.kept.digest):
                 return _answer(undo, "lost", message=CACHED)
-        named = self._tag(undo.kept, tags)
+        complete = self.partly or not self._absent(needs.manifests)
+        named = self._tag(undo.kept, tags, may_put=complete)
         return self._judged(undo, needs, named)
 
     def _judged(self, undo: Undo, needs: Needs, named: "_Named") -> Restored:
@@ -199,12 +201,15 @@ class PuttingBack:
             self._there[digest] = self._is_there(digest)
         return self._there[digest]
 
-    def _tag(self, kept: Kept, tags: Sequence[str]) -> "_Named":
-        """Give an image its tags back, but for those that name another by now."""
+    def _tag(self, kept: Kept, tags: Sequence[str], *, may_put: bool) -> "_Named":
+        """Give an image its tags back, but for those that name another by now. Without `may_put` none is put."""
         named = _Named()
         for tag in tags:
             try:
                 now = self.registry.tagged(self.path, tag)
+                if now is None and not may_put:
+                    named.refused.append(f"the tag {tag} was not put on an index that lacks images; --partly puts it")
+                    continue
                 if now is None:
                     self.registry.put(self.path, kept, tag)
                     now = self.registry.tagged(self.path, tag)

@@ -49,6 +49,7 @@ class Asked:
     image: Undo | None = None  # None: the whole run
     unkept: int = 0  # images that the run deleted of which nothing was kept
     who: str | None = None  # asks for it
+    partly: bool = False  # indexes get their tags back, though images that they list are not there
 
 
 def find(store: Store, settings: Settings, words: str, registry: str | None = None) -> Asked:
@@ -193,7 +194,7 @@ class _Restoring:
         """Put back what is asked for of one repository. Raises StoreError."""
         with self.store.read() as connection:
             wanted = _wanted(connection, self.asked, path)
-        work = PuttingBack(self.registry, path, self.sources.of)
+        work = PuttingBack(self.registry, path, self.sources.of, self.asked.partly)
         found: list[Restored] = []
         refused = ""  # why nothing further is begun in this repository
         for one in wanted:

@@ -1,5 +1,6 @@
 """What is deleted is kept before, and put back: children first, nobody's tags moved, and what is there said truly."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -403,6 +404,24 @@ class TestPuttingBack:
         assert (found[gone.digest].answer, found[gone.digest].missing) == ("partly", (gone.layers[0].digest,))
         assert (found[index.digest].answer, found[index.digest].missing) == ("partly", (gone.digest,))
         assert shelf.puts("shop/api") == []
+
+    @pytest.mark.parametrize("partly", [False, True])
+    def test_an_index_that_lacks_images_gets_no_tags_unless_asked(
+        self, shelf: Shelf, night: ShelfNight, partly: bool
+    ) -> None:
+        gone = shelf.image("shop/api", "old", layers=["a"])
+        index = shelf.index("shop/api", "old-index", lists=[gone])
+        run = night.sweep()
+        put_back(night, run.id)
+        shelf.repositories["shop/api"].tags.pop("old-index")
+        shelf.repositories["shop/api"].manifests.pop(gone.digest)
+        del shelf.blobs[gone.layers[0].digest]
+        night.shelf.asked.clear()
+        asked = dataclasses.replace(find(night, run.id), partly=partly)
+        found = {one.digest: one for one in restore.restore(night.store, asked, ShelfDriver(night.shelf))}[index.digest]
+        assert found.answer == "partly"
+        assert ("--partly puts it" in found.message) is not partly
+        assert ("old-index" in shelf.puts("shop/api")) is partly or "could not be put" in found.message
 
     def test_blobs_that_a_collector_frees_at_that_very_moment(self, shelf: Shelf, night: ShelfNight) -> None:
         gone = shelf.image("shop/api", "old", layers=["a"])

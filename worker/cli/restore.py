@@ -20,9 +20,10 @@ from worker.restore import restore as put_back
 @click.command()
 @click.argument("what", metavar="RUN | IMAGE")
 @click.option("--registry", help="Whose IMAGE it is, where several registries have deleted it.")
+@click.option("--partly", is_flag=True, help="Give an index its tags back, though images that it lists are not there.")
 @who_option
 @common()
-def restore(options: Options, what: str, registry: str | None, who: str) -> int:
+def restore(options: Options, what: str, registry: str | None, partly: bool, who: str) -> int:
     """Put back what RUN deleted, or one IMAGE, with what belongs to it: path:tag, path@sha256:…, a digest, or an id.
 
     Children come before indexes; a tag that somebody has pushed since is left to them. Each image is read back, with a
@@ -35,7 +36,7 @@ def restore(options: Options, what: str, registry: str | None, who: str) -> int:
         if store is None:
             raise CommandError("there is no store yet, and so nothing that was deleted", USAGE)
         try:
-            asked = replace(find(store, settings, what, registry), who=who)
+            asked = replace(find(store, settings, what, registry), who=who, partly=partly)
             named = asked.registry
             with (
                 limiter_for(settings, named) as limiter,
