@@ -62,7 +62,7 @@ def test_a_finished_run(filled, night, gc):
     assert all(item["operation_id"] and item["attempts"] == 1 for item in items)
 
     first, *rest = gc("show", done.id, "--format", "ndjson").lines
-    assert (first, rest) == (run, items)
+    assert (first, rest) == (shown, items)
     assert gc("runs", "--format", "ndjson").lines == [run]
 
 
