@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from policies.image import Image, Repository, Unreadable
-from worker.registries.interface import Registry, RegistryError, SignInError
+from worker.registries.interface import Registry, RegistryError, SignInError, UnservedNameError
 from worker.spool import Spool
 from worker.store import plans
 from worker.store.plans import Segment
@@ -61,7 +61,7 @@ def take_inventory(
     """List a registry whole, repositories side by side. One that cannot be listed is named in `unreadable`.
 
     `read`: how a repository is read.
-    Raises ScanStoppedError, and any RegistryError that leaves nothing readable.
+    Raises ScanStoppedError, and any RegistryError that leaves nothing readable, unless only names are the reason.
     """
     paths = list(registry.repositories())
     progress(0, len(paths))
@@ -80,8 +80,9 @@ def take_inventory(
         except BaseException:
             stopped.set()
             raise
-    if refused and not segments:
-        raise next(iter(refused.values()))
+    on_the_way = [error for error in refused.values() if not isinstance(error, UnservedNameError)]
+    if on_the_way and not segments:
+        raise on_the_way[0]
     return Inventory(
         listed_at=now,
         segments=segments,

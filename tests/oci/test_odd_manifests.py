@@ -99,3 +99,33 @@ def test_a_repository_whose_name_no_grammar_knows_ends_no_run(
     assert [one["repository"] for one in run.unreadable] == unreadable
     expected = [("Team/App", other.digest)] if capitals else []
     assert sorted(registry.deleted) == [*expected, ("shop/api", old.digest)]
+
+
+@pytest.mark.parametrize("beside", ["nothing", "an empty repository"])
+def test_a_registry_of_nothing_but_unserved_names_fails_no_run(
+    registry: FakeRegistry, tmp_path: Path, beside: str
+) -> None:
+    registry.push("Team/App", "pr-1")
+    registry.empty("Bad//name")
+    if beside != "nothing":
+        registry.empty("shop/api")
+    run = Night(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
+    assert (run.outcome, run.planned, run.complete) == ("partial", 0, False)
+    reasons = {one["repository"]: one["reason"] for one in run.unreadable}
+    assert sorted(reasons) == ["Bad//name", "Team/App"]
+    assert "a repository with an impossible name: 'Bad//name'" in reasons["Bad//name"]
+    assert "no specification allows the repository name 'Team/App'" in reasons["Team/App"]
+    assert registry.deleted == []
+
+
+@pytest.mark.parametrize("path", ["/shop/api/tags/", "/tags/"], ids=["the others", "all that are asked for"])
+def test_a_registry_that_cannot_be_listed_fails_the_run_whatever_its_names(
+    registry: FakeRegistry, tmp_path: Path, path: str
+) -> None:
+    registry.push("shop/api", "pr-1")
+    registry.push("Team/App", "pr-1", layers=[b"other"])
+    registry.empty("Bad//name")
+    registry.fault("status", "GET", path, times=None, status=503, headers={"Retry-After": "0"})
+    run = Night(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
+    assert (run.outcome, run.planned) == ("failed", 0)
+    assert "503" in run.message

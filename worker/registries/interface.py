@@ -20,6 +20,7 @@ threads of one process.
     ├── ProtectedError               a rule of the registry protects this image (immutable, locked): not a failure
     ├── BlobsMissingError            a manifest cannot be put back: what it names is not there
     ├── BadAnswerError               an answer that breaks the protocol
+    │   └── UnservedNameError        … a repository that is listed by a name under which none is served
     └── OperationFailedError         the registry accepted a deletion and then reported an error
         ├── OperationBrokenError     … that says the service is ill: systemic
         └── KeepsTagsError           the digest is gone, and its tags still serve the image: nothing can be deleted
@@ -128,6 +129,10 @@ class ProtectedError(RegistryError):
 
 class BadAnswerError(RegistryError):
     pass
+
+
+class UnservedNameError(BadAnswerError):
+    """Says of a repository's name, not of the way to the registry, that the repository cannot be listed."""
 
 
 class BlobsMissingError(RegistryError):

@@ -19,15 +19,16 @@ from worker.registries import oci_protocol as protocol
 from worker.registries.answers import one_line
 from worker.registries.http import Patience
 from worker.registries.interface import (
-    BadAnswerError,
     Deletion,
     KeepsTagsError,
     Kept,
     Manifests,
     NotFoundError,
     OperationUnknownError,
+    RateLimitedError,
     RegistryError,
     UnavailableError,
+    UnservedNameError,
     Usage,
     UsedByImageListsError,
 )
@@ -94,9 +95,7 @@ class Oci:
         return self.images_again(repository, {})
 
     def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
-        if not protocol.is_name(repository):
-            raise self._bad(f"a repository with an impossible name: {one_line(repository, 100)!r}", "GET /v2/_catalog")
-        tags = self._client.tags(repository)
+        tags = self._tags_of(repository)
         if tags is None and repository not in self._catalog():
             raise self._not_found("the registry does not know this repository", f"GET {repository}")
         listing = Listing(self._client, self._manifests, self._host, repository, configs=self._configs, known=known)
@@ -186,6 +185,22 @@ class Oci:
     def mount(self, repository: str, blob: str, source: str) -> bool:
         return self._client.mount(repository, blob, source)
 
+    def _tags_of(self, repository: str) -> tuple[str, ...] | None:
+        """As the client has it. Raises UnservedNameError where the name is the reason, or any RegistryError."""
+        name = one_line(repository, 100)
+        if not protocol.is_name(repository):
+            what = f"a repository with an impossible name: {name!r}"
+            raise UnservedNameError(what, self._client.http.registry, "GET /v2/_catalog")
+        try:
+            return self._client.tags(repository)
+        except RegistryError as error:
+            if error.systemic or isinstance(error, RateLimitedError) or protocol.is_standard_name(repository):
+                raise
+            what = (
+                f"no specification allows the repository name {name!r}, and its tags cannot be listed: {error.message}"
+            )
+            raise UnservedNameError(what, error.registry, error.request, error.status, error.request_id) from error
+
     def _catalog(self, *, needed: bool = False) -> frozenset[str]:
         """Every repository that the registry lists; none where it has no such list. Raises RegistryError."""
         with self._lock:
@@ -268,6 +283,3 @@ class Oci:
 
     def _not_found(self, message: str, request: str) -> NotFoundError:
         return NotFoundError(message, self._client.http.registry, request)
-
-    def _bad(self, message: str, request: str) -> BadAnswerError:
-        return BadAnswerError(message, self._client.http.registry, request)

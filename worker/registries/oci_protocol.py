@@ -34,6 +34,8 @@ PAGE_SIZE = 1000  # the most that distribution allows
 # More than the specification's grammar: some registries have capitals in names. No "." or ".." leads elsewhere.
 SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~+-]+"
 NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
+STANDARD_SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+STANDARD_NAME = re.compile(rf"{STANDARD_SEGMENT}(?:/{STANDARD_SEGMENT})*")
 TAG = re.compile("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s;,"']*))?"""
 LINK = re.compile(rf"[\s,]*<([^>]*)>((?:{PARAMETER}|\s*;)*)\s*(?:,|$)")
@@ -405,6 +407,11 @@ def time_of(answer: Answer, api: str) -> datetime:
 def is_name(path: str) -> bool:
     """Whether a registry can be asked for a repository of this name."""
     return len(path) <= 255 and NAME.fullmatch(path) is not None
+
+
+def is_standard_name(path: str) -> bool:
+    """Whether the distribution specification allows a repository of this name."""
+    return STANDARD_NAME.fullmatch(path) is not None
 
 
 def _address(base: str, target: str) -> SplitResult | None:
