@@ -40,7 +40,7 @@ PARTIAL = """\
 registry   production
 run        20261123T030000Z-0011aabb, schedule, delete
 outcome    partial
-why        1 repository could not be read; 2 images failed; 1 difference found after the sweep
+why        1 repository could not be read; 1 difference found after the sweep
 images     120,000; 5 TiB
 planned    300; 1.5 GiB reclaimable
 deleted    295; 768 MiB reclaimed
@@ -91,7 +91,7 @@ def test_what_a_registry_says_stays_on_its_line() -> None:
     (why,) = [line for line in body.splitlines() if line.startswith("why")]
     assert why == (
         "why        gone next registry-gc approve all \\x1b[31m\\u202e\\x00 <b>*x*</b>; "
-        "1 repository could not be read; 2 images failed; 1 difference found after the sweep"
+        "1 repository could not be read; 1 difference found after the sweep"
     )
 
 

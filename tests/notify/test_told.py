@@ -93,7 +93,9 @@ def test_what_arrives_of_a_partial_run(simulator: Simulator, night: MakeNight, h
         "registry", "run", "outcome", "why", "images", "planned", "deleted", "gone", "skipped", "failed", "took", "See",
     ]  # fmt: skip
     said = dict(lines[:-1])
-    assert said["why"] == "1 image failed"
+    assert said["why"].startswith(f"1 of 4 images failed (operation_failed), for example shop/api@{image['digest']}: ")
+    assert said["why"].endswith(": INTERNAL: ill")
+    assert said["failed"] == "1"
     assert said["deleted"].startswith("3; ")
     assert run.reclaimed_bytes > 0
     assert message["message"].endswith(f"registry-gc show {run_id}")

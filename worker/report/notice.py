@@ -53,8 +53,6 @@ def _reasons(run: "Run") -> Iterator[str]:
         yield run.message
     if run.unreadable:
         yield f"{counted(len(run.unreadable), 'repository', 'repositories')} could not be read"
-    if run.failed:
-        yield f"{counted(run.failed, 'image')} failed"
     if run.raced:
         yield f"{counted(len(run.raced), 'image')} had a tag that was pushed again while it was deleted"
     if run.differences:
