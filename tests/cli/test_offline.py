@@ -42,6 +42,8 @@ def saved(tmp_path):
 
 def test_the_same_decisions_as_from_the_registry(simulator, night, gc):
     simulator.fill("demo")
+    # What a scan has read of untagged images is stored: an inventory carries it as well.
+    night(rules=[{"name": "leftovers", "delete": {"untagged": True}}], mode="dry-run").sweep()
     night()
     (listed,) = [gc("inventory", "production", "--output", "inventory.ndjson")]
     assert (listed.code, listed.out, listed.err) == (0, "", "")
