@@ -372,7 +372,7 @@ def test_refusals_of_a_deletion(switches: dict[str, Any], status: int, code: str
         ("DELETE", "/v2/a/manifests/v1", 400),
         ("DELETE", f"/v2/a/blobs/{NOWHERE}", 404),
         ("GET", "/v2/a/manifests/-impossible", 404),
-        ("GET", "/v2/A/tags/list", 404),
+        ("GET", "/v2/a!/tags/list", 404),
         ("GET", "/v2/a/tags", 404),
         ("GET", "/", 404),
         ("POST", "/v2/a/manifests/v1", 404),
