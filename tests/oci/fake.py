@@ -180,13 +180,22 @@ class FakeRegistry:
                 digest, tags_stay=how == "tags listed", tags_answer=how == "tags answer"
             )
 
-    def collect(self) -> None:
-        """What a plain collector does: blobs that no manifest names are gone."""
+    def collect(self, *, untagged: bool = False) -> None:
+        """What a plain collector does: blobs that no manifest names are gone, `untagged` manifests as well."""
         with self._lock:
+            gone = self._store.untagged(spares_children=self.switches.spares_children) if untagged else ()
+            for repository, digest in list(gone):
+                self._store.shelf(repository).remove(digest)
             for digest in self._store.freed():
-                del self._store.blobs[digest]
-                for shelf in self._store.shelves.values():
-                    shelf.blobs.discard(digest)
+                self._store.free(digest, cached=self.switches.blob_cache)
+
+    def flush_cache(self) -> None:
+        """What only the cache tells of is no longer told of."""
+        with self._lock:
+            for digest in list(self._store.cached):
+                if digest not in self._store.blobs:
+                    self._store.free(digest, cached=False)
+            self._store.cached.clear()
 
     def finish_deletions(self) -> None:
         """Those that were accepted and are late."""

@@ -132,7 +132,12 @@ class Routes:
             raise RefusalError(404, "NAME_UNKNOWN", "repository name not known to registry", {"name": name})
         if self.switches.tags_page is None:
             return _document({"name": name, "tags": list(shelf.tags) or None})
-        rows, link = self._page(ask, sorted(shelf.tags), self.switches.tags_page, self.switches.tags_most)
+        page = self.switches.tags_page
+        if self.switches.tags_by_n:
+            page = page if "n" in ask.query else None
+            if not ask.query.get("n", "0").isdecimal():
+                raise _invalid_number(ask.query["n"])
+        rows, link = self._page(ask, sorted(shelf.tags), page, self.switches.tags_most)
         return _document({"name": name, "tags": rows}, **link)
 
     def _catalog(self, ask: Ask, _groups: Mapping[str, str]) -> Say:
@@ -145,12 +150,13 @@ class Routes:
         rows, link = self._page(ask, sorted(self.store.shelves), self.switches.catalog_page, most)
         return _document({"repositories": rows}, **link)
 
-    def _page(self, ask: Ask, rows: Sequence[str], page: int, most: int | None) -> tuple[list[str], dict[str, str]]:
+    def _page(
+        self, ask: Ask, rows: Sequence[str], page: int | None, most: int | None
+    ) -> tuple[list[str], dict[str, str]]:
         """A page of a list, at most `page` rows of it. An `n` of more than `most` is refused."""
         wanted = number(ask)
         if wanted is not None and most is not None and wanted > most:
-            detail = {"n": wanted}
-            raise RefusalError(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested", detail)
+            raise _invalid_number(wanted)
         if self.switches.last == "refused" and "last" in ask.query:
             raise RefusalError(400, "UNSUPPORTED", "unknown parameter last")
         if self.switches.last == "ignored":
@@ -172,7 +178,7 @@ class Routes:
     def _blob(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         digest = groups["digest"]
         shelf = self.store.shelves.get(groups["name"], Shelf())
-        if digest not in shelf.blobs or digest not in self.store.blobs:
+        if digest not in shelf.blobs or not self.store.tells_of(digest):
             raise RefusalError(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
         if self.switches.redirect:
             return Say(307, b"", {"Location": f"{self.storage_url()}/storage/{digest}?signature=x%2By"})
@@ -205,6 +211,8 @@ class Routes:
                 tags_answer=how == "tags answer",
                 children_too=self.switches.cascades,
             )
+            for digest in self.store.freed() if self.switches.frees_at_once else ():
+                self.store.free(digest, cached=False)
         return Say(202)
 
     def _delete_tag(self, name: str, tag: str) -> Say:
@@ -221,7 +229,13 @@ class Routes:
         if ":" in groups["reference"] and not SHA256.fullmatch(groups["reference"]):
             raise RefusalError(500, "UNKNOWN", "unknown error", {})
         before = self.store.shelf(name).tags.get(groups["reference"])
-        pushed = self.store.put(name, groups["reference"], ask.body, ask.headers.get("content-type", ""))
+        pushed = self.store.put(
+            name,
+            groups["reference"],
+            ask.body,
+            ask.headers.get("content-type", ""),
+            takes_incomplete=self.switches.takes_incomplete,
+        )
         if self.switches.forgets_untagged and before and not self.store.shelf(name).tags_of[before]:
             self.store.shelf(name).remove(before)
         headers = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
@@ -237,7 +251,7 @@ class Routes:
     def _begin(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         name, digest = groups["name"], ask.query.get("mount", "")
         source = self.store.shelves.get(ask.query.get("from", ""), Shelf())
-        if digest and digest in source.blobs and digest in self.store.blobs:
+        if digest and digest in source.blobs and self.store.tells_of(digest):
             self.store.shelf(name).blobs.add(digest)
             return _created(name, digest)
         self.uploads[upload := str(uuid.uuid4())] = b""
@@ -267,11 +281,16 @@ class Routes:
 
 
 def blob_bytes(store: Store, ask: Ask, digest: str) -> Say:
-    """A blob, or the range of it that was asked for. One that is only a size has zeros, and is not to be had whole."""
-    held, size = store.blobs[digest], store.size(digest)
+    """A blob, or the range of it that was asked for. One that is only a size has zeros, and is not to be had whole.
+
+    Of a blob that only a cache tells of the headers come, and then the end of the connection.
+    """
+    held, size = store.blobs.get(digest, b""), store.size(digest)
     headers = {"Docker-Content-Digest": digest, "Etag": f'"{digest}"', "Accept-Ranges": "bytes"}
     headers["Content-Type"] = "application/octet-stream"
     asked = ask.headers.get("range")
+    if ask.method != "HEAD" and digest not in store.blobs:
+        return Say(200 if asked is None else 206, b"", headers, fate="half", length=size)
     if ask.method == "HEAD" or (asked is None and not isinstance(held, int)):
         return Say(200, b"" if isinstance(held, int) else held, headers, length=size)
     if asked is None:
@@ -319,6 +338,10 @@ def paged(ask: Ask, rows: Sequence[str], most: int | None) -> tuple[list[str], d
     kept = [(name, value) for name, value in ask.pairs if name not in ("last", "n")]
     query = urlencode([*kept, ("last", shown[-1]), ("n", str(wanted or most or size))])
     return shown, {"Link": f'<{ask.path}?{query}>; rel="next"'}
+
+
+def _invalid_number(wanted: int | str) -> RefusalError:
+    return RefusalError(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested", {"n": wanted})
 
 
 def _scopes(ask: Ask, groups: Mapping[str, str], actions: str) -> tuple[str, ...]:

@@ -78,6 +78,7 @@ class Store:
     def __init__(self) -> None:
         self.shelves: dict[str, Shelf] = {}
         self.blobs: dict[str, bytes | int] = {}  # int: a size alone, for layers that nobody fetches
+        self.cached: dict[str, int] = {}  # sizes of blobs that a collector has freed, and that a cache tells of
         self.deleted: list[tuple[str, str]] = []
 
     def shelf(self, repository: str) -> Shelf:
@@ -85,8 +86,21 @@ class Store:
         return self.shelves.setdefault(repository, Shelf())
 
     def size(self, blob: str) -> int:
-        held = self.blobs[blob]
+        held = self.blobs[blob] if blob in self.blobs else self.cached[blob]
         return held if isinstance(held, int) else len(held)
+
+    def tells_of(self, blob: str) -> bool:
+        return blob in self.blobs or blob in self.cached
+
+    def free(self, blob: str, *, cached: bool) -> None:
+        """Its bytes go, and what tells of it, unless a cache does."""
+        if cached:
+            self.cached[blob] = self.size(blob)
+        else:
+            self.cached.pop(blob, None)
+            for shelf in self.shelves.values():
+                shelf.blobs.discard(blob)
+        self.blobs.pop(blob, None)
 
     def add_blob(self, repository: str, digest: str, held: bytes | int) -> None:
         self.shelf(repository).blobs.add(digest)
@@ -103,14 +117,20 @@ class Store:
             raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail)
         return found
 
-    def put(self, repository: str, reference: str, body: bytes, media_type: str) -> Pushed:
-        """A manifest by tag or digest, checked as a registry does it. Raises RefusalError."""
+    def put(
+        self, repository: str, reference: str, body: bytes, media_type: str, *, takes_incomplete: bool = False
+    ) -> Pushed:
+        """A manifest by tag or digest, checked as a registry does it. Raises RefusalError.
+
+        `takes_incomplete`: what an index lists need not be there.
+        """
         pushed = _checked(repository, body, media_type)
         if ":" in reference and reference != pushed.digest:
             raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         shelf = self.shelf(repository)
         missing = dict.fromkeys(one.digest for one in pushed.blobs if one.digest not in shelf.blobs)
-        missing |= dict.fromkeys(one.digest for one in pushed.children if one.digest not in shelf.manifests)
+        if not takes_incomplete:
+            missing |= dict.fromkeys(one.digest for one in pushed.children if one.digest not in shelf.manifests)
         if missing:
             raise RefusalError(
                 400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", *({"digest": one} for one in missing)
@@ -139,6 +159,15 @@ class Store:
         for child in children:
             if child in shelf.manifests:
                 shelf.remove(child)
+
+    def untagged(self, *, spares_children: bool) -> Iterator[tuple[str, str]]:
+        """Repository and digest of what a collector deletes that is told to delete what has no tag."""
+        for name, shelf in self.shelves.items():
+            kept = list(shelf.tags.values())
+            for digest in kept if spares_children else ():  # grows while it is read
+                children = shelf.manifests[digest].children if digest in shelf.manifests else ()
+                kept += [child.digest for child in children if child.digest not in kept]
+            yield from [(name, digest) for digest in shelf.manifests if digest not in kept]
 
     def state(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Repository -> digest -> its tags, sorted."""

@@ -11,6 +11,7 @@ class Switches:
     """How this registry differs from distribution 2.8, which the defaults are."""
 
     tags_page: int | None = None  # None: all tags in one answer, in push order, whatever `n` and `last` say
+    tags_by_n: bool = False  # they are paged only where `n` is asked for, and an `n` that is no size is refused
     catalog_page: int = 100
     tags_most: int | None = None  # a larger `n` is refused; None: none is
     catalog_most: int | None = 1000
@@ -29,6 +30,10 @@ class Switches:
     deleted: Literal["at once", "late", "tags listed", "tags answer"] = "at once"  # late: by `finish_deletions`
     cascades: bool = False  # the deletion of an index takes what it lists along, with all tags
     deletion_seconds: float = 0.0  # a task that takes so long carries each deletion out, one after the other
+    spares_children: bool = False  # a collector that deletes what is untagged leaves what a kept index lists
+    blob_cache: bool = False  # outside the registry: it tells of blobs that a collector has freed, until it is flushed
+    takes_incomplete: bool = False  # an index that lists what is not there is taken
+    frees_at_once: bool = False  # a deletion frees what no other manifest names, as a collector would
     forgets_untagged: bool = False  # a manifest whose last tag is overwritten by a push is gone
     digest_header: bool = True  # Docker-Content-Digest, on reads
     strict_accept: bool = True
@@ -39,7 +44,7 @@ class Switches:
 FLAVOURS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "distribution-2.8": {},
-        "distribution-3": {"tags_page": 100, "by_tag": "takes the tag"},
+        "distribution-3": {"tags_page": 1000, "tags_by_n": True, "by_tag": "takes the tag", "spares_children": True},
         "zot": {
             "tags_page": 100,
             "referrers": True,

@@ -2,13 +2,18 @@
 
 import fnmatch
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
 
+from tests.night import Night
 from tests.oci.pusher import Pusher
 from tests.oci.server import DockerRegistry
 from tests.oci.world import Key, World
+from worker.putting_back import Restored
+from worker.registries import open_registry
+from worker.restore import find, restore
 from worker.store import Store
 from worker.store.tables import blob
 
@@ -27,6 +32,13 @@ def served(registry: DockerRegistry, **keys: Any) -> dict[str, Any]:
     """Its entry; anonymous unless `credentials` are given."""
     own = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "push_time": "image"}
     return own | keys
+
+
+def put_back(night: Night, words: str, *, partly: bool = False) -> dict[str, Restored]:
+    """Digest -> what the answer says of it."""
+    asked = replace(find(night.store, night.settings, words), partly=partly)
+    with open_registry(night.settings.registries["production"]) as opened:
+        return {one.digest: one for one in restore(night.store, asked, opened)}
 
 
 def ought_to_go(world: World, patterns: Iterable[str]) -> frozenset[Key]:

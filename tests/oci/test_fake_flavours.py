@@ -179,6 +179,43 @@ def test_plain_text_when_there_was_too_much() -> None:
         assert registry.deleted == []
 
 
+# Distribution 3.1.1
+
+
+def test_tags_are_paged_where_a_number_is_asked_for() -> None:
+    with FakeRegistry(**FLAVOURS["distribution-3"] | {"tags_page": 3}) as registry:
+        pushed = registry.fill("a", 5)
+        tags = [tag for image in pushed for tag in image.tags]
+
+        def listed(query: str) -> tuple[int, list[str] | None, str]:
+            answer = ask(registry, "GET", f"/v2/a/tags/list{query}")
+            return answer.status, json.loads(answer.body).get("tags"), answer.header("Link")
+
+        assert listed("") == (200, tags, "")
+        assert listed("?last=t00001") == (200, tags[2:], "")
+        assert listed("?n=9") == (200, tags[:3], '</v2/a/tags/list?last=t00002&n=9>; rel="next"')
+        for number in ("-1", "many"):
+            assert listed(f"?n={number}") == (400, None, "")
+        with opened(registry) as driver:
+            assert {image.tags for image in driver.images("a")} == {image.tags for image in pushed}
+            for image in pushed:
+                registry.remove("a", image.digest)
+            assert listed("") == listed("?n=9") == (200, [], "")
+            assert driver.images("a") == ()
+
+
+@pytest.mark.parametrize("flavour", ["distribution-2.8", "distribution-3"])
+def test_a_collector_that_deletes_what_is_untagged(flavour: str) -> None:
+    with FakeRegistry(**FLAVOURS[flavour]) as registry, opened(registry) as driver:
+        lone, child = (registry.push("a", layers=[name]) for name in (b"lone", b"child"))
+        inner = registry.push_index("a", children=[child.digest])
+        index = registry.push_index("a", "all", children=[inner.digest])
+        registry.collect(untagged=True)
+        kept = {index.digest} if flavour == "distribution-2.8" else {index.digest, inner.digest, child.digest}
+        assert {image.digest for image in driver.images("a")} == kept
+        assert ask(registry, "GET", f"/v2/a/blobs/{lone.layers[0].digest}").status == 404
+
+
 # Tokens from elsewhere
 
 

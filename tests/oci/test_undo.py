@@ -6,11 +6,10 @@ import pytest
 
 from tests.night import Night
 from tests.oci import nights
+from tests.oci.nights import put_back
 from tests.oci.pusher import Pusher
 from tests.oci.server import DockerRegistry
 from tests.oci.world import REPOSITORIES, fill
-from worker.registries import open_registry
-from worker.restore import find, restore
 
 FAST = {"requests_per_second": 1000, "concurrency": 8}
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
@@ -21,13 +20,6 @@ def night(registry, tmp_path):
     made = Night(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
     yield made
     made.store.dispose()
-
-
-def put_back(night, words):
-    """Digest -> what the answer says of it."""
-    asked = find(night.store, night.settings, words)
-    with open_registry(night.settings.registries["production"]) as opened:
-        return {one.digest: one for one in restore(night.store, asked, opened)}
 
 
 def test_before_the_collector_everything_comes_back(tmp_path):
