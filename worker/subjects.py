@@ -9,17 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from policies.warnings import PlanWarning
 from worker.inventory import Alive, ScanStoppedError
+from worker.planner import Planned
 from worker.registries.interface import HidesSubjects, Registry, RegistryError
 from worker.registries.kinds import of
 from worker.store import plans
 from worker.store.plans import Segment
-
-if TYPE_CHECKING:
-    from worker.scan import Planned
 
 SECONDS = 600.0  # of reading manifests in one scan
 
@@ -28,8 +25,8 @@ Reopened = Callable[[], AbstractContextManager[Registry]]
 
 
 def plan_with_subjects(
-    make: Callable[[], "Planned"], opened_again: Reopened, alive: Alive = lambda: None, seconds: float = SECONDS
-) -> "Planned":
+    make: Callable[[], Planned], opened_again: Reopened, alive: Alive = lambda: None, seconds: float = SECONDS
+) -> Planned:
     """The plan, after the subjects that decide in it and that no listing reports were read. Raises ScanStoppedError.
 
     `make`: plans the same inventory, which is changed in place.
@@ -43,8 +40,8 @@ def plan_with_subjects(
 
 
 def _resolve(
-    planned: "Planned", opened: Registry, make: Callable[[], "Planned"], alive: Alive, not_after: float
-) -> tuple["Planned", RegistryError | None]:
+    planned: Planned, opened: Registry, make: Callable[[], Planned], alive: Alive, not_after: float
+) -> tuple[Planned, RegistryError | None]:
     """The plan after the manifests it needs were read, and the first refusal.
 
     A subject that was read may change what a count selects, so a new plan may need more.
@@ -69,7 +66,7 @@ def _not_asked(unread: Mapping[str, tuple[str, ...]], asked: set[tuple[str, str]
 
 
 def _read(
-    opened: HidesSubjects, planned: "Planned", wanted: Mapping[str, Sequence[str]], not_after: float, alive: Alive
+    opened: HidesSubjects, planned: Planned, wanted: Mapping[str, Sequence[str]], not_after: float, alive: Alive
 ) -> RegistryError | None:
     """Read repositories side by side; the first refusal. Raises ScanStoppedError."""
     segments = planned.inventory.segments
@@ -96,7 +93,7 @@ def _read(
     return next((one for one in refusals if one is not None), None)
 
 
-def warning_of(planned: "Planned", refusal: RegistryError | None) -> tuple[PlanWarning, ...]:
+def warning_of(planned: Planned, refusal: RegistryError | None) -> tuple[PlanWarning, ...]:
     """What whoever reads the plan should know of the images whose subject is still unknown."""
     count = sum(map(len, planned.unread.values()))
     if not count:

@@ -11,9 +11,9 @@ from tests.night import Night
 from tests.simulator.client import Simulator
 from worker import scan
 from worker.manifests import StoredManifests
+from worker.planner import Planned, plan
 from worker.registries import open_registry
 from worker.registries.kinds import of
-from worker.scan import Planned
 from worker.store.runs import Run
 from worker.subjects import plan_with_subjects
 
@@ -152,7 +152,7 @@ def test_what_is_not_read_in_time_is_left_to_a_later_scan(simulator: Simulator, 
     inventory = scan.list_live(registry)
 
     late = plan_with_subjects(
-        lambda: scan.plan(inventory, registry, inventory.listed_at),
+        lambda: plan(inventory, registry, inventory.listed_at),
         lambda: open_registry(registry, manifests=StoredManifests(tonight.store, registry.key)),
         seconds=0.0,
     )

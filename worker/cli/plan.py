@@ -14,7 +14,7 @@ from worker.cli.options import Options, common
 from worker.report.plan import PlanHead, decision_lines, plan_json, plan_ndjson, plan_table, warnings
 
 if TYPE_CHECKING:
-    from worker.scan import Planned
+    from worker.planner import Planned
 
 
 @click.command()
