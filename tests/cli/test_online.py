@@ -14,7 +14,7 @@ import pytest
 from policies.image import Image
 from tests.cli.conftest import Result
 from tests.night import document, write
-from tests.oci.fake import FakeRegistry
+from tests.oci.fake import Basic, FakeRegistry, Tokens
 from tests.oci.fake_wire import Say
 from tests.oci.pusher import Pusher, basic
 from tests.oci.server import DockerRegistry, Htpasswd
@@ -275,6 +275,87 @@ def test_a_read_only_registry_says_so(gc: Command, tmp_path: Path, mode: str, st
         assert (unknown["status"], unknown["detail"].startswith("not known before")) == ("warning", True)
         assert "role" not in unknown["detail"]
         assert registry.lines("DELETE") == []
+
+
+USER = {"username": "robot", "password": {"env": "PASSWORD"}}
+ITEMS = [{"repositories": ["web"], **deepcopy(USER)}, USER]
+NOT_KNOWN = "not known whether they work"
+
+
+@pytest.mark.parametrize(
+    ("auth", "credentials", "status", "words"),
+    [
+        pytest.param(None, USER, "warning", NOT_KNOWN, id="never asked for"),
+        pytest.param(None, {"anonymous": True}, "ok", "nobody is signed in", id="nobody"),
+        pytest.param(Basic("robot", "secret"), USER, "ok", "signed in, and", id="basic"),
+        pytest.param(Tokens(user=Basic("robot", "secret")), USER, "ok", "signed in, and", id="tokens"),
+        pytest.param(
+            Basic("robot", "secret"), ITEMS, "warning", "not known of each of the 2 credentials", id="several"
+        ),
+    ],
+)
+def test_signed_in_is_said_where_credentials_were_tried(
+    gc: Command, tmp_path: Path, auth: Any, credentials: Any, status: str, words: str
+) -> None:
+    with FakeRegistry(auth) as registry:
+        registry.push("shop/api", "v1")
+        hub = {"kind": "oci", "url": registry.url, "credentials": credentials, "policy": "p"}
+        write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
+        result = gc("check", "--online", "--format", "json", PASSWORD="secret")
+    said = {one["check"]: one for one in result.json["online"]}
+    assert result.code == 0
+    assert (said["sign in"]["status"], words in said["sign in"]["detail"]) == (status, True), said["sign in"]
+    assert said["list images"]["status"] == "ok"
+
+
+def test_credentials_that_only_a_repository_asks_for_are_tried_there(gc: Command, tmp_path: Path) -> None:
+    challenge = {"WWW-Authenticate": 'Basic realm="shop"'}
+    with FakeRegistry() as registry:
+        registry.push("shop/api", "v1")
+        registry.fault("status", "GET", "/tags/list", status=401, headers=challenge)
+        hub = {"kind": "oci", "url": registry.url, "credentials": USER, "policy": "p"}
+        write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
+        taken = gc("check", "--online", "--format", "json", PASSWORD="secret")
+        registry.fault("status", "GET", "/tags/list", times=None, status=401, headers=challenge)
+        refused = gc("check", "--online", "--format", "json", PASSWORD="secret")
+    said = {one["check"]: one for one in taken.json["online"]}
+    assert (taken.code, said["sign in"]["detail"]) == (0, "signed in, and the registry is there")
+    said = {one["check"]: one for one in refused.json["online"]}
+    assert (refused.code, said["sign in"]["status"], said["list images"]["status"]) == (1, "warning", "failed")
+    assert NOT_KNOWN in said["sign in"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("named", "status", "words"),
+    [
+        pytest.param(["shop/api"], "ok", "not asked for: the file names 1, shop/api", id="one"),
+        pytest.param(["shop/no", "shop/api"], "warning", "and shop/api alone is tried: not known of", id="two"),
+        pytest.param(["shop/*"], "ok", "1 seen", id="a glob"),
+    ],
+)
+def test_repositories_that_the_file_names_are_not_said_to_be_seen(
+    gc: Command, tmp_path: Path, named: list[str], status: str, words: str
+) -> None:
+    with FakeRegistry() as registry:
+        registry.push("shop/api", "v1")
+        hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p"}
+        hub["repositories"] = named
+        write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
+        findings = found(gc, 0)
+        assert ("GET /v2/_catalog" in registry.lines()) is (named == ["shop/*"])
+    said = findings["list repositories"]
+    assert (said["status"], words in said["detail"]) == (status, True), said
+    assert findings["list images"]["detail"] == "1 seen in shop/api"
+
+
+def test_a_name_that_is_not_served_hides_no_other_repository(gc: Command, tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        registry.empty("Bad//name")
+        registry.push("Team/App", "v1")
+        registry.push("shop/api", "v1")
+        hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p"}
+        write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
+        assert found(gc, 0)["list images"]["detail"] == "1 seen in shop/api"
 
 
 def test_what_a_registry_says_in_detail_is_shown(gc: Command, tmp_path: Path) -> None:

@@ -16,7 +16,14 @@ from worker.cli.moved import moved
 from worker.config import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
 from worker.registries import open_registry
 from worker.registries.http import Patience
-from worker.registries.interface import PermissionDeniedError, Registry, RegistryError, SaysWhatIsAllowed
+from worker.registries.interface import (
+    PermissionDeniedError,
+    Registry,
+    RegistryError,
+    SaysWhatIsAllowed,
+    SaysWhetherItAsked,
+    UnservedNameError,
+)
 from worker.registries.kinds import Kind, of
 from worker.registries.limiter import LimiterUnavailableError
 from worker.registries.oci_vendors import own_deletion
@@ -134,26 +141,49 @@ def _access(settings: Settings, registry: RegistrySettings, now: datetime) -> It
 def _tried(settings: RegistrySettings, registry: Registry, allowed: list[bool | None]) -> Iterator[Finding]:
     """Sign in, list, read a manifest: each only where the one before worked. `allowed`: what is said of deletions."""
     name, kind = settings.name, of(settings.kind)
-    to_plan = needs(kind, kind.to_plan)
     asked = datetime.now(UTC)
-    there = _try(name, "sign in", to_plan, registry.clock)
+    there = _try(name, "sign in", needs(kind, kind.to_plan), registry.clock)
     if isinstance(there, Finding):
         yield there
         return
-    anonymous = all(credentials.anonymous for credentials in settings.all_credentials)
-    signed_in = "the registry is there; nobody is signed in" if anonymous else "signed in, and the registry is there"
-    yield Finding(name, "sign in", "ok", signed_in)
-    yield clock(name, there, asked, datetime.now(UTC))
+    answered = datetime.now(UTC)
+    at_once = not isinstance(registry, SaysWhetherItAsked) or registry.has_asked_for_credentials()
+    listed = list(_listed(name, kind, registry, allowed))
+    later = isinstance(registry, SaysWhetherItAsked) and registry.has_asked_for_credentials()
+    is_tried = at_once or (later and any((one.check, one.status) == ("list images", "ok") for one in listed))
+    yield signed_in(settings, is_tried=is_tried)
+    yield clock(name, there, asked, answered)
+    yield from listed
+
+
+def signed_in(settings: RegistrySettings, *, is_tried: bool) -> Finding:
+    """What an answer says of the credentials. `is_tried`: the registry has asked for some, and took them."""
+    name, check, known = settings.name, "sign in", "the registry is there"
+    if all(credentials.anonymous for credentials in settings.all_credentials):
+        return Finding(name, check, "ok", f"{known}; nobody is signed in")
+    if not is_tried:
+        unknown = "no request that was answered needed credentials, so that it is not known whether they work"
+        return Finding(name, check, "warning", f"{known}; {unknown}")
+    if (number := len(settings.all_credentials)) > 1:
+        return Finding(name, check, "warning", f"signed in, and {known}; not known of each of the {number} credentials")
+    return Finding(name, check, "ok", f"signed in, and {known}")
+
+
+def _listed(name: str, kind: Kind, registry: Registry, allowed: list[bool | None]) -> Iterator[Finding]:
+    """List repositories, one repository's images, and read manifests: each only where the one before worked."""
+    to_plan = needs(kind, kind.to_plan)
+    registry.usage()
     paths = _try(name, "list repositories", to_plan, lambda: list(registry.repositories()))
     if isinstance(paths, Finding):
         yield paths
         return
-    yield Finding(name, "list repositories", "ok", f"{len(paths):,} seen", len(paths))
+    by_registry = bool(registry.usage().requests)
+    found = _try(name, "list images", to_plan, lambda: _first_listed(registry, paths))
+    path, images = (paths[0] if paths else "", found) if isinstance(found, Finding) else found
+    yield repositories(name, paths, path, by_registry=by_registry)
     if not paths:
         yield Finding(name, "list images", "warning", "not known: there is no repository to try it on")
         return
-    path: str = paths[0]
-    images = _try(name, "list images", to_plan, lambda: registry.images(path))
     if isinstance(images, Finding):
         yield images
         return
@@ -162,6 +192,25 @@ def _tried(settings: RegistrySettings, registry: Registry, allowed: list[bool | 
     if images and isinstance(registry, SaysWhatIsAllowed):
         with suppress(RegistryError, LimiterUnavailableError):  # then it is not known, and nothing says so wrongly
             allowed.append(registry.allows_deletion(path, images[0].digest))
+
+
+def _first_listed(registry: Registry, paths: Sequence[str]) -> "tuple[str, tuple[Image, ...]]":
+    """The first of these repositories that is served by its name, and its images. Raises RegistryError."""
+    for path in paths[:-1]:
+        with suppress(UnservedNameError):
+            return path, registry.images(path)
+    return (paths[-1], registry.images(paths[-1])) if paths else ("", ())
+
+
+def repositories(name: str, paths: Sequence[str], tried: str, *, by_registry: bool) -> Finding:
+    """Which there are. `by_registry`: it has listed them; else the file names them."""
+    check, number = "list repositories", len(paths)
+    if by_registry or not paths:
+        return Finding(name, check, "ok", f"{number:,} seen", number)
+    said = f"not asked for: the file names {number:,}"
+    if number == 1:
+        return Finding(name, check, "ok", f"{said}, {tried}", number)
+    return Finding(name, check, "warning", f"{said}, and {tried} alone is tried: not known of the others", number)
 
 
 def manifests(name: str, kind: Kind, path: str, images: "Sequence[Image]") -> Finding:

@@ -336,6 +336,14 @@ class SaysWhatIsAllowed(Registry, Protocol):
 
 
 @runtime_checkable
+class SaysWhetherItAsked(Registry, Protocol):
+    """A registry that may answer requests without wanting to know who sends them."""
+
+    def has_asked_for_credentials(self) -> bool:
+        """Whether it has refused a request of this client that came without them."""
+
+
+@runtime_checkable
 class DeletesByParts(Registry, Protocol):
     """A registry that deletes an image tag by tag: one whose deletion was begun may be left with some of its tags."""
 

@@ -162,6 +162,9 @@ class Oci:
         found = self._client.each(lambda digest: self._client.look(repository, digest, seen=True), digests)
         return frozenset(digest for digest, one in found.items() if one is not None)
 
+    def has_asked_for_credentials(self) -> bool:
+        return self._client.has_asked_for_credentials()
+
     def allows_deletion(self, repository: str, digest: str) -> bool | None:
         return self._client.allows_deletion(repository, digest)
 

@@ -53,6 +53,9 @@ class Client:
         self._lists_referrers: bool | None = None  # None: nobody has asked yet
         self._asking = threading.Lock()
 
+    def has_asked_for_credentials(self) -> bool:
+        return any(way.asked for way in self._sign_in.all)
+
     def time(self) -> datetime:
         """The registry's own. Raises RegistryError."""
         try:

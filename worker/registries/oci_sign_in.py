@@ -133,6 +133,7 @@ class OciSignIn:
         if given.username and given.password:
             self.user = User(given.username, given.password)
         self.basic = False  # the registry wants the name and the password themselves
+        self.asked = False  # the registry has answered a request with a challenge
         self._tokens = DockerSignIn(
             http,
             self.root,
@@ -194,6 +195,7 @@ class OciSigner:
 
     def refused(self, authorization: str | None, answer: Answer) -> None:
         sign_in = self.sign_in
+        sign_in.asked = True
         if challenge_of(answer, sign_in.root, sign_in.hosts) is not None:
             sign_in.basic = False
             self.token.refused(authorization, answer)
