@@ -16,7 +16,7 @@ from tests.oci.fake import Basic, FakeRegistry, Tokens
 from worker.config import ConfigError, Credentials, load
 from worker.registries import oci_passwords
 from worker.registries.interface import SignInError
-from worker.registries.oci_passwords import server_of
+from worker.registries.oci_passwords import in_docker_config, server_of
 
 Program = Callable[[str, str], Path]
 FILE = """
@@ -214,6 +214,79 @@ def test_docker_s_file(opened: Opener, tmp_path: Path, key: str) -> None:
         registry.auth = Basic("gc", "new")
         file.write_text(json.dumps({"auths": {mine: {"username": "gc", "password": "new"}}}))
         assert driver.clock(), "the file was not read again"
+
+
+HUB = "https://registry-1.docker.io"
+OWN, PORT = "https://registry.example.com", "https://registry.example.com:5000"
+
+
+@pytest.mark.parametrize(
+    ("key", "url", "is_of_it"),
+    [
+        ("https://index.docker.io/v1/", HUB, True),
+        ("https://index.docker.io/v1/", "https://docker.io", True),
+        ("index.docker.io", HUB, True),
+        ("docker.io", HUB, True),
+        ("registry-1.docker.io", HUB, True),
+        ("https://registry-1.docker.io/v2/", HUB, True),
+        ("https://index.docker.io/v1/access-token", HUB, False),  # what Docker Desktop keeps for itself
+        ("https://index.docker.io/v1/refresh-token", HUB, False),
+        ("docker.io/mine", HUB, False),  # a part of a registry, as podman writes it
+        ("https://index.docker.io/v1/", OWN, False),
+        ("registry.example.com", OWN, True),
+        ("Registry.Example.com", OWN, True),
+        ("https://registry.example.com", OWN, True),
+        ("http://registry.example.com", OWN, True),
+        ("https://registry.example.com/", OWN, True),
+        ("https://registry.example.com/v1/", OWN, True),
+        ("https://registry.example.com/v2/", OWN, True),
+        ("https://registry.example.com/v2", OWN, True),
+        ("registry.example.com/v2/", OWN, True),
+        ("https://registry.example.com:443/v2/", OWN, True),
+        ("registry.example.com", f"{OWN}:443", True),
+        ("registry.example.com", f"{OWN}/prefix", True),
+        ("registry.example.com:5000", PORT, True),
+        ("https://registry.example.com:5000/v2/", PORT, True),
+        ("registry.example.com:5000", OWN, False),
+        ("registry.example.com", PORT, False),
+        ("https://registry.example.com/v3/", OWN, False),
+        ("registry.example.com/mine", OWN, False),
+        ("example.com", OWN, False),
+        ("registry.example.com.evil.example", OWN, False),
+        ("https://evil.example/registry.example.com", OWN, False),
+        ("https://evil.example/v2/https://registry.example.com", OWN, False),
+        ("", OWN, False),
+    ],
+)
+def test_whose_password_a_key_of_docker_s_file_has(tmp_path: Path, key: str, url: str, is_of_it: bool) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"auths": {"other.example": auth("x", "y"), key: auth("gc", "s")}}))
+    if is_of_it:
+        assert in_docker_config(file, server_of(url)).value == "gc:s"
+        return
+    with pytest.raises(SignInError, match="has no password for"):
+        in_docker_config(file, server_of(url))
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param({"https://registry.example.com/v1/": auth("old", "y")}, id="another key of the server"),
+        pytest.param({"https://registry.example.com": {}}, id="an empty mark"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_the_key_that_is_the_server_s_name_counts(tmp_path: Path, others: dict[str, Any], first: bool) -> None:
+    mine, file = {"registry.example.com": auth("gc", "s")}, tmp_path / "config.json"
+    file.write_text(json.dumps({"auths": {**mine, **others} if first else {**others, **mine}}))
+    assert in_docker_config(file, server_of(OWN)).value == "gc:s"
+
+
+def test_an_empty_mark_hides_no_password(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    marks = {"registry.example.com": {}, "https://registry.example.com/v2/": auth("gc", "s")}
+    file.write_text(json.dumps({"auths": marks}))
+    assert in_docker_config(file, server_of(OWN)).value == "gc:s"
 
 
 @pytest.mark.parametrize(

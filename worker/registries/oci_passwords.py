@@ -96,13 +96,11 @@ def server_of(url: str) -> str:
 def in_docker_config(path: Path, server: str) -> Token:
     """What docker's file says of a server: by its helper, else by itself. Raises SignInError."""
     whole = read_docker_config(path)
-    helpers = whole.get("credHelpers")
-    helper = next((name for key, name in _mapping(helpers).items() if _is_of(key, server)), whole.get("credsStore"))
+    helper = _of_server(whole.get("credHelpers"), server) or whole.get("credsStore")
     if isinstance(helper, str) and helper:
         with suppress(_NoSuchCredentialsError):
             return _asked(helper, server)
-    entry = next((one for key, one in _mapping(whole.get("auths")).items() if _is_of(key, server)), None)
-    pair = _pair_of(_mapping(entry), path, server)
+    pair = _pair_of(_mapping(_of_server(whole.get("auths"), server)), path, server)
     return Token(pair, refresh_at=0.0, expires_at=0.0)  # read anew each time, so that it may be rotated
 
 
@@ -123,12 +121,25 @@ def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_of(key: str, server: str) -> bool:
-    """Whether a key names a server: alone, or as an address with a scheme and docker's /v1/ or /v2/."""
-    if server == HUB and (urlsplit(key if "://" in key else f"//{key}").hostname or "") in HUB_HOSTS:
-        return True
-    bare = key.partition("://")[2] or key
-    return bare.rstrip("/").removesuffix("/v1").removesuffix("/v2") == server
+def _of_server(section: object, server: str) -> Any:
+    """What a section of docker's file says of a server; None: nothing. What is empty is only a mark; the key that is
+    the server's name outweighs others that mean it.
+    """
+    of_it = [(key, one) for key, one in _mapping(section).items() if one and host_of(key) == host_of(server)]
+    return next((one for _, one in sorted(of_it, key=lambda pair: pair[0] != server)), None)
+
+
+def host_of(key: str) -> str:
+    """Host and port of a key in docker's file: alone, or an address that may end in docker's /v1/ or /v2/.
+
+    Empty: it names something else, such as a repository or Docker Hub's /v1/access-token.
+    """
+    scheme, _, rest = key.partition("://") if "://" in key else ("", "", key)
+    host, _, path = rest.lower().partition("/")
+    if path.strip("/") not in ("", "v1", "v2"):
+        return ""
+    host = host.removesuffix(":80" if scheme.lower() == "http" else ":443")
+    return "docker.io" if host in HUB_HOSTS else host
 
 
 def _pair_of(entry: dict[str, Any], path: Path, server: str) -> str:
