@@ -6,13 +6,13 @@ An inventory is spooled compressed, a repository at a time: each pass over it (s
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
 
 from policies.image import Image, Repository, Unreadable
-from worker.registries.interface import Registry, RegistryError, SignInError, UnservedNameError
+from worker.registries.interface import Registry, RegistryError, SaysWhyUnreadable, SignInError, UnservedNameError
 from worker.spool import Spool
 from worker.store import plans
 from worker.store.plans import Segment
@@ -43,6 +43,7 @@ class Inventory:
     listed_at: datetime
     segments: Spool[Segment]
     unreadable: tuple[Unreadable, ...]
+    unread: Mapping[str, str] = field(default_factory=dict)  # digest -> why its manifest could not be read
 
     def repositories(self) -> Iterator[Repository]:
         for segment in self.segments:
@@ -87,6 +88,7 @@ def take_inventory(
         listed_at=now,
         segments=segments,
         unreadable=tuple(Unreadable(repository=path, reason=str(refused[path])) for path in sorted(refused)),
+        unread=dict(registry.unread) if isinstance(registry, SaysWhyUnreadable) else {},
     )
 
 

@@ -75,7 +75,7 @@ def plan(
     )
     everywhere, compared, standing = _survey(inventory, registry, now, standing, before)
     unread: dict[str, tuple[str, ...]] = {}
-    unclear = Unclear(standing.ignore_unreadable)
+    unclear = Unclear(standing.ignore_unreadable, inventory.unread)
     tags: dict[str, int] = {}  # of repositories in which something goes
 
     def decided() -> Iterator[Columns]:

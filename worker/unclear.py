@@ -1,6 +1,6 @@
 """Names the images of a plan whose manifests say too little: unreadable ones, and those without a possible size."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from policies.image import Image, UnreadableImage
@@ -9,9 +9,12 @@ from policies.warnings import PlanWarning
 
 @dataclass(slots=True)
 class Unclear:
-    """What was found so far. `ignored`: digests of unreadable images that a person has set aside."""
+    """What was found so far. `ignored`: digests of unreadable images that a person has set aside. `why`: by digest,
+    what was wrong with manifests, where the registry's driver has noted it.
+    """
 
     ignored: frozenset[str]
+    why: Mapping[str, str]
     unreadable: list[UnreadableImage] = field(default_factory=list)
     unsized: int = 0
     first_unsized: str = ""  # "shop/api@sha256:…"
@@ -22,7 +25,9 @@ class Unclear:
             if image.children is None:
                 if image.digest not in self.ignored:
                     self.unreadable.append(
-                        UnreadableImage(repository=path, digest=image.digest, reason=_why_unreadable(image))
+                        UnreadableImage(
+                            repository=path, digest=image.digest, reason=_reason(image, self.why.get(image.digest, ""))
+                        )
                     )
             elif image.compressed_size is None and (image.layers or image.config):
                 self.unsized += 1
@@ -44,7 +49,7 @@ class Unclear:
             )
 
 
-def _why_unreadable(image: Image) -> str:
+def _reason(image: Image, why: str) -> str:
     if image.media_type:
         return f"its type {image.media_type[:100]} is not known, so that it may list other images"
-    return "its manifest could not be read, so that it may list other images"
+    return f"its manifest could not be read{f' ({why})' if why else ''}, so that it may list other images"

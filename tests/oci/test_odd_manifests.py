@@ -45,6 +45,20 @@ def test_an_unreadable_image_is_named_and_can_be_set_aside(registry: FakeRegistr
     assert registry.deleted == [("shop/api", old.digest)]
 
 
+def test_why_an_image_is_unreadable_is_said(registry: FakeRegistry, tmp_path: Path) -> None:
+    inner, broken, whole = (registry.push("shop/api", tag, layers=[tag.encode()]) for tag in ("a", "b", "c"))
+    odd = push_unreadable(registry, "d")
+    registry.fault("status", "GET", f"/manifests/{inner.digest}", times=None, status=400, code="MANIFEST_INVALID")
+    registry.fault("html", "GET", f"/manifests/{broken.digest}", times=None, status=200)
+    run = Night(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
+    reasons = {one["digest"]: one["reason"] for one in run.unreadable_images}
+    assert set(reasons) == {inner.digest, broken.digest, odd}
+    assert "could not be read (HTTP 400: MANIFEST_INVALID" in reasons[inner.digest]
+    assert f"(a manifest that is not the one that {broken.digest} names)" in reasons[broken.digest]
+    assert f"(a manifest of type '{m.IMAGE}' that lists manifests)" in reasons[odd]
+    assert whole.digest not in reasons
+
+
 def test_one_that_is_pushed_after_the_plan_stops_its_repository_unless_set_aside(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:

@@ -336,6 +336,13 @@ class SaysWhatIsAllowed(Registry, Protocol):
 
 
 @runtime_checkable
+class SaysWhyUnreadable(Registry, Protocol):
+    """A registry that notes what was wrong with the manifests that it could not read."""
+
+    unread: Mapping[str, str]  # digest -> why, in one line; one of them may have been read since
+
+
+@runtime_checkable
 class SaysWhetherItAsked(Registry, Protocol):
     """A registry that may answer requests without wanting to know who sends them."""
 

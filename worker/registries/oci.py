@@ -66,6 +66,7 @@ class Oci:
         self._host = "/".join(filter(None, (urlsplit(settings.url).netloc, namespace_of(settings.url))))
         self._manifests = manifests
         self._client = Client(settings, limiter, patience)
+        self.unread: dict[str, str] = {}  # digest -> why its manifest could not be read
         self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
         self._few = int(settings.rate.requests_per_second)  # so many tags are read in a second
         self._tags: dict[str, tuple[Tags, Needs]] = {}  # by repository
@@ -99,7 +100,10 @@ class Oci:
         if tags is None and repository not in self._catalog():
             raise self._not_found("the registry does not know this repository", f"GET {repository}")
         listing = Listing(self._client, self._manifests, self._host, repository, configs=self._configs, known=known)
-        return listing.images(tags or ())  # pushed to by digest only, or not at all: the catalog names it all the same
+        try:
+            return listing.images(tags or ())  # without tags: pushed to by digest only, or not at all, and yet listed
+        finally:
+            self.unread |= listing.unread
 
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         about = protocol.about(repository, image.digest)
