@@ -307,6 +307,20 @@ def test_docker_s_file_names_a_helper(
     assert calls(tmp_path) == [f"['get'] {registry.host}"]
 
 
+def test_a_helper_is_asked_by_the_key_that_the_file_marks(opened: Opener, program: Program, tmp_path: Path) -> None:
+    program(
+        "docker-credential-fake",
+        f"if '/v2/' not in told: print({NONE!r}); sys.exit(1)\n{printing(Username='gc', Secret='s')}",
+    )
+    file = tmp_path / "config.json"
+    with FakeRegistry(Basic("gc", "s")) as registry:
+        marks = {f"https://{registry.host}/v2/": {}, f"https://{registry.host}/v3/": {}, "other.example": {}}
+        file.write_text(json.dumps({"credsStore": "fake", "auths": marks}))
+        signed_in(opened, registry, docker_config=file)
+    names = (registry.host, f"https://{registry.host}", f"https://{registry.host}/v2/")
+    assert calls(tmp_path) == [f"['get'] {name}" for name in names]
+
+
 def test_the_file_s_own_password_where_the_helper_has_none(opened: Opener, program: Program, tmp_path: Path) -> None:
     program("docker-credential-fake", f"print({NONE!r}); sys.exit(1)")
     file = tmp_path / "config.json"

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -98,8 +99,9 @@ def in_docker_config(path: Path, server: str) -> Token:
     whole = read_docker_config(path)
     helper = _of_server(whole.get("credHelpers"), server) or whole.get("credsStore")
     if isinstance(helper, str) and helper:
+        written = [key for key in _mapping(whole.get("auths")) if host_of(key) == host_of(server)]
         with suppress(_NoSuchCredentialsError):
-            return _asked(helper, server)
+            return _asked(helper, server, written)
     pair = _pair_of(_mapping(_of_server(whole.get("auths"), server)), path, server)
     return Token(pair, refresh_at=0.0, expires_at=0.0)  # read anew each time, so that it may be rotated
 
@@ -163,10 +165,10 @@ class _NoSuchCredentialsError(SignInError):
     """A helper keeps nothing for this server."""
 
 
-def _asked(helper: str, server: str) -> Token:
-    """What a helper keeps for a server: by its name, else by its address. Raises SignInError."""
+def _asked(helper: str, server: str, others: Iterable[str] = ()) -> Token:
+    """What a helper keeps for a server: by its name, its address, or what else it is called. Raises SignInError."""
     program = f"docker-credential-{helper}"
-    for name in dict.fromkeys((server, server if "://" in server else f"https://{server}")):
+    for name in dict.fromkeys((server, server if "://" in server else f"https://{server}", *others)):
         code, output = _run((program, "get"), None, name.encode())
         if code and NOT_FOUND in output:
             continue
