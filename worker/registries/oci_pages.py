@@ -6,6 +6,7 @@ without one, so a list of tags or repositories is whole only where asking on fro
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from worker.registries import oci_protocol as protocol
 from worker.registries.interface import BadAnswerError, RegistryError
@@ -40,7 +41,8 @@ def whole_list(ask: Ask, registry: str, about: str, size: PageSize) -> tuple[str
     """Every row once; None: there is no such list. A server's refusal of `n` is noted in `size`.
 
     A page without a Link is continued from its last row. An empty page, or nothing new, ends the list. But a server
-    that ignores `last` sends the first page again: if that has as many rows as were asked for, the list may be cut.
+    that ignores `last` sends the first page again, and one that compares it with names that are in another order
+    leaves some out: if such a page has as many rows as were asked for, or is not the last, the list may be cut.
     Raises BadAnswerError: it is cut, or never ends. Raises any other RegistryError.
     """
     listing = _Listing(ask, registry, about)
@@ -48,12 +50,14 @@ def whole_list(ask: Ask, registry: str, about: str, size: PageSize) -> tuple[str
     if page is None:
         return None
     while page.rows:
-        query = {**size.query, "last": page.rows[-1]}
-        further = listing.read(query, refusable=True)
-        if further is None or (further.rows and not listing.new):
-            if len((further or page).rows) == (size.rows or len(page.rows)) and _is_cut(listing, page):
-                message = f"the list is cut at {len(page.rows):,} rows, and nothing leads to the others"
-                raise BadAnswerError(message, registry, f"GET {about}")
+        further = listing.read({**size.query, "last": page.rows[-1]}, refusable=True)
+        more = further is not None and listing.new
+        unordered = (more or len(page.rows) == size.rows) and not _follows_its_order(listing, page, size)
+        repeated = not more and len((further or page).rows) == (size.rows or len(page.rows))
+        if (more and unordered) or ((repeated or unordered) and _is_cut(listing, page, size)):
+            message = f"the list is cut at {len(page.rows):,} rows, and nothing leads to the others"
+            raise BadAnswerError(message, registry, f"GET {about}")
+        if further is None or not more:
             break
         page = further
     return tuple(listing.rows)
@@ -73,14 +77,32 @@ def _first_pages(listing: "_Listing", size: PageSize) -> Page | None:
     return page
 
 
-def _is_cut(listing: "_Listing", page: Page) -> bool:
-    """Whether a page that asking on brings again is only a part of the list: as long as whatever is asked for."""
+def _follows_its_order(listing: "_Listing", page: Page, size: PageSize) -> bool:
+    """Whether `last` leads on in the order of the list, asked for where the rows of a page are not sorted."""
+    turn = next(((row, following) for row, following in pairwise(page.rows) if row > following), None)
+    if turn is None or listing.linked:
+        return True
+    further = listing.read({**size.query, "last": turn[0]}, refusable=True)
+    return further is None or turn[1] in further.rows
+
+
+def _is_cut(listing: "_Listing", page: Page, size: PageSize) -> bool:
+    """Whether a page to which asking on adds nothing is a part of the list: its size follows what is asked for.
+
+    A server may take `n`, but no more than it was asked for: to one row more it sends as many, to one less it follows.
+    """
     rows = len(page.rows)
-    for wanted in () if listing.linked else (rows + 1, rows - 1):  # the first may be more than the server allows
+    for wanted in () if listing.linked else (rows + 1, rows - 1):
         other = listing.read({"n": str(wanted)}, refusable=True) if wanted else None
-        if other is not None:
-            return not listing.linked and len(other.rows) == wanted
-    return False  # it has sent a Link, or takes no number at all
+        if other is None:  # more than the server allows, or it takes no number at all
+            continue
+        if listing.linked or len(other.rows) == wanted:
+            return not listing.linked
+        if (
+            size.rows is None
+        ):  # a page of the server's own size: that it sends less where less is asked for says nothing
+            return False
+    return False
 
 
 @dataclass(slots=True)

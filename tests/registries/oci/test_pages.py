@@ -23,6 +23,7 @@ class Server:
     takes_last: bool = True  # else it is ignored
     refuses_last: bool = False
     links: bool = False
+    order: str = "by name"
     asked: list[Query] = field(default_factory=list)
 
     def __call__(self, query: Query) -> Page:
@@ -31,10 +32,19 @@ class Server:
         refused = self.refused_from is not None and "n" in query and n >= self.refused_from
         if refused or (self.refuses_last and "last" in query):
             raise BadAnswerError("refused", status=400)
-        last = query.get("last", "") if self.takes_last else ""
-        left = [name for name in (f"r{number:05d}" for number in range(self.rows)) if name > last]
+        left = self._after(query.get("last", "") if self.takes_last else "")
         shown = left[: min(n, self.most)]
         return Page(shown, {"last": shown[-1], "n": str(n)} if self.links and len(shown) < len(left) else None)
+
+    def _after(self, last: str) -> list[str]:
+        names = [f"r{number:05d}" for number in range(self.rows)]
+        if self.order.startswith("pushed"):  # the last three names were pushed first
+            names = names[-3:] + names[:-3]
+        if self.order.startswith("newest first"):
+            names.reverse()
+        if self.order == "pushed":
+            return names[names.index(last) + 1 :] if last else names
+        return [name for name in names if name > last]
 
     def read(self) -> int:
         return len(whole_list(self, "production", "shop/api", PageSize()) or ())
@@ -68,20 +78,45 @@ CUT = {
     "last is ignored, n is at most 1,000": {"takes_last": False, "refused_from": 1001},
     "last is refused": {"refuses_last": True},
     "last is refused, n is at most 1,000": {"refuses_last": True, "refused_from": 1001},
+    "last is ignored, more than 1,000 are 1,000": {"takes_last": False, "most": 1000},
+    "last is refused, more than 1,000 are 1,000": {"refuses_last": True, "most": 1000},
 }
 
 
 @pytest.mark.parametrize("ways", CUT.values(), ids=CUT)
 def test_a_list_of_exactly_n_rows_with_no_way_on_is_cut(ways: dict[str, int]) -> None:
-    assert Server(999, most=EVERYTHING, **ways).read() == 999
-    with pytest.raises(BadAnswerError, match=r"GET shop/api: the list is cut at 1,000 rows"):
-        Server(1001, most=EVERYTHING, **ways).read()
+    ways = {"most": EVERYTHING} | ways
+    assert Server(999, **ways).read() == 999
+    for rows in (1000, 1001):  # of 1,000 nobody can say whether they are all
+        with pytest.raises(BadAnswerError, match=r"GET shop/api: the list is cut at 1,000 rows"):
+            Server(rows, **ways).read()
 
 
-def test_a_list_that_has_exactly_n_rows_is_whole_where_one_more_is_allowed() -> None:
-    server = Server(1000, takes_last=False, most=EVERYTHING)
+def test_a_list_of_exactly_n_rows_is_asked_for_with_one_more_and_one_less() -> None:
+    server = Server(1000, takes_n=False, takes_last=False, most=EVERYTHING)
     assert server.read() == 1000
-    assert [query.get("n") for query in server.asked] == ["1000", "1000", "1001"]
+    assert [query.get("n") for query in server.asked] == ["1000", "1000", "1001", "999"]
+
+
+@pytest.mark.parametrize("rows", [2, 99, 1000, 1001, 2500])
+@pytest.mark.parametrize("most", [100, 1000, EVERYTHING])
+def test_an_unsorted_list_is_read_whole_where_last_leads_on_in_its_order(rows: int, most: int) -> None:
+    assert Server(rows, most=most, order="pushed").read() == rows
+
+
+@pytest.mark.parametrize("most", [1000, EVERYTHING])
+@pytest.mark.parametrize("order", ["pushed, last by name", "newest first, last by name"])
+def test_an_unsorted_list_is_cut_where_last_compares_names(order: str, most: int) -> None:
+    assert Server(999, most=most, order=order).read() == 999
+    for rows in (1001, 2500):
+        with pytest.raises(BadAnswerError, match=r"GET shop/api: the list is cut at 1,000 rows"):
+            Server(rows, most=most, order=order).read()
+
+
+def test_an_unsorted_short_list_costs_one_more_request_and_no_others() -> None:
+    server = Server(99, order="pushed, last by name")
+    assert server.read() == 99
+    assert len(server.asked) == 2
 
 
 def test_a_page_of_one_row_costs_one_more_request() -> None:
