@@ -44,6 +44,7 @@ class Inventory:
     segments: Spool[Segment]
     unreadable: tuple[Unreadable, ...]
     unread: Mapping[str, str] = field(default_factory=dict)  # digest -> why its manifest could not be read
+    signed_in: bool = True  # False: of several credentials some were refused
 
     def repositories(self) -> Iterator[Repository]:
         for segment in self.segments:
@@ -82,13 +83,15 @@ def take_inventory(
             stopped.set()
             raise
     on_the_way = [error for error in refused.values() if not isinstance(error, UnservedNameError)]
+    sign_ins = [error for error in on_the_way if isinstance(error, SignInError)]
     if on_the_way and not segments:
-        raise on_the_way[0]
+        raise (sign_ins or on_the_way)[0]
     return Inventory(
         listed_at=now,
         segments=segments,
         unreadable=tuple(Unreadable(repository=path, reason=str(refused[path])) for path in sorted(refused)),
         unread=dict(registry.unread) if isinstance(registry, SaysWhyUnreadable) else {},
+        signed_in=not sign_ins,
     )
 
 
@@ -98,9 +101,9 @@ def _collect(listed: "dict[Future[None], str]", progress: Progress, alive: Alive
         alive()
         try:
             future.result()
-        except SignInError:
-            raise  # no other repository would fare better, and none of them is at fault
         except RegistryError as error:
+            if isinstance(error, SignInError) and not error.for_some:
+                raise  # no other repository would fare better, and none of them is at fault
             refused[listed[future]] = error
         progress(number, len(listed))
     return refused

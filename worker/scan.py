@@ -187,7 +187,7 @@ def _plan_run(
         except SignInError:
             note_sign_in(store, registry.name, works=False)
             raise
-    note_sign_in(store, registry.name, works=True)
+    note_sign_in(store, registry.name, works=inventory.signed_in)
     at = inventory.listed_at
     standing, warnings = standing_of(store, settings, registry, inventory)
     note_held_ids(store, registry, standing, inventory)

@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from tests.network.conftest import Opener
+from tests.night import Night
 from tests.oci.fake import Basic, FakeRegistry, Tokens, Users
 from worker.config import ConfigError, Credentials, Secret, load
 from worker.registries.interface import PermissionDeniedError, RegistryError
+from worker.store import tables
+
+PULL_REQUESTS = [{"name": "pull requests", "delete": {"tags": ["pr-*"]}}]
 
 FILE = """
 registries:
@@ -83,6 +88,54 @@ def test_the_catalog_is_what_any_of_them_may_list(opened: Opener, ways: tuple[Cr
         registry.auth = Users(users)
         with pytest.raises(RegistryError, match="does not list its repositories"):
             list(opened(registry.url, **several(ways)).repositories())
+
+
+def written(ways: tuple[Credentials, ...]) -> list[dict[str, object]]:
+    """The same as the file has them."""
+    return [
+        {"repositories": list(way.repositories), "username": way.username, "password": {"file": str(way.password.file)}}
+        for way in ways
+        if way.password is not None
+    ]
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+@pytest.mark.parametrize("named", [True, False], ids=["repositories named", "by the catalog"])
+def test_one_wrong_password_ends_no_run(tmp_path: Path, ways: tuple[Credentials, ...], wrong: int, named: bool) -> None:
+    users = {A: ("team-a/api",), B: ("team-b/api",)}
+    paths = ("team-a/api", "team-b/api")
+    with FakeRegistry(Users(users, catalog=("robot-a", "robot-b"))) as registry:
+        images = {path: registry.push(path, "pr-1", layers=[path.encode()]).digest for path in paths}
+        entry = {"kind": "oci", "url": registry.url, "credentials": written(ways)}
+        night = Night(entry | ({"repositories": list(paths)} if named else {}), tmp_path, rules=PULL_REQUESTS)
+        (tmp_path / (A, B)[wrong].user).write_text("wrong")
+        run = night.sweep()
+        assert (run.outcome, registry.deleted) == ("partial", [(paths[1 - wrong], images[paths[1 - wrong]])])
+        reasons = {one["repository"]: one["reason"] for one in run.unreadable}
+        assert reasons.keys() == {paths[wrong], *(() if named else ways[wrong].repositories)}
+        assert all(f"credentials[{wrong}]: the user name" in reason for reason in reasons.values())
+        assert works(night) is False
+
+        (tmp_path / (A, B)[wrong].user).write_text((A, B)[wrong].password)
+        assert (night.sweep().outcome, works(night)) == ("succeeded", True)
+        assert {path for path, _ in registry.deleted} == set(paths)
+
+
+def test_where_no_password_works_the_run_fails(tmp_path: Path, ways: tuple[Credentials, ...]) -> None:
+    with FakeRegistry(Users({})) as registry:
+        registry.push("team-a/api", "pr-1")
+        entry = {"kind": "oci", "url": registry.url, "credentials": written(ways)}
+        night = Night(entry, tmp_path, rules=PULL_REQUESTS)
+        run = night.sweep()
+    assert run.outcome == "failed"
+    assert "credentials[0]: the user name 'robot-a' or the password" in (run.message or "")
+    assert works(night) is False
+
+
+def works(night: Night) -> bool:
+    """Whether the last sign-in was accepted, as the metrics have it."""
+    with night.store.read() as connection:
+        return bool(connection.execute(select(tables.registry.c.auth_ok)).scalar_one())
 
 
 def test_no_password_of_any_is_told(opened: Opener, ways: tuple[Credentials, ...]) -> None:

@@ -86,6 +86,7 @@ class RateLimitedError(RegistryError):
 class SignInError(RegistryError):
     cause = "permission_denied"
     systemic = True
+    for_some = False  # of credentials that are for some repositories: others have their own
 
 
 class PermissionDeniedError(RegistryError):

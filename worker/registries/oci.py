@@ -90,12 +90,15 @@ class Oci:
             yield from sorted(self._globs)  # named, each of them: nobody need be allowed to see the catalog
             return
         match = Patterns(self._globs or ("**",), paths=True).match
-        yield from sorted(path for path in self._catalog(needed=True) if match(path) is not None)
+        listed = {path for path in self._catalog(needed=True) if match(path) is not None}
+        yield from sorted(listed | self._client.refused.keys())  # what may be missing is unreadable by its globs
 
     def images(self, repository: str) -> tuple[Image, ...]:
         return self.images_again(repository, {})
 
     def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
+        if refused := self._client.refused.get(repository):
+            raise refused
         tags = self._tags_of(repository)
         if tags is None and repository not in self._catalog():
             raise self._not_found("the registry does not know this repository", f"GET {repository}")

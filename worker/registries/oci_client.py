@@ -30,7 +30,17 @@ from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, BrokenBodyError, Request
 from worker.registries.oci_pages import PageSize, linked_list, whole_list
 from worker.registries.oci_protocol import Found, Page
-from worker.registries.oci_sign_in import CATALOG, NO_SCOPE, OciSignIn, SignIns, UnchallengedError, delete, pull, push
+from worker.registries.oci_sign_in import (
+    CATALOG,
+    NO_SCOPE,
+    OciSignIn,
+    SignIns,
+    UnchallengedError,
+    delete,
+    pull,
+    push,
+    repository_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,22 +62,34 @@ class Client:
         self._catalog_pages, self._tags_pages = PageSize(), PageSize()
         self._lists_referrers: bool | None = None  # None: nobody has asked yet
         self._asking = threading.Lock()
+        self.refused: dict[str, SignInError] = {}  # glob of credentials that were refused when they asked for the list
 
     def has_asked_for_credentials(self) -> bool:
         return any(way.asked for way in self._sign_in.all)
 
     def time(self) -> datetime:
-        """The registry's own. Raises RegistryError."""
+        """The registry's own, by whichever credentials it accepts. Raises RegistryError."""
+        refused: RegistryError | None = None
+        for way in self._sign_in.all:
+            try:
+                return self._time(way)
+            except (SignInError, PermissionDeniedError) as error:
+                refused = refused or error
+        raise refused or BadAnswerError("there are no credentials")
+
+    def _time(self, way: OciSignIn) -> datetime:
         try:
-            return self._call(protocol.ping(self._api), lambda answer: protocol.time_of(answer, self._api), NO_SCOPE)
+            request = protocol.ping(self._api)
+            return self._call(request, lambda answer: protocol.time_of(answer, self._api), NO_SCOPE, way)
         except NotFoundError:
             if not self._namespace:
                 raise
         api = self._api.removesuffix(f"/{self._namespace}")  # most registries answer there alone
-        return self._call(protocol.ping(api), lambda answer: protocol.time_of(answer, api), NO_SCOPE)
+        return self._call(protocol.ping(api), lambda answer: protocol.time_of(answer, api), NO_SCOPE, way)
 
     def catalog(self) -> tuple[str, ...] | None:
         """Every repository that the registry lists, to any of our users; None: it lists none. Raises RegistryError."""
+        self.refused.clear()
         listed = [found for way in self._sign_in.all if (found := self._catalog_for(way)) is not None]
         return tuple(dict.fromkeys(name for names in listed for name in names)) if listed else None
 
@@ -89,7 +111,12 @@ class Client:
         except PermissionDeniedError:  # as it is for most users of a registry
             return None
         except SignInError:
-            self.time()  # where signing in works for everything else, it is the catalog that is refused
+            try:
+                self._time(way)  # where signing in works for everything else, it is the catalog that is refused
+            except SignInError as error:
+                if not error.for_some:
+                    raise
+                self.refused |= dict.fromkeys(way.globs, error)
             return None
 
     def tags(self, name: str) -> tuple[str, ...] | None:
@@ -260,8 +287,12 @@ class Client:
                 raise self._sign_in.hidden(error, answer) from None
 
         try:
-            signer = None if scopes is None else (way or self._sign_in).of(scopes)
-            return self.http.call(request, read_hidden, signer)
+            if scopes is None:
+                return self.http.call(request, read_hidden, None)
+            way = way or self._sign_in.way(repository_of(scopes))
+            return self.http.call(request, read_hidden, way.of(self._sign_in.full(scopes)))
         except RegistryError as error:
+            if isinstance(error, SignInError) and way is not None and way.name:
+                error.message, error.for_some = f"{way.name}: {error.message}", True
             error.registry, error.request = error.registry or self.http.registry, error.request or request.label
             raise self._sign_in.hidden(error) from None

@@ -87,25 +87,28 @@ class SignIns:
     """Who we are to one registry, by repository: of several ways to sign in the first that is for it counts."""
 
     def __init__(self, settings: RegistrySettings, http: Http) -> None:
+        several = len(settings.all_credentials) > 1
         self._ways = [
-            (Patterns(given.repositories or ("**",), paths=True), OciSignIn(settings, given, http))
-            for given in settings.all_credentials
+            (
+                Patterns(given.repositories or ("**",), paths=True),
+                OciSignIn(settings, given, http, f"credentials[{number}]" if several else ""),
+            )
+            for number, given in enumerate(settings.all_credentials)
         ]
         self.all = tuple(way for _, way in self._ways)
         self._namespace = namespace_of(settings.url)
 
-    def of(self, scopes: Scopes) -> "OciSigner":
-        """The signer for what needs these scopes. Raises RegistryError: no way is for this repository."""
-        repository = repository_of(scopes)
+    def way(self, repository: str | None) -> "OciSignIn":
+        """How to sign in for a repository; None: for none, as the first. Raises RegistryError: no way is for it."""
         if repository is None:
-            return self.all[0].of(scopes)
+            return self.all[0]
         for patterns, way in self._ways:
             if patterns.match(repository) is not None:
-                return way.of(self._full(scopes))
+                return way
         remedy = "add an item for it, or one without repositories, such as {anonymous: true}"
         raise RegistryError(f"none of the credentials is for the repository {repository}: {remedy}")
 
-    def _full(self, scopes: Scopes) -> Scopes:
+    def full(self, scopes: Scopes) -> Scopes:
         """The same with the names that the registry itself knows."""
         if not self._namespace:
             return scopes
@@ -127,7 +130,9 @@ class SignIns:
 class OciSignIn:
     """Who we are to one registry in one way, and how it wants to hear it. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, given: Credentials, http: Http) -> None:
+    def __init__(self, settings: RegistrySettings, given: Credentials, http: Http, name: str = "") -> None:
+        self.name = name  # of one among several, as the configuration has it; empty: the only one
+        self.globs = () if given.anonymous else (given.repositories or ("**",))  # whose sign-in may be refused
         self.root, self.hosts = settings.url, settings.token_hosts
         self.user: User | FetchedUser | None = fetched_user(given, settings.url)
         if given.username and given.password:
