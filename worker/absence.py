@@ -1,13 +1,13 @@
 """Whether images that were not found are really gone. Credentials that lost their rights see 404 and an empty list.
 
 So a listing that lacks an image says something only if it shows what else must be there: all that the plan keeps in the
-repository, or, where the plan keeps nothing there, a kept image of another repository.
+repository, or, where the plan keeps nothing there, a kept image of another repository that the same credentials read.
 """
 
 from collections.abc import Collection, Iterator
 
 from policies.image import Image
-from worker.registries.interface import ListsTagsOnly, NotFoundError, Registry
+from worker.registries.interface import HasSeveralCredentials, ListsTagsOnly, NotFoundError, Registry
 from worker.store import Store, plans
 
 WITNESSES = 3  # kept images that are asked for one by one
@@ -37,9 +37,12 @@ def still_there(
 
 
 def _insist_on_another(registry: Registry, store: Store, run_id: str, repository: str) -> None:
-    """Have the registry show a kept image of another repository. Raises UnbelievableError, RegistryError."""
+    """Have the registry show a kept image of another repository, by the same credentials.
+
+    Raises UnbelievableError, RegistryError.
+    """
     asked: list[str] = []
-    for path, image in _kept_elsewhere(store, run_id, repository):
+    for path, image in _kept_elsewhere(registry, store, run_id, repository):
         try:
             registry.get(path, image)
         except NotFoundError:
@@ -50,15 +53,19 @@ def _insist_on_another(registry: Registry, store: Store, run_id: str, repository
             break
     if asked:
         raise UnbelievableError(f"neither is {asked[0]}, which the plan keeps")
-    raise UnbelievableError("the plan keeps no image by which to see that the registry shows what is there")
+    raise UnbelievableError(
+        "the plan keeps no image by which to see that the registry shows these credentials what is there"
+    )
 
 
-def _kept_elsewhere(store: Store, run_id: str, repository: str) -> Iterator[tuple[str, Image]]:
-    """A kept image of each other repository that has one."""
+def _kept_elsewhere(registry: Registry, store: Store, run_id: str, repository: str) -> Iterator[tuple[str, Image]]:
+    """A kept image of each other repository that has one and is read by the same credentials."""
     with store.read() as connection:
         paths = plans.repositories(connection, run_id)
     for path in paths:
         if path == repository:
+            continue
+        if isinstance(registry, HasSeveralCredentials) and not registry.are_read_alike(repository, path):
             continue
         with store.read() as connection:
             if kept := plans.kept_in(connection, run_id, path):

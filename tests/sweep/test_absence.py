@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from tests.night import Night
-from tests.oci.fake import FakeRegistry
+from tests.oci.fake import Basic, FakeRegistry, Users
 from tests.oci.nights import served
 from tests.simulator.client import Simulator
 from worker.store.tables import audit, item
@@ -107,3 +107,30 @@ def test_where_only_tags_are_listed(fake: FakeRegistry, tmp_path: Path, keeps: s
 
     assert set(tonight.outcomes(run_id).values()) == {("failed", "unconfirmed")}
     tonight.store.dispose()
+
+
+@pytest.mark.parametrize(("witness", "state", "cause"), [("b/kept", "gone", None), ("a/kept", "failed", "unconfirmed")])
+def test_only_what_the_same_credentials_read_confirms_a_404(
+    tmp_path: Path, witness: str, state: str, cause: str | None
+) -> None:
+    users = {Basic("robot-a", "sesame"): ("a/kept",), Basic("robot-b", "poppy"): ("b/api", "b/kept")}
+    ways = []
+    for user in users:
+        (tmp_path / user.user).write_text(user.password)
+        password = {"file": str(tmp_path / user.user)}
+        ways.append({"repositories": [f"{user.user[-1]}/**"], "username": user.user, "password": password})
+    with FakeRegistry(Users(users, catalog=("robot-a", "robot-b"))) as registry:
+        registry.fill("b/api", 3, prefix="pr-")
+        registry.push(witness, "v1")
+        keys: dict[str, Any] = {"rules": PULLS, "rate": {"requests_per_second": 1000, "concurrency": 4}}
+        tonight = Night(served(registry, credentials=ways), tmp_path, **keys)
+        run_id, bells = listed_again(tonight)
+        registry.fault("status", path="/b/api/manifests/", status=404, times=None)
+        for number in range(3):
+            registry.untag("b/api", f"pr-{number:05}")
+
+        tonight.ring(bells)
+
+        assert set(tonight.outcomes(run_id).values()) == {(state, cause)}
+        assert tonight.run(run_id).outcome == ("succeeded" if state == "gone" else "partial")
+        tonight.store.dispose()

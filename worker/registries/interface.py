@@ -295,6 +295,14 @@ class ListsTagsOnly(Registry, Protocol):
         """
 
 
+@runtime_checkable
+class HasSeveralCredentials(Registry, Protocol):
+    """A registry that may be read by several credentials, each for some repositories."""
+
+    def are_read_alike(self, one: str, other: str) -> bool:
+        """Whether the same credentials are for both repositories. Asks nothing of the registry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subjects:
     """The images of a repository after some of their manifests were read, and why the reading ended early."""

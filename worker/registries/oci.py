@@ -172,6 +172,9 @@ class Oci:
     def has_asked_for_credentials(self) -> bool:
         return self._client.has_asked_for_credentials()
 
+    def are_read_alike(self, one: str, other: str) -> bool:
+        return self._client.are_read_alike(one, other)
+
     def allows_deletion(self, repository: str, digest: str) -> bool | None:
         return self._client.allows_deletion(repository, digest)
 

@@ -67,6 +67,10 @@ class Client:
     def has_asked_for_credentials(self) -> bool:
         return any(way.asked for way in self._sign_in.all)
 
+    def are_read_alike(self, one: str, other: str) -> bool:
+        """Whether the same credentials are for both repositories."""
+        return self._sign_in.are_read_alike(one, other)
+
     def time(self) -> datetime:
         """The registry's own, by whichever credentials it accepts. Raises RegistryError."""
         refused: RegistryError | None = None
