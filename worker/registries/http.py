@@ -183,6 +183,9 @@ class Http:
         wait = retry_after(call.answer) if call.answer else None
         if call.request.paced and (wait is not None or isinstance(error, RateLimitedError)):
             self.limiter.pause(1.0 if wait is None else wait)
+        most = call.request.attempts
+        if most is not None and call.attempts >= most:
+            return False
         if call.attempts >= self._patience.attempts:
             if not (self._patience.waits_for_restarts and isinstance(error, NoConnectionError)):
                 return False

@@ -32,6 +32,7 @@ class Request:
     paced: bool = True  # takes a slot of the registry's rate; sign-in does not
     timeout: float = 30.0  # seconds of silence
     patience: float = 0.0  # seconds that it may take, where the caller's own patience is shorter
+    attempts: int | None = None  # that are made at most, where the patience has more
     first_bytes: int | None = None  # of the body that are enough; where it breaks off before, what came is the body
     not_after: float | None = None  # time.monotonic() from which it is not sent any more
     direct: bool = False  # never through a proxy

@@ -3,11 +3,10 @@
 What the answers mean for images is in `oci_listing`, what goes over the wire in `oci_protocol`.
 """
 
-import logging
-import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -28,26 +27,16 @@ from worker.registries.interface import (
 )
 from worker.registries.limiter import Limiter
 from worker.registries.messages import Answer, BrokenBodyError, Request
-from worker.registries.oci_pages import PageSize, linked_list, whole_list
+from worker.registries.oci_pages import PageSize, whole_list
 from worker.registries.oci_protocol import Found, Page
-from worker.registries.oci_sign_in import (
-    CATALOG,
-    NO_SCOPE,
-    OciSignIn,
-    SignIns,
-    UnchallengedError,
-    delete,
-    pull,
-    push,
-    repository_of,
-)
-
-log = logging.getLogger(__name__)
+from worker.registries.oci_referrers import Referrers
+from worker.registries.oci_sign_in import CATALOG, NO_SCOPE, OciSignIn, SignIns, delete, pull, push, repository_of
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 REDIRECTS = 3
+REFERRERS_SECONDS = 10.0  # of silence, where nobody knows whether there is such an API
 
 
 class Client:
@@ -60,8 +49,7 @@ class Client:
         self._threads = settings.rate.concurrency
         self._sign_in = SignIns(settings, self.http)
         self._catalog_pages, self._tags_pages = PageSize(), PageSize()
-        self._lists_referrers: bool | None = None  # None: nobody has asked yet
-        self._asking = threading.Lock()
+        self._referrers = Referrers(self._referrers_page, settings.name, settings.key)
         self.refused: dict[str, SignInError] = {}  # glob of credentials that were refused when they asked for the list
 
     def has_asked_for_credentials(self) -> bool:
@@ -140,28 +128,13 @@ class Client:
 
     def referrers(self, name: str, digest: str) -> tuple[str, ...]:
         """What the registry lists as referring to a digest. Raises RegistryError."""
-        if self._lists_referrers is None:
-            with self._asking:  # one finds out for all
-                return self._referrers(name, digest)
-        return self._referrers(name, digest)
+        return self._referrers.of(name, digest)
 
-    def _referrers(self, name: str, digest: str) -> tuple[str, ...]:
-        if self._lists_referrers is False:
-            return ()
-
-        def ask(query: Mapping[str, str]) -> Page | None:
-            request = protocol.list_referrers(self._api, name, digest, query)
-            try:
-                return self._call(request, lambda answer: protocol.referrers_page(answer, name, digest), pull(name))
-            except UnchallengedError:  # other requests of this listing were answered
-                return None
-
-        found = linked_list(ask, self.http.registry, protocol.about(name, digest))
-        if self._lists_referrers is None:
-            self._lists_referrers = found is not None
-            if found is None:
-                log.info("no referrers API in registry %s: fallback tags and subjects count", self.http.registry)
-        return found or ()
+    def _referrers_page(self, name: str, digest: str, query: Mapping[str, str], known: bool) -> Page | None:
+        request = protocol.list_referrers(self._api, name, digest, query)
+        if not known:  # there may be no such API, and the path be nobody's
+            request = replace(request, attempts=2, timeout=REFERRERS_SECONDS)
+        return self._call(request, lambda answer: protocol.referrers_page(answer, name, digest), pull(name))
 
     def look(self, name: str, reference: str, *, seen: bool = False, accept: str = docker.ACCEPT) -> Found | None:
         """What a tag or digest names now, without its body unless need be; None: it is not there.

@@ -202,10 +202,11 @@ def tags_page(answer: Answer, name: str) -> Page:
 
 
 def referrers_page(answer: Answer, name: str, digest: str) -> Page | None:
-    """A page of the digests that refer to a digest; None: the registry has no such API. Raises RegistryError.
+    """A page of the digests that refer to a digest; None: the registry has no such API.
 
-    An older registry, or what stands before it, may say anything to a path that it does not know. What is no list says
-    that there is none, unless the server is sick or asks for other credentials; a list that breaks off is none of that.
+    An older registry, or what stands before it, may say anything to a path that it does not know. Raises RegistryError
+    where that may also be the failure of a registry that has the API: a sick server, a refusal of credentials, a list
+    that breaks off or cannot be read.
     """
     asked_to_sign_in = answer.status in (401, 403) and "www-authenticate" in answer.headers
     if answer.status in SICK or answer.status > 504 or asked_to_sign_in:

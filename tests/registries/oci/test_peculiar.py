@@ -11,7 +11,6 @@ from msgspec import UNSET
 
 from policies.image import Image
 from policies.subjects import subjects_in
-from tests.oci.fake import FakeRegistry
 from tests.oci.manifests import IMAGE, INDEX, digest_of
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import (
@@ -341,37 +340,6 @@ class Remembering:
         self.held |= manifests
 
 
-@pytest.mark.parametrize("status", [303, 400, 401, 403, 404, 405, 406, 424, 501, 200])
-def test_no_referrers_api_is_said_once_and_costs_one_request(
-    opened: Opener, caplog: pytest.LogCaptureFixture, status: int
-) -> None:
-    with FakeRegistry(no_referrers=status) as registry:
-        pushed = [registry.push("a", f"v{number}", layers=[b"%d" % number]) for number in range(5)]
-        with caplog.at_level("INFO"):
-            found = opened(registry.url).images("a")
-        assert {image.digest for image in found} == {one.digest for one in pushed}
-        assert sum("/referrers/" in line for line in registry.lines()) == 1
-    assert sum("no referrers API" in record.message for record in caplog.records) == 1
-
-
-@pytest.mark.parametrize("status", [500, 503])
-def test_a_referrers_api_that_is_sick_leaves_the_repository_unreadable(opened: Opener, status: int) -> None:
-    with FakeRegistry(referrers=True) as registry:
-        registry.push("a", "v1")
-        registry.fault("status", "GET", "/referrers/", times=None, status=status)
-        with pytest.raises(UnavailableError):
-            opened(registry.url).images("a")
-
-
-def test_one_odd_answer_of_a_referrers_api_does_not_end_its_use(opened: Opener) -> None:
-    with FakeRegistry(referrers=True) as registry:
-        pushed = [registry.push("a", f"v{number}", layers=[b"%d" % number]) for number in range(3)]
-        signature = registry.push("a", layers=[b"s"], subject=pushed[2].digest)
-        driver = opened(registry.url, rate=Rate(requests_per_second=2000.0, concurrency=1))
-        registry.fault("status", "GET", "/referrers/", after=1, status=404)
-        assert signature.digest in {image.digest for image in driver.images("a")}
-
-
 def test_the_listing_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> None:
     subject = shelf.put(an_image("subject"), "v1")
     first = shelf.put(an_image("first", subject={"digest": subject, "size": 1, "mediaType": "x/y"}))
@@ -394,16 +362,6 @@ def test_the_listing_of_referrers(opened: Opener, shelf: Shelf, server: Scripted
     shelf.before = referrers
     found = {one.digest: one.subject for one in opened(server.url).images("a")}
     assert found == {subject: UNSET, first: subject, second: subject, of_first: first}
-
-
-@pytest.mark.parametrize("reply", [NO_PAGE, error(404, "NOT_FOUND")])
-def test_no_listing_of_referrers_is_learnt_once(opened: Opener, shelf: Shelf, server: Scripted, reply: Reply) -> None:
-    for number in range(20):
-        shelf.put(an_image(str(number)), f"v{number}")
-    shelf.before = lambda asked: reply if "/referrers/" in asked.path else None
-    driver = opened(server.url)
-    assert len(driver.images("a")) == len(driver.images("a")) == 20
-    assert sum("/referrers/" in line for line in server.lines()) == 1
 
 
 def test_a_list_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> None:
