@@ -8,17 +8,17 @@ import os
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 
+from worker.pipes import PipeReader
 from worker.registries.answers import one_line
 from worker.registries.bearer import Bearer
 from worker.registries.http import Http, Patience
@@ -99,8 +99,7 @@ def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
             )
         except (OSError, ValueError) as error:
             raise FollowingError(f"it cannot be started: {getattr(error, 'strerror', None) or error}") from None
-    output = _Tail(process.stdout)
-    output.start()
+    output = PipeReader(process.stdout, lambda read: read[-4096:])
     try:
         code = process.wait(seconds)
     except BaseException as error:
@@ -111,28 +110,12 @@ def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
             raise  # the task's own time is up
         raise FollowingError(f"it was not done within {seconds:g} s") from None
     if code:
-        output.join(1.0)
-        raise FollowingError(f"it ended with exit code {code}: {output.last_line() or 'it wrote nothing'}")
+        raise FollowingError(f"it ended with exit code {code}: {_last_line(output.ended()) or 'it wrote nothing'}")
 
 
-class _Tail(threading.Thread):
-    """Reads what a command writes and keeps the end. A daemon: what the command left running may write for ever."""
-
-    def __init__(self, pipe: IO[bytes] | None) -> None:
-        super().__init__(daemon=True)
-        self._pipe = pipe
-        self._end = b""
-
-    def run(self) -> None:
-        if self._pipe is None:
-            return
-        with self._pipe as pipe, suppress(OSError):
-            while piece := os.read(pipe.fileno(), 4096):
-                self._end = (self._end + piece)[-4096:]
-
-    def last_line(self) -> str:
-        lines = self._end.decode(errors="replace").split("\n")
-        return one_line(next((line for line in reversed(lines) if line.strip()), ""))[-TAIL:]
+def _last_line(output: bytes) -> str:
+    lines = output.decode(errors="replace").split("\n")
+    return one_line(next((line for line in reversed(lines) if line.strip()), ""))[-TAIL:]
 
 
 def _post(what: "AfterRun", content: bytes, seconds: float) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -180,6 +181,24 @@ def test_a_program_that_does_not_end_is_killed_with_its_children(
         with pytest.raises(SignInError, match="did not end within 0 s and was killed; it must not ask anybody"):
             signed_in(opened, registry, command=(str(file),), folder=tmp_path)
         assert time.monotonic() - started < 10
+
+
+def test_what_a_program_leaves_running_is_not_waited_for(
+    opened: Opener, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the program's output open, in a session of its own, so that killing the program does not end it."""
+    monkeypatch.setattr(oci_passwords, "SECONDS", 5.0)
+    leave = "import subprocess\nleft = subprocess.Popen(['sleep', '60'], start_new_session=True)"
+    file = program(
+        "password", f"{printing(Username='gc', Secret='s')}\n{leave}\nprint(left.pid, file=open(here + '/pid', 'w'))"
+    )
+    try:
+        with FakeRegistry(Basic("gc", "s")) as registry:
+            started = time.monotonic()
+            signed_in(opened, registry, command=(str(file),), folder=tmp_path)
+            assert time.monotonic() - started < 10
+    finally:
+        os.kill(int((tmp_path / "bin" / "pid").read_text()), signal.SIGKILL)
 
 
 def test_a_program_that_is_not_there(opened: Opener, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from worker.config import Credentials
+from worker.pipes import PipeReader
 from worker.registries.interface import SignInError
 from worker.registries.messages import Answer
 from worker.registries.tokens import Token, Tokens, lasting
@@ -204,28 +205,20 @@ def _run(words: tuple[str, ...], folder: Path | None, told: bytes) -> tuple[int,
 
     timer = threading.Timer(SECONDS, kill)
     timer.start()
+    reader = PipeReader(process.stdout, lambda read: read, lambda read: len(read) > MAX_BYTES)
     try:
-        output = _exchanged(process, told)
-        if len(output) > MAX_BYTES:
-            kill()
+        if process.stdin is not None:
+            with suppress(BrokenPipeError), process.stdin as stream:
+                stream.write(told)
         code = process.wait()
     finally:
         timer.cancel()
+    output = reader.ended()
     if len(output) > MAX_BYTES:
         raise SignInError(f"{words[0]} printed more than {MAX_BYTES >> 10} KiB; it is to print {FORM}")
     if killed.is_set():
         raise SignInError(f"{words[0]} did not end within {SECONDS:.0f} s and was killed; it must not ask anybody")
     return code, output
-
-
-def _exchanged(process: "subprocess.Popen[bytes]", told: bytes) -> bytes:
-    """What it prints when it was told this; of too much, a little more than may be."""
-    if process.stdin is None or process.stdout is None:
-        return b""
-    with suppress(BrokenPipeError), process.stdin as stream:
-        stream.write(told)
-    with process.stdout as stream:
-        return stream.read(MAX_BYTES + 1)
 
 
 def _read(output: bytes, program: str) -> Token:
