@@ -197,7 +197,8 @@ class Routes:
             raise RefusalError(405, "DENIED", message) if self.switches.protects == "denied" else GITLAB
         tags = self.store.shelf(name).tags_of.get(digest, ())
         if self.switches.locks and any(re.search(self.switches.locks, f"{name}:{tag}") for tag in tags):
-            raise LOCKED[self.switches.locked_says]
+            named = RefusalError(403, "DENIED", f"robot may not delete in {name}")
+            raise LOCKED.get(self.switches.locked_says, named)
         if self.switches.deletion_seconds and digest in self.store.shelf(name).manifests:
             self._begin_task(name, digest)
         elif self.switches.deleted == "late" and digest in self.store.shelf(name).manifests:

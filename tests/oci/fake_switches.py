@@ -25,7 +25,8 @@ class Switches:
     deletion: Literal["on", "off", "off 400", "read-only"] = "on"
     protects: Literal["", "denied", "gitlab"] = ""  # the refusal to delete what an index of the repository lists
     locks: str = ""  # an expression: a manifest with such a "repository:tag" is not deleted
-    locked_says: Literal["harbor", "protected", "forbidden"] = "harbor"  # forbidden: as if the caller had no permission
+    # forbidden, named: as if the caller had no permission; named: with the repository's name
+    locked_says: Literal["harbor", "protected", "forbidden", "named"] = "harbor"
     by_tag: Literal["refused", "unsupported", "takes the tag"] = "refused"  # what becomes of a deletion by tag
     deleted: Literal["at once", "late", "tags listed", "tags answer"] = "at once"  # late: by `finish_deletions`
     cascades: bool = False  # the deletion of an index takes what it lists along, with all tags

@@ -16,6 +16,7 @@ from worker.registries import yandex_protocol as protocol
 from worker.registries.answers import one_line
 from worker.registries.interface import (
     BadAnswerError,
+    MaybeProtectedError,
     NotFoundError,
     OperationFailedError,
     PermissionDeniedError,
@@ -224,7 +225,8 @@ def test_the_path_of_a_repository(name: str, path: str | None) -> None:
         (400, {"code": 9, "message": "Registry is Read-Only since November"}, ReadOnlyError),
         (400, {"code": 9, "message": "already read onlyish"}, OperationFailedError),
         (400, {"code": 9, "message": "Tag v1 is immutable"}, ProtectedError),
-        (403, {"code": 7, "message": "Image is protected from deletion"}, ProtectedError),
+        (403, {"code": 7, "message": "Image is protected from deletion"}, MaybeProtectedError),
+        (403, {"code": 7, "message": "Permission denied on crp1/protected/api"}, PermissionDeniedError),
         (400, {"code": 9}, OperationFailedError),
         (400, {"code": 3, "message": "read-only"}, RegistryError),
         (403, {"code": 7}, PermissionDeniedError),

@@ -128,3 +128,14 @@ def test_what_was_locked_before_does_not_hide_that_the_permission_is_missing(
 
     assert counts(run) == ("partial", 0, 2, 2)
     assert causes(night, run) == {("skipped", "locked"): 2, ("failed", "permission_denied"): 2}
+
+
+def test_a_repository_s_name_hides_no_missing_permission(fake: FakeRegistry, make: MakeNight) -> None:
+    fake.switches.locks, fake.switches.locked_says = ".", "named"
+    fake.fill("infra/protected", 3)
+    night = make()
+
+    run = night.sweep()
+
+    assert counts(run) == ("partial", 0, 0, 3)
+    assert causes(night, run) == {("failed", "permission_denied"): 3}

@@ -1,6 +1,7 @@
 """What the answers of every registry have in common: JSON that may be anything, statuses, strangers' words."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ PROTECTS = re.compile(
     r"|\bdisallowed on this registry, repository or image\b|\bretention (?:policy|lock)\b",
     re.IGNORECASE,
 )
+ADDRESS = re.compile(r"""[^\s"']*[/@$][^\s"']*""")  # of a repository, an image or a robot account
 BY_STATUS: dict[int, type[RegistryError]] = {
     401: SignInError, 403: PermissionDeniedError, 404: NotFoundError, 408: UnavailableError, 429: RateLimitedError,
     499: UnavailableError, 500: UnavailableError, 502: UnavailableError, 503: UnavailableError, 504: UnavailableError,
@@ -71,8 +73,15 @@ def status_error(answer: Answer, words: str = "") -> RegistryError:
 
 
 def protects(words: str) -> bool:
-    """Whether a refusal says that the image, not the caller, is the reason."""
+    """Whether a refusal says that the image, not the caller, is the reason. `words`: without names."""
     return PROTECTS.search(words.replace("_", " ")) is not None
+
+
+def without_names(words: str, names: Iterable[str] = ()) -> str:
+    """A refusal's words without these names and without addresses: a repository may be called `protected`."""
+    for name in sorted(filter(None, names), key=len, reverse=True):
+        words = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", words, flags=re.IGNORECASE)
+    return ADDRESS.sub(" ", words)
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -16,6 +16,7 @@ from worker.registries.cloud_outcome import Left, left_of, rest_of
 from worker.registries.cloud_protocol import Artifact
 from worker.registries.interface import (
     Deletion,
+    MaybeProtectedError,
     NotFoundError,
     OperationFailedError,
     OperationUnknownError,
@@ -119,7 +120,8 @@ class Followed:
         if error is None or isinstance(error, OperationUnknownError) or set(left.tags) == set(image.tags):
             return error
         gone, there = sorted(set(image.tags) - set(left.tags)), left.tags or ("its manifest",)
-        spared = isinstance(error, UsedByImageListsError | ProtectedError)  # which is said of images that stay whole
+        # These are said of images that stay whole.
+        spared = isinstance(error, UsedByImageListsError | ProtectedError | MaybeProtectedError)
         kind = OperationFailedError if spared else type(error)
         words = f"only {', '.join(gone)} went, {', '.join(there)} stayed: {error.message}"
         return kind(words, error.registry, error.request, error.status, error.request_id, error.maybe_done)

@@ -249,6 +249,22 @@ def _detail_of(answer: Answer) -> str:
     return f" ({detail.strip()})" if isinstance(detail, str) and detail.strip() else ""
 
 
+def words_of(answer: Answer) -> str:
+    """The codes, messages and details of every error; empty where the body has another form."""
+    if not errors_of(answer):
+        return ""
+    errors = msgspec.json.decode(answer.body)["errors"]
+    return " ".join(text for one in errors for key in ("code", "message", "detail") for text in _texts(one.get(key)))
+
+
+def _texts(told: object) -> Iterator[str]:
+    """Every text in a value of JSON, the keys aside."""
+    if isinstance(told, str):
+        yield told
+    for one in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
+        yield from _texts(one)
+
+
 def errors_of(answer: Answer) -> Sequence[tuple[str, str]]:
     """(code, message) of every error a body tells; none where it has another form, which is allowed."""
     try:

@@ -10,6 +10,7 @@ threads of one process.
     ├── RateLimitedError             still throttled after the client's own patience
     ├── SignInError                  no valid credentials: systemic
     ├── PermissionDeniedError        the credentials may not do this: systemic
+    │   └── MaybeProtectedError      … or a rule of the registry protects this image: its words hint at that
     ├── ReadOnlyError                the registry refuses every change: systemic
     │   └── RefusesAllError          … and says so for good: one refusal is enough to stop
     ├── UnsuitableError              the registry is none whose images are ours to delete: nobody need try
@@ -92,6 +93,10 @@ class SignInError(RegistryError):
 class PermissionDeniedError(RegistryError):
     cause = "permission_denied"
     systemic = True
+
+
+class MaybeProtectedError(PermissionDeniedError):
+    pass
 
 
 class ReadOnlyError(RegistryError):

@@ -133,7 +133,7 @@ class Oci:
         operation = f"{repository}@{image.digest}"
         self._begun[operation] = Begun(image.tags, self._around(repository)[0].last())
         try:
-            self._client.delete(repository, image.digest, DELETE_SECONDS, not_after)
+            self._client.delete(repository, image.digest, DELETE_SECONDS, not_after, image.tags)
         except RegistryError as error:
             if isinstance(error, NotFoundError):
                 self._insist_that_no_tag_serves(repository, image.digest, image.tags)

@@ -183,10 +183,10 @@ class Client:
         found = self.fetch(name, digest, accept)
         return docker.parsed(found.body, found.media_type, digest)
 
-    def delete(self, name: str, digest: str, seconds: float, not_after: float | None) -> None:
-        """Ask for a deletion. Raises RegistryError, with `maybe_done`."""
+    def delete(self, name: str, digest: str, seconds: float, not_after: float | None, tags: Iterable[str] = ()) -> None:
+        """Ask for a deletion; `tags`: the image's. Raises RegistryError, with `maybe_done`."""
         request = protocol.delete_manifest(self._api, name, digest, seconds, not_after)
-        self._call(request, lambda answer: protocol.deletion_begun(answer, self.root), delete(name))
+        self._call(request, lambda answer: protocol.deletion_begun(answer, self.root, name, tags), delete(name))
 
     def allows_deletion(self, name: str, digest: str) -> bool | None:
         """False: the registry is read-only; None: it does not say so. Raises RegistryError."""

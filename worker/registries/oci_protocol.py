@@ -14,11 +14,12 @@ from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 from msgspec import UNSET, Struct, UnsetType
 
 from worker.registries import docker
-from worker.registries.answers import decode, one_line, protects, succeeded, time_told
+from worker.registries.answers import decode, one_line, protects, succeeded, time_told, without_names
 from worker.registries.challenges import asks_for
 from worker.registries.interface import (
     BadAnswerError,
     BlobsMissingError,
+    MaybeProtectedError,
     NotFoundError,
     PermissionDeniedError,
     ProtectedError,
@@ -282,22 +283,28 @@ def fetched(answer: Answer, reference: str) -> Found:
     return Found(digest, docker.type_of(answer), answer.body)
 
 
-def deletion_begun(answer: Answer, url: str = "") -> None:
+def deletion_begun(answer: Answer, url: str = "", name: str = "", tags: Iterable[str] = ()) -> None:
     """Raises what a refused deletion means. A 405 has three meanings, and a 400 may have the first.
 
-    `url`: the registry's, by which some are known that delete in another way.
+    `url`: the registry's, by which some are known that delete in another way; `name` and `tags`: the image's. The
+    words of a 403 are a hint only: they may be about the caller.
     """
     if succeeded(answer):
         return
     error = refusal(answer)
-    told = docker.errors_of(answer)
-    codes, words = {code for code, _ in told}, " ".join(f"{code} {message}" for code, message in told)
+    codes = {code for code, _ in docker.errors_of(answer)}
+    parts = urlsplit(url)
+    names = {name, *name.split("/"), *tags, parts.netloc, parts.hostname or "", *parts.path.split("/")}
+    words = without_names(docker.words_of(answer) or error.message, names).replace("_", " ")
+    needed = NEEDED.search(words) is not None
     if answer.status in (400, 405) and "UNSUPPORTED" in codes:
         remedy = own_deletion(url, answer.headers) or SWITCHED_OFF
         raise RefusesAllError(f"{error.message}; {remedy}", status=answer.status)
-    if answer.status in (400, 403, 405, 409, 412) and NEEDED.search(words.replace("_", " ")):
+    if answer.status == 403 and (needed or protects(words)):
+        raise MaybeProtectedError(error.message, status=403)
+    if answer.status in (400, 405, 409, 412, 422) and needed:
         raise UsedByImageListsError(error.message, status=answer.status)
-    if answer.status in (412, 423) or (answer.status in (400, 403, 405, 409) and protects(words or error.message)):
+    if answer.status in (412, 423) or (answer.status in (400, 405, 409, 422) and protects(words)):
         raise ProtectedError(error.message, status=answer.status)
     if answer.status == 405:
         raise _not_allowed(answer, codes, error.message)

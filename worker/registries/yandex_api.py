@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from policies.image import Blob
-from worker.registries.answers import BLOB_DIGEST, decode, one_line, protects, status_error, succeeded
+from worker.registries.answers import BLOB_DIGEST, decode, one_line, protects, status_error, succeeded, without_names
 from worker.registries.interface import (
     BadAnswerError,
+    MaybeProtectedError,
     NotFoundError,
     OperationBrokenError,
     OperationFailedError,
@@ -153,8 +154,8 @@ def error_of(status: Status) -> RegistryError:
     kind = BY_CODE.get(code, RegistryError)
     if code == 9:
         kind = _failed_precondition(words)
-    elif code == 7 and protects(words):
-        kind = ProtectedError
+    elif code == 7 and protects(without_names(words)):
+        kind = MaybeProtectedError
     return kind(
         f"{NAMES.get(code, f'code {code}')}: {words}" if words else NAMES.get(code, f"code {code}"),
         request_id=status.request_id,
@@ -166,7 +167,7 @@ def _failed_precondition(words: str) -> type[RegistryError]:
         return UsedByImageListsError
     if re.search(r"\bread[ -]?only\b", words, re.IGNORECASE):
         return ReadOnlyError
-    return ProtectedError if protects(words) else OperationFailedError
+    return ProtectedError if protects(without_names(words)) else OperationFailedError
 
 
 def operation_error(status: Status) -> RegistryError:

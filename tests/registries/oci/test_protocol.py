@@ -9,6 +9,7 @@ from worker.registries import oci_protocol as protocol
 from worker.registries.interface import (
     BadAnswerError,
     BlobsMissingError,
+    MaybeProtectedError,
     NotFoundError,
     PermissionDeniedError,
     ProtectedError,
@@ -26,7 +27,7 @@ from worker.registries.oci_protocol import Found
 BODY = b'{"schemaVersion": 2}'
 DIGEST = "sha256:17dbee0b55196e3ffb3c65e5c3c3f0a4fb5ddf6cc8f37bbbe5ec61b6b7b5b3a5"
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
-SYSTEMIC = (RefusesAllError, ReadOnlyError, PermissionDeniedError, SignInError, UnavailableError)
+SYSTEMIC = (RefusesAllError, ReadOnlyError, PermissionDeniedError, MaybeProtectedError, SignInError, UnavailableError)
 ROOT = "https://registry.example.com"
 API = f"{ROOT}/v2"
 
@@ -168,8 +169,12 @@ def test_what_was_fetched_is_hashed() -> None:
         (told(400, "MANIFEST_REFERENCED_IN_LIST", ""), UsedByImageListsError, "MANIFEST_REFERENCED"),
         (told(412, "PRECONDITION", "due to 'v1' configured as immutable."), ProtectedError, "immutable"),
         (told(412), ProtectedError, "HTTP 412"),
-        (told(403, "DENIED", "the tag v1 is protected from deletion"), ProtectedError, "protected"),
-        (told(403, "PROTECTED_TAG", ""), ProtectedError, "PROTECTED_TAG"),
+        (told(403, "DENIED", "the tag v1 is protected from deletion"), MaybeProtectedError, "protected"),
+        (told(403, "PROTECTED_TAG", ""), MaybeProtectedError, "PROTECTED_TAG"),
+        (told(403, "DENIED", "the manifest is referenced by an index"), MaybeProtectedError, "index"),
+        (told(422, "TAG_LOCKED", "the tag is locked"), ProtectedError, "locked"),
+        (told(422, "INVALID", "the manifest is referenced by an index"), UsedByImageListsError, "index"),
+        (told(423), ProtectedError, "HTTP 423"),
         (told(405, "DENIED", "disallowed on this registry, repository or image"), ProtectedError, "disallowed"),
         (told(400, "FAILED_PRECONDITION", "the tag is immutable"), ProtectedError, "immutable"),
         (told(409, "TAG_LOCKED", "the tag is locked"), ProtectedError, "locked"),
@@ -194,6 +199,32 @@ def test_why_a_deletion_is_refused(answer: Answer, kind: type[RegistryError], wo
         protocol.deletion_begun(answer)
     assert type(failure.value) is kind
     assert failure.value.systemic is (kind in SYSTEMIC)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags", "message", "detail", "kind"),
+    [
+        ("infra/protected", (), "robot may not delete in infra/protected", None, PermissionDeniedError),
+        ("infra/protected", (), "action delete on protected: no", None, PermissionDeniedError),
+        ("Protected/api", (), "no right for project 'protected'", None, PermissionDeniedError),
+        ("shop/index", (), "you may not delete in shop/index", None, PermissionDeniedError),
+        ("shop/api", ("immutable",), "you may not delete the tag immutable", None, PermissionDeniedError),
+        ("shop/api", (), "robot$protected may not delete", None, PermissionDeniedError),
+        ("shop/api", (), "not for registry.protected.example.com/other/path", None, PermissionDeniedError),
+        ("shop/api", (), "denied", [{"Name": "legacy/protected", "Action": "delete"}], PermissionDeniedError),
+        ("protection/im", ("v1",), "denied", "tag v1 is immutable", MaybeProtectedError),
+        ("shop/api", ("v1",), "denied", {"reason": "tag v1 is immutable"}, MaybeProtectedError),
+        ("infra/protected", (), "this image is immutable in infra/protected", None, MaybeProtectedError),
+    ],
+)
+def test_names_in_a_refusal_say_nothing(
+    name: str, tags: tuple[str, ...], message: str, detail: object, kind: type[RegistryError]
+) -> None:
+    error = {"code": "DENIED", "message": message} | ({} if detail is None else {"detail": detail})
+    answer = Answer(403, {}, json.dumps({"errors": [error]}).encode())
+    with pytest.raises(RegistryError) as failure:
+        protocol.deletion_begun(answer, "https://registry.example.com", name, tags)
+    assert type(failure.value) is kind
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
