@@ -148,6 +148,7 @@ def test_what_stays_refused_is_no_endless_loop(opened: Opener, program: Program,
         pytest.param(
             printing(username="gc", password="hunter2", expires_at="2999-01-01T00:00:00"), "no instant", id="no zone"
         ),
+        pytest.param(printing(Username="gc", Secret="hunter2\ud800"), "characters that do not exist", id="no text"),
         pytest.param("print('hunter2' * 20_000)", "printed more than 64 KiB", id="too much"),
         pytest.param("while True: print('hunter2' * 20_000)", "printed more than 64 KiB", id="without an end"),
         pytest.param("print('hunter2', file=sys.stderr); sys.exit(1)", "failed with exit code 1", id="on stderr"),
@@ -275,6 +276,8 @@ OWN, PORT = "https://registry.example.com", "https://registry.example.com:5000"
         ("https://evil.example/registry.example.com", OWN, False),
         ("https://evil.example/v2/https://registry.example.com", OWN, False),
         ("", OWN, False),
+        ("http://[::1", OWN, False),
+        ("[::1", OWN, False),
     ],
 )
 def test_whose_password_a_key_of_docker_s_file_has(tmp_path: Path, key: str, url: str, is_of_it: bool) -> None:
@@ -378,6 +381,8 @@ def test_an_identity_token_that_was_refused_is_read_again(opened: Opener, tmp_pa
     ("content", "message"),
     [
         pytest.param({"auths": {"HOST": {}}}, "has no password for HOST; run `docker login HOST`", id="empty"),
+        pytest.param({"auths": {"HOST": {"identitytoken": "hunter2\ud800"}}}, "do not exist", id="no text"),
+        pytest.param({"auths": {"HOST": {"username": "a", "password": "hunter2\ud800"}}}, "do not exist", id="half"),
         pytest.param({}, "has no password for HOST", id="nothing"),
         pytest.param({"auths": []}, "has no password for HOST", id="a list"),
         pytest.param({"auths": {"HOST": {"auth": "hunter2"}}}, "is not base64 of name:password", id="no base64"),
@@ -432,6 +437,11 @@ def test_docker_hub_has_a_name_of_its_own() -> None:
             id="no file",
         ),
         pytest.param(
+            "{docker_config: pipe.json}",
+            ".docker_config: file FOLDER/pipe.json cannot be read: it is a named pipe",
+            id="a named pipe",
+        ),
+        pytest.param(
             "{docker_config: odd.json}",
             ".docker_config: file FOLDER/odd.json is no configuration of docker: it is not a JSON object",
             id="an odd file",
@@ -447,6 +457,7 @@ def test_a_mistake_of_the_configuration(tmp_path: Path, written: str, message: s
     file = tmp_path / "registry-gc.yaml"
     file.write_text(FILE.replace("CREDENTIALS", written))
     (tmp_path / "odd.json").write_text('"hunter2"')
+    os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(ConfigError) as raised:
         load(file, environ={})
     (line,) = raised.value.lines

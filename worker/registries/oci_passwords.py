@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from worker.config import Credentials
+from worker.files import is_named_pipe
 from worker.pipes import PipeReader
 from worker.registries.interface import SignInError
 from worker.registries.messages import Answer
@@ -109,8 +110,11 @@ def in_docker_config(path: Path, server: str) -> Token:
 
 def read_docker_config(path: Path) -> dict[str, Any]:
     """Docker's file as a mapping. Raises SignInError, which shows nothing of it."""
+    if is_named_pipe(path):
+        raise SignInError(f"file {path} cannot be read: it is a named pipe")
     try:
-        whole = json.loads(path.read_bytes()[: 16 * MAX_BYTES])
+        with path.open("rb") as file:
+            whole = json.loads(file.read(16 * MAX_BYTES))
     except OSError as error:
         raise SignInError(f"file {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
@@ -147,7 +151,7 @@ def host_of(key: str) -> str:
 
 def _pair_of(entry: dict[str, Any], path: Path, server: str) -> str:
     if token := entry.get("identitytoken"):
-        return f"{IDENTITY}:{token}"
+        return _pair(IDENTITY, token, f"file {path}: the identitytoken of {server}")
     name, password = entry.get("username"), entry.get("password")
     if auth := entry.get("auth"):
         try:
@@ -156,7 +160,17 @@ def _pair_of(entry: dict[str, Any], path: Path, server: str) -> str:
             raise SignInError(f"file {path}: the auth of {server} is not base64 of name:password") from None
     if not name or not password:
         raise SignInError(f"file {path} has no password for {server}; run `docker login {server}`")
-    return f"{name}:{password}"
+    return _pair(name, password, f"file {path}: the password of {server}")
+
+
+def _pair(name: object, password: object, what: str) -> str:
+    """Both as they are sent. Raises SignInError for what JSON can hold and no text is: half of a character."""
+    pair = f"{name}:{password}"
+    try:
+        pair.encode()
+    except UnicodeEncodeError:
+        raise SignInError(f"{what} has characters that do not exist; it has to be written anew") from None
+    return pair
 
 
 # Programs.
@@ -231,7 +245,7 @@ def _read(output: bytes, program: str) -> Token:
     name, password = found.get("username"), found.get("secret", found.get("password"))
     if not isinstance(name, str) or not isinstance(password, str) or not name or not password or ":" in name:
         raise SignInError(f"{program} printed no user name with a password; it is to print {FORM}")
-    pair = f"{name}:{password}"
+    pair = _pair(name, password, f"the password that {program} printed")
     if (expires_at := found.get("expires_at")) is None:
         return Token(pair, refresh_at=time.monotonic() + FRESH, expires_at=float("inf"))
     life = _seconds_until(expires_at, program)

@@ -74,7 +74,11 @@ class User:
             return ()
 
     def _pair(self) -> str:
-        return base64.b64encode(f"{self.name}:{self._password()}".encode()).decode()
+        try:
+            return base64.b64encode(f"{self.name}:{self._password()}".encode()).decode()
+        except UnicodeEncodeError:
+            what = f"the user name or the password in {self.password.where}"
+            raise SignInError(f"{what} has characters that do not exist; it has to be written anew") from None
 
     def _password(self) -> str:
         try:
