@@ -105,12 +105,13 @@ def test_what_the_collector_has_freed_is_lost_by_name(
     night = served("c/lost")
     run = night.sweep()
     assert server.collect().returncode == 0
-    done = gc("restore", run.id, "--output", "answer.txt")
+    done = gc("restore", run.id, "--who", "anna", "--output", "answer.txt")
     assert (done.code, done.out, done.err) == (1, "", "")
     lines = (night.folder / "answer.txt").read_text().splitlines()
     assert lines[1].split()[:3] == ["c/lost", gone.digest[:19], "lost"]
     assert lines[2:] == [
-        "", f"c/lost@{gone.digest} misses", *(f"  {blob.digest}" for blob in gone.blobs), "", "1 lost.",
+        "", f"c/lost@{gone.digest} misses", *(f"  {blob.digest}" for blob in gone.blobs), "",
+        "Restored by anna.", "1 lost.",
     ]  # fmt: skip
     assert pusher.tags("c/lost") == {}
 
