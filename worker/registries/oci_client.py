@@ -99,7 +99,8 @@ class Client:
             return self._call(request, protocol.repositories_page, CATALOG, way)
 
         try:
-            return whole_list(ask, self.http.registry, "/v2/_catalog", self._catalog_pages)
+            size = self._catalog_pages
+            return whole_list(ask, self.http.registry, "/v2/_catalog", size, none_may_mean_refused=True)
         except PermissionDeniedError:  # as it is for most users of a registry
             return None
         except SignInError:

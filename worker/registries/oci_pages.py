@@ -15,6 +15,7 @@ from worker.registries.oci_protocol import Page
 MAX_PAGES = 5000  # of one list; with full pages that is five million rows
 EMPTY_PAGES = 10  # in a row, with a further page
 REFUSED = (400, 404, 405, 416, 422, 501)  # `n` is too large for the server, or it does not know `last`
+REFUSES_N = (*REFUSED, 500)  # some servers stumble over a number that they do not take
 
 Query = Mapping[str, str]
 Ask = Callable[[Query], Page | None]  # None: there is no such list
@@ -37,8 +38,12 @@ def linked_list(ask: Ask, registry: str, about: str) -> tuple[str, ...] | None:
     return None if listing.read({}) is None else tuple(listing.rows)
 
 
-def whole_list(ask: Ask, registry: str, about: str, size: PageSize) -> tuple[str, ...] | None:
+def whole_list(
+    ask: Ask, registry: str, about: str, size: PageSize, *, none_may_mean_refused: bool = False
+) -> tuple[str, ...] | None:
     """Every row once; None: there is no such list. A server's refusal of `n` is noted in `size`.
+
+    `none_may_mean_refused`: `ask` says None as well where only the number may be the reason.
 
     A page without a Link is continued from its last row. An empty page, or nothing new, ends the list. But a server
     that ignores `last` sends the first page again, and one that compares it with names that are in another order
@@ -46,7 +51,7 @@ def whole_list(ask: Ask, registry: str, about: str, size: PageSize) -> tuple[str
     Raises BadAnswerError: it is cut, or never ends. Raises any other RegistryError.
     """
     listing = _Listing(ask, registry, about)
-    page = _first_pages(listing, size)
+    page = _first_pages(listing, size, none_may_mean_refused)
     if page is None:
         return None
     while page.rows:
@@ -63,17 +68,21 @@ def whole_list(ask: Ask, registry: str, about: str, size: PageSize) -> tuple[str
     return tuple(listing.rows)
 
 
-def _first_pages(listing: "_Listing", size: PageSize) -> Page | None:
+def _first_pages(listing: "_Listing", size: PageSize, none_may_mean_refused: bool) -> Page | None:
     """The last of the pages that come without asking on; None: there is no such list."""
     if size.rows is None:
-        return listing.read(size.query)
+        return listing.read({})
     try:
-        return listing.read(size.query)
+        page = listing.read(size.query)
     except RegistryError as error:
-        if error.status != 400:
+        if error.status not in REFUSES_N or listing.rows:
             raise
+    else:
+        if page is not None or not none_may_mean_refused:
+            return page
     page = listing.read({})  # raises what is wrong with more than the number
-    size.rows = None
+    if page is not None:
+        size.rows = None
     return page
 
 
