@@ -123,6 +123,9 @@ class Batch:
         if item.state == "accepted":
             self._follow(item, Deletion(item.operation_id or "", done=False, of=(item.repository, item.image)))
             return
+        if item.state == "planned" and self.surroundings and (known := self.surroundings.refusal_of_all(item)):
+            self._record(item, known)
+            return
         for reading in range(1, READINGS + 1):
             if self._ends() or self._delete(item, reading):
                 return

@@ -20,7 +20,7 @@ from worker.rechecking import Finding as _Finding
 from worker.rechecking import listed_again, snapshot, unlistable
 from worker.registries import open_registry
 from worker.registries.http import Patience
-from worker.registries.interface import BadAnswerError, NotFoundError, Registry, RegistryError
+from worker.registries.interface import Registry, RegistryError
 from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
@@ -104,8 +104,8 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
     try:
         seconds = (runs.LOOK_IS_GOOD - LEFT_FOR_A_BATCH).total_seconds()
         return known.compared(opened, listed_again(opened, registry, known), seconds)
-    except (NotFoundError, BadAnswerError) as error:
-        return unlistable(error)
+    except RegistryError as error:
+        return unlistable(error, path)
 
 
 def _in_time(finding: _Finding, took: timedelta) -> _Finding:

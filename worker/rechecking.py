@@ -16,12 +16,13 @@ from worker.config import RegistrySettings
 from worker.inventory import dated
 from worker.outcomes import Outcome
 from worker.registries.interface import (
-    BadAnswerError,
     DeletesByParts,
     HidesSubjects,
     ListsTagsOnly,
-    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
     Registry,
+    RegistryError,
 )
 from worker.registries.manifests import unreported
 from worker.store import Store, looks, plans
@@ -152,11 +153,20 @@ def dated_as_planned(registry: RegistrySettings, known: Snapshot, images: Sequen
     return dated(images, times, datetime.now(UTC))
 
 
-def unlistable(error: NotFoundError | BadAnswerError) -> Finding:
-    """The finding of a repository that cannot be listed again. Raises the error where it is systemic."""
-    if error.systemic:
+def unlistable(error: RegistryError, path: str) -> Finding:
+    """The finding of a repository that cannot be listed again. Raises the error where that says nothing of this one.
+
+    So it is of what is systemic, and of what passes. A refusal of one manifest is neither.
+    """
+    of_one_image = isinstance(error, PermissionDeniedError) and _is_about_an_image(error, path)
+    if isinstance(error, RateLimitedError) or (error.systemic and not of_one_image):
         raise error
     return Finding("repository_changed", f"the repository cannot be listed again: {error}")
+
+
+def _is_about_an_image(error: RegistryError, path: str) -> bool:
+    about = error.request.partition(" ")[2]
+    return about.startswith((f"{path}@", f"{path}:"))
 
 
 def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...], deadline: float) -> tuple[Image, ...]:

@@ -18,11 +18,11 @@ from worker.config import RegistrySettings
 from worker.outcomes import Outcome
 from worker.rechecking import Finding, Snapshot, dated_as_planned, unlistable
 from worker.registries.interface import (
-    BadAnswerError,
     ListsFolders,
     ListsTagsOnly,
     NotFoundError,
     Registry,
+    RegistryError,
 )
 from worker.store.sweeping import Item
 
@@ -104,8 +104,12 @@ class Surroundings:
         try:
             images = opened.images_again(known.path, there)
             return known.compared(opened, dated_as_planned(self._registry, known, images), SUBJECT_SECONDS)
-        except (NotFoundError, BadAnswerError) as error:
-            return unlistable(error)
+        except RegistryError as error:
+            return unlistable(error, self._known.path)
+
+    def refusal_of_all(self, item: Item) -> Outcome | None:
+        """What the newest listing says against every deletion there, nothing being asked; None: nothing."""
+        return None if self._finding.reason is None else self._finding.refusal(item.digest)
 
     def refusal(self, item: Item) -> Outcome | None:
         """What speaks against the deletion of an image; None: nothing. Raises RegistryError, never NotFoundError."""
@@ -139,8 +143,8 @@ class Surroundings:
             images = self._images(since)
         except NotFoundError:
             images = ()  # with its last image a repository may go
-        except BadAnswerError as error:
-            self._finding, self._unknown = unlistable(error), None
+        except RegistryError as error:
+            self._finding, self._unknown = unlistable(error, self._known.path), None
             return
         self._listed = {image.digest: image for image in images}
         if (unknown := self._known.unknown(images)) != self._unknown:
@@ -159,5 +163,5 @@ class Surroundings:
             if isinstance(self._opened, ListsFolders):
                 images = self._opened.images(self._known.path)
             return self._known.compared(self._opened, images, SUBJECT_SECONDS)
-        except (NotFoundError, BadAnswerError) as error:
-            return unlistable(error)
+        except RegistryError as error:
+            return unlistable(error, self._known.path)

@@ -273,3 +273,47 @@ def test_bytes_are_said_to_be_an_upper_bound(fake: FakeRegistry, night: Night) -
     run = night.sweep()
     assert shown_json(run)["reclaimable_is_upper_bound"] is True
     assert re.search(r"1 deleted; at most [0-9.]+ \S+ reclaimed", outcome_text(run))
+
+
+class TestAKeptTagThatIsRefused:
+    """What it needs cannot be known: nothing in its repository is deleted, and the run ends."""
+
+    @pytest.fixture
+    def planned(self, fake: FakeRegistry, night: Night) -> tuple[str, list[Bell]]:
+        fake.push(PATH, "v1", layers=[b"kept"])
+        for number in range(3):
+            fake.push(PATH, f"old-{number}", layers=[number])
+        fake.push("shop/web", "old-9", layers=[b"9"])
+        fake.push("shop/web", "v1", layers=[b"web"])
+        night.sweep()
+        pass_time(night, 8 * DAY)
+        return night.plan()
+
+    @pytest.mark.parametrize("task", ["gc.look", "gc.delete_batch"])
+    @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 412, 451])
+    def test_by_any_status(
+        self, fake: FakeRegistry, night: Night, planned: tuple[str, list[Bell]], status: int, task: str
+    ) -> None:
+        run_id, bells = planned
+        bells = night.ring(bells, until=task)
+        fake.fault("status", "", f"{PATH}/manifests/v1$", times=None, status=status, code="ODD")
+
+        night.ring(bells)
+
+        run = night.run(run_id)
+        assert (run.state, run.outcome, run.deleted, run.skipped) == ("finished", "partial", 1, 3)
+        mine = [one for one in night.items(run_id) if one.decision.repository == PATH]
+        assert {(one.state, one.outcome_cause) for one in mine} == {("skipped", "repository_changed")}
+        assert all((one.message or "").startswith("the repository cannot be listed again: ") for one in mine)
+
+    @pytest.mark.parametrize("status", [403, 429, 502])
+    def test_a_repository_that_lists_no_tags_for_now_is_asked_again(
+        self, fake: FakeRegistry, night: Night, planned: tuple[str, list[Bell]], status: int
+    ) -> None:
+        run_id, bells = planned
+        bells = night.ring(bells, until="gc.look")
+        fake.fault("status", "", f"{PATH}/tags/list", times=None, status=status, code="ODD")
+        night.do(Bell("gc.look", (run_id, PATH)))
+        fake.heal()
+        night.ring(bells)
+        assert night.run(run_id).skipped == 0
