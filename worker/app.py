@@ -21,7 +21,7 @@ from worker.state_folder import state_folder
 if TYPE_CHECKING:
     from worker.config import Settings
 
-BATCH_SECONDS = 120  # the hard limit of gc.delete_batch, and of every task that says nothing else
+BATCH_SECONDS = 180  # the hard limit of gc.delete_batch, and of every task that says nothing else
 LOOK_SECONDS = 900  # one repository, listed again
 SCAN_SECONDS = 2 * 3600
 NOTIFY_SECONDS = 60  # the messages about one run

@@ -40,6 +40,7 @@ CONFIRM_NOTHING_AFTER = 65.0  # seconds into a batch: a listing may take a while
 LISTED_BY = 80.0  # seconds into a batch
 IMAGE_SECONDS = 30.0  # for one image: half of it until its DELETE is begun, the rest for following its operation
 READING_IS_GOOD = 3.0  # seconds from an image's reading to its DELETE; at a slow rate, four turns
+READ_AGAIN_AFTER = 1.5  # seconds: who has asked that long for others reads the image anew
 READINGS = 3  # of one image in one claim, where its turn came too late
 FOLLOW_SHARE = 0.25  # of a lease an operation is waited for at most; the next claim asks again
 PATIENCE_LEASES = 5  # how many leases a begun deletion may stay in doubt before it is `unconfirmed`
@@ -142,23 +143,22 @@ class Batch:
         begun = time.monotonic()
         try:
             kept = self._kept(item)
-            now = self.registry.get(item.repository, item.image, self.known_tags)
+            outcome, read_at = self._read(item)
+            in_time = read_at - begun < IMAGE_SECONDS / 2
+            if outcome is None and in_time and not self.resolving:
+                outcome = self._objection(item)
+                if outcome is None and time.monotonic() - read_at > READ_AGAIN_AFTER:  # it has taken its time
+                    outcome, read_at = self._read(item)
         except RegistryError as error:
             if reading < READINGS and self.is_back(error):
                 return False
             self._settle_error(item, "read", error)
             return True
-        reach("image_read_again")
-        read_at = time.monotonic()
-        if (
-            outcome := outcomes.not_as_planned(item, now, by_parts=isinstance(self.registry, DeletesByParts))
-        ) is not None:
+        if outcome is not None:
             self._record(item, outcome)
         elif self.resolving:
             self._record(item, outcomes.still_there(self.resolving))
-        elif (
-            read_at - begun < IMAGE_SECONDS / 2 and not self._ends() and (key := self._cleared(item, kept)) is not None
-        ):
+        elif in_time and not self._ends() and (key := self._cleared(item, kept)) is not None:
             reach("intent_recorded")
             try:
                 not_after = read_at + reading * self._good_for()  # longer each time: else a crowd would delete nothing
@@ -180,24 +180,32 @@ class Batch:
             self._follow(item, deletion)
         return True
 
+    def _read(self, item: Item) -> tuple[Outcome | None, float]:
+        """What an image's reading says against its deletion, and when it was read. Raises RegistryError."""
+        now = self.registry.get(item.repository, item.image, self.known_tags)
+        reach("image_read_again")
+        by_parts = isinstance(self.registry, DeletesByParts)
+        return outcomes.not_as_planned(item, now, by_parts=by_parts), time.monotonic()
+
+    def _objection(self, item: Item) -> Outcome | None:
+        """What evidence and other images say against a deletion; None: nothing. Raises RegistryError."""
+        found = self.intents.used(item) or (self.surroundings and self.surroundings.refusal(item))
+        return self._of_state(item, found) if found else None
+
     def _cleared(self, item: Item, kept: Kept | None) -> str | None:
-        """The idempotency key of an item that nothing speaks against, its intent recorded; None: the item is settled.
+        """The idempotency key of an item, its intent recorded; None: something speaks against it, and it is settled.
 
         Raises StoppedError, LeaseLostError.
         """
-        try:
-            found = (
-                self.intents.used(item)
-                or (self.surroundings and self.surroundings.refusal(item))
-                or self.intents.record(item, kept)
-            )
-        except RegistryError as error:
-            self._settle_error(item, "read", error)
-            return None
-        if isinstance(found, Outcome):  # what was begun may go all the same
-            self._record(item, found if item.state == "planned" else outcomes.still_there(found.message or ""))
+        found = self.intents.record(item, kept)
+        if isinstance(found, Outcome):
+            self._record(item, self._of_state(item, found))
             return None
         return found
+
+    def _of_state(self, item: Item, found: Outcome) -> Outcome:
+        """What was begun may go all the same."""
+        return found if item.state == "planned" else outcomes.still_there(found.message or "")
 
     def _kept(self, item: Item) -> Kept | None:
         """What is needed to put an image back, where its registry takes it back and the store has it not yet.

@@ -43,7 +43,7 @@ NODES: Mapping[str, Node] = {
     # A scan deletes nothing and is begun again: not waited for.
     "scan": Node("gc.scan", slots=2, patience=10.0),
     # A batch is: its hard time limit, and some more.
-    "delete": Node("gc.delete", slots=2, patience=150.0),
+    "delete": Node("gc.delete", slots=2, patience=210.0),
 }
 
 

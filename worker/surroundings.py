@@ -1,14 +1,12 @@
 """What a repository shows right before a deletion: whether an owner is back, and what images pushed since need.
 
-Every batch has one. Where a registry lists whole repositories, one listing serves every thread that waits for it.
-Where only tags are listed, the batch begins by reading what every tag names, and owners are asked for one by one.
+Every batch has one. It begins with a listing: where only tags are listed, that of what every tag names; else one of the
+whole repository, which is repeated while images are deleted. Owners are asked for one by one, right before each intent.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from operator import itemgetter
 
@@ -24,16 +22,16 @@ from worker.registries.interface import (
     Registry,
     RegistryError,
 )
+from worker.registries.limiter import BoundedLimiter
 from worker.store.sweeping import Item
 
 TAGS_SECONDS = 30.0  # reading every tag may take so long at the registry's rate; else the recheck's reading counts
-TAGS_READ_BY = 40.0  # seconds until a batch goes on without: other batches use the same rate
-SHARED = 1.0  # seconds for which a listing serves what has no owners
+LISTING_SECONDS = 20.0  # a listing that takes longer is not waited for: the recheck's counts
+SHARED = 1.0  # seconds for which a listing serves images that come later
 LISTING_SHARE = 4  # a listing serves all for so many times as long as it took: at most a fifth of the time is listing
 SUBJECT_SECONDS = 15.0  # for reading the subjects of images that the plan does not know
-FEW_OWNERS = 10  # so many are asked for anew before each deletion
-
-log = logging.getLogger(__name__)
+FEW_OWNERS = 10  # so many are asked for without waiting for another thread that asks for the same
+OWNERS_SECONDS = 15.0  # asking for one image's owners may take so long at the registry's rate; else the image stays
 
 
 def most_tags(registry: RegistrySettings) -> int:
@@ -60,15 +58,20 @@ def tags_not_read(tags: Mapping[str, int], registry: RegistrySettings) -> Iterat
 class Surroundings:
     """Those of one repository while a batch deletes there. Safe to use from several threads."""
 
-    def __init__(self, opened: Registry, registry: RegistrySettings, known: Snapshot) -> None:
+    def __init__(
+        self, opened: Registry, registry: RegistrySettings, known: Snapshot, limiter: BoundedLimiter, *, beside: int
+    ) -> None:
+        """`limiter`: that of `opened`. `beside`: how many batches of the run are at work, this one too."""
         self._opened, self._registry, self._known = opened, registry, known
+        self._limiter, self._beside = limiter, beside
         self._lock = threading.Lock()
-        self._listed: dict[str, Image] = {}
+        self._repeats = True  # listings are short enough to be made again while images are deleted
         self._began, self._took = float("-inf"), 0.0  # of the newest listing: time.monotonic(), and seconds
         self._unknown: tuple[Image, ...] | None = ()  # images of the newest listing that the plan does not know
         self._finding = Finding()
         self._asked_for_children = False
-        self._absent: dict[Sequence[str], float] = {}  # owners -> until when (time.monotonic()) they count as absent
+        self._asking = threading.Lock()
+        self._asked: dict[Sequence[str], tuple[float, frozenset[str]]] = {}  # owners -> when asked, those there
 
     def with_children(self, item: Item) -> tuple[Image, ...]:
         """An item's image and whatever it lists, however deep, as far as the plan saw it."""
@@ -85,18 +88,37 @@ class Surroundings:
         self._asked_for_children = True
         return tuple(sorted(kept - self._opened.there(self._known.path, sorted(kept))))
 
-    def read_tags(self) -> None:
-        """Where only tags are listed, compare what they name with the plan. Raises RegistryError."""
+    def begin(self, not_after: float) -> str | None:
+        """See what is there before anything is begun; why the recheck's listing has to do, if so. Raises RegistryError.
+
+        Nothing more is asked for it once `time.monotonic()` is `not_after`.
+        """
         tags = sum(len(image.tags) for image in self._known.planned)
-        if not isinstance(self._opened, ListsTagsOnly) or tags > most_tags(self._registry):
-            return
-        reader = ThreadPoolExecutor(1, "tags")
+        if isinstance(self._opened, ListsTagsOnly):
+            if tags > most_tags(self._registry):
+                return None  # the plan's warning says so
+            if tags * self._beside > most_tags(self._registry):
+                return f"reading its {tags:,} tags takes too long beside {self._beside - 1} other batches of this run"
+        else:
+            not_after = min(not_after, time.monotonic() + LISTING_SECONDS)
         try:
-            self._finding = reader.submit(self._compare_tags, self._opened).result(timeout=TAGS_READ_BY)
-        except TimeoutError:
-            log.warning("the tags of %s were not read again within %d s", self._known.path, int(TAGS_READ_BY))
-        finally:
-            reader.shutdown(wait=False, cancel_futures=True)
+            with self._limiter.until(not_after):
+                self._look()
+        except RegistryError:
+            if not self._limiter.stopped:
+                raise
+        if not self._limiter.stopped:
+            return None
+        self._finding, self._repeats = Finding(), False
+        return (
+            f"listing it took longer than there was time ({TAGS_SECONDS:.0f} s for tags, {LISTING_SECONDS:.0f} s else)"
+        )
+
+    def _look(self) -> None:
+        if isinstance(self._opened, ListsTagsOnly):
+            self._finding = self._compare_tags(self._opened)
+        else:
+            self._list(time.monotonic())
 
     def _compare_tags(self, opened: ListsTagsOnly) -> Finding:
         known = self._known
@@ -105,34 +127,50 @@ class Surroundings:
             images = opened.images_again(known.path, there)
             return known.compared(opened, dated_as_planned(self._registry, known, images), SUBJECT_SECONDS)
         except RegistryError as error:
-            return unlistable(error, self._known.path)
+            return unlistable(error, known.path)
 
     def refusal_of_all(self, item: Item) -> Outcome | None:
         """What the newest listing says against every deletion there, nothing being asked; None: nothing."""
         return None if self._finding.reason is None else self._finding.refusal(item.digest)
 
     def refusal(self, item: Item) -> Outcome | None:
-        """What speaks against the deletion of an image; None: nothing. Raises RegistryError, never NotFoundError."""
-        owners = item.owners if self._known.deleted.issuperset(item.owners) else ()  # else the intent refuses it
-        if isinstance(self._opened, ListsTagsOnly):
-            there, finding = self._owners_there(self._opened, owners), self._finding
-        else:
+        """What speaks against the deletion of an image; None: nothing. Raises RegistryError, never NotFoundError.
+
+        Owners are asked for last, and nothing of their absence is remembered.
+        """
+        if self._repeats and not isinstance(self._opened, ListsTagsOnly):
             came = time.monotonic()
             with self._lock:  # one lists for all who wait
-                self._list(came if owners else came - SHARED)
-                there, finding = frozenset(owners) & self._listed.keys(), self._finding
-        if there:
-            return Outcome("skipped", "still_needed", f"{min(there)}, which needs it, was deleted and is there again")
-        return finding.refusal(item.digest)
+                self._list(came - SHARED)
+        return self._owned(item) or self._finding.refusal(item.digest)
 
-    def _owners_there(self, opened: ListsTagsOnly, owners: Sequence[str]) -> frozenset[str]:
-        if not owners or time.monotonic() < self._absent.get(owners, 0.0):
-            return frozenset()
-        there = opened.there(self._known.path, owners)
-        if not there and len(owners) > FEW_OWNERS:  # else asking for hundreds would take longer than a reading is good
-            seconds = LISTING_SHARE * len(owners) / self._registry.rate.requests_per_second
-            self._absent[owners] = time.monotonic() + seconds
-        return there
+    def _owned(self, item: Item) -> Outcome | None:
+        owners = item.owners
+        if not owners or not self._known.deleted.issuperset(owners):
+            return None  # an owner that this run has not deleted: the intent refuses it
+        rate = self._registry.rate.requests_per_second
+        if len(owners) > OWNERS_SECONDS * rate:
+            message = (
+                f"asking for the {len(owners):,} deleted images that needed it, in case one is back, takes more than"
+                f" {OWNERS_SECONDS:.0f} s at {rate:g} requests a second: raise rate.requests_per_second"
+            )
+            return Outcome("skipped", "still_needed", message)
+        if there := self._owners_there(owners):
+            return Outcome("skipped", "still_needed", f"{min(there)}, which needs it, was deleted and is there again")
+        return None
+
+    def _owners_there(self, owners: Sequence[str]) -> frozenset[str]:
+        """Those that are there now, or were when somebody asked who began after this thread came."""
+        if len(owners) <= FEW_OWNERS:
+            return self._opened.there(self._known.path, owners)
+        came = time.monotonic()
+        with self._asking:
+            began, there = self._asked.get(owners, (float("-inf"), frozenset[str]()))
+            if began < came:
+                began = time.monotonic()
+                there = self._opened.there(self._known.path, owners)
+                self._asked[owners] = began, there
+            return there
 
     def _list(self, since: float) -> None:
         """Have a listing that was begun at `since` or later, and what it says of images that the plan does not know."""
@@ -146,11 +184,11 @@ class Surroundings:
         except RegistryError as error:
             self._finding, self._unknown = unlistable(error, self._known.path), None
             return
-        self._listed = {image.digest: image for image in images}
         if (unknown := self._known.unknown(images)) != self._unknown:
             self._finding = self._resolved(images) if unknown else Finding()
             self._unknown = unknown
         self._began, self._took = began, time.monotonic() - began
+        self._repeats = self._took <= LISTING_SECONDS
 
     def _images(self, since: float) -> tuple[Image, ...]:
         """What is there. What manifests say of others may be missing."""

@@ -4,6 +4,8 @@ A batch may be carried out twice, late, or never: only who holds its lease delet
 again. What happens to each image is in `deleting`.
 """
 
+import logging
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -25,7 +27,7 @@ from worker.rechecking import snapshot
 from worker.registries import open_registry
 from worker.registries.http import Patience
 from worker.registries.interface import RegistryError, UnavailableError
-from worker.registries.limiter import Limiter, LimiterUnavailableError
+from worker.registries.limiter import BoundedLimiter, Limiter, LimiterUnavailableError, LocalLimiter
 from worker.runs import Bell
 from worker.spending import count_failure, spending
 from worker.store import Store, StoreError, looks, sweeping
@@ -36,7 +38,10 @@ from worker.store.tables import EPOCH
 from worker.surroundings import Surroundings
 
 CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
+BEGUN_BY = 40.0  # seconds until a batch begins to delete, with or without having listed its repository
 TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
+
+log = logging.getLogger(__name__)
 
 
 def delete_batch(
@@ -50,6 +55,7 @@ def delete_batch(
     with store.write() as connection:
         now = store.now(connection)
         held = sweeping.claim(connection, run_id, number, owner=identity(), now=now, until=now + lease)
+        beside = sweeping.at_work(connection, run_id, now)
         items = sweeping.unfinished_items(connection, run_id, number) if held else []
         looked_at = looks.looked_at(connection, run_id, held.repository) if held else None
     if held is None:
@@ -62,7 +68,7 @@ def delete_batch(
         reach("repository_listed_again")
         if (evidence := _evidence(store, watch, run)) is None:
             return (Bell("gc.evidence", (run_id,)),)
-        work = _carry_out(store, watch, run, held, items, evidence, limiter, lease)
+        work = _carry_out(store, watch, run, held, items, evidence, limiter, lease, beside)
         refusals.settle(store, run_id)
         if (work is not None and work.out_of_time) or runs.is_stopped(store, run_id):
             again = None  # what was begun is then brought to its end
@@ -92,8 +98,9 @@ def _carry_out(
     evidence: Evidence,
     limiter: Limiter | None,
     lease: timedelta,
+    beside: int,
 ) -> Batch | None:
-    """The batch as it was left; None: nobody may talk to its registry."""
+    """The batch as it was left; None: nobody may talk to its registry. `beside`: batches of the run at work."""
 
     def renew() -> bool:
         try:
@@ -114,10 +121,11 @@ def _carry_out(
             return None
     patience = Patience(total=CALL_SECONDS, waits_for_restarts=True)
     manifests = StoredManifests(store, registry.key)
-    with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
+    pace = BoundedLimiter(limiter or LocalLimiter(registry.rate.requests_per_second))
+    with open_registry(registry, pace, patience, manifests) as opened, spending(store, run.registry, opened):
         known = snapshot(store, run, registry, held.repository, opened, deleting=True)
         used = {} if resolving else evidence.in_use(held.repository, known.planned)
-        surroundings = None if resolving else Surroundings(opened, registry, known)
+        surroundings = None if resolving else Surroundings(opened, registry, known, pace, beside=beside)
         intents = Intents(store, watch, run, held, lease, used, surroundings)
         work = Batch(store, watch, run, held, opened, lease, resolving, known.tags, surroundings, intents)
         work.last = poison or run.stop is not None
@@ -132,19 +140,21 @@ def _carry_out(
 
 
 def _may_begin(store: Store, run: Run, work: Batch, surroundings: Surroundings, items: list[Item]) -> bool:
-    """Compare the clocks and read what tags name before anything is begun.
+    """Compare the clocks and list the repository before anything is begun; the batch's time begins after that.
 
     False: the registry does not answer, and the next claim tries again; or the clocks disagree, which stops the run.
     """
     if all(item.state == "accepted" for item in items):
         return True
+    not_after = time.monotonic() + BEGUN_BY
     try:
         try:
-            _compare_and_read(store, work, surroundings)
+            _compare_and_list(store, work, surroundings, not_after)
         except UnavailableError as error:
             if not work.is_back(error):
                 raise
-            _compare_and_read(store, work, surroundings)
+            _compare_and_list(store, work, surroundings, not_after)
+        work.begun = time.monotonic()
     except ClockError as error:
         with store.write() as connection:
             run_rows.ask_to_stop(connection, run.id, "failed", str(error))
@@ -157,10 +167,18 @@ def _may_begin(store: Store, run: Run, work: Batch, surroundings: Surroundings, 
     return True
 
 
-def _compare_and_read(store: Store, work: Batch, surroundings: Surroundings) -> None:
+def _compare_and_list(store: Store, work: Batch, surroundings: Surroundings, not_after: float) -> None:
     """Raises ClockError, RegistryError, LimiterUnavailableError."""
     check(lambda: datetime.now(UTC), store, work.registry)
-    surroundings.read_tags()
+    if (why := surroundings.begin(not_after)) is not None:
+        path = work.held.repository
+        log.warning("%s: what is there was not compared with the plan right before a batch: %s", path, why)
+        message = (
+            f"{path}: its deletions are compared with what was there up to 10 minutes before, as {why}. Set"
+            " rate.requests_per_second higher, or sweep while nobody pushes"
+        )
+        with store.write() as connection:
+            run_rows.warn(connection, work.run.id, "not_compared_again", message)
 
 
 def _threads(registry: RegistrySettings) -> int:

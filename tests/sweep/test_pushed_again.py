@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from policies.image import Image
 from tests.night import Night
 from tests.oci.fake import FakeRegistry
+from tests.oci.manifests import Pushed
 from tests.oci.nights import served
 from tests.simulator.client import Simulator
-from worker import runs, surroundings
+from worker import deleting, runs, surroundings, sweep
 from worker.runs import Bell
-from worker.store.tables import repository
+from worker.store import sweeping
+from worker.store.tables import batch, repository
 from worker.verify import Expectation, _against
 
 DAY = timedelta(days=1)
@@ -100,6 +102,13 @@ def rechecked(night: Night) -> tuple[str, list[Bell]]:
     run_id, bells = night.plan()
     bells = night.ring(bells, until="gc.look")
     return run_id, [*bells[1:], *night.do(bells[0])]
+
+
+def batches(night: Night, run_id: str) -> dict[str, int]:
+    """Path -> number."""
+    with night.store.read() as connection:
+        rows = connection.execute(select(batch.c.repository, batch.c.number).where(batch.c.run_id == run_id))
+        return {row.repository: row.number for row in rows}
 
 
 STILL_NEEDED = ("skipped", "still_needed")
@@ -219,6 +228,66 @@ class TestOwnersRightNow:
         assert night.outcomes(run_id)[child["digest"]] == STILL_NEEDED
         night.store.dispose()
 
+    @pytest.mark.parametrize("kind", ["yandex-container-registry", "yandex-cloud-registry"])
+    def test_whatever_a_listing_showed_a_moment_ago(
+        self, simulator: Simulator, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A listing that is still good for everything else says nothing of owners."""
+        monkeypatch.setattr(surroundings, "SHARED", 3600.0)
+        shop = Shop(kind, simulator, tmp_path)
+        child = shop.push(content="a")
+        index = shop.push_index(child, tag="pr-1")
+        shop.push("v1", content="kept")
+        night = shop.night()
+        run_id, bells = first_deletion(night)
+
+        again = {"repository": PATH, "children": [child], "tags": ["pr-1"]}
+        simulator.before("HEAD", f"/manifests/{index}", "push_index", **again)
+        night.ring(bells)
+
+        assert {index, child} <= shop.there()
+        assert night.outcomes(run_id)[child] == STILL_NEEDED
+        night.store.dispose()
+
+    MANY = surroundings.FEW_OWNERS + 1
+
+    def owned_by_many(self, fake: FakeRegistry, tmp_path: Path) -> tuple[Shop, Night, list[str], list[Pushed]]:
+        """Two children, and the indexes that list both."""
+        shop = Shop("oci", fake, tmp_path)
+        children = [shop.push(content="a"), shop.push(content="b")]
+        indexes = [
+            fake.push_index(PATH, f"pr-{number}", children=children, annotations={"n": f"{number}"})
+            for number in range(self.MANY)
+        ]
+        shop.push("v1", content="kept")
+        return shop, shop.night(rate={"requests_per_second": 60, "concurrency": 1}), children, indexes
+
+    def test_one_of_many(self, fake: FakeRegistry, tmp_path: Path) -> None:
+        """That all were absent for the image before says nothing."""
+        shop, night, children, indexes = self.owned_by_many(fake, tmp_path)
+        run_id, bells = night.plan()
+        last = indexes[-1]
+        fake.before("DELETE", f"/manifests/({'|'.join(children)})$", lambda: fake.put(PATH, last.body, last.media_type))
+
+        night.ring(bells)
+
+        (left,) = set(children) & shop.there()
+        assert last.digest in shop.there()
+        assert night.outcomes(run_id)[left] == STILL_NEEDED
+        night.store.dispose()
+
+    def test_more_than_can_be_asked_for(
+        self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(surroundings, "OWNERS_SECONDS", 0.1)
+        shop, night, children, _ = self.owned_by_many(fake, tmp_path)
+        run = night.sweep()
+        assert (run.state, run.deleted, run.skipped) == ("finished", self.MANY, 2)
+        assert set(children) <= shop.there()
+        messages = {one.message or "" for one in night.items(run.id) if one.decision.digest in children}
+        assert all("raise rate.requests_per_second" in message for message in messages)
+        night.store.dispose()
+
 
 def test_the_recheck_takes_a_deleted_index_that_is_listed_again_for_a_new_one(
     fake: FakeRegistry, tmp_path: Path
@@ -295,6 +364,58 @@ class TestMoreTagsThanAreReadInASecond:
         assert not [one for one in fake.requests[before:] if one.line.startswith("HEAD") and "/manifests/v" in one.line]
         night.store.dispose()
 
+    def test_the_time_of_a_batch_begins_when_they_are_read(
+        self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deleting, "START_NO_IMAGE_AFTER", 1.0)  # reading 30 tags takes 1.5 s
+        _, night, old = self.planned(fake, tmp_path)
+        run_id, bells = rechecked(night)
+        night.do(night.ring(bells, until="gc.delete_batch")[0])
+        assert night.outcomes(run_id) == {old: ("deleted", None)}
+        assert "not_compared_again" not in {one["code"] for one in night.run(run_id).warnings}
+        night.store.dispose()
+
+    def test_reading_that_takes_too_long_is_given_up(
+        self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweep, "BEGUN_BY", 0.5)
+        _, night, old = self.planned(fake, tmp_path)
+        run_id, bells = rechecked(night)
+        bells = night.ring(bells, until="gc.delete_batch")
+        before = len(fake.requests)
+        night.do(bells[0])
+        assert night.outcomes(run_id) == {old: ("deleted", None)}
+        lines = [one.line for one in fake.requests[before:]]
+        assert len([line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]) < 15
+        (warning,) = (one for one in night.run(run_id).warnings if one["code"] == "not_compared_again")
+        assert warning["message"].startswith("shop/api: its deletions are compared with what was there")
+        night.store.dispose()
+
+    def test_none_is_read_where_other_batches_use_the_rate(
+        self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(surroundings, "TAGS_SECONDS", 2.0)  # of 40 tags; there are 30
+        fake.push("shop/web", "pr-9", layers=[b"web"])
+        _, night, old = self.planned(fake, tmp_path)
+        run_id, bells = night.plan()
+        numbers = batches(night, run_id)
+        night.ring(bells, until="gc.delete_batch")
+        night.do(Bell("gc.look", (run_id, PATH)))
+        with night.store.write() as connection:
+            now = night.store.now(connection)
+            assert sweeping.claim(
+                connection, run_id, numbers["shop/web"], owner="another", now=now, until=now + timedelta(minutes=1)
+            )
+        before = len(fake.requests)
+
+        night.do(Bell("gc.delete_batch", (run_id, numbers[PATH])))
+
+        assert night.outcomes(run_id)[old] == ("deleted", None)
+        assert not [one for one in fake.requests[before:] if one.line.startswith("HEAD") and "/manifests/v" in one.line]
+        (warning,) = (one for one in night.run(run_id).warnings if one["code"] == "not_compared_again")
+        assert "beside 1 other batches of this run" in warning["message"]
+        night.store.dispose()
+
     def test_the_plan_warns_of_a_larger_one(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -342,3 +463,44 @@ def test_the_verification_names_what_broke(
 ) -> None:
     found = _against(Expectation(PATH, gone, frozenset()), listed)
     assert {one.digest: one.difference for one in found} == differences
+
+
+class TestAListingThatTakesLong:
+    """Where a repository is listed whole: it is not waited for, and its images are deleted all the same."""
+
+    @pytest.fixture(params=["yandex-container-registry", "yandex-cloud-registry"])
+    def shop(self, request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[Shop]:
+        made = Shop(request.param, simulator, tmp_path)
+        yield made
+        for night in made.nights:
+            night.store.dispose()
+
+    def test_it_is_listed_once(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(surroundings, "LISTING_SECONDS", 0.0)
+        monkeypatch.setattr(surroundings, "SHARED", -1.0)
+        monkeypatch.setattr(surroundings, "LISTING_SHARE", 0)
+        children = [shop.push(content="a"), shop.push(content="b")]
+        index = shop.push_index(*children, tag="pr-1")
+        shop.push("v1", content="kept")
+        night = shop.night()
+
+        run = night.sweep()
+
+        assert (run.outcome, run.deleted) == ("succeeded", 3)
+        assert index not in shop.there()
+        (warning,) = (one for one in run.warnings if one["code"] == "not_compared_again")
+        assert "listing it took longer than there was time" in warning["message"]
+
+    def test_owners_are_asked_for_all_the_same(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(surroundings, "LISTING_SECONDS", 0.0)
+        child = shop.push(content="a")
+        index = shop.push_index(child, tag="pr-1")
+        shop.push("v1", content="kept")
+        night = shop.night()
+        run_id, bells = first_deletion(night)
+
+        shop.push_index(child, tag="pr-1")
+        night.ring(bells)
+
+        assert {index, child} <= shop.there()
+        assert night.outcomes(run_id)[child] == STILL_NEEDED

@@ -280,6 +280,9 @@ class Registry(Protocol):
         how it ended is not known.
         """
 
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        """Those of these digests that are there now, each asked for by itself. Raises any RegistryError."""
+
     def usage(self) -> Usage:
         """What was spent since the last call; the count starts again."""
 
@@ -287,9 +290,6 @@ class Registry(Protocol):
 @runtime_checkable
 class ListsTagsOnly(Registry, Protocol):
     """A registry that does not list what has no tag: such an image can only be asked for by its digest."""
-
-    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        """Those of these digests that are there. Raises any RegistryError."""
 
     def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
         """Like `images`, of a repository of which these are known, by digest: a request a tag, more for what is new.

@@ -6,9 +6,12 @@ outside Redis. A registry that asks for a pause gets it from every process, not 
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.broker import connect, trouble
+from worker.registries.interface import TooLateError
 
 if TYPE_CHECKING:
     from worker.config import RegistrySettings
@@ -93,6 +96,41 @@ class LocalLimiter:
             slot = max(now, self._slot, self._paused_until)
             self._slot = slot + self._interval
             return slot - now
+
+
+class BoundedLimiter:
+    """Another limiter, which lets nothing more pass while a time that was set is over: so a long listing ends."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._not_after: float | None = None  # time.monotonic()
+        self.stopped = False  # somebody was turned away since the time was set
+
+    @contextmanager
+    def until(self, moment: float) -> Iterator[None]:
+        """For all threads, let nothing pass once `time.monotonic()` is `moment`. Whoever comes then: TooLateError."""
+        self._not_after, self.stopped = moment, False
+        try:
+            yield
+        finally:
+            self._not_after = None
+
+    def wait(self) -> float:
+        self._turn_away()
+        waited = self._limiter.wait()
+        self._turn_away()
+        return waited
+
+    def pause(self, seconds: float) -> None:
+        self._limiter.pause(seconds)
+
+    def close(self) -> None:
+        self._limiter.close()
+
+    def _turn_away(self) -> None:
+        if self._not_after is not None and time.monotonic() >= self._not_after:
+            self.stopped = True
+            raise TooLateError("the time for asking was over")
 
 
 class RedisLimiter:

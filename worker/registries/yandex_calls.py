@@ -1,7 +1,7 @@
 """What the drivers of the vendor's registries share: signed calls, whole listings, operations, manifests by digest."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal, TypeVar
@@ -158,6 +158,18 @@ class Calls:
                 raise docker.refusal(answer)
 
         self.docker(name, digest, read, method="HEAD")
+
+    def there(self, name: str, digests: Iterable[str]) -> frozenset[str]:
+        """Those of these digests that the repository with this full name has. Raises RegistryError."""
+
+        def is_there(digest: str) -> bool:
+            try:
+                self.holds(name, digest)
+            except NotFoundError:
+                return False
+            return True
+
+        return frozenset(digest for digest, found in self.each(tuple(digests), is_there).items() if found)
 
     def docker(
         self,

@@ -256,6 +256,9 @@ class YandexCloudRegistry:
         self._calls.holds(self._name(repository), image.digest)  # an index led to it: no artifact stands for it
         return image
 
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        return self._calls.there(self._name(repository), digests)
+
     def delete(
         self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
     ) -> Deletion:

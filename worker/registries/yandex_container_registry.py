@@ -3,7 +3,7 @@
 This adapter only sends; what goes over the wire and what comes back is in `yandex_protocol` and `docker`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -124,6 +124,9 @@ class YandexContainerRegistry:
         if found.id != image.id:
             raise self._calls.bad(f"asked for the image {image.id}, told of {found.id}", f"GET {label}")
         return replace(found, subject=image.subject)
+
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        return self._calls.there(f"{self._id}/{repository}", digests)
 
     def delete(
         self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None

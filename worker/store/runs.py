@@ -75,6 +75,7 @@ class Run:
     lease_until: datetime | None
 
 
+MOST_WARNINGS = 100  # of one run that are added while it deletes
 MOST_RACED = 100  # listed of one run; the tally counts them all
 
 _COLUMNS = tuple(run.c[field.name] for field in fields(Run))
@@ -170,6 +171,14 @@ def note_raced(connection: Connection, one: Run, repository: str, digest: str, t
     if len(one.raced) < MOST_RACED:
         raced = [*one.raced, {"repository": repository, "digest": digest, "tags": list(tags)}]
         connection.execute(update(run).where(run.c.id == one.id).values(raced=json.dumps(raced)))
+
+
+def warn(connection: Connection, run_id: str, code: str, message: str) -> None:
+    """Add a warning to a run's, once."""
+    one, warning = get(connection, run_id, lock=True), {"code": code, "message": message}
+    if one is not None and warning not in one.warnings and len(one.warnings) < MOST_WARNINGS:
+        warnings = json.dumps([*one.warnings, warning])
+        connection.execute(update(run).where(run.c.id == run_id).values(warnings=warnings))
 
 
 def ask_to_stop(connection: Connection, run_id: str, stop: str, message: str) -> bool:

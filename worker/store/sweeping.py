@@ -133,6 +133,12 @@ def claim(
     return Claim(*connection.execute(select(*columns).where(batch.c.run_id == run_id, batch.c.number == number)).one())
 
 
+def at_work(connection: Connection, run_id: str, now: datetime) -> int:
+    """How many batches of a run somebody holds."""
+    held = select(func.count()).select_from(batch).where(batch.c.run_id == run_id, batch.c.lease_until > now)
+    return connection.execute(held).scalar_one()
+
+
 def unring(connection: Connection, run_id: str, now: datetime) -> None:
     """What waits in a run is to be rung again: what it waited for is done."""
     free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
