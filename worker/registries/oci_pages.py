@@ -4,7 +4,7 @@ The header Link leads to the next page (distribution-spec 1.1). Servers of the s
 without one, so a list of tags or repositories is whole only where asking on from its last row brings nothing new.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from worker.registries.oci_protocol import Page
 MAX_PAGES = 5000  # of one list; with full pages that is five million rows
 EMPTY_PAGES = 10  # in a row, with a further page
 REFUSED = (400, 404, 405, 416, 422, 501)  # `n` is too large for the server, or it does not know `last`
-REFUSES_N = (*REFUSED, 500)  # some servers stumble over a number that they do not take
+REFUSED_NUMBER = (*REFUSED, 500)  # some servers stumble over a number that they do not take
 
 Query = Mapping[str, str]
 Ask = Callable[[Query], Page | None]  # None: there is no such list
@@ -55,7 +55,7 @@ def whole_list(
     if page is None:
         return None
     while page.rows:
-        further = listing.read({**size.query, "last": page.rows[-1]}, refusable=True)
+        further = listing.read({**size.query, "last": page.rows[-1]}, refusable=REFUSED)
         more = further is not None and listing.new
         unordered = (more or len(page.rows) == size.rows) and not _follows_its_order(listing, page, size)
         repeated = not more and len((further or page).rows) == (size.rows or len(page.rows))
@@ -75,7 +75,7 @@ def _first_pages(listing: "_Listing", size: PageSize, none_may_mean_refused: boo
     try:
         page = listing.read(size.query)
     except RegistryError as error:
-        if error.status not in REFUSES_N or listing.rows:
+        if error.status not in REFUSED_NUMBER or listing.rows:
             raise
     else:
         if page is not None or not none_may_mean_refused:
@@ -91,7 +91,7 @@ def _follows_its_order(listing: "_Listing", page: Page, size: PageSize) -> bool:
     turn = next(((row, following) for row, following in pairwise(page.rows) if row > following), None)
     if turn is None or listing.linked:
         return True
-    further = listing.read({**size.query, "last": turn[0]}, refusable=True)
+    further = listing.read({**size.query, "last": turn[0]}, refusable=REFUSED)
     return further is None or turn[1] in further.rows
 
 
@@ -101,8 +101,9 @@ def _is_cut(listing: "_Listing", page: Page, size: PageSize) -> bool:
     A server may take `n`, but no more than it was asked for: to one row more it sends as many, to one less it follows.
     """
     rows = len(page.rows)
+    refused = REFUSED if size.rows else REFUSED_NUMBER
     for wanted in () if listing.linked else (rows + 1, rows - 1):
-        other = listing.read({"n": str(wanted)}, refusable=True) if wanted else None
+        other = listing.read({"n": str(wanted)}, refusable=refused) if wanted else None
         if other is None:  # more than the server allows, or it takes no number at all
             continue
         if listing.linked or len(other.rows) == wanted:
@@ -126,8 +127,8 @@ class _Listing:
     linked: bool = False  # whether the server has sent a Link
     pages: int = 0
 
-    def read(self, query: Query, *, refusable: bool = False) -> Page | None:
-        """The last page of those that Links lead to from this query; None: there is no such list, or it is refused."""
+    def read(self, query: Query, *, refusable: Sequence[int] = ()) -> Page | None:
+        """The last page of those that Links lead to from this query; None: no such list, or a status of `refusable`."""
         page = self._page(query, refusable=refusable)
         before, asked, empty = len(self.rows), {repr(query)}, 0
         while page is not None:
@@ -148,14 +149,14 @@ class _Listing:
                 )
         return page
 
-    def _page(self, query: Query, *, refusable: bool = False) -> Page | None:
+    def _page(self, query: Query, *, refusable: Sequence[int] = ()) -> Page | None:
         if self.pages >= MAX_PAGES:
             raise self._endless(query)
         self.pages += 1
         try:
             page = self.ask(query)
         except RegistryError as error:
-            if refusable and error.status in REFUSED:
+            if error.status in refusable:
                 return None
             raise
         self.linked |= page is not None and page.following is not None

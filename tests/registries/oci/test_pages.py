@@ -229,3 +229,4 @@ def test_a_later_page_that_is_refused_is_an_error(opened: Opener, shelf: Shelf, 
     shelf.before = pages
     with pytest.raises(UnavailableError):
         opened(server.url, patience=ONE_TRY)._client.tags("a")
+    assert len(server.asked) == 2
