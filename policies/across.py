@@ -56,7 +56,8 @@ def survey_of(
     for rule in policy.of_registry():
         if rule.count is None or frozen or not rule.applies_to(ties.path):
             continue
-        images = [image for image in ties.images if image.digest not in ties.owners and is_counted(image)]
+        here = [image for image in ties.images if image.digest not in ties.owners and is_counted(image)]
+        images = [image for image in here if image.digest not in ignore_unreadable]
         here = [image for image in images if image.digest not in ties.open_subjects]
         there = [image for image in images if image.digest in ties.open_subjects]
         asked = rule.asks(here, scene)

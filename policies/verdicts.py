@@ -61,7 +61,9 @@ class Jury:
         self._tops = across.tops
         self._keep_per_repository = keep_per_repository
         self._ranked = ties.ranked(across.foreign)
-        self._countable = [image for image in self._ranked if is_counted(image)]
+        self._countable = [
+            image for image in self._ranked if is_counted(image) and image.digest not in standing.ignore_unreadable
+        ]
         self._rules = [rule for rule in policy.rules if rule.applies_to(ties.path)]
         self._ordered = not standing.times.first_seen  # whether images of equal times have an order
         self._tied: dict[str | None, frozenset[str]] = {}  # rule, or None: keep_per_repository -> images tied in it
@@ -180,9 +182,9 @@ class Jury:
         """What stays because of an image whose manifest could not be read."""
         ignored = self.standing.ignore_unreadable
         unread = self.ties.may_list_all(ignored)
-        for image in self.ties.images if self.ties.unreadable else ():
-            if image.children is None and image.digest in ignored:
-                yield image.digest, ("unreadable", IGNORED, None)
+        for image in self.ties.images if self.ties.unreadable or ignored else ():
+            if image.digest in ignored:
+                yield image.digest, ("unreadable", IGNORED if image.children is None else SET_ASIDE, None)
             elif unread is not None:
                 yield image.digest, ("unreadable", _unread(image, unread), None)
 
@@ -323,6 +325,7 @@ def _utc(instant: datetime | None) -> datetime | None:
 IGNORED = (
     "what it lists could not be read; ignore_unreadable names it: it stays, and what it may list goes by the rules"
 )
+SET_ASIDE = "ignore_unreadable names it: it is set aside and stays, though it can be read now"
 
 
 def short(digest: str) -> str:

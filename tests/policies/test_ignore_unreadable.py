@@ -30,8 +30,12 @@ def test_another_unreadable_image_still_keeps_its_repository() -> None:
     assert "ignore_unreadable names it" in made[digest("a")][2]
 
 
-def test_a_readable_image_is_not_kept_by_being_named() -> None:
-    assert verdicts(image("a", "pr-1"))[digest("a")][0] == "delete"
+def test_it_stays_where_it_can_be_read_again_and_needs_its_children_then() -> None:
+    made = verdicts(index("a", "pr-1", lists="x"), image("x"), image("y", "pr-2"))
+    assert made[digest("a")][:2] == ("keep", "unreadable")
+    assert "ignore_unreadable names it: it is set aside and stays, though it can be read now" in made[digest("a")][2]
+    assert made[digest("x")][:2] == ("keep", "needed")
+    assert made[digest("y")][0] == "delete"
 
 
 def test_what_it_refers_to_and_what_refers_to_it_stays_as_ever() -> None:
@@ -40,7 +44,8 @@ def test_what_it_refers_to_and_what_refers_to_it_stays_as_ever() -> None:
 
 
 @pytest.mark.parametrize("per", ["repository", "registry"])
-def test_it_takes_no_place_in_a_count(per: str) -> None:
+@pytest.mark.parametrize("lists", [None, ()], ids=["unreadable", "readable now"])
+def test_it_takes_no_place_in_a_count(per: str, lists: tuple[str, ...] | None) -> None:
     rule = {"name": "beyond", "delete": {"beyond_newest": 1, "per": per}}
-    made = verdicts(index("a", lists=None, days=1), image("x", days=2), image("y", days=3), rule=rule)
+    made = verdicts(index("a", lists=lists, days=1), image("x", days=2), image("y", days=3), rule=rule)
     assert [made[digest(name)][0] for name in "axy"] == ["keep", "keep", "delete"]
