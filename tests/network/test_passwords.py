@@ -291,6 +291,39 @@ def test_whose_password_a_key_of_docker_s_file_has(tmp_path: Path, key: str, url
 
 
 @pytest.mark.parametrize(
+    ("globs", "url", "password"),
+    [
+        ((), OWN, "host"),
+        ((), f"{OWN}/v2/team", "team"),
+        ((), f"{OWN}/v2/team/api", "api"),
+        (("team/**",), OWN, "team"),
+        (("team/api/*", "team/api"), OWN, "api"),
+        (("team/api", "team/web"), OWN, "team"),
+        (("team/**", "other/**"), OWN, "host"),
+        (("team-b/**",), OWN, "host"),
+        (("te*/**",), OWN, "host"),
+    ],
+)
+def test_the_longest_path_that_leads_to_every_repository_counts(
+    tmp_path: Path, globs: tuple[str, ...], url: str, password: str
+) -> None:
+    host, file = "Registry.example.com:443", tmp_path / "config.json"
+    keys = {host: "host", f"{host}/team": "team", f"https://{host}/team/api/": "api", f"{host}/Team": "x"}
+    file.write_text(json.dumps({"auths": {key: auth("gc", password) for key, password in keys.items()}}))
+    user = oci_passwords.fetched_user(Credentials(docker_config=file, repositories=globs), url)
+    assert user is not None
+    assert base64.b64decode(user.sign().removeprefix("Basic ")).decode() == f"gc:{password}"
+
+
+@pytest.mark.parametrize("helper", ["a\0b", "a\ud800b"])
+def test_a_helper_whose_name_is_no_text(tmp_path: Path, helper: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"credsStore": helper, "auths": {"\ud800://registry.example.com": {}}}))
+    with pytest.raises(SignInError, match="cannot be started: its name or an argument is no text"):
+        in_docker_config(file, server_of(OWN))
+
+
+@pytest.mark.parametrize(
     "others",
     [
         pytest.param({"https://registry.example.com/v1/": auth("old", "y")}, id="another key of the server"),

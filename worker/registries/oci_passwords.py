@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,13 +19,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from worker.config import Credentials
+from worker.config import Credentials, namespace_of
 from worker.files import is_named_pipe
 from worker.pipes import PipeReader
+from worker.registries.answers import one_line
 from worker.registries.interface import SignInError
 from worker.registries.messages import Answer
 from worker.registries.tokens import Token, Tokens, lasting
@@ -35,6 +38,7 @@ FRESH = 600.0  # seconds for which an answer without an expiry is used before it
 IDENTITY = "<token>"  # docker's user name for an identity token, which is exchanged for the registry's own tokens
 HUB = "https://index.docker.io/v1/"  # docker's name for Docker Hub
 HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+NO_GLOB = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)  # a segment of a glob that stands for itself
 NOT_FOUND = b"credentials not found in native keychain"
 FORM = '{"Username": …, "Secret": …} or {"username": …, "password": …, "expires_at": "2026-11-20T03:00:00Z"}'
 
@@ -75,8 +79,9 @@ def fetched_user(credentials: Credentials, url: str) -> FetchedUser | None:
         helper = credentials.helper
         tokens = Tokens(lambda: _asked(helper, server), f"docker-credential-{helper} gives no other", WHAT)
     elif credentials.docker_config is not None:
-        path = credentials.docker_config
-        tokens = Tokens(lambda: in_docker_config(path, server), f"run `docker login {server}` again for {path}", WHAT)
+        path, below = credentials.docker_config, _common_path(credentials, url)
+        remedy = f"run `docker login {server}` again for {path}"
+        tokens = Tokens(lambda: in_docker_config(path, server, below), remedy, WHAT)
     elif credentials.command:
         tokens = Tokens(lambda: _printed(credentials), f"{credentials.command[0]} prints no others", WHAT)
     else:
@@ -96,15 +101,18 @@ def server_of(url: str) -> str:
 # Docker's file.
 
 
-def in_docker_config(path: Path, server: str) -> Token:
-    """What docker's file says of a server: by its helper, else by itself. Raises SignInError."""
+def in_docker_config(path: Path, server: str, below: str = "") -> Token:
+    """What docker's file says of a server, and of the path `below` there: by its helper, else by itself.
+
+    Raises SignInError.
+    """
     whole = read_docker_config(path)
     helper = _of_server(whole.get("credHelpers"), server) or whole.get("credsStore")
     if isinstance(helper, str) and helper:
-        written = [key for key in _mapping(whole.get("auths")) if host_of(key) == host_of(server)]
+        written = [key for key in _mapping(whole.get("auths")) if _is_for(key, server, "")]
         with suppress(_NoSuchCredentialsError):
             return _asked(helper, server, written)
-    pair = _pair_of(_mapping(_of_server(whole.get("auths"), server)), path, server)
+    pair = _pair_of(_mapping(_of_server(whole.get("auths"), server, below)), path, server)
     return Token(pair, refresh_at=0.0, expires_at=0.0)  # read anew each time, so that it may be rotated
 
 
@@ -128,25 +136,35 @@ def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _of_server(section: object, server: str) -> Any:
-    """What a section of docker's file says of a server; None: nothing. What is empty is only a mark; the key that is
-    the server's name outweighs others that mean it.
+def _of_server(section: object, server: str, below: str = "") -> Any:
+    """What a section of docker's file says of a server; None: nothing. What is empty is only a mark. The longest path
+    counts; of two keys of one path the server's own name outweighs others that mean it.
     """
-    of_it = [(key, one) for key, one in _mapping(section).items() if one and host_of(key) == host_of(server)]
-    return next((one for _, one in sorted(of_it, key=lambda pair: pair[0] != server)), None)
+    of_it = [(key, one) for key, one in _mapping(section).items() if one and _is_for(key, server, below)]
+    of_it.sort(key=lambda pair: (-len(_place(pair[0])[1]), pair[0] != server))
+    return of_it[0][1] if of_it else None
 
 
-def host_of(key: str) -> str:
-    """Host and port of a key in docker's file: alone, or an address that may end in docker's /v1/ or /v2/.
+def _is_for(key: str, server: str, below: str) -> bool:
+    """Whether a key of docker's file names this server, or a path of it that leads to `below`."""
+    host, path = _place(key)
+    return host == _place(server)[0] and (not path or f"{below}/".startswith(f"{path}/"))
 
-    Empty: it names something else, such as a repository or Docker Hub's /v1/access-token.
-    """
+
+def _place(key: str) -> tuple[str, str]:
+    """Host and port of a key in docker's file, and its path: docker's own /v1/ or /v2/ is none."""
+    if not key.isprintable():
+        return "", ""
     scheme, _, rest = key.partition("://") if "://" in key else ("", "", key)
-    host, _, path = rest.lower().partition("/")
-    if path.strip("/") not in ("", "v1", "v2"):
-        return ""
-    host = host.removesuffix(":80" if scheme.lower() == "http" else ":443")
-    return "docker.io" if host in HUB_HOSTS else host
+    host, _, path = rest.partition("/")
+    host, path = host.lower().removesuffix(":80" if scheme.lower() == "http" else ":443"), path.strip("/")
+    return "docker.io" if host in HUB_HOSTS else host, "" if path in ("v1", "v2") else path
+
+
+def _common_path(credentials: Credentials, url: str) -> str:
+    """The path that leads to every repository which these credentials are for; empty: there is none."""
+    literal = ["/".join(takewhile(NO_GLOB.fullmatch, glob.split("/"))) for glob in credentials.repositories]
+    return "/".join(filter(None, (namespace_of(url), os.path.commonpath(literal) if literal else "")))
 
 
 def _pair_of(entry: dict[str, Any], path: Path, server: str) -> str:
@@ -208,8 +226,9 @@ def _run(words: tuple[str, ...], folder: Path | None, told: bytes) -> tuple[int,
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     try:
         process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=none, cwd=folder, start_new_session=True)
-    except OSError as error:
-        raise SignInError(f"{words[0]} cannot be started: {error.strerror}; is it installed for this user?") from None
+    except (OSError, ValueError) as error:  # of a name with a NUL or with half of a character
+        why = getattr(error, "strerror", None) or "its name or an argument is no text"
+        raise SignInError(f"{one_line(words[0])} cannot be started: {why}; is it installed for this user?") from None
     killed = threading.Event()
 
     def kill() -> None:
