@@ -1,5 +1,6 @@
 """What the answers of every registry have in common: JSON that may be anything, statuses, strangers' words."""
 
+import json
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -51,6 +52,14 @@ def decode(body: bytes, kind: type[T]) -> T:
     except (ValueError, RecursionError) as error:
         shown = one_line(body[:60].decode(errors="replace"))
         raise BrokenBodyError(f"an answer that is not JSON ({error}); it begins {shown!r}") from error
+
+
+def decode_any_text(body: bytes, kind: type[T]) -> T | None:
+    """A body whose texts need not be Unicode: what of them is none are lone surrogates. None: it is not that either."""
+    try:
+        return msgspec.convert(json.loads(body.decode(errors="surrogateescape")), kind)
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        return None
 
 
 def time_told(answer: Answer) -> datetime:

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 from msgspec import UNSET, Struct, UnsetType
 
 from worker.registries import docker
-from worker.registries.answers import decode, one_line, protects, succeeded, time_told, without_names
+from worker.registries.answers import decode, decode_any_text, one_line, protects, succeeded, time_told, without_names
 from worker.registries.challenges import asks_for
 from worker.registries.interface import (
     BadAnswerError,
@@ -190,7 +190,16 @@ def repositories_page(answer: Answer) -> Page | None:
     """A page of the catalog; None: the registry has none, or not for us. Raises RegistryError."""
     if answer.status in NO_LIST:
         return None
-    return Page(decode(accepted(answer).body, WireCatalog).repositories or [], next_query(answer, "/_catalog"))
+    body = accepted(answer).body
+    try:
+        listed = decode(body, WireCatalog)
+    except BrokenBodyError:
+        if (perhaps := decode_any_text(body, WireCatalog)) is None:
+            raise
+        listed = perhaps
+    # A name that is no Unicode is shown escaped, and is one that nobody can ask for: it alone is unreadable.
+    names = [name.encode(errors="backslashreplace").decode() for name in listed.repositories or ()]
+    return Page(names, next_query(answer, "/_catalog"))
 
 
 def tags_page(answer: Answer, name: str) -> Page:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.registries.oci.scripted import (
 )
 from tests.registries.tools import with_defaults
 from worker.config import Credentials, Rate, Secret
+from worker.inventory import take_inventory
 from worker.registries.http import Patience
 from worker.registries.interface import (
     BadAnswerError,
@@ -533,6 +535,33 @@ def test_names_from_the_catalog(opened: Opener, shelf: Shelf, server: Scripted) 
     with pytest.raises(BadAnswerError, match="impossible name: 'Bad//name'"):
         driver.images("Bad//name")
     assert not any("Bad" in line for line in server.lines())
+
+
+NO_UNICODE = {
+    b'{"repositories": ["a", "sur\\ud800"]}': "sur\\ud800",
+    b'{"repositories": ["\\udfff/b", "a"]}': "\\udfff/b",
+    b'{"repositories": ["caf\xe9", "a"]}': "caf\\udce9",
+    b'{"repositories": ["sur\xed\xa0\x80", "a"]}': "sur\\udced\\udca0\\udc80",
+}
+
+
+@pytest.mark.parametrize(("body", "name"), NO_UNICODE.items())
+def test_a_name_that_is_no_unicode_is_unreadable_alone(
+    opened: Opener, shelf: Shelf, server: Scripted, body: bytes, name: str
+) -> None:
+    digest = shelf.put(an_image("x"), "v1")
+    shelf.before = lambda asked: Reply(200, body) if asked.path == "/v2/_catalog" else None
+    found = take_inventory(opened(server.url), now=datetime.now(UTC), concurrency=2)
+    assert [(one.path, [image.digest for image in one.images]) for one in found.repositories()] == [("a", [digest])]
+    assert [one.repository for one in found.unreadable] == [name]
+    assert "impossible name" in found.unreadable[0].reason
+
+
+@pytest.mark.parametrize("body", [b'{"repositories": ["a", "sur\\ud800"', b'{"repositories": 7, "x": "\xff"}', b"\xff"])
+def test_a_catalog_that_breaks_off_is_none(opened: Opener, shelf: Shelf, server: Scripted, body: bytes) -> None:
+    shelf.before = lambda asked: Reply(200, body)
+    with pytest.raises(BadAnswerError, match="an answer that"):
+        list(opened(server.url).repositories())
 
 
 # Signing in.
