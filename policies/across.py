@@ -12,7 +12,7 @@ import numpy as np
 from policies.blobs import Words, keys, words
 from policies.memory import NEVER, Seen
 from policies.references import Ties, is_counted
-from policies.rules import Place, Policy, Top, first_places, newest_first, population, unreported
+from policies.rules import Place, Policy, Top, first_places, newest_first, placeless, population
 from policies.times import BELIEVED, Pushes, Times, late, pushes
 
 
@@ -26,7 +26,7 @@ class Survey:
     places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)  # rule -> its newest here: N, and ties
     foreign_places: Mapping[str, tuple[tuple[Place, tuple[str, ...]], ...]] = field(default_factory=dict)
     # … of referrers whose subjects (beside each) are not here: they count only where those are nowhere
-    uncounted: frozenset[str] = frozenset()  # digests among the places whose subject was not reported: they take none
+    uncounted: frozenset[str] = frozenset()  # digests among the places that take none
     pushes: Pushes = field(default_factory=lambda: np.empty(0))  # when its images say that they were pushed
     late: int = 0  # how many of them say that this was after an earlier scan saw them
 
@@ -61,11 +61,10 @@ def survey_of(
         here = [image for image in images if image.digest not in ties.open_subjects]
         there = [image for image in images if image.digest in ties.open_subjects]
         asked = rule.asks(here, scene)
-        found = first_places(
-            rule.count.n, population(asked), ordered=not times.first_seen, uncounted=unreported(asked.yes)
-        )
+        beside = placeless(asked.yes, times.returned)
+        found = first_places(rule.count.n, population(asked), ordered=not times.first_seen, uncounted=beside)
         places[rule.name] = tuple(found)
-        uncounted |= unreported(asked.yes).intersection(digest for _, digest in found)
+        uncounted |= beside.intersection(digest for _, digest in found)
         foreign_places[rule.name] = tuple(
             (place, ties.open_subjects[place[1]]) for place in population(rule.asks(there, scene))
         )

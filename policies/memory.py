@@ -199,7 +199,7 @@ def remember(
 ) -> Seen:
     """The memory after a complete scan that saw these images at `now`, each digest once, in any order.
 
-    `went`: digests that went since the last scan; what is there again was pushed again and begins anew.
+    `went`: digests that went since the last scan. What is there again, after it went or was missing, begins anew.
     `doubtful`: what is absent, and neither ours nor accepted, is not forgotten but marked as missing.
     """
     at = (now - _EPOCH) // _MICROSECOND
@@ -208,10 +208,11 @@ def remember(
     rows = before.rows_of(digests)
     known = rows >= 0
     if len(before):
+        known &= before.missing[rows] == _THERE
         known &= _away(before, words([]) if went is None else went)[rows]
     first, since = np.full(len(rows), at), np.full(len(rows), at)
     first[known] = before.first[rows[known]]
-    same = known & (before.tags[rows] == tags) & (before.missing[rows] == _THERE) if len(before) else known
+    same = known & (before.tags[rows] == tags) if len(before) else known
     since[same] = before.since[rows[same]]
     parts = [(digests[:, :2], tags, first, since, _columns_of(len(rows)))]
     if doubtful and len(before):

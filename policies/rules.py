@@ -152,6 +152,16 @@ def unreported(images: Iterable[Image]) -> frozenset[str]:
     return frozenset(image.digest for image in images if image.subject is None and not image.tags)
 
 
+def placeless(images: Iterable[Image], returned: Collection[datetime]) -> frozenset[str]:
+    """The digests of images that take no place in a count, and so push no other image out of it.
+
+    Those whose subject was not reported. And those that a scan (`returned`) saw first together with images that had
+    been missing: whether these were pushed again or were there all the time, nobody can say.
+    """
+    images = tuple(images)
+    return unreported(images) | frozenset(image.digest for image in images if image.created_at in returned)
+
+
 def before(one: Place, other: Place) -> bool:
     """Whether `one` ranks before `other`: the newer first; of equal times the lower digest counts as the newer."""
     return one[0] > other[0] or (one[0] == other[0] and one[1] < other[1])

@@ -34,6 +34,7 @@ class Times:
     after: datetime = _ALWAYS  # those at or after it are
     doubt: str = ""
     first_seen: bool = False  # not the registry's times, but when this store first saw each digest
+    returned: frozenset[datetime] = frozenset()  # of first_seen: scans that saw images again that had been missing
 
     @property
     def all_believed(self) -> bool:

@@ -11,7 +11,7 @@ from policies.across import Across
 from policies.conditions import UNKNOWN
 from policies.image import Image
 from policies.references import Ties, is_counted
-from policies.rules import Heard, Policy, Rule, Top, population, unreported
+from policies.rules import Heard, Policy, Rule, Top, placeless, population, unreported
 from policies.standing import NOTHING, Standing
 
 Verdict = Literal["keep", "delete"]
@@ -126,7 +126,9 @@ class Jury:
         return top.narrows(asked, beyond=rule.count.beyond)
 
     def _top(self, n: int, asked: Heard) -> Top:
-        return Top.of(n, population(asked), ordered=self._ordered, uncounted=unreported(asked.yes))
+        return Top.of(
+            n, population(asked), ordered=self._ordered, uncounted=placeless(asked.yes, self.standing.times.returned)
+        )
 
     def _note_ties(self, rule: str | None, top: Top, asked: Heard) -> None:
         if top.tied:

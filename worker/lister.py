@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from msgspec import structs
+
 from policies.blobs import words
 from policies.image import Image
 from policies.memory import absent
@@ -24,6 +26,7 @@ class Lister:
     before: Recalled  # what earlier scans have seen
     now: datetime
     _there: dict[str, frozenset[str]] = field(default_factory=dict)  # path -> digests that are there without a tag
+    _returned: threading.Event = field(default_factory=threading.Event)  # images are there that had been missing
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, opened: Registry, path: str) -> tuple[Image, ...]:
@@ -33,8 +36,11 @@ class Lister:
             self._look_for(opened, path, images)
         if self.registry.tells_push_time:
             return images
-        known = self.before.known(path).known([image.digest for image in images], missing_too=True)
+        seen, digests = self.before.known(path), [image.digest for image in images]
+        known = seen.known(digests)
         went = self.before.went.get(path, frozenset())  # and was pushed again
+        if len(seen.known(digests, missing_too=True)) > len(known):
+            self._returned.set()
         times = {digest: one.first_seen for digest, one in known.items() if digest not in went}
         return dated(images, times, self.now)
 
@@ -44,7 +50,10 @@ class Lister:
         accounted = dict(self.before.ours)
         for path, digests in self._there.items():
             accounted[path] = (*accounted.get(path, ()), *sorted(digests))
-        return replace(self.before, ours=accounted)
+        head = self.before.head
+        if head is not None and self._returned.is_set():
+            head = structs.replace(head, returned=(*head.returned, self.now))
+        return replace(self.before, ours=accounted, head=head)
 
     def _look_for(self, opened: ListsTagsOnly, path: str, images: Sequence[Image]) -> None:
         """Ask by its digest for whatever the last scan saw here and no tag leads to any more."""

@@ -77,7 +77,7 @@ class Memoir:
         before = self.compared.before
         unread = self.compared.unreadable
         lagging = {path: before.head.scanned(path) for path in before.seen if path in unread} if before.head else {}
-        yield HEAD, pack_head(Head(self.now, lagging, doubt))
+        yield HEAD, pack_head(Head(self.now, lagging, doubt, before.head.returned if before.head else ()))
 
     def _after(self, path: str, before: Seen, images: tuple[Image, ...]) -> Seen:
         return remember(

@@ -129,10 +129,12 @@ def _times(registry: RegistrySettings, before: Recalled) -> Times:
 
     What this store saw first, and when, is its own word: a whole registry seen first in one scan is no doubt.
     """
-    if registry.trust_times_after is not None:
-        return trusted_after(registry.trust_times_after, first_seen=not registry.tells_push_time)
+    trusted = registry.trust_times_after
     if not registry.tells_push_time:
-        return OUR_OWN
+        own = OUR_OWN if trusted is None else trusted_after(trusted, first_seen=True)
+        return replace(own, returned=frozenset(before.head.returned if before.head else ()))
+    if trusted is not None:
+        return trusted_after(trusted)
     return doubted(before.head.doubt) if before.head is not None and before.head.doubt else BELIEVED
 
 

@@ -59,7 +59,9 @@ def modelled(before: Mapping[str, Entry], night: Night, now: datetime, accepted:
     after = {}
     for name, tags in night.shelf.items():
         known = before.get(name)
-        same = known is not None and known.missing is None and known.tags == tags
+        if known is not None and known.missing is not None:
+            known = None  # what was missing and is there again begins anew
+        same = known is not None and known.tags == tags
         after[name] = Entry(tags, known.first if known else now, known.since if known and same else now)
     for name, known in before.items():
         if name in night.shelf or name in night.ours or not night.doubtful:
@@ -195,13 +197,13 @@ def test_an_accepted_absence_counts_no_more() -> None:
     assert len(remember(missing, [image(0)], NOW + 3 * DAY, accepted_at=NOW + 2 * DAY, doubtful=True)) == 2
 
 
-def test_while_it_is_missing_it_is_not_known() -> None:
+def test_what_is_missing_is_not_known_and_begins_anew() -> None:
     before = remember(NEVER, [image(1)], NOW)
     missing = remember(before, [], NOW + DAY, doubtful=True)
     assert len(missing) == 1
     assert missing.known([digest(1)]) == {}
     back = remember(missing, [image(1)], NOW + 2 * DAY)
-    assert back.known([digest(1)]) == {digest(1): Known(NOW, NOW + 2 * DAY, 0)}
+    assert back.known([digest(1)]) == {digest(1): Known(NOW + 2 * DAY, NOW + 2 * DAY, 0)}
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,10 @@ def pass_time(night: Night, by: timedelta) -> None:
         return Seen(seen.keys, seen.tags, seen.first - shift, seen.since - shift, missing)
 
     head = Head(
-        before.head.scanned_at - by, {path: at - by for path, at in before.head.lagging.items()}, before.head.doubt
+        before.head.scanned_at - by,
+        {path: at - by for path, at in before.head.lagging.items()},
+        before.head.doubt,
+        tuple(at - by for at in before.head.returned),
     )
     rows = {HEAD: pack_head(head)} | {path: pack_seen(earlier(seen)) for path, seen in before.seen.items()}
     with night.store.write() as connection:

@@ -12,7 +12,7 @@ from policies.image import Image
 from tests.night import Night
 from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
-from tests.sweep.remembering import pass_time
+from tests.sweep.remembering import exceeded, pass_time
 from worker import outcomes
 from worker.look import _Finding, _in_time
 from worker.outcomes import Outcome
@@ -103,6 +103,57 @@ def test_images_of_one_scan_are_not_ranked(fake: FakeRegistry, tmp_path: Path, r
     third = night.sweep()
     assert (third.deleted, third.undecidable) == (0, 8)
     night.store.dispose()
+
+
+@pytest.mark.parametrize("per", ["repository", "registry"])
+@pytest.mark.parametrize("trusts", [False, True])
+def test_what_was_missing_and_is_there_again_begins_anew(
+    fake: FakeRegistry, tmp_path: Path, per: str, trusts: bool
+) -> None:
+    """It is new to every age, and pushes nothing out of a count: perhaps it was there all the time."""
+    counts = [
+        {"name": "three", "keep": {"newest": 3, "tags": ["main-*"], "per": per}},
+        {"name": "old", "delete": {"tags": ["old-*"], "older_than": "14d"}},
+        {"name": "the rest", "delete": {"tags": ["main-*"], "beyond_newest": 3, "per": per}},
+    ]
+    keys: dict[str, Any] = {"rules": counts, "rate": {"requests_per_second": 1000}}
+    if trusts:
+        keys["trust_times_after"] = "1999-01-01T00:00:00Z"
+    night = Night(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
+    for name in ("main-10", "main-11", "main-12", "old-stays"):
+        fake.push(PATH, name, layers=[name.encode()])
+    lost = {name: push_again(fake, name) for name in LOST}
+    night.sweep()
+    pass_time(night, 10 * DAY)
+    for name, path in LOST.items():
+        fake.remove(path, lost[name])
+    assert exceeded(night.sweep()) == ["vanished"]
+    pass_time(night, 10 * DAY)
+
+    assert {name: push_again(fake, name) for name in LOST} == lost
+    back = night.sweep()
+    assert (back.outcome, back.exceeded) == ("succeeded", ())
+    assert tags_of(fake) == {"main-10", "main-11", "main-12", *LOST}  # what was there all the time goes by its age
+    pass_time(night, DAY)
+    assert night.sweep().deleted == 0  # nor does what came back push others out the next night
+    for name in ("main-13", "main-14", "main-15"):
+        fake.push(PATH, name, layers=[name.encode()])
+    pass_time(night, 14 * DAY)
+    assert night.sweep().outcome == "succeeded"
+    alone = {"main-9"} if per == "repository" else set()
+    assert tags_of(fake) == {"main-13", "main-14", "main-15"} | alone  # later pushes do; its age is that of its return
+    night.store.dispose()
+
+
+LOST = dict.fromkeys(("main-1", "main-2", "main-3", "old-1", "old-2"), PATH) | {"main-9": "shop/web"}
+
+
+def push_again(fake: FakeRegistry, name: str) -> str:
+    return fake.push(LOST[name], name, layers=[name.encode()]).digest
+
+
+def tags_of(fake: FakeRegistry) -> set[str]:
+    return {tag for digests in fake.state().values() for tags in digests.values() for tag in tags}
 
 
 def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, night: Night) -> None:

@@ -28,6 +28,7 @@ class Head(msgspec.Struct, frozen=True):
     scanned_at: datetime  # of the last scan whose plan was stored
     lagging: dict[str, datetime] = {}  # repositories that it could not list whole: when they were last
     doubt: str = ""  # why push times are not believed
+    returned: tuple[datetime, ...] = ()  # scans that saw images again that had been missing
 
     def scanned(self, path: str) -> datetime:
         """When a repository was last listed whole, if it is remembered at all."""
