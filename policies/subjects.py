@@ -54,7 +54,11 @@ def fallback_list(index: Image, by_digest: Mapping[str, Image]) -> FallbackList 
     if named is None or not isinstance(index.children, tuple):
         return None
     subjects, certain = {named} if len(named) == _SHA256 and named.startswith("sha256:") else set(), True
-    for image in (by_digest[child] for child in index.children if child in by_digest):
+    for child in index.children:
+        image = by_digest.get(child)
+        if image is None:  # what is not there proves nothing
+            certain = False
+            continue
         refers_to = subjects_of(image)
         if about := [subject for subject in refers_to if subject.startswith(named)]:
             subjects.update(about)
