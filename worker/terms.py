@@ -26,6 +26,7 @@ def terms_of(settings: Settings, registry: RegistrySettings) -> Terms:
         plan_max_age=registry.plan_max_age,
         deadline=registry.deadline,
         settle=registry.settle,
+        ignore_unreadable=registry.ignore_unreadable,
         transitional=registry.transitional,
     )
 
@@ -60,6 +61,9 @@ def stricter(registry: RegistrySettings, terms: Terms) -> RegistrySettings:
     ages = [one for one in (registry.plan_max_age, terms.plan_max_age) if one is not None]
     deadlines = [one for one in (registry.deadline, terms.deadline) if one is not None]
     planned = {one.name: one for one in terms.in_use}
+    ignored = registry.ignore_unreadable
+    if terms.ignore_unreadable is not None:  # named since the plan, it protected what it may list
+        ignored = tuple(one for one in ignored if one in terms.ignore_unreadable)
     return replace(
         registry,
         in_use=tuple(_stricter_source(one, planned.get(one.name)) for one in registry.in_use),
@@ -67,6 +71,7 @@ def stricter(registry: RegistrySettings, terms: Terms) -> RegistrySettings:
         plan_max_age=min(ages),
         deadline=min(deadlines, default=None),
         settle=max(registry.settle, terms.settle),
+        ignore_unreadable=ignored,
         transitional=registry.transitional and terms.transitional,
     )
 

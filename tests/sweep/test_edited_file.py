@@ -20,7 +20,7 @@ from worker.runs import Bell, NotBlockedError
 from worker.store.runs import Run
 from worker.store.tables import evidence
 from worker.store.tables import run as run_table
-from worker.store.terms import Terms
+from worker.store.terms import Terms, decoded, encoded
 from worker.terms import stricter, terms_of
 
 DAY = timedelta(days=1)
@@ -179,6 +179,25 @@ def test_a_repository_that_the_file_no_longer_names_is_left_alone(tmp_path: Path
         night.ring(bells)
         assert night.outcomes(run_id) == {kept[0]: ("deleted", None), kept[1]: ("skipped", "mode")}
         night.store.dispose()
+
+
+@pytest.mark.parametrize(
+    ("planned", "edited", "bound"),
+    [
+        pytest.param(("a",), ("a",), ("a",), id="unchanged"),
+        pytest.param(("a",), ("b", "a"), ("a",), id="another one is named"),
+        pytest.param((), ("a",), (), id="one is named for the first time"),
+        pytest.param(("a", "b"), ("b",), ("b",), id="one is no longer named"),
+    ],
+)
+def test_an_unreadable_image_that_is_named_since_the_plan_freezes_its_repository_all_the_same(
+    night: Night, planned: tuple[str, ...], edited: tuple[str, ...], bound: tuple[str, ...]
+) -> None:
+    registry = night.settings.registries["production"]
+    terms = decoded(encoded(terms_of(night.settings, replace(registry, ignore_unreadable=planned))))
+    assert stricter(replace(registry, ignore_unreadable=edited), terms).ignore_unreadable == bound
+    earlier = replace(registry, ignore_unreadable=edited)
+    assert stricter(earlier, Terms()).ignore_unreadable == edited  # planned by an earlier version
 
 
 def test_what_else_an_edit_can_only_make_more_careful(night: Night) -> None:

@@ -25,6 +25,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     plan_max_age: timedelta | None = None
     deadline: timedelta | None = None
     settle: timedelta = timedelta(0)
+    ignore_unreadable: tuple[str, ...] | None = None  # None: an earlier version's, which did not keep it
     transitional: bool = True  # yandex-cloud-registry: may delete from a registry of that type
 
 
