@@ -14,7 +14,7 @@ import pytest
 
 from tests.network.conftest import Opener
 from tests.oci.fake import Basic, FakeRegistry, Tokens
-from worker.config import ConfigError, Credentials, load
+from worker.config import ConfigError, Credentials, Secret, load
 from worker.registries import oci_passwords
 from worker.registries.interface import SignInError
 from worker.registries.oci_passwords import in_docker_config, server_of
@@ -520,3 +520,12 @@ def test_a_command_runs_where_the_file_is(opened: Opener, program: Program, tmp_
 def test_an_instant_of_our_own_form() -> None:
     at = datetime.now(UTC) + timedelta(hours=1)
     assert 3500 < oci_passwords._seconds_until(at.isoformat(), "x") <= 3600
+
+
+def test_a_password_of_the_environment_that_is_no_text(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2\udcff")
+    with FakeRegistry(Basic("gc", "s")) as registry:
+        driver = opened(registry.url, credentials=Credentials(username="gc", password=Secret(env="SECRET")))
+        with pytest.raises(SignInError, match="environment variable SECRET has characters that do not exist") as raised:
+            driver.clock()
+    assert "hunter2" not in str(raised.value)
