@@ -89,17 +89,31 @@ class Batch:
             self._confirm_missing()
 
     def _before_the_first(self, items: list[Item]) -> list[Item]:
-        """Take one image at a time until the registry accepts a deletion of this run; the rest.
+        """Take one image at a time until the registry accepts a deletion in this repository; the rest.
 
         Where it accepts none, a refusal costs one request, and another image is tried before the next.
         """
-        if self.resolving or self.run.deleted:
+        if self.resolving:
             return items
+        given_up = refusals.given_up(self.store, self.run, self.held.repository)
+        if given_up is not False:
+            return self._give_up(items, settled=bool(given_up))
+        if refusals.deletes_in(self.store, self.run, self.held.repository):
+            return items
+        if any(item.refused is not None for item in items):
+            items = refusals.spread(items)
         for at, item in enumerate(items):
             if self.accepted.is_set():
                 return items[at:]
             self._one(item)
         return []
+
+    def _give_up(self, items: list[Item], *, settled: bool) -> list[Item]:
+        """What was begun; the rest of a repository that has refused every try waits, or has failed if that settled."""
+        for item in items:
+            if settled and item.state == "planned" and item.refused is None:
+                self._record(item, outcomes.not_tried(refusals.MOST_TRIES))
+        return [item for item in items if item.state != "planned"]
 
     def _seconds(self) -> float:
         return time.monotonic() - self.begun
@@ -313,7 +327,6 @@ class Batch:
             return
         self.go_on = True
         self.halted.set()
-        count_failure(self.store, self.run, error)
 
     def _confirm_missing(self) -> None:
         """One listing speaks for every image of the batch that was not found."""

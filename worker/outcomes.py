@@ -151,6 +151,11 @@ def forbidden(refusal: str) -> Outcome:
     return Outcome("failed", "permission_denied", refusal)
 
 
+def not_tried(tries: int) -> Outcome:
+    """Of an image of a repository that has refused so many others, and deleted none."""
+    return Outcome("failed", "permission_denied", f"not tried: the registry refused {tries} others of its repository")
+
+
 def never_asked(reason: str) -> Outcome:
     """Of a begun deletion whose registry nobody may ask about it."""
     return _unconfirmed(f"its deletion was begun, and how it ended could not be asked: {reason}")

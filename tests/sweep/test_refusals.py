@@ -49,7 +49,7 @@ def causes(night: Night, run: Run) -> dict[tuple[str, str | None], int]:
     return found
 
 
-@pytest.mark.parametrize("says", ["harbor", "protected", "forbidden"])
+@pytest.mark.parametrize("says", ["harbor", "protected"])
 @pytest.mark.parametrize(("locked", "free"), [("locked/api", "zoo/web"), ("locked/api", "app/web")])
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_protected_images_are_skipped_as_locked(
@@ -84,9 +84,11 @@ def test_protected_images_among_others_of_their_repository(fake: FakeRegistry, m
 
 
 @pytest.mark.parametrize("repositories", [1, 3, 12])
-def test_a_missing_permission_ends_the_run_after_ten_refusals(
+def test_a_missing_permission_ends_the_run_after_ten_refusals_more_than_repositories(
     fake: FakeRegistry, make: MakeNight, repositories: int
 ) -> None:
+    tries = repositories - 1 + 10
+
     fake.switches.locks, fake.switches.locked_says = ".", "forbidden"
     for number in range(repositories):
         fake.fill(f"shop/api{number:02}", 36 // repositories)
@@ -94,10 +96,10 @@ def test_a_missing_permission_ends_the_run_after_ten_refusals(
 
     run = night.sweep()
 
-    assert (run.outcome, run.deleted, run.skipped, run.failed) == ("failed", 0, 0, 10)
-    assert causes(night, run) == {("failed", "permission_denied"): 10, ("planned", None): 26}
+    assert counts(run) == ("failed", 0, 0, tries)
+    assert causes(night, run) == {("failed", "permission_denied"): tries, ("planned", None): 36 - tries}
     assert (run.message or "").startswith("stopped after 10 failures in a row, the last: production: DELETE shop/api")
-    assert len(fake.lines("DELETE")) == 10
+    assert len(fake.lines("DELETE")) == tries
 
 
 def test_a_permission_that_is_missing_for_a_few_images(fake: FakeRegistry, make: MakeNight) -> None:
@@ -116,18 +118,60 @@ def test_a_permission_that_is_missing_for_a_few_images(fake: FakeRegistry, make:
 def test_what_was_locked_before_does_not_hide_that_the_permission_is_missing(
     fake: FakeRegistry, make: MakeNight
 ) -> None:
-    fake.switches.locks, fake.switches.locked_says = LOCKED, "forbidden"
+    fake.switches.locks, fake.switches.locked_says = LOCKED, "protected"
     fake.fill("locked/api", 2)
     fake.fill("shop/api", 2)
     night = make()
     assert counts(night.sweep()) == ("succeeded", 2, 2, 0)
-    fake.switches.locks = "."
+    fake.switches.locks, fake.switches.locked_says = ".", "forbidden"
     fake.fill("shop/api", 2, prefix="t0new")
 
     run = night.sweep()
 
-    assert counts(run) == ("partial", 0, 2, 2)
-    assert causes(night, run) == {("skipped", "locked"): 2, ("failed", "permission_denied"): 2}
+    assert counts(run) == ("partial", 0, 0, 4)
+    assert causes(night, run) == {("failed", "permission_denied"): 4}
+
+
+@pytest.mark.parametrize("free", ["zoo/web", "app/web"])
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_a_permission_that_is_missing_for_one_repository(
+    fake: FakeRegistry, make: MakeNight, free: str, concurrency: int
+) -> None:
+    fake.switches.locks, fake.switches.locked_says = LOCKED, "forbidden"
+    fake.fill("locked/api", 30)
+    fake.fill(free, 8)
+    night = make(rate={"requests_per_second": 1000, "concurrency": concurrency})
+
+    run = night.sweep()
+
+    assert counts(run) == ("partial", 8, 0, 30)
+    assert causes(night, run) == {("failed", "permission_denied"): 30, ("deleted", None): 8}
+    assert len(fake.lines("DELETE")) == 18
+    messages = [one.message or "" for one in night.items(run.id) if one.state == "failed"]
+    assert sum(one.startswith("not tried: the registry refused 10 others") for one in messages) == 20
+
+
+def test_protected_images_do_not_hide_the_others_of_their_repository(fake: FakeRegistry, make: MakeNight) -> None:
+    fake.switches.locks, fake.switches.locked_says = ":t0(locked|newest)", "forbidden"
+    for month, (prefix, number) in enumerate((("t0locked", 14), ("t0middle", 10), ("t0newest", 14)), 1):
+        fake.fill("shop/api", number, prefix=prefix, created=f"2026-{month:02}-02T03:04:05Z")
+    night = make()
+
+    run = night.sweep()
+
+    assert counts(run) == ("succeeded", 10, 28, 0)
+
+
+def test_protected_repositories_do_not_hide_the_others(fake: FakeRegistry, make: MakeNight) -> None:
+    fake.switches.locks, fake.switches.locked_says = LOCKED, "forbidden"
+    for number in range(12):
+        fake.fill(f"locked/api{number:02}", 1)
+    fake.fill("zoo/web", 8)
+    night = make()
+
+    run = night.sweep()
+
+    assert counts(run) == ("partial", 8, 0, 12)
 
 
 def test_a_repository_s_name_hides_no_missing_permission(fake: FakeRegistry, make: MakeNight) -> None:

@@ -22,7 +22,7 @@ Final = Literal["deleted", "gone", "skipped", "failed"]
 MOST_RUNG = 32  # batches of one run
 
 _earlier = batch.alias("earlier")
-_EARLIER_WAVE = exists().where(
+EARLIER_WAVE = exists().where(
     _earlier.c.run_id == batch.c.run_id,
     _earlier.c.repository == batch.c.repository,
     _earlier.c.wave < batch.c.wave,
@@ -74,6 +74,7 @@ class Item:
     operation_id: str | None
     intent_at: datetime | None
     refused: str | None = None  # why its deletion was refused, while it is not known what that means
+    refused_hint: bool = False  # whether that hints at protection
 
 
 def take_ready(
@@ -92,7 +93,7 @@ def take_ready(
     same = and_(repository.c.run_id == batch.c.run_id, repository.c.path == batch.c.repository)
     unrung = or_(batch.c.rung_at.is_(None), batch.c.rung_at <= rung_before)
     free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
-    found = columns.select_from(batch.join(repository, same)).where(mine, free, unrung, ~_EARLIER_WAVE)
+    found = columns.select_from(batch.join(repository, same)).where(mine, free, unrung, ~EARLIER_WAVE)
     rows = connection.execute(found.order_by(batch.c.rung_at.nulls_first(), batch.c.number))
     ready = fair((Ready(*row) for row in rows), max(0, MOST_RUNG - out), stale)
     if ready:
@@ -123,7 +124,7 @@ def claim(
     free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
     deleting = exists().where(run.c.id == run_id, run.c.state == "deleting")
     mine = update(batch).where(
-        batch.c.run_id == run_id, batch.c.number == number, ~batch.c.done, free, deleting, ~_EARLIER_WAVE
+        batch.c.run_id == run_id, batch.c.number == number, ~batch.c.done, free, deleting, ~EARLIER_WAVE
     )
     took_over = case((batch.c.lease_until < now, 1), else_=0)  # a released lease is null, and null is not less
     values = {"owner": owner, "fence": batch.c.fence + 1, "lease_until": until}
@@ -187,6 +188,7 @@ ITEM_COLUMNS = (
     item.c.operation_id,
     item.c.intent_at,
     item.c.refused,
+    item.c.refused_hint,
 )
 _image = msgspec.json.Decoder(Image, strict=False)
 

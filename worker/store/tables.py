@@ -181,6 +181,7 @@ item = Table(
     Column("state", String(16), nullable=False, server_default="planned"),
     Column("outcome_cause", String(32)),
     Column("message", Text),
+    Column("refused_hint", Boolean, nullable=False, server_default=text("false")),  # at protection
     Column("refused", Text),  # a registry's refusal as not permitted, while another image is tried
     Column("barred", Text),  # why nothing more is to be asked for it, found while a worker held it
     Column("idempotency_key", String(36)),

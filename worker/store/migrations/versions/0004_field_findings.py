@@ -21,6 +21,7 @@ def upgrade() -> None:
     op.add_column("evidence", sa.Column("foreign_references", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("run", sa.Column("undecidable", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("item", sa.Column("refused", sa.Text()))
+    op.add_column("item", sa.Column("refused_hint", sa.Boolean(), nullable=False, server_default=sa.text("false")))
     op.add_column("pause", sa.Column("resumed_at", sa.BigInteger()))
     op.add_column("pause", sa.Column("resumed_by", sa.Text()))
     op.add_column("run", sa.Column("after_run_over", sa.Boolean(), nullable=False, server_default=sa.text("false")))
