@@ -115,7 +115,7 @@ def test_what_is_right_is_right_by_the_schema(text):
         "unknown-key", "unknown-registry-key", "unknown-limit", "unknown-timing", "unknown-condition",
         "settle-without-unit", "later-condition", "key-of-another-kind", "id-of-an-oci-registry",
         "credentials-of-another-kind", "two-ways-into-oci", "username-without-password", "password-in-the-file",
-        "url-with-query", "repositories-empty", "repositories-in-capitals", "token-host-is-a-url", "push-time", "kind",
+        "url-with-query", "repositories-empty", "repositories-with-a-port", "token-host-is-a-url", "push-time", "kind",
         "transitional-false", "registry-name", "registry-is-text",
         "mode",
         "duration-without-unit", "duration-in-words", "share-as-number", "size-without-unit", "size-in-words",
