@@ -50,7 +50,9 @@ EvidenceKind = Literal["file", "http", "kubernetes"]
 Outcome = Literal["succeeded", "partial", "blocked", "failed", "aborted", "missed"]
 
 YANDEX_HOSTS = frozenset({"cr.yandex", "registry.yandexcloud.net"})  # by which the vendor's registries are also known
-HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})  # one registry
+HUB_HOSTS = frozenset(
+    {"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
+)  # one registry
 HOUR = timedelta(hours=1)
 OUTCOMES: frozenset[str] = frozenset(get_args(Outcome))
 DEFAULT_FILE = Path("registry-gc.yaml")

@@ -11,6 +11,7 @@ from worker.config import ConfigError, load
 ID = "crpvab5oob146rh73ilt"
 OLD = {"kind": "yandex-container-registry", "id": ID, "credentials": {"metadata": True}}
 NEW = OLD | {"kind": "yandex-cloud-registry"}
+PROXIED = NEW | {"endpoints": {"docker": "https://proxy.example.com"}}
 
 
 def oci(url: str, **keys: Any) -> dict[str, Any]:
@@ -34,6 +35,12 @@ def registries(folder: Path, *entries: dict[str, Any]) -> list[str]:
         pytest.param(OLD, oci("https://cr.yandex"), f"cr.yandex/{ID}", id="by the vendor's host"),
         pytest.param(oci("https://CR.Yandex.:443/"), NEW, f"cr.yandex/{ID}", id="in another spelling"),
         pytest.param(oci("https://docker.io"), oci("https://registry-1.docker.io"), "docker.io", id="Docker Hub"),
+        pytest.param(OLD, PROXIED, f"cr.yandex/{ID}", id="two kinds, one id, an endpoint of its own"),
+        pytest.param(PROXIED, OLD, f"cr.yandex/{ID}", id="an endpoint of its own first"),
+        *[
+            pytest.param(oci("https://docker.io"), oci(f"https://{host}"), "docker.io", id=host)
+            for host in ("index.docker.io", "registry.hub.docker.com")
+        ],
         pytest.param(
             oci("http://127.0.0.1:5000", addresses=["registry.example.com"]),
             oci("https://Registry.Example.com:443"),

@@ -16,14 +16,19 @@ Place = tuple[str, tuple[str, ...]]  # host with its port, and the segments that
 def overlaps(registries: Iterable[RegistrySettings]) -> Iterator[tuple[str, str, str]]:
     """(name, other, address): of each entry that is the same registry as one before it, with an address of both.
 
-    Two entries of one kind with one id are two registries where their endpoints are two: one of them is a copy.
+    Two entries of one kind with one id are two registries where their endpoints are two: one of them is a copy. Of two
+    kinds that have ids, one id is one registry.
     """
     seen: list[RegistrySettings] = []
     for one in registries:
         for other in seen:
-            if one.id and (one.kind, one.id) == (other.kind, other.id):
+            same_id = bool(one.id) and one.id == other.id
+            if one.key == other.key or (same_id and one.kind == other.kind):
                 continue
-            if one.key != other.key and (address := _shared(one, other) or _shared(other, one)):
+            address = _shared(one, other) or _shared(other, one)
+            if same_id and not address:  # of the vendor's two kinds, whatever endpoints they have
+                address = f"{min(YANDEX_HOSTS)}/{one.id}"
+            if address:
                 yield one.name, other.name, address
                 break
         seen.append(one)
