@@ -106,12 +106,13 @@ def _class_width(expression: str, start: int) -> int:
 
 def _remedy(text: str, paths: bool) -> str:
     """What to write instead."""
-    if text.startswith("!") and len(text) > 1:
+    if text.startswith("!") and _is_right(text[1:].strip(), paths):
         return f"write {text[1:].strip()} under {'except_repositories' if paths else 'except_tags'}"
     if text.startswith("re:"):
         return "write an expression on the whole name"
-    if (several := _several(text)) is not None:
-        return f"write several patterns: [{', '.join(several)}]"
+    several = _several(text)
+    if several and all(_is_right(one, paths) for one in several):
+        return "write several patterns: [" + ", ".join(f'"{one}"' for one in several) + "]"
     if _REGULAR.intersection(text):
         expression = f"re:{text.removeprefix('^').removesuffix('$')}"
         return f"write {expression}" if _is_right(expression, paths) else "write a regular expression as re:…"
@@ -133,13 +134,13 @@ def _form(text: str, paths: bool) -> str:
     return "a tag has at most 128 of A-Z, a-z, 0-9, '_', '.' and '-', the last two not at its beginning"
 
 
-def _several(text: str) -> list[str] | None:
-    """The patterns that a person meant who wrote them as one, with commas, spaces or braces; None: they did not."""
+def _several(text: str) -> list[str]:
+    """The patterns that a person may have meant who wrote them as one, with commas, spaces or braces; or none."""
     if (braces := _BRACES.fullmatch(text)) is not None:
-        return [f'"{braces[1]}{one.strip()}{braces[3]}"' for one in braces[2].split(",")]
+        return [f"{braces[1]}{one.strip()}{braces[3]}" for one in braces[2].split(",")]
     parts = [one for one in re.split(r"[,\s]+", text) if one]
     plain = len(parts) > 1 and not _REGULAR.intersection(text)
-    return [f'"{one}"' for one in parts] if plain else None
+    return parts if plain else []
 
 
 def _is_right(text: str, paths: bool) -> bool:

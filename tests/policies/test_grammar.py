@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies.document import parse_policy
@@ -114,6 +114,28 @@ def test_what_is_refused_matches_no_tag(text: str, expression: bool, tags: list[
     said = refused(pattern, paths=False)
     if said is not None and "is the letter" not in said:
         assert [tag for tag in tags if match(tag) is not None] == []
+
+
+SUGGESTED = re.compile(r"write several patterns: \[(.*)\]|write (.*) under except_tags")
+
+
+@given(st.text("abv1[]{},! *-/\\", min_size=1, max_size=12))
+@example("[ ]*")
+@example("{a,[}*")
+@example("!")
+@example("![ ]*")
+def test_what_a_remedy_suggests_is_a_pattern_that_a_tag_can_match(text: str) -> None:
+    try:
+        Patterns((text,))
+    except ValueError:
+        return
+    message = refused(text, paths=False)
+    found = SUGGESTED.search(message or "")
+    if found is None:
+        return
+    for one in re.findall(r'"([^"]*)"', found[1]) if found[1] is not None else [found[2]]:
+        Patterns((one,))
+        assert refused(one, paths=False) is None
 
 
 def test_a_policy_with_such_a_pattern_is_no_policy() -> None:
