@@ -22,6 +22,8 @@ def message_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str | None:
         return run.message
     if run.differences:
         return _differences(run)
+    if (run.unreadable or run.unreadable_images) and not any(_is_incomplete(one) for one in unsuccessful):
+        return _unreadable(run)
     return _commonest(run, unsuccessful) if unsuccessful else None
 
 
@@ -38,6 +40,18 @@ def _commonest(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
         return what
     named = f"{first.repository}@{first.digest[:19]}" in first.message  # as errors of registries do
     return f"{what}, for example {'' if named else f'{first.repository}@{first.digest}: '}{first.message}"
+
+
+def _unreadable(run: Run) -> str:
+    """`1 repository could not be read: shop/x: HTTP 500: …`; of several, the first; repositories before images."""
+    rows, one, several = run.unreadable, "1 repository", "repositories"
+    if not rows:
+        rows, one, several = run.unreadable_images, "1 image", "images"
+    where = "@".join(rows[0][key] for key in ("repository", "digest") if key in rows[0])
+    first = f"{where}: {rows[0]['reason']}"
+    if len(rows) == 1:
+        return f"{one} could not be read: {first}"
+    return f"{len(rows):,} {several} could not be read, the first: {first}; `registry-gc show {run.id}` lists them"
 
 
 def _differences(run: Run) -> str:
