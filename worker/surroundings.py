@@ -16,6 +16,7 @@ from worker.config import RegistrySettings
 from worker.outcomes import Outcome
 from worker.rechecking import Finding, Snapshot, dated_as_planned, unlistable
 from worker.registries.interface import (
+    AsksForDigests,
     ListsFolders,
     ListsTagsOnly,
     NotFoundError,
@@ -161,16 +162,24 @@ class Surroundings:
 
     def _owners_there(self, owners: Sequence[str]) -> frozenset[str]:
         """Those that are there now, or were when somebody asked who began after this thread came."""
-        if len(owners) <= FEW_OWNERS:
+        if len(owners) <= FEW_OWNERS and isinstance(self._opened, AsksForDigests):
             return self._opened.there(self._known.path, owners)
         came = time.monotonic()
         with self._asking:
             began, there = self._asked.get(owners, (float("-inf"), frozenset[str]()))
             if began < came:
                 began = time.monotonic()
-                there = self._opened.there(self._known.path, owners)
+                there = self._asked_for(owners)
                 self._asked[owners] = began, there
             return there
+
+    def _asked_for(self, owners: Sequence[str]) -> frozenset[str]:
+        if isinstance(self._opened, AsksForDigests):
+            return self._opened.there(self._known.path, owners)
+        try:
+            return frozenset(owners) & {image.digest for image in self._opened.images(self._known.path)}
+        except NotFoundError:
+            return frozenset()  # with its last image a repository may go
 
     def _list(self, since: float) -> None:
         """Have a listing that was begun at `since` or later, and what it says of images that the plan does not know."""

@@ -280,15 +280,20 @@ class Registry(Protocol):
         how it ended is not known.
         """
 
-    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        """Those of these digests that are there now, each asked for by itself. Raises any RegistryError."""
-
     def usage(self) -> Usage:
         """What was spent since the last call; the count starts again."""
 
 
 @runtime_checkable
-class ListsTagsOnly(Registry, Protocol):
+class AsksForDigests(Registry, Protocol):
+    """A registry that can be asked for an image by its digest alone, whatever its listing shows."""
+
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        """Those of these digests that are there now, each asked for by itself. Raises any RegistryError."""
+
+
+@runtime_checkable
+class ListsTagsOnly(AsksForDigests, Protocol):
     """A registry that does not list what has no tag: such an image can only be asked for by its digest."""
 
     def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:

@@ -10,6 +10,7 @@ from tests.registries.contract.server import Server
 from tests.registries.contract.steps import listed, one
 from tests.waiting import until
 from worker.registries.interface import (
+    AsksForDigests,
     DeletesByParts,
     ListsTagsOnly,
     NotFoundError,
@@ -67,7 +68,7 @@ def test_sees_that_an_image_is_gone(server: Server, driver: Registry, pushed: st
 
 
 def test_knows_what_is_there_without_a_tag(server: Server, driver: Registry) -> None:
-    assert isinstance(driver, ListsTagsOnly)
+    assert isinstance(driver, AsksForDigests)
     kept, gone = server.push("shop/api", layers=["kept"]), server.push("shop/api", layers=["gone"])
     server.remove("shop/api", gone.digest)
     wanted = (kept.digest, gone.digest, f"sha256:{'0' * 64}")

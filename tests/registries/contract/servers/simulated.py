@@ -119,7 +119,6 @@ class ContainerRegistry(Simulated):
     )
     cannot: ClassVar[Mapping[str, str]] = {
         "finds_a_child_that_no_listing_shows": ALL_LISTED,
-        "knows_what_is_there_without_a_tag": ALL_LISTED,
         "tells_what_an_image_refers_to": SUBJECTS,
         "deletes_a_child_alone": "refused: an index needs it",
         "goes_on_with_a_deletion_that_was_cut_half_way": WHOLE,
@@ -141,7 +140,6 @@ class CloudRegistry(Simulated):
         manifest="^(GET|HEAD) /v2/.*/manifests/{digest}",
     )
     cannot: ClassVar[Mapping[str, str]] = {
-        "knows_what_is_there_without_a_tag": ALL_LISTED,
         "tells_what_an_image_refers_to": SUBJECTS,
         **dict.fromkeys(NO_UNDO_CASES, NO_UNDO),
     }
