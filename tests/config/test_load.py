@@ -75,7 +75,7 @@ registries:
     policy: nightly
   moved:
     kind: yandex-cloud-registry
-    id: crpvab5oob146rh73ilt
+    id: crpvab5oob146rh73ilu
     credentials: {metadata: true}
     transitional: true
     policy: nightly
@@ -222,7 +222,7 @@ def test_what_an_oci_registry_is(folder):
 def test_what_a_cloud_registry_is(folder):
     registries = loaded(folder, WHOLE).registries
     moved, before = registries["moved"], registries["test"]
-    assert moved.key == "yandex-cloud-registry|https://registry.api.cloud.yandex.net|crpvab5oob146rh73ilt"
+    assert moved.key == "yandex-cloud-registry|https://registry.api.cloud.yandex.net|crpvab5oob146rh73ilu"
     assert (moved.endpoints.docker, before.endpoints.docker) == (
         "https://registry.yandexcloud.net",
         "https://cr.yandex",
