@@ -121,7 +121,9 @@ def test_without_a_command_the_help_is_shown(gc):
         ),
         pytest.param(["sweep"], "registry-gc sweep: Missing argument 'REGISTRY'.", id="sweep of nothing"),
         pytest.param(
-            ["sweep", "a", "--now", "2026-11-23"], "registry-gc sweep: No such option '--now'.", id="no --now"
+            ["sweep", "a", "--now", "2026-11-23"],
+            "registry-gc sweep: No such option '--now'. Did you mean '--who'?",
+            id="no --now",
         ),
     ],
 )
