@@ -82,7 +82,7 @@ class Night:
             "stale": {"iam_token": self.secret("stale-token", STALE_TOKEN)},
             "refused": {"iam_token": self.secret("token", self.simulator.token)},
         }
-        source = {"name": "list", "kind": "http", "url": f"{evidence}/list", "max_age": "1h"}
+        source = {"name": "list", "kind": "http", "url": f"{evidence}/list", "max_age": "1h", "allow_foreign": True}
         in_use = {"pod": EVIDENCE_TOKEN, "refused": REFUSED_TOKEN}
         everything = ["succeeded", "partial", "blocked", "failed", "aborted"]
         return {

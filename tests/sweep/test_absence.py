@@ -105,7 +105,9 @@ def test_where_only_tags_are_listed(fake: FakeRegistry, tmp_path: Path, keeps: s
 
     tonight.ring(bells)
 
-    assert set(tonight.outcomes(run_id).values()) == {("failed", "unconfirmed")}
+    assert set(tonight.outcomes(run_id).values()) == {
+        ("skipped", "repository_changed")
+    }  # the tags are listed, and name nothing
     tonight.store.dispose()
 
 
