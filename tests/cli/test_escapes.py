@@ -180,10 +180,11 @@ except ValueError as error:
 @pytest.mark.parametrize("columns", [pytest.param(100, id="wide"), pytest.param(0, id="of no width")])
 def test_an_inventory_on_a_terminal_obeys_nobody(simulator, night, tmp_path, columns):
     simulator.push("shop/api", tags=[f"pr-{WHOLE}"], age=timedelta(days=30))
+    simulator.push("shop/web", tags=["v1"], age=timedelta(days=30))
     night(rules=[{"name": "old", "delete": {"any_tag": ["*"]}}])
     code, out = on_a_terminal([*COMMAND, "inventory", "production"], tmp_path, columns)
     assert code == 0
-    lines = [line for line in out.replace("\r\n", "\n").split("\n") if line.startswith("{")]
-    (line,) = lines
-    assert line.isprintable()
-    assert json.loads(line)["tags"] == [f"pr-{WHOLE}"]
+    (line,) = (line for line in out.replace("\r\n", "\n").split("\n") if line.startswith("{"))
+    assert json.loads(line)["tags"] == ["v1"]
+    assert "\\u202e" in out  # in the reason why shop/api cannot be read
+    assert "\u202e" not in out
