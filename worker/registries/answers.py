@@ -28,7 +28,8 @@ SECRETS = re.compile(r"\b(?:t1\.|eyJ|y[0-3]_)[\w.=-]{6,}")  # IAM tokens, JWTs, 
 # Words for an image that its registry protects: Harbor ("configured as immutable"), Azure ("disallowed on this
 # registry, repository or image"), GitLab ("protected"). "A protected resource" is said of callers without permission.
 PROTECTS = re.compile(
-    r"\bimmutab|\bprotected\b(?! (?:resource|endpoint|area|api|url)\b)|\b(?:is|are) locked\b|\blegal hold\b"
+    r"\bimmutab|\bprotected\b(?! (?:resource|endpoint|area|api|url)\b)"
+    r"|\b(?:tag|image|manifest|artifact)s? (?:is|are) locked\b|\blegal hold\b"
     r"|\bdisallowed on this registry, repository or image\b|\bretention (?:policy|lock)\b",
     re.IGNORECASE,
 )

@@ -73,8 +73,7 @@ def test_exactly_what_was_planned_goes(
     assert (run.deleted + run.gone, run.skipped, run.failed) == (7, 0, 0)
     assert run.deleted >= 6
     assert {tonight.outcomes(run.id)[digest] for digest in (*going, index)} == {("deleted", None)}
-    unclaimed = 510 if tonight.outcomes(run.id)[child] == ("gone", None) else 0  # it went, but not by our request
-    assert run.reclaimed_bytes == simulator.state()["lost_bytes"] - unclaimed
+    assert run.reclaimed_bytes == simulator.state()["lost_bytes"]  # a child that went along went by our request
 
 
 def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, night: Callable[..., Night]) -> None:
@@ -110,6 +109,7 @@ def test_what_other_workers_delete_at_the_same_time_stops_nothing(
 ) -> None:
     """Another process's deletion looks just like a stray; but it is in the plan."""
     digests = [old(simulator, f"pr-{n}") for n in range(3)]
+    old(simulator, "v1")  # by what is kept a 404 is believed
     other = next(one["id"] for one in simulator.images() if one["digest"] == digests[2])
     simulator.after("DELETE", DELETE, "remove", image=other)
     run = night(rate=ONE_BY_ONE).sweep()
