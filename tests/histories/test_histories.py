@@ -26,6 +26,7 @@ ALWAYS_THE_SAME = settings(
         pytest.param(SideBySide, 30, id="images side by side"),
     ],
 )
+@pytest.mark.timeout(900)  # minutes on a busy machine: each history rewrites files and rechecks repositories
 def test_nothing_is_lost_or_wrongly_deleted(machine: type[Histories], histories: int) -> None:
     BROKEN.clear()
     try:
