@@ -71,7 +71,7 @@ def plan_live(
     lister = Lister(store, registry, recall(store, registry), datetime.now(UTC))
     inventory = _list(store, registry, lister, limiter, progress)
     at = now or inventory.listed_at
-    standing, warnings = standing_of(store, settings, registry, inventory, remember=False)
+    standing, warnings = standing_of(store, settings, registry, inventory, at, remember=False)
 
     def opened_again() -> AbstractContextManager[Registry]:
         return open_registry(registry, limiter, manifests=StoredManifests(store, registry.key, remember=False))
@@ -189,7 +189,7 @@ def _plan_run(
             raise
     note_sign_in(store, registry.name, works=inventory.signed_in)
     at = inventory.listed_at
-    standing, warnings = standing_of(store, settings, registry, inventory)
+    standing, warnings = standing_of(store, settings, registry, inventory, at)
     note_held_ids(store, registry, standing, inventory)
 
     @contextmanager

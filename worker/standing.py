@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import datetime
 
 from policies.standing import Standing
 from policies.warnings import PlanWarning
@@ -13,11 +14,17 @@ from worker.store import Store, holds
 
 
 def standing_of(
-    store: Store | None, settings: Settings, registry: RegistrySettings, inventory: Inventory, *, remember: bool = True
+    store: Store | None,
+    settings: Settings,
+    registry: RegistrySettings,
+    inventory: Inventory,
+    now: datetime,
+    *,
+    remember: bool = True,
 ) -> tuple[Standing, tuple[PlanWarning, ...]]:
     """What decides beside the inventory, and what the evidence of use leaves to be said.
 
-    `remember` False: nothing is written. Raises EvidenceError, StoreError.
+    `now`: the plan's time. `remember` False: nothing is written. Raises EvidenceError, StoreError.
     """
 
     def listed(digests: Collection[str]) -> Collection[str]:
@@ -27,7 +34,7 @@ def standing_of(
     standing = Standing(evidence=gathered.evidence)
     if store is not None:
         with store.read() as connection:
-            held = holds.active(connection, registry.name, registry.key, inventory.listed_at)
+            held = holds.active(connection, registry.name, registry.key, now)
         standing = replace(standing, holds=held)
     return standing, gathered.warnings
 

@@ -101,9 +101,11 @@ def test_json_is_escaped_and_the_same(text):
 @pytest.fixture
 def hostile(simulator, night):
     """A registry whose tags and errors are what they should not be, and a run over it."""
+    for number in range(5):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=timedelta(days=30))
     for name, text in HOSTILE.items():
         if text != "\ud800":
-            simulator.push("shop/api", tags=[f"pr-{text}-{len(name)}"], age=timedelta(days=30))
+            simulator.push(f"shop/of-{len(name)}", tags=[f"pr-{text}"], age=timedelta(days=30))
     simulator.push("shop/broken", tags=["pr-1"], age=timedelta(days=30))
     said = f"no {WHOLE} today"
     simulator.fault("error", path="repositoryName=.*broken", code=3, message=said)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from policies.image import Image
 from tests.histories.faults import LIMITER, Call, error_of
@@ -134,6 +134,8 @@ class Driver:
         self._call("follow")
         with self._world.lock:
             operation = self._model.ask(deletion.operation_id)
+            if operation is not None and not operation.done:  # it is waited for, until nobody waits any longer
+                self._world.pass_time(timedelta(seconds=max(0.0, deadline - time.monotonic())))
         self._process.point("answer")
         if operation is None:
             unknown = OperationUnknownError("no such operation", "production")

@@ -70,7 +70,6 @@ def test_every_kind_of_run_was_there(night: tuple[Night, dict[str, str]]) -> Non
     }
     assert one.simulator.deleted_ids()
     assert {"succeeded", "partial"} >= {outcomes[name] for name in ("key", "pod", "meta", "token")}
-    assert "partial" in outcomes.values(), "a message repeated a token"
 
 
 def test_nothing_of_a_secret_is_left_by_a_night(night: tuple[Night, dict[str, str]]) -> None:
