@@ -13,8 +13,8 @@ import yaml
 
 from tests.simulator.client import Simulator
 from worker import after_run, in_use, look, notify, reconcile, runs, scan, sweep, verify
-from worker.config import Settings
-from worker.config_watch import SettingsWatch
+from worker.config.settings import Settings
+from worker.config.watch import SettingsWatch
 from worker.runs import Bell
 from worker.store import Store, open_store, plans
 from worker.store.plans import PlannedItem

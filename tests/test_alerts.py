@@ -13,7 +13,7 @@ import yaml
 
 from tests.web.builders import NOW, registry, settings
 from worker.cli import cli
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 from worker.metrics import families
 from worker.store.measures import Measures
 

@@ -23,9 +23,9 @@ from worker.app import (
     ZonedCron,
 )
 from worker.broker import celery_url
-from worker.config import load
+from worker.config.settings import load
+from worker.config.state_folder import private_folder, state_folder
 from worker.embedded import NODES
-from worker.state_folder import private_folder, state_folder
 
 MINUTE = timedelta(minutes=1)
 

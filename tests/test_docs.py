@@ -14,9 +14,9 @@ import yaml
 from policies.document import DeleteConditions, KeepConditions, RuleForm, parse_policy
 from policies.verdicts import Cause
 from worker.cli import SECTIONS
-from worker.config import ConfigError, load
-from worker.config_file import document, evidence
-from worker.config_file.notify import NotificationModel
+from worker.config import document, evidence
+from worker.config.notify import NotificationModel
+from worker.config.settings import ConfigError, load
 from worker.metrics import COUNTERS, FAILURE_CAUSES, GAUGES, LIMITS, MODES, RUN_OUTCOMES, SKIP_CAUSES, TRIGGERS
 
 ROOT = Path(__file__).resolve().parents[1]

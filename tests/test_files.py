@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests.cli.conftest import COMMAND
-from worker.config import ConfigError, Secret, SecretError, load
-from worker.files import read_file, stream
+from worker.config.files import read_file, stream
+from worker.config.settings import ConfigError, Secret, SecretError, load
 from worker.registries.network import NetworkError, tls_context
 
 POLICIES = {"p": [{"name": "old", "delete": {"tags": ["old"]}}]}

@@ -22,7 +22,7 @@ from sqlalchemy import delete, event
 from tests.servers import postgres_programs, postgres_server
 from tests.web.builders import NOW, add_run, registry, settings
 from worker import __version__
-from worker.config import EvidenceSettings, RegistrySettings
+from worker.config.settings import EvidenceSettings, RegistrySettings
 from worker.metrics import COUNTERS, GAUGES, MODES, RUN_OUTCOMES, TRIGGERS, StoreCollector
 from worker.store import Store, open_store
 from worker.store.measures import IMAGE_OUTCOMES

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
-from worker.pipes import PipeReader
+from worker.config.pipes import PipeReader
 from worker.registries.answers import one_line
 from worker.registries.bearer import Bearer
 from worker.registries.http import Http, Patience
@@ -31,7 +31,7 @@ from worker.store import Store, following
 from worker.store import runs as run_rows
 
 if TYPE_CHECKING:
-    from worker.config import AfterRun, Settings
+    from worker.config.settings import AfterRun, Settings
 
 log = structlog.get_logger(__name__)
 

@@ -14,12 +14,12 @@ from celery.schedules import BaseSchedule, crontab, schedstate, schedule
 
 from worker import logs
 from worker.broker import NoRedisError, celery_url, redis_url
-from worker.config import ConfigError, SecretError, load
+from worker.config.settings import ConfigError, SecretError, load
+from worker.config.state_folder import state_folder
 from worker.schedule import due
-from worker.state_folder import state_folder
 
 if TYPE_CHECKING:
-    from worker.config import Settings
+    from worker.config.settings import Settings
 
 BATCH_SECONDS = 180  # the hard limit of gc.delete_batch, and of every task that says nothing else
 LOOK_SECONDS = 900  # one repository, listed again

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.state_folder import state_folder
+from worker.config.state_folder import state_folder
 
 if TYPE_CHECKING:
     from redis import Redis
 
-    from worker.config import Settings
+    from worker.config.settings import Settings
 
 
 class NoRedisError(Exception):

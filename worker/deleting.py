@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from worker import absence, events, outcomes, refusals
 from worker.checkpoints import reach
-from worker.config_watch import Watch, registry_now
+from worker.config.watch import Watch, registry_now
 from worker.intents import Intents
 from worker.outage import Outage
 from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.broker import own_redis_file
+from worker.config.state_folder import private_folder, state_folder
 from worker.one_store import refuse_another
 from worker.own_redis import NoServerError, OwnRedis
-from worker.state_folder import private_folder, state_folder
 from worker.supervisor import Program, Say, StoppedError, Supervisor, signals_held
 
 if TYPE_CHECKING:
-    from worker.config import Settings
+    from worker.config.settings import Settings
 
 REDIS_STARTS_WITHIN = 30.0  # seconds; a long append-only file takes a while to read
 

@@ -9,7 +9,7 @@ from worker.store.runs import Run
 from worker.terms import missing_source, registry_of, why_not_there
 
 if TYPE_CHECKING:
-    from worker.config import RegistrySettings, Settings
+    from worker.config.settings import RegistrySettings, Settings
 
 PLAN_MAX_AGE = timedelta(hours=24)  # where neither the file nor the plan has one
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from policies.holds import Hold
 from policies.image import Image
 from policies.patterns import Patterns
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.evidence.gathering import host_is_ours, own_address, path_here
 from worker.manifests import StoredManifests
 from worker.registries import open_registry

@@ -7,8 +7,8 @@ from functools import partial
 from policies.image import Repository
 from worker import runs
 from worker.clocks import ClockError
-from worker.config import ConfigError, RegistrySettings
-from worker.config_watch import Watch, registry_now
+from worker.config.settings import ConfigError, RegistrySettings
+from worker.config.watch import Watch, registry_now
 from worker.evidence.gathering import gather
 from worker.evidence.matching import digests_in
 from worker.evidence.reading import EvidenceError

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from policies.standing import Standing
 from worker.clocks import Shown, disagreement, of_store
-from worker.config import RegistrySettings
-from worker.config_watch import Watch, permitted_now
+from worker.config.settings import RegistrySettings
+from worker.config.watch import Watch, permitted_now
 from worker.expiry import late
 from worker.outcomes import Outcome
 from worker.registries.interface import Kept

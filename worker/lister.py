@@ -10,7 +10,7 @@ from msgspec import structs
 from policies.blobs import words
 from policies.image import Image
 from policies.memory import absent
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.inventory import dated
 from worker.registries.interface import ListsTagsOnly, Registry, RegistryError
 from worker.store import Store, plans

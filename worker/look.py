@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 
 from worker import events, outcomes, runs
 from worker.checkpoints import reach
-from worker.config import RegistrySettings
-from worker.config_watch import Watch, lease_now, permitted_now
+from worker.config.settings import RegistrySettings
+from worker.config.watch import Watch, lease_now, permitted_now
 from worker.leases import Heartbeat
 from worker.manifests import StoredManifests
 from worker.outcomes import Outcome

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from worker.secret import SecretError
+from worker.config.secret import SecretError
 
 if TYPE_CHECKING:
-    from worker.config import Notification
+    from worker.config.settings import Notification
 
 SECONDS = 15.0  # for one message to everybody
 STATUS = re.compile(r"\berror=(\d{3})\b")  # how apprise's own warnings tell it

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from worker import __version__
-from worker.config import RegistrySettings, Settings
+from worker.config.settings import RegistrySettings, Settings
 from worker.registries.interface import FailureCause
 from worker.runs import line_of
 from worker.schedule import due

@@ -18,7 +18,7 @@ from worker.store import runs as run_rows
 from worker.store.notices import Notice
 
 if TYPE_CHECKING:
-    from worker.config import Notification, Settings
+    from worker.config.settings import Notification, Settings
 
 log = structlog.get_logger(__name__)
 

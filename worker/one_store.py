@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from worker.broker import NoRedisError, connect, redis_url
-from worker.config import SecretError
+from worker.config.settings import SecretError
 from worker.store import Store, StoreError, open_store
 from worker.store.about import store_id
 
 if TYPE_CHECKING:
-    from worker.config import Settings
+    from worker.config.settings import Settings
 
 KEY = "registry-gc:store"
 ID = 36  # characters of a store's id

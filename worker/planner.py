@@ -13,7 +13,7 @@ from policies.plan import Across, Closing, Columns, RepositoryPlan, across, clos
 from policies.standing import NOTHING, Standing
 from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
 from policies.warnings import PlanWarning, keeps_nothing, undecidable
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.inventory import Inventory
 from worker.memory import Comparison, compare
 from worker.store.memory import Recalled

@@ -12,7 +12,7 @@ from policies.image import Image
 from policies.references import blobs_of
 from policies.subjects import subjects_in
 from worker import outcomes
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.inventory import dated
 from worker.outcomes import Outcome
 from worker.registries.interface import (

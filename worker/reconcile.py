@@ -13,7 +13,7 @@ from worker.store.runs import Run
 from worker.terms import registry_of, why_not_there
 
 if TYPE_CHECKING:
-    from worker.config import Settings
+    from worker.config.settings import Settings
 
 
 def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple[Bell, ...]:

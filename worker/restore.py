@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 
 from policies.references import blobs_of
 from policies.subjects import subjects_in
-from worker.config import RegistrySettings, Settings
+from worker.config import kinds
+from worker.config.settings import RegistrySettings, Settings
 from worker.putting_back import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
-from worker.registries import kinds
 from worker.registries.docker import is_digest
 from worker.registries.interface import PermissionDeniedError, Registry, RegistryError, Restores
 from worker.runs import AlreadyRunningError, UnknownRegistryError

@@ -21,7 +21,7 @@ from worker.store.runs import Run
 from worker.terms import registry_of
 
 if TYPE_CHECKING:
-    from worker.config import RegistrySettings, Settings
+    from worker.config.settings import RegistrySettings, Settings
 
 SCANS = 3  # how often a run's scan is begun before the run has failed
 VERIFICATIONS = 3  # how often a verification is begun before the run ends without one

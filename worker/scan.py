@@ -12,7 +12,7 @@ from policies.limits import UNUSUAL_AMONG, unusual
 from worker import runs
 from worker.checkpoints import reach
 from worker.clocks import ClockError, check
-from worker.config import RegistrySettings, Settings
+from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.reading import EvidenceError
 from worker.expiry import expire
 from worker.inventory import (

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.registries.interface import NotFoundError, ReadOnlyError, Registry, RegistryError, SignInError
 from worker.store import Store
 from worker.store import runs as run_rows

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from policies.standing import Standing
 from policies.warnings import PlanWarning
-from worker.config import RegistrySettings, Settings
+from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.gathering import gather
 from worker.evidence.matching import digests_in
 from worker.inventory import Inventory

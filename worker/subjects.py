@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from policies.warnings import PlanWarning
+from worker.config.kinds import of
 from worker.inventory import Alive, ScanStoppedError
 from worker.planner import Planned
 from worker.registries.interface import HidesSubjects, Registry, RegistryError
-from worker.registries.kinds import of
 from worker.store import plans
 from worker.store.plans import Segment
 

@@ -12,7 +12,7 @@ from operator import itemgetter
 
 from policies.image import Image
 from policies.warnings import PlanWarning
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.outcomes import Outcome
 from worker.rechecking import Finding, Snapshot, dated_as_planned, unlistable
 from worker.registries.interface import (

@@ -14,8 +14,8 @@ from policies.evidence import Evidence
 from worker import events, outcomes, refusals, runs
 from worker.checkpoints import reach
 from worker.clocks import ClockError, check
-from worker.config import RegistrySettings
-from worker.config_watch import Watch, absence_now, lease_now, registry_last, registry_now
+from worker.config.settings import RegistrySettings
+from worker.config.watch import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.deleting import Batch
 from worker.evidence.gathering import recent
 from worker.expiry import plan_is_good_until

@@ -21,8 +21,8 @@ from worker import reconcile as reconciling
 from worker import verify as verifying
 from worker.app import AFTER_RUN_SECONDS, LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url, trouble
-from worker.config import ConfigError, SecretError
-from worker.config_watch import SettingsWatch
+from worker.config.settings import ConfigError, SecretError
+from worker.config.watch import SettingsWatch
 from worker.one_store import OtherStoreError, claim, give_up, refuse_another
 from worker.registries.interface import RegistryError
 from worker.registries.limiter import LimiterUnavailableError, RedisLimiter

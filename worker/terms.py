@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from worker.config import EvidenceSettings, RegistrySettings, Settings
+from worker.config.settings import EvidenceSettings, RegistrySettings, Settings
 from worker.evidence.gathering import settings_sha256
 from worker.store.runs import Run
 from worker.store.terms import SourceTerms, Terms

@@ -13,8 +13,8 @@ from policies.references import blobs_of
 from policies.subjects import subjects_in
 from worker import runs
 from worker.checkpoints import reach
-from worker.config import RegistrySettings
-from worker.config_watch import Watch, absence_now, lease_now, registry_last, registry_now
+from worker.config.settings import RegistrySettings
+from worker.config.watch import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.leases import Heartbeat, identity
 from worker.manifests import StoredManifests
 from worker.registries import open_registry

@@ -14,7 +14,7 @@ from tests.place import CELERY, OURS, Place, registry
 from tests.servers import redis_server
 from tests.waiting import until
 from worker.app import KEY_PREFIX
-from worker.config import load
+from worker.config.settings import load
 from worker.runs import note_registries
 from worker.store import open_store
 from worker.store.tables import heartbeat, run

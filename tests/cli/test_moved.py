@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Result
 from worker.cli.moved import moved
-from worker.config import load
+from worker.config.settings import load
 from worker.runs import open_run
 from worker.store import open_store
 

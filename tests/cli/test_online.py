@@ -22,8 +22,8 @@ from tests.registries.tools import with_defaults
 from tests.servers import redis_server
 from tests.simulator.client import Simulator
 from worker.cli.online import clock, deletion, manifests
-from worker.config import Credentials
-from worker.registries.kinds import KINDS
+from worker.config.kinds import KINDS
+from worker.config.settings import Credentials
 
 Command = Callable[..., Result]
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)

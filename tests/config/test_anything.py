@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.config.test_load import WHOLE
-from worker.config import ConfigError, load
+from worker.config.settings import ConfigError, load
 
 SAMPLE = yaml.safe_load(WHOLE)
 ENVIRON = {"YC_TOKEN": "t1.token", "HOME": "/home/gc"}

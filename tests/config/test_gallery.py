@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import ConfigError, load
+from worker.config.settings import ConfigError, load
 
 FOLDER = Path(__file__).parents[1] / "data" / "mistakes"
 ENVIRON = {"YC_TOKEN": "secret"}

@@ -3,8 +3,8 @@
 import pytest
 
 from policies.forms import DeleteConditions, KeepConditions
-from worker.config_file.kinds import ASKS, unanswerable
-from worker.registries.kinds import KINDS
+from worker.config.kind_checks import ASKS, unanswerable
+from worker.config.kinds import KINDS
 
 OCI, CLOUD, CONTAINER = (KINDS[name] for name in ("oci", "yandex-cloud-registry", "yandex-container-registry"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policies.limits import Limits
-from worker.config import (
+from worker.config.settings import (
     OUTCOMES,
     ConfigError,
     Credentials,

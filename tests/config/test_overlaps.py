@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.config import ConfigError, load
+from worker.config.settings import ConfigError, load
 
 ID = "crpvab5oob146rh73ilt"
 OLD = {"kind": "yandex-container-registry", "id": ID, "credentials": {"metadata": True}}

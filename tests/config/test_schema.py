@@ -7,8 +7,8 @@ import yaml
 
 from tests.config.test_gallery import FOLDER
 from tests.config.test_load import LEAST, WHOLE
-from worker.config_file import evidence
-from worker.config_file.document import (
+from worker.config import evidence
+from worker.config.document import (
     CredentialsModel,
     DefaultsModel,
     DocumentModel,
@@ -17,8 +17,8 @@ from worker.config_file.document import (
     RateModel,
     WorkloadIdentityModel,
 )
-from worker.config_file.notify import NotificationModel
-from worker.config_file.schema import schema
+from worker.config.notify import NotificationModel
+from worker.config.schema import schema
 
 SCHEMA = schema()
 MODELS = (

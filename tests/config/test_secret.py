@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.secret import MAX_BYTES, Secret, SecretError
+from worker.config.secret import MAX_BYTES, Secret, SecretError
 
 
 def test_a_file_is_read_at_each_call(tmp_path):

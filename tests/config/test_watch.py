@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import ConfigError
-from worker.config_watch import SettingsWatch
+from worker.config.settings import ConfigError
+from worker.config.watch import SettingsWatch
 
 STILL = 0.3  # seconds
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_replaced_is_never_missing(file: Path) -> None:
 
 
 def test_a_file_that_is_never_still_cannot_be_used(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.config_watch.LONGEST", 0.2)
+    monkeypatch.setattr("worker.config.watch.LONGEST", 0.2)
     watch = SettingsWatch(file, environ={}, still=0.5)
     watch.current()
     file.write_text(text("dry-run"))

@@ -10,8 +10,8 @@ import yaml
 from policies.document import parse_policy
 from policies.forms import DeleteConditions, KeepConditions
 from tests.config.test_load import WHOLE
-from worker.config import ConfigError, load
-from worker.config_file.yaml_reader import join
+from worker.config.settings import ConfigError, load
+from worker.config.yaml_reader import join
 
 SAMPLE = yaml.safe_load(WHOLE)
 REMEDY = {True: "write one, or leave the item out", False: "write one, or leave the key out"}

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.config_file.yaml_reader import YamlError, parse
+from worker.config.yaml_reader import YamlError, parse
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.evidence.api_server import ApiServer, kubeconfig
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 
 
 @pytest.fixture

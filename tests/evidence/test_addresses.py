@@ -6,7 +6,7 @@ import pytest
 
 from policies.limits import Limits
 from policies.rules import Policy
-from worker.config import Credentials, Endpoints, RegistrySettings
+from worker.config.settings import Credentials, Endpoints, RegistrySettings
 from worker.evidence.gathering import own_address, path_here
 
 

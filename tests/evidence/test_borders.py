@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 from worker.evidence import EvidenceError, read
 
 SETTINGS = "EvidenceSettings(name='cluster', kind='kubernetes', max_age=timedelta(hours=1))"
-HEADING = "import sys; from datetime import timedelta; from worker.config import EvidenceSettings; "
+HEADING = "import sys; from datetime import timedelta; from worker.config.settings import EvidenceSettings; "
 
 
 def told_by(script: str) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 from worker.evidence import EvidenceError, Use, read
 from worker.evidence.document import MAX_BYTES
 

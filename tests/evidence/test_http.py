@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from worker.config import EvidenceSettings, Secret
+from worker.config.settings import EvidenceSettings, Secret
 from worker.evidence import EvidenceError, Use
 from worker.evidence.http import REMEDY, read
 from worker.registries.http import Patience

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 from worker.evidence import EvidenceError, Reading, Use, judge
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)

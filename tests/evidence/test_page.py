@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.evidence.api_server import ApiServer, certificate, kubeconfig
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 from worker.evidence import EvidenceError, read
 from worker.evidence.document import read_document
 from worker.evidence.kubernetes_objects import KINDS

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine
 
 from tests.histories.model import Held
-from worker.config import ConfigError, RegistrySettings, Settings
+from worker.config.settings import ConfigError, RegistrySettings, Settings
 from worker.runs import Bell
 from worker.store import Store, StoreError
 

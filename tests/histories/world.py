@@ -23,7 +23,7 @@ from tests.histories.place import Place
 from tests.histories.process import Killed, Process
 from tests.histories.standing import InUse
 from worker import in_use, look, reconcile, runs, scan, sweep, verify
-from worker.config import (
+from worker.config.settings import (
     ConfigError,
     Credentials,
     Endpoints,

@@ -9,7 +9,7 @@ import pytest
 from tests.network.servers import Authority, tls_front
 from tests.oci.fake import FakeRegistry
 from tests.registries.tools import with_defaults
-from worker.config import Credentials
+from worker.config.settings import Credentials
 from worker.registries import open_registry
 from worker.registries.http import Patience
 from worker.registries.interface import Registry

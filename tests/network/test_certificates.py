@@ -8,7 +8,7 @@ import pytest
 
 from tests.network.conftest import Opener
 from tests.network.servers import Authority
-from worker.config import ConfigError, Network, load
+from worker.config.settings import ConfigError, Network, load
 from worker.registries.interface import UnavailableError
 from worker.registries.network import NetworkError, tls_context
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from tests.network.conftest import Opener
 from tests.night import Night
 from tests.oci.fake import Basic, FakeRegistry, Tokens, Users
-from worker.config import ConfigError, Credentials, Secret, load
+from worker.config.settings import ConfigError, Credentials, Secret, load
 from worker.registries.interface import PermissionDeniedError, RegistryError
 from worker.store import tables
 

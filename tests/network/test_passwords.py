@@ -14,7 +14,7 @@ import pytest
 
 from tests.network.conftest import Opener
 from tests.oci.fake import Basic, FakeRegistry, Tokens
-from worker.config import ConfigError, Credentials, Secret, load
+from worker.config.settings import ConfigError, Credentials, Secret, load
 from worker.registries import oci_passwords
 from worker.registries.interface import SignInError
 from worker.registries.oci_passwords import in_docker_config, server_of

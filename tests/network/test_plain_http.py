@@ -12,7 +12,7 @@ from tests.network.conftest import Opener
 from tests.network.servers import ForwardProxy
 from tests.oci.fake import Basic, FakeRegistry, Tokens
 from worker.cli.remarks import remarks
-from worker.config import ConfigError, Credentials, Network, Secret, load
+from worker.config.settings import ConfigError, Credentials, Network, Secret, load
 from worker.registries.interface import BadAnswerError, RegistryError, SignInError, UnavailableError
 from worker.registries.network import is_private
 

@@ -9,7 +9,7 @@ from tests.network.conftest import Opener
 from tests.network.servers import Authority, ForwardProxy
 from tests.oci.fake import FakeRegistry, Tokens
 from tests.registries.tools import answering, with_defaults
-from worker.config import ConfigError, Credentials, Endpoints, Network, Secret, load
+from worker.config.settings import ConfigError, Credentials, Endpoints, Network, Secret, load
 from worker.registries import open_registry
 from worker.registries.http import Patience
 from worker.registries.interface import RegistryError, SignInError, UnavailableError

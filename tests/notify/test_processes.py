@@ -11,7 +11,7 @@ from tests.place import CELERY, OURS, Place
 from tests.servers import redis_server
 from tests.waiting import until
 from worker import runs
-from worker.config import load
+from worker.config.settings import load
 from worker.store import open_store
 
 

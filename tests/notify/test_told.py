@@ -16,10 +16,10 @@ from tests.notify.hook import SECRET, Hook
 from tests.servers import free_port
 from tests.simulator.client import Simulator
 from worker import messenger, notify, runs
-from worker.config import Notification
+from worker.config.secret import Secret
+from worker.config.settings import Notification
 from worker.messenger import Message
 from worker.runs import Bell
-from worker.secret import Secret
 from worker.store import notices
 
 DAY = timedelta(days=1)

@@ -13,7 +13,7 @@ from tests.oci import manifests as m
 from tests.oci.fake import Basic, FakeRegistry, Tokens
 from tests.oci.nights import served
 from tests.registries.tools import QUICK, with_defaults
-from worker.config import Credentials, Secret
+from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
 from worker.registries.interface import (
     Deletion,

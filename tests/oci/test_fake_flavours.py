@@ -12,7 +12,7 @@ from tests.oci.manifests import ACCEPT, IMAGE, Pushed
 from tests.oci.pusher import basic
 from tests.oci.wire import Answer, Wire
 from tests.registries.tools import QUICK, with_defaults
-from worker.config import Credentials, Secret
+from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
 from worker.registries.interface import (
     Deletion,

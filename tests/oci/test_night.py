@@ -17,7 +17,7 @@ from tests.oci.server import DockerRegistry, Htpasswd
 from tests.oci.tokens import TokenServer, User
 from tests.oci.world import REPOSITORIES, fill
 from tests.processes.test_night import command, metric
-from worker.registries.kinds import KINDS
+from worker.config.kinds import KINDS
 
 FAST = {"requests_per_second": 1000, "concurrency": 8}
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]

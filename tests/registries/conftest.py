@@ -7,7 +7,7 @@ import pytest
 
 from tests.registries.tools import QUICK, Driver, settings_for
 from tests.simulator.client import Simulator
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 
 

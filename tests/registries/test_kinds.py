@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import Credentials, Endpoints, RegistrySettings
-from worker.config_file.kinds import ASKS, ONLY_SOME_HAVE
+from worker.config.kind_checks import ASKS, ONLY_SOME_HAVE
+from worker.config.kinds import KINDS, UNKNOWN, of
+from worker.config.settings import Credentials, Endpoints, RegistrySettings
 from worker.registries import DRIVERS
-from worker.registries.kinds import KINDS, UNKNOWN, of
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY = [pytest.param(kind, id=name) for name, kind in KINDS.items()]
@@ -44,7 +44,7 @@ def test_of_a_kind_that_a_program_added_nothing_is_known():
 
 def test_the_table_is_light():
     heavy = ["httpx", "pydantic", "numpy", "sqlalchemy", "msgspec"]
-    script = f"import sys, worker.registries.kinds; print([name for name in {heavy} if name in sys.modules])"
+    script = f"import sys, worker.config.kinds; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
     )

@@ -18,7 +18,7 @@ from tests.registries.tools import QUICK, key, settings_for
 from tests.servers import RedisServer, redis_server
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker.config import Rate, RegistrySettings
+from worker.config.settings import Rate, RegistrySettings
 from worker.registries import open_registry
 from worker.registries.limiter import (
     LONGEST_PAUSE,

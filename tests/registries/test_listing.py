@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from tests.registries.tools import QUICK, Driver, image_of, with_defaults
 from tests.simulator.client import Simulator
-from worker.config import Endpoints, RegistrySettings
+from worker.config.settings import Endpoints, RegistrySettings
 from worker.registries import open_registry
 from worker.registries.interface import (
     BadAnswerError,

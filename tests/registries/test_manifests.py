@@ -12,7 +12,7 @@ import pytest
 from policies.image import Blob
 from tests.registries.tools import QUICK, Driver, settings_for
 from tests.simulator.client import Simulator
-from worker.config import Credentials, RegistrySettings, Secret
+from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries import docker, docker_tokens, open_registry
 from worker.registries.interface import (
     BadAnswerError,

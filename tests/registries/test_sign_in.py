@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.registries.tools import QUICK, Driver, settings_for
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker.config import Credentials, RegistrySettings, Secret, WorkloadIdentity
+from worker.config.settings import Credentials, RegistrySettings, Secret, WorkloadIdentity
 from worker.registries import open_registry
 from worker.registries.interface import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
 from worker.registries.yandex_key import signed_jwt

@@ -12,7 +12,7 @@ from policies.image import Image
 from policies.limits import Limits
 from policies.rules import Policy
 from tests.simulator.client import Simulator
-from worker.config import Credentials, Endpoints, Rate, RegistrySettings, Secret
+from worker.config.settings import Credentials, Endpoints, Rate, RegistrySettings, Secret
 from worker.registries.http import Patience
 from worker.registries.yandex_container_registry import YandexContainerRegistry as Driver
 

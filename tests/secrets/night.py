@@ -24,7 +24,7 @@ from tests.secrets.sentinels import Sentinels, files_below
 from tests.servers import PostgresServer, RedisServer, free_port
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker.config import load
+from worker.config.settings import load
 from worker.store import Store, open_store
 from worker.store.tables import metadata, run
 

@@ -15,7 +15,7 @@ from tests.secrets.night import REFUSED_TOKEN, REGISTRIES, WEB_TOKEN, Night, who
 from tests.secrets.sentinels import Sentinels
 from tests.servers import PostgresServer, redis_server
 from tests.simulator.client import Simulator
-from worker.config import load
+from worker.config.settings import load
 from worker.store.runs import newest
 
 SECRET = "sEntinel/+ü\"'&%=\\-of-a-kind-that-nobody-else-would-ever-write-down-anywhere-at-all-in-this-house-of-ours"
@@ -106,7 +106,7 @@ def test_nothing_of_a_secret_is_left_by_a_night(night: tuple[Night, dict[str, st
 CRASH = """
 import logging, sys
 from worker import logs
-from worker.config import Secret, load
+from worker.config.settings import Secret, load
 from worker.registries.limiter import RedisLimiter
 from worker.registries.yandex_key import signed_jwt
 from worker.store import open_store

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.secrets.sentinels import Sentinels
-from worker.config import Secret, Settings, load
+from worker.config.settings import Secret, Settings, load
 from worker.registries.limiter import RedisLimiter
 from worker.registries.yandex_key import signed_jwt
 from worker.store import open_store

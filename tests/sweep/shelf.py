@@ -13,7 +13,7 @@ from policies.image import Blob, Image
 from tests.night import Night, write
 from tests.oci import manifests as m
 from tests.oci.manifests import Descriptor, Pushed
-from worker.config import RegistrySettings, Settings, load
+from worker.config.settings import RegistrySettings, Settings, load
 from worker.registries import Driver
 from worker.registries.interface import (
     BlobsMissingError,

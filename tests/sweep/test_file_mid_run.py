@@ -10,7 +10,7 @@ from tests.night import Night
 from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker import reconcile
-from worker.config_watch import SettingsWatch
+from worker.config.watch import SettingsWatch
 from worker.store.tables import audit, batch
 
 DAY = timedelta(days=1)

@@ -17,7 +17,7 @@ from tests.builders import digest, image
 from tests.oci.manifests import Pushed
 from tests.sweep.shelf import KIND, Shelf, ShelfDriver, ShelfNight
 from worker import restore, runs
-from worker.config import load
+from worker.config.settings import load
 from worker.putting_back import CACHED, COLLECTED, Left, Restored, Wanted, in_order
 from worker.registries import DRIVERS
 from worker.registries.interface import (

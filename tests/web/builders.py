@@ -7,7 +7,7 @@ from typing import Any
 
 from policies.limits import Limits
 from policies.rules import Policy, Rule
-from worker.config import Credentials, RegistrySettings, Settings, Timing, Web
+from worker.config.settings import Credentials, RegistrySettings, Settings, Timing, Web
 from worker.store import Store
 from worker.store.tables import run
 

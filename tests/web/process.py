@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker import logs
-from worker.config import load
+from worker.config.settings import load
 from worker.web.server import LIMITS, serve
 
 if __name__ == "__main__":

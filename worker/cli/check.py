@@ -12,7 +12,7 @@ from worker.cli.moved import moved
 from worker.cli.options import Options, common
 from worker.cli.output import Output
 from worker.cli.remarks import remarks
-from worker.config import ConfigError, Settings, find
+from worker.config.settings import ConfigError, Settings, find
 from worker.report.text import counted, table
 
 

@@ -41,7 +41,7 @@ def _explanation(error: Exception) -> tuple[tuple[str, ...], int]:
         return (str(error),), error.code
     if isinstance(error, click.ClickException):
         return (_usage(error),), USAGE
-    from worker.config import ConfigError, SecretError  # noqa: PLC0415 - only for mistakes
+    from worker.config.settings import ConfigError, SecretError  # noqa: PLC0415 - only for mistakes
 
     if isinstance(error, ConfigError):
         return error.lines, USAGE

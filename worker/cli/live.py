@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from worker.cli.errors import say
-from worker.config import RegistrySettings, Settings
+from worker.config.settings import RegistrySettings, Settings
 from worker.registries.limiter import Limiter, LimiterUnavailableError, LocalLimiter, open_limiter
 from worker.runs import UnknownRegistryError, UnknownRunError
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.config import RegistrySettings, Settings
+from worker.config.settings import RegistrySettings, Settings
 
 if TYPE_CHECKING:
     from worker.store.former import Former

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from worker.cli.live import limiter_for, remembered
 from worker.cli.moved import moved
-from worker.config import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
+from worker.config.kinds import Kind, of
+from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
 from worker.registries import open_registry
 from worker.registries.http import Patience
 from worker.registries.interface import (
@@ -24,7 +25,6 @@ from worker.registries.interface import (
     SaysWhetherItAsked,
     UnservedNameError,
 )
-from worker.registries.kinds import Kind, of
 from worker.registries.limiter import LimiterUnavailableError
 from worker.registries.oci_vendors import own_deletion
 from worker.spending import ENDING, SUCCESSOR

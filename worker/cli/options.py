@@ -12,7 +12,7 @@ import click
 from worker.cli.output import Output, place_of
 
 if TYPE_CHECKING:
-    from worker.config import Settings
+    from worker.config.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("table", "json", "ndjson")
@@ -30,7 +30,7 @@ class Options:
 
     def settings(self, *, look_for_secrets: bool = True, store_is_needed: bool = False) -> "Settings":
         """Raises ConfigError."""
-        from worker.config import load  # noqa: PLC0415 - not every command reads the file
+        from worker.config.settings import load  # noqa: PLC0415 - not every command reads the file
 
         return load(self.config, look_for_secrets=look_for_secrets, store_is_needed=store_is_needed)
 

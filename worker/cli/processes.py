@@ -12,7 +12,7 @@ import click
 from worker.cli.errors import CommandError, say
 
 if TYPE_CHECKING:
-    from worker.config import Settings
+    from worker.config.settings import Settings
 
 NODE_NAMES = ("control", "scan", "delete")
 
@@ -72,7 +72,7 @@ def worker(node: str | None, slots: int | None, config: Path | None, verbose: bo
 @serving
 def beat(config: Path | None, verbose: bool) -> None:
     """Run the process that rings when a registry is due. One is enough; two do no harm."""
-    from worker.state_folder import private_folder  # noqa: PLC0415 -- imported where it is used
+    from worker.config.state_folder import private_folder  # noqa: PLC0415 -- imported where it is used
 
     _settings(config, verbose)
     folder = private_folder("beat")  # its file is a pickle: nobody else may write there
@@ -91,7 +91,7 @@ def web(config: Path | None, verbose: bool) -> None:
 def _settings(config: Path | None, verbose: bool) -> "Settings":
     """The configuration, also named for Celery and for every process that we start. Raises ConfigError."""
     from worker import logs  # noqa: PLC0415 -- structlog, imported where it is used
-    from worker.config import load  # noqa: PLC0415 -- imported where it is used
+    from worker.config.settings import load  # noqa: PLC0415 -- imported where it is used
 
     logs.configure(verbose=verbose)
     settings = load(config)

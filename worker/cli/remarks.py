@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from policies.conditions import All
 from policies.warnings import INSTEAD
-from worker.config import RegistrySettings, Settings
+from worker.config.settings import RegistrySettings, Settings
 
 EVERYTHING = (
     "all: true alone selects every image of the repositories that the rule applies to, today's pushes too; add a"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.cli.errors import say
 
 if TYPE_CHECKING:
-    from worker.config import Settings
+    from worker.config.settings import Settings
     from worker.runs import Bell
 
 

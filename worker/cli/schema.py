@@ -5,7 +5,7 @@ import json
 import click
 
 from worker.cli.options import Options, common
-from worker.config_file.schema import schema as made
+from worker.config.schema import schema as made
 
 
 @click.command()

@@ -3,7 +3,7 @@
 `read` asks one source; `judge` says whether its answer can be believed. Both raise EvidenceError, with one line.
 """
 
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 from worker.evidence.judgement import judge
 from worker.evidence.reading import EvidenceError, Reading, Use
 

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 from worker.evidence.document import MAX_BYTES, DocumentError, read_document
 from worker.evidence.reading import EvidenceError, Reading
 

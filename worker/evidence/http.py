@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 from worker.evidence.document import DocumentError, read_document
 from worker.evidence.reading import EvidenceError, Reading
 from worker.registries.bearer import Bearer

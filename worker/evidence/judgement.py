@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from worker.config import EvidenceSettings
+from worker.config.settings import EvidenceSettings
 from worker.evidence.reading import EvidenceError, Reading
 
 AHEAD = timedelta(minutes=5)  # by how much two clocks may differ

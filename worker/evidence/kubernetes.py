@@ -20,10 +20,10 @@ import stamina
 import stamina.instrumentation
 
 from worker import __version__
-from worker.config import EvidenceSettings
+from worker.config.files import is_named_pipe
+from worker.config.settings import EvidenceSettings
 from worker.evidence.kubernetes_objects import KINDS, Kind, Object, Page, page_of, uses_of
 from worker.evidence.reading import EvidenceError, Found, Reading, reading_of
-from worker.files import is_named_pipe
 from worker.registries.messages import is_local
 
 try:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from policies.image import Repository
 from policies.warnings import PlanWarning
-from worker.config import EvidenceSettings, RegistrySettings
+from worker.config.kinds import of
+from worker.config.settings import EvidenceSettings, RegistrySettings
 from worker.evidence.reading import EvidenceError, Reading, Use
-from worker.registries.kinds import of
 
 DOCKER_HUB = "docker.io"  # most clusters pull from it as well: it is nobody's forgotten address
 Listed = Callable[[Collection[str]], Collection[str]]  # those of these digests that an inventory has

@@ -19,7 +19,7 @@ from policies.plan import Decision
 from policies.reclaim import add, close
 from policies.rules import Policy
 from policies.warnings import keeps_nothing
-from worker.files import stream
+from worker.config.files import stream
 from worker.offline.crew import Crew, Task
 from worker.offline.inventory_file import InventoryError, open_inventory, parts
 from worker.offline.part import SHARES, Job, Outcome, Part, Spooled, columns_of, decided_digests

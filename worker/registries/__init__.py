@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the drivers bring httpx and more, which a command that talks to no registry need not wait for
-    from worker.config import RegistrySettings
+    from worker.config.settings import RegistrySettings
     from worker.registries.http import Patience
     from worker.registries.interface import Manifests, Registry
     from worker.registries.limiter import Limiter

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from worker.config.secret import Secret, SecretError
 from worker.registries.interface import SignInError
 from worker.registries.messages import Answer
-from worker.secret import Secret, SecretError
 
 
 @dataclass(frozen=True, slots=True)

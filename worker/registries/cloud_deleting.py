@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from uuid import NAMESPACE_URL, uuid5
 
 from policies.image import Image
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.registries import cloud_protocol as protocol
 from worker.registries import yandex_api as api
 from worker.registries.cloud_folders import Folders

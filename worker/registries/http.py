@@ -17,7 +17,7 @@ import stamina
 import stamina.instrumentation
 
 from worker import __version__
-from worker.config import Network
+from worker.config.settings import Network
 from worker.registries.answers import one_line
 from worker.registries.deadlines import Backend, Deadline
 from worker.registries.interface import (

@@ -14,7 +14,7 @@ from worker.broker import connect, trouble
 from worker.registries.interface import TooLateError
 
 if TYPE_CHECKING:
-    from worker.config import RegistrySettings
+    from worker.config.settings import RegistrySettings
 
 LONGEST_PAUSE = 30.0  # seconds; a registry that asks for more is asked again, not obeyed for an hour
 CHECK_AFTER = 0.05  # seconds; who waited longer than this looks whether a pause was asked for meanwhile

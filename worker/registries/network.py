@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import certifi
 
-from worker.config import Network
-from worker.files import is_named_pipe
+from worker.config.files import is_named_pipe
+from worker.config.secret import Secret, SecretError
+from worker.config.settings import Network
 from worker.registries.messages import LINK_LOCAL_METADATA, is_local
-from worker.secret import Secret, SecretError
 
 IN_PLACE_OF_THE_STORE = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # OpenSSL reads them by itself, as curl does
 PRIVATE = tuple(

@@ -14,7 +14,7 @@ from msgspec.structs import replace as changed
 
 from policies.image import Image
 from policies.patterns import Patterns
-from worker.config import RegistrySettings, namespace_of
+from worker.config.settings import RegistrySettings, namespace_of
 from worker.registries import oci_protocol as protocol
 from worker.registries.answers import one_line
 from worker.registries.http import Patience

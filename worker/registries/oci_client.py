@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from worker.config import RegistrySettings, api_of, namespace_of
+from worker.config.settings import RegistrySettings, api_of, namespace_of
 from worker.registries import docker
 from worker.registries import oci_protocol as protocol
 from worker.registries.docker_tokens import Scopes, place

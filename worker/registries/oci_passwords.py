@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from worker.config import Credentials, namespace_of
-from worker.files import is_named_pipe
-from worker.pipes import PipeReader
+from worker.config.files import is_named_pipe
+from worker.config.pipes import PipeReader
+from worker.config.settings import Credentials, namespace_of
 from worker.registries.answers import one_line
 from worker.registries.interface import SignInError
 from worker.registries.messages import Answer

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from policies.patterns import Patterns
-from worker.config import Credentials, RegistrySettings, namespace_of
+from worker.config.secret import Secret, SecretError
+from worker.config.settings import Credentials, RegistrySettings, namespace_of
 from worker.registries.answers import succeeded
 from worker.registries.challenges import asks_for
 from worker.registries.docker_tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of
@@ -17,7 +18,6 @@ from worker.registries.http import Http
 from worker.registries.interface import RegistryError, SignInError
 from worker.registries.messages import Answer
 from worker.registries.oci_passwords import FetchedUser, fetched_user
-from worker.secret import Secret, SecretError
 
 CATALOG: Scopes = ("registry:catalog:*",)
 NO_SCOPE: Scopes = ()

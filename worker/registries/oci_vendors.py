@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from worker.config import HUB_HOSTS
+from worker.config.settings import HUB_HOSTS
 
 GHCR = (
     "GHCR deletes by GitHub's own API only, by versions of a package: DELETE"

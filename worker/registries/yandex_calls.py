@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal, TypeVar
 
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.registries import docker
 from worker.registries import yandex_api as api
 from worker.registries.answers import succeeded

@@ -17,7 +17,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.image import Image
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.registries import cloud_protocol as protocol
 from worker.registries.answers import time_told
 from worker.registries.cloud_deleting import Deletions

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from policies.image import Image
 from policies.references import merged
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.registries import yandex_api as api
 from worker.registries import yandex_protocol as protocol
 from worker.registries.answers import time_told

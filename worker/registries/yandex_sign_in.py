@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 
 from msgspec import Meta, Struct
 
-from worker.config import RegistrySettings, WorkloadIdentity
+from worker.config.secret import Secret, SecretError
+from worker.config.settings import RegistrySettings, WorkloadIdentity
 from worker.registries.answers import decode, one_line, status_error
 from worker.registries.http import Http
 from worker.registries.interface import (
@@ -28,7 +29,6 @@ from worker.registries.messages import Answer, Request
 from worker.registries.tokens import HOUR, Token, Tokens, lasting
 from worker.registries.yandex_api import accepted, refusal, status_of
 from worker.registries.yandex_key import signed_jwt
-from worker.secret import Secret, SecretError
 
 METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header

@@ -8,8 +8,8 @@ import msgspec
 
 from policies.limits import exceeded_text
 from policies.units import bytes_text
-from worker.config import kind_in
-from worker.registries import kinds
+from worker.config import kinds
+from worker.config.settings import kind_in
 from worker.report.plan import deletion_cells
 from worker.report.text import counted, escaped, instant, table
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from worker.connection_urls import ENCODE, store_flaw
+from worker.config.connection_urls import ENCODE, store_flaw
 from worker.store import migrate, troubles
 
 BUSY_SECONDS = 15

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
-from worker.config import kind_in
+from worker.config.settings import kind_in
 from worker.store.tables import run
 
 

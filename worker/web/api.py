@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from worker import runs
-from worker.config import Settings
+from worker.config.settings import Settings
 from worker.runs import (
     AlreadyRunningError,
     Bell,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from worker.config import ConfigError, Settings
-from worker.config_watch import SettingsWatch
+from worker.config.settings import ConfigError, Settings
+from worker.config.watch import SettingsWatch
 from worker.store import Store, open_store
 
 

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from worker.broker import NoRedisError, redis_url, trouble
-from worker.config import SecretError, Settings
+from worker.config.settings import SecretError, Settings
 from worker.store import Store, StoreError
 from worker.store.measures import heartbeats
 from worker.store.migrate import SchemaError

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from worker.config import SecretError, Web
+from worker.config.settings import SecretError, Web
 
 log = structlog.get_logger(__name__)
 

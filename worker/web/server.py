@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from worker.config import Settings
+from worker.config.settings import Settings
 from worker.web.app import build
 from worker.web.connections import ConnectionLimits, Connections
 from worker.web.door import ConfigurationDoor, StoreDoor

@@ -6,7 +6,7 @@ import pytest
 
 from tests.registries.cloud.tools import cloud_settings
 from tests.simulator.client import Simulator
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 
 
 @pytest.fixture

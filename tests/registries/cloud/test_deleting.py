@@ -10,7 +10,7 @@ from policies.image import Image
 from tests.registries.cloud.tools import LEVEL, deleted, listed, tags_left
 from tests.registries.tools import QUICK, key
 from tests.simulator.client import Simulator
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 from worker.registries.interface import (
     DeletesByParts,

@@ -13,7 +13,7 @@ from tests.registries.cloud.tools import FLAT, LEVEL, listed
 from tests.registries.tools import QUICK
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 from worker.registries.interface import (
     BadAnswerError,

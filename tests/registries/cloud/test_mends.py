@@ -9,7 +9,7 @@ from policies.image import Image
 from tests.registries.cloud.tools import FLAT, LEVEL, deleted, listed, tags_left
 from tests.registries.tools import QUICK, key
 from tests.simulator.client import Simulator
-from worker.config import RegistrySettings
+from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 from worker.registries.cloud_listing import Pile
 from worker.registries.cloud_protocol import WireArtifact, WireContent, WireDocker

@@ -7,7 +7,7 @@ from typing import Any
 from policies.image import Image
 from tests.registries.tools import key, settings_for
 from tests.simulator.client import Simulator
-from worker.config import Endpoints, RegistrySettings
+from worker.config.settings import Endpoints, RegistrySettings
 from worker.registries.interface import Deletion, Registry
 
 LEVEL = r":listArtifacts\?"  # one folder's listing, as "path?query"

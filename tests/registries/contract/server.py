@@ -12,8 +12,9 @@ from typing import ClassVar
 
 from tests.registries.contract.door import Door, Reply, answer, garbled
 from tests.registries.tools import QUICK
-from worker.config import RegistrySettings
-from worker.registries import kinds, open_registry
+from worker.config import kinds
+from worker.config.settings import RegistrySettings
+from worker.registries import open_registry
 from worker.registries.interface import Manifest, Manifests, Registry
 
 State = dict[str, dict[str, frozenset[str]]]

@@ -10,7 +10,7 @@ from tests.example_registry import PAGE, blocks
 from tests.registries.contract.servers import SERVERS
 from tests.registries.contract.servers.example import row
 from tests.registries.contract.table import cases, table
-from worker.registries.kinds import KINDS, Kind
+from worker.config.kinds import KINDS, Kind
 
 MAY_BE_EMPTY = {"to_read", "to_restore", "endpoint"}
 
@@ -38,7 +38,7 @@ def test_the_row_of_the_example_is_whole() -> None:
 
 
 def test_the_page_shows_the_row_and_the_driver() -> None:
-    assert blocks().keys() == {"worker/registries/kinds.py", "worker/registries/shelf.py"}
+    assert blocks().keys() == {"worker/config/kinds.py", "worker/registries/shelf.py"}
 
 
 @pytest.mark.parametrize("words", [["format", "--check"], ["check"]], ids=["form", "rules"])

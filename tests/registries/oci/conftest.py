@@ -8,7 +8,7 @@ import pytest
 
 from tests.registries.oci.scripted import Scripted, Shelf
 from tests.registries.tools import QUICK, with_defaults
-from worker.config import Credentials
+from worker.config.settings import Credentials
 from worker.registries import open_registry
 from worker.registries.oci import Oci
 

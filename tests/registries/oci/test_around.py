@@ -11,7 +11,7 @@ from tests.oci.pusher import Pusher
 from tests.oci.server import DockerRegistry
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import UNKNOWN, Asked, Reply, Scripted, Shelf, an_image, an_index, error
-from worker.config import Rate
+from worker.config.settings import Rate
 from worker.registries.interface import BadAnswerError, NotFoundError, RegistryError, UsedByImageListsError
 
 FEW = Rate(requests_per_second=20.0)

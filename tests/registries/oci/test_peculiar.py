@@ -28,7 +28,7 @@ from tests.registries.oci.scripted import (
     manifest,
 )
 from tests.registries.tools import with_defaults
-from worker.config import Credentials, Rate, Secret
+from worker.config.settings import Credentials, Rate, Secret
 from worker.inventory import take_inventory
 from worker.registries.http import Patience
 from worker.registries.interface import (

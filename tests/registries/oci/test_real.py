@@ -13,7 +13,7 @@ from tests.oci.server import DockerRegistry, Htpasswd
 from tests.oci.tokens import TokenServer, User
 from tests.registries.oci.conftest import Opener
 from tests.waiting import until
-from worker.config import Credentials, Secret
+from worker.config.settings import Credentials, Secret
 from worker.registries.interface import (
     BlobsMissingError,
     Deletion,

@@ -8,7 +8,7 @@ from policies.image import Image
 from tests.oci.fake import Basic, FakeRegistry
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import NO_PAGE, Asked, Reply, Scripted, Shelf, an_image, document, error
-from worker.config import Credentials, Rate, Secret
+from worker.config.settings import Credentials, Rate, Secret
 from worker.registries import oci_referrers
 from worker.registries.interface import BadAnswerError, RegistryError
 

@@ -11,10 +11,10 @@ from tests.example_registry.server import PAGE, ROOT, ShelfServer, digest_of
 from tests.registries.contract.door import Door, Reply
 from tests.registries.contract.server import Calls, Pushed, Server, State
 from tests.registries.tools import with_defaults
-from worker.config import Credentials, RegistrySettings, Secret
+from worker.config.kinds import Kind
+from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries import DRIVERS
 from worker.registries.interface import Manifest
-from worker.registries.kinds import Kind
 
 USER, PASSWORD = "anna", "not-to-be-told-to-anybody"
 
@@ -122,7 +122,7 @@ class Example(Server):
 
 def row() -> Kind:
     """The page's row of the table of kinds."""
-    found = load("worker/registries/kinds.py", Kind=Kind).SHELF
+    found = load("worker/config/kinds.py", Kind=Kind).SHELF
     assert isinstance(found, Kind)
     return found
 

@@ -15,7 +15,7 @@ from tests.oci.server import DockerRegistry, Htpasswd
 from tests.registries.contract.door import Door, Reply
 from tests.registries.contract.server import Calls, Pushed, Server, State
 from tests.registries.tools import with_defaults
-from worker.config import Credentials, RegistrySettings, Secret
+from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries.interface import Manifest
 
 USER = Htpasswd("anna", "not-to-be-told-to-anybody")

@@ -11,7 +11,7 @@ from tests.registries.contract.server import Calls, Pushed, Server, State
 from tests.registries.tools import with_defaults
 from tests.simulator.client import Simulator
 from tests.simulator.registry import OCI_INDEX, OCI_MANIFEST
-from worker.config import Credentials, Endpoints, RegistrySettings, Secret
+from worker.config.settings import Credentials, Endpoints, RegistrySettings, Secret
 from worker.registries.interface import Manifest
 
 CODES = {403: 7, 429: 8}

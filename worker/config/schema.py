@@ -7,8 +7,8 @@ from pydantic.json_schema import models_json_schema
 
 from policies.document import RuleForm
 from policies.patterns import LONGEST
-from worker.config_file import evidence
-from worker.config_file.document import (
+from worker.config import evidence
+from worker.config.document import (
     WAYS_IN,
     CredentialsModel,
     DefaultsModel,
@@ -16,9 +16,9 @@ from worker.config_file.document import (
     RegistryModel,
     RepositoryCredentialsModel,
 )
-from worker.config_file.kinds import ONLY_SOME_HAVE
-from worker.config_file.notify import NotificationModel
-from worker.registries.kinds import KINDS, Kind
+from worker.config.kind_checks import ONLY_SOME_HAVE
+from worker.config.kinds import KINDS, Kind
+from worker.config.notify import NotificationModel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: tuple[type[BaseModel], ...] = (

@@ -5,12 +5,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from policies.units import shown
-from worker.config import RegistrySettings
-from worker.config_file import fields
-from worker.config_file.collecting import Collector
-from worker.config_file.document import CredentialsModel, RegistryModel, ways_in
-from worker.config_file.yaml_reader import join
-from worker.registries.kinds import KINDS, Kind
+from worker.config import fields
+from worker.config.collecting import Collector
+from worker.config.document import CredentialsModel, RegistryModel, ways_in
+from worker.config.kinds import KINDS, Kind
+from worker.config.settings import RegistrySettings
+from worker.config.yaml_reader import join
 
 # Which fact of a kind a condition asks for: the fact's name in the table of kinds, and what a kind without it does.
 PULLS = ("tells_pulls", "does not tell when images were pulled")

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from worker.config import HUB_HOSTS, YANDEX_HOSTS, RegistrySettings, one_endpoint
+from worker.config.settings import HUB_HOSTS, YANDEX_HOSTS, RegistrySettings, one_endpoint
 
 Place = tuple[str, tuple[str, ...]]  # host with its port, and the segments that every address of an image begins with
 

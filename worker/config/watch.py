@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from worker.config import ConfigError, RegistrySettings, Settings, Timing, find, load
+from worker.config.settings import ConfigError, RegistrySettings, Settings, Timing, find, load
 from worker.store.runs import Run
 from worker.terms import registry_of, stricter, why_not_there
 

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from policies.units import shown
-from worker.config import OUTCOMES, Notification, Outcome
-from worker.config_file.collecting import Collector
-from worker.config_file.document import Given, Left, Model, url_schema
-from worker.config_file.fields import Names, closest, mistake
-from worker.config_file.yaml_reader import join
+from worker.config.collecting import Collector
+from worker.config.document import Given, Left, Model, url_schema
+from worker.config.fields import Names, closest, mistake
+from worker.config.settings import OUTCOMES, Notification, Outcome
+from worker.config.yaml_reader import join
 
 KNOWN: tuple[str, ...] = get_args(Outcome)
 DEFAULT = ("blocked", "failed", "partial")

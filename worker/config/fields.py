@@ -19,8 +19,8 @@ from pydantic_core import PydanticCustomError
 from policies.grammar import refuse_impossible
 from policies.patterns import LONGEST, Patterns
 from policies.units import parse_duration, parse_share, parse_size, shown
-from worker.connection_urls import REDIS_EXAMPLE, STORE_EXAMPLE, redis_flaw, store_flaw
-from worker.registries.kinds import KINDS
+from worker.config.connection_urls import REDIS_EXAMPLE, STORE_EXAMPLE, redis_flaw, store_flaw
+from worker.config.kinds import KINDS
 from worker.registries.network import is_private, is_proxy_url
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"

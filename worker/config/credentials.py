@@ -3,12 +3,12 @@
 from typing import Any
 
 from policies.units import shown
-from worker.config import Credentials, WorkloadIdentity
-from worker.config_file import kinds
-from worker.config_file.collecting import Collector
-from worker.config_file.document import CredentialsModel, RepositoryCredentialsModel
-from worker.config_file.yaml_reader import join
-from worker.registries.kinds import Kind
+from worker.config import kind_checks
+from worker.config.collecting import Collector
+from worker.config.document import CredentialsModel, RepositoryCredentialsModel
+from worker.config.kinds import Kind
+from worker.config.settings import Credentials, WorkloadIdentity
+from worker.config.yaml_reader import join
 from worker.registries.oci_passwords import what_is_wrong
 
 
@@ -35,7 +35,7 @@ def read_credentials(collector: Collector, value: Any, at: str, kind: Kind | Non
 
 def _read(collector: Collector, model: CredentialsModel, at: str, kind: Kind | None) -> Credentials:
     if kind is not None:
-        kinds.check_ways_in(collector, kind, model, at)
+        kind_checks.check_ways_in(collector, kind, model, at)
     identity, pod = model.workload_identity, None
     if identity is not None:
         token = collector.secret(identity.token, join(at, "workload_identity.token"))

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import urlsplit
 
-from worker.connection_urls import ENCODE, redis_flaw
-from worker.registries import kinds
-from worker.secret import Secret, SecretError
+from worker.config import kinds
+from worker.config.connection_urls import ENCODE, redis_flaw
+from worker.config.secret import Secret, SecretError
 
 if TYPE_CHECKING:  # these bring numpy and RE2 along, which `registry-gc --help` need not wait for
     from policies.document import Mistake, Policy
@@ -249,7 +249,7 @@ class RegistrySettings:
     """One registry and what is to be done with it."""
 
     name: str
-    kind: str  # of worker.registries.kinds
+    kind: str  # of worker.config.kinds
     id: str = ""  # empty: oci, which is known by its url
     url: str = ""  # oci: the root, perhaps with a path, which may lead below /v2/
     repositories: tuple[str, ...] = ()  # oci: globs on their paths; empty: all that the registry lists
@@ -351,7 +351,7 @@ def load(
     A secret that cannot be read is a mistake, unless it is not looked for: what works offline needs none, and who only
     asks the store (`store_is_needed`) just the one that may be the store's URL.
     """
-    from worker.config_file.reading import read_settings  # noqa: PLC0415 - pydantic and RE2 are loaded only where they are used
+    from worker.config.loading import read_settings  # noqa: PLC0415 - pydantic and RE2 are loaded only where they are used
 
     return read_settings(
         find(path, environ), environ, look_for_secrets=look_for_secrets, store_is_needed=store_is_needed

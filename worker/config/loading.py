@@ -10,7 +10,17 @@ from typing import Any
 from policies.document import NO_VALUE, Mistake, Policy, parse_policy
 from policies.limits import Limits
 from policies.units import shown
-from worker.config import (
+from worker.config import document, fields, kind_checks
+from worker.config.collecting import Collector
+from worker.config.connection_urls import redis_flaw, store_flaw
+from worker.config.credentials import read_credentials
+from worker.config.evidence import read_evidence
+from worker.config.files import read_file
+from worker.config.kinds import KINDS, Kind
+from worker.config.notify import read_notify
+from worker.config.overlaps import overlaps
+from worker.config.secret import Secret, SecretError
+from worker.config.settings import (
     AfterRun,
     ConfigError,
     Credentials,
@@ -26,19 +36,9 @@ from worker.config import (
     Web,
     key_of,
 )
-from worker.config_file import document, fields, kinds
-from worker.config_file.collecting import Collector
-from worker.config_file.credentials import read_credentials
-from worker.config_file.evidence import read_evidence
-from worker.config_file.notify import read_notify
-from worker.config_file.overlaps import overlaps
-from worker.config_file.yaml_reader import MAX_BYTES, YamlError, join, parse
-from worker.connection_urls import redis_flaw, store_flaw
-from worker.files import read_file
-from worker.registries.kinds import KINDS, Kind
+from worker.config.state_folder import state_folder
+from worker.config.yaml_reader import MAX_BYTES, YamlError, join, parse
 from worker.registries.network import NetworkError, proxies_of, tls_context
-from worker.secret import Secret, SecretError
-from worker.state_folder import state_folder
 
 
 def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool, store_is_needed: bool) -> Settings:
@@ -126,8 +126,8 @@ class _Reading(Collector):
             if registry is not None:
                 registries[name] = registry
                 kind, policy = KINDS[registry.kind], registry.policy.name
-                kinds.check_conditions(self, kind, name, policy, whole.policies[policy])
-                kinds.check_paths(self, registry, whole.policies[policy])
+                kind_checks.check_conditions(self, kind, name, policy, whole.policies[policy])
+                kind_checks.check_paths(self, registry, whole.policies[policy])
         for name, other, address in overlaps(registries.values()):
             what = f"is the same registry as registries.{other}: images of both are {address}/…"
             self.add(join("registries", name), what, "keep one of the two")
@@ -153,9 +153,9 @@ class _Reading(Collector):
         if model is None:
             return None
         kind, signing_in = KINDS[model.kind], join(at if "credentials" in own else "defaults", "credentials")
-        kinds.check_keys(self, kind, name, own, defaults)
+        kind_checks.check_keys(self, kind, name, own, defaults)
         if not wrong & {"id", "url"}:
-            kinds.check_identity(self, kind, {**defaults, **own}, at)
+            kind_checks.check_identity(self, kind, {**defaults, **own}, at)
         endpoints = self.endpoints(model.endpoints, kind.docker)
         credentials = read_credentials(self, model.credentials, signing_in, kind)
         network = self.network(model, at, own)

@@ -8,9 +8,9 @@ from pydantic_core import ErrorDetails
 
 from policies.document import Mistake
 from policies.units import shown
-from worker.config_file.document import Model
-from worker.config_file.fields import closest
-from worker.config_file.yaml_reader import join
+from worker.config.document import Model
+from worker.config.fields import closest
+from worker.config.yaml_reader import join
 
 Words = tuple[str, str]  # what, remedy
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worker.files import read_file
+from worker.config.files import read_file
 
 MAX_BYTES = 64 * 1024  # a service-account key has about 2.5 KiB
 

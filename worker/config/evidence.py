@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from policies.units import shown
-from worker.config import EvidenceKind, EvidenceSettings
-from worker.config_file import fields
-from worker.config_file.collecting import Collector
-from worker.config_file.document import Left, Model, Pause, SecretModel, Text
-from worker.config_file.fields import Address, Names
-from worker.config_file.yaml_reader import join
+from worker.config import fields
+from worker.config.collecting import Collector
+from worker.config.document import Left, Model, Pause, SecretModel, Text
+from worker.config.fields import Address, Names
+from worker.config.settings import EvidenceKind, EvidenceSettings
+from worker.config.yaml_reader import join
 
 SourceName = Annotated[
     str, BeforeValidator(fields.read_name), WithJsonSchema({"type": "string", "pattern": f"^{fields.NAME}$"})

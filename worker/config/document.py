@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from policies.document import NO_VALUE, no_value_remedy
-from worker.config_file import fields
-from worker.config_file.fields import (
+from worker.config import fields
+from worker.config.fields import (
     Address,
     Duration,
     Endpoint,
@@ -31,7 +31,7 @@ from worker.config_file.fields import (
     Words,
     Yes,
 )
-from worker.registries.kinds import KINDS
+from worker.config.kinds import KINDS
 
 SECOND = timedelta(seconds=1)
 Pause = Annotated[Duration, AfterValidator(fields.at_least(SECOND, "1s"))]

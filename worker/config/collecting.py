@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from policies.document import Mistake
-from worker.config_file.document import Model, SecretModel
-from worker.config_file.mistakes import mistake_of
-from worker.connection_urls import ENCODE
-from worker.secret import Secret, SecretError
+from worker.config.connection_urls import ENCODE
+from worker.config.document import Model, SecretModel
+from worker.config.mistakes import mistake_of
+from worker.config.secret import Secret, SecretError
 
 M = TypeVar("M", bound=Model)
 V = TypeVar("V")
