@@ -12,7 +12,7 @@ import yaml
 from tests.cli.conftest import COMMAND
 from worker.config.files import read_file, stream
 from worker.config.settings import ConfigError, Secret, SecretError, load
-from worker.registries.network import NetworkError, tls_context
+from worker.registries.http.network import NetworkError, tls_context
 
 POLICIES = {"p": [{"name": "old", "delete": {"tags": ["old"]}}]}
 INVENTORY = (

@@ -16,6 +16,7 @@ from worker.config.watch import Watch, registry_now
 from worker.intents import Intents
 from worker.outage import Outage
 from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
+from worker.registries.http.rate_limit import LimiterUnavailableError
 from worker.registries.interface import (
     DeletesByParts,
     Deletion,
@@ -27,7 +28,6 @@ from worker.registries.interface import (
     TooLateError,
     UnavailableError,
 )
-from worker.registries.limiter import LimiterUnavailableError
 from worker.spending import count_failure
 from worker.store import Store, sweeping, undo
 from worker.store import runs as run_rows

@@ -19,9 +19,9 @@ from worker.outcomes import Outcome
 from worker.rechecking import Finding as _Finding
 from worker.rechecking import listed_again, snapshot, unlistable
 from worker.registries import open_registry
-from worker.registries.http import Patience
+from worker.registries.http.client import Patience
+from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
 from worker.registries.interface import Registry, RegistryError
-from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import count_failure, spending
 from worker.store import Store, StoreError, freed_bytes, holds, looks, sweeping

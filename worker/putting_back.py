@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from worker.registries.docker import IMAGE_TYPES, INDEX_TYPES
+from worker.registries.docker.manifests import IMAGE_TYPES, INDEX_TYPES
 from worker.registries.interface import (
     BlobsMissingError,
     Kept,

@@ -15,6 +15,7 @@ from worker import outcomes
 from worker.config.settings import RegistrySettings
 from worker.inventory import dated
 from worker.outcomes import Outcome
+from worker.registries.docker.manifest_cache import unreported
 from worker.registries.interface import (
     DeletesByParts,
     HidesSubjects,
@@ -24,7 +25,6 @@ from worker.registries.interface import (
     Registry,
     RegistryError,
 )
-from worker.registries.manifests import unreported
 from worker.store import Store, looks, plans
 from worker.store.runs import Run
 

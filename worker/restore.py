@@ -16,7 +16,7 @@ from policies.subjects import subjects_in
 from worker.config import kinds
 from worker.config.settings import RegistrySettings, Settings
 from worker.putting_back import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
-from worker.registries.docker import is_digest
+from worker.registries.docker.manifests import is_digest
 from worker.registries.interface import PermissionDeniedError, Registry, RegistryError, Restores
 from worker.runs import AlreadyRunningError, UnknownRegistryError
 from worker.store import Store, plans, runs, undo

@@ -28,8 +28,8 @@ from worker.manifests import StoredManifests
 from worker.memory import Memoir
 from worker.planner import NEVER_SCANNED, Planned, plan
 from worker.registries import open_registry
+from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Registry, RegistryError, SignInError
-from worker.registries.limiter import Limiter
 from worker.runs import Bell
 from worker.spending import gone_remedy, note_sign_in, spending
 from worker.standing import note_held_ids, standing_of

@@ -15,6 +15,7 @@ from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
 from worker.outcomes import Outcome
 from worker.rechecking import Finding, Snapshot, dated_as_planned, unlistable
+from worker.registries.http.rate_limit import BoundedLimiter
 from worker.registries.interface import (
     AsksForDigests,
     ListsFolders,
@@ -23,7 +24,6 @@ from worker.registries.interface import (
     Registry,
     RegistryError,
 )
-from worker.registries.limiter import BoundedLimiter
 from worker.store.sweeping import Item
 
 TAGS_SECONDS = 30.0  # reading every tag may take so long at the registry's rate; else the recheck's reading counts

@@ -25,9 +25,9 @@ from worker.manifests import StoredManifests
 from worker.outcomes import Outcome
 from worker.rechecking import snapshot
 from worker.registries import open_registry
-from worker.registries.http import Patience
+from worker.registries.http.client import Patience
+from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LimiterUnavailableError, LocalLimiter
 from worker.registries.interface import RegistryError, UnavailableError
-from worker.registries.limiter import BoundedLimiter, Limiter, LimiterUnavailableError, LocalLimiter
 from worker.runs import Bell
 from worker.spending import count_failure, spending
 from worker.store import Store, StoreError, looks, sweeping

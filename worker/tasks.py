@@ -24,8 +24,8 @@ from worker.broker import NoRedisError, redis_url, trouble
 from worker.config.settings import ConfigError, SecretError
 from worker.config.watch import SettingsWatch
 from worker.one_store import OtherStoreError, claim, give_up, refuse_another
+from worker.registries.http.rate_limit import LimiterUnavailableError, RedisLimiter
 from worker.registries.interface import RegistryError
-from worker.registries.limiter import LimiterUnavailableError, RedisLimiter
 from worker.runs import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
 from worker.store import Store, StoreError, open_store
 from worker.terms import registry_of

@@ -18,9 +18,9 @@ from worker.config.watch import Watch, absence_now, lease_now, registry_last, re
 from worker.leases import Heartbeat, identity
 from worker.manifests import StoredManifests
 from worker.registries import open_registry
-from worker.registries.http import Patience
+from worker.registries.http.client import Patience
+from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
 from worker.registries.interface import ListsTagsOnly, NotFoundError, Registry, RegistryError
-from worker.registries.limiter import Limiter, LimiterUnavailableError
 from worker.runs import Bell
 from worker.spending import spending
 from worker.store import Store, StoreError, plans

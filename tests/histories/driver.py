@@ -8,6 +8,7 @@ from policies.image import Image
 from tests.histories.faults import LIMITER, Call, error_of
 from tests.histories.model import OWN_ERRORS, Operation, listed
 from tests.histories.process import Process, Reading
+from worker.registries.docker.manifest_cache import read_through, resolved
 from worker.registries.interface import (
     Deletion,
     Manifest,
@@ -18,7 +19,6 @@ from worker.registries.interface import (
     TooLateError,
     Usage,
 )
-from worker.registries.manifests import read_through, resolved
 
 
 class Driver:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from worker.registries.http.rate_limit import LimiterUnavailableError
 from worker.registries.interface import (
     BadAnswerError,
     NotFoundError,
@@ -18,7 +19,6 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.limiter import LimiterUnavailableError
 
 Call = Literal["clock", "repositories", "images", "manifests", "get", "delete", "follow"]
 Lost = Literal["clean", "lost", "lost and done"]  # of a deletion: whether an earlier attempt of the call got through

@@ -34,8 +34,8 @@ from worker.config.settings import (
     Timing,
 )
 from worker.registries import DRIVERS
+from worker.registries.http.rate_limit import LimiterUnavailableError
 from worker.registries.interface import RegistryError
-from worker.registries.limiter import LimiterUnavailableError
 from worker.runs import (
     AlreadyRunningError,
     Bell,

@@ -11,7 +11,7 @@ from tests.oci.fake import FakeRegistry
 from tests.registries.tools import with_defaults
 from worker.config.settings import Credentials
 from worker.registries import open_registry
-from worker.registries.http import Patience
+from worker.registries.http.client import Patience
 from worker.registries.interface import Registry
 
 Opener = Callable[..., Registry]

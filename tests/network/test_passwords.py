@@ -15,9 +15,9 @@ import pytest
 from tests.network.conftest import Opener
 from tests.oci.fake import Basic, FakeRegistry, Tokens
 from worker.config.settings import ConfigError, Credentials, Secret, load
-from worker.registries import oci_passwords
 from worker.registries.interface import SignInError
-from worker.registries.oci_passwords import in_docker_config, server_of
+from worker.registries.oci import passwords
+from worker.registries.oci.passwords import in_docker_config, server_of
 
 Program = Callable[[str, str], Path]
 FILE = """
@@ -175,7 +175,7 @@ def test_a_command_that_gives_nothing(
 def test_a_program_that_does_not_end_is_killed_with_its_children(
     opened: Opener, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oci_passwords, "SECONDS", 0.5)
+    monkeypatch.setattr(passwords, "SECONDS", 0.5)
     file = program("password", "import subprocess; subprocess.run(['sleep', '60'])")
     with FakeRegistry(Basic("gc", "s")) as registry:
         started = time.monotonic()
@@ -188,7 +188,7 @@ def test_what_a_program_leaves_running_is_not_waited_for(
     opened: Opener, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds the program's output open, in a session of its own, so that killing the program does not end it."""
-    monkeypatch.setattr(oci_passwords, "SECONDS", 5.0)
+    monkeypatch.setattr(passwords, "SECONDS", 5.0)
     leave = "import subprocess\nleft = subprocess.Popen(['sleep', '60'], start_new_session=True)"
     file = program(
         "password", f"{printing(Username='gc', Secret='s')}\n{leave}\nprint(left.pid, file=open(here + '/pid', 'w'))"
@@ -310,7 +310,7 @@ def test_the_longest_path_that_leads_to_every_repository_counts(
     host, file = "Registry.example.com:443", tmp_path / "config.json"
     keys = {host: "host", f"{host}/team": "team", f"https://{host}/team/api/": "api", f"{host}/Team": "x"}
     file.write_text(json.dumps({"auths": {key: auth("gc", password) for key, password in keys.items()}}))
-    user = oci_passwords.fetched_user(Credentials(docker_config=file, repositories=globs), url)
+    user = passwords.fetched_user(Credentials(docker_config=file, repositories=globs), url)
     assert user is not None
     assert base64.b64decode(user.sign().removeprefix("Basic ")).decode() == f"gc:{password}"
 
@@ -519,7 +519,7 @@ def test_a_command_runs_where_the_file_is(opened: Opener, program: Program, tmp_
 
 def test_an_instant_of_our_own_form() -> None:
     at = datetime.now(UTC) + timedelta(hours=1)
-    assert 3500 < oci_passwords._seconds_until(at.isoformat(), "x") <= 3600
+    assert 3500 < passwords._seconds_until(at.isoformat(), "x") <= 3600
 
 
 def test_a_password_of_the_environment_that_is_no_text(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.oci import Oci
+from worker.registries.oci.driver import Oci
 
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
 FAST = {"requests_per_second": 1000, "concurrency": 4}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.registries.challenges import Challenge, asks_for, challenges
+from worker.registries.http.challenges import Challenge, asks_for, challenges
 
 BEARER = Challenge("bearer", {"realm": "https://a.example/token", "service": "s"})
 BASIC = Challenge("basic", {"realm": "x"})

@@ -20,7 +20,7 @@ from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker.config.settings import Rate, RegistrySettings
 from worker.registries import open_registry
-from worker.registries.limiter import (
+from worker.registries.http.rate_limit import (
     LONGEST_PAUSE,
     Limiter,
     LimiterUnavailableError,
@@ -197,7 +197,7 @@ def test_a_bucket_on_the_other_side_is_never_emptied(simulator: Simulator, tmp_p
 
 def test_a_pause_of_ten_years_in_redis_is_cut(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes to Redis may write that; it must not keep everybody waiting for ten years."""
-    monkeypatch.setattr("worker.registries.limiter.LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr("worker.registries.http.rate_limit.LONGEST_PAUSE", 0.3)
     limiter = RedisLimiter(redis.url, "ten years", 20.0)
     with closing(Redis.from_url(redis.url)) as client:
         client.set("registry-gc:limit:{ten years}:pause", "1", px=10 * 365 * 86_400_000)

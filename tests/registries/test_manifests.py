@@ -13,7 +13,10 @@ from policies.image import Blob
 from tests.registries.tools import QUICK, Driver, settings_for
 from tests.simulator.client import Simulator
 from worker.config.settings import Credentials, RegistrySettings, Secret
-from worker.registries import docker, docker_tokens, open_registry
+from worker.registries import open_registry
+from worker.registries.docker import manifests, tokens
+from worker.registries.docker.manifest_cache import size_of
+from worker.registries.http.messages import Answer, BrokenBodyError
 from worker.registries.interface import (
     BadAnswerError,
     Manifest,
@@ -23,13 +26,11 @@ from worker.registries.interface import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.manifests import size_of
-from worker.registries.messages import Answer, BrokenBodyError
 
 MANIFESTS = "/v2/.*/manifests/"
 TOKEN = "/v2/token"
-OCI_INDEX, DOCKER_INDEX = docker.INDEX_TYPES
-OCI_IMAGE, DOCKER_IMAGE = docker.IMAGE_TYPES
+OCI_INDEX, DOCKER_INDEX = manifests.INDEX_TYPES
+OCI_IMAGE, DOCKER_IMAGE = manifests.IMAGE_TYPES
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
 
@@ -141,7 +142,7 @@ def reading(document: Any, content_type: str = "") -> Manifest:
     """A document as its own digest's manifest."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     answer = Answer(200, {"content-type": content_type}, body)
-    return docker.manifest(answer, f"sha256:{hashlib.sha256(body).hexdigest()}")
+    return manifests.manifest(answer, f"sha256:{hashlib.sha256(body).hexdigest()}")
 
 
 @pytest.mark.parametrize(
@@ -261,16 +262,16 @@ def test_a_signed_schema_1_is_an_image_of_unknown_size(protected: bool) -> None:
     tail = {"formatLength": len(content) - 2, "formatTail": base64.urlsafe_b64encode(content[-2:]).decode().rstrip("=")}
     body = signed(content, tail if protected else None)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    answer = Answer(200, {"content-type": docker.SCHEMA1_TYPES[1]}, body)
-    read = docker.manifest(answer, digest)
+    answer = Answer(200, {"content-type": manifests.SCHEMA1_TYPES[1]}, body)
+    read = manifests.manifest(answer, digest)
     assert (read.children, read.subject, read.unsized) == (None, None, True)
     assert [layer.digest for layer in read.layers] == [A, B]
-    assert not docker.is_strange(read.media_type)
+    assert not manifests.is_strange(read.media_type)
 
 
 def test_a_schema_1_without_signatures() -> None:
     read = reading(SCHEMA1)
-    assert (read.children, read.unsized, read.media_type) == (None, True, docker.SCHEMA1_TYPES[0])
+    assert (read.children, read.unsized, read.media_type) == (None, True, manifests.SCHEMA1_TYPES[0])
 
 
 def test_nothing_beside_the_signed_content_is_read() -> None:
@@ -279,10 +280,10 @@ def test_nothing_beside_the_signed_content_is_read() -> None:
     body = content[:-2] + b',\n   "manifests": [],\n   "signatures": []\n}'
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     with pytest.raises(BrokenBodyError, match="is not the one asked for"):
-        docker.parsed(body, OCI_INDEX, digest)
-    assert docker.parsed(content[:-2] + b',\n   "signatures": [], "manifests": []\n}', OCI_INDEX, digest).children == (
-        A,
-    )
+        manifests.parsed(body, OCI_INDEX, digest)
+    assert manifests.parsed(
+        content[:-2] + b',\n   "signatures": [], "manifests": []\n}', OCI_INDEX, digest
+    ).children == (A,)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_nothing_beside_the_signed_content_is_read() -> None:
     [
         pytest.param(OCI_IMAGE, (A,), 0, (), id="an image"),
         pytest.param(None, (A,), 0, (), id="no type"),
-        pytest.param(docker.SCHEMA1_TYPES[1], (A,), 0, (), id="schema 1"),
+        pytest.param(manifests.SCHEMA1_TYPES[1], (A,), 0, (), id="schema 1"),
         pytest.param("application/vnd.cncf.oras.artifact.manifest.v1+json", (A,), 0, (), id="an ORAS artifact"),
         pytest.param("application/vnd.oci.image.layer.v1.tar+zstd", (), 1, (), id="a layer"),
         pytest.param("application/vnd.docker.image.rootfs.diff.tar.gzip", (), 1, (), id="Docker's layer"),
@@ -311,14 +312,14 @@ def test_an_oras_artifact_is_a_referrer_with_blobs() -> None:
     document = {"mediaType": kind, "artifactType": "x/y", "blobs": [{"digest": A, "size": 7}], "subject": {"digest": B}}
     read = reading(document)
     assert (read.subject, read.children, read.layers) == (B, None, (Blob(digest=A, size=7),))
-    assert not docker.is_strange(read.media_type)
+    assert not manifests.is_strange(read.media_type)
 
 
 def test_a_good_manifest_that_is_not_the_one_asked_for() -> None:
     """A registry, or what stands before it, may answer with one of the children, or with an older one."""
     body = json.dumps({"mediaType": OCI_INDEX, "manifests": []}).encode()
     with pytest.raises(BrokenBodyError, match=f"its digest is not {A}"):
-        docker.manifest(Answer(200, {}, body), A)
+        manifests.manifest(Answer(200, {}, body), A)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +336,7 @@ def test_a_good_manifest_that_is_not_the_one_asked_for() -> None:
     ],
 )
 def test_reading_a_challenge(header: str, challenge: tuple[str, str] | None) -> None:
-    found = docker_tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex")
+    found = tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex")
     assert (found and (found.realm, found.service)) == challenge
 
 
@@ -354,9 +355,7 @@ def test_reading_a_challenge(header: str, challenge: tuple[str, str] | None) -> 
 )
 def test_a_challenge_to_elsewhere(realm: str) -> None:
     with pytest.raises(SignInError, match=r"credentials are given to cr\.yandex only"):
-        docker_tokens.challenge_of(
-            Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex"
-        )
+        tokens.challenge_of(Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
 
 
 HOSTS = ("auth.example.com", "127.0.0.1:5001", "auth.example.com:8443")
@@ -377,7 +376,7 @@ HOSTS = ("auth.example.com", "127.0.0.1:5001", "auth.example.com:8443")
     ],
 )  # fmt: skip
 def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: tuple[str, ...]) -> None:
-    found = docker_tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex", HOSTS)
+    found = tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex", HOSTS)
     assert found is not None
     assert (found.realm, found.scopes) == (realm, scopes)
 
@@ -396,7 +395,7 @@ def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: 
 def test_a_challenge_to_a_host_that_is_not(realm: str, remedy: bool) -> None:
     answer = Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b"")
     with pytest.raises(SignInError, match=r"given to cr\.yandex, auth\.example\.com, .* only") as failure:
-        docker_tokens.challenge_of(answer, "https://cr.yandex", HOSTS)
+        tokens.challenge_of(answer, "https://cr.yandex", HOSTS)
     assert ("write token_hosts:" in str(failure.value)) is remedy
 
 
@@ -410,10 +409,10 @@ def test_a_challenge_to_a_host_that_is_not(realm: str, remedy: bool) -> None:
     ],
 )
 def test_reading_a_token(document: Any, answer: tuple[str, float]) -> None:
-    assert docker_tokens.docker_token(Answer(200, {}, json.dumps(document).encode())) == answer
+    assert tokens.docker_token(Answer(200, {}, json.dumps(document).encode())) == answer
 
 
 @pytest.mark.parametrize("document", [{}, {"token": ""}, {"token": "a b"}, {"token": "a\r\nb"}, {"token": 5}, []])
 def test_a_token_answer_that_is_none(document: Any) -> None:
     with pytest.raises(BadAnswerError):
-        docker_tokens.docker_token(Answer(200, {}, json.dumps(document).encode()))
+        tokens.docker_token(Answer(200, {}, json.dumps(document).encode()))

@@ -10,10 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies.image import Blob, Image
-from worker.registries import docker, docker_tokens
-from worker.registries import yandex_api as api
-from worker.registries import yandex_protocol as protocol
-from worker.registries.answers import one_line
+from worker.registries.docker import manifests, tokens
+from worker.registries.http.answers import one_line
+from worker.registries.http.messages import Answer, BrokenBodyError
 from worker.registries.interface import (
     BadAnswerError,
     MaybeProtectedError,
@@ -28,7 +27,8 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.messages import Answer, BrokenBodyError
+from worker.registries.yandex import api
+from worker.registries.yandex import container_protocol as protocol
 
 REGISTRY = "crpvab5oob146rh73ilt"
 NAME = f"{REGISTRY}/shop/api"
@@ -284,7 +284,7 @@ def test_requests() -> None:
     assert deletion.headers == {"Idempotency-Key": "0f0c4c1e"}
     assert deletion.label == "DELETE shop/api@sha256:6004…"
     assert "0f0c4c1e" not in repr(deletion)
-    assert docker.get_manifest("https://cr.yandex", NAME, DIGEST, "x").headers["Accept"] == docker.ACCEPT
+    assert manifests.get_manifest("https://cr.yandex", NAME, DIGEST, "x").headers["Accept"] == manifests.ACCEPT
 
 
 # Fuzz: whatever comes, a value or one of our errors.
@@ -341,10 +341,10 @@ READERS = [
     lambda found: protocol.repositories_page(found, REGISTRY),
     lambda found: protocol.image(found, NAME),
     api.operation,
-    lambda found: docker.manifest(found, DIGEST),
-    docker_tokens.docker_token,
+    lambda found: manifests.manifest(found, DIGEST),
+    tokens.docker_token,
     api.refusal,
-    docker.refusal,
+    manifests.refusal,
 ]
 
 

@@ -13,8 +13,8 @@ from policies.limits import Limits
 from policies.rules import Policy
 from tests.simulator.client import Simulator
 from worker.config.settings import Credentials, Endpoints, Rate, RegistrySettings, Secret
-from worker.registries.http import Patience
-from worker.registries.yandex_container_registry import YandexContainerRegistry as Driver
+from worker.registries.http.client import Patience
+from worker.registries.yandex.container_registry import YandexContainerRegistry as Driver
 
 __all__ = ["QUICK", "Driver", "answering", "image_of", "key", "settings_for", "with_defaults"]
 

@@ -107,8 +107,8 @@ CRASH = """
 import logging, sys
 from worker import logs
 from worker.config.settings import Secret, load
-from worker.registries.limiter import RedisLimiter
-from worker.registries.yandex_key import signed_jwt
+from worker.registries.http.rate_limit import RedisLimiter
+from worker.registries.yandex.service_account_key import signed_jwt
 from worker.store import open_store
 from worker.registries import open_registry
 logs.configure(verbose=True)

@@ -11,8 +11,8 @@ import yaml
 
 from tests.secrets.sentinels import Sentinels
 from worker.config.settings import Secret, Settings, load
-from worker.registries.limiter import RedisLimiter
-from worker.registries.yandex_key import signed_jwt
+from worker.registries.http.rate_limit import RedisLimiter
+from worker.registries.yandex.service_account_key import signed_jwt
 from worker.store import open_store
 
 

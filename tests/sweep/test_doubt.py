@@ -12,7 +12,7 @@ from tests.night import Night
 from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker import runs, sweep
-from worker.registries.limiter import RedisLimiter
+from worker.registries.http.rate_limit import RedisLimiter
 from worker.runs import Bell
 from worker.store import StoreError, looks, sweeping
 from worker.store import runs as run_rows

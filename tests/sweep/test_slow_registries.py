@@ -13,7 +13,7 @@ from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
 from worker.outage import Outage
 from worker.registries import open_registry
-from worker.registries.http import Patience
+from worker.registries.http.client import Patience
 
 OLD = [{"name": "old", "delete": {"tags": ["t0*"]}}]
 MakeNight = Callable[..., Night]

@@ -16,7 +16,8 @@ from worker.cli.moved import moved
 from worker.config.kinds import Kind, of
 from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
 from worker.registries import open_registry
-from worker.registries.http import Patience
+from worker.registries.http.client import Patience
+from worker.registries.http.rate_limit import LimiterUnavailableError
 from worker.registries.interface import (
     PermissionDeniedError,
     Registry,
@@ -25,8 +26,7 @@ from worker.registries.interface import (
     SaysWhetherItAsked,
     UnservedNameError,
 )
-from worker.registries.limiter import LimiterUnavailableError
-from worker.registries.oci_vendors import own_deletion
+from worker.registries.oci.vendors import own_deletion
 from worker.spending import ENDING, SUCCESSOR
 
 if TYPE_CHECKING:

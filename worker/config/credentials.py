@@ -9,7 +9,7 @@ from worker.config.document import CredentialsModel, RepositoryCredentialsModel
 from worker.config.kinds import Kind
 from worker.config.settings import Credentials, WorkloadIdentity
 from worker.config.yaml_reader import join
-from worker.registries.oci_passwords import what_is_wrong
+from worker.registries.oci.passwords import what_is_wrong
 
 
 def read_credentials(collector: Collector, value: Any, at: str, kind: Kind | None) -> tuple[Credentials, ...]:

@@ -21,7 +21,7 @@ from policies.patterns import LONGEST, Patterns
 from policies.units import parse_duration, parse_share, parse_size, shown
 from worker.config.connection_urls import REDIS_EXAMPLE, STORE_EXAMPLE, redis_flaw, store_flaw
 from worker.config.kinds import KINDS
-from worker.registries.network import is_private, is_proxy_url
+from worker.registries.http.network import is_private, is_proxy_url
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 METADATA_ADDRESS = "169.254.169.254"  # link-local: the virtual machine's own host

@@ -38,7 +38,7 @@ from worker.config.settings import (
 )
 from worker.config.state_folder import state_folder
 from worker.config.yaml_reader import MAX_BYTES, YamlError, join, parse
-from worker.registries.network import NetworkError, proxies_of, tls_context
+from worker.registries.http.network import NetworkError, proxies_of, tls_context
 
 
 def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool, store_is_needed: bool) -> Settings:

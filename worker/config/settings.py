@@ -141,7 +141,7 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """How a registry is reached. `worker.registries.network` reads it."""
+    """How a registry is reached. `worker.registries.http.network` reads it."""
 
     ca_file: Path | None = None  # absolute; certificates that are trusted besides the system's
     proxy: str | Secret | None = None  # a URL; None: as the environment says

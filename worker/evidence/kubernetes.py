@@ -24,7 +24,7 @@ from worker.config.files import is_named_pipe
 from worker.config.settings import EvidenceSettings
 from worker.evidence.kubernetes_objects import KINDS, Kind, Object, Page, page_of, uses_of
 from worker.evidence.reading import EvidenceError, Found, Reading, reading_of
-from worker.registries.messages import is_local
+from worker.registries.http.messages import is_local
 
 try:
     import urllib3

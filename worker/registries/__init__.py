@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the drivers bring httpx and more, which a command that talks to no registry need not wait for
     from worker.config.settings import RegistrySettings
-    from worker.registries.http import Patience
+    from worker.registries.http.client import Patience
+    from worker.registries.http.rate_limit import Limiter
     from worker.registries.interface import Manifests, Registry
-    from worker.registries.limiter import Limiter
 
 Driver = Callable[["RegistrySettings", "Limiter", "Patience", "Manifests"], "Registry"]
 
 # By kind: the module that has its driver, whose `open_driver` is a Driver. Loaded where a registry is talked to.
 DRIVERS: dict[str, str | Driver] = {
-    "yandex-container-registry": "worker.registries.yandex_container_registry",
-    "yandex-cloud-registry": "worker.registries.yandex_cloud_registry",
-    "oci": "worker.registries.oci",
+    "yandex-container-registry": "worker.registries.yandex.container_registry",
+    "yandex-cloud-registry": "worker.registries.yandex.cloud_registry",
+    "oci": "worker.registries.oci.driver",
 }
 
 
@@ -34,9 +34,9 @@ def open_registry(
     Without a `limiter` the rate is kept by this process alone. A limiter that is handed in stays the caller's to close.
     `manifests`: what is known of them already, and where what is read is remembered; None: nowhere.
     """
-    from worker.registries.http import Patience  # noqa: PLC0415 - httpx is loaded only where a registry is talked to
+    from worker.registries.http.client import Patience  # noqa: PLC0415 - httpx is loaded only where a registry is talked to
+    from worker.registries.http.rate_limit import LocalLimiter  # noqa: PLC0415 - as above
     from worker.registries.interface import NoManifests  # noqa: PLC0415 - as above
-    from worker.registries.limiter import LocalLimiter  # noqa: PLC0415 - as above
 
     found = DRIVERS[settings.kind]
     driver: Driver = import_module(found).open_driver if isinstance(found, str) else found

@@ -15,6 +15,7 @@ from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
+from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.interface import (
     BadAnswerError,
     Manifest,
@@ -27,8 +28,7 @@ from worker.registries.interface import (
     UnavailableError,
     UnsuitableError,
 )
-from worker.registries.limiter import LocalLimiter
-from worker.registries.yandex_cloud_registry import YandexCloudRegistry
+from worker.registries.yandex.cloud_registry import YandexCloudRegistry
 
 DAY = timedelta(days=1)
 T0 = datetime(2026, 3, 2, 9, 15, 44, 127_000, UTC)

@@ -11,9 +11,9 @@ from tests.registries.tools import QUICK, key
 from tests.simulator.client import Simulator
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
-from worker.registries.cloud_listing import Pile
-from worker.registries.cloud_protocol import WireArtifact, WireContent, WireDocker
 from worker.registries.interface import BadAnswerError, Deletion, NotFoundError, Registry, TooLateError
+from worker.registries.yandex.cloud_listing import Pile
+from worker.registries.yandex.cloud_protocol import WireArtifact, WireContent, WireDocker
 
 MONTH = timedelta(days=30)
 DELETE = "/cloud-registry/v1/artifacts/"

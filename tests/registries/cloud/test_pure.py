@@ -12,14 +12,14 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.image import Blob
-from worker.registries import cloud_protocol as protocol
-from worker.registries.cloud_images import Folder, disagrees, image_of, images_of, tags_of
-from worker.registries.cloud_outcome import left_of, rest_of
-from worker.registries.cloud_places import Place, in_folder, place_of, settled
-from worker.registries.cloud_protocol import Artifact
-from worker.registries.cloud_windows import WHOLE, Window, cut
+from worker.registries.http.messages import Answer
 from worker.registries.interface import BadAnswerError, RegistryError, UnsuitableError
-from worker.registries.messages import Answer
+from worker.registries.yandex import cloud_protocol as protocol
+from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of, tags_of
+from worker.registries.yandex.cloud_outcome import left_of, rest_of
+from worker.registries.yandex.cloud_places import Place, in_folder, place_of, settled
+from worker.registries.yandex.cloud_protocol import Artifact
+from worker.registries.yandex.cloud_windows import WHOLE, Window, cut
 
 REGISTRY = "crpvab5oob146rh73ilt"
 ROOT = "https://registry.api.cloud.yandex.net"

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.registries.cloud_listing import Pages, Pile, list_all
-from worker.registries.cloud_protocol import WireArtifact, WireContent, WireDocker
-from worker.registries.cloud_windows import Window
+from worker.registries.yandex.cloud_listing import Pages, Pile, list_all
+from worker.registries.yandex.cloud_protocol import WireArtifact, WireContent, WireDocker
+from worker.registries.yandex.cloud_windows import Window
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)
 Rows = Sequence[WireArtifact]

@@ -10,7 +10,7 @@ from tests.registries.oci.scripted import Scripted, Shelf
 from tests.registries.tools import QUICK, with_defaults
 from worker.config.settings import Credentials
 from worker.registries import open_registry
-from worker.registries.oci import Oci
+from worker.registries.oci.driver import Oci
 
 Opener = Callable[..., Oci]
 

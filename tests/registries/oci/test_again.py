@@ -13,7 +13,7 @@ from tests.oci.server import DockerRegistry
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import Asked, Reply, Scripted, Shelf, an_image, an_index, document
 from tests.registries.oci.test_real import shelf as one_of_each
-from worker.registries.oci import Oci
+from worker.registries.oci.driver import Oci
 
 CHILD, INNER_CHILD, LOST = (an_image(text) for text in ("child", "inner child", "lost"))
 REFERRER, ANOTHER_REFERRER = (

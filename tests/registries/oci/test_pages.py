@@ -8,10 +8,10 @@ import pytest
 from tests.oci.fake import FakeRegistry
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import Asked, Reply, Scripted, Shelf, an_image, document, error
-from worker.registries.http import Patience
+from worker.registries.http.client import Patience
 from worker.registries.interface import BadAnswerError, RegistryError, UnavailableError
-from worker.registries.oci_pages import PageSize, Query, whole_list
-from worker.registries.oci_protocol import Page
+from worker.registries.oci.pages import PageSize, Query, whole_list
+from worker.registries.oci.protocol import Page
 
 
 @dataclass(slots=True)

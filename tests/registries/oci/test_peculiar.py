@@ -30,7 +30,8 @@ from tests.registries.oci.scripted import (
 from tests.registries.tools import with_defaults
 from worker.config.settings import Credentials, Rate, Secret
 from worker.inventory import take_inventory
-from worker.registries.http import Patience
+from worker.registries.http.client import Patience
+from worker.registries.http.messages import Answer
 from worker.registries.interface import (
     BadAnswerError,
     Deletion,
@@ -45,8 +46,7 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.messages import Answer
-from worker.registries.oci_sign_in import User
+from worker.registries.oci.sign_in import User
 
 
 def image(digest: str, *tags: str) -> Image:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from worker.registries import oci_protocol as protocol
+from worker.registries.http.messages import Answer, BrokenBodyError
 from worker.registries.interface import (
     BadAnswerError,
     BlobsMissingError,
@@ -21,8 +21,8 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.messages import Answer, BrokenBodyError
-from worker.registries.oci_protocol import Found
+from worker.registries.oci import protocol
+from worker.registries.oci.protocol import Found
 
 BODY = b'{"schemaVersion": 2}'
 DIGEST = "sha256:17dbee0b55196e3ffb3c65e5c3c3f0a4fb5ddf6cc8f37bbbe5ec61b6b7b5b3a5"

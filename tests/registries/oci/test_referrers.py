@@ -9,13 +9,13 @@ from tests.oci.fake import Basic, FakeRegistry
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import NO_PAGE, Asked, Reply, Scripted, Shelf, an_image, document, error
 from worker.config.settings import Credentials, Rate, Secret
-from worker.registries import oci_referrers
 from worker.registries.interface import BadAnswerError, RegistryError
+from worker.registries.oci import referrers
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oci_referrers, "_logged", set())
+    monkeypatch.setattr(referrers, "_logged", set())
 
 
 def asked(server: Scripted) -> int:

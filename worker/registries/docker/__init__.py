@@ -1,0 +1,1 @@
+"""What drivers share of the Docker Registry API: manifests and token authentication."""

@@ -1,0 +1,382 @@
+"""Sends HTTP requests: time-outs and a total, retries, the rate, one fresh sign-in. The one module that imports httpx.
+
+What an answer means is not known here: callers hand in a function that reads it and raises the errors of `interface`.
+"""
+
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import stamina
+import stamina.instrumentation
+
+from worker import __version__
+from worker.config.settings import Network
+from worker.registries.http.answers import one_line
+from worker.registries.http.deadlines import Backend, Deadline
+from worker.registries.http.messages import (
+    Answer,
+    BrokenBodyError,
+    Request,
+    Signer,
+    retry_after,
+)
+from worker.registries.http.network import NetworkError, Ways, tls_context
+from worker.registries.http.rate_limit import Limiter
+from worker.registries.http.unpacking import unpacked
+from worker.registries.interface import (
+    BadAnswerError,
+    NoConnectionError,
+    RateLimitedError,
+    RegistryError,
+    TooLateError,
+    UnavailableError,
+    Usage,
+)
+
+# Retries are counted in `usage`; stamina's own line would go to standard output wherever structlog is not set up.
+stamina.instrumentation.set_on_retry_hooks([])
+
+T = TypeVar("T")
+
+TIME_IS_UP = "the answer was still coming in when time was up"
+RESTART_POLL = 0.5  # seconds between two attempts to connect to a server that starts again
+MAX_BODY = 64 * 1024 * 1024  # bytes, unpacked; a page of 1,000 images with 127 layers each has 20 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on trying, the waits for the rate not counted."""
+
+    attempts: int = 5
+    total: float = 40.0  # seconds for all attempts and the waits between them
+    first_wait: float = 0.1  # seconds, doubled each time
+    longest_wait: float = 5.0
+    jitter: float = 1.0
+    waits_for_restarts: bool = False  # a server that takes no connections is tried until `total`, however often
+
+
+@dataclass(slots=True)
+class _Call:
+    """What one call has gone through so far."""
+
+    request: Request
+    ends: float  # time.monotonic(); moved by the waits for the rate
+    answer: Answer | None = None  # of the last attempt
+    signed_again: bool = False
+    hopeless: bool = False  # signing in failed, after all the patience it has of its own
+    error: RegistryError | None = None  # of the last attempt that was tried again
+    attempts: int = 0
+    maybe_done: bool = False  # an earlier attempt may have reached the server without its answer reaching us
+
+
+class Http:
+    """A client for one registry's services, shared by the threads of one process. Closing it closes its connections."""
+
+    def __init__(
+        self,
+        registry: str,
+        limiter: Limiter,
+        concurrency: int,
+        patience: Patience = Patience(),
+        network: Network | None = None,
+    ) -> None:
+        self.registry = registry
+        self.limiter = limiter
+        self._patience = patience
+        self._in_flight = threading.BoundedSemaphore(concurrency)
+        self._deadline = Deadline()
+        self._ways = Ways(network or Network())
+        self._client = httpx.Client(
+            transport=_Transport(self._ways, concurrency + 4, self._deadline),
+            trust_env=False,
+            follow_redirects=False,
+            headers={"User-Agent": f"registry-gc/{__version__}", "Accept-Encoding": "gzip"},
+        )
+        self._usage, self._usage_lock = Usage(), threading.Lock()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def usage(self) -> Usage:
+        """What was spent since the last call; the count starts again."""
+        with self._usage_lock:
+            spent, self._usage = self._usage, Usage()
+        return spent
+
+    def call(
+        self, request: Request, read: Callable[[Answer], T], signer: Signer | None = None, total: float | None = None
+    ) -> T:
+        """Send until `read` accepts an answer, or patience ends. Raises what `read` raised last, or UnavailableError.
+
+        `total` (seconds) shortens the patience. `maybe_done` of a deletion's error: an attempt may have done it.
+        """
+        self._insist_on_tls(request)
+        patience = self._patience
+        seconds = max(request.patience, min(patience.total, patience.total if total is None else total))
+        call = _Call(request, ends=time.monotonic() + seconds)
+        attempts = stamina.retry_context(
+            on=lambda error: self._again(call, error),
+            attempts=None,  # counted by us, as well
+            timeout=None,  # counted by us, without the waits for the rate
+            wait_initial=patience.first_wait,
+            wait_max=patience.longest_wait,
+            wait_jitter=patience.jitter,
+        )
+        try:
+            for attempt in attempts:
+                with attempt:
+                    return self._attempt(call, read, signer)
+        except RegistryError as last:
+            # That it is too late for another attempt says less than why there had to be another.
+            error = call.error if isinstance(last, TooLateError) and call.error is not None else last
+            error.maybe_done |= call.maybe_done and request.method == "DELETE"
+            raise error from None
+        raise AssertionError("stamina gave no attempt")
+
+    def _attempt(self, call: _Call, read: Callable[[Answer], T], signer: Signer | None) -> T:
+        call.answer = None
+        authorization = self._signed(call, signer)
+        call.answer = answer = self._send(call, authorization)
+        while answer.status == 401 and signer and not call.signed_again:
+            unsigned, authorization = authorization is None, self._signed(call, signer, authorization, answer)
+            # A first answer only says how to sign in; a password that was remembered may be refused after it.
+            call.signed_again = not (unsigned and (authorization or "").startswith("Basic "))
+            call.answer = answer = self._send(call, authorization)
+        try:
+            return read(answer)
+        except RegistryError as error:
+            self._locate(error, call.request)
+            error.message = _hidden(error.message, authorization)
+            call.maybe_done |= isinstance(error, UnavailableError | BadAnswerError)
+            raise
+
+    def _signed(
+        self, call: _Call, signer: Signer | None, refused: str | None = None, answer: Answer | None = None
+    ) -> str | None:
+        """A signature for the next request; a fresh one where `answer` refused the last."""
+        if signer is None:
+            return None
+        try:
+            if answer is not None:
+                signer.refused(refused, answer)
+            return signer.sign()
+        except RegistryError as error:
+            call.hopeless = True
+            self._locate(error, call.request)
+            raise
+
+    def _again(self, call: _Call, error: Exception) -> bool | float:
+        """Whether another attempt is worth it; a number says after how many seconds, because the server did."""
+        if not isinstance(error, UnavailableError | RateLimitedError | BrokenBodyError):
+            return False
+        unsent = isinstance(error, RateLimitedError | NoConnectionError)  # nothing was done
+        if call.hopeless or not (call.request.repeatable or unsent):
+            return False
+        call.attempts += 1
+        wait = retry_after(call.answer) if call.answer else None
+        if call.request.paced and (wait is not None or isinstance(error, RateLimitedError)):
+            self.limiter.pause(1.0 if wait is None else wait)
+        most = call.request.attempts
+        if most is not None and call.attempts >= most:
+            return False
+        if call.attempts >= self._patience.attempts:
+            if not (self._patience.waits_for_restarts and isinstance(error, NoConnectionError)):
+                return False
+            wait = RESTART_POLL
+        then = time.monotonic() + (wait or 0.0)
+        if then >= call.ends or (call.request.not_after is not None and then >= call.request.not_after):
+            return False
+        call.error = error
+        return True if wait is None else wait
+
+    def _send(self, call: _Call, authorization: str | None) -> Answer:
+        with self._slot(call):
+            try:
+                answer = self._exchange(call, authorization)
+            except RegistryError as error:
+                self._count(call.request, "error")
+                self._locate(error, call.request)
+                call.maybe_done |= isinstance(error, BadAnswerError)  # it answered: the request has arrived
+                raise
+        self._count(call.request, str(answer.status))
+        if answer.status == 407:
+            raise self._unavailable(call.request, f"{self._proxy_of(call.request)} asks for a password")
+        return answer
+
+    @contextmanager
+    def _slot(self, call: _Call) -> Iterator[None]:
+        """A place among the requests in flight, then the rate's permission. Neither counts towards the call's time."""
+        if not call.request.paced:
+            yield
+            return
+        started = time.monotonic()
+        with self._in_flight:
+            waited = self.limiter.wait()
+            call.ends += time.monotonic() - started
+            with self._usage_lock:
+                self._usage.rate_wait_seconds += waited
+            if call.request.not_after is not None and time.monotonic() >= call.request.not_after:
+                raise TooLateError("its turn came too late: what was read before is no longer fresh")
+            yield
+
+    def _exchange(self, call: _Call, authorization: str | None) -> Answer:
+        request, left = call.request, call.ends - time.monotonic()
+        if left <= 0:
+            raise self._unavailable(request, "no time was left to ask")
+        silence = min(request.timeout, left)
+        timeout = httpx.Timeout(connect=min(5.0, silence), read=silence, write=min(10.0, silence), pool=silence)
+        headers = dict(request.headers) | ({"Authorization": authorization} if authorization else {})
+        host = urlsplit(request.url).netloc
+        # Without a cause: httpx's errors carry the request, and that the token.
+        try:
+            with (
+                self._deadline.at(call.ends),
+                self._client.stream(
+                    request.method,
+                    request.url,
+                    params=request.query or None,
+                    headers=headers,
+                    content=request.body,
+                    timeout=timeout,
+                    extensions={"direct": request.direct},
+                ) as response,
+            ):
+                body = self._body(response, call)
+                return Answer(
+                    response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
+                )
+        except NetworkError as error:
+            call.hopeless = True
+            raise self._unavailable(request, str(error)) from None
+        except httpx.ProxyError as error:
+            message = f"{self._proxy_of(request)} refused a connection to {host}: {one_line(_text(error))}"
+            raise self._unavailable(request, message) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            through = f" by {proxy}" if (proxy := self._proxy_of(request)) else ""
+            message = f"no connection to {host}{through}: {_text(error)}{_remedy(error)}"
+            raise NoConnectionError(message, self.registry, request.label) from None
+        except httpx.TimeoutException:
+            call.maybe_done = True
+            over = self._deadline.heard and time.monotonic() >= call.ends
+            what = TIME_IS_UP if over else f"no answer from {host} within {silence:.0f} s"
+            raise self._unavailable(request, what) from None
+        except zlib.error:
+            call.maybe_done = True
+            raise self._unavailable(request, f"the answer from {host} broke off: it cannot be unpacked") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            call.maybe_done = True
+            raise self._unavailable(request, f"the answer from {host} broke off: {_text(error)}") from None
+
+    def _body(self, response: httpx.Response, call: _Call) -> bytes:
+        """The whole body, or what of it is enough."""
+        pieces, size = [], 0
+        for piece in self._pieces(response, call.request):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_BODY:
+                raise BadAnswerError(f"an answer of more than {MAX_BODY >> 20} MiB", status=response.status_code)
+        return b"".join(pieces)
+
+    @staticmethod
+    def _pieces(response: httpx.Response, request: Request) -> Iterator[bytes]:
+        pieces = unpacked(response.headers.get("Content-Encoding", ""), response.iter_raw())
+        left = request.first_bytes
+        if left is None:
+            yield from pieces
+            return
+        with suppress(httpx.RemoteProtocolError, httpx.ReadError):  # cut: what came tells enough
+            for piece in pieces:
+                yield piece
+                left -= len(piece)
+                if left <= 0:
+                    return
+
+    def _proxy_of(self, request: Request) -> str:
+        return self._ways.named(request.url, direct=request.direct)
+
+    def _unavailable(self, request: Request, message: str) -> UnavailableError:
+        return UnavailableError(message, self.registry, request.label)
+
+    def _locate(self, error: RegistryError, request: Request) -> None:
+        """An error knows what it was about: readers of answers need not."""
+        error.registry, error.request = error.registry or self.registry, error.request or request.label
+
+    def _count(self, request: Request, code: str) -> None:
+        with self._usage_lock:
+            key = (request.method, code)
+            self._usage.requests[key] = self._usage.requests.get(key, 0) + 1
+
+    def _insist_on_tls(self, request: Request) -> None:
+        address = urlsplit(request.url)
+        plain = address.scheme == "http" and self._ways.plain_is_fine(request.url, direct=request.direct)
+        if address.scheme != "https" and not plain:
+            raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
+
+
+def _hidden(text: str, authorization: str | None) -> str:
+    """A server's words without what it was sent to sign in with."""
+    credentials = (authorization or "").partition(" ")[2]
+    return text.replace(credentials, "***") if credentials else text
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _remedy(error: Exception) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return ""
+    return "; where an authority of your own has signed the certificate, name the authority's with ca_file"
+
+
+class _Transport(httpx.BaseTransport):
+    """Sends each request by its way. Reads certificates and proxies when they are first needed."""
+
+    def __init__(self, ways: Ways, connections: int, deadline: Deadline) -> None:
+        self._ways, self._backend = ways, Backend(deadline)
+        self._limits = httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=20.0
+        )
+        self._transports: dict[str | None, httpx.HTTPTransport] = {}  # by the proxy's URL
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises NetworkError, and httpx.TransportError."""
+        try:
+            way = self._ways.of(str(request.url), direct=request.extensions["direct"])
+        except (OSError, UnicodeError) as error:  # no address
+            raise httpx.ConnectError(_text(error)) from None
+        transport = self._transport(way.proxy)
+        for host in way.hosts[:-1]:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return transport.handle_request(_to(request, host))
+        return transport.handle_request(_to(request, way.hosts[-1]))
+
+    def close(self) -> None:
+        for transport in self._transports.values():
+            transport.close()
+
+    def _transport(self, proxy: str | None) -> httpx.HTTPTransport:
+        with self._lock:
+            if proxy not in self._transports:
+                trusted = tls_context(self._ways.network.ca_file)
+                secure = trusted if proxy and proxy.startswith("https:") else None
+                by = httpx.Proxy(proxy, ssl_context=secure) if proxy else None
+                made = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
+                # httpcore takes a backend, and httpx has no argument to hand it on. Nothing else of theirs is touched.
+                made._pool._network_backend = self._backend
+                self._transports[proxy] = made
+            return self._transports[proxy]
+
+
+def _to(request: httpx.Request, host: str) -> httpx.Request:
+    """The same, sent to this host; its header Host keeps the name."""
+    request.url = request.url.copy_with(host=host)
+    return request

@@ -1,0 +1,260 @@
+"""How a registry is reached: which certificates are trusted, which proxy is asked, where plain http may go.
+
+Nothing is sent here; `http` asks for it with every request.
+"""
+
+import ipaddress
+import os
+import re
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import certifi
+
+from worker.config.files import is_named_pipe
+from worker.config.secret import Secret, SecretError
+from worker.config.settings import Network
+from worker.registries.http.messages import LINK_LOCAL_METADATA, is_local
+
+IN_PLACE_OF_THE_STORE = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # OpenSSL reads them by itself, as curl does
+PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "127.0.0.0/8", "::1/128")
+)  # RFC 1918, RFC 4193, and this machine
+ADDRESSES_SERVE = 20.0  # seconds
+USUAL_PORTS = {"http": 80, "https": 443}
+
+
+class NetworkError(Exception):
+    """A registry cannot be reached in the way that is configured: what is wrong, and what to do. Holds no secret."""
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """What to trust: the system's store and the certificates of `ca_file`. Raises NetworkError.
+
+    One context serves all clients of the process: reading the certificates takes longer than most requests.
+    """
+    environment = tuple(os.environ.get(name) for name in IN_PLACE_OF_THE_STORE)
+    try:
+        found = ca_file.stat() if ca_file else None
+    except OSError as error:
+        raise NetworkError(f"file {ca_file} cannot be read: {error.strerror}") from None
+    if ca_file and is_named_pipe(ca_file):
+        raise NetworkError(f"file {ca_file} cannot be read: it is a named pipe")
+    return _tls_context(ca_file, found and (found.st_mtime_ns, found.st_size), environment)
+
+
+@lru_cache(maxsize=16)
+def _tls_context(ca_file: Path | None, stamp: object, environment: tuple[str | None, ...]) -> ssl.SSLContext:  # noqa: ARG001 - a file that has changed is read again
+    context = ssl.create_default_context()
+    # Python 3.13 sets it by itself. Many certificates of private authorities lack what it asks for; curl accepts them.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not any(environment) and not _system_has_certificates():
+        context.load_verify_locations(certifi.where())
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except ssl.SSLError:
+            raise NetworkError(f"file {ca_file} holds no certificate in PEM format, or a broken one") from None
+        except OSError as error:
+            raise NetworkError(f"file {ca_file} cannot be read: {error.strerror}") from None
+    return context
+
+
+def _system_has_certificates() -> bool:
+    """The smallest container images have none."""
+    paths = ssl.get_default_verify_paths()
+    return bool(paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())))
+
+
+# Plain http.
+
+
+def is_private(host: str) -> bool | None:
+    """Whether an address is one of a private network, or of this machine; None: it is a name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in PRIVATE)
+
+
+def private_addresses(host: str, port: int) -> tuple[str, ...]:
+    """The addresses of a host, all of them private, as they are now. Raises NetworkError, and OSError: it has none.
+
+    Whoever connects connects to one of these, not to the name: the next answer of the name's server may be another.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = tuple(dict.fromkeys(str(one[4][0]) for one in found))
+    for address in addresses:
+        if not is_private(address):
+            raise NetworkError(
+                f"plain http goes to private addresses only, and {host} is {address}; use https, or a tunnel to a"
+                " loopback address"
+            )
+    return addresses
+
+
+# Proxies.
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """Which proxy is used for which URL: the registry's own for all of them, else what the environment says."""
+
+    own: str | None = field(default=None, repr=False)  # a URL, which may hold a password; so may these
+    by_scheme: Mapping[str, str] = field(default_factory=dict, repr=False)  # "http", "https", "all"
+    exceptions: str = ""  # NO_PROXY
+
+    def of(self, url: str) -> str | None:
+        """The proxy's URL; None: none. What never leaves this machine uses the environment's proxies never."""
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or USUAL_PORTS.get(parts.scheme, 0)
+        if host == LINK_LOCAL_METADATA:
+            return None
+        if self.own is not None:
+            return self.own
+        if is_local(host) or is_excepted(host, port, self.exceptions):
+            return None
+        return self.by_scheme.get(parts.scheme) or self.by_scheme.get("all")
+
+
+def proxies_of(network: Network, environ: Mapping[str, str] | None = None) -> Proxies:
+    """The proxies of a registry. Raises NetworkError."""
+    if network.proxy is not None:
+        return Proxies(own=_own_proxy(network.proxy))
+    found = {name: _variable(f"{name}_proxy", environ or os.environ) for name in ("http", "https", "all", "no")}
+    urls = {name: _proxy_url(value, where) for name, (where, value) in found.items() if value and name != "no"}
+    return Proxies(by_scheme=urls, exceptions=found["no"][1])
+
+
+def _own_proxy(proxy: str | Secret) -> str:
+    if isinstance(proxy, str):
+        return _proxy_url(proxy, "the key proxy")
+    try:
+        return _proxy_url(proxy.read(), proxy.where)
+    except SecretError as error:
+        raise NetworkError(f"{error}; the configuration names it as this registry's proxy") from None
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Where it was read, and its value: the lower-case name counts more, as with curl."""
+    used = name if environ.get(name) else name.upper()
+    return f"environment variable {used}", environ.get(used, "").strip()
+
+
+def _proxy_url(text: str, where: str) -> str:
+    """The URL without a path; without a scheme it is http's. Raises NetworkError, which does not repeat it."""
+    url = text if "://" in text else f"http://{text}"
+    if not is_proxy_url(url):
+        raise NetworkError(f"{where} is no URL of a proxy; write http://HOST:PORT (https:// is read too, socks is not)")
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_proxy_url(text: str) -> bool:
+    """Whether it is a URL of a proxy: scheme, host and port, perhaps a user and a password."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    whole = parts.scheme in USUAL_PORTS and host and port != 0 and parts.path in ("", "/")
+    return bool(whole) and not (parts.query or parts.fragment or re.search(r"[^!-~]", text))
+
+
+def is_excepted(host: str, port: int, exceptions: str) -> bool:
+    """Whether NO_PROXY names this host: by itself, by a domain above it, by a network of addresses, or as "*"."""
+    for entry in re.split(r"[,\s]+", exceptions.lower()):
+        name, its_port = _split_port(entry)
+        if entry == "*" or (name and its_port in ("", str(port)) and _names(name, host.lower().rstrip("."))):
+            return True
+    return False
+
+
+def _split_port(entry: str) -> tuple[str, str]:
+    bracketed = re.fullmatch(r"\[([^\]]+)\](?::([0-9]+))?", entry)
+    if bracketed:
+        return bracketed[1], bracketed[2] or ""
+    name, colon, port = entry.partition(":")
+    return (name, port) if colon and port.isdecimal() else (entry, "")
+
+
+def _names(entry: str, host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        domain = entry.removeprefix("*").strip(".")
+        return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+    try:
+        return address in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+
+
+# Both.
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one request goes: through this proxy, to one of these hosts."""
+
+    proxy: str | None = field(repr=False)
+    hosts: tuple[str, ...]
+
+
+class Ways:
+    """The ways to all hosts that a registry's client talks to. Safe to use from several threads."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._proxies: Proxies | None = None
+        self._addresses: dict[str, tuple[tuple[str, ...], float]] = {}  # by host; until when (time.monotonic())
+
+    def of(self, url: str, *, direct: bool) -> Way:
+        """Raises NetworkError, and OSError: a name has no address."""
+        proxy, parts = self.proxy(url, direct=direct), urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme != "http" or is_local(host):
+            return Way(proxy, (host,))
+        addresses = self._private(url)
+        if proxy is None:
+            return Way(None, addresses)
+        if not proxy.startswith("https:"):
+            self._private(proxy)  # it hears all that is said
+        return Way(proxy, (host,))  # it looks the name up by itself
+
+    def proxy(self, url: str, *, direct: bool) -> str | None:
+        """The proxy's URL. Raises NetworkError."""
+        if self._proxies is None:
+            self._proxies = proxies_of(self.network)
+        return None if direct else self._proxies.of(url)
+
+    def named(self, url: str, *, direct: bool) -> str:
+        """The proxy, for people; empty: there is none."""
+        proxy = self.proxy(url, direct=direct)
+        return f"the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""
+
+    def plain_is_fine(self, url: str, *, direct: bool) -> bool:
+        """Whether plain http may go there, as far as its host's name tells."""
+        host = urlsplit(url).hostname or ""
+        if host == LINK_LOCAL_METADATA:
+            return direct  # no server sends us there
+        return is_local(host) or self.network.insecure_http
+
+    def _private(self, url: str) -> tuple[str, ...]:
+        """The host's addresses, looked up anew when they have served for a while."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        addresses, until = self._addresses.get(host, ((), 0.0))
+        if time.monotonic() >= until:
+            addresses = private_addresses(host, parts.port or 80)
+            self._addresses[host] = addresses, time.monotonic() + ADDRESSES_SERVE
+        return addresses

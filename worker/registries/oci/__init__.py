@@ -1,0 +1,1 @@
+"""The driver of every registry that speaks the OCI distribution specification."""

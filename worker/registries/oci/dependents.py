@@ -1,0 +1,80 @@
+"""What images that were pushed since a plan need: an index over an image is reason enough to leave that image alone."""
+
+from policies.image import Image
+from policies.subjects import listed_subject, subjects_of
+from worker.registries.docker import manifests
+from worker.registries.http.answers import one_line
+from worker.registries.interface import BadAnswerError, Manifest, Manifests, NotFoundError
+from worker.registries.oci import protocol
+from worker.registries.oci.client import Client
+
+MOST = 10_000  # manifests below one index
+
+
+class Needs:
+    """Who needs whom in one repository. What a manifest says never changes, so each is looked at once."""
+
+    def __init__(self, client: Client, manifests: Manifests, repository: str) -> None:
+        self._client, self._memory, self._repository = client, manifests, repository
+        self._below: dict[str, frozenset[str]] = {}
+        self._read: dict[str, Manifest] = {}
+
+    def lists(self, digest: str, wanted: str) -> bool:
+        """Whether what a tag names lists a digest, however deep. Raises RegistryError: it cannot be known."""
+        return wanted in self.below(digest)
+
+    def refers(self, tag: str, digest: str, wanted: str) -> bool:
+        """Whether what this tag names is a signature or another referrer of a digest. Raises RegistryError."""
+        if wanted in subjects_of(Image(digest=digest, tags=(tag,))):
+            return True
+        about = listed_subject((tag,))
+        if about is not None and wanted.startswith(about):
+            return True  # perhaps a list of its referrers: what it lists need not be read to leave the image alone
+        return self._named(digest).subject == wanted
+
+    def below(self, digest: str) -> frozenset[str]:
+        """What an image lists, however deep. Raises RegistryError: it cannot be known."""
+        if digest not in self._below:
+            found = set[str]()
+            level = [self._named(digest)]
+            while level:
+                further = {child: one for one in level for child in one.children or () if child not in found}
+                found |= further.keys()
+                if len(found) > MOST:
+                    raise self._unknown(f"lists more than {MOST:,} manifests", digest)
+                read = [self._listed(child, strange=child in one.strange) for child, one in further.items()]
+                level = [one for one in read if one is not None]
+            self._below[digest] = frozenset(found)
+        return self._below[digest]
+
+    def _named(self, digest: str) -> Manifest:
+        """What a tag names; that it is gone by now says nothing of what it needs."""
+        try:
+            return self._manifest(digest)
+        except NotFoundError:
+            raise self._unknown("was named by a tag just now, and is not there", digest) from None
+
+    def _listed(self, digest: str, *, strange: bool) -> Manifest | None:
+        """What an index lists; None: it is a blob, or not there, and nothing can be pulled by it."""
+        if strange and self._client.tells_of(self._repository, digest):
+            return None
+        try:
+            return self._manifest(digest, f"{manifests.ACCEPT}, */*" if strange else manifests.ACCEPT)
+        except NotFoundError:
+            return None
+
+    def _manifest(self, digest: str, accept: str = manifests.ACCEPT) -> Manifest:
+        if digest not in self._read:
+            found = dict(self._memory.known([digest]))
+            if digest not in found or manifests.is_strange(found[digest].media_type):
+                found = {digest: self._client.manifest(self._repository, digest, accept)}
+                self._memory.remember(found)
+            self._read |= found
+        manifest = self._read[digest]
+        if manifests.is_strange(manifest.media_type):
+            raise self._unknown(f"is of the type {one_line(manifest.media_type, 80)!r}", digest)
+        return manifest
+
+    def _unknown(self, what: str, digest: str) -> BadAnswerError:
+        message = f"{digest}, pushed since the plan, {what}: it may need anything"
+        return BadAnswerError(message, self._client.http.registry, f"GET {protocol.about(self._repository, digest)}")

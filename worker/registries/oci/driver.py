@@ -1,0 +1,298 @@
+"""Any registry that speaks the OCI distribution specification: lists, reads, deletes and puts back images.
+
+A deletion goes by digest, never by tag, and what became of it is looked at: the registry's word alone is not enough.
+"""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace as changed
+
+from policies.image import Image
+from policies.patterns import Patterns
+from worker.config.settings import RegistrySettings, namespace_of
+from worker.registries.http.answers import one_line
+from worker.registries.http.client import Patience
+from worker.registries.http.polling import polls
+from worker.registries.http.rate_limit import Limiter
+from worker.registries.interface import (
+    Deletion,
+    KeepsTagsError,
+    Kept,
+    Manifests,
+    NotFoundError,
+    OperationUnknownError,
+    RateLimitedError,
+    RegistryError,
+    UnavailableError,
+    UnservedNameError,
+    Usage,
+    UsedByImageListsError,
+)
+from worker.registries.oci import protocol
+from worker.registries.oci.client import Client
+from worker.registries.oci.dependents import Needs
+from worker.registries.oci.listing import Listing
+from worker.registries.oci.tag_cache import Tags
+
+DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the repository, 10,000 in a sixth of a second
+GLOB = frozenset("*?[\\")
+
+
+def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> "Oci":
+    """A registry of this kind; nothing is sent yet."""
+    return Oci(settings, limiter, patience, manifests)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Begun:
+    """A deletion as it was asked for: the image's tags, and all of the repository's as they were listed before."""
+
+    tags: tuple[str, ...] = ()
+    before: frozenset[str] = frozenset()
+
+
+class Oci:
+    """One registry, by its url. Safe to use from several threads."""
+
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
+        self._globs = settings.repositories
+        self._ignored = settings.ignore_unreadable
+        self._configs = settings.push_time == "image"  # no other question needs them: no condition asks for labels yet
+        self._host = "/".join(filter(None, (urlsplit(settings.url).netloc, namespace_of(settings.url))))
+        self._manifests = manifests
+        self._client = Client(settings, limiter, patience)
+        self.unread: dict[str, str] = {}  # digest -> why its manifest could not be read
+        self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
+        self._few = int(settings.rate.requests_per_second)  # so many tags are read in a second
+        self._tags: dict[str, tuple[Tags, Needs]] = {}  # by repository
+        self._begun: dict[str, Begun] = {}  # by operation
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Oci":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._client.http.close()
+
+    def usage(self) -> Usage:
+        return self._client.http.usage()
+
+    def clock(self) -> datetime:
+        return self._client.time()
+
+    def repositories(self) -> Iterator[str]:
+        if self._globs and not any(GLOB.intersection(text) for text in self._globs):
+            yield from sorted(self._globs)  # named, each of them: nobody need be allowed to see the catalog
+            return
+        match = Patterns(self._globs or ("**",), paths=True).match
+        listed = {path for path in self._catalog(needed=True) if match(path) is not None}
+        yield from sorted(listed | self._client.refused.keys())  # what may be missing is unreadable by its globs
+
+    def images(self, repository: str) -> tuple[Image, ...]:
+        return self.images_again(repository, {})
+
+    def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
+        if refused := self._client.refused.get(repository):
+            raise refused
+        tags = self._tags_of(repository)
+        if tags is None and repository not in self._catalog():
+            raise self._not_found("the registry does not know this repository", f"GET {repository}")
+        listing = Listing(self._client, self._manifests, self._host, repository, configs=self._configs, known=known)
+        try:
+            return listing.images(tags or ())  # without tags: pushed to by digest only, or not at all, and yet listed
+        finally:
+            self.unread |= listing.unread
+
+    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
+        about = protocol.about(repository, image.digest)
+        if self._client.look(repository, image.digest, seen=True) is None:
+            self._insist_that_no_tag_serves(repository, image.digest, image.tags)
+            raise self._not_found("HTTP 404: there is no such manifest", f"HEAD {about}")
+        named = self._client.named(repository, image.tags)
+        known = known_tags or {}
+        others = self._around(repository)[0].named(frozenset({*known, *image.tags}))
+        if known:
+            self._insist_that_nobody_needs(repository, image, others, known)
+        named |= {tag: digest for tag, digest in others.items() if tag not in image.tags}
+        tags = tuple(sorted(tag for tag, digest in named.items() if digest == image.digest))
+        return changed(image, tags=image.tags if set(tags) == set(image.tags) else tags)
+
+    def delete(
+        self,
+        repository: str,
+        image: Image,
+        idempotency_key: str,  # noqa: ARG002 - a digest that is deleted twice is deleted once
+        *,
+        not_after: float | None = None,
+    ) -> Deletion:
+        operation = f"{repository}@{image.digest}"
+        self._begun[operation] = Begun(image.tags, self._around(repository)[0].last())
+        try:
+            self._client.delete(repository, image.digest, DELETE_SECONDS, not_after, image.tags)
+        except RegistryError as error:
+            if isinstance(error, NotFoundError):
+                self._insist_that_no_tag_serves(repository, image.digest, image.tags)
+            # Whatever it says: a server may have deleted the image and then stumbled over one of its tags.
+            if not error.maybe_done or not self._is_gone(repository, image.digest):
+                raise
+        try:
+            found = self._standing(operation)
+        except RegistryError:
+            return Deletion(operation, done=False)  # it was accepted; what became of it is asked later
+        return dataclasses.replace(found, operation_id="") if found.done else found  # at once: there is nothing to ask
+
+    def follow(self, deletion: Deletion, deadline: float) -> Deletion:
+        if deletion.of is not None and not deletion.done:  # another process may have begun it
+            repository, image = deletion.of
+            deletion = dataclasses.replace(deletion, operation_id=f"{repository}@{image.digest}")
+            self._begun.setdefault(deletion.operation_id, Begun(image.tags))
+        for _ in () if deletion.done else polls(deadline):
+            try:
+                deletion = self._standing(deletion.operation_id)
+            except RegistryError as error:
+                if isinstance(error, UnavailableError) and time.monotonic() >= deadline:
+                    return deletion
+                error.maybe_done = True
+                raise
+            if deletion.done:
+                break
+        return deletion
+
+    # What has no tag is asked for by its digest.
+
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        found = self._client.each(lambda digest: self._client.look(repository, digest, seen=True), digests)
+        return frozenset(digest for digest, one in found.items() if one is not None)
+
+    def has_asked_for_credentials(self) -> bool:
+        return self._client.has_asked_for_credentials()
+
+    def are_read_alike(self, one: str, other: str) -> bool:
+        return self._client.are_read_alike(one, other)
+
+    def allows_deletion(self, repository: str, digest: str) -> bool | None:
+        return self._client.allows_deletion(repository, digest)
+
+    # Undo.
+
+    def keep(self, repository: str, digest: str) -> Kept:
+        found = self._client.fetch(repository, digest)
+        return Kept(digest, found.media_type, found.body)
+
+    def tagged(self, repository: str, tag: str) -> str | None:
+        found = self._client.look(repository, tag)
+        return None if found is None else found.digest
+
+    def put(self, repository: str, kept: Kept, tag: str = "") -> None:
+        self._client.put(repository, kept, tag)
+
+    def lost_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
+        found = self._client.each(lambda digest: self._client.has_a_byte(repository, digest), digests)
+        return tuple(digest for digest, has in found.items() if not has)
+
+    def mount(self, repository: str, blob: str, source: str) -> bool:
+        return self._client.mount(repository, blob, source)
+
+    def _tags_of(self, repository: str) -> tuple[str, ...] | None:
+        """As the client has it. Raises UnservedNameError where the name is the reason, or any RegistryError."""
+        name = one_line(repository, 100)
+        if not protocol.is_name(repository):
+            what = f"a repository with an impossible name: {name!r}"
+            raise UnservedNameError(what, self._client.http.registry, "GET /v2/_catalog")
+        try:
+            return self._client.tags(repository)
+        except RegistryError as error:
+            if error.systemic or isinstance(error, RateLimitedError) or protocol.is_standard_name(repository):
+                raise
+            what = (
+                f"no specification allows the repository name {name!r}, and its tags cannot be listed: {error.message}"
+            )
+            raise UnservedNameError(what, error.registry, error.request, error.status, error.request_id) from error
+
+    def _catalog(self, *, needed: bool = False) -> frozenset[str]:
+        """Every repository that the registry lists; none where it has no such list. Raises RegistryError."""
+        with self._lock:
+            if self._listed is None:
+                listed = self._client.catalog()
+                if listed is None and needed:
+                    remedy = "name each of them under repositories, without * and ?"
+                    raise self._not_found(
+                        f"the registry does not list its repositories, or not for us; {remedy}", "GET /v2/_catalog"
+                    )
+                if listed is None:
+                    return frozenset()
+                self._listed = frozenset(listed)
+            return self._listed
+
+    def _around(self, repository: str) -> tuple[Tags, Needs]:
+        with self._lock:
+            if repository not in self._tags:
+                needs = Needs(self._client, self._manifests, repository)
+                self._tags[repository] = Tags(self._client, repository, self._few), needs
+            return self._tags[repository]
+
+    def _insist_that_nobody_needs(
+        self, repository: str, image: Image, others: Mapping[str, str], known: Mapping[str, str]
+    ) -> None:
+        """Leave alone what an image that was pushed since the plan needs: nobody protects it. Raises RegistryError."""
+        needs = self._around(repository)[1]
+        for tag, digest in others.items():
+            if digest in (image.digest, known.get(tag), *self._ignored) or tag in image.tags:
+                continue
+            if needs.lists(digest, image.digest) or needs.refers(tag, digest, image.digest):
+                raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
+
+    def _insist_that_no_tag_serves(self, repository: str, digest: str, tags: Iterable[str]) -> None:
+        """Raises KeepsTagsError where a tag serves a digest that is not there, and any other RegistryError."""
+        if error := self._kept_tags(repository, digest, self._client.named(repository, tags)):
+            raise error
+
+    def _kept_tags(self, repository: str, digest: str, named: Mapping[str, str]) -> KeepsTagsError | None:
+        """The error of a digest that was not there, and that these tags name; None: they do not, or it is there now."""
+        serving = sorted(tag for tag, other in named.items() if other == digest)
+        if not serving or self._client.look(repository, digest, seen=True) is not None:
+            return None
+        return KeepsTagsError(
+            f"HTTP 404, and yet {one_line(', '.join(serving), 200)} still serves it: this registry keeps the tags"
+            " of deleted images, so that none can be deleted there by its digest; set mode: dry-run",
+            self._client.http.registry,
+            f"HEAD {protocol.about(repository, digest)}",
+        )
+
+    def _strays(self, repository: str, begun: Begun) -> tuple[str, ...]:
+        """The tags of others that are there no more: one was moved to the image while it was deleted."""
+        if not (expected := begun.before - frozenset(begun.tags)):
+            return ()
+        try:
+            there = self._around(repository)[0].since(time.monotonic())
+        except RegistryError:
+            return ()  # the next look at the repository compares them all
+        return tuple(sorted(expected - there))
+
+    def _is_gone(self, repository: str, digest: str) -> bool:
+        try:
+            return self._client.look(repository, digest, seen=True) is None
+        except RegistryError:
+            return False  # nobody knows
+
+    def _standing(self, operation: str) -> Deletion:
+        """Whether a deletion is done, by what its digest and its former tags name now. Raises RegistryError."""
+        repository, at, digest = operation.partition("@")
+        if not at:
+            raise OperationUnknownError(f"no deletion has the id {operation!r}", self._client.http.registry)
+        if self._client.look(repository, digest, seen=True) is not None:
+            return Deletion(operation, done=False)
+        begun = self._begun.get(operation, Begun())
+        named = self._client.named(repository, begun.tags)
+        raced = tuple(sorted(tag for tag, other in named.items() if other != digest))
+        if digest in named.values():
+            return Deletion(operation, done=False, raced=raced, failing=self._kept_tags(repository, digest, named))
+        return Deletion(operation, done=True, raced=raced, strays=self._strays(repository, begun))
+
+    def _not_found(self, message: str, request: str) -> NotFoundError:
+        return NotFoundError(message, self._client.http.registry, request)

@@ -1,0 +1,92 @@
+"""What a registry lists as referring to an image, and where it has no API for that: then fallback tags count.
+
+A repository is listed by its tags and manifests, so what a registry says to this one question never ends a listing:
+only where the registry has listed referrers before is a failure reason to leave a repository unreadable.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+from worker.registries.interface import BadAnswerError, NoConnectionError, RegistryError, SignInError
+from worker.registries.oci import protocol
+from worker.registries.oci.pages import linked_list
+from worker.registries.oci.protocol import Page
+from worker.registries.oci.sign_in import UnchallengedError
+
+log = logging.getLogger(__name__)
+
+Ask = Callable[[str, str, Mapping[str, str], bool], Page | None]  # name, digest, query, whether the API is known
+
+_logged: set[str] = set()  # keys of registries that are known to this process as without the API
+_logging = threading.Lock()
+
+
+class Referrers:
+    """Of one registry. Safe to use from several threads.
+
+    `ask`: one page; None: it is no list. `key`: the registry's, by which the log names it once in a process.
+    """
+
+    def __init__(self, ask: Ask, registry: str, key: str) -> None:
+        self._ask, self._registry, self._key = ask, registry, key
+        self._works = False  # the registry has listed referrers
+        self._has_api: dict[str, bool] = {}  # by repository; some registries hold repositories of several kinds
+        self._finding: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._lock = threading.Lock()
+
+    def of(self, name: str, digest: str) -> tuple[str, ...]:
+        """What is listed as referring to a digest of a repository whose tags were listed.
+
+        Raises RegistryError where a registry that has listed referrers fails to.
+        """
+        if name in self._has_api:
+            return self._listed(name, digest)
+        with self._lock:
+            finding = self._finding[name]
+        with finding:  # one finds out for all
+            return self._listed(name, digest)
+
+    def _listed(self, name: str, digest: str) -> tuple[str, ...]:
+        if self._has_api.get(name) is False:
+            return ()
+        try:
+            found = linked_list(lambda query: self._page(name, digest, query), self._registry, _about(name, digest))
+        except NoConnectionError:
+            raise  # it answers nothing at all
+        except RegistryError as error:
+            if self._works:
+                raise _failure(error) from None
+            found = None
+        if found is None:
+            self._log()
+        self._has_api.setdefault(name, found is not None)
+        return found or ()
+
+    def _page(self, name: str, digest: str, query: Mapping[str, str]) -> Page | None:
+        try:
+            page = self._ask(name, digest, query, self._works)
+        except UnchallengedError:  # other requests of this listing were answered
+            return None
+        self._works |= page is not None
+        return page
+
+    def _log(self) -> None:
+        with _logging:
+            first = self._key not in _logged
+            _logged.add(self._key)
+        if first:
+            log.info("no referrers API in registry %s: fallback tags and subjects count", self._registry)
+
+
+def _about(name: str, digest: str) -> str:
+    return f"referrers of {protocol.about(name, digest)}"
+
+
+def _failure(error: RegistryError) -> RegistryError:
+    """The same, of one repository: a sign-in that is refused here alone is no failure to sign in."""
+    if not isinstance(error, SignInError):
+        return error
+    message = f"the referrers API, which has answered before, refuses to: {error.message}"
+    return BadAnswerError(message, error.registry, error.request, error.status, error.request_id)

@@ -1,0 +1,229 @@
+"""Signs in to an OCI registry as its challenges say: as nobody, by name and password, or by a token for each scope.
+
+Nothing is sent with credentials before the registry has asked for them. No message or repr shows a password.
+"""
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from policies.patterns import Patterns
+from worker.config.secret import Secret, SecretError
+from worker.config.settings import Credentials, RegistrySettings, namespace_of
+from worker.registries.docker.tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of
+from worker.registries.http.answers import succeeded
+from worker.registries.http.challenges import asks_for
+from worker.registries.http.client import Http
+from worker.registries.http.messages import Answer
+from worker.registries.interface import RegistryError, SignInError
+from worker.registries.oci.passwords import FetchedUser, fetched_user
+
+CATALOG: Scopes = ("registry:catalog:*",)
+NO_SCOPE: Scopes = ()
+HALF = "an answer that cannot be read, and that repeats what we sign in with: its words are left out"
+
+
+class UnchallengedError(SignInError):
+    """A 401 that does not say how to sign in."""
+
+
+def pull(name: str) -> Scopes:
+    return (f"repository:{name}:pull",)
+
+
+def delete(name: str) -> Scopes:
+    return (f"repository:{name}:delete",)
+
+
+def push(name: str, source: str = "") -> Scopes:
+    """To put manifests, and to take blobs over from `source`."""
+    return (f"repository:{name}:pull,push", *(pull(source) if source else ()))
+
+
+def repository_of(scopes: Scopes) -> str | None:
+    """The repository that scopes are for; None: they are for none."""
+    kind, _, rest = (scopes[0] if scopes else "").partition(":")
+    return rest.rpartition(":")[0] if kind == "repository" else None
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A name and its password, read anew each time so that it may be rotated. Signs with both."""
+
+    name: str
+    password: Secret
+
+    def sign(self) -> str:
+        return "Basic " + self._pair()
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
+        if authorization == self.sign():
+            raise SignInError(
+                f"the user name {self.name!r} or the password in {self.password.where} was refused", status=401
+            )
+
+    def identity_token(self, refused: str | None = None) -> str | None:  # noqa: ARG002 - a password is none
+        return None
+
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown, should a server repeat it; none where the password cannot be read."""
+        try:
+            return self._pair(), self._password()
+        except SignInError:
+            return ()
+
+    def _pair(self) -> str:
+        try:
+            return base64.b64encode(f"{self.name}:{self._password()}".encode()).decode()
+        except UnicodeEncodeError:
+            what = f"the user name or the password in {self.password.where}"
+            raise SignInError(f"{what} has characters that do not exist; it has to be written anew") from None
+
+    def _password(self) -> str:
+        try:
+            return self.password.read()
+        except SecretError as error:
+            raise SignInError(f"{error}; the configuration names it as this registry's credentials") from error
+
+
+class SignIns:
+    """Who we are to one registry, by repository: of several ways to sign in the first that is for it counts."""
+
+    def __init__(self, settings: RegistrySettings, http: Http) -> None:
+        several = len(settings.all_credentials) > 1
+        self._ways = [
+            (
+                Patterns(given.repositories or ("**",), paths=True),
+                OciSignIn(settings, given, http, f"credentials[{number}]" if several else ""),
+            )
+            for number, given in enumerate(settings.all_credentials)
+        ]
+        self.all = tuple(way for _, way in self._ways)
+        self._namespace = namespace_of(settings.url)
+
+    def way(self, repository: str | None) -> "OciSignIn":
+        """How to sign in for a repository; None: for none, as the first. Raises RegistryError: no way is for it."""
+        if repository is None:
+            return self.all[0]
+        if (way := self._way_for(repository)) is not None:
+            return way
+        remedy = "add an item for it, or one without repositories, such as {anonymous: true}"
+        raise RegistryError(f"none of the credentials is for the repository {repository}: {remedy}")
+
+    def are_read_alike(self, one: str, other: str) -> bool:
+        """Whether the same credentials are for both repositories."""
+        return self._way_for(one) is self._way_for(other)
+
+    def _way_for(self, repository: str) -> "OciSignIn | None":
+        return next((way for patterns, way in self._ways if patterns.match(repository) is not None), None)
+
+    def full(self, scopes: Scopes) -> Scopes:
+        """The same with the names that the registry itself knows."""
+        if not self._namespace:
+            return scopes
+        return tuple(scope.replace("repository:", f"repository:{self._namespace}/", 1) for scope in scopes)
+
+    def masked(self, answer: Answer) -> Answer:
+        """As OciSignIn.masked, for all of them."""
+        for way in self.all:
+            answer = way.masked(answer)
+        return answer
+
+    def hidden(self, error: RegistryError, answer: Answer | None = None) -> RegistryError:
+        """As OciSignIn.hidden, for all of them."""
+        for way in self.all:
+            error = way.hidden(error, answer)
+        return error
+
+
+class OciSignIn:
+    """Who we are to one registry in one way, and how it wants to hear it. Safe to use from several threads."""
+
+    def __init__(self, settings: RegistrySettings, given: Credentials, http: Http, name: str = "") -> None:
+        self.name = name  # of one among several, as the configuration has it; empty: the only one
+        self.globs = () if given.anonymous else (given.repositories or ("**",))  # whose sign-in may be refused
+        self.root, self.hosts = settings.url, settings.token_hosts
+        self.user: User | FetchedUser | None = fetched_user(given, settings.url)
+        if given.username and given.password:
+            self.user = User(given.username, given.password)
+        self.basic = False  # the registry wants the name and the password themselves
+        self.asked = False  # the registry has answered a request with a challenge
+        self._tokens = DockerSignIn(
+            http,
+            self.root,
+            self.user,
+            account=given.username or "",
+            hosts=self.hosts,
+            masked=self.masked,
+            identity=self._identity,
+        )
+
+    def _identity(self, refused: str | None) -> str | None:
+        return None if self.user is None else self.user.identity_token(refused)
+
+    def of(self, scopes: Scopes) -> "OciSigner":
+        """The signer for what needs these scopes."""
+        return OciSigner(self, ScopeSigner(self._tokens, scopes))
+
+    def masked(self, answer: Answer) -> Answer:
+        """An answer without secrets in its body: whatever reads it may cut its words, and half a secret is one too.
+
+        The body of a success stays as it is: it may have to be hashed, and may be the token that was asked for.
+        """
+        if succeeded(answer) or not answer.body:
+            return answer
+        return replace(answer, body=hide(answer.body.decode(errors="replace"), self._secrets()).encode())
+
+    def hidden(self, error: RegistryError, answer: Answer | None = None) -> RegistryError:
+        """The error without secrets in its words. `answer`: where the words come from, perhaps with half a secret."""
+        secrets = self._secrets()
+        if answer is not None and succeeded(answer):
+            text = answer.body.decode(errors="replace")
+            if hide(text, secrets) != text:
+                error.message = f"HTTP {answer.status}: {HALF}"
+        error.message = hide(error.message, secrets)
+        error.request_id = hide(error.request_id, secrets)
+        return error
+
+    def _secrets(self) -> tuple[str, ...]:
+        return (*(() if self.user is None else self.user.secrets()), *self._tokens.tokens())
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """The text without these, also as JSON writes them; the longest first, as one may be a part of another."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        for written in (secret, json.dumps(secret)[1:-1]):
+            text = text.replace(written, "***")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class OciSigner:
+    sign_in: OciSignIn
+    token: ScopeSigner
+
+    def sign(self) -> str | None:
+        if self.sign_in.basic and self.sign_in.user is not None:
+            return self.sign_in.user.sign()
+        return self.token.sign()
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:
+        sign_in = self.sign_in
+        sign_in.asked = True
+        if challenge_of(answer, sign_in.root, sign_in.hosts) is not None:
+            sign_in.basic = False
+            self.token.refused(authorization, answer)
+        elif asks_for("basic", answer.headers.get("www-authenticate", "")) is None:
+            raise UnchallengedError("the registry answered 401 and did not say how to sign in", status=401)
+        elif sign_in.user is None:
+            remedy = "write credentials: {username: …, password: {file: …}}"
+            raise SignInError(f"the registry wants a user name and a password; {remedy}", status=401)
+        elif sign_in.user.identity_token() is not None:
+            raise SignInError(
+                "the registry wants a user name and a password, and was given an identity token", status=401
+            )
+        else:
+            if sign_in.basic:
+                sign_in.user.refused(authorization, answer)
+            sign_in.basic = True

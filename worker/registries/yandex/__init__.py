@@ -1,0 +1,1 @@
+"""The drivers of Yandex Container Registry and Yandex Cloud Registry."""

@@ -1,0 +1,236 @@
+"""What the vendor's services have in common, as plain functions: errors, operations, page tokens, numbers, times.
+
+Sources: the vendor's API definitions (operation, google.rpc.status), as proto3 JSON: an int64 is a string, and absent,
+null and default are the same.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from policies.image import Blob
+from worker.registries.http.answers import (
+    BLOB_DIGEST,
+    decode,
+    one_line,
+    protects,
+    status_error,
+    succeeded,
+    without_names,
+)
+from worker.registries.http.messages import Answer, Request
+from worker.registries.interface import (
+    BadAnswerError,
+    MaybeProtectedError,
+    NotFoundError,
+    OperationBrokenError,
+    OperationFailedError,
+    PermissionDeniedError,
+    ProtectedError,
+    RateLimitedError,
+    ReadOnlyError,
+    RegistryError,
+    SignInError,
+    UnavailableError,
+    UsedByImageListsError,
+)
+
+T = TypeVar("T")
+
+PAGE_SIZE = 1000  # the most the API allows
+INT64_MAX = 2**63 - 1
+IDENTIFIER = re.compile(r"[0-9A-Za-z_-]{1,50}")
+PATH = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*(?:/[0-9A-Za-z][0-9A-Za-z._-]*)*")
+NAMES = {
+    1: "CANCELLED", 2: "UNKNOWN", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND", 6: "ALREADY_EXISTS",
+    7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION", 10: "ABORTED", 11: "OUT_OF_RANGE",
+    12: "UNIMPLEMENTED", 13: "INTERNAL", 14: "UNAVAILABLE", 15: "DATA_LOSS", 16: "UNAUTHENTICATED",
+}  # fmt: skip
+BY_CODE: dict[int, type[RegistryError]] = {
+    1: UnavailableError, 2: UnavailableError, 4: UnavailableError, 5: NotFoundError, 7: PermissionDeniedError,
+    8: RateLimitedError, 10: UnavailableError, 13: UnavailableError, 14: UnavailableError, 16: SignInError,
+}  # fmt: skip
+
+
+# What is on the wire. Everything may be absent or null.
+
+
+class WireBlob(Struct, rename="camel"):
+    digest: str | None = None
+    size: int | str | None = None
+
+
+class Status(Struct):
+    """google.rpc.Status."""
+
+    code: int | None = None
+    message: str | None = None
+    details: list[dict[str, Any]] | None = None
+
+    @property
+    def request_id(self) -> str:
+        told = (detail.get("requestId") for detail in self.details or ())
+        return next((text for text in told if isinstance(text, str)), "")
+
+
+class WireMetadata(Struct, rename="camel"):
+    image_id: str | None = None  # Container Registry
+    artifact_id: str | None = None  # Cloud Registry
+
+    @property
+    def subject(self) -> str | None:
+        """What a deletion is of."""
+        return self.image_id or self.artifact_id
+
+
+class Operation(Struct):
+    """Where an asynchronous call stands."""
+
+    id: str | None = None
+    done: bool | None = None
+    error: Status | None = None  # may come before `done`, while the service rolls back
+    metadata: WireMetadata | None = None
+
+
+class Page(Struct):
+    """A page of a listing, and the token of the next page, empty on the last."""
+
+    rows: list[Any]
+    token: str
+
+
+# Requests.
+
+
+def get_operation(root: str, operation_id: str) -> Request:
+    return get(f"{root}/operations/{quote(operation_id, safe='')}", f"operation {operation_id}")
+
+
+def delete(url: str, about: str, idempotency_key: str, not_after: float | None = None) -> Request:
+    """A deletion, which asked for twice with the same key is one."""
+    return Request(
+        method="DELETE",
+        url=url,
+        about=about,
+        headers={"Idempotency-Key": idempotency_key},
+        repeatable=True,
+        not_after=not_after,
+    )
+
+
+def get(url: str, about: str, query: dict[str, str] | None = None) -> Request:
+    return Request(method="GET", url=url, about=about, query=query or {}, repeatable=True)
+
+
+# Answers.
+
+
+def accepted(answer: Answer, kind: type[T]) -> T:
+    """The body of a good answer. Raises what a bad one means."""
+    if succeeded(answer):
+        return decode(answer.body, kind)
+    raise refusal(answer)
+
+
+def refusal(answer: Answer) -> RegistryError:
+    """What an answer that is no 2xx means: by the body's code, by the HTTP status only where the body has none."""
+    status = status_of(answer.body)
+    if status is None:
+        return status_error(answer)
+    if status.code not in NAMES:
+        return status_error(answer, status.message or "")
+    error = error_of(status)
+    error.status, error.request_id = answer.status, error.request_id or answer.headers.get("x-request-id", "")
+    return error
+
+
+def status_of(body: bytes) -> Status | None:
+    """The google.rpc.Status that a body is; None: it is something else, a front end's page or plain text."""
+    try:
+        return msgspec.json.decode(body, type=Status)
+    except (ValueError, RecursionError):
+        return None
+
+
+def error_of(status: Status) -> RegistryError:
+    """The error a code stands for, with the vendor's words."""
+    code, words = status.code or 0, one_line(status.message or "")
+    kind = BY_CODE.get(code, RegistryError)
+    if code == 9:
+        kind = _failed_precondition(words)
+    elif code == 7 and protects(without_names(words)):
+        kind = MaybeProtectedError
+    return kind(
+        f"{NAMES.get(code, f'code {code}')}: {words}" if words else NAMES.get(code, f"code {code}"),
+        request_id=status.request_id,
+    )
+
+
+def _failed_precondition(words: str) -> type[RegistryError]:
+    if "used by image lists" in words:
+        return UsedByImageListsError
+    if re.search(r"\bread[ -]?only\b", words, re.IGNORECASE):
+        return ReadOnlyError
+    return ProtectedError if protects(without_names(words)) else OperationFailedError
+
+
+def operation_error(status: Status) -> RegistryError:
+    """The error an accepted operation ended with: what is not about the image or our rights is a failed operation."""
+    error = error_of(status)
+    about_the_image = NotFoundError | UsedByImageListsError | ProtectedError
+    if isinstance(error, about_the_image | ReadOnlyError | PermissionDeniedError):
+        return error
+    kind = OperationBrokenError if isinstance(error, UnavailableError) else OperationFailedError
+    return kind(error.message, request_id=error.request_id)
+
+
+def operation(answer: Answer) -> Operation:
+    """Where an operation stands. Raises RegistryError."""
+    found = accepted(answer, Operation)
+    if not IDENTIFIER.fullmatch(found.id or ""):
+        bad(f"an operation with the id {found.id!r}")
+    return found
+
+
+def page_token(token: str | None) -> str:
+    """Empty on the last page. Raises BadAnswerError."""
+    if len(token or "") > 2048:
+        bad("a page token of more than 2,048 characters")
+    return token or ""
+
+
+def blob_of(wire: WireBlob) -> Blob:
+    """Raises BadAnswerError."""
+    if not BLOB_DIGEST.fullmatch(wire.digest or ""):
+        bad(f"a blob with the digest {wire.digest!r}")
+    return Blob(digest=wire.digest or "", size=int64(wire.size or 0, "size"))
+
+
+def int64(value: int | str, field: str) -> int:
+    """A number of bytes, as a string or a bare number. Raises BadAnswerError for what is negative or beyond 64 bits."""
+    if isinstance(value, str):
+        if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) <= 20):
+            bad(f"{field} is not a number: {value[:40]!r}")
+        value = int(value)
+    if not 0 <= value <= INT64_MAX:
+        bad(f"{field} is out of range: {str(value)[:40]}")
+    return value
+
+
+def instant(moment: datetime | None) -> datetime | None:
+    """Aware, UTC; None for what is absent, and for a zero that a server filled in: it would make the image very old."""
+    if moment is None or moment.year < 1971:
+        return None
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return bad(f"createdAt is out of range: {moment.isoformat()}")
+
+
+def bad(what: str) -> NoReturn:
+    """Raises BadAnswerError."""
+    raise BadAnswerError(one_line(what))

@@ -1,0 +1,191 @@
+"""What the drivers of the vendor's registries share: signed calls, whole listings, operations, manifests by digest."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Literal, TypeVar
+
+from worker.config.settings import RegistrySettings
+from worker.registries.docker import manifests
+from worker.registries.docker.tokens import DockerSignIn
+from worker.registries.http.answers import succeeded
+from worker.registries.http.client import Http, Patience
+from worker.registries.http.messages import Answer, Request
+from worker.registries.http.polling import polls
+from worker.registries.http.rate_limit import Limiter
+from worker.registries.interface import (
+    BadAnswerError,
+    Manifest,
+    NotFoundError,
+    OperationUnknownError,
+    RegistryError,
+    TooLateError,
+    UnavailableError,
+)
+from worker.registries.yandex import api
+from worker.registries.yandex.sign_in import Basic, Bearer, open_tokens
+
+T = TypeVar("T")
+
+MAX_PAGES = 5000  # of one listing; with full pages that is five million rows
+EMPTY_PAGES = (
+    10  # in a row with a further token: rows that were deleted meanwhile, or a server that goes round in circles
+)
+
+
+class Calls:
+    """The services of one registry, signed in. Safe to use from several threads."""
+
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
+        self._endpoints, self._concurrency = settings.endpoints, settings.rate.concurrency
+        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
+        self.tokens = open_tokens(settings, self.http)
+        self.bearer = Bearer(self.tokens)
+        self._docker = DockerSignIn(self.http, self._endpoints.docker, Basic(self.tokens), account="iam")
+
+    def call(self, request: Request, read: Callable[[Answer], T], total: float | None = None) -> T:
+        """What `read` makes of the answer. Raises RegistryError."""
+        return self.http.call(request, read, self.bearer, total)
+
+    def bad(self, message: str, label: str) -> BadAnswerError:
+        return BadAnswerError(message, self.http.registry, label)
+
+    def pages(
+        self, ask: Callable[[str], api.Page], key: Callable[[T], str], about: str, most: int = MAX_PAGES
+    ) -> Iterator[Sequence[T]]:
+        """The rows of a listing, page by page. A row that comes twice is normal, a listing that does not get on is not.
+
+        Of a row that comes twice the later one counts: the listing may be long, and it is the fresher.
+        """
+        known: set[str] = set()
+        token, tokens, empty = "", {""}, 0
+        for _ in range(most):
+            page = ask(token)
+            before = len(known)
+            known.update(key(row) for row in page.rows)
+            token = page.token
+            if not token:
+                yield page.rows
+                return
+            empty = 0 if page.rows else empty + 1
+            if token in tokens:
+                raise self.bad(f"the listing never ends: the page token {token[:40]!r} came twice", f"GET {about}")
+            if (page.rows and len(known) == before) or empty > EMPTY_PAGES:
+                raise self.bad("the listing never ends: a further page brought nothing new", f"GET {about}")
+            tokens.add(token)
+            yield page.rows
+        raise self.bad(f"the listing never ends: more than {most:,} pages", f"GET {about}")
+
+    def deletion(self, request: Request, subject: str) -> api.Operation:
+        """The operation that a deletion begins; it must be of what was asked for, by its id. Raises RegistryError."""
+        operation = self.call(request, api.operation)
+        told = operation.metadata.subject if operation.metadata else None
+        if told and told != subject:
+            error = self.bad(f"asked to delete {subject}, told of the deletion of {told}", request.label)
+            error.maybe_done = True
+            raise error
+        return operation
+
+    def ended(self, operation_id: str, deadline: float) -> api.Operation | None:
+        """An operation at its end; None: it goes on when `time.monotonic()` has reached `deadline`. Asks at least once.
+
+        Raises OperationUnknownError and any other RegistryError, with `maybe_done`: how it ended is not known.
+        """
+        request = api.get_operation(self._endpoints.operation, operation_id)
+        for last in polls(deadline):
+            try:
+                operation = self._ask(request, deadline)
+            except UnavailableError:
+                if time.monotonic() >= deadline:
+                    return None
+                raise
+            # An error may be told while the service is still rolling back: final only with `done`, or when time is up.
+            if operation.done or (operation.error and last):
+                return operation
+        return None
+
+    def _ask(self, request: Request, deadline: float) -> api.Operation:
+        """Where an operation stands. An error here says nothing of how it ended: `maybe_done`."""
+        try:
+            return self.call(request, api.operation, total=max(1.0, deadline - time.monotonic()))
+        except NotFoundError as error:
+            unknown = OperationUnknownError(error.message, error.registry, error.request, error.status)
+            unknown.maybe_done = True
+            raise unknown from error
+        except RegistryError as error:
+            error.maybe_done = True
+            raise
+
+    def failure(self, operation: api.Operation, label: str) -> RegistryError | None:
+        """What an operation that has ended did not do; None: it did what it was to do."""
+        if operation.error is None:
+            return None
+        error = api.operation_error(operation.error)
+        error.registry, error.request = self.http.registry, label
+        return error
+
+    def manifests(
+        self, name: str, digests: Sequence[str], not_after: float | None = None
+    ) -> Mapping[str, Manifest | RegistryError]:
+        """The manifests of these digests of the repository with this full name, read side by side by the Docker API.
+
+        Each answer stands alone, an error never spreads. No request begins once `time.monotonic()` is `not_after`.
+        """
+        return self.each(digests, lambda digest: self._manifest(name, digest, not_after))
+
+    def each(self, digests: Sequence[str], ask: Callable[[str], T]) -> Mapping[str, T]:
+        """What `ask` says of each of these digests, asked side by side."""
+        wanted = tuple(dict.fromkeys(digests))
+        if not wanted:
+            return {}
+        with ThreadPoolExecutor(min(len(wanted), self._concurrency), "manifests") as pool:
+            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+
+    def _manifest(self, name: str, digest: str, not_after: float | None) -> Manifest | RegistryError:
+        if not_after is not None and time.monotonic() >= not_after:
+            return TooLateError("not read: the time for reading was over")
+        try:
+            return self.docker(name, digest, lambda answer: manifests.manifest(answer, digest), not_after=not_after)
+        except RegistryError as error:
+            return error
+
+    def holds(self, name: str, digest: str) -> None:
+        """Raises NotFoundError where the repository with this full name has no such manifest, or another error."""
+
+        def read(answer: Answer) -> None:
+            if not succeeded(answer):
+                raise manifests.refusal(answer)
+
+        self.docker(name, digest, read, method="HEAD")
+
+    def there(self, name: str, digests: Iterable[str]) -> frozenset[str]:
+        """Those of these digests that the repository with this full name has. Raises RegistryError."""
+
+        def is_there(digest: str) -> bool:
+            try:
+                self.holds(name, digest)
+            except NotFoundError:
+                return False
+            return True
+
+        return frozenset(digest for digest, found in self.each(tuple(digests), is_there).items() if found)
+
+    def docker(
+        self,
+        name: str,
+        digest: str,
+        read: Callable[[Answer], T],
+        method: Literal["GET", "HEAD"] = "GET",
+        not_after: float | None = None,
+    ) -> T:
+        """A manifest by the Docker API. Raises RegistryError."""
+        label = about(name.partition("/")[2], digest)
+        request = manifests.get_manifest(self._endpoints.docker, name, digest, label)
+        request = replace(request, method=method, not_after=not_after)
+        return self.http.call(request, read, self._docker.of(name))
+
+
+def about(repository: str, digest: str) -> str:
+    """An image, for people."""
+    return f"{repository}@{digest[:19]}…"

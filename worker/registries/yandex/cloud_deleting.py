@@ -1,0 +1,207 @@
+"""Asks for deletions in Cloud Registry, artifact by artifact; `cloud_following` sees what becomes of them."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import NAMESPACE_URL, uuid5
+
+from policies.image import Image
+from worker.config.settings import RegistrySettings
+from worker.registries.http.messages import Answer
+from worker.registries.interface import (
+    Deletion,
+    NotFoundError,
+    PermissionDeniedError,
+    RegistryError,
+    TooLateError,
+    UnsuitableError,
+)
+from worker.registries.yandex import api
+from worker.registries.yandex import cloud_protocol as protocol
+from worker.registries.yandex.client import Calls, about
+from worker.registries.yandex.cloud_folders import Folders
+from worker.registries.yandex.cloud_images import Folder, tags_of
+from worker.registries.yandex.cloud_places import in_folder
+from worker.registries.yandex.cloud_protocol import Artifact
+
+READ_LATELY = 3.0  # seconds: a listing that was begun no longer ago is what `get` has read, as a rule
+ROLES = "deleting needs the role cloud-registry.artifacts.pusher, and cloud-registry.admin if that is refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun(Deletion):
+    """A deletion as the process knows it that began it."""
+
+    before: Folder | None = None  # the folder as it was
+    ended: tuple[api.Operation, ...] = ()  # operations that were at their end at once
+    errors: tuple[RegistryError, ...] = ()  # of artifacts whose deletion was not accepted
+    asked: frozenset[tuple[str, bool]] = frozenset()  # artifacts by id, and whether they had a tag
+
+
+@dataclass(slots=True)
+class _Work:
+    """One image's deletion while its artifacts are asked for."""
+
+    path: str
+    image: Image
+    key: str
+    not_after: float | None
+    operations: list[api.Operation] = field(default_factory=list)
+    missing: list[NotFoundError] = field(default_factory=list)
+    errors: list[RegistryError] = field(default_factory=list)
+    asked: set[tuple[str, bool]] = field(default_factory=set)
+
+    @property
+    def label(self) -> str:
+        return about(self.path, self.image.digest)
+
+
+class Deletions:
+    """The deletions of one registry that this process asks for. Safe to use from several threads."""
+
+    def __init__(self, settings: RegistrySettings, calls: Calls, folders: Folders) -> None:
+        self._id, self._root = settings.id, settings.endpoints.cloud_registry
+        self._transitional = settings.transitional
+        self._calls, self._folders = calls, folders
+        self._lock = threading.Lock()
+        self._suitable = False
+        self._digests: dict[str, set[str]] = {}  # by path
+
+    def delete(self, path: str, image: Image, key: str, not_after: float | None) -> Deletion:
+        """As the interface has it. What is accepted of an image is followed, whatever became of the rest."""
+        work = _Work(path, image, key, not_after)
+        began = time.monotonic()
+        self._insist()
+        before = self._folders.since(path, began - READ_LATELY)
+        mine = before.of(image.digest)
+        if not mine:
+            raise NotFoundError("no artifact has this digest", self._calls.http.registry, f"DELETE {work.label}")
+        if new := before.tags[image.digest] - set(image.tags):
+            raise TooLateError(f"it is tagged {', '.join(sorted(new))} by now", self._calls.http.registry, work.label)
+        self._going(path).add(image.digest)
+        try:
+            self._ask_for(work, sorted(mine, key=lambda one: (not tags_of(one), one.name, one.id)))
+        except RegistryError as error:
+            if not error.maybe_done:
+                self._going(path).discard(image.digest)
+            raise
+        return Begun(
+            ",".join(operation.id or "" for operation in work.operations),
+            done=False,
+            of=(path, image),
+            before=before,
+            ended=tuple(operation for operation in work.operations if operation.done),
+            errors=(*work.missing, *work.errors),
+            asked=frozenset(work.asked),
+        )
+
+    def _insist(self) -> None:
+        """Raises UnsuitableError for a registry in which nothing may be deleted; asked once."""
+        with self._lock:
+            if self._suitable:
+                return
+            request = protocol.get_registry(self._root, self._id)
+            found = self._calls.call(request, lambda answer: protocol.registry(answer, self._id))
+            if found.type == "TRANSITIONAL" and not self._transitional:
+                raise UnsuitableError(
+                    f"registry {self._id} is of the type TRANSITIONAL: nothing is deleted there unless the file says"
+                    " transitional: true",
+                    self._calls.http.registry,
+                )
+            self._suitable = True
+
+    def going(self, path: str) -> frozenset[str]:
+        """Digests of a folder whose deletion was asked for here: they may be gone at any moment."""
+        return frozenset(self._going(path).copy())
+
+    def _going(self, path: str) -> set[str]:
+        with self._lock:
+            return self._digests.setdefault(path, set())
+
+    def _ask_for(self, work: _Work, artifacts: Sequence[Artifact]) -> None:
+        """Raises RegistryError where nothing at all was accepted."""
+        for artifact in artifacts:
+            try:
+                self._ask_for_one(work, artifact)
+            except NotFoundError as error:
+                work.missing.append(error)
+            except RegistryError as error:
+                if not work.operations:
+                    raise
+                work.errors.append(error)
+                return
+        if not work.operations:
+            raise self._nothing_accepted(work, artifacts)
+
+    def _ask_for_one(self, work: _Work, artifact: Artifact) -> None:
+        """Once the first artifact was asked for, the others are as well, if they are still what they were.
+
+        Raises TooLateError where the first is not: what was read of the image has grown too old.
+        """
+        if change := self.change(artifact, work.path, work.image, as_listed=not work.operations):
+            self._folders.forget(work.path)  # whoever looks again is to see it
+            if work.operations:
+                return
+            doubt = any(error.maybe_done for error in work.missing)
+            raise TooLateError(change, self._calls.http.registry, f"DELETE {work.label}", maybe_done=doubt)
+        not_after = None if work.operations else work.not_after
+        operation = self.delete_artifact(artifact, f"{work.key}/{artifact.id}", work.label, not_after)
+        work.operations.append(operation)
+        work.asked.add((artifact.id, bool(tags_of(artifact))))
+
+    def change(self, artifact: Artifact, path: str, image: Image, *, as_listed: bool = False) -> str:
+        """What speaks against deleting an artifact as part of this image, looked at once more; "": nothing does.
+
+        A tag that has moved on may be the same artifact, so an id says nothing of what goes with it. `as_listed`: it
+        may not have been modified either. Raises NotFoundError for what is gone or going, and any other RegistryError.
+        """
+        label = about(path, image.digest)
+        request = protocol.get_artifact(self._root, artifact.id, label)
+
+        def read(answer: Answer) -> str:
+            now = protocol.one_artifact(answer, artifact.id)
+            if now is None:
+                return f"{artifact.name} is no image by now, or is being pushed"
+            if not in_folder(now.path, now.name, self._id, path):
+                return f"{artifact.name} lies in {now.path} by now"
+            return _change(artifact, now, image, as_listed=as_listed)
+
+        return self._calls.call(request, read)
+
+    def delete_artifact(
+        self, artifact: Artifact, key: str, label: str, not_after: float | None = None
+    ) -> api.Operation:
+        """Raises RegistryError, with `maybe_done`."""
+        request = protocol.delete_artifact(self._root, artifact.id, label, str(uuid5(NAMESPACE_URL, key)), not_after)
+        try:
+            return self._calls.deletion(request, artifact.id)
+        except PermissionDeniedError as error:
+            error.message = f"{error.message}; {ROLES}"
+            raise
+
+    def _nothing_accepted(self, work: _Work, artifacts: Sequence[Artifact]) -> RegistryError:
+        """What it means that no artifact was found: a registry may hide what it does not allow."""
+        first = work.missing[0]
+        first.maybe_done = any(error.maybe_done for error in work.missing)
+        there = {one.id for one in self._folders.since(work.path, time.monotonic()).of(work.image.digest)}
+        if first.maybe_done or there.isdisjoint(one.id for one in artifacts):
+            return first
+        return PermissionDeniedError(
+            f"{first.message}, though it is listed: {ROLES}", first.registry, first.request, first.status
+        )
+
+
+def _change(listed: Artifact, now: Artifact, image: Image, *, as_listed: bool) -> str:
+    """What became of an artifact since it was listed, as far as it matters for the image it is to be deleted with."""
+    if now.broken:
+        return f"{listed.name} cannot be read: {now.broken}"
+    if now.digest != image.digest:
+        return f"{listed.name} is {now.digest} by now"
+    if now.name != listed.name:
+        return f"{listed.name} is named {now.name} by now"
+    if new := set(tags_of(now)) - set(image.tags):
+        return f"it is tagged {', '.join(sorted(new))} by now"
+    if as_listed and (now.created_at, now.modified_at) != (listed.created_at, listed.modified_at):
+        return f"{listed.name} was modified at {now.modified_at or now.created_at}"
+    return ""

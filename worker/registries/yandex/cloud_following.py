@@ -1,0 +1,162 @@
+"""Follows the deletion of an image of Cloud Registry to its end, and then looks at what really went.
+
+What goes with an artifact (its tag, or the manifest with all its tags), and whether an untagged artifact is left when
+the last tag goes, is not documented. So nothing is believed but a listing of the folder after the operations.
+"""
+
+import time
+from collections.abc import Sequence
+
+from policies.image import Image
+from worker.registries.http.polling import FIRST_POLL, LONGEST_POLL
+from worker.registries.interface import (
+    Deletion,
+    MaybeProtectedError,
+    NotFoundError,
+    OperationFailedError,
+    OperationUnknownError,
+    ProtectedError,
+    RegistryError,
+    UnavailableError,
+    UsedByImageListsError,
+)
+from worker.registries.yandex import api
+from worker.registries.yandex.client import Calls, about
+from worker.registries.yandex.cloud_deleting import Begun, Deletions
+from worker.registries.yandex.cloud_folders import Folders
+from worker.registries.yandex.cloud_images import Folder
+from worker.registries.yandex.cloud_outcome import Left, left_of, rest_of
+from worker.registries.yandex.cloud_protocol import Artifact
+
+
+class Followed:
+    """The deletions of one registry, whoever has asked for them. Safe to use from several threads."""
+
+    def __init__(self, calls: Calls, folders: Folders, deletions: Deletions) -> None:
+        self._calls, self._folders, self._deletions = calls, folders, deletions
+
+    def follow(self, deletion: Deletion, deadline: float) -> Deletion:
+        """As the interface has it."""
+        if deletion.done:
+            return deletion
+        begun = deletion if isinstance(deletion, Begun) else Begun(deletion.operation_id, done=False, of=deletion.of)
+        try:
+            found = self._followed(begun, deadline)
+        except UnavailableError as error:
+            if time.monotonic() < deadline or error.strays:
+                raise
+            found = None
+        return found or deletion
+
+    def _followed(self, begun: Begun, deadline: float) -> Deletion | None:
+        """None: it is not known yet how it ended."""
+        errors = self._ended(begun, deadline)
+        if errors is None:
+            return None
+        if begun.of is None:
+            raise next(iter(errors), None) or _unknown("what it was about is not known", self._calls.http.registry)
+        asked, wait = set(begun.asked), FIRST_POLL
+        while True:
+            path, image = begun.of
+            left = self._left(begun, path, image)
+            if not left.artifacts:
+                return self._gone(begun, left, errors)
+            if (error := self._failure(image, left, errors)) is not None:
+                error.strays = left.strays
+                raise error
+            if rest := rest_of(image, left, asked):
+                if not self._delete_rest(begun, path, image, rest, errors, asked, deadline):
+                    return None
+            elif time.monotonic() >= deadline:
+                return None
+            else:
+                time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
+                wait = min(wait * 2, LONGEST_POLL)
+
+    def _ended(self, begun: Begun, deadline: float) -> list[RegistryError] | None:
+        """What the operations did not do; None: they have not all ended."""
+        known = {operation.id: operation for operation in begun.ended}
+        errors = list(begun.errors)
+        for operation_id in begun.operation_id.split(","):
+            try:
+                operation = known.get(operation_id) or self._calls.ended(operation_id, deadline)
+            except OperationUnknownError as error:
+                errors.append(error)
+                continue
+            if operation is None:
+                return None
+            if (failed := self._calls.failure(operation, f"GET operation {operation_id}")) is not None:
+                errors.append(failed)
+        return errors
+
+    def _left(self, begun: Begun, path: str, image: Image) -> Left:
+        try:
+            after = self._listed(path, time.monotonic())
+        except RegistryError as error:
+            error.maybe_done = True
+            raise
+        return left_of(image, begun.before, after, self._deletions.going(path))
+
+    def _listed(self, path: str, since: float) -> Folder:
+        try:
+            return self._folders.since(path, since)
+        except NotFoundError:
+            return Folder(path, ())  # with its last artifact a folder may go
+
+    def _gone(self, begun: Begun, left: Left, errors: Sequence[RegistryError]) -> Deletion:
+        missing = [error for error in errors if isinstance(error, NotFoundError)]
+        if missing and len(missing) == len(begun.operation_id.split(",")) + len(begun.errors):
+            missing[-1].strays = left.strays
+            raise missing[-1]  # somebody else was faster
+        return Deletion(begun.operation_id, done=True, raced=left.raced, strays=left.strays, of=begun.of)
+
+    def _failure(self, image: Image, left: Left, errors: Sequence[RegistryError]) -> RegistryError | None:
+        """Why an image that is still there will not go; None: it may yet."""
+        if left.new_tags or left.pushed_again:
+            what = f"tagged {', '.join(left.new_tags)}" if left.new_tags else "pushed again"
+            words = f"it is still there: it was {what} meanwhile"
+            return OperationFailedError(words, self._calls.http.registry, about("", image.digest))
+        error = next((one for one in errors if not isinstance(one, NotFoundError)), None)
+        if error is None or isinstance(error, OperationUnknownError) or set(left.tags) == set(image.tags):
+            return error
+        gone, there = sorted(set(image.tags) - set(left.tags)), left.tags or ("its manifest",)
+        # These are said of images that stay whole.
+        spared = isinstance(error, UsedByImageListsError | ProtectedError | MaybeProtectedError)
+        kind = OperationFailedError if spared else type(error)
+        words = f"only {', '.join(gone)} went, {', '.join(there)} stayed: {error.message}"
+        return kind(words, error.registry, error.request, error.status, error.request_id, error.maybe_done)
+
+    def _delete_rest(
+        self,
+        begun: Begun,
+        path: str,
+        image: Image,
+        rest: Sequence[Artifact],
+        errors: list[RegistryError],
+        asked: set[tuple[str, bool]],
+        deadline: float,
+    ) -> bool:
+        """Delete what the last tag has left of an image; False: that has not ended."""
+        for artifact in rest:
+            asked.add((artifact.id, False))
+            try:
+                if self._deletions.change(artifact, path, image):
+                    continue  # the next listing tells
+                key = f"{begun.operation_id}/{artifact.id}/untagged"
+                operation: api.Operation | None = self._deletions.delete_artifact(artifact, key, artifact.digest)
+                if operation is not None and not operation.done:
+                    operation = self._calls.ended(operation.id or "", deadline)
+            except NotFoundError:
+                continue
+            except RegistryError as error:
+                errors.append(error)
+                continue
+            if operation is None:
+                return False
+            if (failed := self._calls.failure(operation, f"DELETE {artifact.digest}")) is not None:
+                errors.append(failed)
+        return True
+
+
+def _unknown(message: str, registry: str) -> OperationUnknownError:
+    return OperationUnknownError(message, registry, maybe_done=True)

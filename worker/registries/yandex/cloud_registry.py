@@ -1,0 +1,287 @@
+"""Yandex Cloud Registry: lists artifacts and makes images of them, deletes images artifact by artifact.
+
+This adapter only sends; what goes over the wire and what comes back is in `cloud_protocol`, where artifacts lie in
+`cloud_places`, what images they are in `cloud_images`. A scan lists the registry once; whatever is asked later is
+listed anew, folder by folder.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Literal
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from policies.image import Image
+from worker.config.settings import RegistrySettings
+from worker.registries.docker.manifest_cache import (
+    listed_as_referrers,
+    read_in_time,
+    read_through,
+    resolved,
+    size_of,
+    unreported,
+    with_subjects,
+)
+from worker.registries.http.answers import time_told
+from worker.registries.http.client import Patience
+from worker.registries.http.messages import Answer
+from worker.registries.http.rate_limit import Limiter
+from worker.registries.interface import (
+    Deletion,
+    Manifest,
+    Manifests,
+    NotFoundError,
+    RegistryError,
+    Subjects,
+    Usage,
+)
+from worker.registries.yandex import cloud_protocol as protocol
+from worker.registries.yandex.api import PAGE_SIZE, Page
+from worker.registries.yandex.client import Calls, about
+from worker.registries.yandex.cloud_deleting import Deletions
+from worker.registries.yandex.cloud_folders import Folders
+from worker.registries.yandex.cloud_following import Followed
+from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of
+from worker.registries.yandex.cloud_listing import FIRST_PAGES, Pile, list_all
+from worker.registries.yandex.cloud_places import in_folder
+from worker.registries.yandex.cloud_protocol import Artifact, WireArtifact
+from worker.registries.yandex.cloud_windows import Window
+
+SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serves every image that is read again
+WINDOWS = 8  # listed side by side at most
+
+log = logging.getLogger(__name__)
+
+
+def open_driver(
+    settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests
+) -> "YandexCloudRegistry":
+    """A registry of this kind; nothing is sent yet."""
+    return YandexCloudRegistry(settings, limiter, patience, manifests)
+
+
+class YandexCloudRegistry:
+    """One registry, by its id. Safe to use from several threads."""
+
+    by_parts: Literal[True] = True
+
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        limiter: Limiter,
+        patience: Patience,
+        manifests: Manifests,
+        *,
+        page_size: int = PAGE_SIZE,
+        first_pages: int = FIRST_PAGES,
+    ) -> None:
+        """`first_pages`: of the whole registry, before it is listed in windows of time."""
+        self._manifests, self._page_size, self._first_pages = manifests, page_size, first_pages
+        self._id, self._root = settings.id, settings.endpoints.cloud_registry
+        self._windows = min(settings.rate.concurrency, WINDOWS)
+        self._calls = Calls(settings, limiter, patience)
+        self._folders = Folders(self._read_folder)
+        self._deletions = Deletions(settings, self._calls, self._folders)
+        self._followed = Followed(self._calls, self._folders, self._deletions)
+        self._pile: Pile | None = None  # what the last `repositories` has listed
+        self._told: set[str] = set()  # folders whose own artifacts their listing shows, if there are any
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "YandexCloudRegistry":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._calls.http.close()
+
+    def usage(self) -> Usage:
+        return self._calls.http.usage()
+
+    def clock(self) -> datetime:
+        """As the interface has it. Raises UnsuitableError, too: it is no Docker registry, or keeps nothing itself."""
+
+        def read(answer: Answer) -> datetime:
+            protocol.registry(answer, self._id)
+            return time_told(answer)
+
+        return self._calls.call(protocol.get_registry(self._root, self._id), read)
+
+    # Listing
+
+    def repositories(self) -> Iterator[str]:
+        pile = self._listed_whole()
+        with self._lock:
+            self._pile = pile
+        yield from pile.folders()
+
+    def images(self, repository: str) -> tuple[Image, ...]:
+        with self._lock:
+            scanned = self._pile.take(repository) if self._pile else None
+        if scanned is None:
+            folder = self._folders.since(repository, time.monotonic())
+        else:
+            with self._located(repository):
+                folder = Folder(repository, scanned)
+        return self._complete(folder)
+
+    def listed(self, repository: str, since: float) -> tuple[Image, ...]:
+        return tuple(images_of(self._folders.since(repository, since), self._id).values())
+
+    def _listed_whole(self) -> Pile:
+        pile = Pile(self._id)
+        with self._located("artifacts"):
+            list_all(self._pages, pile, self._windows, self._first_pages)
+        if pile.left_alone:
+            told = ", ".join(f"{count} {what}" for what, count in sorted(pile.left_alone.items()))
+            log.info("artifacts left alone in registry %s: %s", self._id, told)
+        return pile
+
+    def _pages(self, window: Window) -> Iterator[Sequence[WireArtifact]]:
+        def ask(token: str) -> Page:
+            request = protocol.list_artifacts(self._root, self._id, window, token, self._page_size)
+            return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
+
+        return self._calls.pages(ask, _id_of, "artifacts")
+
+    def _read_folder(self, path: str) -> Folder:
+        """What lies in a folder now. One that shows nothing but folders is looked for in the whole registry.
+
+        Not when it has shown artifacts before, and not again when the registry has shown none for it either.
+        """
+
+        def ask(token: str) -> Page:
+            request = protocol.list_level(self._root, self._id, path, token, self._page_size)
+            return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
+
+        rows: list[WireArtifact] = [row for rows in self._calls.pages(ask, _id_of, path) for row in rows]
+        artifacts: Iterable[Artifact] = filter(None, map(protocol.artifact_of, rows))
+        folders_only = bool(rows) and all(row.kind in ("FOLDER", "PACKAGE") for row in rows)
+        if folders_only and path not in self._told:
+            hidden = self._listed_whole().take(path)
+            artifacts, folders_only = hidden or (), hidden is not None
+        with self._located(path):
+            found = [one for one in artifacts if in_folder(one.path, one.name, self._id, path)]
+            if rows and not folders_only:
+                self._told.add(path)
+            return Folder(path, found)
+
+    @contextmanager
+    def _located(self, what: str) -> Iterator[None]:
+        """An error knows what it was about: those who read rows need not."""
+        try:
+            yield
+        except RegistryError as error:
+            error.registry, error.request = error.registry or self._calls.http.registry, error.request or f"GET {what}"
+            raise
+
+    # What is not told with artifacts
+
+    def _complete(self, folder: Folder) -> tuple[Image, ...]:
+        """The images of a folder, and what they lead to that no artifact stands for."""
+        name = self._name(folder.path)
+
+        def read(digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+            return self._calls.manifests(name, digests)
+
+        images = dict(images_of(folder, self._id))
+        untold = [one for one in images if images[one].children is None and not disagrees(folder.of(one))]
+        found = read_through(self._manifests, untold, read)
+        images |= {digest: _filled(images[digest], found.get(digest)) for digest in untold}
+        listed = tuple(images.values())
+        in_lists = read_through(self._manifests, listed_as_referrers(listed), read)
+        listed = with_subjects(listed, {**self._manifests.known(unreported(listed)), **in_lists})
+        return (*listed, *self._unlisted(name, listed))
+
+    def read_subjects(
+        self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
+    ) -> Subjects:
+        name = self._name(repository)
+
+        def read(some: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+            return self._calls.manifests(name, some, not_after)
+
+        found, refusal = read_in_time(self._manifests, digests, read, not_after)
+        listed = with_subjects(images, found)
+        return Subjects((*listed, *self._unlisted(name, listed)), refusal)
+
+    def _unlisted(self, name: str, images: Iterable[Image]) -> Sequence[Image]:
+        """What children and subjects lead to and the Docker API has. What is remembered of one is no proof of that."""
+        images = tuple(images)
+        found: dict[str, Image] = {}
+        asked = {image.digest for image in images}
+        wanted = _named(images) - asked
+        while wanted:
+            new = {}
+            for digest, manifest in self._asked_for(name, sorted(wanted)).items():
+                if not isinstance(manifest, NotFoundError):
+                    image = Image(digest=digest, name=name)
+                    new[digest] = _filled(image, manifest if isinstance(manifest, Manifest) else None)
+            found |= new
+            asked |= wanted
+            wanted = _named(new.values()) - asked
+        return tuple(found.values())
+
+    def _asked_for(self, name: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        known = self._manifests.known(digests)
+        answers = dict(self._calls.manifests(name, [digest for digest in digests if digest not in known]))
+        self._manifests.remember({one: answer for one, answer in answers.items() if isinstance(answer, Manifest)})
+
+        def ask(digest: str) -> Manifest | RegistryError:
+            try:
+                self._calls.holds(name, digest)
+            except RegistryError as error:
+                return error
+            return known[digest]
+
+        return {**answers, **self._calls.each(list(known), ask)}
+
+    def _name(self, repository: str) -> str:
+        return f"{self._id}/{repository}"
+
+    # One image
+
+    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:  # noqa: ARG002 - told with the image
+        folder = self._folders.since(repository, time.monotonic() - SHARED)
+        same = folder.of(image.digest)
+        if same:
+            found = image_of(same, folder.tags[image.digest], self._name(repository))
+            return replace(image, id=found.id, tags=found.tags, created_at=found.created_at)  # a manifest never changes
+        if image.id:
+            label = f"GET {about(repository, image.digest)}"
+            raise NotFoundError("no artifact has this digest", self._calls.http.registry, label)
+        self._calls.holds(self._name(repository), image.digest)  # an index led to it: no artifact stands for it
+        return image
+
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        return self._calls.there(self._name(repository), digests)
+
+    def delete(
+        self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
+    ) -> Deletion:
+        return self._deletions.delete(repository, image, idempotency_key, not_after)
+
+    def follow(self, deletion: Deletion, deadline: float) -> Deletion:
+        return self._followed.follow(deletion, deadline)
+
+
+def _id_of(row: WireArtifact) -> str:
+    return row.id or ""
+
+
+def _named(images: Iterable[Image]) -> set[str]:
+    """The children and subjects of images."""
+    named = {child for image in images for child in image.children or ()}
+    return named | {image.subject for image in images if isinstance(image.subject, str)}
+
+
+def _filled(image: Image, manifest: Manifest | None) -> Image:
+    """The image with what its manifest says; `children` None: it could not be read."""
+    found = resolved(image, manifest)
+    if manifest is None or manifest.config is None or image.config is not None:
+        return found
+    size = size_of(manifest.config, manifest.layers) if found.children is UNSET else None
+    return replace(found, config=manifest.config, layers=manifest.layers, compressed_size=size)

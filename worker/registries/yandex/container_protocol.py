@@ -1,0 +1,156 @@
+"""Yandex Container Registry's REST protocol as plain functions: requests built, answers read. Nothing is sent here.
+
+Source: the vendor's API definitions (containerregistry.v1). Absent, null and default are the same, except an absent
+`compressedSize`, which is unknown.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import quote
+
+from msgspec import Meta, Struct
+
+from policies.image import Image
+from worker.registries.http.answers import IMAGE_DIGEST, TAG
+from worker.registries.http.messages import Answer, Request
+from worker.registries.yandex.api import (
+    IDENTIFIER,
+    PAGE_SIZE,
+    PATH,
+    Page,
+    WireBlob,
+    accepted,
+    bad,
+    blob_of,
+    delete,
+    get,
+    instant,
+    int64,
+    page_token,
+)
+
+# What is on the wire. Everything may be absent or null.
+
+
+class WireImage(Struct, rename="camel"):
+    id: str | None = None
+    name: str | None = None
+    digest: str | None = None
+    compressed_size: int | str | None = None
+    config: WireBlob | None = None
+    layers: list[WireBlob] | None = None
+    tags: list[str] | None = None
+    created_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class WireImages(Struct, rename="camel"):
+    images: list[WireImage] | None = None
+    next_page_token: str | None = None
+
+
+class WireRepository(Struct, rename="camel"):
+    name: str | None = None
+
+
+class WireRepositories(Struct, rename="camel"):
+    repositories: list[WireRepository] | None = None
+    next_page_token: str | None = None
+
+
+class WireRegistry(Struct, rename="camel"):
+    id: str | None = None
+
+
+# Requests.
+
+
+def list_repositories(root: str, registry_id: str, token: str = "") -> Request:
+    query = {"registryId": registry_id, "pageSize": str(PAGE_SIZE)} | ({"pageToken": token} if token else {})
+    return get(f"{root}/container-registry/v1/repositories", "repositories", query)
+
+
+def list_images(root: str, name: str, about: str, token: str = "") -> Request:
+    query = {"repositoryName": name, "pageSize": str(PAGE_SIZE)} | ({"pageToken": token} if token else {})
+    return get(f"{root}/container-registry/v1/images", about, query)
+
+
+def get_registry(root: str, registry_id: str) -> Request:
+    return get(f"{root}/container-registry/v1/registries/{quote(registry_id, safe='')}", f"registry {registry_id}")
+
+
+def get_image(root: str, image_id: str, about: str) -> Request:
+    return get(f"{root}/container-registry/v1/images/{quote(image_id, safe='')}", about)
+
+
+def delete_image(root: str, image_id: str, about: str, idempotency_key: str, not_after: float | None = None) -> Request:
+    return delete(f"{root}/container-registry/v1/images/{quote(image_id, safe='')}", about, idempotency_key, not_after)
+
+
+# Answers.
+
+
+def images_page(answer: Answer, name: str) -> Page:
+    """A page of the images of the repository with this full name. Raises RegistryError."""
+    page = accepted(answer, WireImages)
+    return Page([image_of(row, name) for row in page.images or ()], page_token(page.next_page_token))
+
+
+def repositories_page(answer: Answer, registry_id: str) -> Page:
+    """A page of repository paths, without the registry's id. Raises RegistryError."""
+    page = accepted(answer, WireRepositories)
+    paths = (repository_path(row.name or "", registry_id) for row in page.repositories or ())
+    return Page([path for path in paths if path], page_token(page.next_page_token))
+
+
+def image(answer: Answer, name: str) -> Image:
+    """One image, which must be of the repository with this full name. Raises RegistryError."""
+    return image_of(accepted(answer, WireImage), name)
+
+
+def repository_path(name: str, registry_id: str) -> str:
+    """The path without the registry's id; empty for the registry's own node. Raises BadAnswerError."""
+    if name == registry_id:
+        return ""
+    prefix, _, path = name.partition("/")
+    if prefix != registry_id:
+        bad(f"a repository that is not of registry {registry_id}: {name!r}")
+    if not PATH.fullmatch(path) or len(path) > 256:
+        bad(f"a repository with an impossible name: {name!r}")
+    return path
+
+
+def image_of(wire: WireImage, name: str) -> Image:
+    """The record of an image, checked. Raises BadAnswerError."""
+    if not IMAGE_DIGEST.fullmatch(wire.digest or ""):
+        bad(f"an image with the digest {wire.digest!r}")
+    if not IDENTIFIER.fullmatch(wire.id or ""):
+        bad(f"an image with the id {wire.id!r} ({wire.digest})")
+    if wire.name != name:
+        bad(f"an image of {wire.name!r} where one of {name!r} was asked for ({wire.id})")
+    config = blob_of(wire.config) if wire.config and wire.config.digest else None
+    layers = tuple(blob_of(layer) for layer in wire.layers or ())
+    size = None if wire.compressed_size is None else int64(wire.compressed_size, "compressedSize")
+    if size == 0 and config is None and not layers:
+        size = None  # a printed default, not a fact: this is how an index may show itself
+    return Image(
+        digest=wire.digest or "",
+        id=wire.id or "",
+        name=name,
+        compressed_size=size,
+        config=config,
+        layers=layers,
+        tags=tags_of(wire.tags or (), wire.digest or ""),
+        created_at=instant(wire.created_at),
+    )
+
+
+def tags_of(tags: Iterable[str], digest: str) -> tuple[str, ...]:
+    """Each tag once. Raises BadAnswerError: one is none, and what an image is called may be what keeps it."""
+    found = tuple(dict.fromkeys(tags))
+    if "" in found:
+        bad(f"an empty tag ({digest})")
+    for tag in found:
+        if not TAG.fullmatch(tag):
+            bad(f"the impossible tag {tag[:80]!r} ({digest})")
+    return found

@@ -1,0 +1,153 @@
+"""Yandex Container Registry: lists, reads and deletes images by its REST API, reads manifests by its Docker API.
+
+This adapter only sends; what goes over the wire and what comes back is in `yandex_protocol` and `docker`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from policies.image import Image
+from policies.references import merged
+from worker.config.settings import RegistrySettings
+from worker.registries.docker.manifest_cache import (
+    listed_as_referrers,
+    read_in_time,
+    read_through,
+    resolved,
+    unreported,
+    with_subjects,
+)
+from worker.registries.http.answers import time_told
+from worker.registries.http.client import Patience
+from worker.registries.http.messages import Answer
+from worker.registries.http.rate_limit import Limiter
+from worker.registries.interface import (
+    BadAnswerError,
+    Deletion,
+    Manifest,
+    Manifests,
+    RegistryError,
+    Subjects,
+    Usage,
+)
+from worker.registries.yandex import api
+from worker.registries.yandex import container_protocol as protocol
+from worker.registries.yandex.client import Calls, about
+
+T = TypeVar("T")
+
+
+def open_driver(
+    settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests
+) -> "YandexContainerRegistry":
+    """A registry of this kind; nothing is sent yet."""
+    return YandexContainerRegistry(settings, limiter, patience, manifests)
+
+
+class YandexContainerRegistry:
+    """One registry, by its id. Safe to use from several threads."""
+
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
+        self._manifests = manifests
+        self._id = settings.id
+        self._root = settings.endpoints.container_registry
+        self._calls = Calls(settings, limiter, patience)
+
+    def __enter__(self) -> "YandexContainerRegistry":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._calls.http.close()
+
+    def usage(self) -> Usage:
+        return self._calls.http.usage()
+
+    def clock(self) -> datetime:
+        def read(answer: Answer) -> datetime:
+            found = api.accepted(answer, protocol.WireRegistry)
+            if found.id != self._id:
+                raise BadAnswerError(f"asked for registry {self._id}, told of {found.id!r}")
+            return time_told(answer)
+
+        return self._calls.call(protocol.get_registry(self._root, self._id), read)
+
+    def repositories(self) -> Iterator[str]:
+        def ask(token: str) -> api.Page:
+            request = protocol.list_repositories(self._root, self._id, token)
+            return self._calls.call(request, lambda answer: protocol.repositories_page(answer, self._id))
+
+        yield from sorted(self._all_pages(ask, lambda path: path, "repositories").values())
+
+    def images(self, repository: str) -> tuple[Image, ...]:
+        name = f"{self._id}/{repository}"
+
+        def ask(token: str) -> api.Page:
+            request = protocol.list_images(self._root, name, repository, token)
+            return self._calls.call(request, lambda answer: protocol.images_page(answer, name))
+
+        rows: dict[str, Image] = self._all_pages(ask, lambda image: image.id, repository)
+        images = merged(tuple(rows.values()))  # two rows of one digest are one image, with the tags of both
+        wanted = [image.digest for image in images if image.config is None]  # an index, or it cannot be known
+        found = read_through(self._manifests, wanted, lambda digests: self.manifests(repository, digests))
+        images = tuple(
+            resolved(image, found.get(image.digest)) if image.config is None else replace(image, subject=None)
+            for image in images
+        )
+        in_lists = listed_as_referrers(images)
+        known = read_through(self._manifests, in_lists, lambda digests: self.manifests(repository, digests))
+        return with_subjects(images, {**self._manifests.known(unreported(images)), **known})
+
+    def read_subjects(
+        self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
+    ) -> Subjects:
+        def read(some: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+            return self.manifests(repository, some, not_after)
+
+        found, refusal = read_in_time(self._manifests, digests, read, not_after)
+        return Subjects(with_subjects(images, found), refusal)
+
+    def manifests(
+        self, repository: str, digests: Sequence[str], not_after: float | None = None
+    ) -> Mapping[str, Manifest | RegistryError]:
+        """The manifests of these digests, read side by side; each answer stands alone, an error never spreads."""
+        return self._calls.manifests(f"{self._id}/{repository}", digests, not_after)
+
+    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:  # noqa: ARG002 - told with the image
+        name, label = f"{self._id}/{repository}", about(repository, image.digest)
+        found = self._calls.call(
+            protocol.get_image(self._root, image.id, label),
+            lambda answer: protocol.image(answer, name),
+        )
+        if found.id != image.id:
+            raise self._calls.bad(f"asked for the image {image.id}, told of {found.id}", f"GET {label}")
+        return replace(found, subject=image.subject)
+
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        return self._calls.there(f"{self._id}/{repository}", digests)
+
+    def delete(
+        self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
+    ) -> Deletion:
+        label = about(repository, image.digest)
+        request = protocol.delete_image(self._root, image.id, label, idempotency_key, not_after)
+        operation = self._calls.deletion(request, image.id)
+        return self._outcome(operation, request.label) if operation.done else Deletion(operation.id or "", done=False)
+
+    def follow(self, deletion: Deletion, deadline: float) -> Deletion:
+        if deletion.done:
+            return deletion
+        operation = self._calls.ended(deletion.operation_id, deadline)
+        return self._outcome(operation, f"GET operation {deletion.operation_id}") if operation else deletion
+
+    def _outcome(self, operation: api.Operation, label: str) -> Deletion:
+        """Of an operation that has ended."""
+        if (error := self._calls.failure(operation, label)) is not None:
+            raise error
+        return Deletion(operation.id or "", done=bool(operation.done))
+
+    def _all_pages(self, ask: Callable[[str], api.Page], key: Callable[[T], str], about: str) -> dict[str, T]:
+        """Every row of a listing by its key."""
+        return {key(row): row for rows in self._calls.pages(ask, key, about) for row in rows}

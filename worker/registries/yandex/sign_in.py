@@ -1,0 +1,247 @@
+"""Signs in to Yandex Cloud: an IAM token as given, by an account's key, by a pod's token, or by a machine's metadata.
+
+Tokens are fetched early, by one thread at a time, and once more when one is refused. No message or repr shows a token.
+"""
+
+import base64
+import json
+import re
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import urlencode
+
+from msgspec import Meta, Struct
+
+from worker.config.secret import Secret, SecretError
+from worker.config.settings import RegistrySettings, WorkloadIdentity
+from worker.registries.http.answers import decode, one_line, status_error
+from worker.registries.http.client import Http
+from worker.registries.http.messages import Answer, Request
+from worker.registries.http.tokens import HOUR, Token, Tokens, lasting
+from worker.registries.interface import (
+    BadAnswerError,
+    RateLimitedError,
+    RegistryError,
+    SignInError,
+    UnavailableError,
+)
+from worker.registries.yandex.api import accepted, refusal, status_of
+from worker.registries.yandex.service_account_key import signed_jwt
+
+METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
+PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header
+
+
+class IamAnswer(Struct, rename="camel"):
+    iam_token: str | None = None
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class MetadataAnswer(Struct):
+    access_token: str | None = None
+    expires_in: float | None = None
+
+
+class ExchangeAnswer(Struct):
+    access_token: str | None = None
+    token_type: str | None = None
+    expires_in: float | None = None
+
+
+class ExchangeError(Struct):
+    """RFC 6749, section 5.2."""
+
+    error: str | None = None
+    error_description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Signs the management API's requests."""
+
+    tokens: Tokens
+
+    def sign(self) -> str:
+        return f"Bearer {self.tokens.current()}"
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
+        self.tokens.replace((authorization or "").removeprefix("Bearer "))
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """Signs the Docker API's requests for its own token: user `iam`, the IAM token as password."""
+
+    tokens: Tokens
+
+    def sign(self) -> str:
+        return "Basic " + base64.b64encode(f"iam:{self.tokens.current()}".encode()).decode()
+
+    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
+        pair = base64.b64decode((authorization or "").removeprefix("Basic ")).decode()
+        self.tokens.replace(pair.removeprefix("iam:"))
+
+
+def open_tokens(settings: RegistrySettings, http: Http) -> Tokens:
+    """The tokens that a registry's credentials give. Reads and sends nothing yet."""
+    credentials = settings.credentials
+    if credentials.iam_token is not None:
+        return given_tokens(credentials.iam_token)
+    if credentials.service_account_key is not None:
+        return key_tokens(credentials.service_account_key, settings.endpoints.iam, http)
+    if credentials.workload_identity is not None:
+        return exchanged_tokens(credentials.workload_identity, settings.endpoints.sts, http)
+    return metadata_tokens(settings.endpoints.metadata, http)
+
+
+def given_tokens(secret: Secret) -> Tokens:
+    """Read anew at each use: whoever keeps the file fresh needs no restart of ours."""
+
+    def fetch() -> Token:
+        return Token(checked(_read(secret), secret.where), refresh_at=0.0, expires_at=0.0)
+
+    return Tokens(
+        fetch,
+        f"IAM tokens live for at most 12 hours: put a fresh one into {secret.where}, or use a service account key",
+    )
+
+
+def key_tokens(secret: Secret, iam: str, http: Http) -> Tokens:
+    """An IAM token for a JWT that the key signs; the key is read anew for each, so that it may be rotated."""
+
+    def fetch() -> Token:
+        request = Request(
+            method="POST",
+            url=f"{iam}/iam/v1/tokens",
+            about="IAM token",
+            headers={"Content-Type": "application/json"},
+            body=json.dumps({"jwt": signed_jwt(_read(secret), secret.where, iam, time.time())}).encode(),
+            repeatable=True,  # a second token costs nothing
+            paced=False,
+        )
+        return http.call(request, lambda answer: _iam_token(answer, secret.where))
+
+    return Tokens(
+        fetch, f"check that the service account of the key in {secret.where} still exists and may use this registry"
+    )
+
+
+def exchanged_tokens(identity: WorkloadIdentity, sts: str, http: Http) -> Tokens:
+    """An IAM token for the pod's own, which the cluster renews: its file is read anew for each exchange."""
+    remedy = (
+        f"check that a federated credential links the subject of the token in {identity.token.where} to the service"
+        f" account {identity.service_account}, and that the token is fresh and made for the federation's audience"
+    )
+
+    def fetch() -> Token:
+        subject = checked(_read(identity.token), identity.token.where)
+        form = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "audience": identity.service_account,
+            "subject_token": subject,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
+        }
+        request = Request(
+            method="POST",
+            url=f"{sts}/oauth/token",
+            about="exchange of the pod's token",
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            body=urlencode(form).encode(),
+            repeatable=True,  # a second token costs nothing
+            paced=False,
+        )
+        return http.call(request, lambda answer: _exchanged(answer, subject, remedy))
+
+    return Tokens(fetch, remedy)
+
+
+def _exchanged(answer: Answer, subject: str, remedy: str) -> Token:
+    if answer.status // 100 != 2:
+        told = _exchange_refusal(answer, subject)
+        if isinstance(told, UnavailableError | RateLimitedError | BadAnswerError):
+            raise told
+        raise SignInError(f"{told.message}; {remedy}", status=answer.status, request_id=told.request_id)
+    found = accepted(answer, ExchangeAnswer)
+    if (found.token_type or "Bearer").lower() != "bearer":
+        raise BadAnswerError("an exchanged token of another type than Bearer")
+    if not found.expires_in or found.expires_in < 0:
+        raise BadAnswerError("an exchanged token without expires_in")
+    return lasting(checked(found.access_token or "", "the exchange"), min(found.expires_in, 12 * HOUR))
+
+
+def _exchange_refusal(answer: Answer, subject: str) -> RegistryError:
+    """What the service says, in either of the forms that were seen of it; never the token, should it repeat that."""
+    answer = replace(answer, body=answer.body.replace(subject.encode(), b"***"))
+    if (status := status_of(answer.body)) is not None and status.code is not None:
+        return refusal(answer)
+    try:
+        told = decode(answer.body, ExchangeError)
+    except BadAnswerError:
+        return status_error(answer)
+    if told.error in ("temporarily_unavailable", "server_error"):
+        return UnavailableError(f"HTTP {answer.status}: {one_line(told.error)}", status=answer.status)
+    return status_error(answer, ": ".join(part for part in (told.error, told.error_description) if part))
+
+
+def metadata_tokens(root: str, http: Http) -> Tokens:
+    """What the virtual machine's service account gets; asked again every hour, as the vendor advises."""
+    remedy = (
+        "metadata: true works on a virtual machine with a service account attached; elsewhere use service_account_key"
+    )
+    request = Request(
+        method="GET",
+        url=root + METADATA_PATH,
+        about="metadata token",
+        headers={"Metadata-Flavor": "Google"},
+        repeatable=True,
+        paced=False,
+        timeout=2.0,
+        direct=True,
+    )
+
+    def read(answer: Answer) -> Token:
+        if answer.status in (401, 403, 404):
+            raise SignInError(
+                f"the metadata service has no token (HTTP {answer.status}): {remedy}", status=answer.status
+            )
+        found = accepted(answer, MetadataAnswer)
+        life = max(0.0, min(found.expires_in or 0.0, 12 * HOUR))
+        return lasting(checked(found.access_token or "", "metadata service"), life, longest=HOUR)
+
+    def fetch() -> Token:
+        try:
+            return http.call(request, read, total=10.0)
+        except UnavailableError as error:
+            raise SignInError(f"{error.message}; {remedy}", error.registry, error.request) from error
+
+    return Tokens(fetch, remedy)
+
+
+def _iam_token(answer: Answer, where: str) -> Token:
+    if answer.status in (400, 401, 403, 404):
+        told = refusal(answer)
+        remedy = f"the key in {where} was refused: if it was deleted make a new one, and check this machine's clock"
+        raise SignInError(f"{told.message}; {remedy}", status=answer.status, request_id=told.request_id)
+    found = accepted(answer, IamAnswer)
+    if found.expires_at is None:
+        raise BadAnswerError("an IAM token without expiresAt")
+    # Against the server's own clock, which tells whole seconds: ours may be wrong, and life is a difference.
+    life = (found.expires_at - (answer.date or datetime.now(UTC))).total_seconds() - 1.0
+    return lasting(checked(found.iam_token or "", "IAM"), life)
+
+
+def checked(token: str, where: str) -> str:
+    """A token fit for a header. Raises SignInError, which does not repeat it."""
+    if not PRINTABLE.fullmatch(token):
+        raise SignInError(f"{where}: this is no token (empty, too long, or with spaces or letters that no token has)")
+    return token
+
+
+def _read(secret: Secret) -> str:
+    try:
+        return secret.read()
+    except SecretError as error:
+        raise SignInError(f"{error}; the configuration names it as this registry's credentials") from error
