@@ -21,7 +21,7 @@ from policies.blobs import words
 from policies.image import Image
 from policies.plan import Survey
 from worker.memory import Memoir, compare
-from worker.store import Store, memory, open_store
+from worker.store import Store, open_store, scan_history
 from worker.store.tables import memory as memory_table
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -53,7 +53,7 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
     surveys = [Survey(path, words([image.digest for image in images])) for path, images in registry.items()]
     started = time.perf_counter()
     with store.read() as connection:
-        before = memory.recall(connection, KEY, NAME)
+        before = scan_history.recall(connection, KEY, NAME)
     recalled = time.perf_counter()
     compared = compare(before, surveys, ())
     compared_at = time.perf_counter()
@@ -62,10 +62,10 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
     made = time.perf_counter()
     for at in range(0, len(rows), 500):
         with store.write() as connection:
-            memory.stage(connection, "run", rows[at : at + 500])
+            scan_history.stage(connection, "run", rows[at : at + 500])
     with store.write() as connection:
-        memory.stage(connection, "run", memoir.rest(doubt=""))
-        memory.move(connection, "run", KEY)
+        scan_history.stage(connection, "run", memoir.rest(doubt=""))
+        scan_history.move(connection, "run", KEY)
     written = time.perf_counter()
     size, most = _size(store)
     parts = {"recall": recalled - started, "compare": compared_at - recalled, "make": made - compared_at}

@@ -14,7 +14,7 @@ from worker.config.watch import Watch, permitted_now
 from worker.expiry import late
 from worker.outcomes import Outcome
 from worker.registries.interface import Kept
-from worker.store import Store, holds, memory, sweeping, undo
+from worker.store import Store, holds, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, StoppedError
@@ -95,7 +95,7 @@ class Intents:
         """What a `settle` that was raised since the plan says against a deletion; None: nothing."""
         if registry.settle <= self.run.terms.settle:
             return None
-        seen = {item.repository: memory.seen_of(connection, registry.memory_key, item.repository)}
+        seen = {item.repository: scan_history.seen_of(connection, registry.memory_key, item.repository)}
         standing = Standing(memory=seen, settle=registry.settle)
         planned_at = self.run.started_at or self.run.opened_at
         why = standing.unsettled(item.repository, (item.image,), planned_at).get(item.digest)

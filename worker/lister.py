@@ -14,7 +14,7 @@ from worker.config.settings import RegistrySettings
 from worker.inventory import dated
 from worker.registries.interface import ListsTagsOnly, Registry, RegistryError
 from worker.store import Store, plans
-from worker.store.memory import Recalled
+from worker.store.scan_history import Recalled
 
 
 @dataclass(slots=True)

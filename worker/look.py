@@ -14,7 +14,6 @@ from worker.checkpoints import reach
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, lease_now, permitted_now
 from worker.leases import Heartbeat
-from worker.manifests import StoredManifests
 from worker.outcomes import Outcome
 from worker.rechecking import Finding as _Finding
 from worker.rechecking import listed_again, snapshot, unlistable
@@ -27,6 +26,7 @@ from worker.spending import count_failure, spending
 from worker.store import Store, StoreError, freed_bytes, holds, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
+from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
 
 LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a look is good

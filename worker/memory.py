@@ -9,7 +9,7 @@ from policies.image import Image, Unreadable
 from policies.limits import Exceeded
 from policies.memory import VANISHED_SHARE, Seen, Vanished, absent, remember, vanished
 from policies.plan import Survey
-from worker.store.memory import GONE, HEAD, Head, Recalled, pack_head, pack_seen
+from worker.store.scan_history import GONE, HEAD, Head, Recalled, pack_head, pack_seen
 
 _NOTHING = words([])
 

@@ -16,7 +16,7 @@ from policies.warnings import PlanWarning, keeps_nothing, undecidable
 from worker.config.settings import RegistrySettings
 from worker.inventory import Inventory
 from worker.memory import Comparison, compare
-from worker.store.memory import Recalled
+from worker.store.scan_history import Recalled
 from worker.surroundings import tags_not_read
 from worker.unclear import Unclear
 

@@ -24,7 +24,6 @@ from worker.inventory import (
 )
 from worker.leases import Heartbeat, identity
 from worker.lister import Lister
-from worker.manifests import StoredManifests
 from worker.memory import Memoir
 from worker.planner import NEVER_SCANNED, Planned, plan
 from worker.registries import open_registry
@@ -33,12 +32,13 @@ from worker.registries.interface import Registry, RegistryError, SignInError
 from worker.runs import Bell
 from worker.spending import gone_remedy, note_sign_in, spending
 from worker.standing import note_held_ids, standing_of
-from worker.store import Store, StoreError, memory, plans, retention
+from worker.store import Store, StoreError, plans, retention, scan_history
 from worker.store import runs as run_rows
 from worker.store.freed_bytes import storable
-from worker.store.memory import Recalled
+from worker.store.manifests import StoredManifests
 from worker.store.plans import PlanRows, PlanWriter, Segment
 from worker.store.runs import Run
+from worker.store.scan_history import Recalled
 from worker.store.terms import encoded
 from worker.subjects import plan_with_subjects
 from worker.terms import registry_of, terms_of, why_not_there
@@ -49,7 +49,7 @@ def recall(store: Store | None, registry: RegistrySettings) -> Recalled:
     if store is None:
         return NEVER_SCANNED
     with store.read() as connection:
-        return memory.recall(connection, registry.memory_key, registry.name)
+        return scan_history.recall(connection, registry.memory_key, registry.name)
 
 
 def plan_live(
@@ -238,14 +238,14 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
                 return False
             for segment, some in portion:
                 plans.write_rows(connection, segment, some)
-            memory.stage(connection, run.id, remembered)
+            scan_history.stage(connection, run.id, remembered)
             remembered.clear()
     with store.write() as connection:
         now = store.now(connection)
         if not run_rows.holds_scan(connection, run.id, run.fence):
             return False
-        memory.stage(connection, run.id, memoir.rest(planned.doubt))
-        memory.move(connection, run.id, planned.registry.memory_key)
+        scan_history.stage(connection, run.id, memoir.rest(planned.doubt))
+        scan_history.move(connection, run.id, planned.registry.memory_key)
         facts = _facts(planned, writer) | {"terms": encoded(terms_of(settings, planned.registry))}
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **facts)
         if run.mode == "delete":  # a dry run says nothing against a plan that waits for its approval

@@ -21,7 +21,6 @@ from worker.evidence.gathering import recent
 from worker.expiry import plan_is_good_until
 from worker.intents import Intents
 from worker.leases import Heartbeat, identity
-from worker.manifests import StoredManifests
 from worker.outcomes import Outcome
 from worker.rechecking import snapshot
 from worker.registries import open_registry
@@ -32,6 +31,7 @@ from worker.runs import Bell
 from worker.spending import count_failure, spending
 from worker.store import Store, StoreError, looks, sweeping
 from worker.store import runs as run_rows
+from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError
 from worker.store.tables import EPOCH

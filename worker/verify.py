@@ -16,7 +16,6 @@ from worker.checkpoints import reach
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.leases import Heartbeat, identity
-from worker.manifests import StoredManifests
 from worker.registries import open_registry
 from worker.registries.http.client import Patience
 from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
@@ -25,6 +24,7 @@ from worker.runs import Bell
 from worker.spending import spending
 from worker.store import Store, StoreError, plans
 from worker.store import verification as rows
+from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
 from worker.store.verification import SETTLED, Difference, Left
 

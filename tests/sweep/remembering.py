@@ -6,16 +6,16 @@ from sqlalchemy import select, text, update
 
 from policies.memory import Seen
 from tests.night import Night
-from worker.store import memory, plans
-from worker.store.memory import HEAD, Head, Recalled, pack_head, pack_seen
+from worker.store import plans, scan_history
 from worker.store.runs import Run
+from worker.store.scan_history import HEAD, Head, Recalled, pack_head, pack_seen
 from worker.store.tables import memory as memory_table
 
 
 def recalled(night: Night) -> Recalled:
     with night.store.read() as connection:
         registry = night.settings.registries["production"]
-        return memory.recall(connection, registry.memory_key, "production")
+        return scan_history.recall(connection, registry.memory_key, "production")
 
 
 def remembered(night: Night) -> dict[str, int]:

@@ -20,9 +20,9 @@ from tests.sweep.remembering import exceeded, pass_time, reasons, recalled, reme
 from worker import runs, scan
 from worker.memory import Memoir, compare
 from worker.runs import Bell
-from worker.store import memory
 from worker.store import runs as night_runs
-from worker.store.memory import HEAD, Head, Recalled
+from worker.store import scan_history
+from worker.store.scan_history import HEAD, Head, Recalled
 from worker.store.tables import memory_next
 from worker.store.tables import run as run_table
 
@@ -140,7 +140,7 @@ class TestWhatIsRemembered:
         tonight = night()
         run_id = tonight.open()
         with tonight.store.write() as connection:  # as a scan that was killed between its portions leaves them
-            memory.stage(connection, run_id, [("shop/api", b"half"), ("gone/long/ago", b"half")])
+            scan_history.stage(connection, run_id, [("shop/api", b"half"), ("gone/long/ago", b"half")])
 
         tonight.do(Bell("gc.scan", (run_id,)))
 

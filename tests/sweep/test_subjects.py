@@ -11,9 +11,9 @@ from tests.night import Night
 from tests.simulator.client import Simulator
 from worker import scan
 from worker.config.kinds import of
-from worker.manifests import StoredManifests
 from worker.planner import Planned, plan
 from worker.registries import open_registry
+from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
 from worker.subjects import plan_with_subjects
 
