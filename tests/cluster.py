@@ -16,9 +16,9 @@ from celery import Celery
 from tests.night import Night, Served
 from tests.servers import RedisServer, redis_server
 from tests.waiting import until
-from worker import runs
 from worker.app import KEY_PREFIX
-from worker.checkpoints import HALTS, Checkpoint
+from worker.runs import lifecycle
+from worker.runs.checkpoints import HALTS, Checkpoint
 from worker.store import StoreError
 from worker.store.runs import Run
 
@@ -27,7 +27,7 @@ TIMING = {"reconcile": "1s", "lease": "2s"}
 
 
 class Halts:
-    """Where processes are to stand still: see `worker/checkpoints.py`."""
+    """Where processes are to stand still: see `worker/runs/checkpoints.py`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -168,7 +168,7 @@ class Cluster:
             if supervised:
                 self.look_after()
             try:
-                run = runs.get(self.night.store, run_id)
+                run = lifecycle.get(self.night.store, run_id)
             except StoreError:
                 return None  # it is away: that is what some tests are about
             return run if run.state == "finished" else None

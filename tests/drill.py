@@ -23,8 +23,8 @@ from tests.servers import PostgresServer, RedisServer
 from tests.simulator.client import Simulator
 from tests.simulator.registry import id_from
 from tests.waiting import until
-from worker.checkpoints import Checkpoint
 from worker.metrics import PREFIX, StoreCollector
+from worker.runs.checkpoints import Checkpoint
 from worker.store import Store, open_store
 from worker.store import runs as run_rows
 from worker.store.runs import Run

@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from tests.simulator.client import Simulator
-from worker import after_run, in_use, look, notify, reconcile, runs, scan, sweep, verify
+from worker import after_run, look, notify, reconcile, scan, sweep, verify
 from worker.config.settings import Settings
 from worker.config.watch import SettingsWatch
-from worker.runs import Bell
+from worker.runs import evidence_refresh, lifecycle
+from worker.runs.lifecycle import Bell
 from worker.store import Store, open_store, plans
 from worker.store.plans import PlannedItem
 from worker.store.runs import Run
@@ -97,7 +98,7 @@ class Night:
         self.path = write(self.folder, document(self.simulator, self.folder, store=self._store_url, **registry))
 
     def open(self, **options: Any) -> str:
-        opened = runs.open_run(
+        opened = lifecycle.open_run(
             self.store, self.settings, "production", trigger="command", now=datetime.now(UTC), **options
         )
         return opened.run_id
@@ -111,7 +112,7 @@ class Night:
             case "gc.delete_batch", (str(run_id), int(number)):
                 return sweep.delete_batch(self.store, self.watch, run_id, number)
             case "gc.evidence", (str(run_id),):
-                return in_use.ask_again(self.store, self.watch, run_id)
+                return evidence_refresh.ask_again(self.store, self.watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(self.store, self.watch, run_id)
             case "gc.notify" | "gc.after_run", (str(run_id),):
@@ -144,7 +145,7 @@ class Night:
         return self.run(run_id)
 
     def run(self, run_id: str) -> Run:
-        return runs.get(self.store, run_id)
+        return lifecycle.get(self.store, run_id)
 
     def items(self, run_id: str) -> list[PlannedItem]:
         with self.store.read() as connection:

@@ -19,7 +19,7 @@ from tests.notify.hook import SECRET, Hook
 from tests.simulator.client import Simulator
 from worker import after_run
 from worker.report.run import run_json
-from worker.runs import Bell
+from worker.runs.lifecycle import Bell
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)

@@ -7,7 +7,7 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.schedule import ScheduleError, due, zone_of
+from worker.runs.schedule import ScheduleError, due, zone_of
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)

@@ -26,7 +26,7 @@ from worker.registries.http.messages import Answer, Request
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.interface import BadAnswerError, RegistryError
 from worker.report.run import run_json
-from worker.runs import Bell
+from worker.runs.lifecycle import Bell
 from worker.store import Store, following
 from worker.store import runs as run_rows
 

@@ -16,7 +16,7 @@ from worker import logs
 from worker.broker import NoRedisError, celery_url, redis_url
 from worker.config.settings import ConfigError, SecretError, load
 from worker.config.state_folder import state_folder
-from worker.schedule import due
+from worker.runs.schedule import due
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings

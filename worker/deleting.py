@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from worker import absence, events, outcomes, refusals
-from worker.checkpoints import reach
+from worker import absence, outcomes, refusals
 from worker.config.watch import Watch, registry_now
 from worker.intents import Intents
 from worker.outage import Outage
@@ -28,7 +27,9 @@ from worker.registries.interface import (
     TooLateError,
     UnavailableError,
 )
-from worker.spending import count_failure
+from worker.runs import events
+from worker.runs.checkpoints import reach
+from worker.runs.circuit_breaker import count_failure
 from worker.store import Store, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run

@@ -8,12 +8,12 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from policies.standing import Standing
-from worker.clocks import Shown, disagreement, of_store
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, permitted_now
-from worker.expiry import late
 from worker.outcomes import Outcome
 from worker.registries.interface import Kept
+from worker.runs.clocks import Shown, disagreement, of_store
+from worker.runs.expiry import late
 from worker.store import Store, holds, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run

@@ -9,11 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from worker import events, outcomes, runs
-from worker.checkpoints import reach
+from worker import outcomes
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, lease_now, permitted_now
-from worker.leases import Heartbeat
 from worker.outcomes import Outcome
 from worker.rechecking import Finding as _Finding
 from worker.rechecking import listed_again, snapshot, unlistable
@@ -21,8 +19,11 @@ from worker.registries import open_registry
 from worker.registries.http.client import Patience
 from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
 from worker.registries.interface import Registry, RegistryError
-from worker.runs import Bell
-from worker.spending import count_failure, spending
+from worker.runs import events, lifecycle
+from worker.runs.checkpoints import reach
+from worker.runs.circuit_breaker import count_failure, spending
+from worker.runs.leases import Heartbeat
+from worker.runs.lifecycle import Bell
 from worker.store import Store, StoreError, freed_bytes, holds, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
@@ -36,13 +37,13 @@ def look(
     store: Store, watch: Watch, run_id: str, repository: str, *, limiter: Limiter | None = None
 ) -> tuple[Bell, ...]:
     """List a repository again before its next batch, and settle what the plan did not know. Raises StoreError."""
-    run = runs.deleting(store, run_id)
+    run = lifecycle.deleting(store, run_id)
     if run is None or run.stop is not None:
-        return runs.ring(store, run_id, datetime.now(UTC)) if run else ()
+        return lifecycle.ring(store, run_id, datetime.now(UTC)) if run else ()
     lease = lease_now(watch)
     with store.write() as connection:
         began = store.now(connection)
-        if not looks.claim(connection, run_id, repository, began, began + lease, began - runs.LOOK_IS_GOOD):
+        if not looks.claim(connection, run_id, repository, began, began + lease, began - lifecycle.LOOK_IS_GOOD):
             return ()  # somebody looks, or has looked: who did rings
 
     reach("look_claimed")
@@ -56,7 +57,7 @@ def look(
         with Heartbeat(lease, renew, forgiven=(StoreError,)):
             finding = _find(store, permitted_now(watch, run, repository), run, repository, limiter)
             if finding is None:
-                return runs.ring(store, run_id, datetime.now(UTC)) if runs.is_stopped(store, run_id) else ()
+                return lifecycle.ring(store, run_id, datetime.now(UTC)) if lifecycle.is_stopped(store, run_id) else ()
             with store.read() as connection:
                 took = store.now(connection) - began
             _settle(store, run, repository, _in_time(finding, took), began)
@@ -64,17 +65,17 @@ def look(
     finally:
         with store.write() as connection:
             looks.release(connection, run_id, repository)
-    return runs.ring(store, run_id, datetime.now(UTC))
+    return lifecycle.ring(store, run_id, datetime.now(UTC))
 
 
 def give_up(store: Store, run_id: str, repository: str) -> tuple[Bell, ...]:
     """Delete nothing in a repository that cannot be listed again in time. Raises StoreError."""
-    run = runs.deleting(store, run_id)
+    run = lifecycle.deleting(store, run_id)
     if run is not None:
         with store.read() as connection:
             now = store.now(connection)
-        _settle(store, run, repository, _in_time(_Finding(), runs.LOOK_IS_GOOD), now)
-    return runs.ring(store, run_id, datetime.now(UTC))
+        _settle(store, run, repository, _in_time(_Finding(), lifecycle.LOOK_IS_GOOD), now)
+    return lifecycle.ring(store, run_id, datetime.now(UTC))
 
 
 def _find(
@@ -102,7 +103,7 @@ def _find(
 def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Finding:
     known = snapshot(store, run, registry, path, opened)
     try:
-        seconds = (runs.LOOK_IS_GOOD - LEFT_FOR_A_BATCH).total_seconds()
+        seconds = (lifecycle.LOOK_IS_GOOD - LEFT_FOR_A_BATCH).total_seconds()
         return known.compared(opened, listed_again(opened, registry, known), seconds)
     except RegistryError as error:
         return unlistable(error, path)
@@ -110,7 +111,7 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
 
 def _in_time(finding: _Finding, took: timedelta) -> _Finding:
     """The finding, unless it took so long that it can speak for no deletion any more: it would always be too old."""
-    if finding.reason is not None or took < runs.LOOK_IS_GOOD - LEFT_FOR_A_BATCH:
+    if finding.reason is not None or took < lifecycle.LOOK_IS_GOOD - LEFT_FOR_A_BATCH:
         return finding
     minutes = f"{took.total_seconds() / 60:.0f} minutes"
     reason = (

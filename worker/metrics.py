@@ -18,8 +18,8 @@ from prometheus_client.registry import Collector
 from worker import __version__
 from worker.config.settings import RegistrySettings, Settings
 from worker.registries.interface import FailureCause
-from worker.runs import line_of
-from worker.schedule import due
+from worker.runs.lifecycle import line_of
+from worker.runs.schedule import due
 from worker.store import Store
 from worker.store.measures import IMAGE_OUTCOMES, Measures, RegistryMeasures, measure
 

@@ -12,7 +12,7 @@ import structlog
 
 from worker.messenger import Kind, Message, send
 from worker.report.notice import notice_body, notice_title
-from worker.runs import Bell
+from worker.runs.lifecycle import Bell
 from worker.store import Store, notices
 from worker.store import runs as run_rows
 from worker.store.notices import Notice

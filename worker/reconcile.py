@@ -4,13 +4,14 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from worker import after_run, notify, runs
-from worker.expiry import expire, late
-from worker.runs import Bell
+from worker import after_run, notify
+from worker.runs import lifecycle
+from worker.runs.expiry import expire, late
+from worker.runs.lifecycle import Bell
+from worker.runs.terms import registry_of, why_not_there
 from worker.store import Store, StoreError, audit
 from worker.store import runs as run_rows
 from worker.store.runs import Run
-from worker.terms import registry_of, why_not_there
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
@@ -27,9 +28,9 @@ def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple
     with store.read() as connection:
         left = run_rows.unfinished(connection)
     if settings is None:
-        return tuple(bell for run in left if run.state == "deleting" for bell in runs.ring(store, run.id, now))
+        return tuple(bell for run in left if run.state == "deleting" for bell in lifecycle.ring(store, run.id, now))
     for name in settings.registries:
-        bells += runs.open_if_due(store, settings, name, now)
+        bells += lifecycle.open_if_due(store, settings, name, now)
     for run in left:
         bells += _recover(store, settings, run, now)
     with suppress(StoreError):  # these can wait a minute, the bells cannot
@@ -44,14 +45,14 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
         case "pending" | "planning":
             return _recover_scan(store, settings, run, now)
         case "planned":
-            return runs.advance(store, run.id, now)
+            return lifecycle.advance(store, run.id, now)
         case "blocked":
             expire(store, settings, run, now)
             return ()
         case _:
             if run.swept_at is None:
                 _stop_if_late(store, settings, run, now)
-            return runs.ring(store, run.id, now, again_after=settings.timing.lease)
+            return lifecycle.ring(store, run.id, now, again_after=settings.timing.lease)
 
 
 def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
@@ -60,9 +61,9 @@ def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -
     if expire(store, settings, run, now):
         return ()
     if registry_of(settings, run) is None:
-        runs.fail(store, run.id, why_not_there(settings, run), now)
-    elif run.stop is not None or run.scans >= runs.SCANS:
-        runs.fail(store, run.id, run.message or f"its scan was begun {run.scans} times and never ended", now)
+        lifecycle.fail(store, run.id, why_not_there(settings, run), now)
+    elif run.stop is not None or run.scans >= lifecycle.SCANS:
+        lifecycle.fail(store, run.id, run.message or f"its scan was begun {run.scans} times and never ended", now)
     else:
         return (Bell("gc.scan", (run.id,)),)
     return ()

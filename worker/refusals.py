@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from worker import events, outcomes
+from worker import outcomes
 from worker.outcomes import Outcome
 from worker.registries.interface import MaybeProtectedError, RegistryError
-from worker.spending import count_failure
+from worker.runs import events
+from worker.runs.circuit_breaker import count_failure
 from worker.store import Store, refusals, sweeping
 from worker.store import runs as run_rows
 from worker.store.runs import Run

@@ -18,7 +18,7 @@ from worker.config.settings import RegistrySettings, Settings
 from worker.putting_back import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
 from worker.registries.docker.manifests import is_digest
 from worker.registries.interface import PermissionDeniedError, Registry, RegistryError, Restores
-from worker.runs import AlreadyRunningError, UnknownRegistryError
+from worker.runs.lifecycle import AlreadyRunningError, UnknownRegistryError
 from worker.store import Store, plans, runs, undo
 from worker.store.runs import Run
 from worker.store.undo import Undo

@@ -9,12 +9,8 @@ from typing import Any
 import msgspec
 
 from policies.limits import UNUSUAL_AMONG, unusual
-from worker import runs
-from worker.checkpoints import reach
-from worker.clocks import ClockError, check
 from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.reading import EvidenceError
-from worker.expiry import expire
 from worker.inventory import (
     Alive,
     Inventory,
@@ -22,15 +18,20 @@ from worker.inventory import (
     ScanStoppedError,
     take_inventory,
 )
-from worker.leases import Heartbeat, identity
 from worker.lister import Lister
 from worker.memory import Memoir
 from worker.planner import NEVER_SCANNED, Planned, plan
 from worker.registries import open_registry
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Registry, RegistryError, SignInError
-from worker.runs import Bell
-from worker.spending import gone_remedy, note_sign_in, spending
+from worker.runs import lifecycle
+from worker.runs.checkpoints import reach
+from worker.runs.circuit_breaker import gone_remedy, note_sign_in, spending
+from worker.runs.clocks import ClockError, check
+from worker.runs.expiry import expire
+from worker.runs.leases import Heartbeat, identity
+from worker.runs.lifecycle import Bell
+from worker.runs.terms import registry_of, terms_of, why_not_there
 from worker.standing import note_held_ids, standing_of
 from worker.store import Store, StoreError, plans, retention, scan_history
 from worker.store import runs as run_rows
@@ -41,7 +42,6 @@ from worker.store.runs import Run
 from worker.store.scan_history import Recalled
 from worker.store.terms import encoded
 from worker.subjects import plan_with_subjects
-from worker.terms import registry_of, terms_of, why_not_there
 
 
 def recall(store: Store | None, registry: RegistrySettings) -> Recalled:
@@ -67,7 +67,7 @@ def plan_live(
     """
     registry = settings.registries.get(name)
     if registry is None:
-        raise runs.UnknownRegistryError(f"no registry is named {name!r}")
+        raise lifecycle.UnknownRegistryError(f"no registry is named {name!r}")
     lister = Lister(store, registry, recall(store, registry), datetime.now(UTC))
     inventory = _list(store, registry, lister, limiter, progress)
     at = now or inventory.listed_at
@@ -117,7 +117,7 @@ def carry_out_scan(
     reach("scan_claimed")
     registry = registry_of(settings, run)
     if registry is None:
-        runs.fail(store, run_id, why_not_there(settings, run), datetime.now(UTC), fence=run.fence)
+        lifecycle.fail(store, run_id, why_not_there(settings, run), datetime.now(UTC), fence=run.fence)
         return ()
     lease = settings.timing.lease
 
@@ -135,10 +135,10 @@ def carry_out_scan(
         _end_stopped(store, run)
         return ()
     except (RegistryError, ClockError, EvidenceError) as error:
-        runs.fail(store, run_id, f"{error}{gone_remedy(registry, error)}", datetime.now(UTC), fence=run.fence)
+        lifecycle.fail(store, run_id, f"{error}{gone_remedy(registry, error)}", datetime.now(UTC), fence=run.fence)
         return ()
     reach("plan_stored")
-    bells = runs.advance(store, run_id, datetime.now(UTC))
+    bells = lifecycle.advance(store, run_id, datetime.now(UTC))
     reach("run_advanced")
     return bells
 
@@ -151,7 +151,7 @@ def _claim(store: Store, settings: Settings, run_id: str) -> Run | None:
     with store.write() as connection:
         now = store.now(connection)
         until = now + settings.timing.lease
-        return run_rows.claim_scan(connection, run_id, owner=identity(), now=now, until=until, most=runs.SCANS)
+        return run_rows.claim_scan(connection, run_id, owner=identity(), now=now, until=until, most=lifecycle.SCANS)
 
 
 def _watching(heartbeat: Heartbeat) -> Alive:
@@ -168,7 +168,7 @@ def _end_stopped(store: Store, run: Run) -> None:
     with store.read() as connection:
         current = run_rows.get(connection, run.id)
     if current is not None and current.stop is not None:
-        runs.fail(store, run.id, current.message or "stopped", now, fence=run.fence)
+        lifecycle.fail(store, run.id, current.message or "stopped", now, fence=run.fence)
 
 
 def _plan_run(

@@ -7,9 +7,9 @@ from datetime import datetime
 from policies.standing import Standing
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings, Settings
-from worker.evidence.gathering import gather
 from worker.evidence.matching import digests_in
 from worker.inventory import Inventory
+from worker.runs.evidence import gather
 from worker.store import Store, holds
 
 

@@ -11,24 +11,25 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 
 from policies.evidence import Evidence
-from worker import events, outcomes, refusals, runs
-from worker.checkpoints import reach
-from worker.clocks import ClockError, check
+from worker import outcomes, refusals
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.deleting import Batch
-from worker.evidence.gathering import recent
-from worker.expiry import plan_is_good_until
 from worker.intents import Intents
-from worker.leases import Heartbeat, identity
 from worker.outcomes import Outcome
 from worker.rechecking import snapshot
 from worker.registries import open_registry
 from worker.registries.http.client import Patience
 from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LimiterUnavailableError, LocalLimiter
 from worker.registries.interface import RegistryError, UnavailableError
-from worker.runs import Bell
-from worker.spending import count_failure, spending
+from worker.runs import events, lifecycle
+from worker.runs.checkpoints import reach
+from worker.runs.circuit_breaker import count_failure, spending
+from worker.runs.clocks import ClockError, check
+from worker.runs.evidence import recent
+from worker.runs.expiry import plan_is_good_until
+from worker.runs.leases import Heartbeat, identity
+from worker.runs.lifecycle import Bell
 from worker.store import Store, StoreError, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.manifests import StoredManifests
@@ -48,7 +49,7 @@ def delete_batch(
     store: Store, watch: Watch, run_id: str, number: int, *, limiter: Limiter | None = None
 ) -> tuple[Bell, ...]:
     """Carry out one batch of a run. Raises StoreError: then nothing more was deleted."""
-    run = runs.deleting(store, run_id)
+    run = lifecycle.deleting(store, run_id)
     if run is None:
         return ()
     lease = lease_now(watch)
@@ -63,14 +64,14 @@ def delete_batch(
     again: datetime | None = now  # when it was rung last, as far as others are concerned
     try:
         reach("batch_claimed")
-        if run.stop is None and not runs.look_is_good(looked_at, now):
+        if run.stop is None and not lifecycle.look_is_good(looked_at, now):
             return (Bell("gc.look", (run_id, held.repository)),)
         reach("repository_listed_again")
         if (evidence := _evidence(store, watch, run)) is None:
             return (Bell("gc.evidence", (run_id,)),)
         work = _carry_out(store, watch, run, held, items, evidence, limiter, lease, beside)
         refusals.settle(store, run_id)
-        if (work is not None and work.out_of_time) or runs.is_stopped(store, run_id):
+        if (work is not None and work.out_of_time) or lifecycle.is_stopped(store, run_id):
             again = None  # what was begun is then brought to its end
         elif work is not None and work.go_on:
             again = EPOCH  # behind those that were never rung
@@ -80,7 +81,7 @@ def delete_batch(
         with suppress(StoreError), store.write() as connection:  # else the lease runs out by itself
             sweeping.release(connection, held, store.now(connection) if again == now else again)
     reach("batch_swept")
-    return runs.ring(store, run_id, datetime.now(UTC))
+    return lifecycle.ring(store, run_id, datetime.now(UTC))
 
 
 def _evidence(store: Store, watch: Watch, run: Run) -> Evidence | None:

@@ -15,7 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker import after_run, in_use, logs, notify, runs, scan, sweep
+from worker import after_run, logs, notify, scan, sweep
 from worker import look as looking
 from worker import reconcile as reconciling
 from worker import verify as verifying
@@ -26,9 +26,10 @@ from worker.config.watch import SettingsWatch
 from worker.one_store import OtherStoreError, claim, give_up, refuse_another
 from worker.registries.http.rate_limit import LimiterUnavailableError, RedisLimiter
 from worker.registries.interface import RegistryError
-from worker.runs import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
+from worker.runs import evidence_refresh, lifecycle
+from worker.runs.lifecycle import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
+from worker.runs.terms import registry_of
 from worker.store import Store, StoreError, open_store
-from worker.terms import registry_of
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +116,7 @@ def limiter_of(run_id: str) -> Iterator[RedisLimiter | None]:
 
     Raises UnknownRunError, StoreError, SecretError, NoRedisError.
     """
-    run = runs.get(store(), run_id)
+    run = lifecycle.get(store(), run_id)
     try:
         settings = watch().current()
     except ConfigError:
@@ -165,7 +166,7 @@ def remember_registries(**_kwargs: object) -> None:
         settings = watch().current()
         opened = open_store(settings.store)  # not `store()`: the pool's children fork from this process
         try:
-            runs.note_registries(opened, settings, datetime.now(UTC))
+            lifecycle.note_registries(opened, settings, datetime.now(UTC))
         finally:
             opened.dispose()
     except EXPECTED as error:
@@ -177,14 +178,14 @@ def remember_registries(**_kwargs: object) -> None:
 def start_sweep(registry: str) -> Iterable[Bell]:
     """Open a run by hand. The same message delivered again is the same run."""
     settings, now = watch().current(), datetime.now(UTC)
-    return runs.open_run(store(), settings, registry, trigger="task", now=now, task_id=_task_id()).bells
+    return lifecycle.open_run(store(), settings, registry, trigger="task", now=now, task_id=_task_id()).bells
 
 
 @app.task(name="gc.due", typing=False)
 @taking(str)
 def start_if_due(registry: str) -> Iterable[Bell]:
     """Open a run if one is due: the schedule says so, not the message."""
-    return runs.open_if_due(store(), watch().current(), registry, datetime.now(UTC))
+    return lifecycle.open_if_due(store(), watch().current(), registry, datetime.now(UTC))
 
 
 @app.task(name="gc.reconcile", typing=False)
@@ -232,9 +233,9 @@ def delete_batch(run_id: str, number: int) -> Iterable[Bell]:
 def ask_what_is_in_use(run_id: str) -> Iterable[Bell]:
     """Ask the sources of evidence again, in the midst of a run."""
     try:
-        return in_use.ask_again(store(), watch(), run_id)
+        return evidence_refresh.ask_again(store(), watch(), run_id)
     except SoftTimeLimitExceeded:
-        in_use.give_up(store(), run_id, f"the sources of in_use gave no answer within {LOOK_SECONDS} s")
+        evidence_refresh.give_up(store(), run_id, f"the sources of in_use gave no answer within {LOOK_SECONDS} s")
         raise
 
 

@@ -11,17 +11,17 @@ from datetime import UTC, datetime, timedelta
 from policies.image import Image
 from policies.references import blobs_of
 from policies.subjects import subjects_in
-from worker import runs
-from worker.checkpoints import reach
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, absence_now, lease_now, registry_last, registry_now
-from worker.leases import Heartbeat, identity
 from worker.registries import open_registry
 from worker.registries.http.client import Patience
 from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
 from worker.registries.interface import ListsTagsOnly, NotFoundError, Registry, RegistryError
-from worker.runs import Bell
-from worker.spending import spending
+from worker.runs import lifecycle
+from worker.runs.checkpoints import reach
+from worker.runs.circuit_breaker import spending
+from worker.runs.leases import Heartbeat, identity
+from worker.runs.lifecycle import Bell
 from worker.store import Store, StoreError, plans
 from worker.store import verification as rows
 from worker.store.manifests import StoredManifests
@@ -68,7 +68,7 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
     except (LostError, LimiterUnavailableError):
         return ()
     except RegistryError as error:
-        if run.verifications < runs.VERIFICATIONS:
+        if run.verifications < lifecycle.VERIFICATIONS:
             with store.write() as connection:
                 rows.release(connection, run_id, run.fence)
             return ()  # reconcile rings again
@@ -78,7 +78,7 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
         if not rows.record(connection, run_id, run.fence, found.differences, now, found.emptied):
             return ()
     reach("verified")
-    return runs.ring(store, run_id, datetime.now(UTC))
+    return lifecycle.ring(store, run_id, datetime.now(UTC))
 
 
 def _only(difference: str) -> Seen:

@@ -15,7 +15,7 @@ from tests.servers import redis_server
 from tests.waiting import until
 from worker.app import KEY_PREFIX
 from worker.config.settings import load
-from worker.runs import note_registries
+from worker.runs.lifecycle import note_registries
 from worker.store import open_store
 from worker.store.tables import heartbeat, run
 from worker.store.tables import registry as noted
@@ -85,8 +85,8 @@ def test_junk_is_refused_and_logged_and_nothing_else_happens(place, redis, store
             queue.lpush(f"{KEY_PREFIX}gc.control", message(task, args, task_id=f"junk-{number}"))
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", [], kwargs={"registry": "production"}))
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.no_such_task", ["production"]))
-        until(lambda: len(worker.events(event="refused: wrong arguments")) == len(JUNK) + 1, what="refusals")
-        until(lambda: len(worker.events(event="ended early")) == len(UNKNOWN), what="unknown names")
+        until(lambda: len(worker.runs.events(event="refused: wrong arguments")) == len(JUNK) + 1, what="refusals")
+        until(lambda: len(worker.runs.events(event="ended early")) == len(UNKNOWN), what="unknown names")
         worker.says("unregistered task")
         assert runs_of(store) == []
         # The worker is well: what is right is done, and by the same process.
@@ -104,7 +104,7 @@ def test_a_repeated_message_is_the_same_run(place, redis, store):
         for _ in range(10):
             queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["nowhere"], task_id="the last"))
-        until(lambda: worker.events(event="ended early"), what="the last message")
+        until(lambda: worker.runs.events(event="ended early"), what="the last message")
         assert runs_of(store) == [("task", "by-hand", "pending")]
         assert worker.stop() == 0
 
@@ -155,7 +155,7 @@ def _line_since(store):
 
 def test_redis_away_ringing_gives_up_soon_and_says_so(place, redis):
     redis.stop()
-    program = "from worker.runs import Bell; from worker.tasks import ring; print(ring([Bell('gc.scan', ('r',))] * 9))"
+    program = "from worker.runs.lifecycle import Bell; from worker.tasks import ring; print(ring([Bell('gc.scan', ('r',))] * 9))"
     rung = place.run(sys.executable, "-c", program, timeout=20)
     assert rung.stdout.splitlines()[-1] == "False"
     assert "Traceback" not in rung.stderr
@@ -167,7 +167,7 @@ def test_a_killed_pool_child_gives_its_message_back(place, redis, store):
     with place.running(*OURS, "worker", "control", "--verbose") as worker:
         worker.says("ready")
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["nowhere"], task_id="first"))
-        until(lambda: worker.events(event="ended early"), what="the child's store")
+        until(lambda: worker.runs.events(event="ended early"), what="the child's store")
         with store.write():
             queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
             worker.says("Task accepted: gc.sweep[by-hand]")

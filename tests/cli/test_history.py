@@ -17,8 +17,8 @@ from sqlalchemy import text
 from tests.cli.conftest import COMMAND, on_a_terminal
 from tests.servers import free_port, redis_server
 from tests.waiting import until
-from worker import runs as life
 from worker.cli.people import me
+from worker.runs import lifecycle as life
 from worker.store import runs
 
 ROOT = Path(__file__).resolve().parents[2]

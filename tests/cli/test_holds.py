@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker import runs
+from worker.runs import lifecycle
 from worker.store import holds
 
 DAY = timedelta(days=1)
@@ -200,7 +200,7 @@ def test_holds_and_pauses_follow_a_registry_that_is_renamed(filled, night, gc):
     made.path.write_text(written.replace("production:", "prod:"))
     planned = gc("plan", "prod", "--format", "json").json
     assert [one["tags"] for one in planned["decisions"] if one["cause"] == "held"] == [["pr-1"]]
-    opened = runs.open_run(made.store, made.settings, "prod", trigger="command", now=datetime.now(UTC))
+    opened = lifecycle.open_run(made.store, made.settings, "prod", trigger="command", now=datetime.now(UTC))
     made.ring(opened.bells)
     assert set(made.outcomes(opened.run_id).values()) == {("skipped", "paused")}
 

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Result
 from worker.cli.moved import moved
 from worker.config.settings import load
-from worker.runs import open_run
+from worker.runs.lifecycle import open_run
 from worker.store import open_store
 
 Command = Callable[..., Result]

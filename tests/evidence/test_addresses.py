@@ -7,7 +7,7 @@ import pytest
 from policies.limits import Limits
 from policies.rules import Policy
 from worker.config.settings import Credentials, Endpoints, RegistrySettings
-from worker.evidence.gathering import own_address, path_here
+from worker.runs.evidence import own_address, path_here
 
 
 def registry(kind: str, *, id: str = "", url: str = "", docker: str = "") -> RegistrySettings:

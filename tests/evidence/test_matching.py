@@ -9,9 +9,9 @@ from policies.image import Blob, Image, Repository
 from policies.limits import Limits
 from policies.rules import Policy
 from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings
-from worker.evidence.gathering import scope_of
 from worker.evidence.matching import digests_in, judge_matches, matches_of, warning_of
 from worker.evidence.reading import EvidenceError, named, reading_of
+from worker.runs.evidence import scope_of
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 HERE, CONFIG, AWAY = ("sha256:" + letter * 64 for letter in "abc")

@@ -12,8 +12,8 @@ from tests.histories.faults import FATES, OWN, POSSIBLE, Fate, Fault, Lost
 from tests.histories.model import Content, attached, index, plain, signature
 from tests.histories.process import Process
 from tests.histories.world import World
-from worker import holding, runs
-from worker.runs import Bell
+from worker.runs import hold_requests, lifecycle
+from worker.runs.lifecycle import Bell
 from worker.store import holds
 
 T = TypeVar("T")
@@ -155,7 +155,7 @@ def grow_stale(world: World, a: int, b: int, c: int) -> None:
     """So much time passes that what was listed last is good for half a minute more, or for nothing any more."""
     found = world.ledger.rows("select max(looked_at) as at from repository")
     if found[0]["at"] is not None:
-        left = datetime.fromtimestamp(found[0]["at"] / 1e6, UTC) + runs.LOOK_IS_GOOD - world.now()
+        left = datetime.fromtimestamp(found[0]["at"] / 1e6, UTC) + lifecycle.LOOK_IS_GOOD - world.now()
         world.pass_time(max(timedelta(), left + timedelta(seconds=pick((-30, 1), a))))
 
 
@@ -261,7 +261,7 @@ def hold(world: World, a: int, b: int, c: int) -> None:
         words = {"kind": "repository", "repository": glob, "value": glob}
 
     def body(process: Process) -> tuple[Bell, ...]:
-        holding.place(process.store(), settings.registries["production"], Hold(**words, until=until), world.now())
+        hold_requests.place(process.store(), settings.registries["production"], Hold(**words, until=until), world.now())
         return ()
 
     world.standing_changed_at = world.true_time
@@ -410,14 +410,14 @@ def night(world: World, a: int, b: int, c: int) -> None:
 def abort(world: World, a: int, b: int, c: int) -> None:
     found = world.ledger.rows("select id from run where state != 'finished' order by opened_at")
     if found:
-        world.work(lambda process: runs.abort(process.store(), pick(found, a)["id"], world.now()))
+        world.work(lambda process: lifecycle.abort(process.store(), pick(found, a)["id"], world.now()))
 
 
 def approve(world: World, a: int, b: int, c: int) -> None:
     found = world.ledger.rows("select id from run where state = 'blocked' order by opened_at")
     settings = world.settings()
     if found and settings is not None:
-        world.work(lambda process: runs.approve(process.store(), settings, pick(found, a)["id"], world.now()))
+        world.work(lambda process: lifecycle.approve(process.store(), settings, pick(found, a)["id"], world.now()))
 
 
 CHANGES: dict[str, Action] = {

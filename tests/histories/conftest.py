@@ -7,7 +7,7 @@ import pytest
 
 from tests.histories.place import Place
 from tests.histories.world import World
-from worker import checkpoints
+from worker.runs import checkpoints
 
 
 @pytest.fixture

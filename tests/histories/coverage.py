@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from tests.histories.faults import FATES, POSSIBLE
-from worker.checkpoints import Checkpoint
 from worker.registries.interface import FailureCause
+from worker.runs.checkpoints import Checkpoint
 
 SKIPPED = (
     *("changed", "still_needed", "held", "in_use", "used_by_image_lists", "paused", "mode", "repository_changed"),

@@ -18,8 +18,8 @@ from tests.histories.faults import Fate
 from tests.histories.oracle import LAWS, Law
 from tests.histories.place import Place
 from tests.histories.world import Later, World
-from worker import checkpoints
-from worker.checkpoints import Checkpoint
+from worker.runs import checkpoints
+from worker.runs.checkpoints import Checkpoint
 
 Numbers = tuple[int, int, int]
 Happening = tuple[str, Numbers]

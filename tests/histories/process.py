@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 
 from tests.histories.model import Held
 from worker.config.settings import ConfigError, RegistrySettings, Settings
-from worker.runs import Bell
+from worker.runs.lifecycle import Bell
 from worker.store import Store, StoreError
 
 if TYPE_CHECKING:

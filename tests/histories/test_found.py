@@ -5,7 +5,7 @@ from datetime import timedelta
 from tests.histories.faults import Fate, Fault
 from tests.histories.model import attached, index, plain
 from tests.histories.world import Later, World
-from worker.runs import Bell
+from worker.runs.lifecycle import Bell
 
 OLD = timedelta(days=40)
 

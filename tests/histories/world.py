@@ -22,7 +22,7 @@ from tests.histories.oracle import LAWS, Law, bytes_of
 from tests.histories.place import Place
 from tests.histories.process import Killed, Process
 from tests.histories.standing import InUse
-from worker import in_use, look, reconcile, runs, scan, sweep, verify
+from worker import look, reconcile, scan, sweep, verify
 from worker.config.settings import (
     ConfigError,
     Credentials,
@@ -36,7 +36,8 @@ from worker.config.settings import (
 from worker.registries import DRIVERS
 from worker.registries.http.rate_limit import LimiterUnavailableError
 from worker.registries.interface import RegistryError
-from worker.runs import (
+from worker.runs import evidence_refresh, lifecycle
+from worker.runs.lifecycle import (
     AlreadyRunningError,
     Bell,
     NotBlockedError,
@@ -254,7 +255,7 @@ class World:
             case "gc.delete_batch", (str(run_id), int(number)):
                 return sweep.delete_batch(store, watch, run_id, number)
             case "gc.evidence", (str(run_id),):
-                return in_use.ask_again(store, watch, run_id)
+                return evidence_refresh.ask_again(store, watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(store, watch, run_id)
         raise AssertionError(f"no such bell: {bell}")
@@ -271,7 +272,7 @@ class World:
 
     def open_run(self, *, dry_run: bool = False, task_id: str | None = None) -> None:
         def body(process: Process) -> tuple[Bell, ...]:
-            return runs.open_run(
+            return lifecycle.open_run(
                 process.store(),
                 process.watch().current(),
                 "production",

@@ -16,7 +16,7 @@ from tests.place import OURS, Place
 from tests.servers import redis_server
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker.checkpoints import Checkpoint
+from worker.runs.checkpoints import Checkpoint
 
 NOBODY = 9  # a port at which nobody is a master
 

@@ -10,7 +10,7 @@ from tests.drill import SOON
 from tests.drills import Drills
 from tests.links.proxy import Proxy
 from tests.waiting import until
-from worker.checkpoints import Checkpoint
+from worker.runs.checkpoints import Checkpoint
 
 # A minute in earnest: REGISTRY_GC_BLACK_HOLE=60. Our patience with Redis is 2 s for the rate and 10 s for bells, with
 # the registry 8 s a call: 4 s outlast a lease and a reconcile, and the patience with the rate; the rest waits it out.

@@ -10,8 +10,8 @@ from tests.notify.hook import SECRET, Hook
 from tests.place import CELERY, OURS, Place
 from tests.servers import redis_server
 from tests.waiting import until
-from worker import runs
 from worker.config.settings import load
+from worker.runs import lifecycle
 from worker.store import open_store
 
 
@@ -22,14 +22,14 @@ def test_a_worker_tells_of_a_run_that_failed(hook: Hook, tmp_path: Path) -> None
         place = Place(tmp_path, redis=redis.url, notify=[{"url": {"file": str(tmp_path / "address")}}])
         settings = load(place.path, environ=place.environ)
         store = open_store(settings.store)
-        opened = runs.open_run(store, settings, "production", trigger="command", now=datetime.now(UTC))
-        runs.fail(store, opened.run_id, "the registry is gone", datetime.now(UTC))
+        opened = lifecycle.open_run(store, settings, "production", trigger="command", now=datetime.now(UTC))
+        lifecycle.fail(store, opened.run_id, "the registry is gone", datetime.now(UTC))
         store.dispose()
         with place.running(*OURS, "worker", "control") as worker:
             worker.says("ready")
             for _ in range(2):
                 assert place.run(*CELERY, "call", "gc.reconcile").returncode == 0
-            until(lambda: worker.events(event="told"), what="the message")
+            until(lambda: worker.runs.events(event="told"), what="the message")
             assert worker.stop() == 0
         assert [opened.run_id in body for body in hook.bodies] == [True]
         assert SECRET not in worker.log()

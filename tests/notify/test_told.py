@@ -15,11 +15,12 @@ from tests.night import Night
 from tests.notify.hook import SECRET, Hook
 from tests.servers import free_port
 from tests.simulator.client import Simulator
-from worker import messenger, notify, runs
+from worker import messenger, notify
 from worker.config.secret import Secret
 from worker.config.settings import Notification
 from worker.messenger import Message
-from worker.runs import Bell
+from worker.runs import lifecycle
+from worker.runs.lifecycle import Bell
 from worker.store import notices
 
 DAY = timedelta(days=1)
@@ -42,7 +43,7 @@ def minute(night: Night, after: timedelta = timedelta()) -> None:
 def failed(night: Night) -> str:
     """A run that cannot plan."""
     run_id = night.open()
-    runs.fail(night.store, run_id, "the registry is gone", datetime.now(UTC))
+    lifecycle.fail(night.store, run_id, "the registry is gone", datetime.now(UTC))
     return run_id
 
 
@@ -59,7 +60,7 @@ def test_a_blocked_run_is_told_once_and_then_its_end(simulator: Simulator, night
         minute(tonight)
     assert hook.titles == ["registry-gc: production: blocked"]
     assert f"registry-gc approve {run_id}" in hook.bodies[0]
-    tonight.ring(runs.approve(tonight.store, tonight.settings, run_id, datetime.now(UTC)))
+    tonight.ring(lifecycle.approve(tonight.store, tonight.settings, run_id, datetime.now(UTC)))
     for _ in range(3):
         minute(tonight)
     assert hook.titles == ["registry-gc: production: blocked", "registry-gc: production: succeeded"]

@@ -23,7 +23,7 @@ from tests.oci.pusher import Pusher
 from tests.oci.server import DockerRegistry
 from tests.oci.world import Key, World
 from tests.processes.test_night import metric
-from worker import runs
+from worker.runs import lifecycle
 from worker.store.runs import Run
 from worker.store.tables import audit, batch, item
 
@@ -184,7 +184,7 @@ class Link:
         """Let every mark of a ringing run out, and ring again."""
         with self.night.store.write() as connection:
             connection.execute(update(batch).values(rung_at=None))
-        self.night.ring(runs.ring(self.night.store, run_id, datetime.now(UTC)))
+        self.night.ring(lifecycle.ring(self.night.store, run_id, datetime.now(UTC)))
 
     def deletes(self, digest: str = "") -> int:
         """How many DELETEs came to the link: of one digest, or of all."""

@@ -13,7 +13,7 @@ from tests.cluster import forget
 from tests.drill import REPOSITORIES, SOON, Drill
 from tests.drills import Drills
 from tests.waiting import until
-from worker.checkpoints import Checkpoint
+from worker.runs.checkpoints import Checkpoint
 
 POINTS = get_args(Checkpoint)
 WARM = 20.0  # seconds: one batch of twelve images, and a machine of two cores that does other things as well

@@ -9,8 +9,8 @@ import time_machine
 
 from tests.night import Night
 from tests.simulator.client import Simulator
-from worker import in_use, runs
 from worker.cli.holds import warn_of_clocks
+from worker.runs import evidence_refresh, lifecycle
 
 DAY = timedelta(days=1)
 MakeNight = Callable[..., Night]
@@ -69,7 +69,7 @@ def test_evidence_is_not_judged_by_a_wrong_clock(night: MakeNight, used: Path) -
         pytest.skip("one clock")
     run_id, _ = tonight.plan()
     with time_machine.travel(datetime.now(UTC) - timedelta(hours=20), tick=True):
-        in_use.ask_again(tonight.store, tonight.watch, run_id)
+        evidence_refresh.ask_again(tonight.store, tonight.watch, run_id)
     assert tonight.run(run_id).stop == "failed"
     assert "the store's" in (tonight.run(run_id).message or "")
 
@@ -81,7 +81,7 @@ def test_the_deadline_counts_by_the_stores_clock(night: MakeNight, simulator: Si
         pytest.skip("one clock")
     run_id, _ = tonight.plan()
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=20), tick=True):
-        runs.approve(tonight.store, tonight.settings, run_id, datetime.now(UTC) - timedelta(hours=20))
+        lifecycle.approve(tonight.store, tonight.settings, run_id, datetime.now(UTC) - timedelta(hours=20))
     begun = tonight.run(run_id).deleting_at
     assert begun is not None
     assert abs(begun - datetime.now(UTC)) < timedelta(minutes=1)

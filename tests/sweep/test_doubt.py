@@ -11,9 +11,10 @@ from sqlalchemy import func, select, update
 from tests.night import Night
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker import runs, sweep
+from worker import sweep
 from worker.registries.http.rate_limit import RedisLimiter
-from worker.runs import Bell
+from worker.runs import lifecycle
+from worker.runs.lifecycle import Bell
 from worker.store import StoreError, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.tables import audit, batch, item, repository, run
@@ -40,7 +41,7 @@ def go_on(night: Night, run_id: str) -> None:
     """Let every mark of a ringing run out, and carry on, a few times over: as minutes of reconcile would."""
     for _ in range(6):
         write(night, update(batch).values(rung_at=None))
-        night.ring(runs.ring(night.store, run_id, datetime.now(UTC)))
+        night.ring(lifecycle.ring(night.store, run_id, datetime.now(UTC)))
 
 
 def deletes(simulator: Simulator) -> list[dict[str, Any]]:
@@ -393,19 +394,19 @@ def test_an_abort_while_the_plan_becomes_one_is_not_lost(simulator: Simulator, n
     with tonight.store.write() as connection:
         now = tonight.store.now(connection)
         run_rows.claim_scan(connection, run_id, owner="x", now=now, until=now + HOUR, most=3)
-    aborting = threading.Thread(target=runs.abort, args=(tonight.store, run_id, datetime.now(UTC)))
+    aborting = threading.Thread(target=lifecycle.abort, args=(tonight.store, run_id, datetime.now(UTC)))
     with tonight.store.write() as connection:
         run_rows.change(connection, run_id, ["planning"], state="planned")
         aborting.start()
         aborting.join(0.3)  # it waits for this transaction
         assert aborting.is_alive()
     aborting.join()
-    runs.advance(tonight.store, run_id, datetime.now(UTC))
+    lifecycle.advance(tonight.store, run_id, datetime.now(UTC))
 
     finished = tonight.run(run_id)
     assert (finished.state, finished.outcome) == ("finished", "aborted")
-    with pytest.raises(runs.NothingToStopError, match="aborted already: nothing was stopped"):
-        runs.abort(tonight.store, run_id, datetime.now(UTC))
+    with pytest.raises(lifecycle.NothingToStopError, match="aborted already: nothing was stopped"):
+        lifecycle.abort(tonight.store, run_id, datetime.now(UTC))
 
 
 def test_a_scan_that_lost_its_lease_stores_nothing(simulator: Simulator, night: MakeNight) -> None:
@@ -452,7 +453,7 @@ def test_no_more_than_so_many_batches_are_rung_at_once(simulator: Simulator, nig
     run_id, bells = tonight.plan()
 
     assert len(bells) == sweeping.MOST_RUNG
-    assert runs.ring(tonight.store, run_id, datetime.now(UTC)) == ()
+    assert lifecycle.ring(tonight.store, run_id, datetime.now(UTC)) == ()
     tonight.ring(bells)
     assert tonight.run(run_id).deleted == sweeping.MOST_RUNG + 5
 
@@ -498,7 +499,7 @@ def test_one_look_at_a_time(simulator: Simulator, night: MakeNight) -> None:
     run_id, _ = tonight.plan()
     with tonight.store.write() as connection:
         now = tonight.store.now(connection)
-        fresh = now - runs.LOOK_IS_GOOD
+        fresh = now - lifecycle.LOOK_IS_GOOD
         assert looks.claim(connection, run_id, "shop/api", now, now + HOUR, fresh)
         assert not looks.claim(connection, run_id, "shop/api", now, now + HOUR, fresh)
     assert tonight.do(Bell("gc.look", (run_id, "shop/api"))) == ()
@@ -555,7 +556,7 @@ def test_a_look_settles_nothing_in_a_run_that_was_stopped_meanwhile(simulator: S
     looking = threading.Thread(target=tonight.do, args=(bells[0],))
     looking.start()
     until(lambda: len(listings(simulator)) > listed, what="the look's listing")
-    runs.abort(tonight.store, run_id, datetime.now(UTC))
+    lifecycle.abort(tonight.store, run_id, datetime.now(UTC))
     looking.join()
 
     assert tonight.run(run_id).outcome == "aborted"

@@ -15,13 +15,13 @@ from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
 from tests.simulator.client import Simulator
 from tests.sweep.remembering import pass_time
-from worker import in_use, runs
-from worker.runs import Bell, NotBlockedError
+from worker.runs import evidence_refresh, lifecycle
+from worker.runs.lifecycle import Bell, NotBlockedError
+from worker.runs.terms import stricter, terms_of
 from worker.store.runs import Run
 from worker.store.tables import evidence
 from worker.store.tables import run as run_table
 from worker.store.terms import Terms, decoded, encoded
-from worker.terms import stricter, terms_of
 
 DAY = timedelta(days=1)
 RULES = [{"name": "pull requests", "delete": {"tags": ["pr-*"]}}]
@@ -76,7 +76,7 @@ def test_a_missing_source_stops_the_run_when_evidence_is_asked_again(night: Nigh
     night.rewrite(in_use=[source_of(tmp_path, "cluster")])
     run_id, _ = night.plan()
     night.rewrite()
-    in_use.ask_again(night.store, night.watch, run_id)
+    evidence_refresh.ask_again(night.store, night.watch, run_id)
     assert night.run(run_id).stop == "failed"
 
 
@@ -92,7 +92,7 @@ def test_an_approved_plan_needs_its_sources_too(night: Night, tmp_path: Path) ->
     night.rewrite(in_use=[source_of(tmp_path, "cluster")], limits={"max_images": 1})
     run_id, _ = night.plan()
     night.rewrite(limits={"max_images": 1})
-    night.ring(runs.approve(night.store, night.settings, run_id, datetime.now(UTC)))
+    night.ring(lifecycle.approve(night.store, night.settings, run_id, datetime.now(UTC)))
     assert (night.run(run_id).outcome, night.run(run_id).deleted) == ("failed", 0)
 
 
@@ -258,7 +258,7 @@ class TestAnotherRegistry:
         run_id, _ = night.plan()
         night.rewrite(url=staging.url, rules=RULES)
         with pytest.raises(NotBlockedError, match="another registry by now"):
-            runs.approve(night.store, night.settings, run_id, datetime.now(UTC))
+            lifecycle.approve(night.store, night.settings, run_id, datetime.now(UTC))
         assert production.deleted == staging.deleted == []
 
     def test_a_verification_looks_at_the_registry_that_was_swept(

@@ -10,8 +10,9 @@ import pytest
 from tests.night import Night
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker import reconcile, runs
-from worker.runs import AlreadyRunningError, Bell, NotBlockedError, UnknownRegistryError
+from worker import reconcile
+from worker.runs import lifecycle
+from worker.runs.lifecycle import AlreadyRunningError, Bell, NotBlockedError, UnknownRegistryError
 from worker.store import runs as run_rows
 from worker.store.measures import measure
 from worker.store.tables import batch
@@ -49,14 +50,14 @@ def test_over_its_limits_a_run_is_blocked_until_exactly_its_plan_is_approved(
     assert "max_images is 3, allowed 2" in (blocked.message or "")
     later = simulator.push("shop/api", tags=["pr-later"], age=30 * DAY)
 
-    tonight.ring(runs.approve(tonight.store, tonight.settings, run_id, datetime.now(UTC)))
+    tonight.ring(lifecycle.approve(tonight.store, tonight.settings, run_id, datetime.now(UTC)))
 
     run = tonight.run(run_id)
     assert (run.state, run.outcome, run.deleted) == ("finished", "succeeded", 3)
     assert run.plan_sha256 == blocked.plan_sha256
     assert [image["digest"] for image in simulator.images()] == [later["digest"]]
     with pytest.raises(NotBlockedError, match="waits for no approval"):
-        runs.approve(tonight.store, tonight.settings, run_id, datetime.now(UTC))
+        lifecycle.approve(tonight.store, tonight.settings, run_id, datetime.now(UTC))
 
 
 def test_a_newer_plan_supersedes_a_blocked_one(simulator: Simulator, night: MakeNight) -> None:
@@ -68,7 +69,7 @@ def test_a_newer_plan_supersedes_a_blocked_one(simulator: Simulator, night: Make
     run = tonight.run(first)
     assert (run.state, run.outcome, run.message) == ("finished", "blocked", f"superseded by the plan of run {second}")
     with pytest.raises(NotBlockedError):
-        runs.approve(tonight.store, tonight.settings, first, datetime.now(UTC))
+        lifecycle.approve(tonight.store, tonight.settings, first, datetime.now(UTC))
 
 
 def test_a_dry_run_supersedes_no_plan_that_waits_for_its_approval(simulator: Simulator, night: MakeNight) -> None:
@@ -79,7 +80,7 @@ def test_a_dry_run_supersedes_no_plan_that_waits_for_its_approval(simulator: Sim
     assert tonight.sweep(dry_run=True).outcome == "succeeded"
 
     assert tonight.run(blocked).state == "blocked"
-    tonight.ring(runs.approve(tonight.store, tonight.settings, blocked, datetime.now(UTC)))
+    tonight.ring(lifecycle.approve(tonight.store, tonight.settings, blocked, datetime.now(UTC)))
     assert tonight.run(blocked).deleted == 3
 
 
@@ -108,11 +109,11 @@ def test_who_approves_is_told_that_the_file_has_changed_since_the_plan(simulator
     tonight = night(limits={"max_images": 2})
     run_id, _ = tonight.plan()
     blocked = tonight.run(run_id)
-    assert runs.changed_since_plan(tonight.settings, blocked) is None
+    assert lifecycle.changed_since_plan(tonight.settings, blocked) is None
     tonight.rewrite(limits={"max_images": 1})
-    assert "the configuration file has changed" in (runs.changed_since_plan(tonight.settings, blocked) or "")
+    assert "the configuration file has changed" in (lifecycle.changed_since_plan(tonight.settings, blocked) or "")
     tonight.rewrite(limits={"max_images": 2}, rules=[{"name": "releases", "keep": {"all": True}}])
-    assert "the policy 'nightly' is another one" in (runs.changed_since_plan(tonight.settings, blocked) or "")
+    assert "the policy 'nightly' is another one" in (lifecycle.changed_since_plan(tonight.settings, blocked) or "")
 
 
 def test_a_blocked_plan_that_nobody_approves_expires(simulator: Simulator, night: MakeNight) -> None:
@@ -136,7 +137,7 @@ def test_approving_while_another_run_is_active(simulator: Simulator, night: Make
     active = tonight.open()
 
     with pytest.raises(AlreadyRunningError) as caught:
-        runs.approve(tonight.store, tonight.settings, blocked, datetime.now(UTC))
+        lifecycle.approve(tonight.store, tonight.settings, blocked, datetime.now(UTC))
 
     assert caught.value.run_id == active
 
@@ -148,7 +149,7 @@ def test_one_active_run_a_registry(simulator: Simulator, night: MakeNight) -> No
         tonight.open()
     assert caught.value.run_id == first
     with pytest.raises(UnknownRegistryError, match="configured: production"):
-        runs.open_run(tonight.store, tonight.settings, "staging", trigger="task", now=datetime.now(UTC))
+        lifecycle.open_run(tonight.store, tonight.settings, "staging", trigger="task", now=datetime.now(UTC))
 
 
 def test_a_task_that_comes_twice_is_the_same_run(simulator: Simulator, night: MakeNight) -> None:
@@ -166,7 +167,7 @@ def test_aborted_before_its_next_deletion(simulator: Simulator, night: MakeNight
         run_id, bells = tonight.plan()
     assert tonight.run(run_id).state == when
 
-    runs.abort(tonight.store, run_id, datetime.now(UTC))
+    lifecycle.abort(tonight.store, run_id, datetime.now(UTC))
     tonight.ring(bells)
     tonight.ring(tonight.do(Bell("gc.scan", (run_id,))))
 
@@ -184,7 +185,7 @@ def test_aborted_in_the_middle_resolves_what_is_under_way(simulator: Simulator, 
     working = threading.Thread(target=tonight.ring, args=(bells,))
     working.start()
     until(lambda: simulator.requests(method="DELETE"), what="the first DELETE")
-    runs.abort(tonight.store, run_id, datetime.now(UTC))
+    lifecycle.abort(tonight.store, run_id, datetime.now(UTC))
     simulator.switch(operations="finish")
     working.join()
     tonight.ring(tonight.reconcile())
@@ -287,16 +288,16 @@ class TestSchedule:
 
     def tonight(self, night: MakeNight) -> Night:
         made = night(schedule="0 3 * * *", timezone="Europe/Moscow", catch_up="6h")
-        runs.note_registries(made.store, made.settings, self.NOON)
+        lifecycle.note_registries(made.store, made.settings, self.NOON)
         return made
 
     def test_is_due_once(self, night: MakeNight) -> None:
         tonight = self.tonight(night)
         before = self.DUE - timedelta(seconds=1)
-        assert runs.open_if_due(tonight.store, tonight.settings, "production", before) == ()
+        assert lifecycle.open_if_due(tonight.store, tonight.settings, "production", before) == ()
 
-        bells = runs.open_if_due(tonight.store, tonight.settings, "production", self.DUE)
-        again = runs.open_if_due(tonight.store, tonight.settings, "production", self.DUE + HOUR)
+        bells = lifecycle.open_if_due(tonight.store, tonight.settings, "production", self.DUE)
+        again = lifecycle.open_if_due(tonight.store, tonight.settings, "production", self.DUE + HOUR)
 
         assert ([bell.task for bell in bells], again) == (["gc.scan"], ())
         (run,) = self.all_runs(tonight)
@@ -317,14 +318,14 @@ class TestSchedule:
     def test_waits_for_a_run_by_hand(self, night: MakeNight) -> None:
         tonight = self.tonight(night)
         by_hand = tonight.open()
-        assert runs.open_if_due(tonight.store, tonight.settings, "production", self.DUE) == ()
-        runs.abort(tonight.store, by_hand, self.DUE)
-        assert runs.open_if_due(tonight.store, tonight.settings, "production", self.DUE + HOUR)
+        assert lifecycle.open_if_due(tonight.store, tonight.settings, "production", self.DUE) == ()
+        lifecycle.abort(tonight.store, by_hand, self.DUE)
+        assert lifecycle.open_if_due(tonight.store, tonight.settings, "production", self.DUE + HOUR)
 
     def test_nothing_before_a_line_was_known_is_due(self, night: MakeNight) -> None:
         tonight = self.tonight(night)
         tonight.rewrite(schedule="30 11 * * *", timezone="UTC")
-        runs.note_registries(tonight.store, tonight.settings, self.NOON + timedelta(minutes=1))
+        lifecycle.note_registries(tonight.store, tonight.settings, self.NOON + timedelta(minutes=1))
         assert reconcile.reconcile(tonight.store, tonight.settings, self.NOON + timedelta(minutes=2)) == ()
         assert self.all_runs(tonight) == []
 

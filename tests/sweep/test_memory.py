@@ -17,9 +17,10 @@ from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
 from tests.simulator.client import Simulator
 from tests.sweep.remembering import exceeded, pass_time, reasons, recalled, remembered, rows
-from worker import runs, scan
+from worker import scan
 from worker.memory import Memoir, compare
-from worker.runs import Bell
+from worker.runs import lifecycle
+from worker.runs.lifecycle import Bell
 from worker.store import runs as night_runs
 from worker.store import scan_history
 from worker.store.scan_history import HEAD, Head, Recalled
@@ -129,7 +130,7 @@ class TestWhatIsRemembered:
         before = rows(tonight)
         simulator.push("shop/api", tags=["v2"])
         run_id = tonight.open()
-        runs.abort(tonight.store, run_id, datetime.now(UTC))
+        lifecycle.abort(tonight.store, run_id, datetime.now(UTC))
 
         tonight.do(Bell("gc.scan", (run_id,)))
 
@@ -175,7 +176,7 @@ def end(night: Night) -> None:
     """Ring whatever is left of the newest run."""
     with night.store.read() as connection:
         newest = night_runs.newest(connection, limit=1)[0]
-    night.ring(runs.ring(night.store, newest.id, datetime.now(UTC)))
+    night.ring(lifecycle.ring(night.store, newest.id, datetime.now(UTC)))
 
 
 class TestWhatVanished:
@@ -205,7 +206,7 @@ class TestWhatVanished:
         assert (third.state, exceeded(third)) == ("blocked", ["vanished"])
         assert remembered(tonight) == {"shop/api": 10, "shop/web": 100}
 
-        tonight.ring(runs.approve(tonight.store, tonight.settings, third.id, datetime.now(UTC)))
+        tonight.ring(lifecycle.approve(tonight.store, tonight.settings, third.id, datetime.now(UTC)))
         assert tonight.run(third.id).outcome == "succeeded"
         fourth = tonight.sweep()
         assert (fourth.outcome, fourth.exceeded, fourth.foreign_deletions) == ("succeeded", (), 0)
@@ -334,7 +335,7 @@ class TestWhatVanished:
         tonight.rewrite(mode="delete")
         third = tonight.sweep()
         assert (third.state, exceeded(third)) == ("blocked", ["vanished"])
-        tonight.ring(runs.approve(tonight.store, tonight.settings, third.id, datetime.now(UTC)))
+        tonight.ring(lifecycle.approve(tonight.store, tonight.settings, third.id, datetime.now(UTC)))
         assert tonight.sweep().exceeded == ()
 
     def test_an_approval_is_of_what_that_plan_missed_and_of_nothing_later(
@@ -347,7 +348,7 @@ class TestWhatVanished:
             simulator.remove(one["id"])
         blocked = tonight.sweep()
         late = datetime.now(UTC) + timedelta(hours=20)  # by a clock far ahead
-        tonight.ring(runs.approve(tonight.store, tonight.settings, blocked.id, late))
+        tonight.ring(lifecycle.approve(tonight.store, tonight.settings, blocked.id, late))
         for one in images[5:10]:
             simulator.remove(one["id"])
         for _ in range(2):

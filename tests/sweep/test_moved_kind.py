@@ -15,7 +15,7 @@ from tests.cluster import ROOT
 from tests.night import Night
 from tests.simulator.client import Simulator
 from tests.sweep.remembering import exceeded, pass_time, reasons, recalled, remembered
-from worker import holding, runs
+from worker.runs import hold_requests, lifecycle
 from worker.store import holds, plans
 from worker.store.tables import batch
 
@@ -60,8 +60,8 @@ def alive(simulator: Simulator) -> set[str]:
 def hold(tonight: Night, reference: str) -> None:
     """As `registry-gc hold` does it, with the entry as it is now."""
     registry = tonight.settings.registries["production"]
-    wanted = holding.hold_of(registry, reference, who="anna", reason="the trial")
-    holding.place(tonight.store, registry, wanted, datetime.now(UTC))
+    wanted = hold_requests.hold_of(registry, reference, who="anna", reason="the trial")
+    hold_requests.place(tonight.store, registry, wanted, datetime.now(UTC))
 
 
 def deletes(simulator: Simulator) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def go_on(tonight: Night, run_id: str) -> None:
     for _ in range(4):
         with tonight.store.write() as connection:
             connection.execute(update(batch).values(rung_at=None))
-        tonight.ring(runs.ring(tonight.store, run_id, datetime.now(UTC)))
+        tonight.ring(lifecycle.ring(tonight.store, run_id, datetime.now(UTC)))
 
 
 class TestHolds:
@@ -218,8 +218,8 @@ class TestARunOfTheFormerKind:
 
         move(tonight)
         if way == "approved":
-            with pytest.raises(runs.NotBlockedError, match="another registry by now"):
-                runs.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
+            with pytest.raises(lifecycle.NotBlockedError, match="another registry by now"):
+                lifecycle.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
         else:
             tonight.ring(tonight.reconcile(after=2 * DAY))
 
@@ -238,8 +238,8 @@ class TestARunOfTheFormerKind:
 
         assert tonight.sweep().deleted == 3
         asked = len(deletes(simulator))
-        with pytest.raises(runs.NotBlockedError, match="superseded"):
-            runs.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
+        with pytest.raises(lifecycle.NotBlockedError, match="superseded"):
+            lifecycle.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
 
         assert len(deletes(simulator)) == asked
         assert (tonight.run(blocked.id).state, tonight.run(blocked.id).outcome) == ("finished", "blocked")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.night import Night
 from tests.simulator.client import Simulator
-from worker.run_outcome import message_of, outcome_of
+from worker.runs.outcome import message_of, outcome_of
 from worker.store.item_counts import Unsuccessful
 from worker.store.runs import Run
 

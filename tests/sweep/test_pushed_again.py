@@ -14,8 +14,9 @@ from tests.oci.fake import FakeRegistry
 from tests.oci.manifests import Pushed
 from tests.oci.nights import served
 from tests.simulator.client import Simulator
-from worker import deleting, runs, surroundings, sweep
-from worker.runs import Bell
+from worker import deleting, surroundings, sweep
+from worker.runs import lifecycle
+from worker.runs.lifecycle import Bell
 from worker.store import sweeping
 from worker.store.tables import batch, repository
 from worker.verify import Expectation, _against
@@ -422,7 +423,7 @@ class TestMoreTagsThanAreReadInASecond:
         _, night, _ = self.planned(fake, tmp_path)
         run_id, _ = night.plan()
         assert "tags_not_read" not in {one["code"] for one in night.run(run_id).warnings}
-        runs.abort(night.store, run_id, datetime.now(UTC))
+        lifecycle.abort(night.store, run_id, datetime.now(UTC))
         night.ring(night.reconcile())
 
         monkeypatch.setattr(surroundings, "TAGS_SECONDS", 1.0)

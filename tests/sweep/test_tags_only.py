@@ -17,7 +17,7 @@ from worker import outcomes
 from worker.look import _Finding, _in_time
 from worker.outcomes import Outcome
 from worker.report.run import outcome_text, shown_json
-from worker.runs import Bell
+from worker.runs.lifecycle import Bell
 from worker.store import plans
 from worker.store.sweeping import Item
 

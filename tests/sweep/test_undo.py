@@ -16,7 +16,7 @@ from policies.holds import Hold
 from tests.builders import digest, image
 from tests.oci.manifests import Pushed
 from tests.sweep.shelf import KIND, Shelf, ShelfDriver, ShelfNight
-from worker import restore, runs
+from worker import restore
 from worker.config.settings import load
 from worker.putting_back import CACHED, COLLECTED, Left, Restored, Wanted, in_order
 from worker.registries import DRIVERS
@@ -29,7 +29,8 @@ from worker.registries.interface import (
     UnavailableError,
 )
 from worker.restore import Asked, NothingKeptError, TakesNothingBackError
-from worker.runs import AlreadyRunningError, UnknownRegistryError
+from worker.runs import lifecycle
+from worker.runs.lifecycle import AlreadyRunningError, UnknownRegistryError
 from worker.store import holds, retention
 from worker.store import undo as rows
 from worker.store.runs import Run
@@ -166,7 +167,7 @@ class TestWhatIsKept:
         shelf.broken.clear()
         with night.store.write() as connection:
             connection.execute(update(batch).values(rung_at=None))
-        night.ring(runs.ring(night.store, run_id, datetime.now(UTC)))
+        night.ring(lifecycle.ring(night.store, run_id, datetime.now(UTC)))
         assert night.run(run_id).deleted == 1
         assert [what for verb, what in shelf.asked if verb == "keep shop/api"] == [one.digest]
 
@@ -465,7 +466,7 @@ class TestWhatIsAsked:
         run = night.sweep()
         second = night.open(dry_run=True)
         assert find(night, run.id).run_id == run.id  # a dry run is in nobody's way
-        runs.abort(night.store, second, datetime.now(UTC))
+        lifecycle.abort(night.store, second, datetime.now(UTC))
         third = night.open()
         for words in (run.id, "shop/api:old"):
             with pytest.raises(AlreadyRunningError, match=third):
@@ -513,7 +514,7 @@ class TestWhatIsAsked:
         for name in ("production", "second"):
             shelf.image("shop/api", "old", layers=["a"])
             now = datetime.now(UTC)
-            opened = runs.open_run(night.store, night.settings, name, trigger="command", now=now)
+            opened = lifecycle.open_run(night.store, night.settings, name, trigger="command", now=now)
             night.ring(opened.bells)
         with pytest.raises(
             NothingKeptError, match="was deleted from production, second; say from which with --registry"

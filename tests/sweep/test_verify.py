@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.simulator.client import Simulator
-from worker import runs
 from worker.report.run import show_json, show_table
-from worker.runs import Bell
+from worker.runs import lifecycle
+from worker.runs.lifecycle import Bell
 from worker.store import verification
 
 DAY = timedelta(days=1)
@@ -142,7 +142,7 @@ def test_the_lease_keeps_a_second_one_out(night, filled):
 
 def test_an_abort_does_not_wait_for_it(night, filled):
     made, run_id, _ = swept(night, filled)
-    assert list(runs.abort(made.store, run_id, made.run(run_id).swept_at)) == []
+    assert list(lifecycle.abort(made.store, run_id, made.run(run_id).swept_at)) == []
     assert made.run(run_id).outcome == "aborted"
 
 

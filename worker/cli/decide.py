@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import click
 
-from worker import runs
 from worker.cli.errors import say
 from worker.cli.following import follow
 from worker.cli.live import store_of_run
@@ -12,6 +11,7 @@ from worker.cli.options import Options, common
 from worker.cli.people import who_option
 from worker.cli.ringing import ring
 from worker.report.run import run_ndjson, said_text
+from worker.runs import lifecycle
 from worker.store import Store
 
 
@@ -29,8 +29,8 @@ def approve(options: Options, run: str, wait: bool, who: str) -> int:
     """
     settings = options.settings_of_store()
     with store_of_run(settings, run) as store:
-        bells = runs.approve(store, settings, run, datetime.now(UTC), who=who)
-        if (changed := runs.changed_since_plan(settings, runs.get(store, run))) is not None:
+        bells = lifecycle.approve(store, settings, run, datetime.now(UTC), who=who)
+        if (changed := lifecycle.changed_since_plan(settings, lifecycle.get(store, run))) is not None:
             say(f"warning: {changed}")
         if not ring(settings, bells, verbose=options.verbose):
             say("warning: Redis takes no messages; the run goes on as soon as beat and Redis are back")
@@ -51,7 +51,7 @@ def abort(options: Options, run: str, who: str) -> int:
     """
     settings = options.settings_of_store()
     with store_of_run(settings, run) as store:
-        bells = runs.abort(store, run, datetime.now(UTC), who=who)
+        bells = lifecycle.abort(store, run, datetime.now(UTC), who=who)
         if not ring(settings, bells, verbose=options.verbose):
             say("warning: Redis takes no messages; what is under way is resolved as soon as beat and Redis are back")
         _report(options, store, run, "asked to stop")
@@ -59,7 +59,7 @@ def abort(options: Options, run: str, who: str) -> int:
 
 
 def _report(options: Options, store: Store, run_id: str, done: str) -> None:
-    run = runs.get(store, run_id)
+    run = lifecycle.get(store, run_id)
     with options.open() as output:
         output.report(
             table=lambda _: said_text(run, done), json=lambda: run_ndjson(run), ndjson=lambda: run_ndjson(run)

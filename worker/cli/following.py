@@ -10,7 +10,7 @@ from policies.units import bytes_text
 from worker.cli.errors import DONE, FAILED, OVER_LIMITS, say
 from worker.cli.options import Options
 from worker.report.run import ended_text, run_ndjson
-from worker.runs import get
+from worker.runs.lifecycle import get
 from worker.store import Store
 from worker.store.runs import Run
 

@@ -14,7 +14,7 @@ from worker.cli.options import Instant, Options, common
 from worker.cli.reference import Reference
 from worker.report.audit import audit_json, audit_ndjson, audit_table, broken_text, verified_json, verified_text
 from worker.report.run import runs_json, runs_ndjson, runs_table, show_json, show_ndjson, show_table
-from worker.runs import get
+from worker.runs.lifecycle import get
 from worker.store import audit as chained
 from worker.store import plans
 from worker.store import runs as run_rows

@@ -54,9 +54,9 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
     deleting just now, too.
     """
     from worker.cli.live import log_if_asked, opened_store, registry_named  # noqa: PLC0415 - loads the store
-    from worker.holding import HoldError, hold_of, place  # noqa: PLC0415 - loads httpx
     from worker.report.hold import held_json, what_text  # noqa: PLC0415 - only for its output
     from worker.report.text import escaped  # noqa: PLC0415 - as above
+    from worker.runs.hold_requests import HoldError, hold_of, place  # noqa: PLC0415 - loads httpx
     from worker.store.holds import HeldRow  # noqa: PLC0415 - as above
 
     settings = options.settings_of_store()  # a credential that is lost must keep nobody from holding
@@ -84,7 +84,7 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
 
 def warn_of_clocks(store: "Store") -> None:
     """Say if a hold may end at another time than whoever placed it meant: it ends by the store's clock."""
-    from worker.clocks import ClockError, check  # noqa: PLC0415 - loads the store
+    from worker.runs.clocks import ClockError, check  # noqa: PLC0415 - loads the store
 
     try:
         check(lambda: datetime.now(UTC), store)

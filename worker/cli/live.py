@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from worker.cli.errors import say
 from worker.config.settings import RegistrySettings, Settings
 from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError, LocalLimiter, open_limiter
-from worker.runs import UnknownRegistryError, UnknownRunError
+from worker.runs.lifecycle import UnknownRegistryError, UnknownRunError
 
 if TYPE_CHECKING:
     from worker.store import Store

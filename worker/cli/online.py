@@ -27,7 +27,7 @@ from worker.registries.interface import (
     UnservedNameError,
 )
 from worker.registries.oci.vendors import own_deletion
-from worker.spending import ENDING, SUCCESSOR
+from worker.runs.circuit_breaker import ENDING, SUCCESSOR
 
 if TYPE_CHECKING:
     from policies.image import Image
@@ -292,10 +292,10 @@ def _of_the_ending(name: str, needed: str, now: datetime) -> Finding:
 
 def _evidence(settings: Settings, registry: RegistrySettings, source: EvidenceSettings) -> Finding:
     from worker.evidence import read  # noqa: PLC0415 - what reads sources is loaded only where there are some
-    from worker.evidence.gathering import scope_of  # noqa: PLC0415 - as above
     from worker.evidence.judgement import judge  # noqa: PLC0415 - as above
     from worker.evidence.matching import by_address  # noqa: PLC0415 - as above
     from worker.evidence.reading import EvidenceError  # noqa: PLC0415 - as above
+    from worker.runs.evidence import scope_of  # noqa: PLC0415 - as above
 
     name, check = registry.name, f"evidence {source.name}"
     try:

@@ -8,7 +8,7 @@ from worker.cli.errors import say
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
-    from worker.runs import Bell
+    from worker.runs.lifecycle import Bell
 
 
 def ring(settings: "Settings", bells: Iterable["Bell"], *, verbose: bool = False) -> bool:

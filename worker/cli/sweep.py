@@ -11,7 +11,7 @@ from worker.cli.options import Options, common
 from worker.cli.people import who_option
 from worker.cli.ringing import ring
 from worker.report.run import opened_text, run_ndjson
-from worker.runs import get, open_run
+from worker.runs.lifecycle import get, open_run
 
 
 @click.command()

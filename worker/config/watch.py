@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from worker.config.settings import ConfigError, RegistrySettings, Settings, Timing, find, load
+from worker.runs.terms import registry_of, stricter, why_not_there
 from worker.store.runs import Run
-from worker.terms import registry_of, stricter, why_not_there
 
 Stamp = tuple[int, int, int]  # time of the last write, size, inode
 ABSENT: Stamp = (0, -1, 0)  # of a file that is not there

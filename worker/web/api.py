@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from worker import runs
 from worker.config.settings import Settings
-from worker.runs import (
+from worker.runs import lifecycle
+from worker.runs.lifecycle import (
     AlreadyRunningError,
     Bell,
     NotBlockedError,
@@ -103,7 +103,7 @@ class Change:
 def start_run(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     """As `registry-gc sweep`."""
     name = asked.names["registry"]
-    opened = runs.open_run(
+    opened = lifecycle.open_run(
         asked.store,
         asked.settings,
         name,
@@ -118,14 +118,14 @@ def start_run(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
 def approve(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     """As `registry-gc approve`."""
     name = asked.names["run"]
-    bells = runs.approve(asked.store, asked.settings, name, asked.now, who=asked.who)
-    changed = runs.changed_since_plan(asked.settings, runs.get(asked.store, name))
+    bells = lifecycle.approve(asked.store, asked.settings, name, asked.now, who=asked.who)
+    changed = lifecycle.changed_since_plan(asked.settings, lifecycle.get(asked.store, name))
     return _run(asked.store, name) | ({} if changed is None else {"warning": changed}), bells
 
 
 def abort(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     """As `registry-gc abort`."""
-    bells = runs.abort(asked.store, asked.names["run"], asked.now, who=asked.who)
+    bells = lifecycle.abort(asked.store, asked.names["run"], asked.now, who=asked.who)
     return _run(asked.store, asked.names["run"]), bells
 
 
@@ -166,7 +166,7 @@ def _one_line(text: str) -> str:
 
 
 def _run(store: Store, run_id: str) -> dict[str, Any]:
-    run = runs.get(store, run_id)
+    run = lifecycle.get(store, run_id)
     return {"run": run.id, "registry": run.registry, "mode": run.mode, "state": run.state, "outcome": run.outcome}
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from tests.night import Night
 from tests.registries.cloud.tools import LEVEL, tags_left
 from tests.simulator.client import Simulator
-from worker import runs
+from worker.runs import lifecycle
 from worker.store.tables import batch, item, repository
 
 DAY = timedelta(days=1)
@@ -44,7 +44,7 @@ def go_on(tonight: Night, run_id: str) -> None:
     for _ in range(4):
         with tonight.store.write() as connection:
             connection.execute(update(batch).values(rung_at=None))
-        tonight.ring(runs.ring(tonight.store, run_id, datetime.now(UTC)))
+        tonight.ring(lifecycle.ring(tonight.store, run_id, datetime.now(UTC)))
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,22 @@ from datetime import UTC, datetime
 from functools import partial
 
 from policies.image import Repository
-from worker import runs
-from worker.clocks import ClockError
 from worker.config.settings import ConfigError, RegistrySettings
 from worker.config.watch import Watch, registry_now
-from worker.evidence.gathering import gather
 from worker.evidence.matching import digests_in
 from worker.evidence.reading import EvidenceError
-from worker.runs import Bell
+from worker.runs import lifecycle
+from worker.runs.clocks import ClockError
+from worker.runs.evidence import gather
+from worker.runs.lifecycle import Bell
+from worker.runs.terms import missing_source
 from worker.store import Store, plans, sweeping
 from worker.store import runs as run_rows
-from worker.terms import missing_source
 
 
 def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
     """Make what is in use known for the next batches. Safe to call twice, late, or never. Raises StoreError."""
-    run = runs.deleting(store, run_id)
+    run = lifecycle.deleting(store, run_id)
     if run is None:
         return ()
     registry = registry_now(watch, run)
@@ -34,7 +34,7 @@ def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
     with store.write() as connection:
         run_rows.get(connection, run_id, lock=True)
         sweeping.unring(connection, run_id, store.now(connection))
-    return runs.ring(store, run_id, datetime.now(UTC))
+    return lifecycle.ring(store, run_id, datetime.now(UTC))
 
 
 def _registries(watch: Watch) -> tuple[RegistrySettings, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from worker.config.settings import EvidenceSettings, RegistrySettings, Settings
-from worker.evidence.gathering import settings_sha256
+from worker.runs.evidence import settings_sha256
 from worker.store.runs import Run
 from worker.store.terms import SourceTerms, Terms
 

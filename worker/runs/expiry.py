@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from policies.units import duration_text
+from worker.runs.terms import missing_source, registry_of, why_not_there
 from worker.store import Store, runs
 from worker.store.runs import Run
-from worker.terms import missing_source, registry_of, why_not_there
 
 if TYPE_CHECKING:
     from worker.config.settings import RegistrySettings, Settings

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import IntegrityError
 
 from policies.limits import exceeded_text
-from worker import events
-from worker.checkpoints import reach
-from worker.expiry import expire
-from worker.run_outcome import message_of, outcome_of
-from worker.schedule import due
+from worker.runs import events
+from worker.runs.checkpoints import reach
+from worker.runs.expiry import expire
+from worker.runs.outcome import message_of, outcome_of
+from worker.runs.schedule import due
+from worker.runs.terms import registry_of
 from worker.store import Store, item_counts, runs, sweeping, verification
 from worker.store.runs import Run
-from worker.terms import registry_of
 
 if TYPE_CHECKING:
     from worker.config.settings import RegistrySettings, Settings

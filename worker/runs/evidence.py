@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from policies.evidence import Evidence
 from policies.warnings import PlanWarning
-from worker.clocks import check
 from worker.config.settings import HUB_HOSTS, YANDEX_HOSTS, EvidenceSettings, RegistrySettings, namespace_of
 from worker.evidence.matching import Listed, Matches, Scope, judge_matches, matches_of, names_ours, warning_of
 from worker.evidence.reading import Use
+from worker.runs.clocks import check
 from worker.store import Store
 from worker.store import evidence as rows
 from worker.store.evidence import Known
