@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 from policies.document import parse_policy
 from tests import bench_data
-from worker.offline import plan_inventory
+from worker.planning.offline import plan_inventory
 
 path, processes = Path(sys.argv[1]), int(sys.argv[2]) or None
 policy, _ = parse_policy("bench", bench_data.POLICY, "policies.bench")

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from policies.blobs import words
 from policies.image import Image
 from policies.plan import Survey
-from worker.memory import Memoir, compare
+from worker.planning.scan_history import Memoir, compare
 from worker.store import Store, open_store, scan_history
 from worker.store.tables import memory as memory_table
 

@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from tests.simulator.client import Simulator
-from worker import after_run, look, notify, reconcile, scan, sweep, verify
+from worker import after_run, look, notify, reconcile, sweep, verify
 from worker.config.settings import Settings
 from worker.config.watch import SettingsWatch
+from worker.planning import scan
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import Bell
 from worker.store import Store, open_store, plans

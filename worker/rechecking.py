@@ -13,8 +13,8 @@ from policies.references import blobs_of
 from policies.subjects import subjects_in
 from worker import outcomes
 from worker.config.settings import RegistrySettings
-from worker.inventory import dated
 from worker.outcomes import Outcome
+from worker.planning.inventory import dated
 from worker.registries.docker.manifest_cache import unreported
 from worker.registries.interface import (
     DeletesByParts,

@@ -15,7 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker import after_run, logs, notify, scan, sweep
+from worker import after_run, logs, notify, sweep
 from worker import look as looking
 from worker import reconcile as reconciling
 from worker import verify as verifying
@@ -24,6 +24,7 @@ from worker.broker import NoRedisError, redis_url, trouble
 from worker.config.settings import ConfigError, SecretError
 from worker.config.watch import SettingsWatch
 from worker.one_store import OtherStoreError, claim, give_up, refuse_another
+from worker.planning import scan
 from worker.registries.http.rate_limit import LimiterUnavailableError, RedisLimiter
 from worker.registries.interface import RegistryError
 from worker.runs import evidence_refresh, lifecycle

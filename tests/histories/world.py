@@ -22,7 +22,7 @@ from tests.histories.oracle import LAWS, Law, bytes_of
 from tests.histories.place import Place
 from tests.histories.process import Killed, Process
 from tests.histories.standing import InUse
-from worker import look, reconcile, scan, sweep, verify
+from worker import look, reconcile, sweep, verify
 from worker.config.settings import (
     ConfigError,
     Credentials,
@@ -33,6 +33,7 @@ from worker.config.settings import (
     Settings,
     Timing,
 )
+from worker.planning import scan
 from worker.registries import DRIVERS
 from worker.registries.http.rate_limit import LimiterUnavailableError
 from worker.registries.interface import RegistryError

@@ -21,10 +21,10 @@ from policies.units import shown
 from tests import bench_data
 from tests.builders import NOW, digest, image, policy, repository, signature
 from tests.policies.doctored import policies, registries
-from worker.offline import InventoryError, plan_inventory
-from worker.offline.crew import Crew, CrewError
-from worker.offline.inventory_file import open_inventory, parts, runs
-from worker.offline.part import Job, Part
+from worker.planning.offline import InventoryError, plan_inventory
+from worker.planning.offline.crew import Crew, CrewError
+from worker.planning.offline.inventory_file import open_inventory, parts, runs
+from worker.planning.offline.part import Job, Part
 
 POLICY = policy(*bench_data.POLICY)
 EVERYTHING = policy({"name": "everything", "delete": {"all": True}})
@@ -386,7 +386,7 @@ import sys
 from pathlib import Path
 from tests import bench_data
 from tests.builders import NOW, policy
-from worker.offline import plan_inventory
+from worker.planning.offline import plan_inventory
 
 with plan_inventory(Path(sys.argv[1]), policy(*bench_data.POLICY), NOW, processes=1, part_bytes=1 << 20) as plan:
     for _ in plan.lines():

@@ -9,9 +9,9 @@ from policies.image import Unreadable
 from tests.night import Night
 from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
-from worker.offline import plan_inventory
+from worker.planning.offline import plan_inventory
+from worker.planning.scan import plan_live
 from worker.report.inventory import InventoryHead, inventory_ndjson
-from worker.scan import plan_live
 
 RULES = [
     {"name": "releases", "keep": {"tags": ["v*"]}},

@@ -12,10 +12,10 @@ from tests.night import Night
 from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
 from tests.sweep.remembering import pass_time
-from worker.offline import plan_inventory
-from worker.planner import Planned
+from worker.planning.offline import plan_inventory
+from worker.planning.planner import Planned
+from worker.planning.scan import plan_live
 from worker.report.inventory import InventoryHead, inventory_ndjson
-from worker.scan import plan_live
 
 PATH = "shop/api"
 WEEK = timedelta(days=8)

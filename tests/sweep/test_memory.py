@@ -17,8 +17,8 @@ from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
 from tests.simulator.client import Simulator
 from tests.sweep.remembering import exceeded, pass_time, reasons, recalled, remembered, rows
-from worker import scan
-from worker.memory import Memoir, compare
+from worker.planning import scan
+from worker.planning.scan_history import Memoir, compare
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
 from worker.store import runs as night_runs

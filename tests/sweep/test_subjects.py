@@ -9,13 +9,13 @@ import pytest
 
 from tests.night import Night
 from tests.simulator.client import Simulator
-from worker import scan
 from worker.config.kinds import of
-from worker.planner import Planned, plan
+from worker.planning import scan
+from worker.planning.planner import Planned, plan
+from worker.planning.subjects import plan_with_subjects
 from worker.registries import open_registry
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
-from worker.subjects import plan_with_subjects
 
 DAY = timedelta(days=1)
 KINDS = ("yandex-container-registry", "yandex-cloud-registry")

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from tests.night import Night
 from tests.simulator.client import Simulator
 from tests.sweep.remembering import exceeded, pass_time, reasons, recalled, rows
-from worker import scan
+from worker.planning import scan
 from worker.report.run import show_table
 from worker.store import runs as run_rows
 from worker.store.tables import audit, manifest, repository

@@ -14,7 +14,7 @@ from worker.cli.options import Options, common
 from worker.report.plan import PlanHead, decision_lines, plan_json, plan_ndjson, plan_table, warnings
 
 if TYPE_CHECKING:
-    from worker.planner import Planned
+    from worker.planning.planner import Planned
 
 
 @click.command()
@@ -50,7 +50,7 @@ def _live(options: Options, name: str) -> int:
         registry_named,
         remembered,
     )
-    from worker.scan import plan_live  # noqa: PLC0415 - as said above
+    from worker.planning.scan import plan_live  # noqa: PLC0415 - as said above
 
     settings = options.settings()
     registry = registry_named(settings, name)
@@ -67,7 +67,7 @@ def _live(options: Options, name: str) -> int:
 
 
 def _offline(options: Options, path: Path, name: str) -> int:
-    from worker.offline import InventoryError, plan_inventory  # noqa: PLC0415 - numpy, loaded where a plan is made
+    from worker.planning.offline import InventoryError, plan_inventory  # noqa: PLC0415 - numpy, loaded where a plan is made
 
     settings = options.settings(look_for_secrets=False)
     policy = settings.policies.get(name)

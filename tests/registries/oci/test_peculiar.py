@@ -29,7 +29,7 @@ from tests.registries.oci.scripted import (
 )
 from tests.registries.tools import with_defaults
 from worker.config.settings import Credentials, Rate, Secret
-from worker.inventory import take_inventory
+from worker.planning.inventory import take_inventory
 from worker.registries.http.client import Patience
 from worker.registries.http.messages import Answer
 from worker.registries.interface import (

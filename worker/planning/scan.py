@@ -11,16 +11,18 @@ import msgspec
 from policies.limits import UNUSUAL_AMONG, unusual
 from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.reading import EvidenceError
-from worker.inventory import (
+from worker.planning.context import note_held_ids, standing_of
+from worker.planning.inventory import (
     Alive,
     Inventory,
     Progress,
     ScanStoppedError,
     take_inventory,
 )
-from worker.lister import Lister
-from worker.memory import Memoir
-from worker.planner import NEVER_SCANNED, Planned, plan
+from worker.planning.planner import NEVER_SCANNED, Planned, plan
+from worker.planning.reader import Lister
+from worker.planning.scan_history import Memoir
+from worker.planning.subjects import plan_with_subjects
 from worker.registries import open_registry
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Registry, RegistryError, SignInError
@@ -32,7 +34,6 @@ from worker.runs.expiry import expire
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
 from worker.runs.terms import registry_of, terms_of, why_not_there
-from worker.standing import note_held_ids, standing_of
 from worker.store import Store, StoreError, plans, retention, scan_history
 from worker.store import runs as run_rows
 from worker.store.freed_bytes import storable
@@ -41,7 +42,6 @@ from worker.store.plans import PlanRows, PlanWriter, Segment
 from worker.store.runs import Run
 from worker.store.scan_history import Recalled
 from worker.store.terms import encoded
-from worker.subjects import plan_with_subjects
 
 
 def recall(store: Store | None, registry: RegistrySettings) -> Recalled:

@@ -14,10 +14,12 @@ from contextlib import suppress
 from typing import Protocol, cast
 
 from policies.across import Across
-from worker.offline.part import Decider, Job, Outcome, Part, send
+from worker.planning.offline.part import Decider, Job, Outcome, Part, send
 
 # The same modules as here, whatever folder this runs in.
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from worker.offline.part import main; main()"
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from worker.planning.offline.part import main; main()"
+)
 
 Task = tuple[Part, Across | None, frozenset[str]]
 

@@ -11,7 +11,7 @@ from policies.blobs import words
 from policies.image import Image
 from policies.memory import absent
 from worker.config.settings import RegistrySettings
-from worker.inventory import dated
+from worker.planning.inventory import dated
 from worker.registries.interface import ListsTagsOnly, Registry, RegistryError
 from worker.store import Store, plans
 from worker.store.scan_history import Recalled

@@ -25,8 +25,8 @@ from policies.plan import RepositoryPlan, decide_of, unreadable_plan_of
 from policies.reclaim import Columns, joined
 from policies.references import Arranger, Ties
 from policies.rules import Policy
-from worker.offline.inventory_file import Inventory, InventoryError, blocks, decoded, mistake, runs
-from worker.offline.lines import is_digest
+from worker.planning.offline.inventory_file import Inventory, InventoryError, blocks, decoded, mistake, runs
+from worker.planning.offline.lines import is_digest
 
 SHARES = 16  # the columns are added up a sixteenth of all digests at a time
 _ROW = np.dtype([("words", "<u8", (4,)), ("sizes", "<i8"), ("references", "<i8"), ("flags", "u1")])

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from policies.warnings import PlanWarning
 from worker.config.kinds import of
-from worker.inventory import Alive, ScanStoppedError
-from worker.planner import Planned
+from worker.planning.inventory import Alive, ScanStoppedError
+from worker.planning.planner import Planned
 from worker.registries.interface import HidesSubjects, Registry, RegistryError
 from worker.store import plans
 from worker.store.plans import Segment

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from policies.image import Image, Unreadable
-from worker.offline.lines import NAME, WRONG, are_sound, decoder, head_of, mistake_in
+from worker.planning.offline.lines import NAME, WRONG, are_sound, decoder, head_of, mistake_in
 
 BLOCK = 128 * 1024  # bytes decoded at once: small enough to be still in the processor's cache when it is counted
 LONGEST = 64 << 20  # bytes of a line; one that is longer is cut there, and so is no JSON

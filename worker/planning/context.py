@@ -8,7 +8,7 @@ from policies.standing import Standing
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.matching import digests_in
-from worker.inventory import Inventory
+from worker.planning.inventory import Inventory
 from worker.runs.evidence import gather
 from worker.store import Store, holds
 

@@ -5,7 +5,7 @@
 Nothing of the plan is given out before the file was read wholly.
 """
 
-from worker.offline.inventory_file import InventoryError
-from worker.offline.planning import OfflinePlan, plan_inventory
+from worker.planning.offline.inventory_file import InventoryError
+from worker.planning.offline.planning import OfflinePlan, plan_inventory
 
 __all__ = ["InventoryError", "OfflinePlan", "plan_inventory"]

@@ -20,10 +20,10 @@ from policies.reclaim import add, close
 from policies.rules import Policy
 from policies.warnings import keeps_nothing
 from worker.config.files import stream
-from worker.offline.crew import Crew, Task
-from worker.offline.inventory_file import InventoryError, open_inventory, parts
-from worker.offline.part import SHARES, Job, Outcome, Part, Spooled, columns_of, decided_digests
-from worker.offline.regroup import scattered
+from worker.planning.offline.crew import Crew, Task
+from worker.planning.offline.inventory_file import InventoryError, open_inventory, parts
+from worker.planning.offline.part import SHARES, Job, Outcome, Part, Spooled, columns_of, decided_digests
+from worker.planning.offline.regroup import scattered
 from worker.report.plan import PlanHead
 
 PER_PROCESS = 24 << 20  # bytes of inventory for which another process is worth its start

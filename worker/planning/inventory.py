@@ -12,8 +12,8 @@ from datetime import datetime
 import msgspec
 
 from policies.image import Image, Repository, Unreadable
+from worker.planning.spool import Spool
 from worker.registries.interface import Registry, RegistryError, SaysWhyUnreadable, SignInError, UnservedNameError
-from worker.spool import Spool
 from worker.store import plans
 from worker.store.plans import Segment
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from worker.offline.inventory_file import Inventory, blocks, decoded, names, repository_of
-from worker.offline.part import Part
+from worker.planning.offline.inventory_file import Inventory, blocks, decoded, names, repository_of
+from worker.planning.offline.part import Part
 
 
 def scattered(inventory: Inventory, size: int) -> Iterator[Part]:

@@ -14,11 +14,11 @@ from policies.standing import NOTHING, Standing
 from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
 from policies.warnings import PlanWarning, keeps_nothing, undecidable
 from worker.config.settings import RegistrySettings
-from worker.inventory import Inventory
-from worker.memory import Comparison, compare
+from worker.planning.inventory import Inventory
+from worker.planning.scan_history import Comparison, compare
+from worker.planning.unclear import Unclear
 from worker.store.scan_history import Recalled
 from worker.surroundings import tags_not_read
-from worker.unclear import Unclear
 
 NEVER_SCANNED = Recalled()
 

@@ -1,0 +1,4 @@
+"""Makes plans: lists a registry or reads a saved inventory, has `policies` decide, stores the plan.
+
+Nothing is deleted here.
+"""
