@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.simulator.client import Simulator
-from worker import after_run, look, notify, reconcile, sweep, verify
+from worker import after_run, notify, reconcile
 from worker.config.settings import Settings
 from worker.config.watch import SettingsWatch
 from worker.planning import scan
@@ -21,6 +21,7 @@ from worker.runs.lifecycle import Bell
 from worker.store import Store, open_store, plans
 from worker.store.plans import PlannedItem
 from worker.store.runs import Run
+from worker.sweep import batch, recheck, verify
 
 LEFTOVERS = [
     {"name": "releases", "keep": {"tags": ["v*"]}},
@@ -109,9 +110,9 @@ class Night:
             case "gc.scan", (str(run_id),):
                 return scan.carry_out_scan(self.store, self.settings, run_id)
             case "gc.look", (str(run_id), str(repository)):
-                return look.look(self.store, self.watch, run_id, repository)
+                return recheck.look(self.store, self.watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
-                return sweep.delete_batch(self.store, self.watch, run_id, number)
+                return batch.delete_batch(self.store, self.watch, run_id, number)
             case "gc.evidence", (str(run_id),):
                 return evidence_refresh.ask_again(self.store, self.watch, run_id)
             case "gc.verify", (str(run_id),):

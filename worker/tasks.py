@@ -15,10 +15,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker import after_run, logs, notify, sweep
-from worker import look as looking
+from worker import after_run, logs, notify
 from worker import reconcile as reconciling
-from worker import verify as verifying
 from worker.app import AFTER_RUN_SECONDS, LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url, trouble
 from worker.config.settings import ConfigError, SecretError
@@ -31,6 +29,9 @@ from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
 from worker.runs.terms import registry_of
 from worker.store import Store, StoreError, open_store
+from worker.sweep import batch
+from worker.sweep import recheck as looking
+from worker.sweep import verify as verifying
 
 log = structlog.get_logger(__name__)
 
@@ -226,7 +227,7 @@ def look(run_id: str, repository: str) -> Iterable[Bell]:
 def delete_batch(run_id: str, number: int) -> Iterable[Bell]:
     """Carry out one batch of a run. Safe to run twice, late, or never."""
     with limiter_of(run_id) as limiter:
-        return sweep.delete_batch(store(), watch(), run_id, number, limiter=limiter)
+        return batch.delete_batch(store(), watch(), run_id, number, limiter=limiter)
 
 
 @app.task(name="gc.evidence", typing=False, time_limit=LOOK_SECONDS, soft_time_limit=LOOK_SECONDS - 30)

@@ -28,4 +28,4 @@ def world() -> Iterator[World]:
 @pytest.fixture(autouse=True)
 def no_real_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that is away in a history does not come back while a batch waits: its time stands still."""
-    monkeypatch.setattr("worker.outage.LONGEST", 0.0)
+    monkeypatch.setattr("worker.sweep.outage.LONGEST", 0.0)

@@ -22,7 +22,7 @@ from tests.histories.oracle import LAWS, Law, bytes_of
 from tests.histories.place import Place
 from tests.histories.process import Killed, Process
 from tests.histories.standing import InUse
-from worker import look, reconcile, sweep, verify
+from worker import reconcile
 from worker.config.settings import (
     ConfigError,
     Credentials,
@@ -47,6 +47,7 @@ from worker.runs.lifecycle import (
     UnknownRunError,
 )
 from worker.store import StoreError
+from worker.sweep import batch, recheck, verify
 
 START = datetime(2026, 11, 24, 2, 50, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -252,9 +253,9 @@ class World:
             case "gc.scan", (str(run_id),):
                 return scan.carry_out_scan(store, watch.current(), run_id)
             case "gc.look", (str(run_id), str(repository)):
-                return look.look(store, watch, run_id, repository)
+                return recheck.look(store, watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
-                return sweep.delete_batch(store, watch, run_id, number)
+                return batch.delete_batch(store, watch, run_id, number)
             case "gc.evidence", (str(run_id),):
                 return evidence_refresh.ask_again(store, watch, run_id)
             case "gc.verify", (str(run_id),):

@@ -14,12 +14,12 @@ from tests.oci.fake import FakeRegistry
 from tests.oci.manifests import Pushed
 from tests.oci.nights import served
 from tests.simulator.client import Simulator
-from worker import deleting, surroundings, sweep
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
 from worker.store import sweeping
 from worker.store.tables import batch, repository
-from worker.verify import Expectation, _against
+from worker.sweep import batch, deletion, surroundings
+from worker.sweep.verify import Expectation, _against
 
 DAY = timedelta(days=1)
 PATH = "shop/api"
@@ -368,7 +368,7 @@ class TestMoreTagsThanAreReadInASecond:
     def test_the_time_of_a_batch_begins_when_they_are_read(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deleting, "START_NO_IMAGE_AFTER", 1.0)  # reading 30 tags takes 1.5 s
+        monkeypatch.setattr(deletion, "START_NO_IMAGE_AFTER", 1.0)  # reading 30 tags takes 1.5 s
         _, night, old = self.planned(fake, tmp_path)
         run_id, bells = rechecked(night)
         night.do(night.ring(bells, until="gc.delete_batch")[0])
@@ -379,7 +379,7 @@ class TestMoreTagsThanAreReadInASecond:
     def test_reading_that_takes_too_long_is_given_up(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sweep, "BEGUN_BY", 0.5)
+        monkeypatch.setattr(batch, "BEGUN_BY", 0.5)
         _, night, old = self.planned(fake, tmp_path)
         run_id, bells = rechecked(night)
         bells = night.ring(bells, until="gc.delete_batch")

@@ -11,9 +11,9 @@ import pytest
 from tests.night import Night
 from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
-from worker.outage import Outage
 from worker.registries import open_registry
 from worker.registries.http.client import Patience
+from worker.sweep.outage import Outage
 
 OLD = [{"name": "old", "delete": {"tags": ["t0*"]}}]
 MakeNight = Callable[..., Night]

@@ -13,13 +13,13 @@ from tests.night import Night
 from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served
 from tests.sweep.remembering import exceeded, pass_time
-from worker import outcomes
-from worker.look import _Finding, _in_time
-from worker.outcomes import Outcome
 from worker.report.run import outcome_text, shown_json
 from worker.runs.lifecycle import Bell
 from worker.store import plans
 from worker.store.sweeping import Item
+from worker.sweep import outcomes
+from worker.sweep.outcomes import Outcome
+from worker.sweep.recheck import _Finding, _in_time
 
 DAY = timedelta(days=1)
 OLD = [{"name": "old", "delete": {"tags": ["old*"], "older_than": "7d"}}]

@@ -18,7 +18,7 @@ from worker.planning.inventory import Inventory
 from worker.planning.scan_history import Comparison, compare
 from worker.planning.unclear import Unclear
 from worker.store.scan_history import Recalled
-from worker.surroundings import tags_not_read
+from worker.sweep.surroundings import tags_not_read
 
 NEVER_SCANNED = Recalled()
 

@@ -5,9 +5,9 @@ Plain `logging`: a command that ends a run logs nothing, a process that has set 
 
 import logging
 
-from worker.outcomes import Outcome
 from worker.store.runs import Run
 from worker.store.sweeping import Item
+from worker.sweep.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 COUNTS = ("planned", "deleted", "gone", "skipped", "failed", "reclaimed_bytes")

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from worker import outcomes
-from worker.outcomes import Outcome
 from worker.registries.interface import MaybeProtectedError, RegistryError
 from worker.runs import events
 from worker.runs.circuit_breaker import count_failure
@@ -18,6 +16,8 @@ from worker.store import Store, refusals, sweeping
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Item
+from worker.sweep import outcomes
+from worker.sweep.outcomes import Outcome
 
 MOST_TRIES = 10  # in a repository that has refused each
 

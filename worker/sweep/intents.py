@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 from policies.standing import Standing
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, permitted_now
-from worker.outcomes import Outcome
 from worker.registries.interface import Kept
 from worker.runs.clocks import Shown, disagreement, of_store
 from worker.runs.expiry import late
@@ -18,7 +17,8 @@ from worker.store import Store, holds, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, StoppedError
-from worker.surroundings import Surroundings
+from worker.sweep.outcomes import Outcome
+from worker.sweep.surroundings import Surroundings
 
 
 @dataclass(frozen=True, slots=True)

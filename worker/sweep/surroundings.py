@@ -13,8 +13,6 @@ from operator import itemgetter
 from policies.image import Image
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
-from worker.outcomes import Outcome
-from worker.rechecking import Finding, Snapshot, dated_as_planned, unlistable
 from worker.registries.http.rate_limit import BoundedLimiter
 from worker.registries.interface import (
     AsksForDigests,
@@ -25,6 +23,8 @@ from worker.registries.interface import (
     RegistryError,
 )
 from worker.store.sweeping import Item
+from worker.sweep.comparison import Finding, Snapshot, dated_as_planned, unlistable
+from worker.sweep.outcomes import Outcome
 
 TAGS_SECONDS = 30.0  # reading every tag may take so long at the registry's rate; else the recheck's reading counts
 LISTING_SECONDS = 20.0  # a listing that takes longer is not waited for: the recheck's counts

@@ -10,11 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from worker import absence, outcomes, refusals
 from worker.config.watch import Watch, registry_now
-from worker.intents import Intents
-from worker.outage import Outage
-from worker.outcomes import ATTEMPTS, Missing, Outcome, Phase
 from worker.registries.http.rate_limit import LimiterUnavailableError
 from worker.registries.interface import (
     DeletesByParts,
@@ -34,7 +30,11 @@ from worker.store import Store, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, StoppedError
-from worker.surroundings import Surroundings
+from worker.sweep import absence, outcomes, refusals
+from worker.sweep.intents import Intents
+from worker.sweep.outage import Outage
+from worker.sweep.outcomes import ATTEMPTS, Missing, Outcome, Phase
+from worker.sweep.surroundings import Surroundings
 
 START_NO_IMAGE_AFTER = 45.0  # seconds into a batch
 CONFIRM_NOTHING_AFTER = 65.0  # seconds into a batch: a listing may take a while

@@ -11,9 +11,7 @@ from datetime import UTC, datetime
 from policies.image import Image
 from policies.references import blobs_of
 from policies.subjects import subjects_in
-from worker import outcomes
 from worker.config.settings import RegistrySettings
-from worker.outcomes import Outcome
 from worker.planning.inventory import dated
 from worker.registries.docker.manifest_cache import unreported
 from worker.registries.interface import (
@@ -27,6 +25,8 @@ from worker.registries.interface import (
 )
 from worker.store import Store, looks, plans
 from worker.store.runs import Run
+from worker.sweep import outcomes
+from worker.sweep.outcomes import Outcome
 
 
 @dataclass(frozen=True, slots=True)

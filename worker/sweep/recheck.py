@@ -9,12 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from worker import outcomes
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, lease_now, permitted_now
-from worker.outcomes import Outcome
-from worker.rechecking import Finding as _Finding
-from worker.rechecking import listed_again, snapshot, unlistable
 from worker.registries import open_registry
 from worker.registries.http.client import Patience
 from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
@@ -29,6 +25,10 @@ from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
+from worker.sweep import outcomes
+from worker.sweep.comparison import Finding as _Finding
+from worker.sweep.comparison import listed_again, snapshot, unlistable
+from worker.sweep.outcomes import Outcome
 
 LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a look is good
 

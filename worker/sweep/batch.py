@@ -11,13 +11,8 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 
 from policies.evidence import Evidence
-from worker import outcomes, refusals
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, absence_now, lease_now, registry_last, registry_now
-from worker.deleting import Batch
-from worker.intents import Intents
-from worker.outcomes import Outcome
-from worker.rechecking import snapshot
 from worker.registries import open_registry
 from worker.registries.http.client import Patience
 from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LimiterUnavailableError, LocalLimiter
@@ -36,7 +31,12 @@ from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError
 from worker.store.tables import EPOCH
-from worker.surroundings import Surroundings
+from worker.sweep import outcomes, refusals
+from worker.sweep.comparison import snapshot
+from worker.sweep.deletion import Batch
+from worker.sweep.intents import Intents
+from worker.sweep.outcomes import Outcome
+from worker.sweep.surroundings import Surroundings
 
 CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
 BEGUN_BY = 40.0  # seconds until a batch begins to delete, with or without having listed its repository
