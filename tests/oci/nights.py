@@ -11,9 +11,9 @@ from tests.night import Night
 from tests.oci.pusher import Pusher
 from tests.oci.server import DockerRegistry
 from tests.oci.world import Key, World
-from worker.putting_back import Restored
 from worker.registries import open_registry
-from worker.restore import find, restore
+from worker.restore.images import Restored
+from worker.restore.restore import find, restore
 from worker.store import Store
 from worker.store.tables import blob
 

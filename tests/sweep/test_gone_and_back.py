@@ -12,7 +12,7 @@ from tests.oci.nights import served
 from tests.simulator.client import Simulator
 from tests.sweep.remembering import pass_time, reasons, recalled
 from worker.registries import open_registry
-from worker.restore import find, restore
+from worker.restore.restore import find, restore
 from worker.store.tables import run as run_table
 
 DAY = timedelta(days=1)

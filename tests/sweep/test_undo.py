@@ -16,9 +16,7 @@ from policies.holds import Hold
 from tests.builders import digest, image
 from tests.oci.manifests import Pushed
 from tests.sweep.shelf import KIND, Shelf, ShelfDriver, ShelfNight
-from worker import restore
 from worker.config.settings import load
-from worker.putting_back import CACHED, COLLECTED, Left, Restored, Wanted, in_order
 from worker.registries import DRIVERS
 from worker.registries.interface import (
     BadAnswerError,
@@ -28,7 +26,9 @@ from worker.registries.interface import (
     RegistryError,
     UnavailableError,
 )
-from worker.restore import Asked, NothingKeptError, TakesNothingBackError
+from worker.restore import restore
+from worker.restore.images import CACHED, COLLECTED, Left, Restored, Wanted, in_order
+from worker.restore.restore import Asked, NothingKeptError, TakesNothingBackError
 from worker.runs import lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, UnknownRegistryError
 from worker.store import holds, retention

@@ -13,8 +13,8 @@ from worker.cli.options import Options, common
 from worker.cli.people import who_option
 from worker.registries import open_registry
 from worker.report.restore import restored_json, restored_ndjson, restored_table
-from worker.restore import NothingKeptError, TakesNothingBackError, find
-from worker.restore import restore as put_back
+from worker.restore.restore import NothingKeptError, TakesNothingBackError, find
+from worker.restore.restore import restore as put_back
 
 
 @click.command()

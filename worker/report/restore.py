@@ -9,8 +9,8 @@ import msgspec
 from worker.report.text import counted, escaped, short, table
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
-    from worker.putting_back import Restored
-    from worker.restore import Asked
+    from worker.restore.images import Restored
+    from worker.restore.restore import Asked
 
 ANSWERS = ("whole", "partly", "lost", "unfinished")
 

@@ -15,9 +15,9 @@ from policies.references import blobs_of
 from policies.subjects import subjects_in
 from worker.config import kinds
 from worker.config.settings import RegistrySettings, Settings
-from worker.putting_back import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
 from worker.registries.docker.manifests import is_digest
 from worker.registries.interface import PermissionDeniedError, Registry, RegistryError, Restores
+from worker.restore.images import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
 from worker.runs.lifecycle import AlreadyRunningError, UnknownRegistryError
 from worker.store import Store, plans, runs, undo
 from worker.store.runs import Run

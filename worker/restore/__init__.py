@@ -1,0 +1,1 @@
+"""Puts deleted images back into registries that still have their blobs."""
