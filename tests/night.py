@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from tests.simulator.client import Simulator
-from worker import after_run, notify, reconcile
+from worker import reconcile
 from worker.config.settings import Settings
 from worker.config.watch import SettingsWatch
+from worker.notify import after_run, notification
 from worker.planning import scan
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import Bell
@@ -118,7 +119,7 @@ class Night:
             case "gc.verify", (str(run_id),):
                 return verify.verify(self.store, self.watch, run_id)
             case "gc.notify" | "gc.after_run", (str(run_id),):
-                carry_out = notify.tell if bell.task == "gc.notify" else after_run.follow
+                carry_out = notification.tell if bell.task == "gc.notify" else after_run.follow
                 carry_out(self.store, self.settings, run_id, datetime.now(UTC))
                 return ()
         raise AssertionError(f"no such bell: {bell}")

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from tests.night import Night
 from tests.notify.hook import SECRET, Hook
 from tests.simulator.client import Simulator
-from worker import after_run
+from worker.notify import after_run
 from worker.report.run import run_json
 from worker.runs.lifecycle import Bell
 

@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from worker import after_run, notify
+from worker.notify import after_run, notification
 from worker.runs import lifecycle
 from worker.runs.expiry import expire, late
 from worker.runs.lifecycle import Bell
@@ -34,7 +34,7 @@ def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple
     for run in left:
         bells += _recover(store, settings, run, now)
     with suppress(StoreError):  # these can wait a minute, the bells cannot
-        bells += notify.bells(store, settings, now)
+        bells += notification.bells(store, settings, now)
         bells += after_run.bells(store, settings, now)
         audit.forget(store, now - settings.retention.audit)
     return tuple(dict.fromkeys(bells))

@@ -15,12 +15,13 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker import after_run, logs, notify
+from worker import logs
 from worker import reconcile as reconciling
 from worker.app import AFTER_RUN_SECONDS, LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
 from worker.broker import NoRedisError, redis_url, trouble
 from worker.config.settings import ConfigError, SecretError
 from worker.config.watch import SettingsWatch
+from worker.notify import after_run, notification
 from worker.one_store import OtherStoreError, claim, give_up, refuse_another
 from worker.planning import scan
 from worker.registries.http.rate_limit import LimiterUnavailableError, RedisLimiter
@@ -253,7 +254,7 @@ def verify(run_id: str) -> Iterable[Bell]:
 @taking(str)
 def tell(run_id: str) -> Iterable[Bell]:
     """Tell people of a run."""
-    notify.tell(store(), watch().current(), run_id, datetime.now(UTC))
+    notification.tell(store(), watch().current(), run_id, datetime.now(UTC))
     return ()
 
 

@@ -15,10 +15,10 @@ from tests.night import Night
 from tests.notify.hook import SECRET, Hook
 from tests.servers import free_port
 from tests.simulator.client import Simulator
-from worker import messenger, notify
 from worker.config.secret import Secret
 from worker.config.settings import Notification
-from worker.messenger import Message
+from worker.notify import notification, sender
+from worker.notify.sender import Message
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
 from worker.store import notices
@@ -37,7 +37,7 @@ def minute(night: Night, after: timedelta = timedelta()) -> None:
     """What reconcile and the tasks that it rings do at a time from now."""
     for bell in night.reconcile(after):
         assert bell.task == "gc.notify"
-        notify.tell(night.store, night.settings, str(bell.args[0]), datetime.now(UTC) + after)
+        notification.tell(night.store, night.settings, str(bell.args[0]), datetime.now(UTC) + after)
 
 
 def failed(night: Night) -> str:
@@ -212,18 +212,18 @@ def test_a_repeated_or_forged_bell_tells_nothing_twice(simulator: Simulator, nig
 
 def test_many_runs_are_told_a_few_a_minute(simulator: Simulator, night: MakeNight, hook: Hook) -> None:
     tonight = night()
-    for _ in range(notify.MOST + 3):
+    for _ in range(notification.MOST + 3):
         failed(tonight)
     hook.status = 500
     minute(tonight)
-    assert len(hook.received) == notify.MOST
+    assert len(hook.received) == notification.MOST
     hook.status = 200
     minute(tonight)  # those that were never tried come first
     minute(tonight)
-    assert len(hook.received) == notify.MOST + 3
+    assert len(hook.received) == notification.MOST + 3
     for after in range(3, 10):
         minute(tonight, after * MINUTE)
-    assert len({body.split()[3] for body in hook.bodies}) == notify.MOST + 3
+    assert len({body.split()[3] for body in hook.bodies}) == notification.MOST + 3
     assert None not in told(tonight)
 
 
@@ -236,7 +236,7 @@ MESSAGE = Message("a title", "a body", "info")
 )
 def test_what_a_server_answers(hook: Hook, status: int | None, failure: str | None) -> None:
     hook.status = status
-    failures = messenger.send(MESSAGE, {7: Notification(hook.url)}, seconds=0.5 if status is None else 10)
+    failures = sender.send(MESSAGE, {7: Notification(hook.url)}, seconds=0.5 if status is None else 10)
     assert failures == ({} if failure is None else {7: failure})
 
 
@@ -244,14 +244,14 @@ def test_one_that_hangs_holds_nobody_else_up(hook: Hook) -> None:
     hook.status = None
     with Hook().listening() as well:
         to = {0: Notification(hook.url), 1: Notification(well.url), 2: Notification(f"json://127.0.0.1:{free_port()}/")}
-        failures = messenger.send(MESSAGE, to, seconds=1.0)
+        failures = sender.send(MESSAGE, to, seconds=1.0)
     assert failures == {0: "no answer in time", 2: "apprise could not deliver it"}
     assert well.titles == ["a title"]
 
 
 def test_a_secret_that_cannot_be_read_is_named_by_its_place(tmp_path: Path) -> None:
     missing = Notification(Secret(file=tmp_path / "none"))
-    assert messenger.send(MESSAGE, {0: missing}) == {0: f"file {tmp_path}/none does not exist"}
+    assert sender.send(MESSAGE, {0: missing}) == {0: f"file {tmp_path}/none does not exist"}
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_secret_that_cannot_be_read_is_named_by_its_place(tmp_path: Path) -> N
     ],
 )
 def test_addresses(url: str, answer: bool, caplog: pytest.LogCaptureFixture) -> None:
-    assert messenger.understood(url) is answer
+    assert sender.understood(url) is answer
     assert caplog.text == ""
 
 
@@ -300,6 +300,6 @@ def test_no_word_of_an_address_is_logged(
 
 
 def test_only_the_messenger_knows_apprise() -> None:
-    worker = Path(messenger.__file__).parent
+    worker = Path(sender.__file__).parent
     found = [path for path in worker.rglob("*.py") if re.search(r"^\s*(from|import) apprise\b", path.read_text(), re.M)]
     assert found == [worker / "messenger.py"]

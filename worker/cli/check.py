@@ -96,7 +96,7 @@ def check_addresses(settings: Settings, path: Path) -> None:
     if not settings.notify:
         return
     from policies.document import Mistake  # noqa: PLC0415 -- only where somebody is to be told
-    from worker.messenger import understood  # noqa: PLC0415 -- as above
+    from worker.notify.sender import understood  # noqa: PLC0415 -- as above
 
     remedy = "look its form up in apprise's list of services"
     wrong = [number for number, one in enumerate(settings.notify) if not understood(one.address())]

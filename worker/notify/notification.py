@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from worker.messenger import Kind, Message, send
+from worker.notify.sender import Kind, Message, send
 from worker.report.notice import notice_body, notice_title
 from worker.runs.lifecycle import Bell
 from worker.store import Store, notices

@@ -1,0 +1,1 @@
+"""Tells people and other programs how runs ended. Never delays a run."""
