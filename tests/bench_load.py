@@ -27,7 +27,7 @@ from tests.night import document
 from tests.servers import redis_server
 from tests.simulator.client import Simulator
 from tests.simulator.registry import id_from
-from worker.embedded import NODES
+from worker.processes.embedded import NODES
 from worker.store.tables import run
 
 MOST_MEMORY = 300  # MiB of one process

@@ -22,10 +22,10 @@ from worker.app import (
     UnusableError,
     ZonedCron,
 )
-from worker.broker import celery_url
 from worker.config.settings import load
 from worker.config.state_folder import private_folder, state_folder
-from worker.embedded import NODES
+from worker.processes.broker import celery_url
+from worker.processes.embedded import NODES
 
 MINUTE = timedelta(minutes=1)
 

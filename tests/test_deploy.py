@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.cli import cli
-from worker.embedded import NODES
+from worker.processes.embedded import NODES
 
 ROOT = Path(__file__).parents[1]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))

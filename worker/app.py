@@ -13,9 +13,9 @@ from celery.loaders.app import AppLoader
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule
 
 from worker import logs
-from worker.broker import NoRedisError, celery_url, redis_url
 from worker.config.settings import ConfigError, SecretError, load
 from worker.config.state_folder import state_folder
+from worker.processes.broker import NoRedisError, celery_url, redis_url
 from worker.runs.schedule import due
 
 if TYPE_CHECKING:
@@ -182,7 +182,9 @@ class ZonedCron(BaseSchedule):
 
 
 # Without Celery's fixups: in an environment that names another program's DJANGO_SETTINGS_MODULE they would load that.
-app = Celery("registry-gc", loader=Loader, task_cls="worker.letterbox:CarefulTask", set_as_current=True, fixups=[])
+app = Celery(
+    "registry-gc", loader=Loader, task_cls="worker.processes.letterbox:CarefulTask", set_as_current=True, fixups=[]
+)
 
 
 @signals.setup_logging.connect(weak=False)

@@ -18,12 +18,12 @@ from redis.exceptions import RedisError
 from worker import logs
 from worker import reconcile as reconciling
 from worker.app import AFTER_RUN_SECONDS, LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
-from worker.broker import NoRedisError, redis_url, trouble
 from worker.config.settings import ConfigError, SecretError
 from worker.config.watch import SettingsWatch
 from worker.notify import after_run, notification
-from worker.one_store import OtherStoreError, claim, give_up, refuse_another
 from worker.planning import scan
+from worker.processes.broker import NoRedisError, redis_url, trouble
+from worker.processes.one_store import OtherStoreError, claim, give_up, refuse_another
 from worker.registries.http.rate_limit import LimiterUnavailableError, RedisLimiter
 from worker.registries.interface import RegistryError
 from worker.runs import evidence_refresh, lifecycle

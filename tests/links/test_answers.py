@@ -8,7 +8,7 @@ import pytest
 from kombu import Connection, Queue
 
 from tests.servers import redis_server
-from worker.letterbox import give_its_place_back
+from worker.processes.letterbox import give_its_place_back
 
 ANSWERS: dict[str, Callable[[Any, Any], None]] = {
     "acknowledged": lambda message, errors: message.ack_log_error(logging.getLogger(), errors),

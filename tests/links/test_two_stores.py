@@ -10,7 +10,7 @@ from redis import Redis
 from tests.place import CELERY, OURS, Place
 from tests.servers import RedisServer, redis_server
 from tests.waiting import until
-from worker.one_store import KEY
+from worker.processes.one_store import KEY
 from worker.store import open_store
 from worker.store.about import store_id
 

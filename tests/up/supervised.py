@@ -4,7 +4,7 @@ import json
 import sys
 from contextlib import suppress
 
-from worker.supervisor import Program, StoppedError, Supervisor, signals_held
+from worker.processes.supervisor import Program, StoppedError, Supervisor, signals_held
 
 if __name__ == "__main__":
     programs = [Program(name, tuple(command), patience) for name, command, patience in json.loads(sys.argv[1])]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.place import Place
 from tests.waiting import until
-from worker.supervisor import Child, Program
+from worker.processes.supervisor import Child, Program
 
 FOREVER = ["sleep", "1000"]
 DEAF = ["sh", "-c", 'trap "" TERM; echo deaf; while :; do sleep 0.05; done']

@@ -16,7 +16,7 @@ import pytest
 from tests.place import CELERY, OURS, Place
 from tests.servers import redis_server
 from tests.waiting import until
-from worker.own_redis import LONGEST_SOCKET, OwnRedis, server_binary
+from worker.processes.embedded_redis import LONGEST_SOCKET, OwnRedis, server_binary
 
 UP = (*OURS, "up")
 

@@ -32,9 +32,9 @@ def up(config: Path | None, verbose: bool) -> None:
 
     What ends is started again. SIGTERM or Ctrl-C stops it when the deletions under way are done; a second one at once.
     """
-    from worker import embedded  # noqa: PLC0415 -- imported where it is used
-    from worker.one_store import OtherStoreError  # noqa: PLC0415 -- as above
-    from worker.own_redis import NoServerError  # noqa: PLC0415 -- as above
+    from worker.processes import embedded
+    from worker.processes.embedded_redis import NoServerError  # noqa: PLC0415 -- as above
+    from worker.processes.one_store import OtherStoreError  # noqa: PLC0415 -- as above
 
     try:
         embedded.up(_settings(config, verbose), say, verbose=verbose)
@@ -52,8 +52,8 @@ def worker(node: str | None, slots: int | None, config: Path | None, verbose: bo
     NODE runs one of them alone, in this process: `control` opens and looks after runs, `scan` plans them, `delete`
     carries plans out. Without it all three are run, each with its own slots, so that none waits for another.
     """
-    from worker.embedded import NODES, work  # noqa: PLC0415 -- imported where it is used
-    from worker.one_store import OtherStoreError  # noqa: PLC0415 -- as above
+    from worker.processes.embedded import NODES, work  # noqa: PLC0415 -- imported where it is used
+    from worker.processes.one_store import OtherStoreError  # noqa: PLC0415 -- as above
 
     settings = _settings(config, verbose)
     if node is None:

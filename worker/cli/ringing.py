@@ -16,7 +16,7 @@ def ring(settings: "Settings", bells: Iterable["Bell"], *, verbose: bool = False
     os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the file that we read
     from worker import logs  # noqa: PLC0415 - as below
     from worker.app import UnusableError  # noqa: PLC0415 - Celery is loaded only where something is rung
-    from worker.one_store import OtherStoreError, refuse_another  # noqa: PLC0415 - as above
+    from worker.processes.one_store import OtherStoreError, refuse_another  # noqa: PLC0415 - as above
     from worker.tasks import ring as ring_all  # noqa: PLC0415 - as above
 
     logs.configure(verbose=verbose)

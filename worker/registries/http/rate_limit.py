@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from worker.broker import connect, trouble
+from worker.processes.broker import connect, trouble
 from worker.registries.interface import TooLateError
 
 if TYPE_CHECKING:

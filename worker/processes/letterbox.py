@@ -98,4 +98,4 @@ def _is_id(value: Any) -> bool:
 class CarefulTask(Task):  # type: ignore[type-arg]  # generic to the type checker only
     """A task whose messages are looked at first."""
 
-    Strategy = "worker.letterbox:careful"
+    Strategy = "worker.processes.letterbox:careful"

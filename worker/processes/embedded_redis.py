@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.supervisor import Program
+from worker.processes.supervisor import Program
 
 SERVERS = ("redis-server", "valkey-server")
 LONGEST_SOCKET = 100  # bytes; a socket's address holds 107

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.broker import own_redis_file
 from worker.config.state_folder import private_folder, state_folder
-from worker.one_store import refuse_another
-from worker.own_redis import NoServerError, OwnRedis
-from worker.supervisor import Program, Say, StoppedError, Supervisor, signals_held
+from worker.processes.broker import own_redis_file
+from worker.processes.embedded_redis import NoServerError, OwnRedis
+from worker.processes.one_store import refuse_another
+from worker.processes.supervisor import Program, Say, StoppedError, Supervisor, signals_held
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings

@@ -1,0 +1,1 @@
+"""Starts and supervises the processes of one machine, and its own Redis."""
