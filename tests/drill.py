@@ -23,13 +23,13 @@ from tests.servers import PostgresServer, RedisServer
 from tests.simulator.client import Simulator
 from tests.simulator.registry import id_from
 from tests.waiting import until
-from worker.metrics import PREFIX, StoreCollector
 from worker.runs.checkpoints import Checkpoint
 from worker.store import Store, open_store
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.tables import ACTIVE, batch, item, repository
 from worker.store.tables import run as run_table
+from worker.web.metrics import PREFIX, StoreCollector
 
 DAY = timedelta(days=1)
 PLANNED = 12  # of `fill`

@@ -14,8 +14,8 @@ import yaml
 from tests.web.builders import NOW, registry, settings
 from worker.cli import cli
 from worker.config.settings import EvidenceSettings
-from worker.metrics import families
 from worker.store.measures import Measures
+from worker.web.metrics import families
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "deploy" / "prometheus"

@@ -17,7 +17,7 @@ from worker.cli import SECTIONS
 from worker.config import document, evidence
 from worker.config.notify import NotificationModel
 from worker.config.settings import ConfigError, load
-from worker.metrics import COUNTERS, FAILURE_CAUSES, GAUGES, LIMITS, MODES, RUN_OUTCOMES, SKIP_CAUSES, TRIGGERS
+from worker.web.metrics import COUNTERS, FAILURE_CAUSES, GAUGES, LIMITS, MODES, RUN_OUTCOMES, SKIP_CAUSES, TRIGGERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md")

@@ -23,11 +23,11 @@ from tests.servers import postgres_programs, postgres_server
 from tests.web.builders import NOW, add_run, registry, settings
 from worker import __version__
 from worker.config.settings import EvidenceSettings, RegistrySettings
-from worker.metrics import COUNTERS, GAUGES, MODES, RUN_OUTCOMES, TRIGGERS, StoreCollector
 from worker.store import Store, open_store
 from worker.store.measures import IMAGE_OUTCOMES
 from worker.store.runs import beat, note_registry, note_sign_in
 from worker.store.tables import evidence, metadata, pause, run, tally
+from worker.web.metrics import COUNTERS, GAUGES, MODES, RUN_OUTCOMES, TRIGGERS, StoreCollector
 
 CLUSTER = EvidenceSettings(name="cluster", kind="kubernetes", max_age=timedelta(hours=1))
 PRODUCTION = registry("production", mode="delete", schedule="0 3 * * *", timezone="Europe/Moscow", in_use=(CLUSTER,))

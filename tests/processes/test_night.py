@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.cluster import ROOT, Cluster, cluster
 from tests.simulator.client import Simulator
 from tests.waiting import until
-from worker.metrics import StoreCollector
 from worker.store import runs as run_rows
+from worker.web.metrics import StoreCollector
 
 DAY = timedelta(days=1)
 

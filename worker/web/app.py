@@ -17,12 +17,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker import __version__
-from worker.metrics import StoreCollector
 from worker.store import Store, StoreError
 from worker.store.migrate import SchemaError
 from worker.web.api import Ring, changing_routes, ring_bells
 from worker.web.door import Configuration
 from worker.web.health import health
+from worker.web.metrics import StoreCollector
 
 log = structlog.get_logger(__name__)
 
