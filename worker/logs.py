@@ -97,14 +97,14 @@ def _ending(stream: TextIO) -> list[Processor]:
 
 def _json(event: EventDict, **kwargs: Any) -> str:
     """JSON alone leaves what ends lines elsewhere, turns writing round, or is a command in eight bits."""
-    from worker.report.text import plain_json  # noqa: PLC0415 - the command's start need not wait for it
+    from worker.text import plain_json  # noqa: PLC0415 - the command's start need not wait for it
 
     return plain_json(json.dumps(event, ensure_ascii=False, **kwargs))
 
 
 def _escape(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     """Fields as a terminal may show them: a tag or a registry's message may hold anything."""
-    from worker.report.text import escaped  # noqa: PLC0415 - only at a terminal
+    from worker.text import escaped  # noqa: PLC0415 - only at a terminal
 
     shown = {escaped(str(key)): escaped(value) if isinstance(value, str) else value for key, value in event.items()}
     for key in ("exception", "stack"):  # of several lines: set in, so that none can pass for a record of its own

@@ -10,8 +10,8 @@ import pytest
 
 from tests.cli.conftest import COMMAND, on_a_terminal
 from worker.report.notice import notice_body, notice_title
-from worker.report.text import escaped, plain_json
 from worker.runs.hold_requests import hold_of, place
+from worker.text import escaped, plain_json
 
 HOSTILE = {
     "a colour": "\x1b[95m",

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from worker.report.text import escaped
+from worker.text import escaped
 
 
 def _bar(*columns: TextColumn) -> Progress:

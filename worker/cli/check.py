@@ -13,7 +13,7 @@ from worker.cli.options import Options, common
 from worker.cli.output import Output
 from worker.cli.remarks import remarks
 from worker.config.settings import ConfigError, Settings, find
-from worker.report.text import counted, table
+from worker.text import counted, table
 
 
 @click.command()

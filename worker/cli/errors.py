@@ -10,7 +10,7 @@ import traceback
 
 import click
 
-from worker.report.text import escaped
+from worker.text import escaped
 
 DONE, FAILED, USAGE, OVER_LIMITS, RUNNING = range(5)
 

@@ -55,9 +55,9 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
     """
     from worker.cli.live import log_if_asked, opened_store, registry_named  # noqa: PLC0415 - loads the store
     from worker.report.hold import held_json, what_text  # noqa: PLC0415 - only for its output
-    from worker.report.text import escaped  # noqa: PLC0415 - as above
     from worker.runs.hold_requests import HoldError, hold_of, place  # noqa: PLC0415 - loads httpx
     from worker.store.holds import HeldRow  # noqa: PLC0415 - as above
+    from worker.text import escaped  # noqa: PLC0415 - as above
 
     settings = options.settings_of_store()  # a credential that is lost must keep nobody from holding
     configured = registry_named(settings, registry)
@@ -132,8 +132,8 @@ def release(options: Options, words: tuple[str, ...], who: str) -> None:
     """End a hold: by its number, which `holds` shows, or all that were placed on REFERENCE of REGISTRY."""
     from worker.cli.live import remembered  # noqa: PLC0415 - loads the store
     from worker.report.hold import what_text  # noqa: PLC0415 - only for its output
-    from worker.report.text import escaped  # noqa: PLC0415 - as above
     from worker.store import holds as rows  # noqa: PLC0415 - as above
+    from worker.text import escaped  # noqa: PLC0415 - as above
 
     number = int(words[0]) if len(words) == 1 and words[0].isascii() and words[0].isdigit() else None
     if number is None and len(words) != 2:
@@ -202,8 +202,8 @@ def resume(options: Options, registry: str | None, who: str) -> None:
 def _report_pauses(options: Options, store: "Store", registry: str | None, ended: "Pause | None" = None) -> None:
     """What is paused now that concerns a registry, or all, and which pause has just been `ended`."""
     from worker.report.hold import pause_json, resumed_json  # noqa: PLC0415 - only for its output
-    from worker.report.text import escaped  # noqa: PLC0415 - as above
     from worker.store import holds as rows  # noqa: PLC0415 - as above
+    from worker.text import escaped  # noqa: PLC0415 - as above
 
     with store.read() as connection:
         left = [one for one in rows.pauses(connection) if registry in (None, one.registry) or one.of_all]

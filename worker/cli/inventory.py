@@ -7,7 +7,7 @@ from worker.cli.live import limiter_for, listing_bar, log_if_asked, registry_nam
 from worker.cli.options import Options, common
 from worker.planning.scan import list_live
 from worker.report.inventory import InventoryHead, inventory_ndjson
-from worker.report.text import counted
+from worker.text import counted
 
 
 @click.command()

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from worker.cli.errors import USAGE, CommandError
-from worker.report.text import plain_json
+from worker.text import plain_json
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from policies.units import bytes_text
-from worker.report.text import counted, instant, short, table
+from worker.text import counted, instant, short, table
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.store.audit import Verified

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from worker.report.text import escaped, instant, short, table
+from worker.text import escaped, instant, short, table
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from policies.holds import Hold

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from policies.units import bytes_text
 from worker.report.run import took
-from worker.report.text import counted, escaped
+from worker.text import counted, escaped
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.store.runs import Run

@@ -13,7 +13,7 @@ from policies.limits import Exceeded, Totals, exceeded_text
 from policies.plan import Decision
 from policies.units import bytes_text
 from policies.warnings import PlanWarning
-from worker.report.text import counted, cut, escaped, instant, short, table
+from worker.text import counted, cut, escaped, instant, short, table
 
 LISTED = 40  # deletions up to this many are listed one by one; more are grouped by repository and rule
 TAGS_WIDTH = 32

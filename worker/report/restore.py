@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from worker.report.text import counted, escaped, short, table
+from worker.text import counted, escaped, short, table
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.restore.images import Restored

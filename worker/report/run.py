@@ -11,7 +11,7 @@ from policies.units import bytes_text
 from worker.config import kinds
 from worker.config.settings import kind_in
 from worker.report.plan import deletion_cells
-from worker.report.text import counted, escaped, instant, table
+from worker.text import counted, escaped, instant, table
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.store.plans import PlannedItem
