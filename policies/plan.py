@@ -12,16 +12,16 @@ from operator import attrgetter
 
 from msgspec import Struct
 
-from policies.across import Across, Survey, sum_up, survey_of
 from policies.blobs import words
+from policies.context import NOTHING, Standing
+from policies.decide import Cause, Decision, Jury, Verdict, decision
+from policies.graph import Ties, arrange, merged
 from policies.image import Image, Repository, Unreadable, UnreadableImage
 from policies.limits import Exceeded, Limits, Totals, exceeded
+from policies.push_times import cluster, contradiction, doubt_of, doubt_of_late, doubted, is_most, late
 from policies.reclaim import Closing, Columns, close, columns
-from policies.references import Ties, arrange, merged
+from policies.registry_summary import Across, Survey, sum_up, survey_of
 from policies.rules import Policy
-from policies.standing import NOTHING, Standing
-from policies.times import cluster, contradiction, doubt_of, doubt_of_late, doubted, is_most, late
-from policies.verdicts import Cause, Decision, Jury, Verdict, decision
 from policies.warnings import PlanWarning, keeps_nothing, undecidable
 
 __all__ = [

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.blobs import Blobs, Sizes, Words, keys, words
+from policies.graph import blobs_of
 from policies.image import Image
 from policies.limits import Totals
-from policies.references import blobs_of
 
 _KEPT, _COUNTED = 1, 2
 

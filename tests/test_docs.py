@@ -11,8 +11,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from policies.decide import Cause
 from policies.document import DeleteConditions, KeepConditions, RuleForm, parse_policy
-from policies.verdicts import Cause
 from worker.cli import SECTIONS
 from worker.config import document, evidence
 from worker.config.notify import NotificationModel

@@ -2,11 +2,11 @@
 
 import pytest
 
+from policies.context import Standing
 from policies.evidence import Evidence
 from policies.holds import Hold, Holds
 from policies.image import Blob
 from policies.plan import make_plan
-from policies.standing import Standing
 from tests.builders import DAY, NOW, digest, image, index, policy, repository
 
 ALL = policy({"delete": {"all": True}})

@@ -2,9 +2,9 @@
 
 import pytest
 
+from policies.context import Standing
 from policies.image import Image
 from policies.plan import make_plan
-from policies.standing import Standing
 from tests.builders import NOW, digest, image, index, policy, repository
 
 EVERYTHING = {"name": "all", "delete": {"all": True}}

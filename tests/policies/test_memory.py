@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from policies.blobs import words
 from policies.image import Image
 from policies.limits import Exceeded, Totals, exceeded_text, unusual
-from policies.memory import NEVER, Absent, Known, Seen, Vanished, absent, remember, tags_hash, vanished
+from policies.scan_history import NEVER, Absent, Known, Seen, Vanished, absent, remember, tags_hash, vanished
 from tests.builders import DAY, NOW, digest, image
 
 # Two begin with the same eight bytes, one is of another kind: what looks digests up must not mix any of them up.

@@ -8,11 +8,11 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from policies.decide import SUBJECT_UNKNOWN
 from policies.image import Image, Repository, Unreadable
 from policies.limits import Exceeded, Limits, Totals, exceeded, exceeded_text
 from policies.plan import Across, Decision, Plan, decide, make_plan
 from policies.rules import Policy
-from policies.verdicts import SUBJECT_UNKNOWN
 from tests.builders import DAY, NOW, digest, image, index, policy, repository, signature
 
 PR = {"name": "pull requests", "delete": {"tags": ["pr-*"], "older_than": "14d"}}

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from policies.graph import merged, subjects_of
 from policies.image import Repository, Unreadable
 from policies.plan import Decision, Plan, across, close, decide, make_plan, survey
-from policies.references import merged, subjects_of
 from policies.rules import Policy
 from tests.builders import NOW, policy
 from tests.policies.doctored import documents, keep_rules, policies, registries

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from policies.conditions import NO, UNKNOWN, YES, Answer, Scene, Sighting, UntaggedFor
+from policies.context import Standing
+from policies.graph import merged
 from policies.image import Image, Repository
-from policies.memory import NEVER, Seen, remember
 from policies.plan import Decision, Plan, make_plan
-from policies.references import merged
+from policies.push_times import BELIEVED, Times, cluster, doubted, named_day, pushes, trusted_after
 from policies.rules import Policy
-from policies.standing import Standing
-from policies.times import BELIEVED, Times, cluster, doubted, named_day, pushes, trusted_after
+from policies.scan_history import NEVER, Seen, remember
 from tests.builders import DAY, NOW, digest, image, index, policy, repository, signature
 from tests.policies.doctored import documents, policies, registries
 from tests.policies.test_properties import by_key, deleted, owners

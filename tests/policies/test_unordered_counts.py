@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from policies.context import Standing
 from policies.image import Image, Repository
 from policies.plan import across, close, decide, make_plan, survey_all
-from policies.standing import Standing
-from policies.times import OUR_OWN, trusted_after
+from policies.push_times import OUR_OWN, trusted_after
 from tests.builders import DAY, NOW, image, policy, repository
 from tests.policies.doctored import documents, keep_rules, registries
 from tests.policies.test_properties import deleted

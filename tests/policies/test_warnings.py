@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from policies.context import NOTHING, Standing
 from policies.holds import Hold, Holds
 from policies.image import Image
 from policies.plan import across, close, decide, survey_all
-from policies.standing import NOTHING, Standing
 from policies.warnings import keeps_nothing, undecidable
 from tests.builders import NOW, image, index, policy, repository
 

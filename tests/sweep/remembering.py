@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import select, text, update
 
-from policies.memory import Seen
+from policies.scan_history import Seen
 from tests.night import Night
 from worker.store import plans, scan_history
 from worker.store.runs import Run

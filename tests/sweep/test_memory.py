@@ -10,8 +10,8 @@ from sqlalchemy import func, select, update
 
 from policies.blobs import words
 from policies.image import Image
-from policies.memory import NEVER, remember
 from policies.plan import Survey
+from policies.scan_history import NEVER, remember
 from tests.night import Night
 from tests.oci.fake import FakeRegistry
 from tests.oci.nights import served

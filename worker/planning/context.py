@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
-from policies.standing import Standing
+from policies.context import Standing
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.matching import digests_in

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from policies.context import NOTHING, Standing
 from policies.image import Repository, UnreadableImage
 from policies.limits import Exceeded, exceeded
 from policies.plan import Across, Closing, Columns, RepositoryPlan, across, close, decide, survey_all
-from policies.standing import NOTHING, Standing
-from policies.times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
+from policies.push_times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
 from policies.warnings import PlanWarning, keeps_nothing, undecidable
 from worker.config.settings import RegistrySettings
 from worker.planning.inventory import Inventory

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from policies.blobs import words
 from policies.image import Image
-from policies.memory import absent
+from policies.scan_history import absent
 from worker.config.settings import RegistrySettings
 from worker.planning.inventory import dated
 from worker.registries.interface import ListsTagsOnly, Registry, RegistryError

@@ -7,8 +7,8 @@ from datetime import datetime
 from policies.blobs import words
 from policies.image import Image, Unreadable
 from policies.limits import Exceeded
-from policies.memory import VANISHED_SHARE, Seen, Vanished, absent, remember, vanished
 from policies.plan import Survey
+from policies.scan_history import VANISHED_SHARE, Seen, Vanished, absent, remember, vanished
 from worker.store.scan_history import GONE, HEAD, Head, Recalled, pack_head, pack_seen
 
 _NOTHING = words([])

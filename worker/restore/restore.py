@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from policies.references import blobs_of
+from policies.graph import blobs_of
 from policies.subjects import subjects_in
 from worker.config import kinds
 from worker.config.settings import RegistrySettings, Settings

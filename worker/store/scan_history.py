@@ -13,7 +13,7 @@ import zstandard
 from sqlalchemy import Connection, and_, case, delete, insert, literal, or_, select
 
 from policies.blobs import words
-from policies.memory import NEVER, Seen
+from policies.scan_history import NEVER, Seen
 from worker.store.engine import StoreError
 from worker.store.tables import audit, item, memory, memory_next, registry, run
 

@@ -335,7 +335,7 @@ memory = Table(
     metadata,
     Column("registry", Text, nullable=False),  # RegistrySettings.memory_key
     Column("path", Text, nullable=False),
-    Column("seen", LargeBinary, nullable=False),  # policies.memory: packed, then zstd
+    Column("seen", LargeBinary, nullable=False),  # policies.scan_history: packed, then zstd
     PrimaryKeyConstraint("registry", "path"),
 )
 

@@ -8,8 +8,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from policies.graph import blobs_of
 from policies.image import Image
-from policies.references import blobs_of
 from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
 from worker.planning.inventory import dated

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from policies.standing import Standing
+from policies.context import Standing
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, permitted_now
 from worker.registries.interface import Kept

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from policies.graph import blobs_of
 from policies.image import Image
-from policies.references import blobs_of
 from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
 from worker.config.watch import Watch, absence_now, lease_now, registry_last, registry_now

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol, cast
 
-from policies.across import Across
+from policies.registry_summary import Across
 from worker.planning.offline.part import Decider, Job, Outcome, Part, send
 
 # The same modules as here, whatever folder this runs in.

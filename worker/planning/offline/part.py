@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import force_setattr
 
-from policies.across import Across, Survey, survey_of
 from policies.blobs import keys, words
+from policies.graph import Arranger, Ties
 from policies.image import Image, Unreadable
 from policies.limits import Totals
 from policies.plan import RepositoryPlan, decide_of, unreadable_plan_of
 from policies.reclaim import Columns, joined
-from policies.references import Arranger, Ties
+from policies.registry_summary import Across, Survey, survey_of
 from policies.rules import Policy
 from worker.planning.offline.inventory_file import Inventory, InventoryError, blocks, decoded, mistake, runs
 from worker.planning.offline.lines import is_digest

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from policies.across import sum_up
 from policies.limits import Totals
 from policies.plan import Decision
 from policies.reclaim import add, close
+from policies.registry_summary import sum_up
 from policies.rules import Policy
 from policies.warnings import keeps_nothing
 from worker.config.files import stream

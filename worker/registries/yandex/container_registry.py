@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from policies.graph import merged
 from policies.image import Image
-from policies.references import merged
 from worker.config.settings import RegistrySettings
 from worker.registries.docker.manifest_cache import (
     listed_as_referrers,

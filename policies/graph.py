@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from policies.blobs import Blobs
 from policies.conditions import Scene, Sighting
 from policies.image import Blob, Image, Repository
-from policies.memory import NEVER, Seen
+from policies.push_times import Times
+from policies.scan_history import NEVER, Seen
 from policies.subjects import fallback_list, subjects_of
-from policies.times import Times
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 

@@ -7,12 +7,12 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from policies.across import Across
 from policies.conditions import UNKNOWN
+from policies.context import NOTHING, Standing
+from policies.graph import Ties, is_counted
 from policies.image import Image
-from policies.references import Ties, is_counted
+from policies.registry_summary import Across
 from policies.rules import Heard, Policy, Rule, Top, placeless, population, unreported
-from policies.standing import NOTHING, Standing
 
 Verdict = Literal["keep", "delete"]
 Cause = Literal[

@@ -10,10 +10,10 @@ from datetime import datetime
 import numpy as np
 
 from policies.blobs import Words, keys, words
-from policies.memory import NEVER, Seen
-from policies.references import Ties, is_counted
+from policies.graph import Ties, is_counted
+from policies.push_times import BELIEVED, Pushes, Times, late, pushes
 from policies.rules import Place, Policy, Top, first_places, newest_first, placeless, population
-from policies.times import BELIEVED, Pushes, Times, late, pushes
+from policies.scan_history import NEVER, Seen
 
 
 @dataclass(frozen=True)

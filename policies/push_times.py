@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from policies.blobs import Words
 from policies.image import Image
-from policies.memory import Seen
+from policies.scan_history import Seen
 
 Pushes = npt.NDArray[np.float64]  # seconds since 1970, of the images that have a push time
 

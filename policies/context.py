@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from policies.evidence import Evidence
 from policies.holds import Holds
 from policies.image import Image
-from policies.memory import NEVER, Seen, tags_hash
-from policies.times import BELIEVED, Times
+from policies.push_times import BELIEVED, Times
+from policies.scan_history import NEVER, Seen, tags_hash
 from policies.units import duration_text
 
 
