@@ -22,7 +22,7 @@ from worker.runs.lifecycle import Bell
 from worker.store import Store, open_store, plans
 from worker.store.plans import PlannedItem
 from worker.store.runs import Run
-from worker.sweep import batch, recheck, verify
+from worker.sweep import batches, recheck, verify
 
 LEFTOVERS = [
     {"name": "releases", "keep": {"tags": ["v*"]}},
@@ -113,7 +113,7 @@ class Night:
             case "gc.look", (str(run_id), str(repository)):
                 return recheck.look(self.store, self.watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
-                return batch.delete_batch(self.store, self.watch, run_id, number)
+                return batches.delete_batch(self.store, self.watch, run_id, number)
             case "gc.evidence", (str(run_id),):
                 return evidence_refresh.ask_again(self.store, self.watch, run_id)
             case "gc.verify", (str(run_id),):

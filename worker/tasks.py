@@ -30,7 +30,7 @@ from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
 from worker.runs.terms import registry_of
 from worker.store import Store, StoreError, open_store
-from worker.sweep import batch
+from worker.sweep import batches
 from worker.sweep import recheck as looking
 from worker.sweep import verify as verifying
 
@@ -228,7 +228,7 @@ def look(run_id: str, repository: str) -> Iterable[Bell]:
 def delete_batch(run_id: str, number: int) -> Iterable[Bell]:
     """Carry out one batch of a run. Safe to run twice, late, or never."""
     with limiter_of(run_id) as limiter:
-        return batch.delete_batch(store(), watch(), run_id, number, limiter=limiter)
+        return batches.delete_batch(store(), watch(), run_id, number, limiter=limiter)
 
 
 @app.task(name="gc.evidence", typing=False, time_limit=LOOK_SECONDS, soft_time_limit=LOOK_SECONDS - 30)

@@ -133,7 +133,7 @@ PLAIN: list[tuple[str, Any]] = [
     ("gc.reconcile", ["{run}"]),
     ("gc.delete_image", ["{run}", "shop/api"]),
     ("worker.tasks.delete_batch", ["{run}", 1]),
-    ("worker.sweep.batch.delete_batch", ["{run}", 1]),
+    ("worker.sweep.batches.delete_batch", ["{run}", 1]),
     ("os.system", ["true"]),
     ("celery.backend_cleanup", []),
     ("celery.accumulate", [1, 2]),

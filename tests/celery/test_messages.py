@@ -155,7 +155,8 @@ def _line_since(store):
 
 def test_redis_away_ringing_gives_up_soon_and_says_so(place, redis):
     redis.stop()
-    program = "from worker.runs.lifecycle import Bell; from worker.tasks import ring; print(ring([Bell('gc.scan', ('r',))] * 9))"
+    imports = "from worker.runs.lifecycle import Bell\nfrom worker.tasks import ring\n"
+    program = imports + "print(ring([Bell('gc.scan', ('r',))] * 9))"
     rung = place.run(sys.executable, "-c", program, timeout=20)
     assert rung.stdout.splitlines()[-1] == "False"
     assert "Traceback" not in rung.stderr

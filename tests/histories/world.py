@@ -47,7 +47,7 @@ from worker.runs.lifecycle import (
     UnknownRunError,
 )
 from worker.store import StoreError
-from worker.sweep import batch, recheck, verify
+from worker.sweep import batches, recheck, verify
 
 START = datetime(2026, 11, 24, 2, 50, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -255,7 +255,7 @@ class World:
             case "gc.look", (str(run_id), str(repository)):
                 return recheck.look(store, watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
-                return batch.delete_batch(store, watch, run_id, number)
+                return batches.delete_batch(store, watch, run_id, number)
             case "gc.evidence", (str(run_id),):
                 return evidence_refresh.ask_again(store, watch, run_id)
             case "gc.verify", (str(run_id),):

@@ -17,7 +17,7 @@ from worker.runs.lifecycle import Bell
 from worker.store import StoreError, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.tables import audit, batch, item, repository, run
-from worker.sweep import batch
+from worker.sweep import batches
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -166,7 +166,7 @@ class TestADeletionLeftInDoubt:
         assert (mine["digest"] != other["digest"], done) == (True, None)
         assert tonight.outcomes(run_id)[other["digest"]] == ("accepted", None)
         simulator.remove(other["id"])
-        write(tonight, update(batch).values(takeovers=batch.TAKEOVERS, rung_at=None))
+        write(tonight, update(batch).values(takeovers=batches.TAKEOVERS, rung_at=None))
         simulator.fault("error", method="GET", path="/operations/", code=5, message="no such operation")
 
         go_on(tonight, run_id)
@@ -187,7 +187,7 @@ def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simula
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = ready(tonight)
-    write(tonight, update(batch).values(takeovers=batch.TAKEOVERS))
+    write(tonight, update(batch).values(takeovers=batches.TAKEOVERS))
 
     tonight.ring(bells)
 
@@ -293,7 +293,7 @@ def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, night: 
     before = len(simulator.requests())
     limiter = RedisLimiter("redis://127.0.0.1:1/0", "nowhere", 10.0)
 
-    rung = batch.delete_batch(tonight.store, tonight.watch, run_id, int(bells[0].args[1]), limiter=limiter)
+    rung = batches.delete_batch(tonight.store, tonight.watch, run_id, int(bells[0].args[1]), limiter=limiter)
 
     assert (rung, len(simulator.requests())) == ((), before)  # nor is it rung again at once
     assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}

@@ -18,7 +18,7 @@ from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
 from worker.store import sweeping
 from worker.store.tables import batch, repository
-from worker.sweep import batch, deletion, surroundings
+from worker.sweep import batches, deletion, surroundings
 from worker.sweep.verify import Expectation, _against
 
 DAY = timedelta(days=1)
@@ -105,7 +105,7 @@ def rechecked(night: Night) -> tuple[str, list[Bell]]:
     return run_id, [*bells[1:], *night.do(bells[0])]
 
 
-def batches(night: Night, run_id: str) -> dict[str, int]:
+def stored_batches(night: Night, run_id: str) -> dict[str, int]:
     """Path -> number."""
     with night.store.read() as connection:
         rows = connection.execute(select(batch.c.repository, batch.c.number).where(batch.c.run_id == run_id))
@@ -379,7 +379,7 @@ class TestMoreTagsThanAreReadInASecond:
     def test_reading_that_takes_too_long_is_given_up(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(batch, "BEGUN_BY", 0.5)
+        monkeypatch.setattr(batches, "BEGUN_BY", 0.5)
         _, night, old = self.planned(fake, tmp_path)
         run_id, bells = rechecked(night)
         bells = night.ring(bells, until="gc.delete_batch")
@@ -399,7 +399,7 @@ class TestMoreTagsThanAreReadInASecond:
         fake.push("shop/web", "pr-9", layers=[b"web"])
         _, night, old = self.planned(fake, tmp_path)
         run_id, bells = night.plan()
-        numbers = batches(night, run_id)
+        numbers = stored_batches(night, run_id)
         night.ring(bells, until="gc.delete_batch")
         night.do(Bell("gc.look", (run_id, PATH)))
         with night.store.write() as connection:

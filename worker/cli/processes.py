@@ -32,7 +32,7 @@ def up(config: Path | None, verbose: bool) -> None:
 
     What ends is started again. SIGTERM or Ctrl-C stops it when the deletions under way are done; a second one at once.
     """
-    from worker.processes import embedded
+    from worker.processes import embedded  # noqa: PLC0415 -- as above
     from worker.processes.embedded_redis import NoServerError  # noqa: PLC0415 -- as above
     from worker.processes.one_store import OtherStoreError  # noqa: PLC0415 -- as above
 
