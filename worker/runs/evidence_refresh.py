@@ -6,11 +6,11 @@ from functools import partial
 
 from policies.image import Repository
 from worker.config.settings import ConfigError, RegistrySettings
-from worker.config.watch import Watch, registry_now
 from worker.evidence.matching import digests_in
 from worker.evidence.reading import EvidenceError
 from worker.runs import lifecycle
 from worker.runs.clocks import ClockError
+from worker.runs.current_settings import Watch, registry_now
 from worker.runs.evidence import gather
 from worker.runs.lifecycle import Bell
 from worker.runs.terms import missing_source

@@ -12,7 +12,6 @@ from math import ceil
 
 from policies.evidence import Evidence
 from worker.config.settings import RegistrySettings
-from worker.config.watch import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.registries import open_registry
 from worker.registries.http.client import Patience
 from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LimiterUnavailableError, LocalLimiter
@@ -21,6 +20,7 @@ from worker.runs import events, lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure, spending
 from worker.runs.clocks import ClockError, check
+from worker.runs.current_settings import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.runs.evidence import recent
 from worker.runs.expiry import plan_is_good_until
 from worker.runs.leases import Heartbeat, identity

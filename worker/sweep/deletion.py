@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from worker.config.watch import Watch, registry_now
 from worker.registries.http.rate_limit import LimiterUnavailableError
 from worker.registries.interface import (
     DeletesByParts,
@@ -26,6 +25,7 @@ from worker.registries.interface import (
 from worker.runs import events
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure
+from worker.runs.current_settings import Watch, registry_now
 from worker.store import Store, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from policies.context import Standing
 from worker.config.settings import RegistrySettings
-from worker.config.watch import Watch, permitted_now
 from worker.registries.interface import Kept
 from worker.runs.clocks import Shown, disagreement, of_store
+from worker.runs.current_settings import Watch, permitted_now
 from worker.runs.expiry import late
 from worker.store import Store, holds, scan_history, sweeping, undo
 from worker.store import runs as run_rows

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from worker.config.settings import RegistrySettings
-from worker.config.watch import Watch, lease_now, permitted_now
 from worker.registries import open_registry
 from worker.registries.http.client import Patience
 from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
@@ -18,6 +17,7 @@ from worker.registries.interface import Registry, RegistryError
 from worker.runs import events, lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure, spending
+from worker.runs.current_settings import Watch, lease_now, permitted_now
 from worker.runs.leases import Heartbeat
 from worker.runs.lifecycle import Bell
 from worker.store import Store, StoreError, freed_bytes, holds, looks, sweeping

@@ -12,7 +12,6 @@ from policies.graph import blobs_of
 from policies.image import Image
 from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
-from worker.config.watch import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.registries import open_registry
 from worker.registries.http.client import Patience
 from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
@@ -20,6 +19,7 @@ from worker.registries.interface import ListsTagsOnly, NotFoundError, Registry, 
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import spending
+from worker.runs.current_settings import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
 from worker.store import Store, StoreError, plans
