@@ -22,9 +22,9 @@ from worker.app import (
     UnusableError,
     ZonedCron,
 )
+from worker.config.broker import celery_url
 from worker.config.settings import load
 from worker.config.state_folder import private_folder, state_folder
-from worker.processes.broker import celery_url
 from worker.processes.embedded import NODES
 
 MINUTE = timedelta(minutes=1)

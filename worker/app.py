@@ -13,9 +13,9 @@ from celery.loaders.app import AppLoader
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule
 
 from worker import logs
+from worker.config.broker import NoRedisError, celery_url, redis_url
 from worker.config.settings import ConfigError, SecretError, load
 from worker.config.state_folder import state_folder
-from worker.processes.broker import NoRedisError, celery_url, redis_url
 from worker.runs.schedule import due
 
 if TYPE_CHECKING:

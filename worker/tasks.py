@@ -18,14 +18,14 @@ from redis.exceptions import RedisError
 from worker import logs
 from worker import reconcile as reconciling
 from worker.app import AFTER_RUN_SECONDS, LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
+from worker.config.broker import NoRedisError, redis_url, trouble
 from worker.config.settings import ConfigError, SecretError
 from worker.config.watch import SettingsWatch
 from worker.notify import after_run, notification
 from worker.planning import scan
-from worker.processes.broker import NoRedisError, redis_url, trouble
 from worker.processes.one_store import OtherStoreError, claim, give_up, refuse_another
-from worker.registries.http.rate_limit import LimiterUnavailableError, RedisLimiter
-from worker.registries.interface import RegistryError
+from worker.registries.errors import LimiterUnavailableError, RegistryError
+from worker.registries.http.rate_limit import RedisLimiter
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
 from worker.runs.terms import registry_of

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from tests.histories.faults import FATES, POSSIBLE
-from worker.registries.interface import FailureCause
+from worker.registries.errors import FailureCause
 from worker.runs.checkpoints import Checkpoint
 
 SKIPPED = (

@@ -9,16 +9,8 @@ from tests.histories.faults import LIMITER, Call, error_of
 from tests.histories.model import OWN_ERRORS, Operation, listed
 from tests.histories.process import Process, Reading
 from worker.registries.docker.manifest_cache import read_through, resolved
-from worker.registries.interface import (
-    Deletion,
-    Manifest,
-    Manifests,
-    NotFoundError,
-    OperationUnknownError,
-    RegistryError,
-    TooLateError,
-    Usage,
-)
+from worker.registries.errors import NotFoundError, OperationUnknownError, RegistryError, TooLateError
+from worker.registries.interface import Deletion, Manifest, Manifests, Usage
 
 
 class Driver:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from worker.registries.http.rate_limit import LimiterUnavailableError
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
+    LimiterUnavailableError,
     NotFoundError,
     OperationBrokenError,
     OperationFailedError,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from policies.image import Blob, Image
 from tests.builders import digest
 from tests.histories.faults import Fate, Fault
-from worker.registries.interface import (
+from worker.registries.errors import (
     NotFoundError,
     OperationBrokenError,
     OperationFailedError,

@@ -35,8 +35,7 @@ from worker.config.settings import (
 )
 from worker.planning import scan
 from worker.registries import DRIVERS
-from worker.registries.http.rate_limit import LimiterUnavailableError
-from worker.registries.interface import RegistryError
+from worker.registries.errors import LimiterUnavailableError, RegistryError
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import (
     AlreadyRunningError,

@@ -9,8 +9,8 @@ import pytest
 from tests.network.conftest import Opener
 from tests.network.servers import Authority
 from worker.config.settings import ConfigError, Network, load
+from worker.registries.errors import UnavailableError
 from worker.registries.http.network import NetworkError, tls_context
-from worker.registries.interface import UnavailableError
 
 # OpenSSL finds a certificate in a folder by this: `openssl x509 -noout -subject_hash` of the tests' authority.
 SUBJECT_HASH = "7e030a48"

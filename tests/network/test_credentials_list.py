@@ -9,7 +9,7 @@ from tests.network.conftest import Opener
 from tests.night import Night
 from tests.oci.fake import Basic, FakeRegistry, Tokens, Users
 from worker.config.settings import ConfigError, Credentials, Secret, load
-from worker.registries.interface import PermissionDeniedError, RegistryError
+from worker.registries.errors import PermissionDeniedError, RegistryError
 from worker.store import tables
 
 PULL_REQUESTS = [{"name": "pull requests", "delete": {"tags": ["pr-*"]}}]

@@ -15,7 +15,7 @@ import pytest
 from tests.network.conftest import Opener
 from tests.oci.fake import Basic, FakeRegistry, Tokens
 from worker.config.settings import ConfigError, Credentials, Secret, load
-from worker.registries.interface import SignInError
+from worker.registries.errors import SignInError
 from worker.registries.oci import passwords
 from worker.registries.oci.passwords import in_docker_config, server_of
 

@@ -9,7 +9,7 @@ from tests.network.conftest import Opener
 from tests.oci.fake import FakeRegistry, Tokens
 from tests.registries.tools import with_defaults
 from worker.config.settings import ConfigError, Credentials, api_of, key_of, load, one_endpoint
-from worker.registries.interface import NotFoundError
+from worker.registries.errors import NotFoundError
 from worker.runs.evidence import own_address, path_here, paths_here
 
 ABOVE, BELOW = "/artifactory/api/docker/local", "/v2/project"

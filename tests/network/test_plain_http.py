@@ -13,8 +13,8 @@ from tests.network.servers import ForwardProxy
 from tests.oci.fake import Basic, FakeRegistry, Tokens
 from worker.cli.remarks import remarks
 from worker.config.settings import ConfigError, Credentials, Network, Secret, load
+from worker.registries.errors import BadAnswerError, RegistryError, SignInError, UnavailableError
 from worker.registries.http.network import is_private
-from worker.registries.interface import BadAnswerError, RegistryError, SignInError, UnavailableError
 
 INSECURE = Network(insecure_http=True)
 Names = dict[str, list[str]]

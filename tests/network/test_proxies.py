@@ -11,9 +11,9 @@ from tests.oci.fake import FakeRegistry, Tokens
 from tests.registries.tools import answering, with_defaults
 from worker.config.settings import ConfigError, Credentials, Endpoints, Network, Secret, load
 from worker.registries import open_registry
+from worker.registries.errors import RegistryError, SignInError, UnavailableError
 from worker.registries.http.client import Patience
 from worker.registries.http.network import NetworkError, is_excepted, proxies_of
-from worker.registries.interface import RegistryError, SignInError, UnavailableError
 
 FILE = """
 registries:

@@ -15,8 +15,7 @@ from tests.oci.nights import served
 from tests.registries.tools import QUICK, with_defaults
 from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
-from worker.registries.interface import (
-    Deletion,
+from worker.registries.errors import (
     NotFoundError,
     PermissionDeniedError,
     RefusesAllError,
@@ -24,6 +23,7 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
+from worker.registries.interface import Deletion
 from worker.registries.oci.driver import Oci
 
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]

@@ -14,14 +14,8 @@ from tests.oci.wire import Answer, Wire
 from tests.registries.tools import QUICK, with_defaults
 from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
-from worker.registries.interface import (
-    Deletion,
-    RateLimitedError,
-    RefusesAllError,
-    Registry,
-    RegistryError,
-    UsedByImageListsError,
-)
+from worker.registries.errors import RateLimitedError, RefusesAllError, RegistryError, UsedByImageListsError
+from worker.registries.interface import Deletion, Registry
 
 
 def ask(registry: FakeRegistry, method: str, path: str, url: str = "", **options: Any) -> Answer:

@@ -8,9 +8,8 @@ import pytest
 from policies.image import Image
 from tests.registries.tools import Driver, image_of, key
 from tests.simulator.client import Simulator
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
-    Deletion,
     NotFoundError,
     OperationBrokenError,
     OperationFailedError,
@@ -23,6 +22,7 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
+from worker.registries.interface import Deletion
 
 DELETE_IMAGE = "/container-registry/v1/images/"
 OPERATIONS = "/operations/"

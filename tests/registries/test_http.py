@@ -11,11 +11,11 @@ import pytest
 
 from tests.registries.tools import QUICK, Driver, answering
 from tests.simulator.client import Simulator
+from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, UnavailableError
 from worker.registries.http.client import MAX_BODY, Http, Patience
 from worker.registries.http.messages import Answer, Request, is_local, retry_after
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.unpacking import PIECE, unpacked
-from worker.registries.interface import BadAnswerError, RateLimitedError, RegistryError, UnavailableError
 
 IMAGES = "/container-registry/v1/images"
 

@@ -20,14 +20,8 @@ from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker.config.settings import Rate, RegistrySettings
 from worker.registries import open_registry
-from worker.registries.http.rate_limit import (
-    LONGEST_PAUSE,
-    Limiter,
-    LimiterUnavailableError,
-    LocalLimiter,
-    RedisLimiter,
-    open_limiter,
-)
+from worker.registries.errors import LimiterUnavailableError
+from worker.registries.http.rate_limit import LONGEST_PAUSE, Limiter, LocalLimiter, RedisLimiter, open_limiter
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ from tests.registries.tools import QUICK, Driver, image_of, with_defaults
 from tests.simulator.client import Simulator
 from worker.config.settings import Endpoints, RegistrySettings
 from worker.registries import open_registry
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
     NotFoundError,
     PermissionDeniedError,

@@ -16,16 +16,16 @@ from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries import open_registry
 from worker.registries.docker import manifests, tokens
 from worker.registries.docker.manifest_cache import size_of
-from worker.registries.http.messages import Answer, BrokenBodyError
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
-    Manifest,
     NotFoundError,
     PermissionDeniedError,
     RegistryError,
     SignInError,
     UnavailableError,
 )
+from worker.registries.http.messages import Answer, BrokenBodyError
+from worker.registries.interface import Manifest
 
 MANIFESTS = "/v2/.*/manifests/"
 TOKEN = "/v2/token"

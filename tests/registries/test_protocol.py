@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from policies.image import Blob, Image
 from worker.registries.docker import manifests, tokens
-from worker.registries.http.answers import one_line
-from worker.registries.http.messages import Answer, BrokenBodyError
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
     MaybeProtectedError,
     NotFoundError,
@@ -27,6 +25,8 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
+from worker.registries.http.answers import one_line
+from worker.registries.http.messages import Answer, BrokenBodyError
 from worker.registries.yandex import api
 from worker.registries.yandex import container_protocol as protocol
 

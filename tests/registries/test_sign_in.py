@@ -17,7 +17,7 @@ from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker.config.settings import Credentials, RegistrySettings, Secret, WorkloadIdentity
 from worker.registries import open_registry
-from worker.registries.interface import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
+from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
 from worker.registries.yandex.service_account_key import signed_jwt
 from worker.registries.yandex.sign_in import Token, Tokens, lasting
 

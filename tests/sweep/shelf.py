@@ -15,14 +15,8 @@ from tests.oci import manifests as m
 from tests.oci.manifests import Descriptor, Pushed
 from worker.config.settings import RegistrySettings, Settings, load
 from worker.registries import Driver
-from worker.registries.interface import (
-    BlobsMissingError,
-    Deletion,
-    Kept,
-    NotFoundError,
-    RegistryError,
-    Usage,
-)
+from worker.registries.errors import BlobsMissingError, NotFoundError, RegistryError
+from worker.registries.interface import Deletion, Kept, Usage
 from worker.store import open_store
 
 KIND = "shelf in memory"  # no name that other tests give a kind of theirs

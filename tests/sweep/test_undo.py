@@ -18,14 +18,14 @@ from tests.oci.manifests import Pushed
 from tests.sweep.shelf import KIND, Shelf, ShelfDriver, ShelfNight
 from worker.config.settings import load
 from worker.registries import DRIVERS
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
-    Kept,
     NotFoundError,
     PermissionDeniedError,
     RegistryError,
     UnavailableError,
 )
+from worker.registries.interface import Kept
 from worker.restore import restore
 from worker.restore.images import CACHED, COLLECTED, Left, Restored, Wanted, in_order
 from worker.restore.restore import Asked, NothingKeptError, TakesNothingBackError

@@ -6,11 +6,7 @@ from urllib.parse import urlsplit
 from worker.config.settings import EvidenceSettings
 from worker.evidence.document import DocumentError, read_document
 from worker.evidence.reading import EvidenceError, Reading
-from worker.registries.http.bearer import Bearer
-from worker.registries.http.client import Http, Patience
-from worker.registries.http.messages import Answer, Request
-from worker.registries.http.rate_limit import LocalLimiter
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
     NotFoundError,
     PermissionDeniedError,
@@ -19,6 +15,10 @@ from worker.registries.interface import (
     SignInError,
     UnavailableError,
 )
+from worker.registries.http.bearer import Bearer
+from worker.registries.http.client import Http, Patience
+from worker.registries.http.messages import Answer, Request
+from worker.registries.http.rate_limit import LocalLimiter
 
 PATIENCE = Patience(attempts=4, total=60.0)
 REMEDY = "see the service's own log, and docs/evidence.md for what it must answer"

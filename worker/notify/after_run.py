@@ -19,12 +19,12 @@ import msgspec
 import structlog
 
 from worker.config.pipes import PipeReader
+from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.http.answers import one_line
 from worker.registries.http.bearer import Bearer
 from worker.registries.http.client import Http, Patience
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.rate_limit import LocalLimiter
-from worker.registries.interface import BadAnswerError, RegistryError
 from worker.report.run import run_json
 from worker.runs.lifecycle import Bell
 from worker.store import Store, following

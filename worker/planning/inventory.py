@@ -13,7 +13,8 @@ import msgspec
 
 from policies.image import Image, Repository, Unreadable
 from worker.planning.spool import Spool
-from worker.registries.interface import Registry, RegistryError, SaysWhyUnreadable, SignInError, UnservedNameError
+from worker.registries.errors import RegistryError, SignInError, UnservedNameError
+from worker.registries.interface import Registry, SaysWhyUnreadable
 from worker.store import plans
 from worker.store.plans import Segment
 

@@ -12,7 +12,8 @@ from policies.image import Image
 from policies.scan_history import absent
 from worker.config.settings import RegistrySettings
 from worker.planning.inventory import dated
-from worker.registries.interface import ListsTagsOnly, Registry, RegistryError
+from worker.registries.errors import RegistryError
+from worker.registries.interface import ListsTagsOnly, Registry
 from worker.store import Store, plans
 from worker.store.scan_history import Recalled
 

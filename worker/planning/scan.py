@@ -24,8 +24,9 @@ from worker.planning.reader import Lister
 from worker.planning.scan_history import Memoir
 from worker.planning.subjects import plan_with_subjects
 from worker.registries import open_registry
+from worker.registries.errors import RegistryError, SignInError
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Registry, RegistryError, SignInError
+from worker.registries.interface import Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import gone_remedy, note_sign_in, spending

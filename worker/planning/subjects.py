@@ -14,7 +14,8 @@ from policies.warnings import PlanWarning
 from worker.config.kinds import of
 from worker.planning.inventory import Alive, ScanStoppedError
 from worker.planning.planner import Planned
-from worker.registries.interface import HidesSubjects, Registry, RegistryError
+from worker.registries.errors import RegistryError
+from worker.registries.interface import HidesSubjects, Registry
 from worker.store import plans
 from worker.store.plans import Segment
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from worker.config.broker import NoRedisError, connect, redis_url
 from worker.config.settings import SecretError
-from worker.processes.broker import NoRedisError, connect, redis_url
 from worker.store import Store, StoreError, open_store
 from worker.store.about import store_id
 

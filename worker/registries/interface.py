@@ -1,161 +1,18 @@
-"""What the rest of the program asks of a registry, whatever its kind, and the errors it may answer with.
+"""What the rest of the program asks of a registry, whatever its kind.
 
-A driver translates one registry's protocol into these calls and these errors. Nothing else leaves it, but for
-`limiter.LimiterUnavailableError`: no request may be sent now. Every driver is synchronous and safe to use from several
-threads of one process.
-
-    RegistryError                    anything a registry or the way to it did wrong
-    ├── UnavailableError             no answer, a time-out, 5xx, a cut body: systemic, worth another try later
-    │   └── NoConnectionError        … and nothing was sent
-    ├── RateLimitedError             still throttled after the client's own patience
-    ├── SignInError                  no valid credentials: systemic
-    ├── PermissionDeniedError        the credentials may not do this: systemic
-    │   └── MaybeProtectedError      … or a rule of the registry protects this image: its words hint at that
-    ├── ReadOnlyError                the registry refuses every change: systemic
-    │   └── RefusesAllError          … and says so for good: one refusal is enough to stop
-    ├── UnsuitableError              the registry is none whose images are ours to delete: nobody need try
-    ├── NotFoundError                there is no such image or repository
-    ├── OperationUnknownError        the registry does not know the operation (any more)
-    ├── TooLateError                 a deletion was not sent: what was read before it had grown too old
-    ├── UsedByImageListsError        an index still needs this image: not a failure
-    ├── ProtectedError               a rule of the registry protects this image (immutable, locked): not a failure
-    ├── BlobsMissingError            a manifest cannot be put back: what it names is not there
-    ├── BadAnswerError               an answer that breaks the protocol
-    │   └── UnservedNameError        … a repository that is listed by a name under which none is served
-    └── OperationFailedError         the registry accepted a deletion and then reported an error
-        ├── OperationBrokenError     … that says the service is ill: systemic
-        └── KeepsTagsError           the digest is gone, and its tags still serve the image: nothing can be deleted
+A driver translates one registry's protocol into these calls and the errors of `worker.registries.errors`. Every driver
+is synchronous and safe to use from several threads of one process.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from policies.image import Blob, Image
-
-FailureCause = Literal[
-    "permission_denied",
-    "read_only",
-    "rate_limited",
-    "unavailable",
-    "operation_failed",
-    "unconfirmed",
-    "poison",
-    "other",
-]
-
-
-@dataclass(eq=False)
-class RegistryError(Exception):
-    """A registry's refusal or silence, in one line a person can act on. Never holds a secret."""
-
-    message: str
-    registry: str = ""  # the configured name
-    request: str = ""  # "DELETE shop/api@sha256:9f86…": method and what it was about
-    status: int | None = None  # HTTP status, where there was one
-    request_id: str = ""  # what the vendor's support asks for
-    maybe_done: bool = (
-        False  # of a deletion: an earlier attempt of the same call was lost on the way and may have done it
-    )
-    strays: tuple[str, ...] = ()  # of a deletion: as Deletion has them
-
-    cause: ClassVar[FailureCause] = "other"
-    systemic: ClassVar[bool] = False  # the next image would fare no better
-    final: ClassVar[bool] = False  # and nobody need try: the message says what is to be done
-
-    def __str__(self) -> str:
-        where = ": ".join(part for part in (self.registry, self.request) if part)
-        return f"{where}: {self.message}" if where else self.message
-
-
-class UnavailableError(RegistryError):
-    cause = "unavailable"
-    systemic = True
-
-
-class NoConnectionError(UnavailableError):
-    pass
-
-
-class RateLimitedError(RegistryError):
-    cause = "rate_limited"
-
-
-class SignInError(RegistryError):
-    cause = "permission_denied"
-    systemic = True
-    for_some = False  # of credentials that are for some repositories: others have their own
-
-
-class PermissionDeniedError(RegistryError):
-    cause = "permission_denied"
-    systemic = True
-
-
-class MaybeProtectedError(PermissionDeniedError):
-    pass
-
-
-class ReadOnlyError(RegistryError):
-    cause = "read_only"
-    systemic = True
-
-
-class RefusesAllError(ReadOnlyError):
-    final = True
-
-
-class UnsuitableError(RegistryError):
-    systemic = True
-    final = True
-
-
-class NotFoundError(RegistryError):
-    pass
-
-
-class OperationUnknownError(RegistryError):
-    pass
-
-
-class TooLateError(RegistryError):
-    pass
-
-
-class UsedByImageListsError(RegistryError):
-    pass
-
-
-class ProtectedError(RegistryError):
-    """Says of the image, not of the caller, that it may not be deleted."""
-
-
-class BadAnswerError(RegistryError):
-    pass
-
-
-class UnservedNameError(BadAnswerError):
-    """Says of a repository's name, not of the way to the registry, that the repository cannot be listed."""
-
-
-class BlobsMissingError(RegistryError):
-    """A manifest names what the registry does not have (any more)."""
-
-
-class OperationFailedError(RegistryError):
-    cause = "operation_failed"
-
-
-class OperationBrokenError(OperationFailedError):
-    systemic = True
-
-
-class KeepsTagsError(OperationFailedError):
-    systemic = True
-    final = True
+from worker.registries.errors import RegistryError
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from worker.registries.docker.manifests import IMAGE_TYPES, INDEX_TYPES
-from worker.registries.interface import (
-    BlobsMissingError,
-    Kept,
-    NotFoundError,
-    PermissionDeniedError,
-    RegistryError,
-    Restores,
-)
+from worker.registries.errors import BlobsMissingError, NotFoundError, PermissionDeniedError, RegistryError
+from worker.registries.interface import Kept, Restores
 from worker.store.undo import Undo
 
 Answer = Literal["whole", "partly", "lost", "unfinished"]

@@ -16,7 +16,8 @@ from policies.subjects import subjects_in
 from worker.config import kinds
 from worker.config.settings import RegistrySettings, Settings
 from worker.registries.docker.manifests import is_digest
-from worker.registries.interface import PermissionDeniedError, Registry, RegistryError, Restores
+from worker.registries.errors import PermissionDeniedError, RegistryError
+from worker.registries.interface import Registry, Restores
 from worker.restore.images import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
 from worker.runs.lifecycle import AlreadyRunningError, UnknownRegistryError
 from worker.store import Store, plans, runs, undo

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from worker.config.settings import RegistrySettings
-from worker.registries.interface import NotFoundError, ReadOnlyError, Registry, RegistryError, SignInError
+from worker.registries.errors import NotFoundError, ReadOnlyError, RegistryError, SignInError
+from worker.registries.interface import Registry
 from worker.store import Store
 from worker.store import runs as run_rows
 from worker.store.runs import Run

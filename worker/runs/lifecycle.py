@@ -4,6 +4,7 @@ Every function may be called twice, late or never; what it returns are bells to 
 because `reconcile` (next door) rings again.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import IntegrityError
 
 from policies.limits import exceeded_text
-from worker.runs import events
 from worker.runs.checkpoints import reach
 from worker.runs.expiry import expire
 from worker.runs.outcome import message_of, outcome_of
@@ -23,6 +23,9 @@ from worker.store.runs import Run
 if TYPE_CHECKING:
     from worker.config.settings import RegistrySettings, Settings
 
+log = logging.getLogger(__name__)
+
+LOGGED_COUNTS = ("planned", "deleted", "gone", "skipped", "failed", "reclaimed_bytes")
 SCANS = 3  # how often a run's scan is begun before the run has failed
 VERIFICATIONS = 3  # how often a verification is begun before the run ends without one
 VERIFIED = (None, "expired", "deadline", "failed")  # stops after which a sweep is looked at all the same
@@ -247,7 +250,8 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
         outcome, message = outcome_of(run, left), message_of(run, left)
         finished = runs.finish_swept(connection, run_id, outcome, now, message)
     if finished:
-        events.run_finished(run, outcome, message)
+        facts = {"run": run.id, "registry": run.registry, "outcome": outcome, "why": message}
+        log.info("run finished", extra=facts | {name: getattr(run, name) for name in LOGGED_COUNTS})
         reach("run_finished")
     return finished
 

@@ -7,7 +7,8 @@ repository, or, where the plan keeps nothing there, a kept image of another repo
 from collections.abc import Collection, Iterator
 
 from policies.image import Image
-from worker.registries.interface import HasSeveralCredentials, ListsTagsOnly, NotFoundError, Registry
+from worker.registries.errors import NotFoundError
+from worker.registries.interface import HasSeveralCredentials, ListsTagsOnly, Registry
 from worker.store import Store, plans
 
 WITNESSES = 3  # kept images that are asked for one by one

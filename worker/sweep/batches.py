@@ -13,10 +13,10 @@ from math import ceil
 from policies.evidence import Evidence
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
+from worker.registries.errors import LimiterUnavailableError, RegistryError, UnavailableError
 from worker.registries.http.client import Patience
-from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LimiterUnavailableError, LocalLimiter
-from worker.registries.interface import RegistryError, UnavailableError
-from worker.runs import events, lifecycle
+from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LocalLimiter
+from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure, spending
 from worker.runs.clocks import ClockError, check
@@ -31,7 +31,7 @@ from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError
 from worker.store.tables import EPOCH
-from worker.sweep import outcomes, refusals
+from worker.sweep import events, outcomes, refusals
 from worker.sweep.comparison import snapshot
 from worker.sweep.deletion import Batch
 from worker.sweep.intents import Intents

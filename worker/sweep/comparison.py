@@ -14,15 +14,8 @@ from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
 from worker.planning.inventory import dated
 from worker.registries.docker.manifest_cache import unreported
-from worker.registries.interface import (
-    DeletesByParts,
-    HidesSubjects,
-    ListsTagsOnly,
-    PermissionDeniedError,
-    RateLimitedError,
-    Registry,
-    RegistryError,
-)
+from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError
+from worker.registries.interface import DeletesByParts, HidesSubjects, ListsTagsOnly, Registry
 from worker.store import Store, looks, plans
 from worker.store.runs import Run
 from worker.sweep import outcomes

@@ -10,19 +10,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from worker.registries.http.rate_limit import LimiterUnavailableError
-from worker.registries.interface import (
-    DeletesByParts,
-    Deletion,
-    Kept,
+from worker.registries.errors import (
+    LimiterUnavailableError,
     NotFoundError,
-    Registry,
     RegistryError,
-    Restores,
     TooLateError,
     UnavailableError,
 )
-from worker.runs import events
+from worker.registries.interface import DeletesByParts, Deletion, Kept, Registry, Restores
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure
 from worker.runs.current_settings import Watch, registry_now
@@ -30,7 +25,7 @@ from worker.store import Store, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, StoppedError
-from worker.sweep import absence, outcomes, refusals
+from worker.sweep import absence, events, outcomes, refusals
 from worker.sweep.intents import Intents
 from worker.sweep.outage import Outage
 from worker.sweep.outcomes import ATTEMPTS, Missing, Outcome, Phase

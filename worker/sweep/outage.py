@@ -3,7 +3,8 @@
 import threading
 import time
 
-from worker.registries.interface import Registry, RegistryError, UnavailableError
+from worker.registries.errors import RegistryError, UnavailableError
+from worker.registries.interface import Registry
 
 LONGEST = 20.0  # seconds
 POLL = 0.5  # seconds

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policies.image import Image
-from worker.registries.interface import (
-    Deletion,
+from worker.registries.errors import (
     KeepsTagsError,
     NotFoundError,
     OperationUnknownError,
@@ -18,6 +17,7 @@ from worker.registries.interface import (
     RegistryError,
     UsedByImageListsError,
 )
+from worker.registries.interface import Deletion
 from worker.store.sweeping import Final, Item
 
 Phase = Literal["read", "delete", "follow"]

@@ -11,10 +11,11 @@ from sqlalchemy import Connection
 
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
+from worker.registries.errors import LimiterUnavailableError, RegistryError
 from worker.registries.http.client import Patience
-from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
-from worker.registries.interface import Registry, RegistryError
-from worker.runs import events, lifecycle
+from worker.registries.http.rate_limit import Limiter
+from worker.registries.interface import Registry
+from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure, spending
 from worker.runs.current_settings import Watch, lease_now, permitted_now
@@ -25,7 +26,7 @@ from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
-from worker.sweep import outcomes
+from worker.sweep import events, outcomes
 from worker.sweep.comparison import Finding as _Finding
 from worker.sweep.comparison import listed_again, snapshot, unlistable
 from worker.sweep.outcomes import Outcome

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from worker.registries.interface import MaybeProtectedError, RegistryError
-from worker.runs import events
+from worker.registries.errors import MaybeProtectedError, RegistryError
 from worker.runs.circuit_breaker import count_failure
 from worker.store import Store, refusals, sweeping
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Item
-from worker.sweep import outcomes
+from worker.sweep import events, outcomes
 from worker.sweep.outcomes import Outcome
 
 MOST_TRIES = 10  # in a repository that has refused each

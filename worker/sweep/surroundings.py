@@ -13,15 +13,9 @@ from operator import itemgetter
 from policies.image import Image
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
+from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.rate_limit import BoundedLimiter
-from worker.registries.interface import (
-    AsksForDigests,
-    ListsFolders,
-    ListsTagsOnly,
-    NotFoundError,
-    Registry,
-    RegistryError,
-)
+from worker.registries.interface import AsksForDigests, ListsFolders, ListsTagsOnly, Registry
 from worker.store.sweeping import Item
 from worker.sweep.comparison import Finding, Snapshot, dated_as_planned, unlistable
 from worker.sweep.outcomes import Outcome

@@ -13,9 +13,10 @@ from policies.image import Image
 from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
+from worker.registries.errors import LimiterUnavailableError, NotFoundError, RegistryError
 from worker.registries.http.client import Patience
-from worker.registries.http.rate_limit import Limiter, LimiterUnavailableError
-from worker.registries.interface import ListsTagsOnly, NotFoundError, Registry, RegistryError
+from worker.registries.http.rate_limit import Limiter
+from worker.registries.interface import ListsTagsOnly, Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import spending

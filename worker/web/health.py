@@ -15,8 +15,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from worker.config.broker import NoRedisError, redis_url, trouble
 from worker.config.settings import SecretError, Settings
-from worker.processes.broker import NoRedisError, redis_url, trouble
 from worker.store import Store, StoreError
 from worker.store.measures import heartbeats
 from worker.store.migrate import SchemaError

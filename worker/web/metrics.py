@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from worker import __version__
 from worker.config.settings import RegistrySettings, Settings
-from worker.registries.interface import FailureCause
+from worker.registries.errors import FailureCause
 from worker.runs.lifecycle import line_of
 from worker.runs.schedule import due
 from worker.store import Store

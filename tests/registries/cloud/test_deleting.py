@@ -12,20 +12,18 @@ from tests.registries.tools import QUICK, key
 from tests.simulator.client import Simulator
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
-from worker.registries.interface import (
-    DeletesByParts,
-    Deletion,
+from worker.registries.errors import (
     NotFoundError,
     OperationFailedError,
     PermissionDeniedError,
     RateLimitedError,
-    Registry,
     RegistryError,
     TooLateError,
     UnavailableError,
     UnsuitableError,
     UsedByImageListsError,
 )
+from worker.registries.interface import DeletesByParts, Deletion, Registry
 
 DELETE = "/cloud-registry/v1/artifacts/"
 

@@ -15,19 +15,17 @@ from tests.simulator.client import Simulator
 from tests.waiting import until
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
-from worker.registries.http.rate_limit import LocalLimiter
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
-    Manifest,
-    NoManifests,
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
-    Registry,
     RegistryError,
     UnavailableError,
     UnsuitableError,
 )
+from worker.registries.http.rate_limit import LocalLimiter
+from worker.registries.interface import Manifest, NoManifests, Registry
 from worker.registries.yandex.cloud_registry import YandexCloudRegistry
 
 DAY = timedelta(days=1)

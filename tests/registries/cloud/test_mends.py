@@ -11,7 +11,8 @@ from tests.registries.tools import QUICK, key
 from tests.simulator.client import Simulator
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
-from worker.registries.interface import BadAnswerError, Deletion, NotFoundError, Registry, TooLateError
+from worker.registries.errors import BadAnswerError, NotFoundError, TooLateError
+from worker.registries.interface import Deletion, Registry
 from worker.registries.yandex.cloud_listing import Pile
 from worker.registries.yandex.cloud_protocol import WireArtifact, WireContent, WireDocker
 

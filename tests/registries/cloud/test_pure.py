@@ -12,8 +12,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.image import Blob
+from worker.registries.errors import BadAnswerError, RegistryError, UnsuitableError
 from worker.registries.http.messages import Answer
-from worker.registries.interface import BadAnswerError, RegistryError, UnsuitableError
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of, tags_of
 from worker.registries.yandex.cloud_outcome import left_of, rest_of

@@ -5,7 +5,8 @@ import time
 from policies.image import Image
 from tests.registries.contract.server import Server, State
 from tests.registries.tools import key
-from worker.registries.interface import Deletion, Registry, RegistryError
+from worker.registries.errors import RegistryError
+from worker.registries.interface import Deletion, Registry
 
 PATIENCE = 5.0  # seconds for a deletion; every server of the suite ends one at once
 

@@ -8,15 +8,8 @@ from tests.registries.contract.door import never_passed_on
 from tests.registries.contract.server import Server
 from tests.registries.contract.steps import PATIENCE, deleted, ended, looked_at, one, present, without
 from tests.registries.tools import key
-from worker.registries.interface import (
-    DeletesByParts,
-    Deletion,
-    NotFoundError,
-    Registry,
-    RegistryError,
-    TooLateError,
-    UsedByImageListsError,
-)
+from worker.registries.errors import NotFoundError, RegistryError, TooLateError, UsedByImageListsError
+from worker.registries.interface import DeletesByParts, Deletion, Registry
 
 
 @pytest.fixture

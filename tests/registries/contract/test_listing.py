@@ -9,7 +9,8 @@ from msgspec import UNSET
 
 from tests.registries.contract.server import Pushed, Server
 from tests.registries.contract.steps import listed, present, tags
-from worker.registries.interface import Manifest, NoManifests, NotFoundError, Registry
+from worker.registries.errors import NotFoundError
+from worker.registries.interface import Manifest, NoManifests, Registry
 
 MANY = 10_000
 MEMORY = 200 * 2**20  # bytes that a driver may need for a repository of so many images

@@ -9,15 +9,8 @@ from tests.registries.contract.door import Asked, Forward, Reply
 from tests.registries.contract.server import Server
 from tests.registries.contract.steps import listed, one
 from tests.waiting import until
-from worker.registries.interface import (
-    AsksForDigests,
-    DeletesByParts,
-    ListsTagsOnly,
-    NotFoundError,
-    Registry,
-    RegistryError,
-    Restores,
-)
+from worker.registries.errors import NotFoundError, RegistryError
+from worker.registries.interface import AsksForDigests, DeletesByParts, ListsTagsOnly, Registry, Restores
 
 KNOWN = dict.fromkeys(("v1", "latest", "other"), "")
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.registries.contract.server import Server
 from tests.registries.contract.steps import listed
-from worker.registries.interface import BadAnswerError, Registry
+from worker.registries.errors import BadAnswerError
+from worker.registries.interface import Registry
 
 T = TypeVar("T")
 

@@ -8,14 +8,8 @@ from tests.registries.contract.door import Action, Asked, Forward, Reply, answer
 from tests.registries.contract.server import Server
 from tests.registries.contract.steps import deleted, ended, listed, looked_at, present, without
 from tests.registries.tools import key
-from worker.registries.interface import (
-    Deletion,
-    PermissionDeniedError,
-    RateLimitedError,
-    Registry,
-    RegistryError,
-    UnavailableError,
-)
+from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, UnavailableError
+from worker.registries.interface import Deletion, Registry
 
 
 @pytest.fixture

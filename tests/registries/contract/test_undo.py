@@ -6,7 +6,8 @@ import pytest
 
 from tests.registries.contract.server import Server
 from tests.registries.contract.steps import deleted, listed, one
-from worker.registries.interface import BlobsMissingError, NotFoundError, Registry, Restores
+from worker.registries.errors import BlobsMissingError, NotFoundError
+from worker.registries.interface import Registry, Restores
 
 
 def digest_of(body: bytes) -> str:

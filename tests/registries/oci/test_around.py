@@ -12,7 +12,7 @@ from tests.oci.server import DockerRegistry
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import UNKNOWN, Asked, Reply, Scripted, Shelf, an_image, an_index, error
 from worker.config.settings import Rate
-from worker.registries.interface import BadAnswerError, NotFoundError, RegistryError, UsedByImageListsError
+from worker.registries.errors import BadAnswerError, NotFoundError, RegistryError, UsedByImageListsError
 
 FEW = Rate(requests_per_second=20.0)
 MANY = tuple(f"t{number:02}" for number in range(21))  # tags: more than are read in a second

@@ -8,8 +8,8 @@ import pytest
 from tests.oci.fake import FakeRegistry
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import Asked, Reply, Scripted, Shelf, an_image, document, error
+from worker.registries.errors import BadAnswerError, RegistryError, UnavailableError
 from worker.registries.http.client import Patience
-from worker.registries.interface import BadAnswerError, RegistryError, UnavailableError
 from worker.registries.oci.pages import PageSize, Query, whole_list
 from worker.registries.oci.protocol import Page
 

@@ -30,13 +30,8 @@ from tests.registries.oci.scripted import (
 from tests.registries.tools import with_defaults
 from worker.config.settings import Credentials, Rate, Secret
 from worker.planning.inventory import take_inventory
-from worker.registries.http.client import Patience
-from worker.registries.http.messages import Answer
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
-    Deletion,
-    Kept,
-    Manifest,
     NotFoundError,
     OperationUnknownError,
     PermissionDeniedError,
@@ -46,6 +41,9 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
+from worker.registries.http.client import Patience
+from worker.registries.http.messages import Answer
+from worker.registries.interface import Deletion, Kept, Manifest
 from worker.registries.oci.sign_in import User
 
 

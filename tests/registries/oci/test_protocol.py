@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from worker.registries.http.messages import Answer, BrokenBodyError
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
     BlobsMissingError,
     MaybeProtectedError,
@@ -21,6 +20,7 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
+from worker.registries.http.messages import Answer, BrokenBodyError
 from worker.registries.oci import protocol
 from worker.registries.oci.protocol import Found
 

@@ -14,16 +14,14 @@ from tests.oci.tokens import TokenServer, User
 from tests.registries.oci.conftest import Opener
 from tests.waiting import until
 from worker.config.settings import Credentials, Secret
-from worker.registries.interface import (
+from worker.registries.errors import (
     BlobsMissingError,
-    Deletion,
-    ListsTagsOnly,
     NotFoundError,
     PermissionDeniedError,
     RefusesAllError,
-    Restores,
     SignInError,
 )
+from worker.registries.interface import Deletion, ListsTagsOnly, Restores
 
 
 def by_password(folder: Path, password: str, user: str = "anna") -> Credentials:

@@ -9,7 +9,7 @@ from tests.oci.fake import Basic, FakeRegistry
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import NO_PAGE, Asked, Reply, Scripted, Shelf, an_image, document, error
 from worker.config.settings import Credentials, Rate, Secret
-from worker.registries.interface import BadAnswerError, RegistryError
+from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.oci import referrers
 
 

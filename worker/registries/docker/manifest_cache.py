@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from policies.image import Blob, Image
 from policies.subjects import listed_subject
 from worker.registries.docker.manifests import MOST_BYTES
-from worker.registries.interface import Manifest, Manifests, RegistryError, TooLateError
+from worker.registries.errors import RegistryError, TooLateError
+from worker.registries.interface import Manifest, Manifests
 
 PORTION = 256  # manifests that are read before they are remembered: what a crash loses
 

@@ -15,11 +15,7 @@ from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 from msgspec import Struct
 
 from worker.registries.docker import manifests
-from worker.registries.http.answers import decode, one_line, succeeded
-from worker.registries.http.challenges import asks_for
-from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Request, Signer, is_local
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
     PermissionDeniedError,
     RateLimitedError,
@@ -27,6 +23,10 @@ from worker.registries.interface import (
     SignInError,
     UnavailableError,
 )
+from worker.registries.http.answers import decode, one_line, succeeded
+from worker.registries.http.challenges import asks_for
+from worker.registries.http.client import Http
+from worker.registries.http.messages import Answer, Request, Signer, is_local
 
 SCOPES = re.compile("[!-~]+( [!-~]+)*")
 TOKEN = re.compile(r"[\x21-\x7e]{1,16000}")

@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from worker.registries.http.messages import Answer, BrokenBodyError
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
     NotFoundError,
     PermissionDeniedError,
@@ -18,6 +17,7 @@ from worker.registries.interface import (
     SignInError,
     UnavailableError,
 )
+from worker.registries.http.messages import Answer, BrokenBodyError
 
 T = TypeVar("T")
 

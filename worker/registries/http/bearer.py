@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from worker.config.secret import Secret, SecretError
+from worker.registries.errors import SignInError
 from worker.registries.http.messages import Answer
-from worker.registries.interface import SignInError
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,14 @@ import stamina.instrumentation
 
 from worker import __version__
 from worker.config.settings import Network
+from worker.registries.errors import (
+    BadAnswerError,
+    NoConnectionError,
+    RateLimitedError,
+    RegistryError,
+    TooLateError,
+    UnavailableError,
+)
 from worker.registries.http.answers import one_line
 from worker.registries.http.deadlines import Backend, Deadline
 from worker.registries.http.messages import (
@@ -30,15 +38,7 @@ from worker.registries.http.messages import (
 from worker.registries.http.network import NetworkError, Ways, tls_context
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.unpacking import unpacked
-from worker.registries.interface import (
-    BadAnswerError,
-    NoConnectionError,
-    RateLimitedError,
-    RegistryError,
-    TooLateError,
-    UnavailableError,
-    Usage,
-)
+from worker.registries.interface import Usage
 
 # Retries are counted in `usage`; stamina's own line would go to standard output wherever structlog is not set up.
 stamina.instrumentation.set_on_retry_hooks([])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol
 
-from worker.registries.interface import BadAnswerError
+from worker.registries.errors import BadAnswerError
 
 LINK_LOCAL_METADATA = "169.254.169.254"  # plain http by its nature: the address exists only inside the machine
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from worker.processes.broker import connect, trouble
-from worker.registries.interface import TooLateError
+from worker.config.broker import connect, trouble
+from worker.registries.errors import LimiterUnavailableError, TooLateError
 
 if TYPE_CHECKING:
     from worker.config.settings import RegistrySettings
@@ -46,10 +46,6 @@ PAUSE = """
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
 return 1
 """
-
-
-class LimiterUnavailableError(Exception):
-    """Redis cannot say when the next request may go, so none goes. No fault of the registry: try later."""
 
 
 class Limiter(Protocol):

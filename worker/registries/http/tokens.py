@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from worker.registries.interface import RegistryError, SignInError
+from worker.registries.errors import RegistryError, SignInError
 
 HOUR = 3600.0
 RETRY_EARLY = 30.0  # seconds until an early refresh that failed is tried again; the old token serves meanwhile

@@ -3,8 +3,8 @@
 import zlib
 from collections.abc import Iterable, Iterator
 
+from worker.registries.errors import BadAnswerError
 from worker.registries.http.answers import one_line
-from worker.registries.interface import BadAnswerError
 
 PIECE = 1 << 20  # bytes
 GZIP = zlib.MAX_WBITS | 16

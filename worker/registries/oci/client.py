@@ -14,18 +14,11 @@ from urllib.parse import urlsplit
 from worker.config.settings import RegistrySettings, api_of, namespace_of
 from worker.registries.docker import manifests
 from worker.registries.docker.tokens import Scopes, place
+from worker.registries.errors import BadAnswerError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
 from worker.registries.http.client import Http, Patience
 from worker.registries.http.messages import Answer, BrokenBodyError, Request
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import (
-    BadAnswerError,
-    Kept,
-    Manifest,
-    NotFoundError,
-    PermissionDeniedError,
-    RegistryError,
-    SignInError,
-)
+from worker.registries.interface import Kept, Manifest
 from worker.registries.oci import protocol
 from worker.registries.oci.pages import PageSize, whole_list
 from worker.registries.oci.protocol import Found, Page

@@ -3,8 +3,9 @@
 from policies.image import Image
 from policies.subjects import listed_subject, subjects_of
 from worker.registries.docker import manifests
+from worker.registries.errors import BadAnswerError, NotFoundError
 from worker.registries.http.answers import one_line
-from worker.registries.interface import BadAnswerError, Manifest, Manifests, NotFoundError
+from worker.registries.interface import Manifest, Manifests
 from worker.registries.oci import protocol
 from worker.registries.oci.client import Client
 

@@ -15,24 +15,21 @@ from msgspec.structs import replace as changed
 from policies.image import Image
 from policies.patterns import Patterns
 from worker.config.settings import RegistrySettings, namespace_of
-from worker.registries.http.answers import one_line
-from worker.registries.http.client import Patience
-from worker.registries.http.polling import polls
-from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import (
-    Deletion,
+from worker.registries.errors import (
     KeepsTagsError,
-    Kept,
-    Manifests,
     NotFoundError,
     OperationUnknownError,
     RateLimitedError,
     RegistryError,
     UnavailableError,
     UnservedNameError,
-    Usage,
     UsedByImageListsError,
 )
+from worker.registries.http.answers import one_line
+from worker.registries.http.client import Patience
+from worker.registries.http.polling import polls
+from worker.registries.http.rate_limit import Limiter
+from worker.registries.interface import Deletion, Kept, Manifests, Usage
 from worker.registries.oci import protocol
 from worker.registries.oci.client import Client
 from worker.registries.oci.dependents import Needs

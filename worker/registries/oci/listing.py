@@ -15,15 +15,9 @@ from policies.image import Image
 from policies.subjects import fallback_list, listed_subject, subjects_of
 from worker.registries.docker import manifests
 from worker.registries.docker.manifest_cache import read_through, size_of
+from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, SignInError
 from worker.registries.http.answers import one_line
-from worker.registries.interface import (
-    Manifest,
-    Manifests,
-    PermissionDeniedError,
-    RateLimitedError,
-    RegistryError,
-    SignInError,
-)
+from worker.registries.interface import Manifest, Manifests
 from worker.registries.oci.client import Client
 
 HOPELESS = (SignInError, PermissionDeniedError, RateLimitedError)  # no other manifest could be read either

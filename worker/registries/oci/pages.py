@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from worker.registries.interface import BadAnswerError, RegistryError
+from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.oci import protocol
 from worker.registries.oci.protocol import Page
 

@@ -27,10 +27,10 @@ from urllib.parse import urlsplit
 from worker.config.files import is_named_pipe
 from worker.config.pipes import PipeReader
 from worker.config.settings import Credentials, namespace_of
+from worker.registries.errors import SignInError
 from worker.registries.http.answers import one_line
 from worker.registries.http.messages import Answer
 from worker.registries.http.tokens import Token, Tokens, lasting
-from worker.registries.interface import SignInError
 
 SECONDS = 30.0  # for a program to answer in
 MAX_BYTES = 64 * 1024

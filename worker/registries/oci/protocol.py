@@ -15,18 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from worker.registries.docker import manifests
 from worker.registries.docker.manifests import Descriptor
-from worker.registries.http.answers import (
-    decode,
-    decode_any_text,
-    one_line,
-    protects,
-    succeeded,
-    time_told,
-    without_names,
-)
-from worker.registries.http.challenges import asks_for
-from worker.registries.http.messages import Answer, BrokenBodyError, Request
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
     BlobsMissingError,
     MaybeProtectedError,
@@ -38,6 +27,17 @@ from worker.registries.interface import (
     RegistryError,
     UsedByImageListsError,
 )
+from worker.registries.http.answers import (
+    decode,
+    decode_any_text,
+    one_line,
+    protects,
+    succeeded,
+    time_told,
+    without_names,
+)
+from worker.registries.http.challenges import asks_for
+from worker.registries.http.messages import Answer, BrokenBodyError, Request
 from worker.registries.oci.vendors import SWITCHED_OFF, own_deletion
 
 PAGE_SIZE = 1000  # the most that distribution allows

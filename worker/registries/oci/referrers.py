@@ -9,7 +9,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from worker.registries.interface import BadAnswerError, NoConnectionError, RegistryError, SignInError
+from worker.registries.errors import BadAnswerError, NoConnectionError, RegistryError, SignInError
 from worker.registries.oci import protocol
 from worker.registries.oci.pages import linked_list
 from worker.registries.oci.protocol import Page

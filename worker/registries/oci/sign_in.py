@@ -12,11 +12,11 @@ from policies.patterns import Patterns
 from worker.config.secret import Secret, SecretError
 from worker.config.settings import Credentials, RegistrySettings, namespace_of
 from worker.registries.docker.tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of
+from worker.registries.errors import RegistryError, SignInError
 from worker.registries.http.answers import succeeded
 from worker.registries.http.challenges import asks_for
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer
-from worker.registries.interface import RegistryError, SignInError
 from worker.registries.oci.passwords import FetchedUser, fetched_user
 
 CATALOG: Scopes = ("registry:catalog:*",)

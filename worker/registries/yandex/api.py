@@ -13,17 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from policies.image import Blob
-from worker.registries.http.answers import (
-    BLOB_DIGEST,
-    decode,
-    one_line,
-    protects,
-    status_error,
-    succeeded,
-    without_names,
-)
-from worker.registries.http.messages import Answer, Request
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
     MaybeProtectedError,
     NotFoundError,
@@ -38,6 +28,16 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
+from worker.registries.http.answers import (
+    BLOB_DIGEST,
+    decode,
+    one_line,
+    protects,
+    status_error,
+    succeeded,
+    without_names,
+)
+from worker.registries.http.messages import Answer, Request
 
 T = TypeVar("T")
 

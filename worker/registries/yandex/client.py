@@ -9,20 +9,20 @@ from typing import Literal, TypeVar
 from worker.config.settings import RegistrySettings
 from worker.registries.docker import manifests
 from worker.registries.docker.tokens import DockerSignIn
-from worker.registries.http.answers import succeeded
-from worker.registries.http.client import Http, Patience
-from worker.registries.http.messages import Answer, Request
-from worker.registries.http.polling import polls
-from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import (
+from worker.registries.errors import (
     BadAnswerError,
-    Manifest,
     NotFoundError,
     OperationUnknownError,
     RegistryError,
     TooLateError,
     UnavailableError,
 )
+from worker.registries.http.answers import succeeded
+from worker.registries.http.client import Http, Patience
+from worker.registries.http.messages import Answer, Request
+from worker.registries.http.polling import polls
+from worker.registries.http.rate_limit import Limiter
+from worker.registries.interface import Manifest
 from worker.registries.yandex import api
 from worker.registries.yandex.sign_in import Basic, Bearer, open_tokens
 

@@ -8,15 +8,15 @@ from uuid import NAMESPACE_URL, uuid5
 
 from policies.image import Image
 from worker.config.settings import RegistrySettings
-from worker.registries.http.messages import Answer
-from worker.registries.interface import (
-    Deletion,
+from worker.registries.errors import (
     NotFoundError,
     PermissionDeniedError,
     RegistryError,
     TooLateError,
     UnsuitableError,
 )
+from worker.registries.http.messages import Answer
+from worker.registries.interface import Deletion
 from worker.registries.yandex import api
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.client import Calls, about

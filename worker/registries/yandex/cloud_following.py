@@ -8,9 +8,7 @@ import time
 from collections.abc import Sequence
 
 from policies.image import Image
-from worker.registries.http.polling import FIRST_POLL, LONGEST_POLL
-from worker.registries.interface import (
-    Deletion,
+from worker.registries.errors import (
     MaybeProtectedError,
     NotFoundError,
     OperationFailedError,
@@ -20,6 +18,8 @@ from worker.registries.interface import (
     UnavailableError,
     UsedByImageListsError,
 )
+from worker.registries.http.polling import FIRST_POLL, LONGEST_POLL
+from worker.registries.interface import Deletion
 from worker.registries.yandex import api
 from worker.registries.yandex.client import Calls, about
 from worker.registries.yandex.cloud_deleting import Begun, Deletions

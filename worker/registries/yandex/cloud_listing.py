@@ -18,7 +18,7 @@ from itertools import islice
 import msgspec
 from msgspec.structs import replace
 
-from worker.registries.interface import BadAnswerError, RegistryError
+from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.yandex.cloud_places import Place, nearest, place_of, settled
 from worker.registries.yandex.cloud_protocol import Artifact, WireArtifact, artifact_of, is_there
 from worker.registries.yandex.cloud_windows import WHOLE, Window, cut

@@ -13,9 +13,9 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 
 from policies.image import Blob
+from worker.registries.errors import BadAnswerError, NotFoundError, UnsuitableError
 from worker.registries.http.answers import IMAGE_DIGEST, one_line
 from worker.registries.http.messages import Answer, Request
-from worker.registries.interface import BadAnswerError, NotFoundError, UnsuitableError
 from worker.registries.yandex.api import (
     IDENTIFIER,
     PAGE_SIZE,

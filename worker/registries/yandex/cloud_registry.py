@@ -27,19 +27,12 @@ from worker.registries.docker.manifest_cache import (
     unreported,
     with_subjects,
 )
+from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.answers import time_told
 from worker.registries.http.client import Patience
 from worker.registries.http.messages import Answer
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import (
-    Deletion,
-    Manifest,
-    Manifests,
-    NotFoundError,
-    RegistryError,
-    Subjects,
-    Usage,
-)
+from worker.registries.interface import Deletion, Manifest, Manifests, Subjects, Usage
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.api import PAGE_SIZE, Page
 from worker.registries.yandex.client import Calls, about

@@ -20,19 +20,12 @@ from worker.registries.docker.manifest_cache import (
     unreported,
     with_subjects,
 )
+from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.http.answers import time_told
 from worker.registries.http.client import Patience
 from worker.registries.http.messages import Answer
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import (
-    BadAnswerError,
-    Deletion,
-    Manifest,
-    Manifests,
-    RegistryError,
-    Subjects,
-    Usage,
-)
+from worker.registries.interface import Deletion, Manifest, Manifests, Subjects, Usage
 from worker.registries.yandex import api
 from worker.registries.yandex import container_protocol as protocol
 from worker.registries.yandex.client import Calls, about

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Literal, cast
 
-from worker.registries.interface import SignInError
+from worker.registries.errors import SignInError
 
 
 def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:

@@ -16,17 +16,11 @@ from msgspec import Meta, Struct
 
 from worker.config.secret import Secret, SecretError
 from worker.config.settings import RegistrySettings, WorkloadIdentity
+from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
 from worker.registries.http.answers import decode, one_line, status_error
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.tokens import HOUR, Token, Tokens, lasting
-from worker.registries.interface import (
-    BadAnswerError,
-    RateLimitedError,
-    RegistryError,
-    SignInError,
-    UnavailableError,
-)
 from worker.registries.yandex.api import accepted, refusal, status_of
 from worker.registries.yandex.service_account_key import signed_jwt
 
