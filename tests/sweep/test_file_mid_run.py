@@ -69,7 +69,7 @@ def test_accepted_deletions_are_followed_by_the_last_valid_file(
 
 
 def test_without_a_valid_file_they_wait_for_one(simulator: Simulator, night: MakeNight) -> None:
-    tonight = night(timing={"reconcile": "1s", "lease": "1s"})
+    tonight = night(timing={"reconcile": "1s", "lease": "4s"})
     run_id = with_accepted_deletions(simulator, tonight)
     good = spoil(tonight, "invalid")
     tonight.watch = SettingsWatch(tonight.path, environ={})  # another process
