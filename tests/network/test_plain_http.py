@@ -12,9 +12,9 @@ from tests.network.conftest import Opener
 from tests.network.servers import ForwardProxy
 from tests.oci.fake import Basic, FakeRegistry, Tokens
 from worker.cli.remarks import remarks
+from worker.config.addresses import is_private
 from worker.config.settings import ConfigError, Credentials, Network, Secret, load
 from worker.registries.errors import BadAnswerError, RegistryError, SignInError, UnavailableError
-from worker.registries.http.network import is_private
 
 INSECURE = Network(insecure_http=True)
 Names = dict[str, list[str]]

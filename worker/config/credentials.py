@@ -1,5 +1,7 @@
 """Reads how to sign in to a registry: one way, or a list of ways for one repository and another."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from policies.units import shown
@@ -7,9 +9,10 @@ from worker.config import kind_checks
 from worker.config.collecting import Collector
 from worker.config.document import CredentialsModel, RepositoryCredentialsModel
 from worker.config.kinds import Kind
+from worker.config.outside_files import read_docker_config
+from worker.config.secret import SecretError
 from worker.config.settings import Credentials, WorkloadIdentity
 from worker.config.yaml_reader import join
-from worker.registries.oci.passwords import what_is_wrong
 
 
 def read_credentials(collector: Collector, value: Any, at: str, kind: Kind | None) -> tuple[Credentials, ...]:
@@ -55,7 +58,29 @@ def _read(collector: Collector, model: CredentialsModel, at: str, kind: Kind | N
         folder=folder if model.command else None,
         workload_identity=pod,
     )
-    if collector.look_for_secrets and (what := what_is_wrong(credentials, collector.environ.get("PATH"))):
+    if collector.look_for_secrets and (what := _what_is_wrong(credentials, collector.environ.get("PATH"))):
         remedy = "what signs in must be there before anything starts, for the user that runs it"
         collector.add(join(at, model.given[0]), what, remedy)
     return credentials
+
+
+def _what_is_wrong(credentials: Credentials, path: str | None) -> str:
+    """Why these credentials cannot work, as far as it shows without running anything; empty: nothing shows.
+
+    `path`: where programs are looked for, as the variable PATH lists folders.
+    """
+    if credentials.docker_config is not None:
+        try:
+            read_docker_config(credentials.docker_config)
+        except SecretError as error:
+            return str(error)
+    program = f"docker-credential-{credentials.helper}" if credentials.helper else "".join(credentials.command[:1])
+    if not program or _is_there(program, credentials.folder, path):
+        return ""
+    return f"there is no program {program}"
+
+
+def _is_there(program: str, folder: Path | None, path: str | None) -> bool:
+    if "/" in program:  # relative ones begin where the command runs
+        return shutil.which(str((folder or Path()) / program)) is not None
+    return shutil.which(program, path=path) is not None

@@ -4,7 +4,6 @@ Each is an annotated type, with the JSON Schema that editors see.
 """
 
 import difflib
-import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -19,12 +18,13 @@ from pydantic_core import PydanticCustomError
 from policies.grammar import refuse_impossible
 from policies.patterns import LONGEST, Patterns
 from policies.units import parse_duration, parse_share, parse_size, shown
+from worker.config.addresses import is_loopback, is_private, is_proxy_url
 from worker.config.connection_urls import REDIS_EXAMPLE, STORE_EXAMPLE, redis_flaw, store_flaw
 from worker.config.kinds import KINDS
-from worker.registries.http.network import is_private, is_proxy_url
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 METADATA_ADDRESS = "169.254.169.254"  # link-local: the virtual machine's own host
+PROXY_REMEDY = "write http://HOST:PORT (https:// is read too, socks is not)"
 EXAMPLE, OCI_EXAMPLE = "https://cr.yandex", "https://registry.example.com"
 
 
@@ -170,16 +170,6 @@ def read_timezone(value: object) -> str:
         remedy = closest(text, available_timezones()) or "write, for example, Europe/Moscow"
         raise mistake(f"there is no time zone {shown(text)}", remedy) from None
     return text
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what is sent to `host` stays on this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_endpoint(value: object) -> str:

@@ -1,7 +1,9 @@
 """From the file's bytes to `Settings`: reads every part, collects every mistake, fills in every default."""
 
 import hashlib
+import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from policies.document import NO_VALUE, Mistake, Policy, parse_policy
 from policies.limits import Limits
 from policies.units import shown
 from worker.config import document, fields, kind_checks
+from worker.config.addresses import is_proxy_url
 from worker.config.collecting import Collector
 from worker.config.connection_urls import redis_flaw, store_flaw
 from worker.config.credentials import read_credentials
@@ -18,6 +21,7 @@ from worker.config.evidence import read_evidence
 from worker.config.files import read_file
 from worker.config.kinds import KINDS, Kind
 from worker.config.notify import read_notify
+from worker.config.outside_files import add_certificates
 from worker.config.overlaps import overlaps
 from worker.config.secret import Secret, SecretError
 from worker.config.settings import (
@@ -38,7 +42,6 @@ from worker.config.settings import (
 )
 from worker.config.state_folder import state_folder
 from worker.config.yaml_reader import MAX_BYTES, YamlError, join, parse
-from worker.registries.http.network import NetworkError, proxies_of, tls_context
 
 
 def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool, store_is_needed: bool) -> Settings:
@@ -241,8 +244,8 @@ class _Reading(Collector):
         ca_file = self.path.parent / model.ca_file if model.ca_file else None
         if ca_file is not None and self.look_for_secrets:
             try:
-                tls_context(ca_file)
-            except NetworkError as error:
+                add_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_file)
+            except SecretError as error:
                 remedy = "write the path of the authority's certificate in PEM format"
                 self.add(join(at if "ca_file" in own else "defaults", "ca_file"), str(error), remedy)
         insecure = bool(model.insecure_http)
@@ -250,14 +253,13 @@ class _Reading(Collector):
             there = join(at if key.partition(".")[0] in own else "defaults", key)
             self.value(url, there, partial(fields.check_plain, insecure=insecure))
         proxy_at = join(at if "proxy" in own else "defaults", "proxy")
-        before = len(self.mistakes)
-        network = Network(ca_file, self.url(model.proxy, proxy_at, fields.read_proxy), insecure)
-        if self.look_for_secrets and len(self.mistakes) == before and isinstance(network.proxy, Secret):
-            try:
-                proxies_of(network)
-            except NetworkError as error:
-                self.add(proxy_at, *str(error).split("; ", 1))
-        return network
+        proxy = self.url(model.proxy, proxy_at, fields.read_proxy)
+        if self.look_for_secrets and isinstance(proxy, Secret):
+            with suppress(SecretError):  # told where the secret was looked for
+                text = proxy.read()
+                if not is_proxy_url(text if "://" in text else f"http://{text}"):
+                    self.add(proxy_at, f"{proxy.where} is no URL of a proxy", fields.PROXY_REMEDY)
+        return Network(ca_file, proxy, insecure)
 
     def mode(self, written: Mode) -> Mode:
         """The file's mode, or a more careful one that the environment asks for."""

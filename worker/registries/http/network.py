@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,18 +18,14 @@ from urllib.parse import urlsplit
 
 import certifi
 
-from worker.config.files import is_named_pipe
+from worker.config.addresses import USUAL_PORTS, is_private, is_proxy_url
+from worker.config.outside_files import add_certificates
 from worker.config.secret import Secret, SecretError
 from worker.config.settings import Network
 from worker.registries.http.messages import LINK_LOCAL_METADATA, is_local
 
 IN_PLACE_OF_THE_STORE = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # OpenSSL reads them by itself, as curl does
-PRIVATE = tuple(
-    ipaddress.ip_network(text)
-    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "127.0.0.0/8", "::1/128")
-)  # RFC 1918, RFC 4193, and this machine
 ADDRESSES_SERVE = 20.0  # seconds
-USUAL_PORTS = {"http": 80, "https": 443}
 
 
 class NetworkError(Exception):
@@ -41,13 +38,12 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     One context serves all clients of the process: reading the certificates takes longer than most requests.
     """
     environment = tuple(os.environ.get(name) for name in IN_PLACE_OF_THE_STORE)
-    try:
-        found = ca_file.stat() if ca_file else None
-    except OSError as error:
-        raise NetworkError(f"file {ca_file} cannot be read: {error.strerror}") from None
-    if ca_file and is_named_pipe(ca_file):
-        raise NetworkError(f"file {ca_file} cannot be read: it is a named pipe")
-    return _tls_context(ca_file, found and (found.st_mtime_ns, found.st_size), environment)
+    stamp = None
+    if ca_file is not None:
+        with suppress(OSError):
+            found = ca_file.stat()
+            stamp = found.st_mtime_ns, found.st_size
+    return _tls_context(ca_file, stamp, environment)
 
 
 @lru_cache(maxsize=16)
@@ -59,11 +55,9 @@ def _tls_context(ca_file: Path | None, stamp: object, environment: tuple[str | N
         context.load_verify_locations(certifi.where())
     if ca_file is not None:
         try:
-            context.load_verify_locations(ca_file)
-        except ssl.SSLError:
-            raise NetworkError(f"file {ca_file} holds no certificate in PEM format, or a broken one") from None
-        except OSError as error:
-            raise NetworkError(f"file {ca_file} cannot be read: {error.strerror}") from None
+            add_certificates(context, ca_file)
+        except SecretError as error:
+            raise NetworkError(str(error)) from None
     return context
 
 
@@ -74,16 +68,6 @@ def _system_has_certificates() -> bool:
 
 
 # Plain http.
-
-
-def is_private(host: str) -> bool | None:
-    """Whether an address is one of a private network, or of this machine; None: it is a name."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    address = getattr(address, "ipv4_mapped", None) or address
-    return any(address in network for network in PRIVATE)
 
 
 def private_addresses(host: str, port: int) -> tuple[str, ...]:
@@ -157,17 +141,6 @@ def _proxy_url(text: str, where: str) -> str:
         raise NetworkError(f"{where} is no URL of a proxy; write http://HOST:PORT (https:// is read too, socks is not)")
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def is_proxy_url(text: str) -> bool:
-    """Whether it is a URL of a proxy: scheme, host and port, perhaps a user and a password."""
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return False
-    whole = parts.scheme in USUAL_PORTS and host and port != 0 and parts.path in ("", "/")
-    return bool(whole) and not (parts.query or parts.fragment or re.search(r"[^!-~]", text))
 
 
 def is_excepted(host: str, port: int, exceptions: str) -> bool:

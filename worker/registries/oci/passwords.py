@@ -9,7 +9,6 @@ import binascii
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -24,8 +23,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from worker.config.files import is_named_pipe
+from worker.config.outside_files import read_docker_config
 from worker.config.pipes import PipeReader
+from worker.config.secret import SecretError
 from worker.config.settings import Credentials, namespace_of
 from worker.registries.errors import SignInError
 from worker.registries.http.answers import one_line
@@ -106,7 +106,10 @@ def in_docker_config(path: Path, server: str, below: str = "") -> Token:
 
     Raises SignInError.
     """
-    whole = read_docker_config(path)
+    try:
+        whole = read_docker_config(path)
+    except SecretError as error:
+        raise SignInError(str(error)) from None
     helper = _of_server(whole.get("credHelpers"), server) or whole.get("credsStore")
     if isinstance(helper, str) and helper:
         written = [key for key in _mapping(whole.get("auths")) if _is_for(key, server, "")]
@@ -114,22 +117,6 @@ def in_docker_config(path: Path, server: str, below: str = "") -> Token:
             return _asked(helper, server, written)
     pair = _pair_of(_mapping(_of_server(whole.get("auths"), server, below)), path, server)
     return Token(pair, refresh_at=0.0, expires_at=0.0)  # read anew each time, so that it may be rotated
-
-
-def read_docker_config(path: Path) -> dict[str, Any]:
-    """Docker's file as a mapping. Raises SignInError, which shows nothing of it."""
-    if is_named_pipe(path):
-        raise SignInError(f"file {path} cannot be read: it is a named pipe")
-    try:
-        with path.open("rb") as file:
-            whole = json.loads(file.read(16 * MAX_BYTES))
-    except OSError as error:
-        raise SignInError(f"file {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        whole = None
-    if not isinstance(whole, dict):
-        raise SignInError(f"file {path} is no configuration of docker: it is not a JSON object")
-    return whole
 
 
 def _mapping(value: object) -> dict[str, Any]:
@@ -285,28 +272,3 @@ def _seconds_until(instant: object, program: str) -> float:
 
 def _base64(pair: str) -> str:
     return base64.b64encode(pair.encode()).decode()
-
-
-# What can be known without asking.
-
-
-def what_is_wrong(credentials: Credentials, path: str | None) -> str:
-    """Why these credentials cannot work, as far as it shows without running anything; empty: nothing shows.
-
-    `path`: where programs are looked for, as the variable PATH lists folders.
-    """
-    if credentials.docker_config is not None:
-        try:
-            read_docker_config(credentials.docker_config)
-        except SignInError as error:
-            return error.message
-    program = f"docker-credential-{credentials.helper}" if credentials.helper else "".join(credentials.command[:1])
-    if not program or _is_there(program, credentials.folder, path):
-        return ""
-    return f"there is no program {program}"
-
-
-def _is_there(program: str, folder: Path | None, path: str | None) -> bool:
-    if "/" in program:  # relative ones begin where the command runs
-        return shutil.which(str((folder or Path()) / program)) is not None
-    return shutil.which(program, path=path) is not None
