@@ -6,13 +6,14 @@ the times are, that more than half of them say that they were pushed after an ea
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from policies.blobs import Words
 from policies.image import Image
@@ -65,6 +66,14 @@ class Cluster:
 
     def holds(self, created_at: datetime) -> bool:
         return self.start <= created_at.timestamp() <= self.end
+
+
+def dated(images: Iterable[Image], first_seen: Mapping[str, datetime], now: datetime) -> tuple[Image, ...]:
+    """The same images, those without a push time pushed when they were first seen; the others now."""
+    return tuple(
+        image if image.created_at is not None else replace(image, created_at=first_seen.get(image.digest, now))
+        for image in images
+    )
 
 
 def pushes(images: Iterable[Image]) -> Pushes:

@@ -14,7 +14,7 @@ from tests.oci.fake import FakeRegistry
 from tests.oci.manifests import Pushed
 from tests.oci.nights import served
 from tests.simulator.client import Simulator
-from worker.runs import lifecycle
+from worker.runs import lifecycle, tags_read
 from worker.runs.lifecycle import Bell
 from worker.store import sweeping
 from worker.store.tables import batch, repository
@@ -355,7 +355,7 @@ class TestMoreTagsThanAreReadInASecond:
     def test_of_a_larger_repository_none_is_read(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(surroundings, "TAGS_SECONDS", 1.0)  # of 20 tags a second: more than there are
+        monkeypatch.setattr(tags_read, "TAGS_SECONDS", 1.0)  # of 20 tags a second: more than there are
         _, night, old = self.planned(fake, tmp_path)
         run_id, bells = rechecked(night)
         bells = night.ring(bells, until="gc.delete_batch")
@@ -395,7 +395,7 @@ class TestMoreTagsThanAreReadInASecond:
     def test_none_is_read_where_other_batches_use_the_rate(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(surroundings, "TAGS_SECONDS", 2.0)  # of 40 tags; there are 30
+        monkeypatch.setattr(tags_read, "TAGS_SECONDS", 2.0)  # of 40 tags; there are 30
         fake.push("shop/web", "pr-9", layers=[b"web"])
         _, night, old = self.planned(fake, tmp_path)
         run_id, bells = night.plan()
@@ -426,7 +426,7 @@ class TestMoreTagsThanAreReadInASecond:
         lifecycle.abort(night.store, run_id, datetime.now(UTC))
         night.ring(night.reconcile())
 
-        monkeypatch.setattr(surroundings, "TAGS_SECONDS", 1.0)
+        monkeypatch.setattr(tags_read, "TAGS_SECONDS", 1.0)
         fake.push("shop/web", *(f"v{number}" for number in range(40)), layers=[b"nothing goes here"])
         run_id, _ = night.plan()
 

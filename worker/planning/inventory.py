@@ -4,12 +4,10 @@ An inventory is spooled compressed, a repository at a time: each pass over it (s
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime
-
-import msgspec
 
 from policies.image import Image, Repository, Unreadable
 from worker.planning.spool import Spool
@@ -25,16 +23,6 @@ Alive = Callable[[], None]  # raises ScanStoppedError where the work is no longe
 
 class ScanStoppedError(Exception):
     """The scan's lease was lost or its run aborted: whatever was read is thrown away."""
-
-
-def dated(images: Iterable[Image], first_seen: Mapping[str, datetime], now: datetime) -> tuple[Image, ...]:
-    """The same images, those without a push time pushed when they were first seen; the others now."""
-    return tuple(
-        image
-        if image.created_at is not None
-        else msgspec.structs.replace(image, created_at=first_seen.get(image.digest, now))
-        for image in images
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from worker.config.settings import RegistrySettings
 from worker.planning.inventory import Inventory
 from worker.planning.scan_history import Comparison, compare
 from worker.planning.unclear import Unclear
+from worker.runs.tags_read import tags_not_read
 from worker.store.scan_history import Recalled
-from worker.sweep.surroundings import tags_not_read
 
 NEVER_SCANNED = Recalled()
 

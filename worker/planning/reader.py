@@ -9,9 +9,9 @@ from msgspec import structs
 
 from policies.blobs import words
 from policies.image import Image
+from policies.push_times import dated
 from policies.scan_history import absent
 from worker.config.settings import RegistrySettings
-from worker.planning.inventory import dated
 from worker.registries.errors import RegistryError
 from worker.registries.interface import ListsTagsOnly, Registry
 from worker.store import Store, plans

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 from policies.graph import blobs_of
 from policies.image import Image
+from policies.push_times import dated
 from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
-from worker.planning.inventory import dated
 from worker.registries.docker.manifest_cache import unreported
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError
 from worker.registries.interface import DeletesByParts, HidesSubjects, ListsTagsOnly, Registry

@@ -6,48 +6,25 @@ whole repository, which is repeated while images are deleted. Owners are asked f
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from math import ceil
-from operator import itemgetter
+from collections.abc import Sequence
 
 from policies.image import Image
-from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.rate_limit import BoundedLimiter
 from worker.registries.interface import AsksForDigests, ListsFolders, ListsTagsOnly, Registry
+from worker.runs import tags_read
+from worker.runs.tags_read import most_tags
 from worker.store.sweeping import Item
 from worker.sweep.comparison import Finding, Snapshot, dated_as_planned, unlistable
 from worker.sweep.outcomes import Outcome
 
-TAGS_SECONDS = 30.0  # reading every tag may take so long at the registry's rate; else the recheck's reading counts
 LISTING_SECONDS = 20.0  # a listing that takes longer is not waited for: the recheck's counts
 SHARED = 1.0  # seconds for which a listing serves images that come later
 LISTING_SHARE = 4  # a listing serves all for so many times as long as it took: at most a fifth of the time is listing
 SUBJECT_SECONDS = 15.0  # for reading the subjects of images that the plan does not know
 FEW_OWNERS = 10  # so many are asked for without waiting for another thread that asks for the same
 OWNERS_SECONDS = 15.0  # asking for one image's owners may take so long at the registry's rate; else the image stays
-
-
-def most_tags(registry: RegistrySettings) -> int:
-    """How many tags of a repository are read before each batch; of a larger repository none."""
-    return int(TAGS_SECONDS * registry.rate.requests_per_second)
-
-
-def tags_not_read(tags: Mapping[str, int], registry: RegistrySettings) -> Iterator[PlanWarning]:
-    """The warning that tags of a large repository are compared by its recheck alone. `tags`: how many, by path."""
-    large = {path: count for path, count in tags.items() if count > most_tags(registry)}
-    if registry.lists_untagged or not large:
-        return
-    path, count = max(large.items(), key=itemgetter(1))
-    more = f" and {len(large) - 1:,} more" if len(large) > 1 else ""
-    rate, needed = registry.rate.requests_per_second, ceil(count / TAGS_SECONDS)
-    yield PlanWarning(
-        "tags_not_read",
-        f"{path}{more}: reading its {count:,} tags takes more than {TAGS_SECONDS:.0f} s at {rate:g} requests a second."
-        " They are compared up to 10 minutes before a deletion: a tag that is moved to a planned image after that goes"
-        f" with it. Set rate.requests_per_second to {needed}, or sweep while nobody pushes",
-    )
 
 
 class Surroundings:
@@ -106,7 +83,8 @@ class Surroundings:
             return None
         self._finding, self._repeats = Finding(), False
         return (
-            f"listing it took longer than there was time ({TAGS_SECONDS:.0f} s for tags, {LISTING_SECONDS:.0f} s else)"
+            f"listing it took longer than there was time ({tags_read.TAGS_SECONDS:.0f} s for tags,"
+            f" {LISTING_SECONDS:.0f} s else)"
         )
 
     def _look(self) -> None:
