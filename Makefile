@@ -24,7 +24,7 @@ services:
 
 # Ten thousand histories against a model of a registry (HISTORIES, SEED): half an hour on two processors.
 drill: setup
-	@$(BIN)/python -m tests.histories.drill
+	@$(BIN)/python -m tests.system.histories.drill
 
 check: setup
 	@$(BIN)/ruff check .
@@ -38,7 +38,7 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench $(ARGS)
-	@$(BIN)/python -m tests.bench_load
+	@$(BIN)/python -m tests.bench.load
 
 # Needs uv on the PATH. No index address is written into the locks.
 lock:

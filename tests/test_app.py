@@ -10,7 +10,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.schedules import crontab
 from celery.schedules import schedule as interval
 
-from tests.place import Place, registry
+from tests.support.place import Place, registry
 from worker import tasks
 from worker.app import (
     BATCH_SECONDS,

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.night import Night
-from tests.simulator.client import Simulator
+from tests.support.night import Night
+from tests.support.simulator.client import Simulator
 
 COMMAND = (sys.executable, "-m", "worker.cli")
 

@@ -15,8 +15,8 @@ import yaml
 from sqlalchemy import text
 
 from tests.cli.conftest import COMMAND, on_a_terminal
-from tests.servers import free_port, redis_server
-from tests.waiting import until
+from tests.support.servers import free_port, redis_server
+from tests.support.waiting import until
 from worker.cli.people import me
 from worker.runs import lifecycle as life
 from worker.store import runs

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.cli.conftest import COMMAND, on_a_terminal
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 DAY = timedelta(days=1)
 

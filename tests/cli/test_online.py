@@ -13,14 +13,14 @@ import pytest
 
 from policies.image import Image
 from tests.cli.conftest import Result
-from tests.night import document, write
-from tests.oci.fake import Basic, FakeRegistry, Tokens
-from tests.oci.fake_wire import Say
-from tests.oci.pusher import Pusher, basic
-from tests.oci.server import DockerRegistry, Htpasswd
-from tests.registries.tools import with_defaults
-from tests.servers import redis_server
-from tests.simulator.client import Simulator
+from tests.support.drivers import with_defaults
+from tests.support.night import document, write
+from tests.support.oci.fake import Basic, FakeRegistry, Tokens
+from tests.support.oci.fake_wire import Say
+from tests.support.oci.pusher import Pusher, basic
+from tests.support.oci.server import DockerRegistry, Htpasswd
+from tests.support.servers import redis_server
+from tests.support.simulator.client import Simulator
 from worker.cli.online import clock, deletion, manifests
 from worker.config.kinds import KINDS
 from worker.config.settings import Credentials

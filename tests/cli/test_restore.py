@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Result
-from tests.night import Night
-from tests.oci import nights
-from tests.oci.pusher import Pusher
-from tests.oci.server import DockerRegistry
-from tests.oci.tokens import TokenServer, User
+from tests.support.night import Night
+from tests.support.oci import nights
+from tests.support.oci.pusher import Pusher
+from tests.support.oci.server import DockerRegistry
+from tests.support.oci.tokens import TokenServer, User
 
 GC = Callable[..., Result]
 RULES = [{"name": "old", "delete": {"tags": ["old*"]}}]

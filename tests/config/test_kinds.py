@@ -1,48 +1,111 @@
-"""What a registry's kind can never answer is found wherever in a rule it stands; what it can is left alone."""
+"""The one table of kinds: each is whole, has a driver, keys of the file that are there, and names no other's."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from policies.forms import DeleteConditions, KeepConditions
-from worker.config.kind_checks import ASKS, unanswerable
-from worker.config.kinds import KINDS
+from worker.config.kind_checks import ASKS, ONLY_SOME_HAVE
+from worker.config.kinds import KINDS, UNKNOWN, of
+from worker.config.settings import Credentials, Endpoints, RegistrySettings
+from worker.registries import DRIVERS
 
-OCI, CLOUD, CONTAINER = (KINDS[name] for name in ("oci", "yandex-cloud-registry", "yandex-container-registry"))
-
-
-@pytest.mark.parametrize(
-    ("kind", "conditions", "paths"),
-    [
-        pytest.param(OCI, {"untagged": True, "older_than": "7d"}, ["x.untagged"], id="beside one that is answered"),
-        pytest.param(OCI, {"tagged": True, "tags": ["a"], "newest": 3, "by": "created"}, [], id="all answered"),
-        pytest.param(
-            OCI, {"untagged_for": "7d", "pulled_within": "7d"}, ["x.untagged_for", "x.pulled_within"], id="two"
-        ),
-        pytest.param(CONTAINER, {"untagged": True, "untagged_for": "7d", "labels": {}}, [], id="listed, and told"),
-        pytest.param(CONTAINER, {"not_pulled_for": "90d"}, ["x.not_pulled_for"], id="pulls"),
-        pytest.param(CONTAINER, {"newest": 3, "by": "used"}, ["x.by"], id="ranked by use"),
-        pytest.param(CLOUD, {"beyond_newest": 3, "by": "pulled"}, ["x.by"], id="ranked by pulls"),
-        pytest.param(
-            CLOUD, {"labels": {"a": "b"}, "media_types": ["*"]}, ["x.labels", "x.media_types"], id="no labels"
-        ),
-        pytest.param(OCI, {"labels": {"a": "b"}, "media_types": ["*"], "referrer": True}, [], id="from manifests"),
-        pytest.param(OCI, {"any_of": [{"tagged": True}, {"untagged": True}]}, ["x.any_of[1].untagged"], id="in any_of"),
-        pytest.param(
-            OCI, {"all_of": [{"not": {"untagged": True}}]}, ["x.all_of[0].not.untagged"], id="in not, in all_of"
-        ),
-        pytest.param(OCI, {"not": [1], "any_of": {"untagged": True}, "all_of": [None]}, [], id="no conditions at all"),
-        pytest.param(OCI, None, [], id="the other verb"),
-    ],
-)
-def test_where_a_kind_is_asked_what_it_never_tells(kind, conditions, paths):
-    assert [path for path, _ in unanswerable(kind, conditions, "x")] == paths
+ROOT = Path(__file__).resolve().parents[2]
+EVERY = [pytest.param(kind, id=name) for name, kind in KINDS.items()]
+MAY_BE_EMPTY = {"to_read", "to_restore", "endpoint"}
 
 
-def test_every_fact_is_one_of_the_table():
-    assert {fact for fact, _ in ASKS.values()} <= set(dir(OCI))
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_kind_is_whole(kind):
+    empty = {one.name for one in fields(kind) if getattr(kind, one.name) in ("", (), frozenset())}
+    assert empty <= MAY_BE_EMPTY
+    assert of(kind.name) is kind
+    assert kind.name in DRIVERS
 
 
-def test_every_condition_of_a_rule_is_answered_by_some_kind():
-    known = {*DeleteConditions.model_fields, *KeepConditions.model_fields}
-    assert {
-        key for key in known & ASKS.keys() if not any(getattr(kind, ASKS[key][0]) for kind in KINDS.values())
-    } == set()
+@pytest.mark.parametrize("kind", EVERY)
+def test_its_keys_are_keys_of_the_settings(kind):
+    assert kind.keys | {kind.identity} <= {one.name for one in fields(RegistrySettings)}
+    assert {key for way in kind.ways_in for key in way} <= {one.name for one in fields(Credentials)}
+    assert kind.endpoint in {"", *(one.name for one in fields(Endpoints))}
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_what_is_needed_to_restore_is_told_where_that_can_be_done(kind):
+    assert bool(kind.to_restore) is kind.can_restore
+    assert kind.permissions == tuple(filter(None, (kind.to_plan, kind.to_delete, kind.to_restore)))
+
+
+def test_of_a_kind_that_a_program_added_nothing_is_known():
+    assert of("of-its-own") is UNKNOWN
+
+
+def test_the_table_is_light():
+    heavy = ["httpx", "pydantic", "numpy", "sqlalchemy", "msgspec"]
+    script = f"import sys, worker.config.kinds; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.strip() == "[]"
+
+
+WORDS = {
+    "push time": "push_time",
+    "pulls": "pulls",
+    "sizes": "sizes",
+    "children of an index": "children",
+    "referrers": "referrers",
+    "labels, media types": "labels",
+    "untagged images": "untagged",
+    "locks": "locks",
+    "deletes": "deletes",
+    "protects a child of a kept index": "protects_a_child",
+    "soft delete": "soft_delete",
+    "undo": "undo",
+    "frees bytes": "frees_bytes",
+    "to plan": "to_plan",
+    "to plan where there are indexes": "to_read",
+    "to delete": "to_delete",
+    "to restore": "to_restore",
+}
+
+
+def rows(page: str, since: str = "", until: str = "\0") -> dict[str, list[str]]:
+    """The cells of every row of every table of a part of a page, by the first."""
+    part = (ROOT / "docs" / page).read_text().split(since or "# ", 1)[1].split(until, 1)[0]
+    found = [line.strip("|").split("|") for line in part.splitlines() if line[:1] == "|"]
+    return {first.strip(" `"): [cell.strip() for cell in cells] for first, *cells in found}
+
+
+REFERENCE = rows("configuration.md", "## A registry", "### `endpoints`")
+
+
+@pytest.mark.parametrize(("row", "field"), WORDS.items())
+def test_the_page_says_what_the_table_says(row, field):
+    assert rows("registries.md")[row] == [getattr(kind, field) or "none" for kind in KINDS.values()]
+
+
+def test_the_page_says_everything_that_the_table_says():
+    said = {one.name for one in fields(UNKNOWN) if one.type == "str" or one.type is str}
+    assert said - set(WORDS.values()) == {"name", "identity", "endpoint", "docker"}
+    assert rows("registries.md")[""] == [f"`{name}`" for name in KINDS]
+
+
+def test_the_page_names_the_conditions_that_are_never_answered():
+    never = [[key for key, (fact, _) in ASKS.items() if not getattr(kind, fact)] for kind in KINDS.values()]
+    assert rows("registries.md")["never answers"] == [", ".join(f"`{key}`" for key in keys) for keys in never]
+
+
+@pytest.mark.parametrize("key", sorted(ONLY_SOME_HAVE))
+def test_the_reference_says_which_kinds_have_a_key(key):
+    of_kind = REFERENCE[key][0]
+    assert of_kind == ", ".join(f"`{kind.name}`" for kind in KINDS.values() if key in kind.keys)
+
+
+def test_the_reference_says_which_kinds_have_a_way_to_sign_in():
+    for kind in KINDS.values():
+        for key in (key for way in kind.ways_in for key in way):
+            having = [f"`{one.name}`" for one in KINDS.values() if key in {key for way in one.ways_in for key in way}]
+            assert REFERENCE[key][0] == ", ".join(having), key

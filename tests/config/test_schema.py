@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from tests.config.test_gallery import FOLDER
-from tests.config.test_load import LEAST, WHOLE
+from tests.config.loading.test_gallery import FOLDER
+from tests.config.loading.test_load import LEAST, WHOLE
 from worker.config import evidence
 from worker.config.document import (
     CredentialsModel,

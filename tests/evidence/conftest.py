@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.evidence.api_server import ApiServer, kubeconfig
+from tests.support.api_server import ApiServer, kubeconfig
 from worker.config.settings import EvidenceSettings
 
 

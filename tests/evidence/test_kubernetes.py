@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.evidence.api_server import GROUPS, TOKEN, ApiServer, certificate, kubeconfig
+from tests.support.api_server import GROUPS, TOKEN, ApiServer, certificate, kubeconfig
 from worker.evidence import EvidenceError, Use
 from worker.evidence.kubernetes import Limits, read
 

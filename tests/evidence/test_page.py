@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.evidence.api_server import ApiServer, certificate, kubeconfig
+from tests.support.api_server import ApiServer, certificate, kubeconfig
 from worker.config.settings import EvidenceSettings
 from worker.evidence import EvidenceError, read
 from worker.evidence.document import read_document

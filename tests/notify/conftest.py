@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.night import Night
-from tests.notify.hook import Hook
-from tests.simulator.client import Simulator
+from tests.support.hook import Hook
+from tests.support.night import Night
+from tests.support.simulator.client import Simulator
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from policies.conditions import (
 )  # fmt: skip
 from policies.image import Image
 from policies.patterns import Patterns
-from tests.builders import DAY, NOW, digest, image, index
+from tests.support.builders import DAY, NOW, digest, image, index
 
 PR = Patterns(("pr-*",))
 V = Patterns(("v*",))

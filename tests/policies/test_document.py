@@ -10,7 +10,7 @@ from policies.conditions import AnyTag, EveryTag, LargerThan, NoTag, OlderThan, 
 from policies.document import LATER, Mistake, parse_policy
 from policies.patterns import Patterns
 from policies.rules import Count, Policy
-from tests.builders import DAY, digest
+from tests.support.builders import DAY, digest
 
 DESIGN = """
 - {name: releases,      keep: {tags: ["v*.*.*", latest]}}

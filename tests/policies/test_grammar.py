@@ -10,7 +10,7 @@ from policies.document import parse_policy
 from policies.grammar import refuse_impossible
 from policies.holds import Hold, Holds
 from policies.patterns import Patterns
-from tests.builders import image
+from tests.support.builders import image
 
 SEVERAL = "write several patterns: "
 OF_TAGS = [

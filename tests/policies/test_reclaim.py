@@ -8,7 +8,7 @@ from policies.image import Blob, Image
 from policies.limits import Totals
 from policies.plan import Across, RepositoryPlan, decide
 from policies.reclaim import close, columns, joined
-from tests.builders import NOW, digest, policy, repository
+from tests.support.builders import NOW, digest, policy, repository
 
 EVERYTHING = policy({"delete": {"all": True}}, {"keep": {"tags": ["keep"]}})
 

@@ -8,7 +8,7 @@ from policies.conditions import Scene
 from policies.image import Image
 from policies.plan import make_plan
 from policies.rules import Heard, Top, before, newest_first
-from tests.builders import DAY, NOW, digest, image, index, policy, repository, signature
+from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
 
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
 

@@ -7,7 +7,7 @@ import pytest
 from policies.image import Image
 from policies.plan import RepositoryPlan, across, arrange, decide, make_plan, survey
 from policies.subjects import FallbackList, fallback_list, listed_subject, subjects_in
-from tests.builders import NOW, digest, image, index, policy, repository, signature
+from tests.support.builders import NOW, digest, image, index, policy, repository, signature
 
 A = f"sha256:{'a' * 64}"
 EVERYTHING = {"name": "everything", "delete": {"all": True}}

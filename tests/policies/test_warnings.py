@@ -9,7 +9,7 @@ from policies.holds import Hold, Holds
 from policies.image import Image
 from policies.plan import across, close, decide, survey_all
 from policies.warnings import keeps_nothing, undecidable
-from tests.builders import NOW, image, index, policy, repository
+from tests.support.builders import NOW, image, index, policy, repository
 
 
 def keeping(*rules: dict[str, Any], images: tuple[Image, ...], standing: Standing = NOTHING) -> set[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.registries.tools import QUICK, Driver, settings_for
-from tests.simulator.client import Simulator
+from tests.support.drivers import QUICK, Driver, settings_for
+from tests.support.simulator.client import Simulator
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 

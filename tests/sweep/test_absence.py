@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests.night import Night
-from tests.oci.fake import Basic, FakeRegistry, Users
-from tests.oci.nights import served
-from tests.simulator.client import Simulator
+from tests.support.night import Night
+from tests.support.oci.fake import Basic, FakeRegistry, Users
+from tests.support.oci.nights import served
+from tests.support.simulator.client import Simulator
 from worker.store.tables import audit, item
 
 DAY = timedelta(days=1)

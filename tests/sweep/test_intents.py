@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import update
 
 from policies.holds import Hold
-from tests.night import Night
-from tests.oci.fake import FakeRegistry
-from tests.oci.nights import served
+from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
+from tests.support.oci.nights import served
 from worker.store import holds
 from worker.store.tables import run as run_table
 

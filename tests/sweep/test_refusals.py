@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.night import Night
-from tests.oci.fake import FakeRegistry
-from tests.oci.nights import served
+from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
+from tests.support.oci.nights import served
 from worker.store.measures import measure
 from worker.store.runs import Run
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.simulator.client import Simulator
+from tests.support.simulator.client import Simulator
 from worker.report.run import show_json, show_table
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell

@@ -12,7 +12,7 @@ from redis import Redis
 from sqlalchemy import select
 from starlette.routing import Route
 
-from tests.servers import RedisServer, redis_server
+from tests.support.servers import RedisServer, redis_server
 from tests.web.builders import add_run
 from tests.web.pages import Answer, Pages, start, stop
 from worker.app import KEY_PREFIX

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RedisServer, redis_server
-from tests.waiting import until
+from tests.support.servers import RedisServer, redis_server
+from tests.support.waiting import until
 from tests.web.builders import NOW, add_run
 from tests.web.pages import Pages, start, stop, write
 from worker.store import open_store

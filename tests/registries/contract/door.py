@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from tests.servers import Loopback
+from tests.support.servers import Loopback
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "accept-encoding"}
 

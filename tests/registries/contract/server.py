@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.registries.contract.door import Door, Reply, answer, garbled
-from tests.registries.tools import QUICK
+from tests.support.drivers import QUICK
 from worker.config import kinds
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry

@@ -8,7 +8,7 @@ import pytest
 from tests.registries.contract.door import Asked, Forward, Reply
 from tests.registries.contract.server import Server
 from tests.registries.contract.steps import listed, one
-from tests.waiting import until
+from tests.support.waiting import until
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.interface import AsksForDigests, DeletesByParts, ListsTagsOnly, Registry, Restores
 

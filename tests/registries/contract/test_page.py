@@ -6,10 +6,10 @@ from dataclasses import fields
 
 import pytest
 
-from tests.example_registry import PAGE, blocks
 from tests.registries.contract.servers import SERVERS
 from tests.registries.contract.servers.example import row
 from tests.registries.contract.table import cases, table
+from tests.support.example_registry import PAGE, blocks
 from worker.config.kinds import KINDS, Kind
 
 MAY_BE_EMPTY = {"to_read", "to_restore", "endpoint"}

@@ -7,7 +7,7 @@ import pytest
 from tests.registries.contract.door import Action, Asked, Forward, Reply, answer, answer_lost, half, never_passed_on
 from tests.registries.contract.server import Server
 from tests.registries.contract.steps import deleted, ended, listed, looked_at, present, without
-from tests.registries.tools import key
+from tests.support.drivers import key
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, UnavailableError
 from worker.registries.interface import Deletion, Registry
 

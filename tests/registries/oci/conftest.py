@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.registries.oci.scripted import Scripted, Shelf
-from tests.registries.tools import QUICK, with_defaults
+from tests.support.drivers import QUICK, with_defaults
 from worker.config.settings import Credentials
 from worker.registries import open_registry
 from worker.registries.oci.driver import Oci

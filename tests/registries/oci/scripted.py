@@ -10,8 +10,8 @@ from itertools import zip_longest
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.oci.manifests import IMAGE, INDEX, LAYER, digest_of
-from tests.servers import Loopback
+from tests.support.oci.manifests import IMAGE, INDEX, LAYER, digest_of
+from tests.support.servers import Loopback
 
 
 @dataclass(frozen=True, slots=True)

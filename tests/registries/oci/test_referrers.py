@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from policies.image import Image
-from tests.oci.fake import Basic, FakeRegistry
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import NO_PAGE, Asked, Reply, Scripted, Shelf, an_image, document, error
+from tests.support.oci.fake import Basic, FakeRegistry
 from worker.config.settings import Credentials, Rate, Secret
 from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.oci import referrers

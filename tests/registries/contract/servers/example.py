@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.example_registry import load
-from tests.example_registry.server import PAGE, ROOT, ShelfServer, digest_of
 from tests.registries.contract.door import Door, Reply
 from tests.registries.contract.server import Calls, Pushed, Server, State
-from tests.registries.tools import with_defaults
+from tests.support.drivers import with_defaults
+from tests.support.example_registry import load
+from tests.support.example_registry.server import PAGE, ROOT, ShelfServer, digest_of
 from worker.config.kinds import Kind
 from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries import DRIVERS

@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from tests.oci import manifests as m
-from tests.oci.fake import Basic, FakeRegistry, Tokens
-from tests.oci.pusher import Pusher, basic
-from tests.oci.server import DockerRegistry, Htpasswd
 from tests.registries.contract.door import Door, Reply
 from tests.registries.contract.server import Calls, Pushed, Server, State
-from tests.registries.tools import with_defaults
+from tests.support.drivers import with_defaults
+from tests.support.oci import manifests as m
+from tests.support.oci.fake import Basic, FakeRegistry, Tokens
+from tests.support.oci.pusher import Pusher, basic
+from tests.support.oci.server import DockerRegistry, Htpasswd
 from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries.interface import Manifest
 

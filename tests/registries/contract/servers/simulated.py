@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from tests.registries.contract.door import Door, Reply, garbled
 from tests.registries.contract.server import Calls, Pushed, Server, State
-from tests.registries.tools import with_defaults
-from tests.simulator.client import Simulator
-from tests.simulator.registry import OCI_INDEX, OCI_MANIFEST
+from tests.support.drivers import with_defaults
+from tests.support.simulator.client import Simulator
+from tests.support.simulator.registry import OCI_INDEX, OCI_MANIFEST
 from worker.config.settings import Credentials, Endpoints, RegistrySettings, Secret
 from worker.registries.interface import Manifest
 

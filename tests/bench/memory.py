@@ -1,0 +1,109 @@
+"""What remembering costs a night: bytes an image, rows and seconds, of a registry of that many images.
+
+    python -m tests.bench.memory --images 1000000 --repositories 3000 [--store postgresql+psycopg://…]
+
+Four nights: the first sees all images for the first time; in each after it one repository in ten changes, by one image
+in a hundred. On a busy machine seconds mean little.
+"""
+
+import argparse
+import hashlib
+import random
+import resource
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select
+
+from policies.blobs import words
+from policies.image import Image
+from policies.plan import Survey
+from worker.planning.scan_history import Memoir, compare
+from worker.store import Store, open_store, scan_history
+from worker.store.tables import memory as memory_table
+
+NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+NIGHTS = 4
+KEY, NAME = "production|crp1", "production"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.memory")
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--repositories", type=int, default=300)
+    parser.add_argument("--store")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="registry-gc-bench-") as folder:
+        store = open_store(options.store or f"sqlite:///{folder}/bench.db")
+        random_ = random.Random(20261124)
+        per = options.images // options.repositories
+        registry = {f"team/service-{n:05d}": [_image(random_) for _ in range(per)] for n in range(options.repositories)}
+        count = per * options.repositories
+        say(f"{count:,} images in {options.repositories:,} repositories, {store.engine.dialect.name}")
+        for number in range(NIGHTS):
+            if number:
+                _change(random_, registry)
+            night(store, registry, number, count)
+
+
+def night(store: Store, registry: dict[str, list[Image]], number: int, count: int) -> None:
+    """One night's remembering, timed; what a scan does without it (listing, digests in columns) is not."""
+    surveys = [Survey(path, words([image.digest for image in images])) for path, images in registry.items()]
+    started = time.perf_counter()
+    with store.read() as connection:
+        before = scan_history.recall(connection, KEY, NAME)
+    recalled = time.perf_counter()
+    compared = compare(before, surveys, ())
+    compared_at = time.perf_counter()
+    memoir = Memoir(compared, NOW + number * timedelta(days=1))
+    rows = [row for path, images in registry.items() for row in memoir.of(path, images)]
+    made = time.perf_counter()
+    for at in range(0, len(rows), 500):
+        with store.write() as connection:
+            scan_history.stage(connection, "run", rows[at : at + 500])
+    with store.write() as connection:
+        scan_history.stage(connection, "run", memoir.rest(doubt=""))
+        scan_history.move(connection, "run", KEY)
+    written = time.perf_counter()
+    size, most = _size(store)
+    parts = {"recall": recalled - started, "compare": compared_at - recalled, "make": made - compared_at}
+    parts["write"] = written - made
+    told = ", ".join(f"{name} {seconds * 1000:,.0f} ms" for name, seconds in parts.items())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    say(
+        f"night {number}: {len(rows) + 1:,} rows, {sum(len(seen) for _, seen in rows):,} B written; "
+        f"{size / count:.1f} B an image, the largest row {most:,} B; {told}; peak {peak} MiB"
+    )
+
+
+def _size(store: Store) -> tuple[int, int]:
+    length = func.length(memory_table.c.seen)
+    with store.read() as connection:
+        total, most = connection.execute(select(func.sum(length), func.max(length))).one()
+    return int(total), int(most)
+
+
+def _image(random_: random.Random) -> Image:
+    digest = f"sha256:{hashlib.sha256(random_.randbytes(16)).hexdigest()}"
+    kind = random_.random()
+    tags = () if kind < 0.2 else (f"main-{random_.getrandbits(40):010x}",) if kind < 0.9 else ("v1", "latest")
+    return Image(digest=digest, tags=tags, created_at=NOW)
+
+
+def _change(random_: random.Random, registry: dict[str, list[Image]]) -> None:
+    some = random_.sample(sorted(registry), max(1, len(registry) // 10))
+    for path in some:
+        images = registry[path]
+        for place in random_.sample(range(len(images)), max(1, len(images) // 100)):
+            images[place] = _image(random_)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What follows a run that deleted something: a command or a URL, at least once, and never in the run's way."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.hook import SECRET, Hook
+from tests.support.night import Night
+from tests.support.simulator.client import Simulator
+from worker.notify import after_run
+from worker.report.run import run_json
+from worker.runs.lifecycle import Bell
+
+DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
+MakeNight = Callable[..., Night]
+
+# Appends what it was given to a file, and ends as the second argument says.
+COLLECTOR = """\
+import pathlib, sys
+with open(sys.argv[1], "a") as file:
+    file.write(sys.stdin.read())
+print("collecting")
+print(sys.argv[3:], file=sys.stderr)
+sys.exit(int(pathlib.Path(sys.argv[2]).read_text()))
+"""
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with Hook().listening() as listening:
+        yield listening
+
+
+@pytest.fixture
+def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeNight]:
+    made: list[Night] = []
+
+    def make(**keys: Any) -> Night:
+        for number in range(2):
+            simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=[1000])
+        made.append(Night(simulator, tmp_path, **keys))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.dispose()
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    (tmp_path / "code").write_text("0")
+    return [sys.executable, "-c", COLLECTOR, str(tmp_path / "got"), str(tmp_path / "code"), "$HOME", "; false"]
+
+
+def got(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "got"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def minute(night: Night, after: timedelta = timedelta()) -> list[str]:
+    """What reconcile rings at a time from now, carried out; the names of the tasks."""
+    bells = night.reconcile(after)
+    for bell in bells:
+        after_run.follow(night.store, night.settings, str(bell.args[0]), datetime.now(UTC) + after)
+    return [bell.task for bell in bells]
+
+
+def test_a_command_gets_the_run_once_and_no_shell_reads_it(
+    night: MakeNight, command: list[str], tmp_path: Path
+) -> None:
+    tonight = night(after_run={"command": command})
+    run = tonight.sweep()
+    with capture_logs() as logs:
+        assert minute(tonight) == ["gc.after_run"]
+        assert minute(tonight, 10 * MINUTE) == []
+    assert got(tmp_path) == [json.loads(msgspec.json.encode(run_json(run)))]
+    assert (run.outcome, got(tmp_path)[0]["deleted"]) == ("succeeded", 2)
+    assert [line["event"] for line in logs if "after_run" in line["event"]] == [
+        "after_run started",
+        "after_run succeeded",
+    ]
+    assert not [line for line in logs if "$HOME" in str(line)], "arguments may be secrets"
+
+
+def test_a_run_that_deletes_nothing_is_not_followed(night: MakeNight, command: list[str], tmp_path: Path) -> None:
+    tonight = night(after_run={"command": command})
+    tonight.sweep(dry_run=True)
+    assert minute(tonight) == []
+    assert got(tmp_path) == []
+
+
+def test_a_failure_is_tried_three_times_and_the_run_stays_as_it_is(
+    night: MakeNight, command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "code").write_text("3")
+    tonight = night(after_run={"command": command})
+    run = tonight.sweep()
+    with capture_logs() as logs:
+        done = [minute(tonight, number * MINUTE) for number in range(12)]
+    assert [bool(tasks) for tasks in done].count(True) == 3
+    assert len(got(tmp_path)) == 3
+    assert tonight.run(run.id) == run
+    said = [line for line in logs if "failed" in line["event"]]
+    assert [line["log_level"] for line in said] == ["warning", "warning", "error"]
+    assert said[0]["error"] == "it ended with exit code 3: ['$HOME', '; false']"
+
+
+def test_a_command_that_takes_too_long_is_ended_with_what_it_started(night: MakeNight, tmp_path: Path) -> None:
+    tonight = night(after_run={"command": ["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait"]})
+    run = tonight.sweep()
+    with capture_logs() as logs:
+        after_run.follow(tonight.store, tonight.settings, run.id, datetime.now(UTC), seconds=1.0)
+    assert logs[-1]["error"] == "it was not done within 1 s"
+    pid = int((tmp_path / "pid").read_text())
+    ends = time.monotonic() + 10
+    while _lives(pid):
+        assert time.monotonic() < ends
+    assert minute(tonight, 5 * MINUTE) == ["gc.after_run"]
+
+
+def _lives(pid: int) -> bool:
+    """Nobody waits for an orphan in some containers: a process that only awaits its burial has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_program_that_is_not_there(night: MakeNight) -> None:
+    tonight = night(after_run={"command": ["/nowhere/collector"]})
+    tonight.sweep()
+    with capture_logs() as logs:
+        minute(tonight)
+    assert [line["error"] for line in logs if "error" in line] == ["it cannot be started: No such file or directory"]
+
+
+def test_a_crash_in_the_midst_of_a_try_repeats_it(night: MakeNight, command: list[str], tmp_path: Path) -> None:
+    """A try is counted before it begins: one that dies is made again, and a third that dies is the last."""
+    tonight = night(after_run={"command": ["sh", "-c", "kill -9 $PPID"]})
+    run = tonight.sweep()
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            tonight.store.engine.dispose(close=False)
+            after_run.follow(tonight.store, tonight.settings, run.id, datetime.now(UTC) + number * 5 * MINUTE)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert tonight.reconcile(number * 5 * MINUTE) == (), "not at once"
+        assert tonight.reconcile((number + 1) * 5 * MINUTE) == (Bell("gc.after_run", (run.id,)),)
+    tonight.rewrite(after_run={"command": command})
+    assert minute(tonight, 20 * MINUTE) == ["gc.after_run"]
+    assert minute(tonight, 30 * MINUTE) == []
+    assert got(tmp_path) == []
+
+
+def test_a_url_gets_the_run_and_the_token(night: MakeNight, hook: Hook, tmp_path: Path) -> None:
+    (tmp_path / "bearer").write_text(SECRET)
+    url = f"http://{hook.address}/collect?key={SECRET}"
+    tonight = night(after_run={"url": url, "token": {"file": str(tmp_path / "bearer")}})
+    run = tonight.sweep()
+    hook.status = 503
+    with capture_logs() as logs:
+        minute(tonight)
+        hook.status = 200
+        minute(tonight, 5 * MINUTE)
+        assert minute(tonight, 10 * MINUTE) == []
+    assert hook.received == [(f"/collect?key={SECRET}", json.loads(msgspec.json.encode(run_json(run))))] * 2
+    assert [line["error"] for line in logs if "error" in line] == ["answers 503"]
+    assert SECRET not in str(logs)
+
+
+def test_a_run_of_long_ago_is_not_followed(night: MakeNight, command: list[str], tmp_path: Path) -> None:
+    """Who adds the key tomorrow is not told of the runs of yesterday."""
+    tonight = night()
+    tonight.sweep()
+    assert minute(tonight) == []
+    tonight.rewrite(after_run={"command": command})
+    assert minute(tonight) == []
+    tonight = night(after_run={"command": command})
+    tonight.sweep()
+    assert minute(tonight, 2 * DAY) == []
+    assert got(tmp_path) == []

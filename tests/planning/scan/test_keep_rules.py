@@ -1,0 +1,57 @@
+"""A keep rule that keeps nothing is a warning of a plan, live and offline; not where something could not be read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policies.image import Unreadable
+from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
+from tests.support.oci.nights import served
+from worker.planning.offline import plan_inventory
+from worker.planning.scan import plan_live
+from worker.report.inventory import InventoryHead, inventory_ndjson
+
+RULES = [
+    {"name": "releases", "keep": {"tags": ["v*"]}},
+    {"name": "dead", "keep": {"tags": ["release-*"]}},
+    {"name": "old", "delete": {"tags": ["pr-*"], "older_than": "14d"}},
+]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "dead"),
+    [
+        pytest.param(["v1", "pr-1"], ["dead"], id="one of two"),
+        pytest.param(["v1", "release-1"], [], id="none"),
+        pytest.param([], [], id="an empty registry"),
+    ],
+)
+def test_a_keep_rule_that_keeps_nothing(fake: FakeRegistry, tmp_path: Path, tags: list[str], dead: list[str]) -> None:
+    for number, tag in enumerate(tags):
+        fake.push("shop/api", tag, layers=[number])
+    night = Night(served(fake), tmp_path, rules=RULES, mode="dry-run", rate={"requests_per_second": 1000})
+    planned = plan_live(night.settings, "production", store=night.store)
+    images = [image for one in planned.inventory.repositories() for image in one.images]
+    offline = {}
+    for unreadable in ((), (Unreadable(repository="shop/web", reason="a time-out"),)):
+        head = InventoryHead(registry="production", listed_at=planned.now, unreadable=unreadable)
+        path = tmp_path / "saved.ndjson"
+        path.write_bytes(b"".join(inventory_ndjson(head, images)))
+        with plan_inventory(path, planned.registry.policy, planned.now) as saved:
+            offline[bool(unreadable)] = saved.head.warnings
+    assert planned.warnings == offline[False]
+    assert [one.code for one in planned.warnings] == ["keep_rule_matches_nothing" for _ in dead]
+    assert all(f"'{name}'" in one.message for name, one in zip(dead, planned.warnings, strict=True))
+    assert offline[True] == ()
+    run = night.sweep()
+    assert [one["code"] for one in run.warnings] == [one.code for one in planned.warnings]
+    night.store.dispose()

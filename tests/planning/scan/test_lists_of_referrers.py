@@ -1,0 +1,95 @@
+"""Indexes tagged by a digest, over HTTP: a list of referrers goes with its subject, an index of images does not."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
+from tests.support.oci.nights import served
+from tests.support.remembering import pass_time
+from worker.planning.offline import plan_inventory
+from worker.planning.planner import Planned
+from worker.planning.scan import plan_live
+from worker.report.inventory import InventoryHead, inventory_ndjson
+
+PATH = "shop/api"
+WEEK = timedelta(days=8)
+TAGGED_STAY = [
+    {"name": "tagged", "keep": {"tagged": True}},
+    {"name": "rest", "delete": {"all": True, "older_than": "7d"}},
+]
+OLD_GO = [
+    {"name": "newest", "keep": {"newest": 1, "tagged": True}},
+    {"name": "old", "delete": {"all": True, "older_than": "7d"}},
+]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+def night(fake: FakeRegistry, folder: Path, rules: list[dict[str, Any]]) -> Night:
+    keys: dict[str, Any] = {"rules": rules, "rate": {"requests_per_second": 1000}}
+    return Night(served(fake) | {"push_time": "first_seen"}, folder, **keys)
+
+
+def offline(planned: Planned, folder: Path) -> set[str]:
+    """The digests that a plan from the saved inventory deletes, at the same instant."""
+    inventory = planned.inventory
+    images = (image for one in inventory.repositories() for image in one.images)
+    head = InventoryHead(registry="production", listed_at=inventory.listed_at, unreadable=inventory.unreadable)
+    path = folder / "saved.ndjson"
+    path.write_bytes(b"".join(inventory_ndjson(head, images)))
+    with plan_inventory(path, planned.registry.policy, planned.now) as saved:
+        return {one.digest for one in saved.decisions() if one.verdict == "delete"}
+
+
+def live(tonight: Night) -> Planned:
+    return plan_live(tonight.settings, "production", store=tonight.store, now=datetime.now(UTC))
+
+
+def goes(planned: Planned) -> set[str]:
+    return {one.digest for plan in planned.repository_plans() for one in plan.decisions if one.verdict == "delete"}
+
+
+@pytest.mark.parametrize("of", ["inputs of the build", "an image that is here"])
+def test_an_index_of_images_keeps_its_children(fake: FakeRegistry, tmp_path: Path, of: str) -> None:
+    release = fake.push(PATH, "v1", layers=[1]).digest
+    children = [fake.push(PATH, layers=[number]).digest for number in (2, 3)]
+    tag = release.replace(":", "-") if of.endswith("here") else f"sha256-{hashlib.sha256(of.encode()).hexdigest()}"
+    index = fake.push_index(PATH, tag, children=children).digest
+    tonight = night(fake, tmp_path, TAGGED_STAY)
+    tonight.sweep()
+    pass_time(tonight, WEEK)
+    assert offline(live(tonight), tmp_path) == set()
+    run = tonight.sweep()
+    assert (run.outcome, run.deleted) == ("succeeded", 0)
+    assert set(fake.state()[PATH]) == {release, index, *children}
+    tonight.store.dispose()
+
+
+def test_a_list_of_referrers_goes_with_its_subject_and_before_what_it_lists(fake: FakeRegistry, tmp_path: Path) -> None:
+    images = {}
+    for name in ("old", "new"):
+        image = fake.push(PATH, name, layers=[len(images)]).digest
+        sbom = fake.push(PATH, layers=[len(images) + 10], subject=image, artifact_type="application/vnd.sbom").digest
+        images[name] = image, fake.push_index(PATH, image.replace(":", "-"), children=[sbom]).digest, sbom
+        if name == "old":
+            tonight = night(fake, tmp_path, OLD_GO)
+            tonight.sweep()
+            pass_time(tonight, WEEK)
+    planned = live(tonight)
+    assert goes(planned) == offline(planned, tmp_path) == set(images["old"])
+    run = tonight.sweep()
+    assert (run.outcome, run.deleted) == ("succeeded", 3)
+    assert fake.deleted == [(PATH, digest) for digest in images["old"]]
+    assert set(fake.state()[PATH]) == set(images["new"])
+    tonight.store.dispose()

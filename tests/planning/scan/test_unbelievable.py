@@ -1,0 +1,202 @@
+"""A plan that is unlike those before, push times that cannot be true, a registry that comes to its end: whole runs."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests.support.night import Night
+from tests.support.remembering import exceeded, pass_time, reasons, recalled, rows
+from tests.support.simulator.client import Simulator
+from worker.planning import scan
+from worker.report.run import show_table
+from worker.store import runs as run_rows
+from worker.store.tables import audit, manifest, repository
+
+DAY = timedelta(days=1)
+MakeNight = Callable[..., Night]
+OLD = [{"name": "old", "delete": {"older_than": "14d"}}]
+
+
+def earlier_runs(night: Night, *planned: int, outcome: str = "succeeded", with_plan: bool = True) -> None:
+    """Runs of the registry that ended long ago, with plans of so many images."""
+    with night.store.write() as connection:
+        registry = night.settings.registries["production"]
+        for number, images in enumerate(planned):
+            at = datetime(2026, 1, 1, tzinfo=UTC) + number * DAY
+            run_rows.add(
+                connection,
+                {
+                    "id": run_rows.new_id(at),
+                    "registry": "production",
+                    "registry_key": registry.key,
+                    "trigger": "schedule",
+                    "mode": "delete",
+                    "registry_mode": "delete",
+                    "state": "finished",
+                    "outcome": outcome,
+                    "opened_at": at,
+                    "planned_at": at if with_plan else None,
+                    "policy": "nightly",
+                    "policy_sha256": "",
+                    "planned": images,
+                },
+            )
+
+
+class TestAnUnusualPlan:
+    def planned(self, simulator: Simulator, tonight: Night) -> Any:
+        for number in range(7):
+            simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+        run_id, _ = tonight.plan()
+        return tonight.run(run_id)
+
+    def test_it_waits_for_a_person(self, simulator: Simulator, night: MakeNight) -> None:
+        tonight = night()
+        earlier_runs(tonight, *(9,) * 5, *(2,) * 14)  # only the last fourteen count
+
+        run = self.planned(simulator, tonight)
+
+        assert (run.state, exceeded(run)) == ("blocked", ["unusual"])
+        assert "7 images are more than three times as many as plans usually delete here, allowed 6" in run.message
+
+    def test_runs_without_a_plan_or_an_end_do_not_count(self, simulator: Simulator, night: MakeNight) -> None:
+        tonight = night()
+        earlier_runs(tonight, 1, 1, 1, 1, 1, outcome="failed")
+        earlier_runs(tonight, 1, 1, 1, 1, 1, outcome="blocked")
+        earlier_runs(tonight, 1, 1, 1, 1, 1, with_plan=False)
+
+        assert self.planned(simulator, tonight).exceeded == ()
+
+
+class TestPushTimes:
+    def restored(self, simulator: Simulator) -> list[dict[str, Any]]:
+        """A registry after a restore: everything was pushed twenty days ago, but two tags know better."""
+        at = datetime.now(UTC) - 20 * DAY
+        seconds = {"2024-05-01": 0, "main-20240502": 5, "v1": 10, "v2": 15, "v3": 20}
+        return [
+            simulator.push("shop/api", tags=[tag], created_at=at + timedelta(seconds=after))
+            for tag, after in seconds.items()
+        ]
+
+    def test_they_are_unknown_until_a_person_says_from_when(self, simulator: Simulator, night: MakeNight) -> None:
+        self.restored(simulator)
+        tonight = night(rules=OLD)
+
+        run = tonight.sweep()
+
+        assert (run.outcome, run.planned) == ("succeeded", 0)
+        assert run.doubt is not None
+        assert "100% of all images say that they were pushed within a minute" in run.doubt
+        assert "names an earlier day" in run.doubt
+        assert any("push times are not believed" in line for line in show_table(run, []))
+        said = reasons(tonight, run).values()
+        assert {cause for cause, _ in said} == {"no_rule"}
+        assert all(f"old: its push time is not believed: {run.doubt}" in reason for _, reason in said)
+
+        simulator.push("shop/api", tags=["new"], age=30 * DAY)
+        for number in range(20):
+            simulator.push("shop/web", tags=[f"v{number}"], age=(20 + number) * DAY)
+        later = tonight.sweep()  # they are no majority any more, and no truer
+        assert (later.planned, later.doubt) == (0, run.doubt)
+
+        tonight.rewrite(rules=OLD, trust_times_after=(datetime.now(UTC) - 24.5 * DAY).isoformat(timespec="seconds"))
+        answered = tonight.sweep()
+        assert answered.doubt is None
+        assert answered.planned == 10  # the five, and those of the shop's web pushed after that
+        head = recalled(tonight).head
+        assert head is not None
+        assert head.doubt == ""
+
+    def test_an_earlier_scan_knows_better(self, simulator: Simulator, night: MakeNight) -> None:
+        pushed = [
+            simulator.push("shop/api", tags=[f"v{number}"], content=str(number), age=(40 + number) * DAY)
+            for number in range(4)
+        ]
+        tonight = night(rules=[{"name": "never", "delete": {"older_than": "500d"}}])
+        tonight.sweep()
+        pass_time(tonight, 30 * DAY)
+        for number, one in enumerate(pushed):
+            simulator.remove(one["id"])
+            simulator.push("shop/api", tags=[f"v{number}"], content=str(number), age=20 * DAY)
+
+        run = tonight.sweep()
+
+        assert run.doubt is not None
+        assert "an earlier scan saw shop/api@sha256:" in run.doubt
+        assert run.exceeded == ()
+
+    def test_what_was_pushed_together_is_believed_where_nothing_says_otherwise(
+        self, simulator: Simulator, night: MakeNight
+    ) -> None:
+        for number in range(4):
+            simulator.push("shop/api", tags=[f"v{number}"], age=30 * DAY)
+        tonight = night(rules=OLD)
+
+        run = tonight.sweep()
+
+        assert (run.deleted, run.doubt) == (4, None)
+
+    def test_a_live_plan_says_so_and_records_nothing(self, simulator: Simulator, night: MakeNight) -> None:
+        self.restored(simulator)
+        tonight = night(rules=OLD)
+
+        planned = scan.plan_live(tonight.settings, "production", store=tonight.store)
+
+        assert planned.closing.totals.delete == 0
+        assert "names an earlier day" in planned.doubt
+        assert rows(tonight) == {}
+
+
+class TestTheRegistrysOwnEnd:
+    def test_read_only_it_ends_the_run_and_says_where_to_go(self, simulator: Simulator, night: MakeNight) -> None:
+        for number in range(14):
+            simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+        tonight = night(rate={"requests_per_second": 500, "concurrency": 1})
+        run_id, bells = tonight.plan()
+        simulator.switch(phase="read_only")
+
+        tonight.ring(bells)
+
+        run = tonight.run(run_id)
+        assert (run.outcome, run.failed, run.deleted) == ("failed", 10, 0)
+        assert run.message is not None
+        assert "\n" not in run.message
+        assert run.message.startswith(
+            "production accepts no deletions any more: Yandex Container Registry is read-only since 2026-11-10 and"
+            " stops on 2026-12-14; its images go on in Yandex Cloud Registry: write kind: yandex-cloud-registry"
+            f" with the same id, {simulator.registry_id}; 10 were refused in a row"
+        )
+
+    @pytest.mark.parametrize("end", ["not found", "no host"])
+    def test_gone_it_fails_the_run_before_it_plans_and_everything_known_stays(
+        self, simulator: Simulator, night: MakeNight, end: str
+    ) -> None:
+        parts = [simulator.push("shop/api", age=30 * DAY), simulator.push("shop/api", tags=["v1"])]
+        simulator.push_index("shop/api", [parts[1]["digest"]], tags=["v2"])
+        tonight = night()
+        tonight.sweep()
+        before = everything(tonight)
+        if end == "not found":
+            simulator.switch(phase="gone")
+        else:
+            nowhere = dict.fromkeys(simulator.endpoints(), "http://127.0.0.1:9")
+            tonight.rewrite(endpoints=nowhere)
+
+        run = tonight.sweep()
+
+        assert (run.state, run.outcome, run.plan_sha256) == ("finished", "failed", None)
+        assert run.message
+        assert "\n" not in run.message
+        assert everything(tonight) == before
+
+
+def everything(night: Night) -> dict[str, Any]:
+    """Whatever is known of the registry beside its runs."""
+    with night.store.read() as connection:
+        tables = (manifest, audit, repository)
+        kept = {table.name: sorted(map(repr, connection.execute(select(table)))) for table in tables}
+    assert all(kept.values())
+    return {**kept, "memory": rows(night)}

@@ -1,0 +1,200 @@
+"""What an untagged image refers to, where no listing says so: its manifest is read before a rule may take the image."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.night import Night
+from tests.support.simulator.client import Simulator
+from worker.config.kinds import of
+from worker.planning import scan
+from worker.planning.planner import Planned, plan
+from worker.planning.subjects import plan_with_subjects
+from worker.registries import open_registry
+from worker.store.manifests import StoredManifests
+from worker.store.runs import Run
+
+DAY = timedelta(days=1)
+KINDS = ("yandex-container-registry", "yandex-cloud-registry")
+MakeNight = Callable[..., Night]
+
+
+@pytest.fixture(params=KINDS)
+def sweep(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[MakeNight]:
+    """A registry of either kind, whose policy deletes old untagged images."""
+    made: list[Night] = []
+
+    def make(**registry: Any) -> Night:
+        cloud = request.param == "yandex-cloud-registry"
+        endpoints = simulator.cloud_endpoints() if cloud else simulator.endpoints()
+        made.append(Night(simulator, tmp_path, kind=request.param, endpoints=endpoints, **registry))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.dispose()
+
+
+def pushed(simulator: Simulator, *tags: str, subject: str | None = None, repository: str = "shop/api") -> str:
+    """An image of a month ago; its digest."""
+    return str(simulator.push(repository, tags=tags, age=30 * DAY, subject=subject)["digest"])
+
+
+def there(simulator: Simulator) -> set[str]:
+    return {image["digest"] for image in simulator.images()}
+
+
+def read(simulator: Simulator, digest: str) -> int:
+    """How often its manifest was read."""
+    asked = [one for one in simulator.requests("GET") if one["path"].endswith(f"/manifests/{digest}")]
+    return sum(one["status"] == 200 for one in asked)
+
+
+def planned(tonight: Night) -> Planned:
+    return scan.plan_live(tonight.settings, "production", store=tonight.store)
+
+
+def kept(plan: Planned) -> dict[str, tuple[str, str]]:
+    """By digest: cause and reason of what stays."""
+    decisions = [one for repository in plan.repository_plans() for one in repository.decisions]
+    return {one.digest: (one.cause, one.reason) for one in decisions if one.verdict == "keep"}
+
+
+def message(run: Run) -> str:
+    (warning,) = [one for one in run.warnings if one["code"] == "subjects_unknown"]
+    return f"{warning['code']}: {warning['message']}"
+
+
+def test_what_refers_to_a_kept_image_stays(simulator: Simulator, sweep: MakeNight) -> None:
+    release, build = pushed(simulator, "v1"), pushed(simulator, "pr-1")
+    attestation = pushed(simulator, subject=release)
+    its_signature = pushed(simulator, subject=attestation)
+    of_build = pushed(simulator, subject=build)
+    leftover = pushed(simulator)
+    tonight = sweep()
+    before = planned(tonight)
+
+    run = tonight.sweep()
+
+    assert there(simulator) == {release, attestation, its_signature}
+    assert (run.outcome, run.warnings) == ("succeeded", ())
+    assert {one.decision.digest for one in tonight.items(run.id)} == {build, of_build, leftover}
+    assert kept(before).keys() == {release, attestation, its_signature}
+    assert kept(before)[attestation] == ("needed", f"subject {release[:19]}… stays")
+
+
+@pytest.mark.parametrize("may_pull", [True, False])
+def test_a_referrer_takes_no_place_among_the_newest(simulator: Simulator, sweep: MakeNight, may_pull: bool) -> None:
+    rules = [{"name": "newest", "keep": {"newest": 2}}, {"name": "old", "delete": {"older_than": "7d"}}]
+    _old, first, second = (pushed(simulator, tag) for tag in ("v1", "v2", "v3"))
+    referrers = {pushed(simulator, subject=second) for _ in range(3)}
+    simulator.switch(may_pull=may_pull)
+    sweep(rules=rules).sweep()
+    assert there(simulator) == {first, second, *referrers}
+
+
+def test_a_manifest_is_read_once_and_only_where_it_decides(simulator: Simulator, sweep: MakeNight) -> None:
+    release = pushed(simulator, "v1")
+    attestation = pushed(simulator, subject=release)
+    young = str(simulator.push("shop/api")["digest"])
+    tonight = sweep(mode="dry-run")
+    for _ in range(3):
+        tonight.sweep()
+        planned(tonight)
+    assert [read(simulator, digest) for digest in (attestation, release, young)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("fault", [{"may_pull": False}, {"ip_rules": "refuse"}])
+def test_where_no_manifest_may_be_read_the_unknown_stays(
+    simulator: Simulator, sweep: MakeNight, fault: dict[str, Any]
+) -> None:
+    release = pushed(simulator, "v1")
+    unread = {pushed(simulator, subject=release), pushed(simulator), pushed(simulator, repository="shop/web")}
+    pushed(simulator, "pr-1")
+    simulator.switch(**fault)
+    tonight = sweep()
+
+    run = tonight.sweep()
+
+    assert there(simulator) == {release, *unread}
+    assert run.outcome == "succeeded"
+    assert message(run).startswith("subjects_unknown: 3 untagged images are kept because their manifests could not be")
+    assert of(tonight.settings.registries["production"].kind).to_read in message(run)
+    causes = {kept(planned(tonight))[digest] for digest in unread}
+    assert causes == {
+        (
+            "unreadable",
+            "its manifest has not been read: it may be a signature or an attestation of an image that stays",
+        )
+    }
+    simulator.switch(may_pull=True, ip_rules="open")
+    assert tonight.sweep().outcome == "succeeded"
+    assert len(there(simulator)) == 2
+
+
+def test_one_manifest_that_cannot_be_read_holds_up_no_other(simulator: Simulator, sweep: MakeNight) -> None:
+    odd, leftovers = pushed(simulator), [pushed(simulator) for _ in range(4)]
+    simulator.fault("status", method="GET", path=f"/manifests/{odd}", status=404, body="{}")
+    run = sweep().sweep()
+    assert there(simulator) == {odd}
+    assert message(run).startswith("subjects_unknown: 1 untagged image is kept because its manifest could not be read")
+    assert run.deleted == len(leftovers)
+
+
+def test_what_is_not_read_in_time_is_left_to_a_later_scan(simulator: Simulator, sweep: MakeNight) -> None:
+    release = pushed(simulator, "v1")
+    attestation, leftover = pushed(simulator, subject=release), pushed(simulator)
+    tonight = sweep()
+    registry = tonight.settings.registries["production"]
+    inventory = scan.list_live(registry)
+
+    late = plan_with_subjects(
+        lambda: plan(inventory, registry, inventory.listed_at),
+        lambda: open_registry(registry, manifests=StoredManifests(tonight.store, registry.key)),
+        seconds=0.0,
+    )
+
+    assert kept(late).keys() == {release, attestation, leftover}
+    assert "2 untagged images are kept" in late.warnings[0].message
+    assert "each scan reads for 10 minutes" in late.warnings[0].message
+    assert read(simulator, attestation) == read(simulator, leftover) == 0
+    assert (tonight.sweep().warnings, there(simulator)) == ((), {release, attestation})
+
+
+def test_a_new_signature_of_a_planned_image_keeps_it(simulator: Simulator, sweep: MakeNight) -> None:
+    first, second = pushed(simulator, "pr-1"), pushed(simulator, "pr-2")
+    tonight = sweep()
+    run_id, bells = tonight.plan()
+    signature = pushed(simulator, subject=first)
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {first: ("skipped", "still_needed"), second: ("deleted", None)}
+    assert there(simulator) == {first, signature}
+
+
+def test_a_new_image_that_cannot_be_read_stops_its_repository(simulator: Simulator, sweep: MakeNight) -> None:
+    build = pushed(simulator, "pr-1")
+    tonight = sweep()
+    run_id, bells = tonight.plan()
+    new = pushed(simulator, subject=build)
+    simulator.switch(may_pull=False)
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {build: ("skipped", "repository_changed")}
+    assert there(simulator) == {build, new}
+
+
+def test_what_a_fallback_list_of_referrers_names_is_read_when_it_is_listed(
+    simulator: Simulator, sweep: MakeNight
+) -> None:
+    release = pushed(simulator, "v1")
+    referrer = str(simulator.push("shop/api", subject=release)["digest"])
+    simulator.push_index("shop/api", [referrer], tags=[release.replace(":", "-")])
+    tonight = sweep(mode="dry-run")
+    images = {one.digest: one for repository in planned(tonight).inventory.repositories() for one in repository.images}
+    assert images[referrer].subject == release

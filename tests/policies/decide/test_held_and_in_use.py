@@ -1,0 +1,129 @@
+"""What decides beside the rules: holds and evidence of use, for images, indexes and what belongs to them."""
+
+import pytest
+
+from policies.context import Standing
+from policies.evidence import Evidence
+from policies.holds import Hold, Holds
+from policies.image import Blob
+from policies.plan import make_plan
+from tests.support.builders import DAY, NOW, digest, image, index, policy, repository
+
+ALL = policy({"delete": {"all": True}})
+NO_TAGS = policy({"delete": {"untagged": True}})
+
+
+def kept(images, standing, rules=ALL):
+    """By name: cause and reason of what stays."""
+    plan = make_plan([repository("shop/api", *images)], rules, NOW, standing=standing)
+    names = {one.digest: one.id.removeprefix("crp") for one in images}
+    return {names[one.digest]: (one.cause, one.reason) for one in plan.decisions if one.verdict == "keep"}
+
+
+ONE = Hold(kind="tag", repository="shop/api", value="pr-1", who="anna", reason="trial")
+
+
+@pytest.mark.parametrize(
+    ("hold", "names"),
+    [
+        pytest.param(ONE, {"a"}, id="a tag, as it is now"),
+        pytest.param(
+            Hold(kind="tag", repository="shop/api", value="gone", digest=digest("b")), {"b"}, id="what it was"
+        ),
+        pytest.param(Hold(kind="tag", repository="shop/web", value="pr-1", digest=digest("a")), set(), id="elsewhere"),
+        pytest.param(Hold(kind="digest", repository="shop/api", value=digest("b")), {"b"}, id="a digest"),
+        pytest.param(Hold(kind="digest", value=digest("b")), {"b"}, id="a digest anywhere"),
+        pytest.param(Hold(kind="image", value="crpb"), {"b"}, id="an id"),
+        pytest.param(Hold(kind="repository", value="shop/*"), {"a", "b"}, id="a glob"),
+        pytest.param(Hold(kind="repository", value="shop"), set(), id="a folder is no repository"),
+    ],
+)
+def test_what_a_hold_is_on(hold, names):
+    found = kept([image("a", "pr-1"), image("b")], Standing(holds=Holds((hold,))))
+    assert set(found) == names
+    assert {cause for cause, _ in found.values()} <= {"held"}
+
+
+def test_a_held_index_keeps_its_children_and_its_signature():
+    images = [index("i", "v1", lists=["c"]), image("c"), image("s", subject=digest("i"))]
+    found = kept(images, Standing(holds=Holds((Hold(kind="image", value="crpi"),))))
+    assert {name: cause for name, (cause, _) in found.items()} == {"i": "held", "c": "needed", "s": "needed"}
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        Hold(kind="image", value="crpc"),
+        Hold(kind="digest", value=digest("c")),
+        Hold(kind="tag", repository="shop/api", value="arm64"),
+    ],
+)
+def test_a_held_child_keeps_its_indexes_however_deep(hold):
+    images = [
+        index("outer", "v1", lists=["inner"]), index("inner", lists=["c", "d"]), image("c", "arm64"), image("d"),
+        index("other", "v2", lists=["d"]),
+    ]  # fmt: skip
+    found = kept(images, Standing(holds=Holds((hold,))))
+    lists = ("held", f"lists {digest('c')}, held")
+    assert found["c"] == ("held", "held")
+    assert found["outer"] == found["inner"] == lists
+    assert {name: cause for name, (cause, _) in found.items()} == {
+        "c": "held", "inner": "held", "outer": "held", "d": "needed"
+    }  # fmt: skip
+
+
+def test_a_hold_says_by_whom_until_when_and_why():
+    until = Hold(kind="image", value="crpa", who="anna", until=NOW + DAY, reason="trial")
+    assert kept([image("a")], Standing(holds=Holds((until,))))["a"] == (
+        "held",
+        "held by anna until 2026-11-25T03:00:00Z: trial",
+    )
+
+
+def test_a_hold_lasts_up_to_its_instant():
+    holds = Holds((Hold(kind="image", value="x", until=NOW), Hold(kind="image", value="y", until=NOW + DAY)))
+    assert [one.value for one in holds.at(NOW).holds] == ["y"]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "reasons"),
+    [
+        pytest.param(Evidence({digest("c"): "pod w"}), {"c": "in use by pod w"}, id="a digest"),
+        pytest.param(Evidence({digest("config"): "pod w"}), {"c": "in use by pod w"}, id="the digest of its config"),
+        pytest.param(Evidence(tags={("shop/api", "pr-1"): "pod w"}), {"t": "in use by pod w"}, id="a tag"),
+        pytest.param(Evidence(tags={("shop/web", "pr-1"): "pod w"}), {}, id="a tag elsewhere"),
+        pytest.param(Evidence({digest("nowhere"): "pod w"}), {}, id="what is not here"),
+    ],
+)
+def test_what_is_in_use_stays(evidence, reasons):
+    images = [image("c", config=Blob(digest("config"), 5)), image("t", "pr-1"), image("o")]
+    found = kept(images, Standing(evidence=evidence))
+    assert {name: reason for name, (_, reason) in found.items()} == reasons
+    assert {cause for cause, _ in found.values()} <= {"in_use"}
+
+
+def test_a_child_in_use_keeps_its_indexes_and_they_keep_the_rest():
+    images = [
+        index("outer", "v1", lists=["inner", "other"]),
+        index("inner", lists=["c", "d"]),
+        image("c"),
+        image("d"),
+        image("other"),
+        image("alone"),
+        image("signature", subject=digest("outer")),
+    ]
+    found = kept(images, Standing(evidence=Evidence({digest("c"): "pod w"})))
+    assert {name: cause for name, (cause, _) in found.items()} == {
+        "c": "in_use", "inner": "in_use", "outer": "in_use", "d": "needed", "other": "needed", "signature": "needed",
+    }  # fmt: skip
+    assert found["outer"][1] == f"lists {digest('c')}, in use by pod w"
+
+
+def test_indexes_in_a_circle_come_to_an_end():
+    images = [index("one", lists=["two"]), index("two", lists=["one", "c"]), image("c")]
+    assert set(kept(images, Standing(evidence=Evidence({digest("c"): "pod w"})))) == {"one", "two", "c"}
+
+
+def test_no_hold_and_no_evidence_change_nothing():
+    images = [image("a", "pr-1"), image("b")]
+    assert kept(images, Standing(), NO_TAGS) == {"a": ("no_rule", "no rule selects it")}

@@ -1,0 +1,51 @@
+"""An unreadable image that a person has set aside: it stays by itself, and what it may list goes by the rules."""
+
+import pytest
+
+from policies.context import Standing
+from policies.image import Image
+from policies.plan import make_plan
+from tests.support.builders import NOW, digest, image, index, policy, repository
+
+EVERYTHING = {"name": "all", "delete": {"all": True}}
+
+
+def verdicts(*images: Image, rule: dict = EVERYTHING, ignored: str = "ab") -> dict[str, tuple[str, str, str]]:
+    standing = Standing(ignore_unreadable=frozenset(map(digest, ignored)))
+    plan = make_plan([repository("shop/api", *images)], policy(rule), NOW, standing=standing)
+    return {one.digest: (one.verdict, one.cause, one.reason) for one in plan.decisions}
+
+
+def test_it_stays_alone() -> None:
+    made = verdicts(index("a", "v1", lists=None), image("x", "pr-1"), image("y"))
+    assert made[digest("a")][:2] == ("keep", "unreadable")
+    assert "ignore_unreadable names it" in made[digest("a")][2]
+    assert {made[digest(name)][0] for name in "xy"} == {"delete"}
+
+
+def test_another_unreadable_image_still_keeps_its_repository() -> None:
+    made = verdicts(index("a", lists=None), index("z", lists=None), image("x"))
+    assert {cause for _, cause, _ in made.values()} == {"unreadable"}
+    assert "may list it" in made[digest("x")][2]
+    assert "ignore_unreadable names it" in made[digest("a")][2]
+
+
+def test_it_stays_where_it_can_be_read_again_and_needs_its_children_then() -> None:
+    made = verdicts(index("a", "pr-1", lists="x"), image("x"), image("y", "pr-2"))
+    assert made[digest("a")][:2] == ("keep", "unreadable")
+    assert "ignore_unreadable names it: it is set aside and stays, though it can be read now" in made[digest("a")][2]
+    assert made[digest("x")][:2] == ("keep", "needed")
+    assert made[digest("y")][0] == "delete"
+
+
+def test_what_it_refers_to_and_what_refers_to_it_stays_as_ever() -> None:
+    made = verdicts(index("a", lists=None), image("x", subject=digest("a")))
+    assert made[digest("x")][:2] == ("keep", "needed")
+
+
+@pytest.mark.parametrize("per", ["repository", "registry"])
+@pytest.mark.parametrize("lists", [None, ()], ids=["unreadable", "readable now"])
+def test_it_takes_no_place_in_a_count(per: str, lists: tuple[str, ...] | None) -> None:
+    rule = {"name": "beyond", "delete": {"beyond_newest": 1, "per": per}}
+    made = verdicts(index("a", lists=lists, days=1), image("x", days=2), image("y", days=3), rule=rule)
+    assert [made[digest(name)][0] for name in "axy"] == ["keep", "keep", "delete"]

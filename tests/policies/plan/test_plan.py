@@ -1,0 +1,604 @@
+"""Verdicts, causes and reasons, case by case; counts; limits; the JSON of a plan."""
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from policies.decide import SUBJECT_UNKNOWN
+from policies.image import Image, Repository, Unreadable
+from policies.limits import Exceeded, Limits, Totals, exceeded, exceeded_text
+from policies.plan import Across, Decision, Plan, decide, make_plan
+from policies.rules import Policy
+from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
+
+PR = {"name": "pull requests", "delete": {"tags": ["pr-*"], "older_than": "14d"}}
+LEFTOVERS = {"name": "leftovers", "delete": {"untagged": True, "older_than": "7d"}}
+EVERYTHING = {"name": "everything", "delete": {"all": True}}
+RELEASES = {"name": "releases", "keep": {"tags": ["v*"]}}
+
+
+def decisions(rules: Policy, *images: Image, **more: Any) -> dict[str, Decision]:
+    """By the name an image was built of."""
+    return {
+        one.id.removeprefix("crp"): one
+        for one in make_plan([repository("shop/api", *images)], rules, NOW, **more).decisions
+    }
+
+
+def said(one: Decision) -> tuple[str, str, str | None, str]:
+    return one.verdict, one.cause, one.rule, one.reason
+
+
+SHORT_1, SHORT_2 = f"sha256:{digest(1)[7:19]}…", f"sha256:{digest(2)[7:19]}…"
+CASES: list[Any] = [
+    pytest.param(
+        [PR],
+        [image(1, "pr-7", days=52)],
+        ("delete", "selected", "pull requests", "every tag matches pr-*; 52 days old, at least 14"),
+        id="selected",
+    ),
+    pytest.param([PR], [image(1, "pr-7", days=13)], ("keep", "no_rule", None, "no rule selects it"), id="no rule"),
+    pytest.param([], [image(1)], ("keep", "no_rule", None, "no rule selects it"), id="no rules at all"),
+    pytest.param(
+        [PR],
+        [image(1, "pr-7", days=None)],
+        ("keep", "no_rule", None, "no rule selects it; pull requests: its push time was not told"),
+        id="unknown does not select",
+    ),
+    pytest.param(
+        [EVERYTHING, RELEASES],
+        [image(1, "v1", "x")],
+        ("keep", "kept_by_rule", "releases", "tag v1 matches v*"),
+        id="keep beats select, whatever the order",
+    ),
+    pytest.param(
+        [EVERYTHING, {"name": "new", "keep": {"newer_than": "1d"}}],
+        [image(1, days=None)],
+        ("keep", "kept_by_rule", "new", "its push time was not told"),
+        id="unknown keeps",
+    ),
+    pytest.param(
+        [EVERYTHING, {"name": "small", "keep": {"tagged": True, "smaller_than": "1MB"}}],
+        [image(1, "a", size=None)],
+        ("keep", "kept_by_rule", "small", "its size was not told"),
+        id="the fact that was not told is named",
+    ),
+    pytest.param(
+        [PR, {"name": "second", "delete": {"all": True}}],
+        [image(1, "pr-1")],
+        ("delete", "selected", "pull requests", "every tag matches pr-*; 50 days old, at least 14"),
+        id="the first rule of the file",
+    ),
+    pytest.param(
+        [EVERYTHING], [image(1, locked=True)], ("keep", "locked", None, "locked in the registry"), id="locked"
+    ),
+    pytest.param(
+        [EVERYTHING, RELEASES],
+        [image(1, "v1", locked=True)],
+        ("keep", "locked", None, "locked in the registry"),
+        id="locked comes before kept by rule",
+    ),
+    pytest.param(
+        [EVERYTHING],
+        [index(1, lists=None)],
+        ("keep", "unreadable", None, "what this index lists could not be read"),
+        id="an unreadable index",
+    ),
+    pytest.param(
+        [EVERYTHING],
+        [image(1), index(2, lists=None)],
+        ("keep", "unreadable", None, f"index {SHORT_2} could not be read and may list it"),
+        id="beside an unreadable index",
+    ),
+    pytest.param(
+        [EVERYTHING, RELEASES],
+        [image(1, "v1"), index(2, lists=None)],
+        ("keep", "kept_by_rule", "releases", "tag v1 matches v*"),
+        id="its own keep rule comes first",
+    ),
+    pytest.param(
+        [LEFTOVERS],
+        [image(1), index(2, "v1", lists=[1])],
+        ("keep", "needed", None, f"index {SHORT_2} stays"),
+        id="a child of what stays",
+    ),
+    pytest.param(
+        [PR],
+        [image(1), index(2, "pr-1", lists=[1])],
+        ("delete", "follows", "pull requests", f"its index {SHORT_2} goes"),
+        id="an untagged child goes with its index",
+    ),
+    pytest.param(
+        [PR, LEFTOVERS],
+        [image(1), index(2, "pr-1", lists=[1])],
+        ("delete", "selected", "leftovers", "untagged; 50 days old, at least 7"),
+        id="selected by its own rule, it says so",
+    ),
+    pytest.param(
+        [PR],
+        [image(1, "main"), index(2, "pr-1", lists=[1])],
+        ("keep", "no_rule", None, "no rule selects it"),
+        id="a tagged child needs a rule of its own",
+    ),
+    pytest.param(
+        [PR],
+        [image(1), index(2, "pr-1", lists=[1]), index(3, "pr-2", lists=[1], days=3)],
+        ("keep", "needed", None, f"index sha256:{digest(3)[7:19]}… stays"),
+        id="one index of two stays",
+    ),
+    pytest.param(
+        [PR, RELEASES],
+        [image(1, days=3), index(2, "pr-1", lists=[1]), image(9, "v1", subject=digest(1))],
+        ("delete", "follows", "pull requests", f"its index {SHORT_2} goes"),
+        id="a referrer keeps nothing",
+    ),
+    pytest.param(
+        [EVERYTHING],
+        [image(1, children=(digest(1),))],
+        ("keep", "needed", None, f"index {SHORT_1} stays"),
+        id="a circle of one",
+    ),
+    pytest.param(
+        [EVERYTHING],
+        [index(1, lists=[2]), index(2, lists=[1])],
+        ("keep", "needed", None, f"index {SHORT_2} stays"),
+        id="a circle of two",
+    ),
+    pytest.param(
+        [EVERYTHING],
+        [image(1), index(2, lists=[3, 1]), index(3, lists=[2])],
+        ("keep", "needed", None, f"index {SHORT_2} stays"),
+        id="a child of a circle",
+    ),
+    pytest.param(
+        [{"name": "old", "delete": {"older_than": "30d"}}],
+        [image(1, subject=digest(2)), image(2, days=3)],
+        ("keep", "needed", None, f"subject {SHORT_2} stays"),
+        id="a referrer stays with its subject",
+    ),
+    pytest.param(
+        [PR],
+        [image(1, subject=digest(2), days=0), image(2, "pr-1")],
+        ("delete", "follows", "pull requests", f"its subject {SHORT_2} goes"),
+        id="a referrer goes with its subject",
+    ),
+    pytest.param(
+        [PR],
+        [image(1, "sbom", subject=digest(2), days=0), image(2, "pr-1")],
+        ("delete", "follows", "pull requests", f"its subject {SHORT_2} goes"),
+        id="a tagged referrer too",
+    ),
+    pytest.param(
+        [PR],
+        [image(1, "sbom", subject=digest(2)), image(2, "pr-1"), index(3, "pr-2", lists=[1])],
+        ("keep", "no_rule", None, "no rule selects it"),
+        id="but not one that is a tagged child",
+    ),
+    pytest.param(
+        [PR],
+        [image(1, subject=None), image(2, "pr-1")],
+        ("keep", "no_rule", None, "no rule selects it"),
+        id="subject not told",
+    ),
+    pytest.param(
+        [LEFTOVERS],
+        [image(1, subject=None)],
+        ("keep", "unreadable", None, SUBJECT_UNKNOWN),
+        id="untagged, subject not reported",
+    ),
+    pytest.param(
+        [PR],
+        [image(1, "pr-1", subject=None)],
+        ("delete", "selected", "pull requests", "every tag matches pr-*; 50 days old, at least 14"),
+        id="tagged, subject not reported",
+    ),
+    pytest.param(
+        [LEFTOVERS],
+        [image(1, subject=digest(2)), image(2, subject=None)],
+        ("keep", "needed", None, f"subject {SHORT_2} stays"),
+        id="a referrer of what stays because its own subject was not reported",
+    ),
+    pytest.param(
+        [LEFTOVERS, PR],
+        [image(1, subject=None), index(2, "v1", lists=[1])],
+        ("keep", "needed", None, f"index {SHORT_2} stays"),
+        id="whose index stays anyway, nobody need read",
+    ),
+    pytest.param(
+        [PR, {"name": "sigs", "keep": {"digests": [digest(1)]}}],
+        [image(1, subject=digest(2)), image(2, "pr-1")],
+        ("keep", "kept_by_rule", "sigs", "its digest is listed"),
+        id="a keep rule on a referrer still keeps it",
+    ),
+    pytest.param(
+        [EVERYTHING],
+        [image(1, subject=digest("nowhere"))],
+        ("delete", "selected", "everything", "every image"),
+        id="an orphan is ordinary",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rules", "images", "expected"), CASES)
+def test_verdicts(rules: list[dict[str, Any]], images: list[Image], expected: tuple[str, str, str | None, str]) -> None:
+    assert said(decisions(policy(*rules), *images)["1"]) == expected
+
+
+def test_needed_by_names_all_that_stay() -> None:
+    made = decisions(
+        policy(PR), image(1), index(2, "v1", lists=[1]), index(3, "v2", lists=[1]), index(4, "pr-1", lists=[1])
+    )
+    assert made["1"].needed_by == tuple(sorted([digest(2), digest(3)]))
+    assert made["1"].reason.endswith("stays, and 1 more")
+
+
+@pytest.mark.parametrize("kind", ["sig", "att", "sbom"])
+def test_signatures_share_the_fate_of_what_they_sign(kind: str) -> None:
+    made = decisions(policy(PR), image(1, "pr-1"), signature(1, kind, days=0), image(2, "v1"), signature(2, kind))
+    assert (made[f"{kind} of 1"].cause, made[f"{kind} of 2"].cause) == ("follows", "needed")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        [f"sha256-{digest(1)[7:]}.sig", "extra"],
+        [f"sha256-{digest(1)[7:]}.txt"],
+        [f"sha256-{digest(1)[7:70]}.sig"],
+        [f"sha256-{digest(1)[7:].upper()}.sig"],
+        [f"sha512-{digest(1)[7:]}.sig"],
+        [f"sha256-{digest(1)[7:]}"],
+    ],
+)
+def test_what_only_looks_like_a_signature_is_ordinary(tags: list[str]) -> None:
+    made = decisions(policy(PR), image(1, "pr-1"), image(2, *tags))
+    assert (made["1"].verdict, made["2"].cause) == ("delete", "no_rule")
+
+
+def test_a_signature_of_two_goes_with_the_last() -> None:
+    tags = [f"sha256-{digest(of)[7:]}.sig" for of in (1, 2)]
+    both = decisions(policy(PR), image(1, "pr-1"), image(2, "pr-2"), image(3, *tags))
+    one = decisions(policy(PR), image(1, "pr-1"), image(2, "v2"), image(3, *tags))
+    assert (both["3"].cause, one["3"].cause, one["3"].needed_by) == ("follows", "needed", (digest(2),))
+
+
+def test_a_subject_in_another_repository_is_looked_for_there() -> None:
+    here, there = repository("signatures", signature(1)), repository("shop/api", image(1, "v1"))
+    kept = make_plan([here, there], policy(EVERYTHING), NOW).decisions[-1]
+    assert (kept.repository, kept.cause, kept.needed_by) == ("signatures", "needed", (digest(1),))
+    assert kept.reason == f"subject {SHORT_1} is in another repository"
+    failed = [Unreadable(repository="shop/api", reason="a time-out")]
+    assert make_plan([here, there], policy(EVERYTHING), NOW, unreadable=failed).decisions[-1].verdict == "delete"
+    assert make_plan([here], policy(EVERYTHING), NOW).decisions[-1].verdict == "delete"
+
+
+def test_owners_and_waves() -> None:
+    """An index of an index, its child, and the child's signature: each goes after what needs it."""
+    images = [
+        image(1),
+        index(2, lists=[1]),
+        index(3, "pr-1", lists=[2]),
+        signature(1),
+        image(5, "pr-2"),
+        image(6, "v1"),
+    ]
+    plan = decide(repository("a", *images), policy(PR), NOW, Across())
+    waves = {deletion.image.id: (deletion.wave, deletion.owners) for deletion in plan.deletions}
+    assert waves == {
+        "crp3": (0, ()),
+        "crp5": (0, ()),
+        "crp2": (1, (digest(3),)),
+        "crp1": (2, (digest(2),)),
+        "crpsig of 1": (3, (digest(1),)),
+    }
+    assert plan.rule_selected == {"pull requests": 2}
+
+
+def test_a_wave_comes_after_the_last_of_its_owners() -> None:
+    images = [index(1, "pr-1", lists=[2, 3]), index(2, lists=[3]), image(3)]
+    plan = decide(repository("a", *images), policy(PR), NOW, Across())
+    assert {deletion.image.id: deletion.wave for deletion in plan.deletions} == {"crp1": 0, "crp2": 1, "crp3": 2}
+
+
+SIZES = [
+    pytest.param(
+        [index(1, lists=[2, 3], size=None), image(2, layers={"a": 60, "b": 30}), image(3, layers={"a": 60, "c": 11})],
+        "delete",
+        id="shared blobs once: 101",
+    ),
+    pytest.param(
+        [index(1, lists=[2, 3], size=None), image(2, layers={"a": 60, "b": 30}), image(3, layers={"a": 60, "c": 10})],
+        "keep",
+        id="100 is not larger than 100",
+    ),
+    pytest.param(
+        [index(1, lists=[2], size=999), image(2, size=None, layers={"a": 500})], "keep", id="a child's size is not told"
+    ),
+    pytest.param([index(1, lists=[2, "nowhere"]), image(2, layers={"a": 500})], "keep", id="a child is not there"),
+    pytest.param([index(1, lists=[2]), index(2, lists=[3]), image(3, layers={"a": 101})], "delete", id="however deep"),
+    pytest.param(
+        [index(1, lists=[2], layers={"own": 1}), image(2, layers={"a": 100})], "delete", id="its own blobs too"
+    ),
+    pytest.param([index(1, lists=[2]), image(2, size=101)], "delete", id="a child that names no blobs counts as told"),
+    pytest.param([index(1, lists=[], size=500)], "keep", id="an index of nothing"),
+]
+
+
+@pytest.mark.parametrize(("images", "verdict"), SIZES)
+def test_an_index_is_as_large_as_what_it_lists(images: list[Image], verdict: str) -> None:
+    made = decisions(policy({"delete": {"larger_than": "100B", "digests": [digest(1)]}}), *images)
+    assert made["1"].verdict == verdict
+
+
+DAYS = {"a": 1, "b": 2, "c": 3, "d": 4}
+
+
+@pytest.mark.parametrize(
+    ("rule", "stay"),
+    [
+        ({"keep": {"newest": 2}}, "ab"),
+        ({"keep": {"newest": 0}}, ""),
+        ({"keep": {"newest": 9}}, "abcd"),
+        ({"keep": {"newest": 1, "older_than": "2d"}}, "b"),
+        ({"keep": {"newest": 1, "untagged": True}}, ""),
+        ({"keep": {"newest": 2}, "repositories": ["other"]}, ""),
+        ({"keep": {"newest": 2, "newer_than": "1d"}}, ""),
+    ],
+)
+def test_the_newest_stay(rule: dict[str, Any], stay: str) -> None:
+    made = decisions(policy(EVERYTHING, rule), *(image(name, "x", days=days) for name, days in DAYS.items()))
+    assert "".join(name for name in DAYS if made[name].verdict == "keep") == stay
+
+
+@pytest.mark.parametrize(
+    ("conditions", "go"),
+    [
+        ({"beyond_newest": 2}, "cd"),
+        ({"beyond_newest": 0}, "abcd"),
+        ({"beyond_newest": 4}, ""),
+        ({"beyond_newest": 1, "older_than": "2d"}, "cd"),
+    ],
+)
+def test_beyond_the_newest_go(conditions: dict[str, Any], go: str) -> None:
+    made = decisions(policy({"delete": conditions}), *(image(name, "x", days=days) for name, days in DAYS.items()))
+    assert "".join(name for name in DAYS if made[name].verdict == "delete") == go
+    assert all(made[name].reason.endswith(f"not one of the {conditions['beyond_newest']} newest") for name in go)
+
+
+def test_of_equal_times_the_lower_digest_is_the_newer() -> None:
+    first, second = sorted([image("a"), image("b")], key=lambda one: one.digest)
+    made = decisions(policy(EVERYTHING, {"keep": {"newest": 1}}), second, first)
+    assert (made[first.id[3:]].verdict, made[second.id[3:]].verdict) == ("keep", "delete")
+
+
+def test_an_unknown_time_is_kept_and_takes_no_place() -> None:
+    images = [image("a", days=None), image("b", days=2), image("c", days=3)]
+    made = decisions(policy(EVERYTHING, {"keep": {"newest": 1}}), *images)
+    assert {name: one.verdict for name, one in made.items()} == {"a": "keep", "b": "keep", "c": "delete"}
+    made = decisions(policy({"delete": {"beyond_newest": 0}}), *images)
+    assert {name: one.verdict for name, one in made.items()} == {"a": "keep", "b": "delete", "c": "delete"}
+
+
+def test_what_perhaps_passes_is_kept_only_while_there_is_room() -> None:
+    """`b` may be small: it is kept while fewer than two that surely are rank before it."""
+    rule = {"keep": {"newest": 2, "smaller_than": "1MB"}}
+    room = decisions(
+        policy(EVERYTHING, rule),
+        image("a", days=1),
+        image("b", days=2, size=None),
+        image("c", days=3),
+        image("d", days=4),
+    )
+    full = decisions(
+        policy(EVERYTHING, rule),
+        image("a", days=1),
+        image("b", days=3, size=None),
+        image("c", days=2),
+        image("d", days=4),
+    )
+    assert "".join(name for name, one in sorted(room.items()) if one.verdict == "keep") == "abc"
+    assert "".join(name for name, one in sorted(full.items()) if one.verdict == "keep") == "ac"
+
+
+def test_children_referrers_and_locked_images_are_not_counted() -> None:
+    images = [
+        image("child", days=0),
+        index("index", "pr-1", lists=["child"], days=1),
+        signature("index", days=0),
+        image("locked", days=0, locked=True),
+        image("old", days=9),
+    ]
+    kept = decisions(policy(EVERYTHING, {"name": "newest", "keep": {"newest": 2}}), *images)
+    assert {name: one.cause for name, one in kept.items()} == {
+        "child": "needed",
+        "index": "kept_by_rule",
+        "sig of index": "needed",
+        "locked": "locked",
+        "old": "kept_by_rule",
+    }
+    gone = decisions(policy({"name": "beyond", "delete": {"beyond_newest": 0}}), *images)
+    assert {name: one.cause for name, one in gone.items()} == {
+        "child": "follows",
+        "index": "selected",
+        "sig of index": "follows",
+        "locked": "locked",
+        "old": "selected",
+    }
+
+
+def test_per_registry_a_digest_takes_one_place_at_its_newest_time() -> None:
+    repositories = [
+        repository("a", image("shared", days=9), image("x", days=3)),
+        repository("b", image("shared", days=1), image("y", days=2), image("z", days=4)),
+    ]
+    plan = make_plan(repositories, policy(EVERYTHING, {"keep": {"newest": 3, "per": "registry"}}), NOW)
+    assert {(one.repository, one.id): one.verdict for one in plan.decisions} == {
+        ("a", "crpshared"): "keep",
+        ("a", "crpx"): "keep",
+        ("b", "crpshared"): "keep",
+        ("b", "crpy"): "keep",
+        ("b", "crpz"): "delete",
+    }
+    assert plan.decisions[0].reason == "one of the 3 newest of the registry"
+
+
+def test_per_registry_counts_no_referrer_whose_subject_is_elsewhere() -> None:
+    repositories = [repository("a", signature(1, days=0)), repository("b", image(1, days=2), image(2, days=3))]
+    plan = make_plan(repositories, policy(EVERYTHING, {"keep": {"newest": 2, "per": "registry"}}), NOW)
+    assert [one.cause for one in plan.decisions] == ["needed", "kept_by_rule", "kept_by_rule"]
+
+
+def test_every_repository_keeps_its_newest() -> None:
+    images = [
+        image("a", days=None),
+        image("b", "x", days=2, locked=True),
+        image("c", days=3),
+        image("child", days=0),
+        index("d", lists=["child"], days=1),
+    ]
+    made = decisions(policy(EVERYTHING), *images, keep_per_repository=2)
+    assert {name: one.cause for name, one in made.items()} == {
+        "a": "keep_per_repository",
+        "b": "locked",
+        "c": "selected",
+        "d": "keep_per_repository",
+        "child": "needed",
+    }
+    assert made["d"].reason == "one of the 2 newest of its repository"
+
+
+def test_rows_of_one_digest_are_one_image() -> None:
+    same = image(1, "pr-1", "pr-0")
+    assert decisions(policy(PR), same, same)["1"].tags == ("pr-1", "pr-0")
+    apart = decisions(policy(PR), same, msgspec.structs.replace(same, id="crp0", tags=("v1",)))
+    assert (apart["0"].tags, apart["0"].verdict) == (("pr-0", "pr-1", "v1"), "keep")
+    undated = decisions(policy(EVERYTHING, {"keep": {"newer_than": "1d"}}), same, image(1, "pr-1", "pr-0", days=3))["1"]
+    assert (undated.created_at, undated.verdict) == (None, "keep")
+    children = decisions(policy(EVERYTHING), image(1), index(1, lists=[2]), image(2))
+    assert (children["1"].cause, children["2"].cause) == ("unreadable", "unreadable")
+    assert decisions(policy(EVERYTHING), image(1), image(1, locked=True))["1"].cause == "locked"
+
+
+def test_an_unreadable_repository_stays_outside_all_totals_and_keeps_its_blobs() -> None:
+    shared = {"base": 70}
+    repositories = [repository("a", image(1, layers=shared | {"own": 5})), repository("b", image(2, layers=shared))]
+    plan = make_plan(
+        repositories, policy(EVERYTHING), NOW, unreadable=[Unreadable(repository="b", reason="a time-out")]
+    )
+    assert plan.totals == Totals(images=1, keep=0, delete=1, selected_bytes=100, reclaimable_bytes=5, registry_bytes=75)
+    assert said(plan.decisions[1]) == ("keep", "unreadable", None, "the repository could not be listed: a time-out")
+    assert not plan.complete
+
+
+def test_decisions_are_newest_first_in_every_repository() -> None:
+    later, sooner = sorted([image("p"), image("q")], key=lambda one: one.digest)
+    plan = make_plan(
+        [repository("b", image(1)), repository("a", sooner, image(2, days=None), later, image(3, days=1))],
+        policy(PR),
+        NOW,
+    )
+    assert [(one.repository, one.id) for one in plan.decisions] == [
+        ("a", "crp3"),
+        ("a", later.id),
+        ("a", sooner.id),
+        ("a", "crp2"),
+        ("b", "crp1"),
+    ]
+
+
+def test_the_json_is_the_contract() -> None:
+    moscow = timezone(timedelta(hours=3))
+    one = msgspec.structs.replace(image(1, "pr-7", size=300), created_at=datetime(2026, 10, 1, 15, tzinfo=moscow))
+    plan: Plan = make_plan(
+        [Repository(path="shop/api", images=(one,))], policy(PR), NOW.astimezone(moscow), registry="production"
+    )
+    assert msgspec.json.encode(plan).decode() == (
+        '{"registry":"production","policy":"test","now":"2026-11-24T03:00:00Z","complete":true,"unreadable":[],'
+        '"totals":{"images":1,"keep":0,"delete":1,"selected_bytes":300,"reclaimable_bytes":0,"registry_bytes":0},"exceeded":[],'
+        '"warnings":[],"undecidable":0,"unreadable_images":[],'
+        f'"decisions":[{{"id":"crp1","repository":"shop/api","digest":"{digest(1)}","tags":["pr-7"],'
+        '"created_at":"2026-10-01T12:00:00Z","size":300,"verdict":"delete","cause":"selected","rule":"pull requests",'
+        '"needed_by":[],"reason":"every tag matches pr-*; 53 days old, at least 14"}]}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("totals", "limits", "over"),
+    [
+        (Totals(images=20, delete=10), Limits(), []),
+        (Totals(images=20, delete=11), Limits(), [Exceeded("max_share", 0.55, 0.5)]),
+        (Totals(images=12, delete=12), Limits(), [Exceeded("max_share", 1.0, 0.5)]),
+        (Totals(images=4, delete=4), Limits(), [Exceeded("max_share", 1.0, 0.5)]),
+        (Totals(images=7, delete=4), Limits(), [Exceeded("max_share", 4 / 7, 0.5)]),
+        (Totals(images=8, delete=4), Limits(), []),
+        (Totals(images=3, delete=3), Limits(), []),
+        (Totals(images=3, delete=3), Limits(max_share=0.5), [Exceeded("max_share", 1.0, 0.5)]),
+        (Totals(images=12, delete=12), Limits(max_images=20), [Exceeded("max_share", 1.0, 0.5)]),
+        (Totals(images=19, delete=19), Limits(max_share=0.9), [Exceeded("max_share", 1.0, 0.9)]),
+        (Totals(images=0), Limits(max_share=0.0), []),
+        (Totals(images=100, delete=1), Limits(max_share=0.0), [Exceeded("max_share", 0.01, 0.0)]),
+        (Totals(images=100, delete=100), Limits(max_share=1.0), []),
+        (Totals(images=100, delete=6), Limits(max_images=5), [Exceeded("max_images", 6, 5)]),
+        (Totals(images=100, delete=5), Limits(max_images=5), []),
+        (Totals(images=100, delete=1), Limits(max_images=0), [Exceeded("max_images", 1, 0)]),
+        (Totals(images=100, delete=1, reclaimable_bytes=11), Limits(max_bytes=10), [Exceeded("max_bytes", 11, 10)]),
+        (Totals(images=100, delete=1, selected_bytes=11, reclaimable_bytes=10), Limits(max_bytes=10), []),
+    ],
+)
+def test_limits(totals: Totals, limits: Limits, over: list[Exceeded]) -> None:
+    assert list(exceeded(totals, limits)) == over
+
+
+@pytest.mark.parametrize(
+    ("over", "text"),
+    [
+        (Exceeded("max_images", 9000, 5000), "max_images is 9,000, allowed 5,000"),
+        (Exceeded("max_share", 0.6125, 0.5), "max_share is 61.25%, allowed 50%"),
+        (Exceeded("max_share", 0.5000004, 0.5), "max_share is 50.00004%, allowed 50%"),
+        (Exceeded("max_bytes", 3 * 1024**4, 2 * 1024**4), "max_bytes is 3 TiB, allowed 2 TiB"),
+        (Exceeded("max_bytes", 1024**4 + 1, 1024**4), "max_bytes is 1,099,511,627,777 B, allowed 1,099,511,627,776 B"),
+    ],
+)
+def test_what_is_over_a_limit_in_words(over: Exceeded, text: str) -> None:
+    assert exceeded_text([over]) == exceeded_text([msgspec.to_builtins(over)]) == text
+    assert exceeded_text([over, over]) == f"{text}; {text}"
+
+
+def test_limits_are_asked_of_a_plan() -> None:
+    plan = make_plan([repository("a", image(1))], policy(EVERYTHING), NOW, limits=Limits(max_images=0))
+    assert plan.exceeded == (Exceeded("max_images", 1, 0),)
+    assert make_plan([repository("a", image(1))], policy(EVERYTHING), NOW).exceeded == ()
+
+
+def test_ages_are_of_the_instant_that_is_given() -> None:
+    one = repository("a", image(1, "pr-1", days=13.5))
+    verdicts = [make_plan([one], policy(PR), NOW + hours).decisions[0].verdict for hours in (timedelta(0), DAY / 2)]
+    assert verdicts == ["keep", "delete"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        pytest.param({"name": "newest", "keep": {"newest": 1}}, {}, id="of the repository"),
+        pytest.param({"name": "newest", "keep": {"newest": 1, "per": "registry"}}, {}, id="of the registry"),
+        pytest.param(None, {"keep_per_repository": 1}, id="always kept"),
+    ],
+)
+def test_what_may_be_a_referrer_takes_no_place_in_a_count(rule: dict[str, Any] | None, options: dict[str, Any]) -> None:
+    rules = policy(EVERYTHING, *([rule] if rule else []))
+    images = [image(1, "v2", days=5), image(2, "v1", days=6)]
+    unread = [image(number, days=1, subject=None) for number in (3, 4)]
+    verdicts = {name: one.verdict for name, one in decisions(rules, *images, *unread, **options).items()}
+    assert verdicts == {"1": "keep", "2": "delete", "3": "keep", "4": "keep"}
+    read = [replace(one, subject=digest(1)) for one in unread[:1]] + [replace(one, subject=UNSET) for one in unread[1:]]
+    verdicts = {name: one.verdict for name, one in decisions(rules, *images, *read, **options).items()}
+    assert verdicts == {"1": "delete", "2": "delete", "3": "delete", "4": "keep"}
+
+
+def test_what_is_beyond_is_counted_without_what_may_be_a_referrer() -> None:
+    rules = policy({"name": "beyond", "delete": {"beyond_newest": 1}})
+    made = decisions(rules, image(1, "v2", days=5), image(2, "v1", days=6), image(3, days=1, subject=None))
+    assert {name: one.verdict for name, one in made.items()} == {"1": "keep", "2": "delete", "3": "keep"}

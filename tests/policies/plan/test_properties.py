@@ -1,0 +1,189 @@
+"""What holds of every plan, on doctored registries."""
+
+from collections import defaultdict
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from policies.graph import merged, subjects_of
+from policies.image import Repository, Unreadable
+from policies.plan import Decision, Plan, across, close, decide, make_plan, survey
+from policies.rules import Policy
+from tests.support.builders import NOW, policy
+from tests.support.doctored import documents, keep_rules, policies, registries
+
+Key = tuple[str, str]  # repository, digest
+
+
+def deleted(plan: Plan) -> set[Key]:
+    return {(one.repository, one.digest) for one in plan.decisions if one.verdict == "delete"}
+
+
+def by_key(plan: Plan) -> dict[Key, Decision]:
+    return {(one.repository, one.digest): one for one in plan.decisions}
+
+
+def without(repositories: list[Repository], gone: set[Key]) -> list[Repository]:
+    return [
+        replace(one, images=tuple(image for image in one.images if (one.path, image.digest) not in gone))
+        for one in repositories
+    ]
+
+
+def owners(repository: Repository) -> dict[str, set[str]]:
+    """Who needs each image, told as plainly as possible."""
+    images = {image.digest: image for image in merged(repository.images)}
+    found: dict[str, set[str]] = defaultdict(set)
+    for image in images.values():
+        for child in image.children or () if image.children is not UNSET else ():
+            found[child].add(image.digest)
+        for subject in subjects_of(image):
+            if subject in images:
+                found[image.digest].add(subject)
+    return found
+
+
+@given(registries(), policies(), st.integers(0, 2))
+def test_nothing_kept_loses_what_it_needs(repositories: list[Repository], rules: Policy, keep: int) -> None:
+    plan = make_plan(repositories, rules, NOW, keep_per_repository=keep)
+    gone = deleted(plan)
+    everywhere = {image.digest for one in repositories for image in one.images}
+    for one in repositories:
+        unreadable = any(image.children is None for image in merged(one.images))
+        here = {image.digest for image in one.images}
+        for image in merged(one.images):
+            if (one.path, image.digest) in gone:
+                assert not unreadable
+                assert not image.locked
+                assert all((one.path, owner) in gone for owner in owners(one)[image.digest])
+                assert all(subject in here or subject not in everywhere for subject in subjects_of(image))
+
+
+@given(registries(), documents(), keep_rules(), st.integers(0, 3))
+def test_one_more_keep_rule_never_deletes_more(
+    repositories: list[Repository], rules: list[dict[str, object]], more: dict[str, object], place: int
+) -> None:
+    fewer = deleted(make_plan(repositories, policy(*rules), NOW))
+    extended = [*rules[:place], more | {"name": "more"}, *rules[place:]]
+    named = [{"name": str(number)} | rule for number, rule in enumerate(extended)]
+    assert deleted(make_plan(repositories, policy(*named), NOW)) <= fewer
+
+
+@given(registries(), documents(), st.randoms(use_true_random=False), st.integers(0, 2))
+def test_the_order_of_rows_repositories_and_rules_never_matters(
+    repositories: list[Repository], rules: list[dict[str, object]], random, keep: int
+) -> None:
+    plan = make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep)
+    shuffled = [replace(one, images=tuple(random.sample(one.images, len(one.images)))) for one in repositories]
+    random.shuffle(shuffled)
+    assert make_plan(shuffled, policy(*rules), NOW, keep_per_repository=keep) == plan
+    other = random.sample(rules, len(rules))
+    assert deleted(make_plan(shuffled, policy(*other), NOW, keep_per_repository=keep)) == deleted(plan)
+
+
+@given(registries(), policies(), st.sets(st.sampled_from(["a", "ml/big", "gone"])))
+def test_bytes_are_those_of_plain_sets(repositories: list[Repository], rules: Policy, failed: set[str]) -> None:
+    unreadable = [Unreadable(repository=path, reason="a time-out") for path in failed]
+    plan = make_plan(repositories, rules, NOW, unreadable=unreadable)
+    gone = deleted(plan)
+    sizes: dict[str, int] = {}
+    staying, going, counted = set(), set(), set()
+    for one in repositories:
+        for image in one.images:
+            for blob in image.layers if image.config is None else (*image.layers, image.config):
+                sizes[blob.digest] = min(blob.size, sizes.get(blob.digest, blob.size))
+                (going if (one.path, image.digest) in gone else staying).add(blob.digest)
+                if one.path not in failed:
+                    counted.add(blob.digest)
+    assert plan.totals.reclaimable_bytes == sum(sizes[blob] for blob in going - staying)
+    assert plan.totals.registry_bytes == sum(sizes[blob] for blob in counted)
+    told = [one for one in plan.decisions if one.repository not in failed]
+    assert plan.totals.images == len(told) == plan.totals.keep + plan.totals.delete
+    assert plan.totals.delete == len(gone)
+    assert plan.totals.selected_bytes == sum(one.size or 0 for one in told if one.verdict == "delete")
+    assert plan.complete is not bool(failed)
+
+
+@given(registries(most=1), policies(counts=""))
+def test_a_plan_applied_and_made_again_is_empty(repositories: list[Repository], rules: Policy) -> None:
+    gone = deleted(make_plan(repositories, rules, NOW))
+    assert deleted(make_plan(without(repositories, gone), rules, NOW)) == set()
+
+
+@given(registries(most=1), policies(counts="repository"))
+def test_with_counts_it_is_empty_where_what_stays_is_still_what_it_was(
+    repositories: list[Repository], rules: Policy
+) -> None:
+    """A tagged child that outlives its index is counted from then on; all others keep their places."""
+    gone = deleted(make_plan(repositories, rules, NOW))
+    left = without(repositories, gone)
+    freed = any(
+        owner
+        for one in repositories
+        for digest, owner in owners(one).items()
+        if (one.path, digest) not in gone
+        and any(image.digest == digest for image in one.images)
+        and any((one.path, o) in gone for o in owner)
+    )
+    if not freed:
+        assert deleted(make_plan(left, rules, NOW)) == set()
+
+
+@given(registries(), policies(), st.data())
+def test_forgetting_a_fact_deletes_nothing_it_was_kept_for(
+    repositories: list[Repository], rules: Policy, data: st.DataObject
+) -> None:
+    rows = [(one.path, image) for one in repositories for image in one.images]
+    if not rows:
+        return
+    path, image = data.draw(st.sampled_from(rows))
+    fact = data.draw(st.sampled_from(["created_at", "compressed_size", "children"]))
+
+    def forgetful(one: Repository) -> Repository:
+        return replace(
+            one, images=tuple(replace(row, **{fact: None}) if row.digest == image.digest else row for row in one.images)
+        )
+
+    kept = by_key(make_plan(repositories, rules, NOW))[path, image.digest].verdict == "keep"
+    again = [forgetful(one) if one.path == path else one for one in repositories]
+    assert not kept or by_key(make_plan(again, rules, NOW))[path, image.digest].verdict == "keep"
+
+
+@given(registries(), policies(), st.integers(0, 1))
+def test_repository_by_repository_it_is_the_same_plan(repositories: list[Repository], rules: Policy, keep: int) -> None:
+    plan = make_plan(repositories, rules, NOW, keep_per_repository=keep)
+    known = across([survey(one, rules, NOW) for one in reversed(repositories)], rules)
+    decided = [decide(one, rules, NOW, known, keep_per_repository=keep) for one in repositories]
+    assert {one.path: one.decisions for one in decided if one.decisions} == {
+        path: tuple(made for made in plan.decisions if made.repository == path)
+        for path in {made.repository for made in plan.decisions}
+    }
+    closing = close(one.columns for one in reversed(decided))
+    assert closing.totals == plan.totals
+    references: dict[int, int] = defaultdict(int)
+    for one in decided:
+        for deletion in one.deletions:
+            waves = {other.decision.digest: other.wave for other in one.deletions}
+            assert deletion.wave == max((waves[owner] + 1 for owner in deletion.owners), default=0)
+            numbers = closing.numbers_of(deletion.image)
+            assert len(set(numbers)) == len(numbers)
+            for number in numbers:
+                references[number] += 1
+    assert sum(closing.size(number) for number in references) == closing.totals.reclaimable_bytes
+    assert all(closing.references(number) == count for number, count in references.items())
+
+
+@settings(max_examples=30)
+@given(registries(), policies())
+def test_every_verdict_has_its_cause_rule_and_reason(repositories: list[Repository], rules: Policy) -> None:
+    kinds = {rule.name: rule.kind for rule in rules.rules}
+    for one in make_plan(repositories, rules, NOW).decisions:
+        assert one.reason
+        assert (one.verdict == "delete") is (one.cause in ("selected", "follows"))
+        assert (one.rule is not None) is (one.cause in ("kept_by_rule", "selected", "follows"))
+        if one.rule is not None:
+            assert kinds[one.rule] == ("keep" if one.verdict == "keep" else "delete")
+        assert bool(one.needed_by) is (one.cause == "needed")
+        assert list(one.needed_by) == sorted(one.needed_by)

@@ -1,0 +1,378 @@
+"""What scans have seen decides along with the rules: nothing unsettled goes, no push time is believed in doubt."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from policies.conditions import NO, UNKNOWN, YES, Answer, Scene, Sighting, UntaggedFor
+from policies.context import Standing
+from policies.graph import merged
+from policies.image import Image, Repository
+from policies.plan import Decision, Plan, make_plan
+from policies.push_times import BELIEVED, Times, cluster, doubted, named_day, pushes, trusted_after
+from policies.rules import Policy
+from policies.scan_history import NEVER, Seen, remember
+from tests.policies.plan.test_properties import by_key, deleted, owners
+from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
+from tests.support.doctored import documents, policies, registries
+
+EVERYTHING = {"name": "everything", "delete": {"all": True}}
+PR = {"name": "pull requests", "delete": {"tags": ["pr-*"]}}
+A, B, C = image(1), image(2), image(3)
+LONG = 10 * DAY  # since when what is settled was seen
+
+
+def seen(*images: Image, since: timedelta = LONG) -> Seen:
+    return remember(NEVER, images, NOW - since)
+
+
+def standing(*known: Image, settle: timedelta = DAY, since: timedelta = LONG) -> Standing:
+    return Standing(memory={"shop/api": seen(*known, since=since)}, settle=settle)
+
+
+def decided(rules: Policy, images: Iterable[Image], stands: Standing, **more: Any) -> dict[str, Decision]:
+    """By the name an image was built of."""
+    plan = make_plan([repository("shop/api", *images)], rules, NOW, standing=stands, **more)
+    return {one.id.removeprefix("crp"): one for one in plan.decisions}
+
+
+@pytest.mark.parametrize(
+    ("of", "sighting", "answer"),
+    [
+        pytest.param(image(1, "a"), Sighting(NOW - LONG), NO, id="tagged"),
+        pytest.param(image(1, "a"), None, NO, id="tagged, never seen"),
+        pytest.param(image(1), None, UNKNOWN, id="never seen"),
+        pytest.param(image(1), Sighting(None), NO, id="the last scan saw it tagged"),
+        pytest.param(image(1), Sighting(NOW - 7 * DAY), YES, id="the seventh day is enough"),
+        pytest.param(image(1), Sighting(NOW - 7 * DAY + timedelta(seconds=1)), NO, id="a second less is not"),
+        pytest.param(image(1), Sighting(NOW + DAY), NO, id="seen tomorrow: the clock was set back"),
+    ],
+)
+def test_untagged_for(of: Image, sighting: Sighting | None, answer: Answer) -> None:
+    assert UntaggedFor(7 * DAY).holds(of, Scene(NOW, seen=lambda _: sighting)) is answer
+
+
+@pytest.mark.parametrize(
+    ("known", "verdict", "reason"),
+    [
+        pytest.param([], "keep", "no rule selects it; r: no earlier complete scan has seen it untagged", id="never"),
+        pytest.param([image(1)], "delete", "seen untagged for 10 days, at least 7", id="long enough"),
+        pytest.param([image(1, "latest")], "keep", "no rule selects it", id="tagged when it was last seen"),
+        pytest.param([B], "keep", "no rule selects it; r: no earlier complete scan has seen it untagged", id="other"),
+    ],
+)  # fmt: skip
+def test_untagged_for_asks_the_memory(known: list[Image], verdict: str, reason: str) -> None:
+    rules = policy({"name": "r", "delete": {"untagged_for": "7d"}})
+    one = decided(rules, [image(1)], standing(*known, settle=0 * DAY))["1"]
+    assert (one.verdict, one.reason) == (verdict, reason)
+
+
+def test_the_newest_of_the_registry_are_ranked_by_what_was_seen_everywhere() -> None:
+    rules = policy(EVERYTHING, {"name": "newest", "keep": {"newest": 1, "per": "registry", "untagged_for": "7d"}})
+    old, new = image(1, days=60), image(2, days=50)
+    known = {"a": seen(old), "b": seen(new)}
+    plan = make_plan([repository("a", old), repository("b", new)], rules, NOW, standing=Standing(memory=known))
+    assert [one.verdict for one in plan.decisions] == ["delete", "keep"]
+
+
+def test_in_a_keep_rule_what_no_scan_saw_is_kept() -> None:
+    rules = policy(EVERYTHING, {"name": "kept", "keep": {"untagged_for": "7d"}})
+    assert decided(rules, [image(1)], Standing())["1"].cause == "kept_by_rule"
+    assert decided(rules, [image(1)], standing(image(1), since=DAY))["1"].verdict == "delete"
+
+
+CASES: list[Any] = [
+    pytest.param([A], [], {"1": "unsettled"}, id="never seen"),
+    pytest.param([A], [A], {"1": "selected"}, id="seen long ago"),
+    pytest.param([image(1, "pr-1")], [A], {"1": "unsettled"}, id="seen with other tags"),
+    pytest.param([image(1, "pr-2", "pr-1")], [image(1, "pr-1", "pr-2")], {"1": "selected"}, id="tags in any order"),
+    pytest.param(
+        [index(9, "pr-1", lists=[1, 2]), A, B],
+        [index(9, "pr-1", lists=[1, 2]), A],
+        {"9": "unsettled", "1": "needed", "2": "unsettled"},
+        id="a child that is not settled keeps its index, and that the other child",
+    ),
+    pytest.param(
+        [index(9, "pr-1", lists=[1]), A],
+        [A],
+        {"9": "unsettled", "1": "needed"},
+        id="an index that is not settled keeps its child",
+    ),
+    pytest.param(
+        [index(9, "pr-1", lists=[8]), index(8, lists=[1]), A],
+        [index(9, "pr-1", lists=[8]), index(8, lists=[1])],
+        {"9": "unsettled", "8": "unsettled", "1": "unsettled"},
+        id="through an index of an index",
+    ),
+    pytest.param(
+        [index(9, "pr-1", lists=[1, 2]), index(8, "pr-2", lists=[2, 3]), A, B, C],
+        [index(9, "pr-1", lists=[1, 2]), index(8, "pr-2", lists=[2, 3]), B, C],
+        {"9": "unsettled", "1": "unsettled", "2": "needed", "8": "selected", "3": "selected"},
+        id="what a shared child's other index alone has, goes",
+    ),
+    pytest.param(
+        [image(1, "pr-1"), signature(1)],
+        [image(1, "pr-1")],
+        {"1": "unsettled", "sig of 1": "unsettled"},
+        id="a signature that is not settled keeps its subject",
+    ),
+    pytest.param(
+        [index(9, "pr-1", lists=[1]), image(1, "pr-2")],
+        [index(9, "pr-1", lists=[1])],
+        {"9": "selected", "1": "unsettled"},
+        id="a tagged child is an image of its own",
+    ),
+]
+
+
+@pytest.mark.parametrize(("images", "known", "causes"), CASES)
+def test_nothing_unsettled_goes(images: list[Image], known: list[Image], causes: dict[str, str]) -> None:
+    found = decided(policy(EVERYTHING), images, standing(*known))
+    assert {name: one.cause for name, one in found.items()} == causes
+    assert all((one.verdict == "delete") is (one.cause in ("selected", "follows")) for one in found.values())
+
+
+@pytest.mark.parametrize(
+    ("of", "known", "since", "reason"),
+    [
+        (A, [], LONG, "no earlier complete scan has seen it; settle asks for 36 hours"),
+        (image(1, "a"), [A], LONG, "the last complete scan saw it with other tags; settle asks for 36 hours"),
+        (A, [A], DAY, "seen with these tags since 2026-11-23T03:00:00Z; settle asks for 36 hours"),
+    ],
+    ids=["never", "tags", "since"],
+)
+def test_it_says_since_when(of: Image, known: list[Image], since: timedelta, reason: str) -> None:
+    stands = standing(*known, settle=timedelta(hours=36), since=since)
+    assert decided(policy(EVERYTHING), [of], stands)["1"].reason == reason
+
+
+def test_what_goes_along_says_which_child_keeps_it() -> None:
+    images = [index(9, "pr-1", lists=[1]), A]
+    found = decided(policy(PR), images, standing(images[0]))
+    assert found["9"].reason == (
+        f"what would go with it is not settled: sha256:{digest(1)[7:19]}…, "
+        "no earlier complete scan has seen it; settle asks for 1 day"
+    )
+
+
+def test_settle_is_asked_last() -> None:
+    rules = policy(EVERYTHING, {"name": "kept", "keep": {"tags": ["v1"]}})
+    images = [image(1, "v1"), image(2, locked=True), image(3)]
+    causes = {name: one.cause for name, one in decided(rules, images, standing()).items()}
+    assert causes == {"1": "kept_by_rule", "2": "locked", "3": "unsettled"}
+
+
+def test_a_settle_of_nothing_asks_nothing() -> None:
+    assert decided(policy(EVERYTHING), [A], standing(settle=0 * DAY))["1"].cause == "selected"
+
+
+def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str, Seen]:
+    """What scans have seen of some of these images: long ago, lately, or with other tags."""
+    kinds = st.sampled_from(["never", "long", "lately", "retagged"])
+    memory = {}
+    for one in repositories:
+        before, found = NEVER, {"long": [], "lately": [], "retagged": []}
+        for row in merged(one.images):
+            kind = data.draw(kinds)
+            if kind != "never":
+                found[kind].append(replace(row, tags=("other",)) if kind == "retagged" else row)
+        before = remember(before, [*found["long"], *found["retagged"]], NOW - LONG)
+        memory[one.path] = remember(before, [row for rows in found.values() for row in rows], NOW - DAY / 2)
+    return memory
+
+
+@settings(max_examples=50, deadline=None)
+@given(registries(), policies(), st.data())
+def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Policy, data: st.DataObject) -> None:
+    memory = remembering(data, repositories)
+    stands = Standing(memory=memory, settle=DAY)
+    without = deleted(make_plan(repositories, rules, NOW, standing=Standing(memory=memory)))
+    plan = make_plan(repositories, rules, NOW, standing=stands)
+    gone, found = deleted(plan), by_key(plan)
+    assert gone <= without
+    for one in repositories:
+        images = {row.digest: row for row in merged(one.images)}
+        unsettled = stands.unsettled(one.path, list(images.values()), NOW)
+        needs = owners(one)
+        for name, row in images.items():
+            if (one.path, name) in gone:
+                assert name not in unsettled
+                assert all((one.path, owner) in gone for owner in needs[name] if owner in images)
+            elif (one.path, name) in without:
+                assert found[one.path, name].cause in ("unsettled", "needed")
+                # An untagged child, or a referrer, would have followed: so what it belongs to stays as well.
+                is_child = any(name in (images[owner].children or ()) for owner in needs[name])
+                if name in unsettled and (not row.tags if is_child else needs[name]):
+                    assert not any((one.path, owner) in gone for owner in needs[name])
+
+
+@settings(max_examples=50, deadline=None)
+@given(registries(), policies())
+def test_where_all_is_settled_it_is_the_same_plan(repositories: list[Repository], rules: Policy) -> None:
+    memory = {one.path: remember(NEVER, merged(one.images), NOW - LONG) for one in repositories}
+    plan = make_plan(repositories, rules, NOW, standing=Standing(memory=memory))
+    assert make_plan(repositories, rules, NOW, standing=Standing(memory=memory, settle=LONG)) == plan
+
+
+@settings(max_examples=50, deadline=None)
+@given(registries(), documents(), st.randoms(use_true_random=False), st.data())
+def test_the_order_never_matters(
+    repositories: list[Repository], rules: list[dict[str, object]], random: Any, data: st.DataObject
+) -> None:
+    stands = Standing(memory=remembering(data, repositories), settle=DAY)
+    shuffled = [replace(one, images=tuple(random.sample(one.images, len(one.images)))) for one in repositories]
+    random.shuffle(shuffled)
+    plan = make_plan(repositories, policy(*rules), NOW, standing=stands)
+    assert make_plan(shuffled, policy(*rules), NOW, standing=stands) == plan
+
+
+def untimed(repositories: list[Repository], before: datetime | None) -> list[Repository]:
+    """The same, without the push times before an instant; None: without any."""
+
+    def one(row: Image) -> Image:
+        early = row.created_at is not None and (before is None or row.created_at < before)
+        return replace(row, created_at=None) if early else row
+
+    return [
+        replace(repository, images=tuple(one(row) for row in merged(repository.images))) for repository in repositories
+    ]
+
+
+def essence(plan: Plan) -> dict[tuple[str, str], tuple[object, ...]]:
+    return {key: (one.verdict, one.cause, one.rule, one.needed_by) for key, one in by_key(plan).items()}
+
+
+@settings(max_examples=50, deadline=None)
+@given(registries(), policies(), st.integers(0, 2), st.one_of(st.none(), st.integers(0, 60)))
+def test_a_push_time_that_is_not_believed_is_like_one_not_told(
+    repositories: list[Repository], rules: Policy, keep: int, days: int | None
+) -> None:
+    times = doubted("a restore") if days is None else trusted_after(NOW - days * DAY)
+    before = None if days is None else NOW - days * DAY
+    told = make_plan(repositories, rules, NOW, keep_per_repository=keep, standing=Standing(times=times))
+    without = make_plan(untimed(repositories, before), rules, NOW, keep_per_repository=keep)
+    assert essence(told) == essence(without)
+    assert told.totals == without.totals
+    order = [(one.repository, one.digest, one.created_at) for one in make_plan(repositories, rules, NOW).decisions]
+    assert [(one.repository, one.digest, one.created_at) for one in told.decisions] == order
+
+
+def test_a_doubt_is_in_the_reasons() -> None:
+    rules = policy(
+        {"name": "old", "delete": {"older_than": "7d"}}, {"name": "n", "keep": {"newest": 1, "tagged": True}}
+    )
+    one = decided(rules, [image(1), image(2, "v1")], Standing(times=doubted("it was restored")))
+    assert one["1"].reason == "no rule selects it; old: its push time is not believed: it was restored"
+    assert one["2"].reason == "its push time is not believed: it was restored"
+    trusted = Standing(times=trusted_after(NOW - 20 * DAY))
+    early = decided(rules, [image(1), image(3, days=10)], trusted)
+    assert early["1"].reason == (
+        "no rule selects it; old: its push time is not believed: it is before trust_times_after, 2026-11-04T03:00:00Z"
+    )
+    assert early["3"].verdict == "delete"
+
+
+def test_the_newest_of_a_repository_cannot_be_told() -> None:
+    found = decided(policy(EVERYTHING), [A, B], Standing(times=doubted("restored")), keep_per_repository=1)
+    assert {one.cause for one in found.values()} == {"keep_per_repository"}
+    assert found["1"].reason == (
+        "perhaps one of the 1 newest of its repository: its push time is not believed: restored"
+    )
+
+
+RESTORED = policy({"name": "old", "delete": {"older_than": "7d"}})
+AT = 20.0  # days ago
+
+
+@pytest.mark.parametrize(
+    ("images", "known", "believed"),
+    [
+        pytest.param([image(n, f"v{n}", days=AT) for n in range(4)], [], True, id="nothing says otherwise"),
+        pytest.param([image(n, "2024-05-01", days=AT) for n in range(4)], [], False, id="tags name an earlier day"),
+        pytest.param([image(n, "20261104", days=AT) for n in range(4)], [], True, id="the same day"),
+        pytest.param([image(n, "nightly.2026.11.03-x", days=AT) for n in range(4)], [], False, id="the day before"),
+        pytest.param([image(n, "2026-13-01", "20240230", days=AT) for n in range(4)], [], True, id="no days"),
+        pytest.param([image(n, "120240501", days=AT) for n in range(4)], [], True, id="a number"),
+        pytest.param([image(n, days=AT) for n in range(4)], [image(3)], False, id="one was seen before"),
+        pytest.param([image(1, "2024-05-01", days=AT)], [], True, id="one image shares its push time with nobody"),
+        pytest.param([image(n, "2024-05-01", days=AT + n) for n in range(4)], [], True, id="pushed on different days"),
+        pytest.param(
+            [image(n, "2024-05-01", days=AT) for n in range(2)] + [image(n, days=AT + n) for n in range(2, 4)],
+            [],
+            True,
+            id="half is not more than half",
+        ),
+        pytest.param(
+            [image(n, "2024-05-01", days=AT) for n in range(3)] + [image(n, days=None) for n in range(3, 5)],
+            [],
+            False,
+            id="more than half, with those that told nothing",
+        ),
+        pytest.param(
+            [image(n, days=AT) for n in range(3)] + [image(n, "2024-05-01", days=AT + n) for n in range(3, 5)],
+            [],
+            True,
+            id="the tag is of another push",
+        ),
+    ],
+)
+def test_a_shared_push_time(images: list[Image], known: list[Image], believed: bool) -> None:
+    stands = Standing(memory={"shop/api": seen(*known, since=30 * DAY)})
+    found = decided(RESTORED, images, stands).values()
+    assert all("not believed" not in one.reason for one in found) is believed
+    assert any(one.verdict == "delete" for one in found) is believed
+
+
+@pytest.mark.parametrize(
+    ("moved", "stayed", "new", "believed"),
+    [
+        pytest.param(4, 0, 0, False, id="all were seen long before"),
+        pytest.param(3, 2, 0, False, id="more than half"),
+        pytest.param(2, 2, 0, True, id="half is not more than half"),
+        pytest.param(3, 0, 3, True, id="those that no scan saw count as well"),
+        pytest.param(1, 0, 0, True, id="one alone was pushed again"),
+    ],
+)
+def test_push_times_later_than_the_first_sight(moved: int, stayed: int, new: int, believed: bool) -> None:
+    known = [image(n, days=AT) for n in range(moved + stayed)]
+    hours_apart = [replace(one, created_at=NOW - AT * DAY + n * timedelta(hours=3)) for n, one in enumerate(known)]
+    images = [*hours_apart[:moved], *(image(n, days=40 + n) for n in range(moved, moved + stayed))]
+    images += [image(n, days=n) for n in range(100, 100 + new)]
+    found = decided(RESTORED, images, Standing(memory={"shop/api": seen(*known, since=30 * DAY)})).values()
+    doubts = {one.reason for one in found if "an earlier scan saw them" in one.reason}
+    assert bool(doubts) is not believed
+    assert any(one.verdict == "delete" for one in found) is believed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "images", "share"),
+    [
+        pytest.param([], 0, None, id="nothing"),
+        pytest.param([5.0], 1, None, id="one"),
+        pytest.param([0.0, 60.0], 2, 1.0, id="a minute apart is within a minute"),
+        pytest.param([0.0, 60.1], 2, None, id="more than a minute"),
+        pytest.param([0.0, 30.0, 60.0, 90.0], 4, 1.0, id="windows that overlap"),
+        pytest.param([0.0, 1.0, 2.0, 500.0, 900.0], 5, 0.6, id="three of five"),
+        pytest.param([0.0, 1.0, 2.0], 6, None, id="three of six"),
+    ],
+)
+def test_a_cluster(seconds: list[float], images: int, share: float | None) -> None:
+    column = pushes([replace(image(n), created_at=NOW + timedelta(seconds=one)) for n, one in enumerate(seconds)])
+    found = cluster([column[:1], column[1:]], images)
+    assert (found.share if found else None) == share
+
+
+def test_days_in_tags() -> None:
+    assert named_day("v1.2.3") is None
+    assert named_day("2024-05-01_2024-06-01") == datetime.fromisoformat("2024-06-01T00:00:00Z")
+    assert named_day("2024-0501") is None
+
+
+def test_all_times_are_believed_by_default() -> None:
+    assert Times() == BELIEVED
+    assert BELIEVED.all_believed

@@ -1,0 +1,170 @@
+"""Counts where equal times have no order: of images that one scan saw first, nobody knows which is the newest."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from policies.context import Standing
+from policies.image import Image, Repository
+from policies.plan import across, close, decide, make_plan, survey_all
+from policies.push_times import OUR_OWN, trusted_after
+from tests.policies.plan.test_properties import deleted
+from tests.support.builders import DAY, NOW, image, policy, repository
+from tests.support.doctored import documents, keep_rules, registries
+
+FIRST_SEEN = Standing(times=OUR_OWN)
+EVERYTHING = {"name": "everything", "delete": {"all": True}}
+TIED = "first seen at 2026-10-05T03:00:00Z together with others, whose order nobody reported"
+OLDER, NEWER = [image(f"old {n}", days=90) for n in range(2)], [image(f"new {n}", days=1) for n in range(2)]
+SAME = [image(f"same {n}", days=50) for n in range(3)]
+
+
+def kept(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0, **standing: Any) -> set[str]:
+    """The ids of what stays."""
+    plan = make_plan(
+        repositories, policy(*rules), NOW, keep_per_repository=keep, standing=standing.get("at", FIRST_SEEN)
+    )
+    return {one.id.removeprefix("crp") for one in plan.decisions if one.verdict == "keep"}
+
+
+def ids(*images: Image) -> set[str]:
+    return {one.id.removeprefix("crp") for one in images}
+
+
+def counted(n: int, way: str) -> dict[str, Any]:
+    """The rules, and keep_per_repository, that keep N in some way."""
+    per = "registry" if way.endswith("registry") else "repository"
+    if way.startswith("newest"):
+        return {"rules": [EVERYTHING, {"name": "count", "keep": {"newest": n, "per": per}}]}
+    if way.startswith("beyond"):
+        return {"rules": [{"name": "count", "delete": {"beyond_newest": n, "per": per}}]}
+    return {"rules": [EVERYTHING], "keep": n}
+
+
+WAYS = ["newest", "beyond", "newest per registry", "beyond per registry", "keep_per_repository"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("n", "stay"),
+    [
+        pytest.param(0, [], id="none is asked for"),
+        pytest.param(1, NEWER, id="the border is among the newest"),
+        pytest.param(2, NEWER, id="the border is after the newest"),
+        pytest.param(3, NEWER + SAME, id="the first of those that tie"),
+        pytest.param(5, NEWER + SAME, id="the border is after those that tie"),
+        pytest.param(6, NEWER + SAME + OLDER, id="the border is among the oldest"),
+        pytest.param(99, NEWER + SAME + OLDER, id="more than there are"),
+    ],
+)
+def test_all_that_tie_at_the_border_stay(way: str, n: int, stay: list[Image]) -> None:
+    asked = counted(n, way)
+    whole = repository("a", *OLDER, *SAME, *NEWER)
+    assert kept(asked["rules"], whole, keep=asked.get("keep", 0)) == ids(*stay)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_times_of_the_registry_keep_their_order_by_digest(way: str) -> None:
+    asked = counted(1, way)
+    lowest = min(SAME, key=lambda one: one.digest)
+    stay = kept(asked["rules"], repository("a", *SAME), keep=asked.get("keep", 0), at=Standing())
+    assert stay == ids(lowest)
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("newest", TIED),
+        ("beyond per registry", f"no rule selects it; count: {TIED}"),
+        ("keep_per_repository", f"perhaps one of the 4 newest of its repository: {TIED}"),
+    ],
+)
+def test_the_reason_says_that_the_order_is_unknown(way: str, reason: str) -> None:
+    asked = counted(4, way)
+    plan = make_plan(
+        [repository("a", *NEWER, *SAME)],
+        policy(*asked["rules"]),
+        NOW,
+        keep_per_repository=asked.get("keep", 0),
+        standing=FIRST_SEEN,
+    )
+    assert {one.reason for one in plan.decisions if one.digest in {same.digest for same in SAME}} == {reason}
+
+
+def undecidable(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0) -> int:
+    parsed = policy(*rules)
+    surveys, standing = survey_all(lambda: repositories, parsed, NOW, FIRST_SEEN)
+    known = across(surveys, parsed, standing)
+    decided = (decide(one, parsed, NOW, known, keep_per_repository=keep, standing=standing) for one in repositories)
+    return close(one.columns for one in decided).undecidable
+
+
+@pytest.mark.parametrize(("n", "count"), [(0, 0), (2, 0), (3, 3), (4, 3), (5, 0), (6, 2), (7, 0)])
+@pytest.mark.parametrize("way", WAYS)
+def test_each_undecidable_image_counts_once(way: str, n: int, count: int) -> None:
+    asked = counted(n, way)
+    rules = [*asked["rules"], {"name": "the same again", "keep": {"newest": n}}]
+    whole = repository("a", *OLDER, *SAME, *NEWER)
+    assert undecidable(rules, whole, keep=asked.get("keep", 0)) == count
+
+
+def test_an_image_that_goes_all_the_same_is_not_counted() -> None:
+    rules = [{"name": "count", "delete": {"beyond_newest": 1}}, {"name": "some", "delete": {"tags": ["pr-*"]}}]
+    assert undecidable(rules, repository("a", image(1, "pr-1"), image(2, "v2"), image(3, "v3"))) == 2
+
+
+def test_repositories_are_counted_together_whatever_one_of_them_holds() -> None:
+    """A digest that ties in one repository is not beyond in another, where an earlier scan saw it."""
+    promoted = image("promoted", days=50)
+    here = repository("a", *SAME, promoted)
+    there = repository("b", replace(promoted, created_at=NOW - 70 * DAY), image("old", days=80))
+    rules = counted(2, "beyond per registry")["rules"]
+    assert kept(rules, here, there) == ids(*SAME, promoted)
+    assert undecidable(rules, here, there) == 5  # 4 in the one repository, 1 in the other
+
+
+def test_what_perhaps_passes_ties_as_well() -> None:
+    rules = [EVERYTHING, {"name": "count", "keep": {"newest": 1, "larger_than": "10B"}}]
+    unsized = image("unsized", days=50, size=None)
+    for sized in (image(1, days=50), image(2, days=50)):
+        assert kept(rules, repository("a", sized, unsized)) == ids(sized, unsized)
+    assert kept(rules, repository("a", image(1, days=49), unsized)) == {"1"}
+
+
+def test_trusted_times_are_still_of_our_own() -> None:
+    at = Standing(times=trusted_after(NOW - 60 * DAY, first_seen=True))
+    assert kept(counted(1, "beyond")["rules"], repository("a", *SAME), at=at) == ids(*SAME)
+
+
+@given(registries(), documents(), st.randoms(use_true_random=False), st.integers(0, 2))
+def test_the_order_of_images_never_matters(
+    repositories: list[Repository], rules: list[dict[str, object]], random: Any, keep: int
+) -> None:
+    made = make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep, standing=FIRST_SEEN)
+    shuffled = [replace(one, images=tuple(random.sample(one.images, len(one.images)))) for one in repositories]
+    random.shuffle(shuffled)
+    assert make_plan(shuffled, policy(*rules), NOW, keep_per_repository=keep, standing=FIRST_SEEN) == made
+
+
+@given(registries(), documents(), keep_rules(), st.integers(0, 2))
+def test_one_more_keep_rule_never_deletes_more(
+    repositories: list[Repository], rules: list[dict[str, object]], more: dict[str, object], keep: int
+) -> None:
+    def gone(*document: dict[str, object]) -> set[tuple[str, str]]:
+        named = [rule | {"name": str(number)} for number, rule in enumerate(document)]
+        return deleted(make_plan(repositories, policy(*named), NOW, keep_per_repository=keep, standing=FIRST_SEEN))
+
+    assert gone(more, *rules) <= gone(*rules)
+
+
+@given(registries(), documents(), st.integers(0, 2))
+def test_without_an_order_nothing_more_goes(
+    repositories: list[Repository], rules: list[dict[str, object]], keep: int
+) -> None:
+    def gone(standing: Standing) -> set[tuple[str, str]]:
+        return deleted(make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep, standing=standing))
+
+    assert gone(FIRST_SEEN) <= gone(Standing())

@@ -1,0 +1,230 @@
+"""What complete scans have seen: packed and unpacked, over any history the same as a plain dict would say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies.blobs import words
+from policies.image import Image
+from policies.limits import Exceeded, Totals, exceeded_text, unusual
+from policies.scan_history import NEVER, Absent, Known, Seen, Vanished, absent, remember, tags_hash, vanished
+from tests.support.builders import DAY, NOW, digest, image
+
+# Two begin with the same eight bytes, one is of another kind: what looks digests up must not mix any of them up.
+ALIKE = ("sha256:" + "ab" * 8 + "00" * 24, "sha256:" + "ab" * 8 + "11" * 24)
+NAMES = (digest(1), digest(2), digest(3), *ALIKE, "sha512:" + "0" * 128)
+TAGS = ((), ("a",), ("b",), ("a", "b"))
+
+Shelf = Mapping[str, tuple[str, ...]]  # digest -> tags: what one scan sees
+shelves = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(TAGS))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The plain model's memory of a digest."""
+
+    tags: tuple[str, ...]
+    first: datetime
+    since: datetime
+    missing: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Night:
+    """One complete scan, what we deleted since the one before, and how it is taken."""
+
+    shelf: Shelf
+    ours: frozenset[str] = frozenset()
+    doubtful: bool = False
+    accepts: bool = False
+
+
+nights = st.lists(
+    st.builds(
+        Night, shelf=shelves, ours=st.frozensets(st.sampled_from(NAMES)), doubtful=st.booleans(), accepts=st.booleans()
+    ),
+    max_size=6,
+)
+
+
+def images(shelf: Shelf) -> list[Image]:
+    return [Image(digest=name, tags=tags) for name, tags in shelf.items()]
+
+
+def modelled(before: Mapping[str, Entry], night: Night, now: datetime, accepted: datetime | None) -> dict[str, Entry]:
+    after = {}
+    for name, tags in night.shelf.items():
+        known = before.get(name)
+        if known is not None and known.missing is not None:
+            known = None  # what was missing and is there again begins anew
+        same = known is not None and known.tags == tags
+        after[name] = Entry(tags, known.first if known else now, known.since if known and same else now)
+    for name, known in before.items():
+        if name in night.shelf or name in night.ours or not night.doubtful:
+            continue
+        if known.missing is None or accepted is None or known.missing > accepted:
+            after[name] = replace(known, missing=known.missing or now)
+    return after
+
+
+def told(seen: Seen) -> set[tuple[object, ...]]:
+    columns = (seen.keys.tolist(), seen.tags.tolist(), seen.first.tolist(), seen.since.tolist(), seen.missing.tolist())
+    return {(*key, *facts) for key, *facts in zip(*columns, strict=True)}
+
+
+def modelled_rows(model: Mapping[str, Entry]) -> set[tuple[object, ...]]:
+    return {
+        (*words([name])[0, :2].tolist(), tags_hash(one.tags), *map(micro, (one.first, one.since, one.missing)))
+        for name, one in model.items()
+    }
+
+
+def micro(at: datetime | None) -> int:
+    return 0 if at is None else round(at.timestamp() * 1_000_000)
+
+
+@settings(deadline=None)
+@given(nights)
+def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Night]) -> None:
+    seen, model, accepted = NEVER, dict[str, Entry](), None
+    for number, night in enumerate(history):
+        now = NOW + number * DAY
+        accepted = now - DAY / 2 if night.accepts else accepted
+        ours = words(sorted(night.ours))
+        missed = absent(seen, words(list(night.shelf)), ours, accepted)
+        gone = {
+            name: one
+            for name, one in model.items()
+            if name not in night.shelf
+            and name not in night.ours
+            and (one.missing is None or accepted is None or one.missing > accepted)
+        }
+        assert missed.new == sum(one.missing is None for one in gone.values())
+        assert missed.old == sum(one.missing is not None for one in gone.values())
+        seen = remember(seen, images(night.shelf), now, ours=ours, accepted_at=accepted, doubtful=night.doubtful)
+        model = modelled(model, night, now, accepted)
+        assert told(seen) == modelled_rows(model)
+        assert len(seen) == len(model)
+        assert Seen.unpack(seen.pack()) == seen
+        assert seen.known(NAMES) == {
+            name: Known(one.first, one.since, tags_hash(one.tags)) for name, one in model.items() if one.missing is None
+        }
+
+
+@settings(deadline=None)
+@given(shelves, st.randoms(use_true_random=False))
+def test_the_order_of_images_does_not_matter(shelf: Shelf, random) -> None:
+    rows = images(shelf)
+    shuffled = [replace_tags(one, random.sample(one.tags, len(one.tags))) for one in random.sample(rows, len(rows))]
+    assert remember(NEVER, shuffled, NOW).pack() == remember(NEVER, rows, NOW).pack()
+
+
+def replace_tags(one: Image, tags: list[str]) -> Image:
+    return Image(digest=one.digest, tags=tuple(tags))
+
+
+@settings(deadline=None)
+@given(shelves)
+def test_a_scan_that_sees_the_same_again_changes_no_byte(shelf: Shelf) -> None:
+    once = remember(NEVER, images(shelf), NOW)
+    again = remember(once, images(shelf), NOW + DAY)
+    assert again == once
+    assert again.pack() == once.pack()
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\1\0\0", id="half a head"),
+        pytest.param(b"\2" + b"\0" * 11, id="another form"),
+        pytest.param(remember(NEVER, [image(1)], NOW).pack()[:-1], id="cut short"),
+        pytest.param(remember(NEVER, [image(1)], NOW).pack() + b"\0", id="too long"),
+    ],
+)
+def test_what_is_no_memory_is_refused(packed: bytes) -> None:
+    with pytest.raises(ValueError, match="a memory of another form, or cut short"):
+        Seen.unpack(packed)
+
+
+def test_it_is_small() -> None:
+    """Before it is compressed; in the store the indexes of instants take next to nothing."""
+    assert len(remember(NEVER, [image(n, f"pr-{n}") for n in range(1000)], NOW).pack()) < 31_000
+
+
+def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent]:
+    """Repositories by (seen, new, old), all first seen at 10."""
+    return [Absent(first={10: saw}, new=new, old=old, missing_since=since) for saw, new, old in known]
+
+
+@pytest.mark.parametrize(
+    ("absences", "found", "doubtful"),
+    [
+        pytest.param([], Vanished(0, 0.0), False, id="never scanned"),
+        pytest.param(parts((10, 0, 0)), Vanished(0, 0.0), False, id="all there"),
+        pytest.param(parts((10, 2, 0)), Vanished(2, 0.2), False, id="a fifth is not more than a fifth"),
+        pytest.param(parts((10, 3, 0)), Vanished(3, 0.3), True, id="more than a fifth"),
+        pytest.param(parts((3, 1, 0)), Vanished(1, 1 / 3), True, id="one of three: no floor"),
+        pytest.param(parts((97, 0, 0), (3, 3, 0)), Vanished(3, 0.03), False, id="a small repository gone whole"),
+        pytest.param(parts((10, 0, 3), since=20), Vanished(0, 0.3), True, id="still missing, and counted before"),
+        pytest.param(
+            [*parts((10, 0, 3), since=20), Absent(first={20: 1000})],
+            Vanished(0, 0.3),
+            True,
+            id="new pushes do not outgrow a doubt",
+        ),
+        pytest.param(parts((10, 0, 1), since=20), Vanished(0, 0.1), False, id="most came back"),
+        pytest.param(parts((0, 0, 0)), Vanished(0, 0.0), False, id="an empty registry"),
+    ],
+)
+def test_what_vanished(absences: list[Absent], found: Vanished, doubtful: bool) -> None:
+    assert vanished(absences) == found
+    assert vanished(absences).doubtful is doubtful
+
+
+def test_an_accepted_absence_counts_no_more() -> None:
+    before = remember(NEVER, [image(n) for n in range(4)], NOW)
+    missing = remember(before, [image(0), image(1)], NOW + DAY, doubtful=True)
+    listed = words([digest(0), digest(1)])
+    assert absent(missing, listed, words([])).old == 2
+    assert absent(missing, listed, words([]), accepted_at=NOW + DAY / 2).old == 2
+    accepted = absent(missing, listed, words([]), accepted_at=NOW + 2 * DAY)
+    assert (accepted.old, accepted.new, sum(accepted.first.values())) == (0, 0, 2)
+    assert len(remember(missing, [image(0)], NOW + 3 * DAY, accepted_at=NOW + 2 * DAY, doubtful=True)) == 2
+
+
+def test_what_is_missing_is_not_known_and_begins_anew() -> None:
+    before = remember(NEVER, [image(1)], NOW)
+    missing = remember(before, [], NOW + DAY, doubtful=True)
+    assert len(missing) == 1
+    assert missing.known([digest(1)]) == {}
+    back = remember(missing, [image(1)], NOW + 2 * DAY)
+    assert back.known([digest(1)]) == {digest(1): Known(NOW + 2 * DAY, NOW + 2 * DAY, 0)}
+
+
+@pytest.mark.parametrize(
+    ("before", "allowed"),
+    [
+        pytest.param((2, 2, 2, 2), None, id="four plans say nothing"),
+        pytest.param((2, 2, 2, 2, 2), 6, id="three times two"),
+        pytest.param((3, 3, 3, 3, 3), None, id="seven are not more than three times three"),
+        pytest.param((0, 0, 0, 0, 0), 3, id="of nights without a deletion: three"),
+        pytest.param((1, 1, 1, 900, 900), 3, id="some large plans do not count"),
+        pytest.param((2, 2, 2, 2, 3, 3), 6, id="an even number"),
+        pytest.param((2, 2, 2, 3, 3, 3), None, id="seven are not more than 7.5"),
+    ],
+)
+def test_a_plan_unlike_those_before(before: tuple[int, ...], allowed: int | None) -> None:
+    over = () if allowed is None else (Exceeded("unusual", 7, allowed),)
+    assert unusual(Totals(images=100, delete=7), before) == over
+
+
+def test_the_new_limits_in_words() -> None:
+    assert exceeded_text([Exceeded("vanished", 1 / 3, 0.2), Exceeded("unusual", 7000, 300)]) == (
+        "33.33% of what the last complete scan saw has vanished and was not deleted here, allowed 20%; "
+        "7,000 images are more than three times as many as plans usually delete here, allowed 300"
+    )

@@ -1,0 +1,418 @@
+"""Manifests through the Docker API: indexes and subjects, the token challenge, and answers that cannot be believed."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.image import Blob
+from tests.support.drivers import QUICK, Driver, settings_for
+from tests.support.simulator.client import Simulator
+from worker.config.settings import Credentials, RegistrySettings, Secret
+from worker.registries import open_registry
+from worker.registries.docker import manifests, tokens
+from worker.registries.docker.manifest_cache import size_of
+from worker.registries.errors import (
+    BadAnswerError,
+    NotFoundError,
+    PermissionDeniedError,
+    RegistryError,
+    SignInError,
+    UnavailableError,
+)
+from worker.registries.http.messages import Answer, BrokenBodyError
+from worker.registries.interface import Manifest
+
+MANIFESTS = "/v2/.*/manifests/"
+TOKEN = "/v2/token"
+OCI_INDEX, DOCKER_INDEX = manifests.INDEX_TYPES
+OCI_IMAGE, DOCKER_IMAGE = manifests.IMAGE_TYPES
+A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+
+
+def one(answers: Mapping[str, Manifest | RegistryError]) -> Manifest | RegistryError:
+    (answer,) = answers.values()
+    return answer
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_an_index_and_its_children(simulator: Simulator, driver: Driver, kind: str) -> None:
+    children = [simulator.push("shop/api", type=kind)["digest"] for _ in range(3)]
+    index = simulator.push_index("shop/api", children, tags=["v1"], type=kind)["digest"]
+    found = driver.manifests("shop/api", [index, *children, index])
+    assert list(found) == [index, *children]
+    read = found[index]
+    assert isinstance(read, Manifest)
+    assert read.children == tuple(children)
+    assert read.media_type == (OCI_INDEX if kind == "oci" else DOCKER_INDEX)
+    assert all(isinstance(found[child], Manifest) and found[child].children is None for child in children)  # type: ignore[union-attr]  # asserted just before
+
+
+def test_a_subject(simulator: Simulator, driver: Driver) -> None:
+    image = simulator.push("shop/api")["digest"]
+    referrer = simulator.push("shop/api", subject=image)["digest"]
+    found = one(driver.manifests("shop/api", [referrer]))
+    assert isinstance(found, Manifest)
+    assert (found.subject, found.children) == (image, None)
+
+
+def test_nothing_is_asked_about_nothing(simulator: Simulator, driver: Driver) -> None:
+    assert driver.manifests("shop/api", []) == {}
+    assert simulator.requests() == []
+
+
+def test_an_error_stands_alone(simulator: Simulator, driver: Driver) -> None:
+    good, bad = (simulator.push("shop/api")["digest"] for _ in range(2))
+    simulator.fault("status", path=f"{MANIFESTS}{bad}", status=503)
+    found = driver.manifests("shop/api", [good, bad, A])
+    assert isinstance(found[good], Manifest)
+    assert isinstance(found[bad], UnavailableError)
+    missing = found[A]
+    assert isinstance(missing, NotFoundError)
+    assert str(missing) == f"production: GET shop/api@{A[:19]}…: HTTP 404: MANIFEST_UNKNOWN: manifest unknown"
+
+
+def test_a_token_serves_a_whole_repository(simulator: Simulator, driver: Driver) -> None:
+    digests = [simulator.push("shop/api")["digest"] for _ in range(30)]
+    assert all(isinstance(found, Manifest) for found in driver.manifests("shop/api", digests).values())
+    asked = simulator.requests("GET", TOKEN)
+    assert len(asked) == 1
+    assert f"scope=repository:{simulator.registry_id}/shop/api:pull" in asked[0]["query"]
+    other = simulator.push("web")["digest"]
+    before = len(simulator.requests())
+    assert isinstance(one(driver.manifests("web", [other])), Manifest)
+    # The challenge is known by now: no 401 is needed to learn it again.
+    assert [request["path"][:10] for request in simulator.requests(since=before)] == ["/v2/token/", "/v2/crpvab"]
+
+
+def test_credentials_go_to_no_other_host(simulator: Simulator, driver: Driver) -> None:
+    digest = simulator.push("shop/api")["digest"]
+    simulator.switch(docker_realm="foreign_host")
+    found = one(driver.manifests("shop/api", [digest]))
+    assert isinstance(found, SignInError)
+    assert "sends to http://registry.example.net for a token; credentials are given to 127.0.0.1" in str(found)
+    assert simulator.requests("GET", TOKEN) == []
+
+
+def test_an_iam_token_that_expired_meanwhile(simulator: Simulator, tmp_path: Path) -> None:
+    digest = simulator.push("shop/api")["digest"]
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps(simulator.service_account_key()))
+    settings = settings_for(simulator, file, credentials=Credentials(service_account_key=Secret(file=file)))
+    with open_registry(settings, patience=QUICK) as registry:
+        list(registry.repositories())
+        simulator.expire_tokens()
+        assert isinstance(one(registry.manifests("shop/api", [digest])), Manifest)
+    assert len(simulator.requests("POST", "/iam/v1/tokens")) == 2
+
+
+def test_a_token_that_is_refused_is_final(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:
+    digest = simulator.push("shop/api")["digest"]
+    (tmp_path / "token").write_text("t1.expired")
+    with open_registry(settings, patience=QUICK) as registry:
+        found = one(registry.manifests("shop/api", [digest]))
+    assert isinstance(found, SignInError)
+    assert len(simulator.requests("GET", TOKEN)) == 1
+
+
+@pytest.mark.parametrize("switch", [{"may_pull": False}, {"ip_rules": "refuse"}], ids=str)
+def test_without_the_right_to_pull(simulator: Simulator, driver: Driver, switch: dict[str, Any]) -> None:
+    digest = simulator.push("shop/api")["digest"]
+    simulator.switch(**switch)
+    found = one(driver.manifests("shop/api", [digest]))
+    assert isinstance(found, PermissionDeniedError)
+    assert "DENIED: requested access to the resource is denied" in str(found)
+
+
+@pytest.mark.parametrize("kind", ["html", "broken_utf8", "cut"])
+def test_a_body_that_is_not_the_digests(simulator: Simulator, driver: Driver, kind: str) -> None:
+    digest = simulator.push("shop/api")["digest"]
+    simulator.fault(kind, path=MANIFESTS)
+    assert isinstance(one(driver.manifests("shop/api", [digest])), BadAnswerError | UnavailableError)
+    simulator.no_faults()
+    simulator.fault(kind, path=MANIFESTS, times=2)
+    assert isinstance(one(driver.manifests("shop/api", [digest])), Manifest)
+
+
+def reading(document: Any, content_type: str = "") -> Manifest:
+    """A document as its own digest's manifest."""
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    answer = Answer(200, {"content-type": content_type}, body)
+    return manifests.manifest(answer, f"sha256:{hashlib.sha256(body).hexdigest()}")
+
+
+@pytest.mark.parametrize(
+    ("document", "content_type", "children", "subject"),
+    [
+        ({"mediaType": OCI_INDEX, "manifests": [{"digest": A}, {"digest": B}]}, "", (A, B), None),
+        ({"mediaType": DOCKER_INDEX, "manifests": [{"digest": A}, {"digest": A}]}, "", (A,), None),
+        ({"mediaType": OCI_INDEX, "manifests": []}, "", (), None),
+        ({"mediaType": OCI_INDEX}, "", (), None),
+        ({"mediaType": OCI_INDEX, "manifests": None, "subject": {"digest": A}}, "", (), A),
+        ({"manifests": [{"digest": A}]}, "", (A,), None),
+        ({"manifests": [{"digest": A}]}, OCI_IMAGE, (A,), None),
+        ({}, f"{OCI_INDEX}; charset=utf-8", (), None),
+        ({"mediaType": OCI_IMAGE, "config": {"digest": A, "size": 2}, "layers": []}, "", None, None),
+        ({"mediaType": DOCKER_IMAGE, "config": {"digest": A, "size": 2}, "subject": {"digest": B}}, OCI_INDEX, None, B),
+        ({"config": {"digest": A, "size": 0}, "layers": [{"digest": B, "size": 7}]}, "", None, None),
+        ({"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "blobs": []}, "", None, None),
+        ({"mediaType": OCI_IMAGE, "annotations": {"a": "b"}, "unknown": 7}, "", None, None),
+    ],
+)
+def test_reading_a_manifest(
+    document: Any, content_type: str, children: tuple[str, ...] | None, subject: str | None
+) -> None:
+    read = reading(document, content_type)
+    assert (read.children, read.subject) == (children, subject)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ([], "does not describe"),
+        (b"\xff", "not JSON"),
+        (b'{"a":' * 100_000, "not JSON"),
+        ({"mediaType": 5}, "does not describe"),
+        (
+            {"mediaType": OCI_INDEX, "manifests": [{"digest": A}], "config": {"digest": B}},
+            "an index and an image at once",
+        ),
+        ({"mediaType": OCI_INDEX, "layers": [{"digest": B}]}, "an index and an image at once"),
+        ({"mediaType": OCI_IMAGE, "manifests": [{"digest": A}]}, "that lists manifests"),
+        ({"mediaType": OCI_INDEX, "manifests": [{}]}, "names the digest 'None'"),
+        ({"mediaType": OCI_INDEX, "manifests": [{"digest": "latest"}]}, "names the digest 'latest'"),
+        ({"mediaType": OCI_INDEX, "manifests": {"digest": A}}, "does not describe"),
+        ({"mediaType": OCI_IMAGE, "subject": {"digest": "sha256:../../x"}}, "names the digest"),
+        ({"mediaType": OCI_IMAGE, "subject": A}, "does not describe"),
+    ],
+)
+def test_a_manifest_that_cannot_be_believed(document: Any, words: str) -> None:
+    with pytest.raises(BadAnswerError, match=words):
+        reading(document)
+
+
+@pytest.mark.parametrize("size", [None, -1, 2**50 + 1, 2**63 - 1, 2**63, 10**30, "7", 7.0, True, [7]], ids=repr)
+@pytest.mark.parametrize("part", ["config", "layers", "manifests"])
+def test_an_impossible_size_is_unknown(size: Any, part: str) -> None:
+    described = {"digest": A, "size": size, "mediaType": "application/vnd.oci.image.layer.v1.tar"}
+    kind = OCI_INDEX if part == "manifests" else OCI_IMAGE
+    read = reading({"mediaType": kind, part: described if part == "config" else [described]})
+    assert read.unsized
+    assert [blob.size for blob in (read.config, *read.layers) if blob is not None] == [0]
+
+
+def test_possible_sizes_are_known() -> None:
+    read = reading(
+        {"mediaType": OCI_IMAGE, "config": {"digest": A, "size": 0}, "layers": [{"digest": B, "size": 2**50}]}
+    )
+    assert (read.unsized, read.layers) == (False, (Blob(digest=B, size=2**50),))
+
+
+def test_an_image_of_more_than_can_be_has_no_size() -> None:
+    layers = [Blob(digest=f"sha256:{number:064x}", size=2**50) for number in range(20_000)]
+    assert size_of(None, layers[:1]) == 2**50
+    assert size_of(None, layers) is None
+
+
+@pytest.mark.parametrize(
+    ("document", "content_type", "media_type"),
+    [
+        ({"config": {"digest": A, "size": 1}, "layers": []}, "application/json", OCI_IMAGE),
+        ({"config": {"digest": A, "size": 1}, "layers": []}, "", OCI_IMAGE),
+        ({"config": {"digest": A, "size": 1}, "layers": []}, DOCKER_IMAGE, DOCKER_IMAGE),
+        ({"config": {"digest": A, "size": 1}, "layers": []}, OCI_INDEX, OCI_IMAGE),
+        ({"manifests": []}, "application/json", OCI_INDEX),
+        ({"manifests": []}, DOCKER_INDEX, DOCKER_INDEX),
+        ({"manifests": []}, OCI_IMAGE, OCI_INDEX),
+        ({"schemaVersion": 2}, "application/json", "application/json"),
+        ({"manifests": []}, "application/x-strange", "application/x-strange"),
+        ({"config": {"digest": A, "size": 1}}, "application/x-strange", "application/x-strange"),
+    ],
+)
+def test_the_content_says_what_a_manifest_without_a_media_type_is(
+    document: Any, content_type: str, media_type: str
+) -> None:
+    assert reading(document, content_type).media_type == media_type
+
+
+SCHEMA1 = {
+    "schemaVersion": 1,
+    "name": "shop/api",
+    "tag": "legacy",
+    "architecture": "amd64",
+    "fsLayers": [{"blobSum": A}, {"blobSum": B}, {"blobSum": A}],
+    "history": [{"v1Compatibility": '{"signatures": 1}'}],
+}
+
+
+def signed(content: bytes, protected: dict[str, Any] | None) -> bytes:
+    """As libtrust does it: the signatures stand before the end of the content. `protected` None: none can be read."""
+    told = base64.urlsafe_b64encode(json.dumps(protected).encode()).decode().rstrip("=") if protected else "y"
+    signatures = json.dumps([{"header": {"alg": "ES256"}, "signature": "x", "protected": told}])
+    return content[:-2] + b',\n   "signatures": ' + signatures.encode() + b"\n}"
+
+
+@pytest.mark.parametrize("protected", [True, False], ids=["protected header", "no readable header"])
+def test_a_signed_schema_1_is_an_image_of_unknown_size(protected: bool) -> None:
+    content = json.dumps(SCHEMA1, indent=3).encode()
+    tail = {"formatLength": len(content) - 2, "formatTail": base64.urlsafe_b64encode(content[-2:]).decode().rstrip("=")}
+    body = signed(content, tail if protected else None)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    answer = Answer(200, {"content-type": manifests.SCHEMA1_TYPES[1]}, body)
+    read = manifests.manifest(answer, digest)
+    assert (read.children, read.subject, read.unsized) == (None, None, True)
+    assert [layer.digest for layer in read.layers] == [A, B]
+    assert not manifests.is_strange(read.media_type)
+
+
+def test_a_schema_1_without_signatures() -> None:
+    read = reading(SCHEMA1)
+    assert (read.children, read.unsized, read.media_type) == (None, True, manifests.SCHEMA1_TYPES[0])
+
+
+def test_nothing_beside_the_signed_content_is_read() -> None:
+    """Whoever adds to a body what its digest does not cover changes nothing of what it says."""
+    content = json.dumps({"mediaType": OCI_INDEX, "manifests": [{"digest": A}]}, indent=3).encode()
+    body = content[:-2] + b',\n   "manifests": [],\n   "signatures": []\n}'
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    with pytest.raises(BrokenBodyError, match="is not the one asked for"):
+        manifests.parsed(body, OCI_INDEX, digest)
+    assert manifests.parsed(
+        content[:-2] + b',\n   "signatures": [], "manifests": []\n}', OCI_INDEX, digest
+    ).children == (A,)
+
+
+@pytest.mark.parametrize(
+    ("entry", "children", "blobs", "strange"),
+    [
+        pytest.param(OCI_IMAGE, (A,), 0, (), id="an image"),
+        pytest.param(None, (A,), 0, (), id="no type"),
+        pytest.param(manifests.SCHEMA1_TYPES[1], (A,), 0, (), id="schema 1"),
+        pytest.param("application/vnd.cncf.oras.artifact.manifest.v1+json", (A,), 0, (), id="an ORAS artifact"),
+        pytest.param("application/vnd.oci.image.layer.v1.tar+zstd", (), 1, (), id="a layer"),
+        pytest.param("application/vnd.docker.image.rootfs.diff.tar.gzip", (), 1, (), id="Docker's layer"),
+        pytest.param("application/vnd.buildkit.cacheconfig.v0", (), 1, (), id="a build cache's config"),
+        pytest.param("application/x-strange", (A,), 1, (A,), id="a type that nobody knows"),
+    ],
+)
+def test_what_an_index_lists(
+    entry: str | None, children: tuple[str, ...], blobs: int, strange: tuple[str, ...]
+) -> None:
+    read = reading({"mediaType": OCI_INDEX, "manifests": [{"digest": A, "size": 7, "mediaType": entry}]})
+    assert (read.children, read.strange) == (children, strange)
+    assert read.layers == (Blob(digest=A, size=7),) * blobs
+
+
+def test_an_oras_artifact_is_a_referrer_with_blobs() -> None:
+    kind = "application/vnd.cncf.oras.artifact.manifest.v1+json"
+    document = {"mediaType": kind, "artifactType": "x/y", "blobs": [{"digest": A, "size": 7}], "subject": {"digest": B}}
+    read = reading(document)
+    assert (read.subject, read.children, read.layers) == (B, None, (Blob(digest=A, size=7),))
+    assert not manifests.is_strange(read.media_type)
+
+
+def test_a_good_manifest_that_is_not_the_one_asked_for() -> None:
+    """A registry, or what stands before it, may answer with one of the children, or with an older one."""
+    body = json.dumps({"mediaType": OCI_INDEX, "manifests": []}).encode()
+    with pytest.raises(BrokenBodyError, match=f"its digest is not {A}"):
+        manifests.manifest(Answer(200, {}, body), A)
+
+
+@pytest.mark.parametrize(
+    ("header", "challenge"),
+    [
+        (
+            'Bearer realm="https://cr.yandex/v2/token/",service="cr.yandex"',
+            ("https://cr.yandex/v2/token/", "cr.yandex"),
+        ),
+        ('bearer realm="/v2/token"', ("https://cr.yandex/v2/token", "")),
+        ('Bearer service="x",realm="https://cr.yandex/t?a=b#c",scope="y"', ("https://cr.yandex/t", "x")),
+        ('Basic realm="https://cr.yandex/"', None),
+        ("", None),
+    ],
+)
+def test_reading_a_challenge(header: str, challenge: tuple[str, str] | None) -> None:
+    found = tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex")
+    assert (found and (found.realm, found.service)) == challenge
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "https://evil.example/v2/token",
+        "http://cr.yandex/v2/token",
+        "https://cr.yandex:8443/v2/token",
+        "https://cr.yandex@evil.example/",
+        "https://user@cr.yandex/v2/token",
+        "//evil.example/v2/token",
+        "https://cr.yandex.evil.example/",
+        "file:///etc/passwd",
+    ],
+)
+def test_a_challenge_to_elsewhere(realm: str) -> None:
+    with pytest.raises(SignInError, match=r"credentials are given to cr\.yandex only"):
+        tokens.challenge_of(Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
+
+
+HOSTS = ("auth.example.com", "127.0.0.1:5001", "auth.example.com:8443")
+
+
+@pytest.mark.parametrize(
+    ("header", "realm", "scopes"),
+    [
+        ('Bearer realm="https://auth.example.com/t"', "https://auth.example.com/t", ()),
+        ('Bearer realm="https://AUTH.example.com:443/t"', "https://AUTH.example.com:443/t", ()),
+        (
+            'Bearer realm="https://auth.example.com:8443/t",scope="a:b:c d:e:f"',
+            "https://auth.example.com:8443/t",
+            ("a:b:c", "d:e:f"),
+        ),
+        ('Bearer realm="http://127.0.0.1:5001/t",scope=a:b:c', "http://127.0.0.1:5001/t", ("a:b:c",)),
+        ('Basic realm="a", Bearer realm="/t",scope="a  b", Basic realm="b"', "https://cr.yandex/t", ()),
+    ],
+)  # fmt: skip
+def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: tuple[str, ...]) -> None:
+    found = tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex", HOSTS)
+    assert found is not None
+    assert (found.realm, found.scopes) == (realm, scopes)
+
+
+@pytest.mark.parametrize(
+    ("realm", "remedy"),
+    [
+        ("http://auth.example.com:443/t", False),
+        ("http://auth.example.com/t", False),
+        ("https://user@auth.example.com/t", False),
+        ("https://auth.example.com:444/t", True),
+        ("https://127.0.0.1:5002/t", True),
+        ("https://sub.auth.example.com/t", True),
+    ],
+)
+def test_a_challenge_to_a_host_that_is_not(realm: str, remedy: bool) -> None:
+    answer = Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b"")
+    with pytest.raises(SignInError, match=r"given to cr\.yandex, auth\.example\.com, .* only") as failure:
+        tokens.challenge_of(answer, "https://cr.yandex", HOSTS)
+    assert ("write token_hosts:" in str(failure.value)) is remedy
+
+
+@pytest.mark.parametrize(
+    ("document", "answer"),
+    [
+        ({"token": "abc", "expires_in": 300}, ("Bearer abc", 300.0)),
+        ({"access_token": "abc"}, ("Bearer abc", 60.0)),
+        ({"token": "abc", "expires_in": -5}, ("Bearer abc", 1.0)),
+        ({"token": "abc", "expires_in": 10**9}, ("Bearer abc", 43_200.0)),
+    ],
+)
+def test_reading_a_token(document: Any, answer: tuple[str, float]) -> None:
+    assert tokens.docker_token(Answer(200, {}, json.dumps(document).encode())) == answer
+
+
+@pytest.mark.parametrize("document", [{}, {"token": ""}, {"token": "a b"}, {"token": "a\r\nb"}, {"token": 5}, []])
+def test_a_token_answer_that_is_none(document: Any) -> None:
+    with pytest.raises(BadAnswerError):
+        tokens.docker_token(Answer(200, {}, json.dumps(document).encode()))

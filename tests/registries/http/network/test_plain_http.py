@@ -1,0 +1,231 @@
+"""Plain http to private addresses, where the file says so: the address that is connected to has to be one."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.registries.http.network.conftest import Opener
+from tests.registries.http.network.servers import ForwardProxy
+from tests.support.oci.fake import Basic, FakeRegistry, Tokens
+from worker.cli.remarks import remarks
+from worker.config.addresses import is_private
+from worker.config.settings import ConfigError, Credentials, Network, Secret, load
+from worker.registries.errors import BadAnswerError, RegistryError, SignInError, UnavailableError
+
+INSECURE = Network(insecure_http=True)
+Names = dict[str, list[str]]
+FILE = """
+registries:
+  r: {kind: oci, url: "URL", credentials: {anonymous: true}, policy: p, insecure_http: true}
+policies: {p: []}
+"""
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """The addresses of names, as a name server tells them now; nobody else is asked."""
+    known: Names = {}
+    real: Callable[..., Any] = socket.getaddrinfo
+
+    def getaddrinfo(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
+        if is_private(host) is None and host not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [one for address in known.get(host, [host]) for one in real(address, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return known
+
+
+@pytest.fixture
+def inner(plain: FakeRegistry, names: Names) -> str:
+    """The registry's address by a name of the network."""
+    names["registry.internal"] = ["127.0.0.1"]
+    return plain.url.replace("127.0.0.1", "registry.internal")
+
+
+def test_a_private_address_is_fine(opened: Opener, plain: FakeRegistry, inner: str) -> None:
+    assert [image.tags for image in opened(inner, network=INSECURE).images("shop/api")] == [("v1",)]
+    with pytest.raises(BadAnswerError, match=r"refusing to talk to registry\.internal:[0-9]+ without TLS"):
+        opened(inner).clock()
+
+
+@pytest.mark.parametrize(
+    "addresses", [["8.8.8.8"], ["127.0.0.1", "8.8.8.8"], ["169.254.169.254"], ["::ffff:8.8.8.8"], ["100.64.0.1"]]
+)
+def test_a_name_that_leads_elsewhere_is_refused(
+    opened: Opener, plain: FakeRegistry, inner: str, names: Names, addresses: list[str]
+) -> None:
+    names["registry.internal"] = addresses
+    with pytest.raises(UnavailableError) as raised:
+        opened(inner, network=INSECURE).clock()
+    assert "plain http goes to private addresses only, and registry.internal is " in str(raised.value)
+    assert plain.requests == []
+
+
+def test_the_address_that_was_checked_is_the_one_that_is_used(
+    opened: Opener, plain: FakeRegistry, inner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that answers otherwise the second time leads nowhere."""
+    answers = iter(["127.0.0.1"])
+    real: Callable[..., Any] = socket.getaddrinfo
+
+    def once(host: str, *args: Any, **kwargs: Any) -> Any:
+        return real(next(answers, "8.8.8.8") if host == "registry.internal" else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", once)
+    driver = opened(inner, network=INSECURE)
+    assert driver.clock()
+    assert driver.clock()
+    assert {one.path for one in plain.requests} == {"/v2/"}
+
+
+def test_the_second_address_where_the_first_is_silent(
+    opened: Opener, plain: FakeRegistry, inner: str, names: Names
+) -> None:
+    names["registry.internal"] = ["127.0.0.9", "127.0.0.1"]  # nobody listens on the first
+    assert opened(inner, network=INSECURE).clock()
+
+
+def test_a_name_without_an_address(opened: Opener, inner: str, names: Names) -> None:
+    del names["registry.internal"]
+    with pytest.raises(UnavailableError, match=r"no connection to registry\.internal:[0-9]+: .*not known"):
+        opened(inner, network=INSECURE).clock()
+
+
+def test_the_registry_hears_its_name(opened: Opener, names: Names) -> None:
+    with FakeRegistry() as registry:
+        heard: list[str] = []
+        say = registry._carried_out
+        registry._carried_out = lambda ask: heard.append(ask.headers["host"]) or say(ask)  # type: ignore[method-assign,func-returns-value]  # to hear what the fake does not keep
+        names["registry.internal"] = ["127.0.0.1"]
+        assert opened(registry.url.replace("127.0.0.1", "registry.internal"), network=INSECURE).clock()
+    assert heard == [registry.host.replace("127.0.0.1", "registry.internal")]
+
+
+def test_a_token_server_of_the_network(opened: Opener, names: Names, tmp_path: Path) -> None:
+    names.update({"registry.internal": ["127.0.0.1"], "auth.internal": ["127.0.0.1"]})
+    (tmp_path / "password").write_text("sesame")
+    way = Credentials(username="gc", password=Secret(file=tmp_path / "password"))
+    with FakeRegistry(Renamed(user=Basic("gc", "sesame"), elsewhere=True)) as registry:
+        host = registry.token_host
+        url = registry.url.replace("127.0.0.1", "registry.internal")
+        allowed = (host.replace("127.0.0.1", "auth.internal"),)
+        assert opened(url, network=INSECURE, credentials=way, token_hosts=allowed).clock()
+        with pytest.raises(SignInError, match="only; if that is the registry's token server"):
+            opened(url, network=INSECURE, credentials=way).clock()
+        names["auth.internal"] = ["8.8.8.8"]
+        with pytest.raises(RegistryError, match=r"private addresses only, and auth\.internal is 8\.8\.8\.8"):
+            opened(url, network=INSECURE, credentials=way, token_hosts=allowed).clock()
+
+
+class Renamed(Tokens):
+    """Names the host of its realm otherwise."""
+
+    def allow(self, ask: Any, needed: Any, host: str) -> Any:
+        return super().allow(ask, needed, host.replace("127.0.0.1", "auth.internal"))
+
+
+def test_no_redirect_leads_to_the_metadata_service(opened: Opener, plain: FakeRegistry, inner: str) -> None:
+    headers = {"Location": "http://169.254.169.254/latest/meta-data"}
+    plain.fault("status", "GET", "/blobs/", status=307, headers=headers, times=None)
+    driver: Any = opened(inner, network=INSECURE)
+    with pytest.raises(BadAnswerError, match=r"refusing to talk to 169\.254\.169\.254 without TLS"):
+        driver.lost_blobs("shop/api", ["sha256:" + "a" * 64])
+
+
+def test_through_a_proxy(opened: Opener, plain: FakeRegistry, inner: str, names: Names) -> None:
+    """The proxy looks the name up by itself; what the name is here has to be private, and so has the proxy."""
+    with ForwardProxy({inner.removeprefix("http://"): plain.host}).running() as proxy:
+        assert opened(inner, network=Network(proxy=proxy.url, insecure_http=True)).clock()
+        assert proxy.heard == [f"GET {inner}/v2/"]
+        names["proxy.example"] = ["8.8.8.8"]
+        elsewhere = proxy.url.replace("127.0.0.1", "proxy.example")
+        with pytest.raises(UnavailableError, match=r"private addresses only, and proxy\.example is 8\.8\.8\.8"):
+            opened(inner, network=Network(proxy=elsewhere, insecure_http=True)).clock()
+        names["registry.internal"] = ["8.8.8.8"]
+        with pytest.raises(UnavailableError, match=r"registry\.internal is 8\.8\.8\.8"):
+            opened(inner, network=Network(proxy=proxy.url, insecure_http=True)).clock()
+    assert len(proxy.heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [
+        ("10.1.2.3", True),
+        ("172.16.0.1", True),
+        ("172.32.0.1", False),
+        ("192.168.1.1", True),
+        ("127.0.0.1", True),
+        ("fd00::1", True),
+        ("::1", True),
+        ("::ffff:10.1.2.3", True),
+        ("::ffff:8.8.8.8", False),
+        ("8.8.8.8", False),
+        ("2a00::1", False),
+        ("169.254.169.254", False),
+        ("registry.internal", None),
+    ],
+)
+def test_what_is_private(host: str, private: bool | None) -> None:
+    assert is_private(host) is private
+
+
+# The configuration.
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "registry-gc.yaml"
+
+
+@pytest.mark.parametrize("host", ["registry.internal:5000", "10.0.0.7:5000", "[fd00::7]:5000", "127.0.0.1:5000"])
+def test_the_key_is_warned_of(file: Path, host: str) -> None:
+    file.write_text(FILE.replace("URL", f"http://{host}"))
+    settings = load(file, environ={})
+    assert settings.registries["r"].network.insecure_http
+    ((path, sentence),) = [one for one in remarks(settings) if "insecure_http" in one[0]]
+    assert path == "registries.r.insecure_http"
+    assert "passwords" in sentence
+
+
+def test_without_the_key(file: Path) -> None:
+    file.write_text(FILE.replace("URL", "http://registry.internal:5000/team").replace(", insecure_http: true", ""))
+    with pytest.raises(ConfigError) as raised:
+        load(file, environ={})
+    assert raised.value.lines == (
+        f"{file}: registries.r.url: plain http is for loopback addresses only, got 'http://registry.internal:5000/team';"
+        " write https://registry.internal:5000/team, or insecure_http: true beside it on a private network",
+    )
+
+
+def test_a_public_address(file: Path) -> None:
+    file.write_text(FILE.replace("URL", "http://8.8.8.8"))
+    with pytest.raises(ConfigError) as raised:
+        load(file, environ={})
+    what = "plain http is for private addresses only, got 'http://8.8.8.8'; write https://8.8.8.8"
+    assert raised.value.lines == (f"{file}: registries.r.url: {what}",)
+
+
+def test_endpoints_too(file: Path) -> None:
+    document = {
+        "registries": {
+            "r": {
+                "kind": "yandex-container-registry",
+                "id": "crp1",
+                "credentials": {"metadata": True},
+                "policy": "p",
+                "insecure_http": True,
+                "endpoints": {"iam": "http://iam.internal", "docker": "http://8.8.8.8"},
+            }
+        },
+        "policies": {"p": []},
+    }
+    file.write_text(json.dumps(document))
+    with pytest.raises(ConfigError) as raised:
+        load(file, environ={})
+    (line,) = raised.value.lines
+    assert line.startswith(f"{file}: registries.r.endpoints.docker: plain http is for private addresses only")

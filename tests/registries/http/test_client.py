@@ -1,0 +1,307 @@
+"""The way to a registry: attempts counted exactly, time-outs, what servers ask for, and what is never sent."""
+
+import gzip
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from tests.support.drivers import QUICK, Driver, answering
+from tests.support.simulator.client import Simulator
+from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, UnavailableError
+from worker.registries.http.client import MAX_BODY, Http, Patience
+from worker.registries.http.messages import Answer, Request, is_local, retry_after
+from worker.registries.http.rate_limit import LocalLimiter
+from worker.registries.http.unpacking import PIECE, unpacked
+
+IMAGES = "/container-registry/v1/images"
+
+
+@pytest.fixture
+def http() -> Iterator[Http]:
+    client = Http("production", LocalLimiter(2000.0), 16, QUICK)
+    yield client
+    client.close()
+
+
+def get(url: str, **more: object) -> Request:
+    return Request(method="GET", url=url, about="something", repeatable=True, **more)  # type: ignore[arg-type]  # as named
+
+
+def body(answer: Answer) -> bytes:
+    return answer.body
+
+
+@pytest.mark.parametrize(
+    ("fault", "attempts", "kind"),
+    [
+        pytest.param({"kind": "status", "status": 408}, 5, UnavailableError, id="408"),
+        pytest.param({"kind": "status", "status": 500}, 5, UnavailableError, id="500"),
+        pytest.param({"kind": "status", "status": 502}, 5, UnavailableError, id="502"),
+        pytest.param({"kind": "status", "status": 503}, 5, UnavailableError, id="503"),
+        pytest.param({"kind": "status", "status": 504}, 5, UnavailableError, id="504"),
+        pytest.param({"kind": "status", "status": 501}, 1, RegistryError, id="501"),
+        pytest.param({"kind": "status", "status": 520}, 5, UnavailableError, id="520"),
+        pytest.param({"kind": "status", "status": 302}, 1, BadAnswerError, id="a redirect"),
+        pytest.param({"kind": "status", "status": 400}, 1, RegistryError, id="400"),
+        pytest.param({"kind": "error", "code": 1}, 5, UnavailableError, id="CANCELLED"),
+        pytest.param({"kind": "error", "code": 2}, 5, UnavailableError, id="UNKNOWN"),
+        pytest.param({"kind": "error", "code": 4}, 5, UnavailableError, id="DEADLINE_EXCEEDED"),
+        pytest.param({"kind": "error", "code": 10}, 5, UnavailableError, id="ABORTED"),
+        pytest.param({"kind": "error", "code": 13}, 5, UnavailableError, id="INTERNAL"),
+        pytest.param({"kind": "error", "code": 14}, 5, UnavailableError, id="UNAVAILABLE"),
+        pytest.param({"kind": "error", "code": 3}, 1, RegistryError, id="INVALID_ARGUMENT"),
+        pytest.param({"kind": "reset"}, 5, UnavailableError, id="reset"),
+        pytest.param({"kind": "cut"}, 5, UnavailableError, id="cut"),
+        pytest.param({"kind": "html"}, 5, BadAnswerError, id="HTML"),
+    ],
+)
+def test_how_often_a_listing_is_tried(
+    simulator: Simulator, driver: Driver, fault: dict[str, object], attempts: int, kind: type[RegistryError]
+) -> None:
+    simulator.push("shop/api")
+    simulator.fault(path=IMAGES, **fault)  # type: ignore[arg-type]  # the table's values are what the fault takes
+    with pytest.raises(RegistryError) as failure:
+        driver.images("shop/api")
+    assert isinstance(failure.value, kind)
+    assert len(simulator.requests("GET", IMAGES)) == attempts
+    assert sum(driver.usage().requests.values()) == attempts
+
+
+def test_the_fifth_attempt_may_be_the_good_one(simulator: Simulator, driver: Driver) -> None:
+    simulator.push("shop/api")
+    simulator.fault("status", path=IMAGES, times=4, status=503)
+    assert len(driver.images("shop/api")) == 1
+    assert driver.usage().requests == {("GET", "503"): 4, ("GET", "200"): 1}
+
+
+def test_the_bodys_code_counts_more_than_the_status(simulator: Simulator, driver: Driver) -> None:
+    simulator.fault("status", path=IMAGES, times=1, status=400, body='{"code": 14, "message": "try again"}')
+    simulator.push("shop/api")
+    assert len(driver.images("shop/api")) == 1
+
+
+def test_throttled_without_a_word_of_when(simulator: Simulator, driver: Driver) -> None:
+    simulator.push("shop/api")
+    simulator.fault("error", path=IMAGES, times=1, code=8, message="Request limit exceeded")
+    started = time.monotonic()
+    assert len(driver.images("shop/api")) == 1
+    assert time.monotonic() - started > 0.9  # everybody pauses for a second
+    assert driver.usage().rate_wait_seconds > 0.9
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_throttled_with_a_word_of_when(simulator: Simulator, driver: Driver, form: str) -> None:
+    simulator.push("shop/api")
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
+    simulator.fault("error", path=IMAGES, times=1, code=8, retry_after="2" if form == "seconds" else at)
+    started = time.monotonic()
+    assert len(driver.images("shop/api")) == 1
+    assert 1.9 < time.monotonic() - started < 5.0
+
+
+def test_who_is_asked_to_wait_for_too_long_gives_up_at_once(simulator: Simulator, driver: Driver) -> None:
+    simulator.fault("error", path=IMAGES, code=8, message="Request limit exceeded", retry_after=3600)
+    started = time.monotonic()
+    with pytest.raises(RateLimitedError, match="RESOURCE_EXHAUSTED: Request limit exceeded"):
+        driver.images("shop/api")
+    assert time.monotonic() - started < 2.0
+    assert len(simulator.requests("GET", IMAGES)) == 1
+
+
+def test_a_server_that_says_nothing(simulator: Simulator) -> None:
+    simulator.fault("hang", path=IMAGES)
+    client = Http("production", LocalLimiter(100.0), 4, Patience(attempts=5, total=0.6, first_wait=0.01, jitter=0.0))
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"no answer from 127.0.0.1:\d+ within"):
+        client.call(get(f"{simulator.url}{IMAGES}", timeout=0.25), body)
+    assert 0.5 < time.monotonic() - started < 1.2
+    assert 2 <= len(simulator.requests("GET", IMAGES)) <= 3
+    client.close()
+
+
+def drip(start: bytes) -> Callable[[socket.socket, bytes], None]:
+    """What never stays away long enough for a read time-out."""
+
+    def answer(connection: socket.socket, _request: bytes) -> None:
+        connection.sendall(start)
+        for _ in range(1000):
+            connection.sendall(b"x")
+            if connection.fileno() < 0 or _closed(connection, 0.05):
+                return
+
+    return answer
+
+
+def _closed(connection: socket.socket, seconds: float) -> bool:
+    connection.settimeout(seconds)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", id="of a body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Slow: ", id="of a header"),
+        pytest.param(b"", id="of a status line"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", id="of a second head"),
+    ],
+)
+def test_a_slow_drip_ends_when_time_is_up(start: bytes) -> None:
+    client = Http("production", LocalLimiter(100.0), 4, Patience(total=0.5))
+    with answering(drip(start)) as url:
+        started = time.monotonic()
+        with pytest.raises(UnavailableError, match="still coming in when time was up"):
+            client.call(get(url), body)
+        assert time.monotonic() - started < 1.5
+    client.close()
+
+
+def packed(size: int, encoding: str = "gzip", times: int = 1) -> bytes:
+    content = b" " * size
+    for _ in range(times):
+        content = gzip.compress(content, 1)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+TWO_BODIES = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + 2 * gzip.compress(b"[]")
+
+
+def test_no_piece_of_an_unpacked_body_is_large() -> None:
+    """A bomb is noticed when it begins to be one, not after it has filled the memory."""
+    bomb = gzip.compress(b" " * (4 * PIECE + 1), 9)
+    sizes = [len(piece) for piece in unpacked("gzip", [bomb[:1000], b"", bomb[1000:]])]
+    assert sum(sizes) == 4 * PIECE + 1
+    assert max(sizes) <= PIECE
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        pytest.param(packed(MAX_BODY + 1), BadAnswerError, "more than 64 MiB", id="a bomb"),
+        pytest.param(packed(1000, "gzip, gzip", 2), BadAnswerError, "only gzip was asked for", id="packed twice"),
+        pytest.param(
+            packed(1000, "gzip\r\nContent-Encoding: gzip", 2),
+            BadAnswerError,
+            "only gzip was asked for",
+            id="in two lines",
+        ),
+        pytest.param(packed(1000, "br"), BadAnswerError, "'br'; only gzip was asked for", id="packed otherwise"),
+        pytest.param(packed(1000, times=0), UnavailableError, "broke off", id="not packed at all"),
+        pytest.param(TWO_BODIES, UnavailableError, "broke off", id="two bodies"),
+        pytest.param(packed(1000)[:-8], UnavailableError, "broke off", id="a cut gzip"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", UnavailableError, "broke off", id="no HTTP"),
+        pytest.param(b"", UnavailableError, "broke off", id="nothing"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", UnavailableError, "broke off", id="short"),
+    ],
+)
+def test_answers_that_are_none(http: Http, answer: bytes, kind: type[RegistryError], words: str) -> None:
+    with answering(answer) as url, pytest.raises(kind, match=words) as failure:
+        http.call(get(url), body)
+    assert str(failure.value).startswith("production: GET something: ")
+
+
+def test_a_redirect_is_not_followed(http: Http) -> None:
+    asked: list[bytes] = []
+    with answering(lambda _, request: asked.append(request)) as elsewhere:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}/x\r\nContent-Length: 0\r\n\r\n".encode()
+        with answering(moved) as url:
+            assert http.call(get(url), lambda answer: answer.status) == 302
+    assert asked == []
+
+
+def test_a_packed_answer_is_unpacked(http: Http) -> None:
+    with answering(packed(1000)) as url:
+        assert http.call(get(url), body) == b" " * 1000
+
+
+def test_what_is_not_repeatable_is_sent_once(simulator: Simulator, http: Http) -> None:
+    simulator.fault("reset", method="DELETE")
+    request = Request(method="DELETE", url=f"{simulator.url}{IMAGES}/crpx", about="an image", repeatable=False)
+    with pytest.raises(UnavailableError):
+        http.call(request, body)
+    assert len(simulator.requests("DELETE")) == 1
+
+
+def test_who_we_say_we_are(http: Http) -> None:
+    seen: list[bytes] = []
+
+    def note(connection: socket.socket, request: bytes) -> None:
+        seen.append(request.lower())
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with answering(note) as url:
+        http.call(get(url), body)
+    assert b"user-agent: registry-gc/0.1.0\r\n" in seen[0]
+    assert b"authorization" not in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://container-registry.api.cloud.yandex.net/x", False),
+        ("http://10.0.0.1/x", False),
+        ("http://localhost.example.org/x", False),
+        ("ftp://127.0.0.1/x", False),
+        ("http://[::1]:1/x", True),
+        ("http://127.8.9.1:1/x", True),
+    ],
+)
+def test_plain_http_stays_inside_the_machine(url: str, allowed: bool) -> None:
+    client = Http("production", LocalLimiter(100.0), 4, Patience(attempts=1))
+    with pytest.raises(RegistryError) as failure:
+        client.call(get(url), body)
+    assert ("without TLS" in str(failure.value)) is not allowed
+    assert client.usage().requests == ({("GET", "error"): 1} if allowed else {})
+    client.close()
+
+
+def test_the_proxies_of_the_environment_are_not_used(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    client = Http("production", LocalLimiter(100.0), 4, QUICK)
+    assert client.call(get(f"{simulator.url}/v2/"), lambda answer: answer.status) == 401
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("169.254.169.254", True),
+        ("cr.yandex", False),
+        ("", False),
+    ],
+)
+def test_which_hosts_are_local(host: str, local: bool) -> None:
+    assert is_local(host) is local
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("Tue, 24 Nov 2026 03:00:30 GMT", 30.0),
+        ("Tue, 24 Nov 2026 02:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("٣", None),
+        ("", None),
+        ("9" * 400, 999_999_999.0),
+    ],
+)
+def test_reading_retry_after(text: str, seconds: float | None) -> None:
+    answer = Answer(429, {"retry-after": text, "date": "Tue, 24 Nov 2026 03:00:00 GMT"}, b"")
+    assert retry_after(answer) == seconds

@@ -1,0 +1,172 @@
+"""A repository that is listed a second time: what is known of it is not asked for again, and nothing new is missed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from policies.image import Image
+from tests.registries.oci.conftest import Opener
+from tests.registries.oci.driver.test_real import shelf as one_of_each
+from tests.registries.oci.scripted import Asked, Reply, Scripted, Shelf, an_image, an_index, document
+from tests.support.oci.manifests import IMAGE, INDEX, digest_of
+from tests.support.oci.pusher import Pusher
+from tests.support.oci.server import DockerRegistry
+from worker.registries.oci.driver import Oci
+
+CHILD, INNER_CHILD, LOST = (an_image(text) for text in ("child", "inner child", "lost"))
+REFERRER, ANOTHER_REFERRER = (
+    an_image(text, subject={"mediaType": IMAGE, "digest": digest_of(an_image("v1")), "size": 1})
+    for text in ("referrer", "another referrer")
+)
+INNER = an_index(INNER_CHILD)
+TREE = an_index(CHILD, INNER, LOST)
+SUBJECT = an_image("subject")
+SIGNATURE_TAG = f"sha256-{digest_of(SUBJECT).removeprefix('sha256:')}"
+
+
+@pytest.fixture
+def tree(shelf: Shelf) -> Shelf:
+    """An index over an index, a signature of what has no tag, and what refers to an image and has no tag itself."""
+    for body in (CHILD, INNER_CHILD, REFERRER, SUBJECT):
+        shelf.put(body)
+    shelf.put(INNER, media_type=INDEX)
+    shelf.put(LOST, "lost")
+    shelf.put(TREE, "multi", media_type=INDEX)
+    shelf.put(an_image("signature"), f"{SIGNATURE_TAG}.sig")
+    shelf.put(an_image("v1"), "v1")
+    shelf.put(an_image("v2"), "v2")
+    shelf.put(an_index(REFERRER), f"sha256-{digest_of(an_image('v1')).removeprefix('sha256:')}", media_type=INDEX)
+    return shelf
+
+
+def by_digest(images: tuple[Image, ...]) -> Mapping[str, Image]:
+    return {image.digest: image for image in images}
+
+
+def test_what_is_known_costs_a_request_a_tag(opened: Opener, tree: Shelf, server: Scripted) -> None:
+    driver = opened(server.url)
+    known = by_digest(driver.images("a"))
+    assert len(known) == len(tree.manifests)
+    before = len(server.asked)
+    assert by_digest(opened(server.url).images_again("a", known)) == known
+    asked = sorted(f"{one.method} {one.path.rpartition('/')[2]}" for one in server.asked[before:])
+    assert asked == sorted([f"HEAD {tag}" for tag in tree.tags] + ["GET list", "GET list"])
+
+
+def move_tag(shelf: Shelf) -> None:
+    shelf.tags["v1"] = shelf.tags["v2"]
+
+
+def push_over_the_known(shelf: Shelf) -> None:
+    shelf.put(an_index(CHILD, an_image("v2"), an_image("nowhere")), "new", media_type=INDEX)
+
+
+def push_nested(shelf: Shelf) -> None:
+    inner, new = an_index(CHILD, an_image("new")), an_image("new")
+    shelf.put(new)
+    shelf.put(inner, media_type=INDEX)
+    shelf.put(an_index(inner), "v2", media_type=INDEX)
+
+
+def untag_the_tree(shelf: Shelf) -> None:
+    del shelf.tags["multi"]
+
+
+def take_the_only_tag(shelf: Shelf) -> None:
+    del shelf.tags["lost"]
+
+
+def remove_a_child_with_its_tag(shelf: Shelf) -> None:
+    shelf.remove(digest_of(LOST))
+
+
+def sign_again(shelf: Shelf) -> None:
+    shelf.put(an_image("another signature"), f"{SIGNATURE_TAG}.sig")
+
+
+def list_another_referrer(shelf: Shelf) -> None:
+    (tag,) = (one for one in shelf.tags if one.startswith("sha256-") and not one.endswith(".sig"))
+    shelf.put(ANOTHER_REFERRER)
+    shelf.put(an_index(REFERRER, ANOTHER_REFERRER), tag, media_type=INDEX)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        move_tag,
+        push_over_the_known,
+        push_nested,
+        untag_the_tree,
+        take_the_only_tag,
+        remove_a_child_with_its_tag,
+        sign_again,
+        list_another_referrer,
+    ],
+)
+def test_it_is_what_a_first_listing_finds(
+    opened: Opener, tree: Shelf, server: Scripted, change: Callable[[Shelf], None]
+) -> None:
+    driver = opened(server.url)
+    known = by_digest(driver.images("a"))
+    change(tree)
+    fresh = by_digest(driver.images("a"))
+    assert by_digest(driver.images_again("a", known)) == fresh
+    assert fresh != known
+
+
+def test_a_listing_of_referrers_that_is_an_ordinary_index_by_now(opened: Opener, tree: Shelf, server: Scripted) -> None:
+    driver = opened(server.url)
+    known = by_digest(driver.images("a"))
+    (tag,) = (one for one in tree.tags if one.startswith("sha256-") and not one.endswith(".sig"))
+    listing = tree.tags["ordinary"] = tree.tags.pop(tag)
+    found = by_digest(driver.images_again("a", known))
+    assert found[listing].children == (digest_of(REFERRER),)
+    assert found[listing].tags == ("ordinary",)
+    assert found.keys() == by_digest(driver.images("a")).keys()
+
+
+def test_referrers_that_the_registry_lists(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+    """Of what is known they are known; of what is new they are asked for."""
+    listed: dict[str, list[dict[str, Any]]] = {}
+
+    def referrers(asked: Asked) -> Reply | None:
+        about = asked.path.rpartition("/")[2]
+        return document({"manifests": listed.get(about, [])}) if "/referrers/" in asked.path else None
+
+    shelf.before = referrers
+    subject, new = shelf.put(an_image("subject"), "v1"), digest_of(an_image("new"))
+    listed[subject] = [{"digest": shelf.put(an_image("referrer"))}]
+    driver = opened(server.url)
+    known = by_digest(driver.images("a"))
+    assert len(known) == 2
+    shelf.put(an_image("new"), "v2")
+    listed[new] = [{"digest": shelf.put(an_image("of the new"))}]
+    before = len(server.asked)
+    found = by_digest(driver.images_again("a", known))
+    assert found == by_digest(driver.images("a"))
+    assert len(found) == 4
+    asked = [one.path for one in server.asked[before:] if "/referrers/" in one.path]
+    assert f"/v2/a/referrers/{new}" in asked
+    assert asked.count(f"/v2/a/referrers/{subject}") == 1  # of the listing that knows nothing
+
+
+def test_the_facts_that_are_known_stay(opened: Opener, tree: Shelf, server: Scripted) -> None:
+    driver: Oci = opened(server.url, push_time="image")
+    known = {digest: replace(one, labels={"a": digest}) for digest, one in by_digest(driver.images("a")).items()}
+    found = by_digest(driver.images_again("a", known))
+    assert [digest for digest, one in found.items() if one.labels != {"a": digest}] == []
+
+
+def test_on_a_real_registry(opened: Opener) -> None:
+    with DockerRegistry() as server:
+        pushed = one_of_each(Pusher(server.url))
+        driver = opened(server.url)
+        known = by_digest(driver.images("shop/api"))
+        assert by_digest(driver.images_again("shop/api", known)) == known
+        pusher = Pusher(server.url)
+        pusher.index("shop/api", "v1", children=[pushed["inner"], pushed["artifact"]])
+        found = by_digest(driver.images_again("shop/api", known))
+        assert found == by_digest(driver.images("shop/api"))
+        assert len(found) == len(known) + 1

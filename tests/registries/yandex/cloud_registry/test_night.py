@@ -1,0 +1,208 @@
+"""Whole nights on Cloud Registry: what goes is what was planned, whatever its artifacts do; what else goes ends it."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from tests.registries.yandex.cloud_registry.tools import LEVEL, tags_left
+from tests.support.night import Night
+from tests.support.simulator.client import Simulator
+from worker.runs import lifecycle
+from worker.store.tables import batch, item, repository
+
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+DELETE = "/cloud-registry/v1/artifacts/"
+ONE_BY_ONE = {"requests_per_second": 500, "concurrency": 1}
+
+
+@pytest.fixture
+def night(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Night]]:
+    made: list[Night] = []
+
+    def make(**registry: Any) -> Night:
+        entry = {"kind": "yandex-cloud-registry", "endpoints": simulator.cloud_endpoints(), **registry}
+        made.append(Night(simulator, tmp_path, **entry))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.dispose()
+
+
+def old(simulator: Simulator, *tags: str, **more: Any) -> str:
+    """An image of a month ago in shop/api; its digest."""
+    pushed = simulator.push("shop/api", tags=tags, age=30 * DAY, **more)
+    return str(pushed["digest"])
+
+
+def go_on(tonight: Night, run_id: str) -> None:
+    for _ in range(4):
+        with tonight.store.write() as connection:
+            connection.execute(update(batch).values(rung_at=None))
+        tonight.ring(lifecycle.ring(tonight.store, run_id, datetime.now(UTC)))
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        pytest.param({}, id="as is likely"),
+        pytest.param({"deleted_artifact": "manifest", "missing_image": "operation_error"}, id="the first takes all"),
+        pytest.param({"last_tag": "manifest_stays", "artifact_path": "parent"}, id="the last leaves something"),
+        pytest.param({"artifacts_of_image": "per_digest", "after_deletion": "status"}, id="one for all tags"),
+        pytest.param({"deleted_index": "cascade"}, id="children go along"),
+        pytest.param({"child_artifacts": "not_listed", "deleted_index": "cascade"}, id="children are not shown"),
+    ],
+)
+def test_exactly_what_was_planned_goes(
+    simulator: Simulator, night: Callable[..., Night], switches: dict[str, Any]
+) -> None:
+    simulator.switch(**switches)
+    going = [old(simulator, f"pr-{n}", f"pr-{n}-x", layers=["base:1000", 100]) for n in range(5)]
+    child = old(simulator, layers=[10])
+    index = simulator.push_index("shop/api", [child], tags=["pr-9"], age=30 * DAY)["digest"]
+    kept = [old(simulator, "v1", "pr-7", layers=["base:1000", 7]), old(simulator, "main")]
+    tonight = night()
+    run = tonight.sweep()
+    assert (run.state, run.outcome, run.message) == ("finished", "succeeded", None)
+    assert {one["digest"] for one in simulator.images()} == set(kept)
+    assert (run.deleted + run.gone, run.skipped, run.failed) == (7, 0, 0)
+    assert run.deleted >= 6
+    assert {tonight.outcomes(run.id)[digest] for digest in (*going, index)} == {("deleted", None)}
+    assert run.reclaimed_bytes == simulator.state()["lost_bytes"]  # a child that went along went by our request
+
+
+def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, night: Callable[..., Night]) -> None:
+    for n in range(5):
+        old(simulator, f"pr-{n}")
+    kept = old(simulator, "v1", "prod")
+    simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="prod")
+    run = night(rate=ONE_BY_ONE).sweep()
+    assert run.outcome != "succeeded"
+    assert "the registry deleted prod of the same repository, which the plan keeps" in str(run.message)
+    assert run.deleted == 1
+    assert len(simulator.requests("DELETE")) == 1
+    assert tags_left(simulator, kept) == {"v1"}
+
+
+def test_a_kept_child_that_goes_with_its_index_stops_the_run(simulator: Simulator, night: Callable[..., Night]) -> None:
+    simulator.switch(deleted_index="cascade")
+    child = old(simulator)
+    simulator.push_index("shop/api", [child], tags=["pr-1"], age=30 * DAY)
+    tonight = night(
+        rules=[
+            {"name": "the child", "keep": {"digests": [child]}},
+            {"name": "pull requests", "delete": {"tags": ["pr-*"]}},
+        ]
+    )
+    run = tonight.sweep()
+    assert run.outcome != "succeeded"
+    assert f"the registry deleted {child}" in str(run.message)
+
+
+def test_what_other_workers_delete_at_the_same_time_stops_nothing(
+    simulator: Simulator, night: Callable[..., Night]
+) -> None:
+    """Another process's deletion looks just like a stray; but it is in the plan."""
+    digests = [old(simulator, f"pr-{n}") for n in range(3)]
+    old(simulator, "v1")  # by what is kept a 404 is believed
+    other = next(one["id"] for one in simulator.images() if one["digest"] == digests[2])
+    simulator.after("DELETE", DELETE, "remove", image=other)
+    run = night(rate=ONE_BY_ONE).sweep()
+    assert (run.outcome, run.deleted + run.gone) == ("succeeded", 3)
+
+
+def test_what_the_run_skipped_is_not_planned_any_more(simulator: Simulator, night: Callable[..., Night]) -> None:
+    old(simulator, "pr-1")
+    skipped = old(simulator, "pr-2")
+    tonight = night()
+    run_id, bells = tonight.plan()
+    with tonight.store.write() as connection:
+        connection.execute(update(item).where(item.c.digest == skipped).values(state="skipped"))
+    simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="pr-2")
+    tonight.ring(bells)
+    assert "the registry deleted pr-2 of the same repository" in str(tonight.run(run_id).message)
+
+
+def test_what_went_along_with_an_image_that_went_in_part(simulator: Simulator, night: Callable[..., Night]) -> None:
+    digest = old(simulator, "pr-1", "pr-2")
+    old(simulator, "v1", "prod")
+    simulator.fault("fail_operation", method="DELETE", after=1, times=1, code=9, message="broken")
+    simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="prod")
+    tonight = night()
+    run = tonight.sweep()
+    assert tonight.outcomes(run.id) == {digest: ("failed", "operation_failed")}
+    assert "the registry deleted prod of the same repository, which the plan keeps" in str(run.message)
+
+
+def test_an_image_that_went_in_part_is_a_failure(simulator: Simulator, night: Callable[..., Night]) -> None:
+    digest = old(simulator, "pr-1", "pr-2")
+    simulator.fault("fail_operation", method="DELETE", after=1, times=1, code=9, message="broken")
+    tonight = night()
+    run = tonight.sweep()
+    assert (run.outcome, tonight.outcomes(run.id)) == ("partial", {digest: ("failed", "operation_failed")})
+    assert tags_left(simulator, digest) == {"pr-2"}
+    assert run.reclaimed_bytes == 0
+    again = tonight.sweep()
+    assert (again.outcome, again.deleted) == ("succeeded", 1)
+
+
+@pytest.mark.parametrize("looked_at", [timedelta(), HOUR])
+def test_a_deletion_that_died_half_way_is_gone_on_with(
+    simulator: Simulator, night: Callable[..., Night], looked_at: timedelta
+) -> None:
+    """The worker died between two artifacts; the repository may have to be listed again first."""
+    child = old(simulator)
+    index = simulator.push_index("shop/api", [child], tags=["pr-1", "pr-2"], age=30 * DAY)["digest"]
+    tonight = night()
+    run_id, bells = tonight.plan()
+    tonight.ring(bells, until="gc.delete_batch")
+    now = datetime.now(UTC)
+    with tonight.store.write() as connection:
+        begun = {"state": "intent", "idempotency_key": "a key", "attempts": 1, "intent_at": now}
+        connection.execute(update(item).where(item.c.digest == index).values(**begun))
+        connection.execute(update(repository).values(looked_at=now - looked_at))
+    first = min(("pr-1", "pr-2"), key=lambda tag: simulator.artifact("shop/api", tag)["id"])
+    simulator.untag("shop/api", first)  # so that what is left has another id
+    go_on(tonight, run_id)
+    assert tonight.outcomes(run_id) == {index: ("deleted", None), child: ("deleted", None)}
+    assert simulator.images() == []
+    assert tonight.run(run_id).outcome == "succeeded"
+
+
+def test_a_worker_that_died_while_it_followed(simulator: Simulator, night: Callable[..., Night]) -> None:
+    digest = old(simulator, "pr-1", "pr-2")
+    simulator.fault("error", path=LEVEL, after=2, times=1, code=7, message="not now")  # after the look and the reading
+    tonight = night()
+    run_id, bells = tonight.plan()
+    simulator.switch(last_tag="manifest_stays")
+    tonight.ring(bells)
+    go_on(tonight, run_id)
+    assert tonight.outcomes(run_id) == {digest: ("deleted", None)}
+    assert tags_left(simulator, digest) is None
+
+
+@pytest.mark.parametrize("says_so", [False, True])
+def test_a_transitional_registry(simulator: Simulator, night: Callable[..., Night], says_so: bool) -> None:
+    simulator.set_registry(type="TRANSITIONAL")
+    digest = old(simulator, "pr-1")
+    run = night(**({"transitional": True} if says_so else {})).sweep()
+    assert (run.outcome == "succeeded") is says_so
+    assert (tags_left(simulator, digest) is None) is says_so
+    if not says_so:
+        assert "nothing is deleted there unless the file says transitional: true" in str(run.message)
+
+
+@pytest.mark.parametrize("type_", ["REMOTE", "VIRTUAL"])
+def test_a_registry_of_others_images_is_not_planned(
+    simulator: Simulator, night: Callable[..., Night], type_: str
+) -> None:
+    simulator.set_registry(type=type_)
+    old(simulator, "pr-1")
+    run = night().sweep()
+    assert (run.outcome, run.images) == ("failed", 0)
+    assert f"of the type {type_}" in str(run.message)

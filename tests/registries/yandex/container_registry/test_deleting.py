@@ -1,0 +1,293 @@
+"""Deleting over real HTTP: operations that finish, fail, hang or are forgotten, and what a refusal means."""
+
+import time
+from typing import Any
+
+import pytest
+
+from policies.image import Image
+from tests.support.drivers import Driver, image_of, key
+from tests.support.simulator.client import Simulator
+from worker.registries.errors import (
+    BadAnswerError,
+    NotFoundError,
+    OperationBrokenError,
+    OperationFailedError,
+    OperationUnknownError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ReadOnlyError,
+    RegistryError,
+    TooLateError,
+    UnavailableError,
+    UsedByImageListsError,
+)
+from worker.registries.interface import Deletion
+
+DELETE_IMAGE = "/container-registry/v1/images/"
+OPERATIONS = "/operations/"
+
+
+@pytest.fixture
+def image(simulator: Simulator, driver: Driver) -> Image:
+    pushed = simulator.push("shop/api", tags=["pr-1", "pr-2"])
+    return image_of(driver, "shop/api", pushed["id"])
+
+
+def soon(seconds: float = 10.0) -> float:
+    return time.monotonic() + seconds
+
+
+def deleted(driver: Driver, image: Image, seconds: float = 10.0) -> Deletion:
+    """The end of a deletion, however the registry tells it."""
+    return driver.follow(driver.delete("shop/api", image, key()), soon(seconds))
+
+
+@pytest.mark.parametrize("style", ["omitted", "printed"])
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_a_deletion_is_followed_to_its_end(
+    simulator: Simulator, driver: Driver, image: Image, style: str, seconds: float
+) -> None:
+    simulator.switch(empty_fields=style, operation_seconds_from=seconds, operation_seconds_to=seconds)
+    accepted = driver.delete("shop/api", image, key())
+    assert accepted.operation_id
+    assert accepted.done is (seconds == 0.0)
+    assert driver.follow(accepted, soon()) == Deletion(accepted.operation_id, done=True)
+    assert simulator.deleted_ids() == {image.id}
+
+
+def test_an_operation_that_never_ends_is_given_back(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.switch(operations="never_done")
+    accepted = driver.delete("shop/api", image, key())
+    started = time.monotonic()
+    assert driver.follow(accepted, soon(0.5)) == accepted
+    assert 0.4 < time.monotonic() - started < 2.0
+    assert len(simulator.requests("GET", OPERATIONS)) >= 2
+
+
+def test_a_deadline_that_has_passed_still_asks_once(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.switch(operation_seconds_from=0.0, operation_seconds_to=0.0)
+    done = driver.delete("shop/api", image, key())
+    assert driver.follow(Deletion(done.operation_id, done=False), soon(-60)).done
+    assert len(simulator.requests("GET", OPERATIONS)) == 1
+
+
+def test_the_same_key_is_the_same_operation(simulator: Simulator, driver: Driver, image: Image) -> None:
+    same = key()
+    first, second = (driver.delete("shop/api", image, same) for _ in range(2))
+    assert first.operation_id == second.operation_id
+    assert {request["key"] for request in simulator.requests("DELETE")} == {same}
+
+
+@pytest.mark.parametrize("missing", ["not_found", "operation_error"])
+def test_an_image_that_is_gone_already(simulator: Simulator, driver: Driver, image: Image, missing: str) -> None:
+    simulator.switch(missing_image=missing)
+    simulator.remove(image.id)
+    with pytest.raises(NotFoundError) as failure:
+        deleted(driver, image)
+    assert not failure.value.maybe_done
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["with done", "before done"])
+@pytest.mark.parametrize("child", ["refused", "operation_error"])
+def test_a_child_of_an_index(simulator: Simulator, driver: Driver, image: Image, child: str, early: bool) -> None:
+    simulator.switch(child_of_index=child, error_before_done=early)
+    index = simulator.push_index("shop/api", [image.digest], tags=["v1"])
+    with pytest.raises(UsedByImageListsError, match=f"are used by image lists {index['id']}") as failure:
+        deleted(driver, image)
+    assert not failure.value.systemic
+    assert failure.value.registry == "production"
+
+
+def test_an_error_before_done_is_followed_to_the_end(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.switch(error_before_done=True, operation_seconds_from=0.5, operation_seconds_to=0.5)
+    simulator.fault("fail_operation", method="DELETE", code=13, message="Internal error")
+    with pytest.raises(OperationFailedError):
+        deleted(driver, image)
+    assert simulator.state()["operations"] == {"all": 1, "done": 1, "failed": 1}
+    assert len(simulator.requests("GET", OPERATIONS)) >= 3
+
+
+def test_an_error_before_done_is_believed_when_time_is_up(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.switch(error_before_done=True, operation_seconds_from=3.0, operation_seconds_to=3.0)
+    simulator.fault("fail_operation", method="DELETE", code=13, message="Internal error")
+    accepted = driver.delete("shop/api", image, key())
+    started = time.monotonic()
+    with pytest.raises(OperationFailedError, match="INTERNAL: Internal error"):
+        driver.follow(accepted, soon(2.5))
+    assert time.monotonic() - started < 2.9  # it is not done before three seconds are over
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        pytest.param(13, "Internal error", OperationBrokenError, id="internal"),
+        pytest.param(14, "Storage is away", OperationBrokenError, id="unavailable"),
+        pytest.param(7, "Permission denied", PermissionDeniedError, id="permission"),
+        pytest.param(5, "Image not found", NotFoundError, id="not found"),
+        pytest.param(9, "The registry is read-only", ReadOnlyError, id="read-only"),
+        pytest.param(9, "Images a are used by image lists b", UsedByImageListsError, id="used"),
+        pytest.param(9, "Scan in progress", OperationFailedError, id="another precondition"),
+    ],
+)
+def test_an_operation_that_fails(
+    simulator: Simulator, driver: Driver, image: Image, code: int, message: str, kind: type[RegistryError]
+) -> None:
+    simulator.fault("fail_operation", method="DELETE", code=code, message=message)
+    with pytest.raises(RegistryError, match=message) as failure:
+        deleted(driver, image)
+    assert type(failure.value) is kind
+    assert simulator.deleted_ids() == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        pytest.param(9, "Registry is in READ ONLY mode", ReadOnlyError, id="read only"),
+        pytest.param(9, "Registry is locked by a migration", OperationFailedError, id="another precondition"),
+        pytest.param(3, "Bad image id", RegistryError, id="invalid argument"),
+        pytest.param(7, "Permission denied", PermissionDeniedError, id="permission"),
+        pytest.param(12, "Not implemented", RegistryError, id="not implemented"),
+        pytest.param(15, "Blob is lost", RegistryError, id="data loss"),
+    ],
+)
+def test_a_refusal_is_final(
+    simulator: Simulator, driver: Driver, image: Image, code: int, message: str, kind: type[RegistryError]
+) -> None:
+    simulator.fault("error", method="DELETE", code=code, message=message)
+    with pytest.raises(RegistryError, match=message) as failure:
+        driver.delete("shop/api", image, key())
+    assert type(failure.value) is kind
+    assert failure.value.request == f"DELETE shop/api@{image.digest[:19]}…"
+    assert len(simulator.requests("DELETE")) == 1
+
+
+def test_the_read_only_phase(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.switch(phase="read_only")
+    with pytest.raises(ReadOnlyError, match="FAILED_PRECONDITION: The registry is in read-only mode") as failure:
+        driver.delete("shop/api", image, key())
+    assert failure.value.systemic
+
+
+def test_without_the_right_to_delete(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.switch(may_delete=False)
+    with pytest.raises(PermissionDeniedError) as failure:
+        driver.delete("shop/api", image, key())
+    assert (failure.value.cause, failure.value.systemic) == ("permission_denied", True)
+
+
+def test_a_lost_answer_is_made_good_by_the_key(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.fault("reply_lost", method="DELETE", times=1)
+    assert deleted(driver, image).done
+    assert [request["image"] for request in simulator.requests("DELETE")] == [image.id] * 2
+    assert len({request["key"] for request in simulator.requests("DELETE")}) == 1
+    assert simulator.state()["operations"]["all"] == 1
+
+
+def test_a_lost_answer_and_a_forgotten_key_may_have_been_ours(
+    simulator: Simulator, driver: Driver, image: Image
+) -> None:
+    simulator.switch(idempotency="forgotten", operation_seconds_from=0.0, operation_seconds_to=0.0)
+    simulator.fault("reply_lost", method="DELETE", times=1)
+    with pytest.raises(NotFoundError) as failure:
+        driver.delete("shop/api", image, key())
+    assert failure.value.maybe_done
+    assert simulator.deleted_ids() == {image.id}
+
+
+def test_a_deletion_is_given_up_after_five_attempts(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.fault("reset", method="DELETE")
+    with pytest.raises(UnavailableError, match="broke off"):
+        driver.delete("shop/api", image, key())
+    assert len(simulator.requests("DELETE")) == 5
+
+
+@pytest.mark.parametrize("kind", ["cut", "html", "broken_utf8"])
+def test_a_spoilt_answer_to_a_deletion_is_asked_for_again(
+    simulator: Simulator, driver: Driver, image: Image, kind: str
+) -> None:
+    simulator.fault(kind, method="DELETE", times=1)
+    assert deleted(driver, image).done
+    assert simulator.state()["operations"]["all"] == 1
+
+
+def test_the_operation_of_another_image_is_not_ours(simulator: Simulator, driver: Driver, image: Image) -> None:
+    metadata = {"imageId": "crpsomebodyelse00000"}
+    simulator.fault("wrong_types", method="DELETE", set={"metadata": metadata})
+    with pytest.raises(BadAnswerError, match=f"asked to delete {image.id}, told of the deletion of crpsomebodyelse"):
+        driver.delete("shop/api", image, key())
+
+
+@pytest.mark.parametrize("drop", ["id", "metadata", "description", "createdAt"])
+def test_an_operation_with_less_than_it_should_have(
+    simulator: Simulator, driver: Driver, image: Image, drop: str
+) -> None:
+    simulator.fault("missing_fields", method="DELETE", drop=[drop])
+    if drop == "id":
+        with pytest.raises(BadAnswerError, match="an operation with the id None"):
+            driver.delete("shop/api", image, key())
+    else:
+        assert deleted(driver, image).done
+
+
+def test_an_operation_nobody_remembers(driver: Driver) -> None:
+    with pytest.raises(OperationUnknownError, match="production: GET operation crpforgotten: NOT_FOUND"):
+        driver.follow(Deletion("crpforgotten", done=False), soon())
+
+
+def test_trouble_while_following_is_ridden_out(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.switch(operation_seconds_from=0.2, operation_seconds_to=0.2)
+    simulator.fault("status", path=OPERATIONS, times=3, status=503)
+    assert deleted(driver, image).done
+
+
+def test_a_registry_that_dies_while_following(simulator: Simulator, driver: Driver, image: Image) -> None:
+    simulator.switch(operations="never_done")
+    accepted = driver.delete("shop/api", image, key())
+    simulator.fault("hang", path=OPERATIONS)
+    started = time.monotonic()
+    assert driver.follow(accepted, soon(0.5)) == accepted
+    assert time.monotonic() - started < 3.0
+
+
+def test_a_deletion_whose_turn_comes_too_late_is_not_sent(simulator: Simulator, driver: Driver, image: Image) -> None:
+    with pytest.raises(TooLateError, match="no longer fresh") as failure:
+        driver.delete("shop/api", image, key(), not_after=time.monotonic())
+    assert not failure.value.maybe_done
+    assert simulator.requests(method="DELETE") == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "maybe_done"),
+    [
+        pytest.param({"kind": "status", "status": 503}, UnavailableError, True, id="no word of what was done"),
+        pytest.param({"kind": "error", "code": 8, "retry_after": 60}, RateLimitedError, False, id="a refusal"),
+        pytest.param({"kind": "reset"}, UnavailableError, True, id="cut off"),
+    ],
+)
+def test_a_deletion_is_repeated_only_while_its_reading_is_fresh(
+    simulator: Simulator,
+    driver: Driver,
+    image: Image,
+    fault: dict[str, Any],
+    kind: type[RegistryError],
+    maybe_done: bool,
+) -> None:
+    simulator.fault(method="DELETE", **fault)
+    until = time.monotonic() + 1.0
+    with pytest.raises(RegistryError) as failure:
+        driver.delete("shop/api", image, key(), not_after=until)
+    assert type(failure.value) is kind
+    assert failure.value.maybe_done is maybe_done
+    assert time.monotonic() < until + 1.5
+    assert len({one["key"] for one in simulator.requests(method="DELETE")}) == 1
+
+
+def test_a_refusal_after_an_attempt_that_was_lost_leaves_doubt(
+    simulator: Simulator, driver: Driver, image: Image
+) -> None:
+    simulator.fault("reply_lost", method="DELETE", times=1)
+    simulator.fault("error", method="DELETE", after=1, code=7, message="no")
+    with pytest.raises(PermissionDeniedError) as failure:
+        driver.delete("shop/api", image, key())
+    assert failure.value.maybe_done

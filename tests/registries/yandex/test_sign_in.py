@@ -1,0 +1,440 @@
+"""Signing in over real HTTP: by tokens, keys, pods, metadata; early, once on 401, one at a time, in secret."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization as formats
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.support.drivers import QUICK, Driver, settings_for
+from tests.support.simulator.client import Simulator
+from tests.support.waiting import until
+from worker.config.settings import Credentials, RegistrySettings, Secret, WorkloadIdentity
+from worker.registries import open_registry
+from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
+from worker.registries.yandex.service_account_key import signed_jwt
+from worker.registries.yandex.sign_in import Token, Tokens, lasting
+
+IAM = "/iam/v1/tokens"
+METADATA = "/computeMetadata/"
+IMAGES = "/container-registry/v1/images"
+
+
+@pytest.fixture
+def key_file(simulator: Simulator, tmp_path: Path) -> Path:
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps(simulator.service_account_key()))
+    return file
+
+
+def by_key(simulator: Simulator, file: Path) -> RegistrySettings:
+    return settings_for(simulator, file, credentials=Credentials(service_account_key=Secret(file=file)))
+
+
+def by_metadata(simulator: Simulator, tmp_path: Path) -> RegistrySettings:
+    return settings_for(simulator, tmp_path, credentials=Credentials(metadata=True))
+
+
+def test_a_key_is_exchanged_once_for_many_requests(simulator: Simulator, key_file: Path) -> None:
+    simulator.push("shop/api")
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(registry.images, ["shop/api"] * 40))
+    assert len(simulator.requests("POST", IAM)) == 1
+
+
+def test_a_key_with_a_warning_before_it(simulator: Simulator, key_file: Path) -> None:
+    key = json.loads(key_file.read_text())
+    warning = f"PLEASE DO NOT REMOVE THIS LINE! Yandex.Cloud SA Key ID <{key['id']}>\n"
+    key_file.write_text(json.dumps({**key, "private_key": warning + key["private_key"]}))
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+        assert registry.clock()
+
+
+def test_a_rotated_key_is_read_anew(simulator: Simulator, key_file: Path) -> None:
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+        registry.clock()
+        key_file.write_text(json.dumps(simulator.service_account_key(key_id="ajenewkey00000000000")))
+        simulator.forget_key()
+        simulator.expire_tokens()
+        registry.clock()
+    assert len(simulator.requests("POST", IAM)) == 2
+
+
+def test_a_key_that_was_deleted(simulator: Simulator, key_file: Path) -> None:
+    simulator.forget_key()
+    refused = pytest.raises(SignInError, match=f"UNAUTHENTICATED: .*the key in file {key_file} was refused")
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, refused as failure:
+        registry.clock()
+    assert (failure.value.systemic, failure.value.registry) == (True, "production")
+    assert len(simulator.requests("POST", IAM)) == 1
+    assert simulator.requests("GET", "/container-registry") == []
+
+
+def test_iam_in_trouble_is_asked_again(simulator: Simulator, key_file: Path) -> None:
+    simulator.fault("status", path=IAM, times=2, status=503)
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+        registry.clock()
+    assert len(simulator.requests("POST", IAM)) == 3
+
+
+def test_iam_away_is_not_tried_for_every_attempt_of_the_request(simulator: Simulator, key_file: Path) -> None:
+    simulator.fault("status", path=IAM, status=503)
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, pytest.raises(UnavailableError):
+        registry.clock()
+    assert len(simulator.requests("POST", IAM)) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"kind": "html"}, BadAnswerError),
+        ({"kind": "missing_fields", "drop": ["iamToken"]}, SignInError),
+        ({"kind": "missing_fields", "drop": ["expiresAt"]}, BadAnswerError),
+        ({"kind": "wrong_types", "set": {"iamToken": "two words"}}, SignInError),
+        ({"kind": "wrong_types", "set": {"iamToken": "line\r\nX-Evil: 1"}}, SignInError),
+        ({"kind": "wrong_types", "set": {"iamToken": 5}}, BadAnswerError),
+    ],
+)
+def test_an_iam_answer_that_is_none(
+    simulator: Simulator, key_file: Path, change: dict[str, Any], kind: type[RegistryError]
+) -> None:
+    simulator.fault(path=IAM, **change)
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, pytest.raises(kind):
+        registry.clock()
+
+
+def test_a_token_that_expires_in_mid_run_is_replaced_once(simulator: Simulator, key_file: Path) -> None:
+    simulator.push("shop/api")
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+        registry.images("shop/api")
+        simulator.expire_tokens()
+        with ThreadPoolExecutor(16) as pool:
+            assert all(pool.map(registry.images, ["shop/api"] * 16))
+    assert len(simulator.requests("POST", IAM)) == 2
+
+
+def test_a_second_401_is_final(simulator: Simulator, key_file: Path) -> None:
+    simulator.fault("unauthenticated", path=IMAGES)
+    refused = pytest.raises(SignInError, match="UNAUTHENTICATED: The token has expired")
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, refused:
+        registry.images("shop/api")
+    assert len(simulator.requests("GET", IMAGES)) == 2
+    assert len(simulator.requests("POST", IAM)) == 2
+
+
+def test_one_fresh_token_a_call_whatever_its_attempts(simulator: Simulator, key_file: Path) -> None:
+    simulator.fault("unauthenticated", path=IMAGES, times=1)
+    simulator.fault("status", path=IMAGES, status=503, times=1, after=1)
+    simulator.fault("unauthenticated", path=IMAGES, times=1, after=2)
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, pytest.raises(SignInError):
+        registry.images("shop/api")
+    assert [request["status"] for request in simulator.requests("GET", IMAGES)] == [401, 503, 401]
+    assert len(simulator.requests("POST", IAM)) == 2
+
+
+def test_a_short_lived_token_is_replaced_before_it_expires(simulator: Simulator, key_file: Path) -> None:
+    simulator.switch(token_seconds=3)
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+        registry.clock()
+        until(lambda: registry.clock() and len(simulator.requests("POST", IAM)) > 1, timeout=10, what="a fresh token")
+        assert ("GET", "401") not in registry.usage().requests
+
+
+def test_an_early_renewal_that_fails_is_no_trouble(simulator: Simulator, key_file: Path) -> None:
+    simulator.switch(token_seconds=3)
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+        registry.clock()
+        simulator.fault("status", path=IAM, status=403)
+        until(lambda: registry.clock() and len(simulator.requests("POST", IAM)) > 1, timeout=10, what="a renewal")
+
+
+def test_the_metadata_service(simulator: Simulator, tmp_path: Path) -> None:
+    with open_registry(by_metadata(simulator, tmp_path), patience=QUICK) as registry:
+        registry.clock()
+        registry.clock()
+        assert len(simulator.requests("GET", METADATA)) == 1
+        simulator.expire_tokens()
+        registry.clock()
+    assert len(simulator.requests("GET", METADATA)) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        pytest.param({"kind": "status", "status": 404}, "has no token .HTTP 404.", id="no account"),
+        pytest.param({"kind": "reset"}, "broke off", id="reset"),
+        pytest.param({"kind": "missing_fields", "drop": ["access_token"]}, "this is no token", id="no token"),
+    ],
+)
+def test_no_metadata_service(simulator: Simulator, tmp_path: Path, fault: dict[str, Any], words: str) -> None:
+    simulator.fault(path=METADATA, **fault)
+    settings = by_metadata(simulator, tmp_path)
+    with open_registry(settings, patience=QUICK) as registry, pytest.raises(SignInError, match=words):
+        registry.clock()
+
+
+EXCHANGE = "/oauth/token"
+POD = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6Z2MifQ.c2lnbmF0dXJlLW9mLWEtcG9k"
+
+
+@pytest.fixture
+def pod_file(simulator: Simulator, tmp_path: Path) -> Path:
+    file = tmp_path / "pod-token"
+    file.write_text(POD + "\n")
+    simulator.link_subject(POD)
+    return file
+
+
+def by_pod(simulator: Simulator, file: Path) -> RegistrySettings:
+    identity = WorkloadIdentity(service_account="aje334oo634h1rdhiiku", token=Secret(file=file))
+    return settings_for(simulator, file, credentials=Credentials(workload_identity=identity))
+
+
+def test_a_pod_s_token_is_exchanged_once_for_many_requests(simulator: Simulator, pod_file: Path) -> None:
+    simulator.push("shop/api")
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(registry.images, ["shop/api"] * 40))
+    assert len(simulator.requests("POST", EXCHANGE)) == 1
+
+
+def test_a_renewed_pod_s_token_is_read_anew(simulator: Simulator, pod_file: Path) -> None:
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
+        registry.clock()
+        simulator.control("subject", token=POD)
+        pod_file.write_text(simulator.link_subject("renewed.pod.token") and "renewed.pod.token")
+        simulator.expire_tokens()
+        registry.clock()
+    assert len(simulator.requests("POST", EXCHANGE)) == 2
+
+
+def test_an_exchanged_token_is_replaced_before_it_expires(simulator: Simulator, pod_file: Path) -> None:
+    simulator.switch(token_seconds=3)
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
+        registry.clock()
+        until(
+            lambda: registry.clock() and len(simulator.requests("POST", EXCHANGE)) > 1, timeout=10, what="a fresh token"
+        )
+        assert ("GET", "401") not in registry.usage().requests
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        pytest.param("oauth", r"HTTP 400: invalid_grant: no credential links \*\*\* to", id="error, error_description"),
+        pytest.param("status", r"UNAUTHENTICATED: no credential links \*\*\* to", id="code, message"),
+    ],
+)
+def test_a_pod_that_is_linked_to_nobody(simulator: Simulator, pod_file: Path, form: str, words: str) -> None:
+    simulator.switch(exchange_errors=form)
+    pod_file.write_text("a-token-of-another-form")
+    refused = pytest.raises(SignInError, match=words + r".*; check that a federated credential links the subject of")
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, refused as failure:
+        registry.clock()
+    assert "another-form" not in f"{failure.value} {failure.value!r}"
+    assert str(pod_file) in str(failure.value)
+    assert len(simulator.requests("POST", EXCHANGE)) == 1
+    assert simulator.requests("GET", "/container-registry") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "asked"),
+    [
+        pytest.param({"kind": "html"}, BadAnswerError, 5, id="a page"),
+        pytest.param({"kind": "missing_fields", "drop": ["access_token"]}, SignInError, 1, id="no token"),
+        pytest.param({"kind": "missing_fields", "drop": ["expires_in"]}, BadAnswerError, 1, id="no life"),
+        pytest.param({"kind": "wrong_types", "set": {"expires_in": -1}}, BadAnswerError, 1, id="a negative life"),
+        pytest.param({"kind": "wrong_types", "set": {"expires_in": "x"}}, BadAnswerError, 1, id="a life in words"),
+        pytest.param({"kind": "wrong_types", "set": {"access_token": "a\r\nb"}}, SignInError, 1, id="two lines"),
+        pytest.param({"kind": "wrong_types", "set": {"token_type": "mac"}}, BadAnswerError, 1, id="another type"),
+        pytest.param({"kind": "status", "status": 503}, UnavailableError, 5, id="away"),
+        pytest.param({"kind": "status", "status": 307}, BadAnswerError, 1, id="sends elsewhere"),
+        pytest.param({"kind": "error", "code": 14, "message": "later"}, UnavailableError, 5, id="ill, by its code"),
+        pytest.param({"kind": "error", "code": 8, "message": "slow"}, RateLimitedError, 5, id="throttled"),
+        pytest.param(
+            {"kind": "status", "status": 400, "body": '{"error": "server_error"}'},
+            UnavailableError,
+            5,
+            id="ill, OAuth",
+        ),
+        pytest.param({"kind": "status", "status": 403, "body": "[[["}, SignInError, 1, id="no JSON"),
+        pytest.param({"kind": "status", "status": 400, "body": '{"code": "a"}'}, SignInError, 1, id="a code in words"),
+    ],
+)
+def test_an_exchange_s_answer_that_is_none(
+    simulator: Simulator, pod_file: Path, change: dict[str, Any], kind: type[RegistryError], asked: int
+) -> None:
+    simulator.fault(path=EXCHANGE, **change)
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, pytest.raises(kind) as failure:
+        registry.clock()
+    assert type(failure.value) is kind or kind is BadAnswerError  # a page is a broken body, which is a bad answer
+    assert len(simulator.requests("POST", EXCHANGE)) == asked
+
+
+@pytest.mark.parametrize("content", [None, "", "two words", "é"], ids=["missing", "empty", "words", "not ASCII"])
+def test_a_pod_s_token_file_that_is_none(simulator: Simulator, pod_file: Path, content: str | None) -> None:
+    pod_file.unlink()
+    if content is not None:
+        pod_file.write_text(content)
+    refused = pytest.raises(SignInError, match=f"file {pod_file}")
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, refused as failure:
+        registry.clock()
+    assert not content or content not in str(failure.value)
+    assert simulator.requests() == []
+
+
+def test_nothing_of_an_exchange_is_told(simulator: Simulator, pod_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
+        assert isinstance(registry, Driver)
+        registry.clock()
+        calls = registry._calls
+        told = f"{calls.tokens._token!r} {calls.bearer!r} {by_pod(simulator, pod_file)!r} {caplog.text}"
+        for secret in (POD, calls.tokens.current()):
+            assert secret not in told
+
+
+def test_a_given_token_is_read_at_each_use(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:
+    with open_registry(settings, patience=QUICK) as registry:
+        registry.clock()
+        simulator.expire_tokens()
+        (tmp_path / "token").write_text(simulator.new_token())
+        registry.clock()
+        assert registry.usage().requests == {("GET", "200"): 2}
+
+
+def test_a_given_token_that_has_expired(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t1.longexpired")
+    with open_registry(settings, patience=QUICK) as registry:
+        with pytest.raises(
+            SignInError, match="the token was refused; IAM tokens live for at most 12 hours: put a fresh"
+        ):
+            registry.clock()
+        assert registry.usage().requests == {("GET", "401"): 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(None, "file .* does not exist; the configuration names it", id="missing"),
+        pytest.param("", "file .* is empty", id="empty"),
+        pytest.param("two words", "file .*: this is no token", id="words"),
+        pytest.param("é", "file .*: this is no token", id="not ASCII"),
+    ],
+)
+def test_a_token_file_that_is_none(
+    simulator: Simulator, settings: RegistrySettings, tmp_path: Path, content: str | None, words: str
+) -> None:
+    (tmp_path / "token").unlink()
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    with open_registry(settings, patience=QUICK) as registry, pytest.raises(SignInError, match=words) as failure:
+        registry.clock()
+    assert not content or content not in str(failure.value)
+    assert simulator.requests() == []
+
+
+ELLIPTIC = (
+    ec.generate_private_key(ec.SECP256R1())
+    .private_bytes(formats.Encoding.PEM, formats.PrivateFormat.PKCS8, formats.NoEncryption())
+    .decode()
+)
+
+
+def spoilt(change: Callable[[dict[str, str]], object]) -> Callable[[dict[str, str]], str]:
+    return lambda key: json.dumps(change(key))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param(lambda key: "not JSON", "not the JSON of a service account key", id="not JSON"),
+        pytest.param(lambda key: "[" * 10_000, "not the JSON of a service account key", id="deep"),
+        pytest.param(lambda key: key["private_key"], "not the JSON of a service account key", id="the bare key"),
+        pytest.param(spoilt(lambda key: [key]), "not the JSON of a service account key", id="a list"),
+        pytest.param(spoilt(lambda key: {}), "it lacks id, service_account_id, private_key", id="an empty object"),
+        pytest.param(spoilt(lambda key: {**key, "id": 7}), "it lacks id", id="a number for the id"),
+        pytest.param(spoilt(lambda key: {**key, "private_key": "x"}), "no line -----BEGIN", id="no key"),
+        pytest.param(
+            spoilt(lambda key: {**key, "private_key": key["private_key"][:400]}),
+            "cannot be read as an RSA key",
+            id="cut",
+        ),
+        pytest.param(
+            spoilt(lambda key: {**key, "private_key": key["public_key"]}), "cannot be read as an RSA key", id="public"
+        ),
+        pytest.param(
+            spoilt(lambda key: {**key, "private_key": ELLIPTIC}), "cannot be read as an RSA key", id="another algorithm"
+        ),
+    ],
+)
+def test_a_key_file_that_is_none(key_file: Path, text: Callable[[dict[str, str]], str], words: str) -> None:
+    key = json.loads(key_file.read_text())
+    with pytest.raises(SignInError, match=words) as failure:
+        signed_jwt(text(key), "file key.json", "https://iam.api.cloud.yandex.net", time.time())
+    assert failure.value.__cause__ is None
+    assert key["private_key"][60:100] not in f"{failure.value!r}"
+
+
+def test_no_secret_is_told(simulator: Simulator, key_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither by an error, nor by a repr, nor by a log of any library, however talkative."""
+    caplog.set_level(logging.DEBUG)
+    key = json.loads(key_file.read_text())
+    simulator.fault("error", path=IMAGES, code=7, message=f"Permission denied for {simulator.token} to look at this")
+    told: list[str] = []
+    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+        assert isinstance(registry, Driver)
+        with pytest.raises(RegistryError, match=r"Permission denied for \*\*\* to look at this") as failure:
+            registry.images("shop/api")
+        issued = registry._calls.tokens.current()
+        told += [
+            str(failure.value),
+            repr(failure.value),
+            repr(registry._calls.tokens._token),
+            repr(registry._calls.bearer),
+        ]
+    told += [caplog.text, repr(by_key(simulator, key_file))]
+    assert len(issued) > 10
+    for secret in (issued, simulator.token, key["private_key"][60:100]):
+        assert all(secret not in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("life", "longest", "refresh"),
+    [
+        (43_200.0, 43_200.0, 34_560.0),
+        (1_000.0, 43_200.0, 700.0),
+        (600.0, 43_200.0, 480.0),
+        (10.0, 43_200.0, 8.0),
+        (39_944.0, 3_600.0, 3_600.0),
+    ],
+    ids=["twelve hours", "five minutes before", "ten minutes", "ten seconds", "metadata, hourly"],
+)
+def test_when_a_token_is_replaced(life: float, longest: float, refresh: float) -> None:
+    now = time.monotonic()
+    token = lasting("t1.x", life, longest)
+    assert token.refresh_at - now == pytest.approx(refresh, abs=1.0)
+    assert token.expires_at - now == pytest.approx(life, abs=1.0)
+
+
+def test_one_refresh_at_a_time() -> None:
+    """While one thread fetches, the others go on with the old token, and wait only where there is none."""
+    fetched: list[int] = []
+
+    def fetch() -> Token:
+        fetched.append(1)
+        now = time.monotonic()
+        until(lambda: time.monotonic() > now + 0.1, what="a slow fetch")
+        return Token(f"t1.{len(fetched)}", refresh_at=now if len(fetched) == 1 else now + 60.0, expires_at=now + 60.0)
+
+    tokens = Tokens(fetch, "")
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: tokens.current(), range(8))) <= {"t1.1", "t1.2"}
+        until(lambda: tokens.current() == "t1.2", what="the second token")
+        assert set(pool.map(lambda _: tokens.current(), range(8))) == {"t1.2"}
+    assert len(fetched) == 2

@@ -1,0 +1,97 @@
+"""What is put back where a server tells of blobs that it has no more, or takes an index over nothing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.night import Night
+from tests.support.oci.fake import FLAVOURS, FakeRegistry
+from tests.support.oci.nights import put_back, served
+from tests.support.oci.wire import Wire
+
+OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
+Starter = Callable[..., tuple[FakeRegistry, Night]]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Starter]:
+    """A registry and its nights."""
+    with ExitStack() as stack:
+
+        def start(**switches: Any) -> tuple[FakeRegistry, Night]:
+            registry = stack.enter_context(FakeRegistry(**switches))
+            night = Night(served(registry), tmp_path, rules=OLD)
+            stack.callback(night.store.dispose)
+            return registry, night
+
+        yield start
+
+
+def statuses(registry: FakeRegistry, *paths: str) -> list[int]:
+    wire = Wire(registry.url)
+    try:
+        return [wire.ask("HEAD", path).status for path in paths]
+    finally:
+        wire.close()
+
+
+def test_a_cache_that_tells_of_freed_blobs_makes_no_image_whole(started: Starter) -> None:
+    registry, night = started(**FLAVOURS["distribution-3"], blob_cache=True)
+    image = registry.push("shop/api", "old", layers=[b"own", b"shared"])
+    registry.push("shop/api", "v1", layers=[b"shared"])
+    run = night.sweep()
+    registry.collect()
+    assert image.config
+    freed = [image.config.digest, image.layers[0].digest]
+    assert statuses(registry, *(f"/v2/shop/api/blobs/{digest}" for digest in freed)) == [200, 200]
+
+    found = put_back(night, run.id)[image.digest]
+    assert (found.answer, set(found.missing), found.tags) == ("lost", set(freed), ())
+    registry.put("shop/api", image.body, image.media_type, "pushed")  # a client's push is taken, over nothing
+    found = put_back(night, run.id)[image.digest]
+    assert (found.answer, set(found.missing), found.tags) == ("partly", set(freed), ())
+    assert list(registry.state()["shop/api"][image.digest]) == ["pushed"]
+
+    registry.flush_cache()
+    assert statuses(registry, *(f"/v2/shop/api/blobs/{digest}" for digest in freed)) == [404, 404]
+    assert put_back(night, run.id)[image.digest].answer == "partly"
+
+
+def test_a_layer_that_only_the_cache_knows_is_not_taken_over_from_elsewhere(started: Starter) -> None:
+    registry, night = started(blob_cache=True)
+    old = registry.push("shop/api", "old", layers=[b"own"])
+    other = registry.push("shop/web", "v1", layers=[b"own"])
+    run = night.sweep()
+    registry.remove("shop/web", other.digest)
+    registry.collect()
+    found = put_back(night, run.id)[old.digest]
+    assert (found.answer, set(found.missing)) == ("lost", {blob.digest for blob in old.blobs})
+    assert old.digest not in registry.state()["shop/api"]
+
+
+@pytest.mark.parametrize("partly", [False, True])
+def test_an_index_whose_images_cannot_come_back_gets_its_tag_only_when_asked(started: Starter, partly: bool) -> None:
+    registry, night = started(takes_incomplete=True, frees_at_once=True)
+    gone = registry.push("shop/api", layers=[b"own"])
+    index = registry.push_index("shop/api", "old-all", children=[gone.digest])
+    run = night.sweep()
+    assert (run.outcome, run.deleted) == ("succeeded", 2)
+
+    found = put_back(night, run.id, partly=partly)
+    assert found[gone.digest].answer == "lost"
+    assert (found[index.digest].answer, found[index.digest].missing) == ("partly", (gone.digest,))
+    tags = ("old-all",) if partly else ()
+    assert (found[index.digest].tags, registry.state()["shop/api"]) == (tags, {index.digest: tags})
+    assert ("--partly puts it" in found[index.digest].message) is not partly
+
+
+def test_an_index_whose_images_came_back_gets_its_tag(started: Starter) -> None:
+    registry, night = started(takes_incomplete=True)
+    image = registry.push("shop/api", layers=[b"own"])
+    index = registry.push_index("shop/api", "old-all", children=[image.digest])
+    run = night.sweep()
+    assert {one.answer for one in put_back(night, run.id).values()} == {"whole"}
+    assert registry.state()["shop/api"] == {image.digest: (), index.digest: ("old-all",)}

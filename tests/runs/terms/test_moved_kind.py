@@ -1,0 +1,311 @@
+"""A registry whose entry changes from Container Registry to Cloud Registry: what goes on, and what must not."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from tests.support.cluster import ROOT
+from tests.support.night import Night
+from tests.support.remembering import exceeded, pass_time, reasons, recalled, remembered
+from tests.support.simulator.client import Simulator
+from worker.runs import hold_requests, lifecycle
+from worker.store import holds, plans
+from worker.store.tables import batch
+
+DAY = timedelta(days=1)
+MakeNight = Callable[..., Night]
+AGED = [{"name": "old", "delete": {"older_than": "1m"}}]
+
+
+@pytest.fixture
+def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeNight]:
+    made: list[Night] = []
+
+    def make(**registry: Any) -> Night:
+        made.append(Night(simulator, tmp_path, **registry))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.dispose()
+
+
+def move(tonight: Night, **registry: Any) -> None:
+    """Give the entry the other kind; its name and id stay."""
+    endpoints = tonight.simulator.cloud_endpoints()
+    before = tonight.settings.registries["production"]
+    tonight.rewrite(kind="yandex-cloud-registry", endpoints=endpoints, **registry)
+    after = tonight.settings.registries["production"]
+    assert (before.kind, after.kind) == ("yandex-container-registry", "yandex-cloud-registry")
+    assert (before.id, before.memory_key) == (after.id, after.memory_key)
+    assert before.key != after.key
+
+
+def push_old(simulator: Simulator, count: int = 4) -> list[str]:
+    """Pull requests' images of a month ago; their digests."""
+    return [simulator.push("shop/api", tags=[f"pr-{n}"], age=30 * DAY)["digest"] for n in range(count)]
+
+
+def alive(simulator: Simulator) -> set[str]:
+    return {one["digest"] for one in simulator.images()}
+
+
+def hold(tonight: Night, reference: str) -> None:
+    """As `registry-gc hold` does it, with the entry as it is now."""
+    registry = tonight.settings.registries["production"]
+    wanted = hold_requests.hold_of(registry, reference, who="anna", reason="the trial")
+    hold_requests.place(tonight.store, registry, wanted, datetime.now(UTC))
+
+
+def deletes(simulator: Simulator) -> list[dict[str, Any]]:
+    return simulator.requests(method="DELETE")
+
+
+def go_on(tonight: Night, run_id: str) -> None:
+    for _ in range(4):
+        with tonight.store.write() as connection:
+            connection.execute(update(batch).values(rung_at=None))
+        tonight.ring(lifecycle.ring(tonight.store, run_id, datetime.now(UTC)))
+
+
+class TestHolds:
+    def test_they_bind_by_tag_by_digest_and_by_repository(self, simulator: Simulator, night: MakeNight) -> None:
+        by_tag, by_digest, moved, free = push_old(simulator)
+        whole = simulator.push("base/os", tags=["pr-1"], age=30 * DAY)["digest"]
+        tonight = night(mode="dry-run")
+        hold(tonight, "shop/api:pr-0")
+        hold(tonight, f"shop/api@{by_digest}")
+        hold(tonight, "shop/api:pr-2")
+        hold(tonight, "base/**")
+        tonight.sweep()
+        simulator.tag("shop/api", moved, "pr-22")
+        simulator.untag("shop/api", "pr-2")  # what the tag named when it was held stays held
+
+        move(tonight)
+        run = tonight.sweep()
+
+        assert tonight.outcomes(run.id) == {free: ("deleted", None)}
+        assert alive(simulator) == {by_tag, by_digest, moved, whole}
+        said = reasons(tonight, run)
+        assert {said[one][0] for one in (by_tag, by_digest, moved)} == {"held"}
+
+    @pytest.mark.parametrize("told", [True, False], ids=["seen by a scan before", "placed before any scan"])
+    def test_by_an_image_id_of_the_former_kind(self, simulator: Simulator, night: MakeNight, *, told: bool) -> None:
+        held, free = push_old(simulator, 2)
+        tonight = night(mode="dry-run")
+        if told:
+            tonight.sweep()
+        hold(tonight, next(one["id"] for one in simulator.images() if one["digest"] == held))
+        if told:
+            tonight.sweep()
+
+        move(tonight)
+        tonight.sweep()
+
+        assert held in alive(simulator), "a hold on the image's id of the former kind gave way"
+        assert free not in alive(simulator)
+
+    def test_an_image_id_of_the_kind_it_has_now(self, simulator: Simulator, night: MakeNight) -> None:
+        held, free = push_old(simulator, 2)
+        tonight = night(mode="dry-run")
+        tonight.sweep()
+        move(tonight)
+        hold(tonight, simulator.artifact("shop/api", "pr-0")["id"])
+
+        run = tonight.sweep()
+
+        assert tonight.outcomes(run.id) == {free: ("deleted", None)}
+        assert alive(simulator) == {held}
+
+
+def test_a_pause_binds_until_it_is_resumed(simulator: Simulator, night: MakeNight) -> None:
+    pushed = push_old(simulator)
+    tonight = night(mode="dry-run")
+    tonight.sweep()
+    with tonight.store.write() as connection:
+        holds.pause_registry(connection, "production", "anna", "moving house", datetime.now(UTC))
+
+    move(tonight)
+    run = tonight.sweep()
+
+    assert (deletes(simulator), alive(simulator)) == ([], set(pushed))
+    assert run.deleted == 0
+    with tonight.store.write() as connection:
+        assert holds.resume_registry(connection, "production")
+    assert tonight.sweep().deleted == len(pushed)
+
+
+def test_history_and_memory_go_on(simulator: Simulator, night: MakeNight) -> None:
+    """What was seen before the move counts for `settle` after it; nothing is missed, and nothing is foreign."""
+    old = push_old(simulator, 2)
+    parts = [simulator.push("shop/web", age=30 * DAY)["digest"] for _ in range(2)]
+    simulator.push_index("shop/web", parts, tags=["v1"], age=30 * DAY)
+    simulator.sign("shop/web", parts[0])
+    tonight = night(settle="24h")
+    before = tonight.sweep()
+    assert before.planned == 0
+    known = remembered(tonight)
+    pass_time(tonight, DAY)
+
+    move(tonight, settle="24h")
+    new = simulator.push("shop/api", tags=["pr-9"], age=30 * DAY)["digest"]
+    run = tonight.sweep()
+
+    assert (run.outcome, exceeded(run), run.foreign_deletions, run.doubt) == ("succeeded", [], 0, None)
+    assert tonight.outcomes(run.id) == dict.fromkeys(old, ("deleted", None))
+    assert reasons(tonight, run)[new][0] == "unsettled"
+    later = tonight.sweep()
+    assert (later.outcome, exceeded(later), later.foreign_deletions) == ("succeeded", [], 0)
+    assert remembered(tonight) == {"shop/api": 1, "shop/web": known["shop/web"]}
+
+    words = ["runs", "--config", str(tonight.path), "--format", "json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "worker.cli", *words], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+    )
+    shown = json.loads(done.stdout)["runs"]
+    assert [one["id"] for one in shown] == [later.id, run.id, before.id]
+    assert {one["registry"] for one in shown} == {"production"}
+
+
+class TestARunOfTheFormerKind:
+    def test_that_is_deleting_deletes_nothing_more(self, simulator: Simulator, night: MakeNight) -> None:
+        pushed = push_old(simulator)
+        tonight = night()
+        run_id, bells = tonight.plan()
+        bells = tonight.ring(bells, until="gc.delete_batch")
+
+        move(tonight)
+        tonight.ring(bells)
+        go_on(tonight, run_id)
+
+        assert (deletes(simulator), alive(simulator)) == ([], set(pushed))
+        assert tonight.run(run_id).state == "finished"
+        assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
+        assert tonight.sweep().deleted == len(pushed)
+
+    def test_with_a_deletion_in_doubt_asks_for_none_again(self, simulator: Simulator, night: MakeNight) -> None:
+        (digest,) = push_old(simulator, 1)
+        tonight = night()
+        run_id, bells = tonight.plan()
+        bells = tonight.ring(bells, until="gc.delete_batch")
+        simulator.fault("status", method="DELETE", status=503)
+        tonight.ring(bells)
+        simulator.no_faults()
+        assert tonight.outcomes(run_id) == {digest: ("intent", None)}
+        asked = len(deletes(simulator))
+
+        move(tonight)
+        go_on(tonight, run_id)
+
+        assert (len(deletes(simulator)), alive(simulator)) == (asked, {digest})
+        assert tonight.outcomes(run_id) == {digest: ("failed", "unconfirmed")}
+        assert tonight.run(run_id).state == "finished"
+        assert tonight.sweep().deleted == 1
+
+    @pytest.mark.parametrize("way", ["approved", "expired"])
+    def test_that_is_blocked_deletes_nothing(self, simulator: Simulator, night: MakeNight, way: str) -> None:
+        pushed = push_old(simulator)
+        tonight = night(limits={"max_images": 1})
+        blocked = tonight.sweep()
+        assert blocked.state == "blocked"
+
+        move(tonight)
+        if way == "approved":
+            with pytest.raises(lifecycle.NotBlockedError, match="another registry by now"):
+                lifecycle.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
+        else:
+            tonight.ring(tonight.reconcile(after=2 * DAY))
+
+        assert (deletes(simulator), alive(simulator)) == ([], set(pushed))
+        assert tonight.run(blocked.id).state == "finished"
+        assert tonight.sweep().deleted == len(pushed)
+
+    def test_that_is_blocked_deletes_nothing_beside_a_run_of_the_kind_it_has_now(
+        self, simulator: Simulator, night: MakeNight
+    ) -> None:
+        tonight = night(limits={"max_images": 1})
+        push_old(simulator)
+        blocked = tonight.sweep()
+        move(tonight)
+        simulator.tag("shop/api", "pr-0", "v1")  # kept from now on, and in the plan that waits
+
+        assert tonight.sweep().deleted == 3
+        asked = len(deletes(simulator))
+        with pytest.raises(lifecycle.NotBlockedError, match="superseded"):
+            lifecycle.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
+
+        assert len(deletes(simulator)) == asked
+        assert (tonight.run(blocked.id).state, tonight.run(blocked.id).outcome) == ("finished", "blocked")
+        assert [one["tags"] for one in simulator.images()] == [["pr-0", "v1"]]
+
+    def test_that_is_blocked_is_superseded_by_a_plan_of_the_kind_it_has_now(
+        self, simulator: Simulator, night: MakeNight
+    ) -> None:
+        push_old(simulator)
+        tonight = night(limits={"max_images": 1})
+        blocked = tonight.sweep()
+        move(tonight)
+        tonight.sweep()
+
+        assert tonight.run(blocked.id).outcome == "blocked"
+
+
+class TestPushTimesOfTheMigration:
+    def test_they_are_doubted_until_a_person_says_from_when(self, simulator: Simulator, night: MakeNight) -> None:
+        for number in range(12):
+            simulator.push("shop/api", tags=[f"v{number}"], age=(30 + number) * DAY)
+        tonight = night(mode="dry-run", rules=AGED)
+        first = tonight.sweep()
+        assert (first.planned, first.doubt) == (12, None)
+        pass_time(tonight, DAY)
+        simulator.switch(times_after_migration="migration")
+
+        move(tonight, rules=AGED)
+        run = tonight.sweep()
+
+        assert (run.outcome, run.planned, exceeded(run)) == ("succeeded", 0, [])
+        assert run.doubt is not None
+        assert "say that they were pushed after an earlier scan saw them" in run.doubt
+        said = reasons(tonight, run).values()
+        assert all(f"old: its push time is not believed: {run.doubt}" in reason for _, reason in said)
+        assert (len(alive(simulator)), deletes(simulator)) == (12, [])
+        assert tonight.sweep().planned == 0  # the next night it is as doubtful
+
+        instant = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()  # nothing that moved is believed
+        move_again(tonight, rules=AGED, trust_times_after=instant)
+        answered = tonight.sweep()
+        assert (answered.planned, answered.doubt) == (0, None)
+        move_again(tonight, rules=AGED, trust_times_after=(datetime.now(UTC) - DAY).isoformat(timespec="seconds"))
+        believed = tonight.sweep()
+        with tonight.store.read() as connection:
+            images = plans.images_of(connection, believed.id, "shop/api")
+        minute_ago = (believed.started_at or datetime.now(UTC)) - timedelta(minutes=1)
+        old = {one.digest for one in images if one.created_at is not None and one.created_at <= minute_ago}
+        assert set(tonight.outcomes(believed.id)) == old
+        assert len(old) > 6
+        head = recalled(tonight).head
+        assert head is not None
+        assert head.doubt == ""
+
+    def test_those_that_were_kept_are_believed(self, simulator: Simulator, night: MakeNight) -> None:
+        pushed = push_old(simulator, 12)
+        tonight = night(mode="dry-run", rules=AGED)
+        tonight.sweep()
+        pass_time(tonight, DAY)
+
+        move(tonight, rules=AGED)
+        run = tonight.sweep()
+
+        assert (run.deleted, run.doubt) == (len(pushed), None)
+
+
+def move_again(tonight: Night, **registry: Any) -> None:
+    """The entry of the new kind with other keys."""
+    tonight.rewrite(kind="yandex-cloud-registry", endpoints=tonight.simulator.cloud_endpoints(), **registry)

@@ -1,0 +1,238 @@
+"""Evidence of use through a whole night: in the plan, and again before what is in use is deleted; or nothing goes."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from tests.support.night import Night
+from tests.support.simulator.client import Simulator
+from worker.store.tables import evidence
+
+DAY = timedelta(days=1)
+
+
+class Source:
+    """A file that says what is in use."""
+
+    def __init__(self, folder: Path, simulator: Simulator) -> None:
+        self.path = folder / "in-use.txt"
+        self._address = f"{simulator.endpoints()['docker'].partition('://')[2]}/{simulator.registry_id}"
+
+    def unused(self, number: int = 7) -> str:
+        """A reference into the registry that no image there has."""
+        return f"{self._address}/shop/api:unused-{number}"
+
+    def says(self, *lines: str, as_of: datetime | None = None) -> None:
+        at = as_of or datetime.now(UTC)
+        self.path.write_text("\n".join([f"# as_of: {at:%Y-%m-%dT%H:%M:%SZ}", *lines, "# end", ""]))
+
+    def settings(self, **more: Any) -> list[dict[str, Any]]:
+        return [{"name": "list", "kind": "file", "path": str(self.path), **more}]
+
+
+@pytest.fixture
+def source(tmp_path: Path, simulator: Simulator) -> Source:
+    return Source(tmp_path, simulator)
+
+
+@pytest.fixture
+def filled(simulator: Simulator) -> dict[str, dict[str, Any]]:
+    push = simulator.push
+    made = {
+        f"pr-{n}": push("shop/api", tags=[f"pr-{n}"], age=30 * DAY, layers=["base:9000", 100 + n]) for n in range(3)
+    }
+    made["child"] = push("shop/api", age=30 * DAY, layers=[4000])
+    made["index"] = simulator.push_index("shop/api", [made["child"]["digest"]], tags=["pr-9"], age=30 * DAY)
+    return made
+
+
+def address(night: Night, reference: str) -> str:
+    docker = night.settings.registries["production"].endpoints.docker.partition("://")[2]
+    return f"{docker}/{night.simulator.registry_id}/{reference}"
+
+
+def causes(night: Night, run_id: str, filled: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """By name: what became of a planned deletion."""
+    found = night.outcomes(run_id)
+    named = {name: found[one["digest"]] for name, one in filled.items() if one["digest"] in found}
+    return {name: cause or state for name, (state, cause) in named.items()}
+
+
+def grow_old(night: Night, by: timedelta = timedelta(minutes=9)) -> None:
+    """As if the sources had been read that long ago."""
+    with night.store.write() as connection:
+        for row in connection.execute(select(evidence)).all():
+            mine = update(evidence).where(evidence.c.registry == row.registry, evidence.c.source == row.source)
+            connection.execute(mine.values(read_at=row.read_at - by))
+
+
+def test_what_is_in_use_is_not_planned(night, filled, source):
+    source.says(filled["pr-0"]["digest"], filled["child"]["digest"])
+    made = night(in_use=source.settings())
+    run = made.sweep()
+    assert (run.outcome, run.deleted) == ("succeeded", 2)
+    assert causes(made, run.id, filled) == {"pr-1": "deleted", "pr-2": "deleted"}
+
+
+def test_a_tag_by_the_registrys_own_address(night, filled, source):
+    made = night(in_use=source.settings())
+    elsewhere = "registry.example/x/shop/api:pr-2"
+    source.says(address(made, "shop/api:pr-1"), elsewhere)
+    run = made.sweep()
+    assert causes(made, run.id, filled) == dict.fromkeys(("pr-0", "pr-2", "index", "child"), "deleted")
+
+
+def test_what_comes_into_use_after_the_plan(night, filled, source, simulator):
+    source.says(source.unused())
+    made = night(in_use=source.settings())
+    run_id, bells = made.plan()
+    source.says(filled["pr-0"]["digest"], filled["child"]["digest"])
+    grow_old(made)
+    made.ring(bells)
+    assert causes(made, run_id, filled) == {
+        "pr-0": "in_use", "pr-1": "deleted", "pr-2": "deleted", "index": "in_use", "child": "in_use",
+    }  # fmt: skip
+    (item,) = [one for one in made.items(run_id) if one.decision.digest == filled["index"]["digest"]]
+    assert item.message.startswith(f"lists {filled['child']['digest']}, in use by ")
+    assert simulator.deleted_ids() == {filled["pr-1"]["id"], filled["pr-2"]["id"]}
+
+
+def test_a_reading_serves_all_batches_for_a_while(night, filled, source):
+    source.says(source.unused())
+    made = night(in_use=source.settings())
+    _, bells = made.plan()
+    source.path.unlink()
+    grow_old(made, timedelta(minutes=7))
+    made.ring(bells)
+    (run,) = [made.run(bell.args[0]) for bell in bells]
+    assert run.outcome == "succeeded"
+
+
+FOREIGN = ["mirror.example.com/shop/api:pr-1", "mirror.example.com/shop/api:pr-2"]
+
+
+def test_a_source_that_names_another_host_protects_nothing_and_ends_the_run(night, filled, source, simulator):
+    source.says(*FOREIGN)
+    made = night(in_use=source.settings())
+    run = made.sweep()
+    assert (run.outcome, run.plan_sha256, simulator.deleted_ids()) == ("failed", None, set())
+    assert run.message.startswith("evidence list: names 2 images, none of them of a registry of this file")
+    made.rewrite(in_use=source.settings(allow_foreign=True))
+    run = made.sweep()
+    assert (run.outcome, run.deleted) == ("succeeded", len(filled))
+    assert "evidence_foreign" in [one["code"] for one in run.warnings]
+
+
+def test_a_digest_in_the_inventory_matches_by_whatever_host(night, filled, source):
+    child = filled["child"]["digest"]
+    source.says(f"mirror.example.com/shop/api@{child}", *FOREIGN)
+    made = night(in_use=source.settings())
+    run = made.sweep()
+    assert causes(made, run.id, filled) == dict.fromkeys(("pr-0", "pr-1", "pr-2"), "deleted")
+    (warning,) = [one for one in run.warnings if one["code"] == "evidence_foreign"]
+    assert warning["message"].startswith("2 of the 3 images that evidence list names are of no registry of this file")
+    with made.store.read() as connection:
+        assert connection.execute(select(evidence.c.foreign_references)).scalars().all() == [2]
+
+
+def test_a_source_that_names_another_host_in_mid_run_stops_it(night, filled, source, simulator):
+    source.says(source.unused(), source.unused(8))
+    made = night(in_use=source.settings())
+    run_id, bells = made.plan()
+    source.says(*FOREIGN)
+    grow_old(made)
+    made.ring(bells)
+    run = made.run(run_id)
+    assert (run.outcome, run.deleted, simulator.deleted_ids()) == ("failed", 0, set())
+    assert "none of them of a registry of this file" in run.message
+
+
+def test_digests_alone_are_compared_with_the_plan_in_mid_run(night, filled, source):
+    source.says(filled["pr-0"]["digest"], "sha256:" + "7" * 64)
+    made = night(in_use=source.settings())
+    run_id, bells = made.plan()
+    source.says(filled["pr-1"]["digest"], "sha256:" + "8" * 64)
+    grow_old(made)
+    made.ring(bells)
+    found = causes(made, run_id, filled)
+    assert (made.run(run_id).outcome, found["pr-1"], found["pr-2"]) == ("succeeded", "in_use", "deleted")
+
+
+def test_a_tag_beside_a_digest_of_sha512_is_in_use(night, filled, source):
+    made = night(in_use=source.settings())
+    source.says(f"{address(made, 'shop/api:pr-1')}@sha512:{'7' * 128}")
+    assert "pr-1" not in causes(made, made.sweep().id, filled)
+
+
+def test_a_digest_of_this_registry_that_is_not_understood_ends_the_run(night, filled, source, simulator):
+    made = night(in_use=source.settings())
+    source.says(source.unused(), f"{address(made, 'shop/api:pr-1')}@blake3:{'7' * 64}")
+    run = made.sweep()
+    assert (run.outcome, simulator.deleted_ids()) == ("failed", set())
+    assert "whose digest is not understood" in run.message
+
+
+BAD = {
+    "absent": lambda source: source.path.unlink(missing_ok=True),
+    "stale": lambda source: source.says(source.unused(), as_of=datetime.now(UTC) - 2 * DAY),
+    "empty": lambda source: source.says(),
+    "halved": lambda source: source.says(*map(source.unused, range(2))),
+    "without its time": lambda source: source.path.write_text("sha256:" + "7" * 64 + "\n"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_source_that_cannot_be_believed_ends_the_run(night, filled, source, simulator, what):
+    source.says(*map(source.unused, range(9)))
+    made = night(in_use=source.settings(max_age="1d"))
+    made.sweep(dry_run=True)
+    BAD[what](source)
+    grow_old(made)
+    run = made.sweep()
+    assert (run.outcome, run.planned, run.plan_sha256) == ("failed", 0, None)
+    assert "list" in run.message
+    assert simulator.requests(method="DELETE") == []
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_the_same_in_mid_run(night, filled, source, simulator, what):
+    source.says(*map(source.unused, range(9)))
+    made = night(in_use=source.settings(max_age="1d"))
+    run_id, bells = made.plan()
+    left = made.ring(bells, until="gc.delete_batch")
+    left = made.do(left[0])  # the first wave; the child is the second
+    BAD[what](source)
+    grow_old(made)
+    made.ring(left)
+    run = made.run(run_id)
+    assert (run.outcome, run.deleted, len(simulator.deleted_ids())) == ("failed", 4, 4)
+    assert "list" in run.message
+    assert causes(made, run_id, filled)["child"] == "planned"
+
+
+def test_what_is_suddenly_half_is_not_believed_tomorrow_either(night, filled, source):
+    source.says(*map(source.unused, range(9)))
+    made = night(in_use=source.settings())
+    made.sweep(dry_run=True)
+    source.says(source.unused())
+    for _ in range(2):
+        grow_old(made)
+        assert made.sweep().outcome == "failed"
+    made.rewrite(in_use=source.settings(allow_empty=True))
+    assert made.sweep().outcome == "succeeded"
+    made.rewrite(in_use=source.settings())
+    grow_old(made)
+    assert made.sweep().outcome == "succeeded"
+
+
+def test_who_plans_asks_every_source_however_lately_it_was_asked(night, filled, source):
+    source.says(source.unused())
+    made = night(in_use=source.settings())
+    made.sweep(dry_run=True)
+    source.says(source.unused(), filled["pr-0"]["digest"])
+    assert "pr-0" not in causes(made, made.sweep(dry_run=True).id, filled)
+    source.says(as_of=datetime.now(UTC) - 9 * DAY)
+    assert made.sweep().outcome == "failed"

@@ -1,0 +1,246 @@
+"""The store's schema, its transactions, and what it says when it cannot."""
+
+import json
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, create_engine, func, insert, select, text, update
+
+from tests.support.servers import PostgresServer
+from worker.registries.interface import Manifest
+from worker.store import Store, StoreError, open_store, plans
+from worker.store.tables import heartbeat, metadata
+from worker.store.tables import run as run_table
+
+ROOT = Path(__file__).resolve().parents[2]
+OpenStore = Callable[[], Store]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/deep/er/store.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.create_database(f"store_{abs(hash(request.node.nodeid))}")
+
+
+def test_the_migrations_make_what_the_tables_say(url: str) -> None:
+    store = open_store(url)
+    with store.read() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    store.dispose()
+    assert differences == []
+
+
+def test_two_processes_may_come_first(url: str) -> None:
+    errors: list[Exception] = []
+
+    def opening() -> None:
+        try:
+            open_store(url).dispose()
+        except StoreError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=opening) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_a_store_of_a_later_version_is_left_alone(url: str) -> None:
+    store = open_store(url)
+    with store.write() as connection:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+    store.dispose()
+    with pytest.raises(StoreError, match="the store has schema 9999, this version knows"):
+        open_store(url)
+
+
+def test_what_was_read_of_manifests_is_still_known(url: str) -> None:
+    """A store of the second schema, which had a column a fact."""
+    engine = open_at(url, "0002")
+    image, index, signature = (f"sha256:{letter * 64}" for letter in "abc")
+    rows: list[dict[str, str | None]] = [
+        {"digest": image, "media_type": "an image", "children": None, "subject": None},
+        {"digest": index, "media_type": "an index", "children": json.dumps([image, signature]), "subject": None},
+        {"digest": signature, "media_type": "an image", "children": None, "subject": index},
+        {"digest": "sha256:empty", "media_type": "an index", "children": "[]", "subject": image},
+    ]
+    names = ("registry_key", "digest", "media_type", "children", "subject")
+    with engine.begin() as connection:
+        into = f"insert into manifest ({', '.join(names)}) values (:{', :'.join(names)})"  # noqa: S608 -- our names
+        connection.execute(text(into), [{"registry_key": "one", **row} for row in rows])
+        connection.execute(text(into), {"registry_key": "other", **rows[0]})
+    engine.dispose()
+    store = open_store(url)
+    with store.write() as connection:
+        assert plans.known_manifests(connection, "one", [image, index, signature, "sha256:empty", "sha256:new"]) == {
+            image: Manifest(image, "an image", None),
+            index: Manifest(index, "an index", (image, signature)),
+            signature: Manifest(signature, "an image", None, index),
+            "sha256:empty": Manifest("sha256:empty", "an index", (), image),
+        }
+        assert plans.known_manifests(connection, "other", [image, index]).keys() == {image}
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    store.dispose()
+    assert differences == []
+
+
+def open_at(url: str, revision: str) -> Engine:
+    """A store with an older version's schema."""
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
+    engine = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "worker" / "store" / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    return engine
+
+
+def test_reading_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not there yet"):
+        open_store(f"sqlite:///{tmp_path}/none.db", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sqlite_keeps_every_commit(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+    with store.read() as connection:
+        settings = {
+            name: connection.execute(text(f"pragma {name}")).scalar() for name in ("journal_mode", "synchronous")
+        }
+    assert settings == {"journal_mode": "wal", "synchronous": 2}
+
+
+def test_a_file_that_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_text("this is not a database, and nobody may write over it" * 100)
+    with pytest.raises(StoreError, match="the store"):
+        open_store(f"sqlite:///{path}")
+    assert path.read_text().startswith("this is not")
+
+
+def test_writers_that_come_together_each_see_their_own_commit(url: str) -> None:
+    store = open_store(url)
+    with store.write() as connection:
+        connection.execute(text("create table tally_of_threads (n integer)"))
+        connection.execute(text("insert into tally_of_threads values (0)"))
+
+    def add() -> None:
+        for _ in range(20):
+            with store.write() as connection:
+                connection.execute(text("update tally_of_threads set n = n + 1"))
+
+    threads = [threading.Thread(target=add) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with store.read() as connection:
+        assert connection.execute(text("select n from tally_of_threads")).scalar() == 240
+    store.dispose()
+
+
+def test_one_writers_failure_takes_nobody_elses_work_along(url: str) -> None:
+    store = open_store(url)
+    begun, go_on = threading.Event(), threading.Event()
+    outcomes: list[str] = []
+
+    def failing() -> None:
+        try:
+            with store.write() as connection:
+                connection.execute(insert(heartbeat).values(name="bad", at=None))
+        except Exception as error:  # noqa: BLE001 -- whatever the database calls it
+            outcomes.append(type(error).__name__)
+
+    def slow() -> None:
+        with store.write() as connection:
+            connection.execute(text("insert into heartbeat (name, at) values ('good', 1)"))
+            begun.set()
+            go_on.wait(10)
+        outcomes.append("good")
+
+    first = threading.Thread(target=slow)
+    first.start()
+    begun.wait(10)
+    second = threading.Thread(target=failing)
+    second.start()
+    go_on.set()
+    first.join()
+    second.join()
+    assert sorted(outcomes) == ["IntegrityError", "good"]
+    with store.read() as connection:
+        assert connection.execute(select(heartbeat.c.name)).scalars().all() == ["good"]
+    store.dispose()
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+    with store.write() as connection:
+        connection.execute(text("drop table run"))
+    with pytest.raises(StoreError, match="no such table: run"), store.write() as connection:
+        connection.execute(update(run_table).values(message="x"))
+    with pytest.raises(StoreError), store.read() as connection:
+        connection.execute(select(func.count()).select_from(run_table))
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("there", [pytest.param(False, id="new"), pytest.param(True, id="readable by all before")])
+def test_only_the_owner_can_read_the_file(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "store.db"
+    if there:
+        open_store(f"sqlite:///{path}").dispose()
+        path.chmod(0o664)
+    tmp_path.chmod(0o755)
+    before = os.umask(0)
+    try:
+        store = open_store(f"sqlite:///{path}")
+        with store.write() as connection:
+            connection.execute(insert(heartbeat).values(name="beat", at=datetime.now(UTC)))
+            assert {file.name: mode_of(file) for file in tmp_path.glob("store.db*")} == {
+                "store.db": 0o600,
+                "store.db-wal": 0o600,
+                "store.db-shm": 0o600,
+            }
+        store.dispose()
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path) == 0o755, "the folder stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        pytest.param("postgresql+psycopg://nobody-here@127.0.0.1:{port}/postgres", "the user", id="no such role"),
+        pytest.param("postgresql+psycopg://tests@127.0.0.1:{port}/nothing-here", "the database", id="no such database"),
+        pytest.param("postgresql+psycopg://tests@127.0.0.1:1/postgres", "connection refused", id="nobody listens"),
+        pytest.param("postgresql+psycopg://tests@here.invalid/postgres", "cannot be resolved", id="no such host"),
+        pytest.param(
+            "postgresql+psycopg://tests@127.0.0.1:{port}/postgres?sslmode=here", "an option", id="no such mode"
+        ),
+    ],
+)
+def test_why_postgresql_is_away_is_said_without_its_url(postgres: PostgresServer, url: str, said: str) -> None:
+    with pytest.raises(StoreError) as failure:
+        open_store(url.format(port=postgres.port))
+    assert said in str(failure.value)
+    assert not {"here", "127.0.0.1", "tests", str(postgres.port)} & set(re.split(r"[^a-z0-9.]+", str(failure.value)))
+    assert failure.value.__cause__ is None
+    assert failure.value.__suppress_context__, "the driver's own text is in no traceback either"

@@ -1,0 +1,243 @@
+"""Drills: a run is hurt somewhere, and the same list must hold afterwards, wherever it was (the laws; see the design).
+
+The processes of a drill outlive a case. Each case has a registry of its own in them, so nothing of one is in another's
+way, and what is counted for ever goes on counting.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import func, select
+
+from tests.support.cluster import Cluster
+from tests.support.proxy import Proxy
+from tests.support.servers import PostgresServer, RedisServer
+from tests.support.simulator.client import Simulator
+from tests.support.simulator.registry import id_from
+from tests.support.waiting import until
+from worker.runs.checkpoints import Checkpoint
+from worker.store import Store, open_store
+from worker.store import runs as run_rows
+from worker.store.runs import Run
+from worker.store.tables import ACTIVE, batch, item, repository
+from worker.store.tables import run as run_table
+from worker.web.metrics import PREFIX, StoreCollector
+
+DAY = timedelta(days=1)
+PLANNED = 12  # of `fill`
+REPOSITORIES = ("shop/api", "shop/web")
+BEGINNING = 30.0  # seconds within which a run that was rung for is opened, on a busy machine
+# What is idle again within a lease, a reconcile and a batch: 2 s, 1 s, and this for the batch, for Celery to connect
+# again (it waits 2 s, then 4 s), for a worker to start, and for a machine of two cores that does all this twice.
+ONE_BATCH = 25.0
+SOON = 3.0 + ONE_BATCH
+
+
+def fill(simulator: Simulator, registry: str) -> None:
+    """Two repositories; images that share a base, an index with children, a signature; and what must stay."""
+    for path in REPOSITORIES:
+        for number in range(4):
+            layers = ["base:9000", 100 + number]
+            simulator.push(path, tags=[f"pr-{number}"], age=30 * DAY, layers=layers, registry=registry)
+        simulator.push(path, tags=["v1.0.0"], age=90 * DAY, layers=["base:9000", 77], registry=registry)
+    children = [
+        simulator.push("shop/api", age=30 * DAY, layers=[4000 + number], registry=registry)["digest"]
+        for number in range(2)
+    ]
+    index = simulator.push_index("shop/api", children, tags=["pr-9"], age=30 * DAY, registry=registry)
+    arguments = {"repository": "shop/api", "digest": index["digest"], "age": (29 * DAY).total_seconds()}
+    simulator.control("sign", **arguments, registry=registry)
+
+
+class Drill(Cluster):
+    """A cluster through which case after case is taken."""
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        folder: Path,
+        redis: RedisServer,
+        *,
+        database: tuple[PostgresServer, str] | None = None,
+        ways: Mapping[str, Any] = MappingProxyType({}),
+        **registry: Any,
+    ) -> None:
+        """`database`: the server and the name of an empty database; without it the store is on SQLite.
+
+        `ways`: how the processes reach the servers. The test itself takes the straight ways.
+        """
+        straight = database[0].create_database(database[1]) if database is not None else None
+        super().__init__(simulator, folder, redis, ways=ways, store=ways.get("store", straight), **registry)
+        self.settings.pop("store")  # a night keeps it
+        if "store" in ways and straight is not None:
+            self.night.store.dispose()
+            self.night.store = open_store(straight)
+        self.simulator = simulator
+        self.database = database
+        self.links: dict[str, Proxy] = {}  # the ways to redis, store and registry, where they are not the straight ones
+        self.registry_id = ""
+        self.task_id = ""
+        self.run_id = ""
+        self.lost_redis = False  # in any case so far
+        self._numbers = count(1)
+        self._asked = 0  # requests of earlier cases
+        self._counted: dict[tuple[str, ...], float] = {}  # every counter at the last look
+        self._should: Counter[str] = Counter()  # what the counters should say, by what the simulator saw
+
+    def begin(self, **changes: Any) -> None:
+        """Another registry, filled, under the same name."""
+        number = next(self._numbers)
+        self.registry_id = id_from("drill", str(self.folder), str(number))
+        self.simulator.add_registry(self.registry_id, f"case-{number}")
+        fill(self.simulator, self.registry_id)
+        self.night.rewrite(**self.settings, id=self.registry_id, **changes)
+        self._asked = self.simulator.state()["requests"]
+        self.halts.clear()
+        self.look_after()
+
+    def open(self) -> None:
+        """Ring for a run, from outside; `run_id` is known once it is opened."""
+        self.task_id = self.call("gc.sweep", "production")
+
+    def opened(self) -> str:
+        """The id of the run that was rung for."""
+
+        def found() -> str | None:
+            with self.night.store.read() as connection:
+                run = run_rows.by_task(connection, self.task_id)
+            return run.id if run else None
+
+        self.run_id = until(found, timeout=BEGINNING, what="the run that was rung for") or ""
+        return self.run_id
+
+    def halted(self, point: Checkpoint) -> int:
+        """The number of the process that stands still there."""
+
+        def there() -> bool:
+            self.look_after()
+            return self.halts.there(point)
+
+        until(there, timeout=BEGINNING, what=f"a process to come to {point}")
+        return self.halts.pid(point)
+
+    def come_to(self, point: Checkpoint) -> int:
+        """Another run, up to where a process stands still at this point: its number."""
+        self.begin()
+        self.halts.arm(point)
+        self.open()
+        pid = self.halted(point)
+        self.opened()
+        self.intents_first()
+        self.one_active(most=0 if point == "run_finished" else 1)
+        return pid
+
+    def requests(self, method: str, path: str = "") -> list[dict[str, Any]]:
+        """What the registry was asked in this case."""
+        return self.simulator.requests(method, path, since=self._asked)
+
+    def asked(self, method: str) -> list[str]:
+        """The ids of the images that requests of this case were about."""
+        return [one["image"] for one in self.requests(method, "/container-registry/v1/images/")]
+
+    def taken_over(self, run_id: str) -> int:
+        """How often a batch of a run was claimed after its lease had run out."""
+        with self.night.store.read() as connection:
+            sums = select(func.coalesce(func.sum(batch.c.takeovers), 0)).where(batch.c.run_id == run_id)
+            return int(connection.execute(sums).scalar_one())
+
+    # What must hold
+
+    def intents_first(self) -> None:
+        """Every deletion asked for so far is written down in the store, with its key and an earlier time."""
+        keys: dict[str, set[str]] = {}
+        for asked in self.requests("DELETE"):
+            keys.setdefault(asked["key"], set()).add(asked["at"])
+        columns = select(item.c.idempotency_key, item.c.intent_at).where(item.c.idempotency_key.in_(list(keys)))
+        with self.night.store.read() as connection:
+            written = dict(connection.execute(columns).all())
+        assert keys.keys() == written.keys()
+        for key, times in keys.items():
+            assert written[key] <= min(datetime.fromisoformat(at) for at in times)
+
+    def one_active(self, most: int = 1) -> None:
+        active = select(func.count()).select_from(run_table).where(run_table.c.state.in_(ACTIVE))
+        with self.night.store.read() as connection:
+            assert connection.execute(active.group_by(run_table.c.registry_key)).scalars().all() in ([], [most])
+
+    def whole(self, run: Run, *, started: float | None = None, repeats: int = 1) -> None:
+        """The list. `started`: time.monotonic() at which all was well again.
+
+        `repeats`: how often a deletion may be asked for again, with the key of the lost attempt.
+        """
+        if started is not None:
+            assert time.monotonic() - started < SOON
+        assert (run.state, run.outcome) == ("finished", "succeeded"), run.message
+        self._exactly_the_plan(run, repeats)
+        self.intents_first()
+        self.one_active(most=0)
+        self._nothing_held()
+        self._counted_right(run)
+        assert self.simulator.state(self.registry_id)["refused"] == []
+
+    def _exactly_the_plan(self, run: Run, repeats: int) -> None:
+        state = self.simulator.state(self.registry_id)
+        deleted = {one["id"] for one in state["deleted"] if one["registry"] == self.registry_id}
+        items = self.night.items(run.id)
+        planned = {one.decision.id for one in items}
+        assert deleted == planned  # nothing outside the plan, and all of it
+        kept = self.simulator.images(registry=self.registry_id)
+        assert sorted(one["tags"] for one in kept) == [["v1.0.0"], ["v1.0.0"]]
+        assert {one.state for one in items} == {"deleted"}
+        assert len(items) == run.deleted == run.planned == PLANNED
+        assert (run.gone, run.skipped, run.failed) == (0, 0, 0)
+        assert run.reclaimed_bytes == run.reclaimable_bytes == state["lost_bytes"] > 0
+        assert max(state["deletes"][one] for one in planned) <= 1 + repeats
+        keys: dict[str, set[str]] = {}
+        for request in self.requests("DELETE"):
+            keys.setdefault(request["image"], set()).add(request["key"])
+        assert {len(used) for used in keys.values()} == {1}
+
+    def _nothing_held(self) -> None:
+        """No lease outlives its run by more than a lease."""
+
+        def held() -> int:
+            now = datetime.now(UTC)
+            batches = select(func.count()).select_from(batch).where(batch.c.lease_until >= now)
+            looks = select(func.count()).select_from(repository).where(repository.c.look_until >= now)
+            with self.night.store.read() as connection:
+                return int(connection.execute(batches).scalar_one() + connection.execute(looks).scalar_one())
+
+        until(lambda: held() == 0, timeout=SOON, what="an end of every lease")
+
+    def _counted_right(self, run: Run) -> None:
+        """What is scraped is the sum of what was done since the first case, and no counter ever falls."""
+        state = self.simulator.state(self.registry_id)
+        self._should["reclaimed_bytes_total"] += state["lost_bytes"]
+        self._should["images_total"] += len([one for one in state["deleted"] if one["registry"] == self.registry_id])
+        self._should["runs_total"] += 1
+        counters = scraped(self.night.store, self)
+        assert {key: counters.get(key, 0.0) for key in self._counted} | counters == counters
+        assert all(value >= self._counted.get(key, 0.0) for key, value in counters.items())
+        for name, value in self._should.items():
+            assert sum(v for key, v in counters.items() if key[0] == PREFIX + name) == value, name
+        self._counted = counters
+
+
+def scraped(store: Store, made: Cluster) -> dict[tuple[str, ...], float]:
+    """Every counter as a scrape would tell it: (name, label, value…) -> value."""
+    registry = CollectorRegistry()
+    registry.register(StoreCollector(lambda: nullcontext(store), lambda: made.night.settings))
+    return {
+        (sample.name, *(text for pair in sorted(sample.labels.items()) for text in pair)): sample.value
+        for family in registry.collect()
+        if family.type == "counter"
+        for sample in family.samples
+    }

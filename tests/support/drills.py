@@ -1,0 +1,63 @@
+"""Drills that go on from case to case: made when a case first wants one, and made again after a case that failed."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.drill import Drill
+from tests.support.proxy import Proxy, proxy_to
+from tests.support.servers import PostgresServer, RedisServer, redis_server
+from tests.support.simulator.client import Simulator
+
+
+class Drills:
+    """At most one drill of each kind: with a store on `sqlite`, on `postgresql`, or there and all behind `links`."""
+
+    def __init__(self, postgres: Callable[[], PostgresServer], folder: Callable[[], Path]) -> None:
+        self._postgres = postgres
+        self._folder = folder
+        self._kept: dict[str, tuple[contextlib.ExitStack, Drill]] = {}
+
+    @contextlib.contextmanager
+    def case(self, kind: str) -> Iterator[Drill]:
+        """A drill for one case: the one of the case before, unless that failed and left who knows what behind."""
+        stack, drill = self._kept.pop(kind, None) or self._make(kind)
+        with stack:
+            yield drill
+            self._kept[kind] = stack.pop_all(), drill
+
+    def close(self) -> None:
+        while self._kept:
+            self._kept.popitem()[1][0].close()
+
+    def _make(self, kind: str) -> tuple[contextlib.ExitStack, Drill]:
+        folder = self._folder()
+        database = None if kind == "sqlite" else (self._postgres(), f"{folder.name}_{os.getpid()}")
+        with contextlib.ExitStack() as stack:
+            simulator, redis = stack.enter_context(Simulator()), stack.enter_context(redis_server())
+            links, ways = _links(stack, simulator, redis, database) if kind == "links" else ({}, {})
+            made = Drill(simulator, folder, redis, database=database, ways=ways)
+            made.links = links
+            stack.callback(made.night.store.dispose)
+            stack.callback(made.stop)
+            made.start_worker()
+            made.start_beat()
+            return stack.pop_all(), made
+        raise AssertionError  # an exit stack swallows nothing
+
+
+def _links(
+    stack: contextlib.ExitStack, simulator: Simulator, redis: RedisServer, database: tuple[PostgresServer, str] | None
+) -> tuple[dict[str, Proxy], dict[str, Any]]:
+    """A link to each server, and the ways through them as the configuration says them."""
+    assert database is not None
+    ports = {"redis": redis.port, "store": database[0].port, "registry": int(simulator.url.rpartition(":")[2])}
+    links = {name: stack.enter_context(proxy_to(port)) for name, port in ports.items()}
+    ways = {
+        "redis": f"redis://127.0.0.1:{links['redis'].port}/0",
+        "store": database[0].url(database[1]).replace(f":{ports['store']}/", f":{links['store'].port}/"),
+        "endpoints": dict.fromkeys(simulator.endpoints(), f"http://127.0.0.1:{links['registry'].port}"),
+    }
+    return links, ways

@@ -1,0 +1,79 @@
+"""What the registry tests share: settings for a simulator, a client of little patience, a server that says anything."""
+
+import contextlib
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from policies.image import Image
+from policies.limits import Limits
+from policies.rules import Policy
+from tests.support.simulator.client import Simulator
+from worker.config.settings import Credentials, Endpoints, Rate, RegistrySettings, Secret
+from worker.registries.http.client import Patience
+from worker.registries.yandex.container_registry import YandexContainerRegistry as Driver
+
+__all__ = ["QUICK", "Driver", "answering", "image_of", "key", "settings_for", "with_defaults"]
+
+QUICK = Patience(attempts=5, total=20.0, first_wait=0.01, longest_wait=0.02, jitter=0.01)
+
+
+def settings_for(simulator: Simulator, token: Path, **changes: Any) -> RegistrySettings:
+    """A registry of the simulator, signed in with the IAM token of a file unless `changes` say otherwise."""
+    given: dict[str, Any] = {
+        "id": simulator.registry_id,
+        "credentials": Credentials(iam_token=Secret(file=token)),
+        "endpoints": Endpoints(**simulator.endpoints(), metadata=simulator.url),
+    }
+    return with_defaults(**{**given, **changes})
+
+
+def with_defaults(**changes: Any) -> RegistrySettings:
+    """Settings with what these tests do not care about filled in."""
+    given: dict[str, Any] = {
+        "name": "production",
+        "kind": "yandex-container-registry",
+        "policy": Policy("nightly", ()),
+        "limits": Limits(),
+        "rate": Rate(requests_per_second=2000.0, concurrency=16),
+    }
+    return RegistrySettings(**{**given, **changes})
+
+
+def image_of(driver: Driver, repository: str, image_id: str) -> Image:
+    """The image as the listing shows it."""
+    return next(image for image in driver.images(repository) if image.id == image_id)
+
+
+def key() -> str:
+    """A fresh idempotency key."""
+    return str(uuid.uuid4())
+
+
+@contextlib.contextmanager
+def answering(answer: bytes | Callable[[socket.socket, bytes], None]) -> Iterator[str]:
+    """The URL of a server that gives every connection these bytes (or what the function sends) and closes it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:  # closed: the test is over
+                    return
+                threading.Thread(target=one, args=[connection], daemon=True).start()
+
+        def one(connection: socket.socket) -> None:
+            with connection, contextlib.suppress(OSError):
+                request = connection.recv(65_536)
+                if callable(answer):
+                    answer(connection, request)
+                else:
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)

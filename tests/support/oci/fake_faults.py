@@ -1,0 +1,70 @@
+"""What a test has a fake registry do to chosen requests: things that happen right before them, and faults."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tests.support.oci.fake_store import RefusalError
+from tests.support.oci.fake_wire import Ask, Say
+
+Kind = Literal["status", "cut", "cut body", "broken body", "html"]
+
+
+@dataclass(slots=True)
+class Chosen:
+    """Requests of a method ("" for any) whose path the expression is found in; `after` of them pass first."""
+
+    method: str
+    path: str
+    after: int = 0
+    times: int | None = 1  # None: always
+
+    def take(self, ask: Ask) -> bool:
+        """Whether this one is chosen; it counts as one either way."""
+        if self.times == 0 or self.method not in ("", ask.method) or not re.search(self.path, ask.path):
+            return False
+        if self.after:
+            self.after -= 1
+            return False
+        self.times = None if self.times is None else self.times - 1
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    chosen: Chosen
+    call: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`carried_out`: the registry does what it was asked before it spoils the answer."""
+
+    kind: Kind
+    chosen: Chosen
+    status: int = 503
+    code: str = "UNKNOWN"
+    text: str = ""  # plain, in place of the protocol's errors
+    headers: Mapping[str, str] = field(default_factory=dict)
+    carried_out: bool = False
+
+    def spoil(self, carry_out: Callable[[], Say]) -> Say:
+        """The answer in place of the registry's own."""
+        if self.kind in ("cut body", "broken body"):
+            return self._spoilt(carry_out())
+        if self.carried_out:
+            carry_out()
+        if self.kind == "cut":
+            return Say(fate="nothing")
+        if self.kind == "html":
+            return Say(self.status, b"<html><body>Bad gateway</body></html>", {"Content-Type": "text/html"})
+        if self.text:
+            return Say(self.status, self.text.encode(), {"Content-Type": "text/plain", **self.headers})
+        refusal = RefusalError(self.status, self.code, self.code.lower().replace("_", " "))
+        return Say(self.status, refusal.body(), self.headers)
+
+    def _spoilt(self, say: Say) -> Say:
+        if self.kind == "cut body":
+            return replace(say, fate="half")
+        return replace(say, body=b"{" + b"x" * (len(say.body) - 1))

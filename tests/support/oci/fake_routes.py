@@ -1,0 +1,372 @@
+"""What a fake registry answers, call by call, as distribution does unless a switch says otherwise."""
+
+import json
+import re
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.support.oci import manifests as m
+from tests.support.oci.fake_store import RefusalError, Shelf, Store
+from tests.support.oci.fake_switches import Switches
+from tests.support.oci.fake_wire import Ask, Say
+from tests.support.oci.manifests import Pushed
+
+PART = r"[A-Za-z0-9]+(?:(?:\.|_|__|-+)[A-Za-z0-9]+)*"
+NAME = rf"(?P<name>{PART}(?:/{PART})*)"
+TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+DIGEST = r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
+SHA256 = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+NO_PAGE = Say(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
+READS = ("GET", "HEAD")
+# The status is what GitLab's own tests ask for; its code and words were not seen, and are made up here.
+GITLAB = RefusalError(409, "MANIFEST_REFERENCED_IN_LIST", "manifest referenced by a manifest list")
+UNSUPPORTED = "The operation is unsupported."
+LOCKED = {
+    "harbor": RefusalError(412, "PRECONDITION", "Failed to process request due to 'pr-1' configured as immutable."),
+    "protected": RefusalError(403, "DENIED", "the tag pr-1 is protected from deletion"),
+    "forbidden": RefusalError(403, "DENIED", "requested access to the resource is denied"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A request that is part of the protocol. `scopes`: what its token must allow."""
+
+    call: Callable[[Ask, Mapping[str, str]], Say]
+    groups: Mapping[str, str]
+    scopes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Routes:
+    """The calls of one registry. Whoever calls has the lock."""
+
+    store: Store
+    switches: Switches
+    storage_url: Callable[[], str]
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    late: list[tuple[str, str]] = field(default_factory=list)  # repository, digest: accepted, and not done yet
+    tasks: deque[tuple[float, str, str]] = field(default_factory=deque)  # when it ends, repository, digest
+
+    def settle(self) -> None:
+        """Carry out the tasks whose time has come."""
+        while self.tasks and self.tasks[0][0] <= time.monotonic():
+            _, name, digest = self.tasks.popleft()
+            if digest in self.store.shelf(name).manifests:
+                self.store.delete(name, digest)
+
+    def _begin_task(self, name: str, digest: str) -> None:
+        before = self.tasks[-1][0] if self.tasks else time.monotonic()
+        self.tasks.append((before + self.switches.deletion_seconds, name, digest))
+
+    def find(self, ask: Ask) -> Route | None:
+        """Which call this is; None: none that a registry knows."""
+        capitals = self.switches.capitals
+        for methods, pattern, call, actions in self._table():
+            if ask.method in methods.split() and (found := re.fullmatch(pattern, ask.path)):
+                if found.groupdict().get("name", "").lower() != found.groupdict().get("name", "") and not capitals:
+                    return Route(lambda _ask, _groups: NO_PAGE, found.groupdict(), ())
+                return Route(call, found.groupdict(), _scopes(ask, found.groupdict(), actions))
+        return None
+
+    def _table(self) -> Sequence[tuple[str, str, Callable[[Ask, Mapping[str, str]], Say], str]]:
+        manifest = rf"/v2/{NAME}/manifests/(?P<reference>{TAG}|{DIGEST})"
+        blob = rf"/v2/{NAME}/blobs/(?P<digest>{DIGEST})"
+        upload = rf"/v2/{NAME}/blobs/uploads/(?P<upload>[0-9a-f-]+)"
+        return (
+            ("GET HEAD", manifest, self._manifest, "pull"),
+            ("DELETE", manifest, self._delete, "delete"),
+            ("PUT", manifest, self._put, "pull,push"),
+            ("OPTIONS", manifest, self._options, ""),
+            ("GET", rf"/v2/{NAME}/tags/list", self._tags, "pull"),
+            ("GET HEAD", blob, self._blob, "pull"),
+            ("POST", rf"/v2/{NAME}/blobs/uploads/", self._begin, "pull,push"),
+            ("PATCH", upload, self._patch, "pull,push"),
+            ("PUT", upload, self._finish, "pull,push"),
+            ("GET", r"/v2/_catalog", self._catalog, "*"),
+            ("GET HEAD", r"/v2/", lambda _ask, _groups: Say(200, b"{}"), ""),
+            ("GET", rf"/v2/{NAME}/referrers/(?P<digest>{DIGEST})", self._referrers, "pull"),
+        )
+
+    # Reading
+
+    def _manifest(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        name, reference = groups["name"], groups["reference"]
+        if ":" in reference and not self._may_name_a_manifest(name, reference):
+            raise RefusalError(500, "UNKNOWN", "unknown error", {})
+        found = self._acceptable(name, reference, ask.headers.get("accept", ""))
+        if ask.headers.get("if-none-match") == f'"{found.digest}"':
+            return Say(304)
+        headers = {"Content-Type": found.media_type, "Etag": f'"{found.digest}"'}
+        return Say(200, found.body, headers | self._digest(found.digest))
+
+    def _may_name_a_manifest(self, name: str, digest: str) -> bool:
+        """A digest that is none, and a blob that is no manifest, are beyond a registry."""
+        shelf = self.store.shelves.get(name, Shelf())
+        return bool(SHA256.fullmatch(digest)) and (digest in shelf.manifests or digest not in shelf.blobs)
+
+    def _acceptable(self, name: str, reference: str, accept: str) -> Pushed:
+        """What the reference names, or what a registry hands out for it to those who do not accept that."""
+        found = self.store.find(name, reference)
+        if not self.switches.strict_accept or found.media_type in accepted(accept):
+            return found
+        if found.media_type in (m.IMAGE, m.INDEX):
+            word = "manifest" if found.media_type == m.IMAGE else "index"
+            message = f"OCI {word} found, but accept header does not support OCI {word.replace('index', 'indexe')}s"
+            raise RefusalError(404, "MANIFEST_UNKNOWN", message)
+        if ":" in reference:
+            return found
+        if found.media_type == m.DOCKER_INDEX and m.DOCKER_IMAGE in accepted(accept):
+            return self.store.find(name, _for_linux(found))
+        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid")
+
+    def _tags(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        name = groups["name"]
+        shelf = self.store.shelves.get(name)
+        if shelf is None or not shelf.tagged_once:
+            raise RefusalError(404, "NAME_UNKNOWN", "repository name not known to registry", {"name": name})
+        if self.switches.tags_page is None:
+            return _document({"name": name, "tags": list(shelf.tags) or None})
+        page = self.switches.tags_page
+        if self.switches.tags_by_n:
+            page = page if "n" in ask.query else None
+            if not ask.query.get("n", "0").isdecimal():
+                raise _invalid_number(ask.query["n"])
+        rows, link = self._page(ask, sorted(shelf.tags), page, self.switches.tags_most)
+        return _document({"name": name, "tags": rows}, **link)
+
+    def _catalog(self, ask: Ask, _groups: Mapping[str, str]) -> Say:
+        if self.switches.catalog == 404:
+            return NO_PAGE
+        if self.switches.catalog != 200:
+            code = "DENIED" if self.switches.catalog == 403 else "UNSUPPORTED"
+            raise RefusalError(self.switches.catalog, code, "the catalog is not for you")
+        most = self.switches.catalog_most
+        rows, link = self._page(ask, sorted(self.store.shelves), self.switches.catalog_page, most)
+        return _document({"repositories": rows}, **link)
+
+    def _page(
+        self, ask: Ask, rows: Sequence[str], page: int | None, most: int | None
+    ) -> tuple[list[str], dict[str, str]]:
+        """A page of a list, at most `page` rows of it. An `n` of more than `most` is refused."""
+        wanted = number(ask)
+        if wanted is not None and most is not None and wanted > most:
+            raise _invalid_number(wanted)
+        if self.switches.last == "refused" and "last" in ask.query:
+            raise RefusalError(400, "UNSUPPORTED", "unknown parameter last")
+        if self.switches.last == "ignored":
+            ask = replace(ask, pairs=tuple(pair for pair in ask.pairs if pair[0] != "last"))
+        shown, link = paged(ask, rows, page)
+        return shown, link if self.switches.links else {}
+
+    def _referrers(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        rows = self.store.referrers(groups["name"], groups["digest"])
+        kind = ask.query.get("artifactType")
+        if kind:
+            rows = [row for row in rows if row.get("artifactType") == kind]
+        by_digest = {row["digest"]: row for row in rows}
+        shown, headers = paged(ask, list(by_digest), self.switches.referrers_page)
+        headers |= {"Content-Type": m.INDEX, **({"OCI-Filters-Applied": "artifactType"} if kind else {})}
+        listed = [by_digest[digest] for digest in shown]
+        return _document({"schemaVersion": 2, "mediaType": m.INDEX, "manifests": listed}, **headers)
+
+    def _blob(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        digest = groups["digest"]
+        shelf = self.store.shelves.get(groups["name"], Shelf())
+        if digest not in shelf.blobs or not self.store.tells_of(digest):
+            raise RefusalError(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
+        if self.switches.redirect:
+            return Say(307, b"", {"Location": f"{self.storage_url()}/storage/{digest}?signature=x%2By"})
+        return blob_bytes(self.store, ask, digest) if ask.method in READS else NO_PAGE
+
+    # Changing
+
+    def _delete(self, _ask: Ask, groups: Mapping[str, str]) -> Say:
+        name, digest = groups["name"], groups["reference"]
+        if self.switches.deletion in ("off", "off 400"):
+            raise RefusalError(405 if self.switches.deletion == "off" else 400, "UNSUPPORTED", UNSUPPORTED)
+        if not SHA256.fullmatch(digest):
+            return self._delete_tag(name, digest)
+        if self.switches.protects and self.store.shelf(name).parents.get(digest):
+            message = "manifest is referenced by an index"
+            raise RefusalError(405, "DENIED", message) if self.switches.protects == "denied" else GITLAB
+        tags = self.store.shelf(name).tags_of.get(digest, ())
+        if self.switches.locks and any(re.search(self.switches.locks, f"{name}:{tag}") for tag in tags):
+            named = RefusalError(403, "DENIED", f"robot may not delete in {name}")
+            raise LOCKED.get(self.switches.locked_says, named)
+        if self.switches.deletion_seconds and digest in self.store.shelf(name).manifests:
+            self._begin_task(name, digest)
+        elif self.switches.deleted == "late" and digest in self.store.shelf(name).manifests:
+            self.late.append((name, digest))
+        else:
+            how = self.switches.deleted
+            self.store.delete(
+                name,
+                digest,
+                tags_stay=how == "tags listed",
+                tags_answer=how == "tags answer",
+                children_too=self.switches.cascades,
+            )
+            for digest in self.store.freed() if self.switches.frees_at_once else ():
+                self.store.free(digest, cached=False)
+        return Say(202)
+
+    def _delete_tag(self, name: str, tag: str) -> Say:
+        if ":" in tag or self.switches.by_tag == "refused":
+            raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+        if self.switches.by_tag == "unsupported":
+            raise RefusalError(405, "UNSUPPORTED", UNSUPPORTED)
+        self.store.find(name, tag)
+        self.store.shelf(name).untag(tag)
+        return Say(202)
+
+    def _put(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        name = groups["name"]
+        if ":" in groups["reference"] and not SHA256.fullmatch(groups["reference"]):
+            raise RefusalError(500, "UNKNOWN", "unknown error", {})
+        before = self.store.shelf(name).tags.get(groups["reference"])
+        pushed = self.store.put(
+            name,
+            groups["reference"],
+            ask.body,
+            ask.headers.get("content-type", ""),
+            takes_incomplete=self.switches.takes_incomplete,
+        )
+        if self.switches.forgets_untagged and before and not self.store.shelf(name).tags_of[before]:
+            self.store.shelf(name).remove(before)
+        headers = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
+        if self.switches.referrers and pushed.subject:
+            headers["OCI-Subject"] = pushed.subject
+        return Say(201, b"", headers)
+
+    def _options(self, _ask: Ask, _groups: Mapping[str, str]) -> Say:
+        return Say(
+            200, b"", {"Allow": "GET, HEAD" if self.switches.deletion == "read-only" else "DELETE, GET, HEAD, PUT"}
+        )
+
+    def _begin(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        name, digest = groups["name"], ask.query.get("mount", "")
+        source = self.store.shelves.get(ask.query.get("from", ""), Shelf())
+        if digest and digest in source.blobs and self.store.tells_of(digest):
+            self.store.shelf(name).blobs.add(digest)
+            return _created(name, digest)
+        self.uploads[upload := str(uuid.uuid4())] = b""
+        return Say(
+            202, b"", {"Location": f"/v2/{name}/blobs/uploads/{upload}?_state=s%3D", "Docker-Upload-Uuid": upload}
+        )
+
+    def _patch(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        self.uploads[groups["upload"]] = self._so_far(groups["upload"]) + ask.body
+        return Say(202, b"", {"Location": ask.path, "Range": f"0-{len(self.uploads[groups['upload']]) - 1}"})
+
+    def _finish(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+        data = self._so_far(groups["upload"]) + ask.body
+        if (digest := m.digest_of(data)) != ask.query.get("digest"):
+            raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+        del self.uploads[groups["upload"]]
+        self.store.add_blob(groups["name"], digest, data)
+        return _created(groups["name"], digest)
+
+    def _so_far(self, upload: str) -> bytes:
+        if upload not in self.uploads:
+            raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+        return self.uploads[upload]
+
+    def _digest(self, digest: str) -> dict[str, str]:
+        return {"Docker-Content-Digest": digest} if self.switches.digest_header else {}
+
+
+def blob_bytes(store: Store, ask: Ask, digest: str) -> Say:
+    """A blob, or the range of it that was asked for. One that is only a size has zeros, and is not to be had whole.
+
+    Of a blob that only a cache tells of the headers come, and then the end of the connection.
+    """
+    held, size = store.blobs.get(digest, b""), store.size(digest)
+    headers = {"Docker-Content-Digest": digest, "Etag": f'"{digest}"', "Accept-Ranges": "bytes"}
+    headers["Content-Type"] = "application/octet-stream"
+    asked = ask.headers.get("range")
+    if ask.method != "HEAD" and digest not in store.blobs:
+        return Say(200 if asked is None else 206, b"", headers, fate="half", length=size)
+    if ask.method == "HEAD" or (asked is None and not isinstance(held, int)):
+        return Say(200, b"" if isinstance(held, int) else held, headers, length=size)
+    if asked is None:
+        raise RefusalError(500, "UNKNOWN", "this layer has no bytes here: nobody should have asked for it")
+    first, last = span(asked, size)
+    if first > last:
+        beyond = {"Content-Range": f"bytes */{size}"} if first >= size else {}
+        return Say(416, b"", headers | {"Content-Type": "text/plain"} | beyond)
+    part = bytes(last + 1 - first) if isinstance(held, int) else held[first : last + 1]
+    return Say(206, part, headers | {"Content-Range": f"bytes {first}-{last}/{size}"})
+
+
+def span(asked: str, size: int) -> tuple[int, int]:
+    """The first and the last byte of one range: `bytes=0-9`, `bytes=9-`, `bytes=-9`. Nothing: the last is before."""
+    found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
+    if found is None or not (found[1] or found[2]):
+        return 0, -1
+    if not found[1]:
+        return max(0, size - int(found[2])), size - 1
+    return int(found[1]), min(int(found[2] or size), size - 1)
+
+
+def accepted(header: str) -> frozenset[str]:
+    """The types of an Accept header."""
+    return frozenset(one.partition(";")[0].strip() for one in header.split(","))
+
+
+def number(ask: Ask) -> int | None:
+    """`n` of a listing; what is no number counts as absent."""
+    text = ask.query.get("n", "")
+    return int(text) if text.isdecimal() else None
+
+
+def paged(ask: Ask, rows: Sequence[str], most: int | None) -> tuple[list[str], dict[str, str]]:
+    """A page, of at most so many, and the header that leads to the next one: relative, and encoded."""
+    last, wanted = ask.query.get("last"), number(ask)
+    if last in rows:
+        rows = rows[rows.index(last) + 1 :]
+    elif last is not None:
+        rows = [row for row in rows if row > last]
+    size = min(one for one in (wanted, most, len(rows)) if one is not None)
+    shown = list(rows[:size])
+    if not shown or len(rows) == size:
+        return shown, {}
+    kept = [(name, value) for name, value in ask.pairs if name not in ("last", "n")]
+    query = urlencode([*kept, ("last", shown[-1]), ("n", str(wanted or most or size))])
+    return shown, {"Link": f'<{ask.path}?{query}>; rel="next"'}
+
+
+def _invalid_number(wanted: int | str) -> RefusalError:
+    return RefusalError(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested", {"n": wanted})
+
+
+def _scopes(ask: Ask, groups: Mapping[str, str], actions: str) -> tuple[str, ...]:
+    if not actions:
+        return ()
+    if "name" not in groups:
+        return ("registry:catalog:*",)
+    scopes = [f"repository:{groups['name']}:{actions}"]
+    if ask.method == "POST" and ask.query.get("from"):
+        scopes.append(f"repository:{ask.query['from']}:pull")
+    return tuple(scopes)
+
+
+def _for_linux(found: Pushed) -> str:
+    """The child of a list that a client gets that knows no lists."""
+    for child in json.loads(found.body)["manifests"]:
+        if child.get("platform", {}).get("os", "linux") == "linux":
+            return str(child["digest"])
+    raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+
+
+def _created(name: str, digest: str) -> Say:
+    return Say(201, b"", {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest})
+
+
+def _document(content: Any, **headers: str) -> Say:
+    return Say(200, json.dumps(content).encode() + b"\n", headers)

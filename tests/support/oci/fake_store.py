@@ -1,0 +1,218 @@
+"""What a fake registry holds: repositories of manifests, tags and blobs, with what a push and a deletion check."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.oci import manifests as m
+from tests.support.oci.manifests import Descriptor, Pushed
+
+TYPES = (m.IMAGE, m.INDEX, m.DOCKER_IMAGE, m.DOCKER_INDEX)
+MANIFEST_BYTES = 4 << 20
+
+
+class RefusalError(Exception):
+    """An error of the protocol, as it goes over the wire."""
+
+    def __init__(self, status: int, code: str, message: str, *details: Any) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.details = status, code, message, details or (None,)
+
+    def body(self) -> bytes:
+        """One error for each detail."""
+        errors = []
+        for detail in self.details:
+            one = {"code": self.code, "message": self.message}
+            errors.append(one if detail is None else {**one, "detail": detail})
+        return json.dumps({"errors": errors}).encode() + b"\n"
+
+
+@dataclass(slots=True)
+class Shelf:
+    """One repository; what was pushed stays in push order."""
+
+    manifests: dict[str, Pushed] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    tags_of: dict[str, set[str]] = field(default_factory=dict)
+    blobs: set[str] = field(default_factory=set)  # linked here; a link outlives its manifests
+    parents: dict[str, set[str]] = field(default_factory=dict)  # child -> the indexes here that list it
+    referrers: dict[str, dict[str, None]] = field(default_factory=dict)  # subject -> who names it, in push order
+    ghosts: dict[str, Pushed] = field(default_factory=dict)  # deleted, and still what their tags answer
+    tagged_once: bool = False  # its list of tags is null afterwards, and no error
+
+    def put(self, pushed: Pushed) -> None:
+        self.manifests[pushed.digest] = pushed
+        for child in pushed.children:
+            self.parents.setdefault(child.digest, set()).add(pushed.digest)
+        if pushed.subject:
+            self.referrers.setdefault(pushed.subject, {})[pushed.digest] = None
+
+    def tag(self, tag: str, digest: str) -> None:
+        self.untag(tag)
+        self.tags[tag] = digest
+        self.tags_of.setdefault(digest, set()).add(tag)
+        self.tagged_once = True
+
+    def untag(self, tag: str) -> None:
+        if (digest := self.tags.pop(tag, None)) is not None:
+            self.tags_of[digest].discard(tag)
+
+    def remove(self, digest: str, *, tags_stay: bool = False, tags_answer: bool = False) -> None:
+        """The manifest and all its tags, unless they stay in the list, or even go on answering."""
+        gone = self.manifests.pop(digest)
+        if tags_answer:
+            self.ghosts[digest] = gone
+        elif not tags_stay:
+            for tag in self.tags_of.pop(digest, set()):
+                del self.tags[tag]
+        for child in gone.children:
+            self.parents[child.digest].discard(digest)
+        if gone.subject:
+            self.referrers[gone.subject].pop(digest, None)
+
+
+class Store:
+    """All repositories. Not safe for several threads: who has it has a lock."""
+
+    def __init__(self) -> None:
+        self.shelves: dict[str, Shelf] = {}
+        self.blobs: dict[str, bytes | int] = {}  # int: a size alone, for layers that nobody fetches
+        self.cached: dict[str, int] = {}  # sizes of blobs that a collector has freed, and that a cache tells of
+        self.deleted: list[tuple[str, str]] = []
+
+    def shelf(self, repository: str) -> Shelf:
+        """A repository, made where need be; it never goes again."""
+        return self.shelves.setdefault(repository, Shelf())
+
+    def size(self, blob: str) -> int:
+        held = self.blobs[blob] if blob in self.blobs else self.cached[blob]
+        return held if isinstance(held, int) else len(held)
+
+    def tells_of(self, blob: str) -> bool:
+        return blob in self.blobs or blob in self.cached
+
+    def free(self, blob: str, *, cached: bool) -> None:
+        """Its bytes go, and what tells of it, unless a cache does."""
+        if cached:
+            self.cached[blob] = self.size(blob)
+        else:
+            self.cached.pop(blob, None)
+            for shelf in self.shelves.values():
+                shelf.blobs.discard(blob)
+        self.blobs.pop(blob, None)
+
+    def add_blob(self, repository: str, digest: str, held: bytes | int) -> None:
+        self.shelf(repository).blobs.add(digest)
+        if not isinstance(self.blobs.get(digest), bytes):
+            self.blobs[digest] = held
+
+    def find(self, repository: str, reference: str) -> Pushed:
+        """The manifest that a tag or a digest names. Raises RefusalError."""
+        shelf = self.shelves.get(repository, Shelf())
+        digest = shelf.tags.get(reference, reference)
+        found = shelf.manifests.get(digest) or (None if digest == reference else shelf.ghosts.get(digest))
+        if found is None:
+            detail = {"Name": repository, "Revision": reference} if ":" in reference else {"Tag": reference}
+            raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail)
+        return found
+
+    def put(
+        self, repository: str, reference: str, body: bytes, media_type: str, *, takes_incomplete: bool = False
+    ) -> Pushed:
+        """A manifest by tag or digest, checked as a registry does it. Raises RefusalError.
+
+        `takes_incomplete`: what an index lists need not be there.
+        """
+        pushed = _checked(repository, body, media_type)
+        if ":" in reference and reference != pushed.digest:
+            raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+        shelf = self.shelf(repository)
+        missing = dict.fromkeys(one.digest for one in pushed.blobs if one.digest not in shelf.blobs)
+        if not takes_incomplete:
+            missing |= dict.fromkeys(one.digest for one in pushed.children if one.digest not in shelf.manifests)
+        if missing:
+            raise RefusalError(
+                400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", *({"digest": one} for one in missing)
+            )
+        shelf.put(pushed)
+        if ":" not in reference:
+            shelf.tag(reference, pushed.digest)
+        return pushed
+
+    def delete(
+        self,
+        repository: str,
+        digest: str,
+        *,
+        tags_stay: bool = False,
+        tags_answer: bool = False,
+        children_too: bool = False,
+    ) -> None:
+        """Raises RefusalError where it is not there."""
+        shelf = self.shelves.get(repository)
+        if shelf is None or digest not in shelf.manifests:
+            raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+        children = [one.digest for one in shelf.manifests[digest].children] if children_too else []
+        shelf.remove(digest, tags_stay=tags_stay, tags_answer=tags_answer)
+        self.deleted.append((repository, digest))
+        for child in children:
+            if child in shelf.manifests:
+                shelf.remove(child)
+
+    def untagged(self, *, spares_children: bool) -> Iterator[tuple[str, str]]:
+        """Repository and digest of what a collector deletes that is told to delete what has no tag."""
+        for name, shelf in self.shelves.items():
+            kept = list(shelf.tags.values())
+            for digest in kept if spares_children else ():  # grows while it is read
+                children = shelf.manifests[digest].children if digest in shelf.manifests else ()
+                kept += [child.digest for child in children if child.digest not in kept]
+            yield from [(name, digest) for digest in shelf.manifests if digest not in kept]
+
+    def state(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Repository -> digest -> its tags, sorted."""
+        return {
+            name: {digest: tuple(sorted(shelf.tags_of.get(digest, ()))) for digest in shelf.manifests}
+            for name, shelf in self.shelves.items()
+        }
+
+    def freed(self, gone: Collection[str] = ()) -> dict[str, int]:
+        """Digest -> bytes of the configs and layers that a plain collector would remove, were these deleted too."""
+        named = {blob.digest for pushed in self._all() if pushed.digest not in gone for blob in pushed.blobs}
+        return {digest: self.size(digest) for digest in self.blobs if digest not in named}
+
+    def _all(self) -> Iterator[Pushed]:
+        for shelf in self.shelves.values():
+            yield from shelf.manifests.values()
+
+    def referrers(self, repository: str, subject: str) -> list[dict[str, Any]]:
+        """The descriptors of those that name this subject, as the referrers API shows them."""
+        shelf = self.shelves.get(repository, Shelf())
+        return [_shown(shelf.manifests[digest]) for digest in shelf.referrers.get(subject, ())]
+
+
+def _checked(repository: str, body: bytes, media_type: str) -> Pushed:
+    if len(body) > MANIFEST_BYTES:
+        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", "http: request body too large")
+    try:
+        document = json.loads(body)
+        pushed = m.parsed(repository, body, media_type)
+        said = document.get("mediaType", media_type)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", str(error)) from error
+    if media_type not in TYPES or said != media_type:
+        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", {"mediaType": media_type})
+    return pushed
+
+
+def _shown(pushed: Pushed) -> dict[str, Any]:
+    document: Mapping[str, Any] = json.loads(pushed.body)
+    shown = pushed.descriptor.document()
+    kind = pushed.artifact_type or (pushed.config.media_type if pushed.config else None)
+    more = {"artifactType": kind, "annotations": document.get("annotations")}
+    return shown | {name: value for name, value in more.items() if value}
+
+
+def sized(digest: str, size: int, *, docker: bool = False) -> Descriptor:
+    """A layer by its digest and size, for those that have no bytes here."""
+    return Descriptor(digest, size, m.DOCKER_LAYER if docker else m.LAYER)

@@ -1,0 +1,111 @@
+"""Nights on a real registry: its entry in the file, what a policy ought to take, and what really went."""
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import select
+
+from tests.support.night import Night
+from tests.support.oci.pusher import Pusher
+from tests.support.oci.server import DockerRegistry
+from tests.support.oci.world import Key, World
+from worker.registries import open_registry
+from worker.restore.images import Restored
+from worker.restore.restore import find, restore
+from worker.store import Store
+from worker.store.tables import blob
+
+RULES = [
+    {"name": "releases", "keep": {"tags": ["v*"]}},
+    {"name": "pull requests", "delete": {"tags": ["pr-*"], "older_than": "30d"}},
+    {"name": "builds", "delete": {"tags": ["build-*"]}},
+    {"name": "indexes", "delete": {"tags": ["multi-1", "multi-2", "nested-*", "list-*"]}},
+    {"name": "copies", "delete": {"tags": ["skopeo-all", "skopeo-docker"]}},
+]
+TAKEN = ("pr-[0-4]", "build-*", "multi-[12]", "nested-*", "list-*", "skopeo-all", "skopeo-docker")
+"""What these rules select, said once more: of the pull requests only `pr-5` is younger than 30 days."""
+
+
+def served(registry: DockerRegistry, **keys: Any) -> dict[str, Any]:
+    """Its entry; anonymous unless `credentials` are given."""
+    own = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "push_time": "image"}
+    return own | keys
+
+
+def put_back(night: Night, words: str, *, partly: bool = False) -> dict[str, Restored]:
+    """Digest -> what the answer says of it."""
+    asked = replace(find(night.store, night.settings, words), partly=partly)
+    with open_registry(night.settings.registries["production"]) as opened:
+        return {one.digest: one for one in restore(night.store, asked, opened)}
+
+
+def ought_to_go(world: World, patterns: Iterable[str]) -> frozenset[Key]:
+    """What a policy that selects these tags takes of all that is listed, worked out without the policies' code.
+
+    An untagged child goes with the last of its indexes, a referrer (by `subject`, by cosign's tags, or as the fallback
+    index) with its subject.
+    """
+    listed = {key: one for key, one in world.images.items() if key in world.listed}
+    gone: set[Key] = set()
+    while True:
+        more = {key for key in listed if key not in gone and _goes(key, listed, gone, tuple(patterns))}
+        if not more:
+            return frozenset(gone)
+        gone |= more
+
+
+def _goes(key: Key, listed: Mapping[Key, Any], gone: set[Key], patterns: tuple[str, ...]) -> bool:
+    repository, digest = key
+    image = listed[key]
+    if subject := _subject(image):
+        return (repository, subject) in gone
+    if image.tags:
+        return all(any(fnmatch.fnmatchcase(tag, pattern) for pattern in patterns) for tag in image.tags)
+    indexes = {
+        other
+        for other, one in listed.items()
+        if other[0] == repository and digest in [child.digest for child in one.children]
+    }
+    return bool(indexes) and indexes <= gone
+
+
+def _subject(image: Any) -> str:
+    """The subject's digest; empty: it is no referrer."""
+    fallback = [tag.partition(".")[0].replace("-", ":", 1) for tag in image.tags if tag.startswith("sha256-")]
+    return image.subject or (fallback[0] if fallback else "")
+
+
+def there(registry: DockerRegistry, keys: Iterable[Key], **sign_in: str) -> frozenset[Key]:
+    """Those of these manifests that the registry still gives."""
+    pusher = Pusher(registry.url, **sign_in)
+    return frozenset(key for key in keys if pusher.exists(*key))
+
+
+def pull_all(registry: DockerRegistry, keys: Iterable[Key]) -> None:
+    """Each of these is whole, every blob fetched and hashed; NotWholeError otherwise."""
+    pusher = Pusher(registry.url)
+    by_repository: dict[str, list[str]] = {}
+    for repository, digest in keys:
+        by_repository.setdefault(repository, []).append(digest)
+    for repository, digests in by_repository.items():
+        pusher.pull_whole(repository, *digests)
+
+
+def collected(registry: DockerRegistry, world: World) -> dict[str, int]:
+    """What the registry's plain collector takes from its disk, manifests' own files aside: digest -> bytes."""
+    before = registry.data_files()
+    registry.collect().check_returncode()
+    after = registry.data_files()
+    manifests = {digest for _, digest in world.images}
+    return {digest: size for digest, size in before.items() if digest not in after and digest not in manifests}
+
+
+def named(store: Store, run_id: str, *, reclaimed: bool) -> dict[str, int]:
+    """The blobs that the run's plan counts as reclaimable; `reclaimed`: that its outcomes count: digest -> bytes."""
+    wanted = select(blob.c.digest, blob.c.size).where(blob.c.run_id == run_id)
+    if reclaimed:
+        wanted = wanted.where(blob.c.remaining == 0, blob.c.ours, ~blob.c.kept)
+    with store.read() as connection:
+        return {row.digest: row.size for row in connection.execute(wanted)}

@@ -1,0 +1,64 @@
+"""What a night remembers, for tests: read, and made older as if time had passed."""
+
+from datetime import timedelta
+
+from sqlalchemy import select, text, update
+
+from policies.scan_history import Seen
+from tests.support.night import Night
+from worker.store import plans, scan_history
+from worker.store.runs import Run
+from worker.store.scan_history import HEAD, Head, Recalled, pack_head, pack_seen
+from worker.store.tables import memory as memory_table
+
+
+def recalled(night: Night) -> Recalled:
+    with night.store.read() as connection:
+        registry = night.settings.registries["production"]
+        return scan_history.recall(connection, registry.memory_key, "production")
+
+
+def remembered(night: Night) -> dict[str, int]:
+    """Rows of each repository, missing ones included."""
+    return {path: len(seen) for path, seen in recalled(night).seen.items()}
+
+
+def pass_time(night: Night, by: timedelta) -> None:
+    """Let everything that is remembered have happened so much earlier: as if that time had passed since."""
+    before = recalled(night)
+    assert before.head is not None
+    shift = by // timedelta(microseconds=1)
+
+    def earlier(seen: Seen) -> Seen:
+        missing = seen.missing - shift * (seen.missing != 0)
+        return Seen(seen.keys, seen.tags, seen.first - shift, seen.since - shift, missing)
+
+    head = Head(
+        before.head.scanned_at - by,
+        {path: at - by for path, at in before.head.lagging.items()},
+        before.head.doubt,
+        tuple(at - by for at in before.head.returned),
+    )
+    rows = {HEAD: pack_head(head)} | {path: pack_seen(earlier(seen)) for path, seen in before.seen.items()}
+    with night.store.write() as connection:
+        for path, seen in rows.items():
+            connection.execute(update(memory_table).where(memory_table.c.path == path).values(seen=seen))
+        for column in ("audit set at = at", "item set intent_at = intent_at"):
+            connection.execute(text(f"update {column} - {shift}"))
+
+
+def reasons(night: Night, run: Run) -> dict[str, tuple[str, str]]:
+    """Cause and reason of every image of `shop/api`."""
+    with night.store.read() as connection:
+        return {one.digest: (one.cause, one.reason) for one in plans.decisions_of(connection, run.id, "shop/api")}
+
+
+def rows(night: Night) -> dict[str, bytes]:
+    """The memory as it lies in the store."""
+    with night.store.read() as connection:
+        found = connection.execute(select(memory_table.c.path, memory_table.c.seen))
+        return {path: bytes(seen) for path, seen in found}
+
+
+def exceeded(run: Run) -> list[str]:
+    return [one["limit"] for one in run.exceeded]

@@ -1,0 +1,188 @@
+"""A digest that this store saw go is new when it is listed again, whoever took it and whoever brought it back."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
+from tests.support.oci.nights import served
+from tests.support.remembering import pass_time, reasons, recalled
+from tests.support.simulator.client import Simulator
+from worker.registries import open_registry
+from worker.restore.restore import find, restore
+from worker.store.tables import run as run_table
+
+DAY = timedelta(days=1)
+PATH = "shop/api"
+OLD = [{"name": "old", "delete": {"tags": ["build-*"], "older_than": "14d"}}]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+@pytest.fixture
+def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
+    rate = {"requests_per_second": 1000, "concurrency": 4}
+    made = Night(served(fake, push_time="first_seen"), tmp_path, rules=OLD, rate=rate)
+    yield made
+    made.store.dispose()
+
+
+def build(fake: FakeRegistry) -> str:
+    return fake.push(PATH, "build-1", layers=[b"build"]).digest
+
+
+@pytest.fixture
+def deleted(fake: FakeRegistry, night: Night) -> str:
+    """An image of thirty days that a sweep has deleted; its digest."""
+    digest = build(fake)
+    fake.push(PATH, "keep", layers=[b"keep"])
+    night.sweep()
+    pass_time(night, 30 * DAY)
+    assert night.sweep().deleted == 1
+    return digest
+
+
+def is_young_for_fourteen_days(night: Night, digest: str) -> bool:
+    pass_time(night, DAY)
+    first = night.sweep()
+    said = reasons(night, first)[digest]
+    pass_time(night, 13 * DAY)
+    second = night.sweep()
+    pass_time(night, DAY)
+    third = night.sweep()
+    assert (first.deleted, second.deleted, third.deleted) == (0, 0, 1)
+    return said[0] == "no_rule"
+
+
+def test_what_we_deleted_and_somebody_pushes_before_the_next_scan(
+    fake: FakeRegistry, night: Night, deleted: str
+) -> None:
+    assert build(fake) == deleted
+    assert is_young_for_fourteen_days(night, deleted)
+
+
+def test_what_we_deleted_and_no_scan_saw_for_a_while(fake: FakeRegistry, night: Night, deleted: str) -> None:
+    pass_time(night, DAY)
+    night.sweep()
+    assert build(fake) == deleted
+    assert is_young_for_fourteen_days(night, deleted)
+
+
+def test_what_was_restored(fake: FakeRegistry, night: Night, deleted: str) -> None:
+    registry = night.settings.registries["production"]
+    with open_registry(registry) as opened:
+        (back,) = restore(night.store, find(night.store, night.settings, f"{PATH}@{deleted}"), opened)
+    assert (back.digest, deleted in fake.state()[PATH]) == (deleted, True)
+    assert is_young_for_fourteen_days(night, deleted)
+
+
+def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, night: Night) -> None:
+    digest = build(fake)
+    fake.push(PATH, "keep", layers=[b"keep"])
+    night.sweep()
+    pass_time(night, 30 * DAY)
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.delete_batch")
+    fake.remove(PATH, digest)
+    night.ring(bells)
+    assert night.outcomes(run_id) == {digest: ("gone", None)}
+    assert build(fake) == digest
+    assert is_young_for_fourteen_days(night, digest)
+
+
+def test_what_may_have_been_deleted(fake: FakeRegistry, night: Night) -> None:
+    """Nobody knows whether that is the image of before."""
+    digest = build(fake)
+    fake.push(PATH, "keep", layers=[b"keep"])
+    night.sweep()
+    pass_time(night, 30 * DAY)
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.delete_batch")
+    fake.fault("status", "DELETE", times=None, status=503)
+    night.ring(bells)
+    fake.heal()
+    assert night.outcomes(run_id) == {digest: ("intent", None)}
+    with night.store.write() as connection:
+        connection.execute(run_table.update().where(run_table.c.id == run_id).values(state="finished"))
+    fake.remove(PATH, digest)
+    build(fake)
+    assert is_young_for_fourteen_days(night, digest)
+
+
+def test_a_repository_that_cannot_be_listed_tells_of_nothing(fake: FakeRegistry, night: Night) -> None:
+    digest = build(fake)
+    fake.push("shop/web", "keep", layers=[b"web"])
+    night.sweep()
+    pass_time(night, 30 * DAY)
+    fake.fault("html", "GET", f"/{PATH}/tags/list", status=200, times=None)
+    assert night.sweep().complete is False
+    fake.heal()
+    last = night.sweep()
+    assert night.outcomes(last.id) == {digest: ("deleted", None)}
+
+
+def test_an_unreadable_night_in_between_forgets_no_deletion(fake: FakeRegistry, night: Night, deleted: str) -> None:
+    build(fake)
+    fake.push("shop/web", "keep", layers=[b"web"])
+    pass_time(night, DAY)
+    fake.fault("html", "GET", f"/{PATH}/tags/list", status=200, times=None)
+    assert night.sweep().complete is False
+    fake.heal()
+    assert is_young_for_fourteen_days(night, deleted)
+
+
+def test_a_deletion_after_another_runs_scan(fake: FakeRegistry, night: Night) -> None:
+    """A plan that waited for its approval while another was made."""
+    digest = build(fake)
+    fake.push(PATH, "keep", layers=[b"keep"])
+    night.sweep()
+    pass_time(night, 30 * DAY)
+    run_id, bells = night.plan()
+    head = recalled(night).head
+    assert head is not None
+    with night.store.write() as connection:  # as if it had begun before the last scan
+        before = head.scanned_at - timedelta(hours=1)
+        connection.execute(run_table.update().where(run_table.c.id == run_id).values(started_at=before))
+    night.ring(bells)
+    assert night.run(run_id).deleted == 1
+    build(fake)
+    assert is_young_for_fourteen_days(night, digest)
+
+
+@pytest.fixture
+def vendors(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Night]]:
+    made: list[Night] = []
+
+    def make(**keys: object) -> Night:
+        made.append(Night(simulator, tmp_path, **keys))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.dispose()
+
+
+def test_where_push_times_are_told_it_has_to_settle_again(simulator: Simulator, vendors: Callable[..., Night]) -> None:
+    simulator.push(PATH, tags=["pr-1"], content="a", age=30 * DAY)
+    simulator.push(PATH, tags=["v1"], content="b", age=30 * DAY)
+    night = vendors(settle="24h")
+    night.sweep()
+    pass_time(night, 2 * DAY)
+    assert night.sweep().deleted == 1
+    again = simulator.push(PATH, tags=["pr-1"], content="a", age=30 * DAY)
+
+    run = night.sweep()
+
+    assert run.planned == 0
+    cause, reason = reasons(night, run)[again["digest"]]
+    assert (cause, reason) == ("unsettled", "no earlier complete scan has seen it; settle asks for 1 day")
+    pass_time(night, DAY)
+    assert night.sweep().deleted == 1

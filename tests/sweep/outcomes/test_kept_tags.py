@@ -1,0 +1,123 @@
+"""Registries that delete less than an image, or more: those that keep its tags, and those that take its children."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
+from tests.support.oci.manifests import Pushed
+from tests.support.oci.nights import served
+from worker.store.runs import Run
+
+PATH = "shop/api"
+RULES = [{"name": "releases", "keep": {"tags": ["v*"]}}, {"name": "old", "delete": {"tags": ["pr-*"]}}]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+@pytest.fixture
+def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
+    rate = {"requests_per_second": 1000, "concurrency": 1}
+    made = Night(served(fake, push_time="first_seen"), tmp_path, rules=RULES, rate=rate)
+    yield made
+    made.store.dispose()
+
+
+def ended_by_kept_tags(run: Run) -> bool:
+    assert (run.state, run.outcome, run.deleted, run.gone) == ("finished", "failed", 0, 0)
+    assert run.message is not None
+    assert "\n" not in run.message
+    return "this registry keeps the tags of deleted images" in run.message and "pr-1 still serves it" in run.message
+
+
+class TestTagsThatServeADeletedDigest:
+    @pytest.fixture(autouse=True)
+    def switched(self, fake: FakeRegistry) -> None:
+        fake.switches.deleted = "tags answer"
+
+    @pytest.fixture
+    def pushed(self, fake: FakeRegistry) -> tuple[Pushed, Pushed]:
+        """An index and its only child."""
+        child = fake.push(PATH, layers=[b"child"])
+        fake.push(PATH, "v1", layers=[b"kept"])
+        return fake.push_index(PATH, "pr-1", children=[child.digest]), child
+
+    def test_our_own_deletion(self, fake: FakeRegistry, night: Night, pushed: tuple[Pushed, Pushed]) -> None:
+        index, child = pushed
+        run = night.sweep()
+        assert ended_by_kept_tags(run)
+        assert night.outcomes(run.id)[index.digest] == ("failed", "operation_failed")
+        assert child.digest in fake.state()[PATH]
+
+    def test_a_deletion_before_this_run(self, fake: FakeRegistry, night: Night, pushed: tuple[Pushed, Pushed]) -> None:
+        """The digest is 404, its tag is listed and serves it."""
+        index, child = pushed
+        night.sweep()
+        asked = len(fake.requests)
+        second = night.sweep()
+        assert ended_by_kept_tags(second)
+        assert night.outcomes(second.id)[index.digest] == ("failed", "operation_failed")
+        assert child.digest in fake.state()[PATH]
+        assert "DELETE" not in {one.method for one in fake.requests[asked:]}
+
+    def test_a_deletion_after_the_reading(
+        self, fake: FakeRegistry, night: Night, pushed: tuple[Pushed, Pushed]
+    ) -> None:
+        """Somebody else is faster: our own request finds nothing."""
+        index, child = pushed
+        fake.before("DELETE", "/manifests/", lambda: fake.delete(PATH, index.digest))
+        run = night.sweep()
+        assert ended_by_kept_tags(run)
+        assert child.digest in fake.state()[PATH]
+
+    def test_a_tag_that_names_another_image_by_now(
+        self, fake: FakeRegistry, night: Night, pushed: tuple[Pushed, Pushed]
+    ) -> None:
+        """It was pushed while the image was deleted, and keeps nothing of it."""
+        index, _ = pushed
+        fake.before("DELETE", "/manifests/", lambda: fake.push(PATH, "pr-1", layers=[b"new"]))
+        run = night.sweep()
+        assert run.outcome == "succeeded"
+        assert night.outcomes(run.id)[index.digest] == ("deleted", None)
+
+
+class TestChildrenThatGoWithTheirIndex:
+    def pushed(self, fake: FakeRegistry, *, shared: bool = True) -> str:
+        """Two indexes with a child of their own each, and one that a kept index lists as well; its digest."""
+        kept = fake.push(PATH, layers=[b"kept"]).digest
+        fake.push_index(PATH, "v1", children=[kept])
+        for number in (1, 2):
+            own = fake.push(PATH, layers=[f"own {number}".encode()]).digest
+            fake.push_index(PATH, f"pr-{number}", children=[own, kept] if shared else [own])
+        return kept
+
+    def test_a_kept_one_stops_the_run(self, fake: FakeRegistry, night: Night) -> None:
+        kept = self.pushed(fake)
+        fake.switches.cascades = True
+        run = night.sweep()
+        assert (run.outcome, run.deleted) == ("failed", 1)
+        assert run.message is not None
+        assert f"the registry deleted {kept} of the same repository, which the plan keeps" in run.message
+        assert len(fake.deleted) == 1
+
+    def test_one_that_goes_anyway_does_not(self, fake: FakeRegistry, night: Night) -> None:
+        self.pushed(fake, shared=False)
+        fake.switches.cascades = True
+        run = night.sweep()
+        assert (run.outcome, run.deleted, run.gone) == ("succeeded", 2, 2)
+
+    def test_kept_ones_that_stay_are_asked_for_once(self, fake: FakeRegistry, night: Night) -> None:
+        kept = self.pushed(fake)
+        run = night.sweep()
+        assert (run.outcome, run.deleted) == ("succeeded", 4)
+        lines = fake.lines()
+        deletions = [at for at, line in enumerate(lines) if line.startswith("DELETE")]
+        between = lines[deletions[0] : deletions[-1]]
+        assert [line for line in between if line.endswith(kept)] == [f"HEAD /v2/{PATH}/manifests/{kept}"]

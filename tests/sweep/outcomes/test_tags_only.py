@@ -1,0 +1,371 @@
+"""Runs where only tags are listed and no push time is told: first sight, tags that move on, what is really gone."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.image import Image
+from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
+from tests.support.oci.nights import served
+from tests.support.remembering import exceeded, pass_time
+from worker.report.run import outcome_text, shown_json
+from worker.runs.lifecycle import Bell
+from worker.store import plans
+from worker.store.sweeping import Item
+from worker.sweep import outcomes
+from worker.sweep.outcomes import Outcome
+from worker.sweep.recheck import _Finding, _in_time
+
+DAY = timedelta(days=1)
+OLD = [{"name": "old", "delete": {"tags": ["old*"], "older_than": "7d"}}]
+PATH = "shop/api"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
+
+
+@pytest.fixture
+def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
+    rate = {"requests_per_second": 1000, "concurrency": 4}
+    keys: dict[str, Any] = {"rules": OLD, "rate": rate, "mode": "delete", "push_time": "first_seen"}
+    made = Night(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
+    yield made
+    made.store.dispose()
+
+
+def created(night: Night, run_id: str) -> dict[str, datetime | None]:
+    with night.store.read() as connection:
+        return {one.digest: one.created_at for one in plans.decisions_of(connection, run_id, PATH)}
+
+
+def test_a_push_time_is_the_first_sight(fake: FakeRegistry, night: Night) -> None:
+    first = fake.push(PATH, "old-1", layers=[1], created="1999-01-01T00:00:00Z")
+    run = night.sweep()
+    assert run.outcome == "succeeded"
+    assert created(night, run.id) == {first.digest: run.started_at}
+    assert run.doubt is None  # that all are of one minute is our own doing
+    pass_time(night, 8 * DAY)
+    second = fake.push(PATH, "old-2", layers=[2])
+    later = night.sweep()
+    times = created(night, later.id)
+    assert run.started_at is not None
+    assert times == {first.digest: run.started_at - 8 * DAY, second.digest: later.started_at}
+    assert fake.deleted == [(PATH, first.digest)]
+    assert (later.deleted, later.outcome) == (1, "succeeded")
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param([{"name": "the rest", "delete": {"beyond_newest": 5}}], id="beyond_newest"),
+        pytest.param(
+            [{"name": "the rest", "delete": {"beyond_newest": 5, "per": "registry"}}],
+            id="beyond_newest of the registry",
+        ),
+        pytest.param(
+            [{"name": "five", "keep": {"newest": 5}}, {"name": "all", "delete": {"all": True}}],
+            id="newest, and all else",
+        ),
+    ],
+)
+def test_images_of_one_scan_are_not_ranked(fake: FakeRegistry, tmp_path: Path, rules: list[dict[str, Any]]) -> None:
+    """Eight pushes a day: those of one scan stay together until five later ones are before them."""
+    keys: dict[str, Any] = {"rules": rules, "rate": {"requests_per_second": 1000}}
+    night = Night(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
+    days = [[fake.push(PATH, f"build-{n}", layers=[n]).digest for n in range(8)]]
+    fake.move_tag(PATH, "main", days[0][-1])
+    first = night.sweep()
+    assert (first.outcome, first.deleted, first.undecidable) == ("succeeded", 0, 8)
+    (warning,) = first.warnings
+    assert warning == {
+        "code": "undecidable",
+        "message": "8 images stay because their place at the border of a count is unknown: this store first saw the"
+        " images that tie there in one scan, and the registry reports no push times; write push_time: image in the"
+        " registry, or keep rules on tags.",
+    }
+    pass_time(night, DAY)
+    days.append([fake.push(PATH, f"build-{n}", layers=[n]).digest for n in range(8, 16)])
+    fake.move_tag(PATH, "main", days[1][-1])
+    second = night.sweep()
+    assert (second.outcome, second.deleted, second.undecidable) == ("succeeded", 8, 8)
+    assert set(fake.state()[PATH]) == set(days[1])
+    pass_time(night, DAY)
+    fake.push(PATH, "build-16", layers=[16])
+    third = night.sweep()
+    assert (third.deleted, third.undecidable) == (0, 8)
+    night.store.dispose()
+
+
+@pytest.mark.parametrize("per", ["repository", "registry"])
+@pytest.mark.parametrize("trusts", [False, True])
+def test_what_was_missing_and_is_there_again_begins_anew(
+    fake: FakeRegistry, tmp_path: Path, per: str, trusts: bool
+) -> None:
+    """It is new to every age, and pushes nothing out of a count: perhaps it was there all the time."""
+    counts = [
+        {"name": "three", "keep": {"newest": 3, "tags": ["main-*"], "per": per}},
+        {"name": "old", "delete": {"tags": ["old-*"], "older_than": "14d"}},
+        {"name": "the rest", "delete": {"tags": ["main-*"], "beyond_newest": 3, "per": per}},
+    ]
+    keys: dict[str, Any] = {"rules": counts, "rate": {"requests_per_second": 1000}}
+    if trusts:
+        keys["trust_times_after"] = "1999-01-01T00:00:00Z"
+    night = Night(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
+    for name in ("main-10", "main-11", "main-12", "old-stays"):
+        fake.push(PATH, name, layers=[name.encode()])
+    lost = {name: push_again(fake, name) for name in LOST}
+    night.sweep()
+    pass_time(night, 10 * DAY)
+    for name, path in LOST.items():
+        fake.remove(path, lost[name])
+    assert exceeded(night.sweep()) == ["vanished"]
+    pass_time(night, 10 * DAY)
+
+    assert {name: push_again(fake, name) for name in LOST} == lost
+    back = night.sweep()
+    assert (back.outcome, back.exceeded) == ("succeeded", ())
+    assert tags_of(fake) == {"main-10", "main-11", "main-12", *LOST}  # what was there all the time goes by its age
+    pass_time(night, DAY)
+    assert night.sweep().deleted == 0  # nor does what came back push others out the next night
+    for name in ("main-13", "main-14", "main-15"):
+        fake.push(PATH, name, layers=[name.encode()])
+    pass_time(night, 14 * DAY)
+    assert night.sweep().outcome == "succeeded"
+    alone = {"main-9"} if per == "repository" else set()
+    assert tags_of(fake) == {"main-13", "main-14", "main-15"} | alone  # later pushes do; its age is that of its return
+    night.store.dispose()
+
+
+LOST = dict.fromkeys(("main-1", "main-2", "main-3", "old-1", "old-2"), PATH) | {"main-9": "shop/web"}
+
+
+def push_again(fake: FakeRegistry, name: str) -> str:
+    return fake.push(LOST[name], name, layers=[name.encode()]).digest
+
+
+def tags_of(fake: FakeRegistry) -> set[str]:
+    return {tag for digests in fake.state().values() for tags in digests.values() for tag in tags}
+
+
+def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, night: Night) -> None:
+    fake.fill(PATH, 4)
+    night.sweep()
+    for number in range(3):
+        fake.push(PATH, f"t{number:05}", layers=[number])
+    run = night.sweep()
+    assert (run.outcome, run.foreign_deletions, run.images) == ("succeeded", 0, 4)
+    for digest in sorted(fake.state()[PATH])[:3]:
+        fake.remove(PATH, digest)
+    gone = night.sweep()
+    assert gone.foreign_deletions > 0
+
+
+def test_a_kept_tag_that_moves_on_stops_nothing(fake: FakeRegistry, night: Night) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "latest", layers=[2])
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    fake.push(PATH, "latest", layers=[3])
+    night.ring(bells)
+    run = night.run(run_id)
+    assert (run.outcome, run.deleted, run.differences) == ("succeeded", 1, ())
+    assert fake.deleted == [(PATH, old.digest)]
+
+
+def test_a_kept_image_that_is_gone_stops_the_repository(fake: FakeRegistry, night: Night) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    kept = fake.push(PATH, "latest", layers=[2])
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    fake.remove(PATH, kept.digest)
+    night.ring(bells)
+    assert night.outcomes(run_id) == {old.digest: ("skipped", "repository_changed")}
+    assert fake.deleted == []
+
+
+@pytest.mark.parametrize("when", ["before the look", "after the look"])
+def test_a_tag_more_is_seen(fake: FakeRegistry, night: Night, when: str) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "latest", layers=[2])
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    if when == "after the look":
+        bells = night.ring(bells, until="gc.look")
+        bells = [*bells[1:], *night.do(bells[0])]
+    fake.move_tag(PATH, "stable", old.digest)
+    night.ring(bells)
+    assert night.outcomes(run_id) == {old.digest: ("skipped", "changed")}
+    assert fake.deleted == []
+
+
+def test_somebody_elses_deletion_is_confirmed_without_reading_every_tag_once_more(
+    fake: FakeRegistry, night: Night
+) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.fill(PATH, 30)
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.look")
+    bells = [*bells[1:], *night.do(bells[0])]
+    fake.remove(PATH, old.digest)
+    asked = len(fake.requests)
+    batch = next(bell for bell in bells if bell.task == "gc.delete_batch")
+    night.do(batch)
+    assert night.outcomes(run_id) == {old.digest: ("gone", None)}
+    tags = 30  # which are read once, before the batch
+    others = 12  # the clock, lists with the request that ends them, the image, and what confirms that it is gone
+    assert len(fake.requests) - asked <= tags + others
+
+
+def looked_at(night: Night) -> tuple[str, list[Bell]]:
+    """A run whose repository was listed again, and the bells of its batches."""
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.look")
+    return run_id, [*bells[1:], *night.do(bells[0])]
+
+
+def test_an_old_tag_that_is_moved_to_a_planned_image_is_seen(fake: FakeRegistry, night: Night) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "prod", layers=[2])
+    run_id, bells = looked_at(night)
+    fake.move_tag(PATH, "prod", old.digest)  # a roll-back
+    night.ring(bells)
+    assert night.outcomes(run_id) == {old.digest: ("skipped", "changed")}
+    assert fake.deleted == []
+
+
+@pytest.mark.parametrize("tag", ["multi", "latest"], ids=["a new tag", "a tag that moves on"])
+def test_an_index_pushed_over_a_planned_image_keeps_it(fake: FakeRegistry, night: Night, tag: str) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "latest", layers=[2])
+    run_id, bells = looked_at(night)
+    inner = fake.push_index(PATH, children=[old.digest])
+    fake.push_index(PATH, tag, children=[inner.digest])
+    night.ring(bells)
+    assert night.outcomes(run_id) == {old.digest: ("skipped", "used_by_image_lists")}
+    assert fake.deleted == []
+
+
+def test_a_tag_that_went_along_stops_the_run(fake: FakeRegistry, night: Night) -> None:
+    old = fake.push(PATH, "old-1", layers=[1])
+    fake.push(PATH, "prod", layers=[9])
+    run_id, bells = looked_at(night)
+    fake.before("DELETE", "/manifests/", lambda: fake.move_tag(PATH, "prod", old.digest))
+    night.ring(bells)
+    run = night.run(run_id)
+    assert (run.outcome, fake.deleted) == ("failed", [(PATH, old.digest)])
+    assert run.message is not None
+    assert "the registry deleted prod of the same repository, which the plan keeps" in run.message
+
+
+def test_a_signature_leads_to_what_it_signs(fake: FakeRegistry, night: Night) -> None:
+    signed = fake.push(PATH, "v1", layers=[1])
+    signature = fake.push(PATH, f"sha256-{signed.digest.removeprefix('sha256:')}.sig", layers=[2])
+    fake.push(PATH, "v1", layers=[3])  # what is signed has no tag any more
+    night.rewrite(rules=[{"name": "signatures", "delete": {"tags": ["sha256-*"]}}], mode="delete")
+    run = night.sweep()
+    assert (run.images, run.planned) == (3, 0)
+    assert {signed.digest, signature.digest} <= fake.state()[PATH].keys()
+
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("state", "tags", "age", "goes_on"),
+    [
+        pytest.param("intent", ("a",), 0, True, id="one tag is left of what we began"),
+        pytest.param("intent", (), 0, True, id="none is left"),
+        pytest.param("intent", ("a",), 1, True, id="the newest artifact is gone"),
+        pytest.param("intent", ("a", "b"), -1, False, id="pushed again since"),
+        pytest.param("intent", ("a", "c"), 0, False, id="a tag that was not planned"),
+        pytest.param("planned", ("a",), 0, False, id="nothing was begun"),
+    ],
+)
+def test_what_a_begun_deletion_may_have_left(state: str, tags: tuple[str, ...], age: int, goes_on: bool) -> None:
+    planned = Image(digest="sha256:1", tags=("a", "b"), created_at=NOW)
+    now = Image(digest="sha256:1", tags=tags, created_at=NOW - age * DAY)
+    item = Item(
+        run_id="r", number=0, repository=PATH, image=planned, digest=planned.digest, owners=(), state=state,
+        idempotency_key=None, attempts=1, operation_id=None, intent_at=NOW, refused=None,
+    )  # fmt: skip
+    found = outcomes.not_as_planned(item, now, by_parts=True)
+    assert (found is None) is goes_on
+    if state == "intent" and not goes_on:
+        assert found == Outcome("failed", "unconfirmed", found.message if found else None)
+
+
+@pytest.mark.parametrize(("minutes", "speaks"), [(1, True), (8, True), (9, False), (14, False)])
+def test_a_look_that_took_too_long_speaks_for_no_deletion(minutes: int, speaks: bool) -> None:
+    found = _in_time(_Finding(listed=frozenset({"sha256:1"})), timedelta(minutes=minutes))
+    assert (found.reason is None) is speaks
+    assert found.listed == {"sha256:1"}
+    assert speaks or "raise the registry's rate.requests_per_second" in str(found.reason)
+
+
+def test_bytes_are_said_to_be_an_upper_bound(fake: FakeRegistry, night: Night) -> None:
+    fake.push(PATH, "old-1", layers=[1000])
+    night.sweep()
+    pass_time(night, 8 * DAY)
+    run = night.sweep()
+    assert shown_json(run)["reclaimable_is_upper_bound"] is True
+    assert re.search(r"1 deleted; at most [0-9.]+ \S+ reclaimed", outcome_text(run))
+
+
+class TestAKeptTagThatIsRefused:
+    """What it needs cannot be known: nothing in its repository is deleted, and the run ends."""
+
+    @pytest.fixture
+    def planned(self, fake: FakeRegistry, night: Night) -> tuple[str, list[Bell]]:
+        fake.push(PATH, "v1", layers=[b"kept"])
+        for number in range(3):
+            fake.push(PATH, f"old-{number}", layers=[number])
+        fake.push("shop/web", "old-9", layers=[b"9"])
+        fake.push("shop/web", "v1", layers=[b"web"])
+        night.sweep()
+        pass_time(night, 8 * DAY)
+        return night.plan()
+
+    @pytest.mark.parametrize("task", ["gc.look", "gc.delete_batch"])
+    @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 412, 451])
+    def test_by_any_status(
+        self, fake: FakeRegistry, night: Night, planned: tuple[str, list[Bell]], status: int, task: str
+    ) -> None:
+        run_id, bells = planned
+        bells = night.ring(bells, until=task)
+        fake.fault("status", "", f"{PATH}/manifests/v1$", times=None, status=status, code="ODD")
+
+        night.ring(bells)
+
+        run = night.run(run_id)
+        assert (run.state, run.outcome, run.deleted, run.skipped) == ("finished", "partial", 1, 3)
+        mine = [one for one in night.items(run_id) if one.decision.repository == PATH]
+        assert {(one.state, one.outcome_cause) for one in mine} == {("skipped", "repository_changed")}
+        assert all((one.message or "").startswith("the repository cannot be listed again: ") for one in mine)
+
+    @pytest.mark.parametrize("status", [403, 429, 502])
+    def test_a_repository_that_lists_no_tags_for_now_is_asked_again(
+        self, fake: FakeRegistry, night: Night, planned: tuple[str, list[Bell]], status: int
+    ) -> None:
+        run_id, bells = planned
+        bells = night.ring(bells, until="gc.look")
+        fake.fault("status", "", f"{PATH}/tags/list", times=None, status=status, code="ODD")
+        night.do(Bell("gc.look", (run_id, PATH)))
+        fake.heal()
+        night.ring(bells)
+        assert night.run(run_id).skipped == 0

@@ -1,0 +1,182 @@
+"""The world changes between plan and deletion: what is no longer as planned, or needed by now, stays, and says why."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.support.night import Night
+from tests.support.simulator.client import Simulator
+
+DAY = timedelta(days=1)
+MakeNight = Callable[..., Night]
+
+
+def alive(simulator: Simulator) -> set[str]:
+    return {image["digest"] for image in simulator.images()}
+
+
+def test_exactly_the_planned_images_go(simulator: Simulator, night: MakeNight) -> None:
+    simulator.fill("demo")
+    tonight = night()
+    before = alive(simulator)
+
+    run = tonight.sweep()
+
+    planned = {one.decision.digest for one in tonight.items(run.id)}
+    assert (run.state, run.outcome) == ("finished", "succeeded")
+    assert run.planned == run.deleted == len(tonight.items(run.id)) > 300
+    assert before - alive(simulator) == planned
+    assert run.reclaimed_bytes == run.reclaimable_bytes == simulator.state()["lost_bytes"] > 0
+    again = tonight.sweep()
+    assert (again.planned, again.outcome) == (0, "succeeded")
+
+
+def test_a_tag_added_after_the_plan_keeps_the_image(simulator: Simulator, night: MakeNight) -> None:
+    image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    simulator.tag("shop/api", "pr-1", "stable")
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {image["digest"]: ("skipped", "changed")}
+    assert tonight.items(run_id)[0].message == "its tags are pr-1, stable now, planned pr-1"
+    assert image["digest"] in alive(simulator)
+    assert tonight.run(run_id).outcome == "succeeded"
+
+
+@pytest.mark.parametrize("moment", ["GET", "DELETE"])
+def test_a_tag_moved_away_at_the_last_moment(simulator: Simulator, night: MakeNight, moment: str) -> None:
+    image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    bells = tonight.ring(bells, until="gc.delete_batch")
+    path = f"/images/{image['id']}"
+    simulator.before(moment, path, "tag", repository="shop/api", reference=image["digest"], tag="stable")
+
+    tonight.ring(bells)
+
+    # Between our last reading and the registry's work nothing can be known: that gap is milliseconds.
+    expected = ("skipped", "changed") if moment == "GET" else ("deleted", None)
+    assert tonight.outcomes(run_id)[image["digest"]] == expected
+
+
+def test_a_new_index_that_adopts_an_old_child_keeps_it(simulator: Simulator, night: MakeNight) -> None:
+    child = simulator.push("shop/api", age=30 * DAY)
+    other = simulator.push("shop/api", age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    simulator.push_index("shop/api", [child["digest"]], tags=["v2"])
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {
+        child["digest"]: ("skipped", "still_needed"),
+        other["digest"]: ("deleted", None),
+    }
+
+
+def test_a_new_signature_keeps_its_subject(simulator: Simulator, night: MakeNight) -> None:
+    image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    simulator.sign("shop/api", image["digest"])
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {image["digest"]: ("skipped", "still_needed")}
+
+
+@pytest.mark.parametrize("position", ["refused", "operation_error"])
+def test_an_adoption_after_the_last_listing_is_refused_by_the_registry(
+    simulator: Simulator, night: MakeNight, position: str
+) -> None:
+    simulator.switch(child_of_index=position)
+    child = simulator.push("shop/api", age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    bells = tonight.ring(bells, until="gc.delete_batch")
+    index = {"repository": "shop/api", "children": [child["digest"]], "tags": ["v2"]}
+    simulator.before("DELETE", f"/images/{child['id']}", "push_index", **index)
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {child["digest"]: ("skipped", "used_by_image_lists")}
+    assert tonight.run(run_id).outcome == "succeeded"
+    assert child["digest"] in alive(simulator)
+
+
+def test_a_new_image_that_cannot_be_read_keeps_its_repository(simulator: Simulator, night: MakeNight) -> None:
+    image = simulator.push("shop/api", age=30 * DAY)
+    elsewhere = simulator.push("shop/web", age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    index = simulator.push_index("shop/api", [image["digest"]], tags=["v2"])
+    simulator.fault("status", path=f"/v2/.*{index['digest']}", status=404)
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {
+        image["digest"]: ("skipped", "repository_changed"),
+        elsewhere["digest"]: ("deleted", None),
+    }
+    assert tonight.run(run_id).outcome == "partial"
+
+
+def test_a_kept_image_that_is_gone_keeps_its_repository(simulator: Simulator, night: MakeNight) -> None:
+    kept = simulator.push("shop/api", tags=["v1"], age=300 * DAY)
+    goes = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    simulator.remove(kept["id"])
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {goes["digest"]: ("skipped", "repository_changed")}
+    assert kept["digest"] in (tonight.items(run_id)[0].message or "")
+
+
+def test_a_child_whose_index_was_not_deleted_is_still_needed(simulator: Simulator, night: MakeNight) -> None:
+    child = simulator.push("shop/api", age=30 * DAY)
+    index = simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    simulator.tag("shop/api", "pr-1", "stable")
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {
+        index["digest"]: ("skipped", "changed"),
+        child["digest"]: ("skipped", "still_needed"),
+    }
+
+
+def test_indexes_go_before_their_children_and_subjects_before_their_signatures(
+    simulator: Simulator, night: MakeNight
+) -> None:
+    child = simulator.push("shop/api", age=30 * DAY)
+    index = simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
+    signature = simulator.sign("shop/api", index["digest"], age=29 * DAY)
+    tonight = night()
+
+    run = tonight.sweep()
+
+    assert (run.deleted, run.outcome) == (3, "succeeded")
+    order = [request["image"] for request in simulator.requests(method="DELETE")]
+    assert order[0] == index["id"]
+    assert set(order[1:]) == {child["id"], signature["id"]}
+
+
+def test_the_intent_is_written_before_the_registry_is_asked(simulator: Simulator, night: MakeNight) -> None:
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run = tonight.sweep()
+    intent, asked = tonight.items(run.id)[0], simulator.requests(method="DELETE")[0]
+    with tonight.store.read() as connection:
+        from worker.store.tables import item  # noqa: PLC0415 -- the one test that looks at a row
+
+        row = connection.execute(item.select()).one()
+    assert row.intent_at <= datetime.fromisoformat(asked["at"]) <= row.at
+    assert row.idempotency_key == asked["key"]
+    assert (intent.attempts, intent.state) == (1, "deleted")

@@ -1,0 +1,96 @@
+"""Registries that delete by a task of their own, start again in mid-run, or are away for some seconds."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
+from tests.support.oci.nights import served
+from worker.registries import open_registry
+from worker.registries.http.client import Patience
+from worker.sweep.outage import Outage
+
+OLD = [{"name": "old", "delete": {"tags": ["t0*"]}}]
+MakeNight = Callable[..., Night]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        registry.push("shop/api", "v1")
+        yield registry
+        assert registry.refused == []
+
+
+@pytest.fixture
+def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
+    keys: dict[str, Any] = {"rules": OLD, "rate": {"requests_per_second": 1000, "concurrency": 8}, "mode": "delete"}
+    made = Night(served(fake), tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
+    yield made
+    made.store.dispose()
+
+
+def test_what_a_task_of_the_registry_deletes_is_polled_until_it_is_done(fake: FakeRegistry, night: Night) -> None:
+    """Longer than a claim waits, one after the other: nothing waits for a lease to run out."""
+    fake.switches.deletion_seconds = 0.4
+    fake.fill("shop/api", 12)
+
+    run = night.sweep()
+
+    assert (run.outcome, run.deleted, run.failed) == ("succeeded", 12, 0)
+    assert len(fake.lines("DELETE")) == 12
+
+
+@pytest.mark.parametrize("when", ["HEAD", "DELETE"])
+def test_a_restart_of_the_registry_fails_no_image(fake: FakeRegistry, night: Night, when: str) -> None:
+    fake.fill("shop/api", 30)
+    fake.before(when, "/manifests/sha256:", lambda: fake.restart(5.0), after=5)
+
+    run = night.sweep()
+
+    assert (run.outcome, run.deleted, run.failed, run.gone) == ("succeeded", 30, 0, 0)
+    assert run.systemic_failures == 0
+
+
+def test_a_restart_while_a_repository_is_listed_again(fake: FakeRegistry, night: Night) -> None:
+    fake.fill("shop/api", 3)
+    run_id, bells = night.plan()
+    fake.before("GET", "/tags/list", lambda: fake.restart(4.0))
+
+    night.ring(bells)
+
+    assert night.run(run_id).deleted == 3
+
+
+@pytest.mark.parametrize("seconds", [4.0, 12.0])
+def test_a_proxy_without_a_registry_behind_it_is_waited_for_once(
+    fake: FakeRegistry, night: Night, seconds: float
+) -> None:
+    fake.fill("shop/api", 30)
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.delete_batch")
+    fake.fault("status", status=502, times=None)
+    threading.Timer(seconds, fake.heal).start()
+    began = time.monotonic()
+
+    night.ring(bells)
+
+    run = night.run(run_id)
+    assert (run.outcome, run.deleted, run.failed) == ("succeeded", 30, 0)
+    assert time.monotonic() - began < 60
+
+
+def test_an_outage_that_lasts_is_waited_for_once(fake: FakeRegistry, night: Night) -> None:
+    fake.fault("status", status=502, times=None)
+    with open_registry(night.settings.registries["production"], patience=Patience(attempts=1)) as driver:
+        outage = Outage(driver)
+        began = time.monotonic()
+        assert not outage.is_over(began, began + 1.0)
+        assert time.monotonic() - began >= 0.5
+        fake.heal()
+        assert not outage.is_over(time.monotonic(), time.monotonic() + 60.0)

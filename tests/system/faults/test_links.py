@@ -1,0 +1,54 @@
+"""A bad link to each of the three servers, in the middle of a deletion: the same list must hold as after a crash."""
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.drill import SOON
+from tests.support.drills import Drills
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
+from worker.runs.checkpoints import Checkpoint
+
+# A minute in earnest: REGISTRY_GC_BLACK_HOLE=60. Our patience with Redis is 2 s for the rate and 10 s for bells, with
+# the registry 8 s a call: 4 s outlast a lease and a reconcile, and the patience with the rate; the rest waits it out.
+BLACK_HOLE = float(os.environ.get("REGISTRY_GC_BLACK_HOLE", "4"))
+
+FAULTS: dict[str, Callable[[Proxy], None]] = {
+    "first reply lost": lambda link: link.lose_replies(),
+    "ten replies lost": lambda link: link.lose_replies(10),
+    "cut after 3 bytes": lambda link: link.cut_after(3),
+    "five cut after 40 bytes": lambda link: link.cut_after(40, 5),
+    "black hole": lambda link: link.black_hole(BLACK_HOLE),
+}
+CASES: list[tuple[str, str, Checkpoint]] = [
+    *(("registry", fault, "intent_recorded") for fault in FAULTS),
+    *(("redis", fault, "operation_done") for fault in FAULTS),
+    *(("store", fault, "delete_sent") for fault in FAULTS),
+    ("registry", "first reply lost", "scan_claimed"),
+    ("redis", "black hole", "run_opened"),
+    ("store", "black hole", "plan_stored"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("link", "fault", "point"), CASES)
+def test_the_link_is_bad(link: str, fault: str, point: Checkpoint, drills: Drills) -> None:
+    with drills.case("links") as drill:
+        drill.come_to(point)
+        bad = drill.links[link]
+        struck = bad.struck
+
+        FAULTS[fault](bad)
+        drill.halts.release(point)
+
+        until(lambda: bad.struck > struck, timeout=SOON, what="the link to be bad for somebody")
+        until(lambda: bad.well, timeout=BLACK_HOLE + SOON, what="the link to be good again")
+        well = time.monotonic()
+        # Within one attempt the client asks again, with the same key, while answers are lost.
+        repeats = (
+            4 if (link, fault) in (("registry", "ten replies lost"), ("registry", "five cut after 40 bytes")) else 1
+        )
+        drill.whole(drill.finished(drill.run_id, timeout=SOON, supervised=True), started=well, repeats=repeats)

@@ -1,0 +1,31 @@
+"""A world without chance: what happens in it is written down in the test."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system.histories.place import Place
+from tests.system.histories.world import World
+from worker.runs import checkpoints
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """An empty registry of a model, and an empty store; at the end every run has ended, and every promise was kept."""
+    place = Place.of_this_process()
+    place.empty()
+    made = World(place, Counter())
+    checkpoints.visitors.append(made.at_checkpoint)
+    try:
+        yield made
+        made.settle()
+    finally:
+        checkpoints.visitors.remove(made.at_checkpoint)
+        made.close()
+
+
+@pytest.fixture(autouse=True)
+def no_real_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that is away in a history does not come back while a batch waits: its time stands still."""
+    monkeypatch.setattr("worker.sweep.outage.LONGEST", 0.0)

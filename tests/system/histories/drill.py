@@ -1,0 +1,96 @@
+"""Thousands of histories, never the same ones, on two processors: `make drill`.
+
+HISTORIES says how many (10,000), SEED repeats a drill. What fails is printed as short as it could be made.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.system.histories.coverage import report
+from tests.system.histories.ledger import BROKEN
+from tests.system.histories.machine import Histories, SideBySide
+
+PARTS = 2
+CHUNK = 250  # histories of one search: each begins anew, else they grow alike
+SIDE_BY_SIDE = 8  # every so many chunks
+
+
+def main() -> int:
+    match sys.argv[1:]:
+        case []:
+            return _drill(
+                int(os.environ.get("HISTORIES", "10000")), int(os.environ.get("SEED") or secrets.randbits(32))
+            )
+        case [first, histories, file]:
+            return _part(int(first), int(histories), Path(file))
+    sys.stderr.write("usage: python -m tests.system.histories.drill\n")
+    return 2
+
+
+def _drill(histories: int, first: int) -> int:
+    sys.stdout.write(f"{histories:,} histories, SEED={first}\n")
+    sys.stdout.flush()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"part-{number}.json" for number in range(PARTS)]
+        parts = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "tests.system.histories.drill",
+                    str(first + number),
+                    str(histories // PARTS),
+                    str(file),
+                ]
+            )
+            for number, file in enumerate(files)
+        ]
+        codes = [part.wait() for part in parts]
+        stats: Counter[str] = Counter()
+        for file in files:
+            stats.update(json.loads(file.read_text()) if file.exists() else {})
+    sys.stdout.write("\n".join(report(stats)) + "\n")
+    sys.stdout.write(
+        f"\n{time.monotonic() - began:.0f} s; {'a promise was broken' if any(codes) else 'no promise was broken'}\n"
+    )
+    return max(map(abs, codes))
+
+
+def _part(first: int, histories: int, file: Path) -> int:
+    """Some of the histories, in chunks; what they came by is left in the file, however it ends."""
+    try:
+        for number in range(-(-histories // CHUNK)):
+            machine = SideBySide if number % SIDE_BY_SIDE == SIDE_BY_SIDE - 1 else Histories
+            some = min(CHUNK, histories - number * CHUNK)
+            run_state_machine_as_test(
+                seed(first * 1000 + number)(machine),
+                settings=settings(
+                    max_examples=some,
+                    stateful_step_count=12,
+                    database=None,
+                    deadline=None,
+                    report_multiple_bugs=False,
+                    phases=[Phase.generate, Phase.shrink],
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+    finally:
+        if BROKEN:
+            sys.stderr.write(f"the first promise that was broken: {BROKEN[0]}\n")
+        file.write_text(json.dumps(Histories.stats))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

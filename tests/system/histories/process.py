@@ -1,0 +1,128 @@
+"""One process of ours: it carries out one bell, may be halted at any point while others work, and dies as a whole.
+
+Once it is dead, its store, its eye on the file and its connections answer with `Killed` alone: like a kill, that
+unwinds through whatever the code does at its ends without writing anything.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine
+
+from tests.support.model import Held
+from worker.config.settings import ConfigError, RegistrySettings, Settings
+from worker.runs.lifecycle import Bell
+from worker.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from tests.system.histories.world import World
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """An image as this process read it last."""
+
+    at: int  # World.moment
+    facts: tuple[str, frozenset[str], datetime]
+
+
+@dataclass(slots=True)
+class Process:
+    world: "World"
+    bell: Bell | None = None
+    dead: bool = False
+    listings: dict[str, dict[str, Held]] = field(default_factory=dict)  # by path: what was listed, by digest
+    refused: set[str] = field(default_factory=set)  # paths that could not be listed
+    unread: set[tuple[str, str]] = field(default_factory=set)  # path and digest of manifests that could not be read
+    readings: dict[str, Reading] = field(default_factory=dict)  # by image id
+    modes: list[tuple[int, str | None]] = field(default_factory=list)  # every look at the file, and its mode
+    settle: timedelta = timedelta()  # as the file said when it was read last
+    fence: int | None = None  # of the batch it claimed
+    began: datetime | None = None  # true time
+    claimed_at: datetime | None = None  # true time
+    began_listing: dict[str, datetime] = field(default_factory=dict)  # true time
+    blobs_before: dict[str, int] = field(default_factory=dict)  # of the whole registry, when it began
+    changes_before: int = 0
+    effects_before: int = 0
+
+    @property
+    def run_id(self) -> str | None:
+        return str(self.bell.args[0]) if self.bell is not None else None
+
+    def point(self, name: str, *, inside: bool = False) -> None:
+        """Anything may happen here; `inside` a transaction only our own death may."""
+        if self.dead:
+            raise Killed
+        self.world.pass_point(self, name, inside=inside)
+        if self.dead:
+            raise Killed
+
+    def store(self) -> "ProcessStore":
+        return ProcessStore(self, self.world.engine)
+
+    def watch(self) -> "ProcessWatch":
+        return ProcessWatch(self)
+
+
+class ProcessStore(Store):
+    """The real store, as one process reaches it."""
+
+    def __init__(self, process: Process, engine: Engine) -> None:
+        super().__init__(engine)
+        self._process = process
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        self._process.point("read")
+        self._fail("read")
+        with super().read() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        process = self._process
+        process.point("write")
+        self._fail("write")
+        with process.world.lock:  # nothing happens between what a transaction saw and what the ledger makes of it
+            with super().write() as connection:
+                yield connection
+                process.point("commit", inside=True)
+                self._fail("commit")
+            process.world.ledger.committed(process)
+        process.point("written")
+        self._fail("written")  # the commit is done, and its answer lost
+
+    def _fail(self, where: str) -> None:
+        if self._process.world.store_fails(where):
+            raise StoreError(f"the model: the store is away ({where})")
+
+
+class ProcessWatch:
+    """The configuration file, as one process reads it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._known: RegistrySettings | None = None
+
+    def current(self) -> Settings:
+        process = self._process
+        process.point("settings")
+        settings = process.world.settings()
+        registry = settings.registries.get("production") if settings else None
+        process.modes.append((process.world.tick(), registry.mode if registry else None))
+        process.settle = registry.settle if registry else process.settle
+        if settings is None:
+            raise ConfigError((), Path("registry-gc.yaml"))
+        self._known = registry or self._known
+        return settings
+
+    def last_known(self, key: str) -> RegistrySettings | None:
+        return self._known if self._known and self._known.key == key else None

@@ -1,0 +1,330 @@
+"""A registry, a store, two clocks and bells: where a history happens. What can happen is in `actions`.
+
+Processes of ours stand on a stack: whoever is halted at a point waits while another works.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import time_machine
+
+from policies.document import parse_policy
+from policies.limits import Limits
+from tests.support.model import Model, plain
+from tests.system.histories.driver import Driver
+from tests.system.histories.ledger import Ledger
+from tests.system.histories.oracle import LAWS, Law, bytes_of
+from tests.system.histories.place import Place
+from tests.system.histories.process import Killed, Process
+from tests.system.histories.standing import InUse
+from worker import reconcile
+from worker.config.settings import (
+    ConfigError,
+    Credentials,
+    Endpoints,
+    EvidenceSettings,
+    Rate,
+    RegistrySettings,
+    Settings,
+    Timing,
+)
+from worker.planning import scan
+from worker.registries import DRIVERS
+from worker.registries.errors import LimiterUnavailableError, RegistryError
+from worker.runs import evidence_refresh, lifecycle
+from worker.runs.lifecycle import (
+    AlreadyRunningError,
+    Bell,
+    NotBlockedError,
+    NothingToStopError,
+    UnknownRegistryError,
+    UnknownRunError,
+)
+from worker.store import StoreError
+from worker.sweep import batches, recheck, verify
+
+START = datetime(2026, 11, 24, 2, 50, tzinfo=UTC)
+DAY = timedelta(days=1)
+LEASE = timedelta(seconds=120)
+MOST_BELLS = 200  # of one draining
+
+# What ends a task with one line, as in worker/tasks.py, or is told to who typed the command.
+EXPECTED = (
+    StoreError,
+    RegistryError,
+    LimiterUnavailableError,
+    ConfigError,
+    UnknownRegistryError,
+    UnknownRunError,
+    AlreadyRunningError,
+    NotBlockedError,
+    NothingToStopError,
+)
+
+
+@dataclass(slots=True)
+class Later:
+    """What is to happen when somebody comes by a point, after so many others have."""
+
+    at: str  # a point's name; empty: any
+    left: int
+    action: Callable[[], None]
+    is_work: bool  # of another process of ours
+    deadly: bool = False  # whoever comes by dies there
+
+
+class World:
+    """Everything of one history."""
+
+    def __init__(self, place: Place, stats: Counter[str], *, threads: int = 1) -> None:
+        self.engine = place.engine
+        self.stats = stats
+        self.threads = threads
+        self.lock = threading.RLock()
+        self.moment = 0
+        self.true_time = START
+        self.ours, self.theirs = timedelta(), timedelta()  # how far each clock is off
+        self.model = Model(now=lambda: self.true_time + self.theirs)
+        self.ledger = Ledger(self, place.raw)
+        self.bells: list[Bell] = []
+        self.stack: list[Process] = []
+        self.later: list[Later] = []
+        self.store_troubles: dict[str, list[int]] = {}  # where -> how many pass, how many fail then
+        self.law: Law = LAWS[0]
+        self.mode, self.plan_max_age, self.deadline = "delete", timedelta(hours=24), None
+        self.deadline: timedelta | None
+        self.limits = Limits(max_share=1.0)
+        self.schedule: str | None = None
+        self.settle_for = timedelta()
+        self.valid, self.configured = True, True
+        self.in_use: InUse | None = None  # where there is a source of evidence
+        self.strict_evidence = False
+        self.standing_changed_at = START  # true time: holds, pauses, evidence
+        self.stepped_back = timedelta()  # our clock, in all
+        self._evidence_file = place.folder / "in-use.json"
+        self._clock = time_machine.travel(START, tick=False)
+        self._traveller = self._clock.start()
+        DRIVERS["model"] = lambda _settings, _limiter, _patience, manifests: Driver(self.stack[-1], manifests)
+
+    def close(self) -> None:
+        self._clock.stop()
+        del DRIVERS["model"]
+
+    def now(self) -> datetime:
+        return self.true_time + self.ours
+
+    def tick(self) -> int:
+        self.moment += 1
+        return self.moment
+
+    def pass_time(self, much: timedelta) -> None:
+        with self.lock:
+            self.true_time += much
+            self._traveller.move_to(self.now(), tick=False)
+
+    def step_clock(self, much: timedelta) -> None:
+        """Our clock is set; no time passes."""
+        with self.lock:
+            self.ours += much
+            self.stepped_back += max(timedelta(), -much)
+            self._traveller.move_to(self.now(), tick=False)
+
+    def ask_for_evidence(self, strict: bool) -> None:
+        """From now on a source says what is in use."""
+        self.in_use, self.strict_evidence = InUse(self._evidence_file), strict
+        if strict:  # then nothing in use is no evidence
+            self.in_use.since[plain(9).digest] = self.true_time
+        self.say_in_use()
+
+    def say_in_use(self) -> None:
+        if self.in_use is not None:
+            self.standing_changed_at = self.in_use.changed_at = self.true_time
+            self.in_use.write(self.now(), f"{urlsplit(Endpoints().docker).netloc}/crp1")
+
+    def settings(self) -> Settings | None:
+        """The file as it is now; None: it is invalid."""
+        if not self.valid:
+            return None
+        policy, mistakes = parse_policy(self.law.name, self.law.document, "policies")
+        assert policy is not None, mistakes
+        registry = RegistrySettings(
+            name="production",
+            kind="model",
+            id="crp1",
+            credentials=Credentials(),
+            schedule=self.schedule,
+            mode=self.mode,
+            settle=self.settle_for,
+            in_use=self._sources(),
+            policy=policy,
+            keep_per_repository=self.law.keep_per_repository,
+            limits=self.limits,
+            rate=Rate(requests_per_second=1000.0, concurrency=self.threads),
+            plan_max_age=self.plan_max_age,
+            deadline=self.deadline,
+        )
+        return Settings(
+            path=Path("/registry-gc.yaml"),
+            sha256="",
+            store="",
+            timing=Timing(lease=LEASE),
+            registries={"production": registry} if self.configured else {},
+        )
+
+    def _sources(self) -> tuple[EvidenceSettings, ...]:
+        if self.in_use is None:
+            return ()
+        lenient = not self.strict_evidence
+        path = self.in_use.file
+        return (
+            EvidenceSettings(name="list", kind="file", max_age=DAY, allow_empty=lenient, allow_foreign=True, path=path),
+        )
+
+    def store_fails(self, where: str) -> bool:
+        with self.lock:
+            trouble = self.store_troubles.get(where)
+            if trouble is None:
+                return False
+            trouble[0] -= 1
+            if trouble[0] >= 0:
+                return False
+            trouble[1] -= 1
+            if trouble[1] <= 0:
+                del self.store_troubles[where]
+            self.stats[f"fault: store {where}"] += 1
+            return True
+
+    def pass_point(self, process: Process, name: str, *, inside: bool) -> None:
+        """Carry out what was to happen so many points from then."""
+        self.tick()
+        due: list[Later] = []
+        with self.lock:
+            for one in [one for one in self.later if one.at in ("", name)]:
+                if one.left > 0:
+                    one.left -= 1
+                elif one.deadly or not inside:
+                    self.later.remove(one)
+                    due.append(one)
+        for one in due:
+            self.stats[f"halted at: {name}"] += 1
+            if one.deadly:
+                self.stats[f"killed at: {name}"] += 1
+                process.dead = True
+            elif not one.is_work or (self.threads == 1 and len(self.stack) < 4):
+                one.action()
+
+    def at_checkpoint(self, name: str) -> None:
+        self.stats[f"checkpoint: {name}"] += 1
+        if self.stack:
+            self.stack[-1].point(f"checkpoint {name}")
+
+    def work(self, body: Callable[[Process], tuple[Bell, ...]], bell: Bell | None = None) -> None:
+        """One process of ours does this, from its beginning to its end."""
+        self.pass_time(timedelta(milliseconds=1))
+        process = Process(self, bell)
+        process.began = self.true_time
+        process.changes_before, process.effects_before = self.model.changes, len(self.model.effects)
+        process.blobs_before = bytes_of(held for _, held in self.model.instances())
+        self.stack.append(process)
+        try:
+            self.bells += body(process)
+        except EXPECTED as error:
+            if isinstance(error, StoreError) and "the model" not in str(error):
+                raise  # nobody asked for that
+            self.stats[f"ended early: {type(error).__name__}"] += 1
+        except Killed:
+            self.stats["processes killed"] += 1
+        finally:
+            self.stack.pop()
+
+    def carry_out(self, bell: Bell) -> None:
+        self.stats[f"bell: {bell.task}"] += 1
+        self.work(lambda process: self._task(process, bell), bell)
+
+    def _task(self, process: Process, bell: Bell) -> tuple[Bell, ...]:
+        store, watch = process.store(), process.watch()
+        match bell.task, bell.args:
+            case "gc.scan", (str(run_id),):
+                return scan.carry_out_scan(store, watch.current(), run_id)
+            case "gc.look", (str(run_id), str(repository)):
+                return recheck.look(store, watch, run_id, repository)
+            case "gc.delete_batch", (str(run_id), int(number)):
+                return batches.delete_batch(store, watch, run_id, number)
+            case "gc.evidence", (str(run_id),):
+                return evidence_refresh.ask_again(store, watch, run_id)
+            case "gc.verify", (str(run_id),):
+                return verify.verify(store, watch, run_id)
+        raise AssertionError(f"no such bell: {bell}")
+
+    def reconcile(self) -> None:
+        def body(process: Process) -> tuple[Bell, ...]:
+            try:
+                settings = process.watch().current()
+            except ConfigError:
+                settings = None
+            return reconcile.reconcile(process.store(), settings, self.now())
+
+        self.work(body)
+
+    def open_run(self, *, dry_run: bool = False, task_id: str | None = None) -> None:
+        def body(process: Process) -> tuple[Bell, ...]:
+            return lifecycle.open_run(
+                process.store(),
+                process.watch().current(),
+                "production",
+                trigger="task" if task_id else "command",
+                now=self.now(),
+                task_id=task_id,
+                dry_run=dry_run,
+            ).bells
+
+        self.work(body)
+
+    def drain(self) -> None:
+        """Carry out every bell, in turn, until none is left."""
+        for _ in range(MOST_BELLS):
+            if not self.bells:
+                return
+            self.carry_out(self.bells.pop(0))
+        raise AssertionError(f"bells without end: {self.bells[:5]}")
+
+    def heal(self) -> None:
+        """Nothing fails any more; operations go on as they do."""
+        self.model.faults.clear()
+        self.model.fates.clear()
+        self.store_troubles.clear()
+        self.valid = self.configured = True
+
+    def settle(self) -> None:
+        """Let every run end: heal, and give it time."""
+        self.heal()
+        self.later.clear()
+        self.schedule = None
+        if self.in_use is not None:
+            self.in_use.believed, self.in_use.broken_since = True, None
+            self.say_in_use()
+        for step in range(80):
+            if not self.ledger.rows("select 1 from run where state != 'finished'"):
+                break
+            self.reconcile()
+            self.drain()
+            self.ledger.check()
+            self.pass_time(timedelta(hours=25) if step == 40 else LEASE + timedelta(seconds=1))
+            self.model.settle()
+        self.ledger.check()
+        self.ledger.check_end()
+        self._count_outcomes()
+
+    def _count_outcomes(self) -> None:
+        for run in self.ledger.rows("select outcome, stop, mode from run"):
+            self.stats[f"run: {run['outcome']}"] += 1
+            if run["stop"]:
+                self.stats[f"stop: {run['stop']}"] += 1
+        for item in self.ledger.rows("select state, outcome_cause from item"):
+            cause = f" {item['outcome_cause']}" if item["outcome_cause"] else ""
+            self.stats[f"item: {item['state']}{cause}"] += 1

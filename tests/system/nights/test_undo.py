@@ -1,0 +1,110 @@
+"""What a night deleted from Debian's docker-registry is put back: before its collector has run, and after."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.support.night import Night
+from tests.support.oci import nights
+from tests.support.oci.nights import put_back
+from tests.support.oci.pusher import Pusher
+from tests.support.oci.server import DockerRegistry
+from tests.support.oci.world import REPOSITORIES, fill
+
+FAST = {"requests_per_second": 1000, "concurrency": 8}
+OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
+
+
+@pytest.fixture
+def night(registry, tmp_path):
+    made = Night(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
+    yield made
+    made.store.dispose()
+
+
+def test_before_the_collector_everything_comes_back(tmp_path):
+    with DockerRegistry() as registry:
+        repositories = REPOSITORIES[:2]
+        world = fill(registry, now=datetime.now(UTC), repositories=repositories, untagged=False, by_skopeo=False)
+        pusher = Pusher(registry.url)
+        tags = [pusher.tags(repository) for repository in repositories]
+        night = Night(nights.served(registry), tmp_path, rules=nights.RULES, rate=FAST)
+        run = night.sweep()
+        assert run.deleted == len(nights.ought_to_go(world, nights.TAKEN)) > 0
+        found = put_back(night, run.id)
+        night.store.dispose()
+        assert {one.answer for one in found.values()} == {"whole"}
+        assert len(found) == run.deleted
+        assert [pusher.tags(repository) for repository in repositories] == tags
+        assert nights.collected(registry, world) == {}
+        nights.pull_all(registry, world.images)
+
+
+@pytest.fixture
+def shelf(pusher):
+    """Three images to be deleted: one with a layer of its own, one whose blobs a kept one has, and an index of both."""
+    own = pusher.image("shop/api", "old-own", layers=[b"base", b"own"])
+    shared = pusher.image("shop/api", "old-shared", layers=[b"base"])
+    pusher.image("shop/api", "v1", layers=[b"base"], annotations={"kept": "yes"})  # another manifest, the same blobs
+    index = pusher.index("shop/api", "old-index", children=[own, shared])
+    for tag in pusher.tags("shop/api"):
+        pusher.pull_whole("shop/api", tag)  # a cache knows every blob now
+    return own, shared, index
+
+
+def test_after_the_collector_what_is_lost_is_named(registry, pusher, night, shelf):
+    """A cache takes a manifest, answers 201, and has nothing: that is never called whole, and a restart ends it."""
+    own, shared, index = shelf
+    run = night.sweep()
+    assert (run.outcome, run.deleted) == ("succeeded", 3)
+    assert registry.collect().returncode == 0
+    found = put_back(night, run.id)
+    assert "whole" not in {found[own.digest].answer, found[index.digest].answer}
+    assert not pusher.exists("shop/api", own.digest)
+    assert found[shared.digest].answer == ("lost" if registry.cached else "whole")
+    assert ("restart the registry" in found[shared.digest].message) is registry.cached
+    for answer in found.values():
+        assert (answer.answer == "whole") is is_whole(registry, answer.digest)
+
+    registry.restart()
+    found = put_back(night, run.id)
+    lost = {own.config.digest, own.layers[1].digest}
+    assert (found[own.digest].answer, set(found[own.digest].missing)) == ("lost", lost)
+    assert (found[index.digest].answer, found[index.digest].missing) == ("lost", (own.digest,))
+    assert (found[shared.digest].answer, found[shared.digest].tags) == ("whole", ("old-shared",))
+    assert pusher.pull_whole("shop/api", "old-shared")
+    assert set(pusher.tags("shop/api")) == {"old-shared", "v1"}
+
+
+def is_whole(registry, digest):
+    try:
+        nights.pull_all(registry, [("shop/api", digest)])
+    except AssertionError:
+        return False
+    return True
+
+
+def test_blobs_that_a_cache_remembers_are_not_there(tmp_path):
+    """Here it does not remember the manifest: that is put and read back, and only its blobs are missing."""
+    with DockerRegistry(cache=True) as registry:
+        pusher = Pusher(registry.url)
+        image = pusher.image("shop/api", "old", layers=[b"a layer"])
+        night = Night(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
+        run = night.sweep()
+        registry.restart()  # the cache is empty
+        for blob in image.blobs:
+            pusher.wire.expect(200, "GET", f"/v2/shop/api/blobs/{blob.digest}")
+        assert registry.collect().returncode == 0
+        found = put_back(night, run.id)[image.digest]
+        night.store.dispose()
+        assert (found.answer, set(found.missing)) == ("lost", {blob.digest for blob in image.blobs})
+
+
+def test_a_tag_that_was_pushed_since_is_left_to_whoever_pushed_it(pusher, night, shelf):
+    own, _, _ = shelf
+    run = night.sweep()
+    new = pusher.image("shop/api", "old-own", layers=[b"pushed since"])
+    found = put_back(night, run.id)[own.digest]
+    assert ([(left.tag, left.digest) for left in found.left], found.tags) == ([("old-own", new.digest)], ())
+    assert pusher.tags("shop/api")["old-own"] == new.digest
+    assert pusher.pull_whole("shop/api", own.digest)

@@ -1,0 +1,181 @@
+"""What messages may do: a real worker, a real Redis, and everything that one could put into a queue."""
+
+import os
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis import Redis
+from sqlalchemy import select
+
+from tests.support.envelope import message
+from tests.support.place import CELERY, OURS, Place, registry
+from tests.support.servers import redis_server
+from tests.support.waiting import until
+from worker.app import KEY_PREFIX
+from worker.config.settings import load
+from worker.runs.lifecycle import note_registries
+from worker.store import open_store
+from worker.store.tables import heartbeat, run
+from worker.store.tables import registry as noted
+
+JUNK = [
+    ("gc.sweep", []),
+    ("gc.sweep", [5]),
+    ("gc.sweep", [None]),
+    ("gc.sweep", [True]),
+    ("gc.sweep", [{"a": 1}]),
+    ("gc.sweep", [["production"]]),
+    ("gc.sweep", ["production", "production"]),
+    ("gc.sweep", [""]),
+    ("gc.sweep", ["production\n"]),
+    ("gc.sweep", ["\ud800"]),
+    ("gc.sweep", ["x" * 10_000]),
+    ("gc.due", [5]),
+    ("gc.reconcile", ["production"]),
+    ("gc.scan", [5]),
+    ("gc.look", ["run"]),
+    ("gc.delete_batch", ["run", "1"]),
+    ("gc.delete_batch", ["run", -1]),
+    ("gc.delete_batch", ["run", 2**70]),
+    ("gc.delete_batch", ["run", True]),
+    ("gc.delete_batch", ["run", 1.0]),
+]
+UNKNOWN = [
+    ("gc.sweep", ["nowhere"]),
+    ("gc.sweep", ["PRODUCTION"]),
+    ("gc.due", ["nowhere"]),
+    ("gc.scan", ["no-such-run"]),
+    ("gc.look", ["no-such-run", "shop/api"]),
+    ("gc.delete_batch", ["no-such-run", 1]),
+]
+
+
+@pytest.fixture
+def redis():
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def place(tmp_path, redis):
+    return Place(tmp_path, redis=redis.url)
+
+
+@pytest.fixture
+def store(place, monkeypatch):
+    for name, value in place.environ.items():
+        monkeypatch.setenv(name, value)
+    opened = open_store(load().store)
+    yield opened
+    opened.dispose()
+
+
+def runs_of(store):
+    with store.read() as connection:
+        return connection.execute(select(run.c.trigger, run.c.task_id, run.c.state)).all()
+
+
+def test_junk_is_refused_and_logged_and_nothing_else_happens(place, redis, store):
+    queue = Redis.from_url(redis.url)
+    with place.running(*CELERY, "worker", "-Q", "gc.control", "-c", "1") as worker:
+        worker.says("ready")
+        for number, (task, args) in enumerate(JUNK + UNKNOWN):
+            queue.lpush(f"{KEY_PREFIX}gc.control", message(task, args, task_id=f"junk-{number}"))
+        queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", [], kwargs={"registry": "production"}))
+        queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.no_such_task", ["production"]))
+        until(lambda: len(worker.runs.events(event="refused: wrong arguments")) == len(JUNK) + 1, what="refusals")
+        until(lambda: len(worker.runs.events(event="ended early")) == len(UNKNOWN), what="unknown names")
+        worker.says("unregistered task")
+        assert runs_of(store) == []
+        # The worker is well: what is right is done, and by the same process.
+        queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
+        until(lambda: runs_of(store), what="a run")
+        until(lambda: queue.llen(f"{KEY_PREFIX}gc.scan") == 1, what="the bell of its scan")
+        assert "Traceback" not in worker.log().split("unregistered task")[0]
+        assert worker.stop() == 0
+
+
+def test_a_repeated_message_is_the_same_run(place, redis, store):
+    queue = Redis.from_url(redis.url)
+    with place.running(*OURS, "worker", "control") as worker:
+        worker.says("ready")
+        for _ in range(10):
+            queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
+        queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["nowhere"], task_id="the last"))
+        until(lambda: worker.runs.events(event="ended early"), what="the last message")
+        assert runs_of(store) == [("task", "by-hand", "pending")]
+        assert worker.stop() == 0
+
+
+def test_the_documented_call_opens_a_run(place, store):
+    with place.running(*OURS, "worker", "control") as worker:
+        called = place.run(*CELERY, "call", "gc.sweep", "--args", '["production"]')
+        assert called.returncode == 0
+        until(lambda: runs_of(store), what="a run")
+        assert runs_of(store) == [("task", called.stdout.strip(), "pending")]
+        assert worker.stop() == 0
+
+
+def test_two_beats_do_what_one_does(place, redis, store):
+    """The last minute's run is due at once; every bell rings twice, the run is there once."""
+    place.write(redis=redis.url, registries={"production": registry(schedule="* * * * *")})
+    note_registries(store, load(), datetime.now(UTC) - timedelta(minutes=2))
+    with (
+        place.running(*OURS, "worker", "control", log="worker") as worker,
+        place.running(*CELERY, "beat", "-s", "one", "--pidfile=", log="one") as one,
+        place.running(*CELERY, "beat", "-s", "two", "--pidfile=", log="two") as two,
+    ):
+        until(lambda: runs_of(store), what="the due run")
+        beats = []
+
+        def beaten():
+            with store.read() as connection:
+                at = connection.execute(select(heartbeat.c.at).where(heartbeat.c.name == "beat")).scalar_one()
+            if at not in beats:
+                beats.append(at)
+            return len(beats) >= 6
+
+        until(beaten, what="six more bells of gc.reconcile")
+        assert [(trigger, state) for trigger, _, state in runs_of(store)] == [("schedule", "pending")]
+        assert one.stop() == two.stop() == worker.stop() == 0
+
+
+def test_a_schedule_counts_from_the_start_of_beat(place, redis, store):
+    place.write(redis=redis.url, registries={"production": registry(schedule="0 3 1 1 *")}, timing={"reconcile": "60s"})
+    with place.running(*OURS, "beat"):  # killed at the end: Celery may not hear a SIGTERM in the middle of starting
+        until(lambda: _line_since(store), what="the line, noted before any bell")
+
+
+def _line_since(store):
+    with store.read() as connection:
+        return connection.execute(select(noted.c.line_since).where(noted.c.line == "0 3 1 1 * UTC")).scalar()
+
+
+def test_redis_away_ringing_gives_up_soon_and_says_so(place, redis):
+    redis.stop()
+    imports = "from worker.runs.lifecycle import Bell\nfrom worker.tasks import ring\n"
+    program = imports + "print(ring([Bell('gc.scan', ('r',))] * 9))"
+    rung = place.run(sys.executable, "-c", program, timeout=20)
+    assert rung.stdout.splitlines()[-1] == "False"
+    assert "Traceback" not in rung.stderr
+
+
+def test_a_killed_pool_child_gives_its_message_back(place, redis, store):
+    """The child dies while a task waits for a writer's lock; the task is carried out by the next child."""
+    queue = Redis.from_url(redis.url)
+    with place.running(*OURS, "worker", "control", "--verbose") as worker:
+        worker.says("ready")
+        queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["nowhere"], task_id="first"))
+        until(lambda: worker.runs.events(event="ended early"), what="the child's store")
+        with store.write():
+            queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
+            worker.says("Task accepted: gc.sweep[by-hand]")
+            children = [pid for pid in place.pids() if pid != worker.pid]
+            assert len(children) == 1
+            os.kill(children[0], signal.SIGKILL)
+            until(lambda: children[0] not in place.pids(), what="the child's end")
+        until(lambda: runs_of(store), what="the run")
+        assert runs_of(store) == [("task", "by-hand", "pending")]
+        assert worker.stop() == 0
