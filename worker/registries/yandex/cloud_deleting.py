@@ -20,9 +20,8 @@ from worker.registries.interface import Deletion
 from worker.registries.yandex import api
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.client import Calls, about
-from worker.registries.yandex.cloud_folders import Folders
-from worker.registries.yandex.cloud_images import Folder, tags_of
-from worker.registries.yandex.cloud_places import in_folder
+from worker.registries.yandex.cloud_images import Folder, in_folder, tags_of
+from worker.registries.yandex.cloud_listing import Folders
 from worker.registries.yandex.cloud_protocol import Artifact
 
 READ_LATELY = 3.0  # seconds: a listing that was begun no longer ago is what `get` has read, as a rule

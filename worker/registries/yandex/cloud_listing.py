@@ -1,46 +1,32 @@
-"""All artifacts of a registry in one listing, in windows of time side by side where there are many.
-
-A window is half-open, so windows miss nothing and repeat nothing. That a server keeps to them is not taken for granted:
-what was listed without a window must come again in one, and nothing may come that its window has not.
-"""
+"""What was listed of Cloud Registry: the whole registry, page after page, and the folders that are listed anew."""
 
 import os
 import tempfile
 import threading
+import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import islice
 
 import msgspec
 from msgspec.structs import replace
 
-from worker.registries.errors import BadAnswerError, RegistryError
-from worker.registries.yandex.cloud_places import Place, nearest, place_of, settled
+from worker.registries.errors import BadAnswerError
+from worker.registries.yandex.cloud_images import Folder, nearest, place_of, settled
 from worker.registries.yandex.cloud_protocol import Artifact, WireArtifact, artifact_of, is_there
-from worker.registries.yandex.cloud_windows import WHOLE, Window, cut
-
-FIRST_PAGES = 8  # listed one after the other: who has no more needs no windows
-WINDOW_FACTOR = 2  # a window may have that many times as many pages before it is cut, and is cut in as many parts
-
-Pages = Callable[[Window], Iterator[Sequence[WireArtifact]]]  # of a listing of what was created in a window
-
-
-class _LeakError(Exception):
-    """The server does not keep to windows of time."""
 
 
 class Pile:
-    """Artifacts by folder in a temporary file, which goes with the last reference. Safe to use from several threads."""
+    """Artifacts by folder in a temporary file, which goes with the last reference.
+
+    Filled and settled by one thread; then several may take folders from it.
+    """
 
     def __init__(self, registry_id: str) -> None:
         self._registry_id = registry_id
         self._file = tempfile.TemporaryFile(prefix="registry-gc-")  # noqa: SIM115 - lives as long as the pile
         self._end = 0
-        self._lock = threading.Lock()
         self._surely: dict[str, array[int]] = {}  # folder -> offset, length, offset, length, …
         self._perhaps: dict[str, array[int]] = {}  # by the folder in a full path, where that is not certain
         self._parents: set[str] = set()  # folders of those whose path certainly is one
@@ -59,26 +45,20 @@ class Pile:
             try:
                 place = place_of(artifact.path, artifact.name, self._registry_id)
             except BadAnswerError as error:
-                with self._lock:
-                    self._odd[artifact.id] = replace(artifact, broken=error.message)
+                self._odd[artifact.id] = replace(artifact, broken=error.message)
                 continue
-            with self._lock:
-                self._keep(place, artifact)
+            if place.as_full is None:
+                self._parents.add(place.as_parent or "")
+            elif place.as_parent is None:
+                self._some_full = True
+            of = self._perhaps if place.only is None else self._surely
+            key = place.as_full if place.only is None else place.only
+            self._write(of.setdefault(key or "", array("Q")), artifact)
 
     def _leave(self, row: WireArtifact) -> None:
-        with self._lock:
-            if row.id and row.id not in self._seen and row.kind in ("ARTIFACT", None):
-                self._seen.add(row.id)
-                self.left_alone["without Docker content" if is_there(row) else "deleted or being made"] += 1
-
-    def _keep(self, place: Place, artifact: Artifact) -> None:
-        if place.as_full is None:
-            self._parents.add(place.as_parent or "")
-        elif place.as_parent is None:
-            self._some_full = True
-        of = self._perhaps if place.only is None else self._surely
-        key = place.as_full if place.only is None else place.only
-        self._write(of.setdefault(key or "", array("Q")), artifact)
+        if row.id and row.id not in self._seen and row.kind in ("ARTIFACT", None):
+            self._seen.add(row.id)
+            self.left_alone["without Docker content" if is_there(row) else "deleted or being made"] += 1
 
     def _write(self, places: "array[int]", artifact: Artifact) -> None:
         record = msgspec.msgpack.encode(artifact)
@@ -88,18 +68,17 @@ class Pile:
 
     def settle(self) -> None:
         """Say of each artifact where it lies, now that all have been seen."""
-        with self._lock:
-            self._file.flush()
-            for folder, places in self._perhaps.items():
-                if not self._parents:  # as a rule: nothing need be read again
-                    self._surely.setdefault(folder, array("Q")).extend(places)
-                    continue
-                for artifact, offset, length in self._read(places):
-                    place = place_of(artifact.path, artifact.name, self._registry_id)
-                    where = settled(place, self._parents, some_full=self._some_full)
-                    self._surely.setdefault(where, array("Q")).extend((offset, length))
-            self._perhaps = {}
-            self._settle_odd()
+        self._file.flush()
+        for folder, places in self._perhaps.items():
+            if not self._parents:  # as a rule: nothing need be read again
+                self._surely.setdefault(folder, array("Q")).extend(places)
+                continue
+            for artifact, offset, length in self._read(places):
+                place = place_of(artifact.path, artifact.name, self._registry_id)
+                where = settled(place, self._parents, some_full=self._some_full)
+                self._surely.setdefault(where, array("Q")).extend((offset, length))
+        self._perhaps = {}
+        self._settle_odd()
         if rootless := self._surely.pop("", None):
             self.left_alone["in no repository"] += len(rootless) // 2
 
@@ -118,8 +97,7 @@ class Pile:
 
     def take(self, folder: str) -> list[Artifact] | None:
         """A folder's artifacts, those that came twice the later way; None: they were taken before, or are none."""
-        with self._lock:
-            places = self._surely.pop(folder, None)
+        places = self._surely.pop(folder, None)
         return None if places is None else [artifact for artifact, _, _ in self._read(places)]
 
     def _read(self, places: "array[int]") -> Iterator[tuple[Artifact, int, int]]:
@@ -129,71 +107,31 @@ class Pile:
 
 
 @dataclass(slots=True)
-class _Side:
-    """Listing in windows, side by side."""
-
-    pages: Pages
-    pile: Pile
-    waited_for: set[str]  # ids that must come again
-    most_pages: int  # of a window
+class _Held:
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def list(self, windows: Sequence[Window], threads: int) -> None:
-        """Raises _LeakError, and any RegistryError."""
-        pool = ThreadPoolExecutor(threads, "windows")
-        try:
-            open_ = {pool.submit(self.one, window) for window in windows}
-            while open_:
-                done, open_ = wait(open_, return_when=FIRST_COMPLETED)
-                open_ |= {pool.submit(self.one, part) for ended in done for part in ended.result()}
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def one(self, window: Window) -> Sequence[Window]:
-        """List a window to its end; where that is far, the windows to be listed instead."""
-        seen: list[datetime] = []
-        for number, rows in enumerate(self.pages(window), start=1):
-            for row in rows:
-                if row.created_at is None or not window.has(row.created_at):
-                    raise _LeakError
-                seen.append(row.created_at.astimezone(UTC))
-            self.pile.add(rows)
-            with self.lock:
-                self.waited_for.difference_update(row.id for row in rows)
-            if number == self.most_pages and (parts := cut(window, seen, datetime.now(UTC), number)):
-                return parts
-        return ()
+    folder: Folder | None = None
+    begun: float = 0.0  # time.monotonic()
 
 
-def list_all(pages: Pages, pile: Pile, threads: int, first_pages: int) -> None:
-    """Put all artifacts of a registry on the pile. Raises any RegistryError: then the pile is worth nothing."""
-    whole = pages(WHOLE)
-    times: list[datetime | None] = []
-    ids: set[str] = set()
-    for rows in islice(whole, first_pages):
-        pile.add(rows)
-        times += [row.created_at.astimezone(UTC) if row.created_at else None for row in rows]
-        ids |= {row.id or "" for row in rows}
-    following = next(whole, None)
-    if following is not None:
-        pile.add(following)
-        known = [at for at in times if at is not None]
-        windows = cut(WHOLE, known, datetime.now(UTC), WINDOW_FACTOR * first_pages) if len(known) == len(times) else ()
-        side = _Side(pages, pile, ids, WINDOW_FACTOR * first_pages)
-        if not windows or not _in_windows(side, windows, threads):
-            for rows in whole:
-                pile.add(rows)
-    pile.settle()
+class Folders:
+    """The newest listing of each folder that was asked for. Safe to use from several threads."""
 
+    def __init__(self, read: Callable[[str], Folder]) -> None:
+        self._read = read
+        self._held: dict[str, _Held] = {}
+        self._lock = threading.Lock()
 
-def _in_windows(side: _Side, windows: Sequence[Window], threads: int) -> bool:
-    """Whether everything was listed in windows; False: they cannot be relied on. Raises RegistryError."""
-    try:
-        side.list(windows, threads)
-    except _LeakError:
-        return False
-    except RegistryError as error:
-        if error.status != 400:  # it may not know the parameters
-            raise
-        return False
-    return not side.waited_for
+    def since(self, path: str, moment: float) -> Folder:
+        """A listing that was begun at `moment` (`time.monotonic()`) or later. Raises what reading raises."""
+        with self._lock:
+            held = self._held.setdefault(path, _Held())
+        with held.lock:
+            if held.folder is None or held.begun < moment:
+                begun = time.monotonic()
+                held.folder, held.begun = self._read(path), begun
+            return held.folder
+
+    def forget(self, path: str) -> None:
+        """Whoever asks for this folder from now on is told of what is there now."""
+        with self._lock:
+            self._held.pop(path, None)

@@ -6,7 +6,7 @@ same. A row is an artifact: a tag or a digest of an image, a folder, or somethin
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -29,7 +29,6 @@ from worker.registries.yandex.api import (
     instant,
     page_token,
 )
-from worker.registries.yandex.cloud_windows import Window
 
 API = "/cloud-registry/v1"
 THERE = (
@@ -95,7 +94,7 @@ class WireRegistry(Struct):
 
 
 class Artifact(Struct, frozen=True, gc=False, kw_only=True, array_like=True):
-    """A Docker artifact that is there. Which folder it lies in is for `cloud_places` to say."""
+    """A Docker artifact that is there. Which folder it lies in is for `cloud_images` to say."""
 
     id: str
     path: str  # as told
@@ -118,13 +117,9 @@ class Artifact(Struct, frozen=True, gc=False, kw_only=True, array_like=True):
 # Requests.
 
 
-def list_artifacts(root: str, registry_id: str, window: Window, token: str = "", page_size: int = PAGE_SIZE) -> Request:
-    """A page of all artifacts of a registry that were created in a window of time."""
+def list_artifacts(root: str, registry_id: str, token: str = "", page_size: int = PAGE_SIZE) -> Request:
+    """A page of all artifacts of a registry."""
     query = {"registryId": registry_id, "kind": "ARTIFACT", "status": "ACTIVE"}
-    if window.after is not None:
-        query["createdAfter"] = _text(window.after)
-    if window.before is not None:
-        query["createdBefore"] = _text(window.before)
     return get(f"{root}{API}/artifacts", "artifacts", _paged(query, token, page_size))
 
 
@@ -149,10 +144,6 @@ def delete_artifact(root: str, artifact_id: str, about: str, key: str, not_after
 
 def _paged(query: Mapping[str, str], token: str, page_size: int) -> dict[str, str]:
     return {**query, "pageSize": str(page_size)} | ({"pageToken": token} if token else {})
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # Answers.

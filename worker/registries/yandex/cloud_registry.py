@@ -1,7 +1,7 @@
 """Yandex Cloud Registry: lists artifacts and makes images of them, deletes images artifact by artifact.
 
-This adapter only sends; what goes over the wire and what comes back is in `cloud_protocol`, where artifacts lie in
-`cloud_places`, what images they are in `cloud_images`. A scan lists the registry once; whatever is asked later is
+This adapter only sends; what goes over the wire and what comes back is in `cloud_protocol`, where artifacts lie and
+what images they are in `cloud_images`. A scan lists the registry once; whatever is asked later is
 listed anew, folder by folder.
 """
 
@@ -37,16 +37,12 @@ from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.api import PAGE_SIZE, Page
 from worker.registries.yandex.client import Calls, about
 from worker.registries.yandex.cloud_deleting import Deletions
-from worker.registries.yandex.cloud_folders import Folders
 from worker.registries.yandex.cloud_following import Followed
-from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of
-from worker.registries.yandex.cloud_listing import FIRST_PAGES, Pile, list_all
-from worker.registries.yandex.cloud_places import in_folder
+from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of, in_folder
+from worker.registries.yandex.cloud_listing import Folders, Pile
 from worker.registries.yandex.cloud_protocol import Artifact, WireArtifact
-from worker.registries.yandex.cloud_windows import Window
 
 SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serves every image that is read again
-WINDOWS = 8  # listed side by side at most
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +67,9 @@ class YandexCloudRegistry:
         manifests: Manifests,
         *,
         page_size: int = PAGE_SIZE,
-        first_pages: int = FIRST_PAGES,
     ) -> None:
-        """`first_pages`: of the whole registry, before it is listed in windows of time."""
-        self._manifests, self._page_size, self._first_pages = manifests, page_size, first_pages
+        self._manifests, self._page_size = manifests, page_size
         self._id, self._root = settings.id, settings.endpoints.cloud_registry
-        self._windows = min(settings.rate.concurrency, WINDOWS)
         self._calls = Calls(settings, limiter, patience)
         self._folders = Folders(self._read_folder)
         self._deletions = Deletions(settings, self._calls, self._folders)
@@ -125,20 +118,19 @@ class YandexCloudRegistry:
         return tuple(images_of(self._folders.since(repository, since), self._id).values())
 
     def _listed_whole(self) -> Pile:
+        def ask(token: str) -> Page:
+            request = protocol.list_artifacts(self._root, self._id, token, self._page_size)
+            return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
+
         pile = Pile(self._id)
         with self._located("artifacts"):
-            list_all(self._pages, pile, self._windows, self._first_pages)
+            for rows in self._calls.pages(ask, _id_of, "artifacts"):
+                pile.add(rows)
+            pile.settle()
         if pile.left_alone:
             told = ", ".join(f"{count} {what}" for what, count in sorted(pile.left_alone.items()))
             log.info("artifacts left alone in registry %s: %s", self._id, told)
         return pile
-
-    def _pages(self, window: Window) -> Iterator[Sequence[WireArtifact]]:
-        def ask(token: str) -> Page:
-            request = protocol.list_artifacts(self._root, self._id, window, token, self._page_size)
-            return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
-
-        return self._calls.pages(ask, _id_of, "artifacts")
 
     def _read_folder(self, path: str) -> Folder:
         """What lies in a folder now. One that shows nothing but folders is looked for in the whole registry.

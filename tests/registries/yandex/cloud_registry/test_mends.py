@@ -177,6 +177,17 @@ def test_an_artifact_with_an_impossible_path_makes_one_repository_unreadable_at_
     assert pile.left_alone == ({} if folder else {"with an impossible path": 1})
 
 
+def test_what_moves_between_two_pages_is_taken_as_it_came_last() -> None:
+    moved = row(1, "/shop/api/v1", "v1")
+    moved.content = WireContent(docker=WireDocker(manifest_digest=f"sha256:{7:064x}"))
+    pile = Pile("crpvab5oob146rh73ilt")
+    pile.add([row(1, "/shop/api/v1", "v1"), moved])
+    pile.settle()
+    found = {one.id: one.digest for one in pile.take("shop/api") or ()}
+    assert found == {"id1": f"sha256:{7:064x}"}
+    assert pile.take("shop/api") is None  # a scan reads each folder once
+
+
 def test_a_plan_goes_on_beside_an_artifact_with_an_impossible_path(simulator: Simulator, driver: Registry) -> None:
     digest = simulator.push("web", tags=["v1"])["digest"]
     simulator.push("shop/api", tags=["v1"])

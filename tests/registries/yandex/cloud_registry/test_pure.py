@@ -1,4 +1,4 @@
-"""Plain functions of Cloud Registry: rows, places, tags, images, windows of time, and what a deletion left."""
+"""Plain functions of Cloud Registry: rows, places, tags, images, and what a deletion left."""
 
 import json
 import re
@@ -15,11 +15,19 @@ from policies.image import Blob
 from worker.registries.errors import BadAnswerError, RegistryError, UnsuitableError
 from worker.registries.http.messages import Answer
 from worker.registries.yandex import cloud_protocol as protocol
-from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of, tags_of
-from worker.registries.yandex.cloud_outcome import left_of, rest_of
-from worker.registries.yandex.cloud_places import Place, in_folder, place_of, settled
+from worker.registries.yandex.cloud_following import left_of, rest_of
+from worker.registries.yandex.cloud_images import (
+    Folder,
+    Place,
+    disagrees,
+    image_of,
+    images_of,
+    in_folder,
+    place_of,
+    settled,
+    tags_of,
+)
 from worker.registries.yandex.cloud_protocol import Artifact
-from worker.registries.yandex.cloud_windows import WHOLE, Window, cut
 
 REGISTRY = "crpvab5oob146rh73ilt"
 ROOT = "https://registry.api.cloud.yandex.net"
@@ -188,13 +196,10 @@ def test_a_registry_that_was_not_asked_for() -> None:
 
 
 def test_what_is_asked() -> None:
-    window = Window(T0, T0 + timedelta(days=1))
-    assert dict(protocol.list_artifacts(ROOT, REGISTRY, window, "next").query) == {
+    assert dict(protocol.list_artifacts(ROOT, REGISTRY, "next").query) == {
         "registryId": REGISTRY,
         "kind": "ARTIFACT",
         "status": "ACTIVE",
-        "createdAfter": "2026-03-02T09:15:44.127Z",
-        "createdBefore": "2026-03-03T09:15:44.127Z",
         "pageSize": "1000",
         "pageToken": "next",
     }
@@ -346,39 +351,6 @@ def test_an_artifact_that_tells_nothing_disagrees_with_none() -> None:
 def test_of_an_artifact_that_came_twice_the_later_counts() -> None:
     moved = Folder("x", [artifact(name="v1", id="a"), artifact(D2, "v1", id="a")])
     assert (moved.of(D1), next(one for one, tags in moved.tags.items() if "v1" in tags)) == ((), D2)
-
-
-# Windows of time
-
-MOMENTS = st.datetimes(datetime(2015, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive
-WHOLE_MS = MOMENTS.map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000))
-
-
-def inside(window: Window, moment: datetime) -> bool:
-    """As the server has it."""
-    return (window.after is None or moment >= window.after) and (window.before is None or moment < window.before)
-
-
-@given(st.lists(MOMENTS, min_size=1), st.lists(WHOLE_MS, max_size=2, unique=True), MOMENTS, MOMENTS)
-def test_parts_of_a_window_have_everything_once(
-    seen: list[datetime], bounds: list[datetime], now: datetime, moment: datetime
-) -> None:
-    window = Window(*sorted(bounds)) if len(bounds) == 2 else WHOLE
-    parts = cut(window, seen, now, 16)
-    if parts:
-        assert len(parts) >= 2
-        assert sum(inside(part, moment) for part in parts) == inside(window, moment)
-        assert all(part.after is None or part.before is None or part.after < part.before for part in parts)
-
-
-def test_a_window_is_cut_where_rows_are_and_where_time_is() -> None:
-    seen = [T0 + timedelta(hours=hour) for hour in range(100)]
-    parts = cut(WHOLE, seen, T0 + timedelta(days=1000), 16)
-    assert 12 <= len(parts) <= 16
-    assert sum(part.before is not None and part.before <= seen[-1] for part in parts) >= 7
-    assert (parts[0].after, parts[-1].before) == (None, None)
-    assert cut(WHOLE, [T0] * 9, T0, 16) == ()
-    assert cut(WHOLE, [], T0, 16) == ()
 
 
 # What a deletion left
