@@ -36,6 +36,17 @@ def instant(moment: datetime | None) -> str:
     return "" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def took(start: datetime | None, end: datetime | None) -> str:
+    """`1h02m`, `3m04s`, `12s`; empty while it goes on."""
+    if start is None or end is None:
+        return ""
+    seconds = max(0, round((end - start).total_seconds()))
+    hours, minutes = divmod(seconds // 60, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{seconds % 60:02}s" if minutes else f"{seconds}s"
+
+
 def short(digest: str) -> str:
     """`sha256:0123456789ab`: enough to find it, short enough for a line."""
     return digest[:19]

@@ -18,8 +18,8 @@ from tests.support.hook import SECRET, Hook
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
 from worker.notify import after_run
-from worker.report.run import run_json
 from worker.runs.lifecycle import Bell
+from worker.runs.outcome import run_json
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)

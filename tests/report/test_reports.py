@@ -24,8 +24,7 @@ from worker.report.plan import (
     plan_table,
     size_text,
 )
-from worker.report.run import took
-from worker.text import counted, cut, escaped, short, table, width_of
+from worker.text import counted, cut, escaped, short, table, took, width_of
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 

@@ -25,8 +25,8 @@ from worker.registries.http.bearer import Bearer
 from worker.registries.http.client import Http, Patience
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.rate_limit import LocalLimiter
-from worker.report.run import run_json
 from worker.runs.lifecycle import Bell
+from worker.runs.outcome import run_json
 from worker.store import Store, following
 from worker.store import runs as run_rows
 

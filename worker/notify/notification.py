@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.notify.notice import notice_body, notice_title
 from worker.notify.sender import Kind, Message, send
-from worker.report.notice import notice_body, notice_title
 from worker.runs.lifecycle import Bell
 from worker.store import Store, notices
 from worker.store import runs as run_rows

@@ -1,7 +1,6 @@
 """Runs and their deletions as tables and JSON."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +10,8 @@ from policies.units import bytes_text
 from worker.config import kinds
 from worker.config.settings import kind_in
 from worker.report.plan import deletion_cells
-from worker.text import counted, escaped, instant, table
+from worker.runs.outcome import present, run_json
+from worker.text import counted, escaped, instant, table, took
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.store.plans import PlannedItem
@@ -19,15 +19,6 @@ if TYPE_CHECKING:  # the store brings SQLAlchemy along
 
 _encoder = msgspec.json.Encoder()
 
-RUN_KEYS = (
-    "id", "registry", "trigger", "task_id", "mode", "state", "outcome", "scheduled_for", "started_at", "finished_at",
-    "policy_sha256", "plan_sha256", "message", "images", "planned", "deleted", "gone", "skipped", "failed",
-    "selected_bytes", "reclaimable_bytes", "reclaimed_bytes", "registry_bytes",
-)  # fmt: skip
-
-
-# Only where there is something to say.
-PEOPLE_KEYS = ("opened_by", "approved_by", "aborted_by")
 SHOWN_KEYS = (
     "exceeded", "unreadable", "unreadable_images", "undecidable", "warnings", "emptied_repositories", "differences",
     "raced",
@@ -37,19 +28,10 @@ SHOWN_KEYS = (
 OUTCOME_KEYS = ("state", "outcome_cause", "message", "operation_id", "attempts", "at")
 
 
-def run_json(run: "Run") -> dict[str, Any]:
-    """The contract's keys, in its order, and who opened, approved or aborted it."""
-    return {key: getattr(run, key) for key in RUN_KEYS} | _present(run, PEOPLE_KEYS)
-
-
-def _present(run: "Run", keys: Iterable[str]) -> dict[str, Any]:
-    return {key: value for key in keys if (value := getattr(run, key))}
-
-
 def shown_json(run: "Run") -> dict[str, Any]:
     """What `show` says of a run beside its items: the contract's keys, and SHOWN_KEYS where there is something."""
     bound = {} if _is_exact(run) else {"reclaimable_is_upper_bound": True}
-    return run_json(run) | bound | _present(run, SHOWN_KEYS)
+    return run_json(run) | bound | present(run, SHOWN_KEYS)
 
 
 def _is_exact(run: "Run") -> bool:
@@ -124,17 +106,6 @@ def runs_table(runs: Iterable["Run"], width: int | None = None) -> Iterator[str]
         yield "No runs yet."
         return
     yield from table(heading, rows, right=frozenset({6, 7, 8, 9}), width=width)
-
-
-def took(start: datetime | None, end: datetime | None) -> str:
-    """`1h02m`, `3m04s`, `12s`; empty while it goes on."""
-    if start is None or end is None:
-        return ""
-    seconds = max(0, round((end - start).total_seconds()))
-    hours, minutes = divmod(seconds // 60, 60)
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{seconds % 60:02}s" if minutes else f"{seconds}s"
 
 
 def show_table(run: "Run", items: Iterable["PlannedItem"], width: int | None = None) -> Iterator[str]:

@@ -1,11 +1,28 @@
-"""How a run ended, and the one sentence that says so. Pure: `runs` asks when a run's last batch is done."""
+"""A run as a record, how it ended, and the one sentence that says so. Pure: `lifecycle` asks when a run is done."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from worker.store.item_counts import Unsuccessful
 from worker.store.runs import Run
 
+RUN_KEYS = (
+    "id", "registry", "trigger", "task_id", "mode", "state", "outcome", "scheduled_for", "started_at", "finished_at",
+    "policy_sha256", "plan_sha256", "message", "images", "planned", "deleted", "gone", "skipped", "failed",
+    "selected_bytes", "reclaimable_bytes", "reclaimed_bytes", "registry_bytes",
+)  # fmt: skip
+PEOPLE_KEYS = ("opened_by", "approved_by", "aborted_by")  # only where there is something to say
 INCOMPLETE = frozenset({"mode", "repository_changed"})  # causes of skips for which a run is not what it was to be
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """The keys of a run in the contract, in its order, and who opened, approved or aborted it."""
+    return {key: getattr(run, key) for key in RUN_KEYS} | present(run, PEOPLE_KEYS)
+
+
+def present(run: Run, keys: Iterable[str]) -> dict[str, Any]:
+    """Those of these keys under which a run has something."""
+    return {key: value for key in keys if (value := getattr(run, key))}
 
 
 def outcome_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from policies.units import bytes_text
-from worker.report.run import took
-from worker.text import counted, escaped
+from worker.text import counted, escaped, took
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.store.runs import Run

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies
 
-from worker.report.notice import LONGEST, notice_body, notice_title
+from worker.notify.notice import LONGEST, notice_body, notice_title
 from worker.store.runs import Run
 
 START = datetime(2026, 11, 23, 3, tzinfo=UTC)
