@@ -1,6 +1,6 @@
 """The registries: what they are asked (`interface`), one driver a kind, and what the drivers share.
 
-`http` is the one module of the program that imports httpx.
+`http/transport.py` is the one module of the program that imports httpx.
 """
 
 from collections.abc import Callable

@@ -140,7 +140,7 @@ def test_a_head_that_is_none(status: int, headers: dict[str, str], reference: st
 
 
 def test_what_was_fetched_is_hashed() -> None:
-    sha256 = f"sha256:{protocol.docker.sha256_of(BODY)}"
+    sha256 = f"sha256:{protocol.manifests.sha256_of(BODY)}"
     sha512 = f"sha512:{protocol.hashlib.sha512(BODY).hexdigest()}"
     for reference in ("v1", sha256, sha512):
         told_digest = {} if reference == "v1" else {"docker-content-digest": reference}

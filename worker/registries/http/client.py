@@ -1,22 +1,19 @@
-"""Sends HTTP requests: time-outs and a total, retries, the rate, one fresh sign-in. The one module that imports httpx.
+"""Sends requests until they are answered: a total, retries, the rate, one fresh sign-in. `transport` sends each once.
 
 What an answer means is not known here: callers hand in a function that reads it and raises the errors of `interface`.
 """
 
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import httpx
 import stamina
 import stamina.instrumentation
 
-from worker import __version__
 from worker.config.settings import Network
 from worker.registries.errors import (
     BadAnswerError,
@@ -26,8 +23,6 @@ from worker.registries.errors import (
     TooLateError,
     UnavailableError,
 )
-from worker.registries.http.answers import one_line
-from worker.registries.http.deadlines import Backend, Deadline
 from worker.registries.http.messages import (
     Answer,
     BrokenBodyError,
@@ -35,9 +30,9 @@ from worker.registries.http.messages import (
     Signer,
     retry_after,
 )
-from worker.registries.http.network import NetworkError, Ways, tls_context
+from worker.registries.http.network import NetworkError, Ways
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.http.unpacking import unpacked
+from worker.registries.http.transport import Transport
 from worker.registries.interface import Usage
 
 # Retries are counted in `usage`; stamina's own line would go to standard output wherever structlog is not set up.
@@ -45,9 +40,7 @@ stamina.instrumentation.set_on_retry_hooks([])
 
 T = TypeVar("T")
 
-TIME_IS_UP = "the answer was still coming in when time was up"
 RESTART_POLL = 0.5  # seconds between two attempts to connect to a server that starts again
-MAX_BODY = 64 * 1024 * 1024  # bytes, unpacked; a page of 1,000 images with 127 layers each has 20 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +84,12 @@ class Http:
         self.limiter = limiter
         self._patience = patience
         self._in_flight = threading.BoundedSemaphore(concurrency)
-        self._deadline = Deadline()
         self._ways = Ways(network or Network())
-        self._client = httpx.Client(
-            transport=_Transport(self._ways, concurrency + 4, self._deadline),
-            trust_env=False,
-            follow_redirects=False,
-            headers={"User-Agent": f"registry-gc/{__version__}", "Accept-Encoding": "gzip"},
-        )
+        self._transport = Transport(registry, self._ways, concurrency + 4)
         self._usage, self._usage_lock = Usage(), threading.Lock()
 
     def close(self) -> None:
-        self._client.close()
+        self._transport.close()
 
     def usage(self) -> Usage:
         """What was spent since the last call; the count starts again."""
@@ -197,17 +184,23 @@ class Http:
         return True if wait is None else wait
 
     def _send(self, call: _Call, authorization: str | None) -> Answer:
+        request = call.request
         with self._slot(call):
             try:
-                answer = self._exchange(call, authorization)
+                answer = self._transport.send(request, authorization, call.ends)
+            except NetworkError as error:
+                call.hopeless = True
+                self._count(request, "error")
+                raise UnavailableError(str(error), self.registry, request.label) from None
             except RegistryError as error:
-                self._count(call.request, "error")
-                self._locate(error, call.request)
-                call.maybe_done |= isinstance(error, BadAnswerError)  # it answered: the request has arrived
+                self._count(request, "error")
+                self._locate(error, request)
+                call.maybe_done |= error.maybe_done or isinstance(error, BadAnswerError)  # it answered: it has arrived
                 raise
-        self._count(call.request, str(answer.status))
+        self._count(request, str(answer.status))
         if answer.status == 407:
-            raise self._unavailable(call.request, f"{self._proxy_of(call.request)} asks for a password")
+            message = f"{self._transport.proxy_of(request)} asks for a password"
+            raise UnavailableError(message, self.registry, request.label)
         return answer
 
     @contextmanager
@@ -225,84 +218,6 @@ class Http:
             if call.request.not_after is not None and time.monotonic() >= call.request.not_after:
                 raise TooLateError("its turn came too late: what was read before is no longer fresh")
             yield
-
-    def _exchange(self, call: _Call, authorization: str | None) -> Answer:
-        request, left = call.request, call.ends - time.monotonic()
-        if left <= 0:
-            raise self._unavailable(request, "no time was left to ask")
-        silence = min(request.timeout, left)
-        timeout = httpx.Timeout(connect=min(5.0, silence), read=silence, write=min(10.0, silence), pool=silence)
-        headers = dict(request.headers) | ({"Authorization": authorization} if authorization else {})
-        host = urlsplit(request.url).netloc
-        # Without a cause: httpx's errors carry the request, and that the token.
-        try:
-            with (
-                self._deadline.at(call.ends),
-                self._client.stream(
-                    request.method,
-                    request.url,
-                    params=request.query or None,
-                    headers=headers,
-                    content=request.body,
-                    timeout=timeout,
-                    extensions={"direct": request.direct},
-                ) as response,
-            ):
-                body = self._body(response, call)
-                return Answer(
-                    response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
-                )
-        except NetworkError as error:
-            call.hopeless = True
-            raise self._unavailable(request, str(error)) from None
-        except httpx.ProxyError as error:
-            message = f"{self._proxy_of(request)} refused a connection to {host}: {one_line(_text(error))}"
-            raise self._unavailable(request, message) from None
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            through = f" by {proxy}" if (proxy := self._proxy_of(request)) else ""
-            message = f"no connection to {host}{through}: {_text(error)}{_remedy(error)}"
-            raise NoConnectionError(message, self.registry, request.label) from None
-        except httpx.TimeoutException:
-            call.maybe_done = True
-            over = self._deadline.heard and time.monotonic() >= call.ends
-            what = TIME_IS_UP if over else f"no answer from {host} within {silence:.0f} s"
-            raise self._unavailable(request, what) from None
-        except zlib.error:
-            call.maybe_done = True
-            raise self._unavailable(request, f"the answer from {host} broke off: it cannot be unpacked") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            call.maybe_done = True
-            raise self._unavailable(request, f"the answer from {host} broke off: {_text(error)}") from None
-
-    def _body(self, response: httpx.Response, call: _Call) -> bytes:
-        """The whole body, or what of it is enough."""
-        pieces, size = [], 0
-        for piece in self._pieces(response, call.request):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_BODY:
-                raise BadAnswerError(f"an answer of more than {MAX_BODY >> 20} MiB", status=response.status_code)
-        return b"".join(pieces)
-
-    @staticmethod
-    def _pieces(response: httpx.Response, request: Request) -> Iterator[bytes]:
-        pieces = unpacked(response.headers.get("Content-Encoding", ""), response.iter_raw())
-        left = request.first_bytes
-        if left is None:
-            yield from pieces
-            return
-        with suppress(httpx.RemoteProtocolError, httpx.ReadError):  # cut: what came tells enough
-            for piece in pieces:
-                yield piece
-                left -= len(piece)
-                if left <= 0:
-                    return
-
-    def _proxy_of(self, request: Request) -> str:
-        return self._ways.named(request.url, direct=request.direct)
-
-    def _unavailable(self, request: Request, message: str) -> UnavailableError:
-        return UnavailableError(message, self.registry, request.label)
 
     def _locate(self, error: RegistryError, request: Request) -> None:
         """An error knows what it was about: readers of answers need not."""
@@ -324,59 +239,3 @@ def _hidden(text: str, authorization: str | None) -> str:
     """A server's words without what it was sent to sign in with."""
     credentials = (authorization or "").partition(" ")[2]
     return text.replace(credentials, "***") if credentials else text
-
-
-def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
-def _remedy(error: Exception) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-        return ""
-    return "; where an authority of your own has signed the certificate, name the authority's with ca_file"
-
-
-class _Transport(httpx.BaseTransport):
-    """Sends each request by its way. Reads certificates and proxies when they are first needed."""
-
-    def __init__(self, ways: Ways, connections: int, deadline: Deadline) -> None:
-        self._ways, self._backend = ways, Backend(deadline)
-        self._limits = httpx.Limits(
-            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=20.0
-        )
-        self._transports: dict[str | None, httpx.HTTPTransport] = {}  # by the proxy's URL
-        self._lock = threading.Lock()
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Raises NetworkError, and httpx.TransportError."""
-        try:
-            way = self._ways.of(str(request.url), direct=request.extensions["direct"])
-        except (OSError, UnicodeError) as error:  # no address
-            raise httpx.ConnectError(_text(error)) from None
-        transport = self._transport(way.proxy)
-        for host in way.hosts[:-1]:
-            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
-                return transport.handle_request(_to(request, host))
-        return transport.handle_request(_to(request, way.hosts[-1]))
-
-    def close(self) -> None:
-        for transport in self._transports.values():
-            transport.close()
-
-    def _transport(self, proxy: str | None) -> httpx.HTTPTransport:
-        with self._lock:
-            if proxy not in self._transports:
-                trusted = tls_context(self._ways.network.ca_file)
-                secure = trusted if proxy and proxy.startswith("https:") else None
-                by = httpx.Proxy(proxy, ssl_context=secure) if proxy else None
-                made = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
-                # httpcore takes a backend, and httpx has no argument to hand it on. Nothing else of theirs is touched.
-                made._pool._network_backend = self._backend
-                self._transports[proxy] = made
-            return self._transports[proxy]
-
-
-def _to(request: httpx.Request, host: str) -> httpx.Request:
-    """The same, sent to this host; its header Host keeps the name."""
-    request.url = request.url.copy_with(host=host)
-    return request

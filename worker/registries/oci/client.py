@@ -4,7 +4,6 @@ What the answers mean for images is in `oci_listing`, what goes over the wire in
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from worker.registries.docker import manifests
 from worker.registries.docker.tokens import Scopes, place
 from worker.registries.errors import BadAnswerError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
 from worker.registries.http.client import Http, Patience
+from worker.registries.http.loops import each
 from worker.registries.http.messages import Answer, BrokenBodyError, Request
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Kept, Manifest
@@ -227,14 +227,7 @@ class Client:
 
     def each(self, ask: Callable[[K], T], about: Iterable[K]) -> dict[K, T]:
         """The answers by what was asked about, side by side. Raises what the first failure raises, and asks no more."""
-        wanted = list(dict.fromkeys(about))
-        if not wanted:
-            return {}
-        pool = ThreadPoolExecutor(min(len(wanted), self._threads), "oci")
-        try:
-            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return each(ask, about, self._threads)
 
     def _blob(self, request: Request, name: str) -> Answer:
         """A blob, from wherever it is served: credentials stay with the registry. Raises RegistryError."""

@@ -5,15 +5,14 @@ without one, so a list of tags or repositories is whole only where asking on fro
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 from worker.registries.errors import BadAnswerError, RegistryError
+from worker.registries.http.loops import Progress
 from worker.registries.oci import protocol
 from worker.registries.oci.protocol import Page
 
-MAX_PAGES = 5000  # of one list; with full pages that is five million rows
-EMPTY_PAGES = 10  # in a row, with a further page
 REFUSED = (400, 404, 405, 416, 422, 501)  # `n` is too large for the server, or it does not know `last`
 REFUSED_NUMBER = (*REFUSED, 500)  # some servers stumble over a number that they do not take
 
@@ -115,53 +114,36 @@ def _is_cut(listing: "_Listing", page: Page, size: PageSize) -> bool:
     return False
 
 
-@dataclass(slots=True)
 class _Listing:
     """A list as far as it was read."""
 
-    ask: Ask
-    registry: str
-    about: str
-    rows: dict[str, None] = field(default_factory=dict)
-    new: bool = False  # whether the last reading brought rows that were not known
-    linked: bool = False  # whether the server has sent a Link
-    pages: int = 0
+    def __init__(self, ask: Ask, registry: str, about: str) -> None:
+        self._ask, self._progress = ask, Progress(registry, about)
+        self.rows: dict[str, None] = {}
+        self.new = False  # whether the last reading brought rows that were not known
+        self.linked = False  # whether the server has sent a Link
 
     def read(self, query: Query, *, refusable: Sequence[int] = ()) -> Page | None:
         """The last page of those that Links lead to from this query; None: no such list, or a status of `refusable`."""
-        page = self._page(query, refusable=refusable)
-        before, asked, empty = len(self.rows), {repr(query)}, 0
-        while page is not None:
-            known = len(self.rows)
-            self.rows |= dict.fromkeys(page.rows)
-            self.new = len(self.rows) > before
-            empty = 0 if len(self.rows) > known else empty + 1
-            following = page.following
-            if following is None or (refusable and not self.new):  # known pages lead to known ones
-                break
-            if repr(following) in asked or empty > EMPTY_PAGES:
-                raise self._endless(following)
-            asked.add(repr(following))
-            page = self._page(following)
-            if page is None:
-                raise BadAnswerError(
-                    f"the next page, {str(following)[:100]}, is not there", self.registry, f"GET {self.about}"
-                )
-        return page
-
-    def _page(self, query: Query, *, refusable: Sequence[int] = ()) -> Page | None:
-        if self.pages >= MAX_PAGES:
-            raise self._endless(query)
-        self.pages += 1
+        self._progress.begin(repr(query))
         try:
-            page = self.ask(query)
+            page = self._ask(query)
         except RegistryError as error:
             if error.status in refusable:
                 return None
             raise
-        self.linked |= page is not None and page.following is not None
+        before = len(self.rows)
+        while page is not None:
+            known = len(self.rows)
+            self.rows |= dict.fromkeys(page.rows)
+            self.new = len(self.rows) > before
+            following = page.following
+            self.linked |= following is not None
+            if following is None or (refusable and not self.new):  # known pages lead to known ones
+                break
+            self._progress.turn(repr(following), new=len(self.rows) > known)
+            page = self._ask(following)
+            if page is None:
+                what = f"the next page, {str(following)[:100]}, is not there"
+                raise BadAnswerError(what, self._progress.registry, f"GET {self._progress.about}")
         return page
-
-    def _endless(self, query: Query) -> BadAnswerError:
-        message = f"the listing never ends: page {self.pages:,} leads to {str(query)[:100]}"
-        return BadAnswerError(message, self.registry, f"GET {self.about}")

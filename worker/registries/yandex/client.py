@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal, TypeVar
 
@@ -19,19 +18,14 @@ from worker.registries.errors import (
 )
 from worker.registries.http.answers import succeeded
 from worker.registries.http.client import Http, Patience
+from worker.registries.http.loops import MAX_PAGES, Progress, each, polls
 from worker.registries.http.messages import Answer, Request
-from worker.registries.http.polling import polls
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Manifest
 from worker.registries.yandex import api
 from worker.registries.yandex.sign_in import Basic, Bearer, open_tokens
 
 T = TypeVar("T")
-
-MAX_PAGES = 5000  # of one listing; with full pages that is five million rows
-EMPTY_PAGES = (
-    10  # in a row with a further token: rows that were deleted meanwhile, or a server that goes round in circles
-)
 
 
 class Calls:
@@ -59,23 +53,19 @@ class Calls:
         Of a row that comes twice the later one counts: the listing may be long, and it is the fresher.
         """
         known: set[str] = set()
-        token, tokens, empty = "", {""}, 0
-        for _ in range(most):
-            page = ask(token)
-            before = len(known)
+        progress = Progress(self.http.registry, about, most)
+        progress.begin("")
+        token = ""
+        while True:
+            page, before = ask(token), len(known)
             known.update(key(row) for row in page.rows)
             token = page.token
-            if not token:
-                yield page.rows
-                return
-            empty = 0 if page.rows else empty + 1
-            if token in tokens:
-                raise self.bad(f"the listing never ends: the page token {token[:40]!r} came twice", f"GET {about}")
-            if (page.rows and len(known) == before) or empty > EMPTY_PAGES:
-                raise self.bad("the listing never ends: a further page brought nothing new", f"GET {about}")
-            tokens.add(token)
+            if token:
+                new = len(known) > before
+                progress.turn(token, new=new, repeated=bool(page.rows) and not new)
             yield page.rows
-        raise self.bad(f"the listing never ends: more than {most:,} pages", f"GET {about}")
+            if not token:
+                return
 
     def deletion(self, request: Request, subject: str) -> api.Operation:
         """The operation that a deletion begins; it must be of what was asked for, by its id. Raises RegistryError."""
@@ -136,11 +126,7 @@ class Calls:
 
     def each(self, digests: Sequence[str], ask: Callable[[str], T]) -> Mapping[str, T]:
         """What `ask` says of each of these digests, asked side by side."""
-        wanted = tuple(dict.fromkeys(digests))
-        if not wanted:
-            return {}
-        with ThreadPoolExecutor(min(len(wanted), self._concurrency), "manifests") as pool:
-            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+        return each(ask, digests, self._concurrency)
 
     def _manifest(self, name: str, digest: str, not_after: float | None) -> Manifest | RegistryError:
         if not_after is not None and time.monotonic() >= not_after:

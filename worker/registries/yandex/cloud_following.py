@@ -19,7 +19,7 @@ from worker.registries.errors import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.http.polling import FIRST_POLL, LONGEST_POLL
+from worker.registries.http.loops import FIRST_POLL, LONGEST_POLL
 from worker.registries.interface import Deletion
 from worker.registries.yandex import api
 from worker.registries.yandex.client import Calls, about

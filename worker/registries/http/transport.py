@@ -1,0 +1,272 @@
+"""Sends one request, once, by its way. The one module that imports httpx.
+
+An exchange has a total, its headers included: httpx's time-outs count from byte to byte, so that a server which sends
+one every few seconds would be waited for without end. Each read and write gets no more than what is left of the total.
+"""
+
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from worker import __version__
+from worker.registries.errors import BadAnswerError, NoConnectionError, UnavailableError
+from worker.registries.http.answers import one_line
+from worker.registries.http.messages import Answer, Request
+from worker.registries.http.network import Ways, tls_context
+
+TIME_IS_UP = "the answer was still coming in when time was up"
+MAX_BODY = 64 * 1024 * 1024  # bytes, unpacked; a page of 1,000 images with 127 layers each has 20 MiB
+PIECE = 1 << 20  # bytes of an unpacked body at once
+GZIP = zlib.MAX_WBITS | 16
+
+
+class Transport:
+    """The connections of one registry's client. Safe to use from several threads."""
+
+    def __init__(self, registry: str, ways: Ways, connections: int) -> None:
+        self._registry, self._ways = registry, ways
+        self._deadline = Deadline()
+        self._client = httpx.Client(
+            transport=_ByWay(ways, connections, self._deadline),
+            trust_env=False,
+            follow_redirects=False,
+            headers={"User-Agent": f"registry-gc/{__version__}", "Accept-Encoding": "gzip"},
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def send(self, request: Request, authorization: str | None, ends: float) -> Answer:
+        """The answer, which is whole before `ends` (`time.monotonic()`).
+
+        Raises NetworkError, and UnavailableError or BadAnswerError; `maybe_done`: a deletion that may have arrived.
+        """
+        left = ends - time.monotonic()
+        if left <= 0:
+            raise self._unavailable(request, "no time was left to ask")
+        silence = min(request.timeout, left)
+        timeout = httpx.Timeout(connect=min(5.0, silence), read=silence, write=min(10.0, silence), pool=silence)
+        headers = dict(request.headers) | ({"Authorization": authorization} if authorization else {})
+        host = urlsplit(request.url).netloc
+        # Without a cause: httpx's errors carry the request, and that the token.
+        try:
+            with (
+                self._deadline.at(ends),
+                self._client.stream(
+                    request.method,
+                    request.url,
+                    params=request.query or None,
+                    headers=headers,
+                    content=request.body,
+                    timeout=timeout,
+                    extensions={"direct": request.direct},
+                ) as response,
+            ):
+                body = _body(response, request)
+                told = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status_code, told, body)
+        except httpx.ProxyError as error:
+            message = f"{self.proxy_of(request)} refused a connection to {host}: {one_line(_text(error))}"
+            raise self._unavailable(request, message) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            through = f" by {proxy}" if (proxy := self.proxy_of(request)) else ""
+            message = f"no connection to {host}{through}: {_text(error)}{_remedy(error)}"
+            raise NoConnectionError(message, self._registry, request.label) from None
+        except httpx.TimeoutException:
+            over = self._deadline.heard and time.monotonic() >= ends
+            what = TIME_IS_UP if over else f"no answer from {host} within {silence:.0f} s"
+            raise self._lost(request, what) from None
+        except zlib.error:
+            raise self._lost(request, f"the answer from {host} broke off: it cannot be unpacked") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._lost(request, f"the answer from {host} broke off: {_text(error)}") from None
+
+    def proxy_of(self, request: Request) -> str:
+        """The proxy that a request goes through, for people; empty: none."""
+        return self._ways.named(request.url, direct=request.direct)
+
+    def _unavailable(self, request: Request, message: str) -> UnavailableError:
+        return UnavailableError(message, self._registry, request.label)
+
+    def _lost(self, request: Request, message: str) -> UnavailableError:
+        error = self._unavailable(request, message)
+        error.maybe_done = request.method == "DELETE"
+        return error
+
+
+def _body(response: httpx.Response, request: Request) -> bytes:
+    """The whole body, or what of it is enough."""
+    pieces, size = [], 0
+    for piece in _pieces(response, request):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_BODY:
+            raise BadAnswerError(f"an answer of more than {MAX_BODY >> 20} MiB", status=response.status_code)
+    return b"".join(pieces)
+
+
+def _pieces(response: httpx.Response, request: Request) -> Iterator[bytes]:
+    pieces = unpacked(response.headers.get("Content-Encoding", ""), response.iter_raw())
+    left = request.first_bytes
+    if left is None:
+        yield from pieces
+        return
+    with suppress(httpx.RemoteProtocolError, httpx.ReadError):  # cut: what came tells enough
+        for piece in pieces:
+            yield piece
+            left -= len(piece)
+            if left <= 0:
+                return
+
+
+def unpacked(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The body, no piece of it over PIECE where it was packed. Raises BadAnswerError, zlib.error.
+
+    `encoding`: the header Content-Encoding. Who packs twice makes a thousand times more of each byte: only one is read.
+    """
+    named = encoding.strip().lower()
+    if named in ("", "identity"):
+        yield from pieces
+        return
+    if named not in ("gzip", "x-gzip"):
+        raise BadAnswerError(f"an answer with the Content-Encoding {one_line(encoding)!r}; only gzip was asked for")
+    decoder = zlib.decompressobj(GZIP)
+    started = False
+    for packed in pieces:
+        started = started or bool(packed)
+        rest = packed
+        while rest and not decoder.eof:
+            yield decoder.decompress(rest, PIECE)
+            rest = decoder.unconsumed_tail
+    if started and not (decoder.eof and not decoder.unused_data):
+        raise zlib.error("incomplete, or more than one")
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _remedy(error: Exception) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return ""
+    return "; where an authority of your own has signed the certificate, name the authority's with ca_file"
+
+
+class Deadline(threading.local):
+    """When the exchange of this thread has to be over."""
+
+    ends = float("inf")  # time.monotonic(); infinite outside of an exchange
+    heard = False  # whether the server has sent anything since it began
+
+    @contextmanager
+    def at(self, ends: float) -> Iterator[None]:
+        self.ends, self.heard = ends, False
+        try:
+            yield
+        finally:
+            self.ends = float("inf")
+
+    def within(self, timeout: float | None, error: type[Exception]) -> float | None:
+        """A time-out that ends with the exchange. Raises `error`: that is over already."""
+        left = self.ends - time.monotonic()
+        if left <= 0:
+            raise error("time is up")
+        return left if timeout is None else min(timeout, left)
+
+
+class Backend(httpcore.SyncBackend):
+    """Connections of httpcore that keep to a deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        timeout = self._deadline.within(timeout, httpcore.ConnectTimeout)
+        return _Stream(super().connect_tcp(host, port, timeout, local_address, socket_options), self._deadline)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        content = self._stream.read(max_bytes, self._deadline.within(timeout, httpcore.ReadTimeout))
+        self._deadline.heard |= bool(content)
+        return content
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._deadline.within(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        timeout = self._deadline.within(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _ByWay(httpx.BaseTransport):
+    """Sends each request by its way. Reads certificates and proxies when they are first needed."""
+
+    def __init__(self, ways: Ways, connections: int, deadline: Deadline) -> None:
+        self._ways, self._backend = ways, Backend(deadline)
+        self._limits = httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=20.0
+        )
+        self._transports: dict[str | None, httpx.HTTPTransport] = {}  # by the proxy's URL
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises NetworkError, and httpx.TransportError."""
+        try:
+            way = self._ways.of(str(request.url), direct=request.extensions["direct"])
+        except (OSError, UnicodeError) as error:  # no address
+            raise httpx.ConnectError(_text(error)) from None
+        transport = self._transport(way.proxy)
+        for host in way.hosts[:-1]:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return transport.handle_request(_to(request, host))
+        return transport.handle_request(_to(request, way.hosts[-1]))
+
+    def close(self) -> None:
+        for transport in self._transports.values():
+            transport.close()
+
+    def _transport(self, proxy: str | None) -> httpx.HTTPTransport:
+        with self._lock:
+            if proxy not in self._transports:
+                trusted = tls_context(self._ways.network.ca_file)
+                secure = trusted if proxy and proxy.startswith("https:") else None
+                by = httpx.Proxy(proxy, ssl_context=secure) if proxy else None
+                made = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
+                # httpcore takes a backend, and httpx has no argument to hand it on. Nothing else of theirs is touched.
+                made._pool._network_backend = self._backend
+                self._transports[proxy] = made
+            return self._transports[proxy]
+
+
+def _to(request: httpx.Request, host: str) -> httpx.Request:
+    """The same, sent to this host; its header Host keeps the name."""
+    request.url = request.url.copy_with(host=host)
+    return request
