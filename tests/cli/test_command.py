@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.cli.conftest import COMMAND
+from tests.support.command import COMMAND
 from worker.cli import SECTIONS
 from worker.cli.output import Output
 

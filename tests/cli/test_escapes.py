@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.cli.conftest import COMMAND, on_a_terminal
+from tests.support.command import COMMAND, on_a_terminal
 from worker.notify.notice import notice_body, notice_title
 from worker.runs.hold_requests import hold_of, place
 from worker.text import escaped, plain_json

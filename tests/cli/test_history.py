@@ -14,7 +14,7 @@ import pytest
 import yaml
 from sqlalchemy import text
 
-from tests.cli.conftest import COMMAND, on_a_terminal
+from tests.support.command import COMMAND, on_a_terminal
 from tests.support.servers import free_port, redis_server
 from tests.support.waiting import until
 from worker.cli.people import me

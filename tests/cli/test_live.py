@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.cli.conftest import COMMAND, on_a_terminal
+from tests.support.command import COMMAND, on_a_terminal
 from tests.support.servers import free_port
 
 DAY = timedelta(days=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Result
+from tests.support.command import Result
 from worker.cli.moved import moved
 from worker.config.settings import load
 from worker.runs.lifecycle import open_run

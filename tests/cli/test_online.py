@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from policies.image import Image
-from tests.cli.conftest import Result
+from tests.support.command import Result
 from tests.support.drivers import with_defaults
 from tests.support.night import document, write
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.cli.conftest import COMMAND
+from tests.support.command import COMMAND
 
 DAY = timedelta(days=1)
 POLICY = """policies:

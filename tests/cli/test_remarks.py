@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Result
+from tests.support.command import Result
 
 Command = Callable[..., Result]
 HUB = 'kind: oci, url: "http://127.0.0.1:9", credentials: {anonymous: true}'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Result
+from tests.support.command import Result
 from tests.support.night import Night
 from tests.support.oci import nights
 from tests.support.oci.pusher import Pusher

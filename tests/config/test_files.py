@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cli.conftest import COMMAND
+from tests.support.command import COMMAND
 from worker.config.files import read_file, stream
 from worker.config.settings import ConfigError, Secret, SecretError, load
 from worker.registries.http.network import NetworkError, tls_context

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import called
+from tests.support.command import called
 from tests.support.hook import SECRET, Hook
 from tests.support.place import CELERY, OURS, Place
 from tests.support.servers import redis_server
