@@ -77,7 +77,10 @@ def test_a_blocked_run_that_expires_is_not_told_twice(simulator: Simulator, nigh
     assert hook.titles == ["registry-gc: production: blocked"]
 
 
-def test_what_arrives_of_a_partial_run(simulator: Simulator, night: MakeNight, hook: Hook) -> None:
+def test_what_arrives_of_a_partial_run(
+    simulator: Simulator, night: MakeNight, hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     push_old(simulator)
     image = simulator.push("shop/api", tags=["pr-bad"], age=30 * DAY)
     tonight = night(on=["partial"])
@@ -91,13 +94,16 @@ def test_what_arrives_of_a_partial_run(simulator: Simulator, night: MakeNight, h
     run = tonight.run(run_id)
     lines = [line.split(maxsplit=1) for line in message["message"].splitlines() if line]
     assert [line[0] for line in lines] == [
-        "registry", "run", "outcome", "why", "images", "planned", "deleted", "gone", "skipped", "failed", "took", "See",
+        "registry", "run", "outcome", "why", "images", "planned", "deleted", "gone", "skipped", "failed",
+        "audit", "took", "See",
     ]  # fmt: skip
     said = dict(lines[:-1])
     assert said["why"].startswith(f"1 of 4 images failed (operation_failed), for example shop/api@{image['digest']}: ")
     assert said["why"].endswith(": INTERNAL: ill")
     assert said["failed"] == "1"
     assert said["deleted"].startswith("3; ")
+    (finished,) = (record for record in caplog.records if record.message == "run finished")
+    assert said["audit"] == finished.__dict__["audit_sha256"] == run.audit_sha256 != ""
     assert run.reclaimed_bytes > 0
     assert message["message"].endswith(f"registry-gc show {run_id}")
 

@@ -44,6 +44,7 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
         yield "gone", f"{run.gone:,}"
         yield "skipped", f"{run.skipped:,}"
         yield "failed", f"{run.failed:,}"
+    yield "audit", run.audit_sha256
     yield "took", took(run.started_at, run.finished_at or run.planned_at)
 
 

@@ -251,6 +251,7 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
         finished = runs.finish_swept(connection, run_id, outcome, now, message)
     if finished:
         facts = {"run": run.id, "registry": run.registry, "outcome": outcome, "why": message}
+        facts["audit_sha256"] = run.audit_sha256 or None  # outside the store it proves what the run recorded
         log.info("run finished", extra=facts | {name: getattr(run, name) for name in LOGGED_COUNTS})
         reach("run_finished")
     return finished

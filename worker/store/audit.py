@@ -1,14 +1,16 @@
-"""The audit: a row for each deletion, bound to the row before it by a hash. Added to, and forgotten from its beginning.
+"""The audit: a row for each deletion, bound by a hash to its run's row before. Added to, and forgotten run by run.
 
-A row's `sha256` is that of this text: the `sha256` of the row before, a line feed, and its own facts (FACTS) as a
-compact JSON array. The table `chain` knows the newest row (`head`) and the newest forgotten one (`anchor`: at first 0
-and "").
+A row's `sha256` is that of this text: the `sha256` of the run's row before (of the first row: ""), a line feed, and the
+row's own facts (FACTS) as a compact JSON array. When a run has swept, its newest `sha256` becomes a row of the chain
+of runs (`swept_run`), which is bound to the row before in the same way: so no run waits for another's outcomes, and a
+run that vanishes as a whole is missed. Rows up to `former` (see `tables.chain`) are of a store whose registries shared
+one chain.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,23 +29,29 @@ from sqlalchemy import (
 )
 
 from worker.store.engine import Store, StoreError
-from worker.store.tables import EPOCH, audit, chain
+from worker.store.tables import EPOCH, audit, chain, run, swept_run
 
 FACTS = (
     *("seq", "at", "registry", "repository", "digest", "image_id", "tags", "run_id", "item", "decision", "outcome"),
     *("operation_id", "reclaimed_bytes"),
 )
-PORTION = 1000  # rows forgotten in one transaction: some milliseconds in which others wait
+PORTION = 1000  # rows forgotten in one transaction, and what is left of the last run: others wait some milliseconds
+
+DAMAGED = "it was changed or inserted, or what was between them was removed"
 
 # As the database has them (`at` in microseconds): a doctored value must be found, not stumbled over.
 RAW: tuple[ColumnElement[Any], ...] = tuple(
     type_coerce(audit.c.at, BigInteger).label("at") if name == "at" else audit.c[name] for name in FACTS
 )
+SWEPT: tuple[ColumnElement[Any], ...] = (
+    *(swept_run.c.number, type_coerce(swept_run.c.at, BigInteger).label("at"), swept_run.c.run_id),
+    *(swept_run.c.seq, swept_run.c.last),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A row's place in the chain."""
+    """A row's place in its chain."""
 
     seq: int
     sha256: str
@@ -63,19 +71,49 @@ def microseconds(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
-def append(connection: Connection, values: dict[str, Any]) -> None:
-    """Add a row, given as FACTS without `seq`, within the transaction of what it tells. Raises StoreError.
+def append(connection: Connection, run_id: str, rows: Sequence[dict[str, Any]], now: datetime) -> None:
+    """Add rows of a run, each given as FACTS without `seq`, within the transaction of what they tell.
 
-    The chain's head is locked until that transaction ends. It comes last: who holds it waits for nobody's run any more.
+    Locks the run until that transaction ends, as recording an outcome does anyway. Raises StoreError.
     """
-    head = _link(connection, "head", lock=True)
+    mine = select(run.c.state, run.c.audit_sha256).where(run.c.id == run_id).with_for_update()
+    state, sha256 = connection.execute(mine).one()
+    chained = []
+    for seq, row in zip(_numbers(connection, len(rows)), rows, strict=True):
+        raw = row | {"seq": seq, "at": microseconds(row["at"])}
+        sha256 = next_sha256(sha256, facts_text([raw[name] for name in FACTS]))
+        chained.append(row | {"seq": seq, "sha256": sha256})
+    connection.execute(insert(audit), chained)
+    connection.execute(update(run).where(run.c.id == run_id).values(audit_sha256=sha256))
+    if state == "finished":  # an outcome that came late: the chain of runs says so, with another row of this run
+        add_swept(connection, run_id, now)
+
+
+def _numbers(connection: Connection, count: int) -> list[int]:
+    """The next numbers of rows, ascending."""
+    if connection.dialect.name != "postgresql":  # one writer at a time
+        used = [func.coalesce(func.max(column), 0) for column in (audit.c.seq, swept_run.c.seq, chain.c.seq)]
+        newest = max(connection.execute(select(one)).scalar_one() for one in used)
+        return list(range(newest + 1, newest + 1 + count))
+    series = func.generate_series(1, count).table_valued("value")
+    following = select(func.nextval(func.pg_get_serial_sequence("audit", "seq"))).select_from(series)
+    numbers = sorted(connection.execute(following).scalars())
     # A row that somebody slipped in is for `verify` to name: it must never keep us from recording what was deleted.
-    newest = connection.execute(select(func.max(audit.c.seq))).scalar() or 0
-    row = values | {"seq": max(head.seq, newest) + 1}
-    raw = row | {"at": microseconds(row["at"])}
-    sha256 = next_sha256(head.sha256, facts_text([raw[name] for name in FACTS]))
-    connection.execute(insert(audit).values(row | {"sha256": sha256}))
-    _move(connection, "head", Link(row["seq"], sha256))
+    slipped_in = connection.execute(select(audit.c.seq).where(audit.c.seq.in_(numbers)).limit(1)).first()
+    return numbers if slipped_in is None else _numbers(connection, count)
+
+
+def add_swept(connection: Connection, run_id: str, now: datetime) -> None:
+    """Add a run that has swept to the chain of runs, whose end is locked last. Raises StoreError."""
+    last = connection.execute(select(run.c.audit_sha256).where(run.c.id == run_id)).scalar_one()
+    its_newest = select(func.max(audit.c.seq)).where(audit.c.run_id == run_id, audit.c.sha256 == last)
+    seq = connection.execute(its_newest).scalar() or 0
+    newest = _link(connection, "runs", lock=True)
+    row = {"number": newest.seq + 1, "at": now, "run_id": run_id, "seq": seq, "last": last}
+    facts = facts_text([row["number"], microseconds(now), run_id, seq, last])
+    sha256 = next_sha256(newest.sha256, facts)
+    connection.execute(insert(swept_run).values(row | {"sha256": sha256}))
+    _move(connection, "runs", Link(newest.seq + 1, sha256))
 
 
 def _link(connection: Connection, name: str, *, lock: bool = False) -> Link:
@@ -91,30 +129,49 @@ def _move(connection: Connection, name: str, link: Link) -> None:
 
 
 def forget(store: Store, before: datetime) -> int:
-    """Forget the oldest rows, as far as they are from before this time, at most a portion; how many. Raises StoreError.
+    """Forget the rows of the runs that swept first, as far as they finished before this time; how many.
 
-    Always the beginning of the chain, whatever the registry, so that the rest still verifies: a younger row keeps what
-    came after it.
+    A run's rows go together, in the order of the chain of runs, whatever the registry; about a portion at once. So what
+    is left still verifies: a younger run keeps what came after it. Raises StoreError.
     """
     with store.read() as connection:
-        if not _oldest(connection, before, 1):
+        if not (_former(connection, before, 1) or _swept(connection, before, 1)):
             return 0
     with store.write() as connection:
-        _link(connection, "anchor", lock=True)
-        old = _oldest(connection, before, PORTION)
-        if old:
-            connection.execute(delete(audit).where(audit.c.seq <= old[-1].seq))
-            _move(connection, "anchor", old[-1])
-        return len(old)
+        _link(connection, "forgotten", lock=True)
+        count = 0
+        if former := _former(connection, before, PORTION):
+            count = connection.execute(delete(audit).where(audit.c.seq <= former[-1].seq)).rowcount
+            _move(connection, "anchor", former[-1])
+        end = _link(connection, "former").seq
+        for row in _swept(connection, before, PORTION):
+            if count >= PORTION:
+                break
+            its_rows = (audit.c.run_id == row.run_id) & (audit.c.seq > end) & (audit.c.seq <= row.seq)
+            count += connection.execute(delete(audit).where(its_rows)).rowcount
+            _move(connection, "forgotten", Link(row.number, row.sha256))
+        return count
 
 
-def _oldest(connection: Connection, before: datetime, most: int) -> list[Link]:
-    found = select(audit.c.seq, audit.c.sha256, type_coerce(audit.c.at, BigInteger)).order_by(audit.c.seq).limit(most)
-    old: list[Link] = []
-    for seq, sha256, at in connection.execute(found):
-        if at >= microseconds(before):
+def _swept(connection: Connection, before: datetime, most: int) -> list[Row[Any]]:
+    """The first runs whose rows are still there, up to the first that finished too late."""
+    found = select(*SWEPT, swept_run.c.sha256).where(swept_run.c.number > _link(connection, "forgotten").seq)
+    return _old(connection.execute(found.order_by(swept_run.c.number).limit(most)), before)
+
+
+def _former(connection: Connection, before: datetime, most: int) -> list[Link]:
+    """The first rows of the chain that all registries shared, up to the first that is too young."""
+    found = select(audit.c.seq, audit.c.sha256, type_coerce(audit.c.at, BigInteger).label("at"))
+    found = found.where(audit.c.seq <= _link(connection, "former").seq).order_by(audit.c.seq).limit(most)
+    return [Link(row.seq, row.sha256) for row in _old(connection.execute(found), before)]
+
+
+def _old(rows: Iterable[Row[Any]], before: datetime) -> list[Row[Any]]:
+    old: list[Row[Any]] = []
+    for row in rows:
+        if row.at >= microseconds(before):
             break
-        old.append(Link(seq, sha256))
+        old.append(row)
     return old
 
 
@@ -125,73 +182,101 @@ class Verified:
     rows: int
     first_at: datetime | None
     last_at: datetime | None
-    anchor: str  # the newest forgotten row's hash
-    head: str  # the newest row's hash: noted elsewhere, it proves later that nothing up to it was changed
+    anchor: str  # the newest forgotten row's hash, of the chain that all registries shared
+    head: str  # of the chain of runs: noted elsewhere, it proves later that nothing up to it was changed
     broken: str | None  # None: nothing is wrong
 
 
 def verify(connection: Connection, noted: str | None = None) -> Verified:
-    """Compute every hash again, oldest first, from the anchor to the head. Raises StoreError.
+    """Compute every hash again: the chain of runs, each run's, and the former one. Raises StoreError.
 
-    `noted`: the head as somebody noted it earlier; it has to be in the chain still. For that, and so that nobody writes
-    meanwhile, the connection must be fresh: all that is read is of one moment.
+    `noted`: the head, or a run's last hash, as somebody noted it earlier; it has to be in a chain still. For that, and
+    so that nobody writes meanwhile, the connection must be fresh: all that is read is of one moment.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("set transaction isolation level repeatable read"))
-    check = _Check(_link(connection, "anchor"), _link(connection, "head"), noted)
+    anchor, former, runs, forgotten = (_link(connection, name) for name in ("anchor", "former", "runs", "forgotten"))
+    check = _Check(noted, anchor, former, runs, forgotten)
+    swept = select(*SWEPT, swept_run.c.sha256).order_by(swept_run.c.number)
     rows = select(*RAW, audit.c.sha256).order_by(audit.c.seq).execution_options(yield_per=1000)
-    return check.of(connection.execute(rows))
+    heads = select(run.c.id, run.c.state, run.c.audit_sha256).where(run.c.audit_sha256 != "")
+    broken = check.of_runs(connection.execute(swept))
+    broken = broken or check.of_rows(connection.execute(rows))
+    broken = broken or check.of_ends(connection.execute(heads))
+    span = _moment(check.first_at), _moment(check.last_at)
+    return Verified(check.rows, *span, anchor.sha256, runs.sha256, broken)
 
 
+@dataclass(slots=True)
 class _Check:
-    """Walks along the chain."""
+    """Walks along the chains. Each step returns what is wrong, or None."""
 
-    def __init__(self, anchor: Link, head: Link, noted: str | None) -> None:
-        self.anchor, self.head, self.noted = anchor, head, noted
-        self.at = anchor  # the newest row that holds
-        self.rows = 0
-        self.first_at: object = None
-        self.last_at: object = None
-        self.seen = noted in (None, anchor.sha256)
+    noted: str | None
+    anchor: Link
+    former: Link
+    runs: Link
+    forgotten: Link
+    rows: int = 0
+    first_at: object = None
+    last_at: object = None
+    newest: dict[str, str] = field(
+        default_factory=dict
+    )  # the newest hash that holds, by run; of "": of the former chain
+    due: dict[str, set[str]] = field(default_factory=dict)  # hashes that the chain of runs has of a run's rows
+    swept: dict[str, str] = field(default_factory=dict)  # the newest of them
 
-    def of(self, rows: Iterable[Row[Any]]) -> Verified:
+    def of_runs(self, swept: Iterable[Row[Any]]) -> str | None:
+        at, forgotten = Link(0, self.former.sha256), self.forgotten.seq == 0
+        self._see(at.sha256)
+        for row in swept:
+            if row.number != at.seq + 1 or row.sha256 != next_sha256(at.sha256, facts_text(row[: len(SWEPT)])):
+                return f"run {row.run_id} does not follow the run that swept before it: {DAMAGED}"
+            at = Link(row.number, row.sha256)
+            forgotten = forgotten or at == self.forgotten
+            self.swept[row.run_id] = row.last
+            if at.seq <= self.forgotten.seq:
+                self.newest[row.run_id] = row.last
+            elif row.last:
+                self.due.setdefault(row.run_id, set()).add(row.last)
+            self._see(row.last, row.sha256)
+        if at != self.runs:
+            return f"the end of the chain of runs was cut off: {at.seq} runs are there, and it says {self.runs.seq}"
+        return None if forgotten else f"the chain of runs lacks run {self.forgotten.seq}, up to which all was forgotten"
+
+    def of_rows(self, rows: Iterable[Row[Any]]) -> str | None:
+        self.newest[""] = self.anchor.sha256
+        self._see(self.anchor.sha256)
         for row in rows:
-            if broken := self._broken(row):
-                return self._told(broken)
-            self._take(row)
-        return self._told(self._end())
+            key = row.run_id if row.seq > self.former.seq else ""
+            sha256 = next_sha256(self.newest.get(key, ""), facts_text(row[: len(FACTS)]))
+            if row.sha256 != sha256 or row.seq <= self.anchor.seq:
+                return f"{_named(row)} does not follow the row before it: {DAMAGED}"
+            self.newest[key] = sha256
+            self.due.get(key, set()).discard(sha256)
+            self.rows += 1
+            self.first_at = row.at if self.first_at is None else self.first_at
+            self.last_at = row.at
+            self._see(sha256)
+        return None
 
-    def _take(self, row: Row[Any]) -> None:
-        self.at = Link(row.seq, row.sha256)
-        self.rows += 1
-        self.first_at = row.at if self.first_at is None else self.first_at
-        self.last_at = row.at
-        self.seen = self.seen or row.sha256 == self.noted
-
-    def _broken(self, row: Row[Any]) -> str | None:
-        """What is wrong with this row, the next of the chain."""
-        if row.seq <= self.anchor.seq:
-            return f"{_named(row)} was inserted: everything up to seq {self.anchor.seq} was forgotten"
-        if row.seq > self.head.seq:
-            return f"{_named(row)} was inserted behind the head, which is seq {self.head.seq}"
-        if row.sha256 == next_sha256(self.at.sha256, facts_text(row[: len(FACTS)])):
-            return None
-        if row.seq > self.at.seq + 1:
-            return f"{_named(row)} does not follow seq {self.at.seq}: rows between them were removed, or it was changed"
-        return f"{_named(row)} was changed, or inserted"
-
-    def _end(self) -> str | None:
-        if self.at.seq < self.head.seq:
-            return f"the end was cut off: seq {self.at.seq} is the newest row, and the head says {self.head.seq}"
-        if self.at.sha256 != self.head.sha256:
-            return f"the head was changed: it is not that of seq {self.at.seq}"
-        if not self.seen:
+    def of_ends(self, heads: Iterable[Row[Any]]) -> str | None:
+        """Whether each chain comes to the end that is known of it, which is elsewhere, too."""
+        if self.newest.pop("") != self.former.sha256:
+            return f"the end of the chain that all registries shared was cut off: its last row is seq {self.former.seq}"
+        for row in heads:
+            if self.newest.pop(row.id, "") != row.audit_sha256 or self.due.pop(row.id, None):
+                return f"the end of what run {row.id} deleted was cut off, or the run's own hash was changed"
+            if row.state == "finished" and self.swept.get(row.id) != row.audit_sha256:
+                return f"run {row.id} has finished, and the chain of runs does not have its last row"
+        for run_id in (run_id for run_id, left in [*self.newest.items(), *self.due.items()] if left):
+            return f"run {run_id}: what it deleted is not the run's any more, or the run is not there"
+        if self.noted is not None:
             return "the noted head is not in the chain: it was written anew, or that row is forgotten by now"
         return None
 
-    def _told(self, broken: str | None) -> Verified:
-        span = _moment(self.first_at), _moment(self.last_at)
-        return Verified(self.rows, *span, self.anchor.sha256, self.at.sha256, broken)
+    def _see(self, *hashes: str) -> None:
+        if self.noted in hashes:
+            self.noted = None
 
 
 def _named(row: Row[Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, insert, or_, select, update
 
+from worker.store import audit
 from worker.store.dialect import insert_for
 from worker.store.tables import ACTIVE, batch, heartbeat, item, registry, run
 from worker.store.terms import Terms, decoded
@@ -71,6 +72,7 @@ class Run:
     verifications: int
     systemic_failures: int
     forgotten: bool
+    audit_sha256: str  # of its newest row in the audit; "": it has none
     fence: int
     lease_until: datetime | None
 
@@ -239,7 +241,10 @@ def finish_swept(connection: Connection, run_id: str, outcome: str, now: datetim
     waiting = exists().where(batch.c.run_id == run_id, ~batch.c.done)
     done = update(run).where(run.c.id == run_id, run.c.state == "deleting", ~waiting)
     values = {"state": "finished", "outcome": outcome, "finished_at": now, "message": message}
-    return connection.execute(done.values(values)).rowcount == 1
+    if connection.execute(done.values(values)).rowcount == 0:
+        return False
+    audit.add_swept(connection, run_id, now)
+    return True
 
 
 def note_swept(connection: Connection, run_id: str, now: datetime) -> None:

@@ -310,7 +310,7 @@ def _write_audit(connection: Connection, one: Item, outcome: str, freed: int, no
         "operation_id": facts.operation_id,
         "reclaimed_bytes": freed,
     }
-    audit.append(connection, values)
+    audit.append(connection, one.run_id, [values], now)
 
 
 def _tally(connection: Connection, run_id: str, name: str, label: str) -> None:

@@ -1,7 +1,7 @@
 """The durable record's tables, the same on SQLite and PostgreSQL. Instants are integers: microseconds since 1970, UTC.
 
 A run has repositories (what was listed and decided there), batches and items (its deletions), and the blobs that
-only its deletions reference. The rest outlives a run: manifests, the audit with its chain, tallies, registries,
+only its deletions reference. The rest outlives a run: manifests, the audit with its chains, tallies, registries,
 heartbeats, what people asked for (holds, pauses), what is in use (evidence) and what earlier scans saw (memory).
 """
 
@@ -110,6 +110,7 @@ run = Table(
     Column("systemic_failures", Integer, nullable=False, server_default="0"),  # in a row
     Column("forgotten", Boolean, nullable=False, server_default=text("false")),  # its plan is no longer kept
     Column("told", String(16)),  # the outcome, or `blocked`, that people were told of last
+    Column("audit_sha256", String(64), nullable=False, server_default=""),  # of its newest row in the audit
     Column("telling", Text),  # JSON: how far that has come: {word, tries, after, told}; null: nothing is under way
     # What `after_run` starts: whether that is over, how often it was tried, and not before when again.
     Column("after_run_over", Boolean, nullable=False, server_default=text("false")),
@@ -251,15 +252,30 @@ audit = Table(
     Column("outcome", String(16), nullable=False),  # deleted or gone
     Column("operation_id", Text),
     Column("reclaimed_bytes", BigInteger, nullable=False),
-    Column("sha256", String(64), nullable=False, server_default=""),  # of the row before and of this one
+    Column("sha256", String(64), nullable=False, server_default=""),  # of its run's row before, and of this one
     UniqueConstraint("run_id", "item", name="one_audit_row_per_item"),
     Index("audit_by_registry", "registry", "at"),
 )
 
+# The chain of runs: one row for each run that has swept, added when it finishes.
+swept_run = Table(
+    "swept_run",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("run_id", String(40), nullable=False),
+    Column("seq", BigInteger, nullable=False),  # of the run's newest row in the audit; 0: it has none
+    Column("last", String(64), nullable=False),  # that row's sha256
+    Column("sha256", String(64), nullable=False),  # of the run before, and of this one
+)
+
+# Where the audit's chains begin and end. `former`: the last row of the chain that all registries shared before each run
+# had its own; `anchor`: the newest forgotten row of that one. `runs`: the newest row of the chain of runs;
+# `forgotten`: the newest one of which the rows in the audit are forgotten.
 chain = Table(
     "chain",
     metadata,
-    Column("name", String(16), primary_key=True),  # head: the newest row of the audit; anchor: the newest forgotten one
+    Column("name", String(16), primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
 )
