@@ -532,9 +532,7 @@ class TestWhatIsAsked:
         shelf.image("shop/api", "old", layers=["a"])
         run = night.sweep()
         night.change(id="another")
-        with pytest.raises(
-            UnknownRegistryError, match=rf"run {run.id} deleted from production \(.* crp1\), which .* has"
-        ):
+        with pytest.raises(NothingKeptError, match=rf"run {run.id} deleted from production \(.* crp1\), which .* has"):
             find(night, run.id)
 
     def test_a_kind_that_takes_nothing_back(self, shelf: Shelf, night: ShelfNight) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
@@ -13,6 +14,7 @@ from tests.support.waiting import until
 from worker import reconcile
 from worker.runs import lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, Bell, NotBlockedError, UnknownRegistryError
+from worker.store import Store
 from worker.store import runs as run_rows
 from worker.store.measures import measure
 from worker.store.tables import batch
@@ -20,6 +22,22 @@ from worker.store.tables import batch
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 MakeNight = Callable[..., Night]
+
+
+REFUSE = {
+    "sqlite": ["create trigger refuse before insert on run begin select raise(abort, 'another is active'); end"],
+    "postgresql": [
+        "create function refuse() returns trigger as 'begin raise unique_violation; end' language plpgsql",
+        "create trigger refuse before insert on run for each row execute function refuse()",
+    ],
+}
+
+
+def refuse_runs(store: Store) -> None:
+    """Let the store answer as if a run were active that has ended when it is asked which."""
+    with store.write() as connection:
+        for statement in REFUSE[store.engine.dialect.name]:
+            connection.execute(text(statement))
 
 
 def push_old(simulator: Simulator, count: int = 3) -> None:
@@ -148,8 +166,16 @@ def test_one_active_run_a_registry(simulator: Simulator, night: MakeNight) -> No
     with pytest.raises(AlreadyRunningError) as caught:
         tonight.open()
     assert caught.value.run_id == first
-    with pytest.raises(UnknownRegistryError, match="configured: production"):
+    with pytest.raises(UnknownRegistryError, match="known: production"):
         lifecycle.open_run(tonight.store, tonight.settings, "staging", trigger="task", now=datetime.now(UTC))
+
+
+def test_a_run_that_has_just_ended_is_not_named(night: MakeNight) -> None:
+    tonight = night()
+    refuse_runs(tonight.store)
+    with pytest.raises(AlreadyRunningError, match="production: another run was active and has just ended") as caught:
+        tonight.open()
+    assert caught.value.run_id is None
 
 
 def test_a_task_that_comes_twice_is_the_same_run(simulator: Simulator, night: MakeNight) -> None:

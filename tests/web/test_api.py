@@ -2,7 +2,9 @@
 
 import json
 import socket
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -272,6 +274,19 @@ def test_one_run_at_a_time(pages: Pages) -> None:
     answer = approved(pages)
     assert (answer.status, json.loads(answer.body)["run"]) == (409, first)
     assert rows(pages)[BLOCKED] == ("schedule", "blocked", None)
+
+
+def test_a_run_that_has_just_ended_is_not_named(pages: Pages) -> None:
+    """The store refuses a run because another is active, and knows of none when it is asked which."""
+    with closing(sqlite3.connect(f"{pages.folder}/store.db")) as store:
+        store.execute("create trigger refuse before insert on run begin select raise(abort, 'another'); end")
+        try:
+            answer = post(pages, RUNS)
+        finally:
+            store.execute("drop trigger refuse")
+    assert answer.status == 409
+    told = json.loads(answer.body)
+    assert told == {"error": "production: another run was active and has just ended; try again"}
 
 
 def test_approve_then_abort(pages: Pages) -> None:

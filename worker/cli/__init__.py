@@ -1,5 +1,6 @@
 """The command registry-gc: one module for each group of subcommands, loaded only when it is called."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -7,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 import click
+
+from worker.cli.errors import explained
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # as if SIGPIPE had ended us
@@ -49,10 +52,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 class Commands(click.Group):
     """Knows its commands by name and imports them when they are called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return [name for section in SECTIONS.values() for name in section]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         for section in SECTIONS.values():
             if cmd_name in section:
                 module = importlib.import_module(f"worker.cli.{section[cmd_name][0]}")
@@ -67,11 +70,7 @@ class Commands(click.Group):
             raise click.UsageError(_unknown(args[0], self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
 
-    def format_commands(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        formatter: click.HelpFormatter,
-    ) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, help_text) for name, (_, help_text) in section.items()])
@@ -81,8 +80,6 @@ LATER = ("why", "lint", "test", "forecast", "convert")
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    import difflib  # noqa: PLC0415 - only for mistakes
-
     if name in LATER:
         return f"{name} is not built yet; known here: {', '.join(known)}"
     close = difflib.get_close_matches(name, list(known), n=1)
@@ -111,8 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         code = BROKEN_PIPE  # whoever read our output has enough
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, one line and an exit code
-        from worker.cli.errors import explained  # noqa: PLC0415 - only for mistakes
-
         code = explained(error)
     _let_go_of_output()
     sys.exit(code)
@@ -142,7 +137,7 @@ def _stand_in_for_closed_streams() -> None:
             if handle != number:
                 os.dup2(handle, number)
                 os.close(handle)
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 - a stream is open as long as we are
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
 def _let_go_of_output() -> None:

@@ -18,9 +18,9 @@ DONE, FAILED, USAGE, OVER_LIMITS, RUNNING = range(5)
 class CommandError(Exception):
     """What a command itself found wrong, with its exit code."""
 
-    def __init__(self, message: str, code: int = FAILED) -> None:
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(message)
-        self.code = code
+        self.exit_code = exit_code
 
 
 def say(message: str) -> None:
@@ -37,18 +37,13 @@ def explained(error: Exception) -> int:
 
 
 def _explanation(error: Exception) -> tuple[tuple[str, ...], int]:
-    if isinstance(error, CommandError):
-        return (str(error),), error.code
+    """Lines and exit code. Our own errors carry their exit code, and their lines if they have several."""
     if isinstance(error, click.ClickException):
         return (_usage(error),), USAGE
-    from worker.config.settings import ConfigError, SecretError  # noqa: PLC0415 - only for mistakes
-
-    if isinstance(error, ConfigError):
-        return error.lines, USAGE
-    if (code := _code_by_name(error)) is not None:
-        return (str(error),), code
-    if isinstance(error, (SecretError, OSError)):
-        return (_refused(error) if isinstance(error, OSError) else str(error),), FAILED
+    if isinstance(code := getattr(error, "exit_code", None), int):
+        return getattr(error, "lines", (str(error),)), code
+    if isinstance(error, OSError):
+        return (_refused(error),), FAILED
     if "--verbose" in sys.argv:
         for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
             say(line)
@@ -68,29 +63,3 @@ def _usage(error: click.ClickException) -> str:
     where = f"{context.command_path}: " if context else ""
     message = " ".join(error.format_message().split())
     return f"{where}{message}"
-
-
-# By name, so that explaining one mistake imports neither the store nor a registry's client.
-CODES = {
-    "InventoryError": USAGE,
-    "UnknownRegistryError": USAGE,
-    "UnknownRunError": USAGE,
-    "NothingToStopError": FAILED,
-    "AlreadyRunningError": RUNNING,
-    "NotBlockedError": FAILED,
-    "RegistryError": FAILED,
-    "StoreError": FAILED,
-    "SchemaError": FAILED,
-    "ClockError": FAILED,
-    "EvidenceError": FAILED,
-    "CrewError": FAILED,
-    "ListenError": FAILED,
-    "LimiterUnavailableError": FAILED,
-}
-
-
-def _code_by_name(error: Exception) -> int | None:
-    for kind in type(error).__mro__:
-        if kind.__module__.startswith("worker.") and kind.__name__ in CODES:
-            return CODES[kind.__name__]
-    return None

@@ -53,19 +53,17 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
     A held tag keeps the image that it names today and whatever carries it later. It is in force for a run that is
     deleting just now, too.
     """
-    from worker.cli.live import log_if_asked, opened_store, registry_named  # noqa: PLC0415 - loads the store
+    from worker.cli.live import log_if_asked, opened_store  # noqa: PLC0415 - loads the store
     from worker.report.hold import held_json, what_text  # noqa: PLC0415 - only for its output
-    from worker.runs.hold_requests import HoldError, hold_of, place  # noqa: PLC0415 - loads httpx
+    from worker.runs.hold_requests import hold_of, place  # noqa: PLC0415 - loads httpx
+    from worker.runs.lifecycle import registry_named  # noqa: PLC0415 - loads the store
     from worker.store.holds import HeldRow  # noqa: PLC0415 - as above
     from worker.text import escaped  # noqa: PLC0415 - as above
 
     settings = options.settings_of_store()  # a credential that is lost must keep nobody from holding
     configured = registry_named(settings, registry)
     log_if_asked(verbose=options.verbose)
-    try:
-        wanted = hold_of(configured, reference, until=until, reason=reason, who=who)
-    except HoldError as error:
-        raise CommandError(str(error), USAGE) from error
+    wanted = hold_of(configured, reference, until=until, reason=reason, who=who)
     now = datetime.now(UTC)
     with opened_store(settings) as store:
         placed = place(store, configured, wanted, now)
@@ -165,7 +163,8 @@ def pause(options: Options, registry: str | None, reason: str, who: str) -> None
 
     What a run has begun to delete just now is brought to its end.
     """
-    from worker.cli.live import opened_store, registry_named  # noqa: PLC0415 - loads the store
+    from worker.cli.live import opened_store  # noqa: PLC0415 - loads the store
+    from worker.runs.lifecycle import registry_named  # noqa: PLC0415 - loads the store
     from worker.store import holds as rows  # noqa: PLC0415 - as above
 
     settings = options.settings_of_store()

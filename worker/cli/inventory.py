@@ -3,10 +3,11 @@
 import click
 
 from worker.cli.errors import say
-from worker.cli.live import limiter_for, listing_bar, log_if_asked, registry_named, remembered
+from worker.cli.live import limiter_for, listing_bar, log_if_asked, remembered
 from worker.cli.options import Options, common
 from worker.planning.scan import list_live
 from worker.report.inventory import InventoryHead, inventory_ndjson
+from worker.runs.lifecycle import registry_named
 from worker.text import counted
 
 

@@ -17,15 +17,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
-def registry_named(settings: Settings, name: str) -> RegistrySettings:
-    """Raises UnknownRegistryError."""
-    registry = settings.registries.get(name)
-    if registry is None:
-        known = ", ".join(sorted(settings.registries)) or "none"
-        raise UnknownRegistryError(f"there is no registry {name!r} in {settings.path}; known: {known}")
-    return registry
-
-
 def check_known(settings: Settings, store: "Store | None", name: str | None) -> None:
     """Raises UnknownRegistryError, StoreError: neither the file nor the store has heard of a registry of that name."""
     if name is None or name in settings.registries:
@@ -37,8 +28,7 @@ def check_known(settings: Settings, store: "Store | None", name: str | None) -> 
         with store.read() as connection:
             known |= registries(connection)
     if name not in known:
-        listed = ", ".join(sorted(known)) or "none"
-        raise UnknownRegistryError(f"there is no registry {name!r} in {settings.path} or its store; known: {listed}")
+        raise UnknownRegistryError(name, known, f"{settings.path} or its store")
 
 
 class WillingLimiter:

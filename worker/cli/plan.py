@@ -47,10 +47,10 @@ def _live(options: Options, name: str) -> int:
         limiter_for,
         listing_bar,
         log_if_asked,
-        registry_named,
         remembered,
     )
     from worker.planning.scan import plan_live  # noqa: PLC0415 - as said above
+    from worker.runs.lifecycle import registry_named  # noqa: PLC0415 - as said above
 
     settings = options.settings()
     registry = registry_named(settings, name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.errors import CommandError, say
+from worker.cli.errors import say
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
@@ -32,14 +32,9 @@ def up(config: Path | None, verbose: bool) -> None:
 
     What ends is started again. SIGTERM or Ctrl-C stops it when the deletions under way are done; a second one at once.
     """
-    from worker.processes import embedded  # noqa: PLC0415 -- as above
-    from worker.processes.embedded_redis import NoServerError  # noqa: PLC0415 -- as above
-    from worker.processes.one_store import OtherStoreError  # noqa: PLC0415 -- as above
+    from worker.processes import embedded  # noqa: PLC0415 -- imported where it is used
 
-    try:
-        embedded.up(_settings(config, verbose), say, verbose=verbose)
-    except (embedded.AlreadyUpError, NoServerError, OtherStoreError) as error:
-        raise CommandError(str(error)) from error
+    embedded.up(_settings(config, verbose), say, verbose=verbose)
 
 
 @click.command()
@@ -53,16 +48,12 @@ def worker(node: str | None, slots: int | None, config: Path | None, verbose: bo
     carries plans out. Without it all three are run, each with its own slots, so that none waits for another.
     """
     from worker.processes.embedded import NODES, work  # noqa: PLC0415 -- imported where it is used
-    from worker.processes.one_store import OtherStoreError  # noqa: PLC0415 -- as above
 
     settings = _settings(config, verbose)
     if node is None:
         if slots is not None:
             raise click.UsageError("--slots needs a NODE")
-        try:
-            work(settings, say, verbose=verbose)
-        except OtherStoreError as error:
-            raise CommandError(str(error)) from error
+        work(settings, say, verbose=verbose)
         return
     words = ["-n", f"{node}@%h", "-Q", NODES[node].queue, "-c", str(slots or NODES[node].slots)]
     _celery("worker", *words, "--without-gossip", "--without-mingle", verbose=verbose)

@@ -13,7 +13,7 @@ from worker.cli.options import Options, common
 from worker.cli.people import who_option
 from worker.registries import open_registry
 from worker.report.restore import restored_json, restored_ndjson, restored_table
-from worker.restore.restore import NothingKeptError, TakesNothingBackError, find
+from worker.restore.restore import find
 from worker.restore.restore import restore as put_back
 
 
@@ -35,17 +35,14 @@ def restore(options: Options, what: str, registry: str | None, partly: bool, who
     with remembered(settings) as store:
         if store is None:
             raise CommandError("there is no store yet, and so nothing that was deleted", USAGE)
-        try:
-            asked = replace(find(store, settings, what, registry), who=who, partly=partly)
-            named = asked.registry
-            with (
-                limiter_for(settings, named) as limiter,
-                open_registry(named, limiter) as opened,
-                _bar(named.name) as tell,
-            ):
-                found = put_back(store, asked, opened, tell)
-        except (NothingKeptError, TakesNothingBackError) as error:
-            raise CommandError(str(error), USAGE) from error
+        asked = replace(find(store, settings, what, registry), who=who, partly=partly)
+        named = asked.registry
+        with (
+            limiter_for(settings, named) as limiter,
+            open_registry(named, limiter) as opened,
+            _bar(named.name) as tell,
+        ):
+            found = put_back(store, asked, opened, tell)
     with options.open() as output:
         output.report(
             table=lambda width: restored_table(asked, found, width),

@@ -6,12 +6,12 @@ import click
 
 from worker.cli.errors import say
 from worker.cli.following import follow
-from worker.cli.live import opened_store, registry_named
+from worker.cli.live import opened_store
 from worker.cli.options import Options, common
 from worker.cli.people import who_option
 from worker.cli.ringing import ring
 from worker.report.run import opened_text, run_ndjson
-from worker.runs.lifecycle import get, open_run
+from worker.runs.lifecycle import get, open_run, registry_named
 
 
 @click.command()

@@ -14,6 +14,8 @@ MAX_BYTES = 64 * 1024  # a service-account key has about 2.5 KiB
 class SecretError(Exception):
     """A secret cannot be read. Names the file or the variable, never a value."""
 
+    exit_code = 1
+
     where: str  # "file /run/secrets/token" or "environment variable YC_TOKEN"
     what: str  # "is empty"
 

@@ -62,6 +62,8 @@ DEFAULT_FILE = Path("registry-gc.yaml")
 class ConfigError(Exception):
     """The configuration cannot be used. Every mistake that could be found is in it, not only the first."""
 
+    exit_code = 2
+
     mistakes: "tuple[Mistake, ...]"
     path: Path
 

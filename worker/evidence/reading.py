@@ -58,6 +58,8 @@ class Reading(Struct, frozen=True):
 class EvidenceError(Exception):
     """A source that cannot be believed: one line that names it, what is wrong, and what to do. Holds no secret."""
 
+    exit_code = 1
+
     source: str  # the configured name
     what: str
     remedy: str

@@ -66,9 +66,7 @@ def plan_live(
 
     Raises UnknownRegistryError, ClockError, RegistryError, EvidenceError, StoreError.
     """
-    registry = settings.registries.get(name)
-    if registry is None:
-        raise lifecycle.UnknownRegistryError(f"no registry is named {name!r}")
+    registry = lifecycle.registry_named(settings, name)
     lister = Lister(store, registry, recall(store, registry), datetime.now(UTC))
     inventory = _list(store, registry, lister, limiter, progress)
     at = now or inventory.listed_at

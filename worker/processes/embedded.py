@@ -28,6 +28,8 @@ REDIS_STARTS_WITHIN = 30.0  # seconds; a long append-only file takes a while to 
 class AlreadyUpError(Exception):
     """Another `registry-gc up` uses this state folder."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

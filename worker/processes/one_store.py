@@ -34,6 +34,8 @@ GIVE_UP = "if string.sub(redis.call('GET', KEYS[1]) or '', 1, 36) == ARGV[1] the
 class OtherStoreError(Exception):
     """Workers of another store live behind the same Redis."""
 
+    exit_code = 1
+
     def __init__(self, mine: str, theirs: str, seconds: int) -> None:
         super().__init__(
             f"workers of another store use this Redis: theirs is {theirs}, ours {mine}. Give them one store, or each"

@@ -44,6 +44,8 @@ FailureCause = Literal[
 class RegistryError(Exception):
     """A registry's refusal or silence, in one line a person can act on. Never holds a secret."""
 
+    exit_code = 1
+
     message: str
     registry: str = ""  # the configured name
     request: str = ""  # "DELETE shop/api@sha256:9f86…": method and what it was about
@@ -152,3 +154,5 @@ class KeepsTagsError(OperationFailedError):
 
 class LimiterUnavailableError(Exception):
     """Redis cannot say when the next request may go, so none goes. No fault of the registry: try later."""
+
+    exit_code = 1

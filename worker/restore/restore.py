@@ -19,7 +19,7 @@ from worker.registries.docker.manifests import is_digest
 from worker.registries.errors import PermissionDeniedError, RegistryError
 from worker.registries.interface import Registry, Restores
 from worker.restore.images import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
-from worker.runs.lifecycle import AlreadyRunningError, UnknownRegistryError
+from worker.runs.lifecycle import AlreadyRunningError, registry_named
 from worker.store import Store, plans, runs, undo
 from worker.store.runs import Run
 from worker.store.undo import Undo
@@ -35,9 +35,13 @@ Tell = Callable[[int, int], None]
 class NothingKeptError(Exception):
     """Nothing that could be put back goes by that name."""
 
+    exit_code = 2
+
 
 class TakesNothingBackError(Exception):
     """A registry of a kind that takes no deleted image back."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,7 @@ def _run(connection: Connection, settings: Settings, run: Run) -> Asked:
     registry = next((one for one in settings.registries.values() if one.key == run.registry_key), None)
     if registry is None:
         key = run.registry_key.replace("|", " ").strip()
-        raise UnknownRegistryError(
-            f"run {run.id} deleted from {run.registry} ({key}), which {settings.path} has no more"
-        )
+        raise NothingKeptError(f"run {run.id} deleted from {run.registry} ({key}), which {settings.path} has no more")
     _check_kind(registry)
     repositories = undo.repositories_of(connection, run.id)
     if not repositories:
@@ -110,12 +112,9 @@ def _image(connection: Connection, settings: Settings, words: str, name: str | N
         registries = [one for one in settings.registries.values() if _may_take_back(one)]
         if not registries:
             raise TakesNothingBackError(f"no registry of {settings.path} is of a kind that takes deleted images back")
-    elif name in settings.registries:
-        registries = [settings.registries[name]]
-        _check_kind(registries[0])
     else:
-        known = ", ".join(sorted(settings.registries)) or "none"
-        raise UnknownRegistryError(f"there is no registry {name!r} in {settings.path}; known: {known}")
+        registries = [registry_named(settings, name)]
+        _check_kind(registries[0])
     found = [(one, undone) for registry in registries for one, undone in _newest(connection, registry, words)]
     if not found:
         where = name or ", ".join(one.name for one in registries)

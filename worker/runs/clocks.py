@@ -23,6 +23,8 @@ Clock = Callable[[], datetime]  # this process's: aware, UTC
 class ClockError(Exception):
     """Two clocks disagree."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:

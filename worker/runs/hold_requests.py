@@ -32,6 +32,8 @@ IN_FORCE = "the hold is in force all the same"
 class HoldError(Exception):
     """Words that name nothing which could be held."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:

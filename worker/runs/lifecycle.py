@@ -5,6 +5,7 @@ because `reconcile` (next door) rings again.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -34,27 +35,42 @@ LOOK_IS_GOOD = timedelta(minutes=10)  # how long a repository's second listing s
 
 
 class UnknownRegistryError(Exception):
-    """No registry of that name is configured."""
+    """No registry of that name is configured. `known`: those that are; `where`: the file, and what else was asked."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, known: Iterable[str], where: str) -> None:
+        self.name, self.known = name, ", ".join(sorted(known)) or "none"
+        super().__init__(f"there is no registry {name!r} in {where}; known: {self.known}")
 
 
 class UnknownRunError(Exception):
     """The store knows no such run."""
 
+    exit_code = 2
+
 
 class AlreadyRunningError(Exception):
-    """Another run of the same registry is active."""
+    """Another run of the same registry is active. `run_id` None: it was active a moment ago, and has ended since."""
 
-    def __init__(self, registry: str, run_id: str) -> None:
-        super().__init__(f"{registry}: run {run_id} is active; wait for it, or `registry-gc abort {run_id}`")
+    exit_code = 4
+
+    def __init__(self, registry: str, run_id: str | None) -> None:
+        active = f"run {run_id} is active; wait for it, or `registry-gc abort {run_id}`"
+        super().__init__(f"{registry}: {active if run_id else 'another run was active and has just ended; try again'}")
         self.run_id = run_id
 
 
 class NothingToStopError(Exception):
     """The run has ended, or is stopping already."""
 
+    exit_code = 1
+
 
 class NotBlockedError(Exception):
     """The run does not wait for an approval (any more)."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +103,7 @@ def open_run(
 
     Raises UnknownRegistryError, AlreadyRunningError, StoreError.
     """
-    registry = _registry(settings, name)
+    registry = registry_named(settings, name)
     values = _new(registry, trigger, now) | {"task_id": task_id, "scheduled_for": scheduled_for, "opened_by": who}
     if dry_run:
         values["mode"] = "dry-run"
@@ -101,10 +117,10 @@ def open_run(
     return Opened(values["id"], (Bell("gc.scan", (values["id"],)),))
 
 
-def _registry(settings: "Settings", name: str) -> "RegistrySettings":
+def registry_named(settings: "Settings", name: str) -> "RegistrySettings":
+    """Raises UnknownRegistryError."""
     if (found := settings.registries.get(name)) is None:
-        known = ", ".join(sorted(settings.registries)) or "none"
-        raise UnknownRegistryError(f"no registry is named {name!r}; configured: {known}")
+        raise UnknownRegistryError(name, settings.registries, str(settings.path))
     return found
 
 
@@ -130,7 +146,7 @@ def _existing(store: Store, registry: "RegistrySettings", task_id: str | None, d
         if same is not None:
             return Opened(same.id, ())
         other = runs.active(connection, registry.key)
-    raise AlreadyRunningError(registry.name, other.id if other else "that just ended")
+    raise AlreadyRunningError(registry.name, other.id if other else None)
 
 
 def line_of(registry: "RegistrySettings") -> str | None:
@@ -147,7 +163,7 @@ def note_registries(store: Store, settings: "Settings", now: datetime) -> None:
 
 def open_if_due(store: Store, settings: "Settings", name: str, now: datetime) -> tuple[Bell, ...]:
     """Open the run that is due now, or record it as missed, once. Raises UnknownRegistryError, StoreError."""
-    registry = _registry(settings, name)
+    registry = registry_named(settings, name)
     with store.write() as connection:
         line = runs.note_registry(connection, name, line_of(registry), now)
         last = runs.last_due_time(connection, registry.key)
@@ -306,7 +322,7 @@ def approve(
     except IntegrityError:
         with store.read() as connection:
             other = runs.active(connection, run.registry_key)
-        raise AlreadyRunningError(run.registry, other.id if other else "another") from None
+        raise AlreadyRunningError(run.registry, other.id if other else None) from None
     return ring(store, run_id, now)
 
 

@@ -23,6 +23,8 @@ BUSY_SECONDS = 15
 class StoreError(Exception):
     """The store cannot be opened, read or written. Without it nothing is deleted."""
 
+    exit_code = 1
+
 
 class Store:
     """One process's way to the record. Safe to use from several threads.

@@ -10,6 +10,8 @@ HEAD = "0005"
 class SchemaError(Exception):
     """The store's schema is not one this version can use."""
 
+    exit_code = 1
+
 
 def bring_up_to_date(engine: Engine, *, create: bool) -> None:
     """Apply what is missing. Raises SchemaError: the schema is newer than this version, or absent."""

@@ -156,9 +156,7 @@ def resume(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
 def _paused_name(asked: Asked) -> str:
     """The registry of the path, or all. Raises UnknownRegistryError."""
     name = asked.names.get("registry")
-    if name is not None and name not in asked.settings.registries:
-        raise UnknownRegistryError(f"no registry is named {name!r}")
-    return holds.ALL if name is None else name
+    return holds.ALL if name is None else lifecycle.registry_named(asked.settings, name).name
 
 
 def _one_line(text: str) -> str:
@@ -230,9 +228,9 @@ def _refused(error: Exception) -> RefusedError:
         log.warning("the store cannot be used", error=str(error))
         return RefusedError(503, "the store cannot be used; the log says why")
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    refused = RefusedError(status, str(error))
-    refused.run = getattr(error, "run_id", None)
-    return refused
+    if isinstance(error, UnknownRegistryError):  # without the file's path
+        return RefusedError(status, f"no registry is named {error.name!r}; configured: {error.known}")
+    return RefusedError(status, str(error), run=getattr(error, "run_id", None))
 
 
 def ring_bells(bells: Iterable[Bell]) -> bool:

@@ -20,6 +20,8 @@ LIMITS = ConnectionLimits()
 class ListenError(Exception):
     """The configured address cannot be bound."""
 
+    exit_code = 1
+
     address: str
     reason: str
 

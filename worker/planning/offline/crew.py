@@ -27,6 +27,8 @@ Task = tuple[Part, Across | None, frozenset[str]]
 class CrewError(Exception):
     """A process that was deciding ended before its answer."""
 
+    exit_code = 1
+
 
 class _Member(Protocol):
     def take(self, part: Part, across: Across | None, only: frozenset[str]) -> Outcome: ...

@@ -22,6 +22,8 @@ LONGEST = 64 << 20  # bytes of a line; one that is longer is cut there, and so i
 class InventoryError(Exception):
     """A line of an inventory file that cannot be understood."""
 
+    exit_code = 2
+
     path: str
     line: int  # the first is 1
     what: str
