@@ -55,9 +55,9 @@ class Scene:
 
 
 class Condition(Protocol):
-    def holds(self, image: Image, scene: Scene) -> Answer: ...
+    def holds(self, image: Image, scene: Scene, /) -> Answer: ...
 
-    def fact(self, image: Image, scene: Scene) -> str:
+    def fact(self, image: Image, scene: Scene, /) -> str:
         """A few words on why the answer is yes, or which fact was not told where it is unknown."""
 
 
@@ -65,10 +65,10 @@ class Condition(Protocol):
 class All:
     """Always."""
 
-    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+    def holds(self, _image: Image, _scene: Scene) -> Answer:
         return YES
 
-    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+    def fact(self, _image: Image, _scene: Scene) -> str:
         return "every image"
 
 
@@ -78,14 +78,14 @@ class EveryTag:
 
     patterns: Patterns
 
-    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+    def holds(self, image: Image, _scene: Scene) -> Answer:
         match = self.patterns.match
         for tag in image.tags:
             if match(tag) is None:
                 return NO
         return YES if image.tags else NO
 
-    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+    def fact(self, image: Image, _scene: Scene) -> str:
         if len(image.tags) == 1:
             return f"every tag matches {self.patterns.match(image.tags[0])}"
         matched = dict.fromkeys([self.patterns.match(tag) or "" for tag in image.tags])
@@ -98,10 +98,10 @@ class NoTag:
 
     patterns: Patterns
 
-    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+    def holds(self, image: Image, _scene: Scene) -> Answer:
         return NO if any(self.patterns.match(tag) for tag in image.tags) else YES
 
-    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+    def fact(self, image: Image, _scene: Scene) -> str:
         return f"no tag matches {self.patterns}" if image.tags else "untagged"
 
 
@@ -112,12 +112,12 @@ class SomeTag:
     matching: Patterns | None = None
     excepting: Patterns | None = None
 
-    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+    def holds(self, image: Image, _scene: Scene) -> Answer:
         if not image.tags:
             return YES if self.matching is None else NO
         return NO if self._tag(image) is None else YES
 
-    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+    def fact(self, image: Image, _scene: Scene) -> str:
         tag = self._tag(image)
         if tag is None:
             return "untagged"
@@ -142,10 +142,10 @@ class Tagged:
 
     tagged: bool = True
 
-    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+    def holds(self, image: Image, _scene: Scene) -> Answer:
         return YES if bool(image.tags) is self.tagged else NO
 
-    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+    def fact(self, _image: Image, _scene: Scene) -> str:
         return "tagged" if self.tagged else "untagged"
 
 
@@ -155,10 +155,10 @@ class Digests:
 
     digests: frozenset[str]
 
-    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+    def holds(self, image: Image, _scene: Scene) -> Answer:
         return YES if image.digest in self.digests else NO
 
-    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+    def fact(self, _image: Image, _scene: Scene) -> str:
         return "its digest is listed"
 
 
@@ -255,10 +255,10 @@ class AnyTag:
 
     patterns: Patterns
 
-    def holds(self, image: Image, scene: Scene) -> Answer:  # noqa: ARG002 — the shape of a condition
+    def holds(self, image: Image, _scene: Scene) -> Answer:
         return YES if any(self.patterns.match(tag) for tag in image.tags) else NO
 
-    def fact(self, image: Image, scene: Scene) -> str:  # noqa: ARG002 — the shape of a condition
+    def fact(self, image: Image, _scene: Scene) -> str:
         tag = next(tag for tag in image.tags if self.patterns.match(tag))
         return f"tag {tag} matches {self.patterns.match(tag)}"
 

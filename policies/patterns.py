@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import re2
+
 from policies.units import shown
 
 LONGEST = 512  # characters of one pattern
@@ -174,8 +176,6 @@ def _pieces(text: str, pieces: list[str]) -> Matcher:
 
 def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
     """A matcher for some RE2 expressions at once. Most names are outside of what could match: one comparison."""
-    import re2  # noqa: PLC0415 — most policies have no expression
-
     options = re2.Options()
     options.log_errors = False
     options.max_mem = _MEMORY
@@ -217,8 +217,6 @@ def _works(together: Any) -> bool:
     """Whether RE2 has room for them. Where it has not, it says of every name that it does not match: a keep rule would
     keep nothing. So it is tried on something that does.
     """
-    import re2  # noqa: PLC0415 — as above
-
     together.Add(_TRIAL)
     try:
         together.Compile()
@@ -229,8 +227,6 @@ def _works(together: Any) -> bool:
 
 def _range(compiled: Any) -> tuple[bytes, bytes]:
     """Between which two every name that matches lies, as RE2 sees it."""
-    import re2  # noqa: PLC0415 — as above
-
     try:
         low, high = compiled.possiblematchrange(_RANGE)
     except re2.error:  # RE2 does not say

@@ -51,13 +51,6 @@ class Seen:
     def __len__(self) -> int:
         return len(self.first)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Seen) and all(
-            np.array_equal(mine, theirs) for mine, theirs in zip(self._columns, other._columns, strict=True)
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # arrays have none, and nobody needs one
-
     @property
     def _columns(self) -> tuple[npt.NDArray[Any], ...]:
         return self.keys, self.tags, self.first, self.since, self.missing

@@ -25,7 +25,7 @@ from worker.notify import after_run, notification
 from worker.planning import scan
 from worker.processes.one_store import OtherStoreError, claim, give_up, refuse_another
 from worker.registries.errors import LimiterUnavailableError, RegistryError
-from worker.registries.http.rate_limit import RedisLimiter
+from worker.registries.http.redis_limit import RedisLimiter
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
 from worker.runs.terms import registry_of

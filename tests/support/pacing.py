@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from worker.registries.http.rate_limit import RedisLimiter
+from worker.registries.http.redis_limit import RedisLimiter
 
 
 def main(url: str, key: str, rate: float, seconds: float, threads: int) -> None:

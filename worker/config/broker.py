@@ -1,17 +1,16 @@
-"""Which Redis carries the bells and the rate limit: the configured one, else the one that `registry-gc up` runs."""
+"""Which Redis carries task calls and the rate limit: the configured one, else the one that `registry-gc up` runs."""
 
 import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from redis import Redis, exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.config.settings import Settings
 from worker.config.state_folder import state_folder
-
-if TYPE_CHECKING:
-    from redis import Redis
-
-    from worker.config.settings import Settings
 
 
 class NoRedisError(Exception):
@@ -23,7 +22,7 @@ def own_redis_file(environ: Mapping[str, str] = os.environ) -> Path:
     return state_folder(environ) / "redis.url"
 
 
-def redis_url(settings: "Settings", environ: Mapping[str, str] = os.environ) -> str:
+def redis_url(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     """The URL as redis-py reads it. Raises NoRedisError, SecretError."""
     if (configured := settings.redis_url()) is not None:
         return configured
@@ -35,12 +34,8 @@ def redis_url(settings: "Settings", environ: Mapping[str, str] = os.environ) -> 
         ) from None
 
 
-def connect(url: str) -> "Redis":
+def connect(url: str) -> Redis:
     """A client of our own, without retries: what a client repeats in secret may be done twice. Connects when asked."""
-    from redis import Redis  # noqa: PLC0415 - redis is loaded only where it is used
-    from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
-    from redis.retry import Retry  # noqa: PLC0415 - as above
-
     return Redis.from_url(
         url,
         socket_timeout=2.0,
@@ -53,8 +48,6 @@ def connect(url: str) -> "Redis":
 
 def trouble(error: BaseException) -> str:
     """Why Redis did not do what it was asked, in words that quote no part of its URL."""
-    from redis import exceptions  # noqa: PLC0415 - as above
-
     words = (
         ((exceptions.AuthenticationError, exceptions.AuthorizationError), "it refuses the user or the password"),
         ((exceptions.NoPermissionError,), "its user lacks a permission"),

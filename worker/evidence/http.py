@@ -15,10 +15,10 @@ from worker.registries.errors import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.http.bearer import Bearer
 from worker.registries.http.client import Http, Patience
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.rate_limit import LocalLimiter
+from worker.registries.http.tokens import SecretBearer
 
 PATIENCE = Patience(attempts=4, total=60.0)
 REMEDY = "see the service's own log, and docs/evidence.md for what it must answer"
@@ -36,7 +36,7 @@ def read(settings: EvidenceSettings, patience: Patience = PATIENCE) -> Reading:
     url = settings.url or ""  # the configuration insists on one
     host = urlsplit(url).netloc  # without path and query, which may be a secret
     request = Request(method="GET", url=url, about=host, repeatable=True, paced=False, timeout=20.0)
-    signer = Bearer(settings.token) if settings.token else None
+    signer = SecretBearer(settings.token) if settings.token else None
     client = Http(settings.name, LocalLimiter(1.0), 1, patience)
     try:
         return client.call(request, _reader(settings.name), signer)

@@ -21,10 +21,10 @@ import structlog
 from worker.config.pipes import PipeReader
 from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.http.answers import one_line
-from worker.registries.http.bearer import Bearer
 from worker.registries.http.client import Http, Patience
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.rate_limit import LocalLimiter
+from worker.registries.http.tokens import SecretBearer
 from worker.runs.lifecycle import Bell
 from worker.runs.outcome import run_json
 from worker.store import Store, following
@@ -133,7 +133,7 @@ def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
     )
     client = Http("after_run", LocalLimiter(1.0), 1, Patience(attempts=1, total=seconds))
     try:
-        client.call(request, _accepted, Bearer(what.token) if what.token else None)
+        client.call(request, _accepted, SecretBearer(what.token) if what.token else None)
     except RegistryError as error:
         raise FollowingError(error.message) from None
     finally:

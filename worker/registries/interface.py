@@ -51,7 +51,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 class Manifests(Protocol):
     """What is known of manifests, and where what was read is remembered."""
 
-    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]: ...
+    def known(self, digests: Iterable[str], /) -> Mapping[str, Manifest]: ...
 
     def remember(self, manifests: Mapping[str, Manifest]) -> None: ...
 
@@ -59,7 +59,7 @@ class Manifests(Protocol):
 class NoManifests:
     """Knows nothing and remembers nothing."""
 
-    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]:  # noqa: ARG002 - of the protocol
+    def known(self, _digests: Iterable[str]) -> Mapping[str, Manifest]:
         return {}
 
     def remember(self, manifests: Mapping[str, Manifest]) -> None: ...
@@ -108,7 +108,7 @@ class Registry(Protocol):
         Raises any RegistryError, or NotFoundError when the repository is not there: nothing partial is ever returned.
         """
 
-    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
+    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None, /) -> Image:
         """This image as it is now, its tags too, without reading manifests. A fact the registry cannot tell stays.
 
         `known_tags`: of the repository, and the digests that they named when it was last listed; where an image's own
@@ -117,7 +117,7 @@ class Registry(Protocol):
         """
 
     def delete(
-        self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
+        self, repository: str, image: Image, idempotency_key: str, /, *, not_after: float | None = None
     ) -> Deletion:
         """Ask for the deletion of an image and all its tags; the same key never deletes twice.
 

@@ -21,7 +21,8 @@ from tests.support.waiting import until
 from worker.config.settings import Rate, RegistrySettings
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError
-from worker.registries.http.rate_limit import LONGEST_PAUSE, Limiter, LocalLimiter, RedisLimiter, open_limiter
+from worker.registries.http.rate_limit import LONGEST_PAUSE, Limiter, LocalLimiter, open_limiter
+from worker.registries.http.redis_limit import RedisLimiter
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -161,10 +162,6 @@ def test_a_password_is_not_told(settings: RegistrySettings) -> None:
     assert "sesame" not in f"{failure.value} {failure.value!r} {limiter!r}"
 
 
-def test_without_redis_configured_the_rate_is_our_own(settings: RegistrySettings) -> None:
-    assert isinstance(open_limiter(None, settings), LocalLimiter)
-
-
 def test_every_attempt_takes_a_slot(simulator: Simulator, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(simulator.token)
@@ -191,7 +188,7 @@ def test_a_bucket_on_the_other_side_is_never_emptied(simulator: Simulator, tmp_p
 
 def test_a_pause_of_ten_years_in_redis_is_cut(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes to Redis may write that; it must not keep everybody waiting for ten years."""
-    monkeypatch.setattr("worker.registries.http.rate_limit.LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr("worker.registries.http.redis_limit.LONGEST_PAUSE", 0.3)
     limiter = RedisLimiter(redis.url, "ten years", 20.0)
     with closing(Redis.from_url(redis.url)) as client:
         client.set("registry-gc:limit:{ten years}:pause", "1", px=10 * 365 * 86_400_000)

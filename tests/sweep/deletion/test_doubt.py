@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
-from worker.registries.http.rate_limit import RedisLimiter
+from worker.registries.http.redis_limit import RedisLimiter
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
 from worker.store import StoreError, looks, sweeping

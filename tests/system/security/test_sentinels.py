@@ -107,7 +107,7 @@ CRASH = """
 import logging, sys
 from worker import logs
 from worker.config.settings import Secret, load
-from worker.registries.http.rate_limit import RedisLimiter
+from worker.registries.http.redis_limit import RedisLimiter
 from worker.registries.yandex.service_account_key import signed_jwt
 from worker.store import open_store
 from worker.registries import open_registry

@@ -11,7 +11,7 @@ import yaml
 
 from tests.system.security.sentinels import Sentinels
 from worker.config.settings import Secret, Settings, load
-from worker.registries.http.rate_limit import RedisLimiter
+from worker.registries.http.redis_limit import RedisLimiter
 from worker.registries.yandex.service_account_key import signed_jwt
 from worker.store import open_store
 

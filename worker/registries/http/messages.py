@@ -62,7 +62,7 @@ class Signer(Protocol):
     def sign(self) -> str | None:
         """The value of the header Authorization; None: send without. Raises SignInError."""
 
-    def refused(self, authorization: str | None, answer: Answer) -> None:
+    def refused(self, authorization: str | None, answer: Answer, /) -> None:
         """This signature was answered with 401: get a fresh one ready. Raises SignInError when there is none."""
 
 

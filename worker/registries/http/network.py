@@ -47,7 +47,8 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 @lru_cache(maxsize=16)
-def _tls_context(ca_file: Path | None, stamp: object, environment: tuple[str | None, ...]) -> ssl.SSLContext:  # noqa: ARG001 - a file that has changed is read again
+def _tls_context(ca_file: Path | None, _stamp: object, environment: tuple[str | None, ...]) -> ssl.SSLContext:
+    """`_stamp`: of the file, which is read again when it has changed."""
     context = ssl.create_default_context()
     # Python 3.13 sets it by itself. Many certificates of private authorities lack what it asks for; curl accepts them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT

@@ -1,51 +1,21 @@
 """How fast a registry may be asked: evenly spaced requests under one limit, shared by every process through Redis.
 
-Slots are handed out on the Redis server's clock, the next one 1/rate after the last; the waiting itself happens here,
-outside Redis. A registry that asks for a pause gets it from every process, not only from the one that was told.
+What all processes share is in `redis_limit`.
 """
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from worker.config.broker import connect, trouble
-from worker.registries.errors import LimiterUnavailableError, TooLateError
+from worker.registries.errors import TooLateError
 
 if TYPE_CHECKING:
     from worker.config.settings import RegistrySettings
 
 LONGEST_PAUSE = 30.0  # seconds; a registry that asks for more is asked again, not obeyed for an hour
 CHECK_AFTER = 0.05  # seconds; who waited longer than this looks whether a pause was asked for meanwhile
-
-# KEYS: the next free slot (µs), the pause. ARGV: 1/rate in µs, the longest pause in ms. Answers how long to wait, in
-# µs. A slot in the far future is left over from a clock that was set back: it is forgotten. A pause that is longer than
-# the longest was written by somebody else: it is cut.
-RESERVE = """
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local interval = tonumber(ARGV[1])
-local slot = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
-if slot < now or slot > now + 60000000 + 1000 * interval then slot = now end
-local pause = redis.call('PTTL', KEYS[2])
-local longest = tonumber(ARGV[2])
-if pause > longest then
-  redis.call('PEXPIRE', KEYS[2], longest)
-  pause = longest
-end
-if pause > 0 and slot < now + pause * 1000 then slot = now + pause * 1000 end
-local following = slot + interval
-local life = (following - now) / 1000 + 1000
-redis.call('SET', KEYS[1], string.format('%.0f', following), 'PX', string.format('%.0f', life))
-return string.format('%.0f', slot - now)
-"""
-
-# A shorter pause never shortens a longer one.
-PAUSE = """
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
-return 1
-"""
 
 
 class Limiter(Protocol):
@@ -129,48 +99,8 @@ class BoundedLimiter:
             raise TooLateError("the time for asking was over")
 
 
-class RedisLimiter:
-    """The limit that all processes of all machines with this Redis keep together. Fails closed."""
+def open_limiter(redis_url: str, settings: "RegistrySettings") -> Limiter:
+    """The limiter of a registry, shared through Redis. Asks nothing yet."""
+    from worker.registries.http.redis_limit import RedisLimiter  # noqa: PLC0415 - many a command needs no Redis
 
-    def __init__(self, url: str, key: str, rate: float) -> None:
-        """`url` of Redis, `key` the registry's identity (`RegistrySettings.key`), `rate` in requests a second."""
-        self._client = connect(url)
-        self._interval = round(1_000_000 / rate)
-        # In braces: one hash slot for both keys, should it be a cluster.
-        self._slot_key, self._pause_key = f"registry-gc:limit:{{{key}}}:slot", f"registry-gc:limit:{{{key}}}:pause"
-        self._reserve_script = self._client.register_script(RESERVE)
-        self._pause_script = self._client.register_script(PAUSE)
-
-    def wait(self) -> float:
-        started = time.monotonic()
-        while True:
-            limits = [self._interval, round(LONGEST_PAUSE * 1000)]
-            answer = self._ask(self._reserve_script, keys=[self._slot_key, self._pause_key], args=limits)
-            delay = int(answer) / 1_000_000
-            if delay > 0:
-                time.sleep(delay)
-            if delay < CHECK_AFTER or self._ask(self._client.pttl, self._pause_key) <= 0:
-                return time.monotonic() - started
-
-    def pause(self, seconds: float) -> None:
-        milliseconds = max(1, round(min(seconds, LONGEST_PAUSE) * 1000))
-        self._ask(self._pause_script, keys=[self._pause_key], args=[milliseconds])
-
-    def close(self) -> None:
-        self._client.close()
-
-    @staticmethod
-    def _ask(command: Any, *args: Any, **kwargs: Any) -> Any:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - redis is loaded only where it is used
-
-        try:
-            return command(*args, **kwargs)
-        except RedisError as error:
-            what = f"Redis, which holds the request limit, does not answer: {trouble(error)}"
-            raise LimiterUnavailableError(what) from None  # redis-py's own error quotes the address
-
-
-def open_limiter(redis_url: str | None, settings: "RegistrySettings") -> Limiter:
-    """The limiter of a registry: shared through Redis, or this process's own where there is none. Asks nothing yet."""
-    rate = settings.rate.requests_per_second
-    return RedisLimiter(redis_url, settings.key, rate) if redis_url else LocalLimiter(rate)
+    return RedisLimiter(redis_url, settings.key, settings.rate.requests_per_second)

@@ -1,11 +1,17 @@
-"""A token, or a name with its password, that somebody gives for a while: fetched early, by one thread at a time."""
+"""A token, or a name with its password, that somebody gives for a while: fetched early, by one thread at a time.
 
+And who signs requests with one.
+"""
+
+import base64
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from worker.config.secret import Secret, SecretError
 from worker.registries.errors import RegistryError, SignInError
+from worker.registries.http.messages import Answer
 
 HOUR = 3600.0
 RETRY_EARLY = 30.0  # seconds until an early refresh that failed is tried again; the old token serves meanwhile
@@ -76,3 +82,57 @@ def lasting(value: str, life: float, longest: float = 12 * HOUR) -> Token:
     now = time.monotonic()
     early = min(life * 0.8, life - 300.0 if life > 600.0 else life, longest)
     return Token(value, refresh_at=now + early, expires_at=now + life)
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Signs with a token."""
+
+    tokens: Tokens
+
+    def sign(self) -> str:
+        return f"Bearer {self.tokens.current()}"
+
+    def refused(self, authorization: str | None, _answer: Answer) -> None:
+        self.tokens.replace((authorization or "").removeprefix("Bearer "))
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """Signs with a name and a password: the tokens are passwords, or, without `name`, "name:password"."""
+
+    tokens: Tokens
+    name: str = ""
+
+    def sign(self) -> str:
+        return f"Basic {base64_of(self._before() + self.tokens.current())}"
+
+    def refused(self, authorization: str | None, _answer: Answer) -> None:
+        pair = base64.b64decode((authorization or "").removeprefix("Basic ")).decode()
+        self.tokens.replace(pair.removeprefix(self._before()))
+
+    def _before(self) -> str:
+        return f"{self.name}:" if self.name else ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretBearer:
+    """Signs with a token from a secret, read anew each time: where it is refused there is nothing to renew."""
+
+    token: Secret
+
+    def sign(self) -> str:
+        try:
+            token = self.token.read()
+        except SecretError as error:
+            raise SignInError(str(error)) from None
+        if not token.isascii() or not token.isprintable():
+            raise SignInError("the token holds characters that no header may hold")
+        return f"Bearer {token}"
+
+    def refused(self, _authorization: str | None, _answer: Answer) -> None:
+        pass
+
+
+def base64_of(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

@@ -120,13 +120,9 @@ class Oci:
         return changed(image, tags=image.tags if set(tags) == set(image.tags) else tags)
 
     def delete(
-        self,
-        repository: str,
-        image: Image,
-        idempotency_key: str,  # noqa: ARG002 - a digest that is deleted twice is deleted once
-        *,
-        not_after: float | None = None,
+        self, repository: str, image: Image, _idempotency_key: str, *, not_after: float | None = None
     ) -> Deletion:
+        """As the interface has it: a digest that is deleted twice is deleted once."""
         operation = f"{repository}@{image.digest}"
         self._begun[operation] = Begun(image.tags, self._around(repository)[0].last())
         try:

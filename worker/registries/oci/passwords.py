@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import takewhile
@@ -29,8 +28,7 @@ from worker.config.secret import SecretError
 from worker.config.settings import Credentials, namespace_of
 from worker.registries.errors import SignInError
 from worker.registries.http.answers import one_line
-from worker.registries.http.messages import Answer
-from worker.registries.http.tokens import Token, Tokens, lasting
+from worker.registries.http.tokens import Basic, Token, Tokens, base64_of, lasting
 
 SECONDS = 30.0  # for a program to answer in
 MAX_BYTES = 64 * 1024
@@ -43,17 +41,8 @@ NOT_FOUND = b"credentials not found in native keychain"
 FORM = '{"Username": …, "Secret": …} or {"username": …, "password": …, "expires_at": "2026-11-20T03:00:00Z"}'
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedUser:
+class FetchedUser(Basic):
     """A name and a password that are fetched when they are needed. Signs with both."""
-
-    tokens: Tokens  # of "name:password"
-
-    def sign(self) -> str:
-        return f"Basic {_base64(self.tokens.current())}"
-
-    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
-        self.tokens.replace(base64.b64decode((authorization or "").removeprefix("Basic ")).decode())
 
     def identity_token(self, refused: str | None = None) -> str | None:
         """The identity token, another than the `refused` one; None: it is a name and a password. Raises SignInError."""
@@ -65,7 +54,7 @@ class FetchedUser:
     def secrets(self) -> tuple[str, ...]:
         """What must not be shown, should a server repeat it."""
         pair = self.tokens.last or ""
-        return (_base64(pair), pair.partition(":")[2]) if pair else ()
+        return (base64_of(pair), pair.partition(":")[2]) if pair else ()
 
 
 @lru_cache(maxsize=64)
@@ -268,7 +257,3 @@ def _seconds_until(instant: object, program: str) -> float:
         if isinstance(instant, (int, float)) and not isinstance(instant, bool):
             return instant - time.time()
     raise SignInError(f"{program} printed an expires_at that is no instant with its zone; it is to print {FORM}")
-
-
-def _base64(pair: str) -> str:
-    return base64.b64encode(pair.encode()).decode()

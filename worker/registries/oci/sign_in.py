@@ -3,7 +3,6 @@
 Nothing is sent with credentials before the registry has asked for them. No message or repr shows a password.
 """
 
-import base64
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from worker.registries.http.answers import succeeded
 from worker.registries.http.challenges import asks_for
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer
+from worker.registries.http.tokens import base64_of
 from worker.registries.oci.passwords import FetchedUser, fetched_user
 
 CATALOG: Scopes = ("registry:catalog:*",)
@@ -57,13 +57,13 @@ class User:
     def sign(self) -> str:
         return "Basic " + self._pair()
 
-    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
+    def refused(self, authorization: str | None, _answer: Answer) -> None:
         if authorization == self.sign():
             raise SignInError(
                 f"the user name {self.name!r} or the password in {self.password.where} was refused", status=401
             )
 
-    def identity_token(self, refused: str | None = None) -> str | None:  # noqa: ARG002 - a password is none
+    def identity_token(self, _refused: str | None = None) -> str | None:
         return None
 
     def secrets(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class User:
 
     def _pair(self) -> str:
         try:
-            return base64.b64encode(f"{self.name}:{self._password()}".encode()).decode()
+            return base64_of(f"{self.name}:{self._password()}")
         except UnicodeEncodeError:
             what = f"the user name or the password in {self.password.where}"
             raise SignInError(f"{what} has characters that do not exist; it has to be written anew") from None

@@ -21,9 +21,10 @@ from worker.registries.http.client import Http, Patience
 from worker.registries.http.loops import MAX_PAGES, Progress, each, polls
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.rate_limit import Limiter
+from worker.registries.http.tokens import Basic, Bearer
 from worker.registries.interface import Manifest
 from worker.registries.yandex import api
-from worker.registries.yandex.sign_in import Basic, Bearer, open_tokens
+from worker.registries.yandex.sign_in import open_tokens
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class Calls:
         self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
         self.tokens = open_tokens(settings, self.http)
         self.bearer = Bearer(self.tokens)
-        self._docker = DockerSignIn(self.http, self._endpoints.docker, Basic(self.tokens), account="iam")
+        self._docker = DockerSignIn(self.http, self._endpoints.docker, Basic(self.tokens, "iam"), account="iam")
 
     def call(self, request: Request, read: Callable[[Answer], T], total: float | None = None) -> T:
         """What `read` makes of the answer. Raises RegistryError."""

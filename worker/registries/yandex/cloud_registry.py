@@ -229,7 +229,7 @@ class YandexCloudRegistry:
 
     # One image
 
-    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:  # noqa: ARG002 - told with the image
+    def get(self, repository: str, image: Image, _known_tags: Mapping[str, str] | None = None) -> Image:
         folder = self._folders.since(repository, time.monotonic() - SHARED)
         same = folder.of(image.digest)
         if same:

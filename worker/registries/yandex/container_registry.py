@@ -108,7 +108,7 @@ class YandexContainerRegistry:
         """The manifests of these digests, read side by side; each answer stands alone, an error never spreads."""
         return self._calls.manifests(f"{self._id}/{repository}", digests, not_after)
 
-    def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:  # noqa: ARG002 - told with the image
+    def get(self, repository: str, image: Image, _known_tags: Mapping[str, str] | None = None) -> Image:
         name, label = f"{self._id}/{repository}", about(repository, image.digest)
         found = self._calls.call(
             protocol.get_image(self._root, image.id, label),

@@ -3,16 +3,16 @@
 import json
 from typing import Any, Literal, cast
 
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from worker.registries.errors import SignInError
 
 
 def signed_jwt(key_text: str, where: str, iam: str, now: float) -> str:
     """A JWT (PS256) for the service account of a key file's text. Raises SignInError, which shows nothing of it."""
-    import jwt  # noqa: PLC0415 - cryptography takes a while to load, and only this needs it
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as above
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 - as above
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - as above
-
     parts = _key_parts(key_text, where)
     claims = {
         "iss": parts["service_account_id"],

@@ -3,11 +3,10 @@
 Tokens are fetched early, by one thread at a time, and once more when one is refused. No message or repr shows a token.
 """
 
-import base64
 import json
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
@@ -22,7 +21,6 @@ from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.tokens import HOUR, Token, Tokens, lasting
 from worker.registries.yandex.api import accepted, refusal, status_of
-from worker.registries.yandex.service_account_key import signed_jwt
 
 METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header
@@ -51,33 +49,6 @@ class ExchangeError(Struct):
     error_description: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Bearer:
-    """Signs the management API's requests."""
-
-    tokens: Tokens
-
-    def sign(self) -> str:
-        return f"Bearer {self.tokens.current()}"
-
-    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
-        self.tokens.replace((authorization or "").removeprefix("Bearer "))
-
-
-@dataclass(frozen=True, slots=True)
-class Basic:
-    """Signs the Docker API's requests for its own token: user `iam`, the IAM token as password."""
-
-    tokens: Tokens
-
-    def sign(self) -> str:
-        return "Basic " + base64.b64encode(f"iam:{self.tokens.current()}".encode()).decode()
-
-    def refused(self, authorization: str | None, answer: Answer) -> None:  # noqa: ARG002 - the answer says no more than 401
-        pair = base64.b64decode((authorization or "").removeprefix("Basic ")).decode()
-        self.tokens.replace(pair.removeprefix("iam:"))
-
-
 def open_tokens(settings: RegistrySettings, http: Http) -> Tokens:
     """The tokens that a registry's credentials give. Reads and sends nothing yet."""
     credentials = settings.credentials
@@ -104,6 +75,7 @@ def given_tokens(secret: Secret) -> Tokens:
 
 def key_tokens(secret: Secret, iam: str, http: Http) -> Tokens:
     """An IAM token for a JWT that the key signs; the key is read anew for each, so that it may be rotated."""
+    from worker.registries.yandex.service_account_key import signed_jwt  # noqa: PLC0415 - cryptography loads slowly
 
     def fetch() -> Token:
         request = Request(
