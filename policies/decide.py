@@ -11,7 +11,7 @@ from policies.conditions import UNKNOWN
 from policies.context import NOTHING, Standing
 from policies.graph import Ties, is_counted
 from policies.image import Image
-from policies.registry_summary import Across
+from policies.registry_summary import RegistrySummary
 from policies.rules import Heard, Policy, Rule, Top, placeless, population, unreported
 
 Verdict = Literal["keep", "delete"]
@@ -41,26 +41,26 @@ SUBJECT_UNKNOWN = "its manifest has not been read: it may be a signature or an a
 Keep = tuple[Cause, str, str | None]  # why an image stays, whatever its owners do: cause, reason, rule
 
 
-class Jury:
-    """Hears every rule on the images of one repository, then settles what belongs together."""
+class Evaluation:
+    """Asks every rule about the images of one repository, then settles what belongs together."""
 
     def __init__(
         self,
         ties: Ties,
         policy: Policy,
         now: datetime,
-        across: Across,
+        summary: RegistrySummary,
         keep_per_repository: int,
         standing: Standing = NOTHING,
     ) -> None:
         self._told = ties.images  # with the push times that are not believed
         self.ties = ties = ties.believing(standing.times)
         self.standing = standing
-        self.foreign = across.foreign
+        self.foreign = summary.foreign
         self.scene = ties.scene(now, standing.seen(ties.path))
-        self._tops = across.tops
+        self._tops = summary.tops
         self._keep_per_repository = keep_per_repository
-        self._ranked = ties.ranked(across.foreign)
+        self._ranked = ties.ranked(summary.foreign)
         self._countable = [
             image for image in self._ranked if is_counted(image) and image.digest not in standing.ignore_unreadable
         ]

@@ -120,16 +120,20 @@ class Ties:
 
 
 class Arranger:
-    """Takes in the rows of one repository, some at a time; their blobs are counted at once and not asked for again."""
+    """Takes in the rows of one repository, some at a time; their blobs are counted at once and not asked for again.
 
-    def __init__(self, path: str) -> None:
+    `keep_blobs` False: the images are without them afterwards, which are most of an image's memory.
+    """
+
+    def __init__(self, path: str, *, keep_blobs: bool = True) -> None:
         self._path = path
+        self._keep_blobs = keep_blobs
         self._rows: list[Image] = []
         self._blobs = Blobs()
 
     def add(self, rows: Sequence[Image]) -> None:
-        self._rows += rows
         self._blobs.add(rows)
+        self._rows += rows if self._keep_blobs else [replace(row, config=None, layers=()) for row in rows]
 
     def ties(self) -> Ties:
         """What the images are to each other. The order of their rows makes no difference."""

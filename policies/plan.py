@@ -1,12 +1,12 @@
-"""survey(repository) -> columns; decide(repository, …) -> decisions; close(…) -> totals; make_plan composes them.
+"""survey -> summary -> decide -> totals: the one composition of a plan, over repositories that can be read twice.
 
-A repository is decided as a whole and apart from the others. What one must know of the others is gathered before:
-`survey` sees one repository, `across` sums up the surveys, `decide` uses that; `close` adds up what was decided.
+A repository is decided as a whole. What must be known of the others is gathered first: `survey_of` sees one repository,
+`sum_up` brings the surveys together, `decide` uses that, `close` adds up what was decided.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from operator import attrgetter
 
@@ -14,33 +14,23 @@ from msgspec import Struct
 
 from policies.blobs import words
 from policies.context import NOTHING, Standing
-from policies.decide import Cause, Decision, Jury, Verdict, decision
-from policies.graph import Ties, arrange, merged
-from policies.image import Image, Repository, Unreadable, UnreadableImage
-from policies.limits import Exceeded, Limits, Totals, exceeded
+from policies.decide import Cause, Decision, Evaluation, Verdict, decision
+from policies.graph import Ties
+from policies.image import Image, Unreadable
+from policies.limits import Totals
 from policies.push_times import cluster, contradiction, doubt_of, doubt_of_late, doubted, is_most, late
-from policies.reclaim import Closing, Columns, close, columns
-from policies.registry_summary import Across, Survey, sum_up, survey_of
+from policies.reclaim import Closing, Columns, Reclaim, columns
+from policies.registry_summary import RegistrySummary, Survey, sum_up, survey_of
 from policies.rules import Policy
 from policies.warnings import PlanWarning, keeps_nothing, undecidable
 
-__all__ = [
-    "make_plan",
-    "survey",
-    "survey_all",
-    "across",
-    "decide",
-    "decide_of",
-    "unreadable_plan",
-    "unreadable_plan_of",
-    "close",
-]
-__all__ += ["Survey", "Across", "RepositoryPlan", "Decision", "Deletion", "Verdict", "Cause", "Standing"]
-__all__ += ["Columns", "Closing", "Totals", "Plan"]
+__all__ = ["make_plan", "decide", "unreadable_plan", "Plan", "RepositoryPlan", "Deletion", "Read"]
+__all__ += ["Survey", "RegistrySummary", "Decision", "Verdict", "Cause", "Closing"]
+
+Read = Callable[[Collection[str] | None], Iterable[Ties]]  # the repositories of these paths; None: all, each once
 
 
-@dataclass(frozen=True)
-class Deletion:
+class Deletion(Struct, frozen=True):
     """A decision to delete, with what must be gone before it."""
 
     decision: Decision
@@ -79,164 +69,132 @@ class RepositoryPlan:
         )
 
 
-class Plan(Struct, frozen=True, kw_only=True):
-    """A verdict for every image of an inventory; never edited. Its JSON is the command's."""
+@dataclass(frozen=True)
+class Plan:
+    """A plan, whole but for its decisions, which `make_plan` handed over repository by repository; never edited."""
 
-    registry: str | None
-    policy: str
-    now: datetime
-    complete: bool
-    unreadable: tuple[Unreadable, ...]
-    totals: Totals
-    exceeded: tuple[Exceeded, ...]
-    warnings: tuple[PlanWarning, ...] = ()
-    undecidable: int = 0  # images kept because nobody reported an order between them and others
-    unreadable_images: tuple[UnreadableImage, ...] = ()
-    decisions: tuple[Decision, ...]
+    policy: Policy
+    unreadable: tuple[Unreadable, ...]  # by repository, each once
+    closing: Closing
+    surveys: tuple[Survey, ...]  # of the readable repositories
+    standing: Standing  # what decided beside the inventory: push times may have turned out doubtful
+
+    @property
+    def complete(self) -> bool:
+        return not self.unreadable
+
+    @property
+    def totals(self) -> Totals:
+        return self.closing.totals
+
+    @property
+    def warnings(self) -> tuple[PlanWarning, ...]:
+        """What a person should know of it."""
+        keep_rules = self.policy.keep_rules if self.totals.images and self.complete else ()
+        return (*undecidable(self.closing.undecidable), *keeps_nothing(keep_rules, self.closing.keeping))
 
 
 def make_plan(
-    repositories: Iterable[Repository],
+    read: Read,
     policy: Policy,
     now: datetime,
+    keep: Callable[[RepositoryPlan], None],
     *,
-    registry: str | None = None,
     unreadable: Iterable[Unreadable] = (),
-    limits: Limits | None = None,
     keep_per_repository: int = 0,
     standing: Standing = NOTHING,
 ) -> Plan:
-    """The plan of a registry that fits in memory. `now` is aware; `limits=None`: none are asked."""
-    failed = {one.repository: one for one in sorted(unreadable, key=lambda one: (one.repository, one.reason))}
-    rows: dict[str, list[Image]] = {}
-    for repository in repositories:
-        rows.setdefault(repository.path, []).extend(repository.images)
-    whole = [Repository(path=path, images=tuple(images)) for path, images in sorted(rows.items())]
-    surveys, standing = survey_all(lambda: (one for one in whole if one.path not in failed), policy, now, standing)
-    known = across(surveys, policy, standing)
-    plans = [
-        unreadable_plan(one, failed[one.path])
-        if one.path in failed
-        else decide(one, policy, now, known, keep_per_repository=keep_per_repository, standing=standing)
-        for one in whole
-    ]
-    closing = close(plan.columns for plan in plans)
-    totals = closing.totals
-    kept_by = policy.keep_rules if totals.images and not failed else ()
-    return Plan(
-        registry=registry,
-        policy=policy.name,
-        now=now.astimezone(UTC),
-        complete=not failed,
-        unreadable=tuple(failed.values()),
-        totals=totals,
-        exceeded=exceeded(totals, limits) if limits is not None else (),
-        warnings=(*undecidable(closing.undecidable), *keeps_nothing(kept_by, closing.keeping)),
-        undecidable=closing.undecidable,
-        decisions=tuple(made for plan in plans for made in plan.decisions),
-    )
+    """The plan of a registry. `now` is aware.
 
-
-def survey(repository: Repository, policy: Policy, now: datetime, standing: Standing = NOTHING) -> Survey:
-    """What the other repositories must know of this one."""
-    seen = standing.seen(repository.path)
-    return survey_of(arrange(repository), policy, now, seen, standing.times, standing.ignore_unreadable)
-
-
-def survey_all(
-    repositories: Callable[[], Iterable[Repository]], policy: Policy, now: datetime, standing: Standing = NOTHING
-) -> tuple[list[Survey], Standing]:
-    """The surveys of all readable repositories, and what stands for the decisions: push times may turn out doubtful.
-
-    `repositories` gives them all each time it is called; it is called once where nothing is suspicious.
+    `keep` is given every repository when it is decided, in any order; given one again, it forgets what it was given
+    before. A repository that needs nothing of the others is decided at the first reading, the others at a second one.
     """
-    surveys = [survey(one, policy, now, standing) for one in repositories()]
-    if standing.times.first_seen or not standing.times.all_believed:
-        return surveys, standing
-    why = _doubt(surveys, repositories, standing)
-    if why is None:
-        return surveys, standing
-    standing = replace(standing, times=doubted(why))
-    return [survey(one, policy, now, standing) for one in repositories()], standing
+    failed = {one.repository: one for one in sorted(unreadable, key=attrgetter("repository", "reason"))}
+    surveys: list[Survey] = []
+    waiting: set[str] = set()
+    reclaim = Reclaim()
+
+    def take(decided: RepositoryPlan) -> None:
+        keep(decided)
+        reclaim.add(decided.columns)
+
+    def decided(ties: Ties, summary: RegistrySummary) -> RepositoryPlan:
+        return decide(ties, policy, now, summary, keep_per_repository=keep_per_repository, standing=standing)
+
+    for ties in read(None):
+        if ties.path in failed:
+            take(unreadable_plan(ties, failed[ties.path]))
+            continue
+        surveys.append(survey_of(ties, policy, now, standing))
+        if policy.of_registry() or ties.open_subjects:
+            waiting.add(ties.path)
+        else:
+            take(decided(ties, RegistrySummary()))
+    if (doubt := _doubt(surveys, read, standing)) is not None:
+        doubtful = replace(standing, times=doubted(doubt))
+        n = keep_per_repository
+        return make_plan(read, policy, now, keep, unreadable=failed.values(), keep_per_repository=n, standing=doubtful)
+    if waiting:
+        summary = sum_up(surveys, policy, ordered=not standing.times.first_seen)
+        for ties in read(waiting):
+            take(decided(ties, summary))
+    return Plan(policy, tuple(failed.values()), reclaim.close(), tuple(surveys), standing)
 
 
-def _doubt(
-    surveys: Sequence[Survey], repositories: Callable[[], Iterable[Repository]], standing: Standing
-) -> str | None:
-    """Why push times cannot be believed; None: nothing says so."""
+def _doubt(surveys: Sequence[Survey], read: Read, standing: Standing) -> str | None:
+    """Why push times that were trusted so far are not to be; None: nothing says so, or a person has answered it."""
+    if not standing.times.questioned:
+        return None
     images = sum(len(one.digests) for one in surveys)
     found = cluster([one.pushes for one in surveys], images)
+    paths = {one.path for one in surveys}
     if found is not None:
-        whys = (contradiction(one.path, merged(one.images), standing.seen(one.path), found) for one in repositories())
+        whys = (contradiction(one.path, one.images, standing.seen(one.path), found) for one in read(paths))
         if (why := next((why for why in whys if why is not None), None)) is not None:
             return doubt_of(found, why)
     if not is_most(count := sum(one.late for one in surveys), images):
         return None
-    path, image = next((one.path, image) for one in repositories() for image in _late_images(one, standing)[:1])
+    path, image = next((one.path, image) for one in read(paths) for image in _late_images(one, standing)[:1])
     return doubt_of_late(count, images, path, image, standing.seen(path))
 
 
-def _late_images(repository: Repository, standing: Standing) -> list[Image]:
-    images = sorted(merged(repository.images), key=attrgetter("digest"))
-    which = late(images, words([image.digest for image in images]), standing.seen(repository.path))
+def _late_images(ties: Ties, standing: Standing) -> list[Image]:
+    images = sorted(ties.images, key=attrgetter("digest"))
+    which = late(images, words([image.digest for image in images]), standing.seen(ties.path))
     return [image for image, is_late in zip(images, which.tolist(), strict=True) if is_late]
 
 
-def across(surveys: Iterable[Survey], policy: Policy, standing: Standing = NOTHING) -> Across:
-    """What the surveys of all readable repositories come to, in whatever order they come."""
-    return sum_up(surveys, policy, ordered=not standing.times.first_seen)
-
-
 def decide(
-    repository: Repository,
+    ties: Ties,
     policy: Policy,
     now: datetime,
-    across: Across,
+    summary: RegistrySummary,
     *,
     keep_per_repository: int = 0,
     standing: Standing = NOTHING,
 ) -> RepositoryPlan:
     """A verdict for every image of one repository."""
-    ties = arrange(repository)
-    return decide_of(ties, policy, now, across, keep_per_repository=keep_per_repository, standing=standing)
-
-
-def decide_of(
-    ties: Ties,
-    policy: Policy,
-    now: datetime,
-    across: Across,
-    *,
-    keep_per_repository: int = 0,
-    standing: Standing = NOTHING,
-) -> RepositoryPlan:
-    """`decide` of a repository that is already arranged."""
-    jury = Jury(ties, policy, now, across, keep_per_repository, standing)
-    decisions = jury.decisions()
-    counts = Totals(
-        images=len(decisions),
-        keep=len(decisions) - len(jury.goes),
-        delete=len(jury.goes),
-        selected_bytes=sum([made.size or 0 for made in decisions if made.verdict == "delete"]),
-    )
+    evaluation = Evaluation(ties, policy, now, summary, keep_per_repository, standing)
+    decisions = evaluation.decisions()
+    goes = evaluation.goes
     held = columns(
         ties.blobs,
-        jury.goes,
-        counts=counts,
-        rule_selected=jury.selected,
-        keeping=frozenset(jury.keeping),
-        undecidable=len(jury.undecidable.difference(jury.goes)),
+        goes,
+        counts=Totals(
+            images=len(decisions),
+            keep=len(decisions) - len(goes),
+            delete=len(goes),
+            selected_bytes=sum([made.size or 0 for made in decisions if made.verdict == "delete"]),
+        ),
+        rule_selected=evaluation.selected,
+        keeping=frozenset(evaluation.keeping),
+        undecidable=len(evaluation.undecidable.difference(goes)),
     )
-    return RepositoryPlan(ties.path, decisions, held, ties, jury.unread)
+    return RepositoryPlan(ties.path, decisions, held, ties, evaluation.unread)
 
 
-def unreadable_plan(repository: Repository, failed: Unreadable) -> RepositoryPlan:
+def unreadable_plan(ties: Ties, failed: Unreadable) -> RepositoryPlan:
     """Everything of a repository that could not be listed whole stays, and counts in no total; its blobs are in use."""
-    return unreadable_plan_of(arrange(repository), failed)
-
-
-def unreadable_plan_of(ties: Ties, failed: Unreadable) -> RepositoryPlan:
-    """`unreadable_plan` of a repository that is already arranged."""
     reason = f"the repository could not be listed: {failed.reason}"
     decisions = tuple(decision(ties.path, image, "keep", "unreadable", reason) for image in ties.images)
     held = columns(ties.blobs, (), counts=Totals(), rule_selected={}, readable=False)

@@ -36,13 +36,20 @@ class Times:
     doubt: str = ""
     first_seen: bool = False  # not the registry's times, but when this store first saw each digest
     returned: frozenset[datetime] = frozenset()  # of first_seen: scans that saw images again that had been missing
+    unquestioned: bool = False  # a saved inventory is taken at its word
 
     @property
     def all_believed(self) -> bool:
         return self.after == _ALWAYS
 
+    @property
+    def questioned(self) -> bool:
+        """Whether an inventory may say that the registry's times are not true."""
+        return self.all_believed and not self.first_seen and not self.unquestioned
+
 
 BELIEVED = Times()
+AS_SAVED = Times(unquestioned=True)
 OUR_OWN = Times(first_seen=True)
 
 

@@ -5,10 +5,10 @@ words; rows are sorted by one key mixed from them, and equal keys are proved to 
 sorted the slow way.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +35,10 @@ class Columns:
     undecidable: int = 0  # images whose rank in some count nobody can tell
 
 
-_EMPTY = np.empty(0, dtype=np.int64)
-_NONE = Columns(np.empty((0, 4), dtype=np.uint64), _EMPTY, _EMPTY, np.empty(0, dtype=np.uint8))
+_SHARE_BITS = 4
+_SHARES = 1 << _SHARE_BITS
+_ROWS_AT_ONCE = 1 << 16
+_ROW = np.dtype([("words", "<u8", (4,)), ("sizes", "<i8"), ("references", "<u4"), ("flags", "u1")])
 
 
 def columns(
@@ -71,97 +73,114 @@ class Closing:
     rule_selected: Mapping[str, int]
     keeping: frozenset[str]
     undecidable: int
-    _words: Words = field(repr=False)  # of the blobs that only deletions reference, sorted by key
-    _keys: npt.NDArray[np.uint64] = field(repr=False)
-    _sizes: npt.NDArray[np.int64] = field(repr=False)
-    _references: npt.NDArray[np.int64] = field(repr=False)
+    _freed: npt.NDArray[np.void] = field(repr=False)  # of blobs that only deletions reference, sorted by key
 
     def numbers_of(self, image: Image) -> tuple[int, ...]:
         """The numbers of those of its blobs that only deletions reference, ascending."""
-        digests = list({blob.digest for blob in blobs_of(image)})
-        rows = words(digests)
-        found = []
-        for row, key in zip(rows.tolist(), keys(rows).tolist(), strict=True):
-            if (number := self._numbers.get((key, *row))) is not None:
-                found.append(number)
-        return tuple(sorted(found))
+        rows = words(list({blob.digest for blob in blobs_of(image)})).tolist()
+        numbers = (self._numbers.get(tuple(row)) for row in rows)
+        return tuple(sorted(number for number in numbers if number is not None))
 
     def size(self, number: int) -> int:
         """Bytes of a blob."""
-        return int(self._sizes[number])
+        return int(self._freed["sizes"][number])
 
     def references(self, number: int) -> int:
         """How many deletions reference a blob, each image of each repository once."""
-        return int(self._references[number])
+        return int(self._freed["references"][number])
 
     @cached_property
     def _numbers(self) -> dict[tuple[int, ...], int]:
-        rows = zip(self._keys.tolist(), self._words.tolist(), strict=True)
-        return {(key, *row): number for number, (key, row) in enumerate(rows)}
+        return {tuple(row): number for number, row in enumerate(self._freed["words"].tolist())}
+
+
+class Reclaim:
+    """Adds up decided repositories, in whatever order they come.
+
+    Their blobs lie in sixteen shares of all digests, packed and side by side, and are closed a share at a time: so a
+    million images need little more memory than the rows themselves.
+    """
+
+    def __init__(self) -> None:
+        self._shares = [bytearray() for _ in range(_SHARES)]
+        self._waiting: list[npt.NDArray[np.void]] = []
+        self._rows_waiting = 0
+        self._counts = Totals()
+        self._selected: Counter[str] = Counter()
+        self._keeping: set[str] = set()
+        self._undecidable = 0
+
+    def add(self, part: Columns) -> None:
+        """Take a repository in; nothing of it is needed any more."""
+        self._counts = add(self._counts, part.counts)
+        for rule, count in part.rule_selected.items():
+            self._selected[rule] += count  # also where it is 0
+        self._keeping |= part.keeping
+        self._undecidable += part.undecidable
+        rows = np.empty(len(part.sizes), dtype=_ROW)
+        for column in ("words", "sizes", "references", "flags"):
+            rows[column] = getattr(part, column)
+        self._waiting.append(rows)
+        self._rows_waiting += len(rows)
+        if self._rows_waiting >= _ROWS_AT_ONCE:
+            self._pack()
+
+    def _pack(self) -> None:
+        rows = np.concatenate([np.empty(0, dtype=_ROW), *self._waiting])
+        share = keys(rows["words"]) >> np.uint64(64 - _SHARE_BITS)
+        rows = rows[np.argsort(share, kind="stable")]
+        ends = np.cumsum(np.bincount(share.astype(np.int64), minlength=_SHARES)).tolist()
+        for packed, start, end in zip(self._shares, [0, *ends], ends, strict=False):
+            packed.extend(rows[start:end].tobytes())
+        self._waiting, self._rows_waiting = [], 0
+
+    def close(self) -> "Closing":
+        """Each blob once."""
+        self._pack()
+        totals, freed = self._counts, [_freed(np.empty(0, dtype=_ROW))[1]]
+        for packed in self._shares:
+            blobs, rows = _freed(np.frombuffer(packed, dtype=_ROW))
+            totals = add(totals, blobs)
+            freed.append(rows)
+        rows = np.concatenate(freed)
+        return Closing(totals, dict(self._selected), frozenset(self._keeping), self._undecidable, rows)
+
+
+def _freed(rows: npt.NDArray[np.void]) -> tuple[Totals, npt.NDArray[np.void]]:
+    """What the blobs of a share come to, and those that only deletions reference, each once, sorted by key."""
+    order, starts = _groups(rows["words"])
+    if not len(starts):
+        return Totals(), rows[:0]
+    whole = rows[order[starts]]
+    whole["sizes"] = np.minimum.reduceat(rows["sizes"][order], starts)
+    whole["references"] = np.add.reduceat(rows["references"][order], starts)
+    whole["flags"] = np.bitwise_or.reduceat(rows["flags"][order], starts)
+    freed = whole[(whole["flags"] & _KEPT) == 0]
+    counted = whole["sizes"][(whole["flags"] & _COUNTED) != 0]
+    return Totals(reclaimable_bytes=_sum(freed["sizes"]), registry_bytes=_sum(counted)), freed
 
 
 def close(parts: Iterable[Columns]) -> Closing:
     """Adds up the columns of all repositories, in whatever order they come."""
-    whole = joined(parts)
-    order, starts, key = _groups(whole.words)
-    sizes = _reduced(np.minimum, whole.sizes, order, starts)
-    references = _reduced(np.add, whole.references, order, starts)
-    flags = _reduced(np.bitwise_or, whole.flags, order, starts)
-    freed = (flags & _KEPT) == 0
-    counted = (flags & _COUNTED) != 0
-    blobs = Totals(reclaimable_bytes=_sum(sizes[freed]), registry_bytes=_sum(sizes[counted]))
-    return Closing(
-        totals=add(whole.counts, blobs),
-        rule_selected=whole.rule_selected,
-        keeping=whole.keeping,
-        undecidable=whole.undecidable,
-        _words=whole.words[order[starts]][freed],
-        _keys=key[starts][freed],
-        _sizes=sizes[freed],
-        _references=references[freed],
-    )
-
-
-def joined(parts: Iterable[Columns]) -> Columns:
-    """The columns of several repositories as one; closing it is closing them."""
-    counts = Totals()
-    selected: dict[str, int] = {}
-    held = [_NONE]
+    reclaim = Reclaim()
     for part in parts:
-        held.append(part)
-        counts = add(counts, part.counts)
-        for rule, count in part.rule_selected.items():
-            selected[rule] = selected.get(rule, 0) + count
-    return Columns(
-        words=np.concatenate([part.words for part in held]),
-        sizes=np.concatenate([part.sizes for part in held]),
-        references=np.concatenate([part.references for part in held]),
-        flags=np.concatenate([part.flags for part in held]),
-        counts=counts,
-        rule_selected=selected,
-        keeping=frozenset().union(*(part.keeping for part in held)),
-        undecidable=sum(part.undecidable for part in held),
-    )
+        reclaim.add(part)
+    return reclaim.close()
 
 
-def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint64]]:
-    """An order that brings equal digests together, where each group starts in it, and the keys in that order."""
+def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """An order that brings equal digests together, by their keys, and where each group starts in it."""
     key = keys(rows)
     order = np.argsort(key)
-    key = key[order]
+    key, ordered = key[order], rows[order]
     new = np.ones(len(rows), dtype=bool)
     new[1:] = key[1:] != key[:-1]
-    differ = np.any(rows[order[1:]] != rows[order[:-1]], axis=1)
-    if np.any(differ & ~new[1:]):  # two digests of one key: sort by all the words
-        order = np.lexsort(rows.T)
-        key = keys(rows)[order]
-        new[1:] = np.any(rows[order[1:]] != rows[order[:-1]], axis=1)
-    return order, np.flatnonzero(new), key
-
-
-def _reduced(how: np.ufunc, column: Any, order: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]) -> Any:
-    """One value for each group of equal digests."""
-    return how.reduceat(column[order], starts) if len(starts) else column
+    differ = np.any(ordered[1:] != ordered[:-1], axis=1)
+    if np.any(differ & ~new[1:]):  # two digests of one key: sort by all the words, the key first
+        order = np.lexsort((*rows.T, keys(rows)))
+        ordered = rows[order]
+        new[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
+    return order, np.flatnonzero(new)
 
 
 def _sum(sizes: npt.NDArray[np.int64]) -> int:

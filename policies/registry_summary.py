@@ -3,17 +3,17 @@
 A survey holds of one repository what the others must know of it, in compact columns; `sum_up` brings them together.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 
 from policies.blobs import Words, keys, words
+from policies.context import NOTHING, Standing
 from policies.graph import Ties, is_counted
-from policies.push_times import BELIEVED, Pushes, Times, late, pushes
+from policies.push_times import Pushes, late, pushes
 from policies.rules import Place, Policy, Top, first_places, newest_first, placeless, population
-from policies.scan_history import NEVER, Seen
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Across:
+class RegistrySummary:
     """What the repositories of a registry are to each other."""
 
     foreign: frozenset[str] = frozenset()  # subjects, named by referrers of other repositories, that are somewhere
@@ -43,11 +43,10 @@ def survey_of(
     ties: Ties,
     policy: Policy,
     now: datetime,
-    seen: Seen = NEVER,
-    times: Times = BELIEVED,
-    ignore_unreadable: Collection[str] = (),
+    standing: Standing = NOTHING,
 ) -> Survey:
-    """`survey` of a repository that is already arranged."""
+    """What the other repositories must know of this one."""
+    seen, times, ignore_unreadable = standing.seen(ties.path), standing.times, standing.ignore_unreadable
     told, ties = ties.images, ties.believing(times)
     scene = ties.scene(now, seen)
     places, foreign_places = {}, {}
@@ -81,7 +80,7 @@ def survey_of(
     )
 
 
-def sum_up(surveys: Iterable[Survey], policy: Policy, *, ordered: bool = True) -> Across:
+def sum_up(surveys: Iterable[Survey], policy: Policy, *, ordered: bool = True) -> RegistrySummary:
     """What the surveys of all readable repositories come to, in whatever order they come.
 
     `ordered`: whether images of equal times have an order.
@@ -105,4 +104,4 @@ def sum_up(surveys: Iterable[Survey], policy: Policy, *, ordered: bool = True) -
             for one in surveys:
                 places += [p for p, subjects in one.foreign_places.get(rule.name, ()) if foreign.isdisjoint(subjects)]
             tops[rule.name] = Top.of(rule.count.n, newest_first(places), ordered=ordered, uncounted=uncounted)
-    return Across(foreign, tops)
+    return RegistrySummary(foreign, tops)

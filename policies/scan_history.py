@@ -8,13 +8,12 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from policies.blobs import Words, words
-from policies.image import Image
 
 VANISHED_SHARE = 0.2  # of what the last complete scans saw; more, and the inventory is not believed
 
@@ -27,6 +26,15 @@ _NOWHERE = -1
 Instants = npt.NDArray[np.int64]  # microseconds since 1970, UTC
 Rows = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]  # rows of two: the first 16 bytes of a digest
+
+
+class Listed(Protocol):
+    """What is remembered of an image."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +190,7 @@ def vanished(parts: Iterable[Absent]) -> Vanished:
 
 def remember(
     before: Seen,
-    images: Sequence[Image],
+    images: Sequence[Listed],
     now: datetime,
     *,
     ours: Words | None = None,

@@ -2,8 +2,8 @@
 
     make bench ARGS="--images 1000000"
 
-Reading with orjson, one process, no result kept, is 1.0. The plan is made and written as NDJSON with its reasons by a
-fresh interpreter; its bytes are the peaks of all its processes added up. On a busy machine ratios mean little.
+Both are CPU time; reading with orjson, no result kept, is 1.0. The plan is made and written as NDJSON with its reasons
+by a fresh interpreter, whose start and imports are printed apart; its bytes are the peaks of all its processes.
 """
 
 import argparse
@@ -13,44 +13,38 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from tests.bench import data as bench_data
+from tests.bench import data
 
-GOAL_RATIO, GOAL_BYTES = 2.0, 600
+MOST_RATIO, GOAL_RATIO, MOST_BYTES = 3.0, 2.0, 300
 _PLAN = """
 import json, sys, time
-started = time.perf_counter()
 from pathlib import Path
 import msgspec
 from policies.document import parse_policy
-from tests.bench import data as bench_data
+from tests.bench import data
 from worker.planning.offline import plan_inventory
 
-path, processes = Path(sys.argv[1]), int(sys.argv[2]) or None
-policy, _ = parse_policy("bench", bench_data.POLICY, "policies.bench")
-loaded = time.perf_counter()
-with plan_inventory(path, policy, bench_data.NOW, processes=processes) as plan, open(sys.argv[3], "wb") as file:
-    decided = time.perf_counter()
-    file.write(msgspec.json.encode(plan.head) + b"\\n")
-    for piece in plan.lines():
+policy, _ = parse_policy("bench", data.POLICY, "policies.bench")
+started = time.process_time()
+with plan_inventory(Path(sys.argv[1]), policy, data.NOW) as planned, open(sys.argv[2], "wb") as file:
+    for piece in planned.decisions.lines():
         file.write(piece)
-    file.flush()
-    written = time.perf_counter()
-    totals = msgspec.to_builtins(plan.head.totals)
-times = {"load": loaded - started, "decide": decided - loaded, "write": written - decided, "plan": written - loaded}
-print(json.dumps({"totals": totals, "times": times}))
+    totals = msgspec.to_builtins(planned.plan.totals)
+print(json.dumps({"totals": totals, "start": started, "plan": time.process_time() - started}))
 """
 
 
 def read_with_orjson(path: Path) -> float:
-    """Seconds to read every line and keep nothing."""
-    started = time.perf_counter()
+    """Seconds of CPU to read every line and keep nothing."""
+    started = time.process_time()
     with path.open("rb") as file:
         for line in file:
             orjson.loads(line)
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def peaks(pid: int, found: dict[int, int]) -> None:
@@ -67,9 +61,9 @@ def peaks(pid: int, found: dict[int, int]) -> None:
         peaks(int(child), found)
 
 
-def plan(path: Path, processes: int, output: Path) -> tuple[dict[str, dict[str, float]], int]:
+def plan(path: Path, output: Path) -> tuple[dict[str, Any], int]:
     """What the planning process says of itself, and the peaks of all its processes in bytes."""
-    command = [sys.executable, "-c", _PLAN, str(path), str(processes), str(output)]
+    command = [sys.executable, "-c", _PLAN, str(path), str(output)]
     found: dict[int, int] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
         while process.poll() is None:
@@ -85,27 +79,26 @@ def plan(path: Path, processes: int, output: Path) -> tuple[dict[str, dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description="Ratios to orjson.loads of the same lines.")
     parser.add_argument("--images", type=int, default=200_000)
-    parser.add_argument("--processes", type=int, default=0, help="0: as many as the command would take")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="registry-gc-bench-") as folder:
         path, output = Path(folder) / "inventory.ndjson", Path(folder) / "plan.ndjson"
-        bench_data.write(path, options.images)
+        data.write(path, options.images)
         size = path.stat().st_size
-        say(f"{options.images:,} images, {size / options.images:,.0f} B a line, {len(bench_data.POLICY)} rules")
+        say(f"{options.images:,} images, {size / options.images:,.0f} B a line, {len(data.POLICY)} rules")
         ratios = []
         for _ in range(options.rounds):
             before = read_with_orjson(path)
-            said, memory = plan(path, options.processes, output)
+            said, memory = plan(path, output)
             reading = (before + read_with_orjson(path)) / 2
-            ratios.append(said["times"]["plan"] / reading)
-            parts = ", ".join(
-                f"{name} {seconds / reading:.2f}" for name, seconds in said["times"].items() if name != "plan"
-            )
-            say(f"orjson.loads 1.00, plan {ratios[-1]:.2f} ({parts}); {memory / options.images:,.0f} B an image")
+            ratios.append(said["plan"] / reading)
+            start = said["start"] / reading
+            say(f"orjson.loads 1.00, plan {ratios[-1]:.2f} (start and imports {start:.2f} more)")
         best, median = min(ratios), sorted(ratios)[len(ratios) // 2]
-        say(f"plan / orjson.loads: best {best:.2f}, median {median:.2f}; aim {GOAL_RATIO:.1f}")
-        say(f"memory: {memory / options.images:,.0f} B an image; aim {GOAL_BYTES} at a million")
+        say(
+            f"plan / orjson.loads: best {best:.2f}, median {median:.2f}; at most {MOST_RATIO:.1f}, aim {GOAL_RATIO:.1f}"
+        )
+        say(f"memory: {memory / options.images:,.0f} B an image; at most {MOST_BYTES} at a million")
         say(f"totals: {json.dumps(said['totals'])}")
 
 

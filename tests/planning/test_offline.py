@@ -1,4 +1,4 @@
-"""Plans of saved inventories: the same, byte for byte, as of the same records in memory, by however many processes."""
+"""Plans of saved inventories: the same, byte for byte, as of the same records in memory, however they are read."""
 
 import os
 import random
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.image import Image, Repository, Unreadable
-from policies.plan import Plan, make_plan
 from policies.rules import Policy
 from policies.units import shown
 from tests.bench import data as bench_data
 from tests.support.builders import NOW, digest, image, policy, repository, signature
 from tests.support.doctored import policies, registries
+from tests.support.planning import WholePlan, make_plan, offline_ndjson
+from worker.planning.inventory_file import open_inventory
+from worker.planning.inventory_lines import decoder
 from worker.planning.offline import InventoryError, plan_inventory
-from worker.planning.offline.crew import Crew, CrewError
-from worker.planning.offline.inventory_file import open_inventory, parts, runs
-from worker.planning.offline.part import Job, Part
+from worker.report.plan import PlanHead
 
 POLICY = policy(*bench_data.POLICY)
 EVERYTHING = policy({"name": "everything", "delete": {"all": True}})
@@ -46,13 +47,11 @@ def saved(folder: Path, found: list[bytes], unreadable: list[Unreadable] | None 
 
 
 def offline(path: Path, rules: Policy, **more: Any) -> bytes:
-    """The plan as the command prints it in NDJSON."""
-    with plan_inventory(path, rules, NOW, **more) as plan:
-        return msgspec.json.encode(plan.head) + b"\n" + b"".join(plan.lines())
+    return offline_ndjson(path, rules, NOW, **more)
 
 
-def ndjson(plan: Plan) -> bytes:
-    head = {name: getattr(plan, name) for name in plan.__struct_fields__ if name != "decisions"}
+def ndjson(plan: WholePlan) -> bytes:
+    head = PlanHead(**{name: getattr(plan, name) for name in PlanHead.__struct_fields__})
     return b"".join(msgspec.json.encode(one) + b"\n" for one in (head, *plan.decisions))
 
 
@@ -64,13 +63,10 @@ def test_it_is_the_plan_of_the_same_records(
     unreadable = [Unreadable(repository=path, reason="a time-out") for path in sorted(failed)]
     expected = ndjson(make_plan(repositories, rules, NOW, unreadable=unreadable, keep_per_repository=keep))
     grouped = saved(tmp_path, lines(repositories), unreadable)
-    assert offline(grouped, rules, keep_per_repository=keep, processes=1, part_bytes=500) == expected
+    assert offline(grouped, rules, keep_per_repository=keep, block=500) == expected
     mixed = lines(repositories)
     random_.shuffle(mixed)
-    assert (
-        offline(saved(tmp_path, mixed, unreadable), rules, keep_per_repository=keep, processes=1, part_bytes=500)
-        == expected
-    )
+    assert offline(saved(tmp_path, mixed, unreadable), rules, keep_per_repository=keep, block=500) == expected
 
 
 @pytest.fixture(scope="module")
@@ -81,25 +77,25 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def records(path: Path) -> list[Repository]:
-    inventory = open_inventory(path)
-    with path.open("rb") as file:
-        return [Repository(path=one, images=tuple(found)) for one, found in runs(inventory, file, 0, inventory.size)]
+    """By repositories; its lines stand in order of them."""
+    images = groupby(decoder.decode_lines(path.read_bytes()), key=lambda one: one.name.partition("/")[2])
+    return [Repository(path=name, images=tuple(some)) for name, some in images]
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("block", [1, 5_000, 200_000])
 @pytest.mark.parametrize(
     "rules", [POLICY, policy({"delete": {"all": True}}, {"keep": {"newest": 900, "per": "registry"}})]
 )
-def test_several_processes_give_the_same_bytes(large: Path, rules: Policy, processes: int) -> None:
+def test_blocks_of_any_size_give_the_same_bytes(large: Path, rules: Policy, block: int) -> None:
     expected = ndjson(make_plan(records(large), rules, NOW))
-    assert offline(large, rules, processes=processes, part_bytes=200_000) == expected
+    assert offline(large, rules, block=block) == expected
 
 
 def test_a_mixed_file_gives_the_same_bytes(large: Path, tmp_path: Path) -> None:
     mixed = large.read_bytes().splitlines()
     random.Random(1).shuffle(mixed)
-    expected = offline(large, POLICY, processes=1)
-    assert offline(saved(tmp_path, mixed), POLICY, processes=2, part_bytes=300_000) == expected
+    expected = offline(large, POLICY)
+    assert offline(saved(tmp_path, mixed), POLICY, block=300_000) == expected
 
 
 def test_signatures_in_a_repository_of_their_own_are_decided_when_all_is_known(large: Path, tmp_path: Path) -> None:
@@ -108,7 +104,7 @@ def test_signatures_in_a_repository_of_their_own_are_decided_when_all_is_known(l
         f"sha256-{one.digest.removeprefix('sha256:')}.sig",)), "signatures") for one in signed]  # fmt: skip
     path = saved(tmp_path, [*signatures, *large.read_bytes().splitlines()])
     plan = make_plan(records(path), EVERYTHING, NOW)
-    assert offline(path, EVERYTHING, processes=2, part_bytes=200_000) == ndjson(plan)
+    assert offline(path, EVERYTHING, block=200_000) == ndjson(plan)
     assert {one.cause for one in plan.decisions if one.repository == "signatures"} == {"needed"}
 
 
@@ -117,26 +113,26 @@ def test_a_subject_in_a_repository_that_was_not_listed_is_not_there(tmp_path: Pa
     unreadable = [Unreadable(repository="a", reason="a time-out")]
     for failed, cause in (([], "needed"), (unreadable, "selected")):
         with plan_inventory(saved(tmp_path, lines(repositories), failed), EVERYTHING, NOW) as plan:
-            assert [one.cause for one in plan.decisions() if one.repository == "b"] == [cause]
+            assert [one.cause for one in plan.decisions.records() if one.repository == "b"] == [cause]
 
 
 def test_decisions_can_be_read_as_records(large: Path) -> None:
-    with plan_inventory(large, POLICY, NOW, processes=1) as plan:
-        assert tuple(plan.decisions()) == make_plan(records(large), POLICY, NOW).decisions
-        assert plan.rule_selected["pull requests"] > 0
+    with plan_inventory(large, POLICY, NOW) as plan:
+        assert tuple(plan.decisions.records()) == make_plan(records(large), POLICY, NOW).decisions
+        assert plan.plan.closing.rule_selected["pull requests"] > 0
 
 
-@pytest.mark.parametrize("size", [1, 1000, 50_000, 10**9])
-def test_parts_are_whole_repositories(large: Path, size: int) -> None:
-    inventory = open_inventory(large)
-    cut = list(parts(inventory, size))
-    assert [start for start, _ in cut] == [0, *(end for _, end in cut[:-1])]
-    assert cut[-1][1] == inventory.size
-    with large.open("rb") as file:
-        found = [{path for path, _ in runs(inventory, file, *part)} for part in cut]
-    assert sum(map(len, found)) == len(set().union(*found))
-    assert len(cut) == (1 if size == 10**9 else len(cut))
-    assert all(len(one) == 1 for one in found) or size > 1
+@pytest.mark.parametrize("block", [1, 1000, 50_000, 10**9])
+@pytest.mark.parametrize("indexed", [False, True])
+def test_repositories_are_read_whole_each_once(large: Path, block: int, indexed: bool) -> None:
+    inventory = open_inventory(large, block)
+    if indexed:
+        inventory.index()
+    expected = {one.path: len(one.images) for one in records(large)}
+    found = [(ties.path, len(ties.images)) for ties in inventory.read()]
+    assert sorted(found) == sorted(expected.items())
+    some = set(sorted(expected)[::3])
+    assert {ties.path for ties in inventory.read(some)} == some
 
 
 GOOD = line(image(1, "v1"), "shop/api")
@@ -226,7 +222,7 @@ def test_bad_lines(tmp_path: Path, bad: bytes, what: str, grouped: bool) -> None
     before = [] if grouped else [line(image(n), path) for n, path in enumerate(["a", "b", "a", "b"])]
     path = saved(tmp_path, [*before, GOOD, bad, line(image(3), "shop/zzz")])
     with pytest.raises(InventoryError) as refused:
-        offline(path, EVERYTHING, processes=1)
+        offline(path, EVERYTHING)
     number, _, words = what.partition(":")
     assert str(refused.value) == f"{path}:{int(number) + len(before)}:{words}"
 
@@ -236,7 +232,7 @@ def test_the_line_is_found_in_a_large_file(large: Path, tmp_path: Path) -> None:
     found[3456] = found[3456].replace(b'"tags"', b"tags")
     path = saved(tmp_path, found, [])
     with pytest.raises(InventoryError, match=r"F\.ndjson:3458: not JSON: ") as refused:
-        offline(path, EVERYTHING, processes=2, part_bytes=200_000)
+        offline(path, EVERYTHING, block=200_000)
     assert refused.value.line == 3458
 
 
@@ -283,8 +279,8 @@ def test_what_a_head_may_say(tmp_path: Path) -> None:
     rows = [{"repository": "a/b", "reason": "a time-out"}]
     head = {"registry": "production", "listed_at": "2026-11-23T03:00:00+03:00", "unreadable": rows}
     with plan_inventory(saved(tmp_path, [msgspec.json.encode(head), GOOD]), EVERYTHING, NOW) as plan:
-        assert plan.head.unreadable == (Unreadable(repository="a/b", reason="a time-out"),)
-        assert plan.head.totals.images == 1
+        assert plan.plan.unreadable == (Unreadable(repository="a/b", reason="a time-out"),)
+        assert plan.plan.totals.images == 1
 
 
 @pytest.mark.parametrize(
@@ -308,8 +304,8 @@ def test_what_a_head_may_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "mixed"])
 def test_what_an_image_may_say(tmp_path: Path, more: dict[str, Any], grouped: bool) -> None:
     before = [] if grouped else [line(image(n), path) for n, path in enumerate(["a", "b", "a", "b"])]
-    with plan_inventory(saved(tmp_path, [*before, facts(**more)]), EVERYTHING, NOW, processes=1) as plan:
-        assert plan.head.totals.images == len(before) + 1
+    with plan_inventory(saved(tmp_path, [*before, facts(**more)]), EVERYTHING, NOW) as plan:
+        assert plan.plan.totals.images == len(before) + 1
 
 
 def test_an_odd_blob_in_the_middle_is_found(large: Path, tmp_path: Path) -> None:
@@ -318,9 +314,9 @@ def test_an_odd_blob_in_the_middle_is_found(large: Path, tmp_path: Path) -> None
     one["layers"] = [{"digest": "sha256:" + "g" * 64, "size": "5"}]
     found[2345] = msgspec.json.encode(one)
     path = saved(tmp_path, found)
-    for processes in (1, 2):
+    for block in (1, 200_000):
         with pytest.raises(InventoryError, match=r"F\.ndjson:2346: layers\[0\]\.digest: expected a digest"):
-            offline(path, EVERYTHING, processes=processes, part_bytes=200_000)
+            offline(path, EVERYTHING, block=block)
 
 
 @pytest.mark.parametrize("text", ["", "\n", "\n\n  \n", '{"registry": "x"}\n', '{"registry": "x"}'])
@@ -338,14 +334,14 @@ def test_lines_may_end_as_they_like(tmp_path: Path, ending: bytes) -> None:
     for order in (found, mixed):
         path = tmp_path / "G.ndjson"
         path.write_bytes(ending.join(order))
-        assert offline(path, POLICY, processes=1, part_bytes=400) == expected
+        assert offline(path, POLICY, block=400) == expected
 
 
 def test_sizes_may_come_in_strings(tmp_path: Path) -> None:
     path = tmp_path / "F.ndjson"
     path.write_bytes(GOOD.replace(b'Size":100', b'Size":"9007199254740993"'))
     with plan_inventory(path, EVERYTHING, NOW) as plan:
-        assert [one.size for one in plan.decisions()] == [9007199254740993]
+        assert [one.size for one in plan.decisions.records()] == [9007199254740993]
 
 
 def test_a_pipe_is_read_too(large: Path, tmp_path: Path) -> None:
@@ -353,7 +349,7 @@ def test_a_pipe_is_read_too(large: Path, tmp_path: Path) -> None:
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(large.read_bytes()))
     writer.start()
-    assert offline(pipe, POLICY, processes=1) == offline(large, POLICY, processes=1)
+    assert offline(pipe, POLICY) == offline(large, POLICY)
     writer.join()
 
 
@@ -362,19 +358,10 @@ def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
         offline(tmp_path / "none.ndjson", EVERYTHING)
 
 
-def test_a_process_that_dies_is_an_error(large: Path, tmp_path: Path) -> None:
-    job = Job(open_inventory(large), POLICY, NOW, 0, tmp_path)
-    with Crew(job, 2) as crew:
-        crew._others[0]._process.kill()
-        crew._others[0]._process.wait()
-        with pytest.raises(CrewError, match="ended with exit code -9"):
-            crew._others[0].take(Part(0, 0, 10), None, frozenset())
-
-
 def test_nothing_is_left_behind(large: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from tests.planning.test_offline import *;"
-        "offline(Path(sys.argv[1]), POLICY, processes=3, part_bytes=200_000)"
+        "offline(Path(sys.argv[1]), POLICY)"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", script, str(large)], env=environment, check=True, timeout=60)
@@ -386,10 +373,11 @@ import sys
 from pathlib import Path
 from tests.bench import data as bench_data
 from tests.support.builders import NOW, policy
+from worker.report.plan import PlanHead
 from worker.planning.offline import plan_inventory
 
-with plan_inventory(Path(sys.argv[1]), policy(*bench_data.POLICY), NOW, processes=1, part_bytes=1 << 20) as plan:
-    for _ in plan.lines():
+with plan_inventory(Path(sys.argv[1]), policy(*bench_data.POLICY), NOW) as plan:
+    for _ in plan.decisions.lines():
         pass
 status = Path("/proc/self/status").read_text().splitlines()
 print(next(line.split()[1] for line in status if line.startswith("VmHWM:")))

@@ -60,7 +60,7 @@ class TestSettle:
         seen = scan.plan_live(tonight.settings, "production", store=tonight.store)
         unseen = scan.plan_live(tonight.settings, "production")
 
-        assert (seen.closing.totals.delete, unseen.closing.totals.delete) == (1, 0)
+        assert (seen.plan.totals.delete, unseen.plan.totals.delete) == (1, 0)
         assert rows(tonight) == before
 
     def test_a_tag_that_moved_begins_anew(self, simulator: Simulator, night: MakeNight) -> None:

@@ -59,7 +59,7 @@ def planned(tonight: Night) -> Planned:
 
 def kept(plan: Planned) -> dict[str, tuple[str, str]]:
     """By digest: cause and reason of what stays."""
-    decisions = [one for repository in plan.repository_plans() for one in repository.decisions]
+    decisions = list(plan.decisions.records())
     return {one.digest: (one.cause, one.reason) for one in decisions if one.verdict == "keep"}
 
 

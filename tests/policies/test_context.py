@@ -13,13 +13,14 @@ from policies.conditions import NO, UNKNOWN, YES, Answer, Scene, Sighting, Untag
 from policies.context import Standing
 from policies.graph import merged
 from policies.image import Image, Repository
-from policies.plan import Decision, Plan, make_plan
+from policies.plan import Decision
 from policies.push_times import BELIEVED, Times, cluster, doubted, named_day, pushes, trusted_after
 from policies.rules import Policy
 from policies.scan_history import NEVER, Seen, remember
 from tests.policies.plan.test_properties import by_key, deleted, owners
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
 from tests.support.doctored import documents, policies, registries
+from tests.support.planning import WholePlan, make_plan
 
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
 PR = {"name": "pull requests", "delete": {"tags": ["pr-*"]}}
@@ -243,7 +244,7 @@ def untimed(repositories: list[Repository], before: datetime | None) -> list[Rep
     ]
 
 
-def essence(plan: Plan) -> dict[tuple[str, str], tuple[object, ...]]:
+def essence(plan: WholePlan) -> dict[tuple[str, str], tuple[object, ...]]:
     return {key: (one.verdict, one.cause, one.rule, one.needed_by) for key, one in by_key(plan).items()}
 
 

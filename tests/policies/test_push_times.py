@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from policies.context import Standing
 from policies.image import Image, Repository
-from policies.plan import across, close, decide, make_plan, survey_all
 from policies.push_times import OUR_OWN, trusted_after
 from tests.policies.plan.test_properties import deleted
 from tests.support.builders import DAY, NOW, image, policy, repository
 from tests.support.doctored import documents, keep_rules, registries
+from tests.support.planning import closing_of, make_plan
 
 FIRST_SEEN = Standing(times=OUR_OWN)
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
@@ -95,11 +95,7 @@ def test_the_reason_says_that_the_order_is_unknown(way: str, reason: str) -> Non
 
 
 def undecidable(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0) -> int:
-    parsed = policy(*rules)
-    surveys, standing = survey_all(lambda: repositories, parsed, NOW, FIRST_SEEN)
-    known = across(surveys, parsed, standing)
-    decided = (decide(one, parsed, NOW, known, keep_per_repository=keep, standing=standing) for one in repositories)
-    return close(one.columns for one in decided).undecidable
+    return closing_of(repositories, policy(*rules), NOW, keep_per_repository=keep, standing=FIRST_SEEN).undecidable
 
 
 @pytest.mark.parametrize(("n", "count"), [(0, 0), (2, 0), (3, 3), (4, 3), (5, 0), (6, 2), (7, 0)])

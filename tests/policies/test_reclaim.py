@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 
+from policies import reclaim
 from policies.blobs import _MIX, Blobs, all_sha256, keys, words
 from policies.image import Blob, Image
 from policies.limits import Totals
-from policies.plan import Across, RepositoryPlan, decide
-from policies.reclaim import close, columns, joined
+from policies.plan import RepositoryPlan
+from policies.reclaim import close, columns
 from tests.support.builders import NOW, digest, policy, repository
+from tests.support.planning import decide
 
 EVERYTHING = policy({"delete": {"all": True}}, {"keep": {"tags": ["keep"]}})
 
 
 def decided(path: str, *images: Image) -> RepositoryPlan:
-    return decide(repository(path, *images), EVERYTHING, NOW, Across())
+    return decide(repository(path, *images), EVERYTHING, NOW)
 
 
 def totals(*plans: RepositoryPlan) -> tuple[int, int]:
@@ -110,14 +112,17 @@ def test_odd_digests_are_known() -> None:
     assert not any(all_sha256([digest(1), one]) for one in odd)
 
 
-def test_closing_parts_that_were_joinedd_is_closing_all() -> None:
-    images = [named(Blob(digest(n % 7), n), tag="keep" if n % 3 else "go", of=n) for n in range(1, 30)]
+def test_packing_a_few_rows_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [named(Blob(digest(n % 17), n), tag="keep" if n % 17 > 5 else "go", of=n) for n in range(1, 60)]
     plans = [decided(f"r{n}", *images[n : n + 6]) for n in range(0, 29, 5)]
-    parts = [plan.columns for plan in plans]
-    whole, joinedd = close(parts), close([joined(parts[:2]), joined(parts[2:]), joined([])])
-    assert joinedd.totals == whole.totals
-    assert joinedd.rule_selected == whole.rule_selected
-    assert [joinedd.numbers_of(one) for one in images] == [whole.numbers_of(one) for one in images]
+    whole = close(plan.columns for plan in plans)
+    monkeypatch.setattr(reclaim, "_ROWS_AT_ONCE", 4)
+    often = close(plan.columns for plan in plans)
+    assert often.totals == whole.totals
+    assert often.totals.reclaimable_bytes > 0
+    assert often.rule_selected == whole.rule_selected
+    assert [often.numbers_of(one) for one in images] == [whole.numbers_of(one) for one in images]
+    assert any(whole.numbers_of(one) for one in images)
 
 
 def test_what_an_image_names_is_known_without_its_record() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from policies.conditions import Scene
 from policies.image import Image
-from policies.plan import make_plan
 from policies.rules import Heard, Top, before, newest_first
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
+from tests.support.planning import make_plan
 
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
 

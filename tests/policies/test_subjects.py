@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from policies.graph import arrange
 from policies.image import Image
-from policies.plan import RepositoryPlan, across, arrange, decide, make_plan, survey
+from policies.plan import RepositoryPlan
 from policies.subjects import FallbackList, fallback_list, listed_subject, subjects_in
 from tests.support.builders import NOW, digest, image, index, policy, repository, signature
+from tests.support.planning import composed, make_plan
 
 A = f"sha256:{'a' * 64}"
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
@@ -90,7 +92,7 @@ def test_what_is_listed_is_about_the_subject_too() -> None:
 
 def decided(rules: list[dict[str, Any]], *images: Image) -> RepositoryPlan:
     whole, parsed = repository("a", *images), policy(*rules)
-    return decide(whole, parsed, NOW, across([survey(whole, parsed, NOW)], parsed))
+    return composed([whole], parsed, NOW)[1][whole.path]
 
 
 def waves(plan: RepositoryPlan) -> dict[str, int]:

@@ -7,18 +7,16 @@ import pytest
 from policies.context import NOTHING, Standing
 from policies.holds import Hold, Holds
 from policies.image import Image
-from policies.plan import across, close, decide, survey_all
 from policies.warnings import keeps_nothing, undecidable
 from tests.support.builders import NOW, image, index, policy, repository
+from tests.support.planning import closing_of
 
 
 def keeping(*rules: dict[str, Any], images: tuple[Image, ...], standing: Standing = NOTHING) -> set[str]:
     """The keep rules that keep something in one of two repositories."""
     parsed = policy(*rules)
     whole = [repository("a", *images), repository("b", image("other", "other", days=1))]
-    surveys, standing = survey_all(lambda: whole, parsed, NOW, standing)
-    known = across(surveys, parsed, standing)
-    return set(close(decide(one, parsed, NOW, known, standing=standing).columns for one in whole).keeping)
+    return set(closing_of(whole, parsed, NOW, standing=standing).keeping)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,19 @@
 """`registry-gc plan`: what would go, why, and how many bytes. Deletes nothing, records nothing."""
 
-from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec import UNSET
 
-from policies.plan import Decision
+from policies.plan import Plan
 from worker.cli.errors import OVER_LIMITS, USAGE, CommandError, say
 from worker.cli.options import Options, common
-from worker.report.plan import PlanHead, decision_lines, plan_json, plan_ndjson, plan_table, warnings
+from worker.report.plan import PlanHead, plan_json, plan_ndjson, plan_table, warnings
 
 if TYPE_CHECKING:
-    from worker.planning.planner import Planned
+    from worker.planning.decisions import Decisions
 
 
 @click.command()
@@ -57,12 +56,16 @@ def _live(options: Options, name: str) -> int:
     log_if_asked(verbose=options.verbose)
     with limiter_for(settings, registry) as limiter, remembered(settings) as store, listing_bar(name) as progress:
         planned = plan_live(settings, name, now=options.now, limiter=limiter, progress=progress, store=store)
-    head = _head(planned)
-
-    def decisions() -> Iterator[Decision]:
-        return (decision for one in planned.repository_plans() for decision in one.decisions)
-
-    _write(options, head, decisions, lambda: decision_lines(decisions()), planned.doubt)
+    head = _head(
+        planned.plan,
+        planned.now,
+        registry=planned.registry.name,
+        exceeded=planned.exceeded,
+        warnings=planned.warnings,
+        unreadable_images=planned.unreadable_images,
+        reclaimable_is_upper_bound=UNSET if planned.registry.lists_untagged else True,
+    )
+    _write(options, head, planned.decisions, planned.doubt)
     return OVER_LIMITS if head.exceeded else 0
 
 
@@ -75,8 +78,9 @@ def _offline(options: Options, path: Path, name: str) -> int:
         known = ", ".join(sorted(settings.policies)) or "none"
         raise CommandError(f"there is no policy {name!r} in {settings.path}; known: {known}", USAGE)
     try:
-        with plan_inventory(path, policy, options.now or datetime.now(UTC)) as planned:
-            _write(options, planned.head, planned.decisions, planned.lines)
+        now = options.now or datetime.now(UTC)
+        with plan_inventory(path, policy, now) as planned:
+            _write(options, _head(planned.plan, now, warnings=planned.plan.warnings), planned.decisions)
     except InventoryError as error:
         raise InventoryError(str(path), error.line, error.what) from error  # what came by a pipe lies elsewhere by now
     except OSError as error:
@@ -86,35 +90,26 @@ def _offline(options: Options, path: Path, name: str) -> int:
     return 0
 
 
-def _head(planned: "Planned") -> PlanHead:
+def _head(plan: Plan, now: datetime, *, registry: str | None = None, **more: Any) -> PlanHead:
     return PlanHead(
-        registry=planned.registry.name,
-        policy=planned.registry.policy.name,
-        now=planned.now,
-        complete=planned.complete,
-        unreadable=planned.inventory.unreadable,
-        totals=planned.closing.totals,
-        exceeded=planned.exceeded,
-        warnings=planned.warnings,
-        undecidable=planned.undecidable,
-        unreadable_images=planned.unreadable_images,
-        reclaimable_is_upper_bound=UNSET if planned.registry.lists_untagged else True,
+        registry=registry,
+        policy=plan.policy.name,
+        now=now.astimezone(UTC),
+        complete=plan.complete,
+        unreadable=plan.unreadable,
+        totals=plan.totals,
+        undecidable=plan.closing.undecidable,
+        **more,
     )
 
 
-def _write(
-    options: Options,
-    head: PlanHead,
-    decisions: Callable[[], Iterable[Decision]],
-    lines: Callable[[], Iterable[bytes]],
-    doubt: str = "",
-) -> None:
-    """The plan in the form that was asked for. `lines` are the same decisions, encoded."""
+def _write(options: Options, head: PlanHead, decisions: "Decisions", doubt: str = "") -> None:
+    """The plan in the form that was asked for."""
     with options.open() as output:
         output.report(
-            table=lambda width: plan_table(head, decisions(), width, doubt=doubt),
-            json=lambda: plan_json(head, lines()),
-            ndjson=lambda: plan_ndjson(head, lines()),
+            table=lambda width: plan_table(head, decisions.records(), width, doubt=doubt),
+            json=lambda: plan_json(head, decisions.lines()),
+            ndjson=lambda: plan_ndjson(head, decisions.lines()),
         )
     if options.format == "table" and options.output is None:
         return  # the table ends with them

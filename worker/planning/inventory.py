@@ -4,7 +4,7 @@ An inventory is spooled compressed, a repository at a time: each pass over it (s
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,8 +35,9 @@ class Inventory:
     unread: Mapping[str, str] = field(default_factory=dict)  # digest -> why its manifest could not be read
     signed_in: bool = True  # False: of several credentials some were refused
 
-    def repositories(self) -> Iterator[Repository]:
-        for segment in self.segments:
+    def repositories(self, only: Collection[str] | None = None) -> Iterator[Repository]:
+        """By their paths. `only`: those of these paths."""
+        for segment in self.segments if only is None else map(self.segments.__getitem__, sorted(only)):
             yield Repository(path=segment.path, images=plans.decode_images(segment.images))
 
 

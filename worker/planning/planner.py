@@ -1,19 +1,21 @@
-"""Has the policies decide on every image of an inventory, and says what else a person should know of the plan.
+"""Has the policies decide on every image of a listed registry, and says what else a person should know of the plan.
 
 Where an inventory comes from, and what becomes of a plan, is for `scan`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from policies.context import NOTHING, Standing
-from policies.image import Repository, UnreadableImage
+from policies.graph import Ties, arrange
+from policies.image import UnreadableImage
 from policies.limits import Exceeded, exceeded
-from policies.plan import Across, Closing, Columns, RepositoryPlan, across, close, decide, survey_all
+from policies.plan import Plan, RepositoryPlan, make_plan
 from policies.push_times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
-from policies.warnings import PlanWarning, keeps_nothing, undecidable
+from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
+from worker.planning.decisions import Decisions
 from worker.planning.inventory import Inventory
 from worker.planning.scan_history import Comparison, compare
 from worker.planning.unclear import Unclear
@@ -25,34 +27,23 @@ NEVER_SCANNED = Recalled()
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, whole but for its decisions, which are made again from the inventory whenever they are read."""
+    """The plan of a listed registry, its decisions in a spool."""
 
     inventory: Inventory
     registry: RegistrySettings
     now: datetime
-    across: Across
-    closing: Closing
+    plan: Plan
+    decisions: Decisions
     exceeded: tuple[Exceeded, ...]
-    standing: Standing
     compared: Comparison
     warnings: tuple[PlanWarning, ...] = ()
-    undecidable: int = 0  # images kept because nobody reported an order between them and others
     unreadable_images: tuple[UnreadableImage, ...] = ()
     unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # path -> digests whose subject is not reported
 
     @property
-    def complete(self) -> bool:
-        return not self.inventory.unreadable
-
-    @property
     def doubt(self) -> str:
         """Why push times are not believed; empty: they are, or a person has said which ones are."""
-        return "" if self.registry.trust_times_after is not None else self.standing.times.doubt
-
-    def repository_plans(self) -> Iterator[RepositoryPlan]:
-        """The same every time: what the policies are given does not change."""
-        for repository in self.inventory.repositories():
-            yield _decide(repository, self.registry, self.now, self.across, self.standing)
+        return "" if self.registry.trust_times_after is not None else self.plan.standing.times.doubt
 
 
 def plan(
@@ -62,7 +53,7 @@ def plan(
     standing: Standing = NOTHING,
     before: Recalled = NEVER_SCANNED,
 ) -> Planned:
-    """Have the policies decide on every image of an inventory. Pure but for the memory it takes.
+    """Have the policies decide on every image of an inventory. Pure but for the spool.
 
     `before`: what earlier scans have seen.
     """
@@ -73,54 +64,41 @@ def plan(
         times=_times(registry, before),
         ignore_unreadable=frozenset(registry.ignore_unreadable),
     )
-    everywhere, compared, standing = _survey(inventory, registry, now, standing, before)
+    decisions = Decisions()
     unread: dict[str, tuple[str, ...]] = {}
     unclear = Unclear(standing.ignore_unreadable, inventory.unread)
     tags: dict[str, int] = {}  # of repositories in which something goes
 
-    def decided() -> Iterator[Columns]:
-        for repository in inventory.repositories():
-            unclear.note(repository.path, repository.images)
-            one = _decide(repository, registry, now, everywhere, standing)
-            if one.unread:
-                unread[one.path] = one.unread
-            if any(made.verdict == "delete" for made in one.decisions):
-                tags[one.path] = sum(len(image.tags) for image in repository.images)
-            yield one.columns
+    def read(only: Collection[str] | None) -> Iterator[Ties]:
+        return (arrange(one) for one in inventory.repositories(only))
 
-    closing = close(decided())
-    over = exceeded(closing.totals, registry.limits) + compared.exceeded
-    whole = closing.totals.images and not inventory.unreadable
+    def keep(decided: RepositoryPlan) -> None:
+        decisions.add(decided)
+        unclear.note(decided.path, decided.ties.images)
+        unread[decided.path] = decided.unread
+        tags[decided.path] = sum(len(image.tags) for image in decided.ties.images) if decided.deletions else 0
+
+    made = make_plan(
+        read,
+        registry.policy,
+        now,
+        keep,
+        unreadable=inventory.unreadable,
+        keep_per_repository=registry.keep_per_repository,
+        standing=standing,
+    )
+    compared = compare(before, made.surveys, inventory.unreadable, registry.asks_for)
     return Planned(
         inventory,
         registry,
         now,
-        everywhere,
-        closing,
-        over,
-        standing,
+        made,
+        decisions,
+        exceeded(made.totals, registry.limits) + compared.exceeded,
         compared,
-        warnings=(
-            *undecidable(closing.undecidable),
-            *unclear.warnings(),
-            *tags_not_read(tags, registry),
-            *keeps_nothing(registry.policy.keep_rules if whole else (), closing.keeping),
-        ),
-        undecidable=closing.undecidable,
-        unreadable_images=tuple(unclear.unreadable),
-        unread=unread,
-    )
-
-
-def _survey(
-    inventory: Inventory, registry: RegistrySettings, now: datetime, standing: Standing, before: Recalled
-) -> tuple[Across, Comparison, Standing]:
-    """What must be known of all repositories before one is decided; the surveys themselves are not held any longer."""
-    surveys, standing = survey_all(inventory.repositories, registry.policy, now, standing)
-    return (
-        across(surveys, registry.policy, standing),
-        compare(before, surveys, inventory.unreadable, registry.asks_for),
-        standing,
+        warnings=(*made.warnings, *unclear.warnings(), *tags_not_read(tags, registry)),
+        unreadable_images=unclear.unreadable,
+        unread={path: digests for path, digests in unread.items() if digests},
     )
 
 
@@ -136,10 +114,3 @@ def _times(registry: RegistrySettings, before: Recalled) -> Times:
     if trusted is not None:
         return trusted_after(trusted)
     return doubted(before.head.doubt) if before.head is not None and before.head.doubt else BELIEVED
-
-
-def _decide(
-    repository: Repository, registry: RegistrySettings, now: datetime, everywhere: Across, standing: Standing
-) -> RepositoryPlan:
-    n = registry.keep_per_repository
-    return decide(repository, registry.policy, now, everywhere, keep_per_repository=n, standing=standing)

@@ -45,6 +45,16 @@ from worker.store.scan_history import Recalled
 from worker.store.terms import encoded
 
 
+class _Listed(msgspec.Struct):
+    """What is to be remembered of an image, as its decision says it too."""
+
+    digest: str
+    tags: tuple[str, ...]
+
+
+_images = msgspec.json.Decoder(_Listed)
+
+
 def recall(store: Store | None, registry: RegistrySettings) -> Recalled:
     """What earlier scans have seen. Raises StoreError."""
     if store is None:
@@ -209,7 +219,7 @@ def _beside_earlier_plans(store: Store, planned: Planned) -> Planned:
     """The same, blocked as well if it is unlike the registry's plans before it."""
     with store.read() as connection:
         sizes = run_rows.plan_sizes(connection, planned.registry.name, UNUSUAL_AMONG)
-    return replace(planned, exceeded=planned.exceeded + unusual(planned.closing.totals, sizes))
+    return replace(planned, exceeded=planned.exceeded + unusual(planned.plan.closing.totals, sizes))
 
 
 def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) -> bool:
@@ -218,14 +228,14 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
     Portions, because a million decisions in one transaction would keep every other writer waiting. Nothing looks at the
     rows of a run that is still planning, and a scan that begins again clears them first.
     """
-    writer = PlanWriter(run.id, planned.closing)
+    writer = PlanWriter(run.id, planned.plan.closing)
     memoir = Memoir(planned.compared, planned.now)
     remembered: list[tuple[str, bytes]] = []
 
     def rows() -> Iterator[tuple[Segment, PlanRows]]:
-        for segment, one in zip(planned.inventory.segments, planned.repository_plans(), strict=True):
-            remembered.extend(memoir.of(one.path, one.ties.images))
-            yield segment, writer.rows(segment, one)
+        for segment, decided in zip(planned.inventory.segments, planned.decisions, strict=True):
+            remembered.extend(memoir.of(decided.path, _images.decode_lines(decided.lines)))
+            yield segment, writer.rows(segment, decided.lines, decided.deletions)
 
     with store.write() as connection:
         if not run_rows.holds_scan(connection, run.id, run.fence):
@@ -255,17 +265,17 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
 
 def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
     """What a run's row says of its plan."""
-    totals = planned.closing.totals
+    totals = planned.plan.closing.totals
     return {
         "plan_sha256": writer.plan_sha256,
         "policy_sha256": planned.registry.policy.sha256,
-        "complete": planned.complete,
+        "complete": planned.plan.complete,
         "exceeded": msgspec.json.encode(planned.exceeded).decode(),
         "unreadable": msgspec.json.encode(planned.inventory.unreadable).decode(),
         "warnings": msgspec.json.encode(planned.warnings).decode(),
-        "undecidable": planned.undecidable,
+        "undecidable": planned.plan.closing.undecidable,
         "unreadable_images": msgspec.json.encode(planned.unreadable_images).decode(),
-        "rule_selected": msgspec.json.encode(dict(planned.closing.rule_selected)).decode(),
+        "rule_selected": msgspec.json.encode(dict(planned.plan.closing.rule_selected)).decode(),
         "images": totals.images,
         "planned": totals.delete,
         "selected_bytes": storable(totals.selected_bytes),

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from policies.blobs import words
-from policies.image import Image, Unreadable
+from policies.image import Unreadable
 from policies.limits import Exceeded
 from policies.plan import Survey
-from policies.scan_history import VANISHED_SHARE, Seen, Vanished, absent, remember, vanished
+from policies.scan_history import VANISHED_SHARE, Listed, Seen, Vanished, absent, remember, vanished
 from worker.store.scan_history import GONE, HEAD, Head, Recalled, pack_head, pack_seen
 
 _NOTHING = words([])
@@ -64,7 +64,7 @@ class Memoir:
     compared: Comparison
     now: datetime
 
-    def of(self, path: str, images: Iterable[Image]) -> tuple[tuple[str, bytes], ...]:
+    def of(self, path: str, images: Iterable[Listed]) -> tuple[tuple[str, bytes], ...]:
         """The row of a repository of which a complete scan saw these images, or none."""
         before = self.compared.before.known(path)
         after = self._after(path, before, tuple(images))
@@ -79,7 +79,7 @@ class Memoir:
         lagging = {path: before.head.scanned(path) for path in before.seen if path in unread} if before.head else {}
         yield HEAD, pack_head(Head(self.now, lagging, doubt, before.head.returned if before.head else ()))
 
-    def _after(self, path: str, before: Seen, images: tuple[Image, ...]) -> Seen:
+    def _after(self, path: str, before: Seen, images: tuple[Listed, ...]) -> Seen:
         return remember(
             before,
             images,

@@ -15,23 +15,24 @@ class Unclear:
 
     ignored: frozenset[str]
     why: Mapping[str, str]
-    unreadable: list[UnreadableImage] = field(default_factory=list)
-    unsized: int = 0
-    first_unsized: str = ""  # "shop/api@sha256:…"
+    _unreadable: dict[str, list[UnreadableImage]] = field(default_factory=dict)  # by repository, as all of these
+    _unsized: dict[str, list[str]] = field(default_factory=dict)  # digests
 
     def note(self, path: str, images: Iterable[Image]) -> None:
-        """Take in the images of a repository."""
+        """Take in the images of a repository, in place of what was noted of it before."""
+        self._unreadable[path], self._unsized[path] = unreadable, unsized = [], []
         for image in images:
             if image.children is None:
                 if image.digest not in self.ignored:
-                    self.unreadable.append(
-                        UnreadableImage(
-                            repository=path, digest=image.digest, reason=_reason(image, self.why.get(image.digest, ""))
-                        )
-                    )
+                    reason = _reason(image, self.why.get(image.digest, ""))
+                    unreadable.append(UnreadableImage(repository=path, digest=image.digest, reason=reason))
             elif image.compressed_size is None and (image.layers or image.config):
-                self.unsized += 1
-                self.first_unsized = self.first_unsized or f"{path}@{image.digest}"
+                unsized.append(image.digest)
+
+    @property
+    def unreadable(self) -> tuple[UnreadableImage, ...]:
+        """All of them, by repository."""
+        return tuple(image for path in sorted(self._unreadable) for image in self._unreadable[path])
 
     def warnings(self) -> Iterator[PlanWarning]:
         if self.unreadable:
@@ -40,11 +41,12 @@ class Unclear:
                 "Nothing goes in the repository of an unreadable image, which may list anything: delete it, push it"
                 " again, or name its digest under ignore_unreadable in the registry.",
             )
-        if self.unsized:
-            what = "1 image tells" if self.unsized == 1 else f"{self.unsized:,} images tell"
+        unsized = [f"{path}@{digest}" for path in sorted(self._unsized) for digest in self._unsized[path]]
+        if unsized:
+            what = "1 image tells" if len(unsized) == 1 else f"{len(unsized):,} images tell"
             yield PlanWarning(
                 "unknown_sizes",
-                f"{what} no possible size of all that belongs to it, for example {self.first_unsized}:"
+                f"{what} no possible size of all that belongs to it, for example {unsized[0]}:"
                 " conditions on its size are unknown, and no total of bytes counts it whole.",
             )
 

@@ -30,7 +30,7 @@ class PlanHead(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     unreadable: tuple[Unreadable, ...]
     totals: Totals
-    exceeded: tuple[Exceeded, ...]
+    exceeded: tuple[Exceeded, ...] = ()
     warnings: tuple[PlanWarning, ...] = ()
     undecidable: int = 0  # images kept because nobody reported an order between them and others
     unreadable_images: tuple[UnreadableImage, ...] = ()

@@ -12,7 +12,7 @@ import zstandard
 from sqlalchemy import Connection, ScalarResult, delete, exists, insert, select
 
 from policies.image import Image
-from policies.plan import Closing, Decision, Deletion, RepositoryPlan
+from policies.plan import Closing, Decision, Deletion
 from worker.registries.interface import Manifest
 from worker.store.dialect import insert_for
 from worker.store.freed_bytes import pack
@@ -78,14 +78,14 @@ class PlanWriter:
     def plan_sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def rows(self, segment: Segment, plan: RepositoryPlan) -> PlanRows:
-        """Repositories are to come in order of their paths: the hash depends on it."""
-        decisions = compress(b"".join(_encoder.encode(decision) + b"\n" for decision in plan.decisions))
-        row = {"run_id": self._run_id, "path": plan.path, "inventory": segment.sha256, "decisions": decisions}
+    def rows(self, segment: Segment, decisions: bytes, deletions: Iterable[Deletion]) -> PlanRows:
+        """Repositories are to come in order of their paths: the hash depends on it. `decisions`: one a line."""
+        path = segment.path
+        row = {"run_id": self._run_id, "path": path, "inventory": segment.sha256, "decisions": compress(decisions)}
         rows = PlanRows(row, [], [], [])
-        for wave, deletions in _waves(plan.deletions):
-            for at in range(0, len(deletions), BATCH_SIZE):
-                self._add_batch(rows, plan.path, wave, deletions[at : at + BATCH_SIZE])
+        for wave, some in _waves(deletions):
+            for at in range(0, len(some), BATCH_SIZE):
+                self._add_batch(rows, path, wave, some[at : at + BATCH_SIZE])
         return rows
 
     def _add_batch(self, rows: PlanRows, path: str, wave: int, deletions: list[Deletion]) -> None:

@@ -47,7 +47,7 @@ def test_a_keep_rule_that_keeps_nothing(fake: FakeRegistry, tmp_path: Path, tags
         path = tmp_path / "saved.ndjson"
         path.write_bytes(b"".join(inventory_ndjson(head, images)))
         with plan_inventory(path, planned.registry.policy, planned.now) as saved:
-            offline[bool(unreadable)] = saved.head.warnings
+            offline[bool(unreadable)] = saved.plan.warnings
     assert planned.warnings == offline[False]
     assert [one.code for one in planned.warnings] == ["keep_rule_matches_nothing" for _ in dead]
     assert all(f"'{name}'" in one.message for name, one in zip(dead, planned.warnings, strict=True))

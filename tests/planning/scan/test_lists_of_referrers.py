@@ -49,7 +49,7 @@ def offline(planned: Planned, folder: Path) -> set[str]:
     path = folder / "saved.ndjson"
     path.write_bytes(b"".join(inventory_ndjson(head, images)))
     with plan_inventory(path, planned.registry.policy, planned.now) as saved:
-        return {one.digest for one in saved.decisions() if one.verdict == "delete"}
+        return {one.digest for one in saved.decisions.records() if one.verdict == "delete"}
 
 
 def live(tonight: Night) -> Planned:
@@ -57,7 +57,7 @@ def live(tonight: Night) -> Planned:
 
 
 def goes(planned: Planned) -> set[str]:
-    return {one.digest for plan in planned.repository_plans() for one in plan.decisions if one.verdict == "delete"}
+    return {one.digest for one in planned.decisions.records() if one.verdict == "delete"}
 
 
 @pytest.mark.parametrize("of", ["inputs of the build", "an image that is here"])

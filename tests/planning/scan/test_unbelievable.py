@@ -145,7 +145,7 @@ class TestPushTimes:
 
         planned = scan.plan_live(tonight.settings, "production", store=tonight.store)
 
-        assert planned.closing.totals.delete == 0
+        assert planned.plan.totals.delete == 0
         assert "names an earlier day" in planned.doubt
         assert rows(tonight) == {}
 

@@ -6,8 +6,8 @@ from policies.context import Standing
 from policies.evidence import Evidence
 from policies.holds import Hold, Holds
 from policies.image import Blob
-from policies.plan import make_plan
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository
+from tests.support.planning import make_plan
 
 ALL = policy({"delete": {"all": True}})
 NO_TAGS = policy({"delete": {"untagged": True}})

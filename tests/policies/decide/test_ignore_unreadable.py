@@ -4,8 +4,8 @@ import pytest
 
 from policies.context import Standing
 from policies.image import Image
-from policies.plan import make_plan
 from tests.support.builders import NOW, digest, image, index, policy, repository
+from tests.support.planning import make_plan
 
 EVERYTHING = {"name": "all", "delete": {"all": True}}
 

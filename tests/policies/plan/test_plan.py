@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from policies.decide import SUBJECT_UNKNOWN
 from policies.image import Image, Repository, Unreadable
 from policies.limits import Exceeded, Limits, Totals, exceeded, exceeded_text
-from policies.plan import Across, Decision, Plan, decide, make_plan
+from policies.plan import Decision, RegistrySummary
 from policies.rules import Policy
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
+from tests.support.planning import decide, make_plan
 
 PR = {"name": "pull requests", "delete": {"tags": ["pr-*"], "older_than": "14d"}}
 LEFTOVERS = {"name": "leftovers", "delete": {"untagged": True, "older_than": "7d"}}
@@ -285,7 +286,7 @@ def test_owners_and_waves() -> None:
         image(5, "pr-2"),
         image(6, "v1"),
     ]
-    plan = decide(repository("a", *images), policy(PR), NOW, Across())
+    plan = decide(repository("a", *images), policy(PR), NOW, RegistrySummary())
     waves = {deletion.image.id: (deletion.wave, deletion.owners) for deletion in plan.deletions}
     assert waves == {
         "crp3": (0, ()),
@@ -299,7 +300,7 @@ def test_owners_and_waves() -> None:
 
 def test_a_wave_comes_after_the_last_of_its_owners() -> None:
     images = [index(1, "pr-1", lists=[2, 3]), index(2, lists=[3]), image(3)]
-    plan = decide(repository("a", *images), policy(PR), NOW, Across())
+    plan = decide(repository("a", *images), policy(PR), NOW, RegistrySummary())
     assert {deletion.image.id: deletion.wave for deletion in plan.deletions} == {"crp1": 0, "crp2": 1, "crp3": 2}
 
 
@@ -512,7 +513,7 @@ def test_decisions_are_newest_first_in_every_repository() -> None:
 def test_the_json_is_the_contract() -> None:
     moscow = timezone(timedelta(hours=3))
     one = msgspec.structs.replace(image(1, "pr-7", size=300), created_at=datetime(2026, 10, 1, 15, tzinfo=moscow))
-    plan: Plan = make_plan(
+    plan = make_plan(
         [Repository(path="shop/api", images=(one,))], policy(PR), NOW.astimezone(moscow), registry="production"
     )
     assert msgspec.json.encode(plan).decode() == (

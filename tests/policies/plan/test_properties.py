@@ -7,21 +7,24 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from policies.graph import merged, subjects_of
+from policies.graph import arrange, merged, subjects_of
 from policies.image import Repository, Unreadable
-from policies.plan import Decision, Plan, across, close, decide, make_plan, survey
+from policies.plan import Decision
+from policies.reclaim import close
+from policies.registry_summary import sum_up, survey_of
 from policies.rules import Policy
 from tests.support.builders import NOW, policy
 from tests.support.doctored import documents, keep_rules, policies, registries
+from tests.support.planning import WholePlan, composed, decide, make_plan
 
 Key = tuple[str, str]  # repository, digest
 
 
-def deleted(plan: Plan) -> set[Key]:
+def deleted(plan: WholePlan) -> set[Key]:
     return {(one.repository, one.digest) for one in plan.decisions if one.verdict == "delete"}
 
 
-def by_key(plan: Plan) -> dict[Key, Decision]:
+def by_key(plan: WholePlan) -> dict[Key, Decision]:
     return {(one.repository, one.digest): one for one in plan.decisions}
 
 
@@ -154,8 +157,11 @@ def test_forgetting_a_fact_deletes_nothing_it_was_kept_for(
 @given(registries(), policies(), st.integers(0, 1))
 def test_repository_by_repository_it_is_the_same_plan(repositories: list[Repository], rules: Policy, keep: int) -> None:
     plan = make_plan(repositories, rules, NOW, keep_per_repository=keep)
-    known = across([survey(one, rules, NOW) for one in reversed(repositories)], rules)
+    known = sum_up([survey_of(arrange(one), rules, NOW) for one in reversed(repositories)], rules)
     decided = [decide(one, rules, NOW, known, keep_per_repository=keep) for one in repositories]
+    composition, kept = composed(repositories, rules, NOW, keep_per_repository=keep)
+    assert {path: one.decisions for path, one in kept.items()} == {one.path: one.decisions for one in decided}
+    assert composition.totals == plan.totals
     assert {one.path: one.decisions for one in decided if one.decisions} == {
         path: tuple(made for made in plan.decisions if made.repository == path)
         for path in {made.repository for made in plan.decisions}

@@ -1,0 +1,212 @@
+"""Reads an inventory saved as NDJSON: its head, then its images in blocks, a repository at a time.
+
+A file is grouped when the lines of each repository stand together; one that is not is read by an index of its lines.
+"""
+
+import codecs
+from collections import deque
+from collections.abc import Collection, Iterator, Sized
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from policies.blobs import Blobs
+from policies.graph import Arranger, Ties
+from policies.image import Image, Unreadable
+from worker.planning.inventory_lines import NAME, WRONG, are_sound, decoder, head_of, is_digest, mistake_in
+
+BLOCK = 128 * 1024  # bytes decoded at once: small enough to be still in the processor's cache when it is counted
+LONGEST = 64 << 20  # bytes of a line; one that is longer is cut there, and so is no JSON
+
+Run = tuple[str, list[Image]]  # neighbours of one repository
+
+
+@dataclass(eq=False)
+class InventoryError(Exception):
+    """A line of an inventory file that cannot be understood."""
+
+    exit_code = 2
+
+    path: str
+    line: int  # the first is 1
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.what}"
+
+
+class NotGroupedError(Exception):
+    """Lines of one repository stand apart: the file must be indexed to be read by repositories."""
+
+
+class _Named(msgspec.Struct):
+    name: str = ""
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+@dataclass(slots=True)
+class InventoryFile:
+    """An inventory file, and what its head says."""
+
+    path: Path
+    start: int  # bytes: where the images begin
+    size: int
+    unreadable: tuple[Unreadable, ...] = ()
+    block: int = BLOCK
+    _places: dict[str, npt.NDArray[np.int64]] | None = None  # by repository: offset and length of each stretch
+
+    def read(self, only: Collection[str] | None = None) -> Iterator[Ties]:
+        """The repositories, each once, or `only` those of these paths. Raises InventoryError, NotGroupedError."""
+        with self.path.open("rb") as file:
+            for path, runs in self._grouped(file) if self._places is None else self._indexed(file, only):
+                if only is not None and path not in only:
+                    deque(runs, maxlen=0)
+                    continue
+                arranger = Arranger(path, keep_blobs=False)  # they are counted, nothing else asks for them
+                for images in runs:
+                    arranger.add(images)
+                ties = arranger.ties()
+                if not all(map(is_digest, ties.blobs.odd)):
+                    self._refuse_blobs(file)
+                yield ties
+
+    def index(self) -> None:
+        """Find out where the lines of each repository stand, so that it can be read. Raises InventoryError."""
+        numbers: dict[str, int] = {}
+        repositories, places = [np.empty(0, dtype=np.int32)], [np.empty((0, 2), dtype=np.int64)]
+        with self.path.open("rb") as file:
+            for offset, block in self._blocks(file):
+                lines = block.splitlines(keepends=True)
+                lengths = np.fromiter(map(len, lines), dtype=np.int64, count=len(lines))
+                told = np.fromiter([bool(line.strip()) for line in lines], dtype=np.bool_, count=len(lines))
+                try:
+                    names = [image.name for image in _named.decode_lines(block)]
+                except WRONG:
+                    names = []
+                if len(names) != int(told.sum()):
+                    self._decoded(offset, block)  # says what is wrong
+                offsets = offset + np.cumsum(lengths) - lengths
+                places.append(np.stack([offsets, lengths], axis=1)[told])
+                found = [numbers.setdefault(_repository_of(name), len(numbers)) for name in names]
+                repositories.append(np.array(found, dtype=np.int32))
+        whose = np.concatenate(repositories)
+        rows = np.concatenate(places)[np.argsort(whose, kind="stable")]
+        ends = np.cumsum(np.bincount(whose, minlength=len(numbers)))[:-1]
+        self._places = dict(zip(numbers, np.split(rows, ends), strict=True)) if numbers else {}
+
+    def _grouped(self, file: BinaryIO) -> Iterator[tuple[str, Iterator[list[Image]]]]:
+        """Neighbouring runs of one repository as one. Each must be taken before the next."""
+        seen: set[str] = set()
+        for path, runs in groupby(self._runs(file), key=lambda run: run[0]):
+            if path in seen:
+                raise NotGroupedError
+            seen.add(path)
+            yield path, (images for _, images in runs)
+
+    def _runs(self, file: BinaryIO) -> Iterator[Run]:
+        for offset, block in self._blocks(file):
+            for name, images in groupby(self._decoded(offset, block), key=NAME):
+                yield _repository_of(name), list(images)
+
+    def _indexed(self, file: BinaryIO, only: Collection[str] | None) -> Iterator[tuple[str, Iterator[list[Image]]]]:
+        def read(offset: int, length: int) -> list[Image]:
+            file.seek(offset)
+            return self._decoded(offset, file.read(length))
+
+        for path, places in (self._places or {}).items():
+            if only is None or path in only:
+                yield path, (read(offset, length) for offset, length in _stretches(places).tolist())
+
+    def _decoded(self, offset: int, block: bytes) -> list[Image]:
+        """The images of whole lines that stand at `offset`. Raises InventoryError."""
+        try:
+            images = decoder.decode_lines(block)
+            sound = are_sound(images) and _one_a_line(images, block)
+        except WRONG:
+            sound = False
+        if not sound:
+            self._refuse(offset, block)
+        return images
+
+    def _refuse_blobs(self, file: BinaryIO) -> None:
+        """Raises InventoryError: some line names a blob by what is no digest; which one is looked for only now."""
+        for offset, block in self._blocks(file):
+            blobs = Blobs()
+            blobs.add(self._decoded(offset, block))
+            if not all(map(is_digest, blobs.odd)):
+                self._refuse(offset, block)
+
+    def _refuse(self, offset: int, block: bytes) -> NoReturn:
+        """Raises InventoryError: the first bad line of a block."""
+        with self.path.open("rb") as file:
+            number = 1 + sum(part.count(b"\n") for _, part in _blocks(file, 0, offset))
+        for before, line in enumerate(block.split(b"\n")):
+            if line.strip() and (what := mistake_in(line)) is not None:
+                raise InventoryError(str(self.path), number + before, what)
+        raise InventoryError(str(self.path), number, "not one JSON object a line")
+
+    def _blocks(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+        return _blocks(file, self.start, self.size, self.block)
+
+
+def open_inventory(path: Path, block: int = BLOCK) -> InventoryFile:
+    """Reads the head, if there is one. Raises InventoryError, OSError."""
+    with path.open("rb") as file:
+        first = file.readline(LONGEST)
+        size = file.seek(0, 2)
+    mark = len(codecs.BOM_UTF8) if first.startswith(codecs.BOM_UTF8) else 0
+    if not first[mark:].strip():
+        return InventoryFile(path, mark, size, block=block)
+    try:
+        unreadable = head_of(first[mark:])
+    except ValueError as error:
+        raise InventoryError(str(path), 1, str(error)) from error
+    start = mark if unreadable is None else len(first)
+    return InventoryFile(path, start, size, unreadable or (), block)
+
+
+def _repository_of(name: str) -> str:
+    """The repository's path in an image's name, which begins with the registry's id."""
+    return name.partition("/")[2] or name
+
+
+def _one_a_line(images: Sized, block: bytes) -> bool:
+    """Whether every line that is not blank is an image: msgspec would take two on a line, or one on two lines."""
+    ends = np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))  # five times as fast as bytes.count
+    lines = ends + (not block.endswith(b"\n"))
+    return len(images) == lines or len(images) == sum(1 for line in block.splitlines() if line.strip())
+
+
+def _blocks(file: BinaryIO, start: int, end: int, size: int = BLOCK) -> Iterator[tuple[int, bytes]]:
+    """Blocks of whole lines, each with the offset at which it stands."""
+    file.seek(start)
+    at = start
+    rest = b""
+    while left := end - at - len(rest):
+        read = file.read(min(size, left))
+        if not read:
+            break
+        rest += read
+        cut = rest.rfind(b"\n") + 1
+        if cut or len(rest) > LONGEST:
+            cut = cut or len(rest)
+            yield at, rest[:cut]
+            at += cut
+            rest = rest[cut:]
+    if rest:
+        yield at, rest
+
+
+def _stretches(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Lines that stand side by side as one."""
+    apart = np.ones(len(places), dtype=np.bool_)
+    apart[1:] = places[1:, 0] != places[:-1].sum(axis=1)
+    starts = np.flatnonzero(apart)
+    return np.stack([places[starts, 0], np.add.reduceat(places[:, 1], starts)], axis=1)
