@@ -1,13 +1,14 @@
 """Servers that several folders of tests share, each started when a test first asks for it."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+import stamina
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
+from tests.support import stores
 from tests.support.night import Night
 from tests.support.servers import PostgresServer, postgres_programs, postgres_server
 from tests.support.simulator.client import Simulator
@@ -16,11 +17,42 @@ if TYPE_CHECKING:
     from tests.support.drills import Drills
 
 
-# How long an example takes says how busy the machine is, not whether the code is right.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+SYSTEM = Path(__file__).parent / "system"
 
-_databases = itertools.count()
+# How long an example takes says how busy the machine is, not whether the code is right.
+ANY_MACHINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("the same", derandomize=True, **ANY_MACHINE)
+settings.register_profile("random", derandomize=False, print_blob=True, **ANY_MACHINE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--system",
+        action="store_true",
+        help="only tests/system, nights of other tests on PostgreSQL instead of SQLite, and properties at random",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("random" if config.getoption("--system") else "the same")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--system"):
+        return
+    left = [item for item in items if SYSTEM not in item.path.parents and not _says_more(item)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in set(left)]
+
+
+def _says_more(item: pytest.Item) -> bool:
+    """Whether a test is another one on PostgreSQL, or by other examples."""
+    both = "database" in getattr(getattr(item, "callspec", None), "params", {})
+    return (
+        isinstance(item, pytest.Function)
+        and not both
+        and ("database" in item.fixturenames or is_hypothesis_test(item.obj))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +64,9 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running() -> Iterator[Simulator]:
-    """One simulator a module."""
+    """One simulator a test process."""
     with Simulator() as simulator:
         yield simulator
 
@@ -47,16 +79,34 @@ def simulator(running: Simulator) -> Iterator[Simulator]:
     assert running.state()["refused"] == []
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def night(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Night]]:
-    """Makes nights on an empty registry, with an empty store of either kind."""
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> str:
+    """The kind of store: a folder or a file whose queries differ has a fixture of this name with both."""
+    return "postgresql" if request.config.getoption("--system") else "sqlite"
+
+
+@pytest.fixture
+def new_store(request: pytest.FixtureRequest, database: str) -> Callable[[], str | None]:
+    """The URL of an empty store of its kind; None: a file in the test's folder."""
+    return lambda: stores.database(request.getfixturevalue("postgres")) if database == "postgresql" else None
+
+
+@pytest.fixture
+def no_backoff() -> Iterator[None]:
+    """Requests are sent again at once; how often stays as it is."""
+    with stamina.set_testing(True, attempts=1_000_000):
+        yield
+
+
+@pytest.fixture
+def night(
+    simulator: Simulator, tmp_path: Path, new_store: Callable[[], str | None], no_backoff: None
+) -> Iterator[Callable[..., Night]]:
+    """Makes nights on an empty registry, each with an empty store."""
     made: list[Night] = []
 
     def make(**registry: Any) -> Night:
-        store = None
-        if request.param == "postgresql":
-            store = request.getfixturevalue("postgres").create_database(f"night{next(_databases)}")
-        made.append(Night(simulator, tmp_path, store=store, **registry))
+        made.append(Night(simulator, tmp_path, store=new_store(), **registry))
         return made[-1]
 
     yield make

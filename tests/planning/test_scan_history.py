@@ -27,6 +27,14 @@ from worker.store.scan_history import HEAD, Head, Recalled
 from worker.store.tables import memory_next
 from worker.store.tables import run as run_table
 
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Both, as the queries differ between them."""
+    kind: str = request.param
+    return kind
+
+
 DAY = timedelta(days=1)
 MakeNight = Callable[..., Night]
 

@@ -1,4 +1,4 @@
-"""One simulator for all tests of a process, made empty before each. Nothing it does not know may be asked of it."""
+"""Drivers for a registry of the simulator."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,19 +9,6 @@ from tests.support.drivers import QUICK, Driver, settings_for
 from tests.support.simulator.client import Simulator
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
-
-
-@pytest.fixture(scope="session")
-def running_simulator() -> Iterator[Simulator]:
-    with Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(running_simulator: Simulator) -> Iterator[Simulator]:
-    running_simulator.reset()
-    yield running_simulator
-    assert running_simulator.state()["refused"] == []
 
 
 @pytest.fixture

@@ -66,13 +66,10 @@ def night(made: MakeNight) -> ShelfNight:
     return made()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either(request: pytest.FixtureRequest, made: MakeNight) -> ShelfNight:
+@pytest.fixture
+def either(new_store: Callable[[], str | None], made: MakeNight) -> ShelfNight:
     """A night on each kind of store."""
-    if request.param == "sqlite":
-        return made()
-    name = f"undo{request.node.name.partition('[')[0]}"[:50]
-    return made(store=request.getfixturevalue("postgres").create_database(name))
+    return made(store=new_store())
 
 
 def count(night: ShelfNight) -> int:

@@ -19,6 +19,14 @@ from worker.store import runs as run_rows
 from worker.store.measures import measure
 from worker.store.tables import batch
 
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Both, as the queries differ between them."""
+    kind: str = request.param
+    return kind
+
+
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 MakeNight = Callable[..., Night]

@@ -14,6 +14,14 @@ from worker.store import runs as run_rows
 from worker.store.plans import PlanRows, Segment
 from worker.store.tables import audit, inventory, item, repository
 
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Both, as the queries differ between them."""
+    kind: str = request.param
+    return kind
+
+
 DAY = timedelta(days=1)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tests.support.simulator.client import Simulator
+from tests.support.stores import opened
 from worker import reconcile
 from worker.config.settings import Settings
 from worker.config.watch import SettingsWatch
@@ -19,7 +20,7 @@ from worker.notify import after_run, notification
 from worker.planning import scan
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import Bell
-from worker.store import Store, open_store, plans
+from worker.store import Store, plans
 from worker.store.plans import PlannedItem
 from worker.store.runs import Run
 from worker.sweep import batches, recheck, verify
@@ -90,7 +91,7 @@ class Night:
         self._store_url = store
         self.path = write(folder, document(served, folder, store=store, **registry))
         self.watch = SettingsWatch(self.path, environ={}, still=0.02)
-        self.store: Store = open_store(self.settings.store)
+        self.store: Store = opened(self.settings.store)
 
     @property
     def settings(self) -> Settings:

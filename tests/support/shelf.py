@@ -13,11 +13,11 @@ from policies.image import Blob, Image
 from tests.support.night import Night, write
 from tests.support.oci import manifests as m
 from tests.support.oci.manifests import Descriptor, Pushed
+from tests.support.stores import opened
 from worker.config.settings import RegistrySettings, Settings, load
 from worker.registries import Driver
 from worker.registries.errors import BlobsMissingError, NotFoundError, RegistryError
 from worker.registries.interface import Deletion, Kept, Usage
-from worker.store import open_store
 
 KIND = "shelf in memory"  # no name that other tests give a kind of theirs
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -238,7 +238,7 @@ class ShelfNight(Night):
         self.path = write(folder, written | changes)
         self._settings = _on_shelves(load(self.path, environ={"TOKEN": "t"}))
         self.watch = self  # type: ignore[assignment]  # it is asked for nothing but the settings
-        self.store = open_store(self._settings.store)
+        self.store = opened(self._settings.store)
 
     @staticmethod
     def entry() -> dict[str, Any]:

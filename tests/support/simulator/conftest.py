@@ -1,4 +1,4 @@
-"""One simulator for its own tests, empty at the start of each."""
+"""Callers of the simulator, as its own tests need them."""
 
 from collections.abc import Iterator
 
@@ -6,20 +6,6 @@ import pytest
 
 from tests.support.simulator.caller import Api, CloudApi
 from tests.support.simulator.client import Simulator
-
-
-@pytest.fixture(scope="session")
-def process() -> Iterator[Simulator]:
-    with Simulator() as running:
-        yield running
-
-
-@pytest.fixture
-def simulator(process: Simulator) -> Iterator[Simulator]:
-    """An empty one with the tests' switches; at the end nothing was refused, but for what `refusals` has taken."""
-    process.reset()
-    yield process
-    assert process.state()["refused"] == []
 
 
 @pytest.fixture
