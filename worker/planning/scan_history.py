@@ -68,7 +68,7 @@ class Memoir:
         """The row of a repository of which a complete scan saw these images, or none."""
         before = self.compared.before.known(path)
         after = self._after(path, before, tuple(images))
-        return () if after == before else ((path, pack_seen(after)),)
+        return () if after.pack() == before.pack() else ((path, pack_seen(after)),)
 
     def rest(self, doubt: str) -> Iterator[tuple[str, bytes]]:
         """The rows of repositories that are gone, then that of the registry."""
