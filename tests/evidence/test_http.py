@@ -10,7 +10,7 @@ import pytest
 from worker.config.settings import EvidenceSettings, Secret
 from worker.evidence import EvidenceError, Use
 from worker.evidence.http import REMEDY, read
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 
 LINES = b"# as_of: 2026-11-23T03:00:00Z\ncr.yandex/r/shop/api:v7\n# end\n"
 TOKEN = "token-of-the-list"

@@ -13,7 +13,7 @@ from policies.limits import Limits
 from policies.rules import Policy
 from tests.support.simulator.client import Simulator
 from worker.config.settings import Credentials, Endpoints, Rate, RegistrySettings, Secret
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.registries.yandex.container_registry import YandexContainerRegistry as Driver
 
 __all__ = ["QUICK", "Driver", "answering", "image_of", "key", "settings_for", "with_defaults"]

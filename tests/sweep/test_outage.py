@@ -12,7 +12,7 @@ from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 from worker.registries import open_registry
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.sweep.outage import Outage
 
 OLD = [{"name": "old", "delete": {"tags": ["t0*"]}}]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from worker.cli.errors import say
 from worker.config.settings import RegistrySettings, Settings
+from worker.registries import open_limiter
 from worker.registries.errors import LimiterUnavailableError
-from worker.registries.http.rate_limit import Limiter, LocalLimiter, open_limiter
+from worker.registries.http.rate_limit import Limiter, LocalLimiter
 from worker.runs.lifecycle import UnknownRegistryError, UnknownRunError
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from worker.config.kinds import Kind, of
 from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, PermissionDeniedError, RegistryError, UnservedNameError
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.registries.interface import Registry, SaysWhatIsAllowed, SaysWhetherItAsked
-from worker.registries.oci.vendors import own_deletion
+from worker.registries.oci.deletion import own_deletion
 from worker.runs.circuit_breaker import ENDING, SUCCESSOR
 
 if TYPE_CHECKING:

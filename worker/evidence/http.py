@@ -15,8 +15,8 @@ from worker.registries.errors import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.http.client import Http, Patience
-from worker.registries.http.messages import Answer, Request
+from worker.registries.http.client import Http
+from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.tokens import SecretBearer
 

@@ -21,8 +21,8 @@ import structlog
 from worker.config.pipes import PipeReader
 from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.http.answers import one_line
-from worker.registries.http.client import Http, Patience
-from worker.registries.http.messages import Answer, Request
+from worker.registries.http.client import Http
+from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.tokens import SecretBearer
 from worker.runs.lifecycle import Bell

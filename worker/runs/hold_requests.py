@@ -13,7 +13,7 @@ from policies.patterns import Patterns
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 from worker.registries.errors import NotFoundError, RegistryError
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.interface import Registry
 from worker.runs.evidence import host_is_ours, own_address, path_here

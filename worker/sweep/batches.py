@@ -14,7 +14,7 @@ from policies.evidence import Evidence
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, RegistryError, UnavailableError
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LocalLimiter
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach

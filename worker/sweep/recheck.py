@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, RegistryError
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Registry
 from worker.runs import lifecycle

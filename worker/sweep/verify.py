@@ -14,7 +14,7 @@ from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, NotFoundError, RegistryError
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import ListsTagsOnly, Registry
 from worker.runs import lifecycle

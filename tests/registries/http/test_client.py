@@ -12,8 +12,8 @@ import pytest
 from tests.support.drivers import QUICK, Driver, answering
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, UnavailableError
-from worker.registries.http.client import Http, Patience
-from worker.registries.http.messages import Answer, Request, is_local, retry_after
+from worker.registries.http.client import Http
+from worker.registries.http.messages import Answer, Patience, Request, is_local, retry_after
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.transport import MAX_BODY, PIECE, unpacked
 

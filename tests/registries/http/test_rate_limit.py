@@ -19,9 +19,9 @@ from tests.support.servers import RedisServer, redis_server
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.config.settings import Rate, RegistrySettings
-from worker.registries import open_registry
+from worker.registries import open_limiter, open_registry
 from worker.registries.errors import LimiterUnavailableError
-from worker.registries.http.rate_limit import LONGEST_PAUSE, Limiter, LocalLimiter, open_limiter
+from worker.registries.http.rate_limit import LONGEST_PAUSE, Limiter, LocalLimiter
 from worker.registries.http.redis_limit import RedisLimiter
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,7 +9,7 @@ from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import Asked, Reply, Scripted, Shelf, an_image, document, error
 from tests.support.oci.fake import FakeRegistry
 from worker.registries.errors import BadAnswerError, RegistryError, UnavailableError
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.registries.oci.pages import PageSize, Query, whole_list
 from worker.registries.oci.protocol import Page
 

@@ -1,5 +1,6 @@
 """The OCI protocol's answers, one by one: pages, what a reference names, refusals, redirects."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -21,7 +22,7 @@ from worker.registries.errors import (
     UsedByImageListsError,
 )
 from worker.registries.http.messages import Answer, BrokenBodyError
-from worker.registries.oci import protocol
+from worker.registries.oci import blobs, deletion, protocol
 from worker.registries.oci.protocol import Found
 
 BODY = b'{"schemaVersion": 2}'
@@ -140,8 +141,8 @@ def test_a_head_that_is_none(status: int, headers: dict[str, str], reference: st
 
 
 def test_what_was_fetched_is_hashed() -> None:
-    sha256 = f"sha256:{protocol.manifests.sha256_of(BODY)}"
-    sha512 = f"sha512:{protocol.hashlib.sha512(BODY).hexdigest()}"
+    sha256 = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+    sha512 = f"sha512:{hashlib.sha512(BODY).hexdigest()}"
     for reference in ("v1", sha256, sha512):
         told_digest = {} if reference == "v1" else {"docker-content-digest": reference}
         found = protocol.fetched(Answer(200, told_digest | {"content-type": "x/y"}, BODY), reference)
@@ -196,7 +197,7 @@ def test_what_was_fetched_is_hashed() -> None:
 )
 def test_why_a_deletion_is_refused(answer: Answer, kind: type[RegistryError], words: str) -> None:
     with pytest.raises(RegistryError, match=words) as failure:
-        protocol.deletion_begun(answer)
+        deletion.deletion_begun(answer)
     assert type(failure.value) is kind
     assert failure.value.systemic is (kind in SYSTEMIC)
 
@@ -223,23 +224,23 @@ def test_names_in_a_refusal_say_nothing(
     error = {"code": "DENIED", "message": message} | ({} if detail is None else {"detail": detail})
     answer = Answer(403, {}, json.dumps({"errors": [error]}).encode())
     with pytest.raises(RegistryError) as failure:
-        protocol.deletion_begun(answer, "https://registry.example.com", name, tags)
+        deletion.deletion_begun(answer, "https://registry.example.com", name, tags)
     assert type(failure.value) is kind
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_a_deletion_begun(status: int) -> None:
-    protocol.deletion_begun(Answer(status, {}, b""))
+    deletion.deletion_begun(Answer(status, {}, b""))
 
 
 @pytest.mark.parametrize("reference", ["v1", "latest", "sha256:abc", A[:-1], f"md5:{'a' * 32}", ""])
 def test_only_digests_are_deleted(reference: str) -> None:
     with pytest.raises(BadAnswerError, match="refusing to delete by anything but a digest"):
-        protocol.delete_manifest(API, "a", reference, 25.0, None)
+        deletion.delete_manifest(API, "a", reference, 25.0, None)
 
 
 def test_how_a_deletion_is_sent() -> None:
-    request = protocol.delete_manifest(API, "shop/api", A, 25.0, 7.0)
+    request = deletion.delete_manifest(API, "shop/api", A, 25.0, 7.0)
     assert (request.method, request.url) == ("DELETE", f"{ROOT}/v2/shop/api/manifests/{A}")
     assert (request.repeatable, request.timeout, request.patience, request.not_after) == (False, 25.0, 25.0, 7.0)
 
@@ -256,18 +257,18 @@ def test_how_a_deletion_is_sent() -> None:
 )
 def test_a_manifest_that_is_not_taken(answer: Answer, kind: type[RegistryError]) -> None:
     with pytest.raises(RegistryError) as failure:
-        protocol.put_back(answer, A)
+        blobs.put_back(answer, A)
     assert type(failure.value) is kind
 
 
 def test_a_manifest_that_is_taken() -> None:
-    protocol.put_back(told(201, docker_content_digest=A), A)
-    protocol.put_back(told(201), A)
+    blobs.put_back(told(201, docker_content_digest=A), A)
+    blobs.put_back(told(201), A)
 
 
 @pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])
 def test_a_mount(status: int, done: bool) -> None:
-    assert protocol.mounted(Answer(status, {}, b"")) is done
+    assert blobs.mounted(Answer(status, {}, b"")) is done
 
 
 @pytest.mark.parametrize(
@@ -289,10 +290,10 @@ def test_a_mount(status: int, done: bool) -> None:
     ],
 )
 def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
-    begun = protocol.mount_blob(API, "a", A, "b")
-    request = protocol.end_upload(begun, Answer(202, {"location": location}, b""))
+    begun = blobs.mount_blob(API, "a", A, "b")
+    request = blobs.end_upload(begun, Answer(202, {"location": location}, b""))
     assert (request and (request.method, request.url)) == (url and ("DELETE", url))
-    assert protocol.end_upload(begun, Answer(201, {"location": "/v2/a/blobs/uploads/1"}, b"")) is None
+    assert blobs.end_upload(begun, Answer(201, {"location": "/v2/a/blobs/uploads/1"}, b"")) is None
 
 
 @pytest.mark.parametrize(
@@ -308,12 +309,12 @@ def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
     ],
 )
 def test_a_redirect(location: str, target: str | None) -> None:
-    request = protocol.get_blob(API, "a", A, first_bytes=1)
+    request = blobs.get_blob(API, "a", A, first_bytes=1)
     if target is None:
         with pytest.raises(BadAnswerError, match="to be fetched from"):
-            protocol.redirected(request, location)
+            blobs.redirected(request, location)
         return
-    followed = protocol.redirected(request, location)
+    followed = blobs.redirected(request, location)
     assert followed.url == target
     assert followed.headers["Range"] == "bytes=0-0"
 

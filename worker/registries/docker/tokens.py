@@ -43,7 +43,7 @@ class TokenAnswer(Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
+class TokenChallenge:
     """Where a 401 sends for a token, and for which."""
 
     realm: str
@@ -52,7 +52,7 @@ class Challenge:
     too_little: bool = False  # the token that was refused is good, and does not allow this
 
 
-def challenge_of(answer: Answer, root: str, hosts: Collection[str] | None = None) -> Challenge | None:
+def challenge_of(answer: Answer, root: str, hosts: Collection[str] | None = None) -> TokenChallenge | None:
     """The Bearer challenge of a 401; None: there is none. Raises SignInError for a realm on another host.
 
     Credentials follow only to where the configuration sends them: to `root`, and to `hosts` ("auth.example.com",
@@ -65,7 +65,7 @@ def challenge_of(answer: Answer, root: str, hosts: Collection[str] | None = None
     realm = urlsplit(urljoin(root + "/", parameters.get("realm", "")))
     _insist_on_host(realm, urlsplit(root), hosts)
     scope = parameters.get("scope", "")
-    return Challenge(
+    return TokenChallenge(
         realm._replace(query="", fragment="").geturl(),
         parameters.get("service", ""),
         tuple(scope.split(" ")) if len(scope) <= 2000 and SCOPES.fullmatch(scope) else (),
@@ -94,7 +94,7 @@ def _insist_on_host(realm: SplitResult, home: SplitResult, hosts: Collection[str
     raise SignInError(f"the registry sends to {where} for a token; credentials are given to {told} only{remedy}")
 
 
-def get_token(challenge: Challenge, scopes: Scopes, account: str = "") -> Request:
+def get_token(challenge: TokenChallenge, scopes: Scopes, account: str = "") -> Request:
     query: dict[str, Any] = {"scope": list(scopes)} if scopes else {}
     if account:
         query["account"] = account
@@ -104,7 +104,7 @@ def get_token(challenge: Challenge, scopes: Scopes, account: str = "") -> Reques
     return Request(method="GET", url=challenge.realm, about=what, query=query, repeatable=True)
 
 
-def trade_token(challenge: Challenge, scopes: Scopes, identity: str) -> Request:
+def trade_token(challenge: TokenChallenge, scopes: Scopes, identity: str) -> Request:
     """Asks for a token in exchange for an identity token. Source: distribution's OAuth 2 token specification."""
     form = {"grant_type": "refresh_token", "client_id": "registry-gc", "refresh_token": identity}
     form |= {name: value for name, value in (("service", challenge.service), ("scope", " ".join(scopes))) if value}
@@ -159,7 +159,7 @@ class DockerSignIn:
         identity: Callable[[str | None], str | None] = lambda _refused: None,
     ) -> None:
         self.root, self.hosts = root, hosts
-        self.challenge: Challenge | None = None  # known after the first 401; realm and service serve for every scope
+        self.challenge: TokenChallenge | None = None  # known after the first 401; its realm serves for every scope
         self.asked_for: dict[Scopes, Scopes] = {}  # ours -> what the registry has asked for instead
         self._http, self._basic, self._account = http, basic, account
         self._identity = (
@@ -174,7 +174,7 @@ class DockerSignIn:
         """The signer for reading a repository by its full name."""
         return ScopeSigner(self, (f"repository:{name}:pull",))
 
-    def held(self, challenge: Challenge, scopes: Scopes) -> _Pass:
+    def held(self, challenge: TokenChallenge, scopes: Scopes) -> _Pass:
         with self._lock:
             return self._passes.setdefault((challenge.realm, challenge.service, scopes), _Pass())
 
@@ -182,7 +182,7 @@ class DockerSignIn:
         """The last of the tokens that were given, good or not."""
         return tuple(self._given)
 
-    def renew(self, held: _Pass, challenge: Challenge, scopes: Scopes) -> None:
+    def renew(self, held: _Pass, challenge: TokenChallenge, scopes: Scopes) -> None:
         """A fresh token. Raises RegistryError. Its lock is held."""
         held.authorization = None
         identity = self._identity(None)
@@ -197,7 +197,7 @@ class DockerSignIn:
     def _read(self, answer: Answer) -> tuple[str, float]:
         return docker_token(self._masked(answer))
 
-    def _traded(self, challenge: Challenge, scopes: Scopes, identity: str) -> tuple[str, float]:
+    def _traded(self, challenge: TokenChallenge, scopes: Scopes, identity: str) -> tuple[str, float]:
         """A token for an identity token; for another one where it was refused. Raises RegistryError."""
         try:
             return self._http.call(trade_token(challenge, scopes, identity), self._read)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import msgspec
 
@@ -92,6 +92,11 @@ def without_names(words: str, names: Iterable[str] = ()) -> str:
     for name in sorted(filter(None, names), key=len, reverse=True):
         words = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", words, flags=re.IGNORECASE)
     return ADDRESS.sub(" ", words)
+
+
+def bad(what: str) -> NoReturn:
+    """Raises BadAnswerError."""
+    raise BadAnswerError(one_line(what))
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -23,13 +23,7 @@ from worker.registries.errors import (
     TooLateError,
     UnavailableError,
 )
-from worker.registries.http.messages import (
-    Answer,
-    BrokenBodyError,
-    Request,
-    Signer,
-    retry_after,
-)
+from worker.registries.http.messages import Answer, BrokenBodyError, Patience, Request, Signer, retry_after
 from worker.registries.http.network import NetworkError, Ways
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.transport import Transport
@@ -41,18 +35,6 @@ stamina.instrumentation.set_on_retry_hooks([])
 T = TypeVar("T")
 
 RESTART_POLL = 0.5  # seconds between two attempts to connect to a server that starts again
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to go on trying, the waits for the rate not counted."""
-
-    attempts: int = 5
-    total: float = 40.0  # seconds for all attempts and the waits between them
-    first_wait: float = 0.1  # seconds, doubled each time
-    longest_wait: float = 5.0
-    jitter: float = 1.0
-    waits_for_restarts: bool = False  # a server that takes no connections is tried until `total`, however often
 
 
 @dataclass(slots=True)
@@ -77,12 +59,12 @@ class Http:
         registry: str,
         limiter: Limiter,
         concurrency: int,
-        patience: Patience = Patience(),
+        patience: Patience | None = None,
         network: Network | None = None,
     ) -> None:
         self.registry = registry
         self.limiter = limiter
-        self._patience = patience
+        self._patience = patience or Patience()
         self._in_flight = threading.BoundedSemaphore(concurrency)
         self._ways = Ways(network or Network())
         self._transport = Transport(registry, self._ways, concurrency + 4)

@@ -43,6 +43,18 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on trying, the waits for the rate not counted."""
+
+    attempts: int = 5
+    total: float = 40.0  # seconds for all attempts and the waits between them
+    first_wait: float = 0.1  # seconds, doubled each time
+    longest_wait: float = 5.0
+    jitter: float = 1.0
+    waits_for_restarts: bool = False  # a server that takes no connections is tried until `total`, however often
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What came back, whatever its status."""
 

@@ -7,12 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from worker.registries.errors import TooLateError
-
-if TYPE_CHECKING:
-    from worker.config.settings import RegistrySettings
 
 LONGEST_PAUSE = 30.0  # seconds; a registry that asks for more is asked again, not obeyed for an hour
 CHECK_AFTER = 0.05  # seconds; who waited longer than this looks whether a pause was asked for meanwhile
@@ -97,10 +94,3 @@ class BoundedLimiter:
         if self._not_after is not None and time.monotonic() >= self._not_after:
             self.stopped = True
             raise TooLateError("the time for asking was over")
-
-
-def open_limiter(redis_url: str, settings: "RegistrySettings") -> Limiter:
-    """The limiter of a registry, shared through Redis. Asks nothing yet."""
-    from worker.registries.http.redis_limit import RedisLimiter  # noqa: PLC0415 - many a command needs no Redis
-
-    return RedisLimiter(redis_url, settings.key, settings.rate.requests_per_second)

@@ -1,6 +1,6 @@
 """Talks to one OCI registry: each call is one question, with its pages, its repeat as GET and its sign-in.
 
-What the answers mean for images is in `oci_listing`, what goes over the wire in `oci_protocol`.
+What the answers mean for images is in `listing`, what goes over the wire in `protocol`, `blobs` and `deletion`.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -14,12 +14,12 @@ from worker.config.settings import RegistrySettings, api_of, namespace_of
 from worker.registries.docker import manifests
 from worker.registries.docker.tokens import Scopes, place
 from worker.registries.errors import BadAnswerError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
-from worker.registries.http.client import Http, Patience
+from worker.registries.http.client import Http
 from worker.registries.http.loops import each
-from worker.registries.http.messages import Answer, BrokenBodyError, Request
+from worker.registries.http.messages import Answer, BrokenBodyError, Patience, Request
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Kept, Manifest
-from worker.registries.oci import protocol
+from worker.registries.oci import blobs, deletion, protocol
 from worker.registries.oci.pages import PageSize, whole_list
 from worker.registries.oci.protocol import Found, Page
 from worker.registries.oci.referrers import Referrers
@@ -179,49 +179,49 @@ class Client:
 
     def delete(self, name: str, digest: str, seconds: float, not_after: float | None, tags: Iterable[str] = ()) -> None:
         """Ask for a deletion; `tags`: the image's. Raises RegistryError, with `maybe_done`."""
-        request = protocol.delete_manifest(self._api, name, digest, seconds, not_after)
-        self._call(request, lambda answer: protocol.deletion_begun(answer, self.root, name, tags), delete(name))
+        request = deletion.delete_manifest(self._api, name, digest, seconds, not_after)
+        self._call(request, lambda answer: deletion.deletion_begun(answer, self.root, name, tags), delete(name))
 
     def allows_deletion(self, name: str, digest: str) -> bool | None:
         """False: the registry is read-only; None: it does not say so. Raises RegistryError."""
-        request = protocol.ask_what_is_allowed(self._api, name, digest)
-        return self._call(request, protocol.allows_deletion, pull(name))
+        request = deletion.ask_what_is_allowed(self._api, name, digest)
+        return self._call(request, deletion.allows_deletion, pull(name))
 
     def put(self, name: str, kept: Kept, tag: str) -> None:
         """Raises BlobsMissingError and any other RegistryError."""
-        request = protocol.put_manifest(self._api, name, tag or kept.digest, kept.media_type, kept.body)
-        self._call(request, lambda answer: protocol.put_back(answer, kept.digest), push(name))
+        request = blobs.put_manifest(self._api, name, tag or kept.digest, kept.media_type, kept.body)
+        self._call(request, lambda answer: blobs.put_back(answer, kept.digest), push(name))
 
     def mount(self, name: str, digest: str, source: str) -> bool:
         """Whether a blob was taken over from another repository. Raises RegistryError."""
         full = f"{self._namespace}/{source}" if self._namespace else source
-        request = protocol.mount_blob(self._api, name, digest, full)
+        request = blobs.mount_blob(self._api, name, digest, full)
 
         def read(answer: Answer) -> tuple[bool, Request | None]:
-            return protocol.mounted(answer), protocol.end_upload(request, answer)
+            return blobs.mounted(answer), blobs.end_upload(request, answer)
 
         taken, ending = self._call(request, read, push(name, source))
         if ending is not None:
             with suppress(RegistryError):  # else the registry gives the upload up in its own time
-                self._call(ending, protocol.ended, delete(name))
+                self._call(ending, blobs.ended, delete(name))
         return taken
 
     def config(self, name: str, digest: str) -> bytes:
         """An image's config, hashed. Raises RegistryError."""
-        body = self._blob(protocol.get_blob(self._api, name, digest), name).body
+        body = self._blob(blobs.get_blob(self._api, name, digest), name).body
         if not manifests.names(digest, body):
             raise BrokenBodyError(f"a blob that is not the one that {digest} names", self.http.registry)
         return body
 
     def tells_of(self, name: str, digest: str) -> bool:
         """Whether a registry says that it has a blob. Raises RegistryError."""
-        return self._call(protocol.head_blob(self._api, name, digest), protocol.blob_is_told_of, pull(name))
+        return self._call(blobs.head_blob(self._api, name, digest), blobs.blob_is_told_of, pull(name))
 
     def has_a_byte(self, name: str, digest: str) -> bool:
         """Whether a blob's first byte can be fetched; asked twice, as a connection may break. Raises RegistryError."""
-        request = protocol.get_blob(self._api, name, digest, first_bytes=1)
+        request = blobs.get_blob(self._api, name, digest, first_bytes=1)
         try:
-            return any(protocol.first_byte(self._blob(request, name), digest) for _ in range(2))
+            return any(blobs.first_byte(self._blob(request, name), digest) for _ in range(2))
         except NotFoundError:
             return False
 
@@ -233,10 +233,10 @@ class Client:
         """A blob, from wherever it is served: credentials stay with the registry. Raises RegistryError."""
         for _ in range(REDIRECTS + 1):
             at_home = place(urlsplit(request.url)) == place(urlsplit(self.root))
-            answer = self._call(request, protocol.blob, pull(name) if at_home else None)
+            answer = self._call(request, blobs.blob, pull(name) if at_home else None)
             if isinstance(answer, Answer):
                 return answer
-            request = protocol.redirected(request, answer)
+            request = blobs.redirected(request, answer)
         raise BadAnswerError(f"more than {REDIRECTS} redirects", self.http.registry, request.label)
 
     def _call(

@@ -26,8 +26,8 @@ from worker.registries.errors import (
     UsedByImageListsError,
 )
 from worker.registries.http.answers import one_line
-from worker.registries.http.client import Patience
 from worker.registries.http.loops import polls
+from worker.registries.http.messages import Patience
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Kept, Manifests, Usage
 from worker.registries.oci import protocol

@@ -6,7 +6,7 @@ null and default are the same.
 
 import re
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from policies.image import Blob
 from worker.registries.errors import (
-    BadAnswerError,
     MaybeProtectedError,
     NotFoundError,
     OperationBrokenError,
@@ -30,6 +29,7 @@ from worker.registries.errors import (
 )
 from worker.registries.http.answers import (
     BLOB_DIGEST,
+    bad,
     decode,
     one_line,
     protects,
@@ -229,8 +229,3 @@ def instant(moment: datetime | None) -> datetime | None:
         return moment.astimezone(UTC)
     except OverflowError:
         return bad(f"createdAt is out of range: {moment.isoformat()}")
-
-
-def bad(what: str) -> NoReturn:
-    """Raises BadAnswerError."""
-    raise BadAnswerError(one_line(what))

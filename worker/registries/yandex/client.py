@@ -17,9 +17,9 @@ from worker.registries.errors import (
     UnavailableError,
 )
 from worker.registries.http.answers import succeeded
-from worker.registries.http.client import Http, Patience
+from worker.registries.http.client import Http
 from worker.registries.http.loops import MAX_PAGES, Progress, each, polls
-from worker.registries.http.messages import Answer, Request
+from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.tokens import Basic, Bearer
 from worker.registries.interface import Manifest

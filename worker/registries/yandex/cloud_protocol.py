@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from policies.image import Blob
 from worker.registries.errors import BadAnswerError, NotFoundError, UnsuitableError
-from worker.registries.http.answers import IMAGE_DIGEST, one_line
+from worker.registries.http.answers import IMAGE_DIGEST, bad, one_line
 from worker.registries.http.messages import Answer, Request
 from worker.registries.yandex.api import (
     IDENTIFIER,
@@ -22,7 +22,6 @@ from worker.registries.yandex.api import (
     Page,
     WireBlob,
     accepted,
-    bad,
     blob_of,
     delete,
     get,

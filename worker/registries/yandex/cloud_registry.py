@@ -29,8 +29,7 @@ from worker.registries.docker.manifest_cache import (
 )
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.answers import time_told
-from worker.registries.http.client import Patience
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Answer, Patience
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Manifest, Manifests, Subjects, Usage
 from worker.registries.yandex import cloud_protocol as protocol

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 
 from policies.image import Image
-from worker.registries.http.answers import IMAGE_DIGEST, TAG
+from worker.registries.http.answers import IMAGE_DIGEST, TAG, bad
 from worker.registries.http.messages import Answer, Request
 from worker.registries.yandex.api import (
     IDENTIFIER,
@@ -21,7 +21,6 @@ from worker.registries.yandex.api import (
     Page,
     WireBlob,
     accepted,
-    bad,
     blob_of,
     delete,
     get,

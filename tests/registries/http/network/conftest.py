@@ -11,7 +11,7 @@ from tests.support.drivers import with_defaults
 from tests.support.oci.fake import FakeRegistry
 from worker.config.settings import Credentials
 from worker.registries import open_registry
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.registries.interface import Registry
 
 Opener = Callable[..., Registry]

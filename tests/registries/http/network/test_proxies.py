@@ -12,7 +12,7 @@ from tests.support.oci.fake import FakeRegistry, Tokens
 from worker.config.settings import ConfigError, Credentials, Endpoints, Network, Secret, load
 from worker.registries import open_registry
 from worker.registries.errors import RegistryError, SignInError, UnavailableError
-from worker.registries.http.client import Patience
+from worker.registries.http.messages import Patience
 from worker.registries.http.network import NetworkError, is_excepted, proxies_of
 
 FILE = """

@@ -41,8 +41,7 @@ from worker.registries.errors import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.http.client import Patience
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Answer, Patience
 from worker.registries.interface import Deletion, Kept, Manifest
 from worker.registries.oci.sign_in import User
 

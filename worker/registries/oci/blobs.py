@@ -1,0 +1,125 @@
+"""Blobs of the OCI protocol, and manifests that are put back: requests built, answers read. Nothing is sent here."""
+
+import hashlib
+import re
+from dataclasses import replace
+from urllib.parse import quote, urlsplit
+
+from worker.registries.docker import manifests
+from worker.registries.errors import BlobsMissingError, ReadOnlyError
+from worker.registries.http.answers import bad, succeeded
+from worker.registries.http.messages import Answer, Request
+from worker.registries.oci.protocol import about, accepted, address, manifest_request, refusal
+
+UPLOAD = re.compile(r"(?!.*(?:/\.{0,2}(?:/|$)|%2f|%2e))/.*/blobs/uploads/[^/]+", re.IGNORECASE)
+NOTHING = frozenset(f"{one}:{hashlib.new(one).hexdigest()}" for one in manifests.DIGESTS)  # digests of no bytes at all
+
+
+def get_blob(api: str, name: str, digest: str, first_bytes: int | None = None) -> Request:
+    """`first_bytes`: only so many of them."""
+    some = {} if first_bytes is None else {"Range": f"bytes=0-{first_bytes - 1}"}
+    return Request(
+        method="GET",
+        url=f"{api}/{quote(name)}/blobs/{quote(digest, safe=':')}",
+        about=f"blob {about(name, digest)}",
+        headers={"Accept-Encoding": "identity"} | some,
+        repeatable=True,
+        first_bytes=first_bytes,
+    )
+
+
+def head_blob(api: str, name: str, digest: str) -> Request:
+    url = f"{api}/{quote(name)}/blobs/{quote(digest, safe=':')}"
+    return Request(method="HEAD", url=url, about=f"blob {about(name, digest)}", repeatable=True)
+
+
+def mount_blob(api: str, name: str, digest: str, source: str) -> Request:
+    return Request(
+        method="POST",
+        url=f"{api}/{quote(name)}/blobs/uploads/",
+        about=f"blob {about(name, digest)} from {source}",
+        query={"mount": digest, "from": source},
+        body=b"",
+        repeatable=False,
+    )
+
+
+def put_manifest(api: str, name: str, reference: str, media_type: str, body: bytes) -> Request:
+    # By a tag it is not repeated: somebody may have pushed another image there meanwhile.
+    more = {"headers": {"Content-Type": media_type}, "body": body, "repeatable": ":" in reference}
+    return manifest_request("PUT", api, name, reference, **more)
+
+
+def blob(answer: Answer) -> Answer | str:
+    """A blob, or a part of it, or where it is served instead. Raises RegistryError."""
+    if answer.status in (301, 302, 303, 307, 308) and (location := answer.headers.get("location")):
+        return location
+    return accepted(answer)
+
+
+def blob_is_told_of(answer: Answer) -> bool:
+    """Whether a registry says that it has a blob, or where. Raises RegistryError."""
+    return answer.status != 404 and isinstance(blob(answer), Answer | str)
+
+
+def redirected(request: Request, location: str) -> Request:
+    """The same question asked at another address. Raises BadAnswerError."""
+    parts, before = address(request.url, location), urlsplit(request.url)
+    if parts is None:
+        bad(f"a blob that is to be fetched from {location[:200]!r}")
+    if parts.scheme not in ("https", before.scheme) or not parts.hostname or "@" in parts.netloc:
+        bad(f"a blob that is to be fetched from {parts.scheme}://{parts.netloc}")
+    return replace(request, url=parts.geturl(), query={})
+
+
+def first_byte(answer: Answer | str, digest: str) -> bool:
+    """Whether a byte of a blob came: a server may tell of a blob, and have nothing to send. Of nothing none comes."""
+    return isinstance(answer, Answer) and (bool(answer.body) or digest in NOTHING)
+
+
+def put_back(answer: Answer, digest: str) -> None:
+    """Raises BlobsMissingError, and what any other refusal of a manifest means."""
+    if succeeded(answer):
+        told = answer.headers.get("docker-content-digest", digest)
+        if told != digest:
+            bad(f"a manifest that was put as {digest} and taken as {told[:150]}")
+        return
+    error = refusal(answer)
+    if answer.status in (400, 404) and any(code.endswith("BLOB_UNKNOWN") for code, _ in manifests.errors_of(answer)):
+        named = dict.fromkeys(re.findall("sha256:[0-9a-f]{64}", answer.body.decode(errors="replace")))
+        raise BlobsMissingError(
+            f"{error.message}: {', '.join(named)}" if named else error.message, status=answer.status
+        )
+    if answer.status == 405:
+        raise ReadOnlyError(f"{error.message}; the registry is read-only, or takes nothing by pushing", status=405)
+    raise error
+
+
+def mounted(answer: Answer) -> bool:
+    """Whether a blob was taken over; 202: an upload was begun instead, at the answer's Location."""
+    if answer.status in (201, 202):
+        return answer.status == 201
+    if answer.status == 404:
+        return False
+    raise refusal(accepted(answer))
+
+
+def end_upload(begun: Request, answer: Answer) -> Request | None:
+    """Ends the upload that an answer to a mount says was begun; None: there is none, or it is not of that registry."""
+    location = answer.headers.get("location", "")
+    target = address(begun.url, location)
+    if answer.status != 202 or not location or target is None:
+        return None
+    here = urlsplit(begun.url)
+    # No other DELETE may come of what a server writes there.
+    if (target.scheme, target.netloc) != (here.scheme, here.netloc) or not UPLOAD.fullmatch(target.path):
+        return None
+    stem, _, upload = target.path.rpartition("/")
+    if f"{here.path}/".endswith(f"{stem.removeprefix('/v2')}//"):  # a server behind a proxy that adds a path
+        target = target._replace(path=f"{here.path}{upload}")
+    return Request(method="DELETE", url=target.geturl(), about=f"the upload of a {begun.about}", repeatable=False)
+
+
+def ended(answer: Answer) -> None:
+    """Raises what a refusal to end an upload means."""
+    accepted(answer)
