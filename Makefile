@@ -1,9 +1,9 @@
-# Two commands set everything up on a fresh machine: `make demo` runs the main job, `make test` the tests.
+# Two commands set everything up on a fresh machine: `make demo` runs the main job, `make test` the quick tests.
 SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test drill check format bench lock clean setup services
+.PHONY: demo test test-system drill check format bench lock clean setup services
 
 setup: $(VENV)/.ready
 
@@ -15,8 +15,15 @@ $(VENV)/.ready: locks/dev.txt pyproject.toml deploy/setup.sh
 demo: setup $(if $(filter oci,$(KIND)),services)
 	@$(BIN)/python -m tests.demo $(KIND)
 
+# Every module's tests, the contract of every driver, the properties by examples that are always the same, and a night of
+# each kind with real servers and processes: five minutes.
 test: setup services
-	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/system $(ARGS)
+
+# The rest, tests/system: every crash point and bad link, histories, nights on real registries, secrets, parity of fakes;
+# and of the others the nights again on PostgreSQL, the properties again by random examples.
+test-system: setup services
+	@$(BIN)/python -m pytest -n 4 --dist worksteal --system $(ARGS)
 
 # Servers that only tests need (Redis, PostgreSQL, docker-registry and more): by apt-get when root, else the tests say so.
 services:
