@@ -17,7 +17,7 @@ from sqlalchemy import text
 from tests.support.command import COMMAND, on_a_terminal
 from tests.support.servers import free_port, redis_server
 from tests.support.waiting import until
-from worker.cli.people import me
+from worker.cli.options import me
 from worker.runs import lifecycle as life
 from worker.store import runs
 

@@ -1,5 +1,6 @@
 """`check` on an entry whose kind has changed since its last run: what goes on with it, and what does not."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,11 +97,19 @@ def test_a_store_that_cannot_be_read_is_no_mistake_of_the_file(gc: Command, tmp_
     assert (done.code, done.err, len(done.out.splitlines())) == (0, "", 1)
 
 
-def test_a_store_on_a_server_is_not_waited_for(tmp_path: Path) -> None:
-    """Nothing listens at that port, and with --online that is found out."""
-    settings = load(configured(tmp_path, "production", CLOUD, "postgresql+psycopg://u@127.0.0.1:9/d"))
-    assert moved(settings) == {}
-    assert moved(settings, anywhere=True) == {}
+def test_a_store_on_a_server_is_not_waited_for(gc: Command, tmp_path: Path) -> None:
+    """A server that takes connections and never answers: only --online would wait for it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        configured(tmp_path, "production", CLOUD, f"postgresql+psycopg://u@127.0.0.1:{port}/d")
+        assert gc("check").code == 0
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_a_server_that_cannot_be_reached_tells_nothing(tmp_path: Path) -> None:
+    assert moved(load(configured(tmp_path, "production", CLOUD, "postgresql+psycopg://u@127.0.0.1:9/d"))) == {}
 
 
 def test_where_there_is_no_store_none_is_made_nor_anything_loaded_to_read_one(tmp_path: Path) -> None:

@@ -18,9 +18,7 @@ from worker.report.inventory import image_json
 from worker.report.plan import (
     LISTED,
     PlanHead,
-    decision_lines,
-    plan_json,
-    plan_ndjson,
+    plan_report,
     plan_table,
     size_text,
 )
@@ -120,11 +118,11 @@ pieces = st.lists(st.integers(0, 400), max_size=6)
 @given(st.integers(0, 5), pieces)
 def test_json_and_ndjson_are_the_same_plan_however_the_lines_come(count, cuts):
     decisions = [decision(number, reason="says \n and ,") for number in range(count)]
-    lines = b"".join(decision_lines(decisions))
+    lines = msgspec.json.Encoder().encode_lines(decisions)
     places = [0, *sorted(cuts), len(lines)]
     broken = [lines[start:end] for start, end in pairwise(places)]
-    whole = json.loads(b"".join(plan_json(head(), broken)))
-    first, *rest = b"".join(plan_ndjson(head(), broken)).splitlines()
+    whole = json.loads(b"".join(plan_report(head(), decisions, broken).json()))
+    first, *rest = b"".join(plan_report(head(), decisions, broken).ndjson()).splitlines()
     assert whole.pop("decisions") == [json.loads(line) for line in rest]
     assert whole == json.loads(first)
     assert len(rest) == count

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, insert, text
 
 from policies.image import Image
 from tests.support.servers import PostgresServer
-from worker.report.audit import audit_ndjson
+from worker.report.audit import audit_report
 from worker.store import Store, StoreError, open_store, sweeping
 from worker.store import audit as chained
 from worker.store import runs as run_rows
@@ -433,7 +433,7 @@ def test_an_export_proves_itself(store: Store) -> None:
         f"staging {last_of(store, 'staging')}",
     ]
     with store.read() as connection:
-        for line in map(json.loads, audit_ndjson(deletions(connection))):
+        for line in map(json.loads, audit_report(deletions(connection)).ndjson()):
             facts = dict(zip(chained.FACTS, json.loads(line["facts"]), strict=True))
             assert json.loads(facts["tags"]) == line["tags"]
             assert json.loads(facts["decision"])["rule"] == line["rule"] == DECISION["rule"]
@@ -446,7 +446,7 @@ def run_recipe(store: Store, *arguments: str) -> list[str]:
     page = (ROOT / "docs" / "operations.md").read_text()
     script = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "hashlib" in code)
     with store.read() as connection:
-        export = b"".join(reversed(list(audit_ndjson(deletions(connection)))))
+        export = b"".join(reversed(list(audit_report(deletions(connection)).ndjson())))
     command = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(command, input=export, capture_output=True, timeout=30, check=False)
     return sorted((done.stdout + done.stderr).decode().splitlines())

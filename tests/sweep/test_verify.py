@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.support.simulator.client import Simulator
-from worker.report.run import show_json, show_table
+from worker.report.run import show_report
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
 from worker.store import verification
@@ -160,8 +160,8 @@ def test_show_lists_them(night, filled, simulator):
     made.ring([bell])
     run = made.run(run_id)
     line = f"differences shop/api@{filled['base here']['digest']}: it was kept, and is gone"
-    assert line in list(show_table(run, made.items(run_id)))
-    assert b'"differences":[{"repository":"shop/api"' in b"".join(show_json(run, made.items(run_id)))
+    assert line in list(show_report(run, made.items(run_id)).table())
+    assert b'"differences":[{"repository":"shop/api"' in b"".join(show_report(run, made.items(run_id)).json())
 
 
 def test_repositories_without_an_image_are_named(night, simulator):
@@ -177,8 +177,8 @@ def test_repositories_without_an_image_are_named(night, simulator):
     made.ring([bell])
     run = made.run(run_id)
     assert (run.outcome, run.emptied_repositories) == ("succeeded", ("ml/gone", "shop/empty"))
-    assert json.loads(b"".join(show_json(run, [])))["emptied_repositories"] == ["ml/gone", "shop/empty"]
-    assert "ml/gone" in "\n".join(show_table(run, []))
+    assert json.loads(b"".join(show_report(run, []).json()))["emptied_repositories"] == ["ml/gone", "shop/empty"]
+    assert "ml/gone" in "\n".join(show_report(run, []).table())
     simulator.remove(kept["id"])
     assert made.sweep().emptied_repositories == (), "nothing was deleted there by this run"
 

@@ -19,17 +19,17 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Look first (nothing is deleted)": {
         "check": ("check", "Load the configuration and name every mistake in it"),
         "plan": ("plan", "List a registry, decide, and show what would go, why, and how many bytes"),
-        "inventory": ("inventory", "List a registry as NDJSON, for `plan --inventory`"),
+        "inventory": ("listing", "List a registry as NDJSON, for `plan --inventory`"),
         "schema": ("schema", "JSON Schema of the configuration file, for editors"),
     },
     "Delete": {
         "sweep": ("sweep", "Open a run of a registry now"),
-        "approve": ("decide", "Let a blocked run's exact plan go on"),
-        "abort": ("decide", "Stop a run before its next deletion"),
+        "approve": ("sweep", "Let a blocked run's exact plan go on"),
+        "abort": ("sweep", "Stop a run before its next deletion"),
         "restore": ("restore", "Put deleted images and their tags back where the registry still has their blobs"),
     },
     "Keep": {
-        "hold": ("holds", "Keep an image or repository, whatever the rules say"),
+        "hold": ("hold", "Keep an image or repository, whatever the rules say"),
         "holds": ("holds", "What is held, and what is paused"),
         "release": ("holds", "End a hold"),
         "pause": ("holds", "Delete nothing in a registry, or in any, until it is resumed"),

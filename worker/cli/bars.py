@@ -1,35 +1,25 @@
-"""Progress bars on standard error, for terminals only: rich is imported here and nowhere else."""
+"""A progress bar on standard error: rich is imported here and nowhere else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from worker.cli.live import Tell
 from worker.text import escaped
 
 
-def _bar(*columns: TextColumn) -> Progress:
-    head = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*head, *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
-
-
 @contextmanager
-def counting_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is told (done, all)."""
-    with _bar(TextColumn(escape(unit))) as bar:
-        task = bar.add_task(escape(escaped(what)), total=None)
-        yield lambda done, whole: bar.update(task, completed=done, total=whole)
+def bar(what: str, unit: str) -> Iterator[Tell]:
+    """A bar that is told (done, all), and what to say beside it instead of the unit."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    beside_it = (TextColumn("{task.fields[beside]}"), TimeElapsedColumn())
+    with Progress(*columns, *beside_it, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(escape(escaped(what)), total=None, beside=escape(unit))
 
-
-@contextmanager
-def telling_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar that is told (done, all, what to say beside it)."""
-    with _bar(TextColumn("{task.fields[beside]}")) as bar:
-        task = bar.add_task(escape(escaped(what)), total=None, beside="")
-
-        def tell(done: int, whole: int, beside: str) -> None:
-            bar.update(task, completed=done, total=whole or None, beside=escape(escaped(beside)))
+        def tell(done: int, whole: int, beside: str = unit, /) -> None:
+            shown.update(task, completed=done, total=whole or None, beside=escape(escaped(beside)))
 
         yield tell

@@ -1,19 +1,32 @@
-"""`registry-gc check`: is the configuration right?"""
+"""`registry-gc check`: is the configuration right, and what may it mean that its author did not?"""
 
 import json
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
+from policies.conditions import All
+from policies.document import Mistake
+from policies.warnings import INSTEAD
 from worker.cli.errors import DONE, FAILED, USAGE
-from worker.cli.moved import moved
 from worker.cli.options import Options, common
-from worker.cli.output import Output
-from worker.cli.remarks import remarks
-from worker.config.settings import ConfigError, Settings, find
-from worker.text import counted, table
+from worker.config.settings import ConfigError, RegistrySettings, Settings, find
+from worker.notify.sender import understood
+from worker.report.report import Column, Report, table_of
+from worker.text import counted
+
+EVERYTHING = (
+    "all: true alone selects every image of the repositories that the rule applies to, today's pushes too; add a"
+    " condition, such as older_than: 30d, or keep rules for what must stay"
+)
+PLAIN_HTTP = (
+    "what is sent by plain http can be read and changed by whoever is on the way, passwords and lists of images alike:"
+    " an image may be kept or deleted by a forged answer; use https, with ca_file where the authority is your own"
+)
 
 
 @click.command()
@@ -34,26 +47,60 @@ def check(options: Options, online: bool) -> int:
             raise
         mistakes = [{"path": one.path, "what": one.what, "remedy": one.remedy} for one in error.mistakes]
         with options.open() as output:
-            output.line(json.dumps({"file": str(error.path), "mistakes": mistakes}, ensure_ascii=False))
+            output.report(Report(head=_json({"file": str(error.path), "mistakes": mistakes})))
         return USAGE
-    if online:
-        return _online(options, settings)
-    changed, said = moved(settings), list(remarks(settings))
+    report, code = _asked(options, settings) if online else (_checked(settings), DONE)
     with options.open() as output:
-        if options.format == "table":
-            output.line(_no_mistakes(settings))
-            for name, sentence in changed.items():
-                output.line(f"{name}: {sentence}")
-            _warn(output, said)
-        else:
-            also = ({"moved": changed} if changed else {}) | _warnings(said)
-            output.line(json.dumps({"file": str(settings.path), "mistakes": [], **also}, ensure_ascii=False))
-    return 0
+        output.report(report)
+    return code
 
 
-def _warn(output: Output, said: list[tuple[str, str]]) -> None:
-    for path, sentence in said:
-        output.line(f"warning: {path}: {sentence}")
+def _checked(settings: Settings) -> Report:
+    changed, said = _moved(settings), list(remarks(settings))
+    also = ({"moved": changed} if changed else {}) | _warnings(said)
+    changes = [f"{name}: {sentence}" for name, sentence in changed.items()]
+    first, *rest = _lines(settings, said)
+    return Report(head=_json(_right(settings) | also), above=(first, *changes, *rest))
+
+
+def _moved(settings: Settings) -> dict[str, str]:
+    """As the store tells. Without --online it is read only where it is a file: a check waits for nobody."""
+    file = settings.store.removeprefix("sqlite:///")
+    if not settings.registries or file == settings.store or not Path(file).exists():
+        return {}
+    from worker.cli.moved import moved  # noqa: PLC0415 - SQLAlchemy, loaded only where there is a store
+
+    return moved(settings)
+
+
+def _asked(options: Options, settings: Settings) -> tuple[Report, int]:
+    """What asking has found, and the exit code."""
+    from worker.cli.online import probe  # noqa: PLC0415 - what talks to registries, loaded only to ask them
+
+    findings, said = probe(settings, datetime.now(UTC), verbose=options.verbose), list(remarks(settings))
+    report = Report(
+        whole=_json(_right(settings) | _warnings(said) | {"online": [one.document() for one in findings]}),
+        rows=findings,
+        row=lambda one: _json(one.document()),
+        above=lambda _width: (*_lines(settings, said), *table_of(ASKED, findings)),  # the end of a line says what to do
+    )
+    return report, FAILED if any(one.status == "failed" for one in findings) else DONE
+
+
+ASKED = (
+    Column("REGISTRY", lambda one: one.registry or ""),
+    Column("CHECK", lambda one: one.check),
+    Column("STATUS", lambda one: one.status),
+    Column("DETAIL", lambda one: one.detail),
+)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _right(settings: Settings) -> dict[str, Any]:
+    return {"file": str(settings.path), "mistakes": []}
 
 
 def _warnings(said: list[tuple[str, str]]) -> dict[str, list[dict[str, str]]]:
@@ -61,45 +108,42 @@ def _warnings(said: list[tuple[str, str]]) -> dict[str, list[dict[str, str]]]:
     return {"warnings": [{"path": path, "message": sentence} for path, sentence in said]} if said else {}
 
 
-def _no_mistakes(settings: Settings) -> str:
+def _lines(settings: Settings, said: list[tuple[str, str]]) -> Iterator[str]:
     registries = counted(len(settings.registries), "registry", "registries")
-    policies = counted(len(settings.policies), "policy", "policies")
-    return f"{settings.path}: no mistakes: {registries}, {policies}"
-
-
-def _online(options: Options, settings: Settings) -> int:
-    from worker.cli.live import log_if_asked  # noqa: PLC0415 - what talks to registries, only where one is asked
-    from worker.cli.online import probe  # noqa: PLC0415 - as above
-
-    log_if_asked(verbose=options.verbose)
-    findings = probe(settings, datetime.now(UTC))
-    documents, said = [one.document() for one in findings], list(remarks(settings))
-    with options.open() as output:
-        if options.format == "table":
-            output.line(_no_mistakes(settings))
-            _warn(output, said)
-            heading = ("REGISTRY", "CHECK", "STATUS", "DETAIL")
-            cells = [(one.registry or "", one.check, one.status, one.detail) for one in findings]
-            for line in table(heading, cells):  # not cut: the end of a line says what to do
-                output.line(line)
-        elif options.format == "json":
-            whole = {"file": str(settings.path), "mistakes": [], **_warnings(said), "online": documents}
-            output.line(json.dumps(whole, ensure_ascii=False))
-        else:
-            for document in documents:
-                output.line(json.dumps(document, ensure_ascii=False))
-    return FAILED if any(one.status == "failed" for one in findings) else DONE
+    yield f"{settings.path}: no mistakes: {registries}, {counted(len(settings.policies), 'policy', 'policies')}"
+    yield from (f"warning: {path}: {sentence}" for path, sentence in said)
 
 
 def check_addresses(settings: Settings, path: Path) -> None:
-    """Raises ConfigError: apprise does not understand one. Only asked here: apprise is slow to load."""
-    if not settings.notify:
-        return
-    from policies.document import Mistake  # noqa: PLC0415 -- only where somebody is to be told
-    from worker.notify.sender import understood  # noqa: PLC0415 -- as above
-
+    """Raises ConfigError: apprise does not understand one."""
     remedy = "look its form up in apprise's list of services"
     wrong = [number for number, one in enumerate(settings.notify) if not understood(one.address())]
     if wrong:
         what = "apprise does not understand this address"
         raise ConfigError(tuple(Mistake(f"notify[{number}].url", what, remedy) for number in wrong), path)
+
+
+def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The path of a key, and a sentence about it."""
+    for policy in settings.policies.values():
+        for number, rule in enumerate(policy.rules):
+            if rule.kind == "delete" and rule.conditions == (All(),) and rule.count is None:
+                yield f"policies.{policy.name}[{number}].delete", EVERYTHING
+    for name, registry in settings.registries.items():
+        if registry.network.insecure_http:
+            yield f"registries.{name}.insecure_http", PLAIN_HTTP
+        weak = [] if registry.tells_push_time else list(_counts(registry))
+        if weak:
+            yield (
+                f"registries.{name}",
+                f"push_time is first_seen: images that one scan saw first have no known order, and all that tie at the"
+                f" border of a count stay; weak here: {', '.join(weak)}; {INSTEAD}",
+            )
+
+
+def _counts(registry: RegistrySettings) -> Iterator[str]:
+    for rule in registry.policy.rules:
+        if rule.count is not None:
+            yield f"{'beyond_newest' if rule.count.beyond else 'newest'} (rule {rule.name!r})"
+    if registry.keep_per_repository:
+        yield "keep_per_repository"

@@ -12,8 +12,8 @@ from worker.cli.errors import DONE, FAILED, CommandError
 from worker.cli.live import check_known, remembered, store_of_run
 from worker.cli.options import Instant, Options, common
 from worker.cli.reference import Reference
-from worker.report.audit import audit_json, audit_ndjson, audit_table, broken_text, verified_json, verified_text
-from worker.report.run import runs_json, runs_ndjson, runs_table, show_json, show_ndjson, show_table
+from worker.report.audit import audit_report, broken_text, verified_report
+from worker.report.run import runs_report, show_report
 from worker.runs.lifecycle import get
 from worker.store import audit as chained
 from worker.store import plans
@@ -46,11 +46,7 @@ def runs(options: Options, registry: str | None, limit: int) -> None:
             with store.read() as connection:
                 found = run_rows.newest(connection, registry=registry, limit=limit)
     with options.open() as output:
-        output.report(
-            table=lambda width: runs_table(found, width),
-            json=lambda: runs_json(found),
-            ndjson=lambda: runs_ndjson(found),
-        )
+        output.report(runs_report(found))
 
 
 @click.command()
@@ -61,12 +57,7 @@ def show(options: Options, run: str) -> None:
     with store_of_run(options.settings_of_store(), run) as store:
         found = get(store, run)
         with store.read() as connection, options.open() as output:
-            items = plans.items_of(connection, run)
-            output.report(
-                table=lambda width: show_table(found, items, width),
-                json=lambda: show_json(found, items),
-                ndjson=lambda: show_ndjson(found, items),
-            )
+            output.report(show_report(found, plans.items_of(connection, run)))
 
 
 @click.command()
@@ -101,11 +92,7 @@ def audit(
         if store is not None:
             connection = stack.enter_context(store.read())
             found = deletions(connection, registry=registry, reference=reference, since=since, until=until)
-        output.report(
-            table=lambda width: audit_table(found, width),
-            json=lambda: audit_json(found),
-            ndjson=lambda: audit_ndjson(found),
-        )
+        output.report(audit_report(found))
     return DONE
 
 
@@ -119,9 +106,5 @@ def _verify(options: Options, head: str | None) -> int:
     if found.broken is not None and options.format == "table":
         raise CommandError(broken_text(found), FAILED)
     with options.open() as output:
-        output.report(
-            table=lambda _: verified_text(found),
-            json=lambda: verified_json(found),
-            ndjson=lambda: verified_json(found),
-        )
+        output.report(verified_report(found))
     return DONE if found.broken is None else FAILED

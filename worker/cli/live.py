@@ -1,9 +1,12 @@
 """What commands need that talk to a registry themselves: its settings, a rate limit, the store, a bar."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import make_url
 
 from worker.cli.errors import say
 from worker.config.settings import RegistrySettings, Settings
@@ -11,21 +14,22 @@ from worker.registries import open_limiter
 from worker.registries.errors import LimiterUnavailableError
 from worker.registries.http.rate_limit import Limiter, LocalLimiter
 from worker.runs.lifecycle import UnknownRegistryError, UnknownRunError
-
-if TYPE_CHECKING:
-    from worker.store import Store
-
-Progress = Callable[[int, int], None]
+from worker.store import Store, open_store
+from worker.store.known import registries
 
 
-def check_known(settings: Settings, store: "Store | None", name: str | None) -> None:
+class Tell(Protocol):
+    """Is told how much is done of how much, and what to say beside it."""
+
+    def __call__(self, done: int, whole: int, beside: str = ..., /) -> None: ...
+
+
+def check_known(settings: Settings, store: Store | None, name: str | None) -> None:
     """Raises UnknownRegistryError, StoreError: neither the file nor the store has heard of a registry of that name."""
     if name is None or name in settings.registries:
         return
     known = set(settings.registries)
     if store is not None:
-        from worker.store.known import registries  # noqa: PLC0415 - only for a name that the file lacks
-
         with store.read() as connection:
             known |= registries(connection)
     if name not in known:
@@ -69,7 +73,7 @@ class WillingLimiter:
 def log_if_asked(*, verbose: bool) -> None:
     """Requests and retries on standard error, for who wants to see them."""
     if verbose:
-        from worker import logs  # noqa: PLC0415 - structlog, loaded only where it is asked for
+        from worker import logs  # noqa: PLC0415 - structlog takes as long to load as a command's own work
 
         logs.configure(verbose=True)
 
@@ -87,11 +91,9 @@ def limiter_for(settings: Settings, registry: RegistrySettings) -> Iterator[Limi
 
 
 @contextmanager
-def opened_store(settings: Settings) -> Iterator["Store"]:
+def opened_store(settings: Settings, *, create: bool = True) -> Iterator[Store]:
     """The store, made where it is missing. Raises StoreError."""
-    from worker.store import open_store  # noqa: PLC0415 - only for commands that need it
-
-    store = open_store(settings.store)
+    store = open_store(settings.store, create=create)
     try:
         yield store
     finally:
@@ -99,25 +101,18 @@ def opened_store(settings: Settings) -> Iterator["Store"]:
 
 
 @contextmanager
-def remembered(settings: Settings) -> Iterator["Store | None"]:
+def remembered(settings: Settings) -> Iterator[Store | None]:
     """The store to read from, if there is one; none is made for looking. Raises StoreError: there, but not readable."""
-    from sqlalchemy import make_url  # noqa: PLC0415 - only for commands that list
-
-    from worker.store import open_store  # noqa: PLC0415 - as above
-
     url = make_url(settings.store)
-    if url.get_backend_name() == "sqlite" and not _exists(url.database):
+    if url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).exists()):
         yield None
         return
-    store = open_store(settings.store, create=False)
-    try:
+    with opened_store(settings, create=False) as store:
         yield store
-    finally:
-        store.dispose()
 
 
 @contextmanager
-def store_of_run(settings: Settings, run: str) -> Iterator["Store"]:
+def store_of_run(settings: Settings, run: str) -> Iterator[Store]:
     """The store, which is there if it knows a run. Raises UnknownRunError, StoreError."""
     with remembered(settings) as store:
         if store is None:
@@ -125,19 +120,13 @@ def store_of_run(settings: Settings, run: str) -> Iterator["Store"]:
         yield store
 
 
-def _exists(database: str | None) -> bool:
-    from pathlib import Path  # noqa: PLC0415 - as above
-
-    return bool(database) and Path(database or "").exists()
-
-
 @contextmanager
-def listing_bar(name: str) -> Iterator[Progress]:
-    """Shows on a terminal how many repositories were listed; shows nothing elsewhere."""
+def progress_bar(what: str, unit: str = "") -> Iterator[Tell]:
+    """Shows on a terminal how far something has come, nothing elsewhere. It is told (done, all, what is beside)."""
     if not sys.stderr.isatty():
-        yield lambda _done, _all: None
+        yield lambda _done, _all, _beside=unit: None
         return
-    from worker.cli.bars import counting_bar  # noqa: PLC0415 - rich is loaded only for terminals
+    from worker.cli.bars import bar  # noqa: PLC0415 - rich is loaded only for terminals
 
-    with counting_bar(f"listing {name}", "repositories") as progress:
-        yield progress
+    with bar(what, unit) as tell:
+        yield tell

@@ -1,31 +1,16 @@
 """Registries whose entries changed their kind, and what goes on with them: what `check` tells beside mistakes."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from worker.cli.live import remembered
 from worker.config.settings import RegistrySettings, Settings
-
-if TYPE_CHECKING:
-    from worker.store.former import Former
-
-FILE = "sqlite:///"
+from worker.store import StoreError
+from worker.store.former import Former, former
+from worker.store.migrate import SchemaError
 
 
-def moved(settings: Settings, *, anywhere: bool = False) -> dict[str, str]:
-    """A sentence for each registry that was of another kind, by its name; empty where the store cannot be read.
-
-    A store that is a file is read if it is there; one on a server only if `anywhere`, for a check without --online
-    waits for nobody.
-    """
-    of_a_file = settings.store.startswith(FILE)
-    if not settings.registries or not (Path(settings.store.removeprefix(FILE)).exists() if of_a_file else anywhere):
-        return {}
-    from worker.cli.live import remembered  # noqa: PLC0415 - SQLAlchemy, loaded only where there is a store
-    from worker.store import StoreError  # noqa: PLC0415 - as above
-    from worker.store.former import former  # noqa: PLC0415 - as above
-    from worker.store.migrate import SchemaError  # noqa: PLC0415 - as above
-
+def moved(settings: Settings) -> dict[str, str]:
+    """A sentence for each registry that was of another kind, by its name; empty where the store cannot be read."""
     try:
         with remembered(settings) as store:
             if store is None:
@@ -37,7 +22,7 @@ def moved(settings: Settings, *, anywhere: bool = False) -> dict[str, str]:
     return dict(sentences(settings.registries.values(), known))
 
 
-def sentences(registries: Iterable[RegistrySettings], known: "list[Former]") -> Iterator[tuple[str, str]]:
+def sentences(registries: Iterable[RegistrySettings], known: list[Former]) -> Iterator[tuple[str, str]]:
     """What is to be said of each entry whose kind changed after its last run. `known`: the newest first."""
     for entry in registries:
         last = next((one for one in known if one.name == entry.name), None)
@@ -49,7 +34,7 @@ def sentences(registries: Iterable[RegistrySettings], known: "list[Former]") -> 
                 yield entry.name, _other_name(same_id)
 
 
-def _same_name(entry: RegistrySettings, last: "Former") -> str:
+def _same_name(entry: RegistrySettings, last: Former) -> str:
     was = f"was {last.kind} until {last.until:%Y-%m-%d %H:%M}Z"
     if last.id == entry.id:
         return f"{was}; its holds, pauses, memory and history go on (same id)"
@@ -59,7 +44,7 @@ def _same_name(entry: RegistrySettings, last: "Former") -> str:
     )
 
 
-def _other_name(last: "Former") -> str:
+def _other_name(last: Former) -> str:
     return (
         f"its id was {last.kind} under the name {last.name} until {last.until:%Y-%m-%d %H:%M}Z; its holds, pauses,"
         f" memory and history do not follow to another name: name it {last.name} if they shall"

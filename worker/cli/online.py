@@ -9,21 +9,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from worker.cli.live import limiter_for, remembered
+from policies.image import Image
+from worker.cli.live import limiter_for, log_if_asked, remembered
 from worker.cli.moved import moved
 from worker.config.kinds import Kind, of
 from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
+from worker.evidence import read
+from worker.evidence.judgement import judge
+from worker.evidence.matching import by_address
+from worker.evidence.reading import EvidenceError
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, PermissionDeniedError, RegistryError, UnservedNameError
 from worker.registries.http.messages import Patience
 from worker.registries.interface import Registry, SaysWhatIsAllowed, SaysWhetherItAsked
 from worker.registries.oci.deletion import own_deletion
 from worker.runs.circuit_breaker import ENDING, SUCCESSOR
-
-if TYPE_CHECKING:
-    from policies.image import Image
+from worker.runs.evidence import scope_of
+from worker.store import StoreError
+from worker.store.migrate import SchemaError
+from worker.web.health import redis_trouble
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -49,19 +55,17 @@ class Finding:
         return {name: getattr(self, name) for name in ("registry", "check", "status", "detail", "value")}
 
 
-def probe(settings: Settings, now: datetime) -> list[Finding]:
+def probe(settings: Settings, now: datetime, *, verbose: bool = False) -> list[Finding]:
     """Ask everything that the configuration names. Raises nothing that asking it can raise."""
+    log_if_asked(verbose=verbose)
     with ThreadPoolExecutor(SIDE_BY_SIDE, "probe") as pool:
         asked = pool.map(lambda one: list(_of_registry(settings, one, now)), settings.registries.values())
         shared = [_store(settings), _redis(settings)]
-        shared += [Finding(name, "kind", "ok", said) for name, said in moved(settings, anywhere=True).items()]
+        shared += [Finding(name, "kind", "ok", said) for name, said in moved(settings).items()]
         return shared + [finding for findings in asked for finding in findings]
 
 
 def _store(settings: Settings) -> Finding:
-    from worker.store import StoreError  # noqa: PLC0415 - SQLAlchemy, loaded only where it is asked
-    from worker.store.migrate import SchemaError  # noqa: PLC0415 - as above
-
     try:
         with remembered(settings) as store:
             if store is None:
@@ -73,8 +77,6 @@ def _store(settings: Settings) -> Finding:
 
 
 def _redis(settings: Settings) -> Finding:
-    from worker.web.health import redis_trouble  # noqa: PLC0415 - redis-py, loaded only where it is asked
-
     if settings.redis is None:
         return Finding(None, "redis", "ok", "none is configured: `registry-gc up` starts its own")
     why = redis_trouble(settings)
@@ -187,7 +189,7 @@ def _listed(name: str, kind: Kind, registry: Registry, allowed: list[bool | None
             allowed.append(registry.allows_deletion(path, images[0].digest))
 
 
-def _first_listed(registry: Registry, paths: Sequence[str]) -> "tuple[str, tuple[Image, ...]]":
+def _first_listed(registry: Registry, paths: Sequence[str]) -> tuple[str, tuple[Image, ...]]:
     """The first of these repositories that is served by its name, and its images. Raises RegistryError."""
     for path in paths[:-1]:
         with suppress(UnservedNameError):
@@ -206,7 +208,7 @@ def repositories(name: str, paths: Sequence[str], tried: str, *, by_registry: bo
     return Finding(name, check, "warning", f"{said}, and {tried} alone is tried: not known of the others", number)
 
 
-def manifests(name: str, kind: Kind, path: str, images: "Sequence[Image]") -> Finding:
+def manifests(name: str, kind: Kind, path: str, images: Sequence[Image]) -> Finding:
     """Whether the manifests that had to be read could be: what is not read stays, and whatever may be its child."""
     check = "read manifests"
     if not images:
@@ -284,12 +286,6 @@ def _of_the_ending(name: str, needed: str, now: datetime) -> Finding:
 
 
 def _evidence(settings: Settings, registry: RegistrySettings, source: EvidenceSettings) -> Finding:
-    from worker.evidence import read  # noqa: PLC0415 - what reads sources is loaded only where there are some
-    from worker.evidence.judgement import judge  # noqa: PLC0415 - as above
-    from worker.evidence.matching import by_address  # noqa: PLC0415 - as above
-    from worker.evidence.reading import EvidenceError  # noqa: PLC0415 - as above
-    from worker.runs.evidence import scope_of  # noqa: PLC0415 - as above
-
     name, check = registry.name, f"evidence {source.name}"
     try:
         reading = read(source)

@@ -1,20 +1,21 @@
-"""What every subcommand understands: --config, --format, --output, --verbose, and --now where a plan is made."""
+"""What subcommands understand: the common options, and the kinds of values that several of them take."""
 
 import functools
+import getpass
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from worker.cli.output import Output, place_of
-
-if TYPE_CHECKING:
-    from worker.config.settings import Settings
+from worker.config.settings import Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
+LONGEST = 500  # characters of a reason, or of who gives it
 FORMATS = ("table", "json", "ndjson")
 
 
@@ -28,19 +29,42 @@ class Options:
     verbose: bool = False
     now: datetime | None = None
 
-    def settings(self, *, look_for_secrets: bool = True, store_is_needed: bool = False) -> "Settings":
+    def settings(self, *, look_for_secrets: bool = True, store_is_needed: bool = False) -> Settings:
         """Raises ConfigError."""
-        from worker.config.settings import load  # noqa: PLC0415 - not every command reads the file
-
         return load(self.config, look_for_secrets=look_for_secrets, store_is_needed=store_is_needed)
 
-    def settings_of_store(self) -> "Settings":
+    def settings_of_store(self) -> Settings:
         """For who asks the store alone: no key of a registry needs to be readable. Raises ConfigError."""
         return self.settings(look_for_secrets=False, store_is_needed=True)
 
     def open(self) -> Output:
         """Where the result goes: standard output, or a file that appears whole or not at all."""
         return Output(self.output, self.format)
+
+
+class Words(click.ParamType[str]):
+    """One line that a table can show."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = " ".join(str(value).split())
+        if len(text) > LONGEST:
+            self.fail(f"expected at most {LONGEST} characters, got {len(text)}", param, ctx)
+        return text
+
+
+def me() -> str:
+    """user@host, as well as the machine can tell: a user without a name by its number."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    return f"{user}@{os.uname().nodename}"
+
+
+who_option = click.option("--who", type=Words(), default=me, show_default="user@host", help="By whom, for the record.")
+why_option = click.option("--reason", type=Words(), default="", help="Why; shown wherever it has an effect.")
 
 
 class Format(click.ParamType[str]):
@@ -50,9 +74,6 @@ class Format(click.ParamType[str]):
 
     def __init__(self, known: tuple[str, ...] = FORMATS) -> None:
         self.known = known
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - click's signature
-        return "|".join(self.known)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value == "html":
@@ -112,7 +133,12 @@ def _options(now: bool, config: bool, formats: tuple[str, ...]) -> list[Callable
     file = click.Path(path_type=Path)
     options = [
         click.option(
-            "--format", type=Format(formats), default=formats[0], help="How the result is written.", show_default=True
+            "--format",
+            type=Format(formats),
+            default=formats[0],
+            metavar="|".join(formats),
+            help="How the result is written.",
+            show_default=True,
         ),
         click.option("--output", type=file, help="Write the result to this file, whole or not at all."),
         click.option("--verbose", is_flag=True, help="Say more on standard error."),

@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from worker.cli.errors import USAGE, CommandError
+from worker.report.report import Report
 from worker.text import plain_json
 
 
@@ -124,19 +125,13 @@ class Output:
         with _told("standard output" if self.path is None else f"--output {self.path}"):
             self._stream.write(content)
 
-    def report(
-        self,
-        *,
-        table: Callable[[int | None], Iterable[str]],
-        json: Callable[[], Iterable[bytes]],
-        ndjson: Callable[[], Iterable[bytes]],
-    ) -> None:
-        """Write the report in the form that was asked for; only that one is made. `table` is told the width."""
+    def report(self, report: Report) -> None:
+        """Write the report in the form that was asked for; only that one is made."""
         if self.form == "table":
-            for line in table(self.width):
+            for line in report.table(self.width):
                 self.line(line)
             return
-        for piece in json() if self.form == "json" else ndjson():
+        for piece in report.json() if self.form == "json" else report.ndjson():
             self.write(piece)
 
 

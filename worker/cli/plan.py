@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from msgspec import UNSET
@@ -10,10 +10,9 @@ from msgspec import UNSET
 from policies.plan import Plan
 from worker.cli.errors import OVER_LIMITS, USAGE, CommandError, say
 from worker.cli.options import Options, common
-from worker.report.plan import PlanHead, plan_json, plan_ndjson, plan_table, warnings
-
-if TYPE_CHECKING:
-    from worker.planning.decisions import Decisions
+from worker.planning.decisions import Decisions
+from worker.planning.offline import InventoryError, plan_inventory
+from worker.report.plan import PlanHead, plan_report, warnings
 
 
 @click.command()
@@ -41,21 +40,9 @@ def plan(options: Options, registry: str | None, inventory: Path | None, policy:
 
 
 def _live(options: Options, name: str) -> int:
-    # The store and httpx are loaded only here: planning offline needs neither.
-    from worker.cli.live import (  # noqa: PLC0415 - as said above
-        limiter_for,
-        listing_bar,
-        log_if_asked,
-        remembered,
-    )
-    from worker.planning.scan import plan_live  # noqa: PLC0415 - as said above
-    from worker.runs.lifecycle import registry_named  # noqa: PLC0415 - as said above
+    from worker.cli.listing import plan_registry  # noqa: PLC0415 - the store and httpx: planning offline needs neither
 
-    settings = options.settings()
-    registry = registry_named(settings, name)
-    log_if_asked(verbose=options.verbose)
-    with limiter_for(settings, registry) as limiter, remembered(settings) as store, listing_bar(name) as progress:
-        planned = plan_live(settings, name, now=options.now, limiter=limiter, progress=progress, store=store)
+    planned = plan_registry(options, name)
     head = _head(
         planned.plan,
         planned.now,
@@ -70,8 +57,6 @@ def _live(options: Options, name: str) -> int:
 
 
 def _offline(options: Options, path: Path, name: str) -> int:
-    from worker.planning.offline import InventoryError, plan_inventory  # noqa: PLC0415 - numpy, loaded where a plan is made
-
     settings = options.settings(look_for_secrets=False)
     policy = settings.policies.get(name)
     if policy is None:
@@ -103,14 +88,10 @@ def _head(plan: Plan, now: datetime, *, registry: str | None = None, **more: Any
     )
 
 
-def _write(options: Options, head: PlanHead, decisions: "Decisions", doubt: str = "") -> None:
+def _write(options: Options, head: PlanHead, decisions: Decisions, doubt: str = "") -> None:
     """The plan in the form that was asked for."""
     with options.open() as output:
-        output.report(
-            table=lambda width: plan_table(head, decisions.records(), width, doubt=doubt),
-            json=lambda: plan_json(head, decisions.lines()),
-            ndjson=lambda: plan_ndjson(head, decisions.lines()),
-        )
+        output.report(plan_report(head, decisions.records(), decisions.lines(), doubt=doubt))
     if options.format == "table" and options.output is None:
         return  # the table ends with them
     for warning in warnings(head, doubt):

@@ -1,20 +1,18 @@
 """The processes that serve: `up` and `worker`, which supervise others; `beat`, `web` and a worker's node."""
 
 import os
-import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from worker import logs
 from worker.cli.errors import say
-
-if TYPE_CHECKING:
-    from worker.config.settings import Settings
-
-NODE_NAMES = ("control", "scan", "delete")
+from worker.config.settings import Settings, load
+from worker.config.state_folder import private_folder
+from worker.processes import embedded
+from worker.processes.embedded import NODES
 
 
 def serving(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,13 +30,11 @@ def up(config: Path | None, verbose: bool) -> None:
 
     What ends is started again. SIGTERM or Ctrl-C stops it when the deletions under way are done; a second one at once.
     """
-    from worker.processes import embedded  # noqa: PLC0415 -- imported where it is used
-
     embedded.up(_settings(config, verbose), say, verbose=verbose)
 
 
 @click.command()
-@click.argument("node", required=False, type=click.Choice(NODE_NAMES))
+@click.argument("node", required=False, type=click.Choice(tuple(NODES)))
 @click.option("--slots", type=click.IntRange(1, 64), help="How many tasks NODE carries out at once.")
 @serving
 def worker(node: str | None, slots: int | None, config: Path | None, verbose: bool) -> None:
@@ -47,13 +43,11 @@ def worker(node: str | None, slots: int | None, config: Path | None, verbose: bo
     NODE runs one of them alone, in this process: `control` opens and looks after runs, `scan` plans them, `delete`
     carries plans out. Without it all three are run, each with its own slots, so that none waits for another.
     """
-    from worker.processes.embedded import NODES, work  # noqa: PLC0415 -- imported where it is used
-
     settings = _settings(config, verbose)
     if node is None:
         if slots is not None:
             raise click.UsageError("--slots needs a NODE")
-        work(settings, say, verbose=verbose)
+        embedded.work(settings, say, verbose=verbose)
         return
     words = ["-n", f"{node}@%h", "-Q", NODES[node].queue, "-c", str(slots or NODES[node].slots)]
     _celery("worker", *words, "--without-gossip", "--without-mingle", verbose=verbose)
@@ -63,8 +57,6 @@ def worker(node: str | None, slots: int | None, config: Path | None, verbose: bo
 @serving
 def beat(config: Path | None, verbose: bool) -> None:
     """Run the process that rings when a registry is due. One is enough; two do no harm."""
-    from worker.config.state_folder import private_folder  # noqa: PLC0415 -- imported where it is used
-
     _settings(config, verbose)
     folder = private_folder("beat")  # its file is a pickle: nobody else may write there
     _celery("beat", "--pidfile=", "-s", str(folder / "schedule"), verbose=verbose)
@@ -74,16 +66,13 @@ def beat(config: Path | None, verbose: bool) -> None:
 @serving
 def web(config: Path | None, verbose: bool) -> None:
     """Serve metrics and health."""
-    from worker.web import serve  # noqa: PLC0415 -- starlette and uvicorn, imported where they are used
+    from worker.web import serve  # noqa: PLC0415 - starlette and uvicorn, which only this process needs
 
     serve(_settings(config, verbose))
 
 
-def _settings(config: Path | None, verbose: bool) -> "Settings":
+def _settings(config: Path | None, verbose: bool) -> Settings:
     """The configuration, also named for Celery and for every process that we start. Raises ConfigError."""
-    from worker import logs  # noqa: PLC0415 -- structlog, imported where it is used
-    from worker.config.settings import load  # noqa: PLC0415 -- imported where it is used
-
     logs.configure(verbose=verbose)
     settings = load(config)
     os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)
@@ -91,13 +80,6 @@ def _settings(config: Path | None, verbose: bool) -> "Settings":
 
 
 def _celery(*words: str, verbose: bool) -> None:
-    """Become this part of Celery, with its exit code: `app.start` would lose that of a worker that fell over."""
-    from celery.bin.celery import celery  # noqa: PLC0415 -- Celery takes 0.3 s to import
-    from celery.exceptions import SecurityWarning  # noqa: PLC0415 -- as above
+    from worker.cli.with_celery import become  # noqa: PLC0415 - Celery, which only the nodes and beat need
 
-    from worker.app import app  # noqa: PLC0415 -- as above
-
-    # It warns root of pickle, which our application does not accept; in a container root may be all there is.
-    warnings.simplefilter("ignore", SecurityWarning)
-    celery.params[0].default = app
-    sys.exit(celery.main(["--quiet", *words, "-l", "DEBUG" if verbose else "INFO"], "celery", standalone_mode=False))
+    become(*words, verbose=verbose)

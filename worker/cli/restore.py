@@ -1,18 +1,14 @@
 """`registry-gc restore`: puts deleted images back where the registry still has what they name."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import click
 
 from worker.cli.errors import DONE, FAILED, USAGE, CommandError
-from worker.cli.live import limiter_for, log_if_asked, remembered
-from worker.cli.options import Options, common
-from worker.cli.people import who_option
+from worker.cli.live import limiter_for, log_if_asked, progress_bar, remembered
+from worker.cli.options import Options, common, who_option
 from worker.registries import open_registry
-from worker.report.restore import restored_json, restored_ndjson, restored_table
+from worker.report.restore import restored_report
 from worker.restore.restore import find
 from worker.restore.restore import restore as put_back
 
@@ -40,24 +36,9 @@ def restore(options: Options, what: str, registry: str | None, partly: bool, who
         with (
             limiter_for(settings, named) as limiter,
             open_registry(named, limiter) as opened,
-            _bar(named.name) as tell,
+            progress_bar(f"restoring {named.name}", "images") as tell,
         ):
             found = put_back(store, asked, opened, tell)
     with options.open() as output:
-        output.report(
-            table=lambda width: restored_table(asked, found, width),
-            json=lambda: restored_json(asked, found),
-            ndjson=lambda: restored_ndjson(asked, found),
-        )
+        output.report(restored_report(asked, found))
     return DONE if not asked.unkept and all(one.answer == "whole" for one in found) else FAILED
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    if not sys.stderr.isatty():
-        yield lambda _done, _all: None
-        return
-    from worker.cli.bars import counting_bar  # noqa: PLC0415 - rich is loaded only for terminals
-
-    with counting_bar(f"restoring {name}", "images") as tell:
-        yield tell

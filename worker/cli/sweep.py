@@ -1,17 +1,25 @@
-"""`registry-gc sweep`: opens a run now, and, asked to wait, follows it to its end."""
+"""`registry-gc sweep`, `approve` and `abort`: open a run now, let it go on, or stop it; and follow it to its end."""
 
+import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import click
 
-from worker.cli.errors import say
-from worker.cli.following import follow
-from worker.cli.live import opened_store
-from worker.cli.options import Options, common
-from worker.cli.people import who_option
-from worker.cli.ringing import ring
-from worker.report.run import opened_text, run_ndjson
-from worker.runs.lifecycle import get, open_run, registry_named
+from policies.limits import exceeded_text
+from policies.units import bytes_text
+from worker.cli.errors import DONE, FAILED, OVER_LIMITS, say
+from worker.cli.live import Tell, opened_store, progress_bar, store_of_run
+from worker.cli.options import Options, common, who_option
+from worker.config.settings import Settings
+from worker.report.run import ended_report, run_report
+from worker.runs import lifecycle
+from worker.runs.lifecycle import Bell, get, registry_named
+from worker.store import Store
+from worker.store.runs import Run
+
+EVERY = 0.3  # seconds between two looks at the row
+PATIENCE = 5.0  # seconds in which a worker that is there has taken an open run
 
 
 @click.command()
@@ -29,12 +37,99 @@ def sweep(options: Options, registry: str, dry_run: bool, wait: bool, who: str) 
     registry_named(settings, registry)
     with opened_store(settings) as store:
         now = datetime.now(UTC)
-        opened = open_run(store, settings, registry, trigger="command", now=now, dry_run=dry_run, who=who)
-        if not ring(settings, opened.bells, verbose=options.verbose):
-            say("warning: Redis takes no messages; the run is open and starts as soon as beat and Redis are back")
+        opened = lifecycle.open_run(store, settings, registry, trigger="command", now=now, dry_run=dry_run, who=who)
+        away = "the run is open and starts as soon as beat and Redis are back"
+        _enqueue(options, settings, opened.bells, away)
         if wait:
             return follow(options, store, opened.run_id)
         run = get(store, opened.run_id)
+    told = f"run {run.id} of {run.registry} is open, mode {run.mode}; `registry-gc show {run.id}` tells how it goes"
     with options.open() as output:
-        output.report(table=lambda _: opened_text(run), json=lambda: run_ndjson(run), ndjson=lambda: run_ndjson(run))
-    return 0
+        output.report(run_report(run, told))
+    return DONE
+
+
+@click.command()
+@click.argument("run")
+@click.option("--wait", is_flag=True, help="Follow the run; exit 1 if it did not succeed.")
+@who_option
+@common()
+def approve(options: Options, run: str, wait: bool, who: str) -> int:
+    """Let the blocked RUN delete exactly what its plan says, and nothing else.
+
+    A policy or file that has changed since is warned of, and changes nothing about the plan.
+
+    Exit code 1: it is superseded by a newer plan, or older than plan_max_age; 4: another run of the registry is active.
+    """
+    settings = options.settings_of_store()
+    with store_of_run(settings, run) as store:
+        bells = lifecycle.approve(store, settings, run, datetime.now(UTC), who=who)
+        if (changed := lifecycle.changed_since_plan(settings, get(store, run))) is not None:
+            say(f"warning: {changed}")
+        _enqueue(options, settings, bells, "the run goes on as soon as beat and Redis are back")
+        if wait:
+            return follow(options, store, run)
+        _report(options, get(store, run), "approved")
+    return DONE
+
+
+@click.command()
+@click.argument("run")
+@who_option
+@common()
+def abort(options: Options, run: str, who: str) -> int:
+    """Stop RUN before its next deletion. What is under way is resolved first.
+
+    Exit code 1: it has ended, or is stopping already.
+    """
+    settings = options.settings_of_store()
+    with store_of_run(settings, run) as store:
+        bells = lifecycle.abort(store, run, datetime.now(UTC), who=who)
+        _enqueue(options, settings, bells, "what is under way is resolved as soon as beat and Redis are back")
+        _report(options, get(store, run), "asked to stop")
+    return DONE
+
+
+def _enqueue(options: Options, settings: Settings, bells: Iterable[Bell], away: str) -> None:
+    """`away`: what happens if Redis is."""
+    from worker.cli.with_celery import enqueue  # noqa: PLC0415 - Celery, loaded only where there is a run to enqueue
+
+    if not enqueue(settings, bells, verbose=options.verbose):
+        say(f"warning: Redis takes no messages; {away}")
+
+
+def _report(options: Options, run: Run, done: str) -> None:
+    with options.open() as output:
+        output.report(run_report(run, f"run {run.id} of {run.registry}: {done}, now {run.outcome or run.state}"))
+
+
+def follow(options: Options, store: Store, run_id: str) -> int:
+    """Wait until a run is finished or blocked, and report it. Interrupted, it goes on without us."""
+    try:
+        with progress_bar(f"run {run_id}") as tell:
+            run = _until_ended(store, run_id, tell)
+    except KeyboardInterrupt:
+        say(f"run {run_id} goes on; `registry-gc abort {run_id}` stops it")
+        raise
+    with options.open() as output:
+        output.report(ended_report(run))
+    over = run.state == "blocked" or run.outcome == "blocked"
+    if run.mode == "dry-run" and run.exceeded:  # a blocked run says so itself
+        say(f"warning: The plan is over its limits: {exceeded_text(run.exceeded)}.")
+        over = True
+    return OVER_LIMITS if over else DONE if run.outcome == "succeeded" else FAILED
+
+
+def _until_ended(store: Store, run_id: str, tell: Tell) -> Run:
+    began, hinted = time.monotonic(), False
+    while True:
+        run = get(store, run_id)
+        if run.state in ("finished", "blocked"):
+            return run
+        freed = f"{bytes_text(run.reclaimed_bytes)} of {bytes_text(run.reclaimable_bytes)}"
+        beside = freed if run.state == "deleting" else run.state
+        tell(run.deleted + run.gone + run.skipped + run.failed, run.planned, beside)
+        if run.state == "pending" and not hinted and time.monotonic() - began > PATIENCE:
+            hinted = True
+            say("no worker has taken the run yet; is one running? `registry-gc up`, or worker and beat, start one")
+        time.sleep(EVERY)

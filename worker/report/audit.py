@@ -1,18 +1,15 @@
 """What was deleted, as a table or JSON, and whether its chain holds."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from policies.units import bytes_text
-from worker.text import counted, instant, short, table
+from worker.report.report import Column, Report
+from worker.text import counted, instant, short
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.store.audit import Verified
     from worker.store.history import Audited
-
-_encoder = msgspec.json.Encoder()
 
 
 def audited_json(one: "Audited") -> dict[str, Any]:
@@ -24,51 +21,36 @@ def audited_json(one: "Audited") -> dict[str, Any]:
     return told | {key: getattr(one, key) for key in place}
 
 
-def audit_json(deletions: Iterable["Audited"]) -> Iterator[bytes]:
-    yield b'{"deletions":['
-    for number, one in enumerate(deletions):
-        yield (b",\n" if number else b"\n") + _encoder.encode(audited_json(one))
-    yield b"]}\n"
+def audit_report(deletions: Iterable["Audited"]) -> Report:
+    """Deletions, one a row."""
+    return Report(key="deletions", rows=deletions, row=audited_json, columns=DELETED, nothing="Nothing was deleted.")
 
 
-def audit_ndjson(deletions: Iterable["Audited"]) -> Iterator[bytes]:
-    for one in deletions:
-        yield _encoder.encode(audited_json(one)) + b"\n"
+def _freed(one: "Audited") -> str:
+    return bytes_text(one.reclaimed_bytes) if one.outcome == "deleted" else one.outcome
 
 
-def audit_table(deletions: Iterable["Audited"], width: int | None = None) -> Iterator[str]:
-    heading = ("AT", "REGISTRY", "REPOSITORY", "DIGEST", "TAGS", "FREED", "RUN", "RULE", "OPERATION", "WHY IT WENT")
-    rows = [
-        (
-            instant(one.at),
-            one.registry,
-            one.repository,
-            short(one.digest),
-            " ".join(one.tags),
-            bytes_text(one.reclaimed_bytes) if one.outcome == "deleted" else one.outcome,
-            one.run,
-            one.decision.rule or "",
-            one.operation_id or "",
-            one.decision.reason,
-        )
-        for one in deletions
-    ]
-    if not rows:
-        yield "Nothing was deleted."
-        return
-    yield from table(heading, rows, right=frozenset({5}), width=width)
+DELETED = (
+    Column("AT", lambda one: instant(one.at)),
+    Column("REGISTRY", lambda one: one.registry),
+    Column("REPOSITORY", lambda one: one.repository),
+    Column("DIGEST", lambda one: short(one.digest)),
+    Column("TAGS", lambda one: " ".join(one.tags)),
+    Column("FREED", _freed, right=True),
+    Column("RUN", lambda one: one.run),
+    Column("RULE", lambda one: one.decision.rule or ""),
+    Column("OPERATION", lambda one: one.operation_id or ""),
+    Column("WHY IT WENT", lambda one: one.decision.reason),
+)
 
 
-def verified_text(found: "Verified") -> Iterator[str]:
+def verified_report(found: "Verified") -> Report:
     """One line to keep: with the head, which proves later that nothing up to it was changed."""
     span = f", from {instant(found.first_at)} to {instant(found.last_at)}" if found.rows else ""
-    yield f"the audit's chain holds: {counted(found.rows, 'row')}{span}; head {found.head or 'none yet'}"
+    line = f"the audit's chain holds: {counted(found.rows, 'row')}{span}; head {found.head or 'none yet'}"
+    told = {"rows": found.rows, "from": found.first_at, "to": found.last_at}
+    return Report(head=told | {"anchor": found.anchor, "head": found.head, "broken": found.broken}, above=(line,))
 
 
 def broken_text(found: "Verified") -> str:
     return f"the audit's chain does not hold: {found.broken}; {counted(found.rows, 'row')} before that"
-
-
-def verified_json(found: "Verified") -> Iterator[bytes]:
-    span = {"rows": found.rows, "from": found.first_at, "to": found.last_at}
-    yield _encoder.encode(span | {"anchor": found.anchor, "head": found.head, "broken": found.broken}) + b"\n"

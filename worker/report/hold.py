@@ -1,17 +1,14 @@
 """Holds and pauses as tables and JSON."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from worker.text import escaped, instant, short, table
+from worker.report.report import Column, Report
+from worker.text import escaped, instant, short
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from policies.holds import Hold
     from worker.store.holds import HeldRow, Pause
-
-_encoder = msgspec.json.Encoder()
 
 
 def held_json(one: "HeldRow") -> dict[str, Any]:
@@ -24,43 +21,56 @@ def pause_json(one: "Pause") -> dict[str, Any]:
     return {"registry": registry, "at": one.at, "who": one.who, "reason": one.reason}
 
 
-def resumed_json(ended: "Pause") -> dict[str, Any]:
-    """Which pause was ended, when and by whom."""
-    return {"resumed": pause_json(ended) | {"resumed_at": ended.resumed_at, "resumed_by": ended.resumed_by}}
+def holds_report(held: Sequence["HeldRow"], pauses: Sequence["Pause"]) -> Report:
+    """What is held, one a row, below what is paused."""
+    return Report(
+        whole={"holds": [held_json(one) for one in held], "pauses": [pause_json(one) for one in pauses]},
+        rows=held,
+        row=held_json,
+        above=map(_paused, pauses),
+        columns=HELD,
+        nothing="Nothing is held.",
+    )
 
 
-def holds_json(held: Iterable["HeldRow"], pauses: Iterable["Pause"]) -> Iterator[bytes]:
-    whole = {"holds": [held_json(one) for one in held], "pauses": [pause_json(one) for one in pauses]}
-    yield _encoder.encode(whole) + b"\n"
+def _paused(pause: "Pause") -> str:
+    what = "all registries" if pause.of_all else pause.registry
+    return escaped(f"{what}: {pause.sentence()}; nothing is deleted there until `registry-gc resume`")
 
 
-def holds_ndjson(held: Iterable["HeldRow"]) -> Iterator[bytes]:
-    for one in held:
-        yield _encoder.encode(held_json(one)) + b"\n"
+HELD = (
+    Column("HOLD", lambda one: str(one.id), right=True),
+    Column("REGISTRY", lambda one: one.registry),
+    Column("WHAT", lambda one: what_text(one.hold)),
+    Column("TODAY'S DIGEST", lambda one: short(one.hold.digest or "")),
+    Column("UNTIL", lambda one: instant(one.hold.until) or "for ever"),
+    Column("SINCE", lambda one: instant(one.at)),
+    Column("WHO", lambda one: one.hold.who),
+    Column("WHY", lambda one: one.hold.reason),
+)
 
 
-def holds_table(held: Iterable["HeldRow"], pauses: Iterable["Pause"], width: int | None = None) -> Iterator[str]:
-    for pause in pauses:
-        what = "all registries" if pause.of_all else pause.registry
-        yield escaped(f"{what}: {pause.sentence()}; nothing is deleted there until `registry-gc resume`")
-    heading = ("HOLD", "REGISTRY", "WHAT", "TODAY'S DIGEST", "UNTIL", "SINCE", "WHO", "WHY")
-    rows = [
-        (
-            str(one.id),
-            one.registry,
-            what_text(one.hold),
-            short(one.hold.digest or ""),
-            instant(one.hold.until) or "for ever",
-            instant(one.at),
-            one.hold.who,
-            one.hold.reason,
-        )
-        for one in held
-    ]
-    if not rows:
-        yield "Nothing is held."
-        return
-    yield from table(heading, rows, right=frozenset({0}), width=width)
+def held_report(row: "HeldRow") -> Report:
+    """A hold that was placed just now."""
+    named = f" ({row.hold.digest})" if row.hold.digest else ""
+    line = f"hold {row.id} on {what_text(row.hold)}{named} of {row.registry}: {row.hold.sentence()}"
+    return Report(head=held_json(row), above=(escaped(line),))
+
+
+def released_report(released: Sequence["HeldRow"]) -> Report:
+    lines = (escaped(f"released hold {one.id} on {what_text(one.hold)} of {one.registry}") for one in released)
+    return Report(head={"released": [one.id for one in released]}, above=lines)
+
+
+def pauses_report(registry: str | None, left: Sequence["Pause"], ended: "Pause | None" = None) -> Report:
+    """What is paused now that concerns a registry, or all, and which pause has just been `ended`."""
+    lines = [f"{'all' if one.of_all else one.registry}: {one.sentence()}" for one in left]
+    lines = lines or [f"{registry or 'all registries together'}: not paused (any more)"]
+    told: dict[str, Any] = {"pauses": [pause_json(one) for one in left]}
+    if ended is not None:
+        lines.append(f"resumed by {ended.resumed_by}; {ended.sentence()}")
+        told["resumed"] = pause_json(ended) | {"resumed_at": ended.resumed_at, "resumed_by": ended.resumed_by}
+    return Report(head=told, above=map(escaped, lines))
 
 
 def what_text(held: "Hold") -> str:

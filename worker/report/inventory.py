@@ -1,14 +1,13 @@
 """An inventory as NDJSON: a head, then the API's own JSON of one image a line, grouped by repository."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from policies.image import Blob, Image, Unreadable
-
-_encoder = msgspec.json.Encoder()
+from worker.report.report import Report
 
 
 class InventoryHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,10 +18,9 @@ class InventoryHead(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[Unreadable, ...]
 
 
-def inventory_ndjson(head: InventoryHead, images: Iterable[Image]) -> Iterator[bytes]:
-    yield _encoder.encode(head) + b"\n"
-    for image in images:
-        yield _encoder.encode(image_json(image)) + b"\n"
+def inventory_report(head: InventoryHead, images: Iterable[Image]) -> Report:
+    """The head, then an image a line."""
+    return Report(head=head, rows=images, row=image_json)
 
 
 def image_json(image: Image) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from policies.limits import Exceeded, Totals, exceeded_text
 from policies.plan import Decision
 from policies.units import bytes_text
 from policies.warnings import PlanWarning
+from worker.report.report import Column, Report, table_of
 from worker.text import counted, cut, escaped, instant, short, table
 
 LISTED = 40  # deletions up to this many are listed one by one; more are grouped by repository and rule
 TAGS_WIDTH = 32
-
-_encoder = msgspec.json.Encoder()
 
 
 class PlanHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,27 +37,13 @@ class PlanHead(msgspec.Struct, frozen=True, kw_only=True):
     reclaimable_is_upper_bound: bool | UnsetType = UNSET
 
 
-def decision_lines(decisions: Iterable[Decision]) -> Iterator[bytes]:
-    """A decision a line."""
-    return (_encoder.encode(decision) + b"\n" for decision in decisions)
+def plan_report(head: PlanHead, decisions: Iterable[Decision], lines: Iterable[bytes], *, doubt: str = "") -> Report:
+    """`lines` are the same decisions, encoded, in pieces of any length; only one of the two is read."""
 
+    def lines_of_table(width: int | None) -> Iterator[str]:
+        return plan_table(head, decisions, width, doubt=doubt)
 
-def plan_ndjson(head: PlanHead, lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The head, then a decision a line. `lines` may come in pieces of any length."""
-    yield _encoder.encode(head) + b"\n"
-    yield from lines
-
-
-def plan_json(head: PlanHead, lines: Iterable[bytes]) -> Iterator[bytes]:
-    """One object, in pieces, from the same lines."""
-    yield _encoder.encode(head).removesuffix(b"}") + b',"decisions":['
-    ended = b"\n"  # the line's end that is not yet written: a comma belongs before it only if another line follows
-    for piece in lines:
-        if piece:
-            text = piece.removesuffix(b"\n")
-            yield ended + text.replace(b"\n", b",\n")
-            ended = b",\n" if len(text) < len(piece) else b""
-    yield b"]}\n"
+    return Report(head=head, key="decisions", rows=lines, above=lines_of_table)
 
 
 @dataclass
@@ -115,28 +100,37 @@ def plan_table(
 
 def _going(digest: _Digest, width: int | None) -> Iterator[str]:
     if len(digest.listed) <= LISTED:
-        heading = ("REPOSITORY", "DIGEST", "TAGS", "PUSHED", "SIZE", "RULE", "WHY IT GOES")
-        rows = [(*deletion_cells(one), one.rule or "", one.reason) for one in digest.listed]
-        yield from table(heading, rows, right=frozenset({4}), width=width)
+        columns = (
+            *DELETIONS,
+            Column("RULE", lambda one: one.rule or ""),
+            Column("WHY IT GOES", lambda one: one.reason),
+        )
+        yield from table_of(columns, digest.listed, width)
         return
-    columns = ("REPOSITORY", "RULE", "IMAGES", "SIZE", "WHY THEY GO, THE NEWEST FOR EXAMPLE")
+    heading = ("REPOSITORY", "RULE", "IMAGES", "SIZE", "WHY THEY GO, THE NEWEST FOR EXAMPLE")
     grouped = [
         (repository, rule, f"{group.images:,}", size_text(group.size, group.untold, group.images), group.example)
         for (repository, rule), group in sorted(digest.groups.items())
     ]
-    yield from table(columns, grouped, right=frozenset({2, 3}), width=width)
+    yield from table(heading, grouped, right=frozenset({2, 3}), width=width)
 
 
-def deletion_cells(decision: Decision) -> tuple[str, ...]:
-    """Repository, digest, tags, pushed, size: how every table shows an image."""
-    pushed = decision.created_at.strftime("%Y-%m-%d") if decision.created_at else "unknown"
-    return (
-        decision.repository,
-        short(decision.digest),
-        cut(" ".join(decision.tags), TAGS_WIDTH),
-        pushed,
-        "unknown" if decision.size is None else bytes_text(decision.size),
-    )
+def _pushed(decision: Decision) -> str:
+    return decision.created_at.strftime("%Y-%m-%d") if decision.created_at else "unknown"
+
+
+def _size(decision: Decision) -> str:
+    return "unknown" if decision.size is None else bytes_text(decision.size)
+
+
+# How every table shows an image.
+DELETIONS = (
+    Column("REPOSITORY", lambda one: one.repository),
+    Column("DIGEST", lambda one: short(one.digest)),
+    Column("TAGS", lambda one: cut(" ".join(one.tags), TAGS_WIDTH)),
+    Column("PUSHED", _pushed),
+    Column("SIZE", _size, right=True),
+)
 
 
 def size_text(size: int, untold: int, images: int) -> str:

@@ -1,6 +1,6 @@
 """Runs and their deletions as tables and JSON."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,22 +9,19 @@ from policies.limits import exceeded_text
 from policies.units import bytes_text
 from worker.config import kinds
 from worker.config.settings import kind_in
-from worker.report.plan import deletion_cells
+from worker.report.plan import DELETIONS
+from worker.report.report import Column, Report
 from worker.runs.outcome import present, run_json
-from worker.text import counted, escaped, instant, table, took
+from worker.text import counted, escaped, instant, took
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.store.plans import PlannedItem
     from worker.store.runs import Run
 
-_encoder = msgspec.json.Encoder()
-
 SHOWN_KEYS = (
     "exceeded", "unreadable", "unreadable_images", "undecidable", "warnings", "emptied_repositories", "differences",
     "raced",
 )  # fmt: skip
-
-
 OUTCOME_KEYS = ("state", "outcome_cause", "message", "operation_id", "attempts", "at")
 
 
@@ -49,84 +46,55 @@ def item_json(item: "PlannedItem") -> dict[str, Any]:
     return decision | {key: getattr(item, key) for key in OUTCOME_KEYS}
 
 
-def runs_json(runs: Iterable["Run"]) -> Iterator[bytes]:
-    yield _encoder.encode({"runs": [run_json(run) for run in runs]}) + b"\n"
-
-
-def runs_ndjson(runs: Iterable["Run"]) -> Iterator[bytes]:
-    for run in runs:
-        yield _encoder.encode(run_json(run)) + b"\n"
-
-
-def show_json(run: "Run", items: Iterable["PlannedItem"]) -> Iterator[bytes]:
-    """One RUN with what a verification found different, and `items`, in pieces."""
-    yield _encoder.encode(shown_json(run)).removesuffix(b"}") + b',"items":['
-    for number, item in enumerate(items):
-        yield (b",\n" if number else b"\n") + _encoder.encode(item_json(item))
-    yield b"]}\n"
-
-
-def show_ndjson(run: "Run", items: Iterable["PlannedItem"]) -> Iterator[bytes]:
-    yield _encoder.encode(shown_json(run)) + b"\n"
-    for item in items:
-        yield _encoder.encode(item_json(item)) + b"\n"
-
-
-def runs_table(runs: Iterable["Run"], width: int | None = None) -> Iterator[str]:
-    heading = (
-        "RUN",
-        "REGISTRY",
-        "TRIGGER",
-        "MODE",
-        "OUTCOME",
-        "STARTED",
-        "TOOK",
-        "PLANNED",
-        "DELETED",
-        "RECLAIMED",
-        "MESSAGE",
+def runs_report(runs: Sequence["Run"]) -> Report:
+    """Runs, one a row."""
+    return Report(
+        rows=runs, row=run_json, whole={"runs": [run_json(run) for run in runs]}, columns=RUNS, nothing="No runs yet."
     )
-    rows = [
-        (
-            run.id,
-            run.registry,
-            run.trigger,
-            run.mode,
-            run.outcome or run.state,
-            instant(run.started_at),
-            took(run.started_at, run.finished_at),
-            f"{run.planned:,}",
-            f"{run.deleted:,}",
-            bytes_text(run.reclaimed_bytes),
-            run.message or "",
-        )
-        for run in runs
-    ]
-    if not rows:
-        yield "No runs yet."
-        return
-    yield from table(heading, rows, right=frozenset({6, 7, 8, 9}), width=width)
 
 
-def show_table(run: "Run", items: Iterable["PlannedItem"], width: int | None = None) -> Iterator[str]:
+RUNS = (
+    Column("RUN", lambda run: run.id),
+    Column("REGISTRY", lambda run: run.registry),
+    Column("TRIGGER", lambda run: run.trigger),
+    Column("MODE", lambda run: run.mode),
+    Column("OUTCOME", lambda run: run.outcome or run.state),
+    Column("STARTED", lambda run: instant(run.started_at)),
+    Column("TOOK", lambda run: took(run.started_at, run.finished_at), right=True),
+    Column("PLANNED", lambda run: f"{run.planned:,}", right=True),
+    Column("DELETED", lambda run: f"{run.deleted:,}", right=True),
+    Column("RECLAIMED", lambda run: bytes_text(run.reclaimed_bytes), right=True),
+    Column("MESSAGE", lambda run: run.message or ""),
+)
+
+
+def run_report(run: "Run", *lines: str) -> Report:
+    """One run without its items; `lines` for people."""
+    return Report(head=run_json(run), above=map(escaped, lines))
+
+
+def show_report(run: "Run", items: Iterable["PlannedItem"]) -> Report:
     """A run as a person asks about it: what it is, what it did, then every planned deletion."""
-    yield from (f"{name:<12}{escaped(value)}" for name, value in _facts(run) if value)
-    yield ""
-    rows = [(*deletion_cells(one.decision), one.decision.rule or "", _state(one), _why(one)) for one in items]
-    if not rows:
-        yield "The plan deletes nothing." if run.plan_sha256 else "There is no plan (yet)."
-        return
-    heading = ("REPOSITORY", "DIGEST", "TAGS", "PUSHED", "SIZE", "RULE", "STATE", "WHY")
-    yield from table(heading, rows, right=frozenset({4}), width=width)
+    return Report(
+        head=shown_json(run),
+        key="items",
+        rows=items,
+        row=item_json,
+        above=(*(f"{name:<12}{escaped(value)}" for name, value in _facts(run) if value), ""),
+        columns=ITEMS,
+        nothing="The plan deletes nothing." if run.plan_sha256 else "There is no plan (yet).",
+    )
 
 
-def _state(item: "PlannedItem") -> str:
-    return f"{item.state}: {item.outcome_cause}" if item.outcome_cause else item.state
-
-
-def _why(item: "PlannedItem") -> str:
-    """Why an image goes; first, where something was said of it, why it failed, was skipped, or what came beside it."""
-    return f"{item.message}; planned: {item.decision.reason}" if item.message else item.decision.reason
+ITEMS = (
+    *(column.of(lambda item: item.decision) for column in DELETIONS),
+    Column("RULE", lambda item: item.decision.rule or ""),
+    Column("STATE", lambda item: f"{item.state}: {item.outcome_cause}" if item.outcome_cause else item.state),
+    # First, where something was said of it, why it failed, was skipped, or what came beside it.
+    Column(
+        "WHY", lambda item: f"{item.message}; planned: {item.decision.reason}" if item.message else item.decision.reason
+    ),
+)
 
 
 def _facts(run: "Run") -> Iterator[tuple[str, str]]:
@@ -180,25 +148,12 @@ def outcome_text(run: "Run") -> str:
     return f"{done}; {_bytes(run, run.reclaimed_bytes)} reclaimed" if done else ""
 
 
-def run_ndjson(run: "Run") -> Iterator[bytes]:
-    """One RUN, without items."""
-    yield _encoder.encode(run_json(run)) + b"\n"
-
-
-def opened_text(run: "Run") -> Iterator[str]:
-    yield f"run {run.id} of {run.registry} is open, mode {run.mode}; `registry-gc show {run.id}` tells how it goes"
-
-
-def said_text(run: "Run", done: str) -> Iterator[str]:
-    """What a person's word did: `run … of production: approved, now deleting`."""
-    yield f"run {run.id} of {run.registry}: {done}, now {run.outcome or run.state}"
-
-
-def ended_text(run: "Run") -> Iterator[str]:
+def ended_report(run: "Run") -> Report:
     """How a run ended, in a few lines."""
-    yield f"run {run.id} of {run.registry}: {run.outcome or run.state}" + (
-        f": {escaped(run.message)}" if run.message else ""
-    )
-    planned = f"{counted(run.planned, 'image')} planned, {_bytes(run, run.reclaimable_bytes)} reclaimable"
+    lines = [
+        f"run {run.id} of {run.registry}: {run.outcome or run.state}" + (f": {run.message}" if run.message else "")
+    ]
     if run.plan_sha256:
-        yield f"{planned}; {outcome_text(run) or 'nothing was deleted'}"
+        planned = f"{counted(run.planned, 'image')} planned, {_bytes(run, run.reclaimable_bytes)} reclaimable"
+        lines.append(f"{planned}; {outcome_text(run) or 'nothing was deleted'}")
+    return run_report(run, *lines)

@@ -11,7 +11,7 @@ from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 from worker.planning.offline import plan_inventory
 from worker.planning.scan import plan_live
-from worker.report.inventory import InventoryHead, inventory_ndjson
+from worker.report.inventory import InventoryHead, inventory_report
 
 RULES = [
     {"name": "releases", "keep": {"tags": ["v*"]}},
@@ -45,7 +45,7 @@ def test_a_keep_rule_that_keeps_nothing(fake: FakeRegistry, tmp_path: Path, tags
     for unreadable in ((), (Unreadable(repository="shop/web", reason="a time-out"),)):
         head = InventoryHead(registry="production", listed_at=planned.now, unreadable=unreadable)
         path = tmp_path / "saved.ndjson"
-        path.write_bytes(b"".join(inventory_ndjson(head, images)))
+        path.write_bytes(b"".join(inventory_report(head, images).ndjson()))
         with plan_inventory(path, planned.registry.policy, planned.now) as saved:
             offline[bool(unreadable)] = saved.plan.warnings
     assert planned.warnings == offline[False]

@@ -15,7 +15,7 @@ from tests.support.remembering import pass_time
 from worker.planning.offline import plan_inventory
 from worker.planning.planner import Planned
 from worker.planning.scan import plan_live
-from worker.report.inventory import InventoryHead, inventory_ndjson
+from worker.report.inventory import InventoryHead, inventory_report
 
 PATH = "shop/api"
 WEEK = timedelta(days=8)
@@ -47,7 +47,7 @@ def offline(planned: Planned, folder: Path) -> set[str]:
     images = (image for one in inventory.repositories() for image in one.images)
     head = InventoryHead(registry="production", listed_at=inventory.listed_at, unreadable=inventory.unreadable)
     path = folder / "saved.ndjson"
-    path.write_bytes(b"".join(inventory_ndjson(head, images)))
+    path.write_bytes(b"".join(inventory_report(head, images).ndjson()))
     with plan_inventory(path, planned.registry.policy, planned.now) as saved:
         return {one.digest for one in saved.decisions.records() if one.verdict == "delete"}
 

@@ -11,7 +11,7 @@ from tests.support.night import Night
 from tests.support.remembering import exceeded, pass_time, reasons, recalled, rows
 from tests.support.simulator.client import Simulator
 from worker.planning import scan
-from worker.report.run import show_table
+from worker.report.run import show_report
 from worker.store import runs as run_rows
 from worker.store.tables import audit, manifest, repository
 
@@ -91,7 +91,7 @@ class TestPushTimes:
         assert run.doubt is not None
         assert "100% of all images say that they were pushed within a minute" in run.doubt
         assert "names an earlier day" in run.doubt
-        assert any("push times are not believed" in line for line in show_table(run, []))
+        assert any("push times are not believed" in line for line in show_report(run, []).table())
         said = reasons(tonight, run).values()
         assert {cause for cause, _ in said} == {"no_rule"}
         assert all(f"old: its push time is not believed: {run.doubt}" in reason for _, reason in said)

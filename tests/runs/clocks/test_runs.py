@@ -9,7 +9,7 @@ import time_machine
 
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
-from worker.cli.holds import warn_of_clocks
+from worker.cli.hold import warn_of_clocks
 from worker.runs import evidence_refresh, lifecycle
 
 DAY = timedelta(days=1)

@@ -11,7 +11,7 @@ import pytest
 from tests.registries.http.network.conftest import Opener
 from tests.registries.http.network.servers import ForwardProxy
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens
-from worker.cli.remarks import remarks
+from worker.cli.check import remarks
 from worker.config.addresses import is_private
 from worker.config.settings import ConfigError, Credentials, Network, Secret, load
 from worker.registries.errors import BadAnswerError, RegistryError, SignInError, UnavailableError

@@ -1,0 +1,49 @@
+"""`registry-gc inventory`, and `plan REGISTRY`: what lists a registry. Reads the store, if there is one."""
+
+import click
+
+from worker.cli.errors import say
+from worker.cli.live import limiter_for, log_if_asked, progress_bar, remembered
+from worker.cli.options import Options, common
+from worker.planning.planner import Planned
+from worker.planning.scan import list_live, plan_live
+from worker.report.inventory import InventoryHead, inventory_report
+from worker.runs.lifecycle import registry_named
+from worker.text import counted
+
+
+@click.command()
+@click.argument("registry")
+@common(formats=("ndjson",))
+def inventory(options: Options, registry: str) -> int:
+    """List REGISTRY: one image a line in the API's own JSON, with children and subject where they are known."""
+    settings = options.settings()
+    named = registry_named(settings, registry)
+    log_if_asked(verbose=options.verbose)
+    listing = f"listing {registry}"
+    with (
+        limiter_for(settings, named) as limiter,
+        remembered(settings) as store,
+        progress_bar(listing, "repositories") as progress,
+    ):
+        listed = list_live(named, limiter=limiter, progress=progress, store=store)
+    head = InventoryHead(registry=registry, listed_at=listed.listed_at, unreadable=listed.unreadable)
+    images = (image for repository in listed.repositories() for image in repository.images)
+    with options.open() as output:
+        output.report(inventory_report(head, images))
+    if listed.unreadable:
+        say(f"warning: {counted(len(listed.unreadable), 'repository', 'repositories')} could not be read")
+    return 0
+
+
+def plan_registry(options: Options, name: str) -> Planned:
+    """List a registry and decide on every image."""
+    settings = options.settings()
+    registry = registry_named(settings, name)
+    log_if_asked(verbose=options.verbose)
+    with (
+        limiter_for(settings, registry) as limiter,
+        remembered(settings) as store,
+        progress_bar(f"listing {name}", "repositories") as progress,
+    ):
+        return plan_live(settings, name, now=options.now, limiter=limiter, progress=progress, store=store)

@@ -1,0 +1,39 @@
+"""What a command does with Celery: enqueue tasks, or become one of its processes."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterable
+
+from celery.bin.celery import celery
+from celery.exceptions import SecurityWarning
+
+from worker import logs
+from worker.app import UnusableError, app
+from worker.cli.errors import say
+from worker.config.settings import Settings
+from worker.processes.one_store import OtherStoreError, refuse_another
+from worker.runs.lifecycle import Bell
+from worker.tasks import ring
+
+
+def enqueue(settings: Settings, bells: Iterable[Bell], *, verbose: bool = False) -> bool:
+    """False: Redis is away, not configured, or serves another store, which is said; the tasks wait for reconcile."""
+    os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the file that we read
+    logs.configure(verbose=verbose)
+    try:
+        refuse_another(settings)
+        return ring(bells)
+    except OtherStoreError as error:
+        say(f"warning: {error}")
+        return False
+    except UnusableError:
+        return False
+
+
+def become(*words: str, verbose: bool) -> None:
+    """Become this part of Celery, with its exit code: `app.start` would lose that of a worker that fell over."""
+    # It warns root of pickle, which our application does not accept; in a container root may be all there is.
+    warnings.simplefilter("ignore", SecurityWarning)
+    celery.params[0].default = app
+    sys.exit(celery.main(["--quiet", *words, "-l", "DEBUG" if verbose else "INFO"], "celery", standalone_mode=False))
