@@ -67,7 +67,8 @@ def conf(place, monkeypatch):
         ("timezone", "UTC"),
         ("enable_utc", True),
         ("beat_sync_every", 1),
-        ("worker_enable_remote_control", False),
+        ("worker_enable_remote_control", True),  # Celery's own default: `celery inspect` and Flower ask
+        ("worker_send_task_events", True),
         ("beat_enable_remote_control", True),
         ("task_default_queue", "gc.control"),
         ("broker_url", REDIS),

@@ -87,7 +87,6 @@ SETTINGS: dict[str, Any] = {
     "worker_max_memory_per_child": 300_000,  # KiB
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
-    "worker_enable_remote_control": False,  # anybody's broadcast could stop a worker or make it deaf to a queue
     "worker_send_task_events": True,
     "task_send_sent_event": True,
     "timezone": "UTC",
@@ -97,6 +96,14 @@ SETTINGS: dict[str, Any] = {
     "beat_enable_remote_control": True,
     "include": ["worker.tasks"],
 }
+
+
+STORE_COMMAND = "store"  # of `celery inspect`; see worker.tasks
+OTHER_STORES = (
+    "workers of another store answer on this Redis: each takes messages about rows that only the other has, so both are"
+    " slow, and two runs may sweep one registry at once; give each store a Redis of its own (another number at the end"
+    " of its URL is enough)"
+)
 
 
 class UnusableError(click.ClickException):
@@ -182,9 +189,18 @@ class ZonedCron(BaseSchedule):
 
 
 # Without Celery's fixups: in an environment that names another program's DJANGO_SETTINGS_MODULE they would load that.
-app = Celery(
-    "registry-gc", loader=Loader, task_cls="worker.processes.letterbox:CarefulTask", set_as_current=True, fixups=[]
-)
+app = Celery("registry-gc", loader=Loader, set_as_current=True, fixups=[])
+
+
+def other_stores(settings: "Settings", own: str) -> bool:
+    """Ask the living workers for their store's id. Raises NoRedisError, SecretError, and what Redis raises."""
+    asking = Celery(broker=celery_url(redis_url(settings)), set_as_current=False, fixups=[])
+    options = SETTINGS["broker_transport_options"] | {"max_retries": 1}
+    asking.conf.update(SETTINGS | {"broker_transport_options": options})
+    with asking.connection_for_write() as connection:
+        answers = asking.control.broadcast(STORE_COMMAND, reply=True, timeout=1.0, connection=connection) or ()
+    told = [one for answer in answers for one in answer.values() if isinstance(one, dict)]
+    return any(one.get("store", own) != own for one in told)
 
 
 @signals.setup_logging.connect(weak=False)

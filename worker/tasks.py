@@ -5,6 +5,7 @@ A message may be lost, repeated, late or forged: it can only make somebody look 
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,24 +13,34 @@ from datetime import UTC, datetime
 import structlog
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.worker.control import inspect_command
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker import logs
 from worker import reconcile as reconciling
-from worker.app import AFTER_RUN_SECONDS, LOOK_SECONDS, NOTIFY_SECONDS, SCAN_SECONDS, app
+from worker.app import (
+    AFTER_RUN_SECONDS,
+    LOOK_SECONDS,
+    NOTIFY_SECONDS,
+    OTHER_STORES,
+    SCAN_SECONDS,
+    STORE_COMMAND,
+    app,
+    other_stores,
+)
 from worker.config.broker import NoRedisError, redis_url, trouble
+from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
 from worker.config.settings import ConfigError, SecretError
 from worker.config.watch import SettingsWatch
 from worker.notify import after_run, notification
 from worker.planning import scan
-from worker.processes.one_store import OtherStoreError, claim, give_up, refuse_another
 from worker.registries.errors import LimiterUnavailableError, RegistryError
 from worker.registries.http.redis_limit import RedisLimiter
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
 from worker.runs.terms import registry_of
 from worker.store import Store, StoreError, open_store
+from worker.store.about import store_id
 from worker.sweep import batches
 from worker.sweep import recheck as looking
 from worker.sweep import verify as verifying
@@ -37,6 +48,7 @@ from worker.sweep import verify as verifying
 log = structlog.get_logger(__name__)
 
 LONGEST = 300  # characters of a name, an id or a repository's path
+LONGEST_ID = 64  # of a task's id, as the store keeps it
 
 # What ends a task with one line: the row is still there, and reconcile rings again.
 EXPECTED = (
@@ -49,7 +61,6 @@ EXPECTED = (
     UnknownRegistryError,
     UnknownRunError,
     AlreadyRunningError,
-    OtherStoreError,
 )
 
 
@@ -139,26 +150,38 @@ def _task_id() -> str | None:
     return app.current_task.request.id if app.current_task else None
 
 
-@signals.worker_init.connect(weak=False)
-def refuse_another_store(**_kwargs: object) -> None:
-    """Do not begin beside workers of another store."""
+@functools.cache
+def own_store_id() -> str:
+    opened = open_store(watch().current().store)  # not `store()`: the pool's children fork from this process
     try:
-        refuse_another(watch().current(), claiming=True)
-    except OtherStoreError as error:
-        logs.configure()  # Celery has not come to that yet
-        log.critical("refused to start", error=str(error))
-        raise SystemExit(1) from error
-    except ConfigError:
-        return  # said by whoever needs it
+        with opened.read() as connection:
+            return store_id(connection)
+    finally:
+        opened.dispose()
 
 
-@signals.worker_shutdown.connect(weak=False)
-def leave_the_store(**_kwargs: object) -> None:
-    """A worker that ended in good order keeps nobody from moving to another store."""
+@inspect_command(name=STORE_COMMAND, help="Which store this worker keeps its record in.")
+def tell_store(_state: object) -> dict[str, str]:
+    """Asked by `other_stores`."""
+    return {"store": own_store_id()}
+
+
+@signals.worker_ready.connect(weak=False)
+def look_around(**_kwargs: object) -> None:
+    """In a thread of its own: whoever is there has a second to answer."""
+    threading.Thread(target=warn_of_neighbours, daemon=True).start()
+
+
+def warn_of_neighbours() -> None:
+    """Say once what a worker should not be beside. It goes on: rows say what is deleted, whoever takes a message."""
     try:
-        give_up(watch().current())
-    except ConfigError:
-        return  # our word runs out by itself
+        settings = watch().current()
+        if is_file_beside_far_redis(settings.store, settings.redis_url()):
+            log.warning(FILE_BESIDE_FAR_REDIS)
+        if other_stores(settings, own_store_id()):
+            log.warning(OTHER_STORES)
+    except (*EXPECTED, OperationalError, RedisError, OSError) as error:
+        log.warning("not known whether workers of another store use this Redis", error=trouble(error))
 
 
 @signals.beat_init.connect(weak=False)
@@ -180,8 +203,11 @@ def remember_registries(**_kwargs: object) -> None:
 @taking(str)
 def start_sweep(registry: str) -> Iterable[Bell]:
     """Open a run by hand. The same message delivered again is the same run."""
+    if (task_id := _task_id()) is not None and len(task_id) > LONGEST_ID:
+        log.warning("refused: wrong arguments", task="start_sweep", got="a task's id that is too long")
+        return ()
     settings, now = watch().current(), datetime.now(UTC)
-    return lifecycle.open_run(store(), settings, registry, trigger="task", now=now, task_id=_task_id()).bells
+    return lifecycle.open_run(store(), settings, registry, trigger="task", now=now, task_id=task_id).bells
 
 
 @app.task(name="gc.due", typing=False)
@@ -200,7 +226,6 @@ def reconcile() -> Iterable[Bell]:
     except ConfigError as error:
         log.error("the configuration cannot be used, nothing is opened", error=str(error))  # noqa: TRY400 -- one line
         return reconciling.reconcile(store(), None, datetime.now(UTC))
-    claim(settings, store())
     return reconciling.reconcile(store(), settings, datetime.now(UTC))
 
 

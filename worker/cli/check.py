@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from policies.conditions import All
-from policies.mistakes import Mistake
+from policies.document import Mistake
 from policies.warnings import INSTEAD
 from worker.cli.errors import DONE, FAILED, USAGE
 from worker.cli.options import Options, common
+from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
 from worker.config.settings import ConfigError, RegistrySettings, Settings, find
 from worker.notify.sender import understood
 from worker.report.report import Column, Report, table_of
@@ -45,7 +46,7 @@ def check(options: Options, online: bool) -> int:
     except ConfigError as error:
         if options.format == "table":
             raise
-        mistakes = [{"path": one.path, "what": one.got, "remedy": one.remedy} for one in error.mistakes]
+        mistakes = [{"path": one.path, "what": one.what, "remedy": one.remedy} for one in error.mistakes]
         with options.open() as output:
             output.report(Report(head=_json({"file": str(error.path), "mistakes": mistakes})))
         return USAGE
@@ -124,7 +125,9 @@ def check_addresses(settings: Settings, path: Path) -> None:
 
 
 def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
-    """The path of a key, and a sentence about it."""
+    """The path of a key, and a sentence about it. Raises SecretError."""
+    if is_file_beside_far_redis(settings.store, settings.redis_url()):
+        yield "redis", FILE_BESIDE_FAR_REDIS
     for policy in settings.policies.values():
         for number, rule in enumerate(policy.rules):
             if rule.kind == "delete" and rule.conditions == (All(),) and rule.count is None:

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
 from policies.image import Image
+from worker.app import OTHER_STORES, other_stores
 from worker.cli.live import limiter_for, log_if_asked, remembered
 from worker.cli.moved import moved
 from worker.config.kinds import Kind, of
@@ -28,6 +32,7 @@ from worker.registries.oci.deletion import own_deletion
 from worker.runs.circuit_breaker import ENDING, SUCCESSOR
 from worker.runs.evidence import scope_of
 from worker.store import StoreError
+from worker.store.about import store_id
 from worker.store.migrate import SchemaError
 from worker.web.health import redis_trouble
 
@@ -79,8 +84,16 @@ def _store(settings: Settings) -> Finding:
 def _redis(settings: Settings) -> Finding:
     if settings.redis is None:
         return Finding(None, "redis", "ok", "none is configured: `registry-gc up` starts its own")
-    why = redis_trouble(settings)
-    return Finding(None, "redis", "ok" if why is None else "failed", why or "answers")
+    if (why := redis_trouble(settings)) is not None:
+        return Finding(None, "redis", "failed", why)
+    with suppress(StoreError, OperationalError, RedisError, OSError), remembered(settings) as store:
+        own = ""  # no store yet: whoever answers has another
+        if store is not None:
+            with store.read() as connection:
+                own = store_id(connection)
+        if other_stores(settings, own):
+            return Finding(None, "redis", "warning", OTHER_STORES)
+    return Finding(None, "redis", "ok", "answers")
 
 
 def _of_registry(settings: Settings, registry: RegistrySettings, now: datetime) -> Iterator[Finding]:

@@ -10,23 +10,17 @@ from celery.exceptions import SecurityWarning
 
 from worker import logs
 from worker.app import UnusableError, app
-from worker.cli.errors import say
 from worker.config.settings import Settings
-from worker.processes.one_store import OtherStoreError, refuse_another
 from worker.runs.lifecycle import Bell
 from worker.tasks import ring
 
 
 def enqueue(settings: Settings, bells: Iterable[Bell], *, verbose: bool = False) -> bool:
-    """False: Redis is away, not configured, or serves another store, which is said; the tasks wait for reconcile."""
+    """False: Redis is away, or not configured; the tasks wait for reconcile."""
     os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the file that we read
     logs.configure(verbose=verbose)
     try:
-        refuse_another(settings)
         return ring(bells)
-    except OtherStoreError as error:
-        say(f"warning: {error}")
-        return False
     except UnusableError:
         return False
 

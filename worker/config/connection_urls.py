@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from worker.config.addresses import is_loopback
+
 REDIS_EXAMPLE = "write, for example, redis://127.0.0.1:6379/0"
 STORE_EXAMPLE = "write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
 ENCODE = "write @ : / ? # % and spaces in a user's name or password as %40 %3A %2F %3F %23 %25 %20"
@@ -58,6 +60,19 @@ def _check_redis(parts: SplitResult) -> None:
     for key, value in _options(parts.query, REDIS_OPTIONS):
         if not re.fullmatch(REDIS_OPTIONS[key], value):
             raise _FlawError(f"its option {key} has a value that cannot be read")
+
+
+FILE_BESIDE_FAR_REDIS = (
+    "the store is a file of this machine (SQLite), and Redis is on another one: a worker elsewhere would take messages"
+    " about rows that it does not have; with workers on several machines use PostgreSQL"
+)
+
+
+def is_file_beside_far_redis(store: str, redis: str | None) -> bool:
+    """Whether workers of other machines can take messages of this store, and not see the store."""
+    parts = urlsplit(redis or "")
+    there = parts.hostname if parts.scheme in ("redis", "rediss") else None
+    return store.startswith("sqlite:") and there is not None and not is_loopback(there)
 
 
 def store_flaw(url: str) -> str:

@@ -21,7 +21,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from policies.mistakes import Mistake, join, no_value
+from policies.document import NO_VALUE, no_value_remedy
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32  # of nesting; our deepest document needs eight
@@ -35,34 +35,41 @@ CONSTANTS = {**dict.fromkeys(NULLS), "true": True, "false": False}
 Tree = dict[str, "Tree"] | list["Tree"] | str | int | float | bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """A mistake of the file as YAML, whatever it says."""
+
+    path: str
+    what: str
+    remedy: str = ""
+
+
 @dataclass(eq=False)
 class YamlError(Exception):
     """Nothing more can be read of this file."""
 
-    mistake: Mistake
+    flaw: Flaw
 
     def __str__(self) -> str:
-        return str(self.mistake)
+        return f"{self.flaw.path}: {self.flaw.what}; {self.flaw.remedy}"
 
 
-def parse(content: bytes) -> tuple[Tree, tuple[Mistake, ...]]:
+def parse(content: bytes) -> tuple[Tree, tuple[Flaw, ...]]:
     """The tree of a document, and what is wrong with it but did not stop the reading. Raises YamlError."""
     if len(content) > MAX_BYTES:
-        raise YamlError(Mistake("", "is larger than 1 MiB", "`defaults` shares what registries have in common"))
+        raise YamlError(Flaw("", "is larger than 1 MiB", "`defaults` shares what registries have in common"))
     builder = _Builder(_events(_text(content)))
     try:
-        return builder.document(), tuple(builder.mistakes)
+        return builder.document(), tuple(builder.flaws)
     except yaml.reader.ReaderError as error:
-        raise YamlError(Mistake("", f"holds the character {error.character!r}", "write text in UTF-8")) from error
+        raise YamlError(Flaw("", f"holds the character {error.character!r}", "write text in UTF-8")) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         if mark and _is_indented_by_tab(content, mark.line):
-            raise YamlError(
-                Mistake(f"line {mark.line + 1}", "a tab indents this line", "indent with spaces")
-            ) from error
+            raise YamlError(Flaw(f"line {mark.line + 1}", "a tab indents this line", "indent with spaces")) from error
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = " ".join(filter(None, (error.context, error.problem)))
-        raise YamlError(Mistake(where, f"this is not YAML: {problem}", "look here and on the line before")) from error
+        raise YamlError(Flaw(where, f"this is not YAML: {problem}", "look here and on the line before")) from error
 
 
 def _is_indented_by_tab(content: bytes, line: int) -> bool:
@@ -70,18 +77,23 @@ def _is_indented_by_tab(content: bytes, line: int) -> bool:
     return bool(indented) and b"\t" in indented[0][: len(indented[0]) - len(indented[0].lstrip())]
 
 
+def join(path: str, step: str | int) -> str:
+    """`policies.nightly[2]`: the way to a value, as every message gives it."""
+    if isinstance(step, int):
+        return f"{path}[{step}]"
+    return f"{path}.{step}" if path else step
+
+
 def _text(content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        mistake = Mistake(
-            "", f"is not text in UTF-8: byte {error.start} is 0x{content[error.start]:02x}", "save it as UTF-8"
-        )
-        raise YamlError(mistake) from None
+        flaw = Flaw("", f"is not text in UTF-8: byte {error.start} is 0x{content[error.start]:02x}", "save it as UTF-8")
+        raise YamlError(flaw) from None
     odd = re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", text)
     if odd:
         line = text.count("\n", 0, odd.start()) + 1
-        raise YamlError(Mistake(f"line {line}", f"holds the character {odd.group()!r}", "write plain text"))
+        raise YamlError(Flaw(f"line {line}", f"holds the character {odd.group()!r}", "write plain text"))
     return text
 
 
@@ -99,13 +111,13 @@ def _refuse_anchor(event: Event, where: str) -> None:
     if isinstance(event, AliasEvent) or anchor is not None:
         mark = "*" if isinstance(event, AliasEvent) else "&"
         what = f"YAML anchors and aliases are not read, got {mark}{anchor}"
-        raise YamlError(Mistake(where, what, "`defaults` shares what registries have in common"))
+        raise YamlError(Flaw(where, what, "`defaults` shares what registries have in common"))
 
 
 @dataclass
 class _Builder:
     events: Iterator[Event]
-    mistakes: list[Mistake] = field(default_factory=list)
+    flaws: list[Flaw] = field(default_factory=list)
 
     def document(self) -> Tree:
         next(self.events)  # the stream's start
@@ -118,33 +130,31 @@ class _Builder:
         following = next(self.events)
         if not isinstance(following, StreamEndEvent):
             line = _line(following)
-            raise YamlError(Mistake(f"line {line}", "a second document begins here", "keep one document in the file"))
+            raise YamlError(Flaw(f"line {line}", "a second document begins here", "keep one document in the file"))
         return tree
 
     def given(self, event: Event, path: str, depth: int) -> Tree:
         """The value of a key or an item of a list; one that is absent, or null, is a mistake."""
         value = self.value(event, path, depth)
         if value is None:
-            self.mistakes.append(no_value(path))
+            self.flaws.append(Flaw(path, NO_VALUE, no_value_remedy(path)))
         return value
 
     def value(self, event: Event, path: str, depth: int) -> Tree:
         where = f"line {_line(event)}"
         _refuse_anchor(event, path or where)
         if depth > MAX_DEPTH:
-            raise YamlError(Mistake(where, f"is nested more than {MAX_DEPTH} levels deep", "see docs/configuration.md"))
+            raise YamlError(Flaw(where, f"is nested more than {MAX_DEPTH} levels deep", "see docs/configuration.md"))
         if isinstance(event, ScalarEvent):
             return self.scalar(event, path)
         if isinstance(event, CollectionStartEvent) and event.tag not in (None, "!") and not event.implicit:
-            self.mistakes.append(
-                Mistake(path or where, f"YAML tags are not read, got {event.tag}", "leave the tag out")
-            )
+            self.flaws.append(Flaw(path or where, f"YAML tags are not read, got {event.tag}", "leave the tag out"))
         return self.mapping(path, depth) if isinstance(event, MappingStartEvent) else self.sequence(path, depth)
 
     def scalar(self, event: ScalarEvent, path: str) -> Tree:
         text: str = event.value
         if event.tag is not None and event.tag != "!":
-            self.mistakes.append(Mistake(path, f"YAML tags are not read, got {event.tag}", "leave the tag out"))
+            self.flaws.append(Flaw(path, f"YAML tags are not read, got {event.tag}", "leave the tag out"))
             return text
         if not event.implicit[0] or event.style not in (None, ""):
             return text
@@ -172,7 +182,7 @@ class _Builder:
             value = self.given(next(self.events), join(path, key), depth + 1)
             if key in entries:
                 what = f"is given twice, on lines {lines[key]} and {line}"
-                self.mistakes.append(Mistake(join(path, key), what, "keep one"))
+                self.flaws.append(Flaw(join(path, key), what, "keep one"))
             else:
                 entries[key], lines[key] = value, line
         return entries
@@ -183,7 +193,7 @@ class _Builder:
             key = self.scalar(event, path)
             if isinstance(key, str):
                 return key
-            self.mistakes.append(Mistake(path, f"expected text as a key, got {event.value!r}", "put it in quotes"))
+            self.flaws.append(Flaw(path, f"expected text as a key, got {event.value!r}", "put it in quotes"))
             return str(event.value)
         where = path or f"line {_line(event)}"
-        raise YamlError(Mistake(where, "a list or a mapping is no key", "write plain text before the colon"))
+        raise YamlError(Flaw(where, "a list or a mapping is no key", "write plain text before the colon"))

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from worker.config.broker import own_redis_file
 from worker.config.state_folder import private_folder, state_folder
 from worker.processes.embedded_redis import NoServerError, OwnRedis
-from worker.processes.one_store import refuse_another
 from worker.processes.supervisor import Program, Say, StoppedError, Supervisor, signals_held
 
 if TYPE_CHECKING:
@@ -52,19 +51,17 @@ NODES: Mapping[str, Node] = {
 def up(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
     """Run Redis (where none is configured), the worker's nodes, beat and web until asked to stop.
 
-    Raises AlreadyUpError, NoServerError, OtherStoreError, OSError.
+    Raises AlreadyUpError, NoServerError, OSError.
     """
     programs = [*node_programs(settings, verbose), *_others(settings, verbose)]
     with one_per_state_folder(), signals_held(), suppress(StoppedError):
         supervisor = Supervisor(say)
         with _own_redis(supervisor) if settings.redis is None else nullcontext():
-            refuse_another(settings)
             _run(supervisor, programs)
 
 
 def work(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
-    """Run the worker's nodes alone until asked to stop. Raises OtherStoreError."""
-    refuse_another(settings)
+    """Run the worker's nodes alone until asked to stop."""
     with signals_held(), suppress(StoppedError):
         _run(Supervisor(say), node_programs(settings, verbose))
 

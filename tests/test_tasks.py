@@ -1,0 +1,94 @@
+"""What a real worker answers to Celery's own commands, and what it warns of when it starts."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.place import CELERY, OURS, Place
+from tests.support.servers import RedisServer, redis_server
+from worker.app import OTHER_STORES, ROUTES
+from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
+from worker.config.settings import load
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+def place_of(folder: Path, redis: RedisServer) -> Place:
+    folder.mkdir()
+    return Place(folder, redis=redis.url, store=f"sqlite:///{folder}/gc.db")
+
+
+def test_celerys_own_commands_are_answered(tmp_path: Path, redis: RedisServer) -> None:
+    place = place_of(tmp_path / "place", redis)
+    with place.running(*OURS, "worker", "control") as worker:
+        worker.says("ready")
+        asked = {}
+        for command in ("ping", "active", "registered", "stats"):
+            done = place.run(*CELERY, "inspect", command, "--json")
+            assert done.returncode == 0, done.stderr
+            ((node, asked[command]),) = json.loads(done.stdout.splitlines()[-1]).items()
+            assert node.startswith("control@")
+        assert asked["ping"] == {"ok": "pong"}
+        assert asked["active"] == []
+        assert set(ROUTES) <= set(asked["registered"])
+        assert asked["stats"]["pool"]["max-concurrency"] == 1
+        for command in ("disable_events", "enable_events"):
+            assert place.run(*CELERY, "control", command).returncode == 0
+        assert worker.stop() == 0
+
+
+def test_workers_of_two_stores_behind_one_redis_say_so(tmp_path: Path, redis: RedisServer) -> None:
+    first, second = (place_of(tmp_path / name, redis) for name in ("first", "second"))
+
+    def said(place: Place) -> str:
+        (finding,) = (
+            one
+            for one in json.loads(place.run(*OURS, "check", "--online", "--format", "json").stdout)["online"]
+            if one["check"] == "redis"
+        )
+        return f"{finding['status']}: {finding['detail']}"
+
+    with ExitStack() as stack:
+        one = stack.enter_context(first.running(*OURS, "worker", "control"))
+        one.says("ready")
+        also = stack.enter_context(
+            first.running(*CELERY, "worker", "-n", "also@%h", "-Q", "gc.scan", "-c", "1", log="also")
+        )
+        also.says("ready")
+        assert said(first) == "ok: answers"
+        assert said(second) == f"warning: {OTHER_STORES}"
+        other = stack.enter_context(second.running(*CELERY, "worker", "-Q", "gc.control", "-c", "1", "-n", "other@%h"))
+        other.says(OTHER_STORES)
+        assert second.run(*OURS, "sweep", "production").returncode == 0
+        assert [OTHER_STORES in running.log() for running in (one, also)] == [False, False]
+        assert other.stop() == also.stop() == one.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("redis", "store", "far"),
+    [
+        ("redis://10.1.2.3:6379/0", "sqlite:////var/lib/gc.db", True),
+        ("rediss://redis.example.org/0", "sqlite:////var/lib/gc.db", True),
+        ("redis://127.0.0.1:6379/0", "sqlite:////var/lib/gc.db", False),
+        ("redis://localhost/0", "sqlite:////var/lib/gc.db", False),
+        ("unix:///run/redis.sock", "sqlite:////var/lib/gc.db", False),
+        (None, "sqlite:////var/lib/gc.db", False),
+        ("redis://10.1.2.3:6379/0", "postgresql+psycopg://gc@db/gc", False),
+    ],
+)
+def test_a_file_as_the_store_of_a_far_redis_is_warned_of(
+    tmp_path: Path, redis: str | None, store: str, far: bool
+) -> None:
+    place = Place(tmp_path, redis=redis, store=store)
+    settings = load(place.path, environ=place.environ)
+    assert is_file_beside_far_redis(settings.store, settings.redis_url()) is far
+    assert (FILE_BESIDE_FAR_REDIS in place.run(*OURS, "check").stdout) is far
