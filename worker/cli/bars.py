@@ -1,18 +1,17 @@
 """A progress bar on standard error: rich is imported here and nowhere else."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from worker.cli.live import Tell
 from worker.text import escaped
 
 
 @contextmanager
-def bar(what: str, unit: str) -> Iterator[Tell]:
+def bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
     """A bar that is told (done, all), and what to say beside it instead of the unit."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     beside_it = (TextColumn("{task.fields[beside]}"), TimeElapsedColumn())
