@@ -1,72 +1,84 @@
-"""A whole night through Celery: exactly the plan goes, and every account of the bytes agrees."""
+"""A whole night of each kind through Celery: exactly the plan goes, and every account of the bytes agrees."""
 
 import json
-import subprocess
-import sys
-from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
-from tests.support.cluster import ROOT, Cluster, cluster
+from tests.support.cluster import Cluster, cluster, command, metric
+from tests.support.oci import nights
+from tests.support.servers import PostgresServer
 from tests.support.simulator.client import Simulator
+from tests.support.stores import database
 from tests.support.waiting import until
 from worker.store import runs as run_rows
-from worker.web.metrics import StoreCollector
 
 DAY = timedelta(days=1)
+RATE = {"requests_per_second": 1000, "concurrency": 16}
 
 
-def command(made: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command as a person runs it, whatever its exit code."""
-    return subprocess.run(
-        [sys.executable, "-m", "worker.cli", *words],
-        cwd=ROOT,
-        env=made.environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def shown(made: Cluster) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The run that a bell opened, as `runs` and `show` tell it once it is finished."""
+    called = made.call_sweep()
+    assert called.returncode == 0, called.stderr
+
+    def opened() -> str | None:
+        with made.night.store.read() as connection:
+            return next((run.id for run in run_rows.newest(connection)), None)
+
+    made.finished(str(until(opened, what="the run that was called for")), timeout=120)
+    (run,) = json.loads(command(made, "runs", "--format", "json").stdout)["runs"]
+    return run, json.loads(command(made, "show", run["id"], "--format", "json").stdout)
 
 
-def metric(made: Cluster, line: str) -> float:
-    """One sample, as a scrape would tell it."""
-    registry = CollectorRegistry()
-    registry.register(StoreCollector(lambda: nullcontext(made.night.store), lambda: made.night.settings))
-    text = generate_latest(registry).decode()
-    (found,) = [row for row in text.splitlines() if row.startswith(line + " ")]
-    return float(found.rpartition(" ")[2])
-
-
-@pytest.mark.slow
-def test_the_bytes_agree(simulator: Simulator, tmp_path: Path) -> None:
-    simulator.fill("demo")
-    before = {image["id"] for image in simulator.images()}
-    with cluster(simulator, tmp_path, rate={"requests_per_second": 1000, "concurrency": 16}) as made:
+def bytes_agree(simulator: Simulator, folder: Path, **entry: Any) -> None:
+    """A whole night of what is on the simulator, in which something goes: no account of it differs from the others."""
+    before = {image["digest"] for image in simulator.images()}
+    with cluster(simulator, folder, rate=RATE, **entry) as made:
         made.start_worker()
         made.start_beat()
-        called = made.call_sweep()
-        assert called.returncode == 0, called.stderr
-
-        def opened() -> str | None:
-            with made.night.store.read() as connection:
-                return next((run.id for run in run_rows.newest(connection)), None)
-
-        run_id = until(opened, what="the run that was called for")
-        made.finished(str(run_id), timeout=120)
-
-        (run,) = json.loads(command(made, "runs", "--format", "json").stdout)["runs"]
-        shown = json.loads(command(made, "show", run["id"], "--format", "json").stdout)
+        run, told = shown(made)
         state = simulator.state()
         assert (run["outcome"], run["trigger"], run["planned"]) == ("succeeded", "task", run["deleted"])
-        assert {item["id"] for item in shown["items"]} == before - {image["id"] for image in simulator.images()}
+        assert {item["digest"] for item in told["items"]} == before - {image["digest"] for image in simulator.images()}
         assert run["reclaimed_bytes"] == run["reclaimable_bytes"] == state["lost_bytes"] > 0
         assert metric(made, 'registry_gc_reclaimed_bytes_total{registry="production"}') == state["lost_bytes"]
         assert metric(made, 'registry_gc_images_total{outcome="deleted",registry="production"}') == run["deleted"]
         assert max(state["deletes"].values()) == 1
+
+
+def push_some(simulator: Simulator) -> None:
+    """Tens of images in three repositories that share layers, some of them to stay, one an index."""
+    for path in ("shop/api", "shop/web", "base"):
+        simulator.push(path, tags=["v1"], age=30 * DAY, layers=["base:1000", 7])
+        for number in range(12):
+            simulator.push(
+                path, tags=[f"pr-{number}"], age=30 * DAY, layers=["base:1000", f"of-{path}:50", 100 + number]
+            )
+    child = simulator.push("shop/api", age=30 * DAY, layers=[10])["digest"]
+    simulator.push_index("shop/api", [str(child)], tags=["pr-index"], age=30 * DAY)
+
+
+@pytest.mark.slow
+def test_the_bytes_agree(simulator: Simulator, tmp_path: Path) -> None:
+    push_some(simulator)
+    bytes_agree(simulator, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_bytes_agree_on_cloud_registry_and_postgresql(
+    simulator: Simulator, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    push_some(simulator)
+    entry = {"kind": "yandex-cloud-registry", "endpoints": simulator.cloud_endpoints()}
+    bytes_agree(simulator, tmp_path, store=database(postgres), **entry)
+
+
+@pytest.mark.slow
+def test_plan_metrics_and_the_disk_of_docker_registry_agree_on_the_bytes(tmp_path: Path) -> None:
+    nights.bytes_agree(tmp_path, cache=True)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from celery import Celery
+from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.support.night import Night, Served
 from tests.support.servers import RedisServer, redis_server
@@ -21,6 +22,7 @@ from worker.runs import lifecycle
 from worker.runs.checkpoints import HALTS, Checkpoint
 from worker.store import StoreError
 from worker.store.runs import Run
+from worker.web.metrics import StoreCollector
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMING = {"reconcile": "1s", "lease": "2s"}
@@ -194,3 +196,25 @@ def forget(redis: RedisServer) -> None:
     for kept in redis.folder.iterdir():
         if kept.name != "redis.log":
             shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+
+
+def command(made: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command as a person runs it, whatever its exit code."""
+    return subprocess.run(
+        [sys.executable, "-m", "worker.cli", *words],
+        cwd=ROOT,
+        env=made.environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def metric(made: Cluster, line: str) -> float:
+    """One sample, as a scrape would tell it."""
+    registry = CollectorRegistry()
+    registry.register(StoreCollector(lambda: contextlib.nullcontext(made.night.store), lambda: made.night.settings))
+    text = generate_latest(registry).decode()
+    (found,) = [row for row in text.splitlines() if row.startswith(line + " ")]
+    return float(found.rpartition(" ")[2])

@@ -1,16 +1,20 @@
 """Nights on a real registry: its entry in the file, what a policy ought to take, and what really went."""
 
 import fnmatch
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
+from tests.support.cluster import cluster, command, metric
 from tests.support.night import Night
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
-from tests.support.oci.world import Key, World
+from tests.support.oci.world import Key, World, fill
 from worker.registries import open_registry
 from worker.restore.images import Restored
 from worker.restore.restore import find, restore
@@ -109,3 +113,37 @@ def named(store: Store, run_id: str, *, reclaimed: bool) -> dict[str, int]:
         wanted = wanted.where(blob.c.remaining == 0, blob.c.ours, ~blob.c.kept)
     with store.read() as connection:
         return {row.digest: row.size for row in connection.execute(wanted)}
+
+
+def bytes_agree(folder: Path, *, cache: bool) -> None:
+    """A whole night through Celery: what the plan, the metrics and the registry's own collector say is the same."""
+    with DockerRegistry(cache=cache) as registry:
+        world = fill(registry, now=datetime.now(UTC), untagged=False)
+        assert not world.unlisted
+        expected = ought_to_go(world, TAKEN)
+        with cluster(
+            served(registry), folder, rules=RULES, rate={"requests_per_second": 1000, "concurrency": 8}
+        ) as made:
+            made.start_worker()
+            made.start_beat()
+            waited = command(made, "sweep", "production", "--wait")
+            assert waited.returncode == 0, waited.stderr
+            (run,) = json.loads(command(made, "runs", "--format", "json").stdout)["runs"]
+            items = made.night.items(run["id"])
+            counted = metric(made, 'registry_gc_reclaimed_bytes_total{registry="production"}')
+            planned = named(made.night.store, run["id"], reclaimed=False)
+            reclaimed = named(made.night.store, run["id"], reclaimed=True)
+
+        assert {(item.decision.repository, item.decision.digest) for item in items} == expected
+        assert (run["outcome"], run["deleted"], run["images"]) == ("succeeded", len(expected), len(world.listed))
+        kept = frozenset(world.images) - expected
+        assert there(registry, expected) == frozenset()
+        pull_all(registry, kept)
+
+        freed = collected(registry, world)
+        assert planned == reclaimed == freed == world.freed(expected)
+        assert run["reclaimable_bytes"] == run["reclaimed_bytes"] == counted == sum(freed.values()) > 0
+        pull_all(registry, kept)
+        figures = f"plan {run['reclaimable_bytes']:,}, metrics {int(counted):,}, disk {sum(freed.values()):,} bytes"
+        what = f"{len(expected)} of {len(world.listed)} manifests, {len(freed)} configs and layers"
+        print(f"\n{figures} ({what}; {'with' if cache else 'without'} cache)")  # noqa: T201 - what -s is for

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import select, update
 
-from tests.support.cluster import ROOT
+from tests.support.cluster import ROOT, metric
 from tests.support.night import Night
 from tests.support.oci import nights
 from tests.support.oci.manifests import Pushed
@@ -22,7 +22,6 @@ from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
 from tests.support.oci.world import Key, World
 from tests.support.proxy import CHUNK, Proxy, proxy_to
-from tests.test_night import metric
 from worker.runs import lifecycle
 from worker.store.runs import Run
 from worker.store.tables import audit, batch, item

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support.cluster import ROOT, cluster
+from tests.support.cluster import ROOT
 from tests.support.night import Night
 from tests.support.oci import nights
 from tests.support.oci.manifests import INDEX
@@ -16,7 +16,6 @@ from tests.support.oci.pusher import NotWholeError, Pusher, basic
 from tests.support.oci.server import DockerRegistry, Htpasswd
 from tests.support.oci.tokens import TokenServer, User
 from tests.support.oci.world import REPOSITORIES, fill
-from tests.test_night import command, metric
 from worker.config.kinds import KINDS
 
 FAST = {"requests_per_second": 1000, "concurrency": 8}
@@ -37,36 +36,9 @@ def night(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cache", [False, True], ids=["no cache", "cache"])
-def test_plan_metrics_and_disk_agree_on_the_bytes(cache, tmp_path):
-    with DockerRegistry(cache=cache) as registry:
-        world = fill(registry, now=datetime.now(UTC), untagged=False)
-        assert not world.unlisted
-        expected = nights.ought_to_go(world, nights.TAKEN)
-        with cluster(served(registry), tmp_path, rules=nights.RULES, rate=FAST) as made:
-            made.start_worker()
-            made.start_beat()
-            waited = command(made, "sweep", "production", "--wait")
-            assert waited.returncode == 0, waited.stderr
-            (run,) = json.loads(command(made, "runs", "--format", "json").stdout)["runs"]
-            items = made.night.items(run["id"])
-            counted = metric(made, 'registry_gc_reclaimed_bytes_total{registry="production"}')
-            planned = nights.named(made.night.store, run["id"], reclaimed=False)
-            reclaimed = nights.named(made.night.store, run["id"], reclaimed=True)
-
-        assert {(item.decision.repository, item.decision.digest) for item in items} == expected
-        assert (run["outcome"], run["deleted"], run["images"]) == ("succeeded", len(expected), len(world.listed))
-        kept = frozenset(world.images) - expected
-        assert nights.there(registry, expected) == frozenset()
-        nights.pull_all(registry, kept)
-
-        freed = nights.collected(registry, world)
-        assert planned == reclaimed == freed == world.freed(expected)
-        assert run["reclaimable_bytes"] == run["reclaimed_bytes"] == counted == sum(freed.values()) > 0
-        nights.pull_all(registry, kept)
-        figures = f"plan {run['reclaimable_bytes']:,}, metrics {int(counted):,}, disk {sum(freed.values()):,} bytes"
-        what = f"{len(expected)} of {len(world.listed)} manifests, {len(freed)} configs and layers"
-        print(f"\n{figures} ({what}; {'with' if cache else 'without'} cache)")  # noqa: T201 - what -s is for
+def test_plan_metrics_and_disk_agree_on_the_bytes_without_a_cache(tmp_path):
+    """With one: `tests/test_night.py`."""
+    nights.bytes_agree(tmp_path, cache=False)
 
 
 def plan_of(made):

@@ -1,0 +1,16 @@
+"""The night of `make demo`: two and a half thousand images, of which hundreds go."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.simulator.client import Simulator
+from tests.test_night import bytes_agree
+
+
+@pytest.mark.slow
+def test_the_bytes_agree(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.fill("demo")
+    before = {image["id"] for image in simulator.images()}
+    bytes_agree(simulator, tmp_path)
+    assert len(before - {image["id"] for image in simulator.images()}) > 500
