@@ -1,20 +1,26 @@
-"""The keys that people may write in a rule, and how each value is read; the JSON Schema of these forms serves editors.
-
-A value that cannot be read raises ValueError(text): what was expected, what was found, and what to write instead.
-"""
+"""The keys that people may write in a rule, and how each value is read; editors use the JSON Schema of these forms."""
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from policies.findings import Form, Words, unknown_key, written
 from policies.grammar import refuse_impossible
+from policies.mistakes import BadValueError
 from policies.patterns import Patterns
-from policies.units import parse_duration, parse_size, shown
+from policies.units import parse_duration, parse_share, parse_size, shown
 
+LATER = frozenset(
+    {"not_pulled_for", "pulled_within", "highest", "beyond_highest", "by", "version", "labels"}
+    | {"media_types", "referrer", "orphan", "missing_children", "until_below", "all_of", "any_of", "not"}
+)
+A_RULE = "{name: …, delete: {…}}"
+NAME_REMEDY = "say in a few words what the rule is for"
 _MOST = 10**9  # images; the greatest count
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -23,38 +29,31 @@ def _listed(what: str, example: str) -> Callable[[object], object]:
     def check(value: object) -> object:
         if not isinstance(value, list) or not value:
             inner = json.dumps(value if isinstance(value, str) else example, ensure_ascii=False)
-            raise ValueError(f"expected a list of {what}s, got {shown(value)}; write, for example, [{inner}]")
+            raise BadValueError(f"expected a list of {what}s, got {shown(value)}", f"write, for example, [{inner}]")
         return value
 
     return check
 
 
-def _pattern(*, paths: bool) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        text = _text(value, "a pattern")
-        Patterns((text,), paths)
-        refuse_impossible(text, paths=paths)
-        return text
-
-    return check
-
-
-def _text(value: object, what: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise ValueError(f"expected {what}, got {shown(value)}; write it in quotes")
+def read_pattern(value: object, *, paths: bool) -> str:
+    """A pattern that some tag, or some repository's path, can match."""
+    if not isinstance(value, str):
+        raise BadValueError(f"expected a pattern, got {shown(value)}", "write it in quotes")
+    Patterns((value,), paths)
+    refuse_impossible(value, paths=paths)
+    return value
 
 
 def _digest(value: object) -> str:
     if not isinstance(value, str) or not _DIGEST.fullmatch(value):
-        raise ValueError(f"expected a digest, got {shown(value)}; write sha256: and 64 digits 0-9a-f")
+        raise BadValueError(f"expected a digest, got {shown(value)}", "write sha256: and 64 digits 0-9a-f")
     return value
 
 
 def _only_true(opposite: str) -> Callable[[object], bool]:
     def check(value: object) -> bool:
         if value is not True:
-            raise ValueError(f"expected true, got {shown(value)}; {opposite}")
+            raise BadValueError(f"expected true, got {shown(value)}", opposite)
         return True
 
     return check
@@ -62,54 +61,56 @@ def _only_true(opposite: str) -> Callable[[object], bool]:
 
 def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value <= _MOST:
-        raise ValueError(f"expected a whole number from 0 to {_MOST}, got {shown(value)}; write, for example, 10")
+        what = f"expected a whole number from 0 to {_MOST}, got {shown(value)}"
+        raise BadValueError(what, "write, for example, 10")
     return value
 
 
 def _per(value: object) -> str:
     if isinstance(value, str) and value.startswith("re:"):
-        raise ValueError("a count by capture groups is not built yet; known here: repository, registry")
+        raise BadValueError("a count by capture groups is not built yet", "known here: repository, registry")
     if value not in ("repository", "registry"):
-        raise ValueError(
-            f"expected repository or registry, got {shown(value)}; leave it out to count in each repository"
-        )
+        what = f"expected repository or registry, got {shown(value)}"
+        raise BadValueError(what, "leave it out to count in each repository")
     return str(value)
 
 
 def _name(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        remedy = "write it in quotes" if isinstance(value, (int, float)) else "say in a few words what the rule is for"
-        raise ValueError(f"expected a name, got {shown(value)}; {remedy}")
+        remedy = "write it in quotes" if isinstance(value, (int, float)) else NAME_REMEDY
+        raise BadValueError(f"expected a name, got {shown(value)}", remedy)
     return value
 
 
-_Pattern = Annotated[str, BeforeValidator(_pattern(paths=False))]
-_TagPatterns = Annotated[list[_Pattern], BeforeValidator(_listed("pattern", "pr-*"))]
-_PathPatterns = Annotated[
-    list[Annotated[str, BeforeValidator(_pattern(paths=True))]], BeforeValidator(_listed("pattern", "ml/**"))
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(written(parse_duration)),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhdw]$", "examples": ["36h", "14d"]}),
 ]
+Size = Annotated[
+    int,
+    BeforeValidator(written(parse_size)),
+    WithJsonSchema(
+        {"type": "string", "pattern": "^[0-9]+([.][0-9]+)? ?([kKMGTP]?i?B)$", "examples": ["500MB", "2TiB"]}
+    ),
+]
+Share = Annotated[
+    float,
+    BeforeValidator(written(parse_share)),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+([.][0-9]+)? ?%$", "examples": ["30%"]}),
+]
+_Pattern = Annotated[str, BeforeValidator(partial(read_pattern, paths=False))]
+_TagPatterns = Annotated[list[_Pattern], BeforeValidator(_listed("pattern", "pr-*"))]
+_Path = Annotated[str, BeforeValidator(partial(read_pattern, paths=True))]
+_PathPatterns = Annotated[list[_Path], BeforeValidator(_listed("pattern", "ml/**"))]
 _DigestList = Annotated[
     list[Annotated[str, BeforeValidator(_digest)]], BeforeValidator(_listed("digest", "sha256:9f86…"))
-]
-_Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhdw]$", "examples": ["14d"]}),
-]
-_Size = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?([kKMGTP]?i?B)$", "examples": ["5GiB"]}),
 ]
 _Number = Annotated[int, BeforeValidator(_count), Field(ge=0)]
 _PerForm = Annotated[Literal["repository", "registry"], BeforeValidator(_per)]
 _All = Annotated[Literal[True], BeforeValidator(_only_true("leave it out, and say which images are meant"))]
 _TaggedForm = Annotated[Literal[True], BeforeValidator(_only_true("write untagged: true for images without tags"))]
 _UntaggedForm = Annotated[Literal[True], BeforeValidator(_only_true("write tagged: true for images with tags"))]
-
-
-class Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Conditions(Form):
@@ -120,13 +121,23 @@ class Conditions(Form):
     tagged: _TaggedForm | None = None
     untagged: _UntaggedForm | None = None
     digests: _DigestList | None = None
-    older_than: _Duration | None = None
-    newer_than: _Duration | None = None
-    untagged_for: _Duration | None = None
-    larger_than: _Size | None = None
-    smaller_than: _Size | None = None
+    older_than: Duration | None = None
+    newer_than: Duration | None = None
+    untagged_for: Duration | None = None
+    larger_than: Size | None = None
+    smaller_than: Size | None = None
     per: _PerForm | None = None
     all: _All | None = None
+
+    A_MAPPING: ClassVar[Words] = ("a mapping of conditions", "write, for example, {older_than: 14d}")
+    MISPLACED: ClassVar[Mapping[str, Words]] = {}  # what the other verb has in its place
+
+    @classmethod
+    def unknown(cls, key: str, tree: object) -> Words:  # noqa: ARG003 - a rule needs it
+        known = list(cls.model_fields)
+        if key in LATER:
+            return "is not built yet", f"known here: {', '.join(known)}"
+        return cls.MISPLACED.get(key) or unknown_key(key, known, cutoff=0.6)
 
 
 class DeleteConditions(Conditions):
@@ -135,11 +146,20 @@ class DeleteConditions(Conditions):
     any_tag: _TagPatterns | None = None
     beyond_newest: _Number | None = None
 
+    MISPLACED: ClassVar[Mapping[str, Words]] = {
+        "newest": ("newest keeps", "write it in a keep rule, or beyond_newest here")
+    }
+
 
 class KeepConditions(Conditions):
     """What a keep rule asks."""
 
     newest: _Number | None = None
+
+    MISPLACED: ClassVar[Mapping[str, Words]] = {
+        "beyond_newest": ("beyond_newest deletes", "write it in a select rule, or newest here"),
+        "any_tag": ("any_tag is for select rules", "write tags: in a keep rule one matching tag is enough"),
+    }
 
 
 class RuleForm(Form):
@@ -150,3 +170,16 @@ class RuleForm(Form):
     keep: KeepConditions | None = None
     repositories: _PathPatterns | None = None
     except_repositories: _PathPatterns | None = None
+
+    A_MAPPING: ClassVar[Words] = ("a mapping of name, delete or keep", f"write, for example, {A_RULE}")
+
+    @classmethod
+    def missing(cls, key: str) -> Words:  # noqa: ARG003 - only the name must be there
+        return "expected a name, got nothing", NAME_REMEDY
+
+    @classmethod
+    def unknown(cls, key: str, tree: object) -> Words:
+        if key in {*DeleteConditions.model_fields, *KeepConditions.model_fields, *LATER}:
+            verb = "keep" if isinstance(tree, dict) and "keep" in tree else "delete"
+            return f"{key} is a condition", f"write it inside {verb}: {{…}}"
+        return unknown_key(key, list(cls.model_fields), cutoff=0.6)

@@ -8,6 +8,7 @@ that might match some name is never refused.
 import re
 from collections.abc import Iterator
 
+from policies.mistakes import BadValueError
 from policies.patterns import Patterns, tokens
 from policies.units import shown
 
@@ -22,12 +23,11 @@ _ESCAPED_WORD = re.compile(r"\\[A-Za-z0-9]")
 
 
 def refuse_impossible(text: str, *, paths: bool = False) -> None:
-    """Raises ValueError(text): no tag, or no repository's path, can match this pattern. It is a pattern by itself."""
+    """Raises BadValueError: no tag, or no repository's path, can match this pattern. It is a pattern by itself."""
     name = "repository's path" if paths else "tag"
     if (why := next(_reasons(text, paths=paths), None)) is not None:
-        raise ValueError(
-            f"expected a pattern that a {name} can match, got {shown(text)}: {why}; {_remedy(text, paths)}"
-        )
+        got = f"expected a pattern that a {name} can match, got {shown(text)}: {why}"
+        raise BadValueError(got, _remedy(text, paths))
 
 
 def _reasons(text: str, *, paths: bool) -> Iterator[str]:
@@ -146,6 +146,6 @@ def _several(text: str) -> list[str]:
 def _is_right(text: str, paths: bool) -> bool:
     try:
         Patterns((text,), paths)
-    except ValueError:
+    except BadValueError:
         return False
     return next(_reasons(text, paths=paths), None) is None

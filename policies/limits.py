@@ -1,12 +1,14 @@
 """Refuses a plan that deletes too much, and says so in words."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+from pydantic import Field
 
+from policies.findings import Form
+from policies.forms import Share, Size
 from policies.units import bytes_text
 
 DEFAULT_SHARE = 0.5  # of the readable images, where a user says no share
@@ -27,13 +29,15 @@ class Totals(Struct, frozen=True, kw_only=True):
     registry_bytes: int = 0  # blobs of the registry, each once
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The most that one plan may delete; None: no such limit, but more than half never goes unasked."""
+class Limits(Form):
+    """The most that one plan may delete: a plan over one of these is not carried out until it is approved.
 
-    max_images: int | None = None
-    max_share: float | None = None  # 0..1 of the readable images
-    max_bytes: int | None = None  # reclaimable bytes
+    None: no such limit, but more than half never goes unasked.
+    """
+
+    max_images: int | None = Field(default=None, ge=0, strict=True)
+    max_share: Share | None = None  # 0..1 of the readable images
+    max_bytes: Size | None = Field(default=None, description="reclaimable bytes")
 
 
 class Exceeded(Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import Any
 
 import re2
 
+from policies.mistakes import BadValueError
 from policies.units import shown
 
 LONGEST = 512  # characters of one pattern
@@ -30,7 +31,7 @@ class Patterns:
     """Some patterns, as a user listed them. `match` tells which of them a whole name matches: of several a plain name,
     else a plain beginning, else any.
 
-    Raises ValueError(text) for one that cannot be understood, in RE2's own words where it is RE2 that cannot.
+    Raises BadValueError for one that cannot be understood, in RE2's own words where it is RE2 that cannot.
     """
 
     texts: tuple[str, ...]
@@ -82,9 +83,9 @@ def _matcher(texts: tuple[str, ...], paths: bool) -> Matcher:
 def _read(text: str, paths: bool) -> str | list[str]:
     """An RE2 expression, or the literal pieces between the stars of a plain glob."""
     if not text or text == "re:":
-        raise ValueError("expected a pattern, got an empty one; write, for example, pr-*")
+        raise BadValueError("expected a pattern, got an empty one", "write, for example, pr-*")
     if len(text) > LONGEST:
-        raise ValueError(f"expected a pattern of at most {LONGEST} characters, got {len(text)}; write several")
+        raise BadValueError(f"expected a pattern of at most {LONGEST} characters, got {len(text)}", "write several")
     if text.startswith("re:"):
         return text[3:]
     parts = list(tokens(text))
@@ -104,15 +105,14 @@ def _read(text: str, paths: bool) -> str | list[str]:
 
 
 def tokens(text: str) -> Iterator[Token]:
-    """The parts of a glob. Raises ValueError(text): it is none."""
+    """The parts of a glob. Raises BadValueError: it is none."""
     at = 0
     while at < len(text):
         character = text[at]
         if character == "\\":
             if at + 1 == len(text):
-                raise ValueError(
-                    f"expected a pattern, got {shown(text)} with a lone \\ at its end; write \\\\ for that character"
-                )
+                got = f"expected a pattern, got {shown(text)} with a lone \\ at its end"
+                raise BadValueError(got, "write \\\\ for that character")
             yield "text", text[at + 1]
             at += 2
         elif text.startswith("**", at):
@@ -143,9 +143,8 @@ def _class(text: str, start: int) -> tuple[str, int]:
             inside += "-" if text[at] == "-" else _quoted(text[at])
         at += 1
     if at >= len(text):
-        raise ValueError(
-            f"expected a pattern, got {shown(text)}, whose [ is never closed; write \\[ for that character"
-        )
+        got = f"expected a pattern, got {shown(text)}, whose [ is never closed"
+        raise BadValueError(got, "write \\[ for that character")
     return f"[{'^' if negated else ''}{inside}]", at + 1
 
 
@@ -186,11 +185,12 @@ def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
         try:
             ranges.append(_range(re2.compile(expression, options)))
         except re2.error as error:
-            raise ValueError(f"{_refused(text)}: {_words(error)}; {_remedy(text)}") from None
+            raise BadValueError(f"{_refused(text)}: {_words(error)}", _remedy(text)) from None
         together.Add(expression)
     if not _works(together):
         room = f"RE2's {_MEMORY >> 20} MiB"
-        raise ValueError(f"{_refused(texts[0])}: with those beside it, it needs more than {room}; write less")
+        got = f"{_refused(texts[0])}: with those beside it, it needs more than {room}"
+        raise BadValueError(got, "write less")
     least, greatest = min(low for low, _ in ranges), max(high for _, high in ranges)
 
     def matcher(name: str) -> str | None:

@@ -1,11 +1,13 @@
 """Durations, sizes and shares as people write them, and as sentences show them.
 
-Every `parse_…` raises ValueError with one finished text: what was expected, what was found, and what to write instead.
+Every `parse_…` raises BadValueError: what was expected and found, and what to write instead.
 """
 
 import re
 from datetime import timedelta
 from fractions import Fraction
+
+from policies.mistakes import BadValueError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15} | {
@@ -26,10 +28,10 @@ def parse_duration(value: object) -> timedelta:
     """`14d` as a timedelta: a whole number and one of s, m, h, d, w."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"expected a duration, got {shown(value)}; {_duration_remedy(value)}")
+        raise BadValueError(f"expected a duration, got {shown(value)}", _duration_remedy(value))
     seconds = int(found[1]) * _SECONDS[found[2]]
     if seconds > timedelta.max.days * 86_400 // 1000:
-        raise ValueError(f"expected a duration, got {shown(value)}; write one of less than 2700 years")
+        raise BadValueError(f"expected a duration, got {shown(value)}", "write one of less than 2700 years")
     return timedelta(seconds=seconds)
 
 
@@ -49,10 +51,10 @@ def parse_size(value: object) -> int:
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is None or found[2] not in _BYTES:
         example = f"{value}B" if type(value) is int and value >= 0 else "5GiB or 500MB"
-        raise ValueError(f"expected a size, got {shown(value)}; write, for example, {example}")
+        raise BadValueError(f"expected a size, got {shown(value)}", f"write, for example, {example}")
     size = int(Fraction(found[1]) * _BYTES[found[2]])
     if size > _LARGEST:
-        raise ValueError(f"expected a size, got {shown(value)}; write one below 8192PiB")
+        raise BadValueError(f"expected a size, got {shown(value)}", "write one below 8192PiB")
     return size
 
 
@@ -60,10 +62,10 @@ def parse_share(value: object) -> float:
     """`30%` as 0.3."""
     found = _SHARE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"expected a share, got {shown(value)}; write, for example, 30%")
+        raise BadValueError(f"expected a share, got {shown(value)}", "write, for example, 30%")
     share = Fraction(found[1]) / 100
     if share > 1:
-        raise ValueError(f"expected a share, got {shown(value)}; write one between 0% and 100%")
+        raise BadValueError(f"expected a share, got {shown(value)}", "write one between 0% and 100%")
     return float(share)
 
 

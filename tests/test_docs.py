@@ -12,28 +12,31 @@ import pytest
 import yaml
 
 from policies.decide import Cause
-from policies.document import DeleteConditions, KeepConditions, RuleForm, parse_policy
+from policies.document import parse_policy
+from policies.findings import Form
+from policies.forms import DeleteConditions, KeepConditions, RuleForm
+from policies.limits import Limits
 from worker.cli import SECTIONS
-from worker.config import document, evidence
-from worker.config.notify import NotificationModel
+from worker.config import document, registry
 from worker.config.settings import ConfigError, load
 from worker.web.metrics import COUNTERS, FAILURE_CAUSES, GAUGES, LIMITS, MODES, RUN_OUTCOMES, SKIP_CAUSES, TRIGGERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md")
-MODELS = (
-    document.DocumentModel,
-    document.WebModel,
-    document.TimingModel,
-    document.RetentionModel,
-    document.RegistryModel,
-    document.CredentialsModel,
-    document.WorkloadIdentityModel,
-    document.EndpointsModel,
-    document.LimitsModel,
-    document.RateModel,
-    NotificationModel,
-    *evidence.MODELS.values(),
+MODELS: tuple[type[Form], ...] = (
+    document.Document,
+    document.Web,
+    document.Timing,
+    document.Retention,
+    document.Notification,
+    registry.RegistryKeys,
+    registry.Credentials,
+    registry.WorkloadIdentity,
+    registry.EndpointKeys,
+    registry.Rate,
+    registry.AfterRun,
+    registry.EvidenceSettings,
+    Limits,
 )
 
 
@@ -84,7 +87,7 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("model", [pytest.param(model, id=model.__name__) for model in MODELS])
-def test_every_key_of_the_file_is_in_the_reference(model: type[document.Model]) -> None:
+def test_every_key_of_the_file_is_in_the_reference(model: type[Form]) -> None:
     known = {key for row in re.findall(r"^\|([^|]*)\|", page("configuration.md"), re.MULTILINE) for key in ticked(row)}
     assert model.model_fields.keys() <= known
 

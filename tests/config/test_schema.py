@@ -5,30 +5,37 @@ import re
 import pytest
 import yaml
 
-from tests.config.loading.test_gallery import FOLDER
-from tests.config.loading.test_load import LEAST, WHOLE
-from worker.config import evidence
-from worker.config.document import (
-    CredentialsModel,
-    DefaultsModel,
-    DocumentModel,
-    EndpointsModel,
-    LimitsModel,
-    RateModel,
-    WorkloadIdentityModel,
+from policies.limits import Limits
+from tests.config.reading.test_gallery import FOLDER
+from tests.config.reading.test_load import LEAST, WHOLE
+from worker.config.document import Document, Notification, Retention, Timing, Web
+from worker.config.registry import (
+    AfterRun,
+    Credentials,
+    DefaultKeys,
+    EndpointKeys,
+    EvidenceSettings,
+    Rate,
+    RegistryKeys,
+    WorkloadIdentity,
 )
-from worker.config.notify import NotificationModel
 from worker.config.schema import schema
 
 SCHEMA = schema()
 MODELS = (
-    CredentialsModel,
-    DefaultsModel,
-    EndpointsModel,
-    LimitsModel,
-    NotificationModel,
-    RateModel,
-    WorkloadIdentityModel,
+    AfterRun,
+    Credentials,
+    DefaultKeys,
+    EndpointKeys,
+    EvidenceSettings,
+    Limits,
+    Notification,
+    Rate,
+    RegistryKeys,
+    Retention,
+    Timing,
+    Web,
+    WorkloadIdentity,
 )
 TYPES = {
     "object": dict,
@@ -135,16 +142,16 @@ def test_what_an_editor_can_see_is_wrong_by_the_schema(file):
     assert list(errors(yaml.safe_load((FOLDER / f"{file}.yaml").read_text()), SCHEMA)) != []
 
 
-@pytest.mark.parametrize("model", [*MODELS, *evidence.MODELS.values()])
+@pytest.mark.parametrize("model", MODELS)
 def test_schema_and_loader_have_the_same_keys(model):
     assert set(SCHEMA["$defs"][model.__name__]["properties"]) == set(model.model_fields)
     assert SCHEMA["$defs"][model.__name__]["additionalProperties"] is False
 
 
 def test_the_top_has_the_same_keys_too():
-    assert set(SCHEMA["properties"]) == set(DocumentModel.model_fields)
+    assert set(SCHEMA["properties"]) == set(Document.model_fields)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
 def test_a_registry_may_leave_to_defaults_what_it_must_say():
-    assert "required" not in SCHEMA["$defs"]["RegistryModel"]
+    assert "required" not in SCHEMA["$defs"]["RegistryKeys"]

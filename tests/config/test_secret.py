@@ -1,8 +1,16 @@
 """A secret is read anew each time, and never shown."""
 
+from pathlib import Path
+
 import pytest
 
-from worker.config.secret import MAX_BYTES, Secret, SecretError
+from worker.config.secret import MAX_BYTES, Origin, Secret, SecretError
+
+
+def of_environment(environ):
+    """The variable TOKEN of this environment, as a file names it."""
+    origin = Origin(folder=Path("/"), environ=environ, look_for_secrets=False)
+    return Secret.model_validate({"env": "TOKEN"}, context=origin)
 
 
 def test_a_file_is_read_at_each_call(tmp_path):
@@ -16,7 +24,7 @@ def test_a_file_is_read_at_each_call(tmp_path):
 
 def test_a_variable_is_read_at_each_call():
     environ = {"TOKEN": "one"}
-    secret = Secret(env="TOKEN", environ=environ)
+    secret = of_environment(environ)
     assert secret.read() == "one"
     environ["TOKEN"] = "two"
     assert secret.read() == "two"
@@ -24,7 +32,7 @@ def test_a_variable_is_read_at_each_call():
 
 def test_a_secret_shows_where_it_is_and_not_what(tmp_path):
     (tmp_path / "token").write_text("hunter2")
-    for secret in (Secret(file=tmp_path / "token"), Secret(env="TOKEN", environ={"TOKEN": "hunter2"})):
+    for secret in (Secret(file=tmp_path / "token"), of_environment({"TOKEN": "hunter2"})):
         assert secret.read() == "hunter2"
         assert "hunter2" not in f"{secret!r} {secret}"
         assert "token" in repr(secret).lower()
@@ -60,5 +68,5 @@ def test_a_folder_is_no_secret(tmp_path):
 )
 def test_a_variable_that_holds_no_secret(environ, what):
     with pytest.raises(SecretError) as raised:
-        Secret(env="TOKEN", environ=environ).read()
+        of_environment(environ).read()
     assert str(raised.value) == f"environment variable TOKEN {what}"

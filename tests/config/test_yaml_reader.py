@@ -46,7 +46,7 @@ def test_scalars_are_what_was_written(text, tree):
 def test_the_first_of_repeated_keys_stays_and_each_is_told():
     tree, flaws = parse(b"a: {b: 1, b: 2, b: 3}\nc: 4\nc: 5\n")
     assert tree == {"a": {"b": 1}, "c": 4}
-    assert [(flaw.path, flaw.what) for flaw in flaws] == [
+    assert [(flaw.path, flaw.got) for flaw in flaws] == [
         ("a.b", "is given twice, on lines 1 and 1"),
         ("a.b", "is given twice, on lines 1 and 1"),
         ("c", "is given twice, on lines 2 and 3"),
@@ -76,5 +76,5 @@ def test_anything_is_read_or_refused(content):
     try:
         _, flaws = parse(content)
     except YamlError as error:
-        flaws = (error.flaw,)
-    assert all(flaw.what and flaw.remedy for flaw in flaws)
+        flaws = (error.mistake,)
+    assert all(flaw.got and flaw.remedy for flaw in flaws)

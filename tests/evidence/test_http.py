@@ -4,10 +4,12 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from worker.config.settings import EvidenceSettings, Secret
+from worker.config.secret import Origin, Secret
+from worker.config.settings import EvidenceSettings
 from worker.evidence import EvidenceError, Use
 from worker.evidence.http import REMEDY, read
 from worker.registries.http.messages import Patience
@@ -62,8 +64,13 @@ def service() -> Iterator[Service]:
     one.server.server_close()
 
 
+def secret_of(environ):
+    origin = Origin(folder=Path("/"), environ=environ, look_for_secrets=False)
+    return Secret.model_validate({"env": "TOKEN"}, context=origin)
+
+
 def source(service, token=TOKEN):
-    secret = Secret(env="TOKEN", environ={"TOKEN": token}) if token else None
+    secret = secret_of({"TOKEN": token}) if token else None
     return EvidenceSettings(name="list", kind="http", max_age=timedelta(hours=24), url=service.url, token=secret)
 
 
@@ -130,10 +137,8 @@ def test_nobody_is_there(service):
 
 
 def test_a_token_that_cannot_be_read_or_sent(service):
-    unset = EvidenceSettings(
-        name="list", kind="http", max_age=timedelta(1), url=service.url, token=Secret(env="T", environ={})
-    )
-    assert "environment variable T is not set" in failure(unset)
+    unset = EvidenceSettings(name="list", kind="http", max_age=timedelta(1), url=service.url, token=secret_of({}))
+    assert "environment variable TOKEN is not set" in failure(unset)
     assert "holds characters that no header may hold" in failure(source(service, "a\nb"))
     assert service.seen == []
 

@@ -1,6 +1,5 @@
 """Which references of a source are of the registries of the file, and what is made of a source of which none is."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,8 +24,10 @@ OCI = RegistrySettings(
     policy=Policy("nightly", ()),
     limits=Limits(),
 )
-SECOND = replace(OCI, name="second", url="https://second.example.com", addresses=())
-YANDEX = replace(OCI, name="yandex", kind="yandex-container-registry", url="", id="crp1", addresses=())
+SECOND = OCI.model_copy(update={"name": "second", "url": "https://second.example.com", "addresses": ()})
+YANDEX = OCI.model_copy(
+    update={"name": "yandex", "kind": "yandex-container-registry", "url": "", "id": "crp1", "addresses": ()}
+)
 INVENTORY = [
     Repository(path="shop/api", images=(Image(digest=HERE, config=Blob(digest=CONFIG)), Image(digest=SHA512))),
 ]
@@ -73,7 +74,7 @@ def test_a_source_of_which_nothing_matches_is_no_evidence() -> None:
         " docker.io/library/nginx:latest; if that is production by another host, say addresses: [mirror.example.com]"
         " there; if that is so on purpose, say allow_foreign: true"
     )
-    judge_matches(replace(SOURCE, allow_foreign=True), OCI, found)
+    judge_matches(SOURCE.model_copy(update={"allow_foreign": True}), OCI, found)
     judge_matches(SOURCE, OCI, matches("mirror.example.com/shop/api:v1", "registry.example.com/shop/api:v1"))
     judge_matches(SOURCE, OCI, matches())
 

@@ -242,21 +242,25 @@ MESSAGE = Message("a title", "a body", "info")
 )
 def test_what_a_server_answers(hook: Hook, status: int | None, failure: str | None) -> None:
     hook.status = status
-    failures = sender.send(MESSAGE, {7: Notification(hook.url)}, seconds=0.5 if status is None else 10)
+    failures = sender.send(MESSAGE, {7: Notification(url=hook.url)}, seconds=0.5 if status is None else 10)
     assert failures == ({} if failure is None else {7: failure})
 
 
 def test_one_that_hangs_holds_nobody_else_up(hook: Hook) -> None:
     hook.status = None
     with Hook().listening() as well:
-        to = {0: Notification(hook.url), 1: Notification(well.url), 2: Notification(f"json://127.0.0.1:{free_port()}/")}
+        to = {
+            0: Notification(url=hook.url),
+            1: Notification(url=well.url),
+            2: Notification(url=f"json://127.0.0.1:{free_port()}/"),
+        }
         failures = sender.send(MESSAGE, to, seconds=1.0)
     assert failures == {0: "no answer in time", 2: "apprise could not deliver it"}
     assert well.titles == ["a title"]
 
 
 def test_a_secret_that_cannot_be_read_is_named_by_its_place(tmp_path: Path) -> None:
-    missing = Notification(Secret(file=tmp_path / "none"))
+    missing = Notification(url=Secret(file=tmp_path / "none"))
     assert sender.send(MESSAGE, {0: missing}) == {0: f"file {tmp_path}/none does not exist"}
 
 

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from policies.conditions import AnyTag, EveryTag, LargerThan, NoTag, OlderThan, SomeTag, Tagged
-from policies.document import LATER, Mistake, parse_policy
+from policies.document import parse_policy
+from policies.forms import LATER
+from policies.mistakes import Mistake
 from policies.patterns import Patterns
 from policies.rules import Count, Policy
 from tests.support.builders import DAY, digest

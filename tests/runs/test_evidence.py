@@ -1,7 +1,5 @@
 """By which addresses images of a registry are known: a tag in use is matched by them, and a hold is placed by them."""
 
-from dataclasses import replace
-
 import pytest
 
 from policies.limits import Limits
@@ -25,7 +23,9 @@ def registry(kind: str, *, id: str = "", url: str = "", docker: str = "") -> Reg
 
 
 OCI = registry("oci", url="https://registry.example.com")
-NAMED = replace(OCI, url="http://127.0.0.1:5000", addresses=("registry.example.com", "images.example.com:8443"))
+NAMED = OCI.model_copy(
+    update={"url": "http://127.0.0.1:5000", "addresses": ("registry.example.com", "images.example.com:8443")}
+)
 PORT = registry("oci", url="http://127.0.0.1:5000")
 HUB = registry("oci", url="https://registry-1.docker.io")
 FIRST = registry("yandex-container-registry", id="crp1")

@@ -12,7 +12,7 @@ from policies.image import Image
 from policies.limits import Limits
 from policies.rules import Policy
 from tests.support.simulator.client import Simulator
-from worker.config.settings import Credentials, Endpoints, Rate, RegistrySettings, Secret
+from worker.config.settings import Credentials, Endpoints, Network, Rate, RegistrySettings, Secret
 from worker.registries.http.messages import Patience
 from worker.registries.yandex.container_registry import YandexContainerRegistry as Driver
 
@@ -38,9 +38,10 @@ def with_defaults(**changes: Any) -> RegistrySettings:
         "kind": "yandex-container-registry",
         "policy": Policy("nightly", ()),
         "limits": Limits(),
-        "rate": Rate(requests_per_second=2000.0, concurrency=16),
+        "rate": Rate.model_construct(requests_per_second=2000.0, concurrency=16),
     }
-    return RegistrySettings(**{**given, **changes})
+    network = changes.pop("network", Network())
+    return RegistrySettings(**{**given, **dict(network), **changes})
 
 
 def image_of(driver: Driver, repository: str, image_id: str) -> Image:

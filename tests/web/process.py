@@ -13,6 +13,6 @@ if __name__ == "__main__":
     logs.configure()
     path, port, *limits = sys.argv[1:]
     settings = load(Path(path))
-    web = replace(settings.web, port=int(port))
     changed = {name: json.loads(value) for name, _, value in (limit.partition("=") for limit in limits)}
-    serve(replace(settings, web=web), replace(LIMITS, **changed))
+    web = settings.web.model_copy(update={"listen": (settings.web.host, int(port))})
+    serve(settings.model_copy(update={"web": web}), replace(LIMITS, **changed))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from policies.conditions import All
-from policies.document import Mistake
+from policies.mistakes import Mistake
 from policies.warnings import INSTEAD
 from worker.cli.errors import DONE, FAILED, USAGE
 from worker.cli.options import Options, common
@@ -46,7 +46,7 @@ def check(options: Options, online: bool) -> int:
     except ConfigError as error:
         if options.format == "table":
             raise
-        mistakes = [{"path": one.path, "what": one.what, "remedy": one.remedy} for one in error.mistakes]
+        mistakes = [{"path": one.path, "what": one.got, "remedy": one.remedy} for one in error.mistakes]
         with options.open() as output:
             output.report(Report(head=_json({"file": str(error.path), "mistakes": mistakes})))
         return USAGE

@@ -8,7 +8,8 @@ import socket
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from worker.config.settings import HUB_HOSTS, YANDEX_HOSTS, RegistrySettings, one_endpoint
+from worker.config.addresses import HUB_HOSTS, YANDEX_HOSTS, one_endpoint
+from worker.config.registry import RegistrySettings
 
 Place = tuple[str, tuple[str, ...]]  # host with its port, and the segments that every address of an image begins with
 

@@ -1,36 +1,18 @@
 """JSON Schema of the configuration file, made of the models that read it, so that the two cannot differ in keys."""
 
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from policies.document import RuleForm
+from policies.forms import RuleForm
 from policies.patterns import LONGEST
-from worker.config import evidence
-from worker.config.document import (
-    WAYS_IN,
-    CredentialsModel,
-    DefaultsModel,
-    DocumentModel,
-    RegistryModel,
-    RepositoryCredentialsModel,
-)
-from worker.config.kind_checks import ONLY_SOME_HAVE
-from worker.config.kinds import KINDS, Kind
-from worker.config.notify import NotificationModel
+from worker.config.document import Document
+from worker.config.kinds import KINDS, ONLY_SOME_HAVE, WAYS_IN, Kind
+from worker.config.registry import SOURCE_KEYS, Credentials, DefaultKeys, EvidenceSettings, RegistryKeys
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-MODELS: tuple[type[BaseModel], ...] = (
-    DocumentModel,
-    RegistryModel,
-    DefaultsModel,
-    CredentialsModel,
-    RepositoryCredentialsModel,
-    RuleForm,
-    NotificationModel,
-    *evidence.MODELS.values(),
-)
+MODELS: tuple[type[BaseModel], ...] = (Document, RegistryKeys, DefaultKeys, Credentials, RuleForm)
 MEANT = {"ge": "minimum"}  # a bound behind a reader of our own keeps pydantic's name for it
 DIGEST = "^sha256:[0-9a-f]{64}$"
 NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -40,32 +22,31 @@ def schema() -> dict[str, Any]:
     """The whole schema, draft 2020-12, in plain values."""
     _, made = models_json_schema([(model, "validation") for model in MODELS], ref_template="#/$defs/{model}")
     definitions: dict[str, Any] = made["$defs"]
-    document = definitions.pop("DocumentModel")
-    _fill_in(document["properties"])
-    for name in ("RegistryModel", "DefaultsModel"):
-        definitions[name]["properties"]["in_use"]["items"] = {
-            "anyOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in evidence.MODELS.values()]
-        }
+    document = definitions.pop("Document")
+    # The parts that are read piece by piece
+    document["properties"] |= {
+        "defaults": {"$ref": "#/$defs/DefaultKeys"},
+        "registries": _named({"$ref": "#/$defs/RegistryKeys"}),
+        "policies": _named({"type": "array", "items": {"$ref": "#/$defs/RuleForm"}}),
+    }
     # What a registry lacks, `defaults` may say, which a schema cannot follow.
-    del definitions["RegistryModel"]["required"]
-    definitions["RegistryModel"]["allOf"] = [_of_kind(kind) for kind in KINDS.values()]
+    del definitions["RegistryKeys"]["required"]
+    definitions["RegistryKeys"]["allOf"] = [_of_kind(kind) for kind in KINDS.values()]
+    definitions["EvidenceSettings"]["oneOf"] = [_source(kind) for kind in SOURCE_KEYS]
     _fill_in_rules(definitions)
-    whole = {"$schema": DIALECT, "title": "registry-gc.yaml", **document, "$defs": definitions}
-    whole["title"] = "registry-gc.yaml"
-    tidied: dict[str, Any] = _tidy(whole)
-    return tidied
+    whole = {"$schema": DIALECT, **document, "title": "registry-gc.yaml", "$defs": definitions}
+    return cast(dict[str, Any], _tidy(whole))
 
 
-def _fill_in(properties: dict[str, Any]) -> None:
-    """The parts that are read piece by piece."""
+def _named(what: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": what}
 
-    def named(what: dict[str, Any]) -> dict[str, Any]:
-        return {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": what}
 
-    properties["notify"]["items"] = {"$ref": "#/$defs/NotificationModel"}
-    properties["defaults"] = {"$ref": "#/$defs/DefaultsModel"}
-    properties["registries"] = named({"$ref": "#/$defs/RegistryModel"})
-    properties["policies"] = named({"type": "array", "items": {"$ref": "#/$defs/RuleForm"}})
+def _source(kind: str) -> dict[str, Any]:
+    """What a source of this kind must have, and what is another's."""
+    must = [key for key in SOURCE_KEYS[kind] if EvidenceSettings.model_fields[key].validate_default]
+    others = {key: False for keys in SOURCE_KEYS.values() for key in keys if key not in SOURCE_KEYS[kind]}
+    return {"properties": {"kind": {"const": kind}} | others, "required": must}
 
 
 def _of_kind(kind: Kind) -> dict[str, Any]:

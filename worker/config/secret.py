@@ -1,13 +1,33 @@
 """A secret as the configuration names it: where it can be read, never what it is."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Self
 
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from policies.findings import TAG, Form
+from policies.mistakes import BadValueError
+from policies.units import shown
+from worker.config.connection_urls import ENCODE
 from worker.config.files import read_file
 
 MAX_BYTES = 64 * 1024  # a service-account key has about 2.5 KiB
+TO_BE_THERE = "a secret must be there and readable before anything starts"
 
 
 @dataclass(eq=False)
@@ -23,13 +43,73 @@ class SecretError(Exception):
         return f"{self.where} {self.what}"
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+@dataclass(frozen=True)
+class Origin:
+    """Where a file's values stand: the context in which they are read."""
+
+    folder: Path  # absolute; paths are relative to it
+    environ: Mapping[str, str]
+    look_for_secrets: bool
+
+
+class Model(Form):
+    """A mapping of the file: nothing unknown, nothing converted."""
+
+    model_config = ConfigDict(strict=True)
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise BadValueError(f"expected text, got {shown(value)}", "put it in quotes")
+    if not value:
+        raise BadValueError("expected text that is not empty, got ''", "write it")
+    return info.context.folder / value if info.context is not None else Path(value)
+
+
+Text = Annotated[str, Field(min_length=1)]
+# A file's path; relative ones begin where the configuration file is.
+FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "minLength": 1})]
+
+
+class Secret(Model):
     """A file or an environment variable that holds a secret; read anew at each call, so that it may be rotated."""
 
-    file: Path | None = None
-    env: str | None = None
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False, compare=False, hash=False)
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    file: FilePath | None = Field(default=None, description="a file, relative to this one")
+    env: Text | None = Field(default=None, description="an environment variable's name")
+    _environ: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and (self.file, self.env) == (other.file, other.env)
+
+    def __hash__(self) -> int:
+        return hash((self.file, self.env))
+
+    @model_validator(mode="before")
+    @classmethod
+    def is_a_place(cls, value: Any) -> Any:
+        if isinstance(value, Secret):
+            return value
+        if not isinstance(value, dict):
+            # The value is not shown: whoever writes it here has most likely written the secret itself.
+            raise BadValueError("expected {file: PATH} or {env: NAME}", "secrets do not stand in this file")
+        if not value or {"file", "env"} <= value.keys():
+            raise BadValueError(f"expected one of file and env, got {'both' if value else 'neither'}", "keep one")
+        return value
+
+    @model_validator(mode="after")
+    def is_there(self, info: ValidationInfo) -> Self:
+        if isinstance(info.context, Origin):
+            self._environ = info.context.environ
+            if info.context.look_for_secrets:
+                try:
+                    self.read()
+                except SecretError as error:
+                    raise BadValueError(str(error), TO_BE_THERE) from None
+        return self
 
     @property
     def where(self) -> str:
@@ -37,17 +117,12 @@ class Secret:
 
     def read(self) -> str:
         """The secret without surrounding white space. Raises SecretError."""
-        text = self._from_file(self.file) if self.file is not None else self._from_environment()
-        text = text.strip()
-        if not text:
+        text = self._from_file(self.file) if self.file is not None else self._environ.get(self.env or "")
+        if text is None:
+            raise SecretError(self.where, "is not set")
+        if not (text := text.strip()):
             raise SecretError(self.where, "is empty")
         return text
-
-    def _from_environment(self) -> str:
-        value = self.environ.get(self.env or "")
-        if value is None:
-            raise SecretError(self.where, "is not set")
-        return value
 
     def _from_file(self, file: Path) -> str:
         try:
@@ -63,3 +138,27 @@ class Secret:
         except UnicodeDecodeError:
             # Without a cause: the decoding error would carry the bytes.
             raise SecretError(self.where, "is not text in UTF-8") from None
+
+
+# A URL that stands in the file, or the secret that holds it: a union of both, each with its tag.
+AS_TEXT, AS_SECRET = Tag(f"{TAG}text"), Tag(f"{TAG}secret")
+TEXT_OR_SECRET = Discriminator(lambda value: (AS_TEXT if isinstance(value, str) else AS_SECRET).tag)
+
+
+def holds(flaw: Callable[[str], str], remedy: str = ENCODE) -> AfterValidator:
+    """Refuses a secret in which `flaw` finds something wrong, if secrets are looked for."""
+
+    def check(secret: Secret, info: ValidationInfo) -> Secret:
+        if isinstance(info.context, Origin) and info.context.look_for_secrets:
+            with suppress(SecretError):  # said by then
+                if what := flaw(secret.read()):
+                    raise BadValueError(f"{secret.where} {what}", remedy)
+        return secret
+
+    return AfterValidator(check)
+
+
+def url_schema(*schemes: str) -> WithJsonSchema:
+    """A URL as text, or a secret that holds it."""
+    text = {"type": "string", "pattern": f"^({'|'.join(schemes)})"}
+    return WithJsonSchema({"anyOf": [text, Secret.model_json_schema()]})

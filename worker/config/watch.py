@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from policies.mistakes import Mistake
 from worker.config.settings import ConfigError, RegistrySettings, Settings, find, load
 
 Stamp = tuple[int, int, int]  # time of the last write, size, inode
@@ -65,8 +66,6 @@ class SettingsWatch:
             if self._stamp() == stamp:  # nobody has begun to write again while it was read
                 self._seen, self._settings = stamp, settings
                 return
-        from policies.document import Mistake  # noqa: PLC0415 - loads RE2, which most processes need later or never
-
         changing = Mistake("", f"the file has not been still for {LONGEST:.0f} s", "write it at once, by a rename")
         self._seen, self._settings = NEVER, ConfigError((changing,), self._path)  # read anew at the next call
 

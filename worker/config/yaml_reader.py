@@ -21,7 +21,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from policies.document import NO_VALUE, no_value_remedy
+from policies.mistakes import Mistake, join, no_value
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32  # of nesting; our deepest document needs eight
@@ -35,41 +35,34 @@ CONSTANTS = {**dict.fromkeys(NULLS), "true": True, "false": False}
 Tree = dict[str, "Tree"] | list["Tree"] | str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Flaw:
-    """A mistake of the file as YAML, whatever it says."""
-
-    path: str
-    what: str
-    remedy: str = ""
-
-
 @dataclass(eq=False)
 class YamlError(Exception):
     """Nothing more can be read of this file."""
 
-    flaw: Flaw
+    mistake: Mistake
 
     def __str__(self) -> str:
-        return f"{self.flaw.path}: {self.flaw.what}; {self.flaw.remedy}"
+        return str(self.mistake)
 
 
-def parse(content: bytes) -> tuple[Tree, tuple[Flaw, ...]]:
+def parse(content: bytes) -> tuple[Tree, tuple[Mistake, ...]]:
     """The tree of a document, and what is wrong with it but did not stop the reading. Raises YamlError."""
     if len(content) > MAX_BYTES:
-        raise YamlError(Flaw("", "is larger than 1 MiB", "`defaults` shares what registries have in common"))
+        raise YamlError(Mistake("", "is larger than 1 MiB", "`defaults` shares what registries have in common"))
     builder = _Builder(_events(_text(content)))
     try:
-        return builder.document(), tuple(builder.flaws)
+        return builder.document(), tuple(builder.mistakes)
     except yaml.reader.ReaderError as error:
-        raise YamlError(Flaw("", f"holds the character {error.character!r}", "write text in UTF-8")) from error
+        raise YamlError(Mistake("", f"holds the character {error.character!r}", "write text in UTF-8")) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         if mark and _is_indented_by_tab(content, mark.line):
-            raise YamlError(Flaw(f"line {mark.line + 1}", "a tab indents this line", "indent with spaces")) from error
+            raise YamlError(
+                Mistake(f"line {mark.line + 1}", "a tab indents this line", "indent with spaces")
+            ) from error
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = " ".join(filter(None, (error.context, error.problem)))
-        raise YamlError(Flaw(where, f"this is not YAML: {problem}", "look here and on the line before")) from error
+        raise YamlError(Mistake(where, f"this is not YAML: {problem}", "look here and on the line before")) from error
 
 
 def _is_indented_by_tab(content: bytes, line: int) -> bool:
@@ -77,23 +70,18 @@ def _is_indented_by_tab(content: bytes, line: int) -> bool:
     return bool(indented) and b"\t" in indented[0][: len(indented[0]) - len(indented[0].lstrip())]
 
 
-def join(path: str, step: str | int) -> str:
-    """`policies.nightly[2]`: the way to a value, as every message gives it."""
-    if isinstance(step, int):
-        return f"{path}[{step}]"
-    return f"{path}.{step}" if path else step
-
-
 def _text(content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        flaw = Flaw("", f"is not text in UTF-8: byte {error.start} is 0x{content[error.start]:02x}", "save it as UTF-8")
-        raise YamlError(flaw) from None
+        mistake = Mistake(
+            "", f"is not text in UTF-8: byte {error.start} is 0x{content[error.start]:02x}", "save it as UTF-8"
+        )
+        raise YamlError(mistake) from None
     odd = re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", text)
     if odd:
         line = text.count("\n", 0, odd.start()) + 1
-        raise YamlError(Flaw(f"line {line}", f"holds the character {odd.group()!r}", "write plain text"))
+        raise YamlError(Mistake(f"line {line}", f"holds the character {odd.group()!r}", "write plain text"))
     return text
 
 
@@ -111,13 +99,13 @@ def _refuse_anchor(event: Event, where: str) -> None:
     if isinstance(event, AliasEvent) or anchor is not None:
         mark = "*" if isinstance(event, AliasEvent) else "&"
         what = f"YAML anchors and aliases are not read, got {mark}{anchor}"
-        raise YamlError(Flaw(where, what, "`defaults` shares what registries have in common"))
+        raise YamlError(Mistake(where, what, "`defaults` shares what registries have in common"))
 
 
 @dataclass
 class _Builder:
     events: Iterator[Event]
-    flaws: list[Flaw] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
 
     def document(self) -> Tree:
         next(self.events)  # the stream's start
@@ -130,31 +118,33 @@ class _Builder:
         following = next(self.events)
         if not isinstance(following, StreamEndEvent):
             line = _line(following)
-            raise YamlError(Flaw(f"line {line}", "a second document begins here", "keep one document in the file"))
+            raise YamlError(Mistake(f"line {line}", "a second document begins here", "keep one document in the file"))
         return tree
 
     def given(self, event: Event, path: str, depth: int) -> Tree:
         """The value of a key or an item of a list; one that is absent, or null, is a mistake."""
         value = self.value(event, path, depth)
         if value is None:
-            self.flaws.append(Flaw(path, NO_VALUE, no_value_remedy(path)))
+            self.mistakes.append(no_value(path))
         return value
 
     def value(self, event: Event, path: str, depth: int) -> Tree:
         where = f"line {_line(event)}"
         _refuse_anchor(event, path or where)
         if depth > MAX_DEPTH:
-            raise YamlError(Flaw(where, f"is nested more than {MAX_DEPTH} levels deep", "see docs/configuration.md"))
+            raise YamlError(Mistake(where, f"is nested more than {MAX_DEPTH} levels deep", "see docs/configuration.md"))
         if isinstance(event, ScalarEvent):
             return self.scalar(event, path)
         if isinstance(event, CollectionStartEvent) and event.tag not in (None, "!") and not event.implicit:
-            self.flaws.append(Flaw(path or where, f"YAML tags are not read, got {event.tag}", "leave the tag out"))
+            self.mistakes.append(
+                Mistake(path or where, f"YAML tags are not read, got {event.tag}", "leave the tag out")
+            )
         return self.mapping(path, depth) if isinstance(event, MappingStartEvent) else self.sequence(path, depth)
 
     def scalar(self, event: ScalarEvent, path: str) -> Tree:
         text: str = event.value
         if event.tag is not None and event.tag != "!":
-            self.flaws.append(Flaw(path, f"YAML tags are not read, got {event.tag}", "leave the tag out"))
+            self.mistakes.append(Mistake(path, f"YAML tags are not read, got {event.tag}", "leave the tag out"))
             return text
         if not event.implicit[0] or event.style not in (None, ""):
             return text
@@ -182,7 +172,7 @@ class _Builder:
             value = self.given(next(self.events), join(path, key), depth + 1)
             if key in entries:
                 what = f"is given twice, on lines {lines[key]} and {line}"
-                self.flaws.append(Flaw(join(path, key), what, "keep one"))
+                self.mistakes.append(Mistake(join(path, key), what, "keep one"))
             else:
                 entries[key], lines[key] = value, line
         return entries
@@ -193,7 +183,7 @@ class _Builder:
             key = self.scalar(event, path)
             if isinstance(key, str):
                 return key
-            self.flaws.append(Flaw(path, f"expected text as a key, got {event.value!r}", "put it in quotes"))
+            self.mistakes.append(Mistake(path, f"expected text as a key, got {event.value!r}", "put it in quotes"))
             return str(event.value)
         where = path or f"line {_line(event)}"
-        raise YamlError(Flaw(where, "a list or a mapping is no key", "write plain text before the colon"))
+        raise YamlError(Mistake(where, "a list or a mapping is no key", "write plain text before the colon"))

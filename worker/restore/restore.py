@@ -128,7 +128,7 @@ def _image(connection: Connection, settings: Settings, words: str, name: str | N
 
 def _may_take_back(registry: RegistrySettings) -> bool:
     """Of a kind that a program has added by itself its driver tells."""
-    return registry.kind not in kinds.KINDS or kinds.of(registry.kind).can_restore
+    return registry.kind not in kinds.KINDS or bool(kinds.of(registry.kind).to_restore)
 
 
 def _newest(connection: Connection, registry: RegistrySettings, words: str) -> list[tuple[RegistrySettings, Undo]]:

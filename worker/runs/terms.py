@@ -1,7 +1,5 @@
 """Which settings bind a run: the configuration file's as it is now, never less careful than those of the run's plan."""
 
-from dataclasses import replace
-
 from worker.config.settings import EvidenceSettings, RegistrySettings, Settings
 from worker.runs.evidence import settings_sha256
 from worker.store.runs import Run
@@ -64,26 +62,28 @@ def stricter(registry: RegistrySettings, terms: Terms) -> RegistrySettings:
     ignored = registry.ignore_unreadable
     if terms.ignore_unreadable is not None:  # named since the plan, it protected what it may list
         ignored = tuple(one for one in ignored if one in terms.ignore_unreadable)
-    return replace(
-        registry,
-        in_use=tuple(_stricter_source(one, planned.get(one.name)) for one in registry.in_use),
-        addresses=tuple(dict.fromkeys((*registry.addresses, *terms.addresses))),
-        plan_max_age=min(ages),
-        deadline=min(deadlines, default=None),
-        settle=max(registry.settle, terms.settle),
-        ignore_unreadable=ignored,
-        transitional=registry.transitional and terms.transitional,
+    return registry.model_copy(
+        update={
+            "in_use": tuple(_stricter_source(one, planned.get(one.name)) for one in registry.in_use),
+            "addresses": tuple(dict.fromkeys((*registry.addresses, *terms.addresses))),
+            "plan_max_age": min(ages),
+            "deadline": min(deadlines, default=None),
+            "settle": max(registry.settle, terms.settle),
+            "ignore_unreadable": ignored,
+            "transitional": registry.transitional and terms.transitional,
+        }
     )
 
 
 def _stricter_source(source: EvidenceSettings, planned: SourceTerms | None) -> EvidenceSettings:
     if planned is None:  # named since the plan: it protects as well
         return source
-    return replace(
-        source,
-        max_age=min(source.max_age, planned.max_age),
-        allow_empty=source.allow_empty and planned.allow_empty,
-        allow_foreign=source.allow_foreign and planned.allow_foreign,
+    return source.model_copy(
+        update={
+            "max_age": min(source.max_age, planned.max_age),
+            "allow_empty": source.allow_empty and planned.allow_empty,
+            "allow_foreign": source.allow_foreign and planned.allow_foreign,
+        }
     )
 
 

@@ -10,7 +10,7 @@ from tests.registries.contract.server import Server
 from tests.registries.contract.steps import listed, one
 from tests.support.waiting import until
 from worker.registries.errors import NotFoundError, RegistryError
-from worker.registries.interface import AsksForDigests, DeletesByParts, ListsTagsOnly, Registry, Restores
+from worker.registries.interface import AsksForDigests, ListsTagsOnly, Registry, Restores
 
 KNOWN = dict.fromkeys(("v1", "latest", "other"), "")
 
@@ -70,9 +70,8 @@ def test_knows_what_is_there_without_a_tag(server: Server, driver: Registry) -> 
 
 def test_is_what_the_table_of_kinds_says(server: Server, driver: Registry) -> None:
     kind = server.tells
-    assert isinstance(driver, Restores) is kind.can_restore
+    assert isinstance(driver, Restores) is bool(kind.to_restore)
     assert isinstance(driver, ListsTagsOnly) is not kind.lists_untagged
-    assert isinstance(driver, DeletesByParts) is kind.piecemeal
 
 
 def test_tells_the_time_of_the_registry(server: Server, driver: Registry) -> None:

@@ -128,7 +128,7 @@ def test_one_odd_answer_of_a_referrers_api_does_not_end_its_use(opened: Opener) 
     with FakeRegistry(referrers=True) as registry:
         pushed = [registry.push("a", f"v{number}", layers=[b"%d" % number]) for number in range(3)]
         signature = registry.push("a", layers=[b"s"], subject=pushed[2].digest)
-        driver = opened(registry.url, rate=Rate(requests_per_second=2000.0, concurrency=1))
+        driver = opened(registry.url, rate=Rate.model_construct(requests_per_second=2000.0, concurrency=1))
         registry.fault("status", "GET", "/referrers/", after=1, status=404)
         assert signature.digest in digests(driver.images("a"))
 

@@ -1,7 +1,6 @@
 """The configuration file is edited while a run waits or deletes: the run can only become more careful by it."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -194,17 +193,17 @@ def test_an_unreadable_image_that_is_named_since_the_plan_freezes_its_repository
     night: Night, planned: tuple[str, ...], edited: tuple[str, ...], bound: tuple[str, ...]
 ) -> None:
     registry = night.settings.registries["production"]
-    terms = decoded(encoded(terms_of(night.settings, replace(registry, ignore_unreadable=planned))))
-    assert stricter(replace(registry, ignore_unreadable=edited), terms).ignore_unreadable == bound
-    earlier = replace(registry, ignore_unreadable=edited)
+    terms = decoded(encoded(terms_of(night.settings, registry.model_copy(update={"ignore_unreadable": planned}))))
+    assert stricter(registry.model_copy(update={"ignore_unreadable": edited}), terms).ignore_unreadable == bound
+    earlier = registry.model_copy(update={"ignore_unreadable": edited})
     assert stricter(earlier, Terms()).ignore_unreadable == edited  # planned by an earlier version
 
 
 def test_what_else_an_edit_can_only_make_more_careful(night: Night) -> None:
     """Addresses by which evidence names images stay; a registry of the vendor's old type is not opened in mid-run."""
     registry = night.settings.registries["production"]
-    planned = replace(registry, addresses=("cr.example",), transitional=False)
-    edited = replace(registry, addresses=("mirror.example",), transitional=True)
+    planned = registry.model_copy(update={"addresses": ("cr.example",), "transitional": False})
+    edited = registry.model_copy(update={"addresses": ("mirror.example",), "transitional": True})
     bound = stricter(edited, terms_of(night.settings, planned))
     assert (bound.addresses, bound.transitional) == (("mirror.example", "cr.example"), False)
     assert stricter(edited, Terms()) == edited  # planned by an earlier version

@@ -156,7 +156,7 @@ class World:
             name="production",
             kind="model",
             id="crp1",
-            credentials=Credentials(),
+            credentials=Credentials(anonymous=True),
             schedule=self.schedule,
             mode=self.mode,
             settle=self.settle_for,

@@ -63,22 +63,21 @@ def unreported(images: Iterable[Image]) -> list[str]:
     return [image.digest for image in images if image.subject is None and not image.tags]
 
 
-def listed_as_referrers(images: Sequence[Image]) -> list[str]:
-    """The digests, subject not reported, that an index lists whose tag is that of a fallback list of referrers."""
+def with_known_subjects(memory: Manifests, images: Sequence[Image], read: Read) -> tuple[Image, ...]:
+    """The images with the subjects that are remembered, and those of what a fallback list of referrers lists."""
     listed = {child for image in images if listed_subject(image.tags) is not None for child in image.children or ()}
-    return [image.digest for image in images if image.subject is None and image.digest in listed]
+    unread = [image.digest for image in images if image.subject is None and image.digest in listed]
+    return with_subjects(images, {**memory.known(unreported(images)), **read_through(memory, unread, read)})
 
 
 def with_subjects(images: Iterable[Image], manifests: Mapping[str, Manifest]) -> tuple[Image, ...]:
     """The images, those whose manifest was read with the subject that it names."""
     return tuple(
-        image if (manifest := manifests.get(image.digest)) is None else _with_subject(image, manifest)
+        image
+        if (manifest := manifests.get(image.digest)) is None
+        else replace(image, subject=UNSET if manifest.subject is None else manifest.subject)
         for image in images
     )
-
-
-def _with_subject(image: Image, manifest: Manifest) -> Image:
-    return replace(image, subject=UNSET if manifest.subject is None else manifest.subject)
 
 
 def size_of(config: Blob | None, layers: Sequence[Blob]) -> int | None:

@@ -29,18 +29,17 @@ from worker.registries.http.answers import one_line
 from worker.registries.http.loops import polls
 from worker.registries.http.messages import Patience
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Deletion, Kept, Manifests, Usage
+from worker.registries.interface import Deletion, Kept, Manifests, Registry, Usage
 from worker.registries.oci import protocol
+from worker.registries.oci.around import Needs, Tags
 from worker.registries.oci.client import Client
-from worker.registries.oci.dependents import Needs
 from worker.registries.oci.listing import Listing
-from worker.registries.oci.tag_cache import Tags
 
 DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the repository, 10,000 in a sixth of a second
 GLOB = frozenset("*?[\\")
 
 
-def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> "Oci":
+def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> Registry:
     """A registry of this kind; nothing is sent yet."""
     return Oci(settings, limiter, patience, manifests)
 

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 from worker.config.settings import RegistrySettings
 from worker.registries.docker import manifests
+from worker.registries.docker.manifest_cache import Read
 from worker.registries.docker.tokens import DockerSignIn
 from worker.registries.errors import (
     BadAnswerError,
@@ -22,7 +23,7 @@ from worker.registries.http.loops import MAX_PAGES, Progress, each, polls
 from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.tokens import Basic, Bearer
-from worker.registries.interface import Manifest
+from worker.registries.interface import Manifest, Manifests, Usage
 from worker.registries.yandex import api
 from worker.registries.yandex.sign_in import open_tokens
 
@@ -119,10 +120,7 @@ class Calls:
     def manifests(
         self, name: str, digests: Sequence[str], not_after: float | None = None
     ) -> Mapping[str, Manifest | RegistryError]:
-        """The manifests of these digests of the repository with this full name, read side by side by the Docker API.
-
-        Each answer stands alone, an error never spreads. No request begins once `time.monotonic()` is `not_after`.
-        """
+        """The manifests of these digests of the repository with this full name, as YandexRegistry has it."""
         return self.each(digests, lambda digest: self._manifest(name, digest, not_after))
 
     def each(self, digests: Sequence[str], ask: Callable[[str], T]) -> Mapping[str, T]:
@@ -171,6 +169,41 @@ class Calls:
         request = manifests.get_manifest(self._endpoints.docker, name, digest, label)
         request = replace(request, method=method, not_after=not_after)
         return self.http.call(request, read, self._docker.of(name))
+
+
+class YandexRegistry:
+    """What the drivers of both kinds of registries have in common: one registry, by its id."""
+
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
+        self._id, self._manifests = settings.id, manifests
+        self._calls = Calls(settings, limiter, patience)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._calls.http.close()
+
+    def usage(self) -> Usage:
+        return self._calls.http.usage()
+
+    def manifests(
+        self, repository: str, digests: Sequence[str], not_after: float | None = None
+    ) -> Mapping[str, Manifest | RegistryError]:
+        """The manifests of these digests, read side by side by the Docker API.
+
+        Each answer stands alone, an error never spreads. No request begins once `time.monotonic()` is `not_after`.
+        """
+        return self._calls.manifests(self._name(repository), digests, not_after)
+
+    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        return self._calls.there(self._name(repository), digests)
+
+    def _read(self, repository: str, not_after: float | None = None) -> Read:
+        return lambda digests: self.manifests(repository, digests, not_after)
+
+    def _name(self, repository: str) -> str:
+        return f"{self._id}/{repository}"
 
 
 def about(repository: str, digest: str) -> str:

@@ -19,22 +19,21 @@ from msgspec.structs import replace
 from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.registries.docker.manifest_cache import (
-    listed_as_referrers,
     read_in_time,
     read_through,
     resolved,
     size_of,
-    unreported,
+    with_known_subjects,
     with_subjects,
 )
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.answers import time_told
 from worker.registries.http.messages import Answer, Patience
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Deletion, Manifest, Manifests, Subjects, Usage
+from worker.registries.interface import Deletion, Manifest, Manifests, Registry, Subjects
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.api import PAGE_SIZE, Page
-from worker.registries.yandex.client import Calls, about
+from worker.registries.yandex.client import YandexRegistry, about
 from worker.registries.yandex.cloud_deleting import Deletions
 from worker.registries.yandex.cloud_following import Followed
 from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of, in_folder
@@ -46,14 +45,12 @@ SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serv
 log = logging.getLogger(__name__)
 
 
-def open_driver(
-    settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests
-) -> "YandexCloudRegistry":
+def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> Registry:
     """A registry of this kind; nothing is sent yet."""
     return YandexCloudRegistry(settings, limiter, patience, manifests)
 
 
-class YandexCloudRegistry:
+class YandexCloudRegistry(YandexRegistry):
     """One registry, by its id. Safe to use from several threads."""
 
     by_parts: Literal[True] = True
@@ -67,24 +64,14 @@ class YandexCloudRegistry:
         *,
         page_size: int = PAGE_SIZE,
     ) -> None:
-        self._manifests, self._page_size = manifests, page_size
-        self._id, self._root = settings.id, settings.endpoints.cloud_registry
-        self._calls = Calls(settings, limiter, patience)
+        super().__init__(settings, limiter, patience, manifests)
+        self._root, self._page_size = settings.endpoints.cloud_registry, page_size
         self._folders = Folders(self._read_folder)
         self._deletions = Deletions(settings, self._calls, self._folders)
         self._followed = Followed(self._calls, self._folders, self._deletions)
         self._pile: Pile | None = None  # what the last `repositories` has listed
         self._told: set[str] = set()  # folders whose own artifacts their listing shows, if there are any
         self._lock = threading.Lock()
-
-    def __enter__(self) -> "YandexCloudRegistry":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._calls.http.close()
-
-    def usage(self) -> Usage:
-        return self._calls.http.usage()
 
     def clock(self) -> datetime:
         """As the interface has it. Raises UnsuitableError, too: it is no Docker registry, or keeps nothing itself."""
@@ -166,31 +153,20 @@ class YandexCloudRegistry:
 
     def _complete(self, folder: Folder) -> tuple[Image, ...]:
         """The images of a folder, and what they lead to that no artifact stands for."""
-        name = self._name(folder.path)
-
-        def read(digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
-            return self._calls.manifests(name, digests)
-
+        read = self._read(folder.path)
         images = dict(images_of(folder, self._id))
         untold = [one for one in images if images[one].children is None and not disagrees(folder.of(one))]
         found = read_through(self._manifests, untold, read)
         images |= {digest: _filled(images[digest], found.get(digest)) for digest in untold}
-        listed = tuple(images.values())
-        in_lists = read_through(self._manifests, listed_as_referrers(listed), read)
-        listed = with_subjects(listed, {**self._manifests.known(unreported(listed)), **in_lists})
-        return (*listed, *self._unlisted(name, listed))
+        listed = with_known_subjects(self._manifests, tuple(images.values()), read)
+        return (*listed, *self._unlisted(self._name(folder.path), listed))
 
     def read_subjects(
         self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
     ) -> Subjects:
-        name = self._name(repository)
-
-        def read(some: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
-            return self._calls.manifests(name, some, not_after)
-
-        found, refusal = read_in_time(self._manifests, digests, read, not_after)
+        found, refusal = read_in_time(self._manifests, digests, self._read(repository, not_after), not_after)
         listed = with_subjects(images, found)
-        return Subjects((*listed, *self._unlisted(name, listed)), refusal)
+        return Subjects((*listed, *self._unlisted(self._name(repository), listed)), refusal)
 
     def _unlisted(self, name: str, images: Iterable[Image]) -> Sequence[Image]:
         """What children and subjects lead to and the Docker API has. What is remembered of one is no proof of that."""
@@ -223,9 +199,6 @@ class YandexCloudRegistry:
 
         return {**answers, **self._calls.each(list(known), ask)}
 
-    def _name(self, repository: str) -> str:
-        return f"{self._id}/{repository}"
-
     # One image
 
     def get(self, repository: str, image: Image, _known_tags: Mapping[str, str] | None = None) -> Image:
@@ -239,9 +212,6 @@ class YandexCloudRegistry:
             raise NotFoundError("no artifact has this digest", self._calls.http.registry, label)
         self._calls.holds(self._name(repository), image.digest)  # an index led to it: no artifact stands for it
         return image
-
-    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        return self._calls.there(self._name(repository), digests)
 
     def delete(
         self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None

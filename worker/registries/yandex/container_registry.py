@@ -1,9 +1,9 @@
 """Yandex Container Registry: lists, reads and deletes images by its REST API, reads manifests by its Docker API.
 
-This adapter only sends; what goes over the wire and what comes back is in `yandex_protocol` and `docker`.
+This adapter only sends; what goes over the wire and what comes back is in `container_protocol` and `docker/`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -13,49 +13,35 @@ from policies.graph import merged
 from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.registries.docker.manifest_cache import (
-    listed_as_referrers,
     read_in_time,
     read_through,
     resolved,
-    unreported,
+    with_known_subjects,
     with_subjects,
 )
-from worker.registries.errors import BadAnswerError, RegistryError
+from worker.registries.errors import BadAnswerError
 from worker.registries.http.answers import time_told
 from worker.registries.http.messages import Answer, Patience
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Deletion, Manifest, Manifests, Subjects, Usage
+from worker.registries.interface import Deletion, Manifests, Registry, Subjects
 from worker.registries.yandex import api
 from worker.registries.yandex import container_protocol as protocol
-from worker.registries.yandex.client import Calls, about
+from worker.registries.yandex.client import YandexRegistry, about
 
 T = TypeVar("T")
 
 
-def open_driver(
-    settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests
-) -> "YandexContainerRegistry":
+def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> Registry:
     """A registry of this kind; nothing is sent yet."""
     return YandexContainerRegistry(settings, limiter, patience, manifests)
 
 
-class YandexContainerRegistry:
+class YandexContainerRegistry(YandexRegistry):
     """One registry, by its id. Safe to use from several threads."""
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
-        self._manifests = manifests
-        self._id = settings.id
+        super().__init__(settings, limiter, patience, manifests)
         self._root = settings.endpoints.container_registry
-        self._calls = Calls(settings, limiter, patience)
-
-    def __enter__(self) -> "YandexContainerRegistry":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._calls.http.close()
-
-    def usage(self) -> Usage:
-        return self._calls.http.usage()
 
     def clock(self) -> datetime:
         def read(answer: Answer) -> datetime:
@@ -74,7 +60,7 @@ class YandexContainerRegistry:
         yield from sorted(self._all_pages(ask, lambda path: path, "repositories").values())
 
     def images(self, repository: str) -> tuple[Image, ...]:
-        name = f"{self._id}/{repository}"
+        name = self._name(repository)
 
         def ask(token: str) -> api.Page:
             request = protocol.list_images(self._root, name, repository, token)
@@ -83,32 +69,21 @@ class YandexContainerRegistry:
         rows: dict[str, Image] = self._all_pages(ask, lambda image: image.id, repository)
         images = merged(tuple(rows.values()))  # two rows of one digest are one image, with the tags of both
         wanted = [image.digest for image in images if image.config is None]  # an index, or it cannot be known
-        found = read_through(self._manifests, wanted, lambda digests: self.manifests(repository, digests))
+        found = read_through(self._manifests, wanted, self._read(repository))
         images = tuple(
             resolved(image, found.get(image.digest)) if image.config is None else replace(image, subject=None)
             for image in images
         )
-        in_lists = listed_as_referrers(images)
-        known = read_through(self._manifests, in_lists, lambda digests: self.manifests(repository, digests))
-        return with_subjects(images, {**self._manifests.known(unreported(images)), **known})
+        return with_known_subjects(self._manifests, images, self._read(repository))
 
     def read_subjects(
         self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
     ) -> Subjects:
-        def read(some: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
-            return self.manifests(repository, some, not_after)
-
-        found, refusal = read_in_time(self._manifests, digests, read, not_after)
+        found, refusal = read_in_time(self._manifests, digests, self._read(repository, not_after), not_after)
         return Subjects(with_subjects(images, found), refusal)
 
-    def manifests(
-        self, repository: str, digests: Sequence[str], not_after: float | None = None
-    ) -> Mapping[str, Manifest | RegistryError]:
-        """The manifests of these digests, read side by side; each answer stands alone, an error never spreads."""
-        return self._calls.manifests(f"{self._id}/{repository}", digests, not_after)
-
     def get(self, repository: str, image: Image, _known_tags: Mapping[str, str] | None = None) -> Image:
-        name, label = f"{self._id}/{repository}", about(repository, image.digest)
+        name, label = self._name(repository), about(repository, image.digest)
         found = self._calls.call(
             protocol.get_image(self._root, image.id, label),
             lambda answer: protocol.image(answer, name),
@@ -116,9 +91,6 @@ class YandexContainerRegistry:
         if found.id != image.id:
             raise self._calls.bad(f"asked for the image {image.id}, told of {found.id}", f"GET {label}")
         return replace(found, subject=image.subject)
-
-    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        return self._calls.there(f"{self._id}/{repository}", digests)
 
     def delete(
         self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None

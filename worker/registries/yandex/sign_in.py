@@ -51,7 +51,7 @@ class ExchangeError(Struct):
 
 def open_tokens(settings: RegistrySettings, http: Http) -> Tokens:
     """The tokens that a registry's credentials give. Reads and sends nothing yet."""
-    credentials = settings.credentials
+    credentials = settings.all_credentials[0]
     if credentials.iam_token is not None:
         return given_tokens(credentials.iam_token)
     if credentials.service_account_key is not None:

@@ -31,7 +31,7 @@ def proxy(tls_port: int) -> Iterator[ForwardProxy]:
 
 
 def test_the_key(opened: Opener, proxy: ForwardProxy, authority: Authority) -> None:
-    registry = opened("https://registry.example.com", network=Network(authority.file, proxy.url))
+    registry = opened("https://registry.example.com", network=Network(ca_file=authority.file, proxy=proxy.url))
     assert [image.tags for image in registry.images("shop/api")] == [("v1",)]
     assert set(proxy.heard) == {TO_REGISTRY}
 
@@ -42,7 +42,7 @@ def test_the_environment(
     opened: Opener, proxy: ForwardProxy, authority: Authority, monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
 ) -> None:
     monkeypatch.setenv(name, proxy.url.replace("http://", scheme))
-    assert opened("https://registry.example.com", network=Network(authority.file)).clock()
+    assert opened("https://registry.example.com", network=Network(ca_file=authority.file)).clock()
     assert proxy.heard == [TO_REGISTRY]
 
 
@@ -51,7 +51,7 @@ def test_the_key_takes_the_place_of_the_environment(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "*")
-    assert opened("https://registry.example.com", network=Network(authority.file, proxy.url)).clock()
+    assert opened("https://registry.example.com", network=Network(ca_file=authority.file, proxy=proxy.url)).clock()
     assert proxy.heard == [TO_REGISTRY]
 
 
@@ -89,7 +89,7 @@ def test_a_password_comes_from_a_secret_and_is_never_shown(
     file = tmp_path / "proxy"
     with ForwardProxy({"registry.example.com:443": f"127.0.0.1:{tls_port}"}, password="gc:open sesame").running() as p:
         file.write_text(p.url.replace("http://", "http://gc:open%20sesame@"))
-        network = Network(authority.file, Secret(file=file))
+        network = Network(ca_file=authority.file, proxy=Secret(file=file))
         assert opened("https://registry.example.com", network=network).clock()
         file.write_text(p.url.replace("http://", "http://gc:hunter2@"))
         refused = opened("https://registry.example.com", network=network)

@@ -37,7 +37,7 @@ def ways(tmp_path: Path) -> tuple[Credentials, ...]:
 
 
 def several(ways: tuple[Credentials, ...]) -> dict[str, object]:
-    return {"credentials": ways[0], "credentials_by_repository": ways}
+    return {"credentials": ways}
 
 
 def test_each_repository_by_its_own_user(opened: Opener, ways: tuple[Credentials, ...]) -> None:
@@ -190,7 +190,11 @@ def test_the_file(tmp_path: Path) -> None:
             "[{repositories: [a], metadata: true}]",
             "[0].metadata: is how to sign in to kind yandex-container-registry or yandex-cloud-registry, and",
         ),
-        pytest.param(URL, "{repositories: [a], anonymous: true}", ".repositories: unknown key 'repositories'; known"),
+        pytest.param(
+            URL,
+            "{repositories: [a], anonymous: true}",
+            ".repositories: is a key of the items of a list; write credentials as a list",
+        ),
         pytest.param(
             "yandex-container-registry\n    id: crp1",
             "[{metadata: true}]",

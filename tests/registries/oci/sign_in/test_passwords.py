@@ -14,6 +14,7 @@ import pytest
 
 from tests.registries.http.network.conftest import Opener
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens
+from worker.config.secret import Origin
 from worker.config.settings import ConfigError, Credentials, Secret, load
 from worker.registries.errors import SignInError
 from worker.registries.oci import passwords
@@ -54,8 +55,10 @@ def printing(**document: Any) -> str:
     return f"print({json.dumps(json.dumps(document))})"
 
 
-def signed_in(opened: Opener, registry: FakeRegistry, **way: Any) -> None:
-    assert opened(registry.url, credentials=Credentials(**way)).clock()
+def signed_in(opened: Opener, registry: FakeRegistry, folder: Path | None = None, **way: Any) -> None:
+    """`folder`: where the configuration file is."""
+    origin = Origin(folder=folder, environ=os.environ, look_for_secrets=False) if folder else None
+    assert opened(registry.url, credentials=Credentials.model_validate(way, context=origin)).clock()
 
 
 def test_a_helper_is_asked_by_docker_s_protocol(opened: Opener, program: Program, tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_a_helper_may_know_the_server_by_its_address(opened: Opener, program: Pr
 def test_a_command(opened: Opener, program: Program, tmp_path: Path, document: dict[str, Any]) -> None:
     file = program("password", printing(**document))
     with FakeRegistry(Tokens(user=Basic("gc", "s"))) as registry:
-        signed_in(opened, registry, command=(str(file), "$HOME", "a b"), folder=tmp_path)
+        signed_in(opened, registry, command=(str(file), "$HOME", "a b"))
     assert calls(tmp_path) == ["['$HOME', 'a b'] "], "a shell read it"
 
 
@@ -96,7 +99,7 @@ def test_what_expires_is_asked_for_again(opened: Opener, program: Program, tmp_p
     until = "time.time() + (1 if len(open(here + '/calls').readlines()) == 1 else 3600)"
     file = program("password", f"print(json.dumps({{'username': 'gc', 'password': 's', 'expires_at': {until}}}))")
     with FakeRegistry(Basic("gc", "s")) as registry:
-        driver = opened(registry.url, credentials=Credentials(command=(str(file),), folder=tmp_path))
+        driver = opened(registry.url, credentials=Credentials(command=(str(file),)))
         deadline = time.monotonic() + 10
         while len(calls(tmp_path)) < 2 and time.monotonic() < deadline:
             driver.clock()
@@ -164,7 +167,7 @@ def test_a_command_that_gives_nothing(
 ) -> None:
     file = program("password", body)
     with FakeRegistry(Basic("gc", "s")) as registry:
-        driver = opened(registry.url, credentials=Credentials(command=(str(file),), folder=tmp_path))
+        driver = opened(registry.url, credentials=Credentials(command=(str(file),)))
         with pytest.raises(SignInError) as raised:
             driver.clock()
     assert message in str(raised.value)
@@ -180,7 +183,7 @@ def test_a_program_that_does_not_end_is_killed_with_its_children(
     with FakeRegistry(Basic("gc", "s")) as registry:
         started = time.monotonic()
         with pytest.raises(SignInError, match="did not end within 0 s and was killed; it must not ask anybody"):
-            signed_in(opened, registry, command=(str(file),), folder=tmp_path)
+            signed_in(opened, registry, command=(str(file),))
         assert time.monotonic() - started < 10
 
 
@@ -196,7 +199,7 @@ def test_what_a_program_leaves_running_is_not_waited_for(
     try:
         with FakeRegistry(Basic("gc", "s")) as registry:
             started = time.monotonic()
-            signed_in(opened, registry, command=(str(file),), folder=tmp_path)
+            signed_in(opened, registry, command=(str(file),))
             assert time.monotonic() - started < 10
     finally:
         os.kill(int((tmp_path / "bin" / "pid").read_text()), signal.SIGKILL)
@@ -204,7 +207,7 @@ def test_what_a_program_leaves_running_is_not_waited_for(
 
 def test_a_program_that_is_not_there(opened: Opener, tmp_path: Path) -> None:
     with FakeRegistry(Basic("gc", "s")) as registry, pytest.raises(SignInError) as raised:
-        signed_in(opened, registry, command=("no-such-program",), folder=tmp_path)
+        signed_in(opened, registry, command=("no-such-program",))
     assert "no-such-program cannot be started: No such file" in str(raised.value)
 
 
@@ -514,7 +517,7 @@ def test_programs_of_the_configuration_are_found(tmp_path: Path, program: Progra
 def test_a_command_runs_where_the_file_is(opened: Opener, program: Program, tmp_path: Path) -> None:
     program("password", printing(Username="gc", Secret="s"))
     with FakeRegistry(Basic("gc", "s")) as registry:
-        signed_in(opened, registry, command=("bin/password",), folder=tmp_path)
+        signed_in(opened, registry, folder=tmp_path, command=["bin/password"])
 
 
 def test_an_instant_of_our_own_form() -> None:

@@ -84,12 +84,12 @@ def test_nothing_is_there(opened: Opener) -> None:
 
 
 def test_two_paths_are_two_registries() -> None:
-    endpoints = with_defaults(id="x", credentials=Credentials()).endpoints
+    endpoints = with_defaults(id="x", credentials=Credentials(anonymous=True)).endpoints
     one, other = (key_of("oci", endpoints, "", f"https://a.example/{path}") for path in ("docker-one", "docker-two"))
     assert one != other
     assert one_endpoint("https://A.example:443/x/") == one_endpoint("https://a.example/x")
     first, second = (
-        with_defaults(kind="oci", url=url, credentials=Credentials()).memory_key
+        with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True)).memory_key
         for url in ("https://a/x", "https://a/y")
     )
     assert first != second
@@ -168,11 +168,11 @@ def test_a_part_of_a_registry_is_no_registry_beside_it(tmp_path: Path, one: str,
 )
 def test_how_its_images_are_addressed(url: str, address: str, paths: tuple[str, ...]) -> None:
     """Where nothing says how, whatever an address may name is in use."""
-    registry = with_defaults(kind="oci", url=url, credentials=Credentials(), addresses=("b.example",))
+    registry = with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True), addresses=("b.example",))
     assert paths_here(registry, address) == paths
     assert path_here(registry, address) == (paths[0] if paths else None)
 
 
 def test_its_own_address() -> None:
-    below = with_defaults(kind="oci", url="https://a.example/v2/project", credentials=Credentials())
+    below = with_defaults(kind="oci", url="https://a.example/v2/project", credentials=Credentials(anonymous=True))
     assert own_address(below) == "a.example/project"

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -291,7 +290,7 @@ def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
             with pytest.raises(UnsuitableError, match=r"production: .*unless the file says transitional: true"):
                 registry.delete("shop/api", image, key())
         assert not simulator.requests("DELETE")
-    with open_registry(replace(settings, transitional=True), patience=QUICK) as registry:
+    with open_registry(settings.model_copy(update={"transitional": True}), patience=QUICK) as registry:
         assert deleted(registry, image).done
 
 

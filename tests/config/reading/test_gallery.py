@@ -124,7 +124,7 @@ MESSAGES = {
     ),
     "source-of-another-kind": (
         "registries.production.in_use[0].path: unknown key 'path';"
-        " known here: name, max_age, allow_empty, allow_foreign, kind, url, token"
+        " known here: name, kind, max_age, allow_empty, allow_foreign, url, token"
     ),
     "source-name": (
         "registries.production.in_use[0].name: expected a name of letters, digits, '.', '_' and '-', at most 63, got "

@@ -125,7 +125,7 @@ def test_what_the_least_file_means(folder):
     assert (registry.mode, registry.schedule, registry.timezone) == ("dry-run", None, "UTC")
     assert (registry.catch_up, registry.plan_max_age) == (timedelta(hours=6), timedelta(hours=24))
     assert (registry.deadline, registry.keep_per_repository) == (None, 0)
-    assert (registry.limits, registry.rate) == (Limits(), Rate(20.0, 16))
+    assert (registry.limits, registry.rate) == (Limits(), Rate())
     assert (registry.settle, registry.trust_times_after, registry.in_use) == (timedelta(0), None, ())
     assert (registry.memory_key, settings.notify) == ("production|crpvab5oob146rh73ilt", ())
     assert registry.policy is settings.policies["nightly"]
@@ -186,8 +186,8 @@ def test_what_a_whole_file_means(folder):
     assert (settings.web.host, settings.web.port) == ("0.0.0.0", 9900)  # noqa: S104 - read, not bound
     assert settings.web.token is not None
     assert settings.web.token.read() == "open sesame"
-    assert settings.timing == Timing(timedelta(seconds=5), timedelta(seconds=10))
-    assert settings.retention == Retention(3, timedelta(days=30))
+    assert settings.timing == Timing(reconcile=timedelta(seconds=5), lease=timedelta(seconds=10))
+    assert settings.retention == Retention(plans=3, audit=timedelta(days=30))
     assert set(settings.policies) == {"nightly", "tags", "unused"}
     registry = settings.registries["production"]
     assert registry.credentials.service_account_key == Secret(file=folder / "keys" / "sa.json")
@@ -195,7 +195,7 @@ def test_what_a_whole_file_means(folder):
     assert registry.endpoints.docker == "https://cr.example.com"
     assert registry.schedule == "0 3 * * MON-FRI"
     assert (registry.catch_up, registry.mode) == (timedelta(hours=2), "delete")
-    assert registry.limits == Limits(5000, 0.3, 2 * 1024**4)
+    assert registry.limits == Limits(max_images=5000, max_share=0.3, max_bytes=2 * 1024**4)
     assert (registry.plan_max_age, registry.deadline) == (timedelta(hours=12), timedelta(hours=5))
     assert registry.settle == timedelta(hours=24)
     assert registry.trust_times_after == datetime(2026, 11, 20, tzinfo=UTC)
@@ -262,7 +262,7 @@ def test_a_policy_is_a_mistake_only_where_it_cannot_be_answered(folder):
         loaded(folder, text)
     (mistake,) = raised.value.mistakes
     assert mistake.path == "policies.p[0].delete.untagged"
-    assert "registries.hub: kind oci" in mistake.what
+    assert "registries.hub: kind oci" in mistake.got
     assert "p" in loaded(folder, text.replace("anonymous: true}", "anonymous: true}, policy: q")).policies
 
 
@@ -291,7 +291,9 @@ def test_who_is_told_what_by_a_whole_file(folder):
     by_default, some, always = loaded(folder, WHOLE).notify
     assert (by_default.address(), by_default.registries) == ("t1.token", ())
     assert by_default.on == {"blocked", "failed", "partial"}
-    assert some == Notification("json://127.0.0.1:8080/hook", frozenset({"missed", "succeeded"}), ("production",))
+    assert some == Notification(
+        url="json://127.0.0.1:8080/hook", on=frozenset({"missed", "succeeded"}), registries=("production",)
+    )
     assert always.on == OUTCOMES
     assert "8080" not in repr(some)
 
@@ -330,8 +332,8 @@ def test_an_instant(folder, written, instant):
 
 def test_an_own_key_takes_the_place_of_the_whole_default(folder):
     settings = loaded(folder, WHOLE)
-    assert settings.registries["production"].rate == Rate(20.0, 4)
-    assert settings.registries["test"].rate == Rate(5.0, 16)
+    assert settings.registries["production"].rate == Rate(concurrency=4)
+    assert settings.registries["test"].rate == Rate(requests_per_second=5.0)
     assert {registry.timezone for registry in settings.registries.values()} == {"Europe/Moscow"}
 
 

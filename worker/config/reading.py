@@ -1,0 +1,263 @@
+"""From the file's bytes to `Settings`: reads every part, collects every mistake, fills in every default."""
+
+import hashlib
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from policies.document import parse_policy
+from policies.findings import mistakes_of
+from policies.mistakes import NO_VALUE, BadValueError, Mistake, closest, join
+from policies.rules import Policy
+from policies.units import shown
+from worker.config import checks
+from worker.config.connection_urls import ENCODE, store_flaw
+from worker.config.document import Document, Settings, SharedKeys
+from worker.config.errors import ConfigError
+from worker.config.files import read_file
+from worker.config.kinds import KINDS, Kind
+from worker.config.outside_files import add_certificates
+from worker.config.overlaps import overlaps
+from worker.config.registry import DefaultKeys, EndpointKeys, Endpoints, Mode, RegistryKeys, RegistrySettings, key_of
+from worker.config.secret import TO_BE_THERE, Model, Origin, Secret, SecretError
+from worker.config.state_folder import state_folder
+from worker.config.urls import check_plain, read_endpoint
+from worker.config.values import read_name
+from worker.config.yaml_reader import MAX_BYTES, YamlError, parse
+
+M = TypeVar("M", bound=Model)
+METADATA = "http://169.254.169.254"  # link-local: the virtual machine's own host
+Policies = Mapping[str, Policy | None]  # None: it has mistakes
+
+
+def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool, store_is_needed: bool) -> Settings:
+    """The settings that `path` holds. Raises ConfigError."""
+    content = _content(path)
+    try:
+        tree, found = parse(content)
+    except YamlError as error:
+        raise ConfigError((error.mistake,), path) from error
+    reading = _Reading(path.absolute(), environ, look_for_secrets, store_is_needed, list(found))
+    empty = {mistake.path for mistake in found if mistake.got == NO_VALUE}
+    settings = reading.settings(tree, hashlib.sha256(content).hexdigest())
+    if settings is None or reading.mistakes:
+        mistakes = [one for one in reading.mistakes if one.got == NO_VALUE or one.path not in empty]
+        raise ConfigError(tuple(dict.fromkeys(mistakes)), path)
+    return settings
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_file(path, MAX_BYTES)
+    except FileNotFoundError:
+        mistake = Mistake("", "there is no such file", "name one with --config or REGISTRY_GC_CONFIG")
+    except OSError as error:
+        mistake = Mistake("", f"cannot be read: {error.strerror}", "name a file with --config or REGISTRY_GC_CONFIG")
+    raise ConfigError((mistake,), path)
+
+
+@dataclass
+class _Reading:
+    """Where the file is, whose environment counts, and what was found wrong so far."""
+
+    path: Path
+    environ: Mapping[str, str]
+    look_for_secrets: bool
+    store_is_needed: bool
+    mistakes: list[Mistake]
+    names: dict[str, str] = field(default_factory=dict)  # of registries, by what they are
+
+    def add(self, at: str, got: str, remedy: str) -> None:
+        self.mistakes.append(Mistake(at, got, remedy))
+
+    def value(self, value: Any, at: str, read: Callable[[Any], str]) -> str | None:
+        """What `read` makes of a value; None after a mistake."""
+        try:
+            return read(value)
+        except BadValueError as error:
+            self.add(at, error.got, error.remedy)
+            return None
+
+    def model(self, form: type[M], tree: Any, at: str, said_elsewhere: frozenset[str] = frozenset()) -> M | None:
+        """The mapping as a model; with mistakes, as much of it as is right, None if too little is."""
+        origin = Origin(self.path.parent, self.environ, self.look_for_secrets)
+        try:
+            return form.model_validate(tree, context=origin)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_context=False, include_input=False)
+            found = mistakes_of(error, form, tree, at)
+        missing_by_a_mistake = {
+            join(at, key) for key in said_elsewhere if not isinstance(tree, dict) or key not in tree
+        }
+        self.mistakes += [one for one in found if one.path not in missing_by_a_mistake]
+        wrong = {detail["loc"][0] for detail in details if detail["loc"]}
+        try:
+            right = {key: value for key, value in tree.items() if key not in wrong} if isinstance(tree, dict) else tree
+            return form.model_validate(right, context=origin)
+        except ValidationError:
+            return None
+
+    def settings(self, tree: Any, sha256: str) -> Settings | None:
+        if not isinstance(tree, dict):
+            got = "is empty" if tree is None else f"expected a mapping, got {shown(tree)}"
+            self.add("", got, "docs/configuration.md has an example to start from")
+            return None
+        whole = self.model(Document, tree, "")
+        if whole is None:
+            return None
+        policies = self.policies(whole.policies)
+        registries = self.registries(whole, policies)
+        for number, told in enumerate(whole.notify):
+            for name in (name for name in told.registries if name not in whole.registries):
+                known = f"known: {', '.join(whole.registries) or 'none'}"
+                at = f"notify[{number}].registries"
+                self.add(at, f"there is no registry {shown(name)}", closest(name, whole.registries) or known)
+        return Settings.model_construct(
+            **{key: getattr(whole, key) for key in SharedKeys.model_fields}
+            | {"store": self.store(whole.store), "registries": registries, "path": self.path, "sha256": sha256}
+            | {"policies": {name: policy for name, policy in policies.items() if policy is not None}}
+        )
+
+    def policies(self, documents: Mapping[str, Any]) -> dict[str, Policy | None]:
+        """Each policy by its name; None where it has mistakes, so that no registry is told that it is missing."""
+        policies: dict[str, Policy | None] = {}
+        for name, rules in documents.items():
+            at = join("policies", name)
+            policies[name] = None
+            if self.value(name, at, read_name) is not None:
+                policies[name], mistakes = parse_policy(name, rules, at)
+                self.mistakes += mistakes
+        return policies
+
+    def registries(self, whole: Document, policies: Policies) -> dict[str, RegistrySettings]:
+        before = len(self.mistakes)
+        shared = self.model(DefaultKeys, whole.defaults, "defaults")
+        if shared is not None:
+            checks.check_sources(self.add, shared.in_use, "defaults.in_use")
+            if shared.credentials is not None:
+                checks.check_credentials(self.add, shared.credentials, "defaults.credentials", None, self.programs)
+        wrong = frozenset(
+            mistake.path.split(".")[1].split("[")[0] for mistake in self.mistakes[before:] if "." in mistake.path
+        )
+        defaults = {key: value for key, value in whole.defaults.items() if key not in wrong}
+        registries: dict[str, RegistrySettings] = {}
+        for name, own in whole.registries.items():
+            registry = self.registry(name, own, defaults, wrong, policies)
+            if registry is not None:
+                registries[name] = registry
+                kind, policy = KINDS[registry.kind], registry.policy.name
+                checks.check_conditions(self.add, kind, name, policy, whole.policies[policy])
+                checks.check_paths(self.add, registry, whole.policies[policy])
+        for name, other, address in overlaps(registries.values()):
+            got = f"is the same registry as registries.{other}: images of both are {address}/…"
+            self.add(join("registries", name), got, "keep one of the two")
+        return registries
+
+    @property
+    def programs(self) -> str | None:
+        """Where programs are looked for, as PATH has it; None: nowhere."""
+        return self.environ.get("PATH", "") if self.look_for_secrets else None
+
+    def registry(
+        self, name: str, own: Any, defaults: Mapping[str, Any], wrong: frozenset[str], policies: Policies
+    ) -> RegistrySettings | None:
+        """One registry. `defaults`: what the file's are but for the keys that are `wrong` there."""
+        at = join("registries", name)
+        if self.value(name, at, read_name) is None:
+            return None
+        given = {**defaults, **own} if isinstance(own, dict) else own
+        keys = self.model(RegistryKeys, given, at, said_elsewhere=wrong)
+        if not isinstance(own, dict):
+            return None
+
+        def place(key: str) -> str:
+            return join(at if key.partition(".")[0] in own else "defaults", key)
+
+        policy = self.policy(given.get("policy"), place("policy"), policies)
+        if keys is None:
+            return None
+        kind = KINDS[keys.kind]
+        checks.check_keys(self.add, kind, name, own, defaults)
+        if not wrong & {"id", "url"}:
+            checks.check_identity(self.add, kind, given, at)
+        checks.check_credentials(self.add, keys.credentials, place("credentials"), kind, self.programs)
+        checks.check_sources(self.add, keys.in_use, place("in_use"))
+        self.check_network(keys, place)
+        endpoints = self.endpoints(keys.endpoints, kind)
+        if getattr(keys, kind.identity):
+            self.one_name(key_of(keys.kind, endpoints, keys.id, keys.url), kind, name)
+        if policy is None:
+            return None
+        made = {"name": name, "policy": policy, "endpoints": endpoints, "mode": self.mode(keys.mode)}
+        return RegistrySettings.model_construct(**dict(keys) | made)
+
+    def one_name(self, key: str, kind: Kind, name: str) -> None:
+        """Refuse a second name for a registry: two runs of it at once would be allowed."""
+        if (other := self.names.setdefault(key, name)) != name:
+            same = "kind, endpoint and id" if kind.endpoint else f"kind and {kind.identity}"
+            got = f"is the same registry as registries.{other}: {same}"
+            self.add(join("registries", name), got, "keep one of the two")
+
+    def policy(self, name: Any, at: str, policies: Policies) -> Policy | None:
+        if isinstance(name, str) and name and name not in policies:
+            known = closest(name, policies) or f"known: {', '.join(policies) or 'none'}"
+            self.add(at, f"there is no policy {shown(name)}", known)
+        return policies.get(name) if isinstance(name, str) else None
+
+    def endpoints(self, given: EndpointKeys, kind: Kind) -> Endpoints:
+        """With the usual place of the images of a kind, and the metadata service that the environment names."""
+        made = dict(given) if "docker" in given.model_fields_set else dict(given) | {"docker": kind.docker}
+        if address := self.environ.get("YC_METADATA_ADDR", ""):
+            root = address if "://" in address else f"http://{address}"
+            made["metadata"] = self.value(root, "YC_METADATA_ADDR", _metadata_endpoint) or root
+        return Endpoints.model_construct(**made)
+
+    def check_network(self, keys: RegistryKeys, place: Callable[[str], str]) -> None:
+        if keys.ca_file is not None and self.look_for_secrets:
+            try:
+                add_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), keys.ca_file)
+            except SecretError as error:
+                remedy = "write the path of the authority's certificate in PEM format"
+                self.add(place("ca_file"), str(error), remedy)
+        for key, url in _plain_urls(keys):
+            self.value(url, place(key), lambda url: check_plain(url, keys.insecure_http))
+
+    def mode(self, written: Mode) -> Mode:
+        """The file's mode, or a more careful one that the environment asks for."""
+        asked = self.environ.get("REGISTRY_GC_MODE", "")
+        if asked not in ("", "dry-run", "delete"):
+            self.add("REGISTRY_GC_MODE", f"expected dry-run, got {shown(asked)}", "unset it to follow the file")
+        return "dry-run" if asked == "dry-run" else written
+
+    def store(self, url: str | Secret | None) -> str:
+        """The store's URL, a file's path in it absolute."""
+        if isinstance(url, Secret):
+            try:
+                where, url = url.where, url.read()
+            except SecretError as error:
+                if self.store_is_needed:  # else said by then, or not asked for
+                    self.add("store", str(error), TO_BE_THERE)
+                return ""
+            if (self.look_for_secrets or self.store_is_needed) and (what := store_flaw(url)):
+                self.add("store", f"{where} cannot be used: {what}", ENCODE)
+        if url is None:
+            return f"sqlite:///{state_folder(self.environ) / 'registry-gc.db'}"
+        scheme, _, path = url.partition(":///")
+        return f"sqlite:///{self.path.parent / path}" if scheme == "sqlite" else url
+
+
+def _plain_urls(keys: RegistryKeys) -> Iterator[tuple[str, str]]:
+    """The addresses that a registry names, by their keys."""
+    if keys.url:
+        yield "url", keys.url
+    for key in sorted(keys.endpoints.model_fields_set):
+        yield f"endpoints.{key}", getattr(keys.endpoints, key)
+
+
+def _metadata_endpoint(text: str) -> str:
+    url = read_endpoint(text)
+    return url if url == METADATA else check_plain(url, insecure=None)

@@ -1,0 +1,382 @@
+"""A registry of the configuration: one frozen model for each mapping, which reads it, checks it and makes its schema.
+
+What one value may be is in `values` and `urls`; what two keys, or a kind, say about each other in `checks`.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from policies.findings import TAG, Words, unknown_key
+from policies.forms import Duration
+from policies.limits import Limits
+from policies.mistakes import BadValueError, listed
+from policies.patterns import Patterns
+from policies.rules import Policy
+from policies.units import shown
+from worker.config import kinds
+from worker.config.addresses import one_endpoint
+from worker.config.kinds import KINDS, WAYS_IN
+from worker.config.secret import FilePath, Model, Origin, Secret, Text
+from worker.config.urls import Address, Endpoint, Hosts, ProxyUrl, RegistryUrl
+from worker.config.values import (
+    AccountId,
+    Digests,
+    HelperName,
+    Instant,
+    KindName,
+    Name,
+    Names,
+    Paths,
+    Pause,
+    RegistryId,
+    Schedule,
+    Timezone,
+    Yes,
+)
+from worker.config.values import (
+    Words as Command,
+)
+
+Mode = Literal["dry-run", "delete"]
+EvidenceKind = Literal["file", "http", "kubernetes"]
+HOUR = timedelta(hours=1)
+
+
+class WorkloadIdentity(Model):
+    """A pod signs in as a service account: its own token is exchanged for one of that account."""
+
+    service_account: AccountId = Field(
+        description="the service account's id, which `yc iam service-account list` shows"
+    )
+    # The cluster renews it: it is read anew before each exchange.
+    token: Secret = Field(description="token: {file: PATH}, the projected token of the pod")
+
+
+def _only(way: tuple[str, ...]) -> dict[str, Any]:
+    """A way to sign in, for editors: its keys and none of another way."""
+    others = {key for one in WAYS_IN for key in one} - set(way)
+    return {"required": list(way), "properties": dict.fromkeys(sorted(others), False)}
+
+
+class Credentials(Model):
+    """How to sign in: exactly one of these ways; a user's name and its password are one."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [_only(way) for way in WAYS_IN]})
+
+    iam_token: Secret | None = None
+    service_account_key: Secret | None = None
+    metadata: Yes = Field(default=False, description="the service account of the virtual machine")
+    workload_identity: WorkloadIdentity | None = None
+    username: Text | None = Field(default=None, description="oci: the user's name; password beside it")
+    password: Secret | None = Field(default=None, description="oci: the user's password or token")
+    anonymous: Yes = Field(default=False, description="oci: without signing in")
+    helper: HelperName | None = Field(default=None, description="oci: NAME of a program docker-credential-NAME")
+    docker_config: FilePath | None = Field(
+        default=None, description="oci: docker's own file, such as /root/.docker/config.json; relative to this one"
+    )
+    command: Command = Field(
+        default=(), description="oci: a program and its arguments, which prints a user's name and password as JSON"
+    )
+    repositories: Paths = Field(
+        default=(), description="in a list: globs on the paths of those repositories that it is for; absent: all others"
+    )
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the command runs."""
+        return self._folder
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The keys that are written, of those that are ways to sign in."""
+        return tuple(name for name in Credentials.model_fields if name != "repositories" and getattr(self, name))
+
+    @model_validator(mode="after")
+    def exactly_one(self, info: ValidationInfo) -> Self:
+        if isinstance(info.context, Origin) and self.command:
+            self._folder = info.context.folder
+        given = self.given
+        if given in WAYS_IN:
+            return self
+        whole = next((way for way in WAYS_IN if given and set(given) < set(way)), None)
+        if whole:
+            (missing,) = set(whole) - set(given)
+            got = f"expected {' and '.join(whole)}, got {given[0]} alone"
+            raise BadValueError(got, f"write {missing} beside it")
+        got = f"expected one way to sign in, got {listed(given, 'and') or 'none'}"
+        raise BadValueError(got, f"keep one of {ways_in(WAYS_IN)}")
+
+
+def ways_in(ways: tuple[tuple[str, ...], ...]) -> str:
+    """Ways to sign in, in a sentence."""
+    return ", ".join(" with ".join(way) for way in ways)
+
+
+ONE_WAY, SEVERAL_WAYS = Tag(f"{TAG}one"), Tag(f"{TAG}list")
+AS_LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+SignIn = Annotated[
+    Annotated[Credentials, ONE_WAY] | Annotated[tuple[Credentials, ...], AS_LIST, SEVERAL_WAYS],
+    Discriminator(lambda value: (SEVERAL_WAYS if isinstance(value, (list, tuple)) else ONE_WAY).tag),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"allOf": [{"$ref": "#/$defs/Credentials"}], "properties": {"repositories": False}},
+                {"type": "array", "items": {"$ref": "#/$defs/Credentials"}, "minItems": 1},
+            ]
+        }
+    ),
+]
+
+
+class EndpointKeys(Model):
+    """Roots of the services, without a path. Where plain http may go, `check_plain` says."""
+
+    container_registry: Endpoint = Field(
+        default="https://container-registry.api.cloud.yandex.net", description="of yandex-container-registry"
+    )
+    cloud_registry: Endpoint = Field(
+        default="https://registry.api.cloud.yandex.net", description="of yandex-cloud-registry"
+    )
+    operation: Endpoint = "https://operation.api.cloud.yandex.net"
+    iam: Endpoint = "https://iam.api.cloud.yandex.net"
+    docker: Endpoint = Field(default="https://cr.yandex", description="absent: the usual one of the registry's kind")
+    sts: Endpoint = Field(
+        default="https://auth.yandex.cloud", description="exchanges the token of a pod, for workload_identity"
+    )
+
+
+class Endpoints(EndpointKeys):
+    """What the program asks: the file's, and one that only the environment names."""
+
+    metadata: str = "http://169.254.169.254"  # YC_METADATA_ADDR, as in the vendor's own SDK
+
+
+class Rate(Model):
+    """How hard a registry may be asked, by all processes together."""
+
+    requests_per_second: float = Field(default=20.0, gt=0, le=1000, allow_inf_nan=False)
+    concurrency: int = Field(default=16, ge=1, le=128)
+
+
+class AfterRun(Model):
+    """What follows a run that deleted something: a command, or a URL; either gets the run as JSON."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["command"], "maxProperties": 1}, {"required": ["url"]}]}
+    )
+
+    command: Command = Field(default=(), description="a program and its arguments; no shell reads them")
+    url: Address | None = Field(default=None, description="where the run is sent by POST")
+    token: Secret | None = Field(default=None, description="url: sent as Authorization: Bearer")
+
+    @model_validator(mode="after")
+    def one_way(self) -> Self:
+        if bool(self.command) == (self.url is not None):
+            got = "both" if self.command else "neither"
+            raise BadValueError(f"expected one of command and url, got {got}", "keep one")
+        if self.command and self.token is not None:
+            raise BadValueError("token goes with url, and here is a command", "leave it out")
+        return self
+
+
+SOURCE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "file": ("path",),
+    "http": ("url", "token"),
+    "kubernetes": ("kubeconfig", "contexts", "namespaces"),
+}
+SHARED_KEYS = ("name", "kind", "max_age", "allow_empty", "allow_foreign")
+
+
+class EvidenceSettings(Model):
+    """One source that says what is in use. `worker.evidence` reads it."""
+
+    A_MAPPING: ClassVar[Words] = ("a mapping", "write name and kind, and what the kind needs")
+
+    name: Name = Field(description="a name of its own, such as name: production-cluster")
+    kind: EvidenceKind = Field(description=listed(get_args(EvidenceKind), "or"))
+    max_age: Pause = Field(
+        default_factory=lambda data: HOUR if data.get("kind") == "kubernetes" else 24 * HOUR,
+        description="older evidence is no evidence",
+    )
+    allow_empty: bool = Field(default=False, description="nothing, or suddenly less than half, in use is fine")
+    allow_foreign: bool = Field(default=False, description="naming no image of any registry of this file is fine")
+    path: FilePath | None = Field(default=None, description="path: FILE, relative to this file", validate_default=True)
+    url: Address | None = Field(default=None, description="url: https://…", validate_default=True)
+    token: Secret | None = Field(default=None, description="sent as a bearer token")
+    kubeconfig: FilePath | None = Field(default=None, description="a file, relative to this one")
+    contexts: Names = Field(default=(), description="absent: the current one, or the cluster this runs in")
+    namespaces: Names = Field(default=(), description="absent: all")
+
+    @field_validator("path", "url", "token", "kubeconfig", "contexts", "namespaces", mode="before")
+    @classmethod
+    def is_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        name, kind = str(info.field_name), info.data.get("kind")
+        if info.context is None or kind is None:
+            return value
+        own = SOURCE_KEYS[kind]
+        if value is None and name in own:  # only keys that must be there are asked about when they are left out
+            raise BadValueError(*cls.missing(name))
+        if value is not None and name not in own:
+            raise BadValueError(*unknown_key(name, [*SHARED_KEYS, *own]))
+        return value
+
+
+class Identity(Model):
+    """Which registry it is, and how to sign in there."""
+
+    kind: KindName | None = None
+    id: RegistryId = Field(
+        default="",
+        description="the registry's id, which `yc container registry list` or `yc cloud-registry registry list` shows",
+    )
+    url: RegistryUrl = Field(
+        default="", description="oci: the registry's address, such as https://registry.example.com"
+    )
+    repositories: Paths = Field(default=(), description="oci: globs on repositories' paths; absent: all")
+    token_hosts: Hosts = Field(
+        default=(), description="oci: hosts where credentials may be sent for a token, besides the registry's own"
+    )
+    addresses: Hosts = Field(
+        default=(), description="oci: other hosts by which its images are pulled, as evidence of use names them"
+    )
+    push_time: Literal["first_seen", "image"] = Field(
+        default="first_seen",
+        description="oci: what counts as the time of the push, which such a registry does not tell",
+    )
+    transitional: Yes = Field(
+        default=False, description="yandex-cloud-registry: delete in one of the type TRANSITIONAL, too"
+    )
+    credentials: SignIn | None = None
+    endpoints: EndpointKeys = EndpointKeys()
+
+
+class Network(Model):
+    """How a registry is reached. `worker.registries.http.network` reads it."""
+
+    ca_file: FilePath | None = Field(
+        default=None, description="certificates to trust besides the system's, in PEM format; relative to this file"
+    )
+    proxy: ProxyUrl | None = Field(
+        default=None, description="the proxy for all that this registry needs; absent: HTTPS_PROXY, NO_PROXY"
+    )
+    insecure_http: Yes = Field(
+        default=False, description="plain http to private addresses: whoever can listen there reads passwords"
+    )
+
+
+class DefaultKeys(Network, Identity):
+    """Any key of a registry. A registry's own key takes the place of the whole value here, mappings included."""
+
+    schedule: Schedule | None = Field(default=None, description="five cron fields; absent: only by hand")
+    timezone: Timezone = "UTC"
+    catch_up: Duration = Field(default=6 * HOUR, description="a run missed by more is recorded as missed")
+    mode: Mode = "dry-run"
+    settle: Duration = Field(
+        default=timedelta(0), description="only what complete scans have seen for that long, with the same tags, may go"
+    )
+    trust_times_after: Instant | None = Field(
+        default=None, description="what was pushed before this instant has no known age"
+    )
+    ignore_unreadable: Digests = Field(
+        default=(), description="unreadable images that stay by themselves, without all that they may list"
+    )
+    in_use: Annotated[tuple[EvidenceSettings, ...], AS_LIST] = Field(
+        default=(), description="sources that say what is in use"
+    )
+    policy: Any = Field(default=None, json_schema_extra={"type": "string", "minLength": 1})
+    keep_per_repository: int = Field(default=0, ge=0, description="the newest N of each repository always stay")
+    limits: Limits = Limits()
+    rate: Rate = Rate()
+    plan_max_age: Pause = Field(default=24 * HOUR, description="from the scan's start")
+    deadline: Pause | None = Field(default=None, description="from the first deletion")
+    after_run: AfterRun | None = Field(default=None, description="what follows a run that deleted something")
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def is_a_name(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.context is not None and not (isinstance(value, str) and value):
+            raise BadValueError(f"expected text, got {shown(value)}", "put it in quotes")
+        return value
+
+
+class RegistryKeys(DefaultKeys):
+    """One registry; what it does not say, `defaults` says."""
+
+    A_MAPPING: ClassVar[Words] = ("a mapping", "write kind, id or url, credentials and policy")
+
+    kind: KindName = Field(description=f"kind: {listed(KINDS, 'or')}")
+    credentials: SignIn = Field(
+        description="how to sign in, for example {metadata: true}, or {anonymous: true} with oci"
+    )
+    policy: Any = Field(
+        description="the name of one of the policies", json_schema_extra={"type": "string", "minLength": 1}
+    )
+
+
+class RegistrySettings(RegistryKeys):
+    """One registry and what is to be done with it: its keys, its name, its policy and the environment's endpoint."""
+
+    name: str
+    kind: str  # of worker.config.kinds, or one that a program has added by itself
+    policy: InstanceOf[Policy]
+    endpoints: Endpoints = Endpoints()
+
+    @property
+    def network(self) -> Network:
+        return self
+
+    @property
+    def tells_push_time(self) -> bool:
+        """False: an image counts as pushed when this store first saw it."""
+        return kinds.of(self.kind).tells_push_time or self.push_time == "image"
+
+    @property
+    def lists_untagged(self) -> bool:
+        return kinds.of(self.kind).lists_untagged
+
+    @property
+    def all_credentials(self) -> tuple[Credentials, ...]:
+        """oci: of these the first that matches a repository signs in."""
+        return self.credentials if isinstance(self.credentials, tuple) else (self.credentials,)
+
+    def asks_for(self, repository: str) -> bool:
+        """Whether a repository is one of those that the file names; where it names none, each is."""
+        return not self.repositories or Patterns(self.repositories, paths=True).match(repository) is not None
+
+    @property
+    def key(self) -> str:
+        """What makes it this registry, whatever its name: two names for one registry are a mistake."""
+        return key_of(self.kind, self.endpoints, self.id, self.url)
+
+    @property
+    def memory_key(self) -> str:
+        """Whose memory of digests and tags is this registry's: it follows the entry from kind to kind."""
+        return f"{self.name}|{self.id or one_endpoint(self.url)}"
+
+
+def key_of(kind: str, endpoints: EndpointKeys, registry_id: str, url: str = "") -> str:
+    """The identity of a registry: kind, endpoint (oci: its url) and id, however the endpoint is written."""
+    endpoint = kinds.of(kind).endpoint
+    return f"{kind}|{one_endpoint(getattr(endpoints, endpoint) if endpoint else url)}|{registry_id}"
+
+
+def kind_in(key: str) -> str:
+    """The kind of the registry that a key identifies."""
+    return key.partition("|")[0]
