@@ -31,12 +31,12 @@ class Form(BaseModel):
     A_MAPPING: ClassVar[Words] = ("a mapping", "write keys and values, indented, below it")
 
     @classmethod
-    def missing(cls, key: str) -> Words:
+    def missing(cls, key: str, /) -> Words:
         description = cls.model_fields[key].description
         return "is missing", f"write {description}" if description else "write it"
 
     @classmethod
-    def unknown(cls, key: str, tree: object) -> Words:  # noqa: ARG003 - a rule looks at the keys beside it
+    def unknown(cls, key: str, _tree: object, /) -> Words:
         return unknown_key(key, list(cls.model_fields))
 
 

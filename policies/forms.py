@@ -133,7 +133,7 @@ class Conditions(Form):
     MISPLACED: ClassVar[Mapping[str, Words]] = {}  # what the other verb has in its place
 
     @classmethod
-    def unknown(cls, key: str, tree: object) -> Words:  # noqa: ARG003 - a rule needs it
+    def unknown(cls, key: str, _tree: object, /) -> Words:
         known = list(cls.model_fields)
         if key in LATER:
             return "is not built yet", f"known here: {', '.join(known)}"
@@ -174,11 +174,11 @@ class RuleForm(Form):
     A_MAPPING: ClassVar[Words] = ("a mapping of name, delete or keep", f"write, for example, {A_RULE}")
 
     @classmethod
-    def missing(cls, key: str) -> Words:  # noqa: ARG003 - only the name must be there
+    def missing(cls, _key: str, /) -> Words:
         return "expected a name, got nothing", NAME_REMEDY
 
     @classmethod
-    def unknown(cls, key: str, tree: object) -> Words:
+    def unknown(cls, key: str, tree: object, /) -> Words:
         if key in {*DeleteConditions.model_fields, *KeepConditions.model_fields, *LATER}:
             verb = "keep" if isinstance(tree, dict) and "keep" in tree else "delete"
             return f"{key} is a condition", f"write it inside {verb}: {{…}}"

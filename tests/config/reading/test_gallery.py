@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from policies.mistakes import Mistake
 from worker.config.settings import ConfigError, load
 
 FOLDER = Path(__file__).parents[2] / "data" / "mistakes"
@@ -304,6 +305,9 @@ MESSAGES = {
     "duration-zero": (
         "registries.production.plan_max_age: expected a duration of at least 1s, got 0s; write 1s or more"
     ),
+    "duration-with-a-semicolon": (
+        "registries.production.plan_max_age: expected a duration, got 'a; b'; write, for example, 10d"
+    ),
     "share-as-number": "registries.production.limits.max_share: expected a share, got 0.3; write, for example, 30%",
     "share-over-all": (
         "registries.production.limits.max_share: expected a share, got '130%'; write one between 0% and 100%"
@@ -470,6 +474,25 @@ def test_the_exact_message(file, message):
     with pytest.raises(ConfigError) as raised:
         load(path, environ=ENVIRON)
     assert raised.value.lines == (f"{path}: {message}",)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        pytest.param('defaults: {plan_max_age: "a; b"}', "defaults.plan_max_age", id="of the file"),
+        pytest.param(
+            'policies: {p: [{name: x, delete: {older_than: "a; b"}}]}',
+            "policies.p[0].delete.older_than",
+            id="of a policy",
+        ),
+    ],
+)
+def test_a_semicolon_in_a_value_does_not_split_its_mistake(tmp_path, text, path):
+    file = tmp_path / "registry-gc.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load(file, environ={})
+    assert raised.value.mistakes == (Mistake(path, "expected a duration, got 'a; b'", "write, for example, 10d"),)
 
 
 def test_every_file_of_the_gallery_is_in_the_table():
