@@ -1,6 +1,5 @@
 """`registry-gc check --online`: what credentials may do, the clock, evidence, store and Redis; nothing is deleted."""
 
-import dataclasses
 import json
 import socket
 from collections.abc import Callable
@@ -257,7 +256,7 @@ def test_registries_that_delete_in_another_way(url: str, words: str) -> None:
     registry = with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True), mode="delete")
     finding = deletion(registry, NOW)
     assert (finding.status, words in finding.detail, "storage.delete" in finding.detail) == ("failed", True, False)
-    dry_run = deletion(dataclasses.replace(registry, mode="dry-run"), NOW)
+    dry_run = deletion(registry.model_copy(update={"mode": "dry-run"}), NOW)
     assert (dry_run.status, words in dry_run.detail) == ("warning", True)
 
 

@@ -1,12 +1,12 @@
 """A request and its answer as plain data, and what can be read off them whatever the registry."""
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol
 
+from worker.config.addresses import is_loopback
 from worker.registries.errors import BadAnswerError
 
 LINK_LOCAL_METADATA = "169.254.169.254"  # plain http by its nature: the address exists only inside the machine
@@ -80,12 +80,7 @@ class Signer(Protocol):
 
 def is_local(host: str) -> bool:
     """Whether plain http to this host stays inside the machine."""
-    if host in ("localhost", LINK_LOCAL_METADATA):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == LINK_LOCAL_METADATA or is_loopback(host)
 
 
 def retry_after(answer: Answer) -> float | None:
