@@ -6,7 +6,7 @@ sorted the slow way.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -158,14 +158,6 @@ def _freed(rows: npt.NDArray[np.void]) -> tuple[Totals, npt.NDArray[np.void]]:
     freed = whole[(whole["flags"] & _KEPT) == 0]
     counted = whole["sizes"][(whole["flags"] & _COUNTED) != 0]
     return Totals(reclaimable_bytes=_sum(freed["sizes"]), registry_bytes=_sum(counted)), freed
-
-
-def close(parts: Iterable[Columns]) -> Closing:
-    """Adds up the columns of all repositories, in whatever order they come."""
-    reclaim = Reclaim()
-    for part in parts:
-        reclaim.add(part)
-    return reclaim.close()
 
 
 def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

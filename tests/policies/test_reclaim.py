@@ -8,8 +8,8 @@ from policies.blobs import _MIX, Blobs, all_sha256, keys, words
 from policies.image import Blob, Image
 from policies.limits import Totals
 from policies.plan import RepositoryPlan
-from policies.reclaim import close, columns
-from tests.support.builders import NOW, digest, policy, repository
+from policies.reclaim import columns
+from tests.support.builders import NOW, close, digest, policy, repository
 from tests.support.planning import decide
 
 EVERYTHING = policy({"delete": {"all": True}}, {"keep": {"tags": ["keep"]}})

@@ -7,6 +7,7 @@ from typing import Any
 
 from policies.document import parse_policy
 from policies.image import Blob, Image, Repository
+from policies.reclaim import Closing, Columns, Reclaim
 from policies.rules import Policy
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -59,3 +60,11 @@ def policy(*rules: Mapping[str, Any]) -> Policy:
     made, mistakes = parse_policy("test", named, "policies.test")
     assert made is not None, "; ".join(map(str, mistakes))
     return made
+
+
+def close(parts: Iterable[Columns]) -> Closing:
+    """What decided repositories come to."""
+    reclaim = Reclaim()
+    for part in parts:
+        reclaim.add(part)
+    return reclaim.close()

@@ -10,10 +10,9 @@ from msgspec.structs import replace
 from policies.graph import arrange, merged, subjects_of
 from policies.image import Repository, Unreadable
 from policies.plan import Decision
-from policies.reclaim import close
 from policies.registry_summary import sum_up, survey_of
 from policies.rules import Policy
-from tests.support.builders import NOW, policy
+from tests.support.builders import NOW, close, policy
 from tests.support.doctored import documents, keep_rules, policies, registries
 from tests.support.planning import WholePlan, composed, decide, make_plan
 
