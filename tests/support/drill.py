@@ -211,7 +211,7 @@ class Drill(Cluster):
         def held() -> int:
             now = datetime.now(UTC)
             batches = select(func.count()).select_from(batch).where(batch.c.lease_until >= now)
-            looks = select(func.count()).select_from(repository).where(repository.c.look_until >= now)
+            looks = select(func.count()).select_from(repository).where(repository.c.lease_until >= now)
             with self.night.store.read() as connection:
                 return int(connection.execute(batches).scalar_one() + connection.execute(looks).scalar_one())
 

@@ -1,6 +1,7 @@
 """After a sweep: what was deleted is gone, what was kept and shares something with it is there, or it is partial."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -137,7 +138,8 @@ def test_the_lease_keeps_a_second_one_out(night, filled):
     with made.store.write() as connection:
         late = verification.claim(connection, run_id, owner="third", now=now + 2 * DAY, until=now + 3 * DAY)
         assert late is not None
-        assert not verification.record(connection, run_id, late.fence - 1, [], now)
+        former = replace(verification.lease_of(late), fence=late.fence - 1)
+        assert not verification.record(connection, former, [], now)
 
 
 def test_an_abort_does_not_wait_for_it(night, filled):

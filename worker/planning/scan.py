@@ -35,7 +35,7 @@ from worker.runs.expiry import expire
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
 from worker.runs.terms import registry_of, terms_of, why_not_there
-from worker.store import Store, StoreError, plans, retention, scan_history
+from worker.store import Store, leases, plans, retention, scan_history
 from worker.store import runs as run_rows
 from worker.store.freed_bytes import storable
 from worker.store.manifests import StoredManifests
@@ -128,14 +128,8 @@ def carry_out_scan(
     if registry is None:
         lifecycle.fail(store, run_id, why_not_there(settings, run), datetime.now(UTC), fence=run.fence)
         return ()
-    lease = settings.timing.lease
-
-    def renew() -> bool:
-        with store.write() as connection:
-            return run_rows.renew_scan(connection, run_id, run.fence, store.now(connection) + lease)
-
     try:
-        with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
+        with Heartbeat(store, run_rows.scan_lease(run), settings.timing.lease) as heartbeat:
             planned = _plan_run(store, settings, registry, run, limiter, _watching(heartbeat))
             reach("inventory_taken")
             if not _store_plan(store, run, planned, settings):
@@ -238,12 +232,12 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
             yield segment, writer.rows(segment, decided.lines, decided.deletions)
 
     with store.write() as connection:
-        if not run_rows.holds_scan(connection, run.id, run.fence):
+        if not leases.holds(connection, run_rows.scan_lease(run)):
             return False
         plans.clear(connection, run.id)
     for portion in plans.portions(rows()):
         with store.write() as connection:
-            if not run_rows.holds_scan(connection, run.id, run.fence):
+            if not leases.holds(connection, run_rows.scan_lease(run)):
                 return False
             for segment, some in portion:
                 plans.write_rows(connection, segment, some)
@@ -251,7 +245,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
             remembered.clear()
     with store.write() as connection:
         now = store.now(connection)
-        if not run_rows.holds_scan(connection, run.id, run.fence):
+        if not leases.holds(connection, run_rows.scan_lease(run)):
             return False
         scan_history.stage(connection, run.id, memoir.rest(planned.doubt))
         scan_history.move(connection, run.id, planned.registry.memory_key)

@@ -3,23 +3,24 @@
 import os
 import socket
 import threading
-from collections.abc import Callable
 from datetime import timedelta
+
+from worker.store import Store, StoreError, leases
+from worker.store.leases import Lease
 
 
 class Heartbeat:
-    """Calls `renew` every third of a lease. `lost` is set, and the beating ends, when renewing fails for good.
+    """Renews a lease every third of the time that it `lasts`. `lost` is set, and the beating ends, when it was lost.
 
-    `renew` answers False, or raises one of `lost_by`, when the lease is no longer ours; any other error is left to
-    the next beat: the lease itself runs out when nobody can renew it.
+    A store that cannot be written is left to the next beat: the lease itself runs out when nobody can renew it.
     """
 
-    def __init__(self, lease: timedelta, renew: Callable[[], bool], *, forgiven: tuple[type[Exception], ...]) -> None:
+    def __init__(self, store: Store, lease: Lease, lasts: timedelta) -> None:
         self.lost = threading.Event()
         self._stop = threading.Event()
-        self._pause = lease.total_seconds() / 3
-        self._renew = renew
-        self._forgiven = forgiven
+        self._store = store
+        self._lease = lease
+        self._lasts = lasts
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> "Heartbeat":
@@ -31,10 +32,12 @@ class Heartbeat:
         self._thread.join(timeout=5)
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._pause):
+        while not self._stop.wait(self._lasts.total_seconds() / 3):
             try:
-                held = self._renew()
-            except self._forgiven:
+                with self._store.write() as connection:
+                    now = self._store.now(connection)
+                    held = leases.renew(connection, self._lease, now, now + self._lasts)
+            except StoreError:
                 continue
             if not held:
                 self.lost.set()

@@ -6,31 +6,25 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, exists, or_, select, update
 
+from worker.store import leases
+from worker.store.leases import Lease, is_free
 from worker.store.sweeping import ITEM_COLUMNS, Item, item_of
 from worker.store.tables import UNFINISHED, batch, item, repository
 
 AT_ONCE = 200  # items settled in one transaction: others want to write, too
 
 
-def claim(connection: Connection, run_id: str, path: str, now: datetime, until: datetime, fresh: datetime) -> bool:
-    """Take the lease of a repository's look. False: somebody looks already, or it was listed since `fresh`.
+def claim(
+    connection: Connection, run_id: str, path: str, *, owner: str, now: datetime, until: datetime, fresh: datetime
+) -> Lease | None:
+    """Take the lease of a repository's recheck. None: it is held, or the repository was listed since `fresh`.
 
     A listing that lies in the future says nothing: the clock was set back since.
     """
-    free = or_(repository.c.look_until.is_(None), repository.c.look_until < now)
     stale = or_(repository.c.looked_at.is_(None), repository.c.looked_at <= fresh, repository.c.looked_at > now)
-    mine = update(repository).where(repository.c.run_id == run_id, repository.c.path == path, free, stale)
-    return connection.execute(mine.values(look_until=until)).rowcount == 1
-
-
-def renew(connection: Connection, run_id: str, path: str, until: datetime) -> None:
-    mine = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
-    connection.execute(mine.values(look_until=until))
-
-
-def release(connection: Connection, run_id: str, path: str) -> None:
-    mine = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
-    connection.execute(mine.values(look_until=None))
+    key = {"run_id": run_id, "path": path}
+    fence = leases.claim(connection, repository, key, stale, owner=owner, now=now, until=until)
+    return None if fence is None else Lease(repository, key, fence)
 
 
 def record(connection: Connection, run_id: str, path: str, began: datetime, now: datetime, refusal: str | None) -> None:
@@ -41,7 +35,7 @@ def record(connection: Connection, run_id: str, path: str, began: datetime, now:
     seen = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
     connection.execute(seen.values(looked_at=began, look=refusal))
     waiting = (batch.c.run_id == run_id) & (batch.c.repository == path) & ~batch.c.done
-    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
+    free = is_free(batch, now)
     left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED))
     connection.execute(update(batch).where(waiting, free).values(rung_at=None))
     connection.execute(update(batch).where(waiting, free, ~left).values(done=True))

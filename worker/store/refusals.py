@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, exists, func, select, update
 
+from worker.store.leases import is_free
 from worker.store.runs import Run
 from worker.store.sweeping import EARLIER_WAVE, ITEM_COLUMNS, Item, item_of
 from worker.store.tables import UNFINISHED, batch, item, run
@@ -61,7 +62,6 @@ def was_locked(connection: Connection, current: Run, one: Item) -> bool:
 
 def finish_batches(connection: Connection, run_id: str, now: datetime) -> None:
     """Batches that nobody holds and that have no item left are done."""
-    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
     left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED))
-    mine = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, free, ~left)
+    mine = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now), ~left)
     connection.execute(mine.values(done=True))

@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, insert, or_, select, update
 
-from worker.store import audit
+from worker.store import audit, leases
 from worker.store.dialect import insert_for
+from worker.store.leases import Lease, is_free
 from worker.store.tables import ACTIVE, batch, heartbeat, item, registry, run
 from worker.store.terms import Terms, decoded
 
@@ -196,23 +197,15 @@ def claim_scan(
     connection: Connection, run_id: str, *, owner: str, now: datetime, until: datetime, most: int
 ) -> Run | None:
     """Take the lease of a run's scan; None: somebody holds it, it is past planning, or it was begun too often."""
-    free = (run.c.state == "pending") | ((run.c.state == "planning") & (run.c.lease_until < now))
-    claimed = update(run).where(run.c.id == run_id, free, run.c.scans < most, run.c.stop.is_(None))
-    values = {"state": "planning", "started_at": now, "owner": owner, "lease_until": until}
-    done = connection.execute(claimed.values(**values, fence=run.c.fence + 1, scans=run.c.scans + 1))
-    return get(connection, run_id) if done.rowcount == 1 else None
+    due = run.c.state.in_(("pending", "planning")), run.c.scans < most, run.c.stop.is_(None)
+    values = {"state": "planning", "started_at": now, "scans": run.c.scans + 1}
+    fence = leases.claim(connection, run, {"id": run_id}, *due, owner=owner, now=now, until=until, **values)
+    return None if fence is None else get(connection, run_id)
 
 
-def renew_scan(connection: Connection, run_id: str, fence: int, until: datetime) -> bool:
-    """False: the lease was lost, or the run was asked to stop."""
-    mine = update(run).where(run.c.id == run_id, run.c.fence == fence, run.c.state == "planning", run.c.stop.is_(None))
-    return connection.execute(mine.values(lease_until=until)).rowcount == 1
-
-
-def holds_scan(connection: Connection, run_id: str, fence: int) -> bool:
-    """Whether the scan's lease is still this one, and its run not asked to stop; locks the run."""
-    found = get(connection, run_id, lock=True)
-    return found is not None and found.fence == fence and found.state == "planning" and found.stop is None
+def scan_lease(one: Run) -> Lease:
+    """Of a scan as it was claimed: lost also when its run is asked to stop."""
+    return Lease(run, {"id": one.id}, one.fence, (run.c.state == "planning", run.c.stop.is_(None)))
 
 
 def supersede(connection: Connection, registry: str, registry_key: str, newer: str, now: datetime) -> None:
@@ -231,9 +224,8 @@ def finish_stopped_batches(connection: Connection, run_id: str, now: datetime) -
     doubtful = exists().where(
         item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(("intent", "accepted"))
     )
-    unheld = batch.c.lease_until.is_(None) | (batch.c.lease_until < now)
     mine = (batch.c.run_id == run_id) & ~batch.c.done
-    connection.execute(update(batch).where(mine, unheld, ~doubtful).values(done=True))
+    connection.execute(update(batch).where(mine, is_free(batch, now), ~doubtful).values(done=True))
 
 
 def finish_swept(connection: Connection, run_id: str, outcome: str, now: datetime, message: str | None) -> bool:

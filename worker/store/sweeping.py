@@ -13,8 +13,9 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, case, exists, func, literal, or_, select, update
 
 from policies.image import Image
-from worker.store import audit, freed_bytes
+from worker.store import audit, freed_bytes, leases
 from worker.store.dialect import insert_for
+from worker.store.leases import Lease, is_free
 from worker.store.tables import UNFINISHED, Instant, batch, item, repository, run, tally
 
 Final = Literal["deleted", "gone", "skipped", "failed"]
@@ -57,6 +58,10 @@ class Claim:
     fence: int
     takeovers: int
 
+    @property
+    def lease(self) -> Lease:
+        return Lease(batch, {"run_id": self.run_id, "number": self.batch}, self.fence, strict=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
@@ -92,8 +97,7 @@ def take_ready(
     columns = select(batch.c.number, batch.c.repository, repository.c.looked_at)
     same = and_(repository.c.run_id == batch.c.run_id, repository.c.path == batch.c.repository)
     unrung = or_(batch.c.rung_at.is_(None), batch.c.rung_at <= rung_before)
-    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
-    found = columns.select_from(batch.join(repository, same)).where(mine, free, unrung, ~EARLIER_WAVE)
+    found = columns.select_from(batch.join(repository, same)).where(mine, is_free(batch, now), unrung, ~EARLIER_WAVE)
     rows = connection.execute(found.order_by(batch.c.rung_at.nulls_first(), batch.c.number))
     ready = fair((Ready(*row) for row in rows), max(0, MOST_RUNG - out), stale)
     if ready:
@@ -121,14 +125,12 @@ def claim(
     connection: Connection, run_id: str, number: int, *, owner: str, now: datetime, until: datetime
 ) -> Claim | None:
     """Take the lease of a batch; None: it is done, held, or its turn has not come."""
-    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
     deleting = exists().where(run.c.id == run_id, run.c.state == "deleting")
-    mine = update(batch).where(
-        batch.c.run_id == run_id, batch.c.number == number, ~batch.c.done, free, deleting, ~EARLIER_WAVE
-    )
     took_over = case((batch.c.lease_until < now, 1), else_=0)  # a released lease is null, and null is not less
-    values = {"owner": owner, "fence": batch.c.fence + 1, "lease_until": until}
-    if connection.execute(mine.values(**values, takeovers=batch.c.takeovers + took_over)).rowcount == 0:
+    key: dict[str, str | int] = {"run_id": run_id, "number": number}
+    due = (~batch.c.done, deleting, ~EARLIER_WAVE)
+    takeovers = batch.c.takeovers + took_over
+    if leases.claim(connection, batch, key, *due, owner=owner, now=now, until=until, takeovers=takeovers) is None:
         return None
     columns = (batch.c.run_id, batch.c.number, batch.c.repository, batch.c.fence, batch.c.takeovers)
     return Claim(*connection.execute(select(*columns).where(batch.c.run_id == run_id, batch.c.number == number)).one())
@@ -142,8 +144,7 @@ def at_work(connection: Connection, run_id: str, now: datetime) -> int:
 
 def unring(connection: Connection, run_id: str, now: datetime) -> None:
     """What waits in a run is to be rung again: what it waited for is done."""
-    free = or_(batch.c.lease_until.is_(None), batch.c.lease_until < now)
-    waiting = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, free)
+    waiting = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now))
     connection.execute(waiting.values(rung_at=None))
 
 
@@ -155,13 +156,7 @@ def is_waiting(connection: Connection, run_id: str) -> bool:
 
 def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -> None:
     """Raises LeaseLostError."""
-    mine = update(batch).where(
-        batch.c.run_id == held.run_id,
-        batch.c.number == held.batch,
-        batch.c.fence == held.fence,
-        batch.c.lease_until > now,
-    )
-    if connection.execute(mine.values(lease_until=until)).rowcount == 0:
+    if not leases.renew(connection, held.lease, now, until):
         raise LeaseLostError(f"batch {held.batch} of run {held.run_id}")
 
 
@@ -171,8 +166,7 @@ def release(connection: Connection, held: Claim, rung_at: datetime | None) -> No
     What is left may go on at once (`rung_at` None), or when a lease has passed since then.
     """
     left = exists().where(item.c.run_id == held.run_id, item.c.batch == held.batch, item.c.state.in_(UNFINISHED))
-    mine = update(batch).where(batch.c.run_id == held.run_id, batch.c.number == held.batch, batch.c.fence == held.fence)
-    connection.execute(mine.values(lease_until=None, owner=None, rung_at=rung_at, done=~left))
+    leases.release(connection, held.lease, rung_at=rung_at, done=~left)
 
 
 ITEM_COLUMNS = (

@@ -138,7 +138,9 @@ repository = Table(
     Column("inventory", String(64), nullable=False, index=True),  # -> inventory.sha256
     Column("decisions", LargeBinary, nullable=False),  # zstd of the decisions, one JSON a line
     Column("looked_at", Instant),  # when the sweep's last listing of it began
-    Column("look_until", Instant),  # the lease of the one that lists it again
+    Column("owner", Text),  # the lease of the one that lists it again
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease_until", Instant),
     Column("look", Text),  # why nothing is deleted in it; null: nothing speaks against it
     PrimaryKeyConstraint("run_id", "path"),
 )

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, select, update
 
 from policies.image import Image
-from worker.store import runs
+from worker.store import leases, runs
+from worker.store.leases import Lease
 from worker.store.runs import Run
 from worker.store.tables import item, run
 
@@ -39,33 +40,23 @@ class Left:
 
 def claim(connection: Connection, run_id: str, *, owner: str, now: datetime, until: datetime) -> Run | None:
     """Take the lease of a swept run's verification; None: it is held, done, or not yet to be."""
-    free = or_(run.c.lease_until.is_(None), run.c.lease_until < now)
-    due = run.c.swept_at.is_not(None) & run.c.verified_at.is_(None)
-    mine = update(run).where(run.c.id == run_id, run.c.state == "deleting", due, free)
-    values = {"owner": owner, "lease_until": until, "fence": run.c.fence + 1}
-    done = connection.execute(mine.values(**values, verifications=run.c.verifications + 1))
-    return runs.get(connection, run_id) if done.rowcount == 1 else None
+    due = run.c.state == "deleting", run.c.swept_at.is_not(None), run.c.verified_at.is_(None)
+    begun = run.c.verifications + 1
+    fence = leases.claim(connection, run, {"id": run_id}, *due, owner=owner, now=now, until=until, verifications=begun)
+    return None if fence is None else runs.get(connection, run_id)
 
 
-def renew(connection: Connection, run_id: str, fence: int, until: datetime) -> bool:
-    """False: the lease was lost, or the run has ended."""
-    mine = update(run).where(run.c.id == run_id, run.c.fence == fence, run.c.state == "deleting")
-    return connection.execute(mine.values(lease_until=until)).rowcount == 1
+def lease_of(one: Run) -> Lease:
+    """Of a run's verification as it was claimed: lost also when the run has ended."""
+    return Lease(run, {"id": one.id}, one.fence, (run.c.state == "deleting",))
 
 
 def record(
-    connection: Connection,
-    run_id: str,
-    fence: int,
-    differences: Sequence[Difference],
-    now: datetime,
-    emptied: Sequence[str] = (),
+    connection: Connection, lease: Lease, differences: Sequence[Difference], now: datetime, emptied: Sequence[str] = ()
 ) -> bool:
     """Write what was found, and which repositories the sweep emptied. False: somebody else holds the lease by now."""
-    mine = update(run).where(run.c.id == run_id, run.c.fence == fence, run.c.state == "deleting")
-    values = {**_found(differences), "verified_at": now, "lease_until": None, "owner": None}
-    values["emptied_repositories"] = json.dumps(emptied)
-    return connection.execute(mine.values(values)).rowcount == 1
+    emptied_json = json.dumps(emptied)
+    return leases.release(connection, lease, **_found(differences), verified_at=now, emptied_repositories=emptied_json)
 
 
 def _found(differences: Sequence[Difference]) -> dict[str, Any]:
@@ -80,12 +71,6 @@ def give_up(connection: Connection, one: Run, why: str, now: datetime) -> Run:
     mine = update(run).where(run.c.id == one.id, run.c.state == "deleting")
     connection.execute(mine.values(**_found([Difference("", None, why)]), verified_at=now))
     return runs.get(connection, one.id) or one
-
-
-def release(connection: Connection, run_id: str, fence: int) -> None:
-    """Let the next one try at once."""
-    mine = update(run).where(run.c.id == run_id, run.c.fence == fence, run.c.state == "deleting")
-    connection.execute(mine.values(lease_until=None, owner=None))
 
 
 def deleted_images(connection: Connection, run_id: str) -> Iterator[Image]:

@@ -102,16 +102,6 @@ def _carry_out(
     beside: int,
 ) -> Batch | None:
     """The batch as it was left; None: nobody may talk to its registry. `beside`: batches of the run at work."""
-
-    def renew() -> bool:
-        try:
-            with store.write() as connection:
-                now = store.now(connection)
-                sweeping.renew(connection, held, now, now + lease)
-        except LeaseLostError:
-            return False
-        return True
-
     poison = held.takeovers >= TAKEOVERS
     resolving = "the run was stopped" if run.stop else "workers died over its batch" if poison else ""
     registry = registry_now(watch, run)
@@ -130,7 +120,7 @@ def _carry_out(
         intents = Intents(store, watch, run, held, lease, used, surroundings)
         work = Batch(store, watch, run, held, opened, lease, resolving, known.tags, surroundings, intents)
         work.last = poison or run.stop is not None
-        with Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat:
+        with Heartbeat(store, held.lease, lease) as heartbeat:
             work.lost = heartbeat.lost
             if surroundings is not None and not _may_begin(store, run, work, surroundings, items):
                 return work

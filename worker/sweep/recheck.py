@@ -19,9 +19,9 @@ from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure, spending
 from worker.runs.current_settings import Watch, lease_now, permitted_now
-from worker.runs.leases import Heartbeat
+from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
-from worker.store import Store, StoreError, freed_bytes, holds, looks, sweeping
+from worker.store import Store, freed_bytes, holds, leases, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
 from worker.store.manifests import StoredManifests
@@ -44,18 +44,13 @@ def look(
     lease = lease_now(watch)
     with store.write() as connection:
         began = store.now(connection)
-        if not looks.claim(connection, run_id, repository, began, began + lease, began - lifecycle.LOOK_IS_GOOD):
-            return ()  # somebody looks, or has looked: who did rings
-
+        times = {"now": began, "until": began + lease, "fresh": began - lifecycle.LOOK_IS_GOOD}
+        held = looks.claim(connection, run_id, repository, owner=identity(), **times)
+    if held is None:
+        return ()  # somebody looks, or has looked: who did rings
     reach("look_claimed")
-
-    def renew() -> bool:
-        with store.write() as connection:
-            looks.renew(connection, run_id, repository, store.now(connection) + lease)
-        return True
-
     try:
-        with Heartbeat(lease, renew, forgiven=(StoreError,)):
+        with Heartbeat(store, held, lease):
             finding = _find(store, permitted_now(watch, run, repository), run, repository, limiter)
             if finding is None:
                 return lifecycle.ring(store, run_id, datetime.now(UTC)) if lifecycle.is_stopped(store, run_id) else ()
@@ -65,7 +60,7 @@ def look(
             reach("look_recorded")
     finally:
         with store.write() as connection:
-            looks.release(connection, run_id, repository)
+            leases.release(connection, held)
     return lifecycle.ring(store, run_id, datetime.now(UTC))
 
 

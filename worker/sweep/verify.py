@@ -23,7 +23,7 @@ from worker.runs.circuit_breaker import spending
 from worker.runs.current_settings import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
-from worker.store import Store, StoreError, plans
+from worker.store import Store, leases, plans
 from worker.store import verification as rows
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
@@ -71,12 +71,12 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
     except RegistryError as error:
         if run.verifications < lifecycle.VERIFICATIONS:
             with store.write() as connection:
-                rows.release(connection, run_id, run.fence)
+                leases.release(connection, rows.lease_of(run))
             return ()  # reconcile rings again
         found = _only(f"the registry could not be looked at: {error}")
     with store.write() as connection:
         now = store.now(connection)
-        if not rows.record(connection, run_id, run.fence, found.differences, now, found.emptied):
+        if not rows.record(connection, rows.lease_of(run), found.differences, now, found.emptied):
             return ()
     reach("verified")
     return lifecycle.ring(store, run_id, datetime.now(UTC))
@@ -89,13 +89,8 @@ def _only(difference: str) -> Seen:
 
 def _seen(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, lease: timedelta) -> Seen:
     """In order of repositories. Raises LostError, LimiterUnavailableError, RegistryError: nothing was looked at."""
-
-    def renew() -> bool:
-        with store.write() as connection:
-            return rows.renew(connection, run.id, run.fence, store.now(connection) + lease)
-
     with (
-        Heartbeat(lease, renew, forgiven=(StoreError,)) as heartbeat,
+        Heartbeat(store, rows.lease_of(run), lease) as heartbeat,
         open_registry(
             registry, limiter, Patience(waits_for_restarts=True), StoredManifests(store, registry.key)
         ) as opened,

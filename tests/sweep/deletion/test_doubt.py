@@ -499,9 +499,9 @@ def test_one_look_at_a_time(simulator: Simulator, night: MakeNight) -> None:
     run_id, _ = tonight.plan()
     with tonight.store.write() as connection:
         now = tonight.store.now(connection)
-        fresh = now - lifecycle.LOOK_IS_GOOD
-        assert looks.claim(connection, run_id, "shop/api", now, now + HOUR, fresh)
-        assert not looks.claim(connection, run_id, "shop/api", now, now + HOUR, fresh)
+        times = {"now": now, "until": now + HOUR, "fresh": now - lifecycle.LOOK_IS_GOOD}
+        assert looks.claim(connection, run_id, "shop/api", owner="one", **times)
+        assert not looks.claim(connection, run_id, "shop/api", owner="another", **times)
     assert tonight.do(Bell("gc.look", (run_id, "shop/api"))) == ()
     assert listings(simulator)[1:] == []
     with tonight.store.read() as connection:

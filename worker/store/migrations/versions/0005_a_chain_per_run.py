@@ -1,4 +1,4 @@
-"""A chain of the audit for each run, and a chain of the runs. What is there stays chained as it was."""
+"""A chain of the audit for each run, and a chain of the runs; what is there stays chained. A recheck's whole lease."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,6 +20,9 @@ def upgrade() -> None:
     )
     op.add_column("run", sa.Column("audit_sha256", sa.String(length=64), server_default="", nullable=False))
     connection = op.get_bind()
+    connection.execute(sa.text("alter table repository rename column look_until to lease_until"))
+    op.add_column("repository", sa.Column("owner", sa.Text(), nullable=True))
+    op.add_column("repository", sa.Column("fence", sa.Integer(), server_default="0", nullable=False))
     # A worker of an earlier version that still runs finds no head, and so records nothing into a chain that has ended.
     connection.execute(sa.text("update chain set name = 'former' where name = 'head'"))
     first = "insert into chain (name, seq, sha256) select 'runs', 0, sha256 from chain where name = 'former'"
