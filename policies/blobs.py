@@ -5,6 +5,7 @@ Counted from an image's record while that is at hand; afterwards nothing here ne
 
 import hashlib
 from array import array
+from binascii import unhexlify
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -128,8 +129,26 @@ class Blobs:
 
 def keys(rows: Words) -> npt.NDArray[np.uint64]:
     """One word for each digest: nearly always different for different digests, however digests were made up."""
-    mixed: npt.NDArray[np.uint64] = (rows * _MIX).sum(axis=1, dtype=np.uint64)
+    mixed: npt.NDArray[np.uint64] = rows[:, 0] * _MIX[0]
+    for word in (1, 2, 3):
+        mixed += rows[:, word] * _MIX[word]
     return mixed ^ (mixed >> np.uint64(29))
+
+
+def groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """An order that brings equal digests together, by their keys, and where each group starts in it."""
+    key = keys(rows)
+    order = np.argsort(key)
+    key, ordered = key[order], rows[order]
+    new = np.ones(len(rows), dtype=np.bool_)
+    np.not_equal(key[1:], key[:-1], out=new[1:])
+    same = ordered[1:] == ordered[:-1]
+    differ = ~(same[:, 0] & same[:, 1] & same[:, 2] & same[:, 3])
+    if np.any(differ & ~new[1:]):  # two digests of one key: sort by all the words, the key first
+        order = np.lexsort((*rows.T, keys(rows)))
+        ordered = rows[order]
+        new[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
+    return order, np.flatnonzero(new)
 
 
 def words(digests: Sequence[str]) -> Words:
@@ -157,11 +176,12 @@ def _all_packed(digests: Sequence[str]) -> bytes | None:
     if (letters[:, :7] != _PREFIX).any():
         return None
     digits = letters[:, 7:].tobytes()
+    if digits != digits.lower():
+        return None
     try:
-        packed = bytes.fromhex(digits.decode())
+        return unhexlify(digits)
     except ValueError:
         return None
-    return packed if len(packed) == 32 * len(digests) and digits == digits.lower() else None
 
 
 def _sha256(digest: str) -> bytes | None:

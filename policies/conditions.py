@@ -4,12 +4,13 @@ A condition knows its answer and the fact behind it, nothing of verdicts. `tags`
 in a select rule (every tag) and in a keep rule (one tag is enough), so each meaning is a class of its own.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from msgspec import UNSET
 
@@ -54,15 +55,29 @@ class Scene:
         return "its push time was not told"
 
 
-class Condition(Protocol):
+class Condition(ABC):
+    """A question about an image."""
+
+    __slots__ = ()
+
+    @abstractmethod
     def holds(self, image: Image, scene: Scene, /) -> Answer: ...
 
+    @abstractmethod
     def fact(self, image: Image, scene: Scene, /) -> str:
         """A few words on why the answer is yes, or which fact was not told where it is unknown."""
 
+    def split(self, images: list[Image], scene: Scene, /) -> tuple[list[Image], list[Image]]:
+        """`holds` of all of these at once: those of which the answer is yes, and those of which it is unknown."""
+        answers = [self.holds(image, scene) for image in images]
+        pairs = list(zip(images, answers, strict=True))
+        return [image for image, answer in pairs if answer is YES], [
+            image for image, answer in pairs if answer is UNKNOWN
+        ]
+
 
 @dataclass(frozen=True, slots=True)
-class All:
+class All(Condition):
     """Always."""
 
     def holds(self, _image: Image, _scene: Scene) -> Answer:
@@ -73,7 +88,7 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
-class EveryTag:
+class EveryTag(Condition):
     """Tagged, and every tag matches one of the patterns: deleting an image deletes all its tags."""
 
     patterns: Patterns
@@ -85,7 +100,13 @@ class EveryTag:
                 return NO
         return YES if image.tags else NO
 
+    def split(self, images: list[Image], _scene: Scene) -> tuple[list[Image], list[Image]]:
+        hits = self.patterns.hits
+        return [image for image in images if image.tags and all(map(hits, image.tags))], []
+
     def fact(self, image: Image, _scene: Scene) -> str:
+        if len(self.patterns.texts) == 1:
+            return f"every tag matches {self.patterns.texts[0]}"
         if len(image.tags) == 1:
             return f"every tag matches {self.patterns.match(image.tags[0])}"
         matched = dict.fromkeys([self.patterns.match(tag) or "" for tag in image.tags])
@@ -93,7 +114,7 @@ class EveryTag:
 
 
 @dataclass(frozen=True, slots=True)
-class NoTag:
+class NoTag(Condition):
     """No tag matches any of the patterns; so for an untagged image too."""
 
     patterns: Patterns
@@ -106,7 +127,7 @@ class NoTag:
 
 
 @dataclass(frozen=True, slots=True)
-class SomeTag:
+class SomeTag(Condition):
     """Some one tag matches `matching` (any, where None) and none of `excepting`; without `matching`, or untagged."""
 
     matching: Patterns | None = None
@@ -116,6 +137,12 @@ class SomeTag:
         if not image.tags:
             return YES if self.matching is None else NO
         return NO if self._tag(image) is None else YES
+
+    def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
+        if self.matching is None or self.excepting is not None:
+            return super(SomeTag, self).split(images, scene)
+        hits = self.matching.hits
+        return [image for image in images if any(map(hits, image.tags))], []
 
     def fact(self, image: Image, _scene: Scene) -> str:
         tag = self._tag(image)
@@ -137,7 +164,7 @@ class SomeTag:
 
 
 @dataclass(frozen=True, slots=True)
-class Tagged:
+class Tagged(Condition):
     """Has tags, or (`tagged=False`) has none."""
 
     tagged: bool = True
@@ -145,12 +172,16 @@ class Tagged:
     def holds(self, image: Image, _scene: Scene) -> Answer:
         return YES if bool(image.tags) is self.tagged else NO
 
+    def split(self, images: list[Image], _scene: Scene) -> tuple[list[Image], list[Image]]:
+        tagged = self.tagged
+        return [image for image in images if bool(image.tags) is tagged], []
+
     def fact(self, _image: Image, _scene: Scene) -> str:
         return "tagged" if self.tagged else "untagged"
 
 
 @dataclass(frozen=True, slots=True)
-class Digests:
+class Digests(Condition):
     """Its digest is listed."""
 
     digests: frozenset[str]
@@ -163,7 +194,7 @@ class Digests:
 
 
 @dataclass(frozen=True, slots=True)
-class OlderThan:
+class OlderThan(Condition):
     """Pushed at least `age` ago."""
 
     age: timedelta
@@ -174,12 +205,21 @@ class OlderThan:
             return UNKNOWN
         return YES if scene.now - created_at >= self.age else NO
 
+    def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
+        timed = [(image.created_at, image) for image in images if image.created_at is not None]
+        untimed = [image for image in images if image.created_at is None] if len(timed) < len(images) else []
+        try:
+            border = scene.now - self.age
+        except OverflowError:  # before the first year
+            return [], untimed
+        return [image for created_at, image in timed if created_at <= border], untimed
+
     def fact(self, image: Image, scene: Scene) -> str:
         return _age_fact(image, scene, _bound("at least", self.age))
 
 
 @dataclass(frozen=True, slots=True)
-class NewerThan:
+class NewerThan(Condition):
     """Pushed less than `age` ago."""
 
     age: timedelta
@@ -195,7 +235,7 @@ class NewerThan:
 
 
 @dataclass(frozen=True, slots=True)
-class UntaggedFor:
+class UntaggedFor(Condition):
     """Complete scans have seen it, always untagged, for at least `age`."""
 
     age: timedelta
@@ -218,7 +258,7 @@ class UntaggedFor:
 
 
 @dataclass(frozen=True, slots=True)
-class LargerThan:
+class LargerThan(Condition):
     """More bytes than `size`."""
 
     size: int
@@ -234,7 +274,7 @@ class LargerThan:
 
 
 @dataclass(frozen=True, slots=True)
-class SmallerThan:
+class SmallerThan(Condition):
     """Fewer bytes than `size`."""
 
     size: int
@@ -250,7 +290,7 @@ class SmallerThan:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyTag:
+class AnyTag(Condition):
     """Some tag matches: on purpose, one such tag takes the image with all its tags."""
 
     patterns: Patterns

@@ -1,6 +1,6 @@
 """The rules of a policy before the images of one repository: a verdict, a cause and a reason for each."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from policies.conditions import UNKNOWN
 from policies.context import NOTHING, Standing
-from policies.graph import Ties, is_counted
+from policies.graph import Ties, countable
 from policies.image import Image
 from policies.registry_summary import RegistrySummary
 from policies.rules import Heard, Policy, Rule, Top, placeless, population, unreported
@@ -61,9 +61,7 @@ class Evaluation:
         self._tops = summary.tops
         self._keep_per_repository = keep_per_repository
         self._ranked = ties.ranked(summary.foreign)
-        self._countable = [
-            image for image in self._ranked if is_counted(image) and image.digest not in standing.ignore_unreadable
-        ]
+        self._countable = countable(self._ranked, standing.ignore_unreadable)
         self._rules = [rule for rule in policy.rules if rule.applies_to(ties.path)]
         self._ordered = not standing.times.first_seen  # whether images of equal times have an order
         self._tied: dict[str | None, frozenset[str]] = {}  # rule, or None: keep_per_repository -> images tied in it
@@ -85,12 +83,13 @@ class Evaluation:
         self._hear_selects()
         self._hear_keeps()
         owners_of = self.ties.owners
-        for digest, rule in self._select.items():
-            if digest not in owners_of and self._may_go(digest):
-                self._by[digest] = rule
+        stays = {*self._keep, *(digest for digest in self.ties.open_subjects if self._elsewhere(digest))}
+        self._by = {
+            digest: rule for digest, rule in self._select.items() if digest not in stays and digest not in owners_of
+        }
         for digest in self.ties.order:
             owners = owners_of[digest]
-            if self._may_go(digest) and all(owner in self._by for owner in owners):
+            if digest not in stays and all(owner in self._by for owner in owners):
                 if digest in self._select:
                     self._by[digest] = self._select[digest]
                 elif self.ties.follows(digest):
@@ -98,7 +97,7 @@ class Evaluation:
         if self.standing.settle and self._by:
             self._settle()
         self._keep_unread()
-        made = [self._decision(image) for image in self.ties.images]
+        made = list(self._decisions())
         if self.ties.doubted:
             pairs = zip(made, self._told, strict=True)
             made = [replace(one, created_at=_utc(told.created_at)) for one, told in pairs]
@@ -161,8 +160,9 @@ class Evaluation:
                 heard = self.hear(rule, left)
                 if heard.yes or heard.unknown or self._keeps_some(rule, keep):
                     self.keeping.add(rule.name)
+                facts = self._facts(rule)
                 for image in heard.yes:
-                    keep.setdefault(image.digest, ("kept_by_rule", self._facts(rule, image), rule.name))
+                    keep.setdefault(image.digest, ("kept_by_rule", facts(image), rule.name))
                 for image in heard.unknown:
                     keep.setdefault(image.digest, ("kept_by_rule", self._untold(rule, image), rule.name))
         keep.update({digest: kept for digest, kept in self._unreadable() if digest not in keep})
@@ -227,30 +227,31 @@ class Evaluation:
             if digest in self._by and not all(owner in self._by for owner in self.ties.owners[digest]):
                 del self._by[digest]
 
-    def _may_go(self, digest: str) -> bool:
-        return digest not in self._keep and not self._elsewhere(digest)
-
     def _elsewhere(self, digest: str) -> tuple[str, ...]:
         """Those of its subjects that are in other repositories."""
         named = self.ties.open_subjects.get(digest)
         return tuple([subject for subject in named if subject in self.foreign]) if named else ()
 
-    def _decision(self, image: Image) -> Decision:
-        """The verdict on one image, when it is settled what goes."""
-        digest = image.digest
-        path = self.ties.path
-        rule = self._by.get(digest)
-        if rule is not None:
-            if digest in self._select:
-                return decision(path, image, "delete", "selected", self._facts(rule, image), rule.name)
-            reason = f"its {self._tie(digest, self.ties.owners[digest][0])} goes"
-            return decision(path, image, "delete", "follows", reason, rule.name)
-        keep = self._keep.get(digest)
-        if keep is not None:
-            return decision(path, image, "keep", *keep)
-        postponed = self._postponed.get(digest)
-        if postponed is not None:
-            return decision(path, image, "keep", *postponed)
+    def _decisions(self) -> Iterator[Decision]:
+        """The verdicts, when it is settled what goes: one for each image, in their order."""
+        path, by, select, keep, postponed = self.ties.path, self._by, self._select, self._keep, self._postponed
+        facts = {rule.name: self._facts(rule) for rule in self._rules}
+        for image in self.ties.images:
+            digest = image.digest
+            if (rule := by.get(digest)) is not None:
+                if digest in select:
+                    yield decision(path, image, "delete", "selected", facts[rule.name](image), rule.name)
+                else:
+                    reason = f"its {self._tie(digest, self.ties.owners[digest][0])} goes"
+                    yield decision(path, image, "delete", "follows", reason, rule.name)
+            elif (kept := keep.get(digest) or postponed.get(digest)) is not None:
+                yield decision(path, image, "keep", *kept)
+            else:
+                yield self._not_selected(image)
+
+    def _not_selected(self, image: Image) -> Decision:
+        """What stays because it is needed, or because no rule selects it."""
+        digest, path = image.digest, self.ties.path
         needed_by = tuple([owner for owner in self.ties.owners.get(digest, ()) if owner not in self._by])
         if needed_by := needed_by + self._elsewhere(digest):
             return decision(
@@ -260,13 +261,18 @@ class Evaluation:
         untold = "" if doubt is None else f"; {doubt.name}: {self._untold(doubt, image)}"
         return decision(path, image, "keep", "no_rule", f"no rule selects it{untold}")
 
-    def _facts(self, rule: Rule, image: Image) -> str:
-        """The facts behind a rule's yes."""
-        facts = [condition.fact(image, self.scene) for condition in rule.conditions]
+    def _facts(self, rule: Rule) -> Callable[[Image], str]:
+        """Tells the facts behind a rule's yes."""
+        scene, asked = self.scene, [condition.fact for condition in rule.conditions]
+        counted = ""
         if rule.count is not None:
             group = " of the registry" if rule.count.per == "registry" else ""
-            facts.append(f"{'not ' if rule.count.beyond else ''}one of the {rule.count.n} newest{group}")
-        return "; ".join(facts)
+            counted = f"{'not ' if rule.count.beyond else ''}one of the {rule.count.n} newest{group}"
+            counted = f"; {counted}" if asked else counted
+        if len(asked) == 1:
+            fact = asked[0]
+            return lambda image: fact(image, scene) + counted
+        return lambda image: "; ".join([fact(image, scene) for fact in asked]) + counted
 
     def _untold(self, rule: Rule, image: Image) -> str:
         """The first fact that was not told, where a rule's answer is unknown."""
@@ -305,12 +311,13 @@ def decision(
     needed_by: tuple[str, ...] = (),
 ) -> Decision:
     """A decision on an image, with the image's own facts."""
+    created_at = image.created_at
     return Decision(
         id=image.id,
         repository=repository,
         digest=image.digest,
         tags=image.tags,
-        created_at=_utc(image.created_at),
+        created_at=created_at if created_at is None or created_at.tzinfo is UTC else created_at.astimezone(UTC),
         size=image.compressed_size,
         verdict=verdict,
         cause=cause,

@@ -5,7 +5,7 @@ that no order in which a registry happens to list them can change a plan.
 """
 
 import dataclasses
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -137,11 +137,7 @@ class Arranger:
 
     def ties(self) -> Ties:
         """What the images are to each other. The order of their rows makes no difference."""
-        images = sorted(merged(self._rows), key=attrgetter("digest"))
-        try:
-            images.sort(key=attrgetter("created_at"), reverse=True)
-        except TypeError:  # some time is unknown: those come last
-            images.sort(key=lambda image: image.created_at or _LONG_AGO, reverse=True)
+        images = _newest_first(merged(self._rows))
         indexes = [image for image in images if image.children is not UNSET]
         perhaps = [
             one for one in images if isinstance(one.subject, str) or (one.tags and one.tags[0].startswith("sha256-"))
@@ -150,6 +146,16 @@ class Arranger:
         if not indexes and not subjects:
             return Ties(self._path, tuple(images), self._blobs)
         return _tied(self._path, tuple(images), self._blobs, indexes, subjects)
+
+
+def _newest_first(rows: Sequence[Image]) -> list[Image]:
+    """Then by digest; those of which the time is unknown come last."""
+    times = [row.created_at for row in rows]
+    if None in times:
+        return sorted(sorted(rows, key=attrgetter("digest")), key=lambda row: row.created_at or _LONG_AGO, reverse=True)
+    if len(set(times)) < len(times):
+        rows = sorted(rows, key=attrgetter("digest"))
+    return sorted(rows, key=attrgetter("created_at"), reverse=True)
 
 
 def _is_before(image: Image, instant: datetime) -> bool:
@@ -225,9 +231,13 @@ def _tied(
     )
 
 
-def is_counted(image: Image) -> bool:
-    """Whether a count ranks it: not what stays in any case, being locked, or unreadable and so kept by itself."""
-    return not image.locked and image.children is not None
+def countable(images: Iterable[Image], ignored: Container[str] = ()) -> list[Image]:
+    """Those that a count ranks: not what stays in any case, being locked, unreadable, or `ignored` if unreadable."""
+    return [
+        image
+        for image in images
+        if not image.locked and image.children is not None and not (ignored and image.digest in ignored)
+    ]
 
 
 def blobs_of(image: Image) -> tuple[Blob, ...]:

@@ -2,11 +2,14 @@
 
 A glob knows `*`, `?`, `[a-z]`, `[!a-z]` and `\\`, which takes the next character as it is. In a repository's path `*`
 and `?` stay within a segment and `**` crosses segments. Expressions are RE2's, which answers in linear time whatever a
-user writes; globs of literal pieces and `*` alone, nearly all there are, need no expression at all.
+user writes; globs of literal pieces and `*` alone, nearly all there are, are one expression of Python's
+that never tries a place again.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import re2
@@ -37,9 +40,12 @@ class Patterns:
     texts: tuple[str, ...]
     paths: bool = False  # globs on repository paths: `*` stays within a segment
     match: Matcher = field(init=False, repr=False, compare=False)
+    hits: Callable[[str], object] = field(init=False, repr=False, compare=False)  # true where `match` tells a pattern
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "match", _matcher(self.texts, self.paths))  # the one way to fill a frozen field
+        match, hits = _matcher(self.texts, self.paths)
+        object.__setattr__(self, "match", match)  # the one way to fill a frozen field
+        object.__setattr__(self, "hits", hits)
 
     def __reduce__(self) -> tuple[type["Patterns"], tuple[tuple[str, ...], bool]]:
         return Patterns, (self.texts, self.paths)
@@ -48,36 +54,38 @@ class Patterns:
         return ", ".join(self.texts)
 
 
-def _matcher(texts: tuple[str, ...], paths: bool) -> Matcher:
-    names: dict[str, str] = {}  # whole name -> pattern
-    beginnings: dict[str, str] = {}
-    others: list[Matcher] = []
+def _matcher(texts: tuple[str, ...], paths: bool) -> tuple[Matcher, Callable[[str], object]]:
+    """What tells the pattern, and what only tells whether there is one."""
+    plain: list[tuple[int, str, str]] = []  # rank, pattern, Python's expression
     expressions: list[tuple[str, str]] = []
     for text in texts:
         match _read(text, paths):
             case str() as expression:
                 expressions.append((text, expression))
             case [name]:
-                names[name] = text
+                plain.append((0, text, re.escape(name)))
             case [start, ""]:
-                beginnings[start] = text
-            case pieces:
-                others.append(_pieces(text, pieces))
-    if expressions:
-        others.append(_expressions(expressions))
-    starts = tuple(beginnings)
+                plain.append((1, text, f"{re.escape(start)}.*"))
+            case [first, *between, last]:
+                # An atomic group takes the earliest place and never another: that leaves most room for the rest, and
+                # the time is linear whatever a user writes.
+                pieces = "".join(f"(?>.*?{re.escape(piece)})" for piece in between if piece)
+                plain.append((2, text, f"{re.escape(first)}{pieces}.*{re.escape(last)}"))
+    others = _expressions(expressions) if expressions else None
+    if not plain:
+        others = others or (lambda _: None)
+        return others, others
+    plain.sort(key=itemgetter(0))
+    known = [text for _, text, _ in plain]
+    fullmatch = re.compile("|".join(f"({expression})" for _, _, expression in plain), re.DOTALL).fullmatch
 
     def match(name: str) -> str | None:
-        if name in names:
-            return names[name]
-        if name.startswith(starts):
-            return next(beginnings[start] for start in starts if name.startswith(start))
-        for other in others:
-            if (found := other(name)) is not None:
-                return found
-        return None
+        found = fullmatch(name)
+        if found is not None:
+            return known[(found.lastindex or 1) - 1]
+        return None if others is None else others(name)
 
-    return match
+    return match, fullmatch if others is None else match
 
 
 def _read(text: str, paths: bool) -> str | list[str]:
@@ -150,27 +158,6 @@ def _class(text: str, start: int) -> tuple[str, int]:
 
 def _quoted(characters: str) -> str:
     return "".join(c if c.isalnum() or c == "_" or ord(c) > 127 else f"\\{c}" for c in characters)
-
-
-def _pieces(text: str, pieces: list[str]) -> Matcher:
-    """A matcher for literal pieces with anything between them: the first at the start, the last at the end."""
-    first, *between, last = pieces
-    middle = [piece for piece in between if piece]
-    shortest = sum(map(len, pieces))
-
-    def matcher(name: str) -> str | None:
-        if len(name) < shortest or not name.startswith(first) or not name.endswith(last):
-            return None
-        at = len(first)
-        end = len(name) - len(last)
-        for piece in middle:  # the earliest place leaves most room for the rest
-            at = name.find(piece, at, end)
-            if at < 0:
-                return None
-            at += len(piece)
-        return text
-
-    return matcher
 
 
 def _expressions(expressions: list[tuple[str, str]]) -> Matcher:

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from policies.blobs import Blobs, Sizes, Words, keys, words
+from policies.blobs import Blobs, Sizes, Words, groups, keys, words
 from policies.graph import blobs_of
 from policies.image import Image
 from policies.limits import Totals
@@ -35,10 +35,7 @@ class Columns:
     undecidable: int = 0  # images whose rank in some count nobody can tell
 
 
-_SHARE_BITS = 4
-_SHARES = 1 << _SHARE_BITS
-_ROWS_AT_ONCE = 1 << 16
-_ROW = np.dtype([("words", "<u8", (4,)), ("sizes", "<i8"), ("references", "<u4"), ("flags", "u1")])
+_SHARE_BITS = 4  # of the keys: the digests are added up a sixteenth at a time
 
 
 def columns(
@@ -73,7 +70,9 @@ class Closing:
     rule_selected: Mapping[str, int]
     keeping: frozenset[str]
     undecidable: int
-    _freed: npt.NDArray[np.void] = field(repr=False)  # of blobs that only deletions reference, sorted by key
+    _words: Words = field(repr=False)  # of the blobs that only deletions reference, sorted by key
+    _sizes: Sizes = field(repr=False)
+    _references: npt.NDArray[np.uint32] = field(repr=False)
 
     def numbers_of(self, image: Image) -> tuple[int, ...]:
         """The numbers of those of its blobs that only deletions reference, ascending."""
@@ -83,28 +82,26 @@ class Closing:
 
     def size(self, number: int) -> int:
         """Bytes of a blob."""
-        return int(self._freed["sizes"][number])
+        return int(self._sizes[number])
 
     def references(self, number: int) -> int:
         """How many deletions reference a blob, each image of each repository once."""
-        return int(self._freed["references"][number])
+        return int(self._references[number])
 
     @cached_property
     def _numbers(self) -> dict[tuple[int, ...], int]:
-        return {tuple(row): number for number, row in enumerate(self._freed["words"].tolist())}
+        return {tuple(row): number for number, row in enumerate(self._words.tolist())}
 
 
 class Reclaim:
     """Adds up decided repositories, in whatever order they come.
 
-    Their blobs lie in sixteen shares of all digests, packed and side by side, and are closed a share at a time: so a
-    million images need little more memory than the rows themselves.
+    Their blobs lie packed, side by side, and are closed a sixteenth of all digests at a time: so a million images need
+    little more memory than the rows themselves.
     """
 
     def __init__(self) -> None:
-        self._shares = [bytearray() for _ in range(_SHARES)]
-        self._waiting: list[npt.NDArray[np.void]] = []
-        self._rows_waiting = 0
+        self._words, self._sizes, self._references, self._flags = (bytearray() for _ in range(4))
         self._counts = Totals()
         self._selected: Counter[str] = Counter()
         self._keeping: set[str] = set()
@@ -117,62 +114,52 @@ class Reclaim:
             self._selected[rule] += count  # also where it is 0
         self._keeping |= part.keeping
         self._undecidable += part.undecidable
-        rows = np.empty(len(part.sizes), dtype=_ROW)
-        for column in ("words", "sizes", "references", "flags"):
-            rows[column] = getattr(part, column)
-        self._waiting.append(rows)
-        self._rows_waiting += len(rows)
-        if self._rows_waiting >= _ROWS_AT_ONCE:
-            self._pack()
-
-    def _pack(self) -> None:
-        rows = np.concatenate([np.empty(0, dtype=_ROW), *self._waiting])
-        share = keys(rows["words"]) >> np.uint64(64 - _SHARE_BITS)
-        rows = rows[np.argsort(share, kind="stable")]
-        ends = np.cumsum(np.bincount(share.astype(np.int64), minlength=_SHARES)).tolist()
-        for packed, start, end in zip(self._shares, [0, *ends], ends, strict=False):
-            packed.extend(rows[start:end].tobytes())
-        self._waiting, self._rows_waiting = [], 0
+        self._words += part.words.tobytes()
+        self._sizes += part.sizes.tobytes()
+        self._references += part.references.astype(np.uint32).tobytes()
+        self._flags += part.flags.tobytes()
 
     def close(self) -> "Closing":
         """Each blob once."""
-        self._pack()
-        totals, freed = self._counts, [_freed(np.empty(0, dtype=_ROW))[1]]
-        for packed in self._shares:
-            blobs, rows = _freed(np.frombuffer(packed, dtype=_ROW))
+        all_words = np.frombuffer(self._words, dtype=np.uint64).reshape(-1, 4)
+        sizes = np.frombuffer(self._sizes, dtype=np.int64)
+        references = np.frombuffer(self._references, dtype=np.uint32)
+        flags = np.frombuffer(self._flags, dtype=np.uint8)
+        share_of = (keys(all_words) >> np.uint64(64 - _SHARE_BITS)).astype(np.uint8)
+        totals, shares = self._counts, []
+        for share in range(1 << _SHARE_BITS):
+            which = np.flatnonzero(share_of == share)
+            blobs, freed = _freed(all_words[which], sizes[which], references[which], flags[which])
             totals = add(totals, blobs)
-            freed.append(rows)
-        rows = np.concatenate(freed)
-        return Closing(totals, dict(self._selected), frozenset(self._keeping), self._undecidable, rows)
+            shares.append(freed)
+        return Closing(
+            totals,
+            dict(self._selected),
+            frozenset(self._keeping),
+            self._undecidable,
+            np.concatenate([one for one, _, _ in shares]),
+            np.concatenate([one for _, one, _ in shares]),
+            np.concatenate([one for _, _, one in shares]),
+        )
 
 
-def _freed(rows: npt.NDArray[np.void]) -> tuple[Totals, npt.NDArray[np.void]]:
+Freed = tuple[Words, Sizes, npt.NDArray[np.uint32]]
+
+
+def _freed(
+    rows: Words, sizes: Sizes, references: npt.NDArray[np.uint32], flags: npt.NDArray[np.uint8]
+) -> tuple[Totals, Freed]:
     """What the blobs of a share come to, and those that only deletions reference, each once, sorted by key."""
-    order, starts = _groups(rows["words"])
+    order, starts = groups(rows)
     if not len(starts):
-        return Totals(), rows[:0]
-    whole = rows[order[starts]]
-    whole["sizes"] = np.minimum.reduceat(rows["sizes"][order], starts)
-    whole["references"] = np.add.reduceat(rows["references"][order], starts)
-    whole["flags"] = np.bitwise_or.reduceat(rows["flags"][order], starts)
-    freed = whole[(whole["flags"] & _KEPT) == 0]
-    counted = whole["sizes"][(whole["flags"] & _COUNTED) != 0]
-    return Totals(reclaimable_bytes=_sum(freed["sizes"]), registry_bytes=_sum(counted)), freed
-
-
-def _groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """An order that brings equal digests together, by their keys, and where each group starts in it."""
-    key = keys(rows)
-    order = np.argsort(key)
-    key, ordered = key[order], rows[order]
-    new = np.ones(len(rows), dtype=bool)
-    new[1:] = key[1:] != key[:-1]
-    differ = np.any(ordered[1:] != ordered[:-1], axis=1)
-    if np.any(differ & ~new[1:]):  # two digests of one key: sort by all the words, the key first
-        order = np.lexsort((*rows.T, keys(rows)))
-        ordered = rows[order]
-        new[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
-    return order, np.flatnonzero(new)
+        return Totals(), (rows, sizes, references)
+    sizes = np.minimum.reduceat(sizes[order], starts)
+    references = np.add.reduceat(references[order], starts)
+    flags = np.bitwise_or.reduceat(flags[order], starts)
+    freed = (flags & _KEPT) == 0
+    counted = (flags & _COUNTED) != 0
+    totals = Totals(reclaimable_bytes=_sum(sizes[freed]), registry_bytes=_sum(sizes[counted]))
+    return totals, (rows[order[starts]][freed], sizes[freed], references[freed])
 
 
 def _sum(sizes: npt.NDArray[np.int64]) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from policies.blobs import Words, keys, words
 from policies.context import NOTHING, Standing
-from policies.graph import Ties, is_counted
+from policies.graph import Ties, countable
 from policies.push_times import Pushes, late, pushes
 from policies.rules import Place, Policy, Top, first_places, newest_first, placeless, population
 
@@ -55,8 +55,7 @@ def survey_of(
     for rule in policy.of_registry():
         if rule.count is None or frozen or not rule.applies_to(ties.path):
             continue
-        here = [image for image in ties.images if image.digest not in ties.owners and is_counted(image)]
-        images = [image for image in here if image.digest not in ignore_unreadable]
+        images = countable((image for image in ties.images if image.digest not in ties.owners), ignore_unreadable)
         here = [image for image in images if image.digest not in ties.open_subjects]
         there = [image for image in images if image.digest in ties.open_subjects]
         asked = rule.asks(here, scene)
@@ -75,8 +74,8 @@ def survey_of(
         places=places,
         foreign_places=foreign_places,
         uncounted=frozenset(uncounted),
-        pushes=pushes(told),
-        late=int(late(told, digests, seen).sum()),
+        pushes=pushes(told) if times.questioned else np.empty(0),
+        late=int(late(told, digests, seen).sum()) if times.questioned else 0,
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
-from policies.conditions import NO, UNKNOWN, YES, Condition, Scene
+from policies.conditions import NO, Condition, Scene
 from policies.image import Image
 from policies.patterns import Patterns
 
@@ -54,16 +54,9 @@ class Rule:
         """The conditions' common answer on each image, without the count: no if any says no, else unknown if any is."""
         yes, unknown = list(images), list[Image]()
         for condition in self.conditions:
-            holds = condition.holds
-            unknown = [image for image in unknown if holds(image, scene) is not NO]
-            passed = []
-            for image in yes:
-                answer = holds(image, scene)
-                if answer is YES:
-                    passed.append(image)
-                elif answer is UNKNOWN:
-                    unknown.append(image)
-            yes = passed
+            unknown = [image for image in unknown if condition.holds(image, scene) is not NO]
+            yes, perhaps = condition.split(yes, scene)
+            unknown += perhaps
         return Heard(yes, unknown)
 
 

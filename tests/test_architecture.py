@@ -14,6 +14,9 @@ POLICIES = sorted((ROOT / "policies").rglob("*.py"))
 WORKER = sorted((ROOT / "worker").rglob("*.py"))
 ALLOWED = {"policies", "msgspec", "numpy", "pydantic", "re2"}
 PURE = {
+    "abc",
+    "array",
+    "binascii",
     "collections",
     "dataclasses",
     "datetime",
@@ -24,7 +27,6 @@ PURE = {
     "hashlib",
     "itertools",
     "json",
-    "array",
     "operator",
     "re",
     "typing",

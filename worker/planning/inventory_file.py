@@ -112,8 +112,12 @@ class InventoryFile:
 
     def _runs(self, file: BinaryIO) -> Iterator[Run]:
         for offset, block in self._blocks(file):
-            for name, images in groupby(self._decoded(offset, block), key=NAME):
-                yield _repository_of(name), list(images)
+            images = self._decoded(offset, block)
+            if images and images[0].name == images[-1].name and len(set(map(NAME, images))) == 1:
+                yield _repository_of(images[0].name), images
+                continue
+            for name, some in groupby(images, key=NAME):
+                yield _repository_of(name), list(some)
 
     def _indexed(self, file: BinaryIO, only: Collection[str] | None) -> Iterator[tuple[str, Iterator[list[Image]]]]:
         def read(offset: int, length: int) -> list[Image]:
