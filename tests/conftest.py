@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.support import stores
 from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
 from tests.support.servers import PostgresServer, postgres_programs, postgres_server
 from tests.support.simulator.client import Simulator
 
@@ -112,6 +113,14 @@ def night(
     yield make
     for one in made:
         one.store.dispose()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    """An empty registry of the kind oci; at the end no request was unknown to it."""
+    with FakeRegistry() as registry:
+        yield registry
+        assert registry.refused == []
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from tests.support.servers import PostgresServer
 from tests.support.simulator.client import Simulator
 from tests.support.stores import database
 from tests.support.waiting import until
+from tests.support.worlds import push_some
 from worker.store import runs as run_rows
 
 DAY = timedelta(days=1)
@@ -47,18 +48,6 @@ def bytes_agree(simulator: Simulator, folder: Path, **entry: Any) -> None:
         assert metric(made, 'registry_gc_reclaimed_bytes_total{registry="production"}') == state["lost_bytes"]
         assert metric(made, 'registry_gc_images_total{outcome="deleted",registry="production"}') == run["deleted"]
         assert max(state["deletes"].values()) == 1
-
-
-def push_some(simulator: Simulator) -> None:
-    """Tens of images in three repositories that share layers, some of them to stay, one an index."""
-    for path in ("shop/api", "shop/web", "base"):
-        simulator.push(path, tags=["v1"], age=30 * DAY, layers=["base:1000", 7])
-        for number in range(12):
-            simulator.push(
-                path, tags=[f"pr-{number}"], age=30 * DAY, layers=["base:1000", f"of-{path}:50", 100 + number]
-            )
-    child = simulator.push("shop/api", age=30 * DAY, layers=[10])["digest"]
-    simulator.push_index("shop/api", [str(child)], tags=["pr-index"], age=30 * DAY)
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Credentials that lose their rights in mid-run see 404 and empty lists: nothing is taken for deleted by that."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,6 @@ def test_a_404_is_believed_while_the_registry_shows_what_is_kept(
 
     assert tonight.outcomes(run_id) == {image["digest"]: ("gone", None)}
     assert tonight.run(run_id).outcome == "succeeded"
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-        assert registry.refused == []
 
 
 @pytest.mark.parametrize("keeps", ["shop/api", "shop/web", ""])

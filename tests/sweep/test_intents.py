@@ -1,9 +1,7 @@
 """What is asked with each intent: what came up after the batch had begun still keeps the image."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -11,7 +9,6 @@ from sqlalchemy import update
 from policies.holds import Hold
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
 from worker.store import holds
 from worker.store.tables import run as run_table
 
@@ -21,19 +18,8 @@ RULES = [{"name": "releases", "keep": {"tags": ["v*"]}}, {"name": "old", "delete
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-        assert registry.refused == []
-
-
-@pytest.fixture
-def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
-    rate = {"requests_per_second": 1000, "concurrency": 1}
-    keys: dict[str, Any] = {"rules": RULES, "rate": rate, "plan_max_age": "24h", "deadline": "5h"}
-    made = Night(served(fake, push_time="first_seen"), tmp_path, **keys)
-    yield made
-    made.store.dispose()
+def night(on_fake: Callable[..., Night]) -> Night:
+    return on_fake(rules=RULES, concurrency=1, plan_max_age="24h", deadline="5h")
 
 
 @pytest.mark.parametrize(

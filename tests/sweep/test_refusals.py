@@ -18,14 +18,7 @@ MakeNight = Callable[..., Night]
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-        assert registry.refused == []
-
-
-@pytest.fixture
-def make(fake: FakeRegistry, tmp_path: Path) -> Iterator[MakeNight]:
+def make(fake: FakeRegistry, tmp_path: Path, no_backoff: None) -> Iterator[MakeNight]:
     made: list[Night] = []
 
     def new(**keys: Any) -> Night:

@@ -1,6 +1,5 @@
 """A keep rule that keeps nothing is a warning of a plan, live and offline; not where something could not be read."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ RULES = [
     {"name": "dead", "keep": {"tags": ["release-*"]}},
     {"name": "old", "delete": {"tags": ["pr-*"], "older_than": "14d"}},
 ]
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-        assert registry.refused == []
 
 
 @pytest.mark.parametrize(

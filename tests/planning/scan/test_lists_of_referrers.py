@@ -1,7 +1,6 @@
 """Indexes tagged by a digest, over HTTP: a list of referrers goes with its subject, an index of images does not."""
 
 import hashlib
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,6 @@ OLD_GO = [
     {"name": "newest", "keep": {"newest": 1, "tagged": True}},
     {"name": "old", "delete": {"all": True, "older_than": "7d"}},
 ]
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-        assert registry.refused == []
 
 
 def night(fake: FakeRegistry, folder: Path, rules: list[dict[str, Any]]) -> Night:

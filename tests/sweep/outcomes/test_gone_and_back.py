@@ -8,7 +8,6 @@ import pytest
 
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
 from tests.support.remembering import pass_time, reasons, recalled
 from tests.support.simulator.client import Simulator
 from worker.registries import open_registry
@@ -21,18 +20,8 @@ OLD = [{"name": "old", "delete": {"tags": ["build-*"], "older_than": "14d"}}]
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-        assert registry.refused == []
-
-
-@pytest.fixture
-def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
-    rate = {"requests_per_second": 1000, "concurrency": 4}
-    made = Night(served(fake, push_time="first_seen"), tmp_path, rules=OLD, rate=rate)
-    yield made
-    made.store.dispose()
+def night(on_fake: Callable[..., Night]) -> Night:
+    return on_fake(rules=OLD, concurrency=4)
 
 
 def build(fake: FakeRegistry) -> str:

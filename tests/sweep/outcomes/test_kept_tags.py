@@ -1,14 +1,12 @@
 """Registries that delete less than an image, or more: those that keep its tags, and those that take its children."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.manifests import Pushed
-from tests.support.oci.nights import served
 from worker.store.runs import Run
 
 PATH = "shop/api"
@@ -16,18 +14,8 @@ RULES = [{"name": "releases", "keep": {"tags": ["v*"]}}, {"name": "old", "delete
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-        assert registry.refused == []
-
-
-@pytest.fixture
-def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
-    rate = {"requests_per_second": 1000, "concurrency": 1}
-    made = Night(served(fake, push_time="first_seen"), tmp_path, rules=RULES, rate=rate)
-    yield made
-    made.store.dispose()
+def night(on_fake: Callable[..., Night]) -> Night:
+    return on_fake(rules=RULES, concurrency=1)
 
 
 def ended_by_kept_tags(run: Run) -> bool:

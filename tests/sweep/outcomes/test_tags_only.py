@@ -1,7 +1,7 @@
 """Runs where only tags are listed and no push time is told: first sight, tags that move on, what is really gone."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,8 @@ PATH = "shop/api"
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-        assert registry.refused == []
-
-
-@pytest.fixture
-def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
-    rate = {"requests_per_second": 1000, "concurrency": 4}
-    keys: dict[str, Any] = {"rules": OLD, "rate": rate, "mode": "delete", "push_time": "first_seen"}
-    made = Night(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
-    yield made
-    made.store.dispose()
+def night(on_fake: Callable[..., Night]) -> Night:
+    return on_fake(rules=OLD, concurrency=4)
 
 
 def created(night: Night, run_id: str) -> dict[str, datetime | None]:

@@ -83,13 +83,6 @@ def shop(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -
         night.store.dispose()
 
 
-@pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-        assert registry.refused == []
-
-
 def first_deletion(night: Night) -> tuple[str, list[Bell]]:
     """A run after its first batch, and the task calls that are left."""
     run_id, bells = night.plan()

@@ -1,0 +1,25 @@
+"""Nights on a registry of the kind oci, where only tags are listed and the first sight is the push time."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.night import Night
+from tests.support.oci.fake import FakeRegistry
+from tests.support.oci.nights import served
+
+
+@pytest.fixture
+def on_fake(fake: FakeRegistry, tmp_path: Path, no_backoff: None) -> Iterator[Callable[..., Night]]:
+    made: list[Night] = []
+
+    def make(*, concurrency: int, **keys: Any) -> Night:
+        rate = {"requests_per_second": 1000, "concurrency": concurrency}
+        made.append(Night(served(fake, push_time="first_seen"), tmp_path, rate=rate, **keys))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.dispose()
