@@ -106,7 +106,7 @@ class _Statuses(logging.Handler):
 class _Silence(logging.Filter):
     """Drops what is logged while a message is sent: the libraries of some services tell whole addresses at DEBUG."""
 
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 -- logging's signature
+    def filter(self, _record: logging.LogRecord) -> bool:
         return not isinstance(threading.current_thread(), _Sender)
 
 

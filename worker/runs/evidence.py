@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from policies.evidence import Evidence
 from policies.warnings import PlanWarning
 from worker.config.settings import HUB_HOSTS, YANDEX_HOSTS, EvidenceSettings, RegistrySettings, namespace_of
+from worker.evidence import judge, read
 from worker.evidence.matching import Listed, Matches, Scope, judge_matches, matches_of, names_ours, warning_of
 from worker.evidence.reading import Use
 from worker.runs.clocks import check
@@ -124,9 +125,6 @@ def _is_younger(one: Known, age: timedelta, now: datetime) -> bool:
 
 
 def _one(source: EvidenceSettings, known: Known | None, *, scanning: bool) -> Known:
-    from worker.evidence import read  # noqa: PLC0415 - who has no source need not load what reads them
-    from worker.evidence.judgement import judge  # noqa: PLC0415 - as above
-
     before, began = _before(source, known), datetime.now(UTC)  # as old as its beginning: never taken for younger
     if not scanning and before is not None and _is_younger(before, SHARED_FOR, began):
         judge(source, before.reading, None, began)
