@@ -115,7 +115,7 @@ class UnusableError(click.ClickException):
 class Loader(AppLoader):
     """Reads the settings when Celery first asks for one. `celery -A worker.app call …` needs only the file."""
 
-    def read_configuration(self, env: str = "") -> dict[str, Any]:  # noqa: ARG002 -- Celery's signature
+    def read_configuration(self, _env: str = "") -> dict[str, Any]:
         try:
             return SETTINGS | from_file(load(look_for_secrets=False))  # but Redis's own
         except (ConfigError, SecretError, NoRedisError) as error:

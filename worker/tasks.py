@@ -91,6 +91,11 @@ def ring(bells: Iterable[Bell]) -> bool:
     return True
 
 
+def say(event: str, error: Exception, **facts: str) -> None:
+    """An expected error: one line, no traceback."""
+    log.error(event, **facts, error=str(error))
+
+
 def taking(*kinds: type) -> Callable[[Callable[..., Iterable[Bell]]], Callable[..., None]]:
     """Lets only arguments of these types in, whatever a message carries, and ends expected errors with one line."""
 
@@ -104,7 +109,7 @@ def taking(*kinds: type) -> Callable[[Callable[..., Iterable[Bell]]], Callable[.
             try:
                 ring(body(*args))
             except EXPECTED as error:
-                log.error("ended early", task=body.__name__, error=str(error))  # noqa: TRY400 -- one line, no traceback
+                say("ended early", error, task=body.__name__)
 
         return task
 
@@ -196,7 +201,7 @@ def remember_registries(**_kwargs: object) -> None:
         finally:
             opened.dispose()
     except EXPECTED as error:
-        log.error("registries not noted", error=str(error))  # noqa: TRY400 -- one line, no traceback
+        say("registries not noted", error)
 
 
 @app.task(name="gc.sweep", typing=False)
@@ -224,7 +229,7 @@ def reconcile() -> Iterable[Bell]:
     try:
         settings = watch().current()
     except ConfigError as error:
-        log.error("the configuration cannot be used, nothing is opened", error=str(error))  # noqa: TRY400 -- one line
+        say("the configuration cannot be used, nothing is opened", error)
         return reconciling.reconcile(store(), None, datetime.now(UTC))
     return reconciling.reconcile(store(), settings, datetime.now(UTC))
 

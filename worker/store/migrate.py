@@ -39,14 +39,13 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(engine: Engine) -> None:
-    from alembic import command  # noqa: PLC0415 -- a quarter of a second that most starts need not pay
-    from alembic.config import Config  # noqa: PLC0415 -- as above
+    from alembic import command, config  # noqa: PLC0415 -- a quarter of a second that most starts need not pay
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    scripts = config.Config()
+    scripts.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.connect().execution_options(immediate=True) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("select pg_advisory_xact_lock(7263347)"))  # two processes may come first together
         if _revision(connection) != HEAD:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            scripts.attributes["connection"] = connection
+            command.upgrade(scripts, "head")

@@ -4,6 +4,8 @@ psycopg and libpq quote hosts, users, databases and options of the URL as they u
 the password.
 """
 
+from typing import Any
+
 from sqlalchemy.exc import DBAPIError
 
 # What libpq, psycopg and the server say about a connection, and what is said here instead. The first that fits counts.
@@ -37,12 +39,11 @@ CONNECTION = ("08", "28", "3D", "53", "57")  # classes of SQLSTATE: about the co
 
 def of_postgresql(error: DBAPIError) -> str | None:
     """What went wrong; None: this is another database."""
-    import psycopg  # noqa: PLC0415 - the driver is loaded only where it is used
-
-    if not isinstance(error.orig, psycopg.Error):
+    cause: Any = error.orig
+    if not type(cause).__module__.startswith("psycopg"):  # which an installation without PostgreSQL does not have
         return None
-    state, said_by_server = error.orig.sqlstate or "", error.orig.diag.message_primary
+    state, said_by_server = cause.sqlstate or "", cause.diag.message_primary
     if error.statement is not None and said_by_server and not state.startswith(CONNECTION):
-        return said_by_server
-    text = str(error.orig)
+        return str(said_by_server)
+    text = str(cause)
     return next((words for said, words in WORDS if said in text), "it cannot be reached; its own log may say why")
