@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-from worker.logs import masked
+from worker.text import masked
 
 SCRIPT = """
-import logging, sys, structlog
+import logging, sys
 from worker import logs
 class Terminal:
     def write(self, text): return sys.stderr.write(text)
     def flush(self): sys.stderr.flush()
     def isatty(self): return True
 logs.configure(verbose={verbose}, stream={stream})
-log = structlog.get_logger("worker.tasks")
+log = logs.Log("worker.tasks")
 log.info("deleted", run="r1", digest="sha256:1", tag="red\\x1b[31m")
 logging.getLogger("other").warning("not rung: %s", "gone", extra={{"task": "gc.scan"}})
 logging.getLogger("httpx").info("GET https://example.com")
@@ -25,7 +25,7 @@ try:
     secret = "hunter2-in-a-frame"
     raise ValueError("Bearer abcdefghijklmnop was refused")
 except ValueError:
-    log.exception("ended early")
+    logging.getLogger("worker.tasks").exception("ended early")
 """
 
 

@@ -1,38 +1,45 @@
-"""Logs: one JSON object a line on standard error, readable lines where that is a terminal. Nothing secret in either."""
+"""Logs: one JSON object a line on standard error, readable lines where that is a terminal. Nothing secret in either.
+
+A command that nobody asked to be verbose sets nothing up, and logs nothing below a warning.
+"""
 
 import json
 import logging
-import re
 import sys
-from typing import Any, TextIO
+from functools import partialmethod
+from typing import TYPE_CHECKING, Any, TextIO
 
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from worker.text import escaped, masked, plain_json
+
+if TYPE_CHECKING:  # structlog takes as long to load as a command's own work
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 QUIET = ("httpx", "httpcore", "urllib3", "alembic")  # they tell every request at INFO
 
-# What secrets look like, wherever they turn up: IAM tokens, headers, users and passwords in URLs, private keys.
-SECRETS = re.compile(
-    r"(?P<token>\bt1\.[A-Za-z0-9_\-=.]{16,})"
-    r"|(?P<header>(?i:\bbearer\s+)[A-Za-z0-9_\-=.+/]{8,}|(?i:\bbasic\s+)[A-Za-z0-9+/=]{16,})"
-    r"|(?P<jwt>\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*)"
-    r"|(?P<user>(?<=://)[^/@\s\"']*:[^/@\s\"']*(?=@))"
-    r"|(?P<key>-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$))"
-)
 
+class Log:
+    """`log.info("told", run=…)`: a constant event, and facts as fields of the record."""
 
-def masked(text: str) -> str:
-    """`text` without what looks like a secret: the last net, not the first."""
-    return SECRETS.sub("***", text)
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def log(self, level: int, event: str, **facts: Any) -> None:
+        self._logger.log(level, event, extra=facts)
+
+    debug = partialmethod(log, logging.DEBUG)
+    info = partialmethod(log, logging.INFO)
+    warning = partialmethod(log, logging.WARNING)
+    error = partialmethod(log, logging.ERROR)
+    critical = partialmethod(log, logging.CRITICAL)
 
 
 class _Masked:
     """A renderer whose line went through `masked`."""
 
-    def __init__(self, render: Processor) -> None:
+    def __init__(self, render: "Processor") -> None:
         self._render = render
 
-    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
+    def __call__(self, logger: "WrappedLogger", name: str, event: "EventDict") -> str:
         return masked(str(self._render(logger, name, event)))
 
 
@@ -56,26 +63,28 @@ def _is_lost_connection(kind: type[BaseException]) -> bool:
 
 def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
     """Send everything that is logged by anybody to `stream` (standard error). Safe to call again."""
+    import structlog  # noqa: PLC0415 - as said above
+
     stream = stream or sys.stderr
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+    handler = logging.StreamHandler(stream)
+    before: list[Processor] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        structlog.stdlib.ExtraAdder(),  # our fields
     ]
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler(stream)
-    foreign: list[Processor] = [
-        *shared,
-        structlog.stdlib.ExtraAdder(),
-    ]  # `extra={…}` of plain logging is our fields as well
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_ending(stream), foreign_pre_chain=foreign))
+    after: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,  # without frames' values, which could be secrets
+        structlog.processors.StackInfoRenderer(),
+    ]
+    if stream.isatty():
+        plain = structlog.dev.ConsoleRenderer(timestamp_key="at", exception_formatter=structlog.dev.plain_traceback)
+        after += [_escape, _Masked(plain)]
+    else:
+        after.append(_Masked(structlog.processors.JSONRenderer(serializer=_json)))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=after, foreign_pre_chain=before))
     if not verbose:
         handler.addFilter(_LostConnection())
     root = logging.getLogger()
@@ -85,27 +94,13 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
 
 
-def _ending(stream: TextIO) -> list[Processor]:
-    """How a line ends up: without frames' values, which could be secrets, and without what a terminal would obey."""
-    meta: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    meta += [structlog.processors.format_exc_info, structlog.processors.StackInfoRenderer()]
-    if stream.isatty():
-        plain = structlog.dev.ConsoleRenderer(timestamp_key="at", exception_formatter=structlog.dev.plain_traceback)
-        return [*meta, _escape, _Masked(plain)]
-    return [*meta, _Masked(structlog.processors.JSONRenderer(serializer=_json))]
-
-
-def _json(event: EventDict, **kwargs: Any) -> str:
+def _json(event: "EventDict", **kwargs: Any) -> str:
     """JSON alone leaves what ends lines elsewhere, turns writing round, or is a command in eight bits."""
-    from worker.text import plain_json  # noqa: PLC0415 - the command's start need not wait for it
-
     return plain_json(json.dumps(event, ensure_ascii=False, **kwargs))
 
 
-def _escape(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+def _escape(_logger: "WrappedLogger", _name: str, event: "EventDict") -> "EventDict":
     """Fields as a terminal may show them: a tag or a registry's message may hold anything."""
-    from worker.text import escaped  # noqa: PLC0415 - only at a terminal
-
     shown = {escaped(str(key)): escaped(value) if isinstance(value, str) else value for key, value in event.items()}
     for key in ("exception", "stack"):  # of several lines: set in, so that none can pass for a record of its own
         if isinstance(text := event.get(key), str):

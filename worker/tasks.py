@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import structlog
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker.control import inspect_command
@@ -25,6 +24,7 @@ from worker.app import (
     OTHER_STORES,
     SCAN_SECONDS,
     STORE_COMMAND,
+    UnusableError,
     app,
     other_stores,
 )
@@ -32,6 +32,7 @@ from worker.config.broker import NoRedisError, redis_url, trouble
 from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
 from worker.config.settings import ConfigError, SecretError
 from worker.config.watch import SettingsWatch
+from worker.logs import Log
 from worker.notify import after_run, notification
 from worker.planning import scan
 from worker.registries.errors import LimiterUnavailableError, RegistryError
@@ -45,7 +46,7 @@ from worker.sweep import batches
 from worker.sweep import recheck as looking
 from worker.sweep import verify as verifying
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 LONGEST = 300  # characters of a name, an id or a repository's path
 LONGEST_ID = 64  # of a task's id, as the store keeps it
@@ -80,14 +81,16 @@ os.register_at_fork(after_in_child=store.cache_clear)
 
 
 def ring(bells: Iterable[Bell]) -> bool:
-    """Publish these bells. False: Redis did not take them all, which is logged; reconcile rings them again."""
+    """Publish these bells. False: Redis did not take them all, or is not configured; reconcile rings them again."""
     for bell in bells:
         try:
             app.send_task(bell.task, args=bell.args)
+        except UnusableError:  # no Redis is configured, or none runs
+            return False
         except (OperationalError, RedisError, OSError) as error:
             log.warning("not rung, reconcile will ring again", task=bell.task, error=trouble(error))
             return False
-        log.debug("rung", task=bell.task, args=bell.args)
+        log.debug("rung", task=bell.task, ids=bell.args)
     return True
 
 

@@ -1,5 +1,6 @@
-"""Words and columns of the tables: escaped names, sizes, instants, aligned cells."""
+"""Text for people and terminals: escaped and shortened, without secrets; instants, durations, counts, aligned cells."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -29,6 +30,21 @@ def plain_json(text: str) -> str:
 def _json_code(char: str) -> str:
     units = char.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+# What secrets look like, wherever they turn up: IAM tokens, headers, users and passwords in URLs, private keys.
+SECRETS = re.compile(
+    r"(?P<token>\bt1\.[A-Za-z0-9_\-=.]{16,})"
+    r"|(?P<header>(?i:\bbearer\s+)[A-Za-z0-9_\-=.+/]{8,}|(?i:\bbasic\s+)[A-Za-z0-9+/=]{16,})"
+    r"|(?P<jwt>\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*)"
+    r"|(?P<user>(?<=://)[^/@\s\"']*:[^/@\s\"']*(?=@))"
+    r"|(?P<key>-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$))"
+)
+
+
+def masked(text: str) -> str:
+    """`text` without what looks like a secret: the last net, not the first."""
+    return SECRETS.sub("***", text)
 
 
 def instant(moment: datetime | None) -> str:

@@ -37,14 +37,14 @@ WHOLE = "".join(text for text in HOSTILE.values() if text != "\ud800")  # which 
 TERMINALS_OWN = "\r\n"  # how a terminal's line ends
 
 LOG = """
-import json, logging, sys, structlog
+import json, logging, sys
 from worker import logs
 class Terminal:
     def write(self, text): return sys.stderr.write(text)
     def flush(self): sys.stderr.flush()
     def isatty(self): return True
 logs.configure(stream=Terminal() if sys.argv[1] == "terminal" else None)
-log = structlog.get_logger("worker.tasks")
+log = logs.Log("worker.tasks")
 for text in json.loads(sys.argv[2]):
     log.info("deleted", tag=text, tags=[text], nested={"tag": text})
     log.info(text)
@@ -52,7 +52,7 @@ for text in json.loads(sys.argv[2]):
     try:
         raise ValueError(text)
     except ValueError:
-        log.exception("ended early")
+        logging.getLogger("worker.tasks").exception("ended early")
 """
 
 

@@ -1,18 +1,19 @@
 """What follows a run that deleted something: a command or a URL, at least once, and never in the run's way."""
 
 import json
+import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from structlog.testing import capture_logs
 
 from tests.support.hook import SECRET, Hook
 from tests.support.night import Night
@@ -34,6 +35,25 @@ print("collecting")
 print(sys.argv[3:], file=sys.stderr)
 sys.exit(int(pathlib.Path(sys.argv[2]).read_text()))
 """
+
+
+@contextmanager
+def capture_logs() -> Iterator[list[dict[str, Any]]]:
+    """What is logged meanwhile: of each record its event, level and fields."""
+    lines: list[dict[str, Any]] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append({**vars(record), "event": record.getMessage(), "log_level": record.levelname.lower()})
+
+    logger, handler = logging.getLogger(after_run.__name__), Lines()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

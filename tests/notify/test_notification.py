@@ -300,7 +300,8 @@ def test_no_word_of_an_address_is_logged(
         failed(tonight)
         minute(tonight)
     assert len(hook.received) == 2
-    written = caplog.text + "".join(capfd.readouterr()) + repr(tonight.settings)
+    fields = "".join(str(vars(record)) for record in caplog.records)
+    written = caplog.text + fields + "".join(capfd.readouterr()) + repr(tonight.settings)
     assert "notify[1]" in written
     assert "apprise does not understand the address" in written
     assert SECRET not in written

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from sqlalchemy import make_url
 
+from worker import logs
 from worker.cli.errors import say
 from worker.config.settings import RegistrySettings, Settings
 from worker.registries import open_limiter
@@ -73,8 +74,6 @@ class WillingLimiter:
 def log_if_asked(*, verbose: bool) -> None:
     """Requests and retries on standard error, for who wants to see them."""
     if verbose:
-        from worker import logs  # noqa: PLC0415 - structlog takes as long to load as a command's own work
-
         logs.configure(verbose=True)
 
 

@@ -9,7 +9,7 @@ from celery.bin.celery import celery
 from celery.exceptions import SecurityWarning
 
 from worker import logs
-from worker.app import UnusableError, app
+from worker.app import app
 from worker.config.settings import Settings
 from worker.runs.lifecycle import Bell
 from worker.tasks import ring
@@ -19,10 +19,7 @@ def enqueue(settings: Settings, bells: Iterable[Bell], *, verbose: bool = False)
     """False: Redis is away, or not configured; the tasks wait for reconcile."""
     os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the file that we read
     logs.configure(verbose=verbose)
-    try:
-        return ring(bells)
-    except UnusableError:
-        return False
+    return ring(bells)
 
 
 def become(*words: str, verbose: bool) -> None:

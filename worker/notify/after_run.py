@@ -4,6 +4,7 @@ At least once: a try is written down before it begins, its success afterwards, s
 What fails here is logged, and changes nothing about the run. `reconcile` enqueues what is due.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
-import structlog
 
 from worker.config.pipes import PipeReader
+from worker.logs import Log
 from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.http.answers import one_line
 from worker.registries.http.client import Http
@@ -33,7 +34,7 @@ from worker.store import runs as run_rows
 if TYPE_CHECKING:
     from worker.config.settings import AfterRun, Settings
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 SECONDS = 60.0  # for one try
 TRIES = 3
@@ -73,10 +74,11 @@ def follow(store: Store, settings: "Settings", run_id: str, now: datetime, secon
         content = msgspec.json.encode(run_json(run))
         _command(what.command, content, seconds) if what.command else _post(what, content, seconds)
     except FollowingError as error:
-        if followed.tries < TRIES:
-            log.warning("after_run failed, will be tried again", **facts, error=str(error))
+        again = followed.tries < TRIES
+        level, what_next = (logging.WARNING, "will be tried again") if again else (logging.ERROR, "given up")
+        log.log(level, f"after_run failed, {what_next}", **facts, error=str(error))
+        if again:
             return
-        log.error("after_run failed, given up", **facts, error=str(error))  # noqa: TRY400 - one line, no traceback
     else:
         log.info("after_run succeeded", **facts, seconds=round(time.monotonic() - began, 1))
     with store.write() as connection:

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Set
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-import structlog
-
+from worker.logs import Log
 from worker.notify.notice import notice_body, notice_title
 from worker.notify.sender import Kind, Message, send
 from worker.runs.lifecycle import Bell
@@ -20,7 +19,7 @@ from worker.store.notices import Notice
 if TYPE_CHECKING:
     from worker.config.settings import Notification, Settings
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 OLD = timedelta(days=1)  # who has not been told by then does not need to be
 # When a message is tried again, from the try before: five tries within about an hour.

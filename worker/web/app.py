@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from html import escape
 
-import structlog
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -17,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker import __version__
+from worker.logs import Log
 from worker.store import Store, StoreError
 from worker.store.migrate import SchemaError
 from worker.web.api import Ring, changing_routes, ring_bells
@@ -24,7 +24,7 @@ from worker.web.door import Configuration
 from worker.web.health import health
 from worker.web.metrics import StoreCollector
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -6,7 +6,7 @@ has waited longest makes room for the next, so that who holds many open does not
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -70,7 +70,7 @@ class Connections:
 
         class Limited(H11Protocol):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                super().connection_made(transport)  # type: ignore[arg-type]  # narrower there than asyncio's own
+                super().connection_made(cast(asyncio.Transport, transport))  # narrower there than asyncio's own
                 opened(self.transport)
 
             def connection_lost(self, exc: Exception | None) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -17,12 +16,13 @@ from redis.retry import Retry
 
 from worker.config.broker import NoRedisError, redis_url, trouble
 from worker.config.settings import SecretError, Settings
+from worker.logs import Log
 from worker.store import Store, StoreError
 from worker.store.measures import heartbeats
 from worker.store.migrate import SchemaError
 from worker.web.door import Configuration
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 PATIENCE_SECONDS = 3.0
 

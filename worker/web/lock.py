@@ -7,11 +7,10 @@ header Authorization alone: an address ends up in logs and histories, and a cook
 import hmac
 from collections.abc import Sequence
 
-import structlog
-
 from worker.config.settings import SecretError, Web
+from worker.logs import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 OFF = "nothing can be started or changed here: set `web: {token: {file: PATH}}` in the configuration file"
 UNREADABLE = "nothing can be started or changed here: the token that `web.token` names cannot be read; the log says why"

@@ -39,7 +39,8 @@ def serve(settings: Settings, limits: ConnectionLimits = LIMITS) -> None:
     connections = Connections(limits)
     app = connections.guarding(build(StoreDoor(lambda: configuration().settings.store), configuration))
     with bind(settings.web.host, settings.web.port) as listener:
-        print(f"web: {address_of(listener)}/metrics", file=sys.stderr, flush=True)  # noqa: T201 - the one line for people
+        sys.stderr.write(f"web: {address_of(listener)}/metrics\n")  # the one line for people
+        sys.stderr.flush()
         config = uvicorn.Config(
             app,
             http=connections.protocol(),

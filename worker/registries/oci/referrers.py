@@ -4,18 +4,18 @@ A repository is listed by its tags and manifests, so what a registry says to thi
 only where the registry has listed referrers before is a failure reason to leave a repository unreadable.
 """
 
-import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
+from worker.logs import Log
 from worker.registries.errors import BadAnswerError, NoConnectionError, RegistryError, SignInError
 from worker.registries.oci import protocol
 from worker.registries.oci.pages import linked_list
 from worker.registries.oci.protocol import Page
 from worker.registries.oci.sign_in import UnchallengedError
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 Ask = Callable[[str, str, Mapping[str, str], bool], Page | None]  # name, digest, query, whether the API is known
 
@@ -77,7 +77,7 @@ class Referrers:
             first = self._key not in _logged
             _logged.add(self._key)
         if first:
-            log.info("no referrers API in registry %s: fallback tags and subjects count", self._registry)
+            log.info("no referrers API: fallback tags and subjects count", registry=self._registry)
 
 
 def _about(name: str, digest: str) -> str:

@@ -5,7 +5,6 @@ what images they are in `cloud_images`. A scan lists the registry once; whatever
 listed anew, folder by folder.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from msgspec.structs import replace
 
 from policies.image import Image
 from worker.config.settings import RegistrySettings
+from worker.logs import Log
 from worker.registries.docker.manifest_cache import (
     read_in_time,
     read_through,
@@ -42,7 +42,7 @@ from worker.registries.yandex.cloud_protocol import Artifact, WireArtifact
 
 SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serves every image that is read again
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> Registry:
@@ -115,7 +115,7 @@ class YandexCloudRegistry(YandexRegistry):
             pile.settle()
         if pile.left_alone:
             told = ", ".join(f"{count} {what}" for what, count in sorted(pile.left_alone.items()))
-            log.info("artifacts left alone in registry %s: %s", self._id, told)
+            log.info("artifacts left alone", registry_id=self._id, kinds=told)
         return pile
 
     def _read_folder(self, path: str) -> Folder:
