@@ -45,6 +45,7 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench.scan
 	@$(BIN)/python -m tests.bench.load
 
 # Needs uv on the PATH. No index address is written into the locks.

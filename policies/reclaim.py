@@ -74,11 +74,11 @@ class Closing:
     _sizes: Sizes = field(repr=False)
     _references: npt.NDArray[np.uint32] = field(repr=False)
 
-    def numbers_of(self, image: Image) -> tuple[int, ...]:
-        """The numbers of those of its blobs that only deletions reference, ascending."""
-        rows = words(list({blob.digest for blob in blobs_of(image)})).tolist()
-        numbers = (self._numbers.get(tuple(row)) for row in rows)
-        return tuple(sorted(number for number in numbers if number is not None))
+    def numbered(self, image: Image) -> dict[int, str]:
+        """The numbers of those of its blobs that only deletions reference, ascending, each with its digest."""
+        digests = list({blob.digest for blob in blobs_of(image)})
+        numbers = [self._numbers.get(tuple(row)) for row in words(digests).tolist()]
+        return dict(sorted((n, digest) for n, digest in zip(numbers, digests, strict=True) if n is not None))
 
     def size(self, number: int) -> int:
         """Bytes of a blob."""

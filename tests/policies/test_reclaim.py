@@ -74,7 +74,7 @@ def test_digests_of_one_key_are_told_apart() -> None:
     ]
     assert totals(*plans) == (14, 17)
     closing = close(plan.columns for plan in plans)
-    numbers = closing.numbers_of(named(*blobs))
+    numbers = closing.numbered(named(*blobs))
     assert sorted(closing.size(number) for number in numbers) == [4, 10]
     assert [closing.references(number) for number in numbers] == [2, 2]
 

@@ -92,10 +92,12 @@ class PlanWriter:
         number, self._batches = self._batches, self._batches + 1
         rows.batches.append({"run_id": self._run_id, "number": number, "repository": path, "wave": wave})
         for deletion in deletions:
-            rows.items.append(self._item(number, path, deletion))
-            rows.blobs.extend(self._new_blobs(deletion.image))
+            freed = self._closing.numbered(deletion.image)
+            rows.items.append(self._item(number, path, deletion, freed))
+            rows.blobs.extend(self._blob(one, digest) for one, digest in freed.items() if one not in self._blobs)
+            self._blobs.update(freed)
 
-    def _item(self, number: int, path: str, deletion: Deletion) -> dict[str, Any]:
+    def _item(self, number: int, path: str, deletion: Deletion, freed: Iterable[int]) -> dict[str, Any]:
         decision = _encoder.encode(deletion.decision)
         self._hash.update(decision + b"\n")
         self._items += 1
@@ -108,26 +110,18 @@ class PlanWriter:
             "image": _encoder.encode(deletion.image).decode(),
             "digest": deletion.image.digest,
             "owners": json.dumps(deletion.owners),
-            "blobs": pack(self._closing.numbers_of(deletion.image)),
+            "blobs": pack(tuple(freed)),
         }
 
-    def _new_blobs(self, image: Image) -> list[dict[str, Any]]:
-        """Rows of an image's blobs that only deletions reference, each the first time it is met."""
-        new = set(self._closing.numbers_of(image)) - self._blobs
-        if not new:
-            return []
-        self._blobs |= new
-        digests = _digests(image, self._closing)
-        return [
-            {
-                "run_id": self._run_id,
-                "number": one,
-                "digest": digests[one],
-                "size": self._closing.size(one),
-                "remaining": self._closing.references(one),
-            }
-            for one in sorted(new)
-        ]
+    def _blob(self, number: int, digest: str) -> dict[str, Any]:
+        """The row of a blob that only deletions reference."""
+        return {
+            "run_id": self._run_id,
+            "number": number,
+            "digest": digest,
+            "size": self._closing.size(number),
+            "remaining": self._closing.references(number),
+        }
 
 
 def portions(rows: Iterable[tuple[Segment, PlanRows]]) -> Iterator[list[tuple[Segment, PlanRows]]]:
@@ -159,14 +153,6 @@ def write_rows(connection: Connection, segment: Segment, rows: PlanRows) -> None
     for table, some in ((batch, rows.batches), (item, rows.items), (blob, rows.blobs)):
         if some:
             connection.execute(insert(table), some)
-
-
-def _digests(image: Image, closing: Closing) -> dict[int, str]:
-    """Which of an image's digests has which number."""
-    blobs = ((image.config,) if image.config else ()) + image.layers
-    return {
-        number: one.digest for one in blobs for number in closing.numbers_of(Image(digest=image.digest, layers=(one,)))
-    }
 
 
 def _waves(deletions: Iterable[Deletion]) -> Iterator[tuple[int, list[Deletion]]]:

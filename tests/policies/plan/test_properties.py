@@ -172,8 +172,8 @@ def test_repository_by_repository_it_is_the_same_plan(repositories: list[Reposit
         for deletion in one.deletions:
             waves = {other.decision.digest: other.wave for other in one.deletions}
             assert deletion.wave == max((waves[owner] + 1 for owner in deletion.owners), default=0)
-            numbers = closing.numbers_of(deletion.image)
-            assert len(set(numbers)) == len(numbers)
+            numbers = closing.numbered(deletion.image)
+            assert len(set(numbers.values())) == len(numbers)
             for number in numbers:
                 references[number] += 1
     assert sum(closing.size(number) for number in references) == closing.totals.reclaimable_bytes
