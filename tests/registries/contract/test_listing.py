@@ -97,7 +97,7 @@ def test_resolves_indexes_in_indexes(server: Server, driver: Registry) -> None:
     for pushed in made.values():
         assert found[pushed.digest].children == (UNSET if pushed.children is None else pushed.children)
         assert frozenset(found[pushed.digest].tags) == frozenset(pushed.tags)
-    if server.tells.tells_media_types:
+    if server.tells.name != "yandex-cloud-registry":  # which tells no media types
         assert [found[made[name].digest].media_type for name in ("inner", "outer")] == [made["inner"].media_type] * 2
 
 

@@ -284,7 +284,7 @@ def test_requests() -> None:
     assert deletion.headers == {"Idempotency-Key": "0f0c4c1e"}
     assert deletion.label == "DELETE shop/api@sha256:6004…"
     assert "0f0c4c1e" not in repr(deletion)
-    assert manifests.get_manifest("https://cr.yandex", NAME, DIGEST, "x").headers["Accept"] == manifests.ACCEPT
+    assert manifests.read_manifest("GET", "https://cr.yandex/v2", NAME, DIGEST).headers["Accept"] == manifests.ACCEPT
 
 
 # Fuzz: whatever comes, a value or one of our errors.

@@ -76,14 +76,21 @@ class WireConfig(Struct):
     config: Inner | None = None
 
 
-def get_manifest(root: str, name: str, digest: str, about: str) -> Request:
-    return Request(
-        method="GET",
-        url=f"{root}/v2/{quote(name, safe='/')}/manifests/{quote(digest, safe=':')}",
-        about=about,
-        headers={"Accept": ACCEPT},
-        repeatable=True,
-    )
+def about(name: str, reference: str) -> str:
+    """For people: shop/api@sha256:9f86…, or shop/api:tag."""
+    return f"{name}@{reference[:19]}…" if ":" in reference else f"{name}:{reference}"
+
+
+def manifest_request(method: Any, api: str, name: str, reference: str, **more: Any) -> Request:
+    """About a manifest. `api`: where the registry's API begins, "https://registry.example.com/v2"."""
+    url = f"{api}/{quote(name)}/manifests/{quote(reference, safe=':')}"
+    facts: dict[str, Any] = {"about": about(name, reference), "repeatable": True}
+    return Request(method=method, url=url, **facts | more)
+
+
+def read_manifest(method: Any, api: str, name: str, reference: str, accept: str = ACCEPT, **more: Any) -> Request:
+    """For a manifest's content, or by HEAD for its digest and type."""
+    return manifest_request(method, api, name, reference, headers={"Accept": accept}, **more)
 
 
 def manifest(answer: Answer, digest: str) -> Manifest:

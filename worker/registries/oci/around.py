@@ -13,7 +13,6 @@ from worker.registries.docker import manifests
 from worker.registries.errors import BadAnswerError, NotFoundError
 from worker.registries.http.answers import one_line
 from worker.registries.interface import Manifest, Manifests
-from worker.registries.oci import protocol
 from worker.registries.oci.client import Client
 
 FRESH = 1.0  # seconds for which what one thread saw serves the others
@@ -134,4 +133,4 @@ class Needs:
 
     def _unknown(self, what: str, digest: str) -> BadAnswerError:
         message = f"{digest}, pushed since the plan, {what}: it may need anything"
-        return BadAnswerError(message, self._client.http.registry, f"GET {protocol.about(self._repository, digest)}")
+        return BadAnswerError(message, self._client.http.registry, f"GET {manifests.about(self._repository, digest)}")

@@ -9,7 +9,7 @@ from worker.registries.docker import manifests
 from worker.registries.errors import BlobsMissingError, ReadOnlyError
 from worker.registries.http.answers import bad, succeeded
 from worker.registries.http.messages import Answer, Request
-from worker.registries.oci.protocol import about, accepted, address, manifest_request, refusal
+from worker.registries.oci.protocol import accepted, address, refusal
 
 UPLOAD = re.compile(r"(?!.*(?:/\.{0,2}(?:/|$)|%2f|%2e))/.*/blobs/uploads/[^/]+", re.IGNORECASE)
 NOTHING = frozenset(f"{one}:{hashlib.new(one).hexdigest()}" for one in manifests.DIGESTS)  # digests of no bytes at all
@@ -21,7 +21,7 @@ def get_blob(api: str, name: str, digest: str, first_bytes: int | None = None) -
     return Request(
         method="GET",
         url=f"{api}/{quote(name)}/blobs/{quote(digest, safe=':')}",
-        about=f"blob {about(name, digest)}",
+        about=f"blob {manifests.about(name, digest)}",
         headers={"Accept-Encoding": "identity"} | some,
         repeatable=True,
         first_bytes=first_bytes,
@@ -30,14 +30,14 @@ def get_blob(api: str, name: str, digest: str, first_bytes: int | None = None) -
 
 def head_blob(api: str, name: str, digest: str) -> Request:
     url = f"{api}/{quote(name)}/blobs/{quote(digest, safe=':')}"
-    return Request(method="HEAD", url=url, about=f"blob {about(name, digest)}", repeatable=True)
+    return Request(method="HEAD", url=url, about=f"blob {manifests.about(name, digest)}", repeatable=True)
 
 
 def mount_blob(api: str, name: str, digest: str, source: str) -> Request:
     return Request(
         method="POST",
         url=f"{api}/{quote(name)}/blobs/uploads/",
-        about=f"blob {about(name, digest)} from {source}",
+        about=f"blob {manifests.about(name, digest)} from {source}",
         query={"mount": digest, "from": source},
         body=b"",
         repeatable=False,
@@ -47,7 +47,7 @@ def mount_blob(api: str, name: str, digest: str, source: str) -> Request:
 def put_manifest(api: str, name: str, reference: str, media_type: str, body: bytes) -> Request:
     # By a tag it is not repeated: somebody may have pushed another image there meanwhile.
     more = {"headers": {"Content-Type": media_type}, "body": body, "repeatable": ":" in reference}
-    return manifest_request("PUT", api, name, reference, **more)
+    return manifests.manifest_request("PUT", api, name, reference, **more)
 
 
 def blob(answer: Answer) -> Answer | str:

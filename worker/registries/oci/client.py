@@ -135,7 +135,7 @@ class Client:
 
         `seen`: it was there with the types that we accept, so that a HEAD's 404 is believed. Raises RegistryError.
         """
-        request = protocol.head_manifest(self._api, name, reference, accept)
+        request = manifests.read_manifest("HEAD", self._api, name, reference, accept)
         found = self._call(request, lambda answer: protocol.head(answer, reference), pull(name))
         if isinstance(found, Found):
             return found
@@ -164,12 +164,12 @@ class Client:
             if broken := [tag for tag in lost if tag in listed and found[tag] is None]:
                 more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
                 what = f"the tag {broken[0]}{more} is listed, but its manifest is not there; delete or push the tag"
-                raise BadAnswerError(f"HTTP 404: {what}", self.http.registry, f"GET {protocol.about(name, broken[0])}")
+                raise BadAnswerError(f"HTTP 404: {what}", self.http.registry, f"GET {manifests.about(name, broken[0])}")
         return {tag: one for tag, one in found.items() if one is not None}
 
     def fetch(self, name: str, reference: str, accept: str = manifests.ACCEPT) -> Found:
         """A manifest as it is, hashed. Raises NotFoundError and any other RegistryError."""
-        request = protocol.get_manifest(self._api, name, reference, accept)
+        request = manifests.read_manifest("GET", self._api, name, reference, accept)
         return self._call(request, lambda answer: protocol.fetched(answer, reference), pull(name))
 
     def manifest(self, name: str, digest: str, accept: str = manifests.ACCEPT) -> Manifest:

@@ -17,7 +17,7 @@ from worker.registries.errors import (
 )
 from worker.registries.http.answers import one_line, protects, succeeded, without_names
 from worker.registries.http.messages import Answer, Request
-from worker.registries.oci.protocol import manifest_request, refusal
+from worker.registries.oci.protocol import refusal
 
 NEEDED = re.compile(r"\b(index|indexes|indices|image lists?|manifest lists?|referenced)\b", re.IGNORECASE)
 # Registries that delete in a way of their own: what to say where a deletion is refused.
@@ -39,11 +39,11 @@ def delete_manifest(api: str, name: str, digest: str, seconds: float, not_after:
         raise BadAnswerError(f"refusing to delete by anything but a digest: {one_line(digest, 80)!r}")
     # Not repeatable: what became of it is to be seen before it is asked for again.
     more = {"repeatable": False, "timeout": seconds, "patience": seconds, "not_after": not_after}
-    return manifest_request("DELETE", api, name, digest, **more)
+    return manifests.manifest_request("DELETE", api, name, digest, **more)
 
 
 def ask_what_is_allowed(api: str, name: str, digest: str) -> Request:
-    return manifest_request("OPTIONS", api, name, digest)
+    return manifests.manifest_request("OPTIONS", api, name, digest)
 
 
 def deletion_begun(answer: Answer, url: str = "", name: str = "", tags: Iterable[str] = ()) -> None:

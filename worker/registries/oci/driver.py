@@ -15,6 +15,7 @@ from msgspec.structs import replace as changed
 from policies.image import Image
 from policies.patterns import Patterns
 from worker.config.settings import RegistrySettings, namespace_of
+from worker.registries.docker.manifests import about
 from worker.registries.errors import (
     KeepsTagsError,
     NotFoundError,
@@ -105,10 +106,10 @@ class Oci:
             self.unread |= listing.unread
 
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
-        about = protocol.about(repository, image.digest)
+        label = f"HEAD {about(repository, image.digest)}"
         if self._client.look(repository, image.digest, seen=True) is None:
             self._insist_that_no_tag_serves(repository, image.digest, image.tags)
-            raise self._not_found("HTTP 404: there is no such manifest", f"HEAD {about}")
+            raise self._not_found("HTTP 404: there is no such manifest", label)
         named = self._client.named(repository, image.tags)
         known = known_tags or {}
         others = self._around(repository)[0].named(frozenset({*known, *image.tags}))
@@ -253,7 +254,7 @@ class Oci:
             f"HTTP 404, and yet {one_line(', '.join(serving), 200)} still serves it: this registry keeps the tags"
             " of deleted images, so that none can be deleted there by its digest; set mode: dry-run",
             self._client.http.registry,
-            f"HEAD {protocol.about(repository, digest)}",
+            f"HEAD {about(repository, digest)}",
         )
 
     def _strays(self, repository: str, begun: Begun) -> tuple[str, ...]:

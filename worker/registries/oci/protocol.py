@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 
 from msgspec import UNSET, Struct, UnsetType
@@ -92,29 +91,11 @@ def list_tags(api: str, name: str, query: Mapping[str, str]) -> Request:
 
 
 def list_referrers(api: str, name: str, digest: str, query: Mapping[str, str]) -> Request:
-    return _get(f"{api}/{quote(name)}/referrers/{digest}", f"referrers of {about(name, digest)}", query)
-
-
-def head_manifest(api: str, name: str, reference: str, accept: str = manifests.ACCEPT) -> Request:
-    return manifest_request("HEAD", api, name, reference, headers={"Accept": accept})
-
-
-def get_manifest(api: str, name: str, reference: str, accept: str = manifests.ACCEPT) -> Request:
-    return manifest_request("GET", api, name, reference, headers={"Accept": accept})
-
-
-def about(name: str, reference: str) -> str:
-    """shop/api@sha256:9f86…, or shop/api:tag."""
-    return f"{name}@{reference[:19]}…" if ":" in reference else f"{name}:{reference}"
+    return _get(f"{api}/{quote(name)}/referrers/{digest}", f"referrers of {manifests.about(name, digest)}", query)
 
 
 def _get(url: str, what: str, query: Mapping[str, str] | None = None) -> Request:
     return Request(method="GET", url=url, about=what, query=query or {}, repeatable=True)
-
-
-def manifest_request(method: Any, api: str, name: str, reference: str, **more: Any) -> Request:
-    url = f"{api}/{quote(name)}/manifests/{quote(reference, safe=':')}"
-    return Request(method=method, url=url, about=about(name, reference), **({"repeatable": True} | more))
 
 
 # Answers.

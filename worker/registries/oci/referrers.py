@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from worker.logs import Log
+from worker.registries.docker import manifests
 from worker.registries.errors import BadAnswerError, NoConnectionError, RegistryError, SignInError
-from worker.registries.oci import protocol
 from worker.registries.oci.pages import linked_list
 from worker.registries.oci.protocol import Page
 from worker.registries.oci.sign_in import UnchallengedError
@@ -81,7 +81,7 @@ class Referrers:
 
 
 def _about(name: str, digest: str) -> str:
-    return f"referrers of {protocol.about(name, digest)}"
+    return f"referrers of {manifests.about(name, digest)}"
 
 
 def _failure(error: RegistryError) -> RegistryError:

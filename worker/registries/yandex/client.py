@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Literal, Self, TypeVar
 
 from worker.config.settings import RegistrySettings
 from worker.registries.docker import manifests
 from worker.registries.docker.manifest_cache import Read
+from worker.registries.docker.manifests import about
 from worker.registries.docker.tokens import DockerSignIn
 from worker.registries.errors import (
     BadAnswerError,
@@ -165,9 +165,8 @@ class Calls:
         not_after: float | None = None,
     ) -> T:
         """A manifest by the Docker API. Raises RegistryError."""
-        label = about(name.partition("/")[2], digest)
-        request = manifests.get_manifest(self._endpoints.docker, name, digest, label)
-        request = replace(request, method=method, not_after=not_after)
+        api, label = f"{self._endpoints.docker}/v2", about(name.partition("/")[2], digest)
+        request = manifests.read_manifest(method, api, name, digest, about=label, not_after=not_after)
         return self.http.call(request, read, self._docker.of(name))
 
 
@@ -204,8 +203,3 @@ class YandexRegistry:
 
     def _name(self, repository: str) -> str:
         return f"{self._id}/{repository}"
-
-
-def about(repository: str, digest: str) -> str:
-    """An image, for people."""
-    return f"{repository}@{digest[:19]}…"

@@ -8,6 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from policies.image import Image
 from worker.config.settings import RegistrySettings
+from worker.registries.docker.manifests import about
 from worker.registries.errors import (
     NotFoundError,
     PermissionDeniedError,
@@ -19,7 +20,7 @@ from worker.registries.http.messages import Answer
 from worker.registries.interface import Deletion
 from worker.registries.yandex import api
 from worker.registries.yandex import cloud_protocol as protocol
-from worker.registries.yandex.client import Calls, about
+from worker.registries.yandex.client import Calls
 from worker.registries.yandex.cloud_images import Folder, in_folder, tags_of
 from worker.registries.yandex.cloud_listing import Folders
 from worker.registries.yandex.cloud_protocol import Artifact

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from policies.image import Image
+from worker.registries.docker.manifests import about
 from worker.registries.errors import (
     MaybeProtectedError,
     NotFoundError,
@@ -22,7 +23,7 @@ from worker.registries.errors import (
 from worker.registries.http.loops import FIRST_POLL, LONGEST_POLL
 from worker.registries.interface import Deletion
 from worker.registries.yandex import api
-from worker.registries.yandex.client import Calls, about
+from worker.registries.yandex.client import Calls
 from worker.registries.yandex.cloud_deleting import Begun, Deletions
 from worker.registries.yandex.cloud_images import Folder
 from worker.registries.yandex.cloud_listing import Folders

@@ -26,6 +26,7 @@ from worker.registries.docker.manifest_cache import (
     with_known_subjects,
     with_subjects,
 )
+from worker.registries.docker.manifests import about
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.answers import time_told
 from worker.registries.http.messages import Answer, Patience
@@ -33,7 +34,7 @@ from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Manifest, Manifests, Registry, Subjects
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.api import PAGE_SIZE, Page
-from worker.registries.yandex.client import YandexRegistry, about
+from worker.registries.yandex.client import YandexRegistry
 from worker.registries.yandex.cloud_deleting import Deletions
 from worker.registries.yandex.cloud_following import Followed
 from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of, in_folder

@@ -19,6 +19,7 @@ from worker.registries.docker.manifest_cache import (
     with_known_subjects,
     with_subjects,
 )
+from worker.registries.docker.manifests import about
 from worker.registries.errors import BadAnswerError
 from worker.registries.http.answers import time_told
 from worker.registries.http.messages import Answer, Patience
@@ -26,7 +27,7 @@ from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Manifests, Registry, Subjects
 from worker.registries.yandex import api
 from worker.registries.yandex import container_protocol as protocol
-from worker.registries.yandex.client import YandexRegistry, about
+from worker.registries.yandex.client import YandexRegistry
 
 T = TypeVar("T")
 
