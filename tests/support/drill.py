@@ -24,7 +24,7 @@ from tests.support.simulator.client import Simulator
 from tests.support.simulator.registry import id_from
 from tests.support.waiting import until
 from worker.runs.checkpoints import Checkpoint
-from worker.store import Store, open_store
+from worker.store import Store, audit, open_store
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.tables import ACTIVE, batch, item, repository
@@ -137,6 +137,7 @@ class Drill(Cluster):
         self.opened()
         self.intents_first()
         self.one_active(most=0 if point == "run_finished" else 1)
+        self.audit_holds()
         return pid
 
     def requests(self, method: str, path: str = "") -> list[dict[str, Any]]:
@@ -167,6 +168,11 @@ class Drill(Cluster):
         for key, times in keys.items():
             assert written[key] <= min(datetime.fromisoformat(at) for at in times)
 
+    def audit_holds(self) -> None:
+        """Also in mid-run: what is recorded so far is chained."""
+        with self.night.store.read() as connection:
+            assert audit.verify(connection).broken is None
+
     def one_active(self, most: int = 1) -> None:
         active = select(func.count()).select_from(run_table).where(run_table.c.state.in_(ACTIVE))
         with self.night.store.read() as connection:
@@ -183,6 +189,7 @@ class Drill(Cluster):
         self._exactly_the_plan(run, repeats)
         self.intents_first()
         self.one_active(most=0)
+        self.audit_holds()
         self._nothing_held()
         self._counted_right(run)
         assert self.simulator.state(self.registry_id)["refused"] == []
