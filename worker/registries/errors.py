@@ -51,9 +51,7 @@ class RegistryError(Exception):
     request: str = ""  # "DELETE shop/api@sha256:9f86…": method and what it was about
     status: int | None = None  # HTTP status, where there was one
     request_id: str = ""  # what the vendor's support asks for
-    maybe_done: bool = (
-        False  # of a deletion: an earlier attempt of the same call was lost on the way and may have done it
-    )
+    maybe_done: bool = False  # of a deletion: an earlier attempt of this call was lost on the way and may have done it
     strays: tuple[str, ...] = ()  # of a deletion: as Deletion has them
 
     cause: ClassVar[FailureCause] = "other"

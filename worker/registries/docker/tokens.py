@@ -162,9 +162,7 @@ class DockerSignIn:
         self.challenge: TokenChallenge | None = None  # known after the first 401; its realm serves for every scope
         self.asked_for: dict[Scopes, Scopes] = {}  # ours -> what the registry has asked for instead
         self._http, self._basic, self._account = http, basic, account
-        self._identity = (
-            identity  # an identity token, another than the refused one; None: there is a name and a password
-        )
+        self._identity = identity  # a token, another than the refused one; None: there is a name and a password
         self._masked = masked  # an answer without what must not be told of it
         self._passes: dict[tuple[str, str, Scopes], _Pass] = {}
         self._given: deque[str] = deque(maxlen=REMEMBERED)

@@ -107,9 +107,7 @@ def _is_cut(listing: "_Listing", page: Page, size: PageSize) -> bool:
             continue
         if listing.linked or len(other.rows) == wanted:
             return not listing.linked
-        if (
-            size.rows is None
-        ):  # a page of the server's own size: that it sends less where less is asked for says nothing
+        if size.rows is None:  # a page of the server's own size: that it sends less where less is asked says nothing
             return False
     return False
 

@@ -30,11 +30,8 @@ from worker.registries.yandex.api import (
 )
 
 API = "/cloud-registry/v1"
-THERE = (
-    "ACTIVE",
-    "STATUS_UNSPECIFIED",
-    None,
-)  # what is being made is no image yet; what is going or gone none any more
+# What is being made is no image yet; what is going or gone none any more.
+THERE = ("ACTIVE", "STATUS_UNSPECIFIED", None)
 # A registry's own policy may delete softly and say so in `properties` alone; only names that say nothing else.
 SOFTLY_DELETED = re.compile(r"soft[-_. ]?delet(ed|ion)([-_. ]?(at|on|time))?", re.IGNORECASE)
 NOT = ("", "false", "no", "0")
