@@ -47,6 +47,7 @@ bench: setup
 	@$(BIN)/python -m tests.bench $(ARGS)
 	@$(BIN)/python -m tests.bench.scan
 	@$(BIN)/python -m tests.bench.load
+	@$(BIN)/python -m tests.bench.sweep
 
 # Needs uv on the PATH. No index address is written into the locks.
 lock:

@@ -61,8 +61,8 @@ class Loaded(Cluster):
         self.start("worker", "worker.cli", "worker")
         self.start("beat", "worker.cli", "beat")
 
-    def write(self, registries: dict[str, dict[str, Any]], rules: list[dict[str, Any]]) -> None:
-        whole = document(self.night.simulator, self.folder, redis=self.redis.url, timing=TIMING)
+    def write(self, registries: dict[str, dict[str, Any]], rules: list[dict[str, Any]], **keys: Any) -> None:
+        whole = document(self.night.simulator, self.folder, redis=self.redis.url, timing=TIMING, **keys)
         like = whole["registries"]["production"]
         whole["registries"] = {name: {**like, **own} for name, own in registries.items()}
         whole["policies"] = {"nightly": rules}

@@ -475,7 +475,8 @@ def test_two_runs_at_once_keep_their_chains(store: Store) -> None:
         start.wait(10)
         for one in items:
             with store.write() as connection:
-                assert sweeping.record_outcome(connection, one, "deleted", None, None, START)
+                deleted = one, sweeping.Outcome("deleted")
+                assert sweeping.record_outcomes(connection, one.run_id, [deleted], START) == [deleted]
 
     at_once([threading.Thread(target=record, args=(items,)) for items in work])
     at_once([threading.Thread(target=finish, args=(store, name)) for name in RUNS])

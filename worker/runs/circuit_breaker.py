@@ -35,14 +35,17 @@ def note_sign_in(store: Store, name: str, *, works: bool) -> None:
         run_rows.note_sign_in(connection, name, works=works)
 
 
-def count_failure(store: Store, run: Run, error: RegistryError) -> bool:
-    """Count a systemic failure; ten in a row, or a final one, stop the run with one clear message. True: they did."""
+def count_failure(store: Store, run: Run, error: RegistryError, *, first: bool = False) -> bool:
+    """Count a systemic failure; ten in a row, or a final one, stop the run with one clear message. True: they did.
+
+    `first`: since the last one the registry has answered as it should.
+    """
     if isinstance(error, SignInError):
         note_sign_in(store, run.registry, works=False)
     if not error.systemic:
         return False
     with store.write() as connection:
-        failures = run_rows.count_failure(connection, run.id)
+        failures = run_rows.count_failure(connection, run.id, first=first)
         if failures < HOPELESS and not error.final:
             return False
         message = str(error) if error.final else _hopeless(run, error)

@@ -4,10 +4,11 @@ Each blob that only a run's deletions reference is a row with the number of the 
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Connection, case, select, update
+from sqlalchemy import Connection, bindparam, case, select, update
 
 from worker.store.tables import blob, item, run
 
@@ -17,24 +18,43 @@ MOST_BYTES = 2**53  # of a sum: even those of a thousand runs fit into a column 
 AT_ONCE = 500  # blobs, or digests, in one query
 
 
-def free(connection: Connection, run_id: str, number: int, *, ours: bool) -> int:
-    """Take an item's references away; the bytes of the blobs that lost their last one, if any was taken by us."""
-    packed = connection.execute(
-        select(item.c.blobs).where(item.c.run_id == run_id, item.c.number == number)
-    ).scalar_one()
-    freed = 0
-    for numbers in _portions(unpack(packed)):
-        these = (blob.c.run_id == run_id) & blob.c.number.in_(numbers)
-        taken = {"remaining": blob.c.remaining - 1} | ({"ours": True} if ours else {})
-        connection.execute(update(blob).where(these).values(taken))
-        last = select(blob.c.size).where(these, blob.c.remaining == 0, blob.c.ours, ~blob.c.kept)
-        freed += sum(connection.execute(last).scalars())  # not in SQL: sizes are what pushers wrote
-    freed = storable(freed)
-    if freed:
-        counted = update(run).where(run.c.id == run_id)
-        room = MOST_BYTES - freed
-        total = case((run.c.reclaimed_bytes > room, MOST_BYTES), else_=run.c.reclaimed_bytes + freed)
-        connection.execute(counted.values(reclaimed_bytes=total))
+@dataclass(slots=True)
+class _Blob:
+    remaining: int
+    ours: bool
+    kept: bool
+    size: int
+
+
+def free(connection: Connection, run_id: str, ours: Mapping[int, bool]) -> dict[int, int]:
+    """Take items' references away, in this order (`ours`: by whom each was deleted), and count the run's bytes.
+
+    By item, the bytes of the blobs that lost their last reference with it, if any of those was taken by us.
+    """
+    rows = connection.execute(
+        select(item.c.number, item.c.blobs).where(item.c.run_id == run_id, item.c.number.in_(ours))
+    )
+    names = {row.number: dict.fromkeys(unpack(row.blobs)) for row in rows}
+    blobs: dict[int, _Blob] = {}
+    for some in portions(sorted({number for numbers in names.values() for number in numbers})):
+        columns = (blob.c.number, blob.c.remaining, blob.c.ours, blob.c.kept, blob.c.size)
+        found = connection.execute(select(*columns).where(blob.c.run_id == run_id, blob.c.number.in_(some)))
+        blobs |= {number: _Blob(*rest) for number, *rest in found}
+    freed = {}
+    for number, by_us in ours.items():
+        lost = [blobs[one] for one in names[number] if one in blobs]
+        for one in lost:
+            one.remaining, one.ours = one.remaining - 1, one.ours or by_us
+        freed[number] = storable(sum(one.size for one in lost if one.remaining == 0 and one.ours and not one.kept))
+    if blobs:
+        taken = update(blob).where(blob.c.run_id == run_id, blob.c.number == bindparam("its_number"))
+        taken = taken.values(remaining=bindparam("left"), ours=bindparam("by_us"))
+        values = [{"its_number": number, "left": one.remaining, "by_us": one.ours} for number, one in blobs.items()]
+        connection.execute(taken, values)
+    if total := storable(sum(freed.values())):
+        room = MOST_BYTES - total
+        counted = case((run.c.reclaimed_bytes > room, MOST_BYTES), else_=run.c.reclaimed_bytes + total)
+        connection.execute(update(run).where(run.c.id == run_id).values(reclaimed_bytes=counted))
     return freed
 
 
@@ -45,7 +65,7 @@ def storable(total: int) -> int:
 
 def keep(connection: Connection, run_id: str, digests: Collection[str]) -> None:
     """Blobs that an image names which the plan does not know: what is not freed yet of them stays."""
-    for some in _portions(sorted(digests)):
+    for some in portions(sorted(digests)):
         named = (blob.c.run_id == run_id) & blob.c.digest.in_(some) & (blob.c.remaining > 0)
         connection.execute(update(blob).where(named).values(kept=True))
 
@@ -78,5 +98,6 @@ def unpack(packed: bytes) -> list[int]:
     return [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed), 4)]
 
 
-def _portions(values: Sequence[T]) -> Iterable[Sequence[T]]:
+def portions(values: Sequence[T]) -> Iterable[Sequence[T]]:
+    """Values in portions that one query takes."""
     return (values[at : at + AT_ONCE] for at in range(0, len(values), AT_ONCE))

@@ -246,9 +246,10 @@ def note_swept(connection: Connection, run_id: str, now: datetime) -> None:
     connection.execute(done.values(swept_at=now, lease_until=None, owner=None))
 
 
-def count_failure(connection: Connection, run_id: str) -> int:
-    """One more systemic failure in a row; how many there are now."""
-    connection.execute(update(run).where(run.c.id == run_id).values(systemic_failures=run.c.systemic_failures + 1))
+def count_failure(connection: Connection, run_id: str, *, first: bool = False) -> int:
+    """One more systemic failure in a row, or the first of one; how many there are now."""
+    before = 0 if first else run.c.systemic_failures
+    connection.execute(update(run).where(run.c.id == run_id).values(systemic_failures=before + 1))
     count: int = connection.execute(select(run.c.systemic_failures).where(run.c.id == run_id)).scalar_one()
     return count
 

@@ -4,17 +4,19 @@ An outcome, its bytes and its audit are one transaction.
 """
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, case, exists, func, literal, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, exists, func, literal, or_, select, update
 
 from policies.image import Image
 from worker.store import audit, freed_bytes, leases
 from worker.store.dialect import insert_for
+from worker.store.freed_bytes import portions
 from worker.store.leases import Lease, is_free
 from worker.store.tables import UNFINISHED, Instant, batch, item, repository, run, tally
 
@@ -35,8 +37,18 @@ class LeaseLostError(Exception):
     """Somebody else may hold this batch by now: stop before the next deletion, write nothing, release nothing."""
 
 
-class StoppedError(Exception):
-    """The run is not to delete anything more."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A final state, and why."""
+
+    state: Final
+    cause: str | None = None
+    message: str | None = None
+
+    @property
+    def shows_health(self) -> bool:
+        """Whether it says that the registry answers as it should."""
+        return self.state in ("deleted", "gone") or self.cause in ("changed", "used_by_image_lists", "locked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,18 +212,18 @@ def unfinished_items(connection: Connection, run_id: str, number: int) -> list[I
     return [item_of(row) for row in connection.execute(found.order_by(item.c.number))]
 
 
-def owners_left(connection: Connection, one: Item) -> tuple[str, ...]:
-    """Which of an item's indexes and subjects are not yet deleted or gone."""
-    if not one.owners:
-        return ()
-    owner = select(item.c.digest).where(
-        item.c.run_id == one.run_id,
-        item.c.repository == one.repository,
-        item.c.digest.in_(one.owners),
-        item.c.state.in_(("deleted", "gone")),
-    )
-    gone = set(connection.execute(owner).scalars())
-    return tuple(digest for digest in one.owners if digest not in gone)
+def gone_of(connection: Connection, run_id: str, repository: str, digests: Collection[str]) -> frozenset[str]:
+    """Which of these images of a repository the run has deleted, or found gone."""
+    gone: set[str] = set()
+    for some in portions(sorted(digests)):
+        found = select(item.c.digest).where(
+            item.c.run_id == run_id,
+            item.c.repository == repository,
+            item.c.digest.in_(some),
+            item.c.state.in_(("deleted", "gone")),
+        )
+        gone |= set(connection.execute(found).scalars())
+    return frozenset(gone)
 
 
 def planned_names(connection: Connection, run_id: str, repository: str) -> frozenset[str]:
@@ -223,24 +235,45 @@ def planned_names(connection: Connection, run_id: str, repository: str) -> froze
     return frozenset(name for digest, image in rows for name in (digest, *_image.decode(image).tags))
 
 
-def record_intent(connection: Connection, one: Item, key: str, now: datetime) -> bool:
-    """Write down that this item is about to be deleted. False: it has its final state already."""
-    open_ = update(item).where(
-        item.c.run_id == one.run_id, item.c.number == one.number, item.c.state.in_(("planned", "intent"))
-    )
+_one_of_run = (item.c.run_id == bindparam("its_run")) & (item.c.number == bindparam("its_number"))
+
+
+def _key(one: Item) -> dict[str, Any]:
+    return {"its_run": one.run_id, "its_number": one.number}
+
+
+def open_items(
+    connection: Connection, run_id: str, numbers: Collection[int], states: Collection[str] = UNFINISHED
+) -> dict[int, str | None]:
+    """Those of a run's items that are in one of these states, with why nothing more is to be asked for them; locked."""
+    mine = (item.c.run_id == run_id) & item.c.number.in_(numbers) & item.c.state.in_(states)
+    found = select(item.c.number, item.c.barred).where(mine).order_by(item.c.number).with_for_update()
+    return {row.number: row.barred for row in connection.execute(found)}
+
+
+def record_intents(connection: Connection, keys: Sequence[tuple[Item, str]], now: datetime) -> None:
+    """Write down that these items are about to be deleted, each under its idempotency key; they are `open_items`."""
+    if not keys:
+        return
     first = func.coalesce(item.c.intent_at, literal(now, Instant))
-    values = {"state": "intent", "idempotency_key": key, "attempts": item.c.attempts + 1, "intent_at": first, "at": now}
-    return connection.execute(open_.values(values)).rowcount == 1
+    values = {"state": "intent", "attempts": item.c.attempts + 1, "intent_at": first, "at": now}
+    intended = update(item).where(_one_of_run).values(values | {"idempotency_key": bindparam("key")})
+    connection.execute(intended, [_key(one) | {"key": key} for one, key in keys])
 
 
-def withdraw_intent(connection: Connection, one: Item) -> None:
-    """The deletion that was intended was surely not sent: the item is as it was when it was claimed.
+def withdraw_intents(connection: Connection, items: Sequence[Item]) -> None:
+    """The deletions that were intended were surely not sent: the items are as they were when they were claimed.
 
-    Only for who holds its batch's lease, in the same transaction.
+    Only for who holds their batch's lease, in the same transaction.
     """
-    mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state == "intent")
-    before = {"state": one.state, "attempts": one.attempts, "idempotency_key": one.idempotency_key}
-    connection.execute(mine.values(**before, intent_at=one.intent_at))
+    if not items:
+        return
+    before: dict[str, Any] = {
+        name: bindparam(f"its_{name}") for name in ("state", "attempts", "idempotency_key", "intent_at")
+    }
+    mine = update(item).where(_one_of_run, item.c.state == "intent").values(before)
+    rows = [_key(one) | {f"its_{name}": getattr(one, name) for name in before} for one in items]
+    connection.execute(mine, rows)
 
 
 def bar(connection: Connection, one: Item, reason: str) -> None:
@@ -249,67 +282,93 @@ def bar(connection: Connection, one: Item, reason: str) -> None:
     connection.execute(mine.values(barred=reason))
 
 
-def barred(connection: Connection, one: Item) -> str | None:
-    """Why nothing more is to be asked for this item; None: nothing speaks against it."""
-    found = select(item.c.barred).where(item.c.run_id == one.run_id, item.c.number == one.number)
-    reason: str | None = connection.execute(found).scalar()
-    return reason
+def record_accepted(connection: Connection, accepted: Sequence[tuple[Item, str]], now: datetime) -> None:
+    """The registry took these deletions on, each as an operation: true, so recorded whoever holds the lease."""
+    if not accepted:
+        return
+    mine = update(item).where(_one_of_run, item.c.state == "intent")
+    taken = mine.values(state="accepted", operation_id=bindparam("operation"), at=now)
+    connection.execute(taken, [_key(one) | {"operation": operation_id} for one, operation_id in accepted])
 
 
-def record_accepted(connection: Connection, one: Item, operation_id: str, now: datetime) -> None:
-    """The registry took the deletion on: always recorded, whoever holds the lease by now, because it is true."""
-    mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state == "intent")
-    connection.execute(mine.values(state="accepted", operation_id=operation_id, at=now))
+def record_outcomes(
+    connection: Connection,
+    run_id: str,
+    outcomes: Sequence[tuple[Item, Outcome]],
+    now: datetime,
+    *,
+    answers: bool | None = None,
+) -> list[tuple[Item, Outcome]]:
+    """Final states of items of a run, with the run's counts, the bytes and the audit; those that had none before.
 
-
-def record_outcome(
-    connection: Connection, one: Item, state: Final, cause: str | None, message: str | None, now: datetime
-) -> bool:
-    """An item's final state, with the run's counts, the bytes and the audit. False: it had one already."""
-    counted: dict[str, Any] = {state: run.c[state] + 1}
-    if state in ("deleted", "gone") or cause in ("changed", "used_by_image_lists", "locked"):
-        counted["systemic_failures"] = 0  # the registry answers as it should
+    `answers`: whether a row of systemic failures ends here; None: if one of the outcomes says that the registry answers
+    as it should.
+    """
+    if not outcomes:
+        return []
     # The run's row first: it makes outcomes of one run queue up, so that shared blobs are counted once and in order.
-    connection.execute(update(run).where(run.c.id == one.run_id).values(counted))
-    open_ = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number, item.c.state.in_(UNFINISHED))
-    if connection.execute(open_.values(state=state, outcome_cause=cause, message=message, at=now)).rowcount == 0:
-        connection.execute(update(run).where(run.c.id == one.run_id).values({state: run.c[state] - 1}))
-        return False
-    if state in ("deleted", "gone"):
-        ours = state == "deleted" or freed_bytes.went_along(connection, one.run_id, one.repository, one.owners)
-        freed = freed_bytes.free(connection, one.run_id, one.number, ours=ours)
-        _write_audit(connection, one, state, freed, now)
-    else:
-        _tally(connection, one.run_id, state, cause or "other")
-    return True
-
-
-def _write_audit(connection: Connection, one: Item, outcome: str, freed: int, now: datetime) -> None:
-    facts = connection.execute(
-        select(item.c.decision, item.c.operation_id, run.c.registry)
-        .join(run, run.c.id == item.c.run_id)
-        .where(item.c.run_id == one.run_id, item.c.number == one.number)
-    ).one()
-    values = {
+    registry = connection.execute(select(run.c.registry).where(run.c.id == run_id).with_for_update()).scalar_one()
+    by_number = {one.number: (one, outcome) for one, outcome in reversed(outcomes)}  # the first of an item counts
+    unfinished = open_items(connection, run_id, by_number)
+    settled = [by_number[number] for number in unfinished]
+    if not settled:
+        return []
+    final = {
+        "state": bindparam("its_state"),
+        "outcome_cause": bindparam("cause"),
+        "message": bindparam("why"),
         "at": now,
-        "registry": facts.registry,
-        "repository": one.repository,
-        "digest": one.digest,
-        "image_id": one.image.id,
-        "tags": json.dumps(one.image.tags),
-        "run_id": one.run_id,
-        "item": one.number,
-        "decision": facts.decision,
-        "outcome": outcome,
-        "operation_id": facts.operation_id,
-        "reclaimed_bytes": freed,
     }
-    audit.append(connection, one.run_id, [values], now)
+    values = [
+        _key(one) | {"its_state": outcome.state, "cause": outcome.cause, "why": outcome.message}
+        for one, outcome in settled
+    ]
+    connection.execute(update(item).where(_one_of_run).values(final), values)
+    counts = Counter(outcome.state for _, outcome in settled)
+    counted: dict[str, Any] = {state: run.c[state] + count for state, count in counts.items()}
+    if any(outcome.shows_health for _, outcome in settled) if answers is None else answers:
+        counted["systemic_failures"] = 0
+    connection.execute(update(run).where(run.c.id == run_id).values(counted))
+    _free_and_audit(connection, registry, [pair for pair in settled if pair[1].state in ("deleted", "gone")], now)
+    causes = Counter(
+        (pair[1].state, pair[1].cause or "other") for pair in settled if pair[1].state in ("skipped", "failed")
+    )
+    for (state, cause), count in sorted(causes.items()):
+        add_to_tally(connection, registry, state, cause, count)
+    return settled
 
 
-def _tally(connection: Connection, run_id: str, name: str, label: str) -> None:
-    registry = connection.execute(select(run.c.registry).where(run.c.id == run_id)).scalar_one()
-    add_to_tally(connection, registry, name, label, 1)
+def _free_and_audit(connection: Connection, registry: str, gone: Sequence[tuple[Item, Outcome]], now: datetime) -> None:
+    """Count the bytes of what is gone, and write it down for as long as the audit is kept."""
+    if not gone:
+        return
+    run_id = gone[0][0].run_id
+    ours = {
+        one.number: outcome.state == "deleted" or freed_bytes.went_along(connection, run_id, one.repository, one.owners)
+        for one, outcome in gone
+    }
+    freed = freed_bytes.free(connection, run_id, ours)
+    found = select(item.c.number, item.c.decision, item.c.operation_id)
+    rows = connection.execute(found.where(item.c.run_id == run_id, item.c.number.in_(ours)))
+    facts = {row.number: row for row in rows}
+    audited = [
+        {
+            "at": now,
+            "registry": registry,
+            "repository": one.repository,
+            "digest": one.digest,
+            "image_id": one.image.id,
+            "tags": json.dumps(one.image.tags),
+            "run_id": run_id,
+            "item": one.number,
+            "decision": facts[one.number].decision,
+            "outcome": outcome.state,
+            "operation_id": facts[one.number].operation_id,
+            "reclaimed_bytes": freed[one.number],
+        }
+        for one, outcome in gone
+    ]
+    audit.append(connection, run_id, audited, now)
 
 
 def add_to_tally(connection: Connection, registry: str, name: str, label: str, value: float) -> None:

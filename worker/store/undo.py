@@ -1,6 +1,6 @@
 """Queries of what was kept of images before their deletion, to be put back."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,26 +35,33 @@ _SAME = (item_table.c.run_id == undo.c.run_id) & (item_table.c.number == undo.c.
 _GONE = item_table.c.state.in_(("deleted", "gone")) | (item_table.c.outcome_cause == "unconfirmed")
 
 
-def is_kept(connection: Connection, item: Item) -> bool:
-    mine = (undo.c.run_id == item.run_id) & (undo.c.item == item.number)
-    return bool(connection.execute(select(exists().where(mine))).scalar())
+def kept_of(connection: Connection, run_id: str, numbers: Collection[int]) -> frozenset[int]:
+    """Which of a run's items, by number, can be put back by what is here."""
+    found = select(undo.c.item).where(undo.c.run_id == run_id, undo.c.item.in_(numbers))
+    return frozenset(connection.execute(found).scalars())
 
 
-def keep(connection: Connection, registry: str, registry_key: str, item: Item, kept: Kept, at: datetime) -> None:
-    """Keep an image's manifest and what its plan knows of it; done twice, the first stays."""
-    row = {
-        "run_id": item.run_id,
-        "item": item.number,
-        "registry": registry,
-        "registry_key": registry_key,
-        "repository": item.repository,
-        "digest": item.digest,
-        "media_type": kept.media_type,
-        "image": msgspec.json.encode(item.image).decode(),
-        "body": zstandard.compress(kept.body, 3),
-        "at": at,
-    }
-    connection.execute(insert_for(connection, undo).on_conflict_do_nothing(), [row])
+def keep(
+    connection: Connection, registry: str, registry_key: str, images: Sequence[tuple[Item, Kept]], at: datetime
+) -> None:
+    """Keep images' manifests and what their plan knows of them; done twice, the first stays."""
+    rows = [
+        {
+            "run_id": item.run_id,
+            "item": item.number,
+            "registry": registry,
+            "registry_key": registry_key,
+            "repository": item.repository,
+            "digest": item.digest,
+            "media_type": kept.media_type,
+            "image": msgspec.json.encode(item.image).decode(),
+            "body": zstandard.compress(kept.body, 3),
+            "at": at,
+        }
+        for item, kept in images
+    ]
+    if rows:
+        connection.execute(insert_for(connection, undo).on_conflict_do_nothing(), rows)
 
 
 def can_be_put_back(run_id: ColumnElement[str]) -> ColumnElement[bool]:

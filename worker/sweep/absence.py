@@ -4,18 +4,51 @@ So a listing that lacks an image says something only if it shows what else must 
 repository, or, where the plan keeps nothing there, a kept image of another repository that the same credentials read.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from policies.image import Image
-from worker.registries.errors import NotFoundError
+from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.interface import HasSeveralCredentials, ListsTagsOnly, Registry
 from worker.store import Store, plans
+from worker.store.sweeping import Item, Outcome
+from worker.sweep import outcomes
+from worker.sweep.outcomes import Missing
 
 WITNESSES = 3  # kept images that are asked for one by one
 
 
 class UnbelievableError(Exception):
     """The registry shows nothing of what must be there: what it does not show may be there as well."""
+
+
+def outcomes_of(
+    registry: Registry,
+    store: Store,
+    run_id: str,
+    repository: str,
+    missing: Sequence[tuple[Item, Missing]],
+    seconds: float,
+    is_last: Callable[[Item], bool],
+) -> list[tuple[Item, Outcome]]:
+    """What becomes of each image that was not found: one listing speaks for all. Raises LimiterUnavailableError.
+
+    A listing that takes longer than so many seconds says nothing; `is_last`: no later claim asks about this one.
+    """
+    digests = {item.digest for item, _ in missing}
+    lister = ThreadPoolExecutor(1, "confirm")
+    listing = lister.submit(still_there, registry, store, run_id, repository, digests)
+    try:
+        there = listing.result(timeout=seconds)
+    except RegistryError as error:
+        return [(item, outcomes.without_listing(str(error))) for item, _ in missing]
+    except UnbelievableError as error:
+        return [(item, outcomes.unbelievable(str(error))) for item, _ in missing]
+    except TimeoutError:
+        return [(item, outcomes.without_listing("it took too long")) for item, _ in missing if is_last(item)]
+    finally:
+        lister.shutdown(wait=False)  # a listing that still runs ends when the registry is closed
+    return [(item, outcomes.after_listing(one, listed=item.digest in there)) for item, one in missing]
 
 
 def still_there(

@@ -7,7 +7,6 @@ again. What happens to each image is in `deleting`.
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from math import ceil
 
 from policies.evidence import Evidence
 from worker.config.settings import RegistrySettings
@@ -29,13 +28,13 @@ from worker.store import Store, StoreError, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
-from worker.store.sweeping import Claim, Item, LeaseLostError
+from worker.store.sweeping import Claim, Item, LeaseLostError, Outcome
 from worker.store.tables import EPOCH
 from worker.sweep import events, outcomes, refusals
 from worker.sweep.comparison import snapshot
-from worker.sweep.deletion import Batch
+from worker.sweep.deletion import READING_IS_GOOD, Batch
 from worker.sweep.intents import Intents
-from worker.sweep.outcomes import Outcome
+from worker.sweep.recording import Results
 from worker.sweep.surroundings import Surroundings
 
 CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
@@ -117,16 +116,22 @@ def _carry_out(
         known = snapshot(store, run, registry, held.repository, opened, deleting=True)
         used = {} if resolving else evidence.in_use(held.repository, known.planned)
         surroundings = None if resolving else Surroundings(opened, registry, known, pace, beside=beside)
+        most = 1 if poison else _most(registry, beside)
         intents = Intents(store, watch, run, held, lease, used, surroundings)
-        work = Batch(store, watch, run, held, opened, lease, resolving, known.tags, surroundings, intents)
+        results = Results(store, run, held, lease)
+        work = Batch(
+            store, watch, run, held, opened, pace, lease, resolving, known.tags, surroundings, intents, results, most
+        )
         work.last = poison or run.stop is not None
         with Heartbeat(store, held.lease, lease) as heartbeat:
             work.lost = heartbeat.lost
             if surroundings is not None and not _may_begin(store, run, work, surroundings, items):
                 return work
-            work.carry_out(items, 1 if poison else _threads(registry))
+            work.carry_out(items)
             if poison and run.stop is None:
-                work.poison(items)
+                never_begun = [item for item in items if item.state == "planned"]
+                message = f"workers died over this batch {held.takeovers} times"
+                results.record_all(never_begun, Outcome("failed", "poison", message))
     return work
 
 
@@ -172,9 +177,11 @@ def _compare_and_list(store: Store, work: Batch, surroundings: Surroundings, not
             run_rows.warn(connection, work.run.id, "not_compared_again", message)
 
 
-def _threads(registry: RegistrySettings) -> int:
-    """As many as may be in flight, but no more than the rate serves in half a second: nobody's reading grows old."""
-    return max(1, min(registry.rate.concurrency, ceil(registry.rate.requests_per_second / 2)))
+def _most(registry: RegistrySettings, beside: int) -> int:
+    """How many images a chunk has: as many as may be in flight, but no more than the rate serves, beside other batches,
+    in half the time for which an image's reading is good."""
+    rate = registry.rate.requests_per_second
+    return max(1, min(registry.rate.concurrency, int(rate * READING_IS_GOOD / 4 / max(1, beside))))
 
 
 def _leave(store: Store, run: Run, items: list[Item], reason: str, *, asked: bool) -> list[Item]:
@@ -188,8 +195,6 @@ def _leave(store: Store, run: Run, items: list[Item], reason: str, *, asked: boo
         if not asked and now >= plan_is_good_until(run, None):
             outcomes_by_state |= dict.fromkeys(("intent", "accepted"), outcomes.never_asked(reason))
         settled = [(one, outcomes_by_state[one.state]) for one in items if one.state in outcomes_by_state]
-        for one, outcome in settled:
-            sweeping.record_outcome(connection, one, outcome.state, outcome.cause, outcome.message, now)
-    for one, outcome in settled:
-        events.image_settled(run.registry, one, outcome)
+        settled = sweeping.record_outcomes(connection, run.id, settled, now)
+    events.images_settled(run.registry, settled)
     return [one for one in items if one.state not in outcomes_by_state]

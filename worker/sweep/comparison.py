@@ -18,8 +18,8 @@ from worker.registries.errors import PermissionDeniedError, RateLimitedError, Re
 from worker.registries.interface import DeletesByParts, HidesSubjects, ListsTagsOnly, Registry
 from worker.store import Store, looks, plans
 from worker.store.runs import Run
+from worker.store.sweeping import Outcome
 from worker.sweep import outcomes
-from worker.sweep.outcomes import Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,34 @@
-"""Records that an image is about to be deleted, unless something speaks against it at that moment."""
+"""Records that images are about to be deleted, unless something speaks against it at that moment."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
 from policies.context import Standing
+from policies.holds import Holds
+from policies.image import Image
 from worker.config.settings import RegistrySettings
-from worker.registries.interface import Kept
 from worker.runs.clocks import Shown, disagreement, of_store
 from worker.runs.current_settings import Watch, permitted_now
 from worker.runs.expiry import late
 from worker.store import Store, holds, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
-from worker.store.sweeping import Claim, Item, StoppedError
-from worker.sweep.outcomes import Outcome
+from worker.store.sweeping import Claim, Item, Outcome
+from worker.sweep import outcomes
+from worker.sweep.recording import Results, Work
 from worker.sweep.surroundings import Surroundings
 
+Wishes = tuple[holds.Pause | None, Holds]  # what people asked for at one moment
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Intents:
-    """The intents of one claimed batch. Safe to use from several threads."""
+    """The intents of one claimed batch."""
 
     store: Store
     watch: Watch
@@ -32,74 +37,126 @@ class Intents:
     lease: timedelta
     in_use: Mapping[str, str]  # digest -> why
     surroundings: Surroundings | None
-
-    def record(self, item: Item, kept: Kept | None) -> str | Outcome | None:
-        """Record the intent: its idempotency key, or why there is none; None: the item has its final state already.
-
-        The lease, the run's state, the plan's age, holds and pauses are asked in the same breath as the intent is
-        written; the mode just before. Raises StoppedError, LeaseLostError.
-        """
-        registry = permitted_now(self.watch, self.run, item.repository)
-        if isinstance(registry, str):
-            return Outcome("skipped", "mode", registry)
-        # A key belongs to an attempt, and is used again only while that attempt's outcome is unknown.
-        key = item.idempotency_key if item.state == "intent" and item.idempotency_key else str(uuid4())
-        with self.store.write() as connection:
-            clock = of_store(lambda: datetime.now(UTC), self.store, connection)
-            now = clock.at
-            run = run_rows.get(connection, self.run.id, lock=True)
-            sweeping.renew(connection, self.held, now, now + self.lease)
-            stopped = run is None or run.state != "deleting" or run.stop is not None
-            if run is not None and not stopped and (stop := _stop(run, registry, clock)) is not None:
-                run_rows.ask_to_stop(connection, run.id, *stop)
-                stopped = True
-            unsettled = None if stopped else self._unsettled(connection, item, registry)
-            refused = None if stopped else unsettled or self._refusal(connection, item, now)
-            written = not (stopped or refused) and sweeping.record_intent(connection, item, key, now)
-            if written and kept is not None:
-                undo.keep(connection, self.run.registry, self.run.registry_key, item, kept, now)
-        if stopped:
-            raise StoppedError
-        return refused if refused is not None else key if written else None
-
-    def withdraw(self, item: Item) -> None:
-        """Take an intent back whose deletion was not sent. Raises LeaseLostError."""
-        with self.store.write() as connection:
-            now = self.store.now(connection)
-            run_rows.get(connection, self.run.id, lock=True)
-            sweeping.renew(connection, self.held, now, now + self.lease)
-            sweeping.withdraw_intent(connection, item)
+    halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
+    _wishes: Wishes | None = None  # when the last intents were recorded
 
     def used(self, item: Item) -> Outcome | None:
         """What the evidence of use says against a deletion; None: nothing."""
         reason = self.in_use.get(item.digest)
         return None if reason is None else Outcome("skipped", "in_use", reason)
 
-    def _refusal(self, connection: Connection, item: Item, now: datetime) -> Outcome | None:
-        """What speaks against a deletion at the moment of its intent; None: nothing does."""
-        if (pause := holds.paused(connection, self.run.registry, self.run.registry_key)) is not None:
-            return Outcome("skipped", "paused", pause.sentence())
-        active = holds.active(connection, self.run.registry, self.run.registry_key, now)
-        images = self.surroundings.with_children(item) if self.surroundings and active.holds else (item.image,)
-        if (held := active.reasons(item.repository, images).get(item.digest)) is not None:
-            return Outcome("skipped", "held", held)
-        if (used := self.used(item)) is not None:
-            return used
-        if (barred := sweeping.barred(connection, item)) is not None:
-            return Outcome("skipped", "still_needed", barred)
-        if needed := sweeping.owners_left(connection, item):
-            return Outcome("skipped", "still_needed", f"{needed[0]}, which needs it, was not deleted")
-        return None
+    def record(self, works: Sequence[Work], results: Results) -> list[Work]:
+        """Record intents, and every outcome that was not recorded yet; those that have an intent now, and its key.
 
-    def _unsettled(self, connection: Connection, item: Item, registry: RegistrySettings) -> Outcome | None:
-        """What a `settle` that was raised since the plan says against a deletion; None: nothing."""
+        The lease, the run's state, the plan's age, holds, pauses, bars and owners are asked in the same transaction,
+        and the mode just before. A run that is to delete nothing more is halted. Raises LeaseLostError.
+        """
+        registry = permitted_now(self.watch, self.run, self.held.repository) if works else ""
+        if isinstance(registry, str):
+            for work in works:
+                results.settle(work.item, outcomes.of_state(work.item, Outcome("skipped", "mode", registry)))
+            results.record()
+            return []
+        with self.store.write() as connection:
+            clock = of_store(lambda: datetime.now(UTC), self.store, connection)
+            run = run_rows.get(connection, self.run.id, lock=True)
+            sweeping.renew(connection, self.held, clock.at, clock.at + self.lease)
+            if run is None or run.state != "deleting" or run.stop is not None:
+                self.halted.set()
+            elif (stop := _stop(run, registry, clock)) is not None:
+                run_rows.ask_to_stop(connection, run.id, *stop)
+                self.halted.set()
+            else:
+                self._write(connection, registry, works, results, clock.at)
+            recorded = results.write(connection, clock.at)
+        results.forget(recorded)
+        return [work for work in works if work.key]
+
+    def still_hold(self) -> bool:
+        """Whether the file, pauses and holds still permit what was intended last. Raises StoreError."""
+        if isinstance(permitted_now(self.watch, self.run, self.held.repository), str):
+            return False
+        with self.store.read() as connection:
+            run = run_rows.get(connection, self.run.id)
+            if run is None or run.state != "deleting" or run.stop is not None:
+                self.halted.set()
+                return False
+            return self._wishes_now(connection, self.store.now(connection)) == self._wishes
+
+    def _wishes_now(self, connection: Connection, now: datetime) -> Wishes:
+        names = self.run.registry, self.run.registry_key
+        return holds.paused(connection, *names), holds.active(connection, *names, now)
+
+    def _write(
+        self,
+        connection: Connection,
+        registry: RegistrySettings,
+        works: Sequence[Work],
+        results: Results,
+        now: datetime,
+    ) -> None:
+        numbers = [work.item.number for work in works]
+        barred = sweeping.open_items(connection, self.run.id, numbers, ("planned", "intent"))
+        left = [work for work in works if work.item.number in barred]  # the others have their final state already
+        if not left:
+            return
+        self._wishes = self._wishes_now(connection, now)
+        objections = self._objections(connection, registry, [work.item for work in left], self._wishes, barred)
+        intended = []
+        for work in left:
+            if (objection := objections.get(work.item.number)) is not None:
+                results.settle(work.item, outcomes.of_state(work.item, objection))
+                continue
+            # A key belongs to an attempt, and is used again only while that attempt's outcome is unknown.
+            old = work.item.idempotency_key if work.item.state == "intent" else None
+            work.key = old or str(uuid4())
+            intended.append(work)
+        sweeping.record_intents(connection, [(work.item, work.key) for work in intended], now)
+        kept = [(work.item, work.kept) for work in intended if work.kept is not None]
+        undo.keep(connection, self.run.registry, self.run.registry_key, kept, now)
+
+    def _objections(
+        self,
+        connection: Connection,
+        registry: RegistrySettings,
+        items: Sequence[Item],
+        wishes: Wishes,
+        barred: Mapping[int, str | None],
+    ) -> dict[int, Outcome]:
+        """By its number, why an item is not to be deleted. `barred`: why nothing more is to be asked for it."""
+        pause, holds_now = wishes
+        path, images = self.held.repository, {one.digest: one.image for one in items}
+        if holds_now.holds and self.surroundings is not None:
+            images |= {image.digest: image for one in items for image in self.surroundings.with_children(one)}
+        held = holds_now.reasons(path, tuple(images.values())) if holds_now.holds else {}
+        unsettled = self._unsettled(connection, registry, [one.image for one in items])
+        gone = sweeping.gone_of(connection, self.run.id, path, {owner for one in items for owner in one.owners})
+        found: dict[int, Outcome] = {}
+        for one in items:
+            if (why := unsettled.get(one.digest)) is not None:
+                found[one.number] = Outcome("skipped", "mode", f"settle was raised since the plan: {why}")
+            elif pause is not None:
+                found[one.number] = Outcome("skipped", "paused", pause.sentence())
+            elif (why := held.get(one.digest)) is not None:
+                found[one.number] = Outcome("skipped", "held", why)
+            elif (used := self.used(one)) is not None:
+                found[one.number] = used
+            elif (why := barred[one.number]) is not None:
+                found[one.number] = Outcome("skipped", "still_needed", why)
+            elif needed := next((owner for owner in one.owners if owner not in gone), None):
+                found[one.number] = Outcome("skipped", "still_needed", f"{needed}, which needs it, was not deleted")
+        return found
+
+    def _unsettled(
+        self, connection: Connection, registry: RegistrySettings, images: Sequence[Image]
+    ) -> Mapping[str, str]:
+        """By digest, what a `settle` that was raised since the plan says against a deletion."""
         if registry.settle <= self.run.terms.settle:
-            return None
-        seen = {item.repository: scan_history.seen_of(connection, registry.memory_key, item.repository)}
+            return {}
+        path = self.held.repository
+        seen = {path: scan_history.seen_of(connection, registry.memory_key, path)}
         standing = Standing(memory=seen, settle=registry.settle)
-        planned_at = self.run.started_at or self.run.opened_at
-        why = standing.unsettled(item.repository, (item.image,), planned_at).get(item.digest)
-        return None if why is None else Outcome("skipped", "mode", f"settle was raised since the plan: {why}")
+        return standing.unsettled(path, images, self.run.started_at or self.run.opened_at)
 
 
 def _stop(run: Run, registry: RegistrySettings, clock: Shown) -> tuple[str, str] | None:

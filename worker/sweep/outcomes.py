@@ -18,20 +18,11 @@ from worker.registries.errors import (
     UsedByImageListsError,
 )
 from worker.registries.interface import Deletion
-from worker.store.sweeping import Final, Item
+from worker.store.sweeping import Item, Outcome
 
 Phase = Literal["read", "delete", "follow"]
 
 ATTEMPTS = 3  # intents of one item whose outcome stayed unknown
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A final state, and why."""
-
-    state: Final
-    cause: str | None = None
-    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +109,11 @@ def is_left_of(planned: Image, now: Image) -> bool:
     if now.created_at is not None and (planned.created_at is None or now.created_at > planned.created_at):
         return False
     return now.digest == planned.digest and set(now.tags) <= set(planned.tags)
+
+
+def of_state(item: Item, found: Outcome) -> Outcome:
+    """What an objection makes of an item as it was claimed: what was begun may go all the same."""
+    return found if item.state == "planned" else still_there(found.message or "")
 
 
 def still_there(reason: str) -> Outcome:

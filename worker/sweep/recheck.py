@@ -26,10 +26,10 @@ from worker.store import runs as run_rows
 from worker.store.looks import Undeleted
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
+from worker.store.sweeping import Outcome
 from worker.sweep import events, outcomes
 from worker.sweep.comparison import Finding as _Finding
 from worker.sweep.comparison import listed_again, snapshot, unlistable
-from worker.sweep.outcomes import Outcome
 
 LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a look is good
 
@@ -143,10 +143,10 @@ def _settle_some(
             return None
         now = store.now(connection)
         found = looks.undeleted(connection, run.id, path, now, after=after, digests=digests)
-        settled = [(one.item, _settle_one(connection, one, finding, now)) for one in found]
-    for item, outcome in settled:
-        if outcome is not None:
-            events.image_settled(run.registry, item, outcome)
+        outcomes_by_item = [(one.item, _outcome(connection, one, finding)) for one in found]
+        settled = [(item, outcome) for item, outcome in outcomes_by_item if outcome is not None]
+        settled = sweeping.record_outcomes(connection, run.id, settled, now)
+    events.images_settled(run.registry, settled)
     return found[-1].item.number if found else None
 
 
@@ -156,22 +156,17 @@ def _goes_on(connection: Connection, run: Run) -> bool:
     return current is not None and current.state == "deleting" and current.stop is None
 
 
-def _settle_one(connection: Connection, one: Undeleted, finding: _Finding, now: datetime) -> Outcome | None:
+def _outcome(connection: Connection, one: Undeleted, finding: _Finding) -> Outcome | None:
     """A planned one is skipped. One that was begun and is still there must not be asked for again, not even by the
     worker that holds it; one that is not listed is left to the next claim, which may only read it.
     """
     changed = None if finding.reason else finding.changed.get(one.item.digest)
     reason = finding.reason or changed or "an image pushed since the plan needs it"
     if one.item.state == "planned":
-        outcome = Outcome("skipped", "changed" if changed else finding.cause, reason)
-    elif one.item.digest not in finding.listed:
-        if finding.cause not in ("mode", "paused"):  # which are asked with each intent
-            sweeping.bar(connection, one.item, reason)  # it was not seen to be gone: the listing may have failed
-        return None
-    elif one.held:
-        sweeping.bar(connection, one.item, reason)
-        return None
-    else:
-        outcome = outcomes.still_there(reason)
-    settled = sweeping.record_outcome(connection, one.item, outcome.state, outcome.cause, outcome.message, now)
-    return outcome if settled else None
+        return Outcome("skipped", "changed" if changed else finding.cause, reason)
+    listed = one.item.digest in finding.listed
+    if listed and not one.held:
+        return outcomes.still_there(reason)
+    if listed or finding.cause not in ("mode", "paused"):  # which are asked with each intent
+        sweeping.bar(connection, one.item, reason)  # unlisted: not seen to be gone, the listing may have failed
+    return None

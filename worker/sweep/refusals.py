@@ -14,9 +14,8 @@ from worker.runs.circuit_breaker import count_failure
 from worker.store import Store, refusals, sweeping
 from worker.store import runs as run_rows
 from worker.store.runs import Run
-from worker.store.sweeping import Item
+from worker.store.sweeping import Item, Outcome
 from worker.sweep import events, outcomes
-from worker.sweep.outcomes import Outcome
 
 MOST_TRIES = 10  # in a repository that has refused each
 
@@ -51,12 +50,10 @@ def settle(store: Store, run_id: str) -> None:
         if not (settled := list(_decided(connection, run, items))):
             return
         now = store.now(connection)
-        for one, outcome in settled:
-            sweeping.record_outcome(connection, one, outcome.state, outcome.cause, outcome.message, now)
+        settled = sweeping.record_outcomes(connection, run_id, settled, now)
         refusals.finish_batches(connection, run_id, now)
         sweeping.unring(connection, run_id, now)  # a repository may be tried again, or given up
-    for one, outcome in settled:
-        events.image_settled(run.registry, one, outcome)
+    events.images_settled(run.registry, settled)
 
 
 def _decided(connection: Connection, run: Run, items: Iterable[Item]) -> Iterable[tuple[Item, Outcome]]:

@@ -15,9 +15,8 @@ from worker.registries.http.rate_limit import BoundedLimiter
 from worker.registries.interface import AsksForDigests, ListsFolders, ListsTagsOnly, Registry
 from worker.runs import tags_read
 from worker.runs.tags_read import most_tags
-from worker.store.sweeping import Item
+from worker.store.sweeping import Item, Outcome
 from worker.sweep.comparison import Finding, Snapshot, dated_as_planned, unlistable
-from worker.sweep.outcomes import Outcome
 
 LISTING_SECONDS = 20.0  # a listing that takes longer is not waited for: the recheck's counts
 SHARED = 1.0  # seconds for which a listing serves images that come later

@@ -476,7 +476,8 @@ def test_an_outcome_is_the_first_and_only(simulator: Simulator, night: MakeNight
     with tonight.store.write() as connection:
         row = connection.execute(select(*sweeping.ITEM_COLUMNS)).one()
         now = datetime.now(UTC)
-        assert not sweeping.record_outcome(connection, sweeping.item_of(row), "failed", "other", "late", now)
+        late = sweeping.item_of(row), sweeping.Outcome("failed", "other", "late")
+        assert sweeping.record_outcomes(connection, finished.id, [late], now) == []
     after = tonight.run(finished.id)
     assert (after.deleted, after.failed, after.reclaimed_bytes) == (1, 0, finished.reclaimed_bytes)
 
@@ -536,12 +537,13 @@ def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, ni
     now = datetime.now(UTC)
     with tonight.store.write() as connection:
         (planned,) = sweeping.unfinished_items(connection, run_id, 0)
-        assert sweeping.record_intent(connection, planned, "a key", now)
+        sweeping.record_intents(connection, [(planned, "a key")], now)
         (begun,) = sweeping.unfinished_items(connection, run_id, 0)
-        assert sweeping.record_intent(connection, begun, "a key", now + HOUR)
-        sweeping.withdraw_intent(connection, begun)
+        assert (begun.state, begun.idempotency_key, begun.attempts, begun.intent_at) == ("intent", "a key", 1, now)
+        sweeping.record_intents(connection, [(begun, "a key")], now + HOUR)
+        sweeping.withdraw_intents(connection, [begun])
         assert sweeping.unfinished_items(connection, run_id, 0) == [begun]  # still in doubt
-        sweeping.withdraw_intent(connection, planned)
+        sweeping.withdraw_intents(connection, [planned])
         assert sweeping.unfinished_items(connection, run_id, 0) == [planned]
 
 

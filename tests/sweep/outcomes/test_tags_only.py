@@ -16,9 +16,8 @@ from tests.support.remembering import exceeded, pass_time
 from worker.report.run import outcome_text, shown_json
 from worker.runs.lifecycle import Bell
 from worker.store import plans
-from worker.store.sweeping import Item
+from worker.store.sweeping import Item, Outcome
 from worker.sweep import outcomes
-from worker.sweep.outcomes import Outcome
 from worker.sweep.recheck import _Finding, _in_time
 
 DAY = timedelta(days=1)

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from tests.support.model import attached, index, plain
 from tests.support.model_faults import Fate, Fault
 from tests.system.histories.world import Later, World
@@ -59,7 +61,17 @@ def test_a_deletion_that_is_carried_out_after_the_next_scan_is_still_ours(world:
     assert [row["foreign_deletions"] for row in world.ledger.rows("select * from run order by id")] == [0, 0, 0]
 
 
-def test_an_index_pushed_again_before_its_deletion_is_recorded_keeps_its_child(world: World) -> None:
+@pytest.mark.parametrize(
+    ("fate", "outcome"),
+    [
+        pytest.param(Fate("late", after=0), ("deleted", None), id="its acceptance is recorded"),
+        # What the recheck finds is there, and nobody has recorded that our deletion came before it.
+        pytest.param(Fate("at_once"), ("failed", "unconfirmed"), id="nothing is recorded"),
+    ],
+)
+def test_an_index_pushed_again_before_its_deletion_is_recorded_keeps_its_child(
+    world: World, fate: Fate, outcome: tuple[str, str | None]
+) -> None:
     child = plain(1)
     parent = index((child.digest,))
     world.model.push("shop/api", child, (), OLD)
@@ -72,12 +84,13 @@ def test_an_index_pushed_again_before_its_deletion_is_recorded_keeps_its_child(w
         world.pass_time(timedelta(minutes=10))
         world.carry_out(Bell("gc.look", (run_id, "shop/api")))
 
+    world.model.fates.append(fate)
     world.later.append(Later("checkpoint operation_done", 0, come_back, is_work=True))
 
     world.drain()
     world.settle()
 
-    assert outcomes(world) == {parent.digest: ("deleted", None), child.digest: ("skipped", "still_needed")}
+    assert outcomes(world) == {parent.digest: outcome, child.digest: ("skipped", "still_needed")}
     assert world.model.repositories["shop/api"].keys() == {parent.digest, child.digest}
 
 

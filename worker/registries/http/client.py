@@ -25,7 +25,7 @@ from worker.registries.errors import (
 )
 from worker.registries.http.messages import Answer, BrokenBodyError, Patience, Request, Signer, retry_after
 from worker.registries.http.network import NetworkError, Ways
-from worker.registries.http.rate_limit import Limiter
+from worker.registries.http.rate_limit import BoundedLimiter, Limiter
 from worker.registries.http.transport import Transport
 from worker.registries.interface import Usage
 
@@ -197,7 +197,10 @@ class Http:
             call.ends += time.monotonic() - started
             with self._usage_lock:
                 self._usage.rate_wait_seconds += waited
-            if call.request.not_after is not None and time.monotonic() >= call.request.not_after:
+            not_after = call.request.not_after
+            if not_after is not None and isinstance(self.limiter, BoundedLimiter):
+                not_after = min(not_after, self.limiter.deletions_until)
+            if not_after is not None and time.monotonic() >= not_after:
                 raise TooLateError("its turn came too late: what was read before is no longer fresh")
             yield
 

@@ -67,6 +67,7 @@ class BoundedLimiter:
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
         self._not_after: float | None = None  # time.monotonic()
+        self.deletions_until = float("inf")  # time.monotonic() from which no request that may come too late is sent
         self.stopped = False  # somebody was turned away since the time was set
 
     @contextmanager

@@ -1,0 +1,110 @@
+"""What becomes of a batch's images, collected from its threads and recorded one transaction a step."""
+
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from worker.registries.interface import Deletion, Kept
+from worker.runs.checkpoints import reach
+from worker.store import Store, sweeping
+from worker.store import runs as run_rows
+from worker.store.runs import Run
+from worker.store.sweeping import Claim, Item, LeaseLostError, Outcome
+from worker.sweep import events
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """One image of a chunk, and how far this claim has come with it."""
+
+    item: Item
+    readings: int = 0
+    read_at: float = 0.0  # time.monotonic()
+    kept: Kept | None = None  # to put it back
+    clear: bool = False  # nothing that was read speaks against its deletion
+    key: str = ""  # of its intent; empty: there is none
+    unsent: bool = True  # its deletion was surely not sent
+    again: bool = False  # it is to be read again: its turn came late, or the registry was away for a while
+    deletion: Deletion | None = None  # as the registry accepted it
+
+    def begin(self) -> None:
+        """It is in another chunk."""
+        self.again, self.clear, self.key, self.unsent = False, False, "", True
+        if self.item.state == "accepted":
+            of = self.item.repository, self.item.image
+            self.deletion = Deletion(self.item.operation_id or "", done=False, of=of)
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.deletion is not None and not self.deletion.done
+
+
+@dataclass(slots=True)
+class Results:
+    """The outcomes of one claimed batch that are not recorded yet. Safe to use from several threads."""
+
+    store: Store
+    run: Run
+    held: Claim
+    lease: timedelta
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _settled: list[tuple[Item, Outcome]] = field(default_factory=list)
+    _healthy: bool = False  # since the last failure, the registry has answered as it should
+
+    def settle(self, item: Item, outcome: Outcome) -> None:
+        """Have an outcome recorded by the next transaction."""
+        with self._lock:
+            self._settled.append((item, outcome))
+            self._healthy = self._healthy or outcome.shows_health
+
+    def end_health(self) -> bool:
+        """There was a systemic failure: whether the registry had answered as it should before."""
+        with self._lock:
+            before, self._healthy = self._healthy, False
+            return before
+
+    def record_all(self, items: Iterable[Item], outcome: Outcome) -> None:
+        """Record one outcome for all of these. Raises LeaseLostError."""
+        for item in items:
+            self.settle(item, outcome)
+        self.record()
+
+    def record(self, works: Collection[Work] = ()) -> None:
+        """Record in one transaction what became of a chunk's intents, and every outcome. Raises LeaseLostError.
+
+        That a deletion was accepted or done is a fact, whoever holds the lease by now; what else becomes of an image is
+        for the holder.
+        """
+        accepted = [(work.item, work.deletion.operation_id) for work in works if work.deletion is not None]
+        unsent = [work.item for work in works if work.unsent]
+        if not (accepted or unsent or self._settled):
+            return
+        lost: LeaseLostError | None = None
+        with self.store.write() as connection:
+            now = self.store.now(connection)
+            run_rows.get(connection, self.run.id, lock=True)
+            try:
+                sweeping.renew(connection, self.held, now, now + self.lease)
+                sweeping.withdraw_intents(connection, unsent)
+            except LeaseLostError as error:
+                lost = error
+                self._settled = [pair for pair in self._settled if pair[1].state == "deleted"]
+            sweeping.record_accepted(connection, accepted, now)
+            settled = self.write(connection, now)
+        self.forget(settled)
+        if lost is not None:
+            raise lost
+
+    def write(self, connection: Connection, now: datetime) -> list[tuple[Item, Outcome]]:
+        """Record every outcome within a transaction; those of items that had none. `forget` once it has ended."""
+        return sweeping.record_outcomes(connection, self.run.id, self._settled, now, answers=self._healthy)
+
+    def forget(self, recorded: Sequence[tuple[Item, Outcome]]) -> None:
+        """All outcomes are recorded: log these, and begin anew."""
+        self._settled, self._healthy = [], False
+        events.images_settled(self.run.registry, recorded)
+        if any(outcome.state == "deleted" for _, outcome in recorded):
+            reach("outcome_recorded")
