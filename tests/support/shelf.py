@@ -1,6 +1,5 @@
 """A registry in memory that takes deleted manifests back, strictly, and a night on it: the real runs, scan, sweep."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -265,8 +264,8 @@ class ShelfNight(Night):
 
     def change(self, **changes: Any) -> None:
         """Change the entry of the registry."""
-        production = dataclasses.replace(self._settings.registries["production"], **changes)
-        self._settings = dataclasses.replace(self._settings, registries={"production": production})
+        production = self._settings.registries["production"].model_copy(update=changes)
+        self._settings = self._settings.model_copy(update={"registries": {"production": production}})
 
     @property
     def driver(self) -> Driver:
@@ -275,8 +274,8 @@ class ShelfNight(Night):
 
 def _on_shelves(settings: Settings) -> Settings:
     registries = {name: _on_shelf(one) for name, one in settings.registries.items()}
-    return dataclasses.replace(settings, registries=registries)
+    return settings.model_copy(update={"registries": registries})
 
 
 def _on_shelf(registry: RegistrySettings) -> RegistrySettings:
-    return dataclasses.replace(registry, kind=KIND, settle=timedelta())
+    return registry.model_copy(update={"kind": KIND, "settle": timedelta()})
