@@ -78,14 +78,9 @@ def plan(
         unread[decided.path] = decided.unread
         tags[decided.path] = sum(len(image.tags) for image in decided.ties.images) if decided.deletions else 0
 
+    n = registry.keep_per_repository
     made = make_plan(
-        read,
-        registry.policy,
-        now,
-        keep,
-        unreadable=inventory.unreadable,
-        keep_per_repository=registry.keep_per_repository,
-        standing=standing,
+        read, registry.policy, now, keep, unreadable=inventory.unreadable, keep_per_repository=n, standing=standing
     )
     compared = compare(before, made.surveys, inventory.unreadable, registry.asks_for)
     return Planned(
