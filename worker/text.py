@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 GAP = "  "
@@ -45,6 +46,30 @@ SECRETS = re.compile(
 def masked(text: str) -> str:
     """`text` without what looks like a secret: the last net, not the first."""
     return SECRETS.sub("***", text)
+
+
+PATH = re.compile(r"[^\s/:@]+(/[^\s/:@]+)*")
+TAG = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+DIGEST = re.compile("sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+([.+_-][a-z0-9]+)*:[0-9a-f]{32,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What names one image: `path:tag`, `path@digest`, or the registry's own id of it."""
+
+    path: str = ""
+    tag: str = ""
+    digest: str = ""
+    id: str = ""
+
+
+def parse_reference(text: str) -> Reference:
+    """The parts of a reference, whatever is in them. A tag before a digest says nothing more."""
+    path, at, digest = text.partition("@")
+    if at:
+        return Reference(path.rpartition(":")[0] or path, digest=digest)
+    path, colon, tag = text.rpartition(":")
+    return Reference(path, tag) if colon else Reference(id=text)
 
 
 def instant(moment: datetime | None) -> str:

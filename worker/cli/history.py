@@ -10,8 +10,7 @@ import click
 
 from worker.cli.errors import DONE, FAILED, CommandError
 from worker.cli.live import check_known, remembered, store_of_run
-from worker.cli.options import Instant, Options, common
-from worker.cli.reference import Reference
+from worker.cli.options import Instant, Options, Reference, common
 from worker.report.audit import audit_report, broken_text, verified_report
 from worker.report.run import runs_report, show_report
 from worker.runs.lifecycle import get

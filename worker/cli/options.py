@@ -3,6 +3,7 @@
 import functools
 import getpass
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -13,6 +14,7 @@ import click
 
 from worker.cli.output import Output, place_of
 from worker.config.settings import Settings, load
+from worker.text import DIGEST, PATH, TAG
 
 F = TypeVar("F", bound=Callable[..., Any])
 LONGEST = 500  # characters of a reason, or of who gives it
@@ -65,6 +67,20 @@ def me() -> str:
 
 who_option = click.option("--who", type=Words(), default=me, show_default="user@host", help="By whom, for the record.")
 why_option = click.option("--reason", type=Words(), default="", help="Why; shown wherever it has an effect.")
+
+
+REFERENCE = re.compile(rf"{PATH.pattern}(:{TAG.pattern}|@({DIGEST.pattern}))|[A-Za-z0-9]{{1,50}}")
+
+
+class Reference(click.ParamType[str]):
+    """The text, if it can name an image; whether there is one is another question."""
+
+    name = "reference"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not REFERENCE.fullmatch(value):
+            self.fail(f"expected an image, got {value!r}; write path:tag, path@sha256:… or an image's id", param, ctx)
+        return str(value)
 
 
 class Format(click.ParamType[str]):

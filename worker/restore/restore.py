@@ -23,6 +23,7 @@ from worker.runs.lifecycle import AlreadyRunningError, registry_named
 from worker.store import Store, plans, runs, undo
 from worker.store.runs import Run
 from worker.store.undo import Undo
+from worker.text import parse_reference
 
 SIDE_BY_SIDE = 8  # repositories
 MOST_SOURCES = 4  # repositories that a blob is tried to be taken over from
@@ -142,11 +143,12 @@ def _newest(connection: Connection, registry: RegistrySettings, words: str) -> l
 def _known_as(connection: Connection, key: str, words: str) -> list[Undo]:
     if is_digest(words):
         return undo.of_digest(connection, key, words)
-    path, at, digest = words.partition("@")
-    if at:
-        return undo.of_digest(connection, key, digest, path.partition(":")[0])  # a digest outweighs its tag
-    path, colon, tag = words.rpartition(":")
-    return undo.of_tag(connection, key, path, tag) if colon else undo.of_image_id(connection, key, words)
+    named = parse_reference(words)
+    if named.digest:
+        return undo.of_digest(connection, key, named.digest, named.path)
+    return (
+        undo.of_tag(connection, key, named.path, named.tag) if named.tag else undo.of_image_id(connection, key, words)
+    )
 
 
 def _ambiguous(words: str, found: Sequence[tuple[RegistrySettings, Undo]]) -> str:

@@ -19,11 +19,9 @@ from worker.registries.interface import Registry
 from worker.runs.evidence import host_is_ours, own_address, path_here
 from worker.store import Store, holds, plans
 from worker.store.manifests import StoredManifests
+from worker.text import DIGEST, PATH, TAG, parse_reference
 
 ID = re.compile("[a-z0-9]{20}")  # the registry's own id of an image
-PATH = re.compile(r"[^\s/:@]+(/[^\s/:@]+)*")
-TAG = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-DIGEST = re.compile("sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+([.+_-][a-z0-9]+)*:[0-9a-f]{32,}")
 FORMS = "write path:tag, path@sha256:…, an image's id, or a glob of repositories"
 LOOK_SECONDS = 15.0  # to ask the registry what is held today
 IN_FORCE = "the hold is in force all the same"
@@ -51,14 +49,14 @@ def hold_of(
     address before it, what a cluster says that it runs. Raises HoldError.
     """
     text = _without_address(registry, reference)
-    path, at, digest = text.partition("@")
-    if at:
-        path = _match(PATH, path.rpartition(":")[0] or path, "a repository", reference)  # a digest outweighs its tag
-        digest = _match(DIGEST, digest, "a digest", reference)
+    named = parse_reference(text)
+    if "@" in text:
+        path = _match(PATH, named.path, "a repository", reference)
+        digest = _match(DIGEST, named.digest, "a digest", reference)
         return Hold(kind="digest", repository=path, value=digest, until=until, reason=reason, who=who)
     if ":" in text and not text.startswith("re:"):
-        path, _, tag = text.rpartition(":")
-        path, tag = _match(PATH, path, "a repository", reference), _match(TAG, tag, "a tag", reference)
+        path = _match(PATH, named.path, "a repository", reference)
+        tag = _match(TAG, named.tag, "a tag", reference)
         return Hold(kind="tag", repository=path, value=tag, until=until, reason=reason, who=who)
     if ID.fullmatch(text):
         return Hold(kind="image", value=text, until=until, reason=reason, who=who)

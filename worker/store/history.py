@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, select
 from policies.plan import Decision
 from worker.store.audit import FACTS, RAW, facts_text
 from worker.store.tables import EPOCH, audit
+from worker.text import Reference, parse_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +54,16 @@ def deletions(
         found = found.where(audit.c.at < until)
     if registry is not None:
         found = found.where(audit.c.registry == registry)
-    if reference is not None:
-        found = _of(found, reference)
-    tag = _tag(reference)
-    return (one for one in map(_audited, connection.execute(found)) if tag is None or tag in one.tags)
-
-
-def _of(found: Select[Any], reference: str) -> Select[Any]:
-    path, at, digest = reference.partition("@")
-    if at:
-        return found.where(audit.c.repository == path, audit.c.digest == digest)
-    path, colon, tag = reference.rpartition(":")
-    if colon:
-        # The tags are JSON text, the tag one of its strings; SQLite's LIKE takes upper case for lower, `_tag` does not.
-        return found.where(audit.c.repository == path, audit.c.tags.contains(f'"{tag}"', autoescape=True))
-    return found.where(audit.c.image_id == reference)
-
-
-def _tag(reference: str | None) -> str | None:
-    """The tag of `path:tag`."""
-    if reference is None or "@" in reference or ":" not in reference:
-        return None
-    return reference.rpartition(":")[2]
+    named = Reference() if reference is None else parse_reference(reference)
+    if named.digest:
+        found = found.where(audit.c.repository == named.path, audit.c.digest == named.digest)
+    elif named.tag:
+        # The tags are JSON text, the tag one of its strings; LIKE may take upper case for lower: see below.
+        tagged = audit.c.tags.contains(f'"{named.tag}"', autoescape=True)
+        found = found.where(audit.c.repository == named.path, tagged)
+    elif named.id:
+        found = found.where(audit.c.image_id == named.id)
+    return (one for one in map(_audited, connection.execute(found)) if not named.tag or named.tag in one.tags)
 
 
 def _audited(row: Row[Any]) -> Audited:
