@@ -120,7 +120,8 @@ def test_tells_no_secret(server: Server, driver: Registry, caplog: pytest.LogCap
     server.door.on(server.calls.images, repeat)
     with pytest.raises(RegistryError) as failure:
         driver.images("shop/api")
-    told = f"{failure.value} {failure.value!r} {driver!r} {server.settings('http://127.0.0.1')!r} {caplog.text}"
+    logged = [vars(record) for record in caplog.records]
+    told = f"{failure.value} {failure.value!r} {driver!r} {server.settings('http://127.0.0.1')!r} {logged}"
     scheme, _, credentials = sent[-1].partition(" ")
     assert scheme
     for secret in (*server.secrets, credentials):

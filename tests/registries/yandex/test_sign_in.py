@@ -294,7 +294,8 @@ def test_nothing_of_an_exchange_is_told(simulator: Simulator, pod_file: Path, ca
         assert isinstance(registry, Driver)
         registry.clock()
         calls = registry._calls
-        told = f"{calls.tokens._token!r} {calls.bearer!r} {by_pod(simulator, pod_file)!r} {caplog.text}"
+        logged = [vars(record) for record in caplog.records]
+        told = f"{calls.tokens._token!r} {calls.bearer!r} {by_pod(simulator, pod_file)!r} {logged}"
         for secret in (POD, calls.tokens.current()):
             assert secret not in told
 
@@ -398,7 +399,7 @@ def test_no_secret_is_told(simulator: Simulator, key_file: Path, caplog: pytest.
             repr(registry._calls.tokens._token),
             repr(registry._calls.bearer),
         ]
-    told += [caplog.text, repr(by_key(simulator, key_file))]
+    told += [str([vars(record) for record in caplog.records]), repr(by_key(simulator, key_file))]
     assert len(issued) > 10
     for secret in (issued, simulator.token, key["private_key"][60:100]):
         assert all(secret not in text for text in told)
