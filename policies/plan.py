@@ -7,7 +7,7 @@ A repository is decided as a whole. What must be known of the others is gathered
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 
 from msgspec import Struct
@@ -103,16 +103,18 @@ def make_plan(
     unreadable: Iterable[Unreadable] = (),
     keep_per_repository: int = 0,
     standing: Standing = NOTHING,
+    numbered: bool = True,
 ) -> Plan:
     """The plan of a registry. `now` is aware.
 
     `keep` is given every repository when it is decided, in any order; given one again, it forgets what it was given
-    before. A repository that needs nothing of the others is decided at the first reading, the others at a second one.
+    before. `numbered`: whether somebody will ask which blobs a deletion frees.
+    A repository that needs nothing of the others is decided at the first reading, the others at a second one.
     """
     failed = {one.repository: one for one in sorted(unreadable, key=attrgetter("repository", "reason"))}
     surveys: list[Survey] = []
     waiting: set[str] = set()
-    reclaim = Reclaim()
+    reclaim = Reclaim(numbered=numbered)
 
     def take(decided: RepositoryPlan) -> None:
         keep(decided)
@@ -131,9 +133,8 @@ def make_plan(
         else:
             take(decided(ties, RegistrySummary()))
     if (doubt := _doubt(surveys, read, standing)) is not None:
-        doubtful = replace(standing, times=doubted(doubt))
-        n = keep_per_repository
-        return make_plan(read, policy, now, keep, unreadable=failed.values(), keep_per_repository=n, standing=doubtful)
+        again = partial(make_plan, read, policy, now, keep, keep_per_repository=keep_per_repository, numbered=numbered)
+        return again(unreadable=failed.values(), standing=replace(standing, times=doubted(doubt)))
     if waiting:
         summary = sum_up(surveys, policy, ordered=not standing.times.first_seen)
         for ties in read(waiting):

@@ -97,10 +97,11 @@ class Reclaim:
     """Adds up decided repositories, in whatever order they come.
 
     Their blobs lie packed, side by side, and are closed a sixteenth of all digests at a time: so a million images need
-    little more memory than the rows themselves.
+    little more memory than the rows themselves. `numbered` False: nobody will ask which blobs a deletion frees.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, numbered: bool = True) -> None:
+        self._numbered = numbered
         self._words, self._sizes, self._references, self._flags = (bytearray() for _ in range(4))
         self._counts = Totals()
         self._selected: Counter[str] = Counter()
@@ -131,7 +132,7 @@ class Reclaim:
             which = np.flatnonzero(share_of == share)
             blobs, freed = _freed(all_words[which], sizes[which], references[which], flags[which])
             totals = add(totals, blobs)
-            shares.append(freed)
+            shares.append(freed if self._numbered else _NOTHING_FREED)
         return Closing(
             totals,
             dict(self._selected),
@@ -144,6 +145,7 @@ class Reclaim:
 
 
 Freed = tuple[Words, Sizes, npt.NDArray[np.uint32]]
+_NOTHING_FREED: Freed = (np.empty((0, 4), dtype=np.uint64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint32))
 
 
 def _freed(

@@ -53,6 +53,7 @@ def plan_inventory(
                 unreadable=inventory.unreadable,
                 keep_per_repository=keep_per_repository,
                 standing=Standing(times=AS_SAVED),
+                numbered=False,
             )
             return OfflinePlan(plan, decisions)
 
