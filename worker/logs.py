@@ -63,7 +63,7 @@ def _is_lost_connection(kind: type[BaseException]) -> bool:
 
 def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
     """Send everything that is logged by anybody to `stream` (standard error). Safe to call again."""
-    import structlog  # noqa: PLC0415 - as said above
+    import structlog  # noqa: PLC0415 - commands that log nothing need not load it
 
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)

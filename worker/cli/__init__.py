@@ -1,4 +1,7 @@
-"""The command registry-gc: one module for each group of subcommands, loaded only when it is called."""
+"""The command registry-gc: one module for each group of subcommands, loaded only when it is called.
+
+Arguments, exit codes and where results go; what they look like is in `worker.report`.
+"""
 
 import difflib
 import importlib

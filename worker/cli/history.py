@@ -10,7 +10,7 @@ import click
 
 from worker.cli.errors import DONE, FAILED, CommandError
 from worker.cli.live import check_known, remembered, store_of_run
-from worker.cli.options import Instant, Options, Reference, common
+from worker.cli.options import Instant, Options, ReferenceType, common
 from worker.report.audit import audit_report, broken_text, verified_report
 from worker.report.run import runs_report, show_report
 from worker.runs.lifecycle import get
@@ -61,7 +61,7 @@ def show(options: Options, run: str) -> None:
 
 @click.command()
 @click.argument("registry", required=False)
-@click.argument("reference", required=False, type=Reference())
+@click.argument("reference", required=False, type=ReferenceType())
 @click.option("--since", type=Instant(), metavar="TIME", help="Not what went before.")
 @click.option("--until", type=Instant(), metavar="TIME", help="Nor what went then or later.")
 @click.option("--verify", is_flag=True, help="Compute the chain's hashes again; exit code 1 if they do not hold.")

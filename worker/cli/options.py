@@ -72,7 +72,7 @@ why_option = click.option("--reason", type=Words(), default="", help="Why; shown
 REFERENCE = re.compile(rf"{PATH.pattern}(:{TAG.pattern}|@({DIGEST.pattern}))|[A-Za-z0-9]{{1,50}}")
 
 
-class Reference(click.ParamType[str]):
+class ReferenceType(click.ParamType[str]):
     """The text, if it can name an image; whether there is one is another question."""
 
     name = "reference"

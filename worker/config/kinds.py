@@ -13,7 +13,8 @@ class Kind:
 
     name: str
     tells_push_time: bool  # False: a push time is when this store first saw the image
-    lists_untagged: bool  # False: what has no tag is found only through what leads to it, and no rule can ask for it
+    lists_untagged: bool  # False: what has no tag is found only through what leads to it, and no rule can ask for it;
+    # as the driver's ListsTagsOnly says: the file is checked before there is a driver
 
     # What credentials may need to be allowed, least first
     to_plan: str = ""

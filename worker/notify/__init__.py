@@ -1,1 +1,4 @@
-"""Tells people and other programs how runs ended. Never delays a run."""
+"""Tells people and other programs how runs ended. Never delays a run.
+
+What a run's outcome is, is decided in `worker.runs`.
+"""

@@ -1,1 +1,4 @@
-"""Puts deleted images back into registries that still have their blobs."""
+"""Puts deleted images back into registries that still have their blobs.
+
+What is saved for that before a deletion is saved by `worker.sweep`.
+"""

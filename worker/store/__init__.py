@@ -1,4 +1,7 @@
-"""The durable record: what was planned, intended and done. SQLite on one machine, PostgreSQL on several."""
+"""The durable record: what was planned, intended and done. SQLite on one machine, PostgreSQL on several.
+
+Tables, queries, migrations and leases; what is done with them is in the rooms that ask.
+"""
 
 from worker.store.engine import Store, StoreError, open_store
 

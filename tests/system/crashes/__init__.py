@@ -1,0 +1,1 @@
+"""Processes that are killed at every named point of a run."""

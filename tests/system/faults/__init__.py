@@ -1,0 +1,1 @@
+"""Links that delay, cut and lose what is sent."""

@@ -1,0 +1,1 @@
+"""Whole nights with real processes and servers."""

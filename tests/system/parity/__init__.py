@@ -1,0 +1,1 @@
+"""Fakes answer as the servers that they stand for."""

@@ -1,0 +1,1 @@
+"""Secrets are found nowhere after a night."""

@@ -1,1 +1,4 @@
-"""The driver of every registry that speaks the OCI distribution specification."""
+"""The driver of every registry that speaks the OCI distribution specification.
+
+How its requests are sent is in `worker.registries.http`.
+"""

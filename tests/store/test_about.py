@@ -1,0 +1,16 @@
+"""A store says which one it is, wherever it is opened from."""
+
+from pathlib import Path
+
+from worker.store import open_store
+from worker.store.about import store_id
+
+
+def test_a_store_keeps_its_id(tmp_path: Path) -> None:
+    found = set()
+    for name in ("one", "one", "another"):
+        store = open_store(f"sqlite:///{tmp_path / name}.db")
+        with store.write() as connection:
+            found.add(store_id(connection))
+        store.dispose()
+    assert len(found) == 2
