@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.load import Loaded, loaded
+from tests.support.servers import postgres_programs, postgres_server
 from tests.support.waiting import until
 
 REPOSITORIES = 10
@@ -143,6 +144,7 @@ def main() -> int:
     parser.add_argument(
         "--cap", type=int, default=100, help="requests a second, of which 95 % are to be used; 0: not measured"
     )
+    parser.add_argument("--workers", type=int, default=4, help="on PostgreSQL, beside one; 0: not measured")
     options = parser.parse_args()
     well = True
     for deletions in options.deletions:
@@ -157,6 +159,14 @@ def main() -> int:
     if options.cap:
         sys.stdout.write(f"\nat {options.cap} requests a second\n")
         well &= by_us(4_000, 3_000, rate=options.cap).used >= USED
+    if options.workers and (programs := postgres_programs()) is not None:
+        sys.stdout.write(f"\n{options.images:,} images on PostgreSQL, 2,000 deletions\n")
+        with postgres_server(programs) as server:
+            for workers in (1, options.workers):
+                store = server.create_database(f"gc{workers}")
+                cost = by_us(options.images, 2_000, workers=workers, store=store)
+                sys.stdout.write(f"  {workers} workers   {cost.wall:6.1f} s wall {cost.cpu:6.1f} s CPU\n")
+                well &= cost.deleted == 2_000
     return 0 if well else 1
 
 
