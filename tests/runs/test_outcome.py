@@ -9,8 +9,8 @@ import pytest
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
 from worker.runs.outcome import message_of, outcome_of
-from worker.store.item_counts import Unsuccessful
 from worker.store.runs import Run
+from worker.store.verification import Unsuccessful
 
 DAY = timedelta(days=1)
 X = {"repository": "shop/x", "reason": "HTTP 500: no"}

@@ -18,7 +18,8 @@ from sqlalchemy import Engine, create_engine, func, insert, select, text, update
 
 from tests.support.servers import PostgresServer
 from worker.registries.interface import Manifest
-from worker.store import Store, StoreError, open_store, plans
+from worker.store import Store, StoreError, open_store
+from worker.store.manifests import StoredManifests
 from worker.store.tables import heartbeat, metadata
 from worker.store.tables import run as run_table
 
@@ -85,14 +86,14 @@ def test_what_was_read_of_manifests_is_still_known(url: str) -> None:
         connection.execute(text(into), {"registry_key": "other", **rows[0]})
     engine.dispose()
     store = open_store(url)
+    assert StoredManifests(store, "one").known([image, index, signature, "sha256:empty", "sha256:new"]) == {
+        image: Manifest(image, "an image", None),
+        index: Manifest(index, "an index", (image, signature)),
+        signature: Manifest(signature, "an image", None, index),
+        "sha256:empty": Manifest("sha256:empty", "an index", (), image),
+    }
+    assert StoredManifests(store, "other").known([image, index]).keys() == {image}
     with store.write() as connection:
-        assert plans.known_manifests(connection, "one", [image, index, signature, "sha256:empty", "sha256:new"]) == {
-            image: Manifest(image, "an image", None),
-            index: Manifest(index, "an index", (image, signature)),
-            signature: Manifest(signature, "an image", None, index),
-            "sha256:empty": Manifest("sha256:empty", "an index", (), image),
-        }
-        assert plans.known_manifests(connection, "other", [image, index]).keys() == {image}
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
     store.dispose()
     assert differences == []

@@ -16,7 +16,7 @@ from worker.registries.errors import LimiterUnavailableError
 from worker.registries.http.rate_limit import Limiter, LocalLimiter
 from worker.runs.lifecycle import UnknownRegistryError, UnknownRunError
 from worker.store import Store, open_store
-from worker.store.known import registries
+from worker.store.about import registries
 
 
 class Tell(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from worker.cli.live import remembered
 from worker.config.settings import RegistrySettings, Settings
 from worker.store import StoreError
-from worker.store.former import Former, former
+from worker.store.about import Former, former
 from worker.store.migrate import SchemaError
 
 

@@ -28,7 +28,7 @@ from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.tokens import SecretBearer
 from worker.runs.lifecycle import Bell
 from worker.runs.outcome import run_json
-from worker.store import Store, following
+from worker.store import Store, notices
 from worker.store import runs as run_rows
 
 if TYPE_CHECKING:
@@ -51,20 +51,20 @@ def bells(store: Store, settings: "Settings", now: datetime) -> tuple[Bell, ...]
     """Each minute: the runs to be followed now. Raises StoreError."""
     registries = [registry.name for registry in settings.registries.values() if registry.after_run is not None]
     with store.write() as connection:
-        following.drop(connection, registries, now - OLD)
-        return tuple(Bell("gc.after_run", (run_id,)) for run_id in following.due(connection, now))
+        notices.drop_followed(connection, registries, now - OLD)
+        return tuple(Bell("gc.after_run", (run_id,)) for run_id in notices.to_follow(connection, now))
 
 
 def follow(store: Store, settings: "Settings", run_id: str, now: datetime, seconds: float = SECONDS) -> None:
     """Start what follows a run. Safe to call twice, late, or never. Raises StoreError."""
     with store.write() as connection:
-        followed = following.claim(connection, run_id, now=now, again=now + AGAIN)
+        followed = notices.claim_following(connection, run_id, now=now, again=now + AGAIN)
         run = run_rows.get(connection, run_id)
         registry = settings.registries.get(followed.registry) if followed is not None else None
         if followed is None or run is None or registry is None or registry.after_run is None:
             return
         if followed.tries > TRIES:  # the last try never came to its end
-            following.end(connection, run_id)
+            notices.end_following(connection, run_id)
             return
     what = registry.after_run
     facts = {"run": run_id, "registry": run.registry, "try_": followed.tries, "to": _named(what)}
@@ -82,7 +82,7 @@ def follow(store: Store, settings: "Settings", run_id: str, now: datetime, secon
     else:
         log.info("after_run succeeded", **facts, seconds=round(time.monotonic() - began, 1))
     with store.write() as connection:
-        following.end(connection, run_id)
+        notices.end_following(connection, run_id)
 
 
 def _named(what: "AfterRun") -> str:

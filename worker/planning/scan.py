@@ -40,9 +40,8 @@ from worker.store import runs as run_rows
 from worker.store.freed_bytes import storable
 from worker.store.manifests import StoredManifests
 from worker.store.plans import PlanRows, PlanWriter, Segment
-from worker.store.runs import Run
+from worker.store.runs import Run, terms_text
 from worker.store.scan_history import Recalled
-from worker.store.terms import encoded
 
 
 class _Listed(msgspec.Struct):
@@ -249,7 +248,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
             return False
         scan_history.stage(connection, run.id, memoir.rest(planned.doubt))
         scan_history.move(connection, run.id, planned.registry.memory_key)
-        facts = _facts(planned, writer) | {"terms": encoded(terms_of(settings, planned.registry))}
+        facts = _facts(planned, writer) | {"terms": terms_text(terms_of(settings, planned.registry))}
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **facts)
         if run.mode == "delete":  # a dry run says nothing against a plan that waits for its approval
             run_rows.supersede(connection, run.registry, run.registry_key, run.id, now)

@@ -18,7 +18,7 @@ from worker.runs.expiry import expire
 from worker.runs.outcome import message_of, outcome_of
 from worker.runs.schedule import due
 from worker.runs.terms import registry_of
-from worker.store import Store, item_counts, runs, sweeping, verification
+from worker.store import Store, runs, sweeping, verification
 from worker.store.runs import Run
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
             run = verification.give_up(connection, run, "the verification was begun three times and never ended", now)
         if sweeping.is_waiting(connection, run_id):
             return False
-        left = item_counts.unsuccessful(connection, run_id)
+        left = verification.unsuccessful(connection, run_id)
         outcome, message = outcome_of(run, left), message_of(run, left)
         finished = runs.finish_swept(connection, run_id, outcome, now, message)
     if finished:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from worker.store.item_counts import Unsuccessful
 from worker.store.runs import Run
+from worker.store.verification import Unsuccessful
 
 RUN_KEYS = (
     "id", "registry", "trigger", "task_id", "mode", "state", "outcome", "scheduled_for", "started_at", "finished_at",

@@ -2,8 +2,7 @@
 
 from worker.config.settings import EvidenceSettings, RegistrySettings, Settings
 from worker.runs.evidence import settings_sha256
-from worker.store.runs import Run
-from worker.store.terms import SourceTerms, Terms
+from worker.store.runs import Run, SourceTerms, Terms
 
 
 def terms_of(settings: Settings, registry: RegistrySettings) -> Terms:

@@ -11,13 +11,41 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from worker.config.connection_urls import ENCODE, store_flaw
-from worker.store import migrate, troubles
+from worker.store import migrate
 
 BUSY_SECONDS = 15
+# What libpq, psycopg and the server say about a connection, and what is said here instead. The first that fits counts.
+SAID_INSTEAD = (
+    ("password authentication failed", "it refuses the user or the password"),
+    ("no password supplied", "it wants a password, and the URL has none"),
+    ("no pg_hba.conf entry", "its pg_hba.conf lets this user in from nowhere like here"),
+    ("role", "it does not know the user, or refuses it"),
+    ("does not exist", "it does not have the database"),
+    ("remaining connection slots", "it has no connection left"),
+    ("too many", "it has no connection left"),
+    ("starting up", "it is starting up"),
+    ("shutting down", "it is shutting down"),
+    ("terminating connection", "it ended the connection"),
+    ("Connection refused", "connection refused"),
+    ("timeout expired", "no answer in time"),
+    ("timed out", "no answer in time"),
+    ("resolve", "the name of its host cannot be resolved"),
+    ("translate host name", "the name of its host cannot be resolved"),
+    ("No such file or directory", "its socket is not there"),
+    ("No route to host", "there is no route to its host"),
+    ("unreachable", "its network cannot be reached"),
+    ("certificate", "TLS: the certificates do not fit"),
+    ("SSL", "TLS cannot be agreed on"),
+    ("closed", "the connection was lost"),
+    ("option", "an option of the URL cannot be used"),
+    ("invalid", "an option of the URL cannot be used"),
+)
+OF_THE_CONNECTION = ("08", "28", "3D", "53", "57")  # classes of SQLSTATE that are not about a statement
 
 
 class StoreError(Exception):
@@ -75,11 +103,28 @@ def _translated() -> Iterator[None]:
     except IntegrityError:
         raise  # a refused unique key is an answer for the caller (another run is active), not an ill store
     except DBAPIError as error:
-        if (quoting_nothing := troubles.of_postgresql(error)) is not None:
+        if (quoting_nothing := _words_of_postgresql(error)) is not None:
             raise StoreError(f"the store: {quoting_nothing}") from None
         raise StoreError(f"the store: {_first_line(error.orig)}") from error
     except SQLAlchemyError as error:
         raise StoreError(f"the store: {_first_line(error)}") from error
+
+
+def _words_of_postgresql(error: DBAPIError) -> str | None:
+    """What went wrong, in words that quote no part of the store's URL; None: this is another database.
+
+    psycopg and libpq quote hosts, users, databases and options of the URL as they understood them, which may be a piece
+    of the password.
+    """
+    cause: Any = error.orig
+    if not type(cause).__module__.startswith("psycopg"):  # which an installation without PostgreSQL does not have
+        return None
+    state, said_by_server = cause.sqlstate or "", cause.diag.message_primary
+    if error.statement is not None and said_by_server and not state.startswith(OF_THE_CONNECTION):
+        return str(said_by_server)
+    text = str(cause)
+    words = (words for said, words in SAID_INSTEAD if said in text)
+    return next(words, "it cannot be reached; its own log may say why")
 
 
 def _first_line(error: BaseException | None) -> str:
@@ -150,3 +195,8 @@ def _engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def insert_for(connection: Connection, table: Table) -> Any:
+    """An INSERT of this database's kind, with `on_conflict_do_update` and `on_conflict_do_nothing`."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

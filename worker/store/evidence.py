@@ -9,7 +9,7 @@ import zstandard
 from sqlalchemy import Connection, select
 
 from worker.evidence.reading import Reading, Use
-from worker.store.dialect import insert_for
+from worker.store.engine import insert_for
 from worker.store.tables import evidence
 
 _encoder = msgspec.json.Encoder()

@@ -98,6 +98,6 @@ def unpack(packed: bytes) -> list[int]:
     return [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed), 4)]
 
 
-def portions(values: Sequence[T]) -> Iterable[Sequence[T]]:
+def portions(values: Sequence[T], most: int = AT_ONCE) -> Iterable[Sequence[T]]:
     """Values in portions that one query takes."""
-    return (values[at : at + AT_ONCE] for at in range(0, len(values), AT_ONCE))
+    return (values[at : at + most] for at in range(0, len(values), most))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from policies.holds import Hold, HoldKind, Holds
-from worker.store.dialect import insert_for
+from worker.store.engine import insert_for
 from worker.store.tables import hold, pause, run
 
 ALL = "*"  # in place of a registry's name: every registry

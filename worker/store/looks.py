@@ -1,14 +1,15 @@
-"""Queries of a look: a lease of its own per repository, what it may settle, and what it found."""
+"""Queries of one repository of a sweep: the lease of its look, what that may settle and found, what is gone there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, and_, exists, or_, select, update
 
 from worker.store import leases
+from worker.store.freed_bytes import portions
 from worker.store.leases import Lease, is_free
-from worker.store.sweeping import ITEM_COLUMNS, Item, item_of
+from worker.store.sweeping import ITEM_COLUMNS, Item, decode_image, item_of
 from worker.store.tables import UNFINISHED, batch, item, repository
 
 AT_ONCE = 200  # items settled in one transaction: others want to write, too
@@ -47,20 +48,10 @@ def looked_at(connection: Connection, run_id: str, path: str) -> datetime | None
     return connection.execute(found).scalar()
 
 
-def settled(connection: Connection, run_id: str, path: str) -> set[str]:
-    """Digests of a repository that this run has deleted, or found gone: listed again, they were pushed again."""
-    found = select(item.c.digest).where(
-        item.c.run_id == run_id, item.c.repository == path, item.c.state.in_(("deleted", "gone"))
-    )
-    return set(connection.execute(found).scalars())
-
-
-def begun(connection: Connection, run_id: str, path: str) -> set[str]:
-    """Digests of a repository whose deletion this run has begun, and does not know the end of."""
-    found = select(item.c.digest).where(
-        item.c.run_id == run_id, item.c.repository == path, item.c.state.in_(("intent", "accepted"))
-    )
-    return set(connection.execute(found).scalars())
+def digests_in(connection: Connection, run_id: str, path: str, states: Collection[str]) -> frozenset[str]:
+    """Digests of a repository's items that are in one of these states."""
+    mine = (item.c.run_id == run_id) & (item.c.repository == path) & item.c.state.in_(states)
+    return frozenset(connection.execute(select(item.c.digest).where(mine)).scalars())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +76,17 @@ def undeleted(
     return [Undeleted(item_of(row), row.lease_until is not None and row.lease_until >= now) for row in rows]
 
 
-def some(digests: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Digests in portions that one query takes."""
-    return (digests[at : at + AT_ONCE] for at in range(0, len(digests), AT_ONCE))
+def gone_of(connection: Connection, run_id: str, path: str, digests: Collection[str]) -> frozenset[str]:
+    """Which of these images of a repository the run has deleted, or found gone."""
+    gone: set[str] = set()
+    mine = (item.c.run_id == run_id) & (item.c.repository == path) & item.c.state.in_(("deleted", "gone"))
+    for some in portions(sorted(digests)):
+        gone |= set(connection.execute(select(item.c.digest).where(mine, item.c.digest.in_(some))).scalars())
+    return frozenset(gone)
+
+
+def planned_names(connection: Connection, run_id: str, path: str) -> frozenset[str]:
+    """Tags and digests of all that a run deletes in a repository; of what was skipped or failed nothing."""
+    mine = (item.c.run_id == run_id) & (item.c.repository == path) & item.c.state.not_in(("skipped", "failed"))
+    rows = connection.execute(select(item.c.digest, item.c.image).where(mine)).all()
+    return frozenset(name for digest, image in rows for name in (digest, *decode_image(image).tags))

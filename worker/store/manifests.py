@@ -2,8 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+from sqlalchemy import select
+
 from worker.registries.interface import Manifest
-from worker.store import Store, plans
+from worker.store.engine import Store, insert_for
+from worker.store.freed_bytes import portions
+from worker.store.tables import manifest
+
+_facts = msgspec.json.Decoder(Manifest)
 
 
 class StoredManifests:
@@ -15,12 +22,28 @@ class StoredManifests:
         self._remember = remember
 
     def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
+        """What was read from these manifests before."""
         if self._store is None:
             return {}
+        found: dict[str, Manifest] = {}
         with self._store.read() as connection:
-            return plans.known_manifests(connection, self._key, digests)
+            for some in portions(list(digests)):
+                mine = (manifest.c.registry_key == self._key) & manifest.c.digest.in_(some)
+                for facts in connection.execute(select(manifest.c.facts).where(mine)).scalars():
+                    one = _facts.decode(facts)
+                    found[one.digest] = one
+        return found
 
     def remember(self, manifests: Mapping[str, Manifest]) -> None:
+        """Keep what was read, so that it is never asked again; who has read more of one takes its place."""
         if self._store is not None and self._remember and manifests:
+            rows = [
+                {"registry_key": self._key, "digest": digest, "facts": msgspec.json.encode(manifests[digest])}
+                for digest in sorted(manifests)
+            ]
             with self._store.write() as connection:
-                plans.remember_manifests(connection, self._key, manifests)
+                new = insert_for(connection, manifest)
+                keys = [manifest.c.registry_key, manifest.c.digest]
+                connection.execute(
+                    new.on_conflict_do_update(index_elements=keys, set_={"facts": new.excluded.facts}), rows
+                )

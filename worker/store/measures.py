@@ -12,22 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, select
 
+from worker.store.holds import ALL
 from worker.store.tables import ACTIVE, evidence, heartbeat, pause, registry, run, tally
 
 IMAGE_OUTCOMES = ("deleted", "gone", "skipped", "failed")
-ALL = "*"  # as the table of pauses names all registries at once
 SHOWN = (
-    *(
-        "registry",
-        "opened_at",
-        "started_at",
-        "finished_at",
-        "exceeded",
-        "unreadable",
-        "unreadable_images",
-        "rule_selected",
-    ),
-    *("images", "planned", *IMAGE_OUTCOMES, "reclaimable_bytes", "reclaimed_bytes", "registry_bytes"),
+    *("registry", "opened_at", "started_at", "finished_at", "exceeded", "unreadable", "unreadable_images"),
+    *("rule_selected", "images", "planned", *IMAGE_OUTCOMES, "reclaimable_bytes", "reclaimed_bytes", "registry_bytes"),
     *("budget_missed_bytes", "emptied_repositories"),
 )
 

@@ -1,4 +1,4 @@
-"""Of which runs people are still to be told, and how far that has come."""
+"""What is still to come of a run: people to be told of it, what `after_run` names, and how far each has come."""
 
 import json
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, update
 
 from worker.store.tables import run
 
@@ -15,6 +15,7 @@ from worker.store.tables import run
 _word = case((run.c.state == "finished", run.c.outcome), (run.c.state == "blocked", "blocked"))
 _SINCE = func.coalesce(run.c.finished_at, run.c.planned_at, run.c.opened_at, type_=run.c.opened_at.type)
 _COLUMNS = (run.c.id, run.c.registry, _word.label("word"), _SINCE.label("since"), run.c.told, run.c.telling)
+_ENDED = (run.c.state == "finished") & run.c.after_run_over.is_(False)  # and not followed yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,3 +81,42 @@ def close(connection: Connection, notice: Notice) -> None:
     """Nobody is to be told of this any more, unless the run's outcome has become another meanwhile."""
     same = update(run).where(run.c.id == notice.run_id, _word == notice.word)
     connection.execute(same.values(told=notice.word, telling=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A finished run that deleted something, and is not yet followed."""
+
+    run_id: str
+    registry: str
+    tries: int  # begun so far
+
+
+def drop_followed(connection: Connection, registries: Collection[str], oldest: datetime) -> None:
+    """Be done with runs that deleted nothing, ended before `oldest`, or are of other registries than these."""
+    unwanted = or_(run.c.deleted == 0, run.c.finished_at < oldest, run.c.registry.not_in(registries))
+    connection.execute(update(run).where(_ENDED, unwanted).values(after_run_over=True))
+
+
+def _is_due(now: datetime) -> ColumnElement[bool]:
+    return and_(_ENDED, run.c.deleted > 0, or_(run.c.after_run_again.is_(None), run.c.after_run_again <= now))
+
+
+def to_follow(connection: Connection, now: datetime) -> list[str]:
+    """The runs to be followed now, those that ended first before the others."""
+    return list(connection.execute(select(run.c.id).where(_is_due(now)).order_by(run.c.finished_at)).scalars())
+
+
+def claim_following(connection: Connection, run_id: str, *, now: datetime, again: datetime) -> Followed | None:
+    """Count one more try, the next one not before `again`. None: it is over, or not to be tried yet."""
+    mine = update(run).where(run.c.id == run_id, _is_due(now))
+    tried = mine.values(after_run_tries=run.c.after_run_tries + 1, after_run_again=again)
+    if connection.execute(tried).rowcount != 1:
+        return None
+    row = connection.execute(select(run.c.registry, run.c.after_run_tries).where(run.c.id == run_id)).one()
+    return Followed(run_id, row.registry, row.after_run_tries)
+
+
+def end_following(connection: Connection, run_id: str) -> None:
+    """It was followed, or given up."""
+    connection.execute(update(run).where(run.c.id == run_id).values(after_run_over=True))

@@ -1,8 +1,8 @@
 """Keeps plans: deletions as rows; per repository its inventory (by content) and its decisions, compressed."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -13,17 +13,15 @@ from sqlalchemy import Connection, ScalarResult, delete, exists, insert, select
 
 from policies.image import Image
 from policies.plan import Closing, Decision, Deletion
-from worker.registries.interface import Manifest
-from worker.store.dialect import insert_for
+from worker.store.engine import insert_for
 from worker.store.freed_bytes import pack
-from worker.store.tables import batch, blob, inventory, item, manifest, memory_next, repository, run, undo
+from worker.store.tables import batch, blob, inventory, item, memory_next, repository, run, undo
 
 BATCH_SIZE = 100
 ROWS_AT_ONCE = 500
 
 _encoder = msgspec.json.Encoder()
 _images = msgspec.json.Decoder(Image, strict=False)
-_manifests = msgspec.json.Decoder(Manifest)
 _decisions = msgspec.json.Decoder(Decision, strict=False)
 
 
@@ -31,17 +29,12 @@ def compress(lines: bytes) -> bytes:
     return zstandard.compress(lines, 3)
 
 
-def encode_images(images: Iterable[Image]) -> bytes:
-    """One JSON a line, compressed: an inventory segment."""
-    return compress(b"".join(_encoder.encode(image) + b"\n" for image in images))
-
-
 def decode_images(segment: bytes) -> tuple[Image, ...]:
     return tuple(_images.decode_lines(zstandard.decompress(segment)))
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """One repository's inventory, compressed, by the hash of its content."""
+    """One repository's inventory, one JSON a line, compressed, by the hash of its content."""
 
     path: str
     sha256: str
@@ -49,7 +42,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, path: str, images: Iterable[Image]) -> "Segment":
-        packed = encode_images(images)
+        packed = compress(b"".join(_encoder.encode(image) + b"\n" for image in images))
         return cls(path, sha256(packed).hexdigest(), packed)
 
 
@@ -209,31 +202,6 @@ def kept_in(connection: Connection, run_id: str, path: str) -> tuple[str, ...]:
     return tuple(one.digest for one in decisions_of(connection, run_id, path) if one.verdict == "keep")
 
 
-def known_manifests(connection: Connection, registry_key: str, digests: Iterable[str]) -> dict[str, Manifest]:
-    """What was read from these manifests before: a digest's manifest never changes."""
-    wanted = list(digests)
-    found: dict[str, Manifest] = {}
-    for at in range(0, len(wanted), ROWS_AT_ONCE):
-        some = wanted[at : at + ROWS_AT_ONCE]
-        rows = select(manifest.c.facts).where(manifest.c.registry_key == registry_key, manifest.c.digest.in_(some))
-        for facts in connection.execute(rows).scalars():
-            one = _manifests.decode(facts)
-            found[one.digest] = one
-    return found
-
-
-def remember_manifests(connection: Connection, registry_key: str, manifests: Mapping[str, Manifest]) -> None:
-    """Keep what was read, so that it is never asked again; who has read more of one takes its place."""
-    rows = [
-        {"registry_key": registry_key, "digest": digest, "facts": _encoder.encode(manifests[digest])}
-        for digest in sorted(manifests)
-    ]
-    if rows:
-        new = insert_for(connection, manifest)
-        keys = [manifest.c.registry_key, manifest.c.digest]
-        connection.execute(new.on_conflict_do_update(index_elements=keys, set_={"facts": new.excluded.facts}), rows)
-
-
 @dataclass(frozen=True, slots=True)
 class PlannedItem:
     """A deletion of a plan and what became of it, as `show` tells it."""
@@ -249,15 +217,7 @@ class PlannedItem:
 
 def items_of(connection: Connection, run_id: str) -> Iterator[PlannedItem]:
     """Every deletion of a run's plan, in the plan's order of carrying out."""
-    columns = (
-        item.c.decision,
-        item.c.state,
-        item.c.outcome_cause,
-        item.c.message,
-        item.c.operation_id,
-        item.c.attempts,
-        item.c.at,
-    )
+    columns = (item.c[field.name] for field in fields(PlannedItem))
     planned = exists().where(run.c.id == run_id, run.c.planned_at.is_not(None))  # else it is no plan yet
     for row in connection.execute(select(*columns).where(item.c.run_id == run_id, planned).order_by(item.c.number)):
         decision = msgspec.json.decode(row.decision, type=Decision, strict=False)

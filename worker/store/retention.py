@@ -3,10 +3,9 @@
 from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
 
 from worker.store import undo
+from worker.store.freed_bytes import portions
 from worker.store.plans import clear
 from worker.store.tables import inventory, repository, run
-
-AT_ONCE = 500  # inventories named in one statement
 
 
 def forget(connection: Connection, registry: str, *, plans: int) -> None:
@@ -37,9 +36,8 @@ def _forget_inventories(connection: Connection) -> None:
     unwanted = ~exists().where(repository.c.inventory == inventory.c.sha256)
     locked = select(inventory.c.sha256).where(unwanted).with_for_update(skip_locked=True)
     found = list(connection.execute(locked).scalars())
-    for start in range(0, len(found), AT_ONCE):
-        some = inventory.c.sha256.in_(found[start : start + AT_ONCE])
-        connection.execute(delete(inventory).where(some, unwanted))
+    for some in portions(found):
+        connection.execute(delete(inventory).where(inventory.c.sha256.in_(some), unwanted))
 
 
 def _newest(connection: Connection, which: ColumnElement[bool], count: int) -> list[str]:

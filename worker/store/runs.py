@@ -4,16 +4,47 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, or_, select, update
+import msgspec
+from sqlalchemy import Connection, Row, Select, exists, insert, or_, select, update
 
 from worker.store import audit, leases
-from worker.store.dialect import insert_for
+from worker.store.engine import insert_for
 from worker.store.leases import Lease, is_free
 from worker.store.tables import ACTIVE, batch, heartbeat, item, registry, run
-from worker.store.terms import Terms, decoded
+
+
+class SourceTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """One source of evidence as the plan read it."""
+
+    name: str
+    sha256: str  # of what it reads: evidence.gathering.settings_sha256
+    max_age: timedelta
+    allow_empty: bool
+    allow_foreign: bool = False
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan was made by and an edit of the file must not weaken.
+
+    The default: a run without a plan, or one that an earlier version planned.
+    """
+
+    file_sha256: str = ""  # of the configuration file's bytes
+    in_use: tuple[SourceTerms, ...] = ()
+    addresses: tuple[str, ...] = ()
+    plan_max_age: timedelta | None = None
+    deadline: timedelta | None = None
+    settle: timedelta = timedelta(0)
+    ignore_unreadable: tuple[str, ...] | None = None  # None: an earlier version's, which did not keep it
+    transitional: bool = True  # yandex-cloud-registry: may delete from a registry of that type
+
+
+def terms_text(terms: Terms) -> str:
+    """As the run's row keeps them."""
+    return msgspec.json.encode(terms).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +122,7 @@ def _record(row: Row[Any]) -> Run:
     for name in _LISTS:
         values[name] = tuple(json.loads(values[name]))
     values["rule_selected"] = json.loads(values["rule_selected"])
-    values["terms"] = decoded(values["terms"])
+    values["terms"] = msgspec.json.decode(values["terms"], type=Terms)
     return Run(**values)
 
 
@@ -111,25 +142,26 @@ def get(connection: Connection, run_id: str, *, lock: bool = False) -> Run | Non
     Whoever writes to a run's batches or items in the same transaction locks the run first: one order, no deadlock.
     """
     found = select(*_COLUMNS).where(run.c.id == run_id)
-    row = connection.execute(found.with_for_update() if lock else found).first()
+    return _first(connection, found.with_for_update() if lock else found)
+
+
+def _first(connection: Connection, found: Select[Any]) -> Run | None:
+    row = connection.execute(found).first()
     return None if row is None else _record(row)
 
 
 def by_task(connection: Connection, task_id: str) -> Run | None:
-    row = connection.execute(select(*_COLUMNS).where(run.c.task_id == task_id)).first()
-    return None if row is None else _record(row)
+    return _first(connection, select(*_COLUMNS).where(run.c.task_id == task_id))
 
 
 def by_due_time(connection: Connection, registry_key: str, scheduled_for: datetime) -> Run | None:
-    found = select(*_COLUMNS).where(run.c.registry_key == registry_key, run.c.scheduled_for == scheduled_for)
-    row = connection.execute(found).first()
-    return None if row is None else _record(row)
+    due = (run.c.registry_key == registry_key) & (run.c.scheduled_for == scheduled_for)
+    return _first(connection, select(*_COLUMNS).where(due))
 
 
 def active(connection: Connection, registry_key: str) -> Run | None:
-    found = select(*_COLUMNS).where(run.c.registry_key == registry_key, run.c.state.in_(ACTIVE))
-    row = connection.execute(found).first()
-    return None if row is None else _record(row)
+    mine = (run.c.registry_key == registry_key) & run.c.state.in_(ACTIVE)
+    return _first(connection, select(*_COLUMNS).where(mine))
 
 
 def unfinished(connection: Connection) -> list[Run]:

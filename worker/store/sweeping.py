@@ -15,8 +15,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, case, exists, func, lit
 
 from policies.image import Image
 from worker.store import audit, freed_bytes, leases
-from worker.store.dialect import insert_for
-from worker.store.freed_bytes import portions
+from worker.store.engine import insert_for
 from worker.store.leases import Lease, is_free
 from worker.store.tables import UNFINISHED, Instant, batch, item, repository, run, tally
 
@@ -181,28 +180,14 @@ def release(connection: Connection, held: Claim, rung_at: datetime | None) -> No
     leases.release(connection, held.lease, rung_at=rung_at, done=~left)
 
 
-ITEM_COLUMNS = (
-    item.c.run_id,
-    item.c.number,
-    item.c.repository,
-    item.c.image,
-    item.c.digest,
-    item.c.owners,
-    item.c.state,
-    item.c.idempotency_key,
-    item.c.attempts,
-    item.c.operation_id,
-    item.c.intent_at,
-    item.c.refused,
-    item.c.refused_hint,
-)
-_image = msgspec.json.Decoder(Image, strict=False)
+ITEM_COLUMNS = tuple(item.c[field.name] for field in fields(Item))
+decode_image = msgspec.json.Decoder(Image, strict=False).decode
 
 
 def item_of(row: Row[*tuple[Any, ...]]) -> Item:
     """The record of a row that has ITEM_COLUMNS, and maybe more."""
     values = {field.name: row._mapping[field.name] for field in fields(Item)}
-    values["image"] = _image.decode(values["image"])
+    values["image"] = decode_image(values["image"])
     values["owners"] = tuple(json.loads(values["owners"]))
     return Item(**values)
 
@@ -210,29 +195,6 @@ def item_of(row: Row[*tuple[Any, ...]]) -> Item:
 def unfinished_items(connection: Connection, run_id: str, number: int) -> list[Item]:
     found = select(*ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.batch == number, item.c.state.in_(UNFINISHED))
     return [item_of(row) for row in connection.execute(found.order_by(item.c.number))]
-
-
-def gone_of(connection: Connection, run_id: str, repository: str, digests: Collection[str]) -> frozenset[str]:
-    """Which of these images of a repository the run has deleted, or found gone."""
-    gone: set[str] = set()
-    for some in portions(sorted(digests)):
-        found = select(item.c.digest).where(
-            item.c.run_id == run_id,
-            item.c.repository == repository,
-            item.c.digest.in_(some),
-            item.c.state.in_(("deleted", "gone")),
-        )
-        gone |= set(connection.execute(found).scalars())
-    return frozenset(gone)
-
-
-def planned_names(connection: Connection, run_id: str, repository: str) -> frozenset[str]:
-    """Tags and digests of all that a run deletes in a repository; of what was skipped or failed nothing."""
-    found = select(item.c.digest, item.c.image).where(
-        item.c.run_id == run_id, item.c.repository == repository, item.c.state.not_in(("skipped", "failed"))
-    )
-    rows = connection.execute(found).all()
-    return frozenset(name for digest, image in rows for name in (digest, *_image.decode(image).tags))
 
 
 _one_of_run = (item.c.run_id == bindparam("its_run")) & (item.c.number == bindparam("its_number"))

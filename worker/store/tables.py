@@ -17,7 +17,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -26,6 +25,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Dialect
+from sqlalchemy.schema import SchemaItem
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ACTIVE = ("pending", "planning", "planned", "deleting")
@@ -48,13 +48,16 @@ class Instant(TypeDecorator[datetime]):
 metadata = MetaData()
 
 
+def _table(name: str, *parts: SchemaItem) -> Table:
+    return Table(name, metadata, *parts)
+
+
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
 
 
-run = Table(
+run = _table(
     "run",
-    metadata,
     Column("id", String(40), primary_key=True),
     Column("registry", Text, nullable=False),  # the configured name
     Column("registry_key", Text, nullable=False),  # kind, endpoint and id: what is really there
@@ -89,20 +92,11 @@ run = Table(
     Column("opened_by", Text),  # user@host, or the API's caller; null: the schedule
     Column("approved_by", Text),
     Column("aborted_by", Text),
-    Column("terms", Text, nullable=False, server_default="{}"),  # JSON of store.terms.Terms
+    Column("terms", Text, nullable=False, server_default="{}"),  # JSON of store.runs.Terms
     Column("raced", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, tags}]: pushed meanwhile
     Column("differences", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, difference}]
-    _count("images"),
-    _count("planned"),
-    _count("deleted"),
-    _count("gone"),
-    _count("skipped"),
-    _count("failed"),
-    _count("selected_bytes"),
-    _count("reclaimable_bytes"),
-    _count("reclaimed_bytes"),
-    _count("registry_bytes"),
-    _count("budget_missed_bytes"),
+    *(_count(name) for name in ("images", "planned", "deleted", "gone", "skipped", "failed")),
+    *(_count(f"{name}_bytes") for name in ("selected", "reclaimable", "reclaimed", "registry", "budget_missed")),
     _count("undecidable"),  # images kept because nobody reported an order between them and others
     _count("different"),  # how many differences a verification found, listed or not
     _count("foreign_deletions"),  # images that vanished since the scan before, and not by us
@@ -130,11 +124,10 @@ Index(
     postgresql_where=run.c.state.in_(ACTIVE),
 )
 
-repository = Table(
+repository = _table(
     "repository",
-    metadata,
-    Column("run_id", String(40), nullable=False),
-    Column("path", Text, nullable=False),
+    Column("run_id", String(40), primary_key=True),
+    Column("path", Text, primary_key=True),
     Column("inventory", String(64), nullable=False, index=True),  # -> inventory.sha256
     Column("decisions", LargeBinary, nullable=False),  # zstd of the decisions, one JSON a line
     Column("looked_at", Instant),  # when the sweep's last listing of it began
@@ -142,21 +135,18 @@ repository = Table(
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
     Column("look", Text),  # why nothing is deleted in it; null: nothing speaks against it
-    PrimaryKeyConstraint("run_id", "path"),
 )
 
-inventory = Table(
+inventory = _table(
     "inventory",
-    metadata,
     Column("sha256", String(64), primary_key=True),
     Column("images", LargeBinary, nullable=False),  # zstd of the images, one JSON a line
 )
 
-batch = Table(
+batch = _table(
     "batch",
-    metadata,
-    Column("run_id", String(40), nullable=False),
-    Column("number", Integer, nullable=False),
+    Column("run_id", String(40), primary_key=True),
+    Column("number", Integer, primary_key=True),
     Column("repository", Text, nullable=False),
     Column("wave", Integer, nullable=False),
     Column("done", Boolean, nullable=False, server_default=text("false")),
@@ -165,15 +155,13 @@ batch = Table(
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
     Column("rung_at", Instant),  # and not answered since
-    PrimaryKeyConstraint("run_id", "number"),
     Index("batch_by_repository", "run_id", "repository", "wave"),
 )
 
-item = Table(
+item = _table(
     "item",
-    metadata,
-    Column("run_id", String(40), nullable=False),
-    Column("number", Integer, nullable=False),
+    Column("run_id", String(40), primary_key=True),
+    Column("number", Integer, primary_key=True),
     Column("batch", Integer, nullable=False),
     Column("repository", Text, nullable=False),
     Column("decision", Text, nullable=False),  # JSON, as the plan says it
@@ -192,40 +180,34 @@ item = Table(
     Column("operation_id", Text),
     Column("intent_at", Instant),  # of the first intent
     Column("at", Instant),  # of the last change
-    PrimaryKeyConstraint("run_id", "number"),
     Index("item_by_batch", "run_id", "batch"),
     Index("item_by_digest", "run_id", "repository", "digest"),
     Index("item_by_state", "run_id", "state"),
 )
 
-blob = Table(
+blob = _table(
     "blob",
-    metadata,
-    Column("run_id", String(40), nullable=False),
-    Column("number", Integer, nullable=False),
+    Column("run_id", String(40), primary_key=True),
+    Column("number", Integer, primary_key=True),
     Column("digest", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("remaining", Integer, nullable=False),  # references not yet deleted or gone
     Column("ours", Boolean, nullable=False, server_default=text("false")),  # at least one was deleted by us
     Column("kept", Boolean, nullable=False, server_default=text("false")),  # an image pushed since the plan names it
-    PrimaryKeyConstraint("run_id", "number"),
 )
 
-manifest = Table(
+manifest = _table(
     "manifest",
-    metadata,
-    Column("registry_key", Text, nullable=False),
-    Column("digest", Text, nullable=False),
+    Column("registry_key", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
     Column("facts", LargeBinary, nullable=False),  # JSON of registries.interface.Manifest
-    PrimaryKeyConstraint("registry_key", "digest"),
 )
 
 # What an image was, byte for byte, kept before its deletion was asked for: to be put back.
-undo = Table(
+undo = _table(
     "undo",
-    metadata,
-    Column("run_id", String(40), nullable=False),
-    Column("item", Integer, nullable=False),
+    Column("run_id", String(40), primary_key=True),
+    Column("item", Integer, primary_key=True),
     Column("registry", Text, nullable=False),  # the configured name
     Column("registry_key", Text, nullable=False),
     Column("repository", Text, nullable=False),
@@ -234,13 +216,11 @@ undo = Table(
     Column("image", Text, nullable=False),  # JSON, as it was planned: tags, children, subject, blobs
     Column("body", LargeBinary, nullable=False),  # zstd of the manifest's bytes
     Column("at", Instant, nullable=False),
-    PrimaryKeyConstraint("run_id", "item"),
     Index("undo_by_digest", "registry_key", "digest"),
 )
 
-audit = Table(
+audit = _table(
     "audit",
-    metadata,
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("at", Instant, nullable=False),
     Column("registry", Text, nullable=False),
@@ -260,9 +240,8 @@ audit = Table(
 )
 
 # The chain of runs: one row for each run that has swept, added when it finishes.
-swept_run = Table(
+swept_run = _table(
     "swept_run",
-    metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("at", Instant, nullable=False),
     Column("run_id", String(40), nullable=False),
@@ -274,27 +253,23 @@ swept_run = Table(
 # Where the audit's chains begin and end. `former`: the last row of the chain that all registries shared before each run
 # had its own; `anchor`: the newest forgotten row of that one. `runs`: the newest row of the chain of runs;
 # `forgotten`: the newest one of which the rows in the audit are forgotten.
-chain = Table(
+chain = _table(
     "chain",
-    metadata,
     Column("name", String(16), primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
 )
 
-tally = Table(
+tally = _table(
     "tally",
-    metadata,
-    Column("registry", Text, nullable=False),
-    Column("name", String(40), nullable=False),  # skipped, failed, api_requests, rate_wait_seconds
-    Column("label", String(64), nullable=False),
+    Column("registry", Text, primary_key=True),
+    Column("name", String(40), primary_key=True),  # skipped, failed, api_requests, rate_wait_seconds
+    Column("label", String(64), primary_key=True),
     Column("value", Float, nullable=False),
-    PrimaryKeyConstraint("registry", "name", "label"),
 )
 
-registry = Table(
+registry = _table(
     "registry",
-    metadata,
     Column("name", Text, primary_key=True),
     Column("enabled_since", Instant, nullable=False),
     Column("line", Text),  # cron line and zone
@@ -303,9 +278,8 @@ registry = Table(
     Column("vanished_accepted_at", Instant),  # what had vanished until then is no doubt any more: a person said so
 )
 
-hold = Table(
+hold = _table(
     "hold",
-    metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("registry", Text, nullable=False),  # the configured name: a hold stays when an entry changes its kind
     Column("kind", String(16), nullable=False),  # tag, digest, image or repository
@@ -321,9 +295,8 @@ hold = Table(
     Index("hold_by_registry", "registry"),
 )
 
-pause = Table(
+pause = _table(
     "pause",
-    metadata,
     Column("registry", Text, primary_key=True),  # the configured name; *: all of them
     Column("at", Instant, nullable=False),
     Column("who", Text, nullable=False),
@@ -332,11 +305,10 @@ pause = Table(
     Column("resumed_by", Text),
 )
 
-evidence = Table(
+evidence = _table(
     "evidence",
-    metadata,
-    Column("registry", Text, nullable=False),
-    Column("source", Text, nullable=False),
+    Column("registry", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
     Column("sha256", String(64), nullable=False),  # of the source's settings: another source has another history
     Column("as_of", Instant, nullable=False),  # what the source says of its age
     Column("read_at", Instant, nullable=False),
@@ -345,38 +317,31 @@ evidence = Table(
     # Of the last scan's: those that match no registry of the file and no digest of the inventory.
     Column("foreign_references", Integer, nullable=False, server_default="0"),
     Column("uses", LargeBinary, nullable=False),  # zstd of the uses, one JSON a line
-    PrimaryKeyConstraint("registry", "source"),
 )
 
-memory = Table(
+memory = _table(
     "memory",
-    metadata,
-    Column("registry", Text, nullable=False),  # RegistrySettings.memory_key
-    Column("path", Text, nullable=False),
+    Column("registry", Text, primary_key=True),  # RegistrySettings.memory_key
+    Column("path", Text, primary_key=True),
     Column("seen", LargeBinary, nullable=False),  # policies.scan_history: packed, then zstd
-    PrimaryKeyConstraint("registry", "path"),
 )
 
 # What a scan will remember once its plan is stored: both or neither.
-memory_next = Table(
+memory_next = _table(
     "memory_next",
-    metadata,
-    Column("run_id", String(40), nullable=False),
-    Column("path", Text, nullable=False),
+    Column("run_id", String(40), primary_key=True),
+    Column("path", Text, primary_key=True),
     Column("seen", LargeBinary, nullable=False),
-    PrimaryKeyConstraint("run_id", "path"),
 )
 
-about = Table(
+about = _table(
     "about",
-    metadata,
     Column("name", String(40), primary_key=True),  # store_id: which store this is, wherever it is opened from
     Column("value", Text, nullable=False),
 )
 
-heartbeat = Table(
+heartbeat = _table(
     "heartbeat",
-    metadata,
     Column("name", String(40), primary_key=True),
     Column("at", Instant, nullable=False),
 )

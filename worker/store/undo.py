@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, sel
 
 from policies.image import Image
 from worker.registries.interface import Kept
-from worker.store.dialect import insert_for
-from worker.store.sweeping import Item
+from worker.store.engine import insert_for
+from worker.store.sweeping import Item, decode_image
 from worker.store.tables import item as item_table
 from worker.store.tables import undo
 
@@ -29,7 +29,6 @@ class Undo:
     at: datetime  # when its deletion was intended
 
 
-_image = msgspec.json.Decoder(Image, strict=False)
 _SAME = (item_table.c.run_id == undo.c.run_id) & (item_table.c.number == undo.c.item)
 # What surely stayed is not to be put back; of what is `unconfirmed` nobody knows.
 _GONE = item_table.c.state.in_(("deleted", "gone")) | (item_table.c.outcome_cause == "unconfirmed")
@@ -87,7 +86,7 @@ def images_of_run(connection: Connection, run_id: str) -> Iterator[Image]:
     """The same of all repositories, without the manifests' bytes."""
     found = select(undo.c.image).join(item_table, _SAME).where(undo.c.run_id == run_id, _GONE)
     for text in connection.execute(found.execution_options(yield_per=500)).scalars():
-        yield _image.decode(text)
+        yield decode_image(text)
 
 
 def count_unkept(connection: Connection, run_id: str) -> int:
@@ -129,4 +128,4 @@ def _found(which: ColumnElement[bool]) -> Select[Any]:
 
 def _record(row: Row[Any]) -> Undo:
     kept = Kept(row.digest, row.media_type, zstandard.decompress(row.body))
-    return Undo(row.run_id, row.item, row.repository, _image.decode(row.image), kept, row.at)
+    return Undo(row.run_id, row.item, row.repository, decode_image(row.image), kept, row.at)

@@ -1,4 +1,4 @@
-"""Queries of the verification after a sweep: its lease, what the sweep left, and what was found different."""
+"""Queries of how a sweep ended: what it left and why, the verification's lease, and what that found different."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,18 +6,17 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from policies.image import Image
 from worker.store import leases, runs
 from worker.store.leases import Lease
 from worker.store.runs import Run
+from worker.store.sweeping import decode_image
 from worker.store.tables import item, run
 
 SETTLED = ("deleted", "gone")
 MOST = 1000  # differences that are listed; more are counted in a last one
-_image = msgspec.json.Decoder(Image, strict=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def give_up(connection: Connection, one: Run, why: str, now: datetime) -> Run:
 def deleted_images(connection: Connection, run_id: str) -> Iterator[Image]:
     """Every image that a run deleted or found gone."""
     found = select(item.c.image).where(item.c.run_id == run_id, item.c.state.in_(SETTLED))
-    return (_image.decode(text) for text in connection.execute(found).scalars())
+    return (decode_image(text) for text in connection.execute(found).scalars())
 
 
 def left_in(connection: Connection, run_id: str, path: str) -> Mapping[str, Left]:
@@ -84,6 +83,30 @@ def left_in(connection: Connection, run_id: str, path: str) -> Mapping[str, Left
     columns = (item.c.digest, item.c.image, item.c.state, item.c.attempts, item.c.outcome_cause)
     found = select(*columns).where(item.c.run_id == run_id, item.c.repository == path)
     return {
-        row.digest: Left(_image.decode(row.image), row.state, row.attempts > 0 or row.outcome_cause == "unconfirmed")
+        row.digest: Left(decode_image(row.image), row.state, row.attempts > 0 or row.outcome_cause == "unconfirmed")
         for row in connection.execute(found)
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Unsuccessful:
+    """Items of one state and cause, and the first of them."""
+
+    state: str  # skipped or failed
+    cause: str
+    count: int
+    repository: str
+    digest: str
+    message: str | None
+
+
+def unsuccessful(connection: Connection, run_id: str) -> list[Unsuccessful]:
+    """A run's skipped and failed items, one row for each state and cause, in order of their first item."""
+    columns = (item.c.state, item.c.outcome_cause, func.count().label("count"), func.min(item.c.number).label("first"))
+    mine = (item.c.run_id == run_id) & item.c.state.in_(("skipped", "failed"))
+    groups = select(*columns).where(mine).group_by(item.c.state, item.c.outcome_cause).subquery()
+    example = (item.c.run_id == run_id) & (item.c.number == groups.c.first)
+    columns_of_example = (item.c.repository, item.c.digest, item.c.message)
+    found = select(groups.c.state, groups.c.outcome_cause, groups.c.count, *columns_of_example)
+    rows = connection.execute(found.select_from(groups.join(item, example)).order_by(groups.c.first))
+    return [Unsuccessful(state, cause or "other", *rest) for state, cause, *rest in rows]

@@ -122,8 +122,8 @@ def snapshot(
     """
     with store.read() as connection:
         planned = tuple(plans.images_of(connection, run.id, path))
-        deleted = frozenset(looks.settled(connection, run.id, path))
-        begun = frozenset(looks.begun(connection, run.id, path))
+        deleted = looks.digests_in(connection, run.id, path, ("deleted", "gone"))
+        begun = looks.digests_in(connection, run.id, path, ("intent", "accepted"))
         decisions = plans.decisions_of(connection, run.id, path)
     kept = frozenset(one.digest for one in decisions if one.verdict == "keep")
     if not isinstance(opened, DeletesByParts):

@@ -25,7 +25,7 @@ from worker.registries.interface import DeletesByParts, Deletion, Registry, Rest
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure
 from worker.runs.current_settings import Watch, registry_now
-from worker.store import Store, sweeping, undo
+from worker.store import Store, looks, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, Outcome
@@ -326,7 +326,7 @@ class Batch:
         if not strays:
             return
         with self.store.write() as connection:
-            planned = sweeping.planned_names(connection, self.run.id, item.repository)
+            planned = looks.planned_names(connection, self.run.id, item.repository)
             if unplanned := tuple(name for name in strays if name not in planned):
                 run_rows.ask_to_stop(connection, self.run.id, "hopeless", outcomes.strayed(item, unplanned))
                 self._halt()

@@ -15,7 +15,7 @@ from worker.config.settings import RegistrySettings
 from worker.runs.clocks import Shown, disagreement, of_store
 from worker.runs.current_settings import Watch, permitted_now
 from worker.runs.expiry import late
-from worker.store import Store, holds, scan_history, sweeping, undo
+from worker.store import Store, holds, looks, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, Outcome
@@ -130,7 +130,7 @@ class Intents:
             images |= {image.digest: image for one in items for image in self.surroundings.with_children(one)}
         held = holds_now.reasons(path, tuple(images.values())) if holds_now.holds else {}
         unsettled = self._unsettled(connection, registry, [one.image for one in items])
-        gone = sweeping.gone_of(connection, self.run.id, path, {owner for one in items for owner in one.owners})
+        gone = looks.gone_of(connection, self.run.id, path, {owner for one in items for owner in one.owners})
         found: dict[int, Outcome] = {}
         for one in items:
             if (why := unsettled.get(one.digest)) is not None:

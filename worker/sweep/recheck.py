@@ -120,7 +120,7 @@ def _in_time(finding: _Finding, took: timedelta) -> _Finding:
 def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetime) -> None:
     """Skip what a finding forbids, a portion a transaction, then write that the repository was listed again."""
     against = tuple(sorted({*finding.needed, *finding.changed}))
-    for digests in looks.some(against) if finding.reason is None else [()]:
+    for digests in freed_bytes.portions(against, looks.AT_ONCE) if finding.reason is None else [()]:
         after = -1
         while (last := _settle_some(store, run, path, finding, after, digests)) is not None:
             after = last
