@@ -5,11 +5,13 @@ in a select rule (every tag) and in a keep rule (one tag is enough), so each mea
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -25,6 +27,7 @@ class Answer(Enum):
     YES = 2
 
 
+_TAGS = attrgetter("tags")
 NO, UNKNOWN, YES = Answer.NO, Answer.UNKNOWN, Answer.YES
 
 
@@ -67,6 +70,10 @@ class Condition(ABC):
     def fact(self, image: Image, scene: Scene, /) -> str:
         """A few words on why the answer is yes, or which fact was not told where it is unknown."""
 
+    def facts(self, images: Sequence[Image], scene: Scene, /) -> list[str]:
+        """`fact` of all of these at once."""
+        return [self.fact(image, scene) for image in images]
+
     def split(self, images: list[Image], scene: Scene, /) -> tuple[list[Image], list[Image]]:
         """`holds` of all of these at once: those of which the answer is yes, and those of which it is unknown."""
         answers = [self.holds(image, scene) for image in images]
@@ -101,8 +108,8 @@ class EveryTag(Condition):
         return YES if image.tags else NO
 
     def split(self, images: list[Image], _scene: Scene) -> tuple[list[Image], list[Image]]:
-        hits = self.patterns.hits
-        return [image for image in images if image.tags and all(map(hits, image.tags))], []
+        matched = self.patterns.matching(_tags_of(images))
+        return [image for image in images if image.tags and matched.issuperset(image.tags)], []
 
     def fact(self, image: Image, _scene: Scene) -> str:
         if len(self.patterns.texts) == 1:
@@ -141,8 +148,8 @@ class SomeTag(Condition):
     def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
         if self.matching is None or self.excepting is not None:
             return super(SomeTag, self).split(images, scene)
-        hits = self.matching.hits
-        return [image for image in images if any(map(hits, image.tags))], []
+        matched = self.matching.matching(_tags_of(images))
+        return [image for image in images if not matched.isdisjoint(image.tags)], []
 
     def fact(self, image: Image, _scene: Scene) -> str:
         tag = self._tag(image)
@@ -216,6 +223,10 @@ class OlderThan(Condition):
 
     def fact(self, image: Image, scene: Scene) -> str:
         return _age_fact(image, scene, _bound("at least", self.age))
+
+    def facts(self, images: Sequence[Image], scene: Scene) -> list[str]:
+        bound = _bound("at least", self.age)
+        return [_age_fact(image, scene, bound) for image in images]
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +312,10 @@ class AnyTag(Condition):
     def fact(self, image: Image, _scene: Scene) -> str:
         tag = next(tag for tag in image.tags if self.patterns.match(tag))
         return f"tag {tag} matches {self.patterns.match(tag)}"
+
+
+def _tags_of(images: Iterable[Image]) -> Iterator[str]:
+    return chain.from_iterable(map(_TAGS, images))
 
 
 @lru_cache(maxsize=256)

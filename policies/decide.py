@@ -1,11 +1,11 @@
 """The rules of a policy before the images of one repository: a verdict, a cause and a reason for each."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from policies.conditions import UNKNOWN
 from policies.context import NOTHING, Standing
@@ -39,6 +39,13 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
 
 SUBJECT_UNKNOWN = "its manifest has not been read: it may be a signature or an attestation of an image that stays"
 Keep = tuple[Cause, str, str | None]  # why an image stays, whatever its owners do: cause, reason, rule
+# Verdict, cause, reason; then, where there are any, the rule, and what needs it.
+Settled = (
+    tuple[Verdict, Cause, str]
+    | tuple[Verdict, Cause, str, str | None]
+    | tuple[Verdict, Cause, str, str | None, tuple[str, ...]]
+)
+_DIGEST = attrgetter("digest")
 
 
 class Evaluation:
@@ -97,11 +104,8 @@ class Evaluation:
         if self.standing.settle and self._by:
             self._settle()
         self._keep_unread()
-        made = list(self._decisions())
-        if self.ties.doubted:
-            pairs = zip(made, self._told, strict=True)
-            made = [replace(one, created_at=_utc(told.created_at)) for one, told in pairs]
-        return tuple(made)
+        settled = self._settled()
+        return tuple([decision(self.ties.path, image, *settled[image.digest]) for image in self._told])
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -135,14 +139,11 @@ class Evaluation:
             self.undecidable.update(image.digest for image in asked.yes if image.digest in top.tied)
 
     def _hear_selects(self) -> None:
-        for rule in self._rules:
-            if rule.kind == "delete":
-                heard = self.hear(rule, self.ties.images)
-                self.selected[rule.name] = len(heard.yes)
-                for image in heard.yes:
-                    self._select.setdefault(image.digest, rule)
-                for image in heard.unknown:
-                    self._doubt.setdefault(image.digest, rule)
+        heard = [(rule, self.hear(rule, self.ties.images)) for rule in self._rules if rule.kind == "delete"]
+        self.selected = {rule.name: len(yes) for rule, (yes, _) in heard}
+        for rule, (yes, unknown) in reversed(heard):  # of several rules the first is told
+            self._select.update(dict.fromkeys(map(_DIGEST, yes), rule))
+            self._doubt.update(dict.fromkeys(map(_DIGEST, unknown), rule))
 
     def _hear_keeps(self) -> None:
         """In the order of causes; the first that keeps an image is the one it bears."""
@@ -156,13 +157,12 @@ class Evaluation:
             keep.setdefault(digest, ("in_use", reason, None))
         for rule in self._rules:
             if rule.kind == "keep":
-                left = [image for image in self.ties.images if image.digest not in keep]
-                heard = self.hear(rule, left)
-                if heard.yes or heard.unknown or self._keeps_some(rule, keep):
+                heard = self.hear(rule, self.ties.images)
+                if heard.yes or heard.unknown:
                     self.keeping.add(rule.name)
-                facts = self._facts(rule)
-                for image in heard.yes:
-                    keep.setdefault(image.digest, ("kept_by_rule", facts(image), rule.name))
+                left = [image for image in heard.yes if image.digest not in keep]
+                for image, fact in zip(left, self._facts(rule, left), strict=True):
+                    keep[image.digest] = ("kept_by_rule", fact, rule.name)
                 for image in heard.unknown:
                     keep.setdefault(image.digest, ("kept_by_rule", self._untold(rule, image), rule.name))
         keep.update({digest: kept for digest, kept in self._unreadable() if digest not in keep})
@@ -189,11 +189,6 @@ class Evaluation:
                 yield image.digest, ("unreadable", IGNORED if image.children is None else SET_ASIDE, None)
             elif unread is not None:
                 yield image.digest, ("unreadable", _unread(image, unread), None)
-
-    def _keeps_some(self, rule: Rule, others: Collection[str]) -> bool:
-        """Whether a rule keeps some of the images that are kept already."""
-        heard = self.hear(rule, [image for image in self.ties.images if image.digest in others])
-        return bool(heard.yes or heard.unknown)
 
     def _settle(self) -> None:
         """Of what would go, keep what is not settled, the owners it would follow, and whatever those need."""
@@ -232,47 +227,47 @@ class Evaluation:
         named = self.ties.open_subjects.get(digest)
         return tuple([subject for subject in named if subject in self.foreign]) if named else ()
 
-    def _decisions(self) -> Iterator[Decision]:
-        """The verdicts, when it is settled what goes: one for each image, in their order."""
-        path, by, select, keep, postponed = self.ties.path, self._by, self._select, self._keep, self._postponed
-        facts = {rule.name: self._facts(rule) for rule in self._rules}
+    def _settled(self) -> dict[str, Settled]:
+        """What becomes of every image, when it is settled what goes."""
+        by, select, keep, postponed = self._by, self._select, self._keep, self._postponed
+        settled: dict[str, Settled] = {}
+        chosen: dict[str, list[Image]] = {rule.name: [] for rule in self._rules}
         for image in self.ties.images:
             digest = image.digest
             if (rule := by.get(digest)) is not None:
                 if digest in select:
-                    yield decision(path, image, "delete", "selected", facts[rule.name](image), rule.name)
+                    chosen[rule.name].append(image)
                 else:
                     reason = f"its {self._tie(digest, self.ties.owners[digest][0])} goes"
-                    yield decision(path, image, "delete", "follows", reason, rule.name)
+                    settled[digest] = ("delete", "follows", reason, rule.name)
             elif (kept := keep.get(digest) or postponed.get(digest)) is not None:
-                yield decision(path, image, "keep", *kept)
+                settled[digest] = ("keep", *kept)
             else:
-                yield self._not_selected(image)
+                settled[digest] = self._not_selected(image)
+        for rule in self._rules:
+            images = chosen[rule.name]
+            for image, fact in zip(images, self._facts(rule, images), strict=True):
+                settled[image.digest] = ("delete", "selected", fact, rule.name)
+        return settled
 
-    def _not_selected(self, image: Image) -> Decision:
+    def _not_selected(self, image: Image) -> Settled:
         """What stays because it is needed, or because no rule selects it."""
-        digest, path = image.digest, self.ties.path
+        digest = image.digest
         needed_by = tuple([owner for owner in self.ties.owners.get(digest, ()) if owner not in self._by])
         if needed_by := needed_by + self._elsewhere(digest):
-            return decision(
-                path, image, "keep", "needed", self._need(digest, needed_by), None, tuple(sorted(needed_by))
-            )
+            return "keep", "needed", self._need(digest, needed_by), None, tuple(sorted(needed_by))
         doubt = self._doubt.get(digest)
         untold = "" if doubt is None else f"; {doubt.name}: {self._untold(doubt, image)}"
-        return decision(path, image, "keep", "no_rule", f"no rule selects it{untold}")
+        return "keep", "no_rule", f"no rule selects it{untold}"
 
-    def _facts(self, rule: Rule) -> Callable[[Image], str]:
-        """Tells the facts behind a rule's yes."""
-        scene, asked = self.scene, [condition.fact for condition in rule.conditions]
-        counted = ""
+    def _facts(self, rule: Rule, images: Sequence[Image]) -> Iterable[str]:
+        """The facts behind a rule's yes on each of these."""
+        told = [condition.facts(images, self.scene) for condition in rule.conditions]
         if rule.count is not None:
             group = " of the registry" if rule.count.per == "registry" else ""
             counted = f"{'not ' if rule.count.beyond else ''}one of the {rule.count.n} newest{group}"
-            counted = f"; {counted}" if asked else counted
-        if len(asked) == 1:
-            fact = asked[0]
-            return lambda image: fact(image, scene) + counted
-        return lambda image: "; ".join([fact(image, scene) for fact in asked]) + counted
+            told.append([counted] * len(images))
+        return told[0] if len(told) == 1 else map("; ".join, zip(*told, strict=True))
 
     def _untold(self, rule: Rule, image: Image) -> str:
         """The first fact that was not told, where a rule's answer is unknown."""
@@ -311,13 +306,12 @@ def decision(
     needed_by: tuple[str, ...] = (),
 ) -> Decision:
     """A decision on an image, with the image's own facts."""
-    created_at = image.created_at
     return Decision(
         id=image.id,
         repository=repository,
         digest=image.digest,
         tags=image.tags,
-        created_at=created_at if created_at is None or created_at.tzinfo is UTC else created_at.astimezone(UTC),
+        created_at=_utc(image.created_at),
         size=image.compressed_size,
         verdict=verdict,
         cause=cause,

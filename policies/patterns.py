@@ -7,7 +7,7 @@ that never tries a place again.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -40,12 +40,16 @@ class Patterns:
     texts: tuple[str, ...]
     paths: bool = False  # globs on repository paths: `*` stays within a segment
     match: Matcher = field(init=False, repr=False, compare=False)
-    hits: Callable[[str], object] = field(init=False, repr=False, compare=False)  # true where `match` tells a pattern
+    _hits: Callable[[str], object] = field(init=False, repr=False, compare=False)  # true where `match` tells a pattern
 
     def __post_init__(self) -> None:
         match, hits = _matcher(self.texts, self.paths)
         object.__setattr__(self, "match", match)  # the one way to fill a frozen field
-        object.__setattr__(self, "hits", hits)
+        object.__setattr__(self, "_hits", hits)
+
+    def matching(self, names: Iterable[str]) -> set[str]:
+        """Those of the names that `match` tells a pattern of."""
+        return set(filter(self._hits, names))
 
     def __reduce__(self) -> tuple[type["Patterns"], tuple[tuple[str, ...], bool]]:
         return Patterns, (self.texts, self.paths)
