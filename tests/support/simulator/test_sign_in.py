@@ -24,8 +24,8 @@ def exchange(simulator: Simulator, text: str) -> httpx.Response:
 
 
 @pytest.fixture(scope="module")
-def key(process: Simulator) -> dict[str, str]:
-    return process.service_account_key()
+def key(running: Simulator) -> dict[str, str]:
+    return running.service_account_key()
 
 
 def test_a_signed_key_becomes_a_token(simulator: Simulator, key: dict[str, str]) -> None:
@@ -110,8 +110,8 @@ def test_nobody(simulator: Simulator, header: str) -> None:
         assert (answer.status_code, answer.json()["code"]) == (401, 16)
 
 
-def test_tokens_that_expire_in_the_middle(process: Simulator, api: Api) -> None:
+def test_tokens_that_expire_in_the_middle(simulator: Simulator, api: Api) -> None:
     assert api.image("x").status_code == 404
-    process.expire_tokens()
+    simulator.expire_tokens()
     assert api.image("x").status_code == 401
-    assert httpx.get(f"{process.url}/v2/", headers=docker_login(process)).status_code == 401
+    assert httpx.get(f"{simulator.url}/v2/", headers=docker_login(simulator)).status_code == 401

@@ -262,11 +262,11 @@ def test_throttling_can_say_when_to_come_back(simulator: Simulator, api: Api) ->
     assert many_at_once(simulator, api) == (True, "3")
 
 
-def test_defaults_are_the_likely_service(process: Simulator) -> None:
+def test_defaults_are_the_likely_service(running: Simulator) -> None:
     """Only the duration of operations is shorter in tests."""
     started = switches.turned(switches.Switches(), {"operation_seconds_from": 0.0, "operation_seconds_to": 0.05})
-    process.reset()
-    assert process.switch() == {name: getattr(started, name) for name in switches.names()}
+    running.reset()
+    assert running.switch() == {name: getattr(started, name) for name in switches.names()}
     assert (switches.Switches().operation_seconds_from, switches.Switches().operation_seconds_to) == (0.2, 3.0)
 
 
