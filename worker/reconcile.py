@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from worker.notify import after_run, notification
 from worker.runs import lifecycle
-from worker.runs.expiry import expire, late
 from worker.runs.lifecycle import Bell
-from worker.runs.terms import registry_of, why_not_there
+from worker.runs.terms import expire, late, registry_of, why_not_there
 from worker.store import Store, StoreError, audit
 from worker.store import runs as run_rows
 from worker.store.runs import Run

@@ -8,7 +8,7 @@ from policies.image import Blob, Image, Repository
 from policies.limits import Limits
 from policies.rules import Policy
 from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings
-from worker.evidence.matching import digests_in, judge_matches, matches_of, warning_of
+from worker.evidence.judgement import digests_in, judge_matches, matches_of, warning_of
 from worker.evidence.reading import EvidenceError, named, reading_of
 from worker.runs.evidence import scope_of
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.evidence.references import UnknownDigestError, name_of, parse
+from worker.evidence.reading import UnknownDigestError, name_of, parse
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"

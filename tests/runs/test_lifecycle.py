@@ -14,6 +14,7 @@ from tests.support.waiting import until
 from worker import reconcile
 from worker.runs import lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, Bell, NotBlockedError, UnknownRegistryError
+from worker.runs.terms import changed_since_plan
 from worker.store import Store
 from worker.store import runs as run_rows
 from worker.store.measures import measure
@@ -135,11 +136,11 @@ def test_who_approves_is_told_that_the_file_has_changed_since_the_plan(simulator
     tonight = night(limits={"max_images": 2})
     run_id, _ = tonight.plan()
     blocked = tonight.run(run_id)
-    assert lifecycle.changed_since_plan(tonight.settings, blocked) is None
+    assert changed_since_plan(tonight.settings, blocked) is None
     tonight.rewrite(limits={"max_images": 1})
-    assert "the configuration file has changed" in (lifecycle.changed_since_plan(tonight.settings, blocked) or "")
+    assert "the configuration file has changed" in (changed_since_plan(tonight.settings, blocked) or "")
     tonight.rewrite(limits={"max_images": 2}, rules=[{"name": "releases", "keep": {"all": True}}])
-    assert "the policy 'nightly' is another one" in (lifecycle.changed_since_plan(tonight.settings, blocked) or "")
+    assert "the policy 'nightly' is another one" in (changed_since_plan(tonight.settings, blocked) or "")
 
 
 def test_a_blocked_plan_that_nobody_approves_expires(simulator: Simulator, night: MakeNight) -> None:

@@ -21,8 +21,7 @@ from worker.cli.moved import moved
 from worker.config.kinds import Kind, of
 from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
 from worker.evidence import read
-from worker.evidence.judgement import judge
-from worker.evidence.matching import by_address
+from worker.evidence.judgement import by_address, judge
 from worker.evidence.reading import EvidenceError
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, PermissionDeniedError, RegistryError, UnservedNameError

@@ -15,6 +15,7 @@ from worker.config.settings import Settings
 from worker.report.run import ended_report, run_report
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell, get, registry_named
+from worker.runs.terms import changed_since_plan
 from worker.store import Store
 from worker.store.runs import Run
 
@@ -64,7 +65,7 @@ def approve(options: Options, run: str, wait: bool, who: str) -> int:
     settings = options.settings_of_store()
     with store_of_run(settings, run) as store:
         bells = lifecycle.approve(store, settings, run, datetime.now(UTC), who=who)
-        if (changed := lifecycle.changed_since_plan(settings, get(store, run))) is not None:
+        if (changed := changed_since_plan(settings, get(store, run))) is not None:
             say(f"warning: {changed}")
         _enqueue(options, settings, bells, "the run goes on as soon as beat and Redis are back")
         if wait:

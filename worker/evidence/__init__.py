@@ -13,10 +13,10 @@ from worker.evidence.reading import EvidenceError, Reading, Use
 __all__ = ["EvidenceError", "Reading", "Use", "judge", "read"]
 
 # By kind: the module whose `read` asks such a source. Loaded where one is asked: one brings httpx, one a whole client.
-SOURCES = {"file": "worker.evidence.file", "http": "worker.evidence.http", "kubernetes": "worker.evidence.kubernetes"}
+SOURCES = {"file": "document", "http": "http", "kubernetes": "kubernetes"}
 
 
 def read(settings: EvidenceSettings) -> Reading:
     """What a source says now, whole or not at all. Raises EvidenceError. Takes at most some minutes."""
-    ask: Callable[[EvidenceSettings], Reading] = import_module(SOURCES[settings.kind]).read
+    ask: Callable[[EvidenceSettings], Reading] = import_module(f"{__name__}.{SOURCES[settings.kind]}").read
     return ask(settings)

@@ -1,4 +1,4 @@
-"""Reads the document of the sources `file` and `http`: what is in use and as of when, as JSON or as lines. No I/O.
+"""Reads the document of the sources `file` and `http`: what is in use and as of when, as JSON or as lines.
 
     {"as_of": "2026-11-23T03:00:00Z", "images": ["cr.yandex/crp…/shop/api:v7", {"image": "sha256:…", "by": "…"}]}
 
@@ -11,17 +11,22 @@ is a fresh and empty one). A document with one line that cannot be understood is
 """
 
 import json
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from policies.units import shown
-from worker.evidence.reading import Found, Reading, named, reading_of
+from worker.config.settings import EvidenceSettings
+from worker.evidence.reading import EvidenceError, Found, Reading, named, reading_of
 
 MAX_BYTES = 64 * 1024 * 1024
+REMEDY = "write it anew, whole, as docs/evidence.md shows"
 _FIRST, _LAST = "# as_of:", "# end"
 
 
@@ -38,6 +43,30 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     # A key that is not known here may be what says that there is more: such a document is not read.
     as_of: Annotated[datetime, msgspec.Meta(tz=True)]
     images: list[str | _Entry]
+
+
+def read(settings: EvidenceSettings) -> Reading:
+    """What a file says, as of when it says so itself: its modification time means nothing. Raises EvidenceError."""
+    path = settings.path or Path()  # the configuration insists on one
+    try:
+        return read_document(_content(path), settings.name)
+    except OSError as error:
+        what = f"{path} cannot be read: {error.strerror}"
+        raise EvidenceError(settings.name, what, "see that it is there and readable") from error
+    except DocumentError as error:
+        raise EvidenceError(settings.name, f"{path}: {error}", REMEDY) from error
+
+
+def _content(path: Path) -> bytes:
+    # Without waiting: opening a named pipe that nobody writes to would take for ever.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise DocumentError("is no regular file")
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise DocumentError(f"is larger than {MAX_BYTES >> 20} MiB")
+    return content
 
 
 def read_document(content: bytes, source: str) -> Reading:

@@ -1,6 +1,5 @@
 """Evidence from a service: the document of `document.py` by GET."""
 
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from worker.config.settings import EvidenceSettings
@@ -38,24 +37,21 @@ def read(settings: EvidenceSettings, patience: Patience = PATIENCE) -> Reading:
     request = Request(method="GET", url=url, about=host, repeatable=True, paced=False, timeout=20.0)
     signer = SecretBearer(settings.token) if settings.token else None
     client = Http(settings.name, LocalLimiter(1.0), 1, patience)
-    try:
-        return client.call(request, _reader(settings.name), signer)
-    except RegistryError as error:
-        raise EvidenceError(settings.name, f"{host}: {error.message}", REMEDY) from None
-    finally:
-        client.close()
 
-
-def _reader(source: str) -> Callable[[Answer], Reading]:
     def document(answer: Answer) -> Reading:
         if answer.status != 200:
             raise _refusal(answer.status)
         try:
-            return read_document(answer.body, source)
+            return read_document(answer.body, settings.name)
         except DocumentError as error:
             raise BadAnswerError(f"the answer {error}") from None
 
-    return document
+    try:
+        return client.call(request, document, signer)
+    except RegistryError as error:
+        raise EvidenceError(settings.name, f"{host}: {error.message}", REMEDY) from None
+    finally:
+        client.close()
 
 
 def _refusal(status: int) -> RegistryError:

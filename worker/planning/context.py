@@ -7,7 +7,7 @@ from datetime import datetime
 from policies.context import Standing
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings, Settings
-from worker.evidence.matching import digests_in
+from worker.evidence.judgement import digests_in
 from worker.planning.inventory import Inventory
 from worker.runs.evidence import gather
 from worker.store import Store, holds

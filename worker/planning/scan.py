@@ -31,10 +31,9 @@ from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import gone_remedy, note_sign_in, spending
 from worker.runs.clocks import ClockError, check
-from worker.runs.expiry import expire
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
-from worker.runs.terms import registry_of, terms_of, why_not_there
+from worker.runs.terms import expire, registry_of, terms_of, why_not_there
 from worker.store import Store, leases, plans, retention, scan_history
 from worker.store import runs as run_rows
 from worker.store.freed_bytes import storable

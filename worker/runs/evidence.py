@@ -4,7 +4,7 @@ A source that cannot be believed raises EvidenceError: nothing is deleted in its
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -13,8 +13,7 @@ from policies.evidence import Evidence
 from policies.warnings import PlanWarning
 from worker.config.settings import HUB_HOSTS, YANDEX_HOSTS, EvidenceSettings, RegistrySettings, namespace_of
 from worker.evidence import judge, read
-from worker.evidence.matching import Listed, Matches, Scope, judge_matches, matches_of, names_ours, warning_of
-from worker.evidence.reading import Use
+from worker.evidence.judgement import Listed, Matches, Scope, judge_matches, matches_of, names_ours, warning_of
 from worker.runs.clocks import check
 from worker.store import Store
 from worker.store import evidence as rows
@@ -153,17 +152,11 @@ def evidence_of(registry: RegistrySettings, readings: Iterable[Known]) -> Eviden
             by = f"{use.by} ({one.source})"
             if use.digest is not None:
                 digests.setdefault(use.digest, by)
-            for here in _tags_here(registry, use):
-                tags.setdefault(here, by)
+            if use.image is not None:  # else it names no tag
+                name, _, tag = use.image.rpartition(":")
+                for path in paths_here(registry, name):
+                    tags.setdefault((path, tag), by)
     return Evidence(digests, tags)
-
-
-def _tags_here(registry: RegistrySettings, use: Use) -> Iterator[tuple[str, str]]:
-    """Repository and tag of a reference into this registry; none: it leads elsewhere, or names no tag."""
-    if use.image is not None:
-        name, _, tag = use.image.rpartition(":")
-        for path in paths_here(registry, name):
-            yield path, tag
 
 
 def path_here(registry: RegistrySettings, address: str) -> str | None:

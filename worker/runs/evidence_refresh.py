@@ -6,14 +6,13 @@ from functools import partial
 
 from policies.image import Repository
 from worker.config.settings import ConfigError, RegistrySettings
-from worker.evidence.matching import digests_in
+from worker.evidence.judgement import digests_in
 from worker.evidence.reading import EvidenceError
 from worker.runs import lifecycle
 from worker.runs.clocks import ClockError
-from worker.runs.current_settings import Watch, registry_now
 from worker.runs.evidence import gather
 from worker.runs.lifecycle import Bell
-from worker.runs.terms import missing_source
+from worker.runs.terms import Watch, missing_source, registry_now
 from worker.store import Store, plans, sweeping
 from worker.store import runs as run_rows
 

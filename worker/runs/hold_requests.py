@@ -145,33 +145,25 @@ def _from_plan(store: Store, registry: str, number: int, wanted: Hold, error: Re
     """What the newest plan says of it, where the registry cannot be asked."""
     placed, what = Placed(number, wanted), IN_FORCE
     if wanted.kind == "tag":
-        known = _planned(store, registry, wanted.repository or "")
+        with store.read() as connection:
+            known = plans.newest_images_of(connection, registry, wanted.repository or "")
         what = "the newest plan was asked instead" if known else "only what carries the tag from now on is held"
         placed = _named(store, number, wanted, known, "in it") if known else placed
     asked = f"the registry could not be asked what is held today: {error}; {what}"
     return replace(placed, warning=f"{asked}: {placed.warning}" if placed.warning else asked)
 
 
-def _planned(store: Store, registry: str, path: str) -> tuple[Image, ...]:
-    with store.read() as connection:
-        return plans.newest_images_of(connection, registry, path)
-
-
 def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) -> Placed:
     """With the digest that a held id names: by the newest plan, else by the registry as far as it is listed in time."""
-    digest = _planned_digest(store, registry.name, wanted.value) or _listed_digest(store, registry, wanted.value)
-    if digest is None:
+    with store.read() as connection:
+        seen = (image for _, images in plans.newest_images(connection, registry.name) for image in images)
+        digest = next((image.digest for image in seen if image.id == wanted.value), None)
+    if (digest := digest or _listed_digest(store, registry, wanted.value)) is None:
         doubt = f"no image with the id {wanted.value} was found; {IN_FORCE}, as long as the registry is of its kind"
         return Placed(number, wanted, doubt)
     with store.write() as connection:
         holds.note_digest(connection, number, digest)
     return Placed(number, replace(wanted, digest=digest))
-
-
-def _planned_digest(store: Store, registry: str, image_id: str) -> str | None:
-    with store.read() as connection:
-        seen = (image for _, images in plans.newest_images(connection, registry) for image in images)
-        return next((image.digest for image in seen if image.id == image_id), None)
 
 
 def _listed_digest(store: Store, registry: RegistrySettings, image_id: str) -> str | None:

@@ -7,22 +7,19 @@ because `reconcile` (next door) rings again.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
 from policies.limits import exceeded_text
+from worker.config.settings import RegistrySettings, Settings
 from worker.logs import Log
 from worker.runs.checkpoints import reach
-from worker.runs.expiry import expire
 from worker.runs.outcome import message_of, outcome_of
 from worker.runs.schedule import due
-from worker.runs.terms import registry_of
+from worker.runs.terms import expire
 from worker.store import Store, runs, sweeping, verification
 from worker.store.runs import Run
-
-if TYPE_CHECKING:
-    from worker.config.settings import RegistrySettings, Settings
 
 log = Log(__name__)
 
@@ -89,7 +86,7 @@ class Opened:
 
 def open_run(
     store: Store,
-    settings: "Settings",
+    settings: Settings,
     name: str,
     *,
     trigger: str,
@@ -112,19 +109,25 @@ def open_run(
             runs.note_registry(connection, name, line_of(registry), now)
             runs.add(connection, values)
     except IntegrityError:
-        return _existing(store, registry, task_id, scheduled_for)
+        with store.read() as connection:
+            same = runs.by_task(connection, task_id) if task_id else None
+            if same is None and scheduled_for is not None:
+                same = runs.by_due_time(connection, registry.key, scheduled_for)
+        if same is None:
+            raise _other_run(store, registry.name, registry.key) from None
+        return Opened(same.id, ())
     reach("run_opened")
     return Opened(values["id"], (Bell("gc.scan", (values["id"],)),))
 
 
-def registry_named(settings: "Settings", name: str) -> "RegistrySettings":
+def registry_named(settings: Settings, name: str) -> RegistrySettings:
     """Raises UnknownRegistryError."""
     if (found := settings.registries.get(name)) is None:
         raise UnknownRegistryError(name, settings.registries, str(settings.path))
     return found
 
 
-def _new(registry: "RegistrySettings", trigger: str, now: datetime) -> dict[str, Any]:
+def _new(registry: RegistrySettings, trigger: str, now: datetime) -> dict[str, Any]:
     return {
         "id": runs.new_id(now),
         "registry": registry.name,
@@ -139,29 +142,25 @@ def _new(registry: "RegistrySettings", trigger: str, now: datetime) -> dict[str,
     }
 
 
-def _existing(store: Store, registry: "RegistrySettings", task_id: str | None, due_at: datetime | None) -> Opened:
+def _other_run(store: Store, registry: str, key: str) -> AlreadyRunningError:
     with store.read() as connection:
-        same = runs.by_task(connection, task_id) if task_id else None
-        same = same or (runs.by_due_time(connection, registry.key, due_at) if due_at else None)
-        if same is not None:
-            return Opened(same.id, ())
-        other = runs.active(connection, registry.key)
-    raise AlreadyRunningError(registry.name, other.id if other else None)
+        other = runs.active(connection, key)
+    return AlreadyRunningError(registry, other.id if other else None)
 
 
-def line_of(registry: "RegistrySettings") -> str | None:
+def line_of(registry: RegistrySettings) -> str | None:
     """The cron line with its zone: what makes a schedule another one."""
     return f"{registry.schedule} {registry.timezone}" if registry.schedule else None
 
 
-def note_registries(store: Store, settings: "Settings", now: datetime) -> None:
+def note_registries(store: Store, settings: Settings, now: datetime) -> None:
     """Remember what is configured, at the start of every process: from then on its schedule counts."""
     with store.write() as connection:
         for registry in settings.registries.values():
             runs.note_registry(connection, registry.name, line_of(registry), now)
 
 
-def open_if_due(store: Store, settings: "Settings", name: str, now: datetime) -> tuple[Bell, ...]:
+def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> tuple[Bell, ...]:
     """Open the run that is due now, or record it as missed, once. Raises UnknownRegistryError, StoreError."""
     registry = registry_named(settings, name)
     with store.write() as connection:
@@ -182,7 +181,7 @@ def open_if_due(store: Store, settings: "Settings", name: str, now: datetime) ->
         return ()  # asked again each minute until it is free or too late
 
 
-def _record_missed(store: Store, registry: "RegistrySettings", due_at: datetime, now: datetime) -> None:
+def _record_missed(store: Store, registry: RegistrySettings, due_at: datetime, now: datetime) -> None:
     message = f"was due at {due_at:%Y-%m-%dT%H:%M:%SZ} and could not start within catch_up"
     ended = {"state": "finished", "outcome": "missed", "finished_at": now, "message": message}
     try:
@@ -202,15 +201,12 @@ def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
             whole = run.complete and not run.unreadable_images
             runs.finish(connection, run, "planned", "succeeded" if whole else "partial", now)
         elif run.exceeded:
-            runs.change(connection, run_id, ["planned"], state="blocked", message=_blocked_message(run))
+            what = f"the plan is over its limits: {exceeded_text(run.exceeded)}"
+            message = f"{what}; look at it with `registry-gc show {run.id}`, then approve or abort it"
+            runs.change(connection, run_id, ["planned"], state="blocked", message=message)
         else:
             runs.change(connection, run_id, ["planned"], state="deleting", deleting_at=store.now(connection))
     return ring(store, run_id, now)
-
-
-def _blocked_message(run: Run) -> str:
-    over = exceeded_text(run.exceeded)
-    return f"the plan is over its limits: {over}; look at it with `registry-gc show {run.id}`, then approve or abort it"
 
 
 def ring(
@@ -288,22 +284,8 @@ def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int |
             runs.finish(connection, run, state, "aborted" if run.stop == "aborted" else "failed", now, message)
 
 
-def changed_since_plan(settings: "Settings", run: Run) -> str | None:
-    """What a person who approves a plan should know: the file is no longer the one that it was made by; None: it is."""
-    registry = registry_of(settings, run)
-    if registry is None or run.plan_sha256 is None:
-        return None
-    if registry.policy.sha256 != run.policy_sha256:
-        what = f"the policy {registry.policy.name!r} is another one than run {run.id} was planned by"
-    elif run.terms.file_sha256 not in ("", settings.sha256):
-        what = f"the configuration file has changed since run {run.id} was planned"
-    else:
-        return None
-    return f"{what}: the plan is carried out as it was made; `registry-gc abort {run.id}` and a new run plan again"
-
-
 def approve(
-    store: Store, settings: "Settings", run_id: str, now: datetime, *, who: str | None = None
+    store: Store, settings: Settings, run_id: str, now: datetime, *, who: str | None = None
 ) -> tuple[Bell, ...]:
     """Let a blocked run's exact plan go on. Raises UnknownRunError, NotBlockedError, AlreadyRunningError."""
     expire(store, settings, get(store, run_id), now)
@@ -320,9 +302,7 @@ def approve(
                 # What this plan's listing missed, and not what is gone by now: nobody has looked at that.
                 runs.accept_vanished(connection, run.registry, run.started_at or now)
     except IntegrityError:
-        with store.read() as connection:
-            other = runs.active(connection, run.registry_key)
-        raise AlreadyRunningError(run.registry, other.id if other else None) from None
+        raise _other_run(store, run.registry, run.registry_key) from None
     return ring(store, run_id, now)
 
 

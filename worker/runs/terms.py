@@ -1,8 +1,19 @@
-"""Which settings bind a run: the configuration file's as it is now, never less careful than those of the run's plan."""
+"""Which settings bind a run: the configuration file's as it is now, never less careful than those of the run's plan.
 
-from worker.config.settings import EvidenceSettings, RegistrySettings, Settings
+From them follows when a run has waited too long, or may delete nothing more. When the file is read again,
+`worker.config.watch` says.
+"""
+
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from policies.units import duration_text
+from worker.config.settings import ConfigError, EvidenceSettings, RegistrySettings, Settings, Timing
 from worker.runs.evidence import settings_sha256
+from worker.store import Store, runs
 from worker.store.runs import Run, SourceTerms, Terms
+
+PLAN_MAX_AGE = timedelta(hours=24)  # where neither the file nor the plan has one
 
 
 def terms_of(settings: Settings, registry: RegistrySettings) -> Terms:
@@ -101,3 +112,106 @@ def missing_source(registry: RegistrySettings, terms: Terms) -> str | None:
             " put it back, or let the next run plan without it"
         )
     return None
+
+
+class Watch(Protocol):
+    """Hands out the settings as the file is now. Raises ConfigError while it is not valid."""
+
+    def current(self) -> Settings: ...
+
+    def last_known(self, key: str) -> RegistrySettings | None: ...
+
+
+def registry_now(watch: Watch, run: Run) -> RegistrySettings | None:
+    """A run's registry by the file as it is now (`registry_of`); None: the file is invalid, or does not have it."""
+    try:
+        return registry_of(watch.current(), run)
+    except ConfigError:
+        return None
+
+
+def registry_last(watch: Watch, run: Run) -> RegistrySettings | None:
+    """A run's registry by the last valid file that had it: to ask how what was begun has ended, never to begin more."""
+    found = watch.last_known(run.registry_key)
+    return None if found is None else stricter(found, run.terms)
+
+
+def permitted_now(watch: Watch, run: Run, repository: str) -> RegistrySettings | str:
+    """A run's registry, if the file as it is now lets the run delete in a repository; else why it does not."""
+    registry = registry_now(watch, run)
+    if registry is None:
+        return absence_now(watch, run)
+    if registry.mode != "delete":
+        return "the configuration file says dry-run"
+    if not registry.asks_for(repository):
+        return f"the configuration file's repositories no longer name {repository}"
+    return registry
+
+
+def absence_now(watch: Watch, run: Run) -> str:
+    """Why the file does not have a run's registry now."""
+    try:
+        return why_not_there(watch.current(), run)
+    except ConfigError:
+        return "the configuration file is invalid"
+
+
+def lease_now(watch: Watch) -> timedelta:
+    try:
+        return watch.current().timing.lease
+    except ConfigError:
+        return Timing().lease
+
+
+def plan_is_good_until(run: Run, registry: RegistrySettings | None) -> datetime:
+    """A plan's last moment: its age counts from the scan's start, and an approval does not lengthen it.
+
+    `registry` None: the file does not have it.
+    """
+    age = run.terms.plan_max_age if registry is None else registry.plan_max_age
+    return (run.started_at or run.opened_at) + (PLAN_MAX_AGE if age is None else age)
+
+
+def changed_since_plan(settings: Settings, run: Run) -> str | None:
+    """What a person who approves a plan should know: the file is no longer the one that it was made by; None: it is."""
+    registry = registry_of(settings, run)
+    if registry is None or run.plan_sha256 is None:
+        return None
+    if registry.policy.sha256 != run.policy_sha256:
+        what = f"the policy {registry.policy.name!r} is another one than run {run.id} was planned by"
+    elif run.terms.file_sha256 not in ("", settings.sha256):
+        what = f"the configuration file has changed since run {run.id} was planned"
+    else:
+        return None
+    return f"{what}: the plan is carried out as it was made; `registry-gc abort {run.id}` and a new run plan again"
+
+
+def late(run: Run, registry: RegistrySettings, now: datetime) -> tuple[str, str] | None:
+    """Why a run may delete nothing more now, as a stop and its message; None: it may."""
+    if (missing := missing_source(registry, run.terms)) is not None:
+        return "failed", missing
+    if now >= plan_is_good_until(run, registry):
+        return "expired", "the plan grew older than plan_max_age; what is left stays for the next run"
+    if registry.deadline is not None and run.deleting_at is not None and now >= run.deleting_at + registry.deadline:
+        return "deadline", "the deadline passed; what is left stays for the next run"
+    return None
+
+
+def expire(store: Store, settings: Settings, run: Run, now: datetime) -> bool:
+    """Finish a run that waited too long: a pending one that nobody began, or a blocked one that nobody approved.
+
+    A blocked one whose registry left the file is finished, too. False: it may wait on, or waits for nothing.
+    """
+    registry = registry_of(settings, run)
+    if run.state not in ("pending", "blocked") or (registry is not None and now < plan_is_good_until(run, registry)):
+        return False
+    if run.state == "blocked":
+        why = "nobody approved the plan within plan_max_age" if registry is not None else why_not_there(settings, run)
+        outcome, message = "blocked", f"expired: {why}"
+    elif registry is not None:
+        age = duration_text(registry.plan_max_age)
+        outcome, message = "missed", f"no worker began it within plan_max_age ({age}); see whether one is running"
+    else:
+        return False  # its scan says why
+    with store.write() as connection:
+        return runs.finish(connection, run, run.state, outcome, now, message)

@@ -19,11 +19,10 @@ from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure, spending
 from worker.runs.clocks import ClockError, check
-from worker.runs.current_settings import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.runs.evidence import recent
-from worker.runs.expiry import plan_is_good_until
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
+from worker.runs.terms import Watch, absence_now, lease_now, plan_is_good_until, registry_last, registry_now
 from worker.store import Store, StoreError, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.manifests import StoredManifests

@@ -24,7 +24,7 @@ from worker.registries.http.rate_limit import BoundedLimiter
 from worker.registries.interface import DeletesByParts, Deletion, Registry, Restores
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure
-from worker.runs.current_settings import Watch, registry_now
+from worker.runs.terms import Watch, registry_now
 from worker.store import Store, looks, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run

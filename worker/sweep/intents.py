@@ -13,8 +13,7 @@ from policies.holds import Holds
 from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.runs.clocks import Shown, disagreement, of_store
-from worker.runs.current_settings import Watch, permitted_now
-from worker.runs.expiry import late
+from worker.runs.terms import Watch, late, permitted_now
 from worker.store import Store, holds, looks, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run

@@ -18,9 +18,9 @@ from worker.registries.interface import Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure, spending
-from worker.runs.current_settings import Watch, lease_now, permitted_now
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
+from worker.runs.terms import Watch, lease_now, permitted_now
 from worker.store import Store, freed_bytes, holds, leases, looks, sweeping
 from worker.store import runs as run_rows
 from worker.store.looks import Undeleted

@@ -20,9 +20,9 @@ from worker.registries.interface import ListsTagsOnly, Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import spending
-from worker.runs.current_settings import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
+from worker.runs.terms import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.store import Store, leases, plans
 from worker.store import verification as rows
 from worker.store.manifests import StoredManifests

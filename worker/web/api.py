@@ -27,6 +27,7 @@ from worker.runs.lifecycle import (
     UnknownRegistryError,
     UnknownRunError,
 )
+from worker.runs.terms import changed_since_plan
 from worker.store import Store, StoreError, holds
 from worker.store.migrate import SchemaError
 from worker.web.body import body_of
@@ -119,7 +120,7 @@ def approve(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     """As `registry-gc approve`."""
     name = asked.names["run"]
     bells = lifecycle.approve(asked.store, asked.settings, name, asked.now, who=asked.who)
-    changed = lifecycle.changed_since_plan(asked.settings, lifecycle.get(asked.store, name))
+    changed = changed_since_plan(asked.settings, lifecycle.get(asked.store, name))
     return _run(asked.store, name) | ({} if changed is None else {"warning": changed}), bells
 
 
