@@ -27,10 +27,10 @@ from policies.conditions import (
     UntaggedFor,
 )
 from policies.findings import mistakes_of
-from policies.forms import A_RULE, Conditions, DeleteConditions, KeepConditions, RuleForm
+from policies.forms import A_RULE, DeleteConditions, KeepConditions, RuleForm
 from policies.mistakes import Mistake, join, no_value
 from policies.patterns import Patterns
-from policies.rules import Count, Per, Policy, Rule
+from policies.rules import Count, Policy, Rule
 from policies.units import shown
 
 
@@ -45,7 +45,10 @@ def parse_policy(name: str, document: object, at: str) -> tuple[Policy | None, t
     taken: dict[str, str] = {}
     for number, one in enumerate(document):
         here = f"{at}[{number}]"
-        mistakes += _taken(one, here, taken)
+        name_of_rule = one.get("name") if isinstance(one, dict) else None
+        if isinstance(name_of_rule, str) and (other := taken.setdefault(name_of_rule, here)) != here:
+            got = f"{shown(name_of_rule)} is the name of {other} already"
+            mistakes.append(Mistake(f"{here}.name", got, "give each rule its own"))
         if empty := list(_without_value(one, here)):
             mistakes += empty
             continue
@@ -77,15 +80,6 @@ def _without_value(tree: object, here: str) -> Iterator[Mistake]:
             yield from _without_value(value, join(here, number))
 
 
-def _taken(rule: object, here: str, taken: dict[str, str]) -> Iterator[Mistake]:
-    name = rule.get("name") if isinstance(rule, dict) else None
-    if not isinstance(name, str):
-        return
-    if name in taken:
-        yield Mistake(f"{here}.name", f"{shown(name)} is the name of {taken[name]} already", "give each rule its own")
-    taken.setdefault(name, here)
-
-
 def _whole(form: RuleForm, here: str) -> Iterator[Mistake]:
     """What is wrong with a rule whose every value is right."""
     if (form.delete is None) is (form.keep is None):
@@ -105,39 +99,17 @@ def _whole(form: RuleForm, here: str) -> Iterator[Mistake]:
 
 
 def _rule(form: RuleForm) -> Rule:
-    if form.delete is not None:
-        asked = (*_delete_tags(form.delete), *_common(form.delete))
-        count = _counted(form.delete.beyond_newest, form.delete.per, beyond=True)
-    else:
-        keep = form.keep or KeepConditions()
-        asked = (*_keep_tags(keep), *_common(keep))
-        count = _counted(keep.newest, keep.per, beyond=False)
+    asked = form.delete or form.keep or KeepConditions()
+    beyond = isinstance(asked, DeleteConditions)
+    most = asked.beyond_newest if isinstance(asked, DeleteConditions) else asked.newest
     return Rule(
         name=form.name,
-        kind="keep" if form.delete is None else "delete",
-        conditions=asked,
-        count=count,
+        kind="delete" if beyond else "keep",
+        conditions=tuple(_conditions(asked)),
+        count=None if most is None else Count(most, beyond, asked.per or "repository"),
         repositories=_patterns(form.repositories, paths=True),
         except_repositories=_patterns(form.except_repositories, paths=True),
     )
-
-
-def _counted(n: int | None, per: Per | None, *, beyond: bool) -> Count | None:
-    return None if n is None else Count(n, beyond, per or "repository")
-
-
-def _delete_tags(asked: DeleteConditions) -> Iterator[Condition]:
-    if (tags := _patterns(asked.tags)) is not None:
-        yield EveryTag(tags)
-    if (except_tags := _patterns(asked.except_tags)) is not None:
-        yield NoTag(except_tags)
-    if (any_tag := _patterns(asked.any_tag)) is not None:
-        yield AnyTag(any_tag)
-
-
-def _keep_tags(asked: KeepConditions) -> Iterator[Condition]:
-    if asked.tags is not None or asked.except_tags is not None:
-        yield SomeTag(_patterns(asked.tags), _patterns(asked.except_tags))
 
 
 _PLAIN: Mapping[str, Callable[[Any], Condition]] = {
@@ -153,7 +125,18 @@ _PLAIN: Mapping[str, Callable[[Any], Condition]] = {
 }
 
 
-def _common(asked: Conditions) -> Iterator[Condition]:
+def _conditions(asked: DeleteConditions | KeepConditions) -> Iterator[Condition]:
+    tags, except_tags = _patterns(asked.tags), _patterns(asked.except_tags)
+    if isinstance(asked, KeepConditions):
+        if tags is not None or except_tags is not None:
+            yield SomeTag(tags, except_tags)
+    else:
+        if tags is not None:
+            yield EveryTag(tags)
+        if except_tags is not None:
+            yield NoTag(except_tags)
+        if (any_tag := _patterns(asked.any_tag)) is not None:
+            yield AnyTag(any_tag)
     for key, condition in _PLAIN.items():
         if (value := getattr(asked, key)) is not None:
             yield condition(value)

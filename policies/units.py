@@ -10,13 +10,8 @@ from fractions import Fraction
 from policies.mistakes import BadValueError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15} | {
-    "KiB": 2**10,
-    "MiB": 2**20,
-    "GiB": 2**30,
-    "TiB": 2**40,
-    "PiB": 2**50,
-}
+_BYTES = {"B": 1, "kB": 1000, "KB": 1000} | {f"{prefix}B": 1000**n for n, prefix in enumerate("MGTP", 2)}
+_BYTES |= {f"{prefix}iB": 1024**n for n, prefix in enumerate("KMGTP", 1)}
 _LARGEST = 2**63 - 1  # bytes; what a registry's int64 can say
 _NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,9})?)"
 _DURATION = re.compile(r"([0-9]{1,12})([smhdw])")

@@ -23,8 +23,8 @@ from worker.app import (
     ZonedCron,
 )
 from worker.config.broker import celery_url
+from worker.config.files import private_folder, state_folder
 from worker.config.settings import load
-from worker.config.state_folder import private_folder, state_folder
 from worker.processes.embedded import NODES
 
 MINUTE = timedelta(minutes=1)

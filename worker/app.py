@@ -14,8 +14,8 @@ from celery.schedules import BaseSchedule, crontab, schedstate, schedule
 
 from worker import logs
 from worker.config.broker import NoRedisError, celery_url, redis_url
+from worker.config.files import state_folder
 from worker.config.settings import ConfigError, SecretError, load
-from worker.config.state_folder import state_folder
 from worker.runs.schedule import due
 
 if TYPE_CHECKING:

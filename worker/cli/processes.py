@@ -9,8 +9,8 @@ import click
 
 from worker import logs
 from worker.cli.errors import say
+from worker.config.files import private_folder
 from worker.config.settings import Settings, load
-from worker.config.state_folder import private_folder
 from worker.processes import embedded
 from worker.processes.embedded import NODES
 

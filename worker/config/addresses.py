@@ -3,6 +3,7 @@
 import functools
 import ipaddress
 import re
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 PRIVATE = tuple(
@@ -71,15 +72,10 @@ def _one_host(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return _in_ascii(host)
+        with suppress(UnicodeError):  # a name that no server can have
+            return host if host.isascii() else host.encode("idna").decode()
+        return host
     address = getattr(address, "ipv4_mapped", None) or address
     if str(address) in ("127.0.0.1", "::1"):
         return "localhost"
     return f"[{address}]" if address.version == 6 else str(address)
-
-
-def _in_ascii(host: str) -> str:
-    try:
-        return host.encode("idna").decode() if not host.isascii() else host
-    except UnicodeError:
-        return host  # a name that no server can have

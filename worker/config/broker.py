@@ -9,8 +9,8 @@ from redis import Redis, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker.config.files import state_folder
 from worker.config.settings import Settings
-from worker.config.state_folder import state_folder
 
 
 class NoRedisError(Exception):

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from policies.mistakes import join, listed
 from policies.units import shown
+from worker.config.document import RegistrySettings
 from worker.config.kinds import KINDS, ONLY_SOME_HAVE, Kind
-from worker.config.outside_files import read_docker_config
-from worker.config.registry import Credentials, EvidenceSettings, RegistryKeys, RegistrySettings, ways_in
-from worker.config.secret import SecretError
+from worker.config.registry import Credentials, EvidenceSettings, RegistryKeys, ways_in
+from worker.config.secret import SecretError, read_docker_config
 
 UNTAGGED = ("untagged", "untagged_for")  # conditions on what some kinds do not list
 

@@ -9,10 +9,13 @@ from pydantic import Field, InstanceOf
 
 from policies.forms import Duration
 from policies.mistakes import BadValueError, closest
+from policies.patterns import Patterns
 from policies.rules import Policy
 from policies.units import shown
+from worker.config import kinds
+from worker.config.addresses import one_endpoint
 from worker.config.connection_urls import ENCODE, redis_flaw
-from worker.config.registry import AS_LIST, RegistrySettings
+from worker.config.registry import AS_LIST, Credentials, EndpointKeys, Endpoints, Network, RegistryKeys
 from worker.config.secret import Model, Secret, SecretError
 from worker.config.urls import Listen, NotifyUrl, RedisUrl, StoreUrl
 from worker.config.values import Names, Pause, Read, at_least
@@ -20,6 +23,58 @@ from worker.config.values import Names, Pause, Read, at_least
 Outcome = Literal["succeeded", "partial", "blocked", "failed", "aborted", "missed"]
 KNOWN: tuple[str, ...] = get_args(Outcome)
 OUTCOMES: frozenset[str] = frozenset(KNOWN)
+
+
+class RegistrySettings(RegistryKeys):
+    """One registry and what is to be done with it: its keys, its name, its policy and the environment's endpoint."""
+
+    name: str
+    kind: str  # of worker.config.kinds, or one that a program has added by itself
+    policy: InstanceOf[Policy]
+    endpoints: Endpoints = Endpoints()
+
+    @property
+    def network(self) -> Network:
+        return self
+
+    @property
+    def tells_push_time(self) -> bool:
+        """False: an image counts as pushed when this store first saw it."""
+        return kinds.of(self.kind).tells_push_time or self.push_time == "image"
+
+    @property
+    def lists_untagged(self) -> bool:
+        return kinds.of(self.kind).lists_untagged
+
+    @property
+    def all_credentials(self) -> tuple[Credentials, ...]:
+        """oci: of these the first that matches a repository signs in."""
+        return self.credentials if isinstance(self.credentials, tuple) else (self.credentials,)
+
+    def asks_for(self, repository: str) -> bool:
+        """Whether a repository is one of those that the file names; where it names none, each is."""
+        return not self.repositories or Patterns(self.repositories, paths=True).match(repository) is not None
+
+    @property
+    def key(self) -> str:
+        """What makes it this registry, whatever its name: two names for one registry are a mistake."""
+        return key_of(self.kind, self.endpoints, self.id, self.url)
+
+    @property
+    def memory_key(self) -> str:
+        """Whose memory of digests and tags is this registry's: it follows the entry from kind to kind."""
+        return f"{self.name}|{self.id or one_endpoint(self.url)}"
+
+
+def key_of(kind: str, endpoints: EndpointKeys, registry_id: str, url: str = "") -> str:
+    """The identity of a registry: kind, endpoint (oci: its url) and id, however the endpoint is written."""
+    endpoint = kinds.of(kind).endpoint
+    return f"{kind}|{one_endpoint(getattr(endpoints, endpoint) if endpoint else url)}|{registry_id}"
+
+
+def kind_in(key: str) -> str:
+    """The kind of the registry that a key identifies."""
+    return key.partition("|")[0]
 
 
 class Web(Model):

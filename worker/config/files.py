@@ -1,16 +1,19 @@
-"""Reads what is expected to be a file, and never waits for a named pipe that nobody writes to.
+"""Reads what is expected to be a file, and what a program writes; and where this machine keeps files of its own.
 
-A pipe that has a writer is read: process substitution (`<(…)`, which is /dev/fd/N) makes one.
+Nothing waits for a named pipe that nobody writes to. A pipe that has a writer is read: process substitution (`<(…)`,
+which is /dev/fd/N) makes one.
 """
 
 import errno
 import os
 import select
 import stat
+import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import IO
 
 PIECE = 1 << 16  # bytes: what a pipe holds
 SILENCE_SECONDS = 10.0  # of a pipe's writer, where what is expected is small
@@ -70,3 +73,53 @@ def is_named_pipe(path: Path) -> bool:
         return stat.S_ISFIFO(path.stat().st_mode) and not str(path.absolute()).startswith(DESCRIPTORS)
     except OSError:
         return False
+
+
+class PipeReader(threading.Thread):
+    """Reads what a program writes, to the end or until `kept` is `enough`, whatever the program has left running.
+
+    A daemon: what still holds the pipe may write for ever.
+    """
+
+    def __init__(
+        self,
+        pipe: IO[bytes] | None,
+        keep: Callable[[bytes], bytes],
+        enough: Callable[[bytes], bool] = lambda _kept: False,
+    ) -> None:
+        """`keep`: what is kept of what was read so far."""
+        super().__init__(daemon=True)
+        self._pipe, self._keep, self._enough = pipe, keep, enough
+        self.kept = b""
+        self.start()
+
+    def run(self) -> None:
+        if self._pipe is None:
+            return
+        with self._pipe as pipe, suppress(OSError):
+            while not self._enough(self.kept) and (piece := os.read(pipe.fileno(), 4096)):
+                self.kept = self._keep(self.kept + piece)
+
+    def ended(self, seconds: float = 1.0) -> bytes:
+        """What was kept, once the program has ended: what it wrote last may take a moment to be read."""
+        self.join(seconds)
+        return self.kept
+
+
+def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where one machine keeps what must outlive a process: systemd's folder for our state, else the user's.
+
+    It may not be there yet.
+    """
+    if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
+        return Path(given)
+    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or Path.home(), ".local", "state")
+    return Path(home) / "registry-gc"
+
+
+def private_folder(name: str, environ: Mapping[str, str] = os.environ) -> Path:
+    """A folder of the state folder that only this user can enter. Raises OSError."""
+    folder = state_folder(environ) / name
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    return folder

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from worker.config.addresses import HUB_HOSTS, YANDEX_HOSTS, one_endpoint
-from worker.config.registry import RegistrySettings
+from worker.config.document import RegistrySettings
 
 Place = tuple[str, tuple[str, ...]]  # host with its port, and the segments that every address of an image begins with
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,15 +16,12 @@ from policies.rules import Policy
 from policies.units import shown
 from worker.config import checks
 from worker.config.connection_urls import ENCODE, store_flaw
-from worker.config.document import Document, Settings, SharedKeys
-from worker.config.errors import ConfigError
-from worker.config.files import read_file
+from worker.config.document import Document, RegistrySettings, Settings, SharedKeys, key_of
+from worker.config.files import read_file, state_folder
 from worker.config.kinds import KINDS, Kind
-from worker.config.outside_files import add_certificates
 from worker.config.overlaps import overlaps
-from worker.config.registry import DefaultKeys, EndpointKeys, Endpoints, Mode, RegistryKeys, RegistrySettings, key_of
-from worker.config.secret import TO_BE_THERE, Model, Origin, Secret, SecretError
-from worker.config.state_folder import state_folder
+from worker.config.registry import DefaultKeys, EndpointKeys, Endpoints, Mode, RegistryKeys
+from worker.config.secret import TO_BE_THERE, Model, Origin, Secret, SecretError, add_certificates
 from worker.config.urls import check_plain, read_endpoint
 from worker.config.values import read_name
 from worker.config.yaml_reader import MAX_BYTES, YamlError, parse
@@ -32,6 +29,24 @@ from worker.config.yaml_reader import MAX_BYTES, YamlError, parse
 M = TypeVar("M", bound=Model)
 METADATA = "http://169.254.169.254"  # link-local: the virtual machine's own host
 Policies = Mapping[str, Policy | None]  # None: it has mistakes
+
+
+@dataclass(eq=False)
+class ConfigError(Exception):
+    """The configuration cannot be used. Every mistake that could be found is in it, not only the first."""
+
+    exit_code = 2
+
+    mistakes: tuple[Mistake, ...]
+    path: Path
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One line a mistake: "file: path: what, got …; remedy"."""
+        return tuple(f"{self.path}: {mistake}" for mistake in self.mistakes)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool, store_is_needed: bool) -> Settings:
@@ -189,18 +204,14 @@ class _Reading:
         self.check_network(keys, place)
         endpoints = self.endpoints(keys.endpoints, kind)
         if getattr(keys, kind.identity):
-            self.one_name(key_of(keys.kind, endpoints, keys.id, keys.url), kind, name)
+            key = key_of(keys.kind, endpoints, keys.id, keys.url)
+            if (other := self.names.setdefault(key, name)) != name:  # two runs of it at once would be allowed
+                same = "kind, endpoint and id" if kind.endpoint else f"kind and {kind.identity}"
+                self.add(at, f"is the same registry as registries.{other}: {same}", "keep one of the two")
         if policy is None:
             return None
         made = {"name": name, "policy": policy, "endpoints": endpoints, "mode": self.mode(keys.mode)}
         return RegistrySettings.model_construct(**dict(keys) | made)
-
-    def one_name(self, key: str, kind: Kind, name: str) -> None:
-        """Refuse a second name for a registry: two runs of it at once would be allowed."""
-        if (other := self.names.setdefault(key, name)) != name:
-            same = "kind, endpoint and id" if kind.endpoint else f"kind and {kind.identity}"
-            got = f"is the same registry as registries.{other}: {same}"
-            self.add(join("registries", name), got, "keep one of the two")
 
     def policy(self, name: Any, at: str, policies: Policies) -> Policy | None:
         if isinstance(name, str) and name and name not in policies:
@@ -223,7 +234,9 @@ class _Reading:
             except SecretError as error:
                 remedy = "write the path of the authority's certificate in PEM format"
                 self.add(place("ca_file"), str(error), remedy)
-        for key, url in _plain_urls(keys):
+        urls = {"url": keys.url} if keys.url else {}
+        urls |= {f"endpoints.{key}": getattr(keys.endpoints, key) for key in sorted(keys.endpoints.model_fields_set)}
+        for key, url in urls.items():
             self.value(url, place(key), lambda url: check_plain(url, keys.insecure_http))
 
     def mode(self, written: Mode) -> Mode:
@@ -248,14 +261,6 @@ class _Reading:
             return f"sqlite:///{state_folder(self.environ) / 'registry-gc.db'}"
         scheme, _, path = url.partition(":///")
         return f"sqlite:///{self.path.parent / path}" if scheme == "sqlite" else url
-
-
-def _plain_urls(keys: RegistryKeys) -> Iterator[tuple[str, str]]:
-    """The addresses that a registry names, by their keys."""
-    if keys.url:
-        yield "url", keys.url
-    for key in sorted(keys.endpoints.model_fields_set):
-        yield f"endpoints.{key}", getattr(keys.endpoints, key)
 
 
 def _metadata_endpoint(text: str) -> str:

@@ -1,6 +1,11 @@
-"""A secret as the configuration names it: where it can be read, never what it is."""
+"""A secret as the configuration names it: where it can be read, never what it is.
 
+So it is with files that the configuration names and others wrote: authorities' certificates, docker's own file.
+"""
+
+import json
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,9 +29,10 @@ from policies.findings import TAG, Form
 from policies.mistakes import BadValueError
 from policies.units import shown
 from worker.config.connection_urls import ENCODE
-from worker.config.files import read_file
+from worker.config.files import is_named_pipe, read_file
 
 MAX_BYTES = 64 * 1024  # a service-account key has about 2.5 KiB
+MOST_OF_DOCKER = 1024 * 1024  # bytes of docker's file
 TO_BE_THERE = "a secret must be there and readable before anything starts"
 
 
@@ -162,3 +168,33 @@ def url_schema(*schemes: str) -> WithJsonSchema:
     """A URL as text, or a secret that holds it."""
     text = {"type": "string", "pattern": f"^({'|'.join(schemes)})"}
     return WithJsonSchema({"anyOf": [text, Secret.model_json_schema()]})
+
+
+def add_certificates(context: ssl.SSLContext, file: Path) -> None:
+    """Let `context` trust the certificates of a file, too. Raises SecretError, which names the file."""
+    where = f"file {file}"
+    if is_named_pipe(file):
+        raise SecretError(where, "cannot be read: it is a named pipe")
+    try:
+        context.load_verify_locations(file)
+    except ssl.SSLError:
+        raise SecretError(where, "holds no certificate in PEM format, or a broken one") from None
+    except OSError as error:
+        raise SecretError(where, f"cannot be read: {error.strerror}") from None
+
+
+def read_docker_config(path: Path) -> dict[str, Any]:
+    """Docker's file as a mapping. Raises SecretError, which shows nothing of it."""
+    where = f"file {path}"
+    if is_named_pipe(path):
+        raise SecretError(where, "cannot be read: it is a named pipe")
+    try:
+        with path.open("rb") as file:
+            whole = json.loads(file.read(MOST_OF_DOCKER))
+    except OSError as error:
+        raise SecretError(where, f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        whole = None
+    if not isinstance(whole, dict):
+        raise SecretError(where, "is no configuration of docker: it is not a JSON object")
+    return whole

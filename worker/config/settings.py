@@ -9,9 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from worker.config.addresses import HUB_HOSTS, YANDEX_HOSTS, api_of, namespace_of, one_endpoint
-from worker.config.document import OUTCOMES, Notification, Outcome, Retention, Settings, Timing, Web
-from worker.config.errors import ConfigError
-from worker.config.reading import read_settings
+from worker.config.document import (
+    OUTCOMES,
+    Notification,
+    Outcome,
+    RegistrySettings,
+    Retention,
+    Settings,
+    Timing,
+    Web,
+    key_of,
+    kind_in,
+)
+from worker.config.reading import ConfigError, read_settings
 from worker.config.registry import (
     AfterRun,
     Credentials,
@@ -21,10 +31,7 @@ from worker.config.registry import (
     Mode,
     Network,
     Rate,
-    RegistrySettings,
     WorkloadIdentity,
-    key_of,
-    kind_in,
 )
 from worker.config.secret import Secret, SecretError
 

@@ -49,7 +49,8 @@ def parse(content: bytes) -> tuple[Tree, tuple[Mistake, ...]]:
     """The tree of a document, and what is wrong with it but did not stop the reading. Raises YamlError."""
     if len(content) > MAX_BYTES:
         raise YamlError(Mistake("", "is larger than 1 MiB", "`defaults` shares what registries have in common"))
-    builder = _Builder(_events(_text(content)))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser, about ten times as fast
+    builder = _Builder(iter(yaml.parse(_text(content), Loader=loader)))
     try:
         return builder.document(), tuple(builder.mistakes)
     except yaml.reader.ReaderError as error:
@@ -83,11 +84,6 @@ def _text(content: bytes) -> str:
         line = text.count("\n", 0, odd.start()) + 1
         raise YamlError(Mistake(f"line {line}", f"holds the character {odd.group()!r}", "write plain text"))
     return text
-
-
-def _events(text: str) -> Iterator[Event]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser, about ten times as fast
-    return iter(yaml.parse(text, Loader=loader))
 
 
 def _line(event: Event) -> int:

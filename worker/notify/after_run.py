@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from worker.config.pipes import PipeReader
+from worker.config.files import PipeReader
 from worker.logs import Log
 from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.http.answers import one_line

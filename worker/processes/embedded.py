@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.config.broker import own_redis_file
-from worker.config.state_folder import private_folder, state_folder
+from worker.config.files import private_folder, state_folder
 from worker.processes.embedded_redis import NoServerError, OwnRedis
 from worker.processes.supervisor import Program, Say, StoppedError, Supervisor, signals_held
 

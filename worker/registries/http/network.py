@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 import certifi
 
 from worker.config.addresses import USUAL_PORTS, is_private, is_proxy_url
-from worker.config.outside_files import add_certificates
-from worker.config.secret import Secret, SecretError
+from worker.config.secret import Secret, SecretError, add_certificates
 from worker.config.settings import Network
 from worker.registries.http.messages import LINK_LOCAL_METADATA, is_local
 

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from worker.config.outside_files import read_docker_config
-from worker.config.pipes import PipeReader
-from worker.config.secret import SecretError
+from worker.config.files import PipeReader
+from worker.config.secret import SecretError, read_docker_config
 from worker.config.settings import Credentials, namespace_of
 from worker.registries.errors import SignInError
 from worker.registries.http.answers import one_line
