@@ -171,12 +171,16 @@ def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
     options.max_mem = _MEMORY
     together = re2.Set.FullMatchSet(options)
     texts = [text for text, _ in expressions]
-    ranges = []
+    ranges: list[tuple[bytes, bytes]] = []
     for text, expression in expressions:
         try:
-            ranges.append(_range(re2.compile(expression, options)))
+            compiled = re2.compile(expression, options)
         except re2.error as error:
             raise BadValueError(f"{_refused(text)}: {_words(error)}", _remedy(text)) from None
+        try:
+            ranges.append(compiled.possiblematchrange(_RANGE))
+        except re2.error:  # RE2 does not say between which two every name lies that matches
+            ranges.append((b"", b"\xff"))
         together.Add(expression)
     if not _works(together):
         room = f"RE2's {_MEMORY >> 20} MiB"
@@ -214,15 +218,6 @@ def _works(together: Any) -> bool:
     except re2.error:
         return False
     return bool(together.Match(_TRIAL))
-
-
-def _range(compiled: Any) -> tuple[bytes, bytes]:
-    """Between which two every name that matches lies, as RE2 sees it."""
-    try:
-        low, high = compiled.possiblematchrange(_RANGE)
-    except re2.error:  # RE2 does not say
-        return b"", b"\xff"
-    return low, high
 
 
 def _words(error: Any) -> str:

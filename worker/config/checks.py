@@ -1,9 +1,9 @@
 """What keys say about each other: which a registry's kind has, what it can be asked, which credentials are for what."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from policies.mistakes import join, listed
@@ -16,10 +16,7 @@ from worker.config.secret import SecretError, read_docker_config
 UNTAGGED = ("untagged", "untagged_for")  # conditions on what some kinds do not list
 
 
-class Add(Protocol):
-    """Notes a mistake."""
-
-    def __call__(self, at: str, got: str, remedy: str) -> None: ...
+Add = Callable[[str, str, str], None]  # notes a mistake: the place, what is there, what to write instead
 
 
 def check_keys(add: Add, kind: Kind, name: str, own: Mapping[str, Any], shared: Mapping[str, Any]) -> None:

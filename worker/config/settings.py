@@ -72,9 +72,7 @@ DEFAULT_FILE = Path("registry-gc.yaml")
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:
     """The file to read: as named, else as REGISTRY_GC_CONFIG says, else registry-gc.yaml in the working folder."""
-    if path is not None:
-        return path
-    return Path(environ.get("REGISTRY_GC_CONFIG") or DEFAULT_FILE)
+    return path or Path(environ.get("REGISTRY_GC_CONFIG") or DEFAULT_FILE)
 
 
 def load(

@@ -86,8 +86,6 @@ def read(
     clusters = [
         _Cluster(settings, context, limits, environ, service_account) for context in settings.contexts or (None,)
     ]
-    for cluster in clusters:
-        cluster.start()
     found: list[Found] = []
     for cluster in clusters:
         try:
@@ -114,13 +112,11 @@ class _Cluster:
         self._found: list[Found] | None = None
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"evidence {self.name}", daemon=True)
+        self._thread.start()
 
     @property
     def name(self) -> str:
         return f"context {self._context}" if self._context else "cluster"
-
-    def start(self) -> None:
-        self._thread.start()
 
     def result(self) -> list[Found]:
         """What is in use there. Raises _FailedError, and what no one has thought of."""
@@ -155,30 +151,25 @@ class _Cluster:
 
     def _configuration(self) -> Any:
         """How to reach the cluster and sign in there. Raises _FailedError."""
-        configuration = Configuration()
-        for path in () if self._is_inside() else self._kubeconfig().split(os.pathsep):
+        configuration, asked = Configuration(), self._settings.kubeconfig or self._context
+        # As the pod that this runs in only where nothing else is asked for.
+        inside = not asked and bool(self._environ.get("KUBERNETES_SERVICE_HOST"))
+        kubeconfig = str(self._settings.kubeconfig or self._environ.get("KUBECONFIG") or "~/.kube/config")
+        for path in () if inside else kubeconfig.split(os.pathsep):
             if is_named_pipe(Path(path).expanduser()):  # the client would wait for a writer
                 raise _FailedError(f"no kubeconfig that can be used: {path} is a named pipe", "name a file")
         try:
-            if self._is_inside():
+            if inside:
                 token, certificate = (str(self._service_account / name) for name in ("token", "ca.crt"))
                 InClusterConfigLoader(token, certificate, environ=self._environ).load_and_set(configuration)
             else:
                 # Never written back: the file is the user's.
-                load_kube_config(self._kubeconfig(), self._context, configuration, persist_config=False)
+                load_kube_config(kubeconfig, self._context, configuration, persist_config=False)
         except Exception as error:  # noqa: BLE001 - the client checks little: a kubeconfig may fail it in any way
             # Without the error's text where it may quote what stands in the file.
             what = str(error) if isinstance(error, ConfigException | OSError) else type(error).__name__
             raise _FailedError(f"no kubeconfig that can be used: {what}", "see `kubectl config view`") from None
         return configuration
-
-    def _is_inside(self) -> bool:
-        """Whether to sign in as the pod that this runs in: only where nothing else is asked for."""
-        asked = self._settings.kubeconfig or self._context
-        return not asked and bool(self._environ.get("KUBERNETES_SERVICE_HOST"))
-
-    def _kubeconfig(self) -> str:
-        return str(self._settings.kubeconfig or self._environ.get("KUBECONFIG") or "~/.kube/config")
 
 
 class _Lists:

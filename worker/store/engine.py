@@ -143,9 +143,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
         path = Path(parsed.database or "")
         if not create and not path.exists():
             raise StoreError(f"the store {path} is not there yet; it is made by the first run")
-        if create:
-            _make_folder(path.parent)
-        _keep_private(path, create=create)
+        _make_private(path, create=create)
     with _translated():
         engine = _engine(url)
         try:
@@ -155,16 +153,13 @@ def open_store(url: str, *, create: bool = True) -> Store:
     return Store(engine)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StoreError(f"the store's folder {folder} cannot be made: {error.strerror}") from error
-
-
-def _keep_private(path: Path, *, create: bool) -> None:
+def _make_private(path: Path, *, create: bool) -> None:
     """Let nobody but the owner read the file. SQLite gives its -wal and -shm the rights of the file itself."""
     if create:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StoreError(f"the store's folder {path.parent} cannot be made: {error.strerror}") from error
         try:
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         except OSError as error:

@@ -3,15 +3,15 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
-from policies.holds import Hold, HoldKind, Holds
+from policies.holds import Hold, Holds
 from worker.store.engine import insert_for
 from worker.store.tables import hold, pause, run
 
 ALL = "*"  # in place of a registry's name: every registry
+_FACTS = ("kind", "repository", "value", "digest", "until", "reason", "who")  # of a hold, as its row has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Pause:
 
 def add(connection: Connection, registry: str, held: Hold, now: datetime) -> int:
     """Its number."""
-    values = {name: getattr(held, name) for name in ("kind", "repository", "value", "digest", "until", "reason", "who")}
+    values = {name: getattr(held, name) for name in _FACTS}
     done = connection.execute(insert(hold).values(registry=registry, at=now, **values))
     number: int = done.inserted_primary_key[0] if done.inserted_primary_key else 0
     return number
@@ -85,21 +85,10 @@ def rows(connection: Connection, now: datetime, *, registries: Collection[str] |
     found = select(hold).where(hold.c.released_at.is_(None), lasting).order_by(hold.c.id)
     if registries is not None:
         found = found.where(hold.c.registry.in_(registries))
-    return [_record(row) for row in connection.execute(found)]
-
-
-def _record(row: Row[Any]) -> HeldRow:
-    kind: HoldKind = row.kind
-    held = Hold(
-        kind=kind,
-        repository=row.repository,
-        value=row.value,
-        digest=row.digest,
-        until=row.until,
-        reason=row.reason,
-        who=row.who,
-    )
-    return HeldRow(id=row.id, registry=row.registry, hold=held, at=row.at)
+    return [
+        HeldRow(id=row.id, registry=row.registry, hold=Hold(**{name: getattr(row, name) for name in _FACTS}), at=row.at)
+        for row in connection.execute(found)
+    ]
 
 
 def release(connection: Connection, number: int, who: str, now: datetime) -> bool:

@@ -1,7 +1,8 @@
 """Keeps plans: deletions as rows; per repository its inventory (by content) and its decisions, compressed."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from hashlib import sha256
@@ -13,8 +14,8 @@ from sqlalchemy import Connection, ScalarResult, delete, exists, insert, select
 
 from policies.image import Image
 from policies.plan import Closing, Decision, Deletion
+from worker.store import freed_bytes
 from worker.store.engine import insert_for
-from worker.store.freed_bytes import pack
 from worker.store.tables import batch, blob, inventory, item, memory_next, repository, run, undo
 
 BATCH_SIZE = 100
@@ -76,12 +77,15 @@ class PlanWriter:
         path = segment.path
         row = {"run_id": self._run_id, "path": path, "inventory": segment.sha256, "decisions": compress(decisions)}
         rows = PlanRows(row, [], [], [])
-        for wave, some in _waves(deletions):
-            for at in range(0, len(some), BATCH_SIZE):
-                self._add_batch(rows, path, wave, some[at : at + BATCH_SIZE])
+        by_wave: defaultdict[int, list[Deletion]] = defaultdict(list)
+        for deletion in deletions:
+            by_wave[deletion.wave].append(deletion)
+        for wave in sorted(by_wave):
+            for some in freed_bytes.portions(by_wave[wave], BATCH_SIZE):
+                self._add_batch(rows, path, wave, some)
         return rows
 
-    def _add_batch(self, rows: PlanRows, path: str, wave: int, deletions: list[Deletion]) -> None:
+    def _add_batch(self, rows: PlanRows, path: str, wave: int, deletions: Sequence[Deletion]) -> None:
         number, self._batches = self._batches, self._batches + 1
         rows.batches.append({"run_id": self._run_id, "number": number, "repository": path, "wave": wave})
         for deletion in deletions:
@@ -103,7 +107,7 @@ class PlanWriter:
             "image": _encoder.encode(deletion.image).decode(),
             "digest": deletion.image.digest,
             "owners": json.dumps(deletion.owners),
-            "blobs": pack(tuple(freed)),
+            "blobs": freed_bytes.pack(tuple(freed)),
         }
 
     def _blob(self, number: int, digest: str) -> dict[str, Any]:
@@ -146,13 +150,6 @@ def write_rows(connection: Connection, segment: Segment, rows: PlanRows) -> None
     for table, some in ((batch, rows.batches), (item, rows.items), (blob, rows.blobs)):
         if some:
             connection.execute(insert(table), some)
-
-
-def _waves(deletions: Iterable[Deletion]) -> Iterator[tuple[int, list[Deletion]]]:
-    by_wave: dict[int, list[Deletion]] = {}
-    for deletion in deletions:
-        by_wave.setdefault(deletion.wave, []).append(deletion)
-    return ((wave, by_wave[wave]) for wave in sorted(by_wave))
 
 
 def repositories(connection: Connection, run_id: str) -> list[str]:
