@@ -31,18 +31,12 @@ AFTER_RUN_SECONDS = 90  # what follows one run, which has 60
 VISIBILITY_SECONDS = 3 * 3600
 KEY_PREFIX = "registry-gc:"
 
-ROUTES = {
-    "gc.sweep": {"queue": "gc.control"},
-    "gc.due": {"queue": "gc.control"},
-    "gc.reconcile": {"queue": "gc.control"},
-    "gc.notify": {"queue": "gc.control"},
-    "gc.scan": {"queue": "gc.scan"},
-    "gc.look": {"queue": "gc.delete"},
-    "gc.delete_batch": {"queue": "gc.delete"},
-    "gc.evidence": {"queue": "gc.delete"},
-    "gc.verify": {"queue": "gc.scan"},
-    "gc.after_run": {"queue": "gc.delete"},
+QUEUES = {
+    "gc.control": ("gc.sweep", "gc.due", "gc.reconcile", "gc.notify"),
+    "gc.scan": ("gc.scan", "gc.verify"),
+    "gc.delete": ("gc.look", "gc.delete_batch", "gc.evidence", "gc.after_run"),
 }
+ROUTES = {task: {"queue": queue} for queue, tasks in QUEUES.items() for task in tasks}
 
 # Each value was measured or read up; what goes wrong without it is said where it is not plain.
 SETTINGS: dict[str, Any] = {
@@ -117,18 +111,16 @@ class Loader(AppLoader):
 
     def read_configuration(self, _env: str = "") -> dict[str, Any]:
         try:
-            return SETTINGS | from_file(load(look_for_secrets=False))  # but Redis's own
+            settings = load(look_for_secrets=False)  # but Redis's own
+            broker = celery_url(redis_url(settings))
         except (ConfigError, SecretError, NoRedisError) as error:
             raise UnusableError(str(error)) from error
-
-
-def from_file(settings: "Settings") -> dict[str, Any]:
-    """What the configuration decides. Raises SecretError, NoRedisError."""
-    return {
-        "broker_url": celery_url(redis_url(settings)),
-        "beat_schedule": beat_entries(settings),
-        "beat_schedule_filename": str(state_folder() / "beat" / "schedule"),
-    }
+        file = str(state_folder() / "beat" / "schedule")
+        return SETTINGS | {
+            "broker_url": broker,
+            "beat_schedule": beat_entries(settings),
+            "beat_schedule_filename": file,
+        }
 
 
 def beat_entries(settings: "Settings") -> dict[str, dict[str, Any]]:

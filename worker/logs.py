@@ -14,6 +14,8 @@ from worker.text import escaped, masked, plain_json
 if TYPE_CHECKING:  # structlog takes as long to load as a command's own work
     from structlog.typing import EventDict, Processor, WrappedLogger
 
+# A lost connection, by library and name: neither library is imported for it.
+LOST = {"redis.ConnectionError", "redis.TimeoutError", "kombu.OperationalError", "builtins.ConnectionError"}
 QUIET = ("httpx", "httpcore", "urllib3", "alembic")  # they tell every request at INFO
 
 
@@ -33,32 +35,15 @@ class Log:
     critical = partialmethod(log, logging.CRITICAL)
 
 
-class _Masked:
-    """A renderer whose line went through `masked`."""
-
-    def __init__(self, render: "Processor") -> None:
-        self._render = render
-
-    def __call__(self, logger: "WrappedLogger", name: str, event: "EventDict") -> str:
-        return masked(str(self._render(logger, name, event)))
-
-
 class _LostConnection(logging.Filter):
     """Lets a lost connection to Redis be one line: where in a library it was noticed helps nobody."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        kind = record.exc_info[0] if record.exc_info else None
-        if kind is not None and _is_lost_connection(kind):
-            record.exc_info = None
+        if record.exc_info and record.exc_info[0] is not None:
+            kinds = record.exc_info[0].__mro__
+            if not LOST.isdisjoint(f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in kinds):
+                record.exc_info = None
         return True
-
-
-def _is_lost_connection(kind: type[BaseException]) -> bool:
-    names = {
-        f"{one.__module__.partition('.')[0]}.{one.__name__}" for one in kind.__mro__
-    }  # neither library is imported
-    lost = {"redis.ConnectionError", "redis.TimeoutError", "kombu.OperationalError", "builtins.ConnectionError"}
-    return not names.isdisjoint(lost)
 
 
 def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
@@ -81,9 +66,9 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
     ]
     if stream.isatty():
         plain = structlog.dev.ConsoleRenderer(timestamp_key="at", exception_formatter=structlog.dev.plain_traceback)
-        after += [_escape, _Masked(plain)]
+        after += [_escape, plain, _masked]
     else:
-        after.append(_Masked(structlog.processors.JSONRenderer(serializer=_json)))
+        after += [structlog.processors.JSONRenderer(serializer=_json), _masked]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=after, foreign_pre_chain=before))
     if not verbose:
         handler.addFilter(_LostConnection())
@@ -97,6 +82,10 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
 def _json(event: "EventDict", **kwargs: Any) -> str:
     """JSON alone leaves what ends lines elsewhere, turns writing round, or is a command in eight bits."""
     return plain_json(json.dumps(event, ensure_ascii=False, **kwargs))
+
+
+def _masked(_logger: "WrappedLogger", _name: str, line: Any) -> str:
+    return masked(str(line))
 
 
 def _escape(_logger: "WrappedLogger", _name: str, event: "EventDict") -> "EventDict":

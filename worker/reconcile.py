@@ -49,15 +49,16 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
             expire(store, settings, run, now)
             return ()
         case _:
-            if run.swept_at is None:
-                _stop_if_late(store, settings, run, now)
+            registry = registry_of(settings, run) if run.swept_at is None else None
+            if registry is not None and (reason := late(run, registry, now)) is not None:
+                with store.write() as connection:
+                    run_rows.ask_to_stop(connection, run.id, *reason)
             return lifecycle.ring(store, run.id, now, again_after=settings.timing.lease)
 
 
 def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
-    if run.state == "planning" and run.lease_until is not None and run.lease_until > now:
-        return ()
-    if expire(store, settings, run, now):
+    leased = run.state == "planning" and run.lease_until is not None and run.lease_until > now
+    if leased or expire(store, settings, run, now):
         return ()
     if registry_of(settings, run) is None:
         lifecycle.fail(store, run.id, why_not_there(settings, run), now)
@@ -66,10 +67,3 @@ def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -
     else:
         return (Bell("gc.scan", (run.id,)),)
     return ()
-
-
-def _stop_if_late(store: Store, settings: "Settings", run: Run, now: datetime) -> None:
-    registry = registry_of(settings, run)
-    if registry is not None and (reason := late(run, registry, now)) is not None:
-        with store.write() as connection:
-            run_rows.ask_to_stop(connection, run.id, *reason)

@@ -7,8 +7,9 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
@@ -99,13 +100,18 @@ def say(event: str, error: Exception, **facts: str) -> None:
     log.error(event, **facts, error=str(error))
 
 
-def taking(*kinds: type) -> Callable[[Callable[..., Iterable[Bell]]], Callable[..., None]]:
-    """Lets only arguments of these types in, whatever a message carries, and ends expected errors with one line."""
+def task(
+    name: str, *kinds: type, seconds: int | None = None, grace: int = 30
+) -> Callable[[Callable[..., Iterable[Bell]]], Callable[..., None]]:
+    """A task that lets only arguments of these types in, whatever a message carries, and ends expected errors with one
+    line. It is killed after so many seconds, the application's where none are said, and told so `grace` before.
+    """
+    limits: dict[str, Any] = {} if seconds is None else {"time_limit": seconds, "soft_time_limit": seconds - grace}
 
     def decorate(body: Callable[..., Iterable[Bell]]) -> Callable[..., None]:
         @functools.wraps(body)
-        def task(*args: object, **kwargs: object) -> None:
-            if not _acceptable(kinds, args, kwargs):
+        def carried_out(*args: object, **kwargs: object) -> None:
+            if kwargs or tuple(map(type, args)) != kinds or not all(map(_sane, args)):
                 got = ", ".join(type(argument).__name__ for argument in (*args, *kwargs.values()))
                 log.warning("refused: wrong arguments", task=body.__name__, got=got or "none")
                 return
@@ -114,15 +120,11 @@ def taking(*kinds: type) -> Callable[[Callable[..., Iterable[Bell]]], Callable[.
             except EXPECTED as error:
                 say("ended early", error, task=body.__name__)
 
-        return task
+        register: Any = app.task  # its overloads know no options in a dict
+        registered: Callable[..., None] = register(name=name, typing=False, **limits)(carried_out)
+        return registered
 
     return decorate
-
-
-def _acceptable(kinds: tuple[type, ...], args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
-    if kwargs or len(args) != len(kinds):
-        return False
-    return all(type(argument) is kind and _sane(argument) for kind, argument in zip(kinds, args, strict=True))
 
 
 def _sane(argument: object) -> bool:
@@ -138,34 +140,23 @@ def limiter_of(run_id: str) -> Iterator[RedisLimiter | None]:
 
     Raises UnknownRunError, StoreError, SecretError, NoRedisError.
     """
-    run = lifecycle.get(store(), run_id)
-    try:
+    run, settings = lifecycle.get(store(), run_id), None
+    with suppress(ConfigError):  # the sweep skips what is left: it reads the file again itself
         settings = watch().current()
-    except ConfigError:
-        yield None  # the sweep skips what is left: it reads the file again itself
-        return
-    if (registry := registry_of(settings, run)) is None:
+    registry = registry_of(settings, run) if settings is not None else None
+    if settings is None or registry is None:
         yield None
         return
     limiter = RedisLimiter(redis_url(settings), registry.key, registry.rate.requests_per_second)
-    try:
+    with closing(limiter):
         yield limiter
-    finally:
-        limiter.close()
-
-
-def _task_id() -> str | None:
-    return app.current_task.request.id if app.current_task else None
 
 
 @functools.cache
 def own_store_id() -> str:
     opened = open_store(watch().current().store)  # not `store()`: the pool's children fork from this process
-    try:
-        with opened.read() as connection:
-            return store_id(connection)
-    finally:
-        opened.dispose()
+    with opened, opened.read() as connection:
+        return store_id(connection)
 
 
 @inspect_command(name=STORE_COMMAND, help="Which store this worker keeps its record in.")
@@ -198,55 +189,48 @@ def remember_registries(**_kwargs: object) -> None:
     """Note what is configured before the first bell: a schedule counts from when its line was first seen."""
     try:
         settings = watch().current()
-        opened = open_store(settings.store)  # not `store()`: the pool's children fork from this process
-        try:
+        with open_store(settings.store) as opened:  # not `store()`: the pool's children fork from this process
             lifecycle.note_registries(opened, settings, datetime.now(UTC))
-        finally:
-            opened.dispose()
     except EXPECTED as error:
         say("registries not noted", error)
 
 
-@app.task(name="gc.sweep", typing=False)
-@taking(str)
+@task("gc.sweep", str)
 def start_sweep(registry: str) -> Iterable[Bell]:
     """Open a run by hand. The same message delivered again is the same run."""
-    if (task_id := _task_id()) is not None and len(task_id) > LONGEST_ID:
+    task_id: str | None = app.current_task.request.id if app.current_task else None
+    if task_id is not None and len(task_id) > LONGEST_ID:
         log.warning("refused: wrong arguments", task="start_sweep", got="a task's id that is too long")
         return ()
     settings, now = watch().current(), datetime.now(UTC)
     return lifecycle.open_run(store(), settings, registry, trigger="task", now=now, task_id=task_id).bells
 
 
-@app.task(name="gc.due", typing=False)
-@taking(str)
+@task("gc.due", str)
 def start_if_due(registry: str) -> Iterable[Bell]:
     """Open a run if one is due: the schedule says so, not the message."""
     return lifecycle.open_if_due(store(), watch().current(), registry, datetime.now(UTC))
 
 
-@app.task(name="gc.reconcile", typing=False)
-@taking()
+@task("gc.reconcile")
 def reconcile() -> Iterable[Bell]:
     """Ring again for whatever is unfinished, or was due and did not start."""
+    settings = None
     try:
         settings = watch().current()
     except ConfigError as error:
         say("the configuration cannot be used, nothing is opened", error)
-        return reconciling.reconcile(store(), None, datetime.now(UTC))
     return reconciling.reconcile(store(), settings, datetime.now(UTC))
 
 
-@app.task(name="gc.scan", typing=False, time_limit=SCAN_SECONDS, soft_time_limit=SCAN_SECONDS - 60)
-@taking(str)
+@task("gc.scan", str, seconds=SCAN_SECONDS, grace=60)
 def scan_registry(run_id: str) -> Iterable[Bell]:
     """Plan a run."""
     with limiter_of(run_id) as limiter:
         return scan.carry_out_scan(store(), watch().current(), run_id, limiter=limiter)
 
 
-@app.task(name="gc.look", typing=False, time_limit=LOOK_SECONDS, soft_time_limit=LOOK_SECONDS - 30)
-@taking(str, str)
+@task("gc.look", str, str, seconds=LOOK_SECONDS)
 def look(run_id: str, repository: str) -> Iterable[Bell]:
     """List a repository again, before anything in it is deleted."""
     with limiter_of(run_id) as limiter:
@@ -256,16 +240,14 @@ def look(run_id: str, repository: str) -> Iterable[Bell]:
             return looking.give_up(store(), run_id, repository)
 
 
-@app.task(name="gc.delete_batch", typing=False)
-@taking(str, int)
+@task("gc.delete_batch", str, int)
 def delete_batch(run_id: str, number: int) -> Iterable[Bell]:
     """Carry out one batch of a run. Safe to run twice, late, or never."""
     with limiter_of(run_id) as limiter:
         return batches.delete_batch(store(), watch(), run_id, number, limiter=limiter)
 
 
-@app.task(name="gc.evidence", typing=False, time_limit=LOOK_SECONDS, soft_time_limit=LOOK_SECONDS - 30)
-@taking(str)
+@task("gc.evidence", str, seconds=LOOK_SECONDS)
 def ask_what_is_in_use(run_id: str) -> Iterable[Bell]:
     """Ask the sources of evidence again, in the midst of a run."""
     try:
@@ -275,24 +257,21 @@ def ask_what_is_in_use(run_id: str) -> Iterable[Bell]:
         raise
 
 
-@app.task(name="gc.verify", typing=False, time_limit=SCAN_SECONDS, soft_time_limit=SCAN_SECONDS - 60)
-@taking(str)
+@task("gc.verify", str, seconds=SCAN_SECONDS, grace=60)
 def verify(run_id: str) -> Iterable[Bell]:
     """Look at what a sweep has left, and finish its run."""
     with limiter_of(run_id) as limiter:
         return verifying.verify(store(), watch(), run_id, limiter=limiter)
 
 
-@app.task(name="gc.notify", typing=False, time_limit=NOTIFY_SECONDS, soft_time_limit=NOTIFY_SECONDS - 15)
-@taking(str)
+@task("gc.notify", str, seconds=NOTIFY_SECONDS, grace=15)
 def tell(run_id: str) -> Iterable[Bell]:
     """Tell people of a run."""
     notification.tell(store(), watch().current(), run_id, datetime.now(UTC))
     return ()
 
 
-@app.task(name="gc.after_run", typing=False, time_limit=AFTER_RUN_SECONDS, soft_time_limit=AFTER_RUN_SECONDS - 15)
-@taking(str)
+@task("gc.after_run", str, seconds=AFTER_RUN_SECONDS, grace=15)
 def follow(run_id: str) -> Iterable[Bell]:
     """Start what is configured to follow a run."""
     after_run.follow(store(), watch().current(), run_id, datetime.now(UTC))

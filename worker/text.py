@@ -43,9 +43,28 @@ SECRETS = re.compile(
 )
 
 
+# What an error of a registry may repeat, however short: IAM tokens, JWTs, OAuth tokens.
+REPEATED_SECRETS = re.compile(r"\b(?:t1\.|eyJ|y[0-3]_)[\w.=-]{6,}")
+
+
 def masked(text: str) -> str:
     """`text` without what looks like a secret: the last net, not the first."""
     return SECRETS.sub("***", text)
+
+
+def blanked(text: str) -> str:
+    """Text with a blank for whatever does not print: line breaks, and what else a terminal obeys."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def shortened(text: str, limit: int) -> str:
+    """At most `limit` characters, with an ellipsis where something was left out."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """A stranger's words, fit for one line of ours: no control characters, no secrets, not endless."""
+    return shortened(" ".join(blanked(REPEATED_SECRETS.sub("***", text)).split()), limit)
 
 
 PATH = re.compile(r"[^\s/:@]+(/[^\s/:@]+)*")
@@ -126,11 +145,7 @@ def table(
     body = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(width_of(row[at]) for row in [list(heading), *body]) for at in range(len(heading))]
     for row in [list(heading), *body]:
-        cells = [_aligned(cell, widths[at], at in right) for at, cell in enumerate(row)]
+        blanks = [" " * (widths[at] - width_of(cell)) for at, cell in enumerate(row)]
+        cells = [blanks[at] + cell if at in right else cell + blanks[at] for at, cell in enumerate(row)]
         line = GAP.join(cells).rstrip()
         yield cut(line, width) if width else line
-
-
-def _aligned(cell: str, width: int, right: bool) -> str:
-    space = " " * (width - width_of(cell))
-    return space + cell if right else cell + space

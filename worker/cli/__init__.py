@@ -112,7 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = BROKEN_PIPE  # whoever read our output has enough
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, one line and an exit code
         code = explained(error)
-    _let_go_of_output()
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be written is given up: Python would complain again when it closes the stream
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
@@ -141,11 +144,3 @@ def _stand_in_for_closed_streams() -> None:
                 os.dup2(handle, number)
                 os.close(handle)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
-
-
-def _let_go_of_output() -> None:
-    """What could not be written is given up here: Python would complain again when it closes the stream."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

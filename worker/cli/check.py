@@ -50,18 +50,22 @@ def check(options: Options, online: bool) -> int:
         with options.open() as output:
             output.report(Report(head=_json({"file": str(error.path), "mistakes": mistakes})))
         return USAGE
-    report, code = _asked(options, settings) if online else (_checked(settings), DONE)
+    said = list(remarks(settings))
+    registries = counted(len(settings.registries), "registry", "registries")
+    first = f"{settings.path}: no mistakes: {registries}, {counted(len(settings.policies), 'policy', 'policies')}"
+    lines = [f"warning: {path}: {sentence}" for path, sentence in said]
+    right: dict[str, Any] = {"file": str(settings.path), "mistakes": []}
+    warnings = {"warnings": [{"path": path, "message": sentence} for path, sentence in said]} if said else {}
+    if online:
+        report, code = _asked(options, settings, right | warnings, [first, *lines])
+    else:
+        changed = _moved(settings)
+        also = {"moved": changed} if changed else {}
+        changes = (f"{name}: {sentence}" for name, sentence in changed.items())
+        report, code = Report(head=_json(right | also | warnings), above=(first, *changes, *lines)), DONE
     with options.open() as output:
         output.report(report)
     return code
-
-
-def _checked(settings: Settings) -> Report:
-    changed, said = _moved(settings), list(remarks(settings))
-    also = ({"moved": changed} if changed else {}) | _warnings(said)
-    changes = [f"{name}: {sentence}" for name, sentence in changed.items()]
-    first, *rest = _lines(settings, said)
-    return Report(head=_json(_right(settings) | also), above=(first, *changes, *rest))
 
 
 def _moved(settings: Settings) -> dict[str, str]:
@@ -74,16 +78,16 @@ def _moved(settings: Settings) -> dict[str, str]:
     return moved(settings)
 
 
-def _asked(options: Options, settings: Settings) -> tuple[Report, int]:
-    """What asking has found, and the exit code."""
+def _asked(options: Options, settings: Settings, known: dict[str, Any], lines: list[str]) -> tuple[Report, int]:
+    """What asking has found beside what is `known`, and the exit code."""
     from worker.cli.online import probe  # noqa: PLC0415 - what talks to registries, loaded only to ask them
 
-    findings, said = probe(settings, datetime.now(UTC), verbose=options.verbose), list(remarks(settings))
+    findings = probe(settings, datetime.now(UTC), verbose=options.verbose)
     report = Report(
-        whole=_json(_right(settings) | _warnings(said) | {"online": [one.document() for one in findings]}),
+        whole=_json(known | {"online": [one.document() for one in findings]}),
         rows=findings,
         row=lambda one: _json(one.document()),
-        above=lambda _width: (*_lines(settings, said), *table_of(ASKED, findings)),  # the end of a line says what to do
+        above=lambda _width: (*lines, *table_of(ASKED, findings)),  # the end of a line says what to do
     )
     return report, FAILED if any(one.status == "failed" for one in findings) else DONE
 
@@ -98,21 +102,6 @@ ASKED = (
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
-
-
-def _right(settings: Settings) -> dict[str, Any]:
-    return {"file": str(settings.path), "mistakes": []}
-
-
-def _warnings(said: list[tuple[str, str]]) -> dict[str, list[dict[str, str]]]:
-    """As JSON has them; the key is there only where there are some."""
-    return {"warnings": [{"path": path, "message": sentence} for path, sentence in said]} if said else {}
-
-
-def _lines(settings: Settings, said: list[tuple[str, str]]) -> Iterator[str]:
-    registries = counted(len(settings.registries), "registry", "registries")
-    yield f"{settings.path}: no mistakes: {registries}, {counted(len(settings.policies), 'policy', 'policies')}"
-    yield from (f"warning: {path}: {sentence}" for path, sentence in said)
 
 
 def check_addresses(settings: Settings, path: Path) -> None:

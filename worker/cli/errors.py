@@ -39,27 +39,18 @@ def explained(error: Exception) -> int:
 def _explanation(error: Exception) -> tuple[tuple[str, ...], int]:
     """Lines and exit code. Our own errors carry their exit code, and their lines if they have several."""
     if isinstance(error, click.ClickException):
-        return (_usage(error),), USAGE
+        context = getattr(error, "ctx", None)
+        where = f"{context.command_path}: " if context else ""
+        return (where + " ".join(error.format_message().split()),), USAGE
     if isinstance(code := getattr(error, "exit_code", None), int):
         return getattr(error, "lines", (str(error),)), code
-    if isinstance(error, OSError):
-        return (_refused(error),), FAILED
+    if isinstance(error, OSError):  # what the system said no to, without its number
+        if error.errno == errno.EBADF:
+            return ("standard input or output is closed",), FAILED
+        said = error.strerror or str(error)
+        return (f"{error.filename}: {error.strerror}" if error.filename else said,), FAILED
     if "--verbose" in sys.argv:
         for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
             say(line)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     return (f"registry-gc failed unexpectedly: {what}; --verbose shows where",), FAILED
-
-
-def _refused(error: OSError) -> str:
-    """What the system said no to, without its number."""
-    if error.errno == errno.EBADF:
-        return "standard input or output is closed"
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-
-
-def _usage(error: click.ClickException) -> str:
-    context = getattr(error, "ctx", None)
-    where = f"{context.command_path}: " if context else ""
-    message = " ".join(error.format_message().split())
-    return f"{where}{message}"

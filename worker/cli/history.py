@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
-from typing import Any
 
 import click
 
 from worker.cli.errors import DONE, FAILED, CommandError
 from worker.cli.live import check_known, remembered, store_of_run
-from worker.cli.options import Instant, Options, ReferenceType, common
+from worker.cli.options import IMAGE, TIME, Options, Parsed, common
 from worker.report.audit import audit_report, broken_text, verified_report
 from worker.report.run import runs_report, show_report
 from worker.runs.lifecycle import get
@@ -20,15 +19,14 @@ from worker.store import runs as run_rows
 from worker.store.history import Audited, deletions
 
 
-class Hash(click.ParamType[str]):
+def _hash(value: str) -> str:
     """A SHA-256 as the audit writes it."""
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError(f"expected 64 hexadecimal digits, got {value!r}")
+    return value
 
-    name = "sha256"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch("[0-9a-f]{64}", str(value)):
-            self.fail(f"expected 64 hexadecimal digits, got {value!r}", param, ctx)
-        return str(value)
+HASH = Parsed("sha256", _hash)
 
 
 @click.command()
@@ -61,11 +59,11 @@ def show(options: Options, run: str) -> None:
 
 @click.command()
 @click.argument("registry", required=False)
-@click.argument("reference", required=False, type=ReferenceType())
-@click.option("--since", type=Instant(), metavar="TIME", help="Not what went before.")
-@click.option("--until", type=Instant(), metavar="TIME", help="Nor what went then or later.")
+@click.argument("reference", required=False, type=IMAGE)
+@click.option("--since", type=TIME, metavar="TIME", help="Not what went before.")
+@click.option("--until", type=TIME, metavar="TIME", help="Nor what went then or later.")
 @click.option("--verify", is_flag=True, help="Compute the chain's hashes again; exit code 1 if they do not hold.")
-@click.option("--head", type=Hash(), help="With --verify: a head noted earlier, which must still be in the chain.")
+@click.option("--head", type=HASH, help="With --verify: a head noted earlier, which must still be in the chain.")
 @common()
 def audit(
     options: Options,

@@ -1,46 +1,45 @@
 """`registry-gc hold`: a person's word that keeps an image. It asks the registry what is there."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import click
 
 from policies.units import parse_duration
 from worker.cli.errors import say
-from worker.cli.live import log_if_asked, opened_store
-from worker.cli.options import Instant, Options, common, who_option, why_option
+from worker.cli.live import log_if_asked
+from worker.cli.options import Options, Parsed, common, instant, who_option, why_option
 from worker.report.hold import held_report
 from worker.runs.clocks import ClockError, check
 from worker.runs.hold_requests import hold_of, place
 from worker.runs.lifecycle import registry_named
-from worker.store import Store
+from worker.store import Store, open_store
 from worker.store.holds import HeldRow
 
 
-class Until(click.ParamType[datetime]):
+def _until(value: str) -> datetime:
     """A date, which is held to its end; an instant with its offset; or how long from now."""
+    now = datetime.now(UTC)
+    try:
+        moment = now + parse_duration(value)
+    except OverflowError:
+        message = f"{value!r} is longer than time can be told; leave --until out to hold for ever"
+        raise ValueError(message) from None
+    except ValueError:
+        moment = instant(value)
+        if len(value) == len("2026-12-24"):
+            moment += timedelta(days=1)
+    if moment <= now:
+        raise ValueError(f"{value!r} is over; name a time to come, or leave --until out to hold for ever")
+    return moment
 
-    name = "until"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        now = datetime.now(UTC)
-        try:
-            moment = now + parse_duration(value)
-        except OverflowError:
-            self.fail(f"{value!r} is longer than time can be told; leave --until out to hold for ever", param, ctx)
-        except ValueError:
-            moment = Instant().convert(value, param, ctx)
-            if len(str(value)) == len("2026-12-24"):
-                moment += timedelta(days=1)
-        if moment <= now:
-            self.fail(f"{value!r} is over; name a time to come, or leave --until out to hold for ever", param, ctx)
-        return moment
+UNTIL = Parsed("until", _until)
 
 
 @click.command()
 @click.argument("registry")
 @click.argument("reference")
-@click.option("--until", type=Until(), metavar="TIME", help="A date (to its end), a time, or 14d; absent: for ever.")
+@click.option("--until", type=UNTIL, metavar="TIME", help="A date (to its end), a time, or 14d; absent: for ever.")
 @why_option
 @who_option
 @common()
@@ -56,7 +55,7 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
     log_if_asked(verbose=options.verbose)
     wanted = hold_of(configured, reference, until=until, reason=reason, who=who)
     now = datetime.now(UTC)
-    with opened_store(settings) as store:
+    with open_store(settings.store) as store:
         placed = place(store, configured, wanted, now)
         if until is not None:
             warn_of_clocks(store)

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import click
 
 from worker.cli.errors import FAILED, USAGE, CommandError
-from worker.cli.live import check_known, opened_store, remembered
+from worker.cli.live import check_known, remembered
 from worker.cli.options import Options, common, who_option, why_option
 from worker.report.hold import holds_report, pauses_report, released_report, what_text
 from worker.runs.lifecycle import registry_named
-from worker.store import Store
+from worker.store import Store, open_store
 from worker.store import holds as rows
 
 
@@ -74,7 +74,7 @@ def pause(options: Options, registry: str | None, reason: str, who: str) -> None
     settings = options.settings_of_store()
     if registry is not None:
         registry_named(settings, registry)
-    with opened_store(settings) as store:
+    with open_store(settings.store) as store:
         with store.write() as connection:
             rows.pause_registry(connection, registry or rows.ALL, who, reason, datetime.now(UTC))
         with options.open() as output:

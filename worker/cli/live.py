@@ -1,8 +1,8 @@
 """What commands need that talk to a registry themselves: its settings, a rate limit, the store, a bar."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -45,30 +45,28 @@ class WillingLimiter:
         self._own = own
 
     def wait(self) -> float:
-        if self._shared is not None:
-            try:
-                return self._shared.wait()
-            except LimiterUnavailableError as error:
-                self._give_up(error)
-        return self._own.wait()
+        waited = self._asked(lambda shared: shared.wait())
+        return self._own.wait() if waited is None else waited
 
     def pause(self, seconds: float) -> None:
         self._own.pause(seconds)
-        if self._shared is not None:
-            try:
-                self._shared.pause(seconds)
-            except LimiterUnavailableError as error:
-                self._give_up(error)
+        self._asked(lambda shared: shared.pause(seconds))
 
     def close(self) -> None:
         self._own.close()
         if self._shared is not None:
             self._shared.close()
 
-    def _give_up(self, error: LimiterUnavailableError) -> None:
-        if self._shared is not None:  # several threads may find out together
-            self._shared = None
-            say(f"warning: {error}; this command keeps to the rate by itself")
+    def _asked(self, ask: Callable[[Limiter], float | None]) -> float | None:
+        """What the shared limit answers; None: there is none, or none any more."""
+        shared = self._shared
+        try:
+            return None if shared is None else ask(shared)
+        except LimiterUnavailableError as error:
+            if self._shared is not None:  # several threads may find out together
+                self._shared = None
+                say(f"warning: {error}; this command keeps to the rate by itself")
+        return None
 
 
 def log_if_asked(*, verbose: bool) -> None:
@@ -83,20 +81,8 @@ def limiter_for(settings: Settings, registry: RegistrySettings) -> Iterator[Limi
     url = settings.redis_url()
     own = LocalLimiter(registry.rate.requests_per_second)
     limiter: Limiter = WillingLimiter(open_limiter(url, registry), own) if url else own
-    try:
+    with closing(limiter):
         yield limiter
-    finally:
-        limiter.close()
-
-
-@contextmanager
-def opened_store(settings: Settings, *, create: bool = True) -> Iterator[Store]:
-    """The store, made where it is missing. Raises StoreError."""
-    store = open_store(settings.store, create=create)
-    try:
-        yield store
-    finally:
-        store.dispose()
 
 
 @contextmanager
@@ -106,7 +92,7 @@ def remembered(settings: Settings) -> Iterator[Store | None]:
     if url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).exists()):
         yield None
         return
-    with opened_store(settings, create=False) as store:
+    with open_store(settings.store, create=False) as store:
         yield store
 
 

@@ -19,33 +19,28 @@ def moved(settings: Settings) -> dict[str, str]:
                 known = former(connection)
     except (StoreError, SchemaError):  # commands that need the store say what is wrong with it
         return {}
-    return dict(sentences(settings.registries.values(), known))
+    return dict(_sentences(settings.registries.values(), known))
 
 
-def sentences(registries: Iterable[RegistrySettings], known: list[Former]) -> Iterator[tuple[str, str]]:
+def _sentences(registries: Iterable[RegistrySettings], known: list[Former]) -> Iterator[tuple[str, str]]:
     """What is to be said of each entry whose kind changed after its last run. `known`: the newest first."""
     for entry in registries:
         last = next((one for one in known if one.name == entry.name), None)
+        same_id = next((one for one in known if one.id == entry.id and one.kind != entry.kind), None)
         if last is not None and last.kind != entry.kind:
-            yield entry.name, _same_name(entry, last)
-        elif last is None and entry.id:
-            same_id = next((one for one in known if one.id == entry.id and one.kind != entry.kind), None)
-            if same_id is not None:
-                yield entry.name, _other_name(same_id)
-
-
-def _same_name(entry: RegistrySettings, last: Former) -> str:
-    was = f"was {last.kind} until {last.until:%Y-%m-%d %H:%M}Z"
-    if last.id == entry.id:
-        return f"{was}; its holds, pauses, memory and history go on (same id)"
-    return (
-        f"{was} with the id {last.id or '(none)'}; its holds, pauses and history go on by the name, but what scans"
-        " remember of its images does not follow, because the id differs: it begins anew"
-    )
-
-
-def _other_name(last: Former) -> str:
-    return (
-        f"its id was {last.kind} under the name {last.name} until {last.until:%Y-%m-%d %H:%M}Z; its holds, pauses,"
-        f" memory and history do not follow to another name: name it {last.name} if they shall"
-    )
+            was = f"was {last.kind} until {last.until:%Y-%m-%d %H:%M}Z"
+            if last.id == entry.id:
+                yield entry.name, f"{was}; its holds, pauses, memory and history go on (same id)"
+                continue
+            yield (
+                entry.name,
+                f"{was} with the id {last.id or '(none)'}; its holds, pauses and history go on by the name, but what"
+                " scans remember of its images does not follow, because the id differs: it begins anew",
+            )
+        elif last is None and entry.id and same_id is not None:
+            yield (
+                entry.name,
+                f"its id was {same_id.kind} under the name {same_id.name} until {same_id.until:%Y-%m-%d %H:%M}Z; its"
+                f" holds, pauses, memory and history do not follow to another name: name it {same_id.name} if they"
+                " shall",
+            )

@@ -110,7 +110,8 @@ def _renewal(name: str, credentials: Credentials, now: datetime) -> Finding:
         return Finding(name, check, "ok", "anonymous: nobody is signed in, so most registries refuse to delete")
     if credentials.username is not None:
         return Finding(name, check, "ok", "username and password: read again each time that they are needed")
-    if program := _program(credentials):
+    helper = None if credentials.helper is None else f"docker-credential-{credentials.helper}"
+    if program := helper or str(credentials.docker_config or "".join(credentials.command[:1])):
         return Finding(name, check, "ok", f"{program}: asked again when what it gave expires or is refused")
     if (secret := credentials.iam_token) is None:
         ways = {"service_account_key": "a service account's key", "workload_identity": "workload identity"}
@@ -119,20 +120,10 @@ def _renewal(name: str, credentials: Credentials, now: datetime) -> Finding:
     if secret.file is None:
         detail = f"iam_token from {secret.where}: {TWELVE_HOURS}, and nobody can renew one in a running process"
         return Finding(name, check, "warning", f"{detail}; use service_account_key, metadata or workload_identity")
-    hours = _hours_since_written(secret.file.stat().st_mtime, now) if secret.file.exists() else 0.0
+    written = datetime.fromtimestamp(secret.file.stat().st_mtime, UTC) if secret.file.exists() else now
+    hours = max(0.0, (now - written).total_seconds() / 3600)
     detail = f"iam_token from {secret.where}, written {hours:.1f} h ago: {TWELVE_HOURS}; something has to renew it"
     return Finding(name, check, "warning", detail, round(hours, 2))
-
-
-def _program(credentials: Credentials) -> str:
-    """What gives the password, where something does."""
-    if credentials.helper is not None:
-        return f"docker-credential-{credentials.helper}"
-    return str(credentials.docker_config or "".join(credentials.command[:1]))
-
-
-def _hours_since_written(mtime: float, now: datetime) -> float:
-    return max(0.0, (now - datetime.fromtimestamp(mtime, UTC)).total_seconds() / 3600)
 
 
 def _access(settings: Settings, registry: RegistrySettings, now: datetime) -> Iterator[Finding]:
@@ -237,9 +228,7 @@ def manifests(name: str, kind: Kind, path: str, images: Sequence[Image]) -> Find
 
 def needs(kind: Kind, permission: str) -> str:
     """What credentials lack where they are refused."""
-    if not permission:
-        return "its credentials lack a permission"
-    return f"it needs {named(kind, permission)}"
+    return f"it needs {named(kind, permission)}" if permission else "its credentials lack a permission"
 
 
 def named(kind: Kind, permission: str) -> str:
@@ -279,21 +268,12 @@ def deletion(registry: RegistrySettings, now: datetime, allowed: bool | None = N
         detail = f"not known before the first deletion, which needs {named(kind, kind.to_delete)}"
     if registry.mode == "dry-run":
         detail += "; the mode is dry-run: none is made"
-    if registry.kind == ENDING:
-        return _of_the_ending(name, detail, now)
-    return Finding(name, "delete", "warning", detail)
-
-
-def _of_the_ending(name: str, needed: str, now: datetime) -> Finding:
-    """The service that stops is read-only before."""
     successor = f"move to {SUCCESSOR}, its successor"
-    if now.date() >= STOPPED_SINCE:
+    if registry.kind == ENDING and now.date() >= STOPPED_SINCE:
         detail = f"the vendor stopped this service on {STOPPED_SINCE}; {successor}"
-    elif now.date() >= READ_ONLY_SINCE:
+    elif registry.kind == ENDING and now.date() >= READ_ONLY_SINCE:  # it is read-only before it stops
         stops = f"read-only since {READ_ONLY_SINCE} and stops it on {STOPPED_SINCE}"
-        detail = f"the vendor calls this service {stops}: deletions may be refused; {successor}; {needed}"
-    else:
-        detail = needed
+        detail = f"the vendor calls this service {stops}: deletions may be refused; {successor}; {detail}"
     return Finding(name, "delete", "warning", detail)
 
 

@@ -5,6 +5,7 @@ import getpass
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -16,6 +17,7 @@ from worker.cli.output import Output, place_of
 from worker.config.settings import Settings, load
 from worker.text import DIGEST, PATH, TAG
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 LONGEST = 500  # characters of a reason, or of who gives it
 FORMATS = ("table", "json", "ndjson")
@@ -44,16 +46,26 @@ class Options:
         return Output(self.output, self.format)
 
 
-class Words(click.ParamType[str]):
+class Parsed(click.ParamType[T]):
+    """What a function makes of a text. A ValueError of it says what is wrong with the text."""
+
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _words(value: str) -> str:
     """One line that a table can show."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = " ".join(str(value).split())
-        if len(text) > LONGEST:
-            self.fail(f"expected at most {LONGEST} characters, got {len(text)}", param, ctx)
-        return text
+    text = " ".join(value.split())
+    if len(text) > LONGEST:
+        raise ValueError(f"expected at most {LONGEST} characters, got {len(text)}")
+    return text
 
 
 def me() -> str:
@@ -65,67 +77,65 @@ def me() -> str:
     return f"{user}@{os.uname().nodename}"
 
 
-who_option = click.option("--who", type=Words(), default=me, show_default="user@host", help="By whom, for the record.")
-why_option = click.option("--reason", type=Words(), default="", help="Why; shown wherever it has an effect.")
+WORDS = Parsed("text", _words)
+who_option = click.option("--who", type=WORDS, default=me, show_default="user@host", help="By whom, for the record.")
+why_option = click.option("--reason", type=WORDS, default="", help="Why; shown wherever it has an effect.")
 
 
 REFERENCE = re.compile(rf"{PATH.pattern}(:{TAG.pattern}|@({DIGEST.pattern}))|[A-Za-z0-9]{{1,50}}")
 
 
-class ReferenceType(click.ParamType[str]):
+def _reference(value: str) -> str:
     """The text, if it can name an image; whether there is one is another question."""
-
-    name = "reference"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not REFERENCE.fullmatch(value):
-            self.fail(f"expected an image, got {value!r}; write path:tag, path@sha256:… or an image's id", param, ctx)
-        return str(value)
+    if not REFERENCE.fullmatch(value):
+        raise ValueError(f"expected an image, got {value!r}; write path:tag, path@sha256:… or an image's id")
+    return value
 
 
-class Format(click.ParamType[str]):
+def instant(value: str) -> datetime:
+    """RFC 3339 with its offset, or a date, which is its midnight in UTC. Raises ValueError."""
+    with suppress(ValueError, OverflowError):
+        if len(value) == 10:
+            return datetime.combine(date.fromisoformat(value), time(), UTC)
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    raise ValueError(f"expected a time, got {value!r}; write, for example, 2026-11-23T03:00:00Z or 2026-11-23")
+
+
+def _format(known: tuple[str, ...], value: str) -> str:
     """table, json or ndjson; html is not built yet."""
-
-    name = "format"
-
-    def __init__(self, known: tuple[str, ...] = FORMATS) -> None:
-        self.known = known
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value == "html":
-            self.fail(f"html is not built yet; known here: {', '.join(self.known)}", param, ctx)
-        if value not in self.known:
-            self.fail(f"expected {' or '.join(self.known)}, got {value!r}", param, ctx)
-        return str(value)
+    if value == "html":
+        raise ValueError(f"html is not built yet; known here: {', '.join(known)}")
+    if value not in known:
+        raise ValueError(f"expected {' or '.join(known)}, got {value!r}")
+    return value
 
 
-class Instant(click.ParamType[datetime]):
-    """RFC 3339 with its offset, or a date, which is its midnight in UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        moment = _moment(value)
-        if moment is None:
-            example = "write, for example, 2026-11-23T03:00:00Z or 2026-11-23"
-            self.fail(f"expected a time, got {value!r}; {example}", param, ctx)
-        return moment
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        if len(text) == 10:
-            return datetime.combine(date.fromisoformat(text), time(), UTC)
-        moment = datetime.fromisoformat(text)
-        return None if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+IMAGE = Parsed("reference", _reference)
+TIME = Parsed("time", instant)
 
 
 def common(*, now: bool = False, config: bool = True, formats: tuple[str, ...] = FORMATS) -> Callable[[F], F]:
     """Gives a command the common options, as one `Options`, its first argument. `config=False`: it reads no file."""
+    file = click.Path(path_type=Path)
+    understood: list[Callable[[Any], Any]] = [
+        click.option(
+            "--format",
+            type=Parsed("format", functools.partial(_format, formats)),
+            default=formats[0],
+            metavar="|".join(formats),
+            help="How the result is written.",
+            show_default=True,
+        ),
+        click.option("--output", type=file, help="Write the result to this file, whole or not at all."),
+        click.option("--verbose", is_flag=True, help="Say more on standard error."),
+    ]
+    if config:
+        where = "The configuration file; else REGISTRY_GC_CONFIG, else registry-gc.yaml."
+        understood.insert(0, click.option("--config", type=file, help=where))
+    if now:
+        understood.append(click.option("--now", type=TIME, metavar="TIME", help="Decide as if it were this time."))
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
@@ -137,31 +147,9 @@ def common(*, now: bool = False, config: bool = True, formats: tuple[str, ...] =
             return function(options, *args, **kwargs)
 
         command: Any = called
-        for option in reversed(_options(now, config, formats)):
+        for option in reversed(understood):
             command = option(command)
         result: F = command
         return result
 
     return decorate
-
-
-def _options(now: bool, config: bool, formats: tuple[str, ...]) -> list[Callable[[Any], Any]]:
-    file = click.Path(path_type=Path)
-    options = [
-        click.option(
-            "--format",
-            type=Format(formats),
-            default=formats[0],
-            metavar="|".join(formats),
-            help="How the result is written.",
-            show_default=True,
-        ),
-        click.option("--output", type=file, help="Write the result to this file, whole or not at all."),
-        click.option("--verbose", is_flag=True, help="Say more on standard error."),
-    ]
-    if config:
-        where = "The configuration file; else REGISTRY_GC_CONFIG, else registry-gc.yaml."
-        options.insert(0, click.option("--config", type=file, help=where))
-    if now:
-        options.append(click.option("--now", type=Instant(), metavar="TIME", help="Decide as if it were this time."))
-    return options

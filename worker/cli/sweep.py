@@ -9,14 +9,14 @@ import click
 from policies.limits import exceeded_text
 from policies.units import bytes_text
 from worker.cli.errors import DONE, FAILED, OVER_LIMITS, say
-from worker.cli.live import Tell, opened_store, progress_bar, store_of_run
+from worker.cli.live import Tell, progress_bar, store_of_run
 from worker.cli.options import Options, common, who_option
 from worker.config.settings import Settings
 from worker.report.run import ended_report, run_report
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell, get, registry_named
 from worker.runs.terms import changed_since_plan
-from worker.store import Store
+from worker.store import Store, open_store
 from worker.store.runs import Run
 
 EVERY = 0.3  # seconds between two looks at the row
@@ -36,7 +36,7 @@ def sweep(options: Options, registry: str, dry_run: bool, wait: bool, who: str) 
     """
     settings = options.settings()
     registry_named(settings, registry)
-    with opened_store(settings) as store:
+    with open_store(settings.store) as store:
         now = datetime.now(UTC)
         opened = lifecycle.open_run(store, settings, registry, trigger="command", now=now, dry_run=dry_run, who=who)
         away = "the run is open and starts as soon as beat and Redis are back"

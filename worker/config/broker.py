@@ -3,23 +3,17 @@
 import os
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 
 from redis import Redis, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.config.files import state_folder
+from worker.config.files import own_redis_file
 from worker.config.settings import Settings
 
 
 class NoRedisError(Exception):
     """No Redis is configured, and none of our own runs on this machine."""
-
-
-def own_redis_file(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where `registry-gc up` writes the URL of its own Redis while it runs."""
-    return state_folder(environ) / "redis.url"
 
 
 def redis_url(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:

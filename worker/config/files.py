@@ -117,6 +117,11 @@ def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(home) / "registry-gc"
 
 
+def own_redis_file(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where `registry-gc up` writes the URL of its own Redis while it runs."""
+    return state_folder(environ) / "redis.url"
+
+
 def private_folder(name: str, environ: Mapping[str, str] = os.environ) -> Path:
     """A folder of the state folder that only this user can enter. Raises OSError."""
     folder = state_folder(environ) / name

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from worker.text import blanked, shortened
+
 LONGEST_BY = 200  # characters
 # Which runtime said it; what follows is a reference or a digest.
 _RUNTIMES = re.compile(r"(?:docker-pullable|docker|containerd|cri-o|oci)://")
@@ -151,7 +153,7 @@ class EvidenceError(Exception):
     remedy: str
 
     def __str__(self) -> str:
-        return f"evidence {self.source}: {_one_line(self.what, 600)}; {self.remedy}"
+        return f"evidence {self.source}: {shortened(blanked(self.what), 600)}; {self.remedy}"
 
 
 def reading_of(as_of: datetime, everything: Iterable[Found]) -> Reading:
@@ -176,10 +178,4 @@ def reading_of(as_of: datetime, everything: Iterable[Found]) -> Reading:
 
 def _by(names: list[str]) -> str:
     more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-    return _one_line(names[0], LONGEST_BY - len(more)) + more
-
-
-def _one_line(text: str, longest: int) -> str:
-    """Without line breaks and whatever else a terminal obeys."""
-    plain = "".join(char if char.isprintable() else " " for char in text)
-    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
+    return shortened(blanked(names[0]), LONGEST_BY - len(more)) + more

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,7 +21,6 @@ import msgspec
 from worker.config.files import PipeReader
 from worker.logs import Log
 from worker.registries.errors import BadAnswerError, RegistryError
-from worker.registries.http.answers import one_line
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import LocalLimiter
@@ -30,6 +29,7 @@ from worker.runs.lifecycle import Bell
 from worker.runs.outcome import run_json
 from worker.store import Store, notices
 from worker.store import runs as run_rows
+from worker.text import one_line
 
 if TYPE_CHECKING:
     from worker.config.settings import AfterRun, Settings
@@ -112,12 +112,9 @@ def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
             raise  # the task's own time is up
         raise FollowingError(f"it was not done within {seconds:g} s") from None
     if code:
-        raise FollowingError(f"it ended with exit code {code}: {_last_line(output.ended()) or 'it wrote nothing'}")
-
-
-def _last_line(output: bytes) -> str:
-    lines = output.decode(errors="replace").split("\n")
-    return one_line(next((line for line in reversed(lines) if line.strip()), ""))[-TAIL:]
+        lines = output.ended().decode(errors="replace").split("\n")
+        last = one_line(next((line for line in reversed(lines) if line.strip()), ""))[-TAIL:]
+        raise FollowingError(f"it ended with exit code {code}: {last or 'it wrote nothing'}")
 
 
 def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
@@ -133,13 +130,11 @@ def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
         paced=False,
         timeout=seconds,
     )
-    client = Http("after_run", LocalLimiter(1.0), 1, Patience(attempts=1, total=seconds))
-    try:
-        client.call(request, _accepted, SecretBearer(what.token) if what.token else None)
-    except RegistryError as error:
-        raise FollowingError(error.message) from None
-    finally:
-        client.close()
+    with closing(Http("after_run", LocalLimiter(1.0), 1, Patience(attempts=1, total=seconds))) as client:
+        try:
+            client.call(request, _accepted, SecretBearer(what.token) if what.token else None)
+        except RegistryError as error:
+            raise FollowingError(error.message) from None
 
 
 def _accepted(answer: Answer) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from policies.units import bytes_text
-from worker.text import counted, escaped, took
+from worker.text import counted, escaped, shortened, took
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.store.runs import Run
@@ -28,8 +28,7 @@ def notice_body(run: "Run") -> str:
 
 def _shown(text: str, most: int) -> str:
     """Text from elsewhere: on one line, with nothing that does not print, and not too long."""
-    one = escaped(" ".join(text.split()))
-    return one if len(one) <= most else f"{one[: most - 1]}…"
+    return shortened(escaped(" ".join(text.split())), most)
 
 
 def _facts(run: "Run") -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ At least once: a try is written down before a message is sent, its success after
 it again, a few times at most. `reconcile` rings for what is due.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,15 @@ def tell(store: Store, settings: "Settings", run_id: str, now: datetime) -> None
     message = Message(notice_title(run), notice_body(run), KINDS.get(notice.word, "warning"))
     failures = send(message, wanted)
     _log(notice, wanted, failures, tries)
-    _record(store, notice, told=wanted.keys() - failures.keys(), tries=tries, again=again, done=not failures)
+    with store.write() as connection:
+        current = notices.get(connection, run_id)
+        if current is None or current.word != notice.word:
+            return  # somebody else told it too, or there is something newer to tell
+        if not failures or tries == TRIES:
+            notices.close(connection, current)
+        elif current.tries == tries:
+            told = current.told | (wanted.keys() - failures.keys())
+            notices.note(connection, current, tries=tries, after=again, told=told)
 
 
 def _log(notice: Notice, wanted: Iterable[int], failures: Mapping[int, str], tries: int) -> None:
@@ -92,14 +100,3 @@ def _log(notice: Notice, wanted: Iterable[int], failures: Mapping[int, str], tri
             log.warning("not told, will be tried again", **facts, error=failures[number], tries=tries)
         else:
             log.error("not told, given up", **facts, error=failures[number], tries=tries)
-
-
-def _record(store: Store, notice: Notice, *, told: Set[int], tries: int, again: datetime, done: bool) -> None:
-    with store.write() as connection:
-        current = notices.get(connection, notice.run_id)
-        if current is None or current.word != notice.word:
-            return  # somebody else told it too, or there is something newer to tell
-        if done or tries == TRIES:
-            notices.close(connection, current)
-        elif current.tries == tries:
-            notices.note(connection, current, tries=tries, after=again, told=current.told | told)

@@ -60,20 +60,17 @@ class _Sender(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.failure = _deliver(self._message, self._to.address())
+            service = _service(self._to.address())
+            if service is None:
+                self.failure = "apprise does not understand the address"
+                return
+            title, kind = self._message.title, self._message.kind
+            sent = service.notify(self._message.body, title=title, notify_type=kind, body_format="text")
+            self.failure = None if sent else _statuses.last() or "apprise could not deliver it"
         except SecretError as error:
             self.failure = str(error)
         except Exception as error:  # noqa: BLE001 -- one of a hundred services' own code; its text may hold the address
             self.failure = type(error).__name__
-
-
-def _deliver(message: Message, url: str) -> str | None:
-    """What went wrong; None: nothing."""
-    service = _service(url)
-    if service is None:
-        return "apprise does not understand the address"
-    sent = service.notify(message.body, title=message.title, notify_type=message.kind, body_format="text")
-    return None if sent else _statuses.last() or "apprise could not deliver it"
 
 
 def _service(url: str) -> Any:

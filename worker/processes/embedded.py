@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.config.broker import own_redis_file
-from worker.config.files import private_folder, state_folder
+from worker.config.files import own_redis_file, private_folder, state_folder
 from worker.processes.embedded_redis import NoServerError, OwnRedis
 from worker.processes.supervisor import Program, Say, StoppedError, Supervisor, signals_held
 
@@ -53,7 +52,8 @@ def up(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
 
     Raises AlreadyUpError, NoServerError, OSError.
     """
-    programs = [*node_programs(settings, verbose), *_others(settings, verbose)]
+    others = [_program(settings, name, patience=10.0, verbose=verbose) for name in ("beat", "web")]
+    programs = [*node_programs(settings, verbose), *others]
     with one_per_state_folder(), signals_held(), suppress(StoppedError):
         supervisor = Supervisor(say)
         with _own_redis(supervisor) if settings.redis is None else nullcontext():
@@ -76,23 +76,13 @@ def _run(supervisor: Supervisor, programs: list[Program]) -> None:
 
 
 def node_programs(settings: "Settings", verbose: bool) -> list[Program]:
-    return [
-        Program(f"worker {name}", _command("worker", name, verbose=verbose), node.patience, _environment(settings))
-        for name, node in NODES.items()
-    ]
+    return [_program(settings, "worker", name, patience=node.patience, verbose=verbose) for name, node in NODES.items()]
 
 
-def _others(settings: "Settings", verbose: bool) -> list[Program]:
-    return [Program(name, _command(name, verbose=verbose), 10.0, _environment(settings)) for name in ("beat", "web")]
-
-
-def _command(*words: str, verbose: bool) -> tuple[str, ...]:
+def _program(settings: "Settings", *words: str, patience: float, verbose: bool) -> Program:
     # -P: a folder `worker` or `celery` in the working folder is not to be taken for ours.
-    return (sys.executable, "-P", "-m", "worker.cli", *words, *(["--verbose"] if verbose else []))
-
-
-def _environment(settings: "Settings") -> dict[str, str]:
-    return {**os.environ, "REGISTRY_GC_CONFIG": str(settings.path)}
+    command = (sys.executable, "-P", "-m", "worker.cli", *words, *(["--verbose"] if verbose else []))
+    return Program(" ".join(words), command, patience, {**os.environ, "REGISTRY_GC_CONFIG": str(settings.path)})
 
 
 @contextmanager

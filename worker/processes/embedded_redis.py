@@ -60,12 +60,10 @@ class OwnRedis:
     @classmethod
     def prepare(cls, folder: Path) -> "OwnRedis":
         """Write the configuration into `folder`, which only this user can enter. Raises OSError."""
-        home = (
-            folder
-            if len(bytes(folder / "redis.sock")) <= LONGEST_SOCKET
-            else Path(tempfile.mkdtemp(prefix="registry-gc-"))
-        )
-        own = cls(folder, home / "redis.sock")
+        socket_path = folder / "redis.sock"
+        if len(bytes(socket_path)) > LONGEST_SOCKET:
+            socket_path = Path(tempfile.mkdtemp(prefix="registry-gc-")) / "redis.sock"
+        own = cls(folder, socket_path)
         paths = {"socket": own.socket, "folder": folder, "log": own.log}
         own.configuration.write_text(CONFIGURATION.format(**{name: _quoted(path) for name, path in paths.items()}))
         return own

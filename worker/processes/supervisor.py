@@ -137,16 +137,13 @@ class Supervisor:
         while True:
             now = time.monotonic()
             for child in self._children:
-                self._look_after(child, now)
+                if (code := child.ended()) is not None:
+                    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                    self._say(f"{child.program.name} {how}; it is started again in {child.put_off(now):g} s")
+                elif child.process is None and child.start_at <= now:
+                    self._launch(child)
             waiting = [child.start_at - now for child in self._children if child.process is None]
             self._wait(min(waiting, default=60.0))
-
-    def _look_after(self, child: Child, now: float) -> None:
-        if (code := child.ended()) is not None:
-            pause = child.put_off(now)
-            self._say(f"{child.program.name} {_how(code)}; it is started again in {pause:g} s")
-        elif child.process is None and child.start_at <= now:
-            self._launch(child)
 
     def _launch(self, child: Child) -> None:
         try:
@@ -190,10 +187,6 @@ class Supervisor:
             except StoppedError:
                 for child in left:
                     child.kill()
-
-
-def _how(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 @contextmanager

@@ -26,17 +26,15 @@ def audit_report(deletions: Iterable["Audited"]) -> Report:
     return Report(key="deletions", rows=deletions, row=audited_json, columns=DELETED, nothing="Nothing was deleted.")
 
 
-def _freed(one: "Audited") -> str:
-    return bytes_text(one.reclaimed_bytes) if one.outcome == "deleted" else one.outcome
-
-
 DELETED = (
     Column("AT", lambda one: instant(one.at)),
     Column("REGISTRY", lambda one: one.registry),
     Column("REPOSITORY", lambda one: one.repository),
     Column("DIGEST", lambda one: short(one.digest)),
     Column("TAGS", lambda one: " ".join(one.tags)),
-    Column("FREED", _freed, right=True),
+    Column(
+        "FREED", lambda one: bytes_text(one.reclaimed_bytes) if one.outcome == "deleted" else one.outcome, right=True
+    ),
     Column("RUN", lambda one: one.run),
     Column("RULE", lambda one: one.decision.rule or ""),
     Column("OPERATION", lambda one: one.operation_id or ""),

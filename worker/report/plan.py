@@ -39,11 +39,9 @@ class PlanHead(msgspec.Struct, frozen=True, kw_only=True):
 
 def plan_report(head: PlanHead, decisions: Iterable[Decision], lines: Iterable[bytes], *, doubt: str = "") -> Report:
     """`lines` are the same decisions, encoded, in pieces of any length; only one of the two is read."""
-
-    def lines_of_table(width: int | None) -> Iterator[str]:
-        return plan_table(head, decisions, width, doubt=doubt)
-
-    return Report(head=head, key="decisions", rows=lines, above=lines_of_table)
+    return Report(
+        head=head, key="decisions", rows=lines, above=lambda width: plan_table(head, decisions, width, doubt=doubt)
+    )
 
 
 @dataclass
@@ -54,12 +52,6 @@ class _Group:
     size: int = 0  # bytes, where told
     untold: int = 0
     example: str = ""
-
-    def add(self, decision: Decision) -> None:
-        self.images += 1
-        self.size += decision.size or 0
-        self.untold += decision.size is None
-        self.example = self.example or decision.reason
 
 
 @dataclass
@@ -77,7 +69,11 @@ class _Digest:
                 continue
             if len(self.listed) <= LISTED:
                 self.listed.append(decision)
-            self.groups.setdefault((decision.repository, decision.rule or ""), _Group()).add(decision)
+            group = self.groups.setdefault((decision.repository, decision.rule or ""), _Group())
+            group.images += 1
+            group.size += decision.size or 0
+            group.untold += decision.size is None
+            group.example = group.example or decision.reason
 
 
 def plan_table(
@@ -92,7 +88,11 @@ def plan_table(
     if digest.groups:
         yield from _going(digest, width)
         yield ""
-    yield from _staying(digest)
+    rows = [
+        (f"{images:,}", f"{KEPT_BECAUSE.get(cause, cause)}{f' {rule}' if rule else ''}")
+        for (cause, rule), images in sorted(digest.kept.items(), key=lambda one: (-one[1], one[0]))
+    ]
+    yield from table(("STAY", "BECAUSE"), rows, right=frozenset({0})) if rows else ("Nothing stays.",)
     yield ""
     yield from _totals(head)
     yield from warnings(head, doubt)
@@ -115,21 +115,13 @@ def _going(digest: _Digest, width: int | None) -> Iterator[str]:
     yield from table(heading, grouped, right=frozenset({2, 3}), width=width)
 
 
-def _pushed(decision: Decision) -> str:
-    return decision.created_at.strftime("%Y-%m-%d") if decision.created_at else "unknown"
-
-
-def _size(decision: Decision) -> str:
-    return "unknown" if decision.size is None else bytes_text(decision.size)
-
-
 # How every table shows an image.
 DELETIONS = (
     Column("REPOSITORY", lambda one: one.repository),
     Column("DIGEST", lambda one: short(one.digest)),
     Column("TAGS", lambda one: cut(" ".join(one.tags), TAGS_WIDTH)),
-    Column("PUSHED", _pushed),
-    Column("SIZE", _size, right=True),
+    Column("PUSHED", lambda one: one.created_at.strftime("%Y-%m-%d") if one.created_at else "unknown"),
+    Column("SIZE", lambda one: "unknown" if one.size is None else bytes_text(one.size), right=True),
 )
 
 
@@ -151,14 +143,6 @@ KEPT_BECAUSE = {
     "unsettled": "not settled yet",
     "keep_per_repository": "among the newest that every repository keeps",
 }
-
-
-def _staying(digest: _Digest) -> Iterator[str]:
-    rows = [
-        (f"{images:,}", f"{KEPT_BECAUSE.get(cause, cause)}{f' {rule}' if rule else ''}")
-        for (cause, rule), images in sorted(digest.kept.items(), key=lambda one: (-one[1], one[0]))
-    ]
-    yield from table(("STAY", "BECAUSE"), rows, right=frozenset({0})) if rows else ("Nothing stays.",)
 
 
 def _totals(head: PlanHead) -> Iterator[str]:

@@ -123,17 +123,14 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield "planned", f"{counted(run.planned, 'image')}, {_bytes(run, run.reclaimable_bytes)} reclaimable"
     yield "done", outcome_text(run)
     yield from _listed("emptied", run.emptied_repositories)
-    yield from _listed("raced", [_raced(one) for one in run.raced])
+    raced = "pushed again: {}, while {repository}@{digest} was deleted"
+    yield from _listed("raced", [raced.format(", ".join(one["tags"]), **one) for one in run.raced])
     yield from _listed("differences", [_difference(one) for one in run.differences])
 
 
 def _listed(name: str, rows: Iterable[str]) -> Iterator[tuple[str, str]]:
     """A fact of several rows: its name stands beside the first."""
     return (("" if number else name, row) for number, row in enumerate(rows))
-
-
-def _raced(raced: dict[str, Any]) -> str:
-    return f"pushed again: {', '.join(raced['tags'])}, while {raced['repository']}@{raced['digest']} was deleted"
 
 
 def _difference(difference: dict[str, Any]) -> str:

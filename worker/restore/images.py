@@ -7,7 +7,7 @@ believed: the manifest is read back and hashed, and a byte of every blob is fetc
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
 import msgspec
 from msgspec import Struct
@@ -53,6 +53,11 @@ class Restored:
     missing: tuple[str, ...] = ()  # blobs, and manifests that it lists, which are not there
     message: str = ""
 
+    @classmethod
+    def of(cls, undo: Undo, answer: Answer, **more: Any) -> Self:
+        """The answer for an image of which that was kept; `more`: the other fields."""
+        return cls(run=undo.run_id, repository=undo.repository, digest=undo.kept.digest, answer=answer, **more)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -94,6 +99,15 @@ def needs_of(kept: Kept) -> Needs:
 
 
 @dataclass(slots=True)
+class _Named:
+    """What became of an image's tags."""
+
+    have: list[str] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # why some tags are not there
+
+
+@dataclass(slots=True)
 class PuttingBack:
     """One repository, into which images are put back in the order in which they are handed in."""
 
@@ -112,7 +126,7 @@ class PuttingBack:
         except RegistryError as error:
             if error.systemic:
                 raise
-            found = _answer(wanted.undo, "unfinished", message=str(error))
+            found = Restored.of(wanted.undo, "unfinished", message=str(error))
         self.answers[found.digest] = found.answer
         return found
 
@@ -121,33 +135,30 @@ class PuttingBack:
         there = self._is_there(undo.kept.digest)
         lost = self._lost(needs.blobs)
         if lost:  # a manifest over lost blobs is not put: some registries would list its tag and have nothing
-            return _answer(undo, "partly" if there else "lost", missing=lost, message=COLLECTED)
+            return Restored.of(undo, "partly" if there else "lost", missing=lost, message=COLLECTED)
         if not there:
             try:  # by its digest first: a tag is moved only to what is surely there
                 self.registry.put(self.path, undo.kept)
             except BlobsMissingError as error:
                 missing = tuple(dict.fromkeys(DIGEST.findall(error.message))) or self._absent(needs.manifests)
-                return _answer(undo, "lost", missing=missing, message=str(error))
+                return Restored.of(undo, "lost", missing=missing, message=str(error))
             if not self._is_there(undo.kept.digest):
-                return _answer(undo, "lost", message=CACHED)
+                return Restored.of(undo, "lost", message=CACHED)
         complete = self.partly or not self._absent(needs.manifests)
         named = self._tag(undo.kept, tags, may_put=complete)
         return self._judged(undo, needs, named)
 
-    def _judged(self, undo: Undo, needs: Needs, named: "_Named") -> Restored:
+    def _judged(self, undo: Undo, needs: Needs, named: _Named) -> Restored:
         """What is there of an image whose manifest was read back."""
         lost = self.registry.lost_blobs(self.path, [one for one in needs.blobs if one not in self._fetched])
         self._fetched.update(set(needs.blobs).difference(lost))
         absent = self._absent(needs.manifests)
-        words = []
-        if lost:
-            words.append(COLLECTED)
-        if absent:
-            words.append(f"not all that it lists is whole: {', '.join(absent)}")
+        words = [COLLECTED] if lost else []
+        words += [f"not all that it lists is whole: {', '.join(absent)}"] if absent else []
         words += named.refused
         whole = not (lost or absent or named.refused)
         words += [f"{one.tag} was pushed since, and is left as it is" for one in named.left]
-        return _answer(
+        return Restored.of(
             undo,
             "whole" if whole else "partly",
             tags=tuple(named.have),
@@ -195,7 +206,7 @@ class PuttingBack:
             self._there[digest] = self._is_there(digest)
         return self._there[digest]
 
-    def _tag(self, kept: Kept, tags: Sequence[str], *, may_put: bool) -> "_Named":
+    def _tag(self, kept: Kept, tags: Sequence[str], *, may_put: bool) -> _Named:
         """Give an image its tags back, but for those that name another by now. Without `may_put` none is put."""
         named = _Named()
         for tag in tags:
@@ -219,41 +230,6 @@ class PuttingBack:
             else:
                 named.left.append(Left(tag, now))
         return named
-
-
-@dataclass(slots=True)
-class _Named:
-    """What became of an image's tags."""
-
-    have: list[str] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)  # why some tags are not there
-
-
-def _answer(
-    undo: Undo,
-    answer: Answer,
-    *,
-    tags: tuple[str, ...] = (),
-    left: tuple[Left, ...] = (),
-    missing: tuple[str, ...] = (),
-    message: str = "",
-) -> Restored:
-    return Restored(
-        run=undo.run_id,
-        repository=undo.repository,
-        digest=undo.kept.digest,
-        answer=answer,
-        tags=tags,
-        left=left,
-        missing=missing,
-        message=message,
-    )
-
-
-def unfinished(undo: Undo, message: str) -> Restored:
-    """An image of which nothing is known, and why."""
-    return _answer(undo, "unfinished", message=message)
 
 
 def in_order(

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 
 from sqlalchemy import Connection
 
@@ -18,7 +19,7 @@ from worker.logs import Log
 from worker.registries.docker.manifests import is_digest
 from worker.registries.errors import PermissionDeniedError, RegistryError
 from worker.registries.interface import Registry, Restores
-from worker.restore.images import PuttingBack, Restored, Wanted, in_order, needs_of, unfinished
+from worker.restore.images import PuttingBack, Restored, Wanted, in_order, needs_of
 from worker.runs.lifecycle import AlreadyRunningError, registry_named
 from worker.store import Store, plans, runs, undo
 from worker.store.runs import Run
@@ -43,6 +44,10 @@ class TakesNothingBackError(Exception):
     """A registry of a kind that takes no deleted image back."""
 
     exit_code = 2
+
+    def __init__(self, what: RegistrySettings | str) -> None:
+        said = what if isinstance(what, str) else f"{what.name} is a {what.kind}, which takes no deleted image back"
+        super().__init__(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,50 +85,41 @@ def _run(connection: Connection, settings: Settings, run: Run) -> Asked:
     if registry is None:
         key = run.registry_key.replace("|", " ").strip()
         raise NothingKeptError(f"run {run.id} deleted from {run.registry} ({key}), which {settings.path} has no more")
-    _check_kind(registry)
-    repositories = undo.repositories_of(connection, run.id)
-    if not repositories:
-        raise NothingKeptError(_nothing_of(run, settings))
-    return Asked(registry, run.id, repositories, unkept=undo.count_unkept(connection, run.id))
-
-
-def _nothing_of(run: Run, settings: Settings) -> str:
-    """Why nothing of a run can be put back; what was `unconfirmed` in a forgotten run is among its failures."""
-    if run.deleted or run.gone or (run.forgotten and run.failed):
-        return f"nothing is kept (any more) of what run {run.id} deleted; {_how_long(settings)}"
-    return f"run {run.id} deleted nothing: there is nothing to restore"
+    if not _may_take_back(registry):
+        raise TakesNothingBackError(registry)
+    if repositories := undo.repositories_of(connection, run.id):
+        return Asked(registry, run.id, repositories, unkept=undo.count_unkept(connection, run.id))
+    if run.deleted or run.gone or (run.forgotten and run.failed):  # what was `unconfirmed` is then among the failures
+        raise NothingKeptError(f"nothing is kept (any more) of what run {run.id} deleted; {_how_long(settings)}")
+    raise NothingKeptError(f"run {run.id} deleted nothing: there is nothing to restore")
 
 
 def _how_long(settings: Settings) -> str:
     return f"kept is what the last {settings.retention.plans} runs that deleted anything took (retention.plans)"
 
 
-def _check_kind(registry: RegistrySettings) -> None:
-    """Raises TakesNothingBackError."""
-    if not _may_take_back(registry):
-        raise _takes_nothing_back(registry)
-
-
-def _takes_nothing_back(registry: RegistrySettings) -> TakesNothingBackError:
-    return TakesNothingBackError(f"{registry.name} is a {registry.kind}, which takes no deleted image back")
-
-
 def _image(connection: Connection, settings: Settings, words: str, name: str | None) -> Asked:
-    if name is None:
-        registries = [one for one in settings.registries.values() if _may_take_back(one)]
-        if not registries:
-            raise TakesNothingBackError(f"no registry of {settings.path} is of a kind that takes deleted images back")
-    else:
-        registries = [registry_named(settings, name)]
-        _check_kind(registries[0])
-    found = [(one, undone) for registry in registries for one, undone in _newest(connection, registry, words)]
-    if not found:
+    asked = list(settings.registries.values()) if name is None else [registry_named(settings, name)]
+    registries = [one for one in asked if _may_take_back(one)]
+    if not registries and name is not None:
+        raise TakesNothingBackError(asked[0])
+    if not registries:
+        raise TakesNothingBackError(f"no registry of {settings.path} is of a kind that takes deleted images back")
+    newest: dict[tuple[str, str], tuple[RegistrySettings, Undo]] = {}  # by registry and repository
+    for registry in registries:
+        for one in _known_as(connection, registry.key, words):
+            newest.setdefault((registry.name, one.repository), (registry, one))
+    if not newest:
         where = name or ", ".join(one.name for one in registries)
         missing = f"no run has the id {words!r}, and no deleted image of {where} is known by it"
         raise NothingKeptError(f"{missing}; {_how_long(settings)}")
-    if len(found) > 1:
-        raise NothingKeptError(_ambiguous(words, found))
-    registry, one = found[0]
+    names = sorted({registry for registry, _ in newest})
+    if len(names) > 1:
+        raise NothingKeptError(f"{words!r} was deleted from {', '.join(names)}; say from which with --registry")
+    if len(newest) > 1:
+        paths = ", ".join(sorted(f"{one.repository}@{one.kept.digest}" for _, one in newest.values()))
+        raise NothingKeptError(f"{words!r} was deleted from several repositories; say which: {paths}")
+    ((registry, one),) = newest.values()
     return Asked(registry, one.run_id, {one.repository: 1}, one)
 
 
@@ -132,31 +128,16 @@ def _may_take_back(registry: RegistrySettings) -> bool:
     return registry.kind not in kinds.KINDS or bool(kinds.of(registry.kind).to_restore)
 
 
-def _newest(connection: Connection, registry: RegistrySettings, words: str) -> list[tuple[RegistrySettings, Undo]]:
-    """Of each repository in which a registry had such an image the newest deletion."""
-    newest: dict[str, Undo] = {}
-    for one in _known_as(connection, registry.key, words):
-        newest.setdefault(one.repository, one)
-    return [(registry, one) for one in newest.values()]
-
-
 def _known_as(connection: Connection, key: str, words: str) -> list[Undo]:
+    """The newest first."""
     if is_digest(words):
         return undo.of_digest(connection, key, words)
     named = parse_reference(words)
     if named.digest:
         return undo.of_digest(connection, key, named.digest, named.path)
-    return (
-        undo.of_tag(connection, key, named.path, named.tag) if named.tag else undo.of_image_id(connection, key, words)
-    )
-
-
-def _ambiguous(words: str, found: Sequence[tuple[RegistrySettings, Undo]]) -> str:
-    names = sorted({registry.name for registry, _ in found})
-    if len(names) > 1:
-        return f"{words!r} was deleted from {', '.join(names)}; say from which with --registry"
-    paths = ", ".join(sorted(f"{one.repository}@{one.kept.digest}" for _, one in found))
-    return f"{words!r} was deleted from several repositories; say which: {paths}"
+    if named.tag:
+        return undo.of_tag(connection, key, named.path, named.tag)
+    return undo.of_image_id(connection, key, words)
 
 
 def restore(store: Store, asked: Asked, opened: Registry, tell: Tell = lambda _done, _all: None) -> list[Restored]:
@@ -165,8 +146,8 @@ def restore(store: Store, asked: Asked, opened: Registry, tell: Tell = lambda _d
     Raises TakesNothingBackError, StoreError, LimiterUnavailableError. What a registry refuses is in the answers.
     """
     if not isinstance(opened, Restores):
-        raise _takes_nothing_back(asked.registry)
-    work = _Restoring(store, asked, opened, tell)
+        raise TakesNothingBackError(asked.registry)
+    work = _Restoring(store, asked, opened, tell, _Sources(store, asked))
     threads = min(SIDE_BY_SIDE, asked.registry.rate.concurrency, len(asked.repositories))
     with ThreadPoolExecutor(threads, "restore") as pool:
         try:
@@ -184,13 +165,10 @@ class _Restoring:
     asked: Asked
     registry: Restores
     tell: Tell
+    sources: "_Sources"
     halted: str = ""  # why nothing further is begun, in any repository
-    sources: "_Sources" = field(init=False)
     _done: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self.sources = _Sources(self.store, self.asked)
 
     def repository(self, path: str) -> list[Restored]:
         """Put back what is asked for of one repository. Raises StoreError."""
@@ -201,13 +179,13 @@ class _Restoring:
         refused = ""  # why nothing further is begun in this repository
         for one in wanted:
             if why := refused or self.halted:
-                found.append(unfinished(one.undo, f"not tried: {why}"))
+                found.append(Restored.of(one.undo, "unfinished", message=f"not tried: {why}"))
                 continue
             try:
                 found.append(work.put_back(one))
             except RegistryError as error:
                 refused = self._refusal(path, error)
-                found.append(unfinished(one.undo, refused))
+                found.append(Restored.of(one.undo, "unfinished", message=refused))
             self._note(found[-1])
         return found
 
@@ -275,25 +253,19 @@ class _Sources:
         self._found: dict[str, list[str]] = {}
 
     def of(self, blob: str) -> Sequence[str]:
-        """Paths of repositories."""
+        """Paths of repositories. For a new blob the newest plan is gone through once, for all that the run deleted."""
         with self._lock:
             if blob not in self._found:
-                self._look(blob)
+                with self._store.read() as connection:
+                    self._look(connection, blob)
             return self._found[blob]
 
-    def _look(self, blob: str) -> None:
-        """Go through the newest plan once, for this blob and all that the run has deleted."""
-        with self._store.read() as connection:
-            wanted = {blob} | {
-                one.digest for image in undo.images_of_run(connection, self._asked.run_id) for one in blobs_of(image)
-            }
-            self._found = {digest: [] for digest in wanted | self._found.keys()}
-            for path, images in plans.newest_images(connection, self._asked.registry.name):
-                for image in images:
-                    self._note(path, [one.digest for one in blobs_of(image)])
-
-    def _note(self, path: str, blobs: Iterable[str]) -> None:
-        for blob in blobs:
-            known = self._found.get(blob)
-            if known is not None and path not in known and len(known) < MOST_SOURCES:
-                known.append(path)
+    def _look(self, connection: Connection, blob: str) -> None:
+        deleted = undo.images_of_run(connection, self._asked.run_id)
+        wanted = {blob}.union(one.digest for image in deleted for one in blobs_of(image))
+        self._found = {digest: [] for digest in wanted | self._found.keys()}
+        for path, images in plans.newest_images(connection, self._asked.registry.name):
+            for one in chain.from_iterable(map(blobs_of, images)):
+                known = self._found.get(one.digest)
+                if known is not None and path not in known and len(known) < MOST_SOURCES:
+                    known.append(path)

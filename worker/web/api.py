@@ -5,7 +5,6 @@ It can do what the command can, and nothing more: what is deleted is decided by 
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -30,15 +29,16 @@ from worker.runs.lifecycle import (
 from worker.runs.terms import changed_since_plan
 from worker.store import Store, StoreError, holds
 from worker.store.migrate import SchemaError
+from worker.text import blanked, instant
 from worker.web.body import body_of
-from worker.web.door import Configuration
+from worker.web.door import Configuration, OpenStore
 from worker.web.lock import RefusedError, let_in
 
 log = Log(__name__)
 
 Text = Annotated[str, Meta(max_length=500)]  # as long as the command takes one
 Ring = Callable[[Iterable[Bell]], bool]
-OpenStore = Callable[[], AbstractContextManager[Store]]
+Done = tuple[dict[str, Any], Iterable[Bell]]  # the answer, and what is to be rung
 
 
 class NotPausedError(Exception):
@@ -49,14 +49,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # of a registry, or a run
 NOT_RUNG = "Redis takes no messages; what was asked for is recorded, and goes on as soon as beat and Redis are back"
 MISTAKES = "the configuration file has mistakes; `registry-gc check` tells; nothing is started until it is mended"
 STATUS: Mapping[type[Exception], int] = {
-    UnknownRegistryError: 404,
-    UnknownRunError: 404,
-    AlreadyRunningError: 409,
-    NotBlockedError: 409,
-    NothingToStopError: 409,
-    NotPausedError: 409,
-    StoreError: 503,
-    SchemaError: 503,
+    **dict.fromkeys((UnknownRegistryError, UnknownRunError), 404),
+    **dict.fromkeys((AlreadyRunningError, NotBlockedError, NothingToStopError, NotPausedError), 409),
+    **dict.fromkeys((StoreError, SchemaError), 503),
 }
 
 
@@ -86,7 +81,7 @@ class Asked:
     @property
     def who(self) -> str:
         """Who asks: by their own word, else by where the request came from."""
-        return _one_line(self.body.who) or f"web, from {self.client}"
+        return " ".join(blanked(self.body.who).split()) or f"web, from {self.client}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +90,22 @@ class Change:
 
     path: str
     body: type[Struct]
-    do: Callable[[Asked], tuple[dict[str, Any], Iterable[Bell]]]
+    do: Callable[[Asked], Done]
     # Only ever makes us delete less: done also while the file has mistakes, when workers delete nothing anyway.
     careful: bool = False
     status: int = 202  # taken; 200: done
 
 
-def start_run(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
+def start_run(asked: Asked) -> Done:
     """As `registry-gc sweep`."""
-    name = asked.names["registry"]
+    name, dry_run = asked.names["registry"], bool(asked.body.dry_run)
     opened = lifecycle.open_run(
-        asked.store,
-        asked.settings,
-        name,
-        trigger="web",
-        now=asked.now,
-        dry_run=bool(asked.body.dry_run),
-        who=asked.who,
+        asked.store, asked.settings, name, trigger="web", now=asked.now, dry_run=dry_run, who=asked.who
     )
     return _run(asked.store, opened.run_id), opened.bells
 
 
-def approve(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
+def approve(asked: Asked) -> Done:
     """As `registry-gc approve`."""
     name = asked.names["run"]
     bells = lifecycle.approve(asked.store, asked.settings, name, asked.now, who=asked.who)
@@ -124,24 +113,24 @@ def approve(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
     return _run(asked.store, name) | ({} if changed is None else {"warning": changed}), bells
 
 
-def abort(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
+def abort(asked: Asked) -> Done:
     """As `registry-gc abort`."""
     bells = lifecycle.abort(asked.store, asked.names["run"], asked.now, who=asked.who)
     return _run(asked.store, asked.names["run"]), bells
 
 
-def pause(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
+def pause(asked: Asked) -> Done:
     """As `registry-gc pause`."""
     name = _paused_name(asked)
     with asked.store.write() as connection:
-        holds.pause_registry(connection, name, asked.who, _one_line(asked.body.reason), asked.now)
+        reason = " ".join(blanked(asked.body.reason).split())
+        holds.pause_registry(connection, name, asked.who, reason, asked.now)
         paused = next(one for one in holds.pauses(connection) if one.registry == name)
-    since = paused.at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = {"since": since, "who": paused.who, "reason": paused.reason}
+    told = {"since": instant(paused.at), "who": paused.who, "reason": paused.reason}
     return {"registry": None if name == holds.ALL else name, "paused": True, **told}, ()
 
 
-def resume(asked: Asked) -> tuple[dict[str, Any], Iterable[Bell]]:
+def resume(asked: Asked) -> Done:
     """As `registry-gc resume`. What was paused for all is resumed for all only."""
     name = _paused_name(asked)
     with asked.store.write() as connection:
@@ -158,10 +147,6 @@ def _paused_name(asked: Asked) -> str:
     """The registry of the path, or all. Raises UnknownRegistryError."""
     name = asked.names.get("registry")
     return holds.ALL if name is None else lifecycle.registry_named(asked.settings, name).name
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _run(store: Store, run_id: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The pages and the trigger API as an ASGI application. What GET shows changes nothing and tells no secret."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from html import escape
 
@@ -17,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker import __version__
 from worker.logs import Log
-from worker.store import Store, StoreError
+from worker.store import StoreError
 from worker.store.migrate import SchemaError
 from worker.web.api import Ring, changing_routes, ring_bells
-from worker.web.door import Configuration
+from worker.web.door import Configuration, OpenStore
 from worker.web.health import health
 from worker.web.metrics import StoreCollector
 
@@ -45,19 +44,13 @@ PAGE = """<!doctype html>
 """
 
 
-def build(
-    store: Callable[[], AbstractContextManager[Store]],
-    configuration: Callable[[], Configuration],
-    ring: Ring = ring_bells,
-) -> ASGIApp:
+def build(store: OpenStore, configuration: Callable[[], Configuration], ring: Ring = ring_bells) -> ASGIApp:
     app = Starlette(routes=routes(store, configuration, ring), middleware=[Middleware(GZipMiddleware, compresslevel=4)])
     app.router.redirect_slashes = False  # one address a thing, and no answer that sends a token elsewhere
     return _Headers(app)
 
 
-def routes(
-    store: Callable[[], AbstractContextManager[Store]], configuration: Callable[[], Configuration], ring: Ring
-) -> list[Route]:
+def routes(store: OpenStore, configuration: Callable[[], Configuration], ring: Ring) -> list[Route]:
     """Every address: what shows by GET, and what changes by POST."""
     collector = StoreCollector(store, lambda: configuration().settings)
 
@@ -70,8 +63,10 @@ def routes(
             return PlainTextResponse("the store cannot be read; the log says why\n", status_code=500)
 
     def healthz(_request: Request) -> Response:
-        found = health(store, configuration(), datetime.now(UTC))
-        return JSONResponse(found.document(), status_code=200 if found.well else 503)
+        checks = health(store, configuration(), datetime.now(UTC))
+        well = all(check.well for check in checks.values())
+        told = {"status": "ok" if well else "ill"} | {name: check.document() for name, check in checks.items()}
+        return JSONResponse(told, status_code=200 if well else 503)
 
     def page(_request: Request) -> Response:
         names = ", ".join(configuration().settings.registries) or "none"

@@ -1,12 +1,14 @@
 """What a page looks through: the store and the configuration as they are at this moment."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from worker.config.settings import ConfigError, Settings
 from worker.config.watch import SettingsWatch
 from worker.store import Store, open_store
+
+OpenStore = Callable[[], AbstractContextManager[Store]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,6 @@ class StoreDoor:
     @contextmanager
     def __call__(self) -> Iterator[Store]:
         url = self._url()
-        store = open_store(url, create=url != self._seen)
-        self._seen = url
-        try:
+        with open_store(url, create=url != self._seen) as store:
+            self._seen = url
             yield store
-        finally:
-            store.dispose()

@@ -3,9 +3,7 @@
 The page needs no token: it says which part is ill and no more; why stands in the log.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,10 +15,10 @@ from redis.retry import Retry
 from worker.config.broker import NoRedisError, redis_url, trouble
 from worker.config.settings import SecretError, Settings
 from worker.logs import Log
-from worker.store import Store, StoreError
+from worker.store import StoreError
 from worker.store.measures import heartbeats
 from worker.store.migrate import SchemaError
-from worker.web.door import Configuration
+from worker.web.door import Configuration, OpenStore
 
 log = Log(__name__)
 
@@ -38,23 +36,8 @@ class Check:
         return {"status": "ok" if self.well else "ill", "detail": self.word, **age}
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    store: Check
-    redis: Check
-    beat: Check
-    configuration: Check
-
-    @property
-    def well(self) -> bool:
-        return all(getattr(self, check.name).well for check in fields(self))
-
-    def document(self) -> dict[str, Any]:
-        checks = {check.name: getattr(self, check.name).document() for check in fields(self)}
-        return {"status": "ok" if self.well else "ill", **checks}
-
-
-def health(store: Callable[[], AbstractContextManager[Store]], configuration: Configuration, now: datetime) -> Health:
+def health(store: OpenStore, configuration: Configuration, now: datetime) -> dict[str, Check]:
+    """Each part by its name."""
     settings = configuration.settings
     try:
         with store() as opened, opened.read() as connection:
@@ -64,7 +47,16 @@ def health(store: Callable[[], AbstractContextManager[Store]], configuration: Co
         beat = Check(False, "unknown: the store would tell")
         log.warning("the store cannot be read", error=str(error))
         readable = Check(False, "cannot be read; the log says why")
-    return Health(readable, redis_check(settings), beat, configuration_check(configuration))
+    redis = Check(True, "answers")
+    if (why := redis_trouble(settings)) is not None:
+        log.warning("Redis cannot be used", error=why)
+        redis = Check(False, "does not answer; the log says why")
+    usable = Check(True, "usable")
+    if configuration.mistakes:
+        count = "a mistake" if configuration.mistakes == 1 else f"{configuration.mistakes} mistakes"
+        said = f"the file has {count}; `registry-gc check` tells; nothing is deleted until it is mended"
+        usable = Check(False, said)
+    return {"store": readable, "redis": redis, "beat": beat, "configuration": usable}
 
 
 def beat_check(at: datetime | None, patience: timedelta, now: datetime) -> Check:
@@ -78,17 +70,8 @@ def beat_check(at: datetime | None, patience: timedelta, now: datetime) -> Check
     return Check(True, word, seconds)
 
 
-def redis_check(settings: Settings) -> Check:
-    """One PING on a connection of its own, never repeated."""
-    why = redis_trouble(settings)
-    if why is None:
-        return Check(True, "answers")
-    log.warning("Redis cannot be used", error=why)
-    return Check(False, "does not answer; the log says why")
-
-
 def redis_trouble(settings: Settings) -> str | None:
-    """Why Redis cannot be used, without any part of its URL; None: it answers."""
+    """Why Redis cannot be used, without any part of its URL; None: it answers one PING, which is never repeated."""
     try:
         client = Redis.from_url(
             redis_url(settings),
@@ -106,10 +89,3 @@ def redis_trouble(settings: Settings) -> str | None:
     except (SecretError, NoRedisError) as error:
         return str(error)
     return None
-
-
-def configuration_check(configuration: Configuration) -> Check:
-    if configuration.mistakes:
-        count = "a mistake" if configuration.mistakes == 1 else f"{configuration.mistakes} mistakes"
-        return Check(False, f"the file has {count}; `registry-gc check` tells; nothing is deleted until it is mended")
-    return Check(True, "usable")

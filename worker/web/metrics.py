@@ -5,12 +5,11 @@ explains each metric to those who read them.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -20,8 +19,8 @@ from worker.config.settings import RegistrySettings, Settings
 from worker.registries.errors import FailureCause
 from worker.runs.lifecycle import line_of
 from worker.runs.schedule import due
-from worker.store import Store
 from worker.store.measures import IMAGE_OUTCOMES, Measures, RegistryMeasures, measure
+from worker.web.door import OpenStore
 
 PREFIX = "registry_gc_"
 
@@ -45,8 +44,8 @@ class Counter:
 
     name: str  # without the prefix and `_total`
     help: str
-    labels: tuple[str, ...]
-    read: Callable[[RegistryMeasures], Series]
+    read: Callable[[RegistryMeasures], Series | float]  # a number: of a counter without labels
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +54,29 @@ class Gauge:
 
     name: str  # without the prefix
     help: str
-    labels: tuple[str, ...]
-    read: Callable[[RegistryMeasures, RegistrySettings, datetime], Series]
+    read: Callable[["Configured"], Series | float]  # a number: of a gauge without labels
+    labels: tuple[str, ...] = ()
 
 
-def _one(value: float) -> Series:
-    return (((), value),)
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A configured registry, as gauges are read from it."""
+
+    measures: RegistryMeasures
+    settings: RegistrySettings
+    now: datetime
+
+    def last(self, name: str) -> Any:
+        """A field of the last finished run; 0: there is none."""
+        return 0 if self.measures.finished is None else self.measures.finished[name]
+
+    def plan(self, name: str) -> Any:
+        """A field of the newest plan; 0: there is none."""
+        return 0 if self.measures.plan is None else self.measures.plan[name]
 
 
-def _at(instant: datetime | None) -> Series:
-    return _one(0 if instant is None else instant.timestamp())
+def _seconds(instant: datetime | None) -> float:
+    return 0 if instant is None else instant.timestamp()
 
 
 def _tallied(measures: RegistryMeasures, name: str, closed: Iterable[str]) -> Series:
@@ -84,213 +96,168 @@ def _runs(measures: RegistryMeasures) -> Series:
     return ((kind, measures.runs.get(kind, 0)) for kind in product(RUN_OUTCOMES, TRIGGERS, MODES))
 
 
+def _images(counts: Mapping[Any, Any] | None) -> Series:
+    return (((outcome,), (counts or {}).get(outcome, 0)) for outcome in IMAGE_OUTCOMES)
+
+
 COUNTERS = (
-    Counter("runs", "Finished runs.", ("outcome", "trigger", "mode"), _runs),
+    Counter("runs", "Finished runs.", _runs, ("outcome", "trigger", "mode")),
     Counter(
-        "images",
-        "Images that runs have dealt with, by what became of them.",
-        ("outcome",),
-        lambda m: (((outcome,), m.images.get(outcome, 0)) for outcome in IMAGE_OUTCOMES),
+        "images", "Images that runs have dealt with, by what became of them.", lambda m: _images(m.images), ("outcome",)
     ),
     Counter(
         "reclaimed_bytes",
         "Bytes of blobs that nothing references any more, counted once, after the deletion was confirmed.",
-        (),
-        lambda m: _one(m.reclaimed_bytes),
+        lambda m: m.reclaimed_bytes,
     ),
+    Counter("skipped_images", "Planned images left alone.", lambda m: _tallied(m, "skipped", SKIP_CAUSES), ("cause",)),
     Counter(
-        "skipped_images",
-        "Planned images left alone.",
-        ("cause",),
-        lambda m: _tallied(m, "skipped", SKIP_CAUSES),
-    ),
-    Counter(
-        "failed_images", "Planned images not deleted.", ("cause",), lambda m: _tallied(m, "failed", FAILURE_CAUSES)
+        "failed_images", "Planned images not deleted.", lambda m: _tallied(m, "failed", FAILURE_CAUSES), ("cause",)
     ),
     Counter(
         "foreign_deletions",
         "Images that vanished between two scans and were not deleted by us.",
-        (),
-        lambda m: _one(m.foreign_deletions),
+        lambda m: m.foreign_deletions,
     ),
-    Counter(
-        "verification_differences",
-        "What the verification after a sweep found wrong.",
-        (),
-        lambda m: _one(m.differences),
-    ),
+    Counter("verification_differences", "What the verification after a sweep found wrong.", lambda m: m.differences),
     Counter(
         "raced_pushes",
         "Tags that were pushed again while the image they named was deleted, and that name the new one.",
-        (),
-        lambda m: _one(sum(m.tallies.get("raced_pushes", {}).values())),
+        lambda m: sum(m.tallies.get("raced_pushes", {}).values()),
     ),
-    Counter("api_requests", "Requests sent for the registry, repeats included.", ("method", "code"), _requests),
+    Counter("api_requests", "Requests sent for the registry, repeats included.", _requests, ("method", "code")),
     Counter(
         "rate_wait_seconds",
         "Time spent waiting for the shared rate limit, summed over threads.",
-        (),
-        lambda m: _one(sum(m.tallies.get("rate_wait_seconds", {}).values())),
+        lambda m: sum(m.tallies.get("rate_wait_seconds", {}).values()),
     ),
 )
 
 
-def _start(m: RegistryMeasures) -> datetime | None:
-    """A run that failed before its scan never started: the instant it was opened stands for it."""
-    if m.finished is None:
-        return None
-    start: datetime = m.finished["started_at"] or m.finished["opened_at"]
-    return start
+def _duration(of: Configured) -> float:
+    """0 also for a run that failed before its scan: it never started."""
+    started: datetime | None = of.last("started_at") or None
+    return 0 if started is None else (of.last("finished_at") - started).total_seconds()
 
 
-def _duration(m: RegistryMeasures) -> float:
-    if m.finished is None or m.finished["started_at"] is None:
-        return 0
-    seconds: float = (m.finished["finished_at"] - m.finished["started_at"]).total_seconds()
-    return seconds
-
-
-def _of_last(name: str) -> Callable[[RegistryMeasures, RegistrySettings, datetime], Series]:
-    return lambda m, _s, _now: _one(0 if m.finished is None else m.finished[name])
-
-
-def _of_plan(name: str) -> Callable[[RegistryMeasures, RegistrySettings, datetime], Series]:
-    return lambda m, _s, _now: _one(0 if m.plan is None else m.plan[name])
-
-
-def _emptied(m: RegistryMeasures, _settings: RegistrySettings, _now: datetime) -> Series:
-    return _one(len(json.loads(m.finished["emptied_repositories"])) if m.finished is not None else 0)
-
-
-def _unreadable(m: RegistryMeasures, _settings: RegistrySettings, _now: datetime) -> Series:
-    return _one(0 if m.plan is None else len(json.loads(m.plan["unreadable"])))
-
-
-def _unreadable_images(m: RegistryMeasures, _settings: RegistrySettings, _now: datetime) -> Series:
-    return _one(0 if m.plan is None else len(json.loads(m.plan["unreadable_images"])))
-
-
-def _rules(m: RegistryMeasures, settings: RegistrySettings, _now: datetime) -> Series:
-    found = {} if m.plan is None else json.loads(m.plan["rule_selected"])
-    configured = [rule.name for rule in settings.policy.rules if rule.kind == "delete"]
+def _rules(of: Configured) -> Series:
+    found = json.loads(of.plan("rule_selected") or "{}")
+    configured = [rule.name for rule in of.settings.policy.rules if rule.kind == "delete"]
     return (((name,), found.get(name, 0)) for name in dict.fromkeys((*configured, *found)))
 
 
-def _next_run(_m: RegistryMeasures, settings: RegistrySettings, now: datetime) -> Series:
-    if settings.schedule is None:
-        return _one(0)
-    _, following = due(settings.schedule, settings.timezone, now, now)
-    return _at(following)
+def _next_run(of: Configured) -> float:
+    if of.settings.schedule is None:
+        return 0
+    _, following = due(of.settings.schedule, of.settings.timezone, of.now, of.now)
+    return _seconds(following)
 
 
-def _last_due(m: RegistryMeasures, settings: RegistrySettings, now: datetime) -> Series:
+def _last_due(of: Configured) -> float:
+    m, settings = of.measures, of.settings
     if settings.schedule is None or m.line_since is None or m.line != line_of(settings):
-        return _one(0)  # a line that beat has not seen yet was never due
-    last, _ = due(settings.schedule, settings.timezone, min(m.line_since, now), now)
-    return _at(last)
+        return 0  # a line that beat has not seen yet was never due
+    last, _ = due(settings.schedule, settings.timezone, min(m.line_since, of.now), of.now)
+    return _seconds(last)
 
 
-def _evidence_age(m: RegistryMeasures, settings: RegistrySettings, now: datetime) -> Series:
+def _evidence_age(of: Configured) -> Series:
     """0 until a source was first read: a run whose evidence fails says so itself."""
-    for source in settings.in_use:
-        as_of = m.evidence.get(source.name, now)
-        yield (source.name,), max(0.0, (now - as_of).total_seconds())
+    for source in of.settings.in_use:
+        as_of = of.measures.evidence.get(source.name, of.now)
+        yield (source.name,), max(0.0, (of.now - as_of).total_seconds())
 
 
 GAUGES = (
     Gauge(
         "enabled_since_timestamp_seconds",
         "When beat first saw this registry in the configuration; 0: not yet.",
-        (),
-        lambda m, _s, _now: _at(m.enabled_since),
+        lambda of: _seconds(of.measures.enabled_since),
     ),
     Gauge(
         "last_run_start_timestamp_seconds",
         "Start of the last finished run; 0: never.",
-        (),
-        lambda m, _s, _now: _at(_start(m)),
+        # A run that failed before its scan never started: the instant it was opened stands for it.
+        lambda of: _seconds(of.last("started_at") or of.last("opened_at") or None),
     ),
     Gauge(
         "last_success_timestamp_seconds",
         "End of the last run that succeeded in the registry's own mode; 0: never.",
-        (),
-        lambda m, _s, _now: _at(m.last_success),
+        lambda of: _seconds(of.measures.last_success),
     ),
+    Gauge("last_run_duration_seconds", "From the start of the last finished run's scan to its end.", _duration),
     Gauge(
-        "last_run_duration_seconds",
-        "From the start of the last finished run's scan to its end.",
-        (),
-        lambda m, _s, _now: _one(_duration(m)),
+        "last_run_candidates", "Images that the last finished run's plan would delete.", lambda of: of.last("planned")
     ),
-    Gauge("last_run_candidates", "Images that the last finished run's plan would delete.", (), _of_last("planned")),
     Gauge(
         "last_run_reclaimable_bytes",
         "Bytes that the last finished run's plan would free.",
-        (),
-        _of_last("reclaimable_bytes"),
+        lambda of: of.last("reclaimable_bytes"),
     ),
-    Gauge("last_run_reclaimed_bytes", "Bytes the last finished run reclaimed.", (), _of_last("reclaimed_bytes")),
+    Gauge("last_run_reclaimed_bytes", "Bytes the last finished run reclaimed.", lambda of: of.last("reclaimed_bytes")),
     Gauge(
         "last_run_images",
         "Images of the last finished run, by what became of them.",
+        lambda of: _images(of.measures.finished),
         ("outcome",),
-        lambda m, _s, _now: (((name,), m.finished[name] if m.finished else 0) for name in IMAGE_OUTCOMES),
     ),
-    Gauge("registry_images", "Images in the readable repositories, by the newest plan.", (), _of_plan("images")),
-    Gauge("registry_bytes", "Bytes of their blobs, each once, by the newest plan.", (), _of_plan("registry_bytes")),
-    Gauge("reclaimable_bytes", "Bytes that the newest plan would free.", (), _of_plan("reclaimable_bytes")),
+    Gauge("registry_images", "Images in the readable repositories, by the newest plan.", lambda of: of.plan("images")),
     Gauge(
-        "budget_missed_bytes", "Bytes by which the newest plan misses its budgets.", (), _of_plan("budget_missed_bytes")
+        "registry_bytes", "Bytes of their blobs, each once, by the newest plan.", lambda of: of.plan("registry_bytes")
     ),
-    Gauge("emptied_repositories", "Repositories that the last finished run left without an image.", (), _emptied),
-    Gauge("unreadable_repositories", "Repositories the newest plan could not list.", (), _unreadable),
+    Gauge("reclaimable_bytes", "Bytes that the newest plan would free.", lambda of: of.plan("reclaimable_bytes")),
+    Gauge(
+        "budget_missed_bytes",
+        "Bytes by which the newest plan misses its budgets.",
+        lambda of: of.plan("budget_missed_bytes"),
+    ),
+    Gauge(
+        "emptied_repositories",
+        "Repositories that the last finished run left without an image.",
+        lambda of: len(json.loads(of.last("emptied_repositories") or "[]")),
+    ),
+    Gauge(
+        "unreadable_repositories",
+        "Repositories the newest plan could not list.",
+        lambda of: len(json.loads(of.plan("unreadable") or "[]")),
+    ),
     Gauge(
         "unreadable_images",
         "Images whose manifests the newest plan could not read, and that are not set aside.",
-        (),
-        _unreadable_images,
+        lambda of: len(json.loads(of.plan("unreadable_images") or "[]")),
     ),
-    Gauge("rule_selected_images", "Images each rule of the newest plan selects, before keeps.", ("rule",), _rules),
-    Gauge(
-        "backlog_images",
-        "Images that an unfinished run may still delete.",
-        (),
-        lambda m, _s, _now: _one(m.backlog),
-    ),
-    Gauge("run_in_progress", "Whether a run is active.", (), lambda m, _s, _now: _one(m.active)),
+    Gauge("rule_selected_images", "Images each rule of the newest plan selects, before keeps.", _rules, ("rule",)),
+    Gauge("backlog_images", "Images that an unfinished run may still delete.", lambda of: of.measures.backlog),
+    Gauge("run_in_progress", "Whether a run is active.", lambda of: of.measures.active),
     Gauge(
         "blocked",
         "Whether a plan waits for approval because it exceeds this limit.",
+        lambda of: (((limit,), limit in of.measures.blocked_by) for limit in LIMITS),
         ("limit",),
-        lambda m, _s, _now: (((limit,), limit in m.blocked_by) for limit in LIMITS),
     ),
-    Gauge(
-        "paused", "Whether nothing is deleted there until somebody resumes it.", (), lambda m, _s, _now: _one(m.paused)
-    ),
-    Gauge("dry_run", "Whether the configuration says dry-run.", (), lambda _m, s, _now: _one(s.mode != "delete")),
-    Gauge("auth_ok", "Whether the last sign-in to the registry was accepted.", (), lambda m, _s, _now: _one(m.auth_ok)),
+    Gauge("paused", "Whether nothing is deleted there until somebody resumes it.", lambda of: of.measures.paused),
+    Gauge("dry_run", "Whether the configuration says dry-run.", lambda of: of.settings.mode != "delete"),
+    Gauge("auth_ok", "Whether the last sign-in to the registry was accepted.", lambda of: of.measures.auth_ok),
     Gauge(
         "evidence_age_seconds",
         "How old what a source last said is, by the source's own word; 0: not read yet.",
-        ("source",),
         _evidence_age,
+        ("source",),
     ),
     Gauge(
         "evidence_foreign_references",
         "Images that a source named in the last scan and that are of no registry of the file.",
+        lambda of: (((one.name,), of.measures.foreign_references.get(one.name, 0)) for one in of.settings.in_use),
         ("source",),
-        lambda m, s, _now: (((source.name,), m.foreign_references.get(source.name, 0)) for source in s.in_use),
     ),
     Gauge(
         "evidence_max_age_seconds",
         "How old a source's word may be when it is read.",
+        lambda of: (((source.name,), source.max_age.total_seconds()) for source in of.settings.in_use),
         ("source",),
-        lambda _m, s, _now: (((source.name,), source.max_age.total_seconds()) for source in s.in_use),
     ),
-    Gauge("next_run_timestamp_seconds", "When the next scheduled run is due; 0: only by hand.", (), _next_run),
-    Gauge(
-        "last_due_timestamp_seconds", "When a scheduled run was last due; 0: never yet, or only by hand.", (), _last_due
-    ),
+    Gauge("next_run_timestamp_seconds", "When the next scheduled run is due; 0: only by hand.", _next_run),
+    Gauge("last_due_timestamp_seconds", "When a scheduled run was last due; 0: never yet, or only by hand.", _last_due),
 )
 
 
@@ -299,7 +266,7 @@ class StoreCollector(Collector):
 
     def __init__(
         self,
-        store: Callable[[], AbstractContextManager[Store]],
+        store: OpenStore,
         settings: Callable[[], Settings],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -321,14 +288,12 @@ def families(measures: Measures, settings: Settings, now: datetime) -> Iterator[
     for counter in COUNTERS:
         family: Metric = CounterMetricFamily(PREFIX + counter.name, counter.help, labels=("registry", *counter.labels))
         for name, found in (known | former).items():
-            for labels, value in counter.read(found):
-                family.add_sample(PREFIX + counter.name + "_total", _labels(name, counter.labels, labels), value)
+            _add(family, "_total", name, counter.labels, counter.read(found))
         yield family
     for gauge in GAUGES:
         family = GaugeMetricFamily(PREFIX + gauge.name, gauge.help, labels=("registry", *gauge.labels))
         for name, found in known.items():
-            for labels, value in gauge.read(found, settings.registries[name], now):
-                family.add_sample(PREFIX + gauge.name, _labels(name, gauge.labels, labels), float(value))
+            _add(family, "", name, gauge.labels, gauge.read(Configured(found, settings.registries[name], now)))
         yield family
     beat = measures.heartbeats.get("beat")
     yield GaugeMetricFamily(
@@ -341,5 +306,7 @@ def families(measures: Measures, settings: Settings, now: datetime) -> Iterator[
     yield build
 
 
-def _labels(registry: str, names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
-    return {"registry": registry} | dict(zip(names, values, strict=True))
+def _add(family: Metric, suffix: str, registry: str, names: tuple[str, ...], read: Series | float) -> None:
+    for values, value in (((), read),) if isinstance(read, int | float) else read:
+        labels = {"registry": registry} | dict(zip(names, values, strict=True))
+        family.add_sample(family.name + suffix, labels, float(value))

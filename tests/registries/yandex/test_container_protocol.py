@@ -25,10 +25,10 @@ from worker.registries.errors import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.http.answers import one_line
 from worker.registries.http.messages import Answer, BrokenBodyError
 from worker.registries.yandex import api
 from worker.registries.yandex import container_protocol as protocol
+from worker.text import one_line
 
 REGISTRY = "crpvab5oob146rh73ilt"
 NAME = f"{REGISTRY}/shop/api"

@@ -16,9 +16,10 @@ from msgspec import Struct
 
 from policies.image import Blob
 from worker.registries.errors import BadAnswerError, RegistryError
-from worker.registries.http.answers import BLOB_DIGEST, decode, one_line, status_error, succeeded
+from worker.registries.http.answers import BLOB_DIGEST, decode, status_error, succeeded
 from worker.registries.http.messages import Answer, BrokenBodyError, Request
 from worker.registries.interface import Manifest
+from worker.text import one_line
 
 INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 IMAGE_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")

@@ -23,10 +23,11 @@ from worker.registries.errors import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.http.answers import decode, one_line, succeeded
+from worker.registries.http.answers import decode, succeeded
 from worker.registries.http.challenges import asks_for
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer, Request, Signer, is_local
+from worker.text import one_line
 
 SCOPES = re.compile("[!-~]+( [!-~]+)*")
 TOKEN = re.compile(r"[\x21-\x7e]{1,16000}")

@@ -18,13 +18,13 @@ from worker.registries.errors import (
     UnavailableError,
 )
 from worker.registries.http.messages import Answer, BrokenBodyError
+from worker.text import one_line
 
 T = TypeVar("T")
 
 IMAGE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 BLOB_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9A-Za-z=_-]{1,200}")
-SECRETS = re.compile(r"\b(?:t1\.|eyJ|y[0-3]_)[\w.=-]{6,}")  # IAM tokens, JWTs, OAuth tokens, should an error repeat one
 # Words for an image that its registry protects: Harbor ("configured as immutable"), Azure ("disallowed on this
 # registry, repository or image"), GitLab ("protected"). "A protected resource" is said of callers without permission.
 PROTECTS = re.compile(
@@ -97,10 +97,3 @@ def without_names(words: str, names: Iterable[str] = ()) -> str:
 def bad(what: str) -> NoReturn:
     """Raises BadAnswerError."""
     raise BadAnswerError(one_line(what))
-
-
-def one_line(text: str, limit: int = 300) -> str:
-    """A stranger's words, fit for one line of ours: no control characters, no secrets, not endless."""
-    visible = "".join(letter if letter.isprintable() else " " for letter in SECRETS.sub("***", text))
-    words = " ".join(visible.split())
-    return words if len(words) <= limit else words[: limit - 1] + "…"

@@ -18,9 +18,9 @@ import httpx
 
 from worker import __version__
 from worker.registries.errors import BadAnswerError, NoConnectionError, UnavailableError
-from worker.registries.http.answers import one_line
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.network import Ways, tls_context
+from worker.text import one_line
 
 TIME_IS_UP = "the answer was still coming in when time was up"
 MAX_BODY = 64 * 1024 * 1024  # bytes, unpacked; a page of 1,000 images with 127 layers each has 20 MiB

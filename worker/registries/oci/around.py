@@ -11,9 +11,9 @@ from policies.image import Image
 from policies.subjects import listed_subject, subjects_of
 from worker.registries.docker import manifests
 from worker.registries.errors import BadAnswerError, NotFoundError
-from worker.registries.http.answers import one_line
 from worker.registries.interface import Manifest, Manifests
 from worker.registries.oci.client import Client
+from worker.text import one_line
 
 FRESH = 1.0  # seconds for which what one thread saw serves the others
 MOST = 10_000  # manifests below one index

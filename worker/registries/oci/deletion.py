@@ -15,9 +15,10 @@ from worker.registries.errors import (
     RegistryError,
     UsedByImageListsError,
 )
-from worker.registries.http.answers import one_line, protects, succeeded, without_names
+from worker.registries.http.answers import protects, succeeded, without_names
 from worker.registries.http.messages import Answer, Request
 from worker.registries.oci.protocol import refusal
+from worker.text import one_line
 
 NEEDED = re.compile(r"\b(index|indexes|indices|image lists?|manifest lists?|referenced)\b", re.IGNORECASE)
 # Registries that delete in a way of their own: what to say where a deletion is refused.

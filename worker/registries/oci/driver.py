@@ -26,7 +26,6 @@ from worker.registries.errors import (
     UnservedNameError,
     UsedByImageListsError,
 )
-from worker.registries.http.answers import one_line
 from worker.registries.http.loops import polls
 from worker.registries.http.messages import Patience
 from worker.registries.http.rate_limit import Limiter
@@ -35,6 +34,7 @@ from worker.registries.oci import protocol
 from worker.registries.oci.around import Needs, Tags
 from worker.registries.oci.client import Client
 from worker.registries.oci.listing import Listing
+from worker.text import one_line
 
 DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the repository, 10,000 in a sixth of a second
 GLOB = frozenset("*?[\\")

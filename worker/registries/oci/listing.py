@@ -16,9 +16,9 @@ from policies.subjects import fallback_list, listed_subject, subjects_of
 from worker.registries.docker import manifests
 from worker.registries.docker.manifest_cache import read_through, size_of
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, SignInError
-from worker.registries.http.answers import one_line
 from worker.registries.interface import Manifest, Manifests
 from worker.registries.oci.client import Client
+from worker.text import one_line
 
 HOPELESS = (SignInError, PermissionDeniedError, RateLimitedError)  # no other manifest could be read either
 LAST_MADE_UP_YEAR = 1980  # reproducible builds say 1970 or 1980, some tools the year 1

@@ -26,8 +26,8 @@ from worker.config.files import PipeReader
 from worker.config.secret import SecretError, read_docker_config
 from worker.config.settings import Credentials, namespace_of
 from worker.registries.errors import SignInError
-from worker.registries.http.answers import one_line
 from worker.registries.http.tokens import Basic, Token, Tokens, base64_of, lasting
+from worker.text import one_line
 
 SECONDS = 30.0  # for a program to answer in
 MAX_BYTES = 64 * 1024

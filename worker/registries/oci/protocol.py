@@ -19,17 +19,10 @@ from worker.registries.errors import (
     PermissionDeniedError,
     RegistryError,
 )
-from worker.registries.http.answers import (
-    TAG,
-    bad,
-    decode,
-    decode_any_text,
-    one_line,
-    succeeded,
-    time_told,
-)
+from worker.registries.http.answers import TAG, bad, decode, decode_any_text, succeeded, time_told
 from worker.registries.http.challenges import asks_for
 from worker.registries.http.messages import Answer, BrokenBodyError, Request
+from worker.text import one_line
 
 PAGE_SIZE = 1000  # the most that distribution allows
 # More than the specification's grammar: some registries have capitals in names. No "." or ".." leads elsewhere.

@@ -27,17 +27,9 @@ from worker.registries.errors import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.http.answers import (
-    BLOB_DIGEST,
-    bad,
-    decode,
-    one_line,
-    protects,
-    status_error,
-    succeeded,
-    without_names,
-)
+from worker.registries.http.answers import BLOB_DIGEST, bad, decode, protects, status_error, succeeded, without_names
 from worker.registries.http.messages import Answer, Request
+from worker.text import one_line
 
 T = TypeVar("T")
 

@@ -14,9 +14,10 @@ from msgspec import UNSET
 
 from policies.image import Image
 from worker.registries.docker.manifest_cache import size_of
-from worker.registries.http.answers import IMAGE_DIGEST, TAG, bad, one_line
+from worker.registries.http.answers import IMAGE_DIGEST, TAG, bad
 from worker.registries.yandex.api import PATH
 from worker.registries.yandex.cloud_protocol import Artifact
+from worker.text import one_line
 
 TAGS = re.compile(r"(.*[._-])?tags?", re.IGNORECASE)  # the name of a property that has tags
 

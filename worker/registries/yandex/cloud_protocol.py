@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from policies.image import Blob
 from worker.registries.errors import BadAnswerError, NotFoundError, UnsuitableError
-from worker.registries.http.answers import IMAGE_DIGEST, bad, one_line
+from worker.registries.http.answers import IMAGE_DIGEST, bad
 from worker.registries.http.messages import Answer, Request
 from worker.registries.yandex.api import (
     IDENTIFIER,
@@ -28,6 +28,7 @@ from worker.registries.yandex.api import (
     instant,
     page_token,
 )
+from worker.text import one_line
 
 API = "/cloud-registry/v1"
 # What is being made is no image yet; what is going or gone none any more.

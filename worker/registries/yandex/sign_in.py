@@ -16,11 +16,12 @@ from msgspec import Meta, Struct
 from worker.config.secret import Secret, SecretError
 from worker.config.settings import RegistrySettings, WorkloadIdentity
 from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
-from worker.registries.http.answers import decode, one_line, status_error
+from worker.registries.http.answers import decode, status_error
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.tokens import HOUR, Token, Tokens, lasting
 from worker.registries.yandex.api import accepted, refusal, status_of
+from worker.text import one_line
 
 METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header
