@@ -83,11 +83,6 @@ def _choices(context: Mapping[str, Any]) -> list[str]:
     return re.findall("'([^']*)'", context["expected"])
 
 
-def _one_of(context: Mapping[str, Any]) -> Words:
-    choices = listed(_choices(context), "or")
-    return choices, f"write {choices}"
-
-
 EXPECTED: dict[str, Callable[[Mapping[str, Any]], Words]] = {
     "bool_type": lambda _: ("true or false", "write one of them, without quotes"),
     "dict_type": lambda _: Form.A_MAPPING,
@@ -99,7 +94,7 @@ EXPECTED: dict[str, Callable[[Mapping[str, Any]], Words]] = {
     "less_than_equal": lambda context: (f"at most {context['le']:g}", f"write {context['le']:g} or less"),
     "list_type": lambda _: ("a list", "write - before each item"),
     "tuple_type": lambda _: ("a list", "write - before each item"),
-    "literal_error": _one_of,
+    "literal_error": lambda context: (choices := listed(_choices(context), "or"), f"write {choices}"),
     "string_too_short": lambda _: ("text that is not empty", "write it"),
     "string_type": lambda _: ("text", "put it in quotes"),
 }

@@ -154,10 +154,6 @@ def read_timezone(value: object) -> str:
     return text
 
 
-def read_names(value: object) -> tuple[str, ...]:
-    return tuple(read_texts(value, "names", "production"))
-
-
 def read_paths(value: object) -> tuple[str, ...]:
     """Globs on repositories' paths, letters of either case."""
     paths = read_texts(value, "repositories", "shop/api, ml/**")
@@ -217,7 +213,7 @@ Schedule = Annotated[str, Read(read_schedule, text_schema("^ *\\S+( +\\S+){4} *$
 Timezone = Annotated[str, Read(read_timezone, {"type": "string", "examples": ["Europe/Moscow"]})]
 Paths = Annotated[tuple[str, ...], Read(read_paths, list_schema("^[A-Za-z0-9._/*?\\[\\]!\\\\-]+$"))]
 Digests = Annotated[tuple[str, ...], Read(read_digests, list_schema(f"^({DIGEST})$"))]
-Names = Annotated[tuple[str, ...], Read(read_names, LIST_OF_TEXTS)]
+Names = Annotated[tuple[str, ...], Read(lambda value: tuple(read_texts(value, "names", "production")), LIST_OF_TEXTS)]
 Words = Annotated[tuple[str, ...], Read(read_words, LIST_OF_TEXTS | {"items": {"type": "string"}})]
 HelperName = Annotated[
     str, Read(read_helper, text_schema("^(?!docker-credential-)[A-Za-z0-9][A-Za-z0-9._-]*$", "ecr-login"))

@@ -71,20 +71,16 @@ def _content(path: Path) -> bytes:
 
 def read_document(content: bytes, source: str) -> Reading:
     """The reading that a document holds; who is not said to use an image is `source`. Raises DocumentError."""
-    text = _text(content)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DocumentError(f"line {line}: is not text in UTF-8: holds the byte 0x{content[error.start]:02x}") from None
     if not text.strip():
         raise DocumentError("is empty")
     if text.lstrip().startswith("{"):
         return _of_json(text, source)
     return _of_lines(text, source)
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DocumentError(f"line {line}: is not text in UTF-8: holds the byte 0x{content[error.start]:02x}") from None
 
 
 def _of_json(text: str, source: str) -> Reading:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from worker.store.holds import ALL
 from worker.store.tables import ACTIVE, evidence, heartbeat, pause, registry, run, tally
@@ -63,7 +63,11 @@ class Measures:
 def measure(connection: Connection) -> Measures:
     """One consistent reading: call it within one transaction."""
     found: defaultdict[str, RegistryMeasures] = defaultdict(RegistryMeasures)
-    for row in connection.execute(_sums()).mappings():
+    kinds = (run.c.registry, run.c.state, run.c.outcome, run.c.trigger, run.c.mode, run.c.registry_mode)
+    counts = (run.c.planned, *(run.c[name] for name in (*IMAGE_OUTCOMES, "reclaimed_bytes", "foreign_deletions")))
+    totals = (func.count().label("runs"), func.max(run.c.finished_at).label("finished_at"))
+    sums = select(*kinds, *totals, *(func.sum(count).label(count.name) for count in counts)).group_by(*kinds)
+    for row in connection.execute(sums).mappings():
         _add(found[row["registry"]], row)
     for row in connection.execute(select(tally)).mappings():
         found[row["registry"]].tallies.setdefault(row["name"], {})[row["label"]] = row["value"]
@@ -93,17 +97,6 @@ def measure(connection: Connection) -> Measures:
 def heartbeats(connection: Connection) -> dict[str, datetime]:
     """When each process that reports itself was last heard of."""
     return {row.name: row.at for row in connection.execute(select(heartbeat.c.name, heartbeat.c.at))}
-
-
-def _sums() -> Select[Any]:
-    kinds = (run.c.registry, run.c.state, run.c.outcome, run.c.trigger, run.c.mode, run.c.registry_mode)
-    counts = (run.c.planned, *(run.c[name] for name in (*IMAGE_OUTCOMES, "reclaimed_bytes", "foreign_deletions")))
-    return select(
-        *kinds,
-        func.count().label("runs"),
-        func.max(run.c.finished_at).label("finished_at"),
-        *(func.sum(count).label(count.name) for count in counts),
-    ).group_by(*kinds)
 
 
 def _add(measures: RegistryMeasures, row: RowMapping) -> None:
