@@ -4,7 +4,7 @@ Ages, leases and schedules mix readings of all three. Where two of them are sure
 can be believed: nothing is planned, and nothing is deleted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
@@ -44,7 +44,14 @@ class Shown:
 
 def check(ours: Clock, store: Store | None, registry: Registry | None = None) -> None:
     """Raises ClockError, StoreError, RegistryError."""
-    shown = list(_read(ours, store, registry))
+    shown = []
+    if store is not None:
+        with store.read() as connection:
+            shown.append(of_store(ours, store, connection))
+    if registry is not None:
+        asked = ours()
+        at = registry.clock()
+        shown.append(Shown("the registry's", at, asked, ours(), RESOLUTION))
     if (wrong := disagreement(shown)) is not None:
         raise ClockError(wrong)
 
@@ -56,31 +63,16 @@ def of_store(ours: Clock, store: Store, connection: Connection) -> Shown:
     return Shown("the store's", at, asked, ours())
 
 
-def _read(ours: Clock, store: Store | None, registry: Registry | None) -> Iterator[Shown]:
-    if store is not None:
-        with store.read() as connection:
-            yield of_store(ours, store, connection)
-    if registry is not None:
-        asked = ours()
-        at = registry.clock()
-        yield Shown("the registry's", at, asked, ours(), RESOLUTION)
-
-
 def disagreement(shown: list[Shown]) -> str | None:
     """What is to be said of two clocks, this process's among them, that are too far apart; None: no two are."""
     if not shown:
         return None
     own = Shown("this machine's", shown[-1].answered, shown[-1].answered, shown[-1].answered)
     for one, other in combinations([own, *shown], 2):
-        if _apart(one, other) > SKEW:
+        (low, high), (other_low, other_high) = one.ahead, other.ahead
+        if max(low - other_high, other_low - high) > SKEW:  # so far they are apart at least
             return (
                 f"{one.whose} clock ({one.at:%Y-%m-%dT%H:%M:%SZ}) is more than 5 minutes from {other.whose} "
                 f"({other.at:%Y-%m-%dT%H:%M:%SZ}); ages cannot be believed, set the clock"
             )
     return None
-
-
-def _apart(one: Shown, other: Shown) -> timedelta:
-    """How far two clocks are apart at least."""
-    (low, high), (other_low, other_high) = one.ahead, other.ahead
-    return max(low - other_high, other_low - high)

@@ -5,6 +5,7 @@ because `reconcile` (next door) rings again.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -173,22 +174,16 @@ def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> t
     if due_at is None:
         return ()
     if now - due_at > registry.catch_up:
-        _record_missed(store, registry, due_at, now)
+        message = f"was due at {due_at:%Y-%m-%dT%H:%M:%SZ} and could not start within catch_up"
+        ended = {"state": "finished", "outcome": "missed", "finished_at": now, "message": message}
+        missed = _new(registry, "schedule", now) | ended | {"scheduled_for": due_at}
+        with suppress(IntegrityError), store.write() as connection:  # else somebody else recorded it
+            runs.add(connection, missed)
         return ()
     try:
         return open_run(store, settings, name, trigger="schedule", now=now, scheduled_for=due_at).bells
     except AlreadyRunningError:
         return ()  # asked again each minute until it is free or too late
-
-
-def _record_missed(store: Store, registry: RegistrySettings, due_at: datetime, now: datetime) -> None:
-    message = f"was due at {due_at:%Y-%m-%dT%H:%M:%SZ} and could not start within catch_up"
-    ended = {"state": "finished", "outcome": "missed", "finished_at": now, "message": message}
-    try:
-        with store.write() as connection:
-            runs.add(connection, _new(registry, "schedule", now) | ended | {"scheduled_for": due_at})
-    except IntegrityError:
-        return  # somebody else recorded it
 
 
 def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:

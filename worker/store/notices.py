@@ -57,18 +57,13 @@ def get(connection: Connection, run_id: str) -> Notice | None:
 
 def _notice(row: Row[Any]) -> Notice:
     facts: dict[str, Any] = {"run_id": row.id, "registry": row.registry, "word": row.word, "since": row.since}
-    telling = _read(row.telling)
+    try:
+        telling = None if row.telling is None else msgspec.json.decode(row.telling, type=_Telling)
+    except msgspec.DecodeError:  # nobody can read it: then it begins anew, and stands in no other run's way
+        telling = None
     if telling is None or telling.word != row.word:  # it was blocked then, and has ended since
         return Notice(**facts)
     return Notice(**facts, tries=telling.tries, after=telling.after, told=frozenset(telling.told))
-
-
-def _read(telling: str | None) -> _Telling | None:
-    """None also for what nobody can read: then it begins anew, and stands in no other run's way."""
-    try:
-        return None if telling is None else msgspec.json.decode(telling, type=_Telling)
-    except msgspec.DecodeError:
-        return None
 
 
 def note(connection: Connection, notice: Notice, *, tries: int, after: datetime, told: Collection[int]) -> None:
