@@ -20,7 +20,7 @@ Words = npt.NDArray[np.uint64]  # rows of four: a digest
 Sizes = npt.NDArray[np.int64]  # bytes
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64)
 _LENGTH = 71  # sha256: and 64 digits
-_PREFIX = np.frombuffer(b"sha256:", dtype=np.uint8)
+_LINE_START = np.frombuffer(b"\nsha256:", dtype=np.uint64)
 
 
 class Blobs:
@@ -61,7 +61,7 @@ class Blobs:
     @cached_property
     def odd(self) -> tuple[str, ...]:
         """The digests that are not sha256: and 64 digits; found out with `words`, at no cost of its own."""
-        return () if self._packed is not None else tuple(one for one in self._digests if _sha256(one) is None)
+        return self._packed[1]
 
     def of(self, image: Image) -> frozenset[int]:
         """The numbers of what an image names."""
@@ -80,13 +80,13 @@ class Blobs:
         return references, np.bincount(numbers[~by_going], minlength=len(self.sizes)) > 0
 
     @cached_property
-    def _packed(self) -> bytes | None:
-        return _all_packed(self._digests)
+    def _packed(self) -> tuple[Words, tuple[str, ...]]:
+        return words_and_odd(self._digests)
 
     @cached_property
     def _distinct(self) -> tuple[Words, Sizes, npt.NDArray[np.int64] | None]:
         """Words and sizes of each digest, and the place of each blob among them where some share one."""
-        rows = _rows(self._digests, self._packed)
+        rows = self._packed[0]
         sizes = np.array(self._told, dtype=np.int64)
         key = np.sort(keys(rows))
         if not (key[1:] == key[:-1]).any():  # no two keys are equal, so no two digests are
@@ -153,30 +153,26 @@ def groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
 
 def words(digests: Sequence[str]) -> Words:
     """Digests as rows of four words; one that is not sha256 stands for itself by the SHA-256 of its text."""
-    return _rows(digests, _all_packed(digests))
+    return words_and_odd(digests)[0]
 
 
-def all_sha256(digests: Sequence[str]) -> bool:
-    """Whether each is sha256: and 64 digits, in small letters."""
-    return _all_packed(digests) is not None
-
-
-def _rows(digests: Sequence[str], packed: bytes | None) -> Words:
+def words_and_odd(digests: Sequence[str]) -> tuple[Words, tuple[str, ...]]:
+    """Digests as `words`, and those that are not sha256: and 64 digits in small letters."""
+    packed, odd = _all_packed(digests), tuple[str, ...]()
     if packed is None:
+        odd = tuple(one for one in digests if _sha256(one) is None)
         packed = b"".join(_sha256(one) or _sha256_of(one) for one in digests)
-    return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4)
+    return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4), odd
 
 
 def _all_packed(digests: Sequence[str]) -> bytes | None:
     """`_sha256` of all of them at once, where all are of that kind."""
-    text = "".join(digests).encode("utf-8", "surrogatepass")
-    if len(text) != _LENGTH * len(digests) or not set(map(len, digests)) <= {_LENGTH}:
+    text = "\n".join(("", *digests)).encode("utf-8", "surrogatepass")
+    if len(text) != (1 + _LENGTH) * len(digests):
         return None
-    letters = np.frombuffer(text, dtype=np.uint8).reshape(-1, _LENGTH)
-    if (letters[:, :7] != _PREFIX).any():
-        return None
-    digits = letters[:, 7:].tobytes()
-    if digits != digits.lower():
+    lines = np.frombuffer(text, dtype=np.uint64).reshape(-1, 9)  # nine words each, the first always the same
+    digits = lines[:, 1:].tobytes()
+    if (lines[:, 0] != _LINE_START).any() or not (digits.islower() or digits.isdigit()):
         return None
     try:
         return unhexlify(digits)

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from policies.blobs import Blobs
+from policies.blobs import Blobs, Words, words_and_odd
 from policies.conditions import Scene, Sighting
 from policies.image import Blob, Image, Repository
 from policies.push_times import Times
@@ -40,6 +40,11 @@ class Ties:
     by_digest: Mapping[str, Image] = field(default_factory=dict)  # filled where there is an index
     doubt: str = ""  # why push times are not believed
     doubted: frozenset[str] = frozenset()  # digests of the images whose push time was taken away for that
+
+    @cached_property
+    def digests(self) -> tuple[Words, tuple[str, ...]]:
+        """Those of the images in their order, and which of them are of no usual kind."""
+        return words_and_odd([image.digest for image in self.images])
 
     @cached_property
     def order(self) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def survey_of(
         foreign_places[rule.name] = tuple(
             (place, ties.open_subjects[place[1]]) for place in population(rule.asks(there, scene))
         )
-    digests = words([image.digest for image in ties.images])
+    digests, _ = ties.digests
     return Survey(
         path=ties.path,
         digests=digests,

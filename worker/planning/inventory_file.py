@@ -73,8 +73,8 @@ class InventoryFile:
                 for images in runs:
                     arranger.add(images)
                 ties = arranger.ties()
-                if not all(map(is_digest, ties.blobs.odd)):
-                    self._refuse_blobs(file)
+                if not all(map(is_digest, (*ties.digests[1], *ties.blobs.odd))):
+                    self._refuse_digest(file)
                 yield ties
 
     def index(self) -> None:
@@ -139,12 +139,13 @@ class InventoryFile:
             self._refuse(offset, block)
         return images
 
-    def _refuse_blobs(self, file: BinaryIO) -> None:
-        """Raises InventoryError: some line names a blob by what is no digest; which one is looked for only now."""
+    def _refuse_digest(self, file: BinaryIO) -> None:
+        """Raises InventoryError: an image or a blob of some line has no digest; which one is looked for only now."""
         for offset, block in self._blocks(file):
+            images = self._decoded(offset, block)
             blobs = Blobs()
-            blobs.add(self._decoded(offset, block))
-            if not all(map(is_digest, blobs.odd)):
+            blobs.add(images)
+            if not all(map(is_digest, (*(image.digest for image in images), *blobs.odd))):
                 self._refuse(offset, block)
 
     def _refuse(self, offset: int, block: bytes) -> NoReturn:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from policies.blobs import all_sha256
 from policies.image import Image, Instant, Unreadable
 from policies.units import shown
 
@@ -55,15 +54,13 @@ _probe = msgspec.json.Decoder(msgspec.Raw)
 
 
 def are_sound(found: Sequence[Image]) -> bool:
-    """Whether names and digests are such: asked of all that were read at once. Blobs are known to `policies.blobs`."""
-    own = [image.digest for image in found]
+    """Whether names and the digests that they name are such: asked of all that were read at once.
+
+    Their own digests, and their blobs', are asked for by repository.
+    """
     named = [child for image in found if image.children for child in image.children]
     named += [image.subject for image in found if image.subject]
-    return (
-        all(map(_is_name, set(map(NAME, found))))
-        and (all_sha256(own) or all(map(is_digest, own)))
-        and all(map(is_digest, named))
-    )
+    return all(map(_is_name, set(map(NAME, found)))) and all(map(is_digest, named))
 
 
 def is_digest(text: str) -> bool:
