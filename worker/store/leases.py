@@ -68,6 +68,11 @@ def holds(connection: Connection, lease: Lease) -> bool:
     return connection.execute(select(lease.table.c.fence).where(lease.mine).with_for_update()).first() is not None
 
 
+def is_mine(connection: Connection, lease: Lease) -> bool:
+    """Whether nobody has taken it over; locks nothing."""
+    return connection.execute(select(lease.table.c.fence).where(lease.mine)).first() is not None
+
+
 def release(connection: Connection, lease: Lease, **values: Any) -> bool:
     """Give it back, and set these values. False: it was lost, and nothing was changed."""
     mine = update(lease.table).where(lease.mine)

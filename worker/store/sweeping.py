@@ -213,6 +213,13 @@ def open_items(
     return {row.number: row.barred for row in connection.execute(found)}
 
 
+def is_one_barred(connection: Connection, run_id: str, numbers: Collection[int]) -> bool:
+    """Whether there is a reason by now to ask nothing more for one of these items; locks nothing."""
+    barred = item.c.barred.is_not(None)
+    found = select(item.c.number).where((item.c.run_id == run_id) & item.c.number.in_(numbers) & barred)
+    return connection.execute(found.limit(1)).first() is not None
+
+
 def record_intents(connection: Connection, keys: Sequence[tuple[Item, str]], now: datetime) -> None:
     """Write down that these items are about to be deleted, each under its idempotency key; they are `open_items`."""
     if not keys:

@@ -16,6 +16,7 @@ from functools import partial
 from worker.registries.errors import (
     LimiterUnavailableError,
     NotFoundError,
+    RateLimitedError,
     RegistryError,
     TooLateError,
     UnavailableError,
@@ -74,6 +75,7 @@ class Batch:
     halted: threading.Event = field(init=False)  # nothing further is begun
     outage: Outage = field(init=False)
     _pool: ThreadPoolExecutor = field(init=False)
+    _gate: threading.Lock = field(default_factory=threading.Lock)  # past it, a deletion counts as sent
     _alone: bool = False  # one image at a time: the registry has not accepted a deletion in this repository yet
     _saved: Collection[int] = ()  # numbers of items that the store can put back
 
@@ -155,7 +157,12 @@ class Batch:
 
     def _side_by_side(self, step: Callable[[Work], None], works: Sequence[Work]) -> None:
         """Take a step with each. Raises what one of them raised, once all have ended."""
-        self._wait([self._pool.submit(self._guarded, step, work) for work in works])
+        futures: list[Future[None]] = []
+        try:
+            for work in works:
+                futures.append(self._pool.submit(self._guarded, step, work))
+        finally:
+            self._wait(futures)
 
     def _guarded(self, step: Callable[[Work], None], work: Work) -> None:
         try:
@@ -170,7 +177,7 @@ class Batch:
         try:
             wait(futures)
         except BaseException:  # the task's time limit: every thread ends the step it is at, and begins no other
-            self.halted.set()
+            self._halt()
             wait(futures)
             raise
         for future in futures:
@@ -249,14 +256,15 @@ class Batch:
 
     def _send_all(self, works: Sequence[Work]) -> None:
         """Have each deletion sent, as long as nothing has come up against them; read anew at least once a second."""
-        self.pace.deletions_until = time.monotonic() + PERMISSION_IS_GOOD
-        futures = [self._pool.submit(self._guarded, self._send, work) for work in works]
+        self.pace.deletions_until = self.intents.asked_at + PERMISSION_IS_GOOD
+        futures: list[Future[None]] = []
         try:
+            if time.monotonic() - self.intents.asked_at > PERMISSION_IS_GOOD / 2:  # the store has taken its time
+                self._ask_again()
+            for work in works:
+                futures.append(self._pool.submit(self._guarded, self._send, work))
             while wait(futures, timeout=PERMISSION_IS_GOOD / 2).not_done:
-                began = time.monotonic()
-                self.pace.deletions_until = began + PERMISSION_IS_GOOD if self.intents.still_hold() else 0.0
-                if self._ends():  # it may have come to that since it was asked
-                    self.pace.deletions_until = 0.0
+                self._ask_again()
         except BaseException:
             self._halt()
             raise
@@ -264,17 +272,27 @@ class Batch:
             self._wait(futures)
             self.pace.deletions_until = float("inf")
 
+    def _ask_again(self) -> None:
+        """Permit deletions for another second if what they were intended by still holds."""
+        began = time.monotonic()
+        self.pace.deletions_until = began + PERMISSION_IS_GOOD if self.intents.still_hold() else 0.0
+        if self._ends():  # it may have come to that since it was asked
+            self.pace.deletions_until = 0.0
+
     def _send(self, work: Work) -> None:
         item = work.item
-        if self._ends():
-            return
-        work.unsent = False
+        with self._gate:  # once the batch is halted, what is unsent stays so, whoever still waits for its thread
+            if self._ends():
+                return
+            work.unsent = False
         try:
             # Longer each time: else a crowd would delete nothing.
             not_after = work.read_at + work.readings * self._good_for()
             deletion = self.registry.delete(item.repository, item.image, work.key, not_after=not_after)
         except RegistryError as error:
-            again = isinstance(error, TooLateError) or (work.readings < READINGS and self.is_back(error))
+            stopped = isinstance(error, RateLimitedError) and time.monotonic() >= self.pace.deletions_until
+            too_late = isinstance(error, TooLateError) or stopped  # while it waited to be tried again
+            again = too_late or (work.readings < READINGS and self.is_back(error))
             if again and not error.maybe_done:
                 work.unsent = work.again = True
             elif not (error.maybe_done and self._was_away(error)):
@@ -369,5 +387,6 @@ class Batch:
 
     def _halt(self) -> None:
         """Nothing further is begun, and what waits for its turn is not sent."""
-        self.halted.set()
+        with self._gate:
+            self.halted.set()
         self.pace.deletions_until = 0.0

@@ -1,6 +1,7 @@
 """Records that images are about to be deleted, unless something speaks against it at that moment."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.runs.clocks import Shown, disagreement, of_store
 from worker.runs.terms import Watch, late, permitted_now
-from worker.store import Store, holds, looks, scan_history, sweeping, undo
+from worker.store import Store, holds, leases, looks, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, Outcome
@@ -37,7 +38,9 @@ class Intents:
     in_use: Mapping[str, str]  # digest -> why
     surroundings: Surroundings | None
     halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
+    asked_at: float = 0.0  # time.monotonic() before the last intents were asked for
     _wishes: Wishes | None = None  # when the last intents were recorded
+    _numbers: Sequence[int] = ()  # of the items that have them
 
     def used(self, item: Item) -> Outcome | None:
         """What the evidence of use says against a deletion; None: nothing."""
@@ -50,6 +53,7 @@ class Intents:
         The lease, the run's state, the plan's age, holds, pauses, bars and owners are asked in the same transaction,
         and the mode just before. A run that is to delete nothing more is halted. Raises LeaseLostError.
         """
+        self.asked_at = time.monotonic()
         registry = permitted_now(self.watch, self.run, self.held.repository) if works else ""
         if isinstance(registry, str):
             for work in works:
@@ -72,14 +76,17 @@ class Intents:
         return [work for work in works if work.key]
 
     def still_hold(self) -> bool:
-        """Whether the file, pauses and holds still permit what was intended last. Raises StoreError."""
+        """Whether file, lease, pauses, holds and rechecks still permit what was intended last. Raises StoreError."""
         if isinstance(permitted_now(self.watch, self.run, self.held.repository), str):
             return False
         with self.store.read() as connection:
             run = run_rows.get(connection, self.run.id)
-            if run is None or run.state != "deleting" or run.stop is not None:
+            mine = leases.is_mine(connection, self.held.lease)
+            if run is None or run.state != "deleting" or run.stop is not None or not mine:
                 self.halted.set()
                 return False
+            if sweeping.is_one_barred(connection, self.run.id, self._numbers):
+                return False  # a recheck has found what needs it
             return self._wishes_now(connection, self.store.now(connection)) == self._wishes
 
     def _wishes_now(self, connection: Connection, now: datetime) -> Wishes:
@@ -110,6 +117,7 @@ class Intents:
             old = work.item.idempotency_key if work.item.state == "intent" else None
             work.key = old or str(uuid4())
             intended.append(work)
+        self._numbers = [work.item.number for work in intended]
         sweeping.record_intents(connection, [(work.item, work.key) for work in intended], now)
         kept = [(work.item, work.kept) for work in intended if work.kept is not None]
         undo.keep(connection, self.run.registry, self.run.registry_key, kept, now)

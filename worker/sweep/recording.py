@@ -52,6 +52,7 @@ class Results:
     lease: timedelta
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _settled: list[tuple[Item, Outcome]] = field(default_factory=list)
+    _written: int = 0  # how many of them the transaction under way has written
     _healthy: bool = False  # since the last failure, the registry has answered as it should
 
     def settle(self, item: Item, outcome: Outcome) -> None:
@@ -91,7 +92,8 @@ class Results:
                 sweeping.withdraw_intents(connection, unsent)
             except LeaseLostError as error:
                 lost = error
-                self._settled = [pair for pair in self._settled if pair[1].state == "deleted"]
+                with self._lock:
+                    self._settled = [pair for pair in self._settled if pair[1].state == "deleted"]
             sweeping.record_accepted(connection, accepted, now)
             settled = self.write(connection, now)
         self.forget(settled)
@@ -100,11 +102,15 @@ class Results:
 
     def write(self, connection: Connection, now: datetime) -> list[tuple[Item, Outcome]]:
         """Record every outcome within a transaction; those of items that had none. `forget` once it has ended."""
-        return sweeping.record_outcomes(connection, self.run.id, self._settled, now, answers=self._healthy)
+        with self._lock:
+            settled = list(self._settled)
+        self._written = len(settled)
+        return sweeping.record_outcomes(connection, self.run.id, settled, now, answers=self._healthy)
 
     def forget(self, recorded: Sequence[tuple[Item, Outcome]]) -> None:
-        """All outcomes are recorded: log these, and begin anew."""
-        self._settled, self._healthy = [], False
+        """The outcomes that were written are recorded: log these, and begin anew."""
+        with self._lock:
+            self._settled, self._written, self._healthy = self._settled[self._written :], 0, False
         events.images_settled(self.run.registry, recorded)
         if any(outcome.state == "deleted" for _, outcome in recorded):
             reach("outcome_recorded")

@@ -1,12 +1,14 @@
 """A chunk of images: its intents are durable before a deletion leaves, and what comes up meanwhile still stops it."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from policies.holds import Hold
 from tests.support.night import Night
@@ -15,9 +17,9 @@ from worker.registries.errors import TooLateError
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.rate_limit import BoundedLimiter, LocalLimiter
-from worker.runs import lifecycle
+from worker.runs import checkpoints, lifecycle
 from worker.store import holds
-from worker.store.tables import item
+from worker.store.tables import batch, item
 from worker.sweep import batches
 from worker.sweep.deletion import PERMISSION_IS_GOOD
 
@@ -79,6 +81,19 @@ def dry_run(night: Night, _run_id: str, _digest: str) -> None:
     night.path.write_text(night.path.read_text().replace("mode: delete", "mode: dry-run"))
 
 
+def bar(night: Night, run_id: str, digest: str) -> None:
+    """A recheck finds an image that needs this one."""
+    with night.store.write() as connection:
+        this = (item.c.run_id == run_id) & (item.c.digest == digest)
+        connection.execute(update(item).where(this).values(barred="an index pushed since needs it"))
+
+
+def take_over(night: Night, run_id: str, _digest: str) -> None:
+    """Another worker claims the batch, whose holder stood still for longer than its lease."""
+    with night.store.write() as connection:
+        connection.execute(update(batch).where(batch.c.run_id == run_id).values(fence=batch.c.fence + 1))
+
+
 @pytest.mark.parametrize(
     ("act", "held", "others"),
     [
@@ -87,6 +102,8 @@ def dry_run(night: Night, _run_id: str, _digest: str) -> None:
         pytest.param(pause, ("skipped", "paused"), ("skipped", "paused"), id="a pause"),
         pytest.param(hold, ("skipped", "held"), ("deleted", None), id="a hold on one image"),
         pytest.param(dry_run, ("skipped", "mode"), ("skipped", "mode"), id="a change of mode"),
+        pytest.param(bar, ("skipped", "still_needed"), ("deleted", None), id="a recheck that finds an owner of one"),
+        pytest.param(take_over, ("intent", None), ("intent", None), id="another holder of the lease"),
     ],
 )
 def test_what_comes_up_while_deletions_wait_for_their_turn(
@@ -114,6 +131,37 @@ def test_what_comes_up_while_deletions_wait_for_their_turn(
     assert {outcomes[digest] for digest in rest[1:]} == {others}
     gone = {digest for digest, outcome in outcomes.items() if outcome == ("deleted", None)}
     assert {image["id"] for image in images if image["digest"] in gone} == simulator.deleted_ids()
+
+
+def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    for number in range(4):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+    tonight = Night(simulator, tmp_path)
+    run_id, bells = tonight.plan()
+    ((_, number),) = [bell.args for bell in tonight.ring(bells, until="gc.delete_batch")]
+    other = sqlite3.connect(str(tonight.store.engine.url.database), isolation_level=None, check_same_thread=False)
+
+    def write_and_switch_off() -> None:
+        """Half a second after a chunk is read; by then the mode was asked, and the intents wait for the store."""
+        dry_run(tonight, run_id, "")
+        threading.Timer(1.2 * PERMISSION_IS_GOOD, other.execute, ["commit"]).start()
+
+    def at(point: str) -> None:
+        if point == "chunk_read_again" and len(simulator.deleted_ids()) == 1:
+            other.execute("begin immediate")
+            threading.Timer(PERMISSION_IS_GOOD / 2, write_and_switch_off).start()
+
+    checkpoints.visitors.append(at)
+    try:
+        batches.delete_batch(tonight.store, tonight.watch, run_id, int(number))
+    finally:
+        checkpoints.visitors.remove(at)
+    outcomes = sorted(tonight.outcomes(run_id).values(), key=str)
+    tonight.store.dispose()
+    other.close()
+    assert outcomes == [("deleted", None), *[("skipped", "mode")] * 3]
 
 
 def test_a_deletion_is_not_sent_without_a_permission_that_is_good(simulator: Simulator) -> None:
