@@ -394,3 +394,13 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
         ran = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
         peaks.append(int(ran.stdout))
     assert (peaks[1] - peaks[0]) * 1024 < 18_000 * 600
+
+
+def test_a_file_that_is_replaced_between_two_readings_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, lines([repository("a", image("a1"), image("a2"))]))
+    file = open_inventory(path)
+    assert len(list(file.read())) == 1
+    (tmp_path / "new").mkdir()
+    os.replace(saved(tmp_path / "new", lines([repository("b", image("b1"))])), path)
+    with pytest.raises(InventoryError, match="was changed while it was read"):
+        list(file.read({"a"}))

@@ -4,6 +4,7 @@ A file is grouped when the lines of each repository stand together; one that is 
 """
 
 import codecs
+import os
 from collections import deque
 from collections.abc import Collection, Iterator, Sized
 from dataclasses import dataclass
@@ -58,13 +59,21 @@ class InventoryFile:
     path: Path
     start: int  # bytes: where the images begin
     size: int
+    stamp: tuple[int, ...]  # by which a file that was changed between two readings is known
     unreadable: tuple[Unreadable, ...] = ()
     block: int = BLOCK
     _places: dict[str, npt.NDArray[np.int64]] | None = None  # by repository: offset and length of each stretch
 
+    def _opened(self) -> BinaryIO:
+        file = self.path.open("rb")
+        if _stamp(file) != self.stamp:
+            file.close()
+            raise InventoryError(str(self.path), 1, "the file was changed while it was read; plan it again")
+        return file
+
     def read(self, only: Collection[str] | None = None) -> Iterator[Ties]:
         """The repositories, each once, or `only` those of these paths. Raises InventoryError, NotGroupedError."""
-        with self.path.open("rb") as file:
+        with self._opened() as file:
             for path, runs in self._grouped(file) if self._places is None else self._indexed(file, only):
                 if only is not None and path not in only:
                     deque(runs, maxlen=0)
@@ -81,7 +90,7 @@ class InventoryFile:
         """Find out where the lines of each repository stand, so that it can be read. Raises InventoryError."""
         numbers: dict[str, int] = {}
         repositories, places = [np.empty(0, dtype=np.int32)], [np.empty((0, 2), dtype=np.int64)]
-        with self.path.open("rb") as file:
+        with self._opened() as file:
             for offset, block in self._blocks(file):
                 lines = block.splitlines(keepends=True)
                 lengths = np.fromiter(map(len, lines), dtype=np.int64, count=len(lines))
@@ -150,7 +159,7 @@ class InventoryFile:
 
     def _refuse(self, offset: int, block: bytes) -> NoReturn:
         """Raises InventoryError: the first bad line of a block."""
-        with self.path.open("rb") as file:
+        with self._opened() as file:
             number = 1 + sum(part.count(b"\n") for _, part in _blocks(file, 0, offset))
         for before, line in enumerate(block.split(b"\n")):
             if line.strip() and (what := mistake_in(line)) is not None:
@@ -165,16 +174,21 @@ def open_inventory(path: Path, block: int = BLOCK) -> InventoryFile:
     """Reads the head, if there is one. Raises InventoryError, OSError."""
     with path.open("rb") as file:
         first = file.readline(LONGEST)
-        size = file.seek(0, 2)
+        size, stamp = file.seek(0, 2), _stamp(file)
     mark = len(codecs.BOM_UTF8) if first.startswith(codecs.BOM_UTF8) else 0
     if not first[mark:].strip():
-        return InventoryFile(path, mark, size, block=block)
+        return InventoryFile(path, mark, size, stamp, block=block)
     try:
         unreadable = head_of(first[mark:])
     except ValueError as error:
         raise InventoryError(str(path), 1, str(error)) from error
     start = mark if unreadable is None else len(first)
-    return InventoryFile(path, start, size, unreadable or (), block)
+    return InventoryFile(path, start, size, stamp, unreadable or (), block)
+
+
+def _stamp(file: BinaryIO) -> tuple[int, ...]:
+    about = os.fstat(file.fileno())
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def _repository_of(name: str) -> str:
