@@ -23,7 +23,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("check", "Load the configuration and name every mistake in it"),
         "plan": ("plan", "List a registry, decide, and show what would go, why, and how many bytes"),
         "inventory": ("listing", "List a registry as NDJSON, for `plan --inventory`"),
-        "schema": ("schema", "JSON Schema of the configuration file, for editors"),
+        "schema": ("check", "JSON Schema of the configuration file, for editors"),
     },
     "Delete": {
         "sweep": ("sweep", "Open a run of a registry now"),

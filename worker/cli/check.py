@@ -1,4 +1,4 @@
-"""`registry-gc check`: is the configuration right, and what may it mean that its author did not?"""
+"""`registry-gc check` and `schema`: is the configuration right, and what may it mean that its author did not?"""
 
 import json
 import os
@@ -15,6 +15,7 @@ from policies.warnings import INSTEAD
 from worker.cli.errors import DONE, FAILED, USAGE
 from worker.cli.options import Options, common
 from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
+from worker.config.schema import schema as made_schema
 from worker.config.settings import ConfigError, RegistrySettings, Settings, find
 from worker.notify.sender import understood
 from worker.report.report import Column, Report, table_of
@@ -139,3 +140,15 @@ def _counts(registry: RegistrySettings) -> Iterator[str]:
             yield f"{'beyond_newest' if rule.count.beyond else 'newest'} (rule {rule.name!r})"
     if registry.keep_per_repository:
         yield "keep_per_repository"
+
+
+@click.command()
+@common(config=False, formats=("json",))
+def schema(options: Options) -> None:
+    """Write the JSON Schema (draft 2020-12) of the configuration file.
+
+    Editors with the YAML language server read it through a first line such as
+    `# yaml-language-server: $schema=registry-gc.schema.json`.
+    """
+    with options.open() as output:
+        output.line(json.dumps(made_schema(), indent=2, ensure_ascii=False))

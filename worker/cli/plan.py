@@ -10,8 +10,8 @@ from msgspec import UNSET
 from policies.plan import Plan
 from worker.cli.errors import OVER_LIMITS, USAGE, CommandError, say
 from worker.cli.options import Options, common
-from worker.planning.decisions import Decisions
 from worker.planning.offline import InventoryError, plan_inventory
+from worker.planning.spool import Decisions
 from worker.report.plan import PlanHead, plan_report, warnings
 
 

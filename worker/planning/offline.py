@@ -18,8 +18,8 @@ from policies.plan import Plan, make_plan
 from policies.push_times import AS_SAVED
 from policies.rules import Policy
 from worker.config.files import stream
-from worker.planning.decisions import Decisions
 from worker.planning.inventory_file import BLOCK, InventoryError, NotGroupedError, open_inventory
+from worker.planning.spool import Decisions
 
 __all__ = ["InventoryError", "OfflinePlan", "plan_inventory"]
 

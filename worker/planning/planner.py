@@ -15,9 +15,9 @@ from policies.plan import Plan, RepositoryPlan, make_plan
 from policies.push_times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
-from worker.planning.decisions import Decisions
 from worker.planning.inventory import Inventory
 from worker.planning.scan_history import Comparison, compare
+from worker.planning.spool import Decisions
 from worker.planning.unclear import Unclear
 from worker.runs.tags_read import tags_not_read
 from worker.store.scan_history import Recalled

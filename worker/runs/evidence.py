@@ -1,4 +1,4 @@
-"""From a registry's sources to `policies.evidence`: asks each source, judges its answer, shares it through the store.
+"""From a registry's sources to `policies.context`: asks each source, judges its answer, shares it through the store.
 
 A source that cannot be believed raises EvidenceError: nothing is deleted in its registry then.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
-from policies.evidence import Evidence
+from policies.context import Evidence
 from policies.warnings import PlanWarning
 from worker.config.settings import HUB_HOSTS, YANDEX_HOSTS, EvidenceSettings, RegistrySettings, namespace_of
 from worker.evidence import judge, read

@@ -63,14 +63,10 @@ def renew(connection: Connection, lease: Lease, now: datetime, until: datetime) 
     return connection.execute(mine.values(lease_until=until)).rowcount == 1
 
 
-def holds(connection: Connection, lease: Lease) -> bool:
-    """Whether it is still ours; locks the row if so."""
-    return connection.execute(select(lease.table.c.fence).where(lease.mine).with_for_update()).first() is not None
-
-
-def is_mine(connection: Connection, lease: Lease) -> bool:
-    """Whether nobody has taken it over; locks nothing."""
-    return connection.execute(select(lease.table.c.fence).where(lease.mine)).first() is not None
+def holds(connection: Connection, lease: Lease, *, lock: bool = True) -> bool:
+    """Whether it is still ours; locks the row if so and asked for."""
+    found = select(lease.table.c.fence).where(lease.mine)
+    return connection.execute(found.with_for_update() if lock else found).first() is not None
 
 
 def release(connection: Connection, lease: Lease, **values: Any) -> bool:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from policies.evidence import Evidence
+from policies.context import Evidence
 from worker.config.settings import RegistrySettings
 from worker.logs import Log
 from worker.registries import open_registry
@@ -29,11 +29,11 @@ from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, Outcome
 from worker.store.tables import EPOCH
-from worker.sweep import events, outcomes, refusals
+from worker.sweep import outcomes, refusals
 from worker.sweep.comparison import snapshot
 from worker.sweep.deletion import READING_IS_GOOD, Batch
 from worker.sweep.intents import Intents
-from worker.sweep.recording import Results
+from worker.sweep.recording import Results, log_settled
 from worker.sweep.surroundings import Surroundings
 
 CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
@@ -195,5 +195,5 @@ def _leave(store: Store, run: Run, items: list[Item], reason: str, *, asked: boo
             outcomes_by_state |= dict.fromkeys(("intent", "accepted"), outcomes.never_asked(reason))
         settled = [(one, outcomes_by_state[one.state]) for one in items if one.state in outcomes_by_state]
         settled = sweeping.record_outcomes(connection, run.id, settled, now)
-    events.images_settled(run.registry, settled)
+    log_settled(run.registry, settled)
     return [one for one in items if one.state not in outcomes_by_state]

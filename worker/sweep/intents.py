@@ -81,7 +81,7 @@ class Intents:
             return False
         with self.store.read() as connection:
             run = run_rows.get(connection, self.run.id)
-            mine = leases.is_mine(connection, self.held.lease)
+            mine = leases.holds(connection, self.held.lease, lock=False)
             if run is None or run.state != "deleting" or run.stop is not None or not mine:
                 self.halted.set()
                 return False

@@ -27,9 +27,10 @@ from worker.store.looks import Undeleted
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
 from worker.store.sweeping import Outcome
-from worker.sweep import events, outcomes
+from worker.sweep import outcomes
 from worker.sweep.comparison import Finding as _Finding
 from worker.sweep.comparison import listed_again, snapshot, unlistable
+from worker.sweep.recording import log_settled
 
 LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a look is good
 
@@ -146,7 +147,7 @@ def _settle_some(
         outcomes_by_item = [(one.item, _outcome(connection, one, finding)) for one in found]
         settled = [(item, outcome) for item, outcome in outcomes_by_item if outcome is not None]
         settled = sweeping.record_outcomes(connection, run.id, settled, now)
-    events.images_settled(run.registry, settled)
+    log_settled(run.registry, settled)
     return found[-1].item.number if found else None
 
 

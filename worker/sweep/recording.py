@@ -1,5 +1,6 @@
 """What becomes of a batch's images, collected from its threads and recorded one transaction a step."""
 
+import logging
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,13 +8,15 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from worker.logs import Log
 from worker.registries.interface import Deletion, Kept
 from worker.runs.checkpoints import reach
 from worker.store import Store, sweeping
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, Outcome
-from worker.sweep import events
+
+log = Log(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -111,6 +114,14 @@ class Results:
         """The outcomes that were written are recorded: log these, and begin anew."""
         with self._lock:
             self._settled, self._written, self._healthy = self._settled[self._written :], 0, False
-        events.images_settled(self.run.registry, recorded)
+        log_settled(self.run.registry, recorded)
         if any(outcome.state == "deleted" for _, outcome in recorded):
             reach("outcome_recorded")
+
+
+def log_settled(registry: str, settled: Iterable[tuple[Item, Outcome]]) -> None:
+    """Images were deleted, found gone, skipped or failed."""
+    for item, outcome in settled:
+        facts = {"run": item.run_id, "registry": registry, "repository": item.repository, "digest": item.digest}
+        level = logging.WARNING if outcome.state == "failed" else logging.INFO
+        log.log(level, f"image {outcome.state}", **facts, cause=outcome.cause, why=outcome.message)

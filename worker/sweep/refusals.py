@@ -15,7 +15,8 @@ from worker.store import Store, refusals, sweeping
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Item, Outcome
-from worker.sweep import events, outcomes
+from worker.sweep import outcomes
+from worker.sweep.recording import log_settled
 
 MOST_TRIES = 10  # in a repository that has refused each
 
@@ -53,7 +54,7 @@ def settle(store: Store, run_id: str) -> None:
         settled = sweeping.record_outcomes(connection, run_id, settled, now)
         refusals.finish_batches(connection, run_id, now)
         sweeping.unring(connection, run_id, now)  # a repository may be tried again, or given up
-    events.images_settled(run.registry, settled)
+    log_settled(run.registry, settled)
 
 
 def _decided(connection: Connection, run: Run, items: Iterable[Item]) -> Iterable[tuple[Item, Outcome]]:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from policies.context import Standing
-from policies.evidence import Evidence
+from policies.context import Evidence, Standing
 from policies.holds import Hold, Holds
 from policies.image import Blob
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository
