@@ -277,9 +277,9 @@ ENDLESS = [
 def test_garbage_may_end_a_worker_and_never_more(stage: Stage) -> None:
     """By Celery's design: what is no message at all ends a worker. It is gone then, and the next worker goes on."""
     before, deletes, ends = stage.rows(), stage.deletes(), len(stage.cluster.came_back)
-    for text in GARBAGE:
+    for text in GARBAGE:  # one by one: what a worker had fetched beside it comes back only after Redis's own time-out
         push(stage.redis, text, "gc.delete")
-    stage.drained()
+        stage.drained()
     push(stage.redis, message("gc.sweep", ["still there"], task_id="still-there"))
     stage.answered("there is no registry 'still there'")
     assert 0 < len(stage.cluster.came_back) - ends <= len(GARBAGE)
