@@ -155,12 +155,19 @@ class Batch:
             self.results.record()
         return [work for work in chunk if work.again and work.readings < READINGS]
 
-    def _side_by_side(self, step: Callable[[Work], None], works: Sequence[Work]) -> None:
-        """Take a step with each. Raises what one of them raised, once all have ended."""
+    def _side_by_side(
+        self, step: Callable[[Work], None], works: Sequence[Work], meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Take a step with each. Raises what one of them raised, once all have ended. `meanwhile`: twice a second."""
         futures: list[Future[None]] = []
         try:
             for work in works:
                 futures.append(self._pool.submit(self._guarded, step, work))
+            while meanwhile is not None and wait(futures, timeout=PERMISSION_IS_GOOD / 2).not_done:
+                meanwhile()
+        except BaseException:
+            self._halt()
+            raise
         finally:
             self._wait(futures)
 
@@ -257,19 +264,11 @@ class Batch:
     def _send_all(self, works: Sequence[Work]) -> None:
         """Have each deletion sent, as long as nothing has come up against them; read anew at least once a second."""
         self.pace.deletions_until = self.intents.asked_at + PERMISSION_IS_GOOD
-        futures: list[Future[None]] = []
         try:
             if time.monotonic() - self.intents.asked_at > PERMISSION_IS_GOOD / 2:  # the store has taken its time
                 self._ask_again()
-            for work in works:
-                futures.append(self._pool.submit(self._guarded, self._send, work))
-            while wait(futures, timeout=PERMISSION_IS_GOOD / 2).not_done:
-                self._ask_again()
-        except BaseException:
-            self._halt()
-            raise
+            self._side_by_side(self._send, works, meanwhile=self._ask_again)
         finally:
-            self._wait(futures)
             self.pace.deletions_until = float("inf")
 
     def _ask_again(self) -> None:
