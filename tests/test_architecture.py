@@ -1,4 +1,4 @@
-"""The policies use nothing but themselves and no clock; one module uses httpx.
+"""The policies use nothing but themselves and no clock; one module uses httpx; each module has its tests.
 
 Which module may import which of ours is for import-linter to say, whose contracts are in pyproject.toml (`make check`).
 """
@@ -67,3 +67,100 @@ def test_one_module_imports_httpx() -> None:
 @pytest.mark.parametrize("path", WORKER, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_program_needs_no_tests(path: Path) -> None:
     assert not any(name.partition(".")[0] == "tests" for name in imports(path))
+
+
+# Each module `worker/x/y.py` that holds a function has its tests in `tests/x/test_y.py` or, where those are many, in
+# `tests/x/y/test_<topic>.py`; a package's own functions (`__init__.py`) in `test_init.py`. The tests of `policies/` are
+# in `tests/policies/`.
+TESTS = ROOT / "tests"
+NO_MIRROR = {"bench", "data", "demo", "deploy", "support", "system"}
+WHOLE = {"test_architecture.py", "test_docs.py", "test_night.py"}  # the whole tree, the pages, a night of all modules
+# Still without a file of their own (a name that has one by now may be crossed out by anybody).
+MISSING_CONFIG = "addresses broker connection_urls document registry settings urls values"
+MISSING_EVIDENCE = "__init__ kubernetes_objects reading"
+MISSING_PLANNING = "context inventory inventory_file inventory_lines planner reader spool unclear"
+MISSING_POLICIES = "blobs findings forms graph holds limits mistakes registry_summary"
+MISSING_REGISTRIES = """
+    __init__ errors interface docker/manifest_cache docker/tokens
+    http/answers http/loops http/messages http/redis_limit http/tokens http/transport
+    oci/around oci/blobs oci/client oci/deletion oci/listing oci/passwords
+    yandex/api yandex/client yandex/cloud_deleting yandex/cloud_following yandex/cloud_images yandex/cloud_listing
+    yandex/cloud_protocol yandex/service_account_key
+"""
+
+MISSING_CLI = "__init__ bars errors hold listing options output processes sweep with_celery"
+MISSING_NOTIFY = "sender"
+MISSING_PROCESSES = "embedded_redis"
+MISSING_REPORT = "audit hold inventory report restore run"
+MISSING_RESTORE = "images"
+MISSING_RUNS = "checkpoints circuit_breaker hold_requests tags_read"
+MISSING_STORE = """
+    evidence freed_bytes history holds looks manifests measures migrate notices plans refusals runs scan_history
+    sweeping tables undo verification
+"""
+MISSING_SWEEP = "comparison recording surroundings"
+MISSING_TOP = "reconcile text"
+MISSING_WEB = "app body door health lock"
+MISSING = {
+    path
+    for folder, names in [
+        ("config", MISSING_CONFIG),
+        ("evidence", MISSING_EVIDENCE),
+        ("planning", MISSING_PLANNING),
+        ("policies", MISSING_POLICIES),
+        ("registries", MISSING_REGISTRIES),
+        ("cli", MISSING_CLI),
+        ("notify", MISSING_NOTIFY),
+        ("processes", MISSING_PROCESSES),
+        ("report", MISSING_REPORT),
+        ("restore", MISSING_RESTORE),
+        ("runs", MISSING_RUNS),
+        ("store", MISSING_STORE),
+        ("sweep", MISSING_SWEEP),
+        ("", MISSING_TOP),
+        ("web", MISSING_WEB),
+    ]
+    for path in (Path(folder, name) for name in names.split())
+}
+NAMES_NO_MODULE = {
+    *("evidence/test_borders.py", "evidence/test_file.py", "evidence/test_matching.py", "evidence/test_page.py"),
+    *("evidence/test_references.py", "registries/contract"),
+    *("cli/test_command.py", "cli/test_escapes.py", "notify/test_worker.py", "restore/test_elsewhere.py"),
+    "store/test_pgbouncer.py",
+}
+
+
+def mirrored(path: Path) -> Path:
+    """Where below `tests` a module is looked for, without its ending."""
+    return path.relative_to(ROOT / "worker" if path.is_relative_to(ROOT / "worker") else ROOT).with_suffix("")
+
+
+MODULES = {mirrored(path): path for path in (*POLICIES, *WORKER) if "migrations" not in path.parts}
+
+
+def homes(module: Path) -> list[Path]:
+    """The file and the package that a module's tests may be in: those that exist."""
+    file = TESTS / module.parent / f"test_{module.name.strip('_')}.py"
+    package = TESTS / module
+    return [*([file] if file.exists() else []), *([package] if any(package.glob("test_*.py")) else [])]
+
+
+def test_each_module_that_does_something_has_its_own_tests() -> None:
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    does_something = {
+        module
+        for module, path in MODULES.items()
+        if any(isinstance(node, functions) for node in ast.walk(ast.parse(path.read_text())))
+    }
+    assert {module for module in does_something if not homes(module)} <= MISSING
+
+
+def test_the_tests_of_a_module_are_in_a_file_or_in_a_package() -> None:
+    assert [module for module in MODULES if len(homes(module)) > 1] == []
+
+
+def test_each_file_of_tests_is_named_after_a_module() -> None:
+    named = {home for module in MODULES for home in homes(module)}
+    files = {path for path in TESTS.rglob("test_*.py") if path.relative_to(TESTS).parts[0] not in NO_MIRROR | WHOLE}
+    others = {str(path.relative_to(TESTS)) for path in files if not named & {path, path.parent}}
+    assert {name for name in others if not {name, name.rpartition("/")[0]} & NAMES_NO_MODULE} == set()
