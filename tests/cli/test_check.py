@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Result
+from tests.support.command import Result, called
+from tests.support.hook import SECRET
+from tests.support.place import Place
 
 Command = Callable[..., Result]
 HUB = 'kind: oci, url: "http://127.0.0.1:9", credentials: {anonymous: true}'
@@ -64,3 +66,15 @@ def test_a_rule_that_selects_everything(gc: Command, tmp_path: Path, rules: str,
     found = warned(gc, tmp_path, CONTAINER, rules)
     assert [path for path, _ in found] == ([] if number is None else [f"policies.p[{number}].delete"])
     assert all(message.startswith("all: true alone selects every image") for _, message in found)
+
+
+def test_check_refuses_an_address_that_apprise_does_not_understand(tmp_path: Path) -> None:
+    address = tmp_path / "address"
+    address.write_text(f"slack://{SECRET}")
+    well = {"url": "json://127.0.0.1:9/"}
+    place = Place(tmp_path, notify=[well, {"url": {"file": str(address)}}])
+    done = called("check", cwd=tmp_path, TEST_TOKEN="t1.none")
+    wrong = "notify[1].url: apprise does not understand this address; look its form up in apprise's list of services"
+    assert (done.code, done.out, done.err) == (2, "", f"registry-gc.yaml: {wrong}\n")
+    place.write(notify=[well])
+    assert called("check", cwd=tmp_path, TEST_TOKEN="t1.none").code == 0

@@ -146,7 +146,7 @@ def test_a_command_that_takes_too_long_is_ended_with_what_it_started(night: Make
     ends = time.monotonic() + 10
     while _lives(pid):
         assert time.monotonic() < ends
-    assert minute(tonight, 5 * MINUTE) == ["gc.after_run"]
+    assert tonight.reconcile(5 * MINUTE) == (Bell("gc.after_run", (run.id,)),)
 
 
 def _lives(pid: int) -> bool:

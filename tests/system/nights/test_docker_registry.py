@@ -37,7 +37,7 @@ def night(tmp_path):
 
 @pytest.mark.slow
 def test_plan_metrics_and_disk_agree_on_the_bytes_without_a_cache(tmp_path):
-    """With one: `tests/test_night.py`."""
+    """With one: `tests/tasks/test_night.py`."""
     nights.bytes_agree(tmp_path, cache=False)
 
 

@@ -1,17 +1,22 @@
-"""What a real worker answers to Celery's own commands, and what it warns of when it starts."""
+"""What a real worker answers to Celery's own commands, what it warns of when it starts, and that it tells people."""
 
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.support.hook import SECRET, Hook
 from tests.support.place import CELERY, OURS, Place
 from tests.support.servers import RedisServer, redis_server
+from tests.support.waiting import until
 from worker.app import OTHER_STORES, ROUTES
 from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
 from worker.config.settings import load
+from worker.runs import lifecycle
+from worker.store import open_store
 
 pytestmark = pytest.mark.slow
 
@@ -92,3 +97,22 @@ def test_a_file_as_the_store_of_a_far_redis_is_warned_of(
     settings = load(place.path, environ=place.environ)
     assert is_file_beside_far_redis(settings.store, settings.redis_url()) is far
     assert (FILE_BESIDE_FAR_REDIS in place.run(*OURS, "check").stdout) is far
+
+
+def test_a_worker_tells_of_a_run_that_failed(redis: RedisServer, tmp_path: Path) -> None:
+    with Hook().listening() as hook:
+        (tmp_path / "address").write_text(hook.url)
+        place = Place(tmp_path, redis=redis.url, notify=[{"url": {"file": str(tmp_path / "address")}}])
+        settings = load(place.path, environ=place.environ)
+        store = open_store(settings.store)
+        opened = lifecycle.open_run(store, settings, "production", trigger="command", now=datetime.now(UTC))
+        lifecycle.fail(store, opened.run_id, "the registry is gone", datetime.now(UTC))
+        store.dispose()
+        with place.running(*OURS, "worker", "control") as worker:
+            worker.says("ready")
+            for _ in range(2):
+                assert place.run(*CELERY, "call", "gc.reconcile").returncode == 0
+            until(lambda: worker.events(event="told"), what="the message")
+            assert worker.stop() == 0
+        assert [opened.run_id in body for body in hook.bodies] == [True]
+        assert SECRET not in worker.log()

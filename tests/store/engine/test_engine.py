@@ -1,6 +1,5 @@
-"""The store's schema, its transactions, and what it says when it cannot."""
+"""The store's transactions, its file, and what it says when it cannot be opened, read or written."""
 
-import json
 import os
 import re
 import stat
@@ -10,20 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, func, insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 
 from tests.support.servers import PostgresServer
-from worker.registries.interface import Manifest
 from worker.store import Store, StoreError, open_store
-from worker.store.manifests import StoredManifests
-from worker.store.tables import heartbeat, metadata
+from worker.store.tables import heartbeat
 from worker.store.tables import run as run_table
 
-ROOT = Path(__file__).resolve().parents[2]
 OpenStore = Callable[[], Store]
 
 
@@ -33,83 +25,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/deep/er/store.db"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.create_database(f"store_{abs(hash(request.node.nodeid))}")
-
-
-def test_the_migrations_make_what_the_tables_say(url: str) -> None:
-    store = open_store(url)
-    with store.read() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), metadata)
-    store.dispose()
-    assert differences == []
-
-
-def test_two_processes_may_come_first(url: str) -> None:
-    errors: list[Exception] = []
-
-    def opening() -> None:
-        try:
-            open_store(url).dispose()
-        except StoreError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=opening) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-
-
-def test_a_store_of_a_later_version_is_left_alone(url: str) -> None:
-    store = open_store(url)
-    with store.write() as connection:
-        connection.execute(text("update alembic_version set version_num = '9999'"))
-    store.dispose()
-    with pytest.raises(StoreError, match="the store has schema 9999, this version knows"):
-        open_store(url)
-
-
-def test_what_was_read_of_manifests_is_still_known(url: str) -> None:
-    """A store of the second schema, which had a column a fact."""
-    engine = open_at(url, "0002")
-    image, index, signature = (f"sha256:{letter * 64}" for letter in "abc")
-    rows: list[dict[str, str | None]] = [
-        {"digest": image, "media_type": "an image", "children": None, "subject": None},
-        {"digest": index, "media_type": "an index", "children": json.dumps([image, signature]), "subject": None},
-        {"digest": signature, "media_type": "an image", "children": None, "subject": index},
-        {"digest": "sha256:empty", "media_type": "an index", "children": "[]", "subject": image},
-    ]
-    names = ("registry_key", "digest", "media_type", "children", "subject")
-    with engine.begin() as connection:
-        into = f"insert into manifest ({', '.join(names)}) values (:{', :'.join(names)})"  # noqa: S608 -- our names
-        connection.execute(text(into), [{"registry_key": "one", **row} for row in rows])
-        connection.execute(text(into), {"registry_key": "other", **rows[0]})
-    engine.dispose()
-    store = open_store(url)
-    assert StoredManifests(store, "one").known([image, index, signature, "sha256:empty", "sha256:new"]) == {
-        image: Manifest(image, "an image", None),
-        index: Manifest(index, "an index", (image, signature)),
-        signature: Manifest(signature, "an image", None, index),
-        "sha256:empty": Manifest("sha256:empty", "an index", (), image),
-    }
-    assert StoredManifests(store, "other").known([image, index]).keys() == {image}
-    with store.write() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), metadata)
-    store.dispose()
-    assert differences == []
-
-
-def open_at(url: str, revision: str) -> Engine:
-    """A store with an older version's schema."""
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
-    engine = create_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(ROOT / "worker" / "store" / "migrations"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-    return engine
 
 
 def test_reading_makes_no_store(tmp_path: Path) -> None:
