@@ -3,7 +3,7 @@
 import time
 
 from policies.image import Image
-from tests.registries.contract.server import Server, State
+from tests.registries.interface.server import Server, State
 from tests.support.drivers import key
 from worker.registries.errors import RegistryError
 from worker.registries.interface import Deletion, Registry

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from tests.registries.contract.door import Action, Asked, Forward, Reply, answer, answer_lost, half, never_passed_on
-from tests.registries.contract.server import Server
-from tests.registries.contract.steps import deleted, ended, listed, looked_at, present, without
+from tests.registries.interface.door import Action, Asked, Forward, Reply, answer, answer_lost, half, never_passed_on
+from tests.registries.interface.server import Server
+from tests.registries.interface.steps import deleted, ended, listed, looked_at, present, without
 from tests.support.drivers import key
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, UnavailableError
 from worker.registries.interface import Deletion, Registry

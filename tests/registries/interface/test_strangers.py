@@ -5,8 +5,8 @@ from typing import TypeVar
 
 import pytest
 
-from tests.registries.contract.server import Server
-from tests.registries.contract.steps import listed
+from tests.registries.interface.server import Server
+from tests.registries.interface.steps import listed
 from worker.registries.errors import BadAnswerError
 from worker.registries.interface import Registry
 

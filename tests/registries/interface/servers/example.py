@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.registries.contract.door import Door, Reply
-from tests.registries.contract.server import Calls, Pushed, Server, State
+from tests.registries.interface.door import Door, Reply
+from tests.registries.interface.server import Calls, Pushed, Server, State
 from tests.support.drivers import with_defaults
 from tests.support.example_registry import load
 from tests.support.example_registry.server import PAGE, ROOT, ShelfServer, digest_of

@@ -6,9 +6,9 @@ from dataclasses import fields
 
 import pytest
 
-from tests.registries.contract.servers import SERVERS
-from tests.registries.contract.servers.example import row
-from tests.registries.contract.table import cases, table
+from tests.registries.interface.servers import SERVERS
+from tests.registries.interface.servers.example import row
+from tests.registries.interface.table import cases, table
 from tests.support.example_registry import PAGE, blocks
 from worker.config.kinds import KINDS, Kind
 

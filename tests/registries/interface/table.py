@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 
-from tests.registries.contract.server import Server
+from tests.registries.interface.server import Server
 
 MODULES = ("test_listing", "test_one_image", "test_deleting", "test_trouble", "test_strangers", "test_undo")
 PASSES, CANNOT = "passes", "cannot"
@@ -18,7 +18,7 @@ def case_of(test: Callable[..., object]) -> str:
 def cases() -> Iterator[str]:
     """Every case, in the order in which they stand."""
     for name in MODULES:
-        module = import_module(f"tests.registries.contract.{name}")
+        module = import_module(f"tests.registries.interface.{name}")
         for found, test in vars(module).items():
             if found.startswith("test_") and inspect.isfunction(test):
                 yield case_of(test)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.registries.contract.door import Asked, Forward, Reply
-from tests.registries.contract.server import Server
-from tests.registries.contract.steps import listed, one
+from tests.registries.interface.door import Asked, Forward, Reply
+from tests.registries.interface.server import Server
+from tests.registries.interface.steps import listed, one
 from tests.support.waiting import until
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.interface import AsksForDigests, ListsTagsOnly, Registry, Restores

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from tests.registries.contract.server import Server
-from tests.registries.contract.steps import deleted, listed, one
+from tests.registries.interface.server import Server
+from tests.registries.interface.steps import deleted, listed, one
 from worker.registries.errors import BlobsMissingError, NotFoundError
 from worker.registries.interface import Registry, Restores
 

@@ -1,4 +1,4 @@
-"""What a source brings along is loaded where it is asked, and said to be missing where it is."""
+"""A source is asked by its kind; what it brings along is loaded where it is asked, or said to be missing."""
 
 import subprocess
 import sys

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.registries.contract.server import Server
-from tests.registries.contract.servers import SERVERS
-from tests.registries.contract.table import case_of
+from tests.registries.interface.server import Server
+from tests.registries.interface.servers import SERVERS
+from tests.registries.interface.table import case_of
 from worker.registries.interface import Registry
 
 

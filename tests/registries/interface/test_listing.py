@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from msgspec import UNSET
 
-from tests.registries.contract.server import Pushed, Server
-from tests.registries.contract.steps import listed, present, tags
+from tests.registries.interface.server import Pushed, Server
+from tests.registries.interface.steps import listed, present, tags
 from worker.registries.errors import NotFoundError
 from worker.registries.interface import Manifest, NoManifests, Registry
 

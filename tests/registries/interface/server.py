@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from tests.registries.contract.door import Door, Reply, answer, garbled
+from tests.registries.interface.door import Door, Reply, answer, garbled
 from tests.support.drivers import QUICK
 from worker.config import kinds
 from worker.config.settings import RegistrySettings

@@ -1,12 +1,12 @@
-"""Runs the suite and prints what every server passed, as a table: `python -m tests.registries.contract`."""
+"""Runs the suite and prints what every server passed, as a table: `python -m tests.registries.interface`."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.registries.contract.servers import SERVERS
-from tests.registries.contract.table import CANNOT, PASSES, table
+from tests.registries.interface.servers import SERVERS
+from tests.registries.interface.table import CANNOT, PASSES, table
 
 WORST_FIRST = ("FAILED", "not installed", CANNOT, PASSES)
 

@@ -1,10 +1,12 @@
-"""Every usual form of a reference means one thing, and nothing else is guessed at."""
+"""Every usual form of a reference means one thing, nothing else is guessed at; a reading names each thing once."""
+
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.evidence.reading import UnknownDigestError, name_of, parse
+from worker.evidence.reading import EvidenceError, UnknownDigestError, Use, name_of, named, parse, reading_of
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -86,3 +88,35 @@ def test_nothing_else_is_raised_and_what_is_read_reads_the_same_again(text):
     assert digest or image
     assert image is None or parse(image) == (None, image)
     assert digest is None or parse(digest) == (digest, None)
+
+
+AS_OF = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=3)))
+
+
+def test_a_reading_names_each_thing_once_by_the_first_who_uses_it():
+    texts = [(f"{YCR}:v7", "b"), (f"{YCR}:v7", "a"), (f"{YCR}:v7", "b"), (f"{YCR}@{DIGEST}", "c"), (DIGEST, "d")]
+    reading = reading_of(AS_OF, [named(text, by) for text, by in texts])
+    assert reading.as_of == datetime(2026, 11, 23, 3, tzinfo=UTC)
+    assert reading.as_of.tzinfo is UTC
+    assert reading.uses == (Use(None, f"{YCR}:v7", "b and 1 more"), Use(DIGEST, None, "c and 1 more"))
+    assert [reading.name_of(use) for use in reading.uses] == [YCR, YCR]
+
+
+def test_a_digest_that_nobody_names_by_an_address_has_none():
+    reading = reading_of(AS_OF, [named(DIGEST, "a")])
+    assert [reading.name_of(use) for use in reading.uses] == [None]
+
+
+def test_a_digest_that_is_not_understood_is_set_apart():
+    texts = [f"{YCR}@blake3:{HEX}", f"{YCR}:v1@blake3:{HEX}", f"{YCR}:v2"]
+    reading = reading_of(AS_OF, [named(text, "a") for text in texts])
+    assert reading.odd == (f"{YCR}@blake3:{HEX}",)
+    assert [use.image for use in reading.uses] == [f"{YCR}:v2"]
+
+
+def test_a_failure_of_a_source_is_one_short_line():
+    text = str(EvidenceError("list", "x\n\x1b[2J" + "y" * 1000, "see the source"))
+    assert text.isprintable()
+    assert text.startswith("evidence list: x")
+    assert text.endswith("; see the source")
+    assert len(text) < 700

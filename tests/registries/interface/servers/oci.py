@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from tests.registries.contract.door import Door, Reply
-from tests.registries.contract.server import Calls, Pushed, Server, State
+from tests.registries.interface.door import Door, Reply
+from tests.registries.interface.server import Calls, Pushed, Server, State
 from tests.support.drivers import with_defaults
 from tests.support.oci import manifests as m
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from tests.registries.contract.door import never_passed_on
-from tests.registries.contract.server import Server
-from tests.registries.contract.steps import PATIENCE, deleted, ended, looked_at, one, present, without
+from tests.registries.interface.door import never_passed_on
+from tests.registries.interface.server import Server
+from tests.registries.interface.steps import PATIENCE, deleted, ended, looked_at, one, present, without
 from tests.support.drivers import key
 from worker.registries.errors import NotFoundError, RegistryError, TooLateError, UsedByImageListsError
 from worker.registries.interface import DeletesByParts, Deletion, Registry

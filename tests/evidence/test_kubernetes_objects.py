@@ -1,0 +1,102 @@
+"""The objects that are listed, and what of each names an image; the role of the page grants the lists, and no more."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from worker.evidence.kubernetes_objects import KINDS, Object, page_of, uses_of
+
+PAGE = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text()
+
+
+def blocks(kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_role_grants_what_is_asked_for_and_no_more():
+    (role,) = (yaml.safe_load(block) for block in blocks("yaml") if "ClusterRole" in block)
+    granted = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == {(kind.group, kind.resource, "list") for kind in KINDS} | {("", "namespaces", "get")}
+
+
+def kind(name):
+    return next(kind for kind in KINDS if kind.name == name)
+
+
+def an_object(**rest):
+    return msgspec.convert({"metadata": {"name": "x", "namespace": "shop"}} | rest, Object)
+
+
+@pytest.mark.parametrize(
+    ("name", "root", "right"),
+    [
+        ("Pod", "/api/v1", "pods"),
+        ("Deployment", "/apis/apps/v1", "deployments.apps"),
+        ("CronJob", "/apis/batch/v1", "cronjobs.batch"),
+    ],
+)
+def test_where_a_kind_is_listed_and_what_grants_it(name, root, right):
+    assert (kind(name).root, kind(name).right) == (root, right)
+
+
+def test_whoever_wants_an_image_is_listed_before_what_is_made_for_it():
+    names = [kind.name for kind in KINDS]
+    for wants, made in [("Deployment", "ReplicaSet"), ("CronJob", "Job"), ("ReplicaSet", "Pod"), ("Job", "Pod")]:
+        assert names.index(wants) < names.index(made)
+
+
+def test_a_page_says_what_asks_for_the_next():
+    page = page_of(b'{"kind": "PodList", "metadata": {"continue": "abc"}, "items": null}', kind("Pod"))
+    assert (page.more, page.items) == ("abc", None)
+    assert page_of(b'{"kind": "PodList", "metadata": {}, "items": []}', kind("Pod")).more == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{}", b'{"kind": "PodList", "metadata": {}}', b'{"kind": "PodList", "items": []}',
+        b'{"kind": "JobList", "metadata": {}, "items": []}', b'{"kind": "PodList", "metadata": {}, "items": [',
+    ],
+)  # fmt: skip
+def test_what_is_no_page_of_the_kind_is_refused(body):
+    with pytest.raises(ValueError, match=r"truncated|missing required field|expected a PodList, got a JobList"):
+        page_of(body, kind("Pod"))
+
+
+def test_an_image_of_a_template_is_in_use_by_its_owner():
+    spec = {"template": {"spec": {"containers": [{"image": "a.io/x:v1"}, {"image": "No Reference"}, {}]}}}
+    found = list(uses_of(an_object(spec=spec), kind("Deployment"), "prod"))
+    assert [(use.image, use.by) for use in found] == [("a.io/x:v1", "prod/shop/Deployment x")]
+
+
+def test_a_digest_in_a_pods_status_that_is_no_reference_is_an_error():
+    status = msgspec.Raw(b'{"containerStatuses": [{"imageID": "0xcafe!"}]}')
+    pod = msgspec.structs.replace(an_object(spec={}), status=status)
+    with pytest.raises(ValueError, match="its status names an image as '0xcafe!'"):
+        list(uses_of(pod, kind("Pod"), "prod"))
+
+
+@pytest.mark.parametrize("name", ["Pod", "Deployment", "CronJob"])
+def test_an_object_without_a_spec_is_an_error(name):
+    with pytest.raises(ValueError, match="it has no spec"):
+        list(uses_of(an_object(), kind(name), "prod"))
+
+
+@pytest.mark.parametrize(
+    ("version", "images"), [("apps/v1", ["a.io/x:v1"]), ("example.com/v1", [])], ids=["its own", "another's"]
+)
+def test_a_revision_is_read_where_a_controller_of_kubernetes_wrote_it(version, images):
+    revision = msgspec.structs.replace(
+        an_object(metadata={"ownerReferences": [{"apiVersion": version, "kind": "StatefulSet"}]}),
+        data=msgspec.Raw(b'{"spec": {"template": {"spec": {"containers": [{"image": "a.io/x:v1"}]}}}}'),
+    )
+    assert [use.image for use in uses_of(revision, kind("ControllerRevision"), "prod")] == images
