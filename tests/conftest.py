@@ -12,7 +12,9 @@ from tests.support import stores
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
 from tests.support.servers import PostgresServer, postgres_programs, postgres_server
+from tests.support.shelf import KIND, Shelf, ShelfNight, ShelfNights
 from tests.support.simulator.client import Simulator
+from worker.registries import DRIVERS
 
 if TYPE_CHECKING:
     from tests.support.drills import Drills
@@ -121,6 +123,28 @@ def fake() -> Iterator[FakeRegistry]:
     with FakeRegistry() as registry:
         yield registry
         assert registry.refused == []
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    """An empty registry in memory that takes deleted images back."""
+    return Shelf()
+
+
+@pytest.fixture
+def shelf_nights(shelf: Shelf, tmp_path: Path) -> Iterator[ShelfNights]:
+    """Makes nights on the shelf, whose driver is registered while the test runs."""
+    made: list[ShelfNight] = []
+
+    def make(**changes: Any) -> ShelfNight:
+        made.append(ShelfNight(tmp_path, shelf, **changes))
+        DRIVERS[KIND] = made[-1].driver
+        return made[-1]
+
+    yield make
+    DRIVERS.pop(KIND, None)
+    for one in made:
+        one.store.dispose()
 
 
 @pytest.fixture(scope="module")

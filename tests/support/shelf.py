@@ -1,6 +1,6 @@
 """A registry in memory that takes deleted manifests back, strictly, and a night on it: the real runs, scan, sweep."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -270,6 +270,9 @@ class ShelfNight(Night):
     @property
     def driver(self) -> Driver:
         return lambda _settings, _limiter, _patience, _manifests: ShelfDriver(self.shelf)
+
+
+ShelfNights = Callable[..., ShelfNight]
 
 
 def _on_shelves(settings: Settings) -> Settings:

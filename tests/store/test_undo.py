@@ -1,0 +1,145 @@
+"""What is kept of an image before its deletion, and for how long."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import update
+
+from policies.holds import Hold
+from tests.support.restoring import Family, answers, count, find, put_back, unconfirmed
+from tests.support.shelf import Shelf, ShelfNight, ShelfNights
+from worker.registries.errors import (
+    BadAnswerError,
+    PermissionDeniedError,
+    UnavailableError,
+)
+from worker.restore.restore import NothingKeptError
+from worker.runs import lifecycle
+from worker.store import holds, retention
+from worker.store import undo as rows
+from worker.store.tables import batch
+
+
+@pytest.fixture
+def night(shelf_nights: ShelfNights) -> ShelfNight:
+    return shelf_nights()
+
+
+@pytest.fixture
+def either(new_store: Callable[[], str | None], shelf_nights: ShelfNights) -> ShelfNight:
+    """A night on each kind of store."""
+    return shelf_nights(store=new_store())
+
+
+class TestWhatIsKept:
+    def test_bytes_type_tags_and_children_with_the_intent(self, shelf: Shelf, either: ShelfNight) -> None:
+        family = Family(shelf)
+        run = either.sweep()
+        with either.store.read() as connection:
+            kept = {one.kept.digest: one for one in rows.of_run(connection, run.id, "shop/api")}
+            assert rows.repositories_of(connection, run.id) == {"shop/api": 7}
+            assert rows.count_unkept(connection, run.id) == 0
+        assert {one: (found.kept.body, found.kept.media_type) for one, found in kept.items()} == {
+            one.digest: (one.body, one.media_type) for one in family.all
+        }
+        outer = kept[family.outer.digest].image
+        assert (outer.tags, outer.children) == (
+            ("old-1", "old-latest"),
+            (family.inner.digest, family.children[2].digest),
+        )
+        assert kept[family.referrer.digest].image.subject == family.children[0].digest
+
+    def test_before_the_deletion(self, shelf: Shelf, night: ShelfNight) -> None:
+        one = shelf.image("shop/api", "old", layers=["a"])
+        night.sweep()
+        verbs = [verb for verb, what in shelf.asked if what == one.digest]
+        assert verbs.index("keep shop/api") < verbs.index("delete shop/api")
+
+    def test_what_cannot_be_kept_is_not_deleted(self, shelf: Shelf, night: ShelfNight) -> None:
+        one = shelf.image("shop/api", "old", layers=["a"])
+        shelf.broken["keep shop/api"] = BadAnswerError("other bytes than its digest names")
+        run = night.sweep()
+        assert (run.deleted, run.failed) == (0, 1)
+        assert shelf.whole("shop/api", one.digest)
+        assert ("delete shop/api", one.digest) not in shelf.asked
+
+    def test_nothing_without_an_intent(self, shelf: Shelf, night: ShelfNight) -> None:
+        shelf.image("shop/api", "old", layers=["a"])
+        run_id, bells = night.plan()
+        with night.store.write() as connection:
+            holds.add(connection, "production", Hold(kind="tag", repository="shop/api", value="old"), datetime.now(UTC))
+        night.ring(bells)
+        assert night.run(run_id).skipped == 1
+        assert count(night) == 0
+
+    def test_once_though_it_is_intended_again_and_only_what_went_is_put_back(
+        self, shelf: Shelf, night: ShelfNight
+    ) -> None:
+        one = shelf.image("shop/api", "old", layers=["a"])
+        shelf.broken["delete shop/api"] = UnavailableError("a cut connection", maybe_done=True)
+        run_id, bells = night.plan()
+        night.ring(bells)
+        assert count(night) == 1
+        with night.store.read() as connection:
+            assert rows.of_run(connection, run_id, "shop/api") == []
+        shelf.broken.clear()
+        with night.store.write() as connection:
+            connection.execute(update(batch).values(rung_at=None))
+        night.ring(lifecycle.ring(night.store, run_id, datetime.now(UTC)))
+        assert night.run(run_id).deleted == 1
+        assert [what for verb, what in shelf.asked if verb == "keep shop/api"] == [one.digest]
+
+    def test_as_long_as_its_plan(self, shelf: Shelf, either: ShelfNight) -> None:
+        shelf.image("shop/api", "old", layers=["a"])
+        run = either.sweep()
+        with suppress(ZeroDivisionError), either.store.write() as connection:  # a crash in the midst of forgetting
+            retention.forget(connection, "production", plans=0)
+            raise ZeroDivisionError
+        assert find(either, run.id).repositories == {"shop/api": 1}
+        with either.store.write() as connection:
+            retention.forget(connection, "production", plans=0)
+        assert count(either) == 0
+        with pytest.raises(NothingKeptError, match=r"nothing is kept \(any more\) of what run .* deleted"):
+            find(either, run.id)
+
+    def test_though_runs_that_delete_nothing_come_after_it(self, shelf: Shelf, either: ShelfNight) -> None:
+        taken = []
+        for layer in ("first", "second", "third"):
+            taken.append((shelf.image("shop/api", "old", layers=[layer]), either.sweep()))
+            for _ in range(3):
+                either.sweep(dry_run=True)
+                either.sweep()
+        with either.store.write() as connection:
+            retention.forget(connection, "production", plans=2)
+        assert count(either) == 2
+        for gone, run in taken[1:]:
+            assert find(either, run.id).repositories == {"shop/api": 1}
+            assert answers(put_back(either, gone.digest)) == {"whole"}
+        with pytest.raises(NothingKeptError, match=r"the last 30 runs that deleted anything"):
+            find(either, taken[0][1].id)
+
+    def test_of_a_run_of_which_only_doubt_is_left(self, shelf: Shelf, either: ShelfNight) -> None:
+        gone, run = unconfirmed(shelf, either)
+        for _ in range(3):
+            either.sweep(dry_run=True)
+        with either.store.write() as connection:
+            retention.forget(connection, "production", plans=1)
+        assert put_back(either, run.id).keys() == {gone.digest}
+        with either.store.write() as connection:
+            retention.forget(connection, "production", plans=0)
+        with pytest.raises(NothingKeptError, match=r"nothing is kept \(any more\)"):
+            find(either, run.id)
+
+    def test_not_of_a_run_that_surely_deleted_nothing(self, shelf: Shelf, night: ShelfNight) -> None:
+        shelf.image("shop/api", "old", layers=["a"])
+        shelf.broken["delete shop/api"] = PermissionDeniedError("denied")
+        refused = night.sweep()
+        assert (refused.failed, count(night)) == (1, 1)
+        with pytest.raises(NothingKeptError, match=f"run {refused.id} deleted nothing"):
+            find(night, refused.id)
+        night.sweep(dry_run=True)
+        with night.store.write() as connection:
+            retention.forget(connection, "production", plans=1)
+        assert count(night) == 0
