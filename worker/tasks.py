@@ -14,7 +14,9 @@ from typing import Any
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker.control import inspect_command
+from celery.worker.request import Request
 from kombu.exceptions import OperationalError
+from kombu.transport import virtual
 from redis.exceptions import RedisError
 
 from worker import reconcile as reconciling
@@ -100,6 +102,26 @@ def say(event: str, error: Exception, **facts: str) -> None:
     log.error(event, **facts, error=str(error))
 
 
+class TaskRequest(Request):
+    """A message that a worker works on, until its end was told, even if Redis did not hear it.
+
+    Celery only logs that, and goes on counting the message: after one for each of its processes the worker took no
+    more. Redis hands such a message out again after the visibility timeout; a task that runs again does nothing twice.
+    """
+
+    def acknowledge(self) -> None:
+        super().acknowledge()
+        self._stop_counting()
+
+    def reject(self, requeue: bool = False) -> None:
+        super().reject(requeue)
+        self._stop_counting()
+
+    def _stop_counting(self) -> None:
+        if not self.message.acknowledged:
+            virtual.QoS.ack(self.message.channel.qos, self.message.delivery_tag)
+
+
 def task(
     name: str, *kinds: type, seconds: int | None = None, grace: int = 30
 ) -> Callable[[Callable[..., Iterable[Bell]]], Callable[..., None]]:
@@ -121,7 +143,7 @@ def task(
                 say("ended early", error, task=body.__name__)
 
         register: Any = app.task  # its overloads know no options in a dict
-        registered: Callable[..., None] = register(name=name, typing=False, **limits)(carried_out)
+        registered: Callable[..., None] = register(name=name, typing=False, Request=TaskRequest, **limits)(carried_out)
         return registered
 
     return decorate

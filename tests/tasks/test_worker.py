@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from celery import Celery
 
 from tests.support.hook import SECRET, Hook
 from tests.support.place import CELERY, OURS, Place
+from tests.support.proxy import Proxy, proxy_to
 from tests.support.servers import RedisServer, redis_server
 from tests.support.waiting import until
 from worker.app import OTHER_STORES, ROUTES
@@ -17,6 +20,7 @@ from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_
 from worker.config.settings import load
 from worker.runs import lifecycle
 from worker.store import open_store
+from worker.tasks import TaskRequest
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +53,31 @@ def test_celerys_own_commands_are_answered(tmp_path: Path, redis: RedisServer) -
         for command in ("disable_events", "enable_events"):
             assert place.run(*CELERY, "control", command).returncode == 0
         assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("end", ["acknowledge", "reject"])
+def test_a_message_whose_end_redis_did_not_hear_leaves_room_for_the_next(end: str, redis: RedisServer) -> None:
+    with proxy_to(redis.port, Proxy) as link:
+        app = Celery("outside", broker=f"redis://127.0.0.1:{link.port}/0", set_as_current=False)
+        with app.connection() as connection, connection.SimpleQueue("gc.control") as queue:
+            channel: Any = queue.channel  # virtual: Redis has no channels of its own
+            channel.basic_qos(0, 1, False)
+            app.send_task("gc.due", args=["production"], queue="gc.control", connection=connection)
+            message = queue.get(timeout=10)
+            assert not channel.qos.can_consume()
+            request = TaskRequest(
+                message,
+                app=app,
+                on_ack=message.ack_log_error,
+                on_reject=message.reject_log_error,
+                connection_errors=connection.connection_errors,
+            )
+
+            link.lose_replies(1)
+            getattr(request, end)()
+
+            assert not message.acknowledged
+            assert channel.qos.can_consume()
 
 
 def test_workers_of_two_stores_behind_one_redis_say_so(tmp_path: Path, redis: RedisServer) -> None:
