@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
@@ -19,7 +19,6 @@ from worker.registries.errors import (
     BadAnswerError,
     PermissionDeniedError,
     RateLimitedError,
-    RegistryError,
     SignInError,
     UnavailableError,
 )
@@ -72,6 +71,11 @@ def challenge_of(answer: Answer, root: str, hosts: Collection[str] | None = None
         tuple(scope.split(" ")) if len(scope) <= 2000 and SCOPES.fullmatch(scope) else (),
         parameters.get("error") == "insufficient_scope",
     )
+
+
+def pull(name: str) -> Scopes:
+    """To read a repository by its full name."""
+    return (f"repository:{name}:pull",)
 
 
 def place(address: SplitResult) -> str:
@@ -156,55 +160,46 @@ class DockerSignIn:
         *,
         account: str = "",
         hosts: Collection[str] | None = None,
-        masked: Callable[[Answer], Answer] = lambda answer: answer,
-        identity: Callable[[str | None], str | None] = lambda _refused: None,
     ) -> None:
         self.root, self.hosts = root, hosts
         self.challenge: TokenChallenge | None = None  # known after the first 401; its realm serves for every scope
         self.asked_for: dict[Scopes, Scopes] = {}  # ours -> what the registry has asked for instead
         self._http, self._basic, self._account = http, basic, account
-        self._identity = identity  # a token, another than the refused one; None: there is a name and a password
-        self._masked = masked  # an answer without what must not be told of it
         self._passes: dict[tuple[str, str, Scopes], _Pass] = {}
-        self._given: deque[str] = deque(maxlen=REMEMBERED)
+        self.given: deque[str] = deque(maxlen=REMEMBERED)  # the last of the tokens, good or not
         self._lock = threading.Lock()
 
-    def of(self, name: str) -> "ScopeSigner":
-        """The signer for reading a repository by its full name."""
-        return ScopeSigner(self, (f"repository:{name}:pull",))
+    def masked(self, answer: Answer) -> Answer:
+        """An answer without what must not be told of it."""
+        return answer
+
+    def identity(self, _refused: str | None) -> str | None:
+        """An identity token, another than the refused one; None: there is a name and a password, or nobody."""
+        return None
 
     def held(self, challenge: TokenChallenge, scopes: Scopes) -> _Pass:
         with self._lock:
             return self._passes.setdefault((challenge.realm, challenge.service, scopes), _Pass())
 
-    def tokens(self) -> tuple[str, ...]:
-        """The last of the tokens that were given, good or not."""
-        return tuple(self._given)
-
     def renew(self, held: _Pass, challenge: TokenChallenge, scopes: Scopes) -> None:
-        """A fresh token. Raises RegistryError. Its lock is held."""
+        """A fresh token, by name and password or for an identity token. Raises RegistryError. Its lock is held."""
+
+        def read(answer: Answer) -> tuple[str, float]:
+            return docker_token(self.masked(answer))
+
         held.authorization = None
-        identity = self._identity(None)
+        identity = self.identity(None)
         if identity is None:
-            request = get_token(challenge, scopes, self._account)
-            held.authorization, life = self._http.call(request, self._read, self._basic)
+            authorization, life = self._http.call(get_token(challenge, scopes, self._account), read, self._basic)
         else:
-            held.authorization, life = self._traded(challenge, scopes, identity)
-        self._given.append(held.authorization.removeprefix("Bearer "))
-        held.good_until = time.monotonic() + 0.8 * life
-
-    def _read(self, answer: Answer) -> tuple[str, float]:
-        return docker_token(self._masked(answer))
-
-    def _traded(self, challenge: TokenChallenge, scopes: Scopes, identity: str) -> tuple[str, float]:
-        """A token for an identity token; for another one where it was refused. Raises RegistryError."""
-        try:
-            return self._http.call(trade_token(challenge, scopes, identity), self._read)
-        except SignInError:
-            fresh = self._identity(identity)
-            if fresh is None:
-                raise
-        return self._http.call(trade_token(challenge, scopes, fresh), self._read)
+            try:
+                authorization, life = self._http.call(trade_token(challenge, scopes, identity), read)
+            except SignInError:
+                if (fresh := self.identity(identity)) is None:
+                    raise
+                authorization, life = self._http.call(trade_token(challenge, scopes, fresh), read)
+        held.authorization, held.good_until = authorization, time.monotonic() + 0.8 * life
+        self.given.append(authorization.removeprefix("Bearer "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +231,6 @@ class ScopeSigner:
                 return  # another thread was quicker
             if held.authorization is not None and challenge.too_little:
                 held.good_until = 0.0  # should the rights be given meanwhile
-                raise _too_little(scopes, answer)
+                what = f"HTTP 401: the token for {', '.join(scopes) or 'signing in'} does not allow this"
+                raise PermissionDeniedError(what, status=401, request_id=answer.headers.get("x-request-id", ""))
             self.sign_in.renew(held, challenge, scopes)
-
-
-def _too_little(scopes: Scopes, answer: Answer) -> RegistryError:
-    told: Mapping[str, str] = answer.headers
-    what = f"the token for {', '.join(scopes) or 'signing in'} does not allow this"
-    return PermissionDeniedError(f"HTTP 401: {what}", status=401, request_id=told.get("x-request-id", ""))

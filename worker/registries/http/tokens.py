@@ -105,13 +105,14 @@ class Basic:
     name: str = ""
 
     def sign(self) -> str:
-        return f"Basic {base64_of(self._before() + self.tokens.current())}"
+        return f"Basic {base64_of(self.before + self.tokens.current())}"
 
     def refused(self, authorization: str | None, _answer: Answer) -> None:
         pair = base64.b64decode((authorization or "").removeprefix("Basic ")).decode()
-        self.tokens.replace(pair.removeprefix(self._before()))
+        self.tokens.replace(pair.removeprefix(self.before))
 
-    def _before(self) -> str:
+    @property
+    def before(self) -> str:
         return f"{self.name}:" if self.name else ""
 
 
@@ -132,6 +133,14 @@ class SecretBearer:
 
     def refused(self, _authorization: str | None, _answer: Answer) -> None:
         pass
+
+
+def read_credentials(secret: Secret) -> str:
+    """What the configuration names to sign in with. Raises SignInError."""
+    try:
+        return secret.read()
+    except SecretError as error:
+        raise SignInError(f"{error}; the configuration names it as this registry's credentials") from error
 
 
 def base64_of(text: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from worker.config.settings import RegistrySettings, api_of, namespace_of
 from worker.registries.docker import manifests
-from worker.registries.docker.tokens import Scopes, place
+from worker.registries.docker.tokens import Scopes, place, pull
 from worker.registries.errors import BadAnswerError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
 from worker.registries.http.client import Http
 from worker.registries.http.loops import each
@@ -23,7 +23,7 @@ from worker.registries.oci import blobs, deletion, protocol
 from worker.registries.oci.pages import PageSize, whole_list
 from worker.registries.oci.protocol import Found, Page
 from worker.registries.oci.referrers import Referrers
-from worker.registries.oci.sign_in import CATALOG, NO_SCOPE, OciSignIn, SignIns, delete, pull, push, repository_of
+from worker.registries.oci.sign_in import CATALOG, NO_SCOPE, OciSigner, OciSignIn, SignIns, delete, push, repository_of
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -254,7 +254,7 @@ class Client:
             if scopes is None:
                 return self.http.call(request, read_hidden, None)
             way = way or self._sign_in.way(repository_of(scopes))
-            return self.http.call(request, read_hidden, way.of(self._sign_in.full(scopes)))
+            return self.http.call(request, read_hidden, OciSigner(way, self._sign_in.full(scopes)))
         except RegistryError as error:
             if isinstance(error, SignInError) and way is not None and way.name:
                 error.message, error.for_some = f"{way.name}: {error.message}", True

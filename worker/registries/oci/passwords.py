@@ -26,7 +26,7 @@ from worker.config.files import PipeReader
 from worker.config.secret import SecretError, read_docker_config
 from worker.config.settings import Credentials, namespace_of
 from worker.registries.errors import SignInError
-from worker.registries.http.tokens import Basic, Token, Tokens, base64_of, lasting
+from worker.registries.http.tokens import Basic, Token, Tokens, base64_of, lasting, read_credentials
 from worker.text import one_line
 
 SECONDS = 30.0  # for a program to answer in
@@ -40,11 +40,13 @@ NOT_FOUND = b"credentials not found in native keychain"
 FORM = '{"Username": …, "Secret": …} or {"username": …, "password": …, "expires_at": "2026-11-20T03:00:00Z"}'
 
 
-class FetchedUser(Basic):
+class User(Basic):
     """A name and a password that are fetched when they are needed. Signs with both."""
 
     def identity_token(self, refused: str | None = None) -> str | None:
         """The identity token, another than the `refused` one; None: it is a name and a password. Raises SignInError."""
+        if self.name:
+            return None
         if refused is not None:
             self.tokens.replace(f"{IDENTITY}:{refused}")
         name, _, secret = self.tokens.current().partition(":")
@@ -52,12 +54,32 @@ class FetchedUser(Basic):
 
     def secrets(self) -> tuple[str, ...]:
         """What must not be shown, should a server repeat it."""
-        pair = self.tokens.last or ""
-        return (base64_of(pair), pair.partition(":")[2]) if pair else ()
+        secret = self.tokens.last
+        if self.name:  # known without asking anybody, before it was ever sent
+            with suppress(SignInError):
+                secret = self.tokens.current()
+        if not secret:
+            return ()
+        return base64_of(f"{self.before}{secret}"), secret if self.name else secret.partition(":")[2]
+
+
+def user_of(credentials: Credentials, url: str) -> User | None:
+    """Who signs in with these; None: nobody. A password's file is read anew each time, so that it may be rotated."""
+    name, secret = credentials.username, credentials.password
+    if not name or not secret:
+        return fetched_user(credentials, url)
+
+    def fetch() -> Token:
+        password = read_credentials(secret)
+        _pair(name, password, f"the user name or the password in {secret.where}")
+        return Token(password, refresh_at=0.0, expires_at=0.0)
+
+    remedy = f"see whether `docker login {server_of(url)}` accepts them"
+    return User(Tokens(fetch, remedy, f"the user name {name!r} or the password in {secret.where} was"), name)
 
 
 @lru_cache(maxsize=64)
-def fetched_user(credentials: Credentials, url: str) -> FetchedUser | None:
+def fetched_user(credentials: Credentials, url: str) -> User | None:
     """Who signs in where the configuration names a program or docker's file; None: it names neither.
 
     One for all clients of the process: a run opens many, and a program is not to be asked for each.
@@ -74,7 +96,7 @@ def fetched_user(credentials: Credentials, url: str) -> FetchedUser | None:
         tokens = Tokens(lambda: _printed(credentials), f"{credentials.command[0]} prints no others", WHAT)
     else:
         return None
-    return FetchedUser(tokens)
+    return User(tokens)
 
 
 WHAT = "the user name and the password were"

@@ -8,16 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from policies.patterns import Patterns
-from worker.config.secret import Secret, SecretError
 from worker.config.settings import Credentials, RegistrySettings, namespace_of
-from worker.registries.docker.tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of
+from worker.registries.docker.tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of, pull
 from worker.registries.errors import RegistryError, SignInError
 from worker.registries.http.answers import succeeded
 from worker.registries.http.challenges import asks_for
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer
-from worker.registries.http.tokens import base64_of
-from worker.registries.oci.passwords import FetchedUser, fetched_user
+from worker.registries.oci.passwords import user_of
 
 CATALOG: Scopes = ("registry:catalog:*",)
 NO_SCOPE: Scopes = ()
@@ -26,10 +24,6 @@ HALF = "an answer that cannot be read, and that repeats what we sign in with: it
 
 class UnchallengedError(SignInError):
     """A 401 that does not say how to sign in."""
-
-
-def pull(name: str) -> Scopes:
-    return (f"repository:{name}:pull",)
 
 
 def delete(name: str) -> Scopes:
@@ -45,46 +39,6 @@ def repository_of(scopes: Scopes) -> str | None:
     """The repository that scopes are for; None: they are for none."""
     kind, _, rest = (scopes[0] if scopes else "").partition(":")
     return rest.rpartition(":")[0] if kind == "repository" else None
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A name and its password, read anew each time so that it may be rotated. Signs with both."""
-
-    name: str
-    password: Secret
-
-    def sign(self) -> str:
-        return "Basic " + self._pair()
-
-    def refused(self, authorization: str | None, _answer: Answer) -> None:
-        if authorization == self.sign():
-            raise SignInError(
-                f"the user name {self.name!r} or the password in {self.password.where} was refused", status=401
-            )
-
-    def identity_token(self, _refused: str | None = None) -> str | None:
-        return None
-
-    def secrets(self) -> tuple[str, ...]:
-        """What must not be shown, should a server repeat it; none where the password cannot be read."""
-        try:
-            return self._pair(), self._password()
-        except SignInError:
-            return ()
-
-    def _pair(self) -> str:
-        try:
-            return base64_of(f"{self.name}:{self._password()}")
-        except UnicodeEncodeError:
-            what = f"the user name or the password in {self.password.where}"
-            raise SignInError(f"{what} has characters that do not exist; it has to be written anew") from None
-
-    def _password(self) -> str:
-        try:
-            return self.password.read()
-        except SecretError as error:
-            raise SignInError(f"{error}; the configuration names it as this registry's credentials") from error
 
 
 class SignIns:
@@ -137,34 +91,19 @@ class SignIns:
         return error
 
 
-class OciSignIn:
+class OciSignIn(DockerSignIn):
     """Who we are to one registry in one way, and how it wants to hear it. Safe to use from several threads."""
 
     def __init__(self, settings: RegistrySettings, given: Credentials, http: Http, name: str = "") -> None:
         self.name = name  # of one among several, as the configuration has it; empty: the only one
         self.globs = () if given.anonymous else (given.repositories or ("**",))  # whose sign-in may be refused
-        self.root, self.hosts = settings.url, settings.token_hosts
-        self.user: User | FetchedUser | None = fetched_user(given, settings.url)
-        if given.username and given.password:
-            self.user = User(given.username, given.password)
+        self.user = user_of(given, settings.url)
         self.basic = False  # the registry wants the name and the password themselves
         self.asked = False  # the registry has answered a request with a challenge
-        self._tokens = DockerSignIn(
-            http,
-            self.root,
-            self.user,
-            account=given.username or "",
-            hosts=self.hosts,
-            masked=self.masked,
-            identity=self._identity,
-        )
+        super().__init__(http, settings.url, self.user, account=given.username or "", hosts=settings.token_hosts)
 
-    def _identity(self, refused: str | None) -> str | None:
+    def identity(self, refused: str | None) -> str | None:
         return None if self.user is None else self.user.identity_token(refused)
-
-    def of(self, scopes: Scopes) -> "OciSigner":
-        """The signer for what needs these scopes."""
-        return OciSigner(self, ScopeSigner(self._tokens, scopes))
 
     def masked(self, answer: Answer) -> Answer:
         """An answer without secrets in its body: whatever reads it may cut its words, and half a secret is one too.
@@ -187,7 +126,7 @@ class OciSignIn:
         return error
 
     def _secrets(self) -> tuple[str, ...]:
-        return (*(() if self.user is None else self.user.secrets()), *self._tokens.tokens())
+        return (*(() if self.user is None else self.user.secrets()), *self.given)
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
@@ -198,22 +137,23 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class OciSigner:
+@dataclass(frozen=True)
+class OciSigner(ScopeSigner):
+    """Signs what needs these scopes in the way that the registry asks for."""
+
     sign_in: OciSignIn
-    token: ScopeSigner
 
     def sign(self) -> str | None:
         if self.sign_in.basic and self.sign_in.user is not None:
             return self.sign_in.user.sign()
-        return self.token.sign()
+        return super().sign()
 
     def refused(self, authorization: str | None, answer: Answer) -> None:
         sign_in = self.sign_in
         sign_in.asked = True
         if challenge_of(answer, sign_in.root, sign_in.hosts) is not None:
             sign_in.basic = False
-            self.token.refused(authorization, answer)
+            super().refused(authorization, answer)
         elif asks_for("basic", answer.headers.get("www-authenticate", "")) is None:
             raise UnchallengedError("the registry answered 401 and did not say how to sign in", status=401)
         elif sign_in.user is None:

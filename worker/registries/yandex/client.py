@@ -8,7 +8,7 @@ from worker.config.settings import RegistrySettings
 from worker.registries.docker import manifests
 from worker.registries.docker.manifest_cache import Read
 from worker.registries.docker.manifests import about
-from worker.registries.docker.tokens import DockerSignIn
+from worker.registries.docker.tokens import DockerSignIn, ScopeSigner, pull
 from worker.registries.errors import (
     BadAnswerError,
     NotFoundError,
@@ -167,7 +167,7 @@ class Calls:
         """A manifest by the Docker API. Raises RegistryError."""
         api, label = f"{self._endpoints.docker}/v2", about(name.partition("/")[2], digest)
         request = manifests.read_manifest(method, api, name, digest, about=label, not_after=not_after)
-        return self.http.call(request, read, self._docker.of(name))
+        return self.http.call(request, read, ScopeSigner(self._docker, pull(name)))
 
 
 class YandexRegistry:

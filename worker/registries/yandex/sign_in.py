@@ -13,13 +13,13 @@ from urllib.parse import urlencode
 
 from msgspec import Meta, Struct
 
-from worker.config.secret import Secret, SecretError
+from worker.config.secret import Secret
 from worker.config.settings import RegistrySettings, WorkloadIdentity
 from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
 from worker.registries.http.answers import decode, status_error
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer, Request
-from worker.registries.http.tokens import HOUR, Token, Tokens, lasting
+from worker.registries.http.tokens import HOUR, Token, Tokens, lasting, read_credentials
 from worker.registries.yandex.api import accepted, refusal, status_of
 from worker.text import one_line
 
@@ -66,7 +66,7 @@ def given_tokens(secret: Secret) -> Tokens:
     """Read anew at each use: whoever keeps the file fresh needs no restart of ours."""
 
     def fetch() -> Token:
-        return Token(checked(_read(secret), secret.where), refresh_at=0.0, expires_at=0.0)
+        return Token(checked(read_credentials(secret), secret.where), refresh_at=0.0, expires_at=0.0)
 
     return Tokens(
         fetch,
@@ -84,7 +84,7 @@ def key_tokens(secret: Secret, iam: str, http: Http) -> Tokens:
             url=f"{iam}/iam/v1/tokens",
             about="IAM token",
             headers={"Content-Type": "application/json"},
-            body=json.dumps({"jwt": signed_jwt(_read(secret), secret.where, iam, time.time())}).encode(),
+            body=json.dumps({"jwt": signed_jwt(read_credentials(secret), secret.where, iam, time.time())}).encode(),
             repeatable=True,  # a second token costs nothing
             paced=False,
         )
@@ -103,7 +103,7 @@ def exchanged_tokens(identity: WorkloadIdentity, sts: str, http: Http) -> Tokens
     )
 
     def fetch() -> Token:
-        subject = checked(_read(identity.token), identity.token.where)
+        subject = checked(read_credentials(identity.token), identity.token.where)
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
             "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
@@ -205,10 +205,3 @@ def checked(token: str, where: str) -> str:
     if not PRINTABLE.fullmatch(token):
         raise SignInError(f"{where}: this is no token (empty, too long, or with spaces or letters that no token has)")
     return token
-
-
-def _read(secret: Secret) -> str:
-    try:
-        return secret.read()
-    except SecretError as error:
-        raise SignInError(f"{error}; the configuration names it as this registry's credentials") from error

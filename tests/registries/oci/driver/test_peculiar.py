@@ -42,8 +42,9 @@ from worker.registries.errors import (
     UsedByImageListsError,
 )
 from worker.registries.http.messages import Answer, Patience
+from worker.registries.http.tokens import base64_of
 from worker.registries.interface import Deletion, Kept, Manifest
-from worker.registries.oci.sign_in import User
+from worker.registries.oci.passwords import user_of
 
 
 def image(digest: str, *tags: str) -> Image:
@@ -649,8 +650,9 @@ def test_a_registry_that_wants_both(opened: Opener, shelf: Shelf, server: Script
 
 def test_a_password_that_is_no_longer_the_one_refused(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("new")
-    user = User("anna", Secret(file=tmp_path / "password"))
-    user.refused("Basic of the old one", Answer(401, {}, b""))
+    user = user_of(Credentials(username="anna", password=Secret(file=tmp_path / "password")), "https://registry.test")
+    assert user is not None
+    user.refused(f"Basic {base64_of('anna:old')}", Answer(401, {}, b""))
     with pytest.raises(SignInError, match=r"the user name 'anna' or the password in file .* was refused"):
         user.refused(user.sign(), Answer(401, {}, b""))
 
