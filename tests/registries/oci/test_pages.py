@@ -217,7 +217,7 @@ def test_a_catalog_that_is_refused_without_a_number_too(
 ) -> None:
     shelf.before = lambda asked: error(status, "UNSUPPORTED") if "_catalog" in asked.path else Reply(200, b"{}")
     driver = opened(server.url)
-    assert driver._client._catalog_at(driver._client._api, driver._client._sign_in.all[0]) is None
+    assert driver._client._catalog_at(driver._client.api, driver._client.sign_ins.all[0]) is None
 
 
 def test_a_later_page_that_is_refused_is_an_error(opened: Opener, shelf: Shelf, server: Scripted) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 import stamina
@@ -218,6 +218,22 @@ class Http:
         plain = address.scheme == "http" and self._ways.plain_is_fine(request.url, direct=request.direct)
         if address.scheme != "https" and not plain:
             raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
+
+
+class HttpDriver:
+    """A driver that asks by one client: a context manager, leaving it closes the client's connections."""
+
+    def __init__(self, http: Http) -> None:
+        self.http = http
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.http.close()
+
+    def usage(self) -> Usage:
+        return self.http.usage()
 
 
 def _hidden(text: str, authorization: str | None) -> str:

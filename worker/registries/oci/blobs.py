@@ -118,8 +118,3 @@ def end_upload(begun: Request, answer: Answer) -> Request | None:
     if f"{here.path}/".endswith(f"{stem.removeprefix('/v2')}//"):  # a server behind a proxy that adds a path
         target = target._replace(path=f"{here.path}{upload}")
     return Request(method="DELETE", url=target.geturl(), about=f"the upload of a {begun.about}", repeatable=False)
-
-
-def ended(answer: Answer) -> None:
-    """Raises what a refusal to end an upload means."""
-    accepted(answer)

@@ -43,10 +43,6 @@ def delete_manifest(api: str, name: str, digest: str, seconds: float, not_after:
     return manifests.manifest_request("DELETE", api, name, digest, **more)
 
 
-def ask_what_is_allowed(api: str, name: str, digest: str) -> Request:
-    return manifests.manifest_request("OPTIONS", api, name, digest)
-
-
 def deletion_begun(answer: Answer, url: str = "", name: str = "", tags: Iterable[str] = ()) -> None:
     """Raises what a refused deletion means. A 405 has three meanings, and a 400 may have the first.
 

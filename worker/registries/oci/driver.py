@@ -7,6 +7,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -15,7 +16,9 @@ from msgspec.structs import replace as changed
 from policies.image import Image
 from policies.patterns import Patterns
 from worker.config.settings import RegistrySettings, namespace_of
+from worker.registries.docker import manifests
 from worker.registries.docker.manifests import about
+from worker.registries.docker.tokens import pull
 from worker.registries.errors import (
     KeepsTagsError,
     NotFoundError,
@@ -26,14 +29,16 @@ from worker.registries.errors import (
     UnservedNameError,
     UsedByImageListsError,
 )
+from worker.registries.http.client import HttpDriver
 from worker.registries.http.loops import polls
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Deletion, Kept, Manifests, Registry, Usage
-from worker.registries.oci import protocol
+from worker.registries.interface import Deletion, Kept, Manifests, Registry
+from worker.registries.oci import blobs, deletion, protocol
 from worker.registries.oci.around import Needs, Tags
 from worker.registries.oci.client import Client
 from worker.registries.oci.listing import Listing
+from worker.registries.oci.sign_in import delete, push
 from worker.text import one_line
 
 DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the repository, 10,000 in a sixth of a second
@@ -53,7 +58,7 @@ class Begun:
     before: frozenset[str] = frozenset()
 
 
-class Oci:
+class Oci(HttpDriver):
     """One registry, by its url. Safe to use from several threads."""
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
@@ -63,21 +68,13 @@ class Oci:
         self._host = "/".join(filter(None, (urlsplit(settings.url).netloc, namespace_of(settings.url))))
         self._manifests = manifests
         self._client = Client(settings, limiter, patience)
+        super().__init__(self._client.http)
         self.unread: dict[str, str] = {}  # digest -> why its manifest could not be read
         self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
         self._few = int(settings.rate.requests_per_second)  # so many tags are read in a second
         self._tags: dict[str, tuple[Tags, Needs]] = {}  # by repository
         self._begun: dict[str, Begun] = {}  # by operation
         self._lock = threading.Lock()
-
-    def __enter__(self) -> "Oci":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._client.http.close()
-
-    def usage(self) -> Usage:
-        return self._client.http.usage()
 
     def clock(self) -> datetime:
         return self._client.time()
@@ -126,7 +123,11 @@ class Oci:
         operation = f"{repository}@{image.digest}"
         self._begun[operation] = Begun(image.tags, self._around(repository)[0].last())
         try:
-            self._client.delete(repository, image.digest, DELETE_SECONDS, not_after, image.tags)
+            root, tags = self._client.root, image.tags
+            request = deletion.delete_manifest(self._client.api, repository, image.digest, DELETE_SECONDS, not_after)
+            self._client.call(
+                request, lambda answer: deletion.deletion_begun(answer, root, repository, tags), delete(repository)
+            )
         except RegistryError as error:
             if isinstance(error, NotFoundError):
                 self._insist_that_no_tag_serves(repository, image.digest, image.tags)
@@ -163,13 +164,14 @@ class Oci:
         return frozenset(digest for digest, one in found.items() if one is not None)
 
     def has_asked_for_credentials(self) -> bool:
-        return self._client.has_asked_for_credentials()
+        return any(way.asked for way in self._client.sign_ins.all)
 
     def are_read_alike(self, one: str, other: str) -> bool:
-        return self._client.are_read_alike(one, other)
+        return self._client.sign_ins.way_for(one) is self._client.sign_ins.way_for(other)
 
     def allows_deletion(self, repository: str, digest: str) -> bool | None:
-        return self._client.allows_deletion(repository, digest)
+        request = manifests.manifest_request("OPTIONS", self._client.api, repository, digest)
+        return self._client.call(request, deletion.allows_deletion, pull(repository))
 
     # Undo.
 
@@ -182,14 +184,26 @@ class Oci:
         return None if found is None else found.digest
 
     def put(self, repository: str, kept: Kept, tag: str = "") -> None:
-        self._client.put(repository, kept, tag)
+        reference = tag or kept.digest
+        request = blobs.put_manifest(self._client.api, repository, reference, kept.media_type, kept.body)
+        self._client.call(request, lambda answer: blobs.put_back(answer, kept.digest), push(repository))
 
     def lost_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
         found = self._client.each(lambda digest: self._client.has_a_byte(repository, digest), digests)
         return tuple(digest for digest, has in found.items() if not has)
 
     def mount(self, repository: str, blob: str, source: str) -> bool:
-        return self._client.mount(repository, blob, source)
+        full = "/".join(filter(None, (self._client.namespace, source)))
+        request = blobs.mount_blob(self._client.api, repository, blob, full)
+
+        def read(answer: Answer) -> tuple[bool, Request | None]:
+            return blobs.mounted(answer), blobs.end_upload(request, answer)
+
+        taken, ending = self._client.call(request, read, push(repository, source))
+        if ending is not None:
+            with suppress(RegistryError):  # else the registry gives the upload up in its own time
+                self._client.call(ending, protocol.accepted, delete(repository))
+        return taken
 
     def _tags_of(self, repository: str) -> tuple[str, ...] | None:
         """As the client has it. Raises UnservedNameError where the name is the reason, or any RegistryError."""

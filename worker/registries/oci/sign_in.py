@@ -60,16 +60,13 @@ class SignIns:
         """How to sign in for a repository; None: for none, as the first. Raises RegistryError: no way is for it."""
         if repository is None:
             return self.all[0]
-        if (way := self._way_for(repository)) is not None:
+        if (way := self.way_for(repository)) is not None:
             return way
         remedy = "add an item for it, or one without repositories, such as {anonymous: true}"
         raise RegistryError(f"none of the credentials is for the repository {repository}: {remedy}")
 
-    def are_read_alike(self, one: str, other: str) -> bool:
-        """Whether the same credentials are for both repositories."""
-        return self._way_for(one) is self._way_for(other)
-
-    def _way_for(self, repository: str) -> "OciSignIn | None":
+    def way_for(self, repository: str) -> "OciSignIn | None":
+        """How to sign in for a repository; None: no way is for it."""
         return next((way for patterns, way in self._ways if patterns.match(repository) is not None), None)
 
     def full(self, scopes: Scopes) -> Scopes:

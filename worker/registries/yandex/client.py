@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, Self, TypeVar
+from typing import Literal, TypeVar
 
 from worker.config.settings import RegistrySettings
 from worker.registries.docker import manifests
@@ -18,12 +18,12 @@ from worker.registries.errors import (
     UnavailableError,
 )
 from worker.registries.http.answers import succeeded
-from worker.registries.http.client import Http
+from worker.registries.http.client import Http, HttpDriver
 from worker.registries.http.loops import MAX_PAGES, Progress, each, polls
 from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.tokens import Basic, Bearer
-from worker.registries.interface import Manifest, Manifests, Usage
+from worker.registries.interface import Manifest, Manifests
 from worker.registries.yandex import api
 from worker.registries.yandex.sign_in import open_tokens
 
@@ -170,21 +170,13 @@ class Calls:
         return self.http.call(request, read, ScopeSigner(self._docker, pull(name)))
 
 
-class YandexRegistry:
+class YandexRegistry(HttpDriver):
     """What the drivers of both kinds of registries have in common: one registry, by its id."""
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
         self._id, self._manifests = settings.id, manifests
         self._calls = Calls(settings, limiter, patience)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._calls.http.close()
-
-    def usage(self) -> Usage:
-        return self._calls.http.usage()
+        super().__init__(self._calls.http)
 
     def manifests(
         self, repository: str, digests: Sequence[str], not_after: float | None = None

@@ -679,7 +679,7 @@ def test_no_secret_is_told(opened: Opener, shelf: Shelf, server: Scripted, tmp_p
     driver = opened(server.url, credentials=credentials)
     with pytest.raises(RegistryError, match=r"\*\*\* is \*\*\* to us") as failure:
         driver.clock()
-    user = driver._client._sign_in.all[0].user
+    user = driver._client.sign_ins.all[0].user
     told = f"{failure.value!r} {failure.value} {user!r} {with_defaults(credentials=credentials)}"
     sent = next(one.headers["authorization"] for one in server.asked if "authorization" in one.headers)
     for secret in ("hunter2", sent.removeprefix("Basic ")):

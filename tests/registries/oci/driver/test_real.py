@@ -183,7 +183,7 @@ def test_htpasswd(opened: Opener, tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(SignInError) as failure:
                 wrong.clock()
-            assert "wrong secret" not in f"{failure.value!r} {wrong._client._sign_in.all[0].user!r}"
+            assert "wrong secret" not in f"{failure.value!r} {wrong._client.sign_ins.all[0].user!r}"
 
 
 def test_a_password_that_changes(opened: Opener, tmp_path: Path) -> None:
