@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
+from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.registries.docker import manifests
-from worker.registries.docker.manifest_cache import Read
+from worker.registries.docker.manifest_cache import Read, read_in_time, with_subjects
 from worker.registries.docker.manifests import about
 from worker.registries.docker.tokens import DockerSignIn, ScopeSigner, pull
 from worker.registries.errors import (
@@ -19,11 +20,11 @@ from worker.registries.errors import (
 )
 from worker.registries.http.answers import succeeded
 from worker.registries.http.client import Http, HttpDriver
-from worker.registries.http.loops import MAX_PAGES, Progress, each, polls
+from worker.registries.http.loops import Progress, each, polls
 from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.tokens import Basic, Bearer
-from worker.registries.interface import Manifest, Manifests
+from worker.registries.interface import Manifest, Manifests, Subjects
 from worker.registries.yandex import api
 from worker.registries.yandex.sign_in import open_tokens
 
@@ -34,11 +35,10 @@ class Calls:
     """The services of one registry, signed in. Safe to use from several threads."""
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
-        self._endpoints, self._concurrency = settings.endpoints, settings.rate.concurrency
+        self._operations = settings.endpoints.operation
         self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
         self.tokens = open_tokens(settings, self.http)
         self.bearer = Bearer(self.tokens)
-        self._docker = DockerSignIn(self.http, self._endpoints.docker, Basic(self.tokens, "iam"), account="iam")
 
     def call(self, request: Request, read: Callable[[Answer], T], total: float | None = None) -> T:
         """What `read` makes of the answer. Raises RegistryError."""
@@ -47,15 +47,13 @@ class Calls:
     def bad(self, message: str, label: str) -> BadAnswerError:
         return BadAnswerError(message, self.http.registry, label)
 
-    def pages(
-        self, ask: Callable[[str], api.Page], key: Callable[[T], str], about: str, most: int = MAX_PAGES
-    ) -> Iterator[Sequence[T]]:
+    def pages(self, ask: Callable[[str], api.Page], key: Callable[[T], str], about: str) -> Iterator[Sequence[T]]:
         """The rows of a listing, page by page. A row that comes twice is normal, a listing that does not get on is not.
 
         Of a row that comes twice the later one counts: the listing may be long, and it is the fresher.
         """
         known: set[str] = set()
-        progress = Progress(self.http.registry, about, most)
+        progress = Progress(self.http.registry, about)
         progress.begin("")
         token = ""
         while True:
@@ -84,7 +82,7 @@ class Calls:
 
         Raises OperationUnknownError and any other RegistryError, with `maybe_done`: how it ended is not known.
         """
-        request = api.get_operation(self._endpoints.operation, operation_id)
+        request = api.get_operation(self._operations, operation_id)
         for last in polls(deadline):
             try:
                 operation = self._ask(request, deadline)
@@ -117,58 +115,6 @@ class Calls:
         error.registry, error.request = self.http.registry, label
         return error
 
-    def manifests(
-        self, name: str, digests: Sequence[str], not_after: float | None = None
-    ) -> Mapping[str, Manifest | RegistryError]:
-        """The manifests of these digests of the repository with this full name, as YandexRegistry has it."""
-        return self.each(digests, lambda digest: self._manifest(name, digest, not_after))
-
-    def each(self, digests: Sequence[str], ask: Callable[[str], T]) -> Mapping[str, T]:
-        """What `ask` says of each of these digests, asked side by side."""
-        return each(ask, digests, self._concurrency)
-
-    def _manifest(self, name: str, digest: str, not_after: float | None) -> Manifest | RegistryError:
-        if not_after is not None and time.monotonic() >= not_after:
-            return TooLateError("not read: the time for reading was over")
-        try:
-            return self.docker(name, digest, lambda answer: manifests.manifest(answer, digest), not_after=not_after)
-        except RegistryError as error:
-            return error
-
-    def holds(self, name: str, digest: str) -> None:
-        """Raises NotFoundError where the repository with this full name has no such manifest, or another error."""
-
-        def read(answer: Answer) -> None:
-            if not succeeded(answer):
-                raise manifests.refusal(answer)
-
-        self.docker(name, digest, read, method="HEAD")
-
-    def there(self, name: str, digests: Iterable[str]) -> frozenset[str]:
-        """Those of these digests that the repository with this full name has. Raises RegistryError."""
-
-        def is_there(digest: str) -> bool:
-            try:
-                self.holds(name, digest)
-            except NotFoundError:
-                return False
-            return True
-
-        return frozenset(digest for digest, found in self.each(tuple(digests), is_there).items() if found)
-
-    def docker(
-        self,
-        name: str,
-        digest: str,
-        read: Callable[[Answer], T],
-        method: Literal["GET", "HEAD"] = "GET",
-        not_after: float | None = None,
-    ) -> T:
-        """A manifest by the Docker API. Raises RegistryError."""
-        api, label = f"{self._endpoints.docker}/v2", about(name.partition("/")[2], digest)
-        request = manifests.read_manifest(method, api, name, digest, about=label, not_after=not_after)
-        return self.http.call(request, read, ScopeSigner(self._docker, pull(name)))
-
 
 class YandexRegistry(HttpDriver):
     """What the drivers of both kinds of registries have in common: one registry, by its id."""
@@ -177,6 +123,9 @@ class YandexRegistry(HttpDriver):
         self._id, self._manifests = settings.id, manifests
         self._calls = Calls(settings, limiter, patience)
         super().__init__(self._calls.http)
+        docker, self._concurrency = settings.endpoints.docker, settings.rate.concurrency
+        self._api = f"{docker}/v2"
+        self._sign_in = DockerSignIn(self.http, docker, Basic(self._calls.tokens, "iam"), account="iam")
 
     def manifests(
         self, repository: str, digests: Sequence[str], not_after: float | None = None
@@ -185,13 +134,68 @@ class YandexRegistry(HttpDriver):
 
         Each answer stands alone, an error never spreads. No request begins once `time.monotonic()` is `not_after`.
         """
-        return self._calls.manifests(self._name(repository), digests, not_after)
+
+        def ask(digest: str) -> Manifest | RegistryError:
+            if not_after is not None and time.monotonic() >= not_after:
+                return TooLateError("not read: the time for reading was over")
+            try:
+                return self._docker(
+                    "GET", repository, digest, lambda answer: manifests.manifest(answer, digest), not_after
+                )
+            except RegistryError as error:
+                return error
+
+        return self._each(ask, digests)
 
     def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        return self._calls.there(self._name(repository), digests)
+        def is_there(digest: str) -> bool:
+            try:
+                self._insist_that_it_is_there(repository, digest)
+            except NotFoundError:
+                return False
+            return True
+
+        return frozenset(digest for digest, found in self._each(is_there, digests).items() if found)
+
+    def read_subjects(
+        self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
+    ) -> Subjects:
+        found, refusal = read_in_time(self._manifests, digests, self._read(repository, not_after), not_after)
+        listed = with_subjects(images, found)
+        return Subjects((*listed, *self._unlisted(repository, listed)), refusal)
+
+    def _unlisted(self, _repository: str, _images: Sequence[Image]) -> Sequence[Image]:
+        """What children and subjects lead to that no listing shows. Raises RegistryError."""
+        return ()
 
     def _read(self, repository: str, not_after: float | None = None) -> Read:
         return lambda digests: self.manifests(repository, digests, not_after)
+
+    def _insist_that_it_is_there(self, repository: str, digest: str) -> None:
+        """Raises NotFoundError where the repository has no such manifest, or another error."""
+
+        def read(answer: Answer) -> None:
+            if not succeeded(answer):
+                raise manifests.refusal(answer)
+
+        self._docker("HEAD", repository, digest, read)
+
+    def _docker(
+        self,
+        method: Literal["GET", "HEAD"],
+        repository: str,
+        digest: str,
+        read: Callable[[Answer], T],
+        not_after: float | None = None,
+    ) -> T:
+        """A manifest by the Docker API. Raises RegistryError."""
+        name, label = self._name(repository), about(repository, digest)
+        request = manifests.read_manifest(method, self._api, name, digest, about=label, not_after=not_after)
+        return self.http.call(request, read, ScopeSigner(self._sign_in, pull(name)))
+
+    def _each(self, ask: Callable[[str], T], digests: Iterable[str]) -> Mapping[str, T]:
+        """What `ask` says of each of these digests, asked side by side."""
+        return each(ask, digests, self._concurrency)
 
     def _name(self, repository: str) -> str:
         return f"{self._id}/{repository}"

@@ -19,19 +19,17 @@ from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.logs import Log
 from worker.registries.docker.manifest_cache import (
-    read_in_time,
     read_through,
     resolved,
     size_of,
     with_known_subjects,
-    with_subjects,
 )
 from worker.registries.docker.manifests import about
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.answers import time_told
 from worker.registries.http.messages import Answer, Patience
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Deletion, Manifest, Manifests, Registry, Subjects
+from worker.registries.interface import Deletion, Manifest, Manifests, Registry
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.api import PAGE_SIZE, Page
 from worker.registries.yandex.client import YandexRegistry
@@ -160,45 +158,37 @@ class YandexCloudRegistry(YandexRegistry):
         found = read_through(self._manifests, untold, read)
         images |= {digest: _filled(images[digest], found.get(digest)) for digest in untold}
         listed = with_known_subjects(self._manifests, tuple(images.values()), read)
-        return (*listed, *self._unlisted(self._name(folder.path), listed))
+        return (*listed, *self._unlisted(folder.path, listed))
 
-    def read_subjects(
-        self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
-    ) -> Subjects:
-        found, refusal = read_in_time(self._manifests, digests, self._read(repository, not_after), not_after)
-        listed = with_subjects(images, found)
-        return Subjects((*listed, *self._unlisted(self._name(repository), listed)), refusal)
-
-    def _unlisted(self, name: str, images: Iterable[Image]) -> Sequence[Image]:
-        """What children and subjects lead to and the Docker API has. What is remembered of one is no proof of that."""
-        images = tuple(images)
+    def _unlisted(self, repository: str, images: Sequence[Image]) -> Sequence[Image]:
+        """What the Docker API has of those. What is remembered of one is no proof that it is there."""
         found: dict[str, Image] = {}
         asked = {image.digest for image in images}
         wanted = _named(images) - asked
         while wanted:
             new = {}
-            for digest, manifest in self._asked_for(name, sorted(wanted)).items():
+            for digest, manifest in self._asked_for(repository, sorted(wanted)).items():
                 if not isinstance(manifest, NotFoundError):
-                    image = Image(digest=digest, name=name)
+                    image = Image(digest=digest, name=self._name(repository))
                     new[digest] = _filled(image, manifest if isinstance(manifest, Manifest) else None)
             found |= new
             asked |= wanted
             wanted = _named(new.values()) - asked
         return tuple(found.values())
 
-    def _asked_for(self, name: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+    def _asked_for(self, repository: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
         known = self._manifests.known(digests)
-        answers = dict(self._calls.manifests(name, [digest for digest in digests if digest not in known]))
+        answers = dict(self.manifests(repository, [digest for digest in digests if digest not in known]))
         self._manifests.remember({one: answer for one, answer in answers.items() if isinstance(answer, Manifest)})
 
         def ask(digest: str) -> Manifest | RegistryError:
             try:
-                self._calls.holds(name, digest)
+                self._insist_that_it_is_there(repository, digest)
             except RegistryError as error:
                 return error
             return known[digest]
 
-        return {**answers, **self._calls.each(list(known), ask)}
+        return {**answers, **self._each(ask, list(known))}
 
     # One image
 
@@ -211,7 +201,7 @@ class YandexCloudRegistry(YandexRegistry):
         if image.id:
             label = f"GET {about(repository, image.digest)}"
             raise NotFoundError("no artifact has this digest", self._calls.http.registry, label)
-        self._calls.holds(self._name(repository), image.digest)  # an index led to it: no artifact stands for it
+        self._insist_that_it_is_there(repository, image.digest)  # an index led to it: no artifact stands for it
         return image
 
     def delete(

@@ -3,7 +3,7 @@
 This adapter only sends; what goes over the wire and what comes back is in `container_protocol` and `docker/`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TypeVar
 
@@ -13,18 +13,16 @@ from policies.graph import merged
 from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.registries.docker.manifest_cache import (
-    read_in_time,
     read_through,
     resolved,
     with_known_subjects,
-    with_subjects,
 )
 from worker.registries.docker.manifests import about
 from worker.registries.errors import BadAnswerError
 from worker.registries.http.answers import time_told
 from worker.registries.http.messages import Answer, Patience
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Deletion, Manifests, Registry, Subjects
+from worker.registries.interface import Deletion, Manifests, Registry
 from worker.registries.yandex import api
 from worker.registries.yandex import container_protocol as protocol
 from worker.registries.yandex.client import YandexRegistry
@@ -76,12 +74,6 @@ class YandexContainerRegistry(YandexRegistry):
             for image in images
         )
         return with_known_subjects(self._manifests, images, self._read(repository))
-
-    def read_subjects(
-        self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
-    ) -> Subjects:
-        found, refusal = read_in_time(self._manifests, digests, self._read(repository, not_after), not_after)
-        return Subjects(with_subjects(images, found), refusal)
 
     def get(self, repository: str, image: Image, _known_tags: Mapping[str, str] | None = None) -> Image:
         name, label = self._name(repository), about(repository, image.digest)
