@@ -1,12 +1,13 @@
 """Logs: JSON where nobody reads along, readable at a terminal, secrets in neither."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
-from worker.text import masked
+from tests.support.hostile import HOSTILE, plain
 
 SCRIPT = """
 import logging, sys
@@ -70,29 +71,6 @@ def test_no_frame_s_values_and_no_tokens_are_told():
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        pytest.param("token t1.9euelZqOnJyWm5aNl5OXlM0 expired", "token *** expired", id="an IAM token"),
-        pytest.param("Authorization: Bearer abc.def-ghi_jkl", "Authorization: ***", id="a header"),
-        pytest.param("Basic aWFtOnNlY3JldA==", "***", id="a basic header"),
-        pytest.param("redis://:hunter2@cache:6379/0", "redis://***@cache:6379/0", id="a password in a URL"),
-        pytest.param("postgresql+psycopg://gc:hunter2@db/gc", "postgresql+psycopg://***@db/gc", id="with its user"),
-        pytest.param("eyJhbGciOiJQUzI1NiJ9.eyJpc3MiOiJhIn0.c2ln", "***", id="a JWT"),
-        pytest.param(
-            "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\nnext", "***\nnext", id="a private key"
-        ),
-        pytest.param("-----BEGIN PRIVATE KEY-----\\nMIIE", "***", id="a cut private key"),
-        pytest.param(
-            "v1@sha256:9f86, basic authentication", "v1@sha256:9f86, basic authentication", id="nothing secret"
-        ),
-        pytest.param("https://cr.yandex/v2/a@sha256:1", "https://cr.yandex/v2/a@sha256:1", id="a digest in a URL"),
-    ],
-)
-def test_what_looks_like_a_secret_is_masked(text, shown):
-    assert masked(text) == shown
-
-
-@pytest.mark.parametrize(
     ("error", "verbose", "traced"),
     [
         pytest.param("redis.exceptions.ConnectionError('refused')", False, False, id="Redis away"),
@@ -116,3 +94,47 @@ except Exception as error:
     (line,) = [json.loads(line) for line in done.stderr.splitlines() if "connection error" in line]
     assert line["event"].startswith("connection error: ")
     assert ("exception" in line) is traced
+
+
+HOSTILE_LOG = """
+import json, logging, sys
+from worker import logs
+class Terminal:
+    def write(self, text): return sys.stderr.write(text)
+    def flush(self): sys.stderr.flush()
+    def isatty(self): return True
+logs.configure(stream=Terminal() if sys.argv[1] == "terminal" else None)
+log = logs.Log("worker.tasks")
+for text in json.loads(sys.argv[2]):
+    log.info("deleted", tag=text, tags=[text], nested={"tag": text})
+    log.info(text)
+    logging.getLogger("other").warning("not rung: %s", text, extra={"reason": text, text or "x": 1})
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logging.getLogger("worker.tasks").exception("ended early")
+"""
+
+
+def hostile_log(where: str) -> str:
+    command = [sys.executable, "-c", HOSTILE_LOG, where, json.dumps(list(HOSTILE.values()))]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=True)
+    return done.stderr.decode()
+
+
+def test_a_log_of_json_is_one_plain_line_a_record_and_loses_nothing():
+    text = hostile_log("file")
+    assert plain(text)
+    records = [json.loads(line) for line in text.splitlines()]
+    assert len(records) == 4 * len(HOSTILE)
+    assert [one["tag"] for one in records[::4]] == list(HOSTILE.values())
+    assert [one["event"] for one in records[1::4]] == list(HOSTILE.values())
+    assert [one["reason"] for one in records[2::4]] == list(HOSTILE.values())
+
+
+def test_a_log_on_a_terminal_obeys_nobody():
+    text = re.sub(r"\x1b\[(?!95)[0-9;]*m", "", hostile_log("terminal"))  # the renderer's own colours
+    assert plain(text)
+    assert "\\x1b[95m" in text
+    assert "all is well" in text
+    assert not [line for line in text.split("\n") if line.startswith("2026-11-23 [info]")], "a forged record"

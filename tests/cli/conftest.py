@@ -1,6 +1,7 @@
-"""One simulator a module, the command as a real process, and a night whose store it reads."""
+"""The command as a process of its own, a night whose store it reads, and registries for it to list."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from tests.support.command import Result, called
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
+
+DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -32,3 +35,25 @@ def gc(tmp_path: Path) -> Callable[..., Result]:
         return called(*words, cwd=tmp_path, **environ)
 
     return call
+
+
+@pytest.fixture
+def filled(simulator):
+    """Two repositories: a release, and two images of pull requests that are old enough to go."""
+    simulator.push("shop/api", tags=["v1.0.0"], layers=["base:1000", 10], age=100 * DAY)
+    simulator.push("shop/api", tags=["pr-1"], layers=["base:1000", 200], age=52 * DAY)
+    simulator.push("shop/web", tags=["pr-2", "pr-3"], layers=["base:1000", 300], age=20 * DAY)
+    return simulator
+
+
+@pytest.fixture
+def mixed(simulator):
+    """Two repositories: a release, pull requests old and new, a leftover, an index with its child, a signature."""
+    simulator.push("shop/api", tags=["v1.0.0"], layers=["base:1000", 10], age=100 * DAY)
+    old = simulator.push("shop/api", tags=["pr-1"], layers=["base:1000", 200], age=52 * DAY)
+    simulator.push("shop/api", tags=["pr-2"], layers=["base:1000", 300], age=2 * DAY)
+    simulator.sign("shop/api", old["digest"], age=52 * DAY)
+    child = simulator.push("shop/web", layers=[400], age=30 * DAY)
+    simulator.push_index("shop/web", [child["digest"]], tags=["pr-7"], age=30 * DAY)
+    simulator.push("shop/web", layers=["base:1000", 50], age=10 * DAY)
+    return simulator

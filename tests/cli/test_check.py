@@ -1,5 +1,7 @@
 """What `check` warns of where the configuration has no mistake."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +80,34 @@ def test_check_refuses_an_address_that_apprise_does_not_understand(tmp_path: Pat
     assert (done.code, done.out, done.err) == (2, "", f"registry-gc.yaml: {wrong}\n")
     place.write(notify=[well])
     assert called("check", cwd=tmp_path, TEST_TOKEN="t1.none").code == 0
+
+
+POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_than: 7d}}]}\n"
+
+
+def test_check_says_what_it_found(gc, tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text(POLICY)
+    done = gc("check")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{tmp_path}/registry-gc.yaml: no mistakes: 0 registries, 1 policy\n"
+    assert gc("check", "--format", "json").json == {"file": f"{tmp_path}/registry-gc.yaml", "mistakes": []}
+
+
+def test_check_writes_mistakes_as_json_too(gc, tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text("wbe: {}\n" + POLICY)
+    done = gc("check", "--format", "json")
+    assert (done.code, done.err) == (2, "")
+    assert [one["path"] for one in done.json["mistakes"]] == ["wbe"]
+
+
+def test_only_light_modules_are_loaded_by_check(tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text(POLICY)
+    heavy = ["numpy", "sqlalchemy", "celery", "httpx", "rich", "cryptography", "structlog", "redis", "starlette"]
+    script = (
+        "import sys; from worker.cli import cli; cli.main(['check'], standalone_mode=False); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

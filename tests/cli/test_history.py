@@ -1,25 +1,15 @@
-"""`runs`, `show` and `audit` of real runs, and a person's words on them: `sweep`, `approve`, `abort`."""
+"""`runs`, `show` and `audit` of real runs."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from sqlalchemy import text
-
-from tests.support.command import COMMAND, on_a_terminal
-from tests.support.servers import free_port, redis_server
-from tests.support.waiting import until
-from worker.cli.options import me
-from worker.runs import lifecycle as life
-from worker.store import runs
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = timedelta(days=1)
@@ -29,14 +19,6 @@ RUN_KEYS = [
     "policy_sha256", "plan_sha256", "message", "images", "planned", "deleted", "gone", "skipped", "failed",
     "selected_bytes", "reclaimable_bytes", "reclaimed_bytes", "registry_bytes",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def filled(simulator):
-    simulator.push("shop/api", tags=["v1.0.0"], layers=["base:1000", 10], age=100 * DAY)
-    simulator.push("shop/api", tags=["pr-1"], layers=["base:1000", 200], age=52 * DAY)
-    simulator.push("shop/web", tags=["pr-2", "pr-3"], layers=["base:1000", 300], age=20 * DAY)
-    return simulator
 
 
 def test_a_finished_run(filled, night, gc):
@@ -244,15 +226,6 @@ def test_the_past_needs_no_key_of_a_registry(filled, night, gc, tmp_path):
         assert done.err == f"registry-gc.yaml: store: environment variable NO_SUCH_STORE is not set; {SECRET}\n"
 
 
-def test_a_bell_needs_no_key_of_a_registry(filled, night, gc, tmp_path):
-    """Else a person's word would wait for the next reconcile."""
-    with redis_server() as redis:
-        run = night(limits={"max_images": 1}, redis=redis.url).sweep().id
-        (tmp_path / "token").unlink()
-        done = gc("approve", run)
-    assert (done.code, done.err) == (0, "")
-
-
 def test_there_is_no_such_run(night, gc):
     night()
     for words in (["show", "x"], ["approve", "x"], ["abort", "x"]):
@@ -261,169 +234,14 @@ def test_there_is_no_such_run(night, gc):
         assert done.err == "no run has the id 'x'; `registry-gc runs` lists them\n"
 
 
-def test_what_has_ended_cannot_be_stopped(filled, night, gc):
-    run = night().sweep().id
-    before = gc("runs", "--format", "json").json
-    done = gc("abort", run)
-    assert (done.code, done.out) == (1, "")
-    assert done.err == f"run {run} is succeeded already: nothing was stopped\n"
-    assert gc("runs", "--format", "json").json == before
+POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_than: 7d}}]}\n"
 
 
-def test_sweep_opens_one_run_even_without_redis(night, gc):
-    night(redis=f"redis://127.0.0.1:{free_port()}/0")
-    first, second = gc("sweep", "production", "--format", "json"), gc("sweep", "production")
-    assert first.code == 0
-    assert (first.json["state"], first.json["trigger"], first.json["mode"]) == ("pending", "command", "delete")
-    assert first.err.splitlines()[-1].startswith("warning: Redis takes no messages; the run is open")
-    assert (second.code, second.out) == (4, "")
-    assert second.err == (
-        f"production: run {first.json['id']} is active; wait for it, or `registry-gc abort {first.json['id']}`\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("words", "environ"),
-    [(["--dry-run"], {}), ([], {"REGISTRY_GC_MODE": "dry-run"})],
-    ids=["by its option", "by the environment"],
-)
-def test_a_sweep_can_be_more_careful_than_the_file(night, gc, words, environ):
-    night()
-    assert gc("sweep", "production", *words, "--format", "json", **environ).json["mode"] == "dry-run"
-
-
-def test_a_blocked_run_is_approved_or_aborted(filled, night, gc):
-    made = night(limits={"max_images": 1})
-    blocked = made.sweep().id
-    assert "The plan is over its limits" not in gc("show", blocked).err
-    assert "over limits max_images is 2, allowed 1" in gc("show", blocked).out.replace("  ", " ")
-    approved = gc("approve", blocked, "--format", "json")
-    assert (approved.code, approved.json["state"]) == (0, "deleting")
-    # What the command rang was heard by nobody.
-    made.ring(life.ring(made.store, blocked, datetime.now(UTC), again_after=timedelta()))
-    assert made.run(blocked).outcome == "succeeded"
-    again = gc("approve", blocked)
-    assert (again.code, again.out, len(again.err.splitlines())) == (1, "", 1)
-
-    filled.push("shop/api", tags=["pr-8"], age=52 * DAY)
-    filled.push("shop/api", tags=["pr-9"], age=52 * DAY)
-    other = made.sweep().id
-    assert gc("abort", other, "--format", "json").json["outcome"] == "aborted"
-    assert made.run(other).deleted == 0
-
-
-def test_who_started_approved_and_aborted_a_run_is_shown(filled, night, gc):
-    made = night(limits={"max_images": 1})
-    opened = gc("sweep", "production", "--who", "anna", "--format", "json").json
-    assert opened["opened_by"] == "anna"
-    made.ring(made.reconcile())
-    gc("approve", opened["id"], "--who", "ben, on call", "--format", "json")
-    gc("abort", opened["id"], "--who", "cleo")
-    shown = gc("show", opened["id"], "--format", "json").json
-    people = {"opened_by": "anna", "approved_by": "ben, on call", "aborted_by": "cleo"}
-    assert {name: shown.get(name) for name in people} == people
-    text = gc("show", opened["id"]).out
-    assert all(f"{name.replace('_', ' '):<12}{who}" in text for name, who in people.items())
-
-
-def test_who_is_the_user_on_this_machine_unless_it_is_said(night, gc):
-    night()
-    environ = {"SUDO_USER": "", "LOGNAME": "dora"}
-    opened = gc("sweep", "production", "--format", "json", **environ).json
-    assert opened["opened_by"] == f"dora@{os.uname().nodename}"
-
-
-def test_a_user_without_a_name_has_its_number(monkeypatch):
-    """As in a container that runs as 12345."""
-
-    def no_name(_uid):
-        raise KeyError("uid not found")
-
-    for name in ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", no_name)
-    assert me() == f"uid {os.getuid()}@{os.uname().nodename}"
-
-
-def test_a_run_that_nobody_started_by_hand_names_nobody(filled, night, gc):
-    run = night().sweep().id
-    assert "opened_by" not in gc("show", run, "--format", "json").json
-
-
-def test_an_approval_warns_of_a_file_that_has_changed(filled, night, gc):
-    made = night(limits={"max_images": 1})
-    blocked = made.sweep().id
-    made.rewrite(limits={"max_images": 1}, rules=[{"name": "everything", "keep": {"all": True}}])
-    approved = gc("approve", blocked, "--format", "json")
-    assert (approved.code, approved.json["state"]) == (0, "deleting")
-    assert f"warning: the policy 'nightly' is another one than run {blocked} was planned by" in approved.err
-
-
-def test_waiting_for_a_run(filled, night, tmp_path):
-    made = night()
-    process = subprocess.Popen(
-        [*COMMAND, "sweep", "production", "--wait", "--format", "json"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    bells = until(made.reconcile, what="the run to be opened")
-    made.ring(bells)
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert json.loads(out)["outcome"] == "succeeded"
-    assert json.loads(out)["deleted"] == 2
-
-
-def test_a_terminal_sees_the_run_go_by(filled, night, tmp_path):
-    made = night()
-    words = [*COMMAND, "sweep", "production", "--wait"]
-    with ThreadPoolExecutor(1) as pool:
-        command = pool.submit(on_a_terminal, words, tmp_path)
-        made.ring(until(made.reconcile, what="the run to be opened"))
-        code, written = command.result(timeout=30)
-    with made.store.read() as connection:
-        (run,) = runs.newest(connection)
-    assert code == 0
-    assert f"run {run.id}" in written
-    assert "━" in written
-    assert written.splitlines()[-1].endswith("2 images planned, 1.4 KiB reclaimable; 2 deleted; 1.4 KiB reclaimed")
-
-
-@pytest.mark.parametrize(
-    ("registry", "code"),
-    [
-        pytest.param({"limits": {"max_images": 1}}, 3, id="blocked"),
-        pytest.param({"limits": {"max_images": 1}, "mode": "dry-run"}, 3, id="a dry run over its limits"),
-        pytest.param({"mode": "dry-run"}, 0, id="a dry run"),
-        pytest.param({"id": "elsewhere"}, 1, id="failed"),
-    ],
-)
-def test_the_exit_code_of_waiting(filled, night, gc, tmp_path, registry, code):
-    made = night(**registry)
-    words = [*COMMAND, "sweep", "production", "--wait"]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    made.ring(until(made.reconcile, what="the run to be opened"))
-    out, errors = process.communicate(timeout=30)
-    assert process.returncode == code, errors
-    assert out.startswith(b"run ")
-    over = b"The plan is over its limits: max_images is 2, allowed 1." in errors
-    assert over is (code == 3 and registry.get("mode") == "dry-run")
-    (run,) = gc("runs", "--format", "json").json["runs"]
-    assert ("over limits max_images is 2, allowed 1" in gc("show", run["id"]).out) is (code == 3)
-
-
-def test_waiting_says_when_no_worker_takes_the_run(night, tmp_path):
-    made = night()
-    process = subprocess.Popen(
-        [*COMMAND, "sweep", "production", "--wait"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stderr is not None
-    lines = iter(process.stderr.readline, b"")
-    assert next(line for line in lines if b"no worker has taken the run yet" in line)
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read().decode()
-    assert process.wait(30) == 130
-    assert "goes on; `registry-gc abort" in rest
-    with made.store.read() as connection:
-        assert [run.state for run in runs.newest(connection)] == ["pending"]
+def test_history_of_nothing(gc, tmp_path):
+    (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
+    assert gc("runs").out == "No runs yet.\n"
+    assert gc("runs", "--format", "json").json == {"runs": []}
+    assert gc("runs", "--format", "ndjson").out == ""
+    assert gc("audit").out == "Nothing was deleted.\n"
+    assert gc("audit", "--format", "json").json == {"deletions": []}
+    assert not (tmp_path / "gc.db").exists()

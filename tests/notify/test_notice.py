@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies
 
+from tests.support.hostile import HOSTILE, plain
 from worker.notify.notice import LONGEST, notice_body, notice_title
 from worker.store.runs import Run
 
@@ -93,6 +94,13 @@ def test_what_a_registry_says_stays_on_its_line() -> None:
         "why        gone next registry-gc approve all \\x1b[31m\\u202e\\x00 <b>*x*</b>; "
         "1 repository could not be read; 1 difference found after the sweep"
     )
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_no_word_of_elsewhere_is_obeyed(text: str) -> None:
+    run = replace(RUN, message=f"no {text} today", registry=f"shop {text}")
+    assert notice_title(run).isprintable()
+    assert plain(notice_body(run))
 
 
 @given(text=strategies.text(max_size=5000), name=strategies.text(max_size=500).map(lambda name: f"r{name}"))

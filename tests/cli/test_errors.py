@@ -1,0 +1,21 @@
+"""What went wrong, as lines on standard error and an exit code."""
+
+import subprocess
+import sys
+
+from tests.support.hostile import WHOLE, plain
+
+
+def test_a_mistake_of_ours_is_traced_in_plain_words(tmp_path):
+    script = f"""
+import sys
+sys.argv = ["registry-gc", "--verbose"]
+from worker.cli.errors import explained
+try:
+    raise ValueError({WHOLE!r})
+except ValueError as error:
+    explained(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=True)
+    assert plain(done.stderr.decode())
+    assert b"Traceback" in done.stderr

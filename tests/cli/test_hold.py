@@ -1,0 +1,160 @@
+"""`hold`: a person's word that keeps an image, and that it outweighs rules and runs."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from worker.store import holds
+
+DAY = timedelta(days=1)
+
+
+def image(simulator, tag):
+    return next(one for one in simulator.images() if tag in one["tags"])
+
+
+def reference(simulator, form):
+    one = image(simulator, "pr-2")
+    docker = simulator.endpoints()["docker"].partition("://")[2]
+    return {
+        "address": f"{docker}/{simulator.registry_id}/shop/web:pr-3",
+        "vendor": f"registry.yandexcloud.net/{simulator.registry_id}/shop/web@{one['digest']}",
+        "tag and digest": f"shop/web:pr-3@{one['digest']}",
+        "tag": "shop/web:pr-3",
+        "digest": f"shop/web@{one['digest']}",
+        "id": one["id"],
+        "path": "shop/web",
+        "glob": "**/web",
+    }[form]
+
+
+@pytest.mark.parametrize("form", ["tag", "digest", "id", "path", "glob", "address", "vendor", "tag and digest"])
+def test_what_is_held_stays_until_it_is_released(filled, night, gc, form):
+    made = night()
+    made.sweep(dry_run=True)
+    held = image(filled, "pr-2")
+    done = gc(
+        "hold", "production", reference(filled, form), "--reason", "the trial", "--who", "anna", "--format", "json"
+    )
+    assert (done.code, done.err) == (0, "")
+    planned = gc("plan", "production", "--format", "json").json
+    (decision,) = [one for one in planned["decisions"] if one["digest"] == held["digest"]]
+    assert (decision["verdict"], decision["cause"]) == ("keep", "held")
+    assert decision["reason"] == "held by anna: the trial"
+    run = made.sweep()
+    assert (run.planned, run.deleted) == (1, 1)
+
+    number = done.json["id"]
+    told = gc("release", str(number)).out
+    assert told.startswith(f"released hold {number} on ")
+    assert told.endswith(" of production\n")
+    assert gc("holds").out == "Nothing is held.\n"
+    assert made.sweep().deleted == 1
+
+
+def test_a_held_tag_holds_what_it_named_and_whatever_gets_it(filled, night, gc):
+    made = night()
+    first = image(filled, "pr-1")
+    gc("hold", "production", "shop/api:pr-1")
+    filled.tag("shop/api", first["digest"], "pr-8")
+    second = filled.push("shop/api", tags=["pr-1"], layers=[77], age=40 * DAY)
+    run = made.sweep()
+    left = {one["digest"] for one in filled.images()}
+    assert {first["digest"], second["digest"]} <= left
+    assert run.deleted == 1
+
+
+def test_a_hold_that_ran_out_holds_nothing(filled, night, gc):
+    made = night()
+    tomorrow = (datetime.now(UTC) + DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert gc("hold", "production", "shop/**", "--until", tomorrow).code == 0
+    later = (datetime.now(UTC) + 2 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert gc("plan", "production", "--format", "json").json["totals"]["delete"] == 0
+    assert gc("plan", "production", "--format", "json", "--now", later).json["totals"]["delete"] == 2
+    assert made.sweep().planned == 0
+
+
+def test_a_date_is_held_to_its_end(filled, night, gc):
+    night()
+    found = gc("hold", "production", "shop/api:pr-1", "--until", "2999-12-24", "--format", "json").json
+    assert found["until"] == "2999-12-25T00:00:00Z"
+
+
+def test_nothing_known_is_held(filled, night, gc):
+    night().sweep(dry_run=True)
+    in_force = "the hold is in force all the same"
+    done = gc("hold", "production", "no/such/*")
+    assert done.err == f"warning: no repository matches no/such/* today; {in_force}\n"
+    digest = "sha256:" + "7" * 64
+    done = gc("hold", "production", f"shop/api@{digest}")
+    assert done.err == f"warning: shop/api has no image {digest} today; {in_force}\n"
+    number = "crp00000000000000000"
+    done = gc("hold", "production", number)
+    kind = "as long as the registry is of its kind"
+    assert done.err == f"warning: no image with the id {number} was found; {in_force}, {kind}\n"
+    done = gc("hold", "production", "shop/api:next")
+    assert done.err == ("warning: no image of shop/api has the tag next today; it holds whatever gets it\n")
+
+
+def test_a_registry_that_cannot_be_asked(filled, night, gc):
+    made = night()
+    made.sweep(dry_run=True)
+    held = image(filled, "pr-1")
+    made.rewrite(endpoints=filled.endpoints() | {"container_registry": "http://127.0.0.1:9"})
+    done = gc("hold", "production", "shop/api:pr-1", "--format", "json")
+    assert done.json["digest"] == held["digest"]
+    assert done.err.startswith("warning: the registry could not be asked what is held today: ")
+    assert done.err.endswith("; the newest plan was asked instead\n")
+
+
+def test_a_lost_key_keeps_nobody_from_holding(filled, night, gc, tmp_path):
+    made = night()
+    (tmp_path / "token").unlink()
+    for text in ("shop/api:pr-1", "shop/**"):
+        done = gc("hold", "production", text)
+        assert (done.code, done.out.count("\n")) == (0, 1)
+        assert done.err.startswith("warning: the registry could not be asked what is held today: ")
+    with made.store.read() as connection:
+        assert len(holds.rows(connection, datetime.now(UTC))) == 2
+
+
+def test_a_hold_alone_binds_a_run_that_is_deleting(filled, night, gc):
+    made = night()
+    run_id, bells = made.plan()
+    left = made.ring(bells, until="gc.delete_batch")
+    assert gc("hold", "production", "shop/api:pr-1", "--who", "anna").code == 0
+    made.ring(left)
+    kept = image(filled, "pr-1")
+    outcomes = made.outcomes(run_id)
+    assert outcomes.pop(kept["digest"]) == ("skipped", "held")
+    assert set(outcomes.values()) == {("deleted", None)}
+    (item,) = [one for one in made.items(run_id) if one.decision.digest == kept["digest"]]
+    assert item.message == "held by anna"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["hold", "staging", "a:b"], 2, "there is no registry 'staging' in"),
+        (["hold", "production", "shop/[api"], 2, "'shop/[api' names no image and is no glob of repositories: "),
+        (
+            ["hold", "production", "shop/api:"],
+            2,
+            "'shop/api:': '' is not a tag; write path:tag, path@sha256:…, an image's id",
+        ),
+        (["hold", "production", "shop/api@sha256:abc"], 2, "'sha256:abc' is not a digest; write path:tag"),
+        (["hold", "production", "host:5000/shop/api:v1"], 2, "is not in production, whose images are 127.0.0.1:"),
+        (["hold", "production", "cr.yandex/other/shop/api:v1"], 2, "is not in production, whose images are 127.0.0.1:"),
+        (["hold", "production", "a:b", "--until", "2020-01-01"], 2, "'2020-01-01' is over; name a time to come"),
+        (["hold", "production", "a:b", "--until", "soon"], 2, "expected a time, got 'soon'"),
+        (["hold", "production", "a:b", "--until", "99999999w"], 2, "expected a time, got '99999999w'"),
+        (["hold", "production", "a:b", "--reason", "x" * 501], 2, "expected at most 500 characters, got 501"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_what_cannot_be_held(filled, night, gc, words, code, line):
+    night()
+    done = gc(*words)
+    assert (done.code, done.out) == (code, "")
+    assert line in done.err
+    assert done.err.count("\n") == 1
