@@ -19,13 +19,17 @@ from policies.conditions import (
     NoTag,
     OlderThan,
     Scene,
+    Sighting,
     SmallerThan,
     SomeTag,
     Tagged,
+    UntaggedFor,
 )  # fmt: skip
 from policies.image import Image
 from policies.patterns import Patterns
 from tests.support.builders import DAY, NOW, digest, image, index
+
+LONG = 10 * DAY  # since when what is settled was seen
 
 PR = Patterns(("pr-*",))
 V = Patterns(("v*",))
@@ -119,3 +123,19 @@ def test_an_index_is_as_large_as_all_it_lists(size: int | None, answer: Answer) 
 )  # fmt: skip
 def test_facts(condition: Condition, of: Image, fact: str) -> None:
     assert condition.fact(of, SCENE) == fact
+
+
+@pytest.mark.parametrize(
+    ("of", "sighting", "answer"),
+    [
+        pytest.param(image(1, "a"), Sighting(NOW - LONG), NO, id="tagged"),
+        pytest.param(image(1, "a"), None, NO, id="tagged, never seen"),
+        pytest.param(image(1), None, UNKNOWN, id="never seen"),
+        pytest.param(image(1), Sighting(None), NO, id="the last scan saw it tagged"),
+        pytest.param(image(1), Sighting(NOW - 7 * DAY), YES, id="the seventh day is enough"),
+        pytest.param(image(1), Sighting(NOW - 7 * DAY + timedelta(seconds=1)), NO, id="a second less is not"),
+        pytest.param(image(1), Sighting(NOW + DAY), NO, id="seen tomorrow: the clock was set back"),
+    ],
+)
+def test_untagged_for(of: Image, sighting: Sighting | None, answer: Answer) -> None:
+    assert UntaggedFor(7 * DAY).holds(of, Scene(NOW, seen=lambda _: sighting)) is answer

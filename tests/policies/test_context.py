@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from policies.conditions import NO, UNKNOWN, YES, Answer, Scene, Sighting, UntaggedFor
 from policies.context import Standing
 from policies.graph import merged
 from policies.image import Image, Repository
 from policies.plan import Decision
-from policies.push_times import BELIEVED, Times, cluster, doubted, named_day, pushes, trusted_after
+from policies.push_times import doubted, trusted_after
 from policies.rules import Policy
 from policies.scan_history import NEVER, Seen, remember
 from tests.policies.plan.test_properties import by_key, deleted, owners
@@ -40,22 +39,6 @@ def decided(rules: Policy, images: Iterable[Image], stands: Standing, **more: An
     """By the name an image was built of."""
     plan = make_plan([repository("shop/api", *images)], rules, NOW, standing=stands, **more)
     return {one.id.removeprefix("crp"): one for one in plan.decisions}
-
-
-@pytest.mark.parametrize(
-    ("of", "sighting", "answer"),
-    [
-        pytest.param(image(1, "a"), Sighting(NOW - LONG), NO, id="tagged"),
-        pytest.param(image(1, "a"), None, NO, id="tagged, never seen"),
-        pytest.param(image(1), None, UNKNOWN, id="never seen"),
-        pytest.param(image(1), Sighting(None), NO, id="the last scan saw it tagged"),
-        pytest.param(image(1), Sighting(NOW - 7 * DAY), YES, id="the seventh day is enough"),
-        pytest.param(image(1), Sighting(NOW - 7 * DAY + timedelta(seconds=1)), NO, id="a second less is not"),
-        pytest.param(image(1), Sighting(NOW + DAY), NO, id="seen tomorrow: the clock was set back"),
-    ],
-)
-def test_untagged_for(of: Image, sighting: Sighting | None, answer: Answer) -> None:
-    assert UntaggedFor(7 * DAY).holds(of, Scene(NOW, seen=lambda _: sighting)) is answer
 
 
 @pytest.mark.parametrize(
@@ -348,32 +331,3 @@ def test_push_times_later_than_the_first_sight(moved: int, stayed: int, new: int
     doubts = {one.reason for one in found if "an earlier scan saw them" in one.reason}
     assert bool(doubts) is not believed
     assert any(one.verdict == "delete" for one in found) is believed
-
-
-@pytest.mark.parametrize(
-    ("seconds", "images", "share"),
-    [
-        pytest.param([], 0, None, id="nothing"),
-        pytest.param([5.0], 1, None, id="one"),
-        pytest.param([0.0, 60.0], 2, 1.0, id="a minute apart is within a minute"),
-        pytest.param([0.0, 60.1], 2, None, id="more than a minute"),
-        pytest.param([0.0, 30.0, 60.0, 90.0], 4, 1.0, id="windows that overlap"),
-        pytest.param([0.0, 1.0, 2.0, 500.0, 900.0], 5, 0.6, id="three of five"),
-        pytest.param([0.0, 1.0, 2.0], 6, None, id="three of six"),
-    ],
-)
-def test_a_cluster(seconds: list[float], images: int, share: float | None) -> None:
-    column = pushes([replace(image(n), created_at=NOW + timedelta(seconds=one)) for n, one in enumerate(seconds)])
-    found = cluster([column[:1], column[1:]], images)
-    assert (found.share if found else None) == share
-
-
-def test_days_in_tags() -> None:
-    assert named_day("v1.2.3") is None
-    assert named_day("2024-05-01_2024-06-01") == datetime.fromisoformat("2024-06-01T00:00:00Z")
-    assert named_day("2024-0501") is None
-
-
-def test_all_times_are_believed_by_default() -> None:
-    assert Times() == BELIEVED
-    assert BELIEVED.all_believed

@@ -1,5 +1,6 @@
-"""Counts where equal times have no order: of images that one scan saw first, nobody knows which is the newest."""
+"""Push times that many images share, and counts where equal times have no order: nobody knows which is the newest."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from policies.context import Standing
 from policies.image import Image, Repository
-from policies.push_times import OUR_OWN, trusted_after
+from policies.push_times import BELIEVED, OUR_OWN, Times, cluster, named_day, pushes, trusted_after
 from tests.policies.plan.test_properties import deleted
 from tests.support.builders import DAY, NOW, image, policy, repository
 from tests.support.doctored import documents, keep_rules, registries
@@ -164,3 +165,32 @@ def test_without_an_order_nothing_more_goes(
         return deleted(make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep, standing=standing))
 
     assert gone(FIRST_SEEN) <= gone(Standing())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "images", "share"),
+    [
+        pytest.param([], 0, None, id="nothing"),
+        pytest.param([5.0], 1, None, id="one"),
+        pytest.param([0.0, 60.0], 2, 1.0, id="a minute apart is within a minute"),
+        pytest.param([0.0, 60.1], 2, None, id="more than a minute"),
+        pytest.param([0.0, 30.0, 60.0, 90.0], 4, 1.0, id="windows that overlap"),
+        pytest.param([0.0, 1.0, 2.0, 500.0, 900.0], 5, 0.6, id="three of five"),
+        pytest.param([0.0, 1.0, 2.0], 6, None, id="three of six"),
+    ],
+)
+def test_a_cluster(seconds: list[float], images: int, share: float | None) -> None:
+    column = pushes([replace(image(n), created_at=NOW + timedelta(seconds=one)) for n, one in enumerate(seconds)])
+    found = cluster([column[:1], column[1:]], images)
+    assert (found.share if found else None) == share
+
+
+def test_days_in_tags() -> None:
+    assert named_day("v1.2.3") is None
+    assert named_day("2024-05-01_2024-06-01") == datetime.fromisoformat("2024-06-01T00:00:00Z")
+    assert named_day("2024-0501") is None
+
+
+def test_all_times_are_believed_by_default() -> None:
+    assert Times() == BELIEVED
+    assert BELIEVED.all_believed

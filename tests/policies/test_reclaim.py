@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from policies.blobs import _MIX, Blobs, keys, words, words_and_odd
+from policies.blobs import _MIX, Blobs, keys, words
 from policies.image import Blob, Image
 from policies.limits import Totals
 from policies.plan import RepositoryPlan
@@ -77,38 +77,6 @@ def test_digests_of_one_key_are_told_apart() -> None:
     numbers = closing.numbered(named(*blobs))
     assert sorted(closing.size(number) for number in numbers) == [4, 10]
     assert [closing.references(number) for number in numbers] == [2, 2]
-
-
-@pytest.mark.parametrize(
-    "digests",
-    [
-        [digest(1), digest(2)],
-        ["sha256:" + f"{n:064x}" for n in range(5)],
-        ["sha256:" + f"{n:x}".ljust(64, "0") for n in range(1, 5)],
-        ["sha512:" + "a" * 128, "sha256:short", "", "sha256:" + "z" * 64, "sha256:" + "é" * 32, "sha25é:" + "0" * 63],
-        ["sha256:" + " " * 64, "sha256:" + "0" * 63 + " ", "sha256:" + "0" * 62 + "  ", "sha256:" + "0" * 64],
-        ["sha256:" + "A" * 64, "sha256:" + "a" * 64],
-        [],
-    ],
-)
-def test_words_differ_as_digests_do(digests: list[str]) -> None:
-    rows = words(digests)
-    assert rows.shape == (len(digests), 4)
-    assert len({tuple(row) for row in rows.tolist()}) == len(digests)
-    assert len(set(keys(rows).tolist())) == len(digests)
-    for number, one in enumerate(digests):
-        assert words([one]).tolist() == rows[number : number + 1].tolist()
-
-
-def test_odd_digests_are_known() -> None:
-    blobs, odd = Blobs(), ["sha512:" + "a" * 128, "sha256:" + "A" * 64, "ab"]
-    blobs.add([named(Blob(digest(1), 1), Blob(odd[0], 1), Blob(odd[1], 1), config=Blob(odd[2], 1))])
-    assert sorted(blobs.odd) == sorted(odd)
-    usual = Blobs()
-    usual.add([named(Blob(digest(1), 1), config=Blob(digest(2), 1))])
-    assert usual.odd == Blobs().odd == ()
-    assert words_and_odd([digest(1), digest(2), "sha256:" + "0" * 64])[1] == ()
-    assert all(words_and_odd([digest(1), one])[1] == (one,) for one in odd)
 
 
 def test_what_an_image_names_is_known_without_its_record() -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from policies.blobs import words
 from policies.image import Image
-from policies.limits import Exceeded, Totals, exceeded_text, unusual
 from policies.scan_history import NEVER, Absent, Known, Seen, Vanished, absent, remember, tags_hash, vanished
 from tests.support.builders import DAY, NOW, digest, image
 
@@ -204,27 +203,3 @@ def test_what_is_missing_is_not_known_and_begins_anew() -> None:
     assert missing.known([digest(1)]) == {}
     back = remember(missing, [image(1)], NOW + 2 * DAY)
     assert back.known([digest(1)]) == {digest(1): Known(NOW + 2 * DAY, NOW + 2 * DAY, 0)}
-
-
-@pytest.mark.parametrize(
-    ("before", "allowed"),
-    [
-        pytest.param((2, 2, 2, 2), None, id="four plans say nothing"),
-        pytest.param((2, 2, 2, 2, 2), 6, id="three times two"),
-        pytest.param((3, 3, 3, 3, 3), None, id="seven are not more than three times three"),
-        pytest.param((0, 0, 0, 0, 0), 3, id="of nights without a deletion: three"),
-        pytest.param((1, 1, 1, 900, 900), 3, id="some large plans do not count"),
-        pytest.param((2, 2, 2, 2, 3, 3), 6, id="an even number"),
-        pytest.param((2, 2, 2, 3, 3, 3), None, id="seven are not more than 7.5"),
-    ],
-)
-def test_a_plan_unlike_those_before(before: tuple[int, ...], allowed: int | None) -> None:
-    over = () if allowed is None else (Exceeded("unusual", 7, allowed),)
-    assert unusual(Totals(images=100, delete=7), before) == over
-
-
-def test_the_new_limits_in_words() -> None:
-    assert exceeded_text([Exceeded("vanished", 1 / 3, 0.2), Exceeded("unusual", 7000, 300)]) == (
-        "33.33% of what the last complete scan saw has vanished and was not deleted here, allowed 20%; "
-        "7,000 images are more than three times as many as plans usually delete here, allowed 300"
-    )

@@ -79,11 +79,6 @@ def test_a_hold_says_by_whom_until_when_and_why():
     )
 
 
-def test_a_hold_lasts_up_to_its_instant():
-    holds = Holds((Hold(kind="image", value="x", until=NOW), Hold(kind="image", value="y", until=NOW + DAY)))
-    assert [one.value for one in holds.at(NOW).holds] == ["y"]
-
-
 @pytest.mark.parametrize(
     ("evidence", "reasons"),
     [

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from policies.decide import SUBJECT_UNKNOWN
 from policies.image import Image, Repository, Unreadable
-from policies.limits import Exceeded, Limits, Totals, exceeded, exceeded_text
+from policies.limits import Exceeded, Limits, Totals
 from policies.plan import Decision, RegistrySummary
 from policies.rules import Policy
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
@@ -524,48 +524,6 @@ def test_the_json_is_the_contract() -> None:
         '"created_at":"2026-10-01T12:00:00Z","size":300,"verdict":"delete","cause":"selected","rule":"pull requests",'
         '"needed_by":[],"reason":"every tag matches pr-*; 53 days old, at least 14"}]}'
     )
-
-
-@pytest.mark.parametrize(
-    ("totals", "limits", "over"),
-    [
-        (Totals(images=20, delete=10), Limits(), []),
-        (Totals(images=20, delete=11), Limits(), [Exceeded("max_share", 0.55, 0.5)]),
-        (Totals(images=12, delete=12), Limits(), [Exceeded("max_share", 1.0, 0.5)]),
-        (Totals(images=4, delete=4), Limits(), [Exceeded("max_share", 1.0, 0.5)]),
-        (Totals(images=7, delete=4), Limits(), [Exceeded("max_share", 4 / 7, 0.5)]),
-        (Totals(images=8, delete=4), Limits(), []),
-        (Totals(images=3, delete=3), Limits(), []),
-        (Totals(images=3, delete=3), Limits(max_share=0.5), [Exceeded("max_share", 1.0, 0.5)]),
-        (Totals(images=12, delete=12), Limits(max_images=20), [Exceeded("max_share", 1.0, 0.5)]),
-        (Totals(images=19, delete=19), Limits(max_share=0.9), [Exceeded("max_share", 1.0, 0.9)]),
-        (Totals(images=0), Limits(max_share=0.0), []),
-        (Totals(images=100, delete=1), Limits(max_share=0.0), [Exceeded("max_share", 0.01, 0.0)]),
-        (Totals(images=100, delete=100), Limits(max_share=1.0), []),
-        (Totals(images=100, delete=6), Limits(max_images=5), [Exceeded("max_images", 6, 5)]),
-        (Totals(images=100, delete=5), Limits(max_images=5), []),
-        (Totals(images=100, delete=1), Limits(max_images=0), [Exceeded("max_images", 1, 0)]),
-        (Totals(images=100, delete=1, reclaimable_bytes=11), Limits(max_bytes=10), [Exceeded("max_bytes", 11, 10)]),
-        (Totals(images=100, delete=1, selected_bytes=11, reclaimable_bytes=10), Limits(max_bytes=10), []),
-    ],
-)
-def test_limits(totals: Totals, limits: Limits, over: list[Exceeded]) -> None:
-    assert list(exceeded(totals, limits)) == over
-
-
-@pytest.mark.parametrize(
-    ("over", "text"),
-    [
-        (Exceeded("max_images", 9000, 5000), "max_images is 9,000, allowed 5,000"),
-        (Exceeded("max_share", 0.6125, 0.5), "max_share is 61.25%, allowed 50%"),
-        (Exceeded("max_share", 0.5000004, 0.5), "max_share is 50.00004%, allowed 50%"),
-        (Exceeded("max_bytes", 3 * 1024**4, 2 * 1024**4), "max_bytes is 3 TiB, allowed 2 TiB"),
-        (Exceeded("max_bytes", 1024**4 + 1, 1024**4), "max_bytes is 1,099,511,627,777 B, allowed 1,099,511,627,776 B"),
-    ],
-)
-def test_what_is_over_a_limit_in_words(over: Exceeded, text: str) -> None:
-    assert exceeded_text([over]) == exceeded_text([msgspec.to_builtins(over)]) == text
-    assert exceeded_text([over, over]) == f"{text}; {text}"
 
 
 def test_limits_are_asked_of_a_plan() -> None:

@@ -1,0 +1,119 @@
+"""What repositories are to each other: subjects that are somewhere else, the newest of the registry."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.context import Standing
+from policies.graph import arrange
+from policies.image import Image
+from policies.registry_summary import RegistrySummary, Survey, sum_up, survey_of
+from policies.rules import Policy
+from tests.support.builders import DAY, NOW, digest, image, index, policy, repository
+
+NO_COUNT = policy({"delete": {"all": True}})
+NEWEST = policy({"name": "newest", "keep": {"newest": 2, "per": "registry"}}, {"delete": {"all": True}})
+
+
+def surveys(rules: Policy, *repositories: list[Image], standing: Standing | None = None) -> list[Survey]:
+    standing = standing or Standing()
+    named = [repository(f"r{number}", *images) for number, images in enumerate(repositories)]
+    return [survey_of(arrange(one), rules, NOW, standing) for one in named]
+
+
+def summary(rules: Policy, *repositories: list[Image]) -> RegistrySummary:
+    return sum_up(surveys(rules, *repositories), rules)
+
+
+@pytest.mark.parametrize(
+    ("others", "somewhere"),
+    [
+        pytest.param([[image("subject")]], True, id="in another repository"),
+        pytest.param([[image(1)], [image("subject", "v1"), image(2)]], True, id="in the last of several"),
+        pytest.param([[image(1)]], False, id="nowhere"),
+        pytest.param([[]], False, id="an empty repository"),
+        pytest.param([[image(1, subject=digest("subject"))]], False, id="named once more, and nowhere"),
+    ],
+)
+def test_a_subject_that_is_not_beside_its_referrer(others: list[list[Image]], somewhere: bool) -> None:
+    found = summary(NO_COUNT, [image("sbom", subject=digest("subject"))], *others)
+    assert found.foreign == (frozenset([digest("subject")]) if somewhere else frozenset())
+
+
+def test_a_subject_beside_its_referrer_is_not_foreign() -> None:
+    here = [image("subject"), image("sbom", subject=digest("subject"))]
+    assert summary(NO_COUNT, here, [image("subject")]).foreign == frozenset()
+
+
+def test_digests_of_other_kinds_are_found_too() -> None:
+    odd = "sha512:" + "a" * 128
+    there = Image(digest=odd)
+    assert summary(NO_COUNT, [image("sbom", subject=odd)], [there]).foreign == {odd}
+
+
+def test_the_newest_are_those_of_all_repositories() -> None:
+    found = summary(NEWEST, [image(1, days=1), image(2, days=8)], [image(3, days=2), image(4, days=3)])
+    assert found.tops["newest"].digests == {digest(1), digest(3)}
+    assert found.tops["newest"].last == (NOW - 2 * DAY, digest(3))
+
+
+def test_a_digest_in_two_repositories_takes_one_place() -> None:
+    found = summary(NEWEST, [image(1, days=1)], [image(1, days=2)], [image(2, days=3), image(3, days=4)])
+    assert found.tops["newest"].digests == {digest(1), digest(2)}
+
+
+def test_a_referrer_takes_a_place_only_where_its_subject_is_nowhere() -> None:
+    referrer = image("sbom", days=1, subject=digest("subject"))
+    others = [image(2, days=3), image(3, days=4)]
+    assert summary(NEWEST, [referrer], others).tops["newest"].digests == {digest("sbom"), digest(2)}
+    with_subject = summary(NEWEST, [referrer], [*others, image("subject", days=9)])
+    assert with_subject.tops["newest"].digests == {digest(2), digest(3)}
+
+
+def test_children_and_locked_images_take_no_place() -> None:
+    images = [index(1, "v1", days=5, lists=[2]), image(2, days=1), image(3, days=2, locked=True), image(4, days=6)]
+    assert summary(NEWEST, images).tops["newest"].digests == {digest(1), digest(4)}
+
+
+def test_a_repository_that_an_unreadable_image_freezes_takes_no_place() -> None:
+    frozen = [image(1, days=1), index(2, days=1, lists=None)]
+    assert summary(NEWEST, frozen, [image(3, days=9)]).tops["newest"].digests == {digest(3)}
+    ignoring = surveys(NEWEST, frozen, standing=Standing(ignore_unreadable=frozenset([digest(2)])))
+    assert sum_up(ignoring, NEWEST).tops["newest"].digests == {digest(1)}
+
+
+def test_a_repository_that_the_rule_is_not_for_takes_no_place() -> None:
+    rules = policy({"name": "newest", "keep": {"newest": 1, "per": "registry"}, "repositories": ["r1"]})
+    assert summary(rules, [image(1, days=1)], [image(2, days=9)]).tops["newest"].digests == {digest(2)}
+
+
+def test_without_an_order_all_that_tie_at_the_border_are_tied() -> None:
+    parts = surveys(NEWEST, [image(1, days=1), image(2, days=2)], [image(3, days=2)])
+    assert sum_up(parts, NEWEST, ordered=False).tops["newest"].tied == {digest(2), digest(3)}
+    assert sum_up(parts, NEWEST).tops["newest"].tied == frozenset()
+
+
+def test_a_rule_of_each_repository_needs_no_summary() -> None:
+    rules = policy({"name": "newest", "keep": {"newest": 2}})
+    assert summary(rules, [image(1)], [image(2)]) == RegistrySummary()
+
+
+def test_an_empty_registry_has_no_newest() -> None:
+    assert summary(NEWEST).tops["newest"].last is None
+    assert sum_up([], NO_COUNT) == RegistrySummary()
+
+
+DAYS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=8)
+
+
+@given(st.lists(DAYS, max_size=4), st.randoms(use_true_random=False))
+def test_the_summary_is_that_of_one_ranking_in_whatever_order(repositories, random) -> None:
+    parts = surveys(NEWEST, *([image(of, days=days) for of, days in dict(rows).items()] for rows in repositories))
+    newest = dict[str, int]()
+    for rows in repositories:
+        for of, days in dict(rows).items():
+            newest[digest(of)] = min(days, newest.get(digest(of), days))
+    expected = sorted(newest, key=lambda one: (newest[one], one))[:2]
+    assert sum_up(parts, NEWEST).tops["newest"].digests == set(expected)
+    random.shuffle(parts)
+    assert sum_up(parts, NEWEST).tops["newest"].digests == set(expected)
