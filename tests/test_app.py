@@ -22,8 +22,6 @@ from worker.app import (
     UnusableError,
     ZonedCron,
 )
-from worker.config.broker import celery_url
-from worker.config.files import private_folder, state_folder
 from worker.config.settings import load
 from worker.processes.embedded import NODES
 
@@ -149,38 +147,6 @@ def test_another_programs_django_settings_are_left_alone(place):
     words = (sys.executable, "-W", "error", "-c", "import worker.app, worker.tasks; worker.app.app.loader")
     imported = place.run(*words, DJANGO_SETTINGS_MODULE="shop.settings")
     assert (imported.returncode, imported.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
-        ("unix:///run/redis.sock?db=0", "redis+socket:///run/redis.sock?db=0"),
-        ("rediss://host/0", "rediss://host/0?ssl_cert_reqs=required"),
-        ("rediss://host/0?ssl_ca_certs=/ca", "rediss://host/0?ssl_ca_certs=/ca&ssl_cert_reqs=required"),
-        ("rediss://host/0?ssl_cert_reqs=none", "rediss://host/0?ssl_cert_reqs=none"),
-    ],
-)
-def test_the_url_as_celery_reads_it(url, expected):
-    assert celery_url(url) == expected
-
-
-@pytest.mark.parametrize(
-    ("environ", "folder"),
-    [
-        ({"STATE_DIRECTORY": "/var/lib/registry-gc", "HOME": "/h"}, "/var/lib/registry-gc"),
-        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"),
-        ({"XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/registry-gc"),
-        ({"HOME": "/h"}, "/h/.local/state/registry-gc"),
-    ],
-)
-def test_the_state_folder(environ, folder):
-    assert str(state_folder(environ)) == folder
-
-
-def test_a_private_folder_is_closed_to_others_even_if_it_was_open(tmp_path):
-    (tmp_path / "beat").mkdir(mode=0o755)
-    assert private_folder("beat", {"STATE_DIRECTORY": str(tmp_path)}).stat().st_mode & 0o777 == 0o700
 
 
 def test_beat_has_a_bell_for_each_registry_with_a_schedule_named_by_line_and_zone(place, conf):

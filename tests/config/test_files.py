@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.support.command import COMMAND
-from worker.config.files import read_file, stream
+from worker.config.files import private_folder, read_file, state_folder, stream
 from worker.config.settings import ConfigError, Secret, SecretError, load
 from worker.registries.http.network import NetworkError, tls_context
 
@@ -102,3 +102,21 @@ def test_an_inventory_may_begin_with_a_byte_order_mark(tmp_path: Path, content: 
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("sha256:") == (3 if scattered else 1)
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/registry-gc", "HOME": "/h"}, "/var/lib/registry-gc"),
+        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"),
+        ({"XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/registry-gc"),
+        ({"HOME": "/h"}, "/h/.local/state/registry-gc"),
+    ],
+)
+def test_the_state_folder(environ, folder):
+    assert str(state_folder(environ)) == folder
+
+
+def test_a_private_folder_is_closed_to_others_even_if_it_was_open(tmp_path):
+    (tmp_path / "beat").mkdir(mode=0o755)
+    assert private_folder("beat", {"STATE_DIRECTORY": str(tmp_path)}).stat().st_mode & 0o777 == 0o700

@@ -7,7 +7,7 @@ import yaml
 
 from policies.limits import Limits
 from tests.config.reading.test_gallery import FOLDER
-from tests.config.reading.test_load import LEAST, WHOLE
+from tests.config.test_settings import LEAST, WHOLE
 from worker.config.document import Document, Notification, Retention, Timing, Web
 from worker.config.registry import (
     AfterRun,

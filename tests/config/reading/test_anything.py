@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.config.reading.test_load import WHOLE
+from tests.config.test_settings import WHOLE
 from worker.config.settings import ConfigError, load
 
 SAMPLE = yaml.safe_load(WHOLE)

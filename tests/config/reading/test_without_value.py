@@ -9,7 +9,7 @@ import yaml
 
 from policies.document import parse_policy
 from policies.forms import DeleteConditions, KeepConditions
-from tests.config.reading.test_load import WHOLE
+from tests.config.test_settings import WHOLE
 from worker.config.settings import ConfigError, load
 from worker.config.yaml_reader import join
 

@@ -152,28 +152,6 @@ def test_through_a_proxy(opened: Opener, plain: FakeRegistry, inner: str, names:
     assert len(proxy.heard) == 1
 
 
-@pytest.mark.parametrize(
-    ("host", "private"),
-    [
-        ("10.1.2.3", True),
-        ("172.16.0.1", True),
-        ("172.32.0.1", False),
-        ("192.168.1.1", True),
-        ("127.0.0.1", True),
-        ("fd00::1", True),
-        ("::1", True),
-        ("::ffff:10.1.2.3", True),
-        ("::ffff:8.8.8.8", False),
-        ("8.8.8.8", False),
-        ("2a00::1", False),
-        ("169.254.169.254", False),
-        ("registry.internal", None),
-    ],
-)
-def test_what_is_private(host: str, private: bool | None) -> None:
-    assert is_private(host) is private
-
-
 # The configuration.
 
 

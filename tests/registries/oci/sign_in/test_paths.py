@@ -8,7 +8,7 @@ import pytest
 from tests.registries.http.network.conftest import Opener
 from tests.support.drivers import with_defaults
 from tests.support.oci.fake import FakeRegistry, Tokens
-from worker.config.settings import ConfigError, Credentials, api_of, key_of, load, one_endpoint
+from worker.config.settings import ConfigError, Credentials, key_of, load, one_endpoint
 from worker.registries.errors import NotFoundError
 from worker.runs.evidence import own_address, path_here, paths_here
 
@@ -18,19 +18,6 @@ registries:
   r: {kind: oci, url: "URL", credentials: {anonymous: true}, policy: p}
 policies: {p: []}
 """
-
-
-@pytest.mark.parametrize(
-    ("url", "api"),
-    [
-        ("https://a.example", "https://a.example/v2"),
-        ("https://a.example/artifactory/docker", "https://a.example/artifactory/docker/v2"),
-        ("https://a.example/v2/project", "https://a.example/v2/project"),
-        ("https://a.example/v2x", "https://a.example/v2x/v2"),
-    ],
-)
-def test_where_the_api_begins(url: str, api: str) -> None:
-    assert api_of(url) == api
 
 
 @pytest.mark.parametrize("path", [ABOVE, BELOW])

@@ -1,0 +1,148 @@
+"""What the program makes of the file's keys: which registry is which, what a notification is for, where Redis is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from policies.mistakes import BadValueError
+from tests.support.drivers import with_defaults
+from worker.config.document import (
+    OUTCOMES,
+    Notification,
+    RegistrySettings,
+    Retention,
+    Settings,
+    Timing,
+    Web,
+    key_of,
+    kind_in,
+    read_outcomes,
+)
+from worker.config.registry import Credentials, Endpoints
+from worker.config.secret import Origin, Secret, SecretError
+
+ANONYMOUS = Credentials(anonymous=True)
+
+
+def oci(**keys: Any) -> RegistrySettings:
+    return with_defaults(**({"kind": "oci", "credentials": ANONYMOUS, "url": "https://a.example"} | keys))
+
+
+@pytest.mark.parametrize(
+    ("kind", "url", "key"),
+    [
+        ("oci", "https://A.example:443/x/", "oci|https://a.example/x|crp1"),
+        ("yandex-container-registry", "", "yandex-container-registry|https://container.example|crp1"),
+        ("yandex-cloud-registry", "", "yandex-cloud-registry|https://cloud.example|crp1"),
+    ],
+)
+def test_a_registry_is_its_kind_its_endpoint_and_its_id(kind: str, url: str, key: str) -> None:
+    endpoints = Endpoints(container_registry="https://Container.example:443", cloud_registry="https://cloud.example./")
+    assert key_of(kind, endpoints, "crp1", url) == key
+    assert kind_in(key) == kind
+
+
+def test_two_names_are_one_registry_and_two_paths_are_two() -> None:
+    assert oci(name="one").key == oci(name="other", url="https://a.example").key
+    assert oci(url="https://a.example/one").key != oci(url="https://a.example/two").key
+
+
+def test_what_scans_remember_follows_the_name_and_not_the_kind() -> None:
+    before = with_defaults(name="r", id="crp1", credentials=Credentials(metadata=True))
+    after = before.model_copy(update={"kind": "yandex-cloud-registry"})
+    assert before.memory_key == after.memory_key == "r|crp1"
+    assert oci(name="r", url="https://A.example:443/x").memory_key == "r|https://a.example/x"
+
+
+@pytest.mark.parametrize(
+    ("globs", "repository", "asked"),
+    [
+        ((), "shop/api", True),
+        (("shop/*",), "shop/api", True),
+        (("shop/*",), "shop/api/deep", False),
+        (("ml/**", "shop/api"), "shop/api", True),
+        (("shop",), "shop/api", False),
+    ],
+)
+def test_which_repositories_are_asked_for(globs: tuple[str, ...], repository: str, asked: bool) -> None:
+    assert oci(repositories=globs).asks_for(repository) is asked
+
+
+@pytest.mark.parametrize(("push_time", "told"), [("first_seen", False), ("image", True)])
+def test_whether_a_push_time_is_told(push_time: str, told: bool) -> None:
+    assert oci(push_time=push_time).tells_push_time is told
+    assert with_defaults(id="crp1", credentials=ANONYMOUS).tells_push_time
+
+
+def test_credentials_are_one_or_a_list() -> None:
+    other = Credentials(username="u", password=Secret(env="P"), repositories=("shop/*",))
+    assert oci().all_credentials == (ANONYMOUS,)
+    assert oci(credentials=(other, ANONYMOUS)).all_credentials == (other, ANONYMOUS)
+
+
+@pytest.mark.parametrize(
+    ("written", "outcomes"),
+    [("always", OUTCOMES), (["failed"], {"failed"}), (["blocked", "missed", "blocked"], {"blocked", "missed"})],
+)
+def test_the_outcomes_that_are_told(written: object, outcomes: set[str]) -> None:
+    assert read_outcomes(written) == outcomes
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ([], "expected always or a list of outcomes, got an empty list; write always, or a list of "),
+        ("failed", "expected always or a list of outcomes, got 'failed'; write always, or a list of "),
+        (["fialed"], "expected outcomes of runs, got 'fialed'; did you mean failed?"),
+        (["always"], "expected outcomes of runs, got 'always'; "),
+        ([True], "expected outcomes of runs, got true; write always, or a list of succeeded, partial"),
+    ],
+)
+def test_what_are_no_outcomes(written: object, message: str) -> None:
+    with pytest.raises(BadValueError) as raised:
+        read_outcomes(written)
+    assert str(raised.value).startswith(message)
+
+
+def secret(value: str) -> Secret:
+    origin = Origin(folder=Path("/"), environ={"S": value}, look_for_secrets=False)
+    return Secret.model_validate({"env": "S"}, context=origin)
+
+
+def test_the_address_of_a_notification_is_written_or_in_a_secret_and_never_shown() -> None:
+    for url in ("json://example/token", secret("json://example/token")):
+        notification = Notification(url=url)
+        assert notification.address() == "json://example/token"
+        assert "token" not in repr(notification)
+    assert notification.on == {"blocked", "failed", "partial"}
+
+
+def settings(**keys: Any) -> Settings:
+    return Settings(path=Path("/registry-gc.yaml"), sha256="", store="sqlite:////gc.db", **keys)
+
+
+def test_where_redis_is() -> None:
+    assert settings().redis_url() is None
+    assert settings(redis="redis://cache/0").redis_url() == "redis://cache/0"
+    assert settings(redis=secret("redis://:hunter2@cache/0")).redis_url() == "redis://:hunter2@cache/0"
+
+
+def test_a_secret_that_is_no_url_of_redis_is_refused_when_it_is_read() -> None:
+    with pytest.raises(SecretError, match="cannot be used: expected a URL of Redis") as raised:
+        settings(redis=secret("http://hunter2@cache")).redis_url()
+    assert "hunter2" not in str(raised.value)
+
+
+def test_the_web_is_for_this_machine_unless_the_file_says_otherwise() -> None:
+    assert (Web().host, Web().port, Web().token) == ("127.0.0.1", 9811, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [(Retention, {"plans": 0}), (Retention, {"audit": "23h"}), (Timing, {"lease": "0s"}), (Timing, {"laese": "1s"})],
+)
+def test_what_the_store_must_not_forget_so_soon(model: type, keys: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        model.model_validate(keys, context=Origin(folder=Path("/"), environ={}, look_for_secrets=False))
