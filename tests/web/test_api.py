@@ -14,7 +14,7 @@ from redis import Redis
 from sqlalchemy import select
 from starlette.routing import Route
 
-from tests.support.servers import RedisServer, redis_server
+from tests.support.servers import RedisServer
 from tests.web.builders import add_run
 from tests.web.pages import Answer, Pages, start, stop
 from worker.app import KEY_PREFIX
@@ -49,12 +49,6 @@ OTHERS = [
     for method in (*METHODS, *(() if "GET" in (route.methods or ()) else ("GET", "HEAD")))
     if method not in (route.methods or ())
 ]
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

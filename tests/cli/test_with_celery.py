@@ -1,0 +1,46 @@
+"""What commands do with Celery: tasks are enqueued where Redis takes them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from redis import Redis
+
+from tests.support.place import Place
+from tests.support.servers import redis_server
+from worker.app import KEY_PREFIX
+
+SCRIPT = """
+import sys
+from worker.cli.with_celery import enqueue
+from worker.config.settings import load
+from worker.runs.lifecycle import Bell
+for _ in sys.stdin:
+    print(enqueue(load(), [Bell("gc.scan", ("run-1",)), Bell("gc.delete_batch", ("run-1", 7))]), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_tasks_are_enqueued_while_redis_takes_them_and_else_it_is_no_error(tmp_path):
+    with redis_server() as redis:
+        place = Place(tmp_path, redis=redis.url)
+        command = [sys.executable, "-c", SCRIPT]
+        process = subprocess.Popen(
+            command, env=place.environ, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "True\n"
+        client, told = Redis.from_url(redis.url), {}
+        for queue in ("gc.scan", "gc.delete"):
+            (message,) = client.lrange(f"{KEY_PREFIX}{queue}", 0, -1)
+            headers = json.loads(message)["headers"]
+            told[headers["task"]] = headers["argsrepr"]
+        assert told == {"gc.scan": "('run-1',)", "gc.delete_batch": "('run-1', 7)"}
+        client.close()
+        redis.kill()
+        out, _ = process.communicate("\n", timeout=60)
+        assert (process.returncode, out) == (0, "False\n")

@@ -1,0 +1,64 @@
+"""The pages over real HTTP: what each answers, in which format, with which headers."""
+
+import gzip
+
+import pytest
+
+from tests.web.pages import Pages
+
+
+def test_metrics_of_a_store_nobody_has_used(pages: Pages) -> None:
+    answer = pages.ask("/metrics")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert 'registry_gc_reclaimed_bytes_total{registry="production"} 0.0' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "end"),
+    [
+        pytest.param(
+            "application/openmetrics-text; version=1.0.0", "application/openmetrics-text", "# EOF\n", id="open"
+        ),
+        pytest.param("text/plain; version=1.0.0", "text/plain; version=1.0.0", "\n", id="text with UTF-8 names"),
+        pytest.param("text/html, */*", "text/plain; version=0.0.4", "\n", id="a browser"),
+    ],
+)
+def test_metrics_in_the_format_that_is_asked_for(pages: Pages, accept: str, content_type: str, end: str) -> None:
+    answer = pages.ask("/metrics", headers={"Accept": accept})
+    assert answer.headers["Content-Type"].startswith(content_type)
+    assert answer.text.endswith(end)
+
+
+def test_metrics_are_compressed_for_who_can_read_that(pages: Pages) -> None:
+    answer = pages.ask("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert b"registry_gc_build_info" in gzip.decompress(answer.body)
+
+
+def test_the_page_names_both(pages: Pages) -> None:
+    answer = pages.ask("/")
+    assert answer.status == 200
+    assert 'href="/metrics"' in answer.text
+    assert 'href="/healthz"' in answer.text
+    assert "production" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("HEAD", "/metrics", 200, id="head"),
+        pytest.param("POST", "/metrics", 405, id="nothing can be sent to the metrics"),
+        pytest.param("DELETE", "/healthz", 405, id="nothing can be deleted"),
+        pytest.param("POST", "/", 405, id="the page takes nothing"),
+        pytest.param("GET", "/nothing", 404, id="no such page"),
+        pytest.param("GET", "/metrics/../store.db", 404, id="no way to a file"),
+    ],
+)
+def test_every_answer_has_the_headers(pages: Pages, method: str, path: str, status: int) -> None:
+    answer = pages.ask(path, method)
+    assert answer.status == status
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert answer.headers["Server"] is None
