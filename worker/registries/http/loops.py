@@ -34,7 +34,6 @@ class Progress:
 
     registry: str
     about: str
-    most: int = MAX_PAGES
     pages: int = 0  # that were asked for
     _asked: set[Hashable] = field(default_factory=set)
     _empty: int = 0
@@ -57,8 +56,8 @@ class Progress:
         self._ask_for(following)
 
     def _ask_for(self, page: Hashable) -> None:
-        if self.pages >= self.most:
-            raise self._endless(f"more than {self.most:,} pages")
+        if self.pages >= MAX_PAGES:
+            raise self._endless(f"more than {MAX_PAGES:,} pages")
         self.pages += 1
         self._asked.add(page)
 

@@ -118,6 +118,11 @@ def get(url: str, about: str, query: dict[str, str] | None = None) -> Request:
     return Request(method="GET", url=url, about=about, query=query or {}, repeatable=True)
 
 
+def listing(url: str, about: str, query: dict[str, str], token: str, page_size: int = PAGE_SIZE) -> Request:
+    """A page of a listing; without a token the first."""
+    return get(url, about, query | {"pageSize": str(page_size)} | ({"pageToken": token} if token else {}))
+
+
 # Answers.
 
 

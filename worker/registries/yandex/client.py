@@ -44,38 +44,40 @@ class Calls:
         """What `read` makes of the answer. Raises RegistryError."""
         return self.http.call(request, read, self.bearer, total)
 
-    def bad(self, message: str, label: str) -> BadAnswerError:
-        return BadAnswerError(message, self.http.registry, label)
-
-    def pages(self, ask: Callable[[str], api.Page], key: Callable[[T], str], about: str) -> Iterator[Sequence[T]]:
+    def pages(
+        self, request: Callable[[str], Request], read: Callable[[Answer], api.Page], key: Callable[[T], str]
+    ) -> Iterator[Sequence[T]]:
         """The rows of a listing, page by page. A row that comes twice is normal, a listing that does not get on is not.
 
         Of a row that comes twice the later one counts: the listing may be long, and it is the fresher.
+        `request`: for the page that a token leads to, "" to the first; `key`: which row it is.
         """
         known: set[str] = set()
-        progress = Progress(self.http.registry, about)
-        progress.begin("")
-        token = ""
+        token, asked = "", request("")
+        progress = Progress(self.http.registry, asked.about)
+        progress.begin(token)
         while True:
-            page, before = ask(token), len(known)
+            page, before = self.call(asked, read), len(known)
             known.update(key(row) for row in page.rows)
-            token = page.token
-            if token:
+            if token := page.token:
                 new = len(known) > before
                 progress.turn(token, new=new, repeated=bool(page.rows) and not new)
             yield page.rows
             if not token:
                 return
+            asked = request(token)
 
     def deletion(self, request: Request, subject: str) -> api.Operation:
         """The operation that a deletion begins; it must be of what was asked for, by its id. Raises RegistryError."""
-        operation = self.call(request, api.operation)
-        told = operation.metadata.subject if operation.metadata else None
-        if told and told != subject:
-            error = self.bad(f"asked to delete {subject}, told of the deletion of {told}", request.label)
-            error.maybe_done = True
-            raise error
-        return operation
+
+        def read(answer: Answer) -> api.Operation:
+            operation = api.operation(answer)
+            told = operation.metadata.subject if operation.metadata else None
+            if told and told != subject:
+                raise BadAnswerError(f"asked to delete {subject}, told of the deletion of {told}")
+            return operation
+
+        return self.call(request, read)
 
     def ended(self, operation_id: str, deadline: float) -> api.Operation | None:
         """An operation at its end; None: it goes on when `time.monotonic()` has reached `deadline`. Asks at least once.
@@ -85,27 +87,19 @@ class Calls:
         request = api.get_operation(self._operations, operation_id)
         for last in polls(deadline):
             try:
-                operation = self._ask(request, deadline)
-            except UnavailableError:
-                if time.monotonic() >= deadline:
+                operation = self.call(request, api.operation, total=max(1.0, deadline - time.monotonic()))
+            except NotFoundError as error:
+                what = (error.message, error.registry, error.request, error.status)
+                raise OperationUnknownError(*what, maybe_done=True) from error
+            except RegistryError as error:
+                if isinstance(error, UnavailableError) and time.monotonic() >= deadline:
                     return None
+                error.maybe_done = True
                 raise
             # An error may be told while the service is still rolling back: final only with `done`, or when time is up.
             if operation.done or (operation.error and last):
                 return operation
         return None
-
-    def _ask(self, request: Request, deadline: float) -> api.Operation:
-        """Where an operation stands. An error here says nothing of how it ended: `maybe_done`."""
-        try:
-            return self.call(request, api.operation, total=max(1.0, deadline - time.monotonic()))
-        except NotFoundError as error:
-            unknown = OperationUnknownError(error.message, error.registry, error.request, error.status)
-            unknown.maybe_done = True
-            raise unknown from error
-        except RegistryError as error:
-            error.maybe_done = True
-            raise
 
     def failure(self, operation: api.Operation, label: str) -> RegistryError | None:
         """What an operation that has ended did not do; None: it did what it was to do."""

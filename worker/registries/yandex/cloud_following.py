@@ -67,7 +67,8 @@ class Followed:
         if errors is None:
             return None
         if begun.of is None:
-            raise next(iter(errors), None) or _unknown("what it was about is not known", self._calls.http.registry)
+            unknown = ("what it was about is not known", self._calls.http.registry)
+            raise next(iter(errors), OperationUnknownError(*unknown, maybe_done=True))
         asked, wait = set(begun.asked), FIRST_POLL
         while True:
             path, image = begun.of
@@ -104,17 +105,13 @@ class Followed:
 
     def _left(self, begun: Begun, path: str, image: Image) -> Left:
         try:
-            after = self._listed(path, time.monotonic())
+            after = self._folders.since(path, time.monotonic())
+        except NotFoundError:
+            after = Folder(path, ())  # with its last artifact a folder may go
         except RegistryError as error:
             error.maybe_done = True
             raise
         return left_of(image, begun.before, after, self._deletions.going(path))
-
-    def _listed(self, path: str, since: float) -> Folder:
-        try:
-            return self._folders.since(path, since)
-        except NotFoundError:
-            return Folder(path, ())  # with its last artifact a folder may go
 
     def _gone(self, begun: Begun, left: Left, errors: Sequence[RegistryError]) -> Deletion:
         missing = [error for error in errors if isinstance(error, NotFoundError)]
@@ -169,10 +166,6 @@ class Followed:
             if (failed := self._calls.failure(operation, f"DELETE {artifact.digest}")) is not None:
                 errors.append(failed)
         return True
-
-
-def _unknown(message: str, registry: str) -> OperationUnknownError:
-    return OperationUnknownError(message, registry, maybe_done=True)
 
 
 def left_of(image: Image, before: Folder | None, after: Folder, asked: Collection[str] = ()) -> Left:

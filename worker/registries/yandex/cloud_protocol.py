@@ -5,7 +5,6 @@ same. A row is an artifact: a tag or a digest of an image, a folder, or somethin
 """
 
 import re
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -26,6 +25,7 @@ from worker.registries.yandex.api import (
     delete,
     get,
     instant,
+    listing,
     page_token,
 )
 from worker.text import one_line
@@ -117,13 +117,13 @@ class Artifact(Struct, frozen=True, gc=False, kw_only=True, array_like=True):
 def list_artifacts(root: str, registry_id: str, token: str = "", page_size: int = PAGE_SIZE) -> Request:
     """A page of all artifacts of a registry."""
     query = {"registryId": registry_id, "kind": "ARTIFACT", "status": "ACTIVE"}
-    return get(f"{root}{API}/artifacts", "artifacts", _paged(query, token, page_size))
+    return listing(f"{root}{API}/artifacts", "artifacts", query, token, page_size)
 
 
 def list_level(root: str, registry_id: str, path: str, token: str = "", page_size: int = PAGE_SIZE) -> Request:
     """A page of what lies in one folder."""
     url = f"{root}{API}/registries/{quote(registry_id, safe='')}:listArtifacts"
-    return get(url, path, _paged({"path": path}, token, page_size))
+    return listing(url, path, {"path": path}, token, page_size)
 
 
 def get_registry(root: str, registry_id: str) -> Request:
@@ -137,10 +137,6 @@ def get_artifact(root: str, artifact_id: str, about: str) -> Request:
 def delete_artifact(root: str, artifact_id: str, about: str, key: str, not_after: float | None = None) -> Request:
     """Never with `withHistory`: it would let a name of an immutable registry be given away again."""
     return delete(f"{root}{API}/artifacts/{quote(artifact_id, safe='')}", about, key, not_after)
-
-
-def _paged(query: Mapping[str, str], token: str, page_size: int) -> dict[str, str]:
-    return {**query, "pageSize": str(page_size)} | ({"pageToken": token} if token else {})
 
 
 # Answers.

@@ -27,11 +27,11 @@ from worker.registries.docker.manifest_cache import (
 from worker.registries.docker.manifests import about
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.answers import time_told
-from worker.registries.http.messages import Answer, Patience
+from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Manifest, Manifests, Registry
 from worker.registries.yandex import cloud_protocol as protocol
-from worker.registries.yandex.api import PAGE_SIZE, Page
+from worker.registries.yandex.api import PAGE_SIZE
 from worker.registries.yandex.client import YandexRegistry
 from worker.registries.yandex.cloud_deleting import Deletions
 from worker.registries.yandex.cloud_following import Followed
@@ -102,14 +102,20 @@ class YandexCloudRegistry(YandexRegistry):
     def listed(self, repository: str, since: float) -> tuple[Image, ...]:
         return tuple(images_of(self._folders.since(repository, since), self._id).values())
 
-    def _listed_whole(self) -> Pile:
-        def ask(token: str) -> Page:
-            request = protocol.list_artifacts(self._root, self._id, token, self._page_size)
-            return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
+    def _pages(self, path: str | None) -> Iterator[Sequence[WireArtifact]]:
+        """Of what lies in a folder; None: in the whole registry."""
 
+        def request(token: str) -> Request:
+            if path is None:
+                return protocol.list_artifacts(self._root, self._id, token, self._page_size)
+            return protocol.list_level(self._root, self._id, path, token, self._page_size)
+
+        return self._calls.pages(request, lambda answer: protocol.page(answer, self._id), lambda row: row.id or "")
+
+    def _listed_whole(self) -> Pile:
         pile = Pile(self._id)
         with self._located("artifacts"):
-            for rows in self._calls.pages(ask, _id_of, "artifacts"):
+            for rows in self._pages(None):
                 pile.add(rows)
             pile.settle()
         if pile.left_alone:
@@ -122,12 +128,7 @@ class YandexCloudRegistry(YandexRegistry):
 
         Not when it has shown artifacts before, and not again when the registry has shown none for it either.
         """
-
-        def ask(token: str) -> Page:
-            request = protocol.list_level(self._root, self._id, path, token, self._page_size)
-            return self._calls.call(request, lambda answer: protocol.page(answer, self._id))
-
-        rows: list[WireArtifact] = [row for rows in self._calls.pages(ask, _id_of, path) for row in rows]
+        rows: list[WireArtifact] = [row for rows in self._pages(path) for row in rows]
         artifacts: Iterable[Artifact] = filter(None, map(protocol.artifact_of, rows))
         folders_only = bool(rows) and all(row.kind in ("FOLDER", "PACKAGE") for row in rows)
         if folders_only and path not in self._told:
@@ -211,10 +212,6 @@ class YandexCloudRegistry(YandexRegistry):
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         return self._followed.follow(deletion, deadline)
-
-
-def _id_of(row: WireArtifact) -> str:
-    return row.id or ""
 
 
 def _named(images: Iterable[Image]) -> set[str]:

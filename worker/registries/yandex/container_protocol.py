@@ -16,7 +16,6 @@ from worker.registries.http.answers import IMAGE_DIGEST, TAG, bad
 from worker.registries.http.messages import Answer, Request
 from worker.registries.yandex.api import (
     IDENTIFIER,
-    PAGE_SIZE,
     PATH,
     Page,
     WireBlob,
@@ -26,6 +25,7 @@ from worker.registries.yandex.api import (
     get,
     instant,
     int64,
+    listing,
     page_token,
 )
 
@@ -65,13 +65,12 @@ class WireRegistry(Struct, rename="camel"):
 
 
 def list_repositories(root: str, registry_id: str, token: str = "") -> Request:
-    query = {"registryId": registry_id, "pageSize": str(PAGE_SIZE)} | ({"pageToken": token} if token else {})
-    return get(f"{root}/container-registry/v1/repositories", "repositories", query)
+    url = f"{root}/container-registry/v1/repositories"
+    return listing(url, "repositories", {"registryId": registry_id}, token)
 
 
 def list_images(root: str, name: str, about: str, token: str = "") -> Request:
-    query = {"repositoryName": name, "pageSize": str(PAGE_SIZE)} | ({"pageToken": token} if token else {})
-    return get(f"{root}/container-registry/v1/images", about, query)
+    return listing(f"{root}/container-registry/v1/images", about, {"repositoryName": name}, token)
 
 
 def get_registry(root: str, registry_id: str) -> Request:

@@ -3,9 +3,8 @@
 This adapter only sends; what goes over the wire and what comes back is in `container_protocol` and `docker/`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -18,16 +17,13 @@ from worker.registries.docker.manifest_cache import (
     with_known_subjects,
 )
 from worker.registries.docker.manifests import about
-from worker.registries.errors import BadAnswerError
-from worker.registries.http.answers import time_told
+from worker.registries.http.answers import bad, time_told
 from worker.registries.http.messages import Answer, Patience
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Manifests, Registry
 from worker.registries.yandex import api
 from worker.registries.yandex import container_protocol as protocol
 from worker.registries.yandex.client import YandexRegistry
-
-T = TypeVar("T")
 
 
 def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> Registry:
@@ -46,26 +42,27 @@ class YandexContainerRegistry(YandexRegistry):
         def read(answer: Answer) -> datetime:
             found = api.accepted(answer, protocol.WireRegistry)
             if found.id != self._id:
-                raise BadAnswerError(f"asked for registry {self._id}, told of {found.id!r}")
+                bad(f"asked for registry {self._id}, told of {found.id!r}")
             return time_told(answer)
 
         return self._calls.call(protocol.get_registry(self._root, self._id), read)
 
     def repositories(self) -> Iterator[str]:
-        def ask(token: str) -> api.Page:
-            request = protocol.list_repositories(self._root, self._id, token)
-            return self._calls.call(request, lambda answer: protocol.repositories_page(answer, self._id))
-
-        yield from sorted(self._all_pages(ask, lambda path: path, "repositories").values())
+        pages: Iterable[Sequence[str]] = self._calls.pages(
+            lambda token: protocol.list_repositories(self._root, self._id, token),
+            lambda answer: protocol.repositories_page(answer, self._id),
+            str,
+        )
+        yield from sorted({path for paths in pages for path in paths})
 
     def images(self, repository: str) -> tuple[Image, ...]:
         name = self._name(repository)
-
-        def ask(token: str) -> api.Page:
-            request = protocol.list_images(self._root, name, repository, token)
-            return self._calls.call(request, lambda answer: protocol.images_page(answer, name))
-
-        rows: dict[str, Image] = self._all_pages(ask, lambda image: image.id, repository)
+        pages: Iterable[Sequence[Image]] = self._calls.pages(
+            lambda token: protocol.list_images(self._root, name, repository, token),
+            lambda answer: protocol.images_page(answer, name),
+            lambda image: image.id,
+        )
+        rows = {image.id: image for page in pages for image in page}
         images = merged(tuple(rows.values()))  # two rows of one digest are one image, with the tags of both
         wanted = [image.digest for image in images if image.config is None]  # an index, or it cannot be known
         found = read_through(self._manifests, wanted, self._read(repository))
@@ -76,13 +73,13 @@ class YandexContainerRegistry(YandexRegistry):
         return with_known_subjects(self._manifests, images, self._read(repository))
 
     def get(self, repository: str, image: Image, _known_tags: Mapping[str, str] | None = None) -> Image:
-        name, label = self._name(repository), about(repository, image.digest)
-        found = self._calls.call(
-            protocol.get_image(self._root, image.id, label),
-            lambda answer: protocol.image(answer, name),
-        )
-        if found.id != image.id:
-            raise self._calls.bad(f"asked for the image {image.id}, told of {found.id}", f"GET {label}")
+        def read(answer: Answer) -> Image:
+            found = protocol.image(answer, self._name(repository))
+            if found.id != image.id:
+                bad(f"asked for the image {image.id}, told of {found.id}")
+            return found
+
+        found = self._calls.call(protocol.get_image(self._root, image.id, about(repository, image.digest)), read)
         return replace(found, subject=image.subject)
 
     def delete(
@@ -104,7 +101,3 @@ class YandexContainerRegistry(YandexRegistry):
         if (error := self._calls.failure(operation, label)) is not None:
             raise error
         return Deletion(operation.id or "", done=bool(operation.done))
-
-    def _all_pages(self, ask: Callable[[str], api.Page], key: Callable[[T], str], about: str) -> dict[str, T]:
-        """Every row of a listing by its key."""
-        return {key(row): row for rows in self._calls.pages(ask, key, about) for row in rows}

@@ -32,12 +32,9 @@ class IamAnswer(Struct, rename="camel"):
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-class MetadataAnswer(Struct):
-    access_token: str | None = None
-    expires_in: float | None = None
+class TokenAnswer(Struct):
+    """Of a machine's metadata, and of an exchange (RFC 8693, section 2.2.1)."""
 
-
-class ExchangeAnswer(Struct):
     access_token: str | None = None
     token_type: str | None = None
     expires_in: float | None = None
@@ -131,7 +128,7 @@ def _exchanged(answer: Answer, subject: str, remedy: str) -> Token:
         if isinstance(told, UnavailableError | RateLimitedError | BadAnswerError):
             raise told
         raise SignInError(f"{told.message}; {remedy}", status=answer.status, request_id=told.request_id)
-    found = accepted(answer, ExchangeAnswer)
+    found = accepted(answer, TokenAnswer)
     if (found.token_type or "Bearer").lower() != "bearer":
         raise BadAnswerError("an exchanged token of another type than Bearer")
     if not found.expires_in or found.expires_in < 0:
@@ -174,7 +171,7 @@ def metadata_tokens(root: str, http: Http) -> Tokens:
             raise SignInError(
                 f"the metadata service has no token (HTTP {answer.status}): {remedy}", status=answer.status
             )
-        found = accepted(answer, MetadataAnswer)
+        found = accepted(answer, TokenAnswer)
         life = max(0.0, min(found.expires_in or 0.0, 12 * HOUR))
         return lasting(checked(found.access_token or "", "metadata service"), life, longest=HOUR)
 
