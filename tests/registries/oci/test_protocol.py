@@ -309,7 +309,7 @@ def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
     ],
 )
 def test_a_redirect(location: str, target: str | None) -> None:
-    request = blobs.get_blob(API, "a", A, first_bytes=1)
+    request = blobs.read_blob("GET", API, "a", A, first_bytes=1)
     if target is None:
         with pytest.raises(BadAnswerError, match="to be fetched from"):
             blobs.redirected(request, location)

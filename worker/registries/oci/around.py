@@ -75,10 +75,6 @@ class Needs:
         self._below: dict[str, frozenset[str]] = {}
         self._read: dict[str, Manifest] = {}
 
-    def lists(self, digest: str, wanted: str) -> bool:
-        """Whether what a tag names lists a digest, however deep. Raises RegistryError: it cannot be known."""
-        return wanted in self.below(digest)
-
     def refers(self, tag: str, digest: str, wanted: str) -> bool:
         """Whether what this tag names is a signature or another referrer of a digest. Raises RegistryError."""
         if wanted in subjects_of(Image(digest=digest, tags=(tag,))):

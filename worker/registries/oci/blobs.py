@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import replace
+from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from worker.registries.docker import manifests
@@ -15,22 +16,19 @@ UPLOAD = re.compile(r"(?!.*(?:/\.{0,2}(?:/|$)|%2f|%2e))/.*/blobs/uploads/[^/]+",
 NOTHING = frozenset(f"{one}:{hashlib.new(one).hexdigest()}" for one in manifests.DIGESTS)  # digests of no bytes at all
 
 
-def get_blob(api: str, name: str, digest: str, first_bytes: int | None = None) -> Request:
+def read_blob(
+    method: Literal["GET", "HEAD"], api: str, name: str, digest: str, first_bytes: int | None = None
+) -> Request:
     """`first_bytes`: only so many of them."""
     some = {} if first_bytes is None else {"Range": f"bytes=0-{first_bytes - 1}"}
     return Request(
-        method="GET",
+        method=method,
         url=f"{api}/{quote(name)}/blobs/{quote(digest, safe=':')}",
         about=f"blob {manifests.about(name, digest)}",
         headers={"Accept-Encoding": "identity"} | some,
         repeatable=True,
         first_bytes=first_bytes,
     )
-
-
-def head_blob(api: str, name: str, digest: str) -> Request:
-    url = f"{api}/{quote(name)}/blobs/{quote(digest, safe=':')}"
-    return Request(method="HEAD", url=url, about=f"blob {manifests.about(name, digest)}", repeatable=True)
 
 
 def mount_blob(api: str, name: str, digest: str, source: str) -> Request:
@@ -55,11 +53,6 @@ def blob(answer: Answer) -> Answer | str:
     if answer.status in (301, 302, 303, 307, 308) and (location := answer.headers.get("location")):
         return location
     return accepted(answer)
-
-
-def blob_is_told_of(answer: Answer) -> bool:
-    """Whether a registry says that it has a blob, or where. Raises RegistryError."""
-    return answer.status != 404 and isinstance(blob(answer), Answer | str)
 
 
 def redirected(request: Request, location: str) -> Request:

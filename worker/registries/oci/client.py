@@ -103,11 +103,9 @@ class Client:
         Raises BadAnswerError where the list may be cut, and any other RegistryError.
         """
 
-        def read(answer: Answer) -> Page | None:
-            return None if protocol.is_no_such_repository(answer) else protocol.tags_page(answer, name)
-
         def ask(query: Mapping[str, str]) -> Page | None:
-            return self.call(protocol.list_tags(self.api, name, query), read, pull(name))
+            request = protocol.list_tags(self.api, name, query)
+            return self.call(request, lambda answer: protocol.tags_page(answer, name), pull(name))
 
         found = whole_list(ask, self.http.registry, name, self._tags_pages)
         return None if found is None else tuple(sorted(found))
@@ -171,18 +169,19 @@ class Client:
 
     def config(self, name: str, digest: str) -> bytes:
         """An image's config, hashed. Raises RegistryError."""
-        body = self._blob(blobs.get_blob(self.api, name, digest), name).body
+        body = self._blob(blobs.read_blob("GET", self.api, name, digest), name).body
         if not manifests.names(digest, body):
             raise BrokenBodyError(f"a blob that is not the one that {digest} names", self.http.registry)
         return body
 
     def tells_of(self, name: str, digest: str) -> bool:
-        """Whether a registry says that it has a blob. Raises RegistryError."""
-        return self.call(blobs.head_blob(self.api, name, digest), blobs.blob_is_told_of, pull(name))
+        """Whether a registry says that it has a blob, or where. Raises RegistryError."""
+        request = blobs.read_blob("HEAD", self.api, name, digest)
+        return self.call(request, lambda answer: answer.status != 404 and bool(blobs.blob(answer)), pull(name))
 
     def has_a_byte(self, name: str, digest: str) -> bool:
         """Whether a blob's first byte can be fetched; asked twice, as a connection may break. Raises RegistryError."""
-        request = blobs.get_blob(self.api, name, digest, first_bytes=1)
+        request = blobs.read_blob("GET", self.api, name, digest, first_bytes=1)
         try:
             return any(blobs.first_byte(self._blob(request, name), digest) for _ in range(2))
         except NotFoundError:

@@ -12,7 +12,6 @@ from worker.registries.errors import (
     ProtectedError,
     ReadOnlyError,
     RefusesAllError,
-    RegistryError,
     UsedByImageListsError,
 )
 from worker.registries.http.answers import protects, succeeded, without_names
@@ -66,9 +65,12 @@ def deletion_begun(answer: Answer, url: str = "", name: str = "", tags: Iterable
         raise UsedByImageListsError(error.message, status=answer.status)
     if answer.status in (412, 423) or (answer.status in (400, 405, 409, 422) and protects(words)):
         raise ProtectedError(error.message, status=answer.status)
-    if answer.status == 405:
-        raise _not_allowed(answer, codes, error.message)
-    raise error
+    if answer.status != 405:
+        raise error
+    if (allowed := _allowed(answer)) and "DELETE" not in allowed:
+        remedy = "the registry is read-only; whoever runs it may end that (storage.maintenance.readonly)"
+        raise RefusesAllError(f"{error.message}; {remedy}", status=405)
+    raise (UsedByImageListsError if "DENIED" in codes else ReadOnlyError)(error.message, status=405)
 
 
 def allows_deletion(answer: Answer) -> bool | None:
@@ -79,15 +81,6 @@ def allows_deletion(answer: Answer) -> bool | None:
 
 def _allowed(answer: Answer) -> set[str]:
     return {method.strip().upper() for method in answer.headers.get("allow", "").split(",")} - {""}
-
-
-def _not_allowed(answer: Answer, codes: Iterable[str], message: str) -> RegistryError:
-    if (allowed := _allowed(answer)) and "DELETE" not in allowed:
-        remedy = "the registry is read-only; whoever runs it may end that (storage.maintenance.readonly)"
-        return RefusesAllError(f"{message}; {remedy}", status=405)
-    if "DENIED" in codes:
-        return UsedByImageListsError(message, status=405)
-    return ReadOnlyError(message, status=405)
 
 
 def own_deletion(url: str, headers: Mapping[str, str]) -> str:

@@ -251,7 +251,7 @@ class Oci(HttpDriver):
         for tag, digest in others.items():
             if digest in (image.digest, known.get(tag), *self._ignored) or tag in image.tags:
                 continue
-            if needs.lists(digest, image.digest) or needs.refers(tag, digest, image.digest):
+            if image.digest in needs.below(digest) or needs.refers(tag, digest, image.digest):
                 raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
 
     def _insist_that_no_tag_serves(self, repository: str, digest: str, tags: Iterable[str]) -> None:

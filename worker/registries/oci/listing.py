@@ -147,8 +147,9 @@ class Listing:
         found = read_through(self._memory, unknown, read, self._says_enough)
         strange = {digest: one.media_type for digest, one in found.items() if manifests.is_strange(one.media_type)}
         self._strange_types |= strange
+        readable = {digest: one for digest, one in found.items() if digest not in strange}
         return {
-            digest: said_by(self._known[digest]) if digest in self._known else _readable(found.get(digest))
+            digest: said_by(self._known[digest]) if digest in self._known else readable.get(digest)
             for digest in digests
         }
 
@@ -243,10 +244,6 @@ def said_by(image: Image) -> Manifest | None:
     children = image.children if isinstance(image.children, tuple) else None
     subject = image.subject if isinstance(image.subject, str) else None
     return Manifest(image.digest, image.media_type, children, subject)
-
-
-def _readable(manifest: Manifest | None) -> Manifest | None:
-    return None if manifest is None or manifests.is_strange(manifest.media_type) else manifest
 
 
 def believed(made: datetime | None, now: datetime) -> datetime | None:

@@ -125,8 +125,13 @@ def repositories_page(answer: Answer) -> Page | None:
     return Page(names, next_query(answer, "/_catalog"))
 
 
-def tags_page(answer: Answer, name: str) -> Page:
-    """A page of a repository's tags: null, [] and nothing at all are one. Raises RegistryError."""
+def tags_page(answer: Answer, name: str) -> Page | None:
+    """A page of a repository's tags: null, [] and nothing at all are one; None: there is no such repository.
+
+    Raises RegistryError.
+    """
+    if answer.status == 404 and any(code == "NAME_UNKNOWN" for code, _ in manifests.errors_of(answer)):
+        return None
     tags = decode(accepted(answer).body, WireTags).tags or []
     for tag in tags:
         if not TAG.fullmatch(tag):
@@ -188,10 +193,6 @@ def _links(text: str) -> Iterator[tuple[str, frozenset[str]]]:
         at = found.end()
 
 
-def is_no_such_repository(answer: Answer) -> bool:
-    return answer.status == 404 and any(code == "NAME_UNKNOWN" for code, _ in manifests.errors_of(answer))
-
-
 def head(answer: Answer, reference: str) -> Found | int:
     """What a reference names, from the answer to a HEAD; a status: only the answer to a GET can say what it means.
 
@@ -202,7 +203,9 @@ def head(answer: Answer, reference: str) -> Found | int:
     digest = answer.headers.get("docker-content-digest", "")
     if answer.status != 200 or not digest:
         return answer.status
-    return Found(_same(_digest(digest, "a manifest"), reference), manifests.type_of(answer))
+    if ":" in reference and _digest(digest, "a manifest") != reference:
+        bad(f"asked for {reference}, told of {digest}")
+    return Found(_digest(digest, "a manifest"), manifests.type_of(answer))
 
 
 def fetched(answer: Answer, reference: str) -> Found:
@@ -244,9 +247,3 @@ def _digest(text: str, what: str) -> str:
     if not manifests.is_digest(text):
         bad(f"{what} with the digest {text[:150]!r}")
     return text
-
-
-def _same(digest: str, reference: str) -> str:
-    if ":" in reference and digest != reference:
-        bad(f"asked for {reference}, told of {digest}")
-    return digest

@@ -51,16 +51,26 @@ class Referrers:
     def _listed(self, name: str, digest: str) -> tuple[str, ...]:
         if self._has_api.get(name) is False:
             return ()
+        about = f"referrers of {manifests.about(name, digest)}"
         try:
-            found = linked_list(lambda query: self._page(name, digest, query), self._registry, _about(name, digest))
+            found = linked_list(lambda query: self._page(name, digest, query), self._registry, about)
         except NoConnectionError:
             raise  # it answers nothing at all
         except RegistryError as error:
-            if self._works:
-                raise _failure(error) from None
-            found = None
+            if not self._works:
+                found = None
+            elif isinstance(error, SignInError):  # refused here alone: no failure to sign in
+                message = f"the referrers API, which has answered before, refuses to: {error.message}"
+                where = (error.registry, error.request, error.status, error.request_id)
+                raise BadAnswerError(message, *where) from None
+            else:
+                raise
         if found is None:
-            self._log()
+            with _logging:
+                first = self._key not in _logged
+                _logged.add(self._key)
+            if first:
+                log.info("no referrers API: fallback tags and subjects count", registry=self._registry)
         self._has_api.setdefault(name, found is not None)
         return found or ()
 
@@ -71,22 +81,3 @@ class Referrers:
             return None
         self._works |= page is not None
         return page
-
-    def _log(self) -> None:
-        with _logging:
-            first = self._key not in _logged
-            _logged.add(self._key)
-        if first:
-            log.info("no referrers API: fallback tags and subjects count", registry=self._registry)
-
-
-def _about(name: str, digest: str) -> str:
-    return f"referrers of {manifests.about(name, digest)}"
-
-
-def _failure(error: RegistryError) -> RegistryError:
-    """The same, of one repository: a sign-in that is refused here alone is no failure to sign in."""
-    if not isinstance(error, SignInError):
-        return error
-    message = f"the referrers API, which has answered before, refuses to: {error.message}"
-    return BadAnswerError(message, error.registry, error.request, error.status, error.request_id)
