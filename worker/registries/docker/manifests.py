@@ -236,10 +236,6 @@ def _base64url(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def sha256_of(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
-
-
 def is_digest(text: str) -> bool:
     """Whether it is a digest that can be checked."""
     algorithm, _, encoded = text.partition(":")
@@ -248,22 +244,16 @@ def is_digest(text: str) -> bool:
 
 def refusal(answer: Answer) -> RegistryError:
     """What an answer that is no 2xx means: by the HTTP status, with the words of the body's first error."""
-    told = errors_of(answer)
-    return status_error(answer, f"{told[0][0]}: {told[0][1]}{_detail_of(answer)}" if told else "")
-
-
-def _detail_of(answer: Answer) -> str:
-    """The words of the first error's detail, where it has some: they often say more than the message."""
-    detail = msgspec.json.decode(answer.body)["errors"][0].get("detail")
-    return f" ({detail.strip()})" if isinstance(detail, str) and detail.strip() else ""
+    if not (told := errors_of(answer)):
+        return status_error(answer)
+    code, message, detail = told[0]
+    more = f" ({detail.strip()})" if isinstance(detail, str) and detail.strip() else ""  # they often say more
+    return status_error(answer, f"{code}: {message}{more}")
 
 
 def words_of(answer: Answer) -> str:
     """The codes, messages and details of every error; empty where the body has another form."""
-    if not errors_of(answer):
-        return ""
-    errors = msgspec.json.decode(answer.body)["errors"]
-    return " ".join(text for one in errors for key in ("code", "message", "detail") for text in _texts(one.get(key)))
+    return " ".join(text for told in errors_of(answer) for part in told for text in _texts(part))
 
 
 def _texts(told: object) -> Iterator[str]:
@@ -274,10 +264,11 @@ def _texts(told: object) -> Iterator[str]:
         yield from _texts(one)
 
 
-def errors_of(answer: Answer) -> Sequence[tuple[str, str]]:
-    """(code, message) of every error a body tells; none where it has another form, which is allowed."""
+def errors_of(answer: Answer) -> Sequence[tuple[str, str, object]]:
+    """(code, message, detail) of every error a body tells; none where it has another form, which is allowed."""
     try:
-        return [(str(one["code"]), str(one.get("message") or "")) for one in msgspec.json.decode(answer.body)["errors"]]
+        errors = msgspec.json.decode(answer.body)["errors"]
+        return [(str(one["code"]), str(one.get("message") or ""), one.get("detail")) for one in errors]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return []
 

@@ -86,7 +86,10 @@ class Http:
 
         `total` (seconds) shortens the patience. `maybe_done` of a deletion's error: an attempt may have done it.
         """
-        self._insist_on_tls(request)
+        address = urlsplit(request.url)
+        plain = address.scheme == "http" and self._ways.plain_is_fine(request.url, direct=request.direct)
+        if address.scheme != "https" and not plain:
+            raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
         patience = self._patience
         seconds = max(request.patience, min(patience.total, patience.total if total is None else total))
         call = _Call(request, ends=time.monotonic() + seconds)
@@ -122,7 +125,8 @@ class Http:
             return read(answer)
         except RegistryError as error:
             self._locate(error, call.request)
-            error.message = _hidden(error.message, authorization)
+            if credentials := (authorization or "").partition(" ")[2]:  # a server may repeat them
+                error.message = error.message.replace(credentials, "***")
             call.maybe_done |= isinstance(error, UnavailableError | BadAnswerError)
             raise
 
@@ -213,12 +217,6 @@ class Http:
             key = (request.method, code)
             self._usage.requests[key] = self._usage.requests.get(key, 0) + 1
 
-    def _insist_on_tls(self, request: Request) -> None:
-        address = urlsplit(request.url)
-        plain = address.scheme == "http" and self._ways.plain_is_fine(request.url, direct=request.direct)
-        if address.scheme != "https" and not plain:
-            raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
-
 
 class HttpDriver:
     """A driver that asks by one client: a context manager, leaving it closes the client's connections."""
@@ -234,9 +232,3 @@ class HttpDriver:
 
     def usage(self) -> Usage:
         return self.http.usage()
-
-
-def _hidden(text: str, authorization: str | None) -> str:
-    """A server's words without what it was sent to sign in with."""
-    credentials = (authorization or "").partition(" ")[2]
-    return text.replace(credentials, "***") if credentials else text

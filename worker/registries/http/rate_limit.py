@@ -40,7 +40,11 @@ class LocalLimiter:
     def wait(self) -> float:
         started = time.monotonic()
         while True:
-            delay = self._reserve()
+            with self._lock:
+                now = time.monotonic()
+                slot = max(now, self._slot, self._paused_until)
+                self._slot = slot + self._interval
+            delay = slot - now
             if delay > 0:
                 time.sleep(delay)
             if delay < CHECK_AFTER or time.monotonic() >= self._paused_until:
@@ -52,13 +56,6 @@ class LocalLimiter:
 
     def close(self) -> None:
         pass
-
-    def _reserve(self) -> float:
-        with self._lock:
-            now = time.monotonic()
-            slot = max(now, self._slot, self._paused_until)
-            self._slot = slot + self._interval
-            return slot - now
 
 
 class BoundedLimiter:

@@ -51,7 +51,7 @@ class Transport:
         """
         left = ends - time.monotonic()
         if left <= 0:
-            raise self._unavailable(request, "no time was left to ask")
+            raise UnavailableError("no time was left to ask", self._registry, request.label)
         silence = min(request.timeout, left)
         timeout = httpx.Timeout(connect=min(5.0, silence), read=silence, write=min(10.0, silence), pool=silence)
         headers = dict(request.headers) | ({"Authorization": authorization} if authorization else {})
@@ -75,10 +75,14 @@ class Transport:
                 return Answer(response.status_code, told, body)
         except httpx.ProxyError as error:
             message = f"{self.proxy_of(request)} refused a connection to {host}: {one_line(_text(error))}"
-            raise self._unavailable(request, message) from None
+            raise UnavailableError(message, self._registry, request.label) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             through = f" by {proxy}" if (proxy := self.proxy_of(request)) else ""
-            message = f"no connection to {host}{through}: {_text(error)}{_remedy(error)}"
+            message = f"no connection to {host}{through}: {_text(error)}"
+            if "CERTIFICATE_VERIFY_FAILED" in message:
+                message += (
+                    "; where an authority of your own has signed the certificate, name the authority's with ca_file"
+                )
             raise NoConnectionError(message, self._registry, request.label) from None
         except httpx.TimeoutException:
             over = self._deadline.heard and time.monotonic() >= ends
@@ -93,38 +97,26 @@ class Transport:
         """The proxy that a request goes through, for people; empty: none."""
         return self._ways.named(request.url, direct=request.direct)
 
-    def _unavailable(self, request: Request, message: str) -> UnavailableError:
-        return UnavailableError(message, self._registry, request.label)
-
     def _lost(self, request: Request, message: str) -> UnavailableError:
-        error = self._unavailable(request, message)
-        error.maybe_done = request.method == "DELETE"
-        return error
+        done = request.method == "DELETE"
+        return UnavailableError(message, self._registry, request.label, maybe_done=done)
 
 
 def _body(response: httpx.Response, request: Request) -> bytes:
     """The whole body, or what of it is enough."""
-    pieces, size = [], 0
-    for piece in _pieces(response, request):
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_BODY:
-            raise BadAnswerError(f"an answer of more than {MAX_BODY >> 20} MiB", status=response.status_code)
-    return b"".join(pieces)
-
-
-def _pieces(response: httpx.Response, request: Request) -> Iterator[bytes]:
-    pieces = unpacked(response.headers.get("Content-Encoding", ""), response.iter_raw())
-    left = request.first_bytes
-    if left is None:
-        yield from pieces
-        return
-    with suppress(httpx.RemoteProtocolError, httpx.ReadError):  # cut: what came tells enough
-        for piece in pieces:
-            yield piece
-            left -= len(piece)
-            if left <= 0:
-                return
+    kept, size = [], 0
+    try:
+        for piece in unpacked(response.headers.get("Content-Encoding", ""), response.iter_raw()):
+            kept.append(piece)
+            size += len(piece)
+            if size > MAX_BODY:
+                raise BadAnswerError(f"an answer of more than {MAX_BODY >> 20} MiB", status=response.status_code)
+            if request.first_bytes is not None and size >= request.first_bytes:
+                break
+    except (httpx.RemoteProtocolError, httpx.ReadError):
+        if request.first_bytes is None:
+            raise  # else what came before it was cut tells enough
+    return b"".join(kept)
 
 
 def unpacked(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -152,12 +144,6 @@ def unpacked(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def _remedy(error: Exception) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-        return ""
-    return "; where an authority of your own has signed the certificate, name the authority's with ca_file"
 
 
 class Deadline(threading.local):

@@ -78,7 +78,7 @@ def put_back(answer: Answer, digest: str) -> None:
             bad(f"a manifest that was put as {digest} and taken as {told[:150]}")
         return
     error = refusal(answer)
-    if answer.status in (400, 404) and any(code.endswith("BLOB_UNKNOWN") for code, _ in manifests.errors_of(answer)):
+    if answer.status in (400, 404) and any(code.endswith("BLOB_UNKNOWN") for code, _, _ in manifests.errors_of(answer)):
         named = dict.fromkeys(re.findall("sha256:[0-9a-f]{64}", answer.body.decode(errors="replace")))
         raise BlobsMissingError(
             f"{error.message}: {', '.join(named)}" if named else error.message, status=answer.status

@@ -51,7 +51,7 @@ def deletion_begun(answer: Answer, url: str = "", name: str = "", tags: Iterable
     if succeeded(answer):
         return
     error = refusal(answer)
-    codes = {code for code, _ in manifests.errors_of(answer)}
+    codes = {code for code, _, _ in manifests.errors_of(answer)}
     parts = urlsplit(url)
     names = {name, *name.split("/"), *tags, parts.netloc, parts.hostname or "", *parts.path.split("/")}
     words = without_names(manifests.words_of(answer) or error.message, names).replace("_", " ")

@@ -3,6 +3,7 @@
 Sources: distribution-spec 1.1.1, image-spec 1.1.1; what servers do otherwise was seen on distribution 2.8.2.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -130,7 +131,7 @@ def tags_page(answer: Answer, name: str) -> Page | None:
 
     Raises RegistryError.
     """
-    if answer.status == 404 and any(code == "NAME_UNKNOWN" for code, _ in manifests.errors_of(answer)):
+    if answer.status == 404 and any(code == "NAME_UNKNOWN" for code, _, _ in manifests.errors_of(answer)):
         return None
     tags = decode(accepted(answer).body, WireTags).tags or []
     for tag in tags:
@@ -212,7 +213,7 @@ def fetched(answer: Answer, reference: str) -> Found:
     """A manifest as it is, hashed. Raises RegistryError, and NotFoundError: there is none."""
     accepted(answer)
     told = answer.headers.get("docker-content-digest", "")
-    digest = reference if ":" in reference else told or f"sha256:{manifests.sha256_of(answer.body)}"
+    digest = reference if ":" in reference else told or f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
     if manifests.content_of(_digest(digest, "a manifest"), answer.body) is None:
         raise BrokenBodyError(f"a manifest that is not the one that {one_line(digest, 150)} names")
     return Found(digest, manifests.type_of(answer), answer.body)

@@ -157,22 +157,19 @@ def error_of(status: Status) -> RegistryError:
     """The error a code stands for, with the vendor's words."""
     code, words = status.code or 0, one_line(status.message or "")
     kind = BY_CODE.get(code, RegistryError)
-    if code == 9:
-        kind = _failed_precondition(words)
-    elif code == 7 and protects(without_names(words)):
+    protected = protects(without_names(words))
+    if code == 7 and protected:
         kind = MaybeProtectedError
+    elif code == 9 and "used by image lists" in words:
+        kind = UsedByImageListsError
+    elif code == 9 and re.search(r"\bread[ -]?only\b", words, re.IGNORECASE):
+        kind = ReadOnlyError
+    elif code == 9:
+        kind = ProtectedError if protected else OperationFailedError
     return kind(
         f"{NAMES.get(code, f'code {code}')}: {words}" if words else NAMES.get(code, f"code {code}"),
         request_id=status.request_id,
     )
-
-
-def _failed_precondition(words: str) -> type[RegistryError]:
-    if "used by image lists" in words:
-        return UsedByImageListsError
-    if re.search(r"\bread[ -]?only\b", words, re.IGNORECASE):
-        return ReadOnlyError
-    return ProtectedError if protects(without_names(words)) else OperationFailedError
 
 
 def operation_error(status: Status) -> RegistryError:

@@ -120,35 +120,33 @@ class Deletions:
             return self._digests.setdefault(path, set())
 
     def _ask_for(self, work: _Work, artifacts: Sequence[Artifact]) -> None:
-        """Raises RegistryError where nothing at all was accepted."""
+        """Once the first artifact was asked for, the others are as well, if they are still what they were.
+
+        Raises RegistryError where nothing at all was accepted, TooLateError where what was read has grown too old.
+        """
         for artifact in artifacts:
+            first = not work.operations
             try:
-                self._ask_for_one(work, artifact)
+                if change := self.change(artifact, work.path, work.image, as_listed=first):
+                    self._folders.forget(work.path)  # whoever looks again is to see it
+                    if not first:
+                        continue
+                    doubt = any(error.maybe_done for error in work.missing)
+                    raise TooLateError(change, self._calls.http.registry, f"DELETE {work.label}", maybe_done=doubt)
+                not_after = work.not_after if first else None
+                operation = self.delete_artifact(artifact, f"{work.key}/{artifact.id}", work.label, not_after)
             except NotFoundError as error:
                 work.missing.append(error)
+                continue
             except RegistryError as error:
-                if not work.operations:
+                if first:
                     raise
                 work.errors.append(error)
                 return
+            work.operations.append(operation)
+            work.asked.add((artifact.id, bool(tags_of(artifact))))
         if not work.operations:
             raise self._nothing_accepted(work, artifacts)
-
-    def _ask_for_one(self, work: _Work, artifact: Artifact) -> None:
-        """Once the first artifact was asked for, the others are as well, if they are still what they were.
-
-        Raises TooLateError where the first is not: what was read of the image has grown too old.
-        """
-        if change := self.change(artifact, work.path, work.image, as_listed=not work.operations):
-            self._folders.forget(work.path)  # whoever looks again is to see it
-            if work.operations:
-                return
-            doubt = any(error.maybe_done for error in work.missing)
-            raise TooLateError(change, self._calls.http.registry, f"DELETE {work.label}", maybe_done=doubt)
-        not_after = None if work.operations else work.not_after
-        operation = self.delete_artifact(artifact, f"{work.key}/{artifact.id}", work.label, not_after)
-        work.operations.append(operation)
-        work.asked.add((artifact.id, bool(tags_of(artifact))))
 
     def change(self, artifact: Artifact, path: str, image: Image, *, as_listed: bool = False) -> str:
         """What speaks against deleting an artifact as part of this image, looked at once more; "": nothing does.

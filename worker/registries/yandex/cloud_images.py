@@ -153,9 +153,10 @@ def image_of(artifacts: Sequence[Artifact], tags: Iterable[str], name: str) -> I
     config, layers, children = next(iter(contents)) if len(contents) == 1 else (None, (), None)
     times = [max((at for at in (one.created_at, one.modified_at) if at), default=None) for one in artifacts]
     known = [at for at in times if at is not None]
+    own = [one.id for one in artifacts if names_digest(one)]  # of those that stand for the digest itself
     return Image(
         digest=artifacts[0].digest,
-        id=id_of(artifacts),
+        id=min(own or [one.id for one in artifacts]),
         name=name,
         compressed_size=size_of(config, layers) if config else None,
         config=config,
@@ -165,12 +166,6 @@ def image_of(artifacts: Sequence[Artifact], tags: Iterable[str], name: str) -> I
         children=UNSET if config else children,
         subject=None,
     )
-
-
-def id_of(artifacts: Sequence[Artifact]) -> str:
-    """The id of the artifact that stands for the digest itself, else the lowest."""
-    own = [one.id for one in artifacts if names_digest(one)]
-    return min(own or [one.id for one in artifacts])
 
 
 def disagrees(artifacts: Sequence[Artifact]) -> bool:

@@ -78,19 +78,15 @@ class Pile:
                 where = settled(place, self._parents, some_full=self._some_full)
                 self._surely.setdefault(where, array("Q")).extend((offset, length))
         self._perhaps = {}
-        self._settle_odd()
-        if rootless := self._surely.pop("", None):
-            self.left_alone["in no repository"] += len(rootless) // 2
-
-    def _settle_odd(self) -> None:
-        """Put what has an impossible path where it may belong, if there is such a repository."""
-        for artifact in self._odd.values():
+        for artifact in self._odd.values():  # where each may belong, if there is such a repository
             folder = nearest(artifact.path, artifact.name, self._registry_id)
             if folder and folder in self._surely:
                 self._write(self._surely[folder], artifact)
             else:
                 self.left_alone["with an impossible path"] += 1
         self._file.flush()
+        if rootless := self._surely.pop("", None):
+            self.left_alone["in no repository"] += len(rootless) // 2
 
     def folders(self) -> list[str]:
         return sorted(self._surely)
