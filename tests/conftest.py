@@ -9,10 +9,11 @@ import stamina
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.support import stores
+from tests.support.memory_harness import KIND, MakeMemoryHarness, MemoryHarness
+from tests.support.memory_registry import MemoryRegistry
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
 from tests.support.servers import PostgresServer, postgres_programs, postgres_server
-from tests.support.shelf import KIND, Shelf, ShelfNight, ShelfNights
 from tests.support.simulator.client import Simulator
 from worker.registries import DRIVERS
 
@@ -126,18 +127,18 @@ def fake() -> Iterator[FakeRegistry]:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
+def registry() -> MemoryRegistry:
     """An empty registry in memory that takes deleted images back."""
-    return Shelf()
+    return MemoryRegistry(strict=False)
 
 
 @pytest.fixture
-def shelf_nights(shelf: Shelf, tmp_path: Path) -> Iterator[ShelfNights]:
-    """Makes nights on the shelf, whose driver is registered while the test runs."""
-    made: list[ShelfNight] = []
+def make_memory_harness(registry: MemoryRegistry, tmp_path: Path) -> Iterator[MakeMemoryHarness]:
+    """Makes harnesses on the registry in memory, whose driver is registered while the test runs."""
+    made: list[MemoryHarness] = []
 
-    def make(**changes: Any) -> ShelfNight:
-        made.append(ShelfNight(tmp_path, shelf, **changes))
+    def make(**changes: Any) -> MemoryHarness:
+        made.append(MemoryHarness(tmp_path, registry, **changes))
         DRIVERS[KIND] = made[-1].driver
         return made[-1]
 

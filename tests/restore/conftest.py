@@ -1,18 +1,18 @@
-"""A night on a shelf: on the usual kind of store, or on each kind."""
+"""A night on a registry: on the usual kind of store, or on each kind."""
 
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.shelf import ShelfNight, ShelfNights
+from tests.support.memory_harness import MakeMemoryHarness, MemoryHarness
 
 
 @pytest.fixture
-def night(shelf_nights: ShelfNights) -> ShelfNight:
-    return shelf_nights()
+def night(make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
+    return make_memory_harness()
 
 
 @pytest.fixture
-def either(new_store: Callable[[], str | None], shelf_nights: ShelfNights) -> ShelfNight:
+def either(new_store: Callable[[], str | None], make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
     """A night on each kind of store."""
-    return shelf_nights(store=new_store())
+    return make_memory_harness(store=new_store())

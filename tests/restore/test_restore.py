@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import delete
 
+from tests.support.memory_driver import MemoryDriver
+from tests.support.memory_harness import MakeMemoryHarness, MemoryHarness
+from tests.support.memory_registry import MemoryRegistry
 from tests.support.restoring import Family, answers, find, put_back
-from tests.support.shelf import Shelf, ShelfDriver, ShelfNight, ShelfNights
 from worker.config.settings import load
 from worker.registries.errors import PermissionDeniedError, UnavailableError
 from worker.restore import restore
@@ -17,8 +19,8 @@ from worker.store.tables import undo
 
 
 class TestWhatIsAsked:
-    def test_a_run_that_may_be_deleting_is_waited_for(self, shelf: Shelf, night: ShelfNight) -> None:
-        shelf.image("shop/api", "old", layers=["a"])
+    def test_a_run_that_may_be_deleting_is_waited_for(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        registry.push_image("shop/api", "old", layers=["a"])
         run = night.sweep()
         second = night.open(dry_run=True)
         assert find(night, run.id).run_id == run.id  # a dry run is in nobody's way
@@ -28,47 +30,50 @@ class TestWhatIsAsked:
             with pytest.raises(AlreadyRunningError, match=third):
                 find(night, words)
 
-    def test_dry_run_in_the_file_forbids_no_restoring(self, shelf: Shelf, night: ShelfNight) -> None:
-        shelf.image("shop/api", "old", layers=["a"])
+    def test_dry_run_in_the_file_forbids_no_restoring(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        registry.push_image("shop/api", "old", layers=["a"])
         night.sweep()
         night.change(mode="dry-run")
         assert answers(put_back(night, "shop/api:old")) == {"whole"}
 
-    def test_a_renamed_registry_is_the_same(self, shelf: Shelf, either: ShelfNight) -> None:
-        gone = shelf.image("shop/api", "old", layers=["a"])
+    def test_a_renamed_registry_is_the_same(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
+        gone = registry.push_image("shop/api", "old", layers=["a"])
+        image_id = registry.repositories["shop/api"][gone.digest].id
         run = either.sweep()
         either.change(name="main")
-        for words in (run.id, "shop/api:old", f"shop/api@{gone.digest}", f"shop/api:old@{gone.digest}", gone.digest,
-                      gone.digest[7:27]):  # fmt: skip
+        names = ("shop/api:old", f"shop/api@{gone.digest}", f"shop/api:old@{gone.digest}", gone.digest, image_id)
+        for words in (run.id, *names):
             asked = find(either, words)
             assert (asked.registry.name, asked.run_id, asked.repositories) == ("main", run.id, {"shop/api": 1})
 
     @pytest.mark.parametrize(
         "words", ["shop/api:nosuch", "shop/api:OLD", "shop/api:ol_", "shop/web:old", "20260101T000000Z-aaaaaaaa", "o"]
     )
-    def test_nothing_of_that_name(self, shelf: Shelf, night: ShelfNight, words: str) -> None:
-        shelf.image("shop/api", "old", layers=["a"])
+    def test_nothing_of_that_name(self, registry: MemoryRegistry, night: MemoryHarness, words: str) -> None:
+        registry.push_image("shop/api", "old", layers=["a"])
         night.sweep()
         with pytest.raises(NothingKeptError, match=f"no run has the id '{words}', and no deleted image of production"):
             find(night, words)
 
-    def test_a_run_that_deleted_nothing(self, night: ShelfNight) -> None:
+    def test_a_run_that_deleted_nothing(self, night: MemoryHarness) -> None:
         run = night.sweep()
         with pytest.raises(NothingKeptError, match=f"run {run.id} deleted nothing"):
             find(night, run.id)
 
-    def test_a_digest_of_two_repositories(self, shelf: Shelf, night: ShelfNight) -> None:
+    def test_a_digest_of_two_repositories(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
         for path in ("shop/api", "shop/web"):
-            gone = shelf.image(path, "old", layers=["a"])
+            gone = registry.push_image(path, "old", layers=["a"])
         night.sweep()
         with pytest.raises(NothingKeptError, match=rf"say which: shop/api@{gone.digest}, shop/web@{gone.digest}"):
             find(night, gone.digest)
         assert find(night, f"shop/web@{gone.digest}").repositories == {"shop/web": 1}
 
-    def test_an_image_of_two_registries(self, shelf: Shelf, shelf_nights: ShelfNights) -> None:
-        night = shelf_nights(registries={name: ShelfNight.entry() | {"id": name} for name in ("production", "second")})
+    def test_an_image_of_two_registries(self, registry: MemoryRegistry, make_memory_harness: MakeMemoryHarness) -> None:
+        night = make_memory_harness(
+            registries={name: MemoryHarness.entry() | {"id": name} for name in ("production", "second")}
+        )
         for name in ("production", "second"):
-            shelf.image("shop/api", "old", layers=["a"])
+            registry.push_image("shop/api", "old", layers=["a"])
             now = datetime.now(UTC)
             opened = lifecycle.open_run(night.store, night.settings, name, trigger="command", now=now)
             night.ring(opened.bells)
@@ -84,15 +89,15 @@ class TestWhatIsAsked:
         with pytest.raises(UnknownRegistryError, match=r"no registry 'third' in .*; known: production, second"):
             find(night, "shop/api:old", "third")
 
-    def test_a_registry_that_left_the_file(self, shelf: Shelf, night: ShelfNight) -> None:
-        shelf.image("shop/api", "old", layers=["a"])
+    def test_a_registry_that_left_the_file(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        registry.push_image("shop/api", "old", layers=["a"])
         run = night.sweep()
         night.change(id="another")
         with pytest.raises(NothingKeptError, match=rf"run {run.id} deleted from production \(.* crp1\), which .* has"):
             find(night, run.id)
 
-    def test_a_kind_that_takes_nothing_back(self, shelf: Shelf, night: ShelfNight) -> None:
-        shelf.image("shop/api", "old", layers=["a"])
+    def test_a_kind_that_takes_nothing_back(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        registry.push_image("shop/api", "old", layers=["a"])
         run = night.sweep()
         asked = find(night, run.id)
         plain = load(night.path, environ={"TOKEN": "t"})
@@ -103,11 +108,11 @@ class TestWhatIsAsked:
             TakesNothingBackError, match=r"no registry of .* is of a kind that takes deleted images back"
         ):
             restore.find(night.store, plain, "shop/api:old")
-        with pytest.raises(TakesNothingBackError, match="production is a shelf"):
-            restore.restore(night.store, asked, OneWay())
+        with pytest.raises(TakesNothingBackError, match="production is a memory"):
+            restore.restore(night.store, asked, MemoryDriver(registry))
 
-    def test_what_was_not_kept_is_counted(self, shelf: Shelf, night: ShelfNight) -> None:
-        one, other = (shelf.image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2))
+    def test_what_was_not_kept_is_counted(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        one, other = (registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2))
         run = night.sweep()
         with night.store.write() as connection:
             connection.execute(delete(undo).where(undo.c.digest == one.digest))
@@ -116,73 +121,68 @@ class TestWhatIsAsked:
 
 
 class TestWhatComesBack:
-    def test_an_index_brings_what_it_needs_and_what_belongs_to_it(self, shelf: Shelf, night: ShelfNight) -> None:
-        family = Family(shelf)
-        other = shelf.image("shop/api", "old-other", layers=["other"])
+    def test_an_index_brings_what_it_needs_and_what_belongs_to_it(
+        self, registry: MemoryRegistry, night: MemoryHarness
+    ) -> None:
+        family = Family(registry)
+        other = registry.push_image("shop/api", "old-other", layers=["other"])
         night.sweep()
         assert put_back(night, "shop/api:old-latest").keys() == {one.digest for one in family.all}
-        assert shelf.whole("shop/api", "old-1")
-        assert not shelf.whole("shop/api", other.digest)
+        assert registry.whole("shop/api", "old-1")
+        assert not registry.whole("shop/api", other.digest)
 
-    def test_a_child_that_another_run_deleted_comes_without_its_tags(self, shelf: Shelf, night: ShelfNight) -> None:
-        child = shelf.image("shop/api", "old-child", layers=["a"])
-        index = shelf.index("shop/api", "old-index", lists=[child])
-        shelf.repositories["shop/api"].tags.pop("old-child")
+    def test_a_child_that_another_run_deleted_comes_without_its_tags(
+        self, registry: MemoryRegistry, night: MemoryHarness
+    ) -> None:
+        child = registry.push_image("shop/api", "old-child", layers=["a"])
+        index = registry.push_index("shop/api", "old-index", lists=[child])
+        registry.untag("shop/api", "old-child")
         night.sweep()
         restored = put_back(night, "shop/api:old-index")
         assert answers(restored) == {"whole"}
-        shelf.take_away("shop/api", index.digest)  # by somebody else, of which this store keeps nothing more
-        shelf.repositories["shop/api"].tags["old-child"] = child.digest
+        registry.remove("shop/api", index.digest)  # by somebody else, of which this store keeps nothing more
+        registry.tag("shop/api", child.digest, "old-child")
         second = night.sweep()
         assert second.deleted == 1
 
         found = put_back(night, f"shop/api@{index.digest}")
         assert answers(found) == {"whole"}
         assert found[child.digest].run == second.id
-        assert shelf.puts("shop/api") == [child.digest, index.digest, "old-index"]
+        assert registry.asked_about("put", "shop/api") == [child.digest, index.digest, "old-index"]
 
-    def test_the_newest_deletion_that_had_the_tag(self, shelf: Shelf, night: ShelfNight) -> None:
+    def test_the_newest_deletion_that_had_the_tag(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
         for layer in ("first", "second"):
-            newest = shelf.image("shop/api", "old", layers=[layer])
+            newest = registry.push_image("shop/api", "old", layers=[layer])
             night.sweep()
         assert put_back(night, "shop/api:old").keys() == {newest.digest}
 
-    def test_blobs_are_taken_over_from_another_repository(self, shelf: Shelf, night: ShelfNight) -> None:
-        gone = shelf.image("shop/api", "old", layers=["base", "own"])
-        shelf.image("shop/web", "v1", layers=["base"])
-        shelf.image("tools/ci", "v1", layers=["own", "other"])
+    def test_blobs_are_taken_over_from_another_repository(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        gone = registry.push_image("shop/api", "old", layers=["base", "own"])
+        registry.push_image("shop/web", "v1", layers=["base"])
+        registry.push_image("tools/ci", "v1", layers=["own", "other"])
         run = night.sweep()
         layers = [one.digest for one in gone.layers]
-        shelf.repositories["shop/api"].linked -= set(layers)
+        registry.blobs.linked["shop/api"] -= set(layers)
         assert answers(put_back(night, run.id)) == {"whole"}
-        mounts = [what for verb, what in shelf.asked if verb == "mount shop/api"]
+        mounts = registry.asked_about("mount", "shop/api")
         assert mounts == [f"{layers[0]} from shop/web", f"{layers[1]} from tools/ci"]
 
-    def test_no_right_to_push_into_one_repository(self, shelf: Shelf, night: ShelfNight) -> None:
-        closed = [shelf.image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2)]
-        open_ = shelf.image("shop/web", "old", layers=["b"])
+    def test_no_right_to_push_into_one_repository(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        closed = [registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2)]
+        open_ = registry.push_image("shop/web", "old", layers=["b"])
         run = night.sweep()
-        shelf.broken["put shop/api"] = PermissionDeniedError("insufficient_scope")
+        registry.fail("put", "shop/api", PermissionDeniedError("insufficient_scope"))
         found = put_back(night, run.id)
         assert found[open_.digest].answer == "whole"
         assert {found[one.digest].answer for one in closed} == {"unfinished"}
         assert all("the right to pull and push in shop/api" in found[one.digest].message for one in closed)
-        assert len(shelf.puts("shop/api")) == 1
+        assert len(registry.asked_about("put", "shop/api")) == 1
 
-    def test_a_registry_that_goes_away(self, shelf: Shelf, night: ShelfNight) -> None:
-        images = [shelf.image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(3)]
+    def test_a_registry_that_goes_away(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        images = [registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(3)]
         run = night.sweep()
-        shelf.broken["put shop/api"] = UnavailableError("no answer")
+        registry.fail("put", "shop/api", UnavailableError("no answer"))
         found = put_back(night, run.id)
         assert {found[one.digest].answer for one in images} == {"unfinished"}
         assert sorted(one.message for one in found.values()) == ["no answer"] + ["not tried: no answer"] * 2
-        assert len(shelf.puts("shop/api")) == 1
-
-
-class OneWay(ShelfDriver):
-    """A registry that only deletes."""
-
-    put = None  # type: ignore[assignment]  # so that it is none that Restores
-
-    def __init__(self) -> None:
-        super().__init__(Shelf())
+        assert len(registry.asked_about("put", "shop/api")) == 1

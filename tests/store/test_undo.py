@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import update
 
 from policies.holds import Hold
+from tests.support.memory_harness import MakeMemoryHarness, MemoryHarness
+from tests.support.memory_registry import MemoryRegistry
 from tests.support.restoring import Family, answers, count, find, put_back, unconfirmed
-from tests.support.shelf import Shelf, ShelfNight, ShelfNights
 from worker.registries.errors import (
     BadAnswerError,
     PermissionDeniedError,
@@ -23,19 +24,21 @@ from worker.store.tables import batch
 
 
 @pytest.fixture
-def night(shelf_nights: ShelfNights) -> ShelfNight:
-    return shelf_nights()
+def night(make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
+    return make_memory_harness()
 
 
 @pytest.fixture
-def either(new_store: Callable[[], str | None], shelf_nights: ShelfNights) -> ShelfNight:
+def either(new_store: Callable[[], str | None], make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
     """A night on each kind of store."""
-    return shelf_nights(store=new_store())
+    return make_memory_harness(store=new_store())
 
 
 class TestWhatIsKept:
-    def test_bytes_type_tags_and_children_with_the_intent(self, shelf: Shelf, either: ShelfNight) -> None:
-        family = Family(shelf)
+    def test_bytes_type_tags_and_children_with_the_intent(
+        self, registry: MemoryRegistry, either: MemoryHarness
+    ) -> None:
+        family = Family(registry)
         run = either.sweep()
         with either.store.read() as connection:
             kept = {one.kept.digest: one for one in rows.of_run(connection, run.id, "shop/api")}
@@ -51,22 +54,22 @@ class TestWhatIsKept:
         )
         assert kept[family.referrer.digest].image.subject == family.children[0].digest
 
-    def test_before_the_deletion(self, shelf: Shelf, night: ShelfNight) -> None:
-        one = shelf.image("shop/api", "old", layers=["a"])
+    def test_before_the_deletion(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        one = registry.push_image("shop/api", "old", layers=["a"])
         night.sweep()
-        verbs = [verb for verb, what in shelf.asked if what == one.digest]
-        assert verbs.index("keep shop/api") < verbs.index("delete shop/api")
+        calls = [call for call, path, what in registry.asked if (path, what) == ("shop/api", one.digest)]
+        assert calls.index("keep") < calls.index("delete")
 
-    def test_what_cannot_be_kept_is_not_deleted(self, shelf: Shelf, night: ShelfNight) -> None:
-        one = shelf.image("shop/api", "old", layers=["a"])
-        shelf.broken["keep shop/api"] = BadAnswerError("other bytes than its digest names")
+    def test_what_cannot_be_kept_is_not_deleted(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        one = registry.push_image("shop/api", "old", layers=["a"])
+        registry.fail("keep", "shop/api", BadAnswerError("other bytes than its digest names"))
         run = night.sweep()
         assert (run.deleted, run.failed) == (0, 1)
-        assert shelf.whole("shop/api", one.digest)
-        assert ("delete shop/api", one.digest) not in shelf.asked
+        assert registry.whole("shop/api", one.digest)
+        assert ("delete", "shop/api", one.digest) not in registry.asked
 
-    def test_nothing_without_an_intent(self, shelf: Shelf, night: ShelfNight) -> None:
-        shelf.image("shop/api", "old", layers=["a"])
+    def test_nothing_without_an_intent(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        registry.push_image("shop/api", "old", layers=["a"])
         run_id, bells = night.plan()
         with night.store.write() as connection:
             holds.add(connection, "production", Hold(kind="tag", repository="shop/api", value="old"), datetime.now(UTC))
@@ -75,24 +78,24 @@ class TestWhatIsKept:
         assert count(night) == 0
 
     def test_once_though_it_is_intended_again_and_only_what_went_is_put_back(
-        self, shelf: Shelf, night: ShelfNight
+        self, registry: MemoryRegistry, night: MemoryHarness
     ) -> None:
-        one = shelf.image("shop/api", "old", layers=["a"])
-        shelf.broken["delete shop/api"] = UnavailableError("a cut connection", maybe_done=True)
+        one = registry.push_image("shop/api", "old", layers=["a"])
+        registry.fail("delete", "shop/api", UnavailableError("a cut connection", maybe_done=True))
         run_id, bells = night.plan()
         night.ring(bells)
         assert count(night) == 1
         with night.store.read() as connection:
             assert rows.of_run(connection, run_id, "shop/api") == []
-        shelf.broken.clear()
+        registry.faults.clear()
         with night.store.write() as connection:
             connection.execute(update(batch).values(rung_at=None))
         night.ring(lifecycle.ring(night.store, run_id, datetime.now(UTC)))
         assert night.run(run_id).deleted == 1
-        assert [what for verb, what in shelf.asked if verb == "keep shop/api"] == [one.digest]
+        assert registry.asked_about("keep", "shop/api") == [one.digest]
 
-    def test_as_long_as_its_plan(self, shelf: Shelf, either: ShelfNight) -> None:
-        shelf.image("shop/api", "old", layers=["a"])
+    def test_as_long_as_its_plan(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
+        registry.push_image("shop/api", "old", layers=["a"])
         run = either.sweep()
         with suppress(ZeroDivisionError), either.store.write() as connection:  # a crash in the midst of forgetting
             retention.forget(connection, "production", plans=0)
@@ -104,10 +107,12 @@ class TestWhatIsKept:
         with pytest.raises(NothingKeptError, match=r"nothing is kept \(any more\) of what run .* deleted"):
             find(either, run.id)
 
-    def test_though_runs_that_delete_nothing_come_after_it(self, shelf: Shelf, either: ShelfNight) -> None:
+    def test_though_runs_that_delete_nothing_come_after_it(
+        self, registry: MemoryRegistry, either: MemoryHarness
+    ) -> None:
         taken = []
         for layer in ("first", "second", "third"):
-            taken.append((shelf.image("shop/api", "old", layers=[layer]), either.sweep()))
+            taken.append((registry.push_image("shop/api", "old", layers=[layer]), either.sweep()))
             for _ in range(3):
                 either.sweep(dry_run=True)
                 either.sweep()
@@ -120,8 +125,8 @@ class TestWhatIsKept:
         with pytest.raises(NothingKeptError, match=r"the last 30 runs that deleted anything"):
             find(either, taken[0][1].id)
 
-    def test_of_a_run_of_which_only_doubt_is_left(self, shelf: Shelf, either: ShelfNight) -> None:
-        gone, run = unconfirmed(shelf, either)
+    def test_of_a_run_of_which_only_doubt_is_left(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
+        gone, run = unconfirmed(registry, either)
         for _ in range(3):
             either.sweep(dry_run=True)
         with either.store.write() as connection:
@@ -132,9 +137,9 @@ class TestWhatIsKept:
         with pytest.raises(NothingKeptError, match=r"nothing is kept \(any more\)"):
             find(either, run.id)
 
-    def test_not_of_a_run_that_surely_deleted_nothing(self, shelf: Shelf, night: ShelfNight) -> None:
-        shelf.image("shop/api", "old", layers=["a"])
-        shelf.broken["delete shop/api"] = PermissionDeniedError("denied")
+    def test_not_of_a_run_that_surely_deleted_nothing(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+        registry.push_image("shop/api", "old", layers=["a"])
+        registry.fail("delete", "shop/api", PermissionDeniedError("denied"))
         refused = night.sweep()
         assert (refused.failed, count(night)) == (1, 1)
         with pytest.raises(NothingKeptError, match=f"run {refused.id} deleted nothing"):

@@ -1,1 +1,1 @@
-"""Random histories against a model of a registry."""
+"""Random histories against the registry in memory."""

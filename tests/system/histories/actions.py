@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from policies.holds import Hold
 from policies.limits import Limits
-from tests.support.model import Content, attached, index, plain, signature
-from tests.support.model_faults import FATES, OWN, POSSIBLE, Fate, Fault, Lost
+from tests.support.memory_faults import FATES, OWN, POSSIBLE, Fate, Fault, Lost
+from tests.support.memory_registry import Content
+from tests.system.histories.contents import attached, index, plain, signature
 from tests.system.histories.process import Process
 from tests.system.histories.world import World
 from worker.runs import hold_requests, lifecycle
@@ -43,12 +44,12 @@ def pick(some: Sequence[T], number: int) -> T:
 
 def _path(world: World, a: int) -> str | None:
     """A repository that is there."""
-    return pick(sorted(world.model.repositories), a) if world.model.repositories else None
+    return pick(sorted(world.registry.repositories), a) if world.registry.repositories else None
 
 
 def _digest(world: World, path: str | None, b: int) -> str | None:
     """An image that is there, in the order in which they came."""
-    images = world.model.repositories.get(path or "")
+    images = world.registry.repositories.get(path or "")
     return pick(list(images), b) if images else None
 
 
@@ -58,19 +59,19 @@ def _age(a: int, b: int, c: int) -> timedelta:
 
 
 def push(world: World, a: int, b: int, c: int) -> None:
-    world.model.push(pick(PATHS, a), plain(b % 6), pick(TAGS, c), _age(a, b, c))
+    world.registry.push(pick(PATHS, a), plain(b % 6), pick(TAGS, c), _age(a, b, c))
 
 
 def push_index(world: World, a: int, b: int, c: int) -> None:
     """An index of one to three images that are there, indexes among them; sometimes of one that is not."""
     path = _path(world, a)
-    if path is None or not world.model.repositories[path]:
+    if path is None or not world.registry.repositories[path]:
         return
-    there = list(world.model.repositories[path])
+    there = list(world.registry.repositories[path])
     children = tuple(dict.fromkeys(pick(there, b + at) for at in range(1 + c % 3)))
     if b % 5 == 4:
         children += (plain(9).digest,)
-    world.model.push(path, index(children), pick(TAGS, c), _age(a, b, 0))
+    world.registry.push(path, index(children), pick(TAGS, c), _age(a, b, 0))
 
 
 def push_referrer(world: World, a: int, b: int, c: int) -> None:
@@ -81,7 +82,7 @@ def push_referrer(world: World, a: int, b: int, c: int) -> None:
         return
     content: Content = signature(of) if c % 2 else attached(of)
     tags = (f"sha256-{of.removeprefix('sha256:')}.sig",) if c % 2 else pick(TAGS, c // 2)
-    world.model.push(path, content, tags, _age(a, b, 0))
+    world.registry.push(path, content, tags, _age(a, b, 0))
 
 
 def need(world: World, a: int, b: int, c: int) -> None:
@@ -92,15 +93,15 @@ def need(world: World, a: int, b: int, c: int) -> None:
     if not found:
         return
     path, of = pick(found, a)
-    held = world.model.repositories.get(path, {}).get(of)
+    held = world.registry.repositories.get(path, {}).get(of)
     if c % 4 == 0:
-        world.model.push(path, signature(of), (f"sha256-{of.removeprefix('sha256:')}.sig",), pick(AGES, b))
+        world.registry.push(path, signature(of), (f"sha256-{of.removeprefix('sha256:')}.sig",), pick(AGES, b))
     elif c % 4 == 1:
-        world.model.push(path, attached(of), pick(TAGS, b), pick(AGES, b))
+        world.registry.push(path, attached(of), pick(TAGS, b), pick(AGES, b))
     elif c % 4 == 2 or held is None or held.content.subject is None:
-        world.model.push(path, index((of,)), pick(TAGS, b), pick(AGES, b))
-    elif (subject := world.model.known.get(held.content.subject)) is not None:
-        world.model.push(path, subject, pick(TAGS, b), pick(AGES, b))
+        world.registry.push(path, index((of,)), pick(TAGS, b), pick(AGES, b))
+    elif (subject := world.registry.known.get(held.content.subject)) is not None:
+        world.registry.push(path, subject, pick(TAGS, b), pick(AGES, b))
 
 
 def push_again(world: World, a: int, b: int, c: int) -> None:
@@ -108,47 +109,47 @@ def push_again(world: World, a: int, b: int, c: int) -> None:
     path = _path(world, a)
     of = _digest(world, path, b)
     if path is not None and of is not None:
-        content = world.model.repositories[path][of].content
-        world.model.push(path, content, pick(TAGS, c), _age(a, 0, c), new_time=bool(c % 2))
+        content = world.registry.repositories[path][of].content
+        world.registry.push(path, content, pick(TAGS, c), _age(a, 0, c), new_time=bool(c % 2))
 
 
 def push_back(world: World, a: int, b: int, c: int) -> None:
     """What was deleted comes back: a new instance."""
-    effects = world.model.effects
+    effects = world.registry.effects
     if effects:
         back = pick(effects, a)
-        world.model.push(back.repository, back.held.content, tuple(back.held.tags), _age(a, b, c))
+        world.registry.push(back.repository, back.instance.content, tuple(back.instance.tags), _age(a, b, c))
 
 
 def retag(world: World, a: int, b: int, c: int) -> None:
     path = _path(world, a)
     of = _digest(world, path, b)
     if path is not None and of is not None:
-        world.model.tag(path, of, pick(("v1", "pr-1", "latest", "pr-2"), c))
+        world.registry.tag(path, of, pick(("v1", "pr-1", "latest", "pr-2"), c))
 
 
 def untag(world: World, a: int, b: int, c: int) -> None:
     path = _path(world, a)
     of = _digest(world, path, b)
-    if path is not None and of is not None and (tags := sorted(world.model.repositories[path][of].tags)):
-        world.model.untag(path, pick(tags, c))
+    if path is not None and of is not None and (tags := sorted(world.registry.repositories[path][of].tags)):
+        world.registry.untag(path, pick(tags, c))
 
 
 def remove(world: World, a: int, b: int, c: int) -> None:
     path = _path(world, a)
     of = _digest(world, path, b)
     if path is not None and of is not None:
-        world.model.remove(path, of)
+        world.registry.remove(path, of)
 
 
 def remove_repository(world: World, a: int, b: int, c: int) -> None:
     if c % 3 == 0 and (path := _path(world, a)) is not None:
-        world.model.remove_repository(path)
+        world.registry.remove_repository(path)
 
 
 def pass_time(world: World, a: int, b: int, c: int) -> None:
     world.pass_time(pick(SPANS, a))
-    world.model.settle()
+    world.registry.settle()
 
 
 def grow_stale(world: World, a: int, b: int, c: int) -> None:
@@ -172,7 +173,7 @@ def step_our_clock(world: World, a: int, b: int, c: int) -> None:
 
 
 def step_their_clock(world: World, a: int, b: int, c: int) -> None:
-    world.model.changes += 1
+    world.registry.changes += 1
     world.theirs += pick(STEPS, a)
 
 
@@ -184,22 +185,22 @@ def fault(world: World, a: int, b: int, c: int) -> None:
     if error in ("too_late", "limiter"):
         lost = "clean"
     path = None if c < 6 else pick(PATHS, c)
-    world.model.faults.append(Fault(call, error, skip=c % 3, times=pick((1, 2, 12), c // 2), path=path, lost=lost))
+    world.registry.faults.append(Fault(call, error, skip=c % 3, times=pick((1, 2, 12), c // 2), path=path, lost=lost))
 
 
 def sickness(world: World, a: int, b: int, c: int) -> None:
     """The same failure again and again."""
     fault(world, a, b, c)
-    world.model.faults[-1].times = 40
+    world.registry.faults[-1].times = 40
 
 
 def lose_answers(world: World, a: int, b: int, c: int) -> None:
     """Of the next deletions nobody hears whether they were carried out; some were."""
-    world.model.faults.append(Fault("delete", "unavailable", skip=b % 2, times=1 + c % 3, lost=pick(LOST[1:], a)))
+    world.registry.faults.append(Fault("delete", "unavailable", skip=b % 2, times=1 + c % 3, lost=pick(LOST[1:], a)))
 
 
 def fate(world: World, a: int, b: int, c: int) -> None:
-    world.model.fates += [Fate(pick(FATES, a), after=b % 4, error=pick(OWN, c))] * (1 + c % 2)
+    world.registry.fates += [Fate(pick(FATES, a), after=b % 4, error=pick(OWN, c))] * (1 + c % 2)
 
 
 def store_trouble(world: World, a: int, b: int, c: int) -> None:
@@ -238,7 +239,7 @@ def _target(world: World, a: int) -> tuple[str, str] | None:
     """Path and digest of what a run is to delete, or else of anything that is there."""
     found = world.ledger.rows("select repository, digest from item where state in ('planned', 'intent')")
     targets = sorted((row["repository"], row["digest"]) for row in found)
-    return pick(targets or sorted((path, held.digest) for path, held in world.model.instances()) or [None], a)
+    return pick(targets or sorted((path, held.digest) for path, held in world.registry.instances()) or [None], a)
 
 
 def hold(world: World, a: int, b: int, c: int) -> None:
@@ -248,7 +249,7 @@ def hold(world: World, a: int, b: int, c: int) -> None:
     if target is None or settings is None or not settings.registries:
         return
     path, digest = target
-    held = world.model.repositories.get(path, {}).get(digest)
+    held = world.registry.repositories.get(path, {}).get(digest)
     until = world.now() + timedelta(hours=1) if b % 3 == 0 else None
     tags = sorted(held.tags) if held else []
     words: dict[str, Any] = {"kind": "digest", "repository": path, "value": digest}
@@ -302,7 +303,7 @@ def use(world: World, a: int, b: int, c: int) -> None:
     if world.in_use is None or target is None:
         return
     path, digest = target
-    held = world.model.repositories.get(path, {}).get(digest)
+    held = world.registry.repositories.get(path, {}).get(digest)
     name = digest
     if c % 3 == 1 and held is not None and held.content.config is not None:
         name = held.content.config.digest

@@ -12,7 +12,7 @@ from worker.runs import checkpoints
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """An empty registry of a model, and an empty store; at the end every run has ended, and every promise was kept."""
+    """An empty registry in memory, and an empty store; at the end every run has ended, and every promise was kept."""
     place = Place.of_this_process()
     place.empty()
     made = World(place, Counter())

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
-from tests.support.model_faults import FATES, POSSIBLE
+from tests.support.memory_faults import FATES, POSSIBLE
 from worker.registries.errors import FailureCause
 from worker.runs.checkpoints import Checkpoint
 

@@ -1,43 +1,39 @@
-"""The model behind the interface that every registry has: what one process sees of it."""
+"""The registry in memory as a process of a history sees it: with halts, faults, and notes of what it read and sent."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from policies.image import Image
-from tests.support.model import OWN_ERRORS, Operation, listed
-from tests.support.model_faults import LIMITER, Call, error_of
+from tests.support.memory_driver import MemoryDriver
+from tests.support.memory_faults import LIMITER, Call, error_of
+from tests.support.memory_registry import Operation, listed
 from tests.system.histories.process import Process, Reading
 from worker.registries.docker.manifest_cache import read_through, resolved
 from worker.registries.errors import NotFoundError, OperationUnknownError, RegistryError, TooLateError
 from worker.registries.interface import Deletion, Manifest, Manifests, Usage
 
 
-class Driver:
-    """One process's connection to the model."""
+class HistoryDriver(MemoryDriver):
+    """One process's connection."""
 
     def __init__(self, process: Process, manifests: Manifests) -> None:
+        super().__init__(process.world.registry)
         self._manifests = manifests
         self._process = process
         self._world = process.world
-        self._model = process.world.model
         self._usage = Usage()
-
-    def __enter__(self) -> "Driver":
-        return self
-
-    def __exit__(self, *exc: object) -> None: ...
 
     def usage(self) -> Usage:
         spent, self._usage = self._usage, Usage()
         return spent
 
-    def _call(self, call: Call, path: str | None = None) -> None:
+    def _call(self, call: Call, path: str = "", what: str = "") -> None:
         """A request goes out: halts, faults, and what the registry did meanwhile."""
         self._process.point(call)
         with self._world.lock:
-            self._model.settle()
-            fault = next((one for one in self._model.faults if one.strikes(call, path)), None)
+            self.registry.settle()
+            fault = next((one for one in self.registry.faults if one.strikes(call, path, what)), None)
             self._count(call, fault.error if fault else "200")
         if fault is not None:
             raise error_of(fault, call)
@@ -49,25 +45,17 @@ class Driver:
         if code != "200":
             self._world.stats[f"fault: {call} {code}"] += 1
 
-    def clock(self) -> datetime:
-        self._call("clock")
-        return self._model.now()
-
-    def repositories(self) -> Iterator[str]:
-        self._call("repositories")
-        return iter(sorted(self._model.repositories))
-
     def images(self, repository: str) -> tuple[Image, ...]:
         self._process.began_listing[repository] = self._world.true_time
         try:
             self._call("images", repository)
-            if repository not in self._model.repositories:
+            if repository not in self.registry.repositories:
                 raise NotFoundError("no such repository", "production")
         except RegistryError:
             self._process.refused.add(repository)
             raise
         with self._world.lock:
-            there = dict(self._model.repositories[repository])
+            there = dict(self.registry.repositories[repository])
             self._process.listings[repository] = there
         self._process.point("listed")
         images = tuple(listed(repository, held) for held in there.values())
@@ -83,7 +71,7 @@ class Driver:
     def _manifest(self, repository: str, digest: str) -> Manifest | RegistryError:
         try:
             self._call("manifests", repository)
-            held = self._model.repositories.get(repository, {}).get(digest)
+            held = self.registry.repositories.get(repository, {}).get(digest)
             if held is None:
                 raise NotFoundError("no such manifest", "production")
         except RegistryError as error:
@@ -94,7 +82,7 @@ class Driver:
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         self._call("get", repository)
         with self._world.lock:
-            held = next((one for _, one in self._model.instances() if one.id == image.id), None)
+            held = next((one for _, one in self.registry.instances() if one.id == image.id), None)
             if held is None:
                 raise NotFoundError("no such image", "production")
             facts = (held.digest, held.tags, held.created_at)
@@ -107,15 +95,15 @@ class Driver:
         self._process.point("delete")
         operation = None
         with self._world.lock:
-            self._model.settle()
-            fault = next((one for one in self._model.faults if one.strikes("delete", repository)), None)
+            self.registry.settle()
+            fault = next((one for one in self.registry.faults if one.strikes("delete", repository)), None)
             if fault is None or fault.error not in (LIMITER, "too_late"):
                 if not_after is not None and time.monotonic() >= not_after:
                     raise TooLateError("read too long ago", "production")
                 self._world.ledger.deletion_sent(self._process, repository, image, idempotency_key)
             self._count("delete", "200" if fault is None else fault.told())
             if fault is None or fault.lost == "lost and done":
-                operation = self._model.delete(repository, image.id, idempotency_key)
+                operation = self.registry.delete(repository, image.id, idempotency_key)
         self._process.point("answer")
         if fault is not None:
             raise error_of(fault, "delete")
@@ -125,7 +113,7 @@ class Driver:
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         self._call("follow")
         with self._world.lock:
-            operation = self._model.ask(deletion.operation_id)
+            operation = self.registry.ask(deletion.operation_id)
             if operation is not None and not operation.done:  # it is waited for, until nobody waits any longer
                 self._world.pass_time(timedelta(seconds=max(0.0, deadline - time.monotonic())))
         self._process.point("answer")
@@ -137,6 +125,4 @@ class Driver:
 
     def _told(self, operation: Operation) -> Deletion:
         self._world.stats[f"operation: {operation.fate.kind}"] += 1
-        if operation.done and operation.error is not None:
-            raise OWN_ERRORS[operation.error](f"operation {operation.id} failed", "production")
-        return Deletion(operation.id, operation.done)
+        return super()._told(operation)

@@ -1,6 +1,6 @@
 """What must be true, whatever happens: asked after every commit, at every deletion and after every step.
 
-It reads the store by a connection of its own, and the model as it really is.
+It reads the store by a connection of its own, and the registry as it really is.
 """
 
 import json
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from policies.image import Image
-from tests.support.model import Held
+from tests.support.memory_registry import Instance
 from tests.system.histories.oracle import Key, bytes_of, goes, reclaimed, subjects
 from tests.system.histories.process import Process
 from tests.system.histories.standing import GOOD_FOR, held_by_people
@@ -47,12 +47,12 @@ class Plan:
     """A plan as it was stored, and the world it was made of."""
 
     started: datetime
-    listings: dict[str, dict[str, Held]]
+    listings: dict[str, dict[str, Instance]]
     unread: set[Key]
     items: dict[Key, int]  # number
     blobs: dict[str, int]  # of the whole registry
-    changes: int  # Model.changes when its scan began
-    effects: int  # Model.effects then
+    changes: int  # MemoryRegistry.changes when its scan began
+    effects: int  # MemoryRegistry.effects then
     complete: bool
 
 
@@ -68,7 +68,7 @@ class Intent:
 
 @dataclass(slots=True)
 class Look:
-    listing: dict[str, Held]
+    listing: dict[str, Instance]
     began: datetime  # true time
 
 
@@ -167,7 +167,9 @@ class Ledger:
         else:
             promise(planned == expected, "a plan is what brute force finds", **facts)
 
-    def _stays(self, listings: Mapping[str, Mapping[str, Held]], now: datetime, before: datetime | None) -> set[Key]:
+    def _stays(
+        self, listings: Mapping[str, Mapping[str, Instance]], now: datetime, before: datetime | None
+    ) -> set[Key]:
         """What is held at an instant, or in use; since `before`, if that is said."""
         holds = self.rows("select * from hold where released_at is null")
         found = {
@@ -277,7 +279,7 @@ class Ledger:
         look = self.looks.get((run_id, path))
         promise(look is not None, "a repository is listed again first", **facts)
         assert look is not None
-        for held in self.world.model.repositories.get(path, {}).values():
+        for held in self.world.registry.repositories.get(path, {}).values():
             known = seen.get(held.digest)
             listed_again = look.listing.get(held.digest)
             told = (known is not None and known.id == held.id) or (
@@ -337,7 +339,9 @@ class Ledger:
             self._settled.add(place)
             image_id = json.loads(item["image"])["id"]
             facts = dict(item)
-            promise(not self.world.model.is_there(image_id), "what is called deleted or gone is not there", item=facts)
+            promise(
+                not self.world.registry.is_there(image_id), "what is called deleted or gone is not there", item=facts
+            )
             if item["state"] == "deleted":
                 mine = [one for one in self.intents if (one.run_id, one.number) == place]
                 ours = any(not one.withdrawn for one in mine)  # whoever recorded one may have sent it
@@ -354,7 +358,9 @@ class Ledger:
         active = [run["id"] for run in runs if run["state"] in ("pending", "planning", "planned", "deleting")]
         promise(len(active) <= 1, "one active run", active=active)
         foreign = sum(run["foreign_deletions"] for run in runs)
-        promise(foreign <= self.world.model.removed, "foreign deletions are not ours", runs=[dict(run) for run in runs])
+        promise(
+            foreign <= self.world.registry.removed, "foreign deletions are not ours", runs=[dict(run) for run in runs]
+        )
         audited = Counter(row["run_id"] for row in self.rows("select run_id from audit"))
         for run in runs:
             done = run["deleted"] + run["gone"]
@@ -394,12 +400,12 @@ class Ledger:
 
     def _check_effects(self) -> None:
         """Every image that is no longer there by our doing has its row."""
-        for effect in self.world.model.effects:
+        for effect in self.world.registry.effects:
             found = self.rows(
                 "select i.state, i.outcome_cause, i.image, r.state as run_state from item i"
                 " join run r on r.id = i.run_id where i.repository = ? and i.digest = ? and i.run_id in (?)",
                 effect.repository,
-                effect.held.digest,
+                effect.instance.digest,
                 self.by_key[effect.key][0].run_id if effect.key in self.by_key else "",
             )
             promise(len(found) == 1, "a deletion is recorded", effect=effect, rows=[dict(one) for one in found])
@@ -432,14 +438,14 @@ class Ledger:
             promise(not left, "no doubt is left", run=dict(run), items=[dict(one) for one in left])
         last = runs[-1] if runs else None
         plan = self.plans.get(last["id"]) if last else None
-        if last is None or plan is None or plan.changes != self.world.model.changes or not plan.complete:
+        if last is None or plan is None or plan.changes != self.world.registry.changes or not plan.complete:
             return
         mine = [one for one in self.intents if one.run_id == last["id"]]
         doubtful = self.rows("select 1 from item where outcome_cause = 'unconfirmed'")
-        others = len(self.world.model.effects) - plan.effects
+        others = len(self.world.registry.effects) - plan.effects
         if doubtful or others != last["deleted"] or not mine:
             return
-        left_now = bytes_of(held for _, held in self.world.model.instances())
+        left_now = bytes_of(held for _, held in self.world.registry.instances())
         freed = sum(size for blob, size in plan.blobs.items() if blob not in left_now)
         self.world.stats["bytes: compared with the world"] += 1
         promise(last["reclaimed_bytes"] == freed, "reclaimed bytes are what was freed", run=dict(last), freed=freed)

@@ -13,7 +13,7 @@ from typing import ClassVar, get_args
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.support.model_faults import Fate
+from tests.support.memory_faults import Fate
 from tests.system.histories.actions import ACTIONS, CHANGES, TROUBLES, WORKS, Action, push, push_index, push_referrer
 from tests.system.histories.oracle import LAWS, Law
 from tests.system.histories.place import Place
@@ -121,7 +121,7 @@ class Histories(RuleBasedStateMachine):
     def begin(
         self, pushes: list[tuple[int, Numbers]], law: Law, strict: bool, usual: Fate, evidence: bool | None
     ) -> None:
-        self.world.law, self.world.model.strict, self.world.model.usual = law, strict, usual
+        self.world.law, self.world.registry.strict, self.world.registry.usual = law, strict, usual
         if evidence is not None:
             self.world.ask_for_evidence(strict=evidence)
         self._fill(pushes)

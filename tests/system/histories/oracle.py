@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tests.support.model import Held
+from tests.support.memory_registry import Instance
 
 DAY = timedelta(days=1)
 Key = tuple[str, str]  # path and digest
@@ -18,20 +18,20 @@ class Law:
 
     name: str
     document: list[dict[str, Any]]
-    selects: Callable[[Held, timedelta], bool]  # an image and its age
-    keeps: Callable[[Held], bool]
+    selects: Callable[[Instance, timedelta], bool]  # an image and its age
+    keeps: Callable[[Instance], bool]
     keep_per_repository: int = 0
 
 
-def _all_match(held: Held, glob: str) -> bool:
+def _all_match(held: Instance, glob: str) -> bool:
     return bool(held.tags) and all(fnmatchcase(tag, glob) for tag in held.tags)
 
 
-def _some_match(held: Held, *globs: str) -> bool:
+def _some_match(held: Instance, *globs: str) -> bool:
     return any(fnmatchcase(tag, glob) for tag in held.tags for glob in globs)
 
 
-def _leftovers(held: Held, age: timedelta) -> bool:
+def _leftovers(held: Instance, age: timedelta) -> bool:
     return (_all_match(held, "pr-*") and age >= 14 * DAY) or (not held.tags and age >= 7 * DAY)
 
 
@@ -61,7 +61,7 @@ LAWS = (
 )
 
 
-def subjects(held: Held) -> frozenset[str]:
+def subjects(held: Instance) -> frozenset[str]:
     """What it is a referrer of: by its manifest, or when all its tags are cosign's."""
     found = {held.content.subject} if held.content.subject else set()
     if held.tags and all(tag.startswith("sha256-") and tag.endswith(".sig") for tag in held.tags):
@@ -70,7 +70,7 @@ def subjects(held: Held) -> frozenset[str]:
 
 
 def goes(
-    listings: Mapping[str, Mapping[str, Held]], unread: Set[Key], now: datetime, law: Law, stays: Set[Key]
+    listings: Mapping[str, Mapping[str, Instance]], unread: Set[Key], now: datetime, law: Law, stays: Set[Key]
 ) -> set[Key]:
     """Everything that a plan of these listings is to delete. `unread`: manifests that could not be read.
 
@@ -85,7 +85,9 @@ def goes(
     }
 
 
-def _goes_here(images: Mapping[str, Held], everywhere: Set[str], now: datetime, law: Law, stays: Set[str]) -> set[str]:
+def _goes_here(
+    images: Mapping[str, Instance], everywhere: Set[str], now: datetime, law: Law, stays: Set[str]
+) -> set[str]:
     owners: dict[str, set[str]] = {digest: set() for digest in images}
     children, referrers, foreign = set(), set(), set()
     for digest, held in images.items():
@@ -117,14 +119,16 @@ def _goes_here(images: Mapping[str, Held], everywhere: Set[str], now: datetime, 
         found |= more
 
 
-def _follows(digest: str, held: Held, owners: Mapping[str, Set[str]], children: Set[str], referrers: Set[str]) -> bool:
+def _follows(
+    digest: str, held: Instance, owners: Mapping[str, Set[str]], children: Set[str], referrers: Set[str]
+) -> bool:
     if not owners[digest]:
         return False
     return not held.tags if digest in children else digest in referrers
 
 
 def reclaimed(
-    listings: Mapping[str, Mapping[str, Held]], planned: Set[Key], ours: Set[Key], gone: Set[Key], kept: Set[str]
+    listings: Mapping[str, Mapping[str, Instance]], planned: Set[Key], ours: Set[Key], gone: Set[Key], kept: Set[str]
 ) -> int:
     """Bytes of the blobs that lost all their references, at least one by us. `kept`: named by what was pushed since."""
     references: dict[tuple[str, int], set[Key]] = {}
@@ -140,7 +144,7 @@ def reclaimed(
     )
 
 
-def bytes_of(held: Iterable[Held]) -> dict[str, int]:
+def bytes_of(held: Iterable[Instance]) -> dict[str, int]:
     """Every blob that these instances name, once."""
     return {
         blob.digest: blob.size

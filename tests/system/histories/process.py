@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
-from tests.support.model import Held
+from tests.support.memory_registry import Instance
 from worker.config.settings import ConfigError, RegistrySettings, Settings
 from worker.runs.lifecycle import Bell
 from worker.store import Store, StoreError
@@ -39,7 +39,7 @@ class Process:
     world: "World"
     bell: Bell | None = None
     dead: bool = False
-    listings: dict[str, dict[str, Held]] = field(default_factory=dict)  # by path: what was listed, by digest
+    listings: dict[str, dict[str, Instance]] = field(default_factory=dict)  # by path: what was listed, by digest
     refused: set[str] = field(default_factory=set)  # paths that could not be listed
     unread: set[tuple[str, str]] = field(default_factory=set)  # path and digest of manifests that could not be read
     readings: dict[str, Reading] = field(default_factory=dict)  # by image id
@@ -102,7 +102,7 @@ class ProcessStore(Store):
 
     def _fail(self, where: str) -> None:
         if self._process.world.store_fails(where):
-            raise StoreError(f"the model: the store is away ({where})")
+            raise StoreError(f"this history: the store is away ({where})")
 
 
 class ProcessWatch:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tests.support.model import Held
+from tests.support.memory_registry import Instance
 
 GOOD_FOR = timedelta(minutes=10)  # evidence may be as old as that at the time of a batch
 
@@ -28,7 +28,7 @@ class InUse:
         text = json.dumps({"as_of": as_of.isoformat(), "images": images})
         self.file.write_text(text if self.believed else text[: len(text) // 2])
 
-    def users(self, images: Mapping[str, Held], path: str, before: datetime | None) -> set[str]:
+    def users(self, images: Mapping[str, Instance], path: str, before: datetime | None) -> set[str]:
         """Digests of a repository that are in use since `before`, and the indexes that list them."""
         names = {name for name, since in self.since.items() if before is None or since <= before}
         found = {
@@ -47,13 +47,13 @@ class InUse:
         return found
 
 
-def held_by_people(rows: Iterable[sqlite3.Row], now: datetime, path: str, held: Held) -> bool:
+def held_by_people(rows: Iterable[sqlite3.Row], now: datetime, path: str, held: Instance) -> bool:
     """Whether one of these holds is on an image at this instant."""
     micros = now.timestamp() * 1e6
     return any(_on(row, path, held) for row in rows if row["until"] is None or row["until"] > micros)
 
 
-def _on(row: sqlite3.Row, path: str, held: Held) -> bool:
+def _on(row: sqlite3.Row, path: str, held: Instance) -> bool:
     match row["kind"]:
         case "repository":
             pattern = re.escape(row["value"]).replace(r"\*\*", ".*").replace(r"\*", "[^/]*")

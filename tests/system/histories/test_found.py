@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.model import attached, index, plain
-from tests.support.model_faults import Fate, Fault
+from tests.support.memory_faults import Fate, Fault
+from tests.system.histories.contents import attached, index, plain
 from tests.system.histories.world import Later, World
 from worker.runs.lifecycle import Bell
 
@@ -29,22 +29,22 @@ def planned(world: World) -> None:
 def test_an_orphan_whose_subject_comes_before_the_look_stays_with_it(world: World) -> None:
     subject = plain(1)
     signature = attached(subject.digest)
-    world.model.push("shop/api", signature, (), OLD)
+    world.registry.push("shop/api", signature, (), OLD)
     planned(world)
-    world.model.push("shop/api", subject, ("v1",), timedelta())
+    world.registry.push("shop/api", subject, ("v1",), timedelta())
 
     world.drain()
 
     assert outcomes(world) == {signature.digest: ("skipped", "still_needed")}
-    assert world.model.repositories["shop/api"].keys() == {subject.digest, signature.digest}
+    assert world.registry.repositories["shop/api"].keys() == {subject.digest, signature.digest}
 
 
 def test_a_deletion_that_is_carried_out_after_the_next_scan_is_still_ours(world: World) -> None:
-    world.model.push("shop/api", plain(1), (), OLD)
+    world.registry.push("shop/api", plain(1), (), OLD)
     for kept in range(2, 9):
-        world.model.push("shop/api", plain(kept), (f"v{kept}",), OLD)
-    world.model.faults.append(Fault("delete", "unavailable", lost="lost and done"))
-    world.model.fates.append(Fate("by_clock", after=60))
+        world.registry.push("shop/api", plain(kept), (f"v{kept}",), OLD)
+    world.registry.faults.append(Fault("delete", "unavailable", lost="lost and done"))
+    world.registry.fates.append(Fate("by_clock", after=60))
     planned(world)
     world.drain()  # in doubt
     world.mode = "dry-run"
@@ -57,7 +57,7 @@ def test_a_deletion_that_is_carried_out_after_the_next_scan_is_still_ours(world:
     world.open_run()
     world.drain()
 
-    assert not any(held.digest == plain(1).digest for _, held in world.model.instances())
+    assert not any(held.digest == plain(1).digest for _, held in world.registry.instances())
     assert [row["foreign_deletions"] for row in world.ledger.rows("select * from run order by id")] == [0, 0, 0]
 
 
@@ -74,30 +74,30 @@ def test_an_index_pushed_again_before_its_deletion_is_recorded_keeps_its_child(
 ) -> None:
     child = plain(1)
     parent = index((child.digest,))
-    world.model.push("shop/api", child, (), OLD)
-    world.model.push("shop/api", parent, ("pr-1",), OLD)
+    world.registry.push("shop/api", child, (), OLD)
+    world.registry.push("shop/api", parent, ("pr-1",), OLD)
     planned(world)
     run_id = world.ledger.rows("select id from run")[0]["id"]
 
     def come_back() -> None:
-        world.model.push("shop/api", parent, ("v1",), timedelta())
+        world.registry.push("shop/api", parent, ("v1",), timedelta())
         world.pass_time(timedelta(minutes=10))
         world.carry_out(Bell("gc.look", (run_id, "shop/api")))
 
-    world.model.fates.append(fate)
+    world.registry.fates.append(fate)
     world.later.append(Later("checkpoint operation_done", 0, come_back, is_work=True))
 
     world.drain()
     world.settle()
 
     assert outcomes(world) == {parent.digest: outcome, child.digest: ("skipped", "still_needed")}
-    assert world.model.repositories["shop/api"].keys() == {parent.digest, child.digest}
+    assert world.registry.repositories["shop/api"].keys() == {parent.digest, child.digest}
 
 
 def test_what_was_deleted_when_the_clock_was_set_back_is_still_ours(world: World) -> None:
     for kept in range(2, 9):
-        world.model.push("shop/api", plain(kept), (f"v{kept}",), OLD)
-    world.model.push("shop/api", plain(1), (), OLD)
+        world.registry.push("shop/api", plain(kept), (f"v{kept}",), OLD)
+    world.registry.push("shop/api", plain(1), (), OLD)
     planned(world)
     world.step_clock(timedelta(seconds=-2))
     world.drain()
@@ -111,11 +111,11 @@ def test_what_was_deleted_when_the_clock_was_set_back_is_still_ours(world: World
 
 
 def test_a_deletion_in_doubt_is_not_asked_for_again_where_the_repository_cannot_be_listed(world: World) -> None:
-    world.model.push("shop/api", plain(1), (), OLD)
-    world.model.faults.append(Fault("delete", "unavailable", lost="lost"))
+    world.registry.push("shop/api", plain(1), (), OLD)
+    world.registry.faults.append(Fault("delete", "unavailable", lost="lost"))
     planned(world)
     world.drain()  # in doubt
-    world.model.faults.append(Fault("images", "not_found"))
+    world.registry.faults.append(Fault("images", "not_found"))
     world.pass_time(timedelta(minutes=10))
 
     for _ in range(3):
@@ -124,4 +124,4 @@ def test_a_deletion_in_doubt_is_not_asked_for_again_where_the_repository_cannot_
         world.drain()
 
     assert outcomes(world) == {plain(1).digest: ("failed", "unconfirmed")}
-    assert world.model.is_there("crp0001")
+    assert world.registry.is_there("crp0001")

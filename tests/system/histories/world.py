@@ -15,8 +15,9 @@ import time_machine
 
 from policies.document import parse_policy
 from policies.limits import Limits
-from tests.support.model import Model, plain
-from tests.system.histories.driver import Driver
+from tests.support.memory_registry import MemoryRegistry
+from tests.system.histories.contents import plain
+from tests.system.histories.driver import HistoryDriver
 from tests.system.histories.ledger import Ledger
 from tests.system.histories.oracle import LAWS, Law, bytes_of
 from tests.system.histories.place import Place
@@ -89,7 +90,7 @@ class World:
         self.moment = 0
         self.true_time = START
         self.ours, self.theirs = timedelta(), timedelta()  # how far each clock is off
-        self.model = Model(now=lambda: self.true_time + self.theirs)
+        self.registry = MemoryRegistry(now=lambda: self.true_time + self.theirs)
         self.ledger = Ledger(self, place.raw)
         self.bells: list[Bell] = []
         self.stack: list[Process] = []
@@ -109,11 +110,11 @@ class World:
         self._evidence_file = place.folder / "in-use.json"
         self._clock = time_machine.travel(START, tick=False)
         self._traveller = self._clock.start()
-        DRIVERS["model"] = lambda _settings, _limiter, _patience, manifests: Driver(self.stack[-1], manifests)
+        DRIVERS["memory"] = lambda _settings, _limiter, _patience, manifests: HistoryDriver(self.stack[-1], manifests)
 
     def close(self) -> None:
         self._clock.stop()
-        del DRIVERS["model"]
+        del DRIVERS["memory"]
 
     def now(self) -> datetime:
         return self.true_time + self.ours
@@ -154,7 +155,7 @@ class World:
         assert policy is not None, mistakes
         registry = RegistrySettings(
             name="production",
-            kind="model",
+            kind="memory",
             id="crp1",
             credentials=Credentials(anonymous=True),
             schedule=self.schedule,
@@ -228,13 +229,13 @@ class World:
         self.pass_time(timedelta(milliseconds=1))
         process = Process(self, bell)
         process.began = self.true_time
-        process.changes_before, process.effects_before = self.model.changes, len(self.model.effects)
-        process.blobs_before = bytes_of(held for _, held in self.model.instances())
+        process.changes_before, process.effects_before = self.registry.changes, len(self.registry.effects)
+        process.blobs_before = bytes_of(held for _, held in self.registry.instances())
         self.stack.append(process)
         try:
             self.bells += body(process)
         except EXPECTED as error:
-            if isinstance(error, StoreError) and "the model" not in str(error):
+            if isinstance(error, StoreError) and "this history" not in str(error):
                 raise  # nobody asked for that
             self.stats[f"ended early: {type(error).__name__}"] += 1
         except Killed:
@@ -295,8 +296,8 @@ class World:
 
     def heal(self) -> None:
         """Nothing fails any more; operations go on as they do."""
-        self.model.faults.clear()
-        self.model.fates.clear()
+        self.registry.faults.clear()
+        self.registry.fates.clear()
         self.store_troubles.clear()
         self.valid = self.configured = True
 
@@ -315,7 +316,7 @@ class World:
             self.drain()
             self.ledger.check()
             self.pass_time(timedelta(hours=25) if step == 40 else LEASE + timedelta(seconds=1))
-            self.model.settle()
+            self.registry.settle()
         self.ledger.check()
         self.ledger.check_end()
         self._count_outcomes()

@@ -1,5 +1,6 @@
-"""What can go wrong at a registry: an error at one of its calls, a fate of an operation."""
+"""What can go wrong at the registry in memory: an error at one of its calls, a fate of an operation."""
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,9 @@ from worker.registries.errors import (
     UsedByImageListsError,
 )
 
-Call = Literal["clock", "repositories", "images", "manifests", "get", "delete", "follow"]
+Call = Literal[
+    "clock", "repositories", "images", "manifests", "get", "delete", "follow", "keep", "put", "tagged", "blobs", "mount"
+]
 Lost = Literal["clean", "lost", "lost and done"]  # of a deletion: whether an earlier attempt of the call got through
 
 ERRORS: dict[str, type[RegistryError]] = {
@@ -37,6 +40,12 @@ ERRORS: dict[str, type[RegistryError]] = {
     "failed": OperationFailedError,
     "broken": OperationBrokenError,
 }
+# How an operation may fail.
+OWN_ERRORS: dict[str, type[RegistryError]] = {
+    name: ERRORS[name] for name in ("not_found", "used_by", "permission", "read_only", "failed", "broken")
+}
+OWN = tuple(OWN_ERRORS)
+FOREVER = sys.maxsize
 LIMITER = "limiter"  # no answer of the registry: the rate limit's keeper is away
 
 _READING = ("unavailable", "rate_limited", "sign_in", "permission", "not_found", "bad_answer", LIMITER)
@@ -50,7 +59,6 @@ POSSIBLE: dict[Call, tuple[str, ...]] = {
     "follow": ("unavailable", "rate_limited", "sign_in", "permission", "operation_unknown", "bad_answer", LIMITER),
 }
 FATES = ("at_once", "late", "by_clock", "never", "gone_without_end", "fails", "forgotten")
-OWN = ("not_found", "used_by", "permission", "read_only", "failed", "broken")  # how an operation may fail
 
 
 @dataclass(slots=True)
@@ -62,10 +70,12 @@ class Fault:
     skip: int = 0
     times: int = 1
     path: str | None = None  # in one repository only
+    what: str | None = None  # about one tag or digest only
     lost: Lost = "clean"
+    answer: RegistryError | None = None  # instead of what `error` names
 
-    def strikes(self, call: Call, path: str | None) -> bool:
-        if self.call != call or self.times <= 0 or (self.path is not None and self.path != path):
+    def strikes(self, call: Call, path: str | None, what: str = "") -> bool:
+        if self.call != call or self.times <= 0 or self.path not in (None, path) or self.what not in (None, what):
             return False
         if self.skip:
             self.skip -= 1
@@ -88,8 +98,10 @@ class Fate:
 
 def error_of(fault: Fault, call: Call) -> Exception:
     """What the driver raises. `maybe_done` is what the driver's contract says it is."""
+    if fault.answer is not None:
+        return fault.answer
     if fault.error == LIMITER:
-        return LimiterUnavailableError("the model: the limiter is away")
+        return LimiterUnavailableError("the registry in memory: the limiter is away")
     error = ERRORS[fault.error](f"{fault.error} at {call}", "production", call)
     error.maybe_done = (call == "delete" and fault.lost != "clean") or call == "follow"
     return error
