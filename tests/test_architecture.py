@@ -89,7 +89,7 @@ MISSING_REGISTRIES = """
 
 MISSING_CLI = ""
 MISSING_PROCESSES = ""
-MISSING_REPORT = "audit hold report restore run"
+MISSING_REPORT = ""
 MISSING_RUNS = "checkpoints circuit_breaker hold_requests tags_read"
 MISSING_STORE = """
     evidence freed_bytes history holds looks manifests measures notices plans refusals runs scan_history

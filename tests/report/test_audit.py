@@ -1,0 +1,74 @@
+"""What was deleted as a table and JSON, and the line about the audit's chain."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.records import NOW, decision
+from worker.report.audit import audit_report, broken_text, verified_report
+from worker.store.audit import Verified
+from worker.store.history import Audited
+
+
+def audited(**more: Any) -> Audited:
+    facts = {"at": NOW, "registry": "production", "repository": "shop/api", "digest": f"sha256:{1:064x}", "id": "crp1"}
+    facts |= {"tags": ("pr-1", "pr-2"), "run": "run-1", "outcome": "deleted", "operation_id": None, "seq": 7}
+    facts |= {"reclaimed_bytes": 1536, "decision": decision(), "sha256": "ab" * 32, "facts": "[1]"}
+    return Audited(**facts | more)
+
+
+@pytest.mark.parametrize(
+    ("more", "cells"),
+    [
+        pytest.param({}, "pr-1 pr-2  1.5 KiB  run-1  pull requests             every tag matches pr-*", id="deleted"),
+        pytest.param(
+            {"outcome": "gone", "reclaimed_bytes": 0, "operation_id": "op1", "tags": ()},
+            "gone  run-1  pull requests  op1        every tag matches pr-*",
+            id="gone when its turn came",
+        ),
+        pytest.param(
+            {"decision": decision(rule=None, cause="follows", reason="its index goes")},
+            "pr-1 pr-2  1.5 KiB  run-1                   its index goes",
+            id="by no rule of its own",
+        ),
+    ],
+)
+def test_a_row_says_what_it_freed_and_why_it_went(more: dict[str, Any], cells: str) -> None:
+    _, row = audit_report([audited(**more)]).table()
+    assert row.startswith("2026-11-23T03:00:00Z  production  shop/api    sha256:000000000000  ")
+    assert row.endswith(cells)
+
+
+def test_nothing_deleted_is_said() -> None:
+    assert list(audit_report([]).table()) == ["Nothing was deleted."]
+
+
+SPAN = {"first_at": NOW, "last_at": NOW + timedelta(hours=1)}
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (Verified(0, None, None, "", "", None), "the audit's chain holds: 0 rows; head none yet"),
+        (
+            Verified(rows=1, **SPAN, anchor="", head="", broken=None),
+            "the audit's chain holds: 1 row, from 2026-11-23T03:00:00Z to 2026-11-23T04:00:00Z; head none yet",
+        ),
+        (
+            Verified(rows=2000, **SPAN, anchor="x", head="abc", broken=None),
+            "the audit's chain holds: 2,000 rows, from 2026-11-23T03:00:00Z to 2026-11-23T04:00:00Z; head abc",
+        ),
+    ],
+    ids=["empty", "no run has finished", "many"],
+)
+def test_a_chain_that_holds_is_one_line(found: Verified, line: str) -> None:
+    report = verified_report(found)
+    assert list(report.table()) == [line]
+    assert (report.head["rows"], report.head["head"], report.head["anchor"]) == (found.rows, found.head, found.anchor)
+
+
+def test_a_chain_that_is_broken_says_where() -> None:
+    found = Verified(rows=1, **SPAN, anchor="", head="", broken="seq 2 does not follow")
+    assert broken_text(found) == "the audit's chain does not hold: seq 2 does not follow; 1 row before that"
+    assert verified_report(found).head["broken"] == "seq 2 does not follow"

@@ -1,0 +1,83 @@
+"""What was put back: each image's answer, what is missing by its name, and what will become of it."""
+
+from typing import Any
+
+import pytest
+
+from policies.limits import Limits
+from policies.rules import Policy
+from worker.config.settings import Credentials, RegistrySettings
+from worker.report.restore import restored_report
+from worker.restore.images import Left, Restored
+from worker.restore.restore import Asked
+
+REGISTRY = RegistrySettings(
+    name="production",
+    kind="oci",
+    url="https://registry.example.com",
+    credentials=Credentials(anonymous=True),
+    policy=Policy("nightly", ()),
+    limits=Limits(),
+)
+DIGEST = f"sha256:{1:064x}"
+
+
+def restored(answer: Any = "whole", **more: Any) -> Restored:
+    facts = {"run": "run-1", "repository": "shop/api", "digest": DIGEST, "answer": answer, "tags": ("v1", "v2")}
+    return Restored(**facts | more)
+
+
+def asked(**more: Any) -> Asked:
+    return Asked(REGISTRY, "run-1", {"shop/api": 2}, **more)
+
+
+def test_an_image_a_row_and_its_record() -> None:
+    report = restored_report(asked(who="anna"), [restored(left=(Left("v3", "sha256:9"),), message="v3 was pushed")])
+    heading, row, *_ = report.table()
+    assert heading.split()[:3] == ["REPOSITORY", "DIGEST", "TAGS"]
+    assert row == f"shop/api    {DIGEST[:19]}  v1 v2  whole   v3 was pushed"
+    assert report.head == {
+        "registry": "production", "run": "run-1", "whole": 1, "partly": 0, "lost": 0, "unfinished": 0, "unkept": 0,
+        "restored_by": "anna",
+    }  # fmt: skip
+    assert report.row is not None
+    assert list(report.row(restored())) == [
+        "repository", "digest", "run", "answer", "tags", "left", "missing", "message",
+    ]  # fmt: skip
+
+
+KEEP = "The next run selects what is back again, unless its policy is changed: `registry-gc hold production {}`, for "
+
+
+@pytest.mark.parametrize(
+    ("found", "more", "lines"),
+    [
+        pytest.param([], {}, ["", "."], id="nothing"),
+        pytest.param(
+            [restored("lost", tags=(), missing=("sha256:2", "sha256:3")), restored("unfinished", tags=())],
+            {},
+            ["", f"shop/api@{DIGEST} misses", "  sha256:2", "  sha256:3", "", "1 lost, 1 unfinished."],
+            id="nothing is back: no hold to advise",
+        ),
+        pytest.param(
+            [restored("partly", tags=()), restored()],
+            {"who": "an\x1bna", "unkept": 1},
+            [
+                "",
+                "Restored by an\\x1bna.",
+                "Of 1 image that run run-1 deleted nothing was kept.",
+                "1 whole, 1 partly.",
+                KEEP.format("shop/api:v1") + "example, keeps it.",
+            ],
+            id="by whom, what was not kept, and a tag to hold",
+        ),
+        pytest.param(
+            [restored(tags=())],
+            {},
+            ["", "1 whole.", KEEP.format(f"shop/api@{DIGEST}") + "example, keeps it."],
+            id="a digest to hold where no tag is back",
+        ),
+    ],
+)
+def test_what_follows_the_table(found: list[Restored], more: dict[str, Any], lines: list[str]) -> None:
+    assert list(restored_report(asked(**more), found).below) == lines
