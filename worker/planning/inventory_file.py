@@ -207,20 +207,11 @@ def _blocks(file: BinaryIO, start: int, end: int, size: int = BLOCK) -> Iterator
     """Blocks of whole lines, each with the offset at which it stands."""
     file.seek(start)
     at = start
-    rest = b""
-    while left := end - at - len(rest):
-        read = file.read(min(size, left))
-        if not read:
-            break
-        rest += read
-        cut = rest.rfind(b"\n") + 1
-        if cut or len(rest) > LONGEST:
-            cut = cut or len(rest)
-            yield at, rest[:cut]
-            at += cut
-            rest = rest[cut:]
-    if rest:
-        yield at, rest
+    while block := file.read(min(size, end - at)):
+        if not block.endswith(b"\n"):
+            block += file.readline(min(LONGEST, end - at - len(block)))
+        yield at, block
+        at += len(block)
 
 
 def _stretches(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
