@@ -9,7 +9,7 @@ from binascii import unhexlify
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from itertools import chain, count, islice
+from itertools import chain, count
 
 import numpy as np
 import numpy.typing as npt
@@ -27,41 +27,41 @@ class Blobs:
     """Takes the images of a repository in, then answers what they name. An image may come in more than one row."""
 
     def __init__(self) -> None:
-        self._known: defaultdict[Blob, int] = defaultdict(count().__next__)  # a new blob gets the next number
-        self._digests: list[str] = []  # of the blobs, in that order
-        self._told = array("q")  # … and their sizes
+        self._number: defaultdict[str, int] = defaultdict(count().__next__)  # of each digest; a new one gets the next
         self._rows: list[str] = []  # of each row: the image's digest
-        self._lengths = array("i")  # … and how many of the layers below are its own
-        self._configs = array("i")  # … and the number of its config; -1: none
-        self._layers = array("i")  # numbers of blobs
+        self._lengths = array("i")  # … and how many of the mentions below are its own
+        self._mentioned = array("i")  # numbers
+        self._sizes = array("q")  # … and the bytes that were told with them
 
     def add(self, rows: Sequence[Image]) -> None:
         """Count the blobs of some images."""
-        before = len(self._known)
-        number_of = self._known.__getitem__
-        layers = [row.layers for row in rows]
+        named = [blobs_of(row) for row in rows]
+        blobs = list(chain.from_iterable(named))
+        number = self._number
         self._rows += [row.digest for row in rows]
-        self._lengths.extend(map(len, layers))
-        self._layers.extend(map(number_of, chain.from_iterable(layers)))
-        self._configs.extend([-1 if row.config is None else number_of(row.config) for row in rows])
-        new = list(islice(reversed(self._known), len(self._known) - before))[::-1]
-        self._digests += [blob.digest for blob in new]
-        self._told.extend([blob.size for blob in new])
+        self._lengths.extend(map(len, named))
+        self._mentioned.fromlist([number[blob.digest] for blob in blobs])
+        self._sizes.fromlist([blob.size for blob in blobs])
 
-    @cached_property
+    @property
     def words(self) -> Words:
         """The digests, each once; the numbers below are places in this."""
-        return self._distinct[0]
+        return self._packed[0]
+
+    @property
+    def odd(self) -> tuple[str, ...]:
+        """The digests that are not sha256: and 64 digits."""
+        return self._packed[1]
 
     @cached_property
     def sizes(self) -> Sizes:
         """Bytes of each digest; where two sizes were told, the smallest, so that no byte is promised in vain."""
-        return self._distinct[1]
-
-    @cached_property
-    def odd(self) -> tuple[str, ...]:
-        """The digests that are not sha256: and 64 digits; found out with `words`, at no cost of its own."""
-        return self._packed[1]
+        mentioned, told = np.array(self._mentioned), np.array(self._sizes)
+        smallest = np.empty(len(self._number), dtype=np.int64)
+        smallest[mentioned] = told
+        if (smallest[mentioned] != told).any():
+            np.minimum.at(smallest, mentioned, told)
+        return smallest
 
     def of(self, image: Image) -> frozenset[int]:
         """The numbers of what an image names."""
@@ -81,20 +81,7 @@ class Blobs:
 
     @cached_property
     def _packed(self) -> tuple[Words, tuple[str, ...]]:
-        return words_and_odd(self._digests)
-
-    @cached_property
-    def _distinct(self) -> tuple[Words, Sizes, npt.NDArray[np.int64] | None]:
-        """Words and sizes of each digest, and the place of each blob among them where some share one."""
-        rows = self._packed[0]
-        sizes = np.array(self._told, dtype=np.int64)
-        key = np.sort(keys(rows))
-        if not (key[1:] == key[:-1]).any():  # no two keys are equal, so no two digests are
-            return rows, sizes, None
-        distinct, place = np.unique(rows, axis=0, return_inverse=True)
-        smallest = np.full(len(distinct), np.iinfo(np.int64).max)
-        np.minimum.at(smallest, place, sizes)
-        return distinct, smallest, place
+        return words_and_odd(list(self._number))
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -110,21 +97,20 @@ class Blobs:
     @cached_property
     def _mentions(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Every mention of a digest, once an image: the first row of the image, the number of the digest; sorted."""
-        rows = np.arange(len(self._rows))
-        configs = np.array(self._configs, dtype=np.int64)
-        naming = np.concatenate([np.repeat(rows, self._lengths), rows[configs >= 0]])
-        numbers = np.concatenate([np.array(self._layers, dtype=np.int64), configs[configs >= 0]])
-        if len(set(self._rows)) < len(rows):  # rows of one image become one
+        naming = np.repeat(np.arange(len(self._rows)), self._lengths)
+        if len(set(self._rows)) < len(self._rows):  # rows of one image become one
             naming = np.array([self._row_of[digest] for digest in self._rows])[naming]
-        place = self._distinct[2]
-        if place is not None:  # blobs of one digest become one
-            numbers = place[numbers]
-        pairs = naming << 32 | numbers
+        pairs = naming << 32 | np.array(self._mentioned, dtype=np.int64)
         pairs.sort()
         once = np.ones(len(pairs), dtype=np.bool_)
         np.not_equal(pairs[1:], pairs[:-1], out=once[1:])
         pairs = pairs[once]
         return pairs >> 32, pairs & 0xFFFFFFFF
+
+
+def blobs_of(image: Image) -> tuple[Blob, ...]:
+    """Config and layers, as the manifest names them: one blob may be named twice."""
+    return image.layers if image.config is None else (image.config, *image.layers)
 
 
 def keys(rows: Words) -> npt.NDArray[np.uint64]:

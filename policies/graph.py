@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from policies.blobs import Blobs, Words, words_and_odd
+from policies.blobs import Blobs, Words, blobs_of, words_and_odd
 from policies.conditions import Scene, Sighting
 from policies.image import Blob, Image, Repository
 from policies.push_times import Times
@@ -243,11 +243,6 @@ def countable(images: Iterable[Image], ignored: Container[str] = ()) -> list[Ima
         for image in images
         if not image.locked and image.children is not None and not (ignored and image.digest in ignored)
     ]
-
-
-def blobs_of(image: Image) -> tuple[Blob, ...]:
-    """Config and layers, as the manifest names them: one blob may be named twice."""
-    return image.layers if image.config is None else (image.config, *image.layers)
 
 
 def merged(rows: Sequence[Image]) -> Sequence[Image]:

@@ -13,8 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from policies.blobs import Blobs, Sizes, Words, groups, keys, words
-from policies.graph import blobs_of
+from policies.blobs import Blobs, Sizes, Words, blobs_of, groups, keys, words
 from policies.image import Image
 from policies.limits import Totals
 
@@ -33,9 +32,6 @@ class Columns:
     rule_selected: Mapping[str, int] = field(default_factory=dict)  # images that a rule selects, before keeps
     keeping: frozenset[str] = frozenset()  # keep rules that keep something
     undecidable: int = 0  # images whose rank in some count nobody can tell
-
-
-_SHARE_BITS = 4  # of the keys: the digests are added up a sixteenth at a time
 
 
 def columns(
@@ -96,8 +92,7 @@ class Closing:
 class Reclaim:
     """Adds up decided repositories, in whatever order they come.
 
-    Their blobs lie packed, side by side, and are closed a sixteenth of all digests at a time: so a million images need
-    little more memory than the rows themselves. `numbered` False: nobody will ask which blobs a deletion frees.
+    Their blobs lie packed, side by side. `numbered` False: nobody will ask which blobs a deletion frees.
     """
 
     def __init__(self, *, numbered: bool = True) -> None:
@@ -122,46 +117,48 @@ class Reclaim:
 
     def close(self) -> "Closing":
         """Each blob once."""
-        all_words = np.frombuffer(self._words, dtype=np.uint64).reshape(-1, 4)
-        sizes = np.frombuffer(self._sizes, dtype=np.int64)
-        references = np.frombuffer(self._references, dtype=np.uint32)
-        flags = np.frombuffer(self._flags, dtype=np.uint8)
-        share_of = (keys(all_words) >> np.uint64(64 - _SHARE_BITS)).astype(np.uint8)
-        totals, shares = self._counts, []
-        for share in range(1 << _SHARE_BITS):
-            which = np.flatnonzero(share_of == share)
-            blobs, freed = _freed(all_words[which], sizes[which], references[which], flags[which])
-            totals = add(totals, blobs)
-            shares.append(freed if self._numbered else _NOTHING_FREED)
+        rows = np.frombuffer(self._words, dtype=np.uint64).reshape(-1, 4)
+        sizes = np.frombuffer(self._sizes, dtype=np.int64).copy()
+        references = np.frombuffer(self._references, dtype=np.uint32).copy()
+        flags = np.frombuffer(self._flags, dtype=np.uint8).copy()
+        once = _unite(rows, sizes, references, flags)
+        freed, counted = once & (flags & _KEPT == 0), once & (flags & _COUNTED != 0)
+        blobs = Totals(reclaimable_bytes=_sum(sizes[freed]), registry_bytes=_sum(sizes[counted]))
+        numbered = np.flatnonzero(freed if self._numbered else [])
+        numbered = numbered[groups(rows[numbered])[0]]
         return Closing(
-            totals,
+            add(self._counts, blobs),
             dict(self._selected),
             frozenset(self._keeping),
             self._undecidable,
-            np.concatenate([one for one, _, _ in shares]),
-            np.concatenate([one for _, one, _ in shares]),
-            np.concatenate([one for _, _, one in shares]),
+            rows[numbered],
+            sizes[numbered],
+            references[numbered],
         )
 
 
-Freed = tuple[Words, Sizes, npt.NDArray[np.uint32]]
-_NOTHING_FREED: Freed = (np.empty((0, 4), dtype=np.uint64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint32))
-
-
-def _freed(
+def _unite(
     rows: Words, sizes: Sizes, references: npt.NDArray[np.uint32], flags: npt.NDArray[np.uint8]
-) -> tuple[Totals, Freed]:
-    """What the blobs of a share come to, and those that only deletions reference, each once, sorted by key."""
-    order, starts = groups(rows)
-    if not len(starts):
-        return Totals(), (rows, sizes, references)
-    sizes = np.minimum.reduceat(sizes[order], starts)
-    references = np.add.reduceat(references[order], starts)
-    flags = np.bitwise_or.reduceat(flags[order], starts)
-    freed = (flags & _KEPT) == 0
-    counted = (flags & _COUNTED) != 0
-    totals = Totals(reclaimable_bytes=_sum(sizes[freed]), registry_bytes=_sum(sizes[counted]))
-    return totals, (rows[order[starts]][freed], sizes[freed], references[freed])
+) -> npt.NDArray[np.bool_]:
+    """Have one row of each blob speak for all of them; which rows do. Few blobs have more than one."""
+    key = keys(rows)
+    ordered = np.sort(key)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    once = np.ones(len(rows), dtype=np.bool_)
+    if not len(repeated):
+        return once
+    place = np.searchsorted(repeated, key)
+    place[place == len(repeated)] = 0
+    several = np.flatnonzero(repeated[place] == key)
+    order, starts = groups(rows[several])
+    several = several[order]
+    first = several[starts]
+    sizes[first] = np.minimum.reduceat(sizes[several], starts)
+    references[first] = np.add.reduceat(references[several], starts)
+    flags[first] = np.bitwise_or.reduceat(flags[several], starts)
+    once[several] = False
+    once[first] = True
+    return once
 
 
 def _sum(sizes: npt.NDArray[np.int64]) -> int:

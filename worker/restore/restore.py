@@ -11,7 +11,7 @@ from itertools import chain
 
 from sqlalchemy import Connection
 
-from policies.graph import blobs_of
+from policies.blobs import blobs_of
 from policies.subjects import subjects_in
 from worker.config import kinds
 from worker.config.settings import RegistrySettings, Settings

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from policies.graph import blobs_of
+from policies.blobs import blobs_of
 from policies.image import Image
 from policies.push_times import dated
 from policies.subjects import subjects_in

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from policies.graph import blobs_of
+from policies.blobs import blobs_of
 from policies.image import Image
 from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
