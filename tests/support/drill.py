@@ -18,10 +18,10 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 
 from tests.support.cluster import Cluster
-from tests.support.proxy import Proxy
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.simulator.client import Simulator
 from tests.support.simulator.registry import id_from
+from tests.support.tcp_fault_proxy import TcpFaultProxy
 from tests.support.waiting import until
 from worker.runs.checkpoints import Checkpoint
 from worker.store import Store, audit, open_store
@@ -82,7 +82,7 @@ class Drill(Cluster):
             self.night.store = open_store(straight)
         self.simulator = simulator
         self.database = database
-        self.links: dict[str, Proxy] = {}  # the ways to redis, store and registry, where they are not the straight ones
+        self.links: dict[str, TcpFaultProxy] = {}  # to redis, store and registry, unless straight
         self.registry_id = ""
         self.task_id = ""
         self.run_id = ""

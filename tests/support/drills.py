@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.drill import Drill
-from tests.support.proxy import Proxy, proxy_to
 from tests.support.servers import PostgresServer, RedisServer, redis_server
 from tests.support.simulator.client import Simulator
+from tests.support.tcp_fault_proxy import TcpFaultProxy, proxy_to
 
 
 class Drills:
@@ -50,7 +50,7 @@ class Drills:
 
 def _links(
     stack: contextlib.ExitStack, simulator: Simulator, redis: RedisServer, database: tuple[PostgresServer, str] | None
-) -> tuple[dict[str, Proxy], dict[str, Any]]:
+) -> tuple[dict[str, TcpFaultProxy], dict[str, Any]]:
     """A link to each server, and the ways through them as the configuration says them."""
     assert database is not None
     ports = {"redis": redis.port, "store": database[0].port, "registry": int(simulator.url.rpartition(":")[2])}

@@ -33,7 +33,7 @@ def server(request: pytest.FixtureRequest, served: Callable[[str], Server]) -> I
     if reason := SERVERS[request.param].cannot.get(case_of(request.function)):
         pytest.skip(f"cannot: {reason}")
     found = served(request.param)
-    found.door.reset()
+    found.proxy.reset()
     found.empty()
     yield found
     assert list(found.refused()) == []

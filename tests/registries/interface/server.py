@@ -1,6 +1,6 @@
 """What the suite needs of a registry's server: to put things there, to see what is there, and to know its calls.
 
-One adapter a server is in `servers/`. Faults are the door's business, not the server's.
+One adapter a server is in `servers/`. Faults are the business of the proxy before it, not the server's.
 """
 
 from abc import ABC, abstractmethod
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from tests.registries.interface.door import Door, Reply, answer, garbled
 from tests.support.drivers import QUICK
+from tests.support.http_fault_proxy import HttpFaultProxy, Reply, answer, garbled
 from worker.config import kinds
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
@@ -56,14 +56,14 @@ class Server(ABC):
     requests_for_an_image: ClassVar[float] = 0.0  # that a listing takes beside its pages
     names_may_be_no_tags: ClassVar[bool] = False  # what is no tag is then some other name, and no mistake
     secrets: tuple[str, ...] = ()  # that nobody may ever be shown
-    door: Door
+    proxy: HttpFaultProxy
 
     # Its life
 
     @contextmanager
     @abstractmethod
     def running(self, folder: Path) -> Iterator[None]:
-        """Serves, with its `door` before it. `folder` is its own."""
+        """Serves, with its `proxy` before it. `folder` is its own."""
 
     @abstractmethod
     def empty(self) -> None:
@@ -71,11 +71,11 @@ class Server(ABC):
 
     @abstractmethod
     def settings(self, url: str) -> RegistrySettings:
-        """The entry of the file for this server, reached at `url`: its door's, as a rule."""
+        """The entry of the file for this server, reached at `url`: its proxy's, as a rule."""
 
     def open(self, manifests: Manifests | None = None, *, straight: bool = False) -> Registry:
-        """A driver as a process of its own would have it; `straight`: past the door."""
-        url = self.door.target if straight else self.door.url
+        """A driver as a process of its own would have it; `straight`: past the proxy."""
+        url = self.proxy.target if straight else self.proxy.url
         return open_registry(self.settings(url), patience=QUICK, manifests=manifests)
 
     @property
@@ -134,7 +134,7 @@ class Server(ABC):
         """Push an image or an index whose manifest has to be read, and let it be something else each time."""
         child = self.push(repository, layers=["readable"])
         pushed = self.push_index(repository, [child.digest], "unreadable")
-        self.door.on(self.calls.manifest.format(digest=pushed.digest), garbled)
+        self.proxy.on(self.calls.manifest.format(digest=pushed.digest), garbled)
         return pushed
 
     # How it refuses
@@ -145,10 +145,10 @@ class Server(ABC):
 
     def forbid(self, calls: str) -> None:
         """The credentials are not allowed these calls."""
-        self.door.on(calls, answer(self.refusal(403, "no permission for that")))
+        self.proxy.on(calls, answer(self.refusal(403, "no permission for that")))
 
     def throttle(self, calls: str, seconds: int, times: int | None = None) -> None:
         """429, with the wish to come again after so many seconds."""
         refused = self.refusal(429, "slow down")
         headers = (*refused.headers, ("Retry-After", str(seconds)))
-        self.door.on(calls, answer(Reply(429, refused.body, headers)), times=times)
+        self.proxy.on(calls, answer(Reply(429, refused.body, headers)), times=times)

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from tests.registries.interface.door import never_passed_on
 from tests.registries.interface.server import Server
 from tests.registries.interface.steps import PATIENCE, deleted, ended, looked_at, one, present, without
 from tests.support.drivers import key
+from tests.support.http_fault_proxy import never_passed_on
 from worker.registries.errors import NotFoundError, RegistryError, TooLateError, UsedByImageListsError
 from worker.registries.interface import DeletesByParts, Deletion, Registry
 
@@ -102,19 +102,19 @@ def test_sends_nothing_when_it_is_too_late(server: Server, driver: Registry, pus
     with pytest.raises(TooLateError) as failure:
         driver.delete("shop/api", image, key(), not_after=time.monotonic())
     assert not failure.value.maybe_done
-    assert server.door.asked(server.calls.delete) == []
+    assert server.proxy.asked(server.calls.delete) == []
     assert server.state() == before
 
 
 def test_goes_on_with_a_deletion_that_was_cut_half_way(server: Server, driver: Registry, pushed: str) -> None:
     assert isinstance(driver, DeletesByParts)
     image, before = looked_at(server, driver, "shop/api", pushed), server.state()
-    server.door.on(server.calls.delete, never_passed_on, passing=1)
+    server.proxy.on(server.calls.delete, never_passed_on, passing=1)
     failure = ended(driver, "shop/api", image)
     assert isinstance(failure, RegistryError) or not failure.done
     left = server.state()["shop/api"][pushed]
     assert 0 < len(left) < 3
-    server.door.heal()
+    server.proxy.heal()
     with server.open() as another:
         assert set(another.get("shop/api", image).tags) == left
         assert deleted(another, "shop/api", image).done

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.registries.interface.door import Asked, Forward, Reply
 from tests.registries.interface.server import Server
 from tests.registries.interface.steps import listed, one
+from tests.support.http_fault_proxy import Asked, Forward, Reply
 from tests.support.waiting import until
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.interface import AsksForDigests, ListsTagsOnly, Registry, Restores
@@ -76,7 +76,7 @@ def test_is_what_the_table_of_kinds_says(server: Server, driver: Registry) -> No
 
 def test_tells_the_time_of_the_registry(server: Server, driver: Registry) -> None:
     for ahead in (timedelta(0), timedelta(hours=3)):
-        server.door.ahead = ahead
+        server.proxy.ahead = ahead
         told = driver.clock()
         assert told.utcoffset() == timedelta(0)
         assert abs(told - datetime.now(UTC) - ahead) < timedelta(seconds=30)
@@ -84,13 +84,13 @@ def test_tells_the_time_of_the_registry(server: Server, driver: Registry) -> Non
 
 def test_counts_its_requests(server: Server, driver: Registry) -> None:
     server.push("shop/api", "v1")
-    before = len(server.door.asked())
+    before = len(server.proxy.asked())
     for path in driver.repositories():
         driver.images(path)
     spent = driver.usage()
-    assert sum(spent.requests.values()) == len(server.door.asked()) - before > 0
+    assert sum(spent.requests.values()) == len(server.proxy.asked()) - before > 0
     assert driver.usage().requests == {}
-    server.door.on("", lambda asked, forward: Reply(503))
+    server.proxy.on("", lambda asked, forward: Reply(503))
     with pytest.raises(RegistryError):
         driver.images("shop/api")
     assert any(code == "503" for _, code in driver.usage().requests)
@@ -98,11 +98,11 @@ def test_counts_its_requests(server: Server, driver: Registry) -> None:
 
 def test_closes_its_connections(server: Server) -> None:
     server.push("shop/api", "v1")
-    until(lambda: server.door.open_connections == 0, what="the end of older connections")
+    until(lambda: server.proxy.open_connections == 0, what="the end of older connections")
     with server.open() as driver:
         driver.images("shop/api")
-        assert server.door.open_connections > 0
-    until(lambda: server.door.open_connections == 0, what="the end of all connections")
+        assert server.proxy.open_connections > 0
+    until(lambda: server.proxy.open_connections == 0, what="the end of all connections")
 
 
 def test_tells_no_secret(server: Server, driver: Registry, caplog: pytest.LogCaptureFixture) -> None:
@@ -117,7 +117,7 @@ def test_tells_no_secret(server: Server, driver: Registry, caplog: pytest.LogCap
         reply = server.refusal(403, f"not with {sent[-1]}")
         return Reply(403, reply.body, reply.headers)
 
-    server.door.on(server.calls.images, repeat)
+    server.proxy.on(server.calls.images, repeat)
     with pytest.raises(RegistryError) as failure:
         driver.images("shop/api")
     logged = [vars(record) for record in caplog.records]

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from tests.registries.interface.door import Action, Asked, Forward, Reply, answer, answer_lost, half, never_passed_on
 from tests.registries.interface.server import Server
 from tests.registries.interface.steps import deleted, ended, listed, looked_at, present, without
 from tests.support.drivers import key
+from tests.support.http_fault_proxy import Action, Asked, Forward, Reply, answer, answer_lost, half, never_passed_on
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, UnavailableError
 from worker.registries.interface import Deletion, Registry
 
@@ -47,7 +47,7 @@ def test_waits_when_a_deletion_is_throttled(server: Server, driver: Registry, pu
     image, before = looked_at(server, driver, "shop/api", pushed), server.state()
     server.throttle(server.calls.delete, seconds=0, times=2)
     assert deleted(driver, "shop/api", image).done
-    assert len(server.door.asked(server.calls.delete)) == 3
+    assert len(server.proxy.asked(server.calls.delete)) == 3
     assert present(server.state()) == without(before, "shop/api", pushed)
 
 
@@ -68,7 +68,7 @@ def test_gives_up_when_it_is_throttled_for_ever(server: Server, pushed: str, sec
 
 @pytest.mark.parametrize("cut", [half, never_passed_on], ids=["in the middle", "at once"])
 def test_asks_again_when_a_listing_breaks_off(server: Server, driver: Registry, pushed: str, cut: Action) -> None:
-    server.door.on(server.calls.images, cut, times=2)
+    server.proxy.on(server.calls.images, cut, times=2)
     assert pushed in listed(driver, "shop/api")
 
 
@@ -76,7 +76,7 @@ def test_asks_again_when_a_listing_breaks_off(server: Server, driver: Registry, 
 def test_gives_nothing_partial_when_a_listing_always_breaks_off(
     server: Server, driver: Registry, pushed: str, trouble: Action
 ) -> None:
-    server.door.on(server.calls.images, trouble)
+    server.proxy.on(server.calls.images, trouble)
     with pytest.raises(UnavailableError) as failure:
         driver.images("shop/api")
     assert failure.value.systemic
@@ -95,7 +95,7 @@ def test_knows_what_it_does_not_know_when_a_deletion_was_not_heard(
     server: Server, driver: Registry, pushed: str, times: int | None
 ) -> None:
     image, before = looked_at(server, driver, "shop/api", pushed), server.state()
-    server.door.on(server.calls.delete, never_passed_on, times=times)
+    server.proxy.on(server.calls.delete, never_passed_on, times=times)
     ending = ended(driver, "shop/api", image)
     assert outcome_is_true(server, ending, pushed), ending
     assert present(server.state()) in (present(before), without(before, "shop/api", pushed))
@@ -106,7 +106,7 @@ def test_knows_what_it_does_not_know_when_the_answer_to_a_deletion_was_lost(
     server: Server, driver: Registry, pushed: str, times: int | None
 ) -> None:
     image, before = looked_at(server, driver, "shop/api", pushed), server.state()
-    server.door.on(server.calls.delete, answer_lost, times=times)
+    server.proxy.on(server.calls.delete, answer_lost, times=times)
     ending = ended(driver, "shop/api", image)
     assert outcome_is_true(server, ending, pushed), ending
     assert present(server.state()) == without(before, "shop/api", pushed)
@@ -123,9 +123,9 @@ def test_leaves_alone_what_was_pushed_again_when_the_answer_to_a_deletion_was_lo
         assert server.push("shop/api", "v1").digest == pushed
         return reply
 
-    server.door.on(server.calls.delete, pushed_again, times=1)
+    server.proxy.on(server.calls.delete, pushed_again, times=1)
     ended(driver, "shop/api", image, seconds=0.5)
-    assert len(server.door.asked(server.calls.delete)) >= 1
+    assert len(server.proxy.asked(server.calls.delete)) >= 1
     assert server.state() == before
 
 

@@ -1,13 +1,10 @@
 """A bad link to a real registry: answers lost, cut and replaced in mid-run. What goes is exactly the plan, once."""
 
-import asyncio
-import contextvars
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -15,13 +12,24 @@ import pytest
 from sqlalchemy import select, update
 
 from tests.support.cluster import ROOT, metric
+from tests.support.http_fault_proxy import (
+    HttpFaultProxy,
+    Reply,
+    Rule,
+    after,
+    answer,
+    answer_lost,
+    answered_instead,
+    cut_after,
+    never_passed_on,
+    passed_on,
+)
 from tests.support.night import Night
 from tests.support.oci import nights
 from tests.support.oci.manifests import Pushed
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
 from tests.support.oci.world import Key, World
-from tests.support.proxy import CHUNK, Proxy, proxy_to
 from worker.runs import lifecycle
 from worker.store.runs import Run
 from worker.store.tables import audit, batch, item
@@ -30,118 +38,7 @@ FAST = {"requests_per_second": 1000, "concurrency": 8}
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
 OLDS, KEPT = 4, 3
 MANIFESTS = "/v2/shop/api/manifests/"
-BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
-FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
-TOO_MANY = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
-
-
-@dataclass(slots=True)
-class Fault:
-    """What befalls the next `times` requests whose "METHOD path" the expression is found in; the first `after` pass.
-
-    `before`: called when the request has come, and not yet gone on. `reaches`: whether the server gets it at all.
-    `said`: what is said in place of its answer; else only the first `size` bytes of the answer's body pass, and
-    nothing of the answer at -1.
-    """
-
-    what: str
-    times: int = 1
-    after: int = 0
-    before: Callable[[], object] | None = None
-    reaches: bool = True
-    said: bytes | None = None
-    size: int | None = None
-
-    def takes(self, line: str) -> bool:
-        if not self.times or not re.search(self.what, line):
-            return False
-        if self.after:
-            self.after -= 1
-            return False
-        self.times -= 1
-        return True
-
-
-@dataclass(slots=True)
-class Connection:
-    writer: asyncio.StreamWriter
-    fault: Fault | None = None  # on the request that waits for its answer
-
-
-_connection: contextvars.ContextVar[Connection] = contextvars.ContextVar("connection")
-
-
-@dataclass(slots=True)
-class Asked:
-    """A request that came to the link."""
-
-    at: datetime
-    line: str  # "DELETE /v2/shop/api/manifests/sha256:…"
-
-
-@dataclass
-class _Log:
-    asked: list[Asked] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-
-
-class Choosy(Proxy):
-    """A link that reads the requests, and does its mischief to chosen ones."""
-
-    def __init__(self, target: int) -> None:
-        super().__init__(target)
-        self.log = _Log()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def add(self, *faults: Fault) -> None:
-        self.log.faults += faults
-
-    def lines(self, method: str) -> list[Asked]:
-        return [one for one in self.log.asked if one.line.startswith(method)]
-
-    @property
-    def all_struck(self) -> bool:
-        return not any(fault.times for fault in self.log.faults)
-
-    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        _connection.set(Connection(writer))
-        await super()._link(reader, writer)
-
-    async def _ask(self, reader: asyncio.StreamReader, far: asyncio.StreamWriter) -> None:
-        here = _connection.get()
-        while data := await reader.read(CHUNK):  # a request without a body comes whole
-            line = data.partition(b" HTTP/1.1")[0].decode()
-            self.log.asked.append(Asked(datetime.now(UTC), line))
-            here.fault = fault = next((one for one in self.log.faults if one.takes(line)), None)
-            if fault is not None:
-                self.struck += 1
-            if fault is not None and fault.before is not None:
-                await asyncio.get_running_loop().run_in_executor(None, fault.before)
-            if fault is None or fault.reaches:
-                far.write(data)
-                await far.drain()
-            elif fault.said is None:
-                return
-            else:
-                here.writer.write(fault.said)
-                await here.writer.drain()
-
-    async def _answer(self, far: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        here = _connection.get()
-        while data := await far.read(CHUNK):
-            fault = here.fault
-            if fault is not None and fault.said is not None:
-                data = fault.said
-            elif fault is not None and fault.size is not None:
-                head, end, body = data.partition(b"\r\n\r\n")
-                writer.write(b"" if fault.size < 0 else head + end + body[: fault.size])
-                await writer.drain()
-                return
-            writer.write(data)
-            await writer.drain()
+BAD_GATEWAY, FORBIDDEN, TOO_MANY = Reply(502), Reply(403), Reply(429, headers=[("Retry-After", "1")])
 
 
 @dataclass
@@ -149,7 +46,7 @@ class Link:
     """A registry behind the link, a night that reaches it only there, and what was pushed."""
 
     registry: DockerRegistry
-    proxy: Choosy
+    proxy: HttpFaultProxy
     night: Night
     old: list[Pushed]
     kept: list[Pushed]
@@ -187,7 +84,7 @@ class Link:
 
     def deletes(self, digest: str = "") -> int:
         """How many DELETEs came to the link: of one digest, or of all."""
-        return sum(one.line.endswith(digest) for one in self.proxy.lines("DELETE"))
+        return len(self.proxy.asked(f"^DELETE .*{digest}$"))
 
     def whole(self, run: Run, *, gone: list[Pushed] | None = None) -> None:
         """Exactly the plan went, what is kept pulls whole, and nothing was asked for before it was written down."""
@@ -208,7 +105,7 @@ class Link:
             intended = {row.digest: row.intent_at for row in rows}
             audited = connection.execute(select(audit.c.digest).where(audit.c.outcome == "deleted")).scalars().all()
         assert sorted(audited) == sorted(planned)  # each of them once
-        asked = [(one.at, one.line.rpartition("/")[2]) for one in self.proxy.lines("DELETE")]
+        asked = [(one.at, one.line.rpartition("/")[2]) for one in self.proxy.asked("^DELETE")]
         assert {digest for _, digest in asked} == planned
         assert all(intended[digest] <= at for at, digest in asked)
 
@@ -219,7 +116,7 @@ def keys_of(pushed: list[Pushed]) -> frozenset[Key]:
 
 @pytest.fixture
 def link(tmp_path) -> Iterator[Link]:
-    with DockerRegistry() as registry, proxy_to(registry.port, Choosy) as proxy:
+    with DockerRegistry() as registry, HttpFaultProxy(registry.url) as proxy:
         pusher = Pusher(registry.url)
         old = [pusher.image("shop/api", f"old-{n}", layers=[b"shared", b"old %d" % n]) for n in range(OLDS)]
         kept = [pusher.image("shop/api", f"v{n}", layers=[b"shared", b"kept %d" % n]) for n in range(KEPT)]
@@ -232,7 +129,7 @@ def link(tmp_path) -> Iterator[Link]:
 
 def test_an_answer_that_is_lost_after_the_deletion(link):
     """Looked at, it is gone: deleted, by one DELETE; and the bytes are the collector's."""
-    link.proxy.add(Fault(link.delete, size=-1))
+    link.proxy.on(link.delete, answer_lost, times=1)
     run = link.night.sweep()  # no further claim is needed
     assert run.state == "finished"
     link.whole(run)
@@ -246,12 +143,16 @@ def test_an_answer_that_is_lost_after_the_deletion(link):
 
 def test_an_answer_that_is_lost_when_it_cannot_be_looked_at_either(link):
     """In doubt until the next claim, which finds it gone and knows whose doing that was."""
-    no_looks = Fault(link.look, times=2, said=FORBIDDEN, reaches=False)  # HEAD, and the GET that repeats it
-    link.proxy.add(Fault(link.delete, size=-1, before=lambda: link.proxy.add(no_looks)))
+    no_looks: list[Rule] = []
+
+    def refuse_looks() -> None:
+        no_looks.append(link.proxy.on(link.look, answer(FORBIDDEN), times=2))  # HEAD, and the GET that repeats it
+
+    link.proxy.on(link.delete, after(refuse_looks, answer_lost), times=1)
     run_id, bells = link.night.plan()
     link.night.ring(bells)
     assert link.proxy.all_struck
-    assert no_looks.times == 0
+    assert [rule.times for rule in no_looks] == [0]
     assert link.night.outcomes(run_id)[link.digest] == ("intent", None)
     link.go_on(run_id)
     link.whole(link.night.run(run_id))
@@ -260,7 +161,7 @@ def test_an_answer_that_is_lost_when_it_cannot_be_looked_at_either(link):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_deletion_that_never_reaches_the_registry(link, times):
-    link.proxy.add(Fault(link.delete, times=times, reaches=False))
+    link.proxy.on(link.delete, never_passed_on, times=times)
     run = link.swept()
     link.whole(run)
     assert link.deletes(link.digest) == times + 1
@@ -268,7 +169,7 @@ def test_a_deletion_that_never_reaches_the_registry(link, times):
 
 
 def test_a_deletion_that_never_reaches_the_registry_is_given_up_after_three_attempts(link):
-    link.proxy.add(Fault(link.delete, times=3, reaches=False))
+    link.proxy.on(link.delete, never_passed_on, times=3)
     run = link.swept()
     assert link.proxy.all_struck
     assert link.night.outcomes(run.id)[link.digest] == ("failed", "unconfirmed")
@@ -279,14 +180,15 @@ def test_a_deletion_that_never_reaches_the_registry_is_given_up_after_three_atte
 
 @pytest.mark.parametrize("reaches", [True, False], ids=["though it is deleted", "and it is not"])
 def test_an_intermediary_answers_502(link, reaches):
-    link.proxy.add(Fault(link.delete, said=BAD_GATEWAY, reaches=reaches))
+    link.proxy.on(link.delete, (answered_instead if reaches else answer)(BAD_GATEWAY), times=1)
     run = link.swept()
     link.whole(run)
     assert link.deletes(link.digest) == (1 if reaches else 2)
 
 
 def test_a_listing_that_is_cut_once_is_asked_for_again(link):
-    link.proxy.add(Fault("^GET /v2/shop/api/tags/list", size=25), Fault("^GET /v2/_catalog", size=0))
+    link.proxy.on("^GET /v2/shop/api/tags/list", cut_after(25), times=1)
+    link.proxy.on("^GET /v2/_catalog", cut_after(0), times=1)
     run = link.swept()
     link.whole(run)
     assert (run.outcome, run.images, run.unreadable) == ("succeeded", len(link.old) + len(link.kept), ())
@@ -296,7 +198,7 @@ def test_a_repository_whose_listing_is_always_cut_is_unreadable_and_loses_nothin
     pusher = Pusher(link.registry.url)
     other = pusher.image("shop/web", "old-9", layers=[b"shared", b"elsewhere"])
     link.old.append(other)
-    link.proxy.add(Fault("^GET /v2/shop/api/tags/list", times=5, size=25))
+    link.proxy.on("^GET /v2/shop/api/tags/list", cut_after(25), times=5)
     run = link.swept()
     assert [one["repository"] for one in run.unreadable] == ["shop/api"]
     assert run.outcome == "partial"
@@ -306,7 +208,7 @@ def test_a_repository_whose_listing_is_always_cut_is_unreadable_and_loses_nothin
 
 def test_a_repository_that_cannot_be_listed_again_before_its_deletions_loses_nothing(link):
     """The plan is whole, the second listing is cut for as long as it is asked for."""
-    link.proxy.add(Fault("^GET /v2/shop/api/tags/list", times=5, after=2, size=25))
+    link.proxy.on("^GET /v2/shop/api/tags/list", cut_after(25), passing=2, times=5)
     run_id, bells = link.night.plan()
     link.night.ring(bells)
     assert link.proxy.all_struck
@@ -319,11 +221,12 @@ def test_a_repository_that_cannot_be_listed_again_before_its_deletions_loses_not
 
 def test_too_many_looks_at_once_are_slowed_down(link):
     """429 to some of the first HEADs, to a deletion, and to the look after it: each is asked again."""
-    after_it = Fault(link.look, said=TOO_MANY, reaches=False)
-    link.proxy.add(
-        Fault("^HEAD .*/(old|v)", times=4, said=TOO_MANY, reaches=False),
-        Fault(link.delete, said=TOO_MANY, reaches=False, before=lambda: link.proxy.add(after_it)),
-    )
+
+    def refuse_the_look_after_it() -> None:
+        link.proxy.on(link.look, answer(TOO_MANY), times=1)
+
+    link.proxy.on("^HEAD .*/(old|v)", answer(TOO_MANY), times=4)
+    link.proxy.on(link.delete, after(refuse_the_look_after_it, answer(TOO_MANY)), times=1)
     run = link.swept()
     link.whole(run)
     assert (run.outcome, run.unreadable) == ("succeeded", ())
@@ -345,7 +248,7 @@ def test_a_tag_that_is_pushed_while_the_deletion_of_its_old_digest_is_under_way(
     def push() -> None:
         new.append(pusher.image("shop/api", "old-0", layers=[b"shared", b"pushed meanwhile"]))
 
-    link.proxy.add(Fault(link.delete, before=push))
+    link.proxy.on(link.delete, after(push, passed_on), times=1)
     run = link.swept()
     link.kept += new
     link.whole(run)
@@ -367,13 +270,11 @@ def test_no_race_is_told_of_where_nobody_pushed(link):
 def test_a_push_is_found_though_the_deletions_answer_is_lost(link):
     pusher = Pusher(link.registry.url)
     new: list[Pushed] = []
-    link.proxy.add(
-        Fault(
-            link.delete,
-            before=lambda: new.append(pusher.image("shop/api", "old-0", layers=[b"pushed meanwhile"])),
-            size=-1,
-        )
-    )
+
+    def push() -> None:
+        new.append(pusher.image("shop/api", "old-0", layers=[b"pushed meanwhile"]))
+
+    link.proxy.on(link.delete, after(push, answer_lost), times=1)
     run = link.swept()
     link.kept += new
     link.whole(run)

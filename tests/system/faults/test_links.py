@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.drill import SOON
 from tests.support.drills import Drills
-from tests.support.proxy import Proxy
+from tests.support.tcp_fault_proxy import TcpFaultProxy
 from tests.support.waiting import until
 from worker.runs.checkpoints import Checkpoint
 
@@ -16,7 +16,7 @@ from worker.runs.checkpoints import Checkpoint
 # the registry 8 s a call: 4 s outlast a lease and a reconcile, and the patience with the rate; the rest waits it out.
 BLACK_HOLE = float(os.environ.get("REGISTRY_GC_BLACK_HOLE", "4"))
 
-FAULTS: dict[str, Callable[[Proxy], None]] = {
+FAULTS: dict[str, Callable[[TcpFaultProxy], None]] = {
     "first reply lost": lambda link: link.lose_replies(),
     "ten replies lost": lambda link: link.lose_replies(10),
     "cut after 3 bytes": lambda link: link.cut_after(3),

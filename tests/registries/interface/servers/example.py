@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.registries.interface.door import Door, Reply
 from tests.registries.interface.server import Calls, Pushed, Server, State
 from tests.support.drivers import with_defaults
 from tests.support.example_registry import load
 from tests.support.example_registry.server import PAGE, ROOT, ShelfServer, digest_of
+from tests.support.http_fault_proxy import HttpFaultProxy, Reply
 from worker.config.kinds import Kind
 from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries import DRIVERS
@@ -51,7 +51,7 @@ class Example(Server):
     def running(self, folder: Path) -> Iterator[None]:
         self.password = folder / "password"
         self.password.write_text(PASSWORD)
-        with ShelfServer(USER, PASSWORD) as self.shelf, Door(self.shelf.url) as self.door:
+        with ShelfServer(USER, PASSWORD) as self.shelf, HttpFaultProxy(self.shelf.url) as self.proxy:
             DRIVERS[self.kind] = load("worker/registries/shelf.py").open_driver
             try:
                 yield

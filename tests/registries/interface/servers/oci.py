@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from tests.registries.interface.door import Door, Reply
 from tests.registries.interface.server import Calls, Pushed, Server, State
 from tests.support.drivers import with_defaults
+from tests.support.http_fault_proxy import HttpFaultProxy, Reply
 from tests.support.oci import manifests as m
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens
 from tests.support.oci.pusher import Pusher, basic
@@ -72,7 +72,7 @@ class DebianRegistry(Oci):
         with (
             tempfile.TemporaryDirectory(dir=memory) as root,
             DockerRegistry(auth=USER, root=Path(root) / "data") as self.registry,
-            Door(self.registry.url) as self.door,
+            HttpFaultProxy(self.registry.url) as self.proxy,
         ):
             yield
 
@@ -132,14 +132,14 @@ class Fake(Oci):
     @contextmanager
     def running(self, folder: Path) -> Iterator[None]:
         self._serve(folder)
-        with ExitStack() as self.stack, Door() as self.door:
+        with ExitStack() as self.stack, HttpFaultProxy() as self.proxy:
             yield
 
     def empty(self) -> None:
         self.stack.close()
         made = FakeRegistry(Tokens(user=Basic(USER.user, USER.password)), referrers=True, tags_page=self.page)
         self.registry = self.stack.enter_context(made)
-        self.door.target = made.url
+        self.proxy.target = made.url
 
     def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
         return pushed(

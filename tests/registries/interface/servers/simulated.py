@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.registries.interface.door import Door, Reply, garbled
 from tests.registries.interface.server import Calls, Pushed, Server, State
 from tests.support.drivers import with_defaults
+from tests.support.http_fault_proxy import HttpFaultProxy, Reply, garbled
 from tests.support.simulator.client import Simulator
 from tests.support.simulator.registry import OCI_INDEX, OCI_MANIFEST
 from worker.config.settings import Credentials, Endpoints, RegistrySettings, Secret
@@ -36,7 +36,7 @@ class Simulated(Server):
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[None]:
-        with Simulator(operation_seconds_to=0.0) as self.simulator, Door(self.simulator.url) as self.door:
+        with Simulator(operation_seconds_to=0.0) as self.simulator, HttpFaultProxy(self.simulator.url) as self.proxy:
             self.folder = folder
             self.token = folder / "token"
             self.token.write_text(self.simulator.token)
@@ -155,5 +155,5 @@ class CloudRegistry(Simulated):
         self.hide_children()
         child = self.push(repository, layers=["unreadable"])
         self.push_index(repository, [child.digest], "index")
-        self.door.on(self.calls.manifest.format(digest=child.digest), garbled)
+        self.proxy.on(self.calls.manifest.format(digest=child.digest), garbled)
         return child

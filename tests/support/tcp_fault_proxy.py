@@ -1,4 +1,6 @@
-"""A bad link: stands between us and a server on this machine, and loses, cuts or holds back what passes.
+"""A bad link of any protocol: stands between us and a server on this machine, and loses, cuts or holds back bytes.
+
+It reads nothing of what passes; `http_fault_proxy` chooses HTTP requests.
 
 What a black hole swallows comes through when it closes, as TCP sends again what was not acknowledged.
 """
@@ -7,13 +9,11 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import TypeVar
 
 CHUNK = 64 * 1024
-P = TypeVar("P", bound="Proxy")
 
 
-class Proxy:
+class TcpFaultProxy:
     """One server's link. The methods may be called from any thread; each change holds from then on."""
 
     def __init__(self, target: int) -> None:
@@ -120,9 +120,9 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy_to(port: int, kind: type[P] = Proxy) -> Iterator[P]:  # type: ignore[assignment] - mypy knows no default of P
-    """A link to a server on this machine, good at first. `kind`: one that can do more to what passes."""
-    made, ready = kind(port), threading.Event()
+def proxy_to(port: int) -> Iterator[TcpFaultProxy]:
+    """A link to a server on this machine, good at first."""
+    made, ready = TcpFaultProxy(port), threading.Event()
     thread = threading.Thread(target=made._run, args=(ready,), name="proxy", daemon=True)
     thread.start()
     ready.wait(10)

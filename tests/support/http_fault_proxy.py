@@ -1,6 +1,7 @@
-"""The door of a registry: passes requests on, remembers them, and spoils the answers that a case wants spoilt.
+"""Stands before an HTTP server: passes requests on, remembers them, and spoils the answers that a test wants spoilt.
 
-So that every fault is the same for every kind of server, and no server need know how to misbehave.
+So that every fault is the same for every kind of server, and no server need know how to misbehave. It reads requests;
+`tcp_fault_proxy` serves any protocol and knows bytes and connections only.
 """
 
 import http.client
@@ -26,6 +27,7 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length",
 class Asked:
     """One request as it came in; `target` is the path and the query, still encoded."""
 
+    at: datetime  # when it came
     method: str
     target: str
     headers: Mapping[str, str] = field(repr=False)  # names in lower case
@@ -38,12 +40,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. `fate`: whole, half of its body and then the end of the connection, or nothing at all."""
+    """One answer. `fate`: whole, or the end of the connection after the first `size` bytes of its body, or at once."""
 
     status: int
     body: bytes = b""
     headers: Sequence[tuple[str, str]] = ()
-    fate: Literal["whole", "half", "nothing"] = "whole"
+    fate: Literal["whole", "cut", "nothing"] = "whole"
+    size: int = 0
 
 
 Forward = Callable[[], Reply]
@@ -69,7 +72,37 @@ def answer_lost(asked: Asked, forward: Forward) -> Reply:
 
 def half(asked: Asked, forward: Forward) -> Reply:
     """Half of the body, and then the end of the connection."""
-    return replace(forward(), fate="half")
+    found = forward()
+    return replace(found, fate="cut", size=len(found.body) // 2)
+
+
+def cut_after(size: int) -> Action:
+    """So many bytes of the body, and then the end of the connection."""
+    return lambda asked, forward: replace(forward(), fate="cut", size=size)
+
+
+def answered_instead(reply: Reply) -> Action:
+    """The server does what it was asked, and something between it and us answers."""
+
+    def act(asked: Asked, forward: Forward) -> Reply:
+        forward()
+        return reply
+
+    return act
+
+
+def passed_on(asked: Asked, forward: Forward) -> Reply:
+    return forward()
+
+
+def after(call: Callable[[], object], action: Action) -> Action:
+    """This is called when the request has come, and has not gone on yet."""
+
+    def act(asked: Asked, forward: Forward) -> Reply:
+        call()
+        return action(asked, forward)
+
+    return act
 
 
 def garbled(asked: Asked, forward: Forward) -> Reply:
@@ -86,7 +119,7 @@ class Rule:
     times: int | None  # None: always
 
 
-class Door(Loopback):
+class HttpFaultProxy(Loopback):
     """Listens on loopback before the server at `target` while its block runs. Safe to use from several threads."""
 
     def __init__(self, target: str = "") -> None:
@@ -107,10 +140,17 @@ class Door(Loopback):
             self._words.clear()
             self.ahead = timedelta(0)
 
-    def on(self, calls: str, action: Action, *, passing: int = 0, times: int | None = None) -> None:
+    def on(self, calls: str, action: Action, *, passing: int = 0, times: int | None = None) -> Rule:
         """What becomes of requests whose "METHOD /path?query" the expression is found in; the first rule counts."""
+        rule = Rule(re.compile(calls), action, passing, times)
         with self._lock:
-            self._rules.append(Rule(re.compile(calls), action, passing, times))
+            self._rules.append(rule)
+        return rule
+
+    @property
+    def all_struck(self) -> bool:
+        """Whether every rule that holds a number of times has held that often."""
+        return not any(rule.times for rule in self._rules)
 
     def heal(self) -> None:
         """Everything passes as it is again."""
@@ -163,7 +203,7 @@ class Door(Loopback):
         return replace(reply, body=body, headers=tuple(headers.items()))
 
 
-def _handler(door: Door) -> type[BaseHTTPRequestHandler]:
+def _handler(proxy: HttpFaultProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -171,7 +211,7 @@ def _handler(door: Door) -> type[BaseHTTPRequestHandler]:
 
         def setup(self) -> None:
             super().setup()
-            far = urlsplit(door.target)
+            far = urlsplit(proxy.target)
             self.far = http.client.HTTPConnection(str(far.hostname), far.port, timeout=60)
             self._count(1)
 
@@ -182,13 +222,14 @@ def _handler(door: Door) -> type[BaseHTTPRequestHandler]:
                 super().finish()
 
         def _count(self, by: int) -> None:
-            with door._lock:
-                door.open_connections += by
+            with proxy._lock:
+                proxy.open_connections += by
 
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = Asked(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-            self._send(door._reply(asked, lambda: self._forward(asked)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            asked = Asked(datetime.now(UTC), self.command, self.path, headers, body)
+            self._send(proxy._reply(asked, lambda: self._forward(asked)))
 
         def _forward(self, asked: Asked) -> Reply:
             headers = {name: value for name, value in asked.headers.items() if name not in HOP_BY_HOP}
@@ -210,8 +251,8 @@ def _handler(door: Door) -> type[BaseHTTPRequestHandler]:
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            if reply.fate == "half":
-                self.wfile.write(reply.body[: len(reply.body) // 2])
+            if reply.fate == "cut":
+                self.wfile.write(reply.body[: reply.size])
                 self._end()
             elif self.command != "HEAD":
                 self.wfile.write(reply.body)
