@@ -1,0 +1,23 @@
+"""A registry that has these rows, or refuses to list them: what a scan asks of one."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from policies.image import Image
+from worker.registries.errors import RegistryError
+from worker.registries.interface import Registry
+
+
+class Rows(Registry):
+    """Repositories by path: their images, or the error that listing them ends in."""
+
+    def __init__(self, repositories: Mapping[str, Iterable[Image] | RegistryError]) -> None:
+        self._repositories = repositories
+
+    def repositories(self) -> Iterator[str]:
+        return iter(sorted(self._repositories))
+
+    def images(self, repository: str) -> tuple[Image, ...]:
+        found = self._repositories[repository]
+        if isinstance(found, RegistryError):
+            raise found
+        return tuple(found)

@@ -1,0 +1,62 @@
+"""A saved inventory is read by repositories, each whole and once, in blocks of any size; a bad line is found."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from policies.rules import Policy
+from tests.planning.saved import EVERYTHING, lines, records, saved
+from tests.support.builders import NOW, image, repository
+from tests.support.planning import offline_ndjson
+from worker.planning.inventory_file import open_inventory
+from worker.planning.offline import InventoryError
+
+
+def offline(path: Path, rules: Policy, **more: Any) -> bytes:
+    return offline_ndjson(path, rules, NOW, **more)
+
+
+@pytest.mark.parametrize("block", [1, 1000, 50_000, 10**9])
+@pytest.mark.parametrize("indexed", [False, True])
+def test_repositories_are_read_whole_each_once(large: Path, block: int, indexed: bool) -> None:
+    inventory = open_inventory(large, block)
+    if indexed:
+        inventory.index()
+    expected = {one.path: len(one.images) for one in records(large)}
+    found = [(ties.path, len(ties.images)) for ties in inventory.read()]
+    assert sorted(found) == sorted(expected.items())
+    some = set(sorted(expected)[::3])
+    assert {ties.path for ties in inventory.read(some)} == some
+
+
+def test_the_line_is_found_in_a_large_file(large: Path, tmp_path: Path) -> None:
+    found = large.read_bytes().splitlines()
+    found[3456] = found[3456].replace(b'"tags"', b"tags")
+    path = saved(tmp_path, found, [])
+    with pytest.raises(InventoryError, match=r"F\.ndjson:3458: not JSON: ") as refused:
+        offline(path, EVERYTHING, block=200_000)
+    assert refused.value.line == 3458
+
+
+def test_an_odd_blob_in_the_middle_is_found(large: Path, tmp_path: Path) -> None:
+    found = large.read_bytes().splitlines()
+    one = msgspec.json.decode(found[2345])
+    one["layers"] = [{"digest": "sha256:" + "g" * 64, "size": "5"}]
+    found[2345] = msgspec.json.encode(one)
+    path = saved(tmp_path, found)
+    for block in (1, 200_000):
+        with pytest.raises(InventoryError, match=r"F\.ndjson:2346: layers\[0\]\.digest: expected a digest"):
+            offline(path, EVERYTHING, block=block)
+
+
+def test_a_file_that_is_replaced_between_two_readings_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, lines([repository("a", image("a1"), image("a2"))]))
+    file = open_inventory(path)
+    assert len(list(file.read())) == 1
+    (tmp_path / "new").mkdir()
+    os.replace(saved(tmp_path / "new", lines([repository("b", image("b1"))])), path)
+    with pytest.raises(InventoryError, match="was changed while it was read"):
+        list(file.read({"a"}))
