@@ -90,12 +90,12 @@ MISSING_REGISTRIES = """
 MISSING_CLI = ""
 MISSING_PROCESSES = ""
 MISSING_REPORT = ""
-MISSING_RUNS = "checkpoints circuit_breaker hold_requests tags_read"
+MISSING_RUNS = "checkpoints hold_requests tags_read"
 MISSING_STORE = """
-    evidence freed_bytes history holds looks manifests measures notices plans refusals runs scan_history
-    sweeping tables verification
+    evidence history holds looks manifests measures notices plans refusals runs scan_history tables
+    verification
 """
-MISSING_SWEEP = "comparison recording surroundings"
+MISSING_SWEEP = "recording surroundings"
 MISSING_TOP = "reconcile"
 MISSING_WEB = ""
 MISSING = {

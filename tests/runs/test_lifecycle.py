@@ -368,3 +368,24 @@ class TestSchedule:
     def all_runs(tonight: Night) -> list[run_rows.Run]:
         with tonight.store.read() as connection:
             return run_rows.newest(connection)
+
+
+def test_an_abort_while_the_plan_becomes_one_is_not_lost(simulator: Simulator, night: MakeNight) -> None:
+    tonight = night()
+    run_id = tonight.open()
+    with tonight.store.write() as connection:
+        now = tonight.store.now(connection)
+        run_rows.claim_scan(connection, run_id, owner="x", now=now, until=now + HOUR, most=3)
+    aborting = threading.Thread(target=lifecycle.abort, args=(tonight.store, run_id, datetime.now(UTC)))
+    with tonight.store.write() as connection:
+        run_rows.change(connection, run_id, ["planning"], state="planned")
+        aborting.start()
+        aborting.join(0.3)  # it waits for this transaction
+        assert aborting.is_alive()
+    aborting.join()
+    lifecycle.advance(tonight.store, run_id, datetime.now(UTC))
+
+    finished = tonight.run(run_id)
+    assert (finished.state, finished.outcome) == ("finished", "aborted")
+    with pytest.raises(lifecycle.NothingToStopError, match="aborted already: nothing was stopped"):
+        lifecycle.abort(tonight.store, run_id, datetime.now(UTC))

@@ -1,57 +1,127 @@
-"""Reclaimed bytes: what really went, and went by us; each blob once."""
+"""A batch is carried out by whoever holds its lease, as often as it is rung; what it may not do it gives up."""
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import update
 
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
+from tests.support.waiting import until
+from worker.registries.http.redis_limit import RedisLimiter
+from worker.runs.lifecycle import Bell
+from worker.store.tables import batch
+from worker.sweep import batches
 
 DAY = timedelta(days=1)
 MakeNight = Callable[..., Night]
 
 
-def test_blobs_that_a_new_image_names_are_not_freed(simulator: Simulator, night: MakeNight) -> None:
+HOUR = timedelta(hours=1)
+
+
+def ready(night: Night) -> tuple[str, list[Bell]]:
+    """A planned run, looked at: its batches' bells."""
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.delete_batch")
+    return run_id, bells
+
+
+def deletes(simulator: Simulator) -> list[dict[str, Any]]:
+    return simulator.requests(method="DELETE")
+
+
+def write(night: Night, statement: Any) -> None:
+    with night.store.write() as connection:
+        connection.execute(statement)
+
+
+def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simulator, night: MakeNight) -> None:
+    image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = ready(tonight)
+    write(tonight, update(batch).values(takeovers=batches.TAKEOVERS))
+
+    tonight.ring(bells)
+
+    assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "poison")}
+    assert deletes(simulator) == []
+
+
+def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, night: MakeNight) -> None:
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = ready(tonight)
+    before = len(simulator.requests())
+    limiter = RedisLimiter("redis://127.0.0.1:1/0", "nowhere", 10.0)
+
+    rung = batches.delete_batch(tonight.store, tonight.watch, run_id, int(bells[0].args[1]), limiter=limiter)
+
+    assert (rung, len(simulator.requests())) == ((), before)  # nor is it rung again at once
+    assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}
+
+
+def test_a_name_that_means_another_registry_deletes_nothing_there(simulator: Simulator, night: MakeNight) -> None:
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = ready(tonight)
+    tonight.path.write_text(tonight.path.read_text().replace(simulator.registry_id, "crpzzzzzzzzzzzzzzzzz"))
+
+    tonight.ring(bells)
+
+    assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
+    assert deletes(simulator) == []
+
+
+def test_two_workers_with_the_same_batch_delete_once(simulator: Simulator, night: MakeNight) -> None:
+    for number in range(30):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+    simulator.switch(latency=0.02)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    bells = tonight.ring(bells, until="gc.delete_batch")
+
+    threads = [threading.Thread(target=tonight.do, args=(bells[0],)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert tonight.run(run_id).deleted == 30
+    assert len(simulator.requests(method="DELETE")) == 30
+
+
+def test_the_same_bells_ten_times_are_the_same_as_once(simulator: Simulator, night: MakeNight) -> None:
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    simulator.push("shop/web", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+
+    tonight.ring(bells * 10)
+    tonight.ring(bells * 10)
+
+    assert (tonight.run(run_id).deleted, len(simulator.requests(method="DELETE"))) == (2, 2)
+
+
+def test_a_worker_that_lost_its_lease_stops(simulator: Simulator, night: MakeNight) -> None:
     for number in range(3):
-        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=["base:5000", 100 + number])
-    simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
-    tonight = night()
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+    tonight = night(rate={"requests_per_second": 500, "concurrency": 1})
     run_id, bells = tonight.plan()
-    simulator.push("shop/api", tags=["v2"], layers=["base:5000", 9])
+    bells = tonight.ring(bells, until="gc.delete_batch")
+    simulator.fault("latency", method="GET", path="/images/", times=1, seconds=1.0)
+    slow = threading.Thread(target=tonight.do, args=(bells[0],))
+    slow.start()
+    until(
+        lambda: [one for one in simulator.requests(method="GET") if "/images/" in one["path"]], what="its first request"
+    )
+    from worker.store.tables import batch  # noqa: PLC0415 -- somebody else takes the batch over, as after a pause
 
-    tonight.ring(bells)
+    with tonight.store.write() as connection:
+        connection.execute(batch.update().values(fence=batch.c.fence + 1))
+    slow.join()
 
-    run = tonight.run(run_id)
-    assert (run.outcome, run.deleted) == ("succeeded", 3)
-    assert run.reclaimable_bytes - run.reclaimed_bytes == 5000
-    assert run.reclaimed_bytes == simulator.state()["lost_bytes"] > 0
-
-
-def test_what_the_registry_takes_along_with_our_deletion_counts(simulator: Simulator, night: MakeNight) -> None:
-    simulator.switch(deleted_index="cascade")
-    children = [simulator.push("shop/api", age=30 * DAY, layers=["base:5000", 100 + number]) for number in range(2)]
-    inner = simulator.push_index("shop/api", [one["digest"] for one in children], age=30 * DAY)
-    outer = simulator.push_index("shop/api", [inner["digest"]], tags=["pr-1"], age=30 * DAY)
-    simulator.push("shop/api", tags=["v1"], age=30 * DAY, layers=[7])
-    tonight = night()
-
-    run = tonight.sweep()
-
-    gone = {one["digest"]: ("gone", None) for one in (*children, inner)}
-    assert tonight.outcomes(run.id) == {outer["digest"]: ("deleted", None)} | gone
-    assert (run.outcome, run.deleted, run.gone) == ("succeeded", 1, 3)
-    assert run.reclaimed_bytes == run.reclaimable_bytes == simulator.state()["lost_bytes"] > 5000
-
-
-def test_what_somebody_else_deleted_with_its_index_does_not_count(simulator: Simulator, night: MakeNight) -> None:
-    child = simulator.push("shop/api", age=30 * DAY, layers=[5000])
-    index = simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
-    simulator.push("shop/api", tags=["v1"], age=30 * DAY, layers=[7])
-    tonight = night()
-    run_id, bells = tonight.plan()
-    simulator.remove(index["id"])
-    simulator.remove(child["id"])
-
-    tonight.ring(bells)
-
-    run = tonight.run(run_id)
-    assert (run.gone, run.deleted, run.reclaimed_bytes) == (2, 0, 0)
+    assert simulator.requests(method="DELETE") == []
+    assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}

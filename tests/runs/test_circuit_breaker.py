@@ -1,0 +1,98 @@
+"""Systemic failures: ten in a row stop a run with one clear message, and a healthy answer begins anew."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from tests.support.night import Night
+from tests.support.simulator.client import Simulator
+from worker.runs.lifecycle import Bell
+
+DAY = timedelta(days=1)
+
+
+MakeNight = Callable[..., Night]
+
+
+SLOWLY = {"requests_per_second": 500, "concurrency": 1}
+
+
+def ready(night: Night) -> tuple[str, list[Bell]]:
+    """A planned run, looked at: its batches' bells."""
+    run_id, bells = night.plan()
+    bells = night.ring(bells, until="gc.delete_batch")
+    return run_id, bells
+
+
+def test_refusals_between_healthy_answers_are_no_streak(simulator: Simulator, night: MakeNight) -> None:
+    images = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY) for number in range(24)]
+    tonight = night(rate=SLOWLY)
+    run_id, bells = ready(tonight)
+    for number, image in enumerate(images):
+        if number % 2:
+            simulator.fault("error", method="DELETE", path=image["id"], code=9, message="the registry is read-only")
+        else:
+            simulator.tag("shop/api", f"pr-{number}", f"kept-{number}")
+
+    tonight.ring(bells)
+
+    finished = tonight.run(run_id)
+    assert (finished.failed, finished.skipped, finished.outcome) == (12, 12, "partial")
+
+
+def test_operations_that_all_break_are_a_streak(simulator: Simulator, night: MakeNight) -> None:
+    for number in range(30):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+    tonight = night(rate=SLOWLY)
+    run_id, bells = ready(tonight)
+    simulator.fault("fail_operation", method="DELETE", code=13, message="storage is ill")
+
+    tonight.ring(bells)
+
+    finished = tonight.run(run_id)
+    assert (finished.outcome, finished.failed) == ("failed", 10)
+
+
+def test_ten_systemic_failures_in_a_row_end_the_run(simulator: Simulator, night: MakeNight) -> None:
+    for number in range(40):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+    tonight = night(rate={"requests_per_second": 500, "concurrency": 2})
+    run_id, bells = tonight.plan()
+    simulator.switch(may_delete=False)
+
+    tonight.ring(bells)
+
+    run = tonight.run(run_id)
+    assert (run.state, run.outcome, run.deleted) == ("finished", "failed", 0)
+    assert 10 <= run.failed <= 12
+    assert sum(one.state == "planned" for one in tonight.items(run_id)) == 40 - run.failed
+    assert run.message is not None
+    assert run.message.startswith("stopped after 10 failures in a row, the last: production: ")
+
+
+def test_a_read_only_registry_says_so(simulator: Simulator, night: MakeNight) -> None:
+    for number in range(12):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    simulator.switch(phase="read_only")
+
+    tonight.ring(bells)
+
+    run = tonight.run(run_id)
+    assert run.outcome == "failed"
+    assert {cause for _, cause in tonight.outcomes(run_id).values()} <= {"read_only", None}
+    assert "read-only" in (run.message or "")
+
+
+def test_a_success_ends_a_streak_of_failures(simulator: Simulator, night: MakeNight) -> None:
+    ids = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)["id"] for number in range(20)]
+    tonight = night(rate={"requests_per_second": 500, "concurrency": 1})
+    run_id, bells = tonight.plan()
+    for number, one in enumerate(ids):
+        if number % 2:
+            simulator.fault("error", method="DELETE", path=one, code=9, message="the registry is read-only")
+
+    tonight.ring(bells)
+
+    run = tonight.run(run_id)
+    assert (run.deleted, run.failed, run.outcome) == (10, 10, "partial")
