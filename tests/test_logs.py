@@ -1,13 +1,20 @@
-"""Logs: JSON where nobody reads along, readable at a terminal, secrets in neither."""
+"""Logs: JSON where nobody reads along, readable at a terminal, secrets in neither; what a night tells."""
 
+import io
 import json
+import logging
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
 from tests.support.hostile import HOSTILE, plain
+from worker import logs
+
+DAY = timedelta(days=1)
 
 SCRIPT = """
 import logging, sys
@@ -49,6 +56,67 @@ def test_json_lines_hold_their_fields():
         "task": "gc.scan",
     }.items() <= second.items()
     assert "ValueError: *** was refused" in third["exception"]
+
+
+@contextmanager
+def logged_here():
+    """What this process logs meanwhile, a record a line."""
+    root, stream = logging.getLogger(), io.StringIO()
+    handlers, level = list(root.handlers), root.level
+    logs.configure(stream=stream)
+    lines = []
+    try:
+        yield lines
+    finally:
+        root.handlers[:], root.level = handlers, level
+        lines += [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_the_log_of_a_night_tells_every_step_and_how_each_planned_image_ended(simulator, night):
+    failing, moving, *rest = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY) for number in range(5)]
+    simulator.push("shop/api", tags=["v1"], age=90 * DAY)
+    with logged_here() as lines:
+        tonight = night()
+        run_id, bells = tonight.plan()
+        simulator.fault("fail_operation", method="DELETE", path=f"/images/{failing['id']}", code=13, message="ill")
+        simulator.push("shop/api", tags=["pr-1"], age=timedelta())
+        tonight.ring(bells)
+    assert {line["run"] for line in lines if line["logger"].startswith("worker.")} == {run_id}
+    ends = {line["digest"]: line for line in lines if line["event"].startswith("image_")}
+    assert [line["event"] for line in lines if not line["event"].startswith("image_")] == [
+        "run_opened", "scan_started", "planned", "recheck", "batch_started", "batch_done", "verified", "run_finished",
+    ]  # fmt: skip
+    assert sorted(line["digest"] for line in lines if line["event"].startswith("image_")) == sorted(
+        item.decision.digest for item in tonight.items(run_id)
+    )
+    assert {digest: line["event"] for digest, line in ends.items()} == {
+        failing["digest"]: "image_failed",
+        moving["digest"]: "image_skipped",
+        **{image["digest"]: "image_deleted" for image in rest},
+    }
+    deleted = ends[rest[0]["digest"]]
+    assert (deleted["repository"], deleted["tags"], deleted["bytes"]) == ("shop/api", ["pr-2"], 1500)
+    assert deleted["operation"]
+    assert ends[failing["digest"]]["reason"].endswith("INTERNAL: ill")
+    finished = lines[-1]
+    assert (finished["outcome"], finished["planned"], finished["deleted"]) == ("partial", 5, 3)
+    assert finished["audit_sha256"] == tonight.run(run_id).audit_sha256
+
+
+def test_a_dry_run_and_a_blocked_run_end_in_the_log(simulator, night):
+    simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    with logged_here() as lines:
+        tonight = night(limits={"max_images": 0})
+        tonight.sweep(dry_run=True)
+        blocked = tonight.sweep()
+        tonight.sweep()
+    assert [line["event"] for line in lines] == [
+        *("run_opened", "scan_started", "planned", "run_finished"),
+        *("run_opened", "scan_started", "planned", "blocked"),
+        *("run_opened", "scan_started", "run_finished", "planned", "blocked"),
+    ]
+    assert (lines[7]["limits"], lines[7]["level"]) == (["max_images"], "warning")
+    assert (lines[10]["run"], lines[10]["outcome"]) == (blocked.id, "blocked")
 
 
 def test_verbose_says_more():

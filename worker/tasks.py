@@ -91,15 +91,15 @@ def ring(bells: Iterable[Bell]) -> bool:
         except UnusableError:  # no Redis is configured, or none runs
             return False
         except (OperationalError, RedisError, OSError) as error:
-            log.warning("not rung, reconcile will ring again", task=bell.task, error=trouble(error))
+            log.warning("task_not_published", task=bell.task, ids=bell.args, reason=trouble(error))
             return False
-        log.debug("rung", task=bell.task, ids=bell.args)
+        log.debug("task_published", task=bell.task, ids=bell.args)
     return True
 
 
 def say(event: str, error: Exception, **facts: str) -> None:
     """An expected error: one line, no traceback."""
-    log.error(event, **facts, error=str(error))
+    log.error(event, **facts, reason=str(error))
 
 
 class TaskRequest(Request):
@@ -135,12 +135,12 @@ def task(
         def carried_out(*args: object, **kwargs: object) -> None:
             if kwargs or tuple(map(type, args)) != kinds or not all(map(_sane, args)):
                 got = ", ".join(type(argument).__name__ for argument in (*args, *kwargs.values()))
-                log.warning("refused: wrong arguments", task=body.__name__, got=got or "none")
+                log.warning("arguments_refused", task=body.__name__, got=got or "none")
                 return
             try:
                 ring(body(*args))
             except EXPECTED as error:
-                say("ended early", error, task=body.__name__)
+                say("task_ended_early", error, task=body.__name__)
 
         register: Any = app.task  # its overloads know no options in a dict
         registered: Callable[..., None] = register(name=name, typing=False, Request=TaskRequest, **limits)(carried_out)
@@ -198,11 +198,11 @@ def warn_of_neighbours() -> None:
     try:
         settings = watch().current()
         if is_file_beside_far_redis(settings.store, settings.redis_url()):
-            log.warning(FILE_BESIDE_FAR_REDIS)
+            log.warning("store_file_beside_far_redis", reason=FILE_BESIDE_FAR_REDIS)
         if other_stores(settings, own_store_id()):
-            log.warning(OTHER_STORES)
+            log.warning("other_store_on_redis", reason=OTHER_STORES)
     except (*EXPECTED, OperationalError, RedisError, OSError) as error:
-        log.warning("not known whether workers of another store use this Redis", error=trouble(error))
+        log.warning("other_stores_unknown", reason=trouble(error))
 
 
 @signals.beat_init.connect(weak=False)
@@ -222,7 +222,7 @@ def start_sweep(registry: str) -> Iterable[Bell]:
     """Open a run by hand. The same message delivered again is the same run."""
     task_id: str | None = app.current_task.request.id if app.current_task else None
     if task_id is not None and len(task_id) > LONGEST_ID:
-        log.warning("refused: wrong arguments", task="start_sweep", got="a task's id that is too long")
+        log.warning("arguments_refused", task="start_sweep", got="a task's id that is too long")
         return ()
     settings, now = watch().current(), datetime.now(UTC)
     return lifecycle.open_run(store(), settings, registry, trigger="task", now=now, task_id=task_id).bells

@@ -107,8 +107,8 @@ def test_a_command_gets_the_run_once_and_no_shell_reads_it(
     assert got(tmp_path) == [json.loads(msgspec.json.encode(run_json(run)))]
     assert (run.outcome, got(tmp_path)[0]["deleted"]) == ("succeeded", 2)
     assert [line["event"] for line in logs if "after_run" in line["event"]] == [
-        "after_run started",
-        "after_run succeeded",
+        "after_run_started",
+        "after_run_succeeded",
     ]
     assert not [line for line in logs if "$HOME" in str(line)], "arguments may be secrets"
 
@@ -133,7 +133,7 @@ def test_a_failure_is_tried_three_times_and_the_run_stays_as_it_is(
     assert tonight.run(run.id) == run
     said = [line for line in logs if "failed" in line["event"]]
     assert [line["log_level"] for line in said] == ["warning", "warning", "error"]
-    assert said[0]["error"] == "it ended with exit code 3: ['$HOME', '; false']"
+    assert said[0]["reason"] == "it ended with exit code 3: ['$HOME', '; false']"
 
 
 def test_a_command_that_takes_too_long_is_ended_with_what_it_started(night: MakeNight, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_command_that_takes_too_long_is_ended_with_what_it_started(night: Make
     run = tonight.sweep()
     with capture_logs() as logs:
         after_run.follow(tonight.store, tonight.settings, run.id, datetime.now(UTC), seconds=1.0)
-    assert logs[-1]["error"] == "it was not done within 1 s"
+    assert logs[-1]["reason"] == "it was not done within 1 s"
     pid = int((tmp_path / "pid").read_text())
     ends = time.monotonic() + 10
     while _lives(pid):
@@ -162,7 +162,7 @@ def test_a_program_that_is_not_there(night: MakeNight) -> None:
     tonight.sweep()
     with capture_logs() as logs:
         minute(tonight)
-    assert [line["error"] for line in logs if "error" in line] == ["it cannot be started: No such file or directory"]
+    assert [line["reason"] for line in logs if "reason" in line] == ["it cannot be started: No such file or directory"]
 
 
 def test_a_crash_in_the_midst_of_a_try_repeats_it(night: MakeNight, command: list[str], tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_url_gets_the_run_and_the_token(night: MakeNight, hook: Hook, tmp_path
         minute(tonight, 5 * MINUTE)
         assert minute(tonight, 10 * MINUTE) == []
     assert hook.received == [(f"/collect?key={SECRET}", json.loads(msgspec.json.encode(run_json(run))))] * 2
-    assert [line["error"] for line in logs if "error" in line] == ["answers 503"]
+    assert [line["reason"] for line in logs if "reason" in line] == ["answers 503"]
     assert SECRET not in str(logs)
 
 

@@ -98,7 +98,7 @@ def test_what_arrives_of_a_partial_run(
     assert said["why"].endswith(": INTERNAL: ill")
     assert said["failed"] == "1"
     assert said["deleted"].startswith("3; ")
-    (finished,) = (record for record in caplog.records if record.message == "run finished")
+    (finished,) = (record for record in caplog.records if record.message == "run_finished")
     assert said["audit"] == finished.__dict__["audit_sha256"] == run.audit_sha256 != ""
     assert run.reclaimed_bytes > 0
     assert message["message"].endswith(f"registry-gc show {run_id}")

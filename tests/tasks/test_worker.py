@@ -141,7 +141,7 @@ def test_a_worker_tells_of_a_run_that_failed(redis: RedisServer, tmp_path: Path)
             worker.says("ready")
             for _ in range(2):
                 assert place.run(*CELERY, "call", "gc.reconcile").returncode == 0
-            until(lambda: worker.events(event="told"), what="the message")
+            until(lambda: worker.events(event="notification_sent"), what="the message")
             assert worker.stop() == 0
         assert [opened.run_id in body for body in hook.bodies] == [True]
         assert SECRET not in worker.log()

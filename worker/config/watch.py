@@ -8,6 +8,9 @@ from pathlib import Path
 
 from policies.mistakes import Mistake
 from worker.config.settings import ConfigError, RegistrySettings, Settings, find, load
+from worker.logs import Log
+
+log = Log(__name__)
 
 Stamp = tuple[int, int, int]  # time of the last write, size, inode
 ABSENT: Stamp = (0, -1, 0)  # of a file that is not there
@@ -49,6 +52,7 @@ class SettingsWatch:
                 self._seen, self._settings = self._stamp(), self._load()
             elif self._stamp() != self._seen:
                 self._read_when_still()
+                self._log()
             if isinstance(self._settings, ConfigError):
                 raise self._settings
             self._known |= {one.key: one for one in self._settings.registries.values()}
@@ -58,6 +62,12 @@ class SettingsWatch:
         """A registry by its key, as a valid file that this process has read had it last."""
         with self._lock:
             return self._known.get(key)
+
+    def _log(self) -> None:
+        if isinstance(self._settings, ConfigError):
+            log.error("configuration_refused", file=str(self._path), reason=str(self._settings))
+        else:
+            log.info("configuration_reloaded", file=str(self._path))
 
     def _read_when_still(self) -> None:
         ends = time.monotonic() + LONGEST

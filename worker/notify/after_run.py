@@ -68,7 +68,7 @@ def follow(store: Store, settings: "Settings", run_id: str, now: datetime, secon
             return
     what = registry.after_run
     facts = {"run": run_id, "registry": run.registry, "try_": followed.tries, "to": _named(what)}
-    log.info("after_run started", **facts)
+    log.info("after_run_started", **facts)
     began = time.monotonic()
     try:
         content = msgspec.json.encode(run_json(run))
@@ -76,11 +76,11 @@ def follow(store: Store, settings: "Settings", run_id: str, now: datetime, secon
     except FollowingError as error:
         again = followed.tries < TRIES
         level, what_next = (logging.WARNING, "will be tried again") if again else (logging.ERROR, "given up")
-        log.log(level, f"after_run failed, {what_next}", **facts, error=str(error))
+        log.log(level, "after_run_failed", **facts, reason=str(error), then=what_next)
         if again:
             return
     else:
-        log.info("after_run succeeded", **facts, seconds=round(time.monotonic() - began, 1))
+        log.info("after_run_succeeded", **facts, seconds=round(time.monotonic() - began, 1))
     with store.write() as connection:
         notices.end_following(connection, run_id)
 

@@ -95,8 +95,8 @@ def _log(notice: Notice, wanted: Iterable[int], failures: Mapping[int, str], tri
     for number in wanted:
         facts = {"run": notice.run_id, "registry": notice.registry, "of": notice.word, "to": f"notify[{number}]"}
         if number not in failures:
-            log.info("told", **facts)
+            log.info("notification_sent", **facts)
         elif tries < TRIES:
-            log.warning("not told, will be tried again", **facts, error=failures[number], tries=tries)
+            log.warning("notification_failed", **facts, reason=failures[number], tries=tries)
         else:
-            log.error("not told, given up", **facts, error=failures[number], tries=tries)
+            log.error("notification_given_up", **facts, reason=failures[number], tries=tries)

@@ -1,5 +1,6 @@
 """Lists a registry, has `planner` plan it, and stores a run's plan. Deletes nothing."""
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ import msgspec
 from policies.limits import UNUSUAL_AMONG, unusual
 from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.reading import EvidenceError
+from worker.logs import Log
 from worker.planning.context import note_held_ids, standing_of
 from worker.planning.inventory import (
     Alive,
@@ -33,6 +35,7 @@ from worker.runs.circuit_breaker import gone_remedy, note_sign_in, spending
 from worker.runs.clocks import ClockError, check
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import Bell
+from worker.runs.outcome import log_finished
 from worker.runs.terms import expire, registry_of, terms_of, why_not_there
 from worker.store import Store, leases, plans, retention, scan_history
 from worker.store import runs as run_rows
@@ -41,6 +44,8 @@ from worker.store.manifests import StoredManifests
 from worker.store.plans import PlanRows, PlanWriter, Segment
 from worker.store.runs import Run, terms_text
 from worker.store.scan_history import Recalled
+
+log = Log(__name__)
 
 
 class _Listed(msgspec.Struct):
@@ -121,6 +126,8 @@ def carry_out_scan(
     run = _claim(store, settings, run_id)
     if run is None:
         return ()  # somebody else carries it out, or it waited so long that it is missed
+    began = time.monotonic()
+    log.info("scan_started", run=run_id, registry=run.registry, attempt=run.scans)
     reach("scan_claimed")
     registry = registry_of(settings, run)
     if registry is None:
@@ -132,6 +139,7 @@ def carry_out_scan(
             reach("inventory_taken")
             if not _store_plan(store, run, planned, settings):
                 return ()
+            _log_plan(run, planned, time.monotonic() - began)
     except ScanStoppedError:
         _end_stopped(store, run)
         return ()
@@ -249,10 +257,23 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
         scan_history.move(connection, run.id, planned.registry.memory_key)
         facts = _facts(planned, writer) | {"terms": terms_text(terms_of(settings, planned.registry))}
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **facts)
+        older: list[str] = []
         if run.mode == "delete":  # a dry run says nothing against a plan that waits for its approval
-            run_rows.supersede(connection, run.registry, run.registry_key, run.id, now)
+            older = run_rows.supersede(connection, run.registry, run.registry_key, run.id, now)
         retention.forget(connection, run.registry, plans=settings.retention.plans)
+    for superseded in older:
+        log_finished(store, superseded)
     return True
+
+
+def _log_plan(run: Run, planned: Planned, seconds: float) -> None:
+    """Log what could not be read, and what the plan comes to."""
+    facts: dict[str, Any] = {"run": run.id, "registry": run.registry}
+    for unreadable in planned.inventory.unreadable:
+        log.warning("repository_unreadable", **facts, repository=unreadable.repository, reason=unreadable.reason)
+    totals = planned.plan.closing.totals
+    facts |= {"images": totals.images, "deletions": totals.delete, "reclaimable_bytes": totals.reclaimable_bytes}
+    log.info("planned", **facts, complete=planned.plan.complete, seconds=round(seconds, 1))
 
 
 def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:

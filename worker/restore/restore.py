@@ -200,7 +200,7 @@ class _Restoring:
     def _note(self, one: Restored) -> None:
         facts = {"registry": self.asked.registry.name, "run": one.run, "repository": one.repository}
         facts |= {"by": self.asked.who} if self.asked.who else {}
-        log.info("restored", **facts, digest=one.digest, answer=one.answer, tags=one.tags)
+        log.info("image_restored", **facts, digest=one.digest, answer=one.answer, tags=one.tags)
         with self._lock:
             self._done += 1
             self.tell(self._done, max(self._done, sum(self.asked.repositories.values())))

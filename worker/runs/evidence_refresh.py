@@ -8,6 +8,7 @@ from policies.image import Repository
 from worker.config.settings import ConfigError, RegistrySettings
 from worker.evidence.judgement import digests_in
 from worker.evidence.reading import EvidenceError
+from worker.logs import Log
 from worker.runs import lifecycle
 from worker.runs.clocks import ClockError
 from worker.runs.evidence import gather
@@ -15,6 +16,8 @@ from worker.runs.lifecycle import Bell
 from worker.runs.terms import Watch, missing_source, registry_now
 from worker.store import Store, plans, sweeping
 from worker.store import runs as run_rows
+
+log = Log(__name__)
 
 
 def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
@@ -28,6 +31,8 @@ def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
             gather(store, registry, _registries(watch), partial(_listed, store, run_id), scanning=False)
             if (missing := missing_source(registry, run.terms)) is not None:
                 give_up(store, run_id, missing)
+            else:
+                log.info("evidence_refreshed", run=run_id, registry=run.registry)
         except (ClockError, EvidenceError) as error:
             give_up(store, run_id, str(error))
     with store.write() as connection:
@@ -59,5 +64,6 @@ def _listed(store: Store, run_id: str, digests: Collection[str]) -> Collection[s
 
 def give_up(store: Store, run_id: str, why: str) -> None:
     """Nothing more goes in this run: what is in use is not known."""
+    log.warning("evidence_refused", run=run_id, reason=why)
     with store.write() as connection:
         run_rows.ask_to_stop(connection, run_id, "failed", why)

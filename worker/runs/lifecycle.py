@@ -16,7 +16,7 @@ from policies.limits import exceeded_text
 from worker.config.settings import RegistrySettings, Settings
 from worker.logs import Log
 from worker.runs.checkpoints import reach
-from worker.runs.outcome import message_of, outcome_of
+from worker.runs.outcome import log_finished, message_of, outcome_of
 from worker.runs.schedule import due
 from worker.runs.terms import expire
 from worker.store import Store, runs, sweeping, verification
@@ -24,7 +24,6 @@ from worker.store.runs import Run
 
 log = Log(__name__)
 
-LOGGED_COUNTS = ("planned", "deleted", "gone", "skipped", "failed", "reclaimed_bytes")
 SCANS = 3  # how often a run's scan is begun before the run has failed
 VERIFICATIONS = 3  # how often a verification is begun before the run ends without one
 VERIFIED = (None, "expired", "deadline", "failed")  # stops after which a sweep is looked at all the same
@@ -117,6 +116,8 @@ def open_run(
         if same is None:
             raise _other_run(store, registry.name, registry.key) from None
         return Opened(same.id, ())
+    facts = {"run": values["id"], "registry": registry.name, "trigger": trigger, "mode": values["mode"]}
+    log.info("run_opened", **facts, policy=registry.policy.name, requested_by=who)
     reach("run_opened")
     return Opened(values["id"], (Bell("gc.scan", (values["id"],)),))
 
@@ -179,6 +180,7 @@ def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> t
         missed = _new(registry, "schedule", now) | ended | {"scheduled_for": due_at}
         with suppress(IntegrityError), store.write() as connection:  # else somebody else recorded it
             runs.add(connection, missed)
+        log_finished(store, missed["id"])
         return ()
     try:
         return open_run(store, settings, name, trigger="schedule", now=now, scheduled_for=due_at).bells
@@ -199,8 +201,12 @@ def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
             what = f"the plan is over its limits: {exceeded_text(run.exceeded)}"
             message = f"{what}; look at it with `registry-gc show {run.id}`, then approve or abort it"
             runs.change(connection, run_id, ["planned"], state="blocked", message=message)
+            limits = [exceeded["limit"] for exceeded in run.exceeded]
+            log.warning("blocked", run=run.id, registry=run.registry, limits=limits, reason=message)
         else:
             runs.change(connection, run_id, ["planned"], state="deleting", deleting_at=store.now(connection))
+    if run.mode != "delete":
+        log_finished(store, run_id)
     return ring(store, run_id, now)
 
 
@@ -257,9 +263,7 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
         outcome, message = outcome_of(run, left), message_of(run, left)
         finished = runs.finish_swept(connection, run_id, outcome, now, message)
     if finished:
-        facts = {"run": run.id, "registry": run.registry, "outcome": outcome, "why": message}
-        facts["audit_sha256"] = run.audit_sha256 or None  # outside the store it proves what the run recorded
-        log.info("run finished", **facts, **{name: getattr(run, name) for name in LOGGED_COUNTS})
+        log_finished(store, run_id)
         reach("run_finished")
     return finished
 
@@ -273,10 +277,11 @@ def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int |
     """End a run that could not plan. With `fence`: only if the scan's lease is still this one."""
     with store.write() as connection:
         run = runs.get(connection, run_id, lock=True)
-        if run is None or (fence is not None and run.fence != fence):
+        if run is None or run.state not in ("pending", "planning") or (fence is not None and run.fence != fence):
             return
-        for state in ("pending", "planning"):
-            runs.finish(connection, run, state, "aborted" if run.stop == "aborted" else "failed", now, message)
+        outcome = "aborted" if run.stop == "aborted" else "failed"
+        runs.finish(connection, run, run.state, outcome, now, message)
+    log_finished(store, run_id)
 
 
 def approve(
@@ -312,11 +317,14 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
         if run is None or run.state == "finished" or run.stop is not None:
             ended = "not there" if run is None else f"{run.outcome or 'stopping'} already"
             raise NothingToStopError(f"run {run_id} is {ended}: nothing was stopped")
-        if run.state in ("planning", "deleting"):
-            runs.ask_to_stop(connection, run_id, "aborted", "aborted by hand")
-        else:
+        idle = run.state not in ("planning", "deleting")
+        if idle:
             runs.finish(connection, run, run.state, "aborted", now, "aborted by hand")
+        else:
+            runs.ask_to_stop(connection, run_id, "aborted", "aborted by hand")
         runs.note_aborted(connection, run_id, who)
+    if idle:
+        log_finished(store, run_id)
     return ring(store, run_id, now)
 
 

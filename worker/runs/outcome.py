@@ -1,10 +1,14 @@
-"""A run as a record, how it ended, and the one sentence that says so. Pure: `lifecycle` asks when a run is done."""
+"""A run as a record, how it ended, the one sentence that says so, and the line of the log."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from worker.logs import Log
+from worker.store import Store, runs
 from worker.store.runs import Run
 from worker.store.verification import Unsuccessful
+
+log = Log(__name__)
 
 RUN_KEYS = (
     "id", "registry", "trigger", "task_id", "mode", "state", "outcome", "scheduled_for", "started_at", "finished_at",
@@ -12,6 +16,7 @@ RUN_KEYS = (
     "selected_bytes", "reclaimable_bytes", "reclaimed_bytes", "registry_bytes",
 )  # fmt: skip
 PEOPLE_KEYS = ("opened_by", "approved_by", "aborted_by")  # only where there is something to say
+LOGGED_COUNTS = ("images", "planned", "deleted", "gone", "skipped", "failed", "reclaimed_bytes")
 INCOMPLETE = frozenset({"mode", "repository_changed"})  # causes of skips for which a run is not what it was to be
 
 
@@ -23,6 +28,17 @@ def run_json(run: Run) -> dict[str, Any]:
 def present(run: Run, keys: Iterable[str]) -> dict[str, Any]:
     """Those of these keys under which a run has something."""
     return {key: value for key in keys if (value := getattr(run, key))}
+
+
+def log_finished(store: Store, run_id: str) -> None:
+    """Log a run's end, once it is recorded. Its last hash proves outside the store what the run recorded."""
+    with store.read() as connection:
+        run = runs.get(connection, run_id)
+    if run is not None and run.finished_at is not None:
+        facts: dict[str, Any] = {"run": run.id, "registry": run.registry, "outcome": run.outcome, "reason": run.message}
+        facts["seconds"] = round((run.finished_at - run.opened_at).total_seconds(), 1)
+        facts["audit_sha256"] = run.audit_sha256 or None
+        log.info("run_finished", **facts, **{name: getattr(run, name) for name in LOGGED_COUNTS})
 
 
 def outcome_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:

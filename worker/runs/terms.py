@@ -10,6 +10,7 @@ from typing import Protocol
 from policies.units import duration_text
 from worker.config.settings import ConfigError, EvidenceSettings, RegistrySettings, Settings, Timing
 from worker.runs.evidence import settings_sha256
+from worker.runs.outcome import log_finished
 from worker.store import Store, runs
 from worker.store.runs import Run, SourceTerms, Terms
 
@@ -214,4 +215,7 @@ def expire(store: Store, settings: Settings, run: Run, now: datetime) -> bool:
     else:
         return False  # its scan says why
     with store.write() as connection:
-        return runs.finish(connection, run, run.state, outcome, now, message)
+        finished = runs.finish(connection, run, run.state, outcome, now, message)
+    if finished:
+        log_finished(store, run.id)
+    return finished

@@ -240,15 +240,18 @@ def scan_lease(one: Run) -> Lease:
     return Lease(run, {"id": one.id}, one.fence, (run.c.state == "planning", run.c.stop.is_(None)))
 
 
-def supersede(connection: Connection, registry: str, registry_key: str, newer: str, now: datetime) -> None:
-    """A newer plan ends every blocked one of the same registry, or of the entry that was another registry before.
+def supersede(connection: Connection, registry: str, registry_key: str, newer: str, now: datetime) -> list[str]:
+    """A newer plan ends every blocked one of the same registry, or of the entry that was another registry before: their
+    ids.
 
     What they would delete is no longer what is there.
     """
     same = or_(run.c.registry_key == registry_key, run.c.registry == registry)
-    older = update(run).where(same, run.c.state == "blocked", run.c.id != newer)
+    older = list(connection.scalars(select(run.c.id).where(same, run.c.state == "blocked", run.c.id != newer)))
     message = f"superseded by the plan of run {newer}"
-    connection.execute(older.values(state="finished", outcome="blocked", finished_at=now, message=message))
+    ended = update(run).where(run.c.id.in_(older), run.c.state == "blocked")
+    connection.execute(ended.values(state="finished", outcome="blocked", finished_at=now, message=message))
+    return older
 
 
 def finish_stopped_batches(connection: Connection, run_id: str, now: datetime) -> None:

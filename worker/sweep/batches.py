@@ -59,6 +59,7 @@ def delete_batch(
         looked_at = looks.looked_at(connection, run_id, held.repository) if held else None
     if held is None:
         return ()
+    facts = {"run": run_id, "registry": run.registry, "repository": held.repository, "batch": number}
     again: datetime | None = now  # when it was rung last, as far as others are concerned
     try:
         reach("batch_claimed")
@@ -67,14 +68,17 @@ def delete_batch(
         reach("repository_listed_again")
         if (evidence := _evidence(store, watch, run)) is None:
             return (Bell("gc.evidence", (run_id,)),)
+        log.info("batch_started", **facts, images=len(items))
+        began = time.monotonic()
         work = _carry_out(store, watch, run, held, items, evidence, limiter, lease, beside)
         refusals.settle(store, run_id)
         if (work is not None and work.out_of_time) or lifecycle.is_stopped(store, run_id):
             again = None  # what was begun is then brought to its end
         elif work is not None and work.go_on:
             again = EPOCH  # behind those that were never rung
+        log.info("batch_done", **facts, seconds=round(time.monotonic() - began, 1))
     except LeaseLostError:
-        pass  # somebody else goes on with it
+        log.warning("batch_lost", **facts, reason="another worker has taken over its lease")
     finally:
         with suppress(StoreError), store.write() as connection:  # else the lease runs out by itself
             sweeping.release(connection, held, store.now(connection) if again == now else again)
@@ -167,7 +171,7 @@ def _compare_and_list(store: Store, work: Batch, surroundings: Surroundings, not
     check(lambda: datetime.now(UTC), store, work.registry)
     if (why := surroundings.begin(not_after)) is not None:
         path = work.held.repository
-        log.warning("not compared with the plan right before a batch", repository=path, why=str(why))
+        log.warning("not_compared", run=work.run.id, registry=work.run.registry, repository=path, reason=str(why))
         message = (
             f"{path}: its deletions are compared with what was there up to 10 minutes before, as {why}. Set"
             " rate.requests_per_second higher, or sweep while nobody pushes"

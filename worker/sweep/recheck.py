@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from worker.config.settings import RegistrySettings
+from worker.logs import Log
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, RegistryError
 from worker.registries.http.messages import Patience
@@ -31,6 +32,8 @@ from worker.sweep import outcomes
 from worker.sweep.comparison import Finding as _Finding
 from worker.sweep.comparison import listed_again, snapshot, unlistable
 from worker.sweep.recording import log_settled
+
+log = Log(__name__)
 
 LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a look is good
 
@@ -121,6 +124,9 @@ def _in_time(finding: _Finding, took: timedelta) -> _Finding:
 def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetime) -> None:
     """Skip what a finding forbids, a portion a transaction, then write that the repository was listed again."""
     against = tuple(sorted({*finding.needed, *finding.changed}))
+    if against or finding.reason is not None:
+        facts = {"run": run.id, "registry": run.registry, "repository": path, "reason": finding.reason}
+        log.info("recheck", **facts, needed=sorted(finding.needed), changed=sorted(finding.changed))
     for digests in freed_bytes.portions(against, looks.AT_ONCE) if finding.reason is None else [()]:
         after = -1
         while (last := _settle_some(store, run, path, finding, after, digests)) is not None:

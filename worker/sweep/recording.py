@@ -2,9 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -56,6 +58,7 @@ class Results:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _settled: list[tuple[Item, Outcome]] = field(default_factory=list)
     _written: int = 0  # how many of them the transaction under way has written
+    _operations: dict[int, str | None] = field(default_factory=dict)  # number of an item -> of its accepted deletion
     _healthy: bool = False  # since the last failure, the registry has answered as it should
 
     def settle(self, item: Item, outcome: Outcome) -> None:
@@ -83,6 +86,7 @@ class Results:
         for the holder.
         """
         accepted = [(work.item, work.deletion.operation_id) for work in works if work.deletion is not None]
+        self._operations |= {item.number: operation for item, operation in accepted}
         unsent = [work.item for work in works if work.unsent]
         if not (accepted or unsent or self._settled):
             return
@@ -114,14 +118,29 @@ class Results:
         """The outcomes that were written are recorded: log these, and begin anew."""
         with self._lock:
             self._settled, self._written, self._healthy = self._settled[self._written :], 0, False
-        log_settled(self.run.registry, recorded)
+        log_settled(self.run.registry, recorded, self._operations)
         if any(outcome.state == "deleted" for _, outcome in recorded):
             reach("outcome_recorded")
 
 
-def log_settled(registry: str, settled: Iterable[tuple[Item, Outcome]]) -> None:
-    """Images were deleted, found gone, skipped or failed."""
+def log_settled(
+    registry: str, settled: Iterable[tuple[Item, Outcome]], operations: Mapping[int, str | None] = MappingProxyType({})
+) -> None:
+    """Log how each of these images ended: `image_deleted`, `image_gone`, `image_skipped` or `image_failed`.
+
+    `operations`: by an item's number, of deletions accepted since the item was read.
+    """
     for item, outcome in settled:
-        facts = {"run": item.run_id, "registry": registry, "repository": item.repository, "digest": item.digest}
+        facts: dict[str, Any] = {
+            "run": item.run_id,
+            "registry": registry,
+            "repository": item.repository,
+            "digest": item.digest,
+        }
+        facts |= {
+            "tags": item.image.tags,
+            "bytes": item.image.compressed_size,
+            "operation": operations.get(item.number, item.operation_id),
+        }
         level = logging.WARNING if outcome.state == "failed" else logging.INFO
-        log.log(level, f"image {outcome.state}", **facts, cause=outcome.cause, why=outcome.message)
+        log.log(level, f"image_{outcome.state}", **facts, cause=outcome.cause, reason=outcome.message)

@@ -3,6 +3,7 @@
 Only looks. What it finds different makes the run partial and is listed by `show`; what cannot be looked at does so too.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from policies.blobs import blobs_of
 from policies.image import Image
 from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
+from worker.logs import Log
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, NotFoundError, RegistryError
 from worker.registries.http.messages import Patience
@@ -28,6 +30,8 @@ from worker.store import verification as rows
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
 from worker.store.verification import SETTLED, Difference, Left
+
+log = Log(__name__)
 
 READERS = 4  # repositories looked at at once: each is held whole in memory
 
@@ -78,6 +82,11 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
         now = store.now(connection)
         if not rows.record(connection, rows.lease_of(run), found.differences, now, found.emptied):
             return ()
+    level = logging.WARNING if found.differences else logging.INFO
+    log.log(level, "verified", run=run_id, registry=run.registry, differences=len(found.differences))
+    for different in found.differences:
+        where = {"repository": different.repository, "digest": different.digest}
+        log.warning("difference", run=run_id, registry=run.registry, **where, reason=different.difference)
     reach("verified")
     return lifecycle.ring(store, run_id, datetime.now(UTC))
 

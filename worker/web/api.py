@@ -180,7 +180,7 @@ def _endpoint(change: Change, store: OpenStore, configuration: Callable[[], Conf
                 answer, bells = change.do(Asked(opened, current.settings, names, body, client, datetime.now(UTC)))
         except tuple(STATUS) as error:
             raise _refused(error) from error
-        log.info("asked for by the web", action=change.do.__name__, client=client, **names)
+        log.info("change_requested", action=change.do.__name__, client=client, **names)
         warnings = [answer["warning"]] if "warning" in answer else []
         warnings += [] if ring(bells) else [NOT_RUNG]
         return answer | ({"warning": "; ".join(warnings)} if warnings else {})
@@ -211,7 +211,7 @@ def _check_address(request: Request) -> None:
 
 def _refused(error: Exception) -> RefusedError:
     if isinstance(error, (StoreError, SchemaError)):
-        log.warning("the store cannot be used", error=str(error))
+        log.warning("store_unavailable", reason=str(error))
         return RefusedError(503, "the store cannot be used; the log says why")
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if isinstance(error, UnknownRegistryError):  # without the file's path

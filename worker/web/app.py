@@ -59,7 +59,7 @@ def routes(store: OpenStore, configuration: Callable[[], Configuration], ring: R
         try:
             return Response(encode(collector), headers={"Content-Type": content_type})
         except (StoreError, SchemaError) as error:
-            log.warning("the store cannot be read", error=str(error))
+            log.warning("store_unavailable", reason=str(error))
             return PlainTextResponse("the store cannot be read; the log says why\n", status_code=500)
 
     def healthz(_request: Request) -> Response:

@@ -45,11 +45,11 @@ def health(store: OpenStore, configuration: Configuration, now: datetime) -> dic
         readable = Check(True, "readable")
     except (StoreError, SchemaError) as error:
         beat = Check(False, "unknown: the store would tell")
-        log.warning("the store cannot be read", error=str(error))
+        log.warning("store_unavailable", reason=str(error))
         readable = Check(False, "cannot be read; the log says why")
     redis = Check(True, "answers")
     if (why := redis_trouble(settings)) is not None:
-        log.warning("Redis cannot be used", error=why)
+        log.warning("redis_unavailable", reason=why)
         redis = Check(False, "does not answer; the log says why")
     usable = Check(True, "usable")
     if configuration.mistakes:

@@ -35,7 +35,7 @@ def let_in(web: Web, authorizations: Sequence[str]) -> None:
     try:
         expected = web.token.read().encode()
     except SecretError as error:
-        log.warning("the web's token cannot be read: nothing can be changed there", error=str(error))
+        log.warning("web_token_unreadable", reason=str(error))
         raise RefusedError(403, UNREADABLE) from None
     kind, _, given = authorizations[0].partition(" ") if len(authorizations) == 1 else ("", "", "")
     if kind.lower() != "bearer" or not given:

@@ -27,7 +27,7 @@ def digests(images: tuple[Image, ...]) -> set[str]:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> int:
-    return sum("no referrers API" in record.message for record in caplog.records)
+    return sum("referrers_api_missing" in record.message for record in caplog.records)
 
 
 @pytest.mark.parametrize("status", [303, 400, 401, 403, 404, 405, 406, 424, 501, 200])

@@ -85,8 +85,8 @@ def test_junk_is_refused_and_logged_and_nothing_else_happens(place, redis, store
             queue.lpush(f"{KEY_PREFIX}gc.control", message(task, args, task_id=f"junk-{number}"))
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", [], kwargs={"registry": "production"}))
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.no_such_task", ["production"]))
-        until(lambda: len(worker.events(event="refused: wrong arguments")) == len(JUNK) + 1, what="refusals")
-        until(lambda: len(worker.events(event="ended early")) == len(UNKNOWN), what="unknown names")
+        until(lambda: len(worker.events(event="arguments_refused")) == len(JUNK) + 1, what="refusals")
+        until(lambda: len(worker.events(event="task_ended_early")) == len(UNKNOWN), what="unknown names")
         worker.says("unregistered task")
         assert runs_of(store) == []
         # The worker is well: what is right is done, and by the same process.
@@ -104,7 +104,7 @@ def test_a_repeated_message_is_the_same_run(place, redis, store):
         for _ in range(10):
             queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["nowhere"], task_id="the last"))
-        until(lambda: worker.events(event="ended early"), what="the last message")
+        until(lambda: worker.events(event="task_ended_early"), what="the last message")
         assert runs_of(store) == [("task", "by-hand", "pending")]
         assert worker.stop() == 0
 
@@ -168,7 +168,7 @@ def test_a_killed_pool_child_gives_its_message_back(place, redis, store):
     with place.running(*OURS, "worker", "control", "--verbose") as worker:
         worker.says("ready")
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["nowhere"], task_id="first"))
-        until(lambda: worker.events(event="ended early"), what="the child's store")
+        until(lambda: worker.events(event="task_ended_early"), what="the child's store")
         with store.write():
             queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
             worker.says("Task accepted: gc.sweep[by-hand]")

@@ -70,7 +70,7 @@ class Referrers:
                 first = self._key not in _logged
                 _logged.add(self._key)
             if first:
-                log.info("no referrers API: fallback tags and subjects count", registry=self._registry)
+                log.info("referrers_api_missing", registry=self._registry, reason="fallback tags and subjects count")
         self._has_api.setdefault(name, found is not None)
         return found or ()
 

@@ -120,7 +120,7 @@ class YandexCloudRegistry(YandexRegistry):
             pile.settle()
         if pile.left_alone:
             told = ", ".join(f"{count} {what}" for what, count in sorted(pile.left_alone.items()))
-            log.info("artifacts left alone", registry_id=self._id, kinds=told)
+            log.info("artifacts_not_listed", registry_id=self._id, kinds=told)
         return pile
 
     def _read_folder(self, path: str) -> Folder:

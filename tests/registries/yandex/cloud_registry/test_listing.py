@@ -114,7 +114,7 @@ def test_other_rows_are_left_alone_and_told(
     simulator.push_other("shop/lib", kind="PACKAGE")
     with caplog.at_level("INFO", "worker.registries"):
         assert list(driver.repositories()) == ["shop/api"]
-    (told,) = [vars(record) for record in caplog.records if record.message == "artifacts left alone"]
+    (told,) = [vars(record) for record in caplog.records if record.message == "artifacts_not_listed"]
     assert "1 without Docker content" in told["kinds"]
     for _ in range(2):
         assert listed(driver).keys() == {pushed["digest"]}
