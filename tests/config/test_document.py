@@ -136,7 +136,7 @@ def test_a_secret_that_is_no_url_of_redis_is_refused_when_it_is_read() -> None:
 
 
 def test_the_web_is_for_this_machine_unless_the_file_says_otherwise() -> None:
-    assert (Web().host, Web().port, Web().token) == ("127.0.0.1", 9811, None)
+    assert (Web().listen, Web().token) == (("127.0.0.1", 9811), None)
 
 
 @pytest.mark.parametrize(

@@ -14,5 +14,5 @@ if __name__ == "__main__":
     path, port, *limits = sys.argv[1:]
     settings = load(Path(path))
     changed = {name: json.loads(value) for name, _, value in (limit.partition("=") for limit in limits)}
-    web = settings.web.model_copy(update={"listen": (settings.web.host, int(port))})
+    web = settings.web.model_copy(update={"listen": (settings.web.listen[0], int(port))})
     serve(settings.model_copy(update={"web": web}), replace(LIMITS, **changed))

@@ -123,7 +123,7 @@ def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
             if rule.kind == "delete" and rule.conditions == (All(),) and rule.count is None:
                 yield f"policies.{policy.name}[{number}].delete", EVERYTHING
     for name, registry in settings.registries.items():
-        if registry.network.insecure_http:
+        if registry.insecure_http:
             yield f"registries.{name}.insecure_http", PLAIN_HTTP
         weak = [] if registry.tells_push_time else list(_counts(registry))
         if weak:

@@ -15,7 +15,7 @@ from policies.units import shown
 from worker.config import kinds
 from worker.config.addresses import one_endpoint
 from worker.config.connection_urls import ENCODE, redis_flaw
-from worker.config.registry import AS_LIST, Credentials, EndpointKeys, Endpoints, Network, RegistryKeys
+from worker.config.registry import AS_LIST, Credentials, EndpointKeys, Endpoints, RegistryKeys
 from worker.config.secret import Model, Secret, SecretError
 from worker.config.urls import Listen, NotifyUrl, RedisUrl, StoreUrl
 from worker.config.values import Names, Pause, Read, at_least
@@ -32,10 +32,6 @@ class RegistrySettings(RegistryKeys):
     kind: str  # of worker.config.kinds, or one that a program has added by itself
     policy: InstanceOf[Policy]
     endpoints: Endpoints = Endpoints()
-
-    @property
-    def network(self) -> Network:
-        return self
 
     @property
     def tells_push_time(self) -> bool:
@@ -80,16 +76,8 @@ def kind_in(key: str) -> str:
 class Web(Model):
     """Where metrics, health and the console are served."""
 
-    listen: Listen = ("127.0.0.1", 9811)
+    listen: Listen = ("127.0.0.1", 9811)  # host and port
     token: Secret | None = Field(default=None, description="without one, nothing can be started or changed there")
-
-    @property
-    def host(self) -> str:
-        return self.listen[0]
-
-    @property
-    def port(self) -> int:
-        return self.listen[1]
 
 
 class Timing(Model):

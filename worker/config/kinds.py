@@ -12,8 +12,10 @@ class Kind:
     """One kind of registry."""
 
     name: str
-    tells_push_time: bool  # False: a push time is when this store first saw the image
-    lists_untagged: bool  # False: what has no tag is found only through what leads to it, and no rule can ask for it;
+    tells_push_time: bool = True  # False: a push time is when this store first saw the image
+    lists_untagged: bool = (
+        True  # False: what has no tag is found only through what leads to it, and no rule can ask for it;
+    )
     # as the driver's ListsTagsOnly says: the file is checked before there is a driver
 
     # What credentials may need to be allowed, least first
@@ -34,8 +36,6 @@ _YANDEX_WAYS_IN = (("iam_token",), ("service_account_key",), ("metadata",), ("wo
 _ALL = (
     Kind(
         name="yandex-container-registry",
-        tells_push_time=True,
-        lists_untagged=True,
         to_plan="container-registry.viewer",
         to_read="container-registry.images.puller",
         to_delete="container-registry.images.pusher",
@@ -45,8 +45,6 @@ _ALL = (
     ),
     Kind(
         name="yandex-cloud-registry",
-        tells_push_time=True,
-        lists_untagged=True,
         to_plan="cloud-registry.viewer",
         to_read="cloud-registry.artifacts.puller",
         to_delete="cloud-registry.artifacts.pusher (if that is refused, cloud-registry.admin)",
@@ -68,13 +66,7 @@ _ALL = (
     ),
 )
 KINDS: Mapping[str, Kind] = {one.name: one for one in _ALL}
-UNKNOWN = Kind(
-    name="",
-    tells_push_time=True,
-    lists_untagged=True,
-    keys=frozenset({"id", "endpoints"}),
-    endpoint="container_registry",
-)
+UNKNOWN = Kind(name="", keys=frozenset({"id", "endpoints"}), endpoint="container_registry")
 # Every way to sign in, and every key that only some kinds have.
 WAYS_IN = tuple(dict.fromkeys(way for kind in _ALL for way in kind.ways_in))
 ONLY_SOME_HAVE = frozenset[str]().union(*(kind.keys for kind in _ALL))

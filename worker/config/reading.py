@@ -51,9 +51,15 @@ class ConfigError(Exception):
 
 def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: bool, store_is_needed: bool) -> Settings:
     """The settings that `path` holds. Raises ConfigError."""
-    content = _content(path)
     try:
+        content = read_file(path, MAX_BYTES)
         tree, found = parse(content)
+    except FileNotFoundError:
+        absent = Mistake("", "there is no such file", "name one with --config or REGISTRY_GC_CONFIG")
+        raise ConfigError((absent,), path) from None
+    except OSError as error:
+        remedy = "name a file with --config or REGISTRY_GC_CONFIG"
+        raise ConfigError((Mistake("", f"cannot be read: {error.strerror}", remedy),), path) from None
     except YamlError as error:
         raise ConfigError((error.mistake,), path) from error
     reading = _Reading(path.absolute(), environ, look_for_secrets, store_is_needed, list(found))
@@ -63,16 +69,6 @@ def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: b
         mistakes = [one for one in reading.mistakes if one.got == NO_VALUE or one.path not in empty]
         raise ConfigError(tuple(dict.fromkeys(mistakes)), path)
     return settings
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return read_file(path, MAX_BYTES)
-    except FileNotFoundError:
-        mistake = Mistake("", "there is no such file", "name one with --config or REGISTRY_GC_CONFIG")
-    except OSError as error:
-        mistake = Mistake("", f"cannot be read: {error.strerror}", "name a file with --config or REGISTRY_GC_CONFIG")
-    raise ConfigError((mistake,), path)
 
 
 @dataclass

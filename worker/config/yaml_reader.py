@@ -35,35 +35,31 @@ CONSTANTS = {**dict.fromkeys(NULLS), "true": True, "false": False}
 Tree = dict[str, "Tree"] | list["Tree"] | str | int | float | bool | None
 
 
-@dataclass(eq=False)
 class YamlError(Exception):
     """Nothing more can be read of this file."""
 
-    mistake: Mistake
-
-    def __str__(self) -> str:
-        return str(self.mistake)
+    def __init__(self, path: str, got: str, remedy: str) -> None:
+        self.mistake = Mistake(path, got, remedy)
+        super().__init__(str(self.mistake))
 
 
 def parse(content: bytes) -> tuple[Tree, tuple[Mistake, ...]]:
     """The tree of a document, and what is wrong with it but did not stop the reading. Raises YamlError."""
     if len(content) > MAX_BYTES:
-        raise YamlError(Mistake("", "is larger than 1 MiB", "`defaults` shares what registries have in common"))
+        raise YamlError("", "is larger than 1 MiB", "`defaults` shares what registries have in common")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser, about ten times as fast
     builder = _Builder(iter(yaml.parse(_text(content), Loader=loader)))
     try:
         return builder.document(), tuple(builder.mistakes)
     except yaml.reader.ReaderError as error:
-        raise YamlError(Mistake("", f"holds the character {error.character!r}", "write text in UTF-8")) from error
+        raise YamlError("", f"holds the character {error.character!r}", "write text in UTF-8") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         if mark and _is_indented_by_tab(content, mark.line):
-            raise YamlError(
-                Mistake(f"line {mark.line + 1}", "a tab indents this line", "indent with spaces")
-            ) from error
+            raise YamlError(f"line {mark.line + 1}", "a tab indents this line", "indent with spaces") from error
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = " ".join(filter(None, (error.context, error.problem)))
-        raise YamlError(Mistake(where, f"this is not YAML: {problem}", "look here and on the line before")) from error
+        raise YamlError(where, f"this is not YAML: {problem}", "look here and on the line before") from error
 
 
 def _is_indented_by_tab(content: bytes, line: int) -> bool:
@@ -75,14 +71,12 @@ def _text(content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        mistake = Mistake(
-            "", f"is not text in UTF-8: byte {error.start} is 0x{content[error.start]:02x}", "save it as UTF-8"
-        )
-        raise YamlError(mistake) from None
+        got = f"is not text in UTF-8: byte {error.start} is 0x{content[error.start]:02x}"
+        raise YamlError("", got, "save it as UTF-8") from None
     odd = re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", text)
     if odd:
         line = text.count("\n", 0, odd.start()) + 1
-        raise YamlError(Mistake(f"line {line}", f"holds the character {odd.group()!r}", "write plain text"))
+        raise YamlError(f"line {line}", f"holds the character {odd.group()!r}", "write plain text")
     return text
 
 
@@ -95,7 +89,7 @@ def _refuse_anchor(event: Event, where: str) -> None:
     if isinstance(event, AliasEvent) or anchor is not None:
         mark = "*" if isinstance(event, AliasEvent) else "&"
         what = f"YAML anchors and aliases are not read, got {mark}{anchor}"
-        raise YamlError(Mistake(where, what, "`defaults` shares what registries have in common"))
+        raise YamlError(where, what, "`defaults` shares what registries have in common")
 
 
 @dataclass
@@ -114,7 +108,7 @@ class _Builder:
         following = next(self.events)
         if not isinstance(following, StreamEndEvent):
             line = _line(following)
-            raise YamlError(Mistake(f"line {line}", "a second document begins here", "keep one document in the file"))
+            raise YamlError(f"line {line}", "a second document begins here", "keep one document in the file")
         return tree
 
     def given(self, event: Event, path: str, depth: int) -> Tree:
@@ -128,7 +122,7 @@ class _Builder:
         where = f"line {_line(event)}"
         _refuse_anchor(event, path or where)
         if depth > MAX_DEPTH:
-            raise YamlError(Mistake(where, f"is nested more than {MAX_DEPTH} levels deep", "see docs/configuration.md"))
+            raise YamlError(where, f"is nested more than {MAX_DEPTH} levels deep", "see docs/configuration.md")
         if isinstance(event, ScalarEvent):
             return self.scalar(event, path)
         if isinstance(event, CollectionStartEvent) and event.tag not in (None, "!") and not event.implicit:
@@ -182,4 +176,4 @@ class _Builder:
             self.mistakes.append(Mistake(path, f"expected text as a key, got {event.value!r}", "put it in quotes"))
             return str(event.value)
         where = path or f"line {_line(event)}"
-        raise YamlError(Mistake(where, "a list or a mapping is no key", "write plain text before the colon"))
+        raise YamlError(where, "a list or a mapping is no key", "write plain text before the colon")

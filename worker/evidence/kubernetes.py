@@ -143,8 +143,10 @@ class _Cluster:
         with closing(ApiClient(configuration)) as client:
             client.user_agent = f"registry-gc/{__version__}"
             lists = _Lists(client, self._limits, self._ends)
-            for named in self._settings.namespaces:
-                lists.insist_on(named)
+            for named in self._settings.namespaces:  # of one that does not exist every list is empty, and no error
+                lists.get(
+                    "/api/v1/namespaces/{namespace}", named, {}, f"namespace {named}", "the verb get on namespaces"
+                )
             for kind in KINDS:
                 for namespace in self._settings.namespaces or (None,):
                     yield from lists.uses(kind, namespace, self._context or "cluster")
@@ -178,11 +180,6 @@ class _Lists:
     def __init__(self, client: Any, limits: Limits, ends: float) -> None:
         self._client, self._limits, self._ends = client, limits, ends
 
-    def insist_on(self, namespace: str) -> None:
-        """Of a namespace that does not exist every list is empty, and no error. Raises _FailedError."""
-        about = f"namespace {namespace}"
-        self._get("/api/v1/namespaces/{namespace}", namespace, {}, about, "the verb get on namespaces")
-
     def uses(self, kind: Kind, namespace: str | None, cluster: str) -> list[Found]:
         """What all objects of a kind use. Raises _FailedError."""
         where = f"{kind.resource} in {f'namespace {namespace}' if namespace else 'all namespaces'}"
@@ -200,7 +197,7 @@ class _Lists:
         path = f"{kind.root}/namespaces/{{namespace}}/{kind.resource}" if namespace else f"{kind.root}/{kind.resource}"
         query, seen = {"limit": str(PAGE)}, set[str]()
         while True:
-            body = self._get(path, namespace, query, f"list of {where}", f"the verb list on {kind.right}")
+            body = self.get(path, namespace, query, f"list of {where}", f"the verb list on {kind.right}")
             try:
                 page = page_of(body, kind)
             except ValueError as error:  # msgspec's errors are such
@@ -213,7 +210,8 @@ class _Lists:
             seen.add(page.more)
             query = {"limit": str(PAGE), "continue": page.more}
 
-    def _get(self, path: str, namespace: str | None, query: dict[str, str], about: str, right: str) -> bytes:
+    def get(self, path: str, namespace: str | None, query: dict[str, str], about: str, right: str) -> bytes:
+        """The body of an answer; `right`: what a role must grant for it. Raises _FailedError."""
         attempts = stamina.retry_context(
             on=_PassingError,
             attempts=ATTEMPTS,
@@ -248,7 +246,11 @@ class _Lists:
             with closing(response):
                 return response.status, self._body(response, about)
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
-            raise _PassingError(f"{about}: {_reason(error)}", "see that the API server can be reached") from None
+            reason: Any = (
+                getattr(error, "reason", None) or error
+            )  # the innermost, without what the client says of itself
+            what = f"{about}: {str(reason) or type(reason).__name__}"
+            raise _PassingError(what, "see that the API server can be reached") from None
 
     def _body(self, response: Any, about: str) -> bytes:
         pieces, size = [], 0
@@ -288,9 +290,3 @@ def _refusal(status: int, about: str, right: str, in_mid_list: bool) -> Exceptio
     if status == 429 or status >= 500:
         return _PassingError(f"{about}: the API server answers {status}", "see how it fares")
     return _FailedError(f"{about}: the API server answers {status}", _SERVER)
-
-
-def _reason(error: Exception) -> str:
-    """The innermost reason, without what the client says about itself."""
-    reason: Any = getattr(error, "reason", None) or error
-    return str(reason) or type(reason).__name__

@@ -30,52 +30,40 @@ _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 LONGEST = 1024  # characters; a name has at most 255
 
 
-class UnknownDigestError(ValueError):
-    """A reference whose digest is of an algorithm that is not known: what it names cannot be told."""
+class Found(NamedTuple):
+    """One thing that a source names."""
 
-    def __init__(self, name: str, digest: str) -> None:
-        super().__init__(f"{_NO_DIGEST}, or of sha512: and 128, after the @")
-        self.name = name  # "host/path"
-        self.digest = digest
+    digest: str | None
+    image: str | None  # "host/path:tag"
+    by: str
+    name: str | None  # "host/path"; None: a digest alone was named
+    odd: str = ""  # a digest of an algorithm that is not known: what it names cannot be told; the others are None then
 
 
-def parse(text: str) -> tuple[str | None, str | None]:
-    """(digest, image) of a reference, one of which may be None. Raises ValueError, which says what is wrong.
+def named(text: str, by: str) -> Found:
+    """What a reference names. Raises ValueError, which says what is wrong: it is none.
 
-    Raises UnknownDigestError, which is one, where everything but the digest is understood.
-
-    `image` is "host/path:tag": where the text has neither tag nor digest, the tag is `latest`; where it has only a
-    digest, `image` is None. A tag beside a digest counts as well: whoever wrote it expects it to be there.
+    Where the text has neither tag nor digest, the tag is `latest`; where it has only a digest, `image` is None. A tag
+    beside a digest counts as well: whoever wrote it expects it to be there.
     """
-    bare = _bare(text)
+    bare = _RUNTIMES.sub("", text, count=1) if "://" in text[:20] else text
     if len(bare) > LONGEST or not bare:
         raise ValueError("is empty" if not bare else f"has more than {LONGEST} characters")
     if _HEX.fullmatch(bare):
-        return f"sha256:{bare}", None
+        return Found(f"sha256:{bare}", None, by, None)
     if _DIGEST.fullmatch(bare):
-        return bare, None
+        return Found(bare, None, by, None)
     if bare.startswith(_ALGORITHMS):  # to a runtime a tag of Docker Hub's image "sha256"; to whoever wrote it, a digest
         raise ValueError(_NO_DIGEST)
     name, at, digest = bare.partition("@")
-    if at and not (_DIGEST.fullmatch(digest) or _ANY_DIGEST.fullmatch(digest)):
+    is_known = _DIGEST.fullmatch(digest) is not None
+    if at and not is_known and not _ANY_DIGEST.fullmatch(digest):
         raise ValueError(f"{_NO_DIGEST} after the @")
     path, tag = _split_tag(name)
-    if at and not _DIGEST.fullmatch(digest):
-        raise UnknownDigestError(_full_name(path), digest)
-    image = f"{_full_name(path)}:{tag or 'latest'}"
-    return digest or None, image if tag or not digest else None
-
-
-def name_of(text: str) -> str | None:
-    """ "host/path" of a reference that `parse` understands; None: it is a digest alone."""
-    bare = _bare(text)
-    if _HEX.fullmatch(bare) or _DIGEST.fullmatch(bare):
-        return None
-    return _full_name(_split_tag(bare.partition("@")[0])[0])
-
-
-def _bare(text: str) -> str:
-    return _RUNTIMES.sub("", text, count=1) if "://" in text[:20] else text
+    path = _full_name(path)
+    if at and not is_known:
+        return Found(None, None, by, path, digest)
+    return Found(digest or None, f"{path}:{tag or 'latest'}" if tag or not digest else None, by, path)
 
 
 def _split_tag(name: str) -> tuple[str, str]:
@@ -98,25 +86,6 @@ def _full_name(name: str) -> str:
     if not _HOST.fullmatch(host) or not _PATH.fullmatch(path):
         raise ValueError("is not host/path:tag, host/path@sha256:… or sha256:…")
     return f"{host.lower()}/{path}"
-
-
-class Found(NamedTuple):
-    """One thing that a source names."""
-
-    digest: str | None
-    image: str | None  # "host/path:tag"
-    by: str
-    name: str | None  # "host/path"; None: a digest alone was named
-    odd: str = ""  # a digest that is not understood; the others are None then
-
-
-def named(text: str, by: str) -> Found:
-    """What a reference names. Raises ValueError: it is none."""
-    try:
-        digest, image = parse(text)
-    except UnknownDigestError as error:
-        return Found(None, None, by, error.name, error.digest)
-    return Found(digest, image, by, name_of(text))
 
 
 class Use(Struct, frozen=True):

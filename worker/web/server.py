@@ -38,7 +38,7 @@ def serve(settings: Settings, limits: ConnectionLimits = LIMITS) -> None:
     configuration = ConfigurationDoor(settings)
     connections = Connections(limits)
     app = connections.guarding(build(StoreDoor(lambda: configuration().settings.store), configuration))
-    with bind(settings.web.host, settings.web.port) as listener:
+    with bind(*settings.web.listen) as listener:
         sys.stderr.write(f"web: {address_of(listener)}/metrics\n")  # the one line for people
         sys.stderr.flush()
         config = uvicorn.Config(

@@ -37,7 +37,7 @@ class Client:
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
         self.root, self.api = settings.url, api_of(settings.url)
         self.namespace = namespace_of(settings.url)
-        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
+        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings)
         self._threads = settings.rate.concurrency
         self.sign_ins = SignIns(settings, self.http)
         self._catalog_pages, self._tags_pages = PageSize(), PageSize()

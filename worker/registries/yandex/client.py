@@ -36,7 +36,7 @@ class Calls:
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
         self._operations = settings.endpoints.operation
-        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings.network)
+        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings)
         self.tokens = open_tokens(settings, self.http)
         self.bearer = Bearer(self.tokens)
 

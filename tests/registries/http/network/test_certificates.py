@@ -97,7 +97,7 @@ def test_what_needs_no_network_does_not_read_it(tmp_path: Path) -> None:
     file = tmp_path / "registry-gc.yaml"
     file.write_text(FILE.replace("CA", "no-such-file.pem"))
     settings = load(file, environ={}, look_for_secrets=False)
-    assert settings.registries["r"].network.ca_file == tmp_path / "no-such-file.pem"
+    assert settings.registries["r"].ca_file == tmp_path / "no-such-file.pem"
 
 
 def test_a_file_that_goes_away_is_no_traceback(opened: Opener, tls_port: int, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def file(tmp_path: Path) -> Path:
 def test_the_key_is_warned_of(file: Path, host: str) -> None:
     file.write_text(FILE.replace("URL", f"http://{host}"))
     settings = load(file, environ={})
-    assert settings.registries["r"].network.insecure_http
+    assert settings.registries["r"].insecure_http
     ((path, sentence),) = [one for one in remarks(settings) if "insecure_http" in one[0]]
     assert path == "registries.r.insecure_http"
     assert "passwords" in sentence

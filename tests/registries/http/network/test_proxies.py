@@ -132,7 +132,7 @@ def test_the_metadata_service_is_never_asked_by_a_proxy(proxy: ForwardProxy) -> 
             registry.clock()
     assert "the metadata service has no token" in str(raised.value)
     assert proxy.heard == []
-    assert proxies_of(settings.network).of("http://169.254.169.254/computeMetadata/v1/") is None
+    assert proxies_of(settings).of("http://169.254.169.254/computeMetadata/v1/") is None
 
 
 def test_yandex_services_use_it(proxy: ForwardProxy, tmp_path: Path) -> None:
