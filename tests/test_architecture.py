@@ -91,10 +91,7 @@ MISSING_CLI = ""
 MISSING_PROCESSES = ""
 MISSING_REPORT = ""
 MISSING_RUNS = "checkpoints hold_requests tags_read"
-MISSING_STORE = """
-    evidence history holds looks manifests measures notices plans refusals runs scan_history tables
-    verification
-"""
+MISSING_STORE = "history measures notices plans refusals runs scan_history verification"
 MISSING_SWEEP = "recording surroundings"
 MISSING_TOP = "reconcile"
 MISSING_WEB = ""

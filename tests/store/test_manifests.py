@@ -1,0 +1,45 @@
+"""What was read from manifests is known to the registry it was read from, whoever asks later."""
+
+import pytest
+
+from tests.store.rows import column
+from worker.registries.interface import Manifest
+from worker.store import Store
+from worker.store.freed_bytes import AT_ONCE
+from worker.store.manifests import StoredManifests
+from worker.store.tables import manifest
+
+FIRST, SECOND = (Manifest(f"sha256:{number}", "an image", None) for number in (1, 2))
+
+
+def both() -> dict[str, Manifest]:
+    return {FIRST.digest: FIRST, SECOND.digest: SECOND}
+
+
+def test_what_is_remembered_is_known_of_the_same_registry_alone(store: Store) -> None:
+    StoredManifests(store, "one").remember(both())
+    asked = [SECOND.digest, "sha256:3"]
+    assert StoredManifests(store, "one").known(asked) == {SECOND.digest: SECOND}
+    assert StoredManifests(store, "another").known(asked) == {}
+    assert StoredManifests(store, "one").known([]) == {}
+
+
+def test_who_has_read_more_of_one_takes_its_place(store: Store) -> None:
+    more = Manifest(FIRST.digest, "an image", None, labels={"a": "b"}, config_read=True)
+    StoredManifests(store, "one").remember(both())
+    StoredManifests(store, "one").remember({more.digest: more})
+    assert StoredManifests(store, "one").known(both()) == {FIRST.digest: more, SECOND.digest: SECOND}
+
+
+def test_more_can_be_asked_for_than_one_query_takes(store: Store) -> None:
+    many = {f"sha256:{number}": Manifest(f"sha256:{number}", "", None) for number in range(2 * AT_ONCE + 1)}
+    StoredManifests(store, "one").remember(many)
+    assert StoredManifests(store, "one").known(many) == many
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["told not to remember", "without a store"])
+def test_who_only_looks_writes_nothing(store: Store, there: bool) -> None:
+    StoredManifests(store if there else None, "one", remember=not there).remember(both())
+    with store.read() as connection:
+        assert column(connection, manifest, "digest") == []
+    assert StoredManifests(None, "one").known(both()) == {}
