@@ -10,7 +10,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.schedules import crontab
 from celery.schedules import schedule as interval
 
-from tests.support.place import Place, registry
+from tests.support.sandbox import Sandbox, registry
 from worker import tasks
 from worker.app import (
     BATCH_SECONDS,
@@ -32,14 +32,14 @@ REDIS = "redis://127.0.0.1:6379/5"
 
 
 @pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path, redis=REDIS)
+def sandbox(tmp_path):
+    return Sandbox(tmp_path, redis=REDIS)
 
 
 @pytest.fixture
-def conf(place, monkeypatch):
+def conf(sandbox, monkeypatch):
     """The settings of an application; it reads the configuration of `place` when the first one is asked for."""
-    for name, value in place.environ.items():
+    for name, value in sandbox.environ.items():
         monkeypatch.setenv(name, value)
     return Celery("test", loader=Loader, set_as_current=False).conf
 
@@ -118,23 +118,23 @@ def test_every_task_has_its_queue_and_every_queue_its_node():
     assert [name for name, route in ROUTES.items() if route["queue"] == "gc.scan"] == ["gc.scan", "gc.verify"]
 
 
-def test_the_password_comes_from_its_secret_and_is_shown_nowhere(place, conf):
-    (place.folder / "redis-url").write_text("redis://:s3cret@127.0.0.1:6379/0\n")
-    place.write(redis={"file": "redis-url"})
+def test_the_password_comes_from_its_secret_and_is_shown_nowhere(sandbox, conf):
+    (sandbox.folder / "redis-url").write_text("redis://:s3cret@127.0.0.1:6379/0\n")
+    sandbox.write(redis={"file": "redis-url"})
     assert conf.broker_url == "redis://:s3cret@127.0.0.1:6379/0"
     assert "s3cret" not in conf.humanize() + repr(load())
 
 
-def test_without_any_redis_the_application_says_so(place, conf):
-    place.write(redis=None)
+def test_without_any_redis_the_application_says_so(sandbox, conf):
+    sandbox.write(redis=None)
     with pytest.raises(UnusableError, match="no redis is configured"):
         _ = conf.broker_url
 
 
-def test_importing_needs_no_file_and_calling_says_in_one_line_what_is_wrong(place):
-    place.path.unlink()
-    assert place.run(sys.executable, "-c", "import worker.app, worker.tasks").returncode == 0
-    called = place.run(
+def test_importing_needs_no_file_and_calling_says_in_one_line_what_is_wrong(sandbox):
+    sandbox.path.unlink()
+    assert sandbox.run(sys.executable, "-c", "import worker.app, worker.tasks").returncode == 0
+    called = sandbox.run(
         sys.executable, "-m", "celery", "-A", "worker.app", "call", "gc.sweep", "--args", '["production"]'
     )
     assert called.returncode == 2
@@ -142,15 +142,15 @@ def test_importing_needs_no_file_and_calling_says_in_one_line_what_is_wrong(plac
     assert "there is no such file" in called.stderr
 
 
-def test_another_programs_django_settings_are_left_alone(place):
+def test_another_programs_django_settings_are_left_alone(sandbox):
     """Celery would import Django and them, or warn that it cannot."""
     words = (sys.executable, "-W", "error", "-c", "import worker.app, worker.tasks; worker.app.app.loader")
-    imported = place.run(*words, DJANGO_SETTINGS_MODULE="shop.settings")
+    imported = sandbox.run(*words, DJANGO_SETTINGS_MODULE="shop.settings")
     assert (imported.returncode, imported.stderr) == (0, "")
 
 
-def test_beat_has_a_bell_for_each_registry_with_a_schedule_named_by_line_and_zone(place, conf):
-    place.write(
+def test_beat_has_a_bell_for_each_registry_with_a_schedule_named_by_line_and_zone(sandbox, conf):
+    sandbox.write(
         redis=REDIS,
         registries={
             "moscow": registry(id="crp1", schedule="0 3 * * *", timezone="Europe/Moscow"),
@@ -176,8 +176,8 @@ def test_beat_has_a_bell_for_each_registry_with_a_schedule_named_by_line_and_zon
         pytest.param("5m", interval, 50, id="seldom"),
     ],
 )
-def test_reconcile_never_floods_after_an_outage(place, conf, reconcile, kind, expires):
-    place.write(redis=REDIS, timing={"reconcile": reconcile})
+def test_reconcile_never_floods_after_an_outage(sandbox, conf, reconcile, kind, expires):
+    sandbox.write(redis=REDIS, timing={"reconcile": reconcile})
     entry = conf.beat_schedule["gc.reconcile"]
     assert type(entry["schedule"]) is kind
     assert entry["options"]["expires"] == pytest.approx(expires)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Result, called
-from tests.support.hook import SECRET
-from tests.support.place import Place
+from tests.support.sandbox import Sandbox
+from tests.support.webhook import SECRET
 
 Command = Callable[..., Result]
 HUB = 'kind: oci, url: "http://127.0.0.1:9", credentials: {anonymous: true}'
@@ -74,11 +74,11 @@ def test_check_refuses_an_address_that_apprise_does_not_understand(tmp_path: Pat
     address = tmp_path / "address"
     address.write_text(f"slack://{SECRET}")
     well = {"url": "json://127.0.0.1:9/"}
-    place = Place(tmp_path, notify=[well, {"url": {"file": str(address)}}])
+    sandbox = Sandbox(tmp_path, notify=[well, {"url": {"file": str(address)}}])
     done = called("check", cwd=tmp_path, TEST_TOKEN="t1.none")
     wrong = "notify[1].url: apprise does not understand this address; look its form up in apprise's list of services"
     assert (done.code, done.out, done.err) == (2, "", f"registry-gc.yaml: {wrong}\n")
-    place.write(notify=[well])
+    sandbox.write(notify=[well])
     assert called("check", cwd=tmp_path, TEST_TOKEN="t1.none").code == 0
 
 

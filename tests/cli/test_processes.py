@@ -2,24 +2,24 @@
 
 import pytest
 
-from tests.support.place import OURS, Place
+from tests.support.sandbox import OURS, Sandbox
 
 
 @pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path)
+def sandbox(tmp_path):
+    return Sandbox(tmp_path)
 
 
 @pytest.mark.parametrize("command", ["up", "worker", "beat", "web"])
-def test_a_mistake_in_the_configuration_is_one_line(place, command):
-    place.write(redis="ftp://nowhere")
-    ended = place.run(*OURS, command)
+def test_a_mistake_in_the_configuration_is_one_line(sandbox, command):
+    sandbox.write(redis="ftp://nowhere")
+    ended = sandbox.run(*OURS, command)
     assert ended.returncode == 2
     assert "redis: expected a URL of Redis" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not place.state.exists()
+    assert not sandbox.state.exists()
 
 
-def test_slots_are_of_one_node(place):
-    ended = place.run(*OURS, "worker", "--slots", "3")
+def test_slots_are_of_one_node(sandbox):
+    ended = sandbox.run(*OURS, "worker", "--slots", "3")
     assert (ended.returncode, "--slots needs a NODE" in ended.stderr) == (2, True)

@@ -7,7 +7,7 @@ import sys
 import pytest
 from redis import Redis
 
-from tests.support.place import Place
+from tests.support.sandbox import Sandbox
 from tests.support.servers import redis_server
 from worker.app import KEY_PREFIX
 
@@ -24,10 +24,10 @@ for _ in sys.stdin:
 @pytest.mark.slow
 def test_tasks_are_enqueued_while_redis_takes_them_and_else_it_is_no_error(tmp_path):
     with redis_server() as redis:
-        place = Place(tmp_path, redis=redis.url)
+        sandbox = Sandbox(tmp_path, redis=redis.url)
         command = [sys.executable, "-c", SCRIPT]
         process = subprocess.Popen(
-            command, env=place.environ, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, env=sandbox.environ, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert process.stdin is not None
         assert process.stdout is not None

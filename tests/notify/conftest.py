@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.hook import Hook
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
+from tests.support.webhook import Webhook
 
 
 @pytest.fixture
-def hook() -> Iterator[Hook]:
-    with Hook().listening() as listening:
+def hook() -> Iterator[Webhook]:
+    with Webhook().listening() as listening:
         yield listening
 
 
 @pytest.fixture
-def night(simulator: Simulator, hook: Hook, tmp_path: Path) -> Iterator[Callable[..., Night]]:
+def night(simulator: Simulator, hook: Webhook, tmp_path: Path) -> Iterator[Callable[..., Night]]:
     """The hook's address is kept in a file, as a secret is; `on` and `registries` are those of its entry."""
     made: list[Night] = []
     address = tmp_path / "address"

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.hook import SECRET, Hook
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
+from tests.support.webhook import SECRET, Webhook
 from worker.notify import after_run
 from worker.runs.lifecycle import Bell
 from worker.runs.outcome import run_json
@@ -57,8 +57,8 @@ def capture_logs() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def hook() -> Iterator[Hook]:
-    with Hook().listening() as listening:
+def hook() -> Iterator[Webhook]:
+    with Webhook().listening() as listening:
         yield listening
 
 
@@ -184,7 +184,7 @@ def test_a_crash_in_the_midst_of_a_try_repeats_it(night: MakeNight, command: lis
     assert got(tmp_path) == []
 
 
-def test_a_url_gets_the_run_and_the_token(night: MakeNight, hook: Hook, tmp_path: Path) -> None:
+def test_a_url_gets_the_run_and_the_token(night: MakeNight, hook: Webhook, tmp_path: Path) -> None:
     (tmp_path / "bearer").write_text(SECRET)
     url = f"http://{hook.address}/collect?key={SECRET}"
     tonight = night(after_run={"url": url, "token": {"file": str(tmp_path / "bearer")}})

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hook import Hook
 from tests.support.servers import free_port
+from tests.support.webhook import Webhook
 from worker.config.secret import Secret
 from worker.config.settings import Notification
 from worker.notify import sender
@@ -19,15 +19,15 @@ MESSAGE = Message("a title", "a body", "info")
     ("status", "failure"),
     [(200, None), (204, None), (500, "HTTP status 500"), (404, "HTTP status 404"), (None, "no answer in time")],
 )
-def test_what_a_server_answers(hook: Hook, status: int | None, failure: str | None) -> None:
+def test_what_a_server_answers(hook: Webhook, status: int | None, failure: str | None) -> None:
     hook.status = status
     failures = sender.send(MESSAGE, {7: Notification(url=hook.url)}, seconds=0.5 if status is None else 10)
     assert failures == ({} if failure is None else {7: failure})
 
 
-def test_one_that_hangs_holds_nobody_else_up(hook: Hook) -> None:
+def test_one_that_hangs_holds_nobody_else_up(hook: Webhook) -> None:
     hook.status = None
-    with Hook().listening() as well:
+    with Webhook().listening() as well:
         to = {
             0: Notification(url=hook.url),
             1: Notification(url=well.url),

@@ -18,8 +18,8 @@ from policies.rules import Policy
 from tests.bench import data as bench_data
 from tests.planning.saved import EVERYTHING, line, lines, records, saved
 from tests.support.builders import NOW, digest, image, policy, repository, signature
-from tests.support.doctored import policies, registries
 from tests.support.planning import WholePlan, make_plan, offline_ndjson
+from tests.support.strategies import policies, registries
 from worker.planning.offline import plan_inventory
 from worker.report.plan import PlanHead
 

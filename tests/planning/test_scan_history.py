@@ -15,7 +15,7 @@ from policies.scan_history import NEVER, remember
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
-from tests.support.remembering import exceeded, pass_time, reasons, recalled, remembered, rows
+from tests.support.scan_history import exceeded, pass_time, reasons, recalled, remembered, rows
 from tests.support.simulator.client import Simulator
 from worker.planning import scan
 from worker.planning.scan_history import Memoir, compare

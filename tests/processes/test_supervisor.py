@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.place import Place
+from tests.support.sandbox import Sandbox
 from tests.support.waiting import until
 from worker.processes.supervisor import Child, Program
 
@@ -20,87 +20,87 @@ FAMILY = ["sh", "-c", f'(trap "touch child-was-told" TERM; {WAIT}) & trap "exit 
 
 
 @pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path)
+def sandbox(tmp_path):
+    return Sandbox(tmp_path)
 
 
 @pytest.fixture
-def supervise(place):
+def supervise(sandbox):
     """Starts a supervisor of these programs: name=(command, patience)."""
 
     def start(**programs):
         listed = [[name, command, patience] for name, (command, patience) in programs.items()]
-        return place.running(sys.executable, str(Path(__file__).with_name("supervised.py")), json.dumps(listed))
+        return sandbox.running(sys.executable, str(Path(__file__).with_name("supervised.py")), json.dumps(listed))
 
     return start
 
 
-def pid_of(place, command):
-    return next((pid for pid, words in place.pids().items() if words.startswith(command)), None)
+def pid_of(sandbox, command):
+    return next((pid for pid, words in sandbox.pids().items() if words.startswith(command)), None)
 
 
-def test_what_was_killed_is_started_again_and_what_is_well_is_left_alone(place, supervise):
+def test_what_was_killed_is_started_again_and_what_is_well_is_left_alone(sandbox, supervise):
     with supervise(one=(FOREVER, 5), two=(["sleep", "2000"], 5)) as running:
-        one = until(lambda: pid_of(place, "sleep 1000"), what="the first")
-        two = until(lambda: pid_of(place, "sleep 2000"), what="the second")
+        one = until(lambda: pid_of(sandbox, "sleep 1000"), what="the first")
+        two = until(lambda: pid_of(sandbox, "sleep 2000"), what="the second")
         os.kill(one, signal.SIGKILL)
         running.says("one was killed by SIGKILL; it is started again in 1 s")
-        until(lambda: pid_of(place, "sleep 1000") not in (None, one), what="the first again")
-        assert pid_of(place, "sleep 2000") == two
+        until(lambda: pid_of(sandbox, "sleep 1000") not in (None, one), what="the first again")
+        assert pid_of(sandbox, "sleep 2000") == two
         assert running.stop() == 0
-        place.left_empty()
+        sandbox.left_empty()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_stop_leaves_nothing_and_tells_main_processes_only(place, supervise, number):
+def test_a_stop_leaves_nothing_and_tells_main_processes_only(sandbox, supervise, number):
     """Even if the signal goes to the whole group, as from a terminal."""
     with supervise(family=(FAMILY, 5), one=(FOREVER, 5)) as running:
         running.says("ready")
         os.killpg(running.pid, number)
         assert running.process.wait(10) == 0
-        place.left_empty()
+        sandbox.left_empty()
         assert "is killed" not in running.log()  # each main process heard it, and in time
-        assert not (place.folder / "child-was-told").exists()
+        assert not (sandbox.folder / "child-was-told").exists()
 
 
-def test_a_ctrl_c_in_the_middle_of_starting_is_a_stop_as_any(place, supervise):
+def test_a_ctrl_c_in_the_middle_of_starting_is_a_stop_as_any(sandbox, supervise):
     programs = {f"program{number}": (FOREVER, 5) for number in range(10)}
     for _ in range(10):
         with supervise(**programs) as running:
             running.says("program0 started")
             os.killpg(running.pid, signal.SIGINT)
             assert running.process.wait(10) == 0, running.log()
-            place.left_empty()
+            sandbox.left_empty()
 
 
-def test_who_does_not_end_in_its_patience_is_killed(place, supervise):
+def test_who_does_not_end_in_its_patience_is_killed(sandbox, supervise):
     with supervise(deaf=(DEAF, 0.3)) as running:
         running.says("deaf")
         running.process.terminate()
         running.says("deaf did not end within 0.3 s and is killed")
         assert running.process.wait(10) == 0
-        place.left_empty()
+        sandbox.left_empty()
 
 
-def test_asked_again_it_kills_at_once(place, supervise):
+def test_asked_again_it_kills_at_once(sandbox, supervise):
     with supervise(deaf=(DEAF, 1000)) as running:
         running.says("deaf")
         running.process.terminate()
         running.says("stopping deaf")
         running.process.terminate()
         assert running.process.wait(10) == 0
-        place.left_empty()
+        sandbox.left_empty()
 
 
-def test_a_killed_supervisor_takes_its_programs_with_it(place, supervise):
+def test_a_killed_supervisor_takes_its_programs_with_it(sandbox, supervise):
     with supervise(one=(FOREVER, 5), two=(FOREVER, 5)) as running:
-        until(lambda: len(place.pids()) == 3, what="the supervisor and its two")
+        until(lambda: len(sandbox.pids()) == 3, what="the supervisor and its two")
         running.process.kill()
         running.process.wait()
-        place.left_empty()
+        sandbox.left_empty()
 
 
-def test_what_cannot_start_or_ends_at_once_is_tried_again_more_and_more_seldom(place, supervise):
+def test_what_cannot_start_or_ends_at_once_is_tried_again_more_and_more_seldom(sandbox, supervise):
     with supervise(absent=(["/no/such/program"], 5), brief=(["sh", "-c", "exit 3"], 5)) as running:
         running.says("absent cannot be started: No such file or directory; tried again in 1 s")
         running.says("brief ended with exit code 3; it is started again in 1 s")

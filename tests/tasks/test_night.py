@@ -11,9 +11,9 @@ from tests.support.cluster import Cluster, cluster, command, metric
 from tests.support.oci import nights
 from tests.support.servers import PostgresServer
 from tests.support.simulator.client import Simulator
+from tests.support.small_registry import push_some
 from tests.support.stores import database
 from tests.support.waiting import until
-from tests.support.worlds import push_some
 from worker.store import runs as run_rows
 
 DAY = timedelta(days=1)

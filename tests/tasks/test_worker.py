@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from tests.support.hook import SECRET, Hook
-from tests.support.place import CELERY, OURS, Place
 from tests.support.proxy import Proxy, proxy_to
+from tests.support.sandbox import CELERY, OURS, Sandbox
 from tests.support.servers import RedisServer, redis_server
 from tests.support.waiting import until
+from tests.support.webhook import SECRET, Webhook
 from worker.app import OTHER_STORES, ROUTES
 from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
 from worker.config.settings import load
@@ -31,18 +31,18 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-def place_of(folder: Path, redis: RedisServer) -> Place:
+def place_of(folder: Path, redis: RedisServer) -> Sandbox:
     folder.mkdir()
-    return Place(folder, redis=redis.url, store=f"sqlite:///{folder}/gc.db")
+    return Sandbox(folder, redis=redis.url, store=f"sqlite:///{folder}/gc.db")
 
 
 def test_celerys_own_commands_are_answered(tmp_path: Path, redis: RedisServer) -> None:
-    place = place_of(tmp_path / "place", redis)
-    with place.running(*OURS, "worker", "control") as worker:
+    sandbox = place_of(tmp_path / "place", redis)
+    with sandbox.running(*OURS, "worker", "control") as worker:
         worker.says("ready")
         asked = {}
         for command in ("ping", "active", "registered", "stats"):
-            done = place.run(*CELERY, "inspect", command, "--json")
+            done = sandbox.run(*CELERY, "inspect", command, "--json")
             assert done.returncode == 0, done.stderr
             ((node, asked[command]),) = json.loads(done.stdout.splitlines()[-1]).items()
             assert node.startswith("control@")
@@ -51,7 +51,7 @@ def test_celerys_own_commands_are_answered(tmp_path: Path, redis: RedisServer) -
         assert set(ROUTES) <= set(asked["registered"])
         assert asked["stats"]["pool"]["max-concurrency"] == 1
         for command in ("disable_events", "enable_events"):
-            assert place.run(*CELERY, "control", command).returncode == 0
+            assert sandbox.run(*CELERY, "control", command).returncode == 0
         assert worker.stop() == 0
 
 
@@ -83,10 +83,10 @@ def test_a_message_whose_end_redis_did_not_hear_leaves_room_for_the_next(end: st
 def test_workers_of_two_stores_behind_one_redis_say_so(tmp_path: Path, redis: RedisServer) -> None:
     first, second = (place_of(tmp_path / name, redis) for name in ("first", "second"))
 
-    def said(place: Place) -> str:
+    def said(sandbox: Sandbox) -> str:
         (finding,) = (
             one
-            for one in json.loads(place.run(*OURS, "check", "--online", "--format", "json").stdout)["online"]
+            for one in json.loads(sandbox.run(*OURS, "check", "--online", "--format", "json").stdout)["online"]
             if one["check"] == "redis"
         )
         return f"{finding['status']}: {finding['detail']}"
@@ -122,25 +122,25 @@ def test_workers_of_two_stores_behind_one_redis_say_so(tmp_path: Path, redis: Re
 def test_a_file_as_the_store_of_a_far_redis_is_warned_of(
     tmp_path: Path, redis: str | None, store: str, far: bool
 ) -> None:
-    place = Place(tmp_path, redis=redis, store=store)
-    settings = load(place.path, environ=place.environ)
+    sandbox = Sandbox(tmp_path, redis=redis, store=store)
+    settings = load(sandbox.path, environ=sandbox.environ)
     assert is_file_beside_far_redis(settings.store, settings.redis_url()) is far
-    assert (FILE_BESIDE_FAR_REDIS in place.run(*OURS, "check").stdout) is far
+    assert (FILE_BESIDE_FAR_REDIS in sandbox.run(*OURS, "check").stdout) is far
 
 
 def test_a_worker_tells_of_a_run_that_failed(redis: RedisServer, tmp_path: Path) -> None:
-    with Hook().listening() as hook:
+    with Webhook().listening() as hook:
         (tmp_path / "address").write_text(hook.url)
-        place = Place(tmp_path, redis=redis.url, notify=[{"url": {"file": str(tmp_path / "address")}}])
-        settings = load(place.path, environ=place.environ)
+        sandbox = Sandbox(tmp_path, redis=redis.url, notify=[{"url": {"file": str(tmp_path / "address")}}])
+        settings = load(sandbox.path, environ=sandbox.environ)
         store = open_store(settings.store)
         opened = lifecycle.open_run(store, settings, "production", trigger="command", now=datetime.now(UTC))
         lifecycle.fail(store, opened.run_id, "the registry is gone", datetime.now(UTC))
         store.dispose()
-        with place.running(*OURS, "worker", "control") as worker:
+        with sandbox.running(*OURS, "worker", "control") as worker:
             worker.says("ready")
             for _ in range(2):
-                assert place.run(*CELERY, "call", "gc.reconcile").returncode == 0
+                assert sandbox.run(*CELERY, "call", "gc.reconcile").returncode == 0
             until(lambda: worker.events(event="notification_sent"), what="the message")
             assert worker.stop() == 0
         assert [opened.run_id in body for body in hook.bodies] == [True]

@@ -10,7 +10,7 @@ import pytest
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
-from tests.support.remembering import pass_time
+from tests.support.scan_history import pass_time
 from worker.planning.offline import plan_inventory
 from worker.planning.planner import Planned
 from worker.planning.scan import plan_live

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.support.night import Night
-from tests.support.remembering import exceeded, pass_time, reasons, recalled, rows
+from tests.support.scan_history import exceeded, pass_time, reasons, recalled, rows
 from tests.support.simulator.client import Simulator
 from worker.planning import scan
 from worker.report.run import show_report

@@ -13,8 +13,8 @@ from policies.plan import Decision
 from policies.registry_summary import sum_up, survey_of
 from policies.rules import Policy
 from tests.support.builders import NOW, close, policy
-from tests.support.doctored import documents, keep_rules, policies, registries
 from tests.support.planning import WholePlan, composed, decide, make_plan
+from tests.support.strategies import documents, keep_rules, policies, registries
 
 Key = tuple[str, str]  # repository, digest
 

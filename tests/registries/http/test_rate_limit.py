@@ -48,7 +48,7 @@ def worst_second(times: list[float]) -> int:
 
 
 def test_processes_keep_one_rate_together(redis: RedisServer) -> None:
-    words = [sys.executable, "-m", "tests.support.pacing", redis.url, "shared|by|all", "10", "3", "4"]
+    words = [sys.executable, "-m", "tests.support.rate_process", redis.url, "shared|by|all", "10", "3", "4"]
     processes = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
     times = [float(line) for output in outputs for line in output.split()]

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
-from tests.support.remembering import pass_time
+from tests.support.scan_history import pass_time
 from tests.support.simulator.client import Simulator
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import Bell, NotBlockedError

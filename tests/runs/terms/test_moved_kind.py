@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from tests.support.cluster import ROOT
 from tests.support.night import Night
-from tests.support.remembering import exceeded, pass_time, reasons, recalled, remembered
+from tests.support.scan_history import exceeded, pass_time, reasons, recalled, remembered
 from tests.support.simulator.client import Simulator
 from worker.runs import hold_requests, lifecycle
 from worker.store import holds, plans

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.night import Night
 from tests.support.simulator.client import Simulator
-from tests.support.worlds import push_some
+from tests.support.small_registry import push_some
 
 DAY = timedelta(days=1)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
-from tests.support.remembering import pass_time, reasons, recalled
+from tests.support.scan_history import pass_time, reasons, recalled
 from tests.support.simulator.client import Simulator
 from worker.registries import open_registry
 from worker.restore.restore import find, restore

@@ -12,7 +12,7 @@ from policies.image import Image
 from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
-from tests.support.remembering import exceeded, pass_time
+from tests.support.scan_history import exceeded, pass_time
 from worker.report.run import outcome_text, shown_json
 from worker.runs.lifecycle import Bell
 from worker.store import plans

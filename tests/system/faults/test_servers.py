@@ -12,7 +12,7 @@ from redis import Redis
 
 from tests.support.drill import SOON, Drill
 from tests.support.drills import Drills
-from tests.support.place import OURS, Place
+from tests.support.sandbox import OURS, Sandbox
 from tests.support.servers import redis_server
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
@@ -146,8 +146,8 @@ def test_the_disk_under_the_store_is_full(point: Checkpoint, running: Simulator,
 def test_garbage_in_a_queue_ends_a_worker_and_its_supervisor_starts_it_again(tmp_path: Path) -> None:
     """By design of Celery: what is no JSON at all is taken from the queue, and the worker ends."""
     with redis_server() as server, Redis(port=server.port) as redis:
-        place = Place(tmp_path, redis=server.url)
-        with place.running(*OURS, "worker") as worker:
+        sandbox = Sandbox(tmp_path, redis=server.url)
+        with sandbox.running(*OURS, "worker") as worker:
             until(lambda: worker.log().count(" ready.") == 3, what="three nodes")
             for queue in ("gc.control", "gc.scan", "gc.delete"):
                 redis.lpush(f"registry-gc:{queue}", "not json")

@@ -18,11 +18,11 @@ import yaml
 from redis import Redis
 from sqlalchemy import select
 
-from tests.support.hook import SECRET as HOOK_SECRET
-from tests.support.hook import Hook
 from tests.support.servers import PostgresServer, RedisServer, free_port
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
+from tests.support.webhook import SECRET as HOOK_SECRET
+from tests.support.webhook import Webhook
 from tests.system.security.sentinels import Sentinels, files_below
 from worker.config.settings import load
 from worker.store import Store, open_store
@@ -263,7 +263,7 @@ def whole_night(
     Redis.from_url(redis.url).config_set("requirepass", PASSWORDS["redis password"])
     night = Night(folder, simulator, postgres, redis)
     night.fill()
-    with evidence_server() as evidence, Hook().listening() as hook:
+    with evidence_server() as evidence, Webhook().listening() as hook:
         written = night.document(evidence, hook.url)
         (folder / "registry-gc.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
         with night.processes():

@@ -12,8 +12,8 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import select
 
+from tests.support.celery_messages import QUEUES, in_base64, left, message, push, under_way
 from tests.support.cluster import Cluster, cluster
-from tests.support.envelope import QUEUES, in_base64, left, message, push, under_way
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.app import KEY_PREFIX

@@ -9,8 +9,8 @@ import pytest
 from redis import Redis
 from sqlalchemy import select
 
-from tests.support.envelope import message
-from tests.support.place import CELERY, OURS, Place, registry
+from tests.support.celery_messages import message
+from tests.support.sandbox import CELERY, OURS, Sandbox, registry
 from tests.support.servers import redis_server
 from tests.support.waiting import until
 from worker.app import KEY_PREFIX
@@ -59,13 +59,13 @@ def redis():
 
 
 @pytest.fixture
-def place(tmp_path, redis):
-    return Place(tmp_path, redis=redis.url)
+def sandbox(tmp_path, redis):
+    return Sandbox(tmp_path, redis=redis.url)
 
 
 @pytest.fixture
-def store(place, monkeypatch):
-    for name, value in place.environ.items():
+def store(sandbox, monkeypatch):
+    for name, value in sandbox.environ.items():
         monkeypatch.setenv(name, value)
     opened = open_store(load().store)
     yield opened
@@ -77,9 +77,9 @@ def runs_of(store):
         return connection.execute(select(run.c.trigger, run.c.task_id, run.c.state)).all()
 
 
-def test_junk_is_refused_and_logged_and_nothing_else_happens(place, redis, store):
+def test_junk_is_refused_and_logged_and_nothing_else_happens(sandbox, redis, store):
     queue = Redis.from_url(redis.url)
-    with place.running(*CELERY, "worker", "-Q", "gc.control", "-c", "1") as worker:
+    with sandbox.running(*CELERY, "worker", "-Q", "gc.control", "-c", "1") as worker:
         worker.says("ready")
         for number, (task, args) in enumerate(JUNK + UNKNOWN):
             queue.lpush(f"{KEY_PREFIX}gc.control", message(task, args, task_id=f"junk-{number}"))
@@ -97,9 +97,9 @@ def test_junk_is_refused_and_logged_and_nothing_else_happens(place, redis, store
         assert worker.stop() == 0
 
 
-def test_a_repeated_message_is_the_same_run(place, redis, store):
+def test_a_repeated_message_is_the_same_run(sandbox, redis, store):
     queue = Redis.from_url(redis.url)
-    with place.running(*OURS, "worker", "control") as worker:
+    with sandbox.running(*OURS, "worker", "control") as worker:
         worker.says("ready")
         for _ in range(10):
             queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
@@ -109,23 +109,23 @@ def test_a_repeated_message_is_the_same_run(place, redis, store):
         assert worker.stop() == 0
 
 
-def test_the_documented_call_opens_a_run(place, store):
-    with place.running(*OURS, "worker", "control") as worker:
-        called = place.run(*CELERY, "call", "gc.sweep", "--args", '["production"]')
+def test_the_documented_call_opens_a_run(sandbox, store):
+    with sandbox.running(*OURS, "worker", "control") as worker:
+        called = sandbox.run(*CELERY, "call", "gc.sweep", "--args", '["production"]')
         assert called.returncode == 0
         until(lambda: runs_of(store), what="a run")
         assert runs_of(store) == [("task", called.stdout.strip(), "pending")]
         assert worker.stop() == 0
 
 
-def test_two_beats_do_what_one_does(place, redis, store):
+def test_two_beats_do_what_one_does(sandbox, redis, store):
     """The last minute's run is due at once; every bell rings twice, the run is there once."""
-    place.write(redis=redis.url, registries={"production": registry(schedule="* * * * *")})
+    sandbox.write(redis=redis.url, registries={"production": registry(schedule="* * * * *")})
     note_registries(store, load(), datetime.now(UTC) - timedelta(minutes=2))
     with (
-        place.running(*OURS, "worker", "control", log="worker") as worker,
-        place.running(*CELERY, "beat", "-s", "one", "--pidfile=", log="one") as one,
-        place.running(*CELERY, "beat", "-s", "two", "--pidfile=", log="two") as two,
+        sandbox.running(*OURS, "worker", "control", log="worker") as worker,
+        sandbox.running(*CELERY, "beat", "-s", "one", "--pidfile=", log="one") as one,
+        sandbox.running(*CELERY, "beat", "-s", "two", "--pidfile=", log="two") as two,
     ):
         until(lambda: runs_of(store), what="the due run")
         beats = []
@@ -142,9 +142,11 @@ def test_two_beats_do_what_one_does(place, redis, store):
         assert one.stop() == two.stop() == worker.stop() == 0
 
 
-def test_a_schedule_counts_from_the_start_of_beat(place, redis, store):
-    place.write(redis=redis.url, registries={"production": registry(schedule="0 3 1 1 *")}, timing={"reconcile": "60s"})
-    with place.running(*OURS, "beat"):  # killed at the end: Celery may not hear a SIGTERM in the middle of starting
+def test_a_schedule_counts_from_the_start_of_beat(sandbox, redis, store):
+    sandbox.write(
+        redis=redis.url, registries={"production": registry(schedule="0 3 1 1 *")}, timing={"reconcile": "60s"}
+    )
+    with sandbox.running(*OURS, "beat"):  # killed at the end: Celery may not hear a SIGTERM in the middle of starting
         until(lambda: _line_since(store), what="the line, noted before any bell")
 
 
@@ -153,29 +155,29 @@ def _line_since(store):
         return connection.execute(select(noted.c.line_since).where(noted.c.line == "0 3 1 1 * UTC")).scalar()
 
 
-def test_redis_away_ringing_gives_up_soon_and_says_so(place, redis):
+def test_redis_away_ringing_gives_up_soon_and_says_so(sandbox, redis):
     redis.stop()
     imports = "from worker.runs.lifecycle import Bell\nfrom worker.tasks import ring\n"
     program = imports + "print(ring([Bell('gc.scan', ('r',))] * 9))"
-    rung = place.run(sys.executable, "-c", program, timeout=20)
+    rung = sandbox.run(sys.executable, "-c", program, timeout=20)
     assert rung.stdout.splitlines()[-1] == "False"
     assert "Traceback" not in rung.stderr
 
 
-def test_a_killed_pool_child_gives_its_message_back(place, redis, store):
+def test_a_killed_pool_child_gives_its_message_back(sandbox, redis, store):
     """The child dies while a task waits for a writer's lock; the task is carried out by the next child."""
     queue = Redis.from_url(redis.url)
-    with place.running(*OURS, "worker", "control", "--verbose") as worker:
+    with sandbox.running(*OURS, "worker", "control", "--verbose") as worker:
         worker.says("ready")
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["nowhere"], task_id="first"))
         until(lambda: worker.events(event="task_ended_early"), what="the child's store")
         with store.write():
             queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
             worker.says("Task accepted: gc.sweep[by-hand]")
-            children = [pid for pid in place.pids() if pid != worker.pid]
+            children = [pid for pid in sandbox.pids() if pid != worker.pid]
             assert len(children) == 1
             os.kill(children[0], signal.SIGKILL)
-            until(lambda: children[0] not in place.pids(), what="the child's end")
+            until(lambda: children[0] not in sandbox.pids(), what="the child's end")
         until(lambda: runs_of(store), what="the run")
         assert runs_of(store) == [("task", "by-hand", "pending")]
         assert worker.stop() == 0

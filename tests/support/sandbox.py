@@ -27,7 +27,7 @@ def registry(**changes: Any) -> dict[str, Any]:
     return {**own, "endpoints": endpoints, "policy": "nightly", **changes}
 
 
-class Place:
+class Sandbox:
     """A folder with a configuration and a state folder; the processes started here find them by their environment."""
 
     def __init__(self, folder: Path, **document: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 SECRET = "s3cret-t0ken-of-the-hook"
 
 
-class Hook:
+class Webhook:
     """`status` is what it answers; None: it says nothing at all until the test is over."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Hook:
         return [message["message"] for _, message in self.received]
 
     @contextmanager
-    def listening(self) -> Iterator["Hook"]:
+    def listening(self) -> Iterator["Webhook"]:
         thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         thread.start()
         try:
