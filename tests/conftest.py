@@ -18,7 +18,7 @@ from tests.support.simulator.client import Simulator
 from worker.registries import DRIVERS
 
 if TYPE_CHECKING:
-    from tests.support.drills import Drills
+    from tests.support.scenarios import Scenarios
 
 
 SYSTEM = Path(__file__).parent / "system"
@@ -149,10 +149,10 @@ def make_memory_harness(registry: MemoryRegistry, tmp_path: Path) -> Iterator[Ma
 
 
 @pytest.fixture(scope="module")
-def drills(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Drills]":
-    """Drills of real processes, each made when a case first wants it."""
-    from tests.support.drills import Drills  # noqa: PLC0415 - Celery, which few folders want
+def scenarios(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Scenarios]":
+    """Scenarios of real processes, each made when a case first wants it."""
+    from tests.support.scenarios import Scenarios  # noqa: PLC0415 - Celery, which few folders want
 
-    made = Drills(lambda: request.getfixturevalue("postgres"), lambda: tmp_path_factory.mktemp("drill"))
+    made = Scenarios(lambda: request.getfixturevalue("postgres"), lambda: tmp_path_factory.mktemp("scenario"))
     yield made
     made.close()

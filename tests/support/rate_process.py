@@ -1,4 +1,4 @@
-"""One of several processes that keep a rate together: `python -m tests.support.rate_process URL KEY RATE SECONDS THREADS`.
+"""A process that keeps a rate with others: `python -m tests.support.rate_process URL KEY RATE SECONDS THREADS`.
 
 Prints the times at which it was allowed to send, one a line.
 """

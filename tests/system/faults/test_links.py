@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.drill import SOON
-from tests.support.drills import Drills
+from tests.support.scenario import SOON
+from tests.support.scenarios import Scenarios
 from tests.support.tcp_fault_proxy import TcpFaultProxy
 from tests.support.waiting import until
 from worker.runs.checkpoints import Checkpoint
@@ -35,14 +35,14 @@ CASES: list[tuple[str, str, Checkpoint]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("link", "fault", "point"), CASES)
-def test_the_link_is_bad(link: str, fault: str, point: Checkpoint, drills: Drills) -> None:
-    with drills.case("links") as drill:
-        drill.come_to(point)
-        bad = drill.links[link]
+def test_the_link_is_bad(link: str, fault: str, point: Checkpoint, scenarios: Scenarios) -> None:
+    with scenarios.case("links") as scenario:
+        scenario.come_to(point)
+        bad = scenario.links[link]
         struck = bad.struck
 
         FAULTS[fault](bad)
-        drill.halts.release(point)
+        scenario.halts.release(point)
 
         until(lambda: bad.struck > struck, timeout=SOON, what="the link to be bad for somebody")
         until(lambda: bad.well, timeout=BLACK_HOLE + SOON, what="the link to be good again")
@@ -51,4 +51,4 @@ def test_the_link_is_bad(link: str, fault: str, point: Checkpoint, drills: Drill
         repeats = (
             4 if (link, fault) in (("registry", "ten replies lost"), ("registry", "five cut after 40 bytes")) else 1
         )
-        drill.whole(drill.finished(drill.run_id, timeout=SOON, supervised=True), started=well, repeats=repeats)
+        scenario.whole(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well, repeats=repeats)

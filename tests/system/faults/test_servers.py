@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.support.drill import SOON, Drill
-from tests.support.drills import Drills
 from tests.support.sandbox import OURS, Sandbox
+from tests.support.scenario import SOON, Scenario
+from tests.support.scenarios import Scenarios
 from tests.support.servers import redis_server
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
@@ -60,36 +60,36 @@ def unlocked(redis: Redis) -> None:
 )
 @pytest.mark.parametrize("point", ["run_advanced", "intent_recorded"])
 def test_redis_will_not_serve(
-    point: Checkpoint, spoil: Callable[[Redis], None], mend: Callable[[Redis], None], says: str, drills: Drills
+    point: Checkpoint, spoil: Callable[[Redis], None], mend: Callable[[Redis], None], says: str, scenarios: Scenarios
 ) -> None:
-    with drills.case("sqlite") as drill, Redis(port=drill.redis.port) as redis:
-        drill.come_to(point)
-        before = len(drill.log())
+    with scenarios.case("sqlite") as scenario, Redis(port=scenario.redis.port) as redis:
+        scenario.come_to(point)
+        before = len(scenario.log())
         spoil(redis)
-        drill.halts.release(point)
+        scenario.halts.release(point)
 
-        until(lambda: re.search(says, drill.log()[before:]), timeout=SOON, what=f"{says} in the log")
+        until(lambda: re.search(says, scenario.log()[before:]), timeout=SOON, what=f"{says} in the log")
         mend(redis)
 
         well = time.monotonic()
-        drill.whole(drill.finished(drill.run_id, timeout=SOON, supervised=True), started=well)
+        scenario.whole(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["inventory_taken", "intent_recorded", "operation_done"])
-def test_postgresql_is_stopped_and_started(point: Checkpoint, drills: Drills) -> None:
-    with drills.case("postgresql") as drill:
-        drill.come_to(point)
-        assert drill.database is not None
-        server, _ = drill.database
-        before = len(drill.log())
+def test_postgresql_is_stopped_and_started(point: Checkpoint, scenarios: Scenarios) -> None:
+    with scenarios.case("postgresql") as scenario:
+        scenario.come_to(point)
+        assert scenario.database is not None
+        server, _ = scenario.database
+        before = len(scenario.log())
         server.stop()
-        drill.halts.release(point)
-        until(lambda: "the store: " in drill.log()[before:], timeout=SOON, what="the store's absence in the log")
+        scenario.halts.release(point)
+        until(lambda: "the store: " in scenario.log()[before:], timeout=SOON, what="the store's absence in the log")
         server.start()
 
         well = time.monotonic()
-        drill.whole(drill.finished(drill.run_id, timeout=SOON, supervised=True), started=well)
+        scenario.whole(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well)
 
 
 @contextlib.contextmanager
@@ -112,34 +112,34 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def test_the_disk_under_the_store_is_full(point: Checkpoint, running: Simulator, tmp_path: Path) -> None:
     """Nothing is deleted, one line says so, and with room again it goes on."""
     with small_disk(tmp_path / "disk") as disk, redis_server() as redis:
-        drill = Drill(running, tmp_path, redis, ways={"store": f"sqlite:///{disk}/gc.db"})
+        scenario = Scenario(running, tmp_path, redis, ways={"store": f"sqlite:///{disk}/gc.db"})
         with contextlib.ExitStack() as stack:
-            stack.callback(drill.night.store.dispose)
-            stack.callback(drill.stop)
-            drill.start_worker()
-            drill.start_beat()
-            drill.come_to(point)
+            stack.callback(scenario.night.store.dispose)
+            stack.callback(scenario.stop)
+            scenario.start_worker()
+            scenario.start_beat()
+            scenario.come_to(point)
             ballast = disk / "ballast"
             with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
                 while True:
                     file.write(b"x" * 4096)
-            before = len(drill.log())
-            drill.halts.release(point)
+            before = len(scenario.log())
+            scenario.halts.release(point)
 
             def said(times: int) -> None:
                 told = "the store: database or disk is full"
-                until(lambda: drill.log().count(told, before) >= times, timeout=SOON, what=f"{times} lines of it")
+                until(lambda: scenario.log().count(told, before) >= times, timeout=SOON, what=f"{times} lines of it")
 
             said(3)  # what was intended before the disk was full, is through
-            asked = len(drill.asked("DELETE"))
+            asked = len(scenario.asked("DELETE"))
             said(5)
-            assert len(drill.asked("DELETE")) == asked
-            drill.intents_first()
-            assert "Traceback" not in drill.log()[before:]
+            assert len(scenario.asked("DELETE")) == asked
+            scenario.intents_first()
+            assert "Traceback" not in scenario.log()[before:]
             ballast.unlink()
 
             well = time.monotonic()
-            drill.whole(drill.finished(drill.run_id, timeout=SOON), started=well)
+            scenario.whole(scenario.finished(scenario.run_id, timeout=SOON), started=well)
 
 
 @pytest.mark.slow

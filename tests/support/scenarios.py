@@ -1,4 +1,4 @@
-"""Drills that go on from case to case: made when a case first wants one, and made again after a case that failed."""
+"""Scenarios that go on from case to case: made when a case first wants one, and made again after a case that failed."""
 
 import contextlib
 import os
@@ -6,39 +6,39 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.drill import Drill
+from tests.support.scenario import Scenario
 from tests.support.servers import PostgresServer, RedisServer, redis_server
 from tests.support.simulator.client import Simulator
 from tests.support.tcp_fault_proxy import TcpFaultProxy, proxy_to
 
 
-class Drills:
-    """At most one drill of each kind: with a store on `sqlite`, on `postgresql`, or there and all behind `links`."""
+class Scenarios:
+    """At most one scenario of each kind: with a store on `sqlite`, on `postgresql`, or there and all behind `links`."""
 
     def __init__(self, postgres: Callable[[], PostgresServer], folder: Callable[[], Path]) -> None:
         self._postgres = postgres
         self._folder = folder
-        self._kept: dict[str, tuple[contextlib.ExitStack, Drill]] = {}
+        self._kept: dict[str, tuple[contextlib.ExitStack, Scenario]] = {}
 
     @contextlib.contextmanager
-    def case(self, kind: str) -> Iterator[Drill]:
-        """A drill for one case: the one of the case before, unless that failed and left who knows what behind."""
-        stack, drill = self._kept.pop(kind, None) or self._make(kind)
+    def case(self, kind: str) -> Iterator[Scenario]:
+        """A scenario for one case: the one of the case before, unless that failed and left who knows what behind."""
+        stack, scenario = self._kept.pop(kind, None) or self._make(kind)
         with stack:
-            yield drill
-            self._kept[kind] = stack.pop_all(), drill
+            yield scenario
+            self._kept[kind] = stack.pop_all(), scenario
 
     def close(self) -> None:
         while self._kept:
             self._kept.popitem()[1][0].close()
 
-    def _make(self, kind: str) -> tuple[contextlib.ExitStack, Drill]:
+    def _make(self, kind: str) -> tuple[contextlib.ExitStack, Scenario]:
         folder = self._folder()
         database = None if kind == "sqlite" else (self._postgres(), f"{folder.name}_{os.getpid()}")
         with contextlib.ExitStack() as stack:
             simulator, redis = stack.enter_context(Simulator()), stack.enter_context(redis_server())
             links, ways = _links(stack, simulator, redis, database) if kind == "links" else ({}, {})
-            made = Drill(simulator, folder, redis, database=database, ways=ways)
+            made = Scenario(simulator, folder, redis, database=database, ways=ways)
             made.links = links
             stack.callback(made.night.store.dispose)
             stack.callback(made.stop)

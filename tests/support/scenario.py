@@ -1,6 +1,6 @@
-"""Drills: a run is hurt somewhere, and the same list must hold afterwards, wherever it was (the laws; see the design).
+"""Scenarios of crashes and faults: a run is hurt somewhere, and the same list of invariants must hold afterwards.
 
-The processes of a drill outlive a case. Each case has a registry of its own in them, so nothing of one is in another's
+The processes of a scenario outlive a case. Each case has a registry of its own in them, so nothing of one is in another's
 way, and what is counted for ever goes on counting.
 """
 
@@ -57,7 +57,7 @@ def fill(simulator: Simulator, registry: str) -> None:
     simulator.control("sign", **arguments, registry=registry)
 
 
-class Drill(Cluster):
+class Scenario(Cluster):
     """A cluster through which case after case is taken."""
 
     def __init__(
