@@ -9,9 +9,9 @@ import stamina
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.support import stores
+from tests.support.harness import Harness
 from tests.support.memory_harness import KIND, MakeMemoryHarness, MemoryHarness
 from tests.support.memory_registry import MemoryRegistry
-from tests.support.night import Night
 from tests.support.oci.fake import FakeRegistry
 from tests.support.servers import PostgresServer, postgres_programs, postgres_server
 from tests.support.simulator.client import Simulator
@@ -105,12 +105,12 @@ def no_backoff() -> Iterator[None]:
 @pytest.fixture
 def night(
     simulator: Simulator, tmp_path: Path, new_store: Callable[[], str | None], no_backoff: None
-) -> Iterator[Callable[..., Night]]:
+) -> Iterator[Callable[..., Harness]]:
     """Makes nights on an empty registry, each with an empty store."""
-    made: list[Night] = []
+    made: list[Harness] = []
 
-    def make(**registry: Any) -> Night:
-        made.append(Night(simulator, tmp_path, store=new_store(), **registry))
+    def make(**registry: Any) -> Harness:
+        made.append(Harness(simulator, tmp_path, store=new_store(), **registry))
         return made[-1]
 
     yield make

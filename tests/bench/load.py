@@ -23,7 +23,7 @@ import yaml
 from sqlalchemy import func, select
 
 from tests.support.cluster import Cluster
-from tests.support.night import document
+from tests.support.harness import document
 from tests.support.servers import redis_server
 from tests.support.simulator.client import Simulator
 from tests.support.simulator.registry import id_from

@@ -19,7 +19,7 @@ import httpx
 import orjson
 
 from tests.bench import data
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.simulator.client import Simulator
 
 NO_LIMIT = {"requests_per_second": 1000, "concurrency": 32}
@@ -62,7 +62,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="registry-gc-bench-") as folder,
         Simulator(fill=str(options.images)) as simulator,
     ):
-        night = Night(simulator, Path(folder), rate=NO_LIMIT, mode="dry-run", rules=data.POLICY)
+        night = Harness(simulator, Path(folder), rate=NO_LIMIT, mode="dry-run", rules=data.POLICY)
         night.sweep()  # a dry run: manifests that are read once, ever, are read now
         run_id = night.open()
         listed = pages(simulator)

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from tests.support.command import Result, called
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.simulator.client import Simulator
 
 DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Night]]:
-    made: list[Night] = []
+def night(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
+    made: list[Harness] = []
 
-    def make(**registry: Any) -> Night:
-        made.append(Night(simulator, tmp_path, **registry))
+    def make(**registry: Any) -> Harness:
+        made.append(Harness(simulator, tmp_path, **registry))
         return made[-1]
 
     yield make

@@ -13,7 +13,7 @@ import pytest
 from policies.image import Image
 from tests.support.command import Result
 from tests.support.drivers import with_defaults
-from tests.support.night import document, write
+from tests.support.harness import document, write
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens
 from tests.support.oci.fake_wire import Say
 from tests.support.oci.pusher import Pusher, basic

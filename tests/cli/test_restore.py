@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Result
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci import nights
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
@@ -31,13 +31,13 @@ def pusher(server: DockerRegistry) -> Iterator[Pusher]:
 
 
 @pytest.fixture
-def served(server: DockerRegistry, tmp_path: Path) -> Iterator[Callable[[str], Night]]:
+def served(server: DockerRegistry, tmp_path: Path) -> Iterator[Callable[[str], Harness]]:
     """A night that concerns one repository of the server, so that a test has it for itself."""
-    made: list[Night] = []
+    made: list[Harness] = []
 
-    def make(repository: str) -> Night:
+    def make(repository: str) -> Harness:
         entry = nights.served(server, repositories=[repository])
-        made.append(Night(entry, tmp_path, rules=RULES, rate={"requests_per_second": 1000}))
+        made.append(Harness(entry, tmp_path, rules=RULES, rate={"requests_per_second": 1000}))
         return made[-1]
 
     yield make
@@ -45,7 +45,7 @@ def served(server: DockerRegistry, tmp_path: Path) -> Iterator[Callable[[str], N
         one.store.dispose()
 
 
-def test_a_run_comes_back_whole(pusher: Pusher, served: Callable[..., Night], gc: GC) -> None:
+def test_a_run_comes_back_whole(pusher: Pusher, served: Callable[..., Harness], gc: GC) -> None:
     children = [pusher.image("a/whole", layers=[b"base", name]) for name in (b"arm", b"amd")]
     pusher.index("a/whole", "old-multi", children=children)
     pusher.image("a/whole", "old-plain", layers=[b"base"])
@@ -80,7 +80,7 @@ def test_a_run_comes_back_whole(pusher: Pusher, served: Callable[..., Night], gc
     }
 
 
-def test_one_image_and_a_tag_that_is_another_s_by_now(pusher: Pusher, served: Callable[..., Night], gc: GC) -> None:
+def test_one_image_and_a_tag_that_is_another_s_by_now(pusher: Pusher, served: Callable[..., Harness], gc: GC) -> None:
     gone = pusher.image("b/one", "old-1", "old-2", layers=[b"first"])
     other = pusher.image("b/one", "old-other", layers=[b"other"])
     run = served("b/one").sweep()
@@ -99,7 +99,7 @@ def test_one_image_and_a_tag_that_is_another_s_by_now(pusher: Pusher, served: Ca
 
 
 def test_what_the_collector_has_freed_is_lost_by_name(
-    server: DockerRegistry, pusher: Pusher, served: Callable[..., Night], gc: GC
+    server: DockerRegistry, pusher: Pusher, served: Callable[..., Harness], gc: GC
 ) -> None:
     gone = pusher.image("c/lost", "old", layers=[b"of this alone"])
     night = served("c/lost")
@@ -116,7 +116,7 @@ def test_what_the_collector_has_freed_is_lost_by_name(
     assert pusher.tags("c/lost") == {}
 
 
-def test_what_cannot_be_done_is_one_line(pusher: Pusher, served: Callable[..., Night], gc: GC) -> None:
+def test_what_cannot_be_done_is_one_line(pusher: Pusher, served: Callable[..., Harness], gc: GC) -> None:
     pusher.image("d/none", "old", layers=[b"d"])
     night = served("d/none")
     run = night.sweep()
@@ -135,7 +135,7 @@ def test_what_cannot_be_done_is_one_line(pusher: Pusher, served: Callable[..., N
 
 
 def test_a_registry_that_takes_nothing_just_now(
-    server: DockerRegistry, pusher: Pusher, served: Callable[..., Night], gc: GC
+    server: DockerRegistry, pusher: Pusher, served: Callable[..., Harness], gc: GC
 ) -> None:
     images = [pusher.image("e/shut", f"old-{number}", layers=[b"%d" % number]) for number in range(2)]
     run = served("e/shut").sweep()
@@ -161,11 +161,11 @@ def test_who_may_delete_may_not_push(tmp_path: Path, gc: GC) -> None:
         gone = pusher.image("f/mine", "old", layers=[b"f"])
         pusher.close()
 
-        def as_user(name: str) -> Night:
+        def as_user(name: str) -> Harness:
             (tmp_path / "password").write_text(users[name].password)
             sign_in = {"username": name, "password": {"file": str(tmp_path / "password")}}
             entry = nights.served(guarded, credentials=sign_in, token_hosts=[tokens.host])
-            return Night(entry, tmp_path, rules=RULES)
+            return Harness(entry, tmp_path, rules=RULES)
 
         night = as_user("night")
         run = night.sweep()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.simulator.client import Simulator
 from tests.support.webhook import Webhook
 
@@ -18,16 +18,16 @@ def hook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def night(simulator: Simulator, hook: Webhook, tmp_path: Path) -> Iterator[Callable[..., Night]]:
+def night(simulator: Simulator, hook: Webhook, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
     """The hook's address is kept in a file, as a secret is; `on` and `registries` are those of its entry."""
-    made: list[Night] = []
+    made: list[Harness] = []
     address = tmp_path / "address"
     address.write_text(hook.url)
 
-    def make(**keys: Any) -> Night:
+    def make(**keys: Any) -> Harness:
         entry = {key: keys.pop(key) for key in ("on", "registries") if key in keys}
         keys.setdefault("notify", [{"url": {"file": str(address)}, **entry}])
-        made.append(Night(simulator, tmp_path, **keys))
+        made.append(Harness(simulator, tmp_path, **keys))
         return made[-1]
 
     yield make

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.webhook import SECRET, Webhook
 from worker.notify import after_run
@@ -24,7 +24,6 @@ from worker.runs.outcome import run_json
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
-MakeNight = Callable[..., Night]
 
 # Appends what it was given to a file, and ends as the second argument says.
 COLLECTOR = """\
@@ -63,13 +62,13 @@ def hook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeNight]:
-    made: list[Night] = []
+def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
+    made: list[Harness] = []
 
-    def make(**keys: Any) -> Night:
+    def make(**keys: Any) -> Harness:
         for number in range(2):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=[1000])
-        made.append(Night(simulator, tmp_path, **keys))
+        made.append(Harness(simulator, tmp_path, **keys))
         return made[-1]
 
     yield make
@@ -88,7 +87,7 @@ def got(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def minute(night: Night, after: timedelta = timedelta()) -> list[str]:
+def minute(night: Harness, after: timedelta = timedelta()) -> list[str]:
     """What reconcile rings at a time from now, carried out; the names of the tasks."""
     bells = night.reconcile(after)
     for bell in bells:
@@ -97,7 +96,7 @@ def minute(night: Night, after: timedelta = timedelta()) -> list[str]:
 
 
 def test_a_command_gets_the_run_once_and_no_shell_reads_it(
-    night: MakeNight, command: list[str], tmp_path: Path
+    night: MakeHarness, command: list[str], tmp_path: Path
 ) -> None:
     tonight = night(after_run={"command": command})
     run = tonight.sweep()
@@ -113,7 +112,7 @@ def test_a_command_gets_the_run_once_and_no_shell_reads_it(
     assert not [line for line in logs if "$HOME" in str(line)], "arguments may be secrets"
 
 
-def test_a_run_that_deletes_nothing_is_not_followed(night: MakeNight, command: list[str], tmp_path: Path) -> None:
+def test_a_run_that_deletes_nothing_is_not_followed(night: MakeHarness, command: list[str], tmp_path: Path) -> None:
     tonight = night(after_run={"command": command})
     tonight.sweep(dry_run=True)
     assert minute(tonight) == []
@@ -121,7 +120,7 @@ def test_a_run_that_deletes_nothing_is_not_followed(night: MakeNight, command: l
 
 
 def test_a_failure_is_tried_three_times_and_the_run_stays_as_it_is(
-    night: MakeNight, command: list[str], tmp_path: Path
+    night: MakeHarness, command: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "code").write_text("3")
     tonight = night(after_run={"command": command})
@@ -136,7 +135,7 @@ def test_a_failure_is_tried_three_times_and_the_run_stays_as_it_is(
     assert said[0]["reason"] == "it ended with exit code 3: ['$HOME', '; false']"
 
 
-def test_a_command_that_takes_too_long_is_ended_with_what_it_started(night: MakeNight, tmp_path: Path) -> None:
+def test_a_command_that_takes_too_long_is_ended_with_what_it_started(night: MakeHarness, tmp_path: Path) -> None:
     tonight = night(after_run={"command": ["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait"]})
     run = tonight.sweep()
     with capture_logs() as logs:
@@ -157,7 +156,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def test_a_program_that_is_not_there(night: MakeNight) -> None:
+def test_a_program_that_is_not_there(night: MakeHarness) -> None:
     tonight = night(after_run={"command": ["/nowhere/collector"]})
     tonight.sweep()
     with capture_logs() as logs:
@@ -165,7 +164,7 @@ def test_a_program_that_is_not_there(night: MakeNight) -> None:
     assert [line["reason"] for line in logs if "reason" in line] == ["it cannot be started: No such file or directory"]
 
 
-def test_a_crash_in_the_midst_of_a_try_repeats_it(night: MakeNight, command: list[str], tmp_path: Path) -> None:
+def test_a_crash_in_the_midst_of_a_try_repeats_it(night: MakeHarness, command: list[str], tmp_path: Path) -> None:
     """A try is counted before it begins: one that dies is made again, and a third that dies is the last."""
     tonight = night(after_run={"command": ["sh", "-c", "kill -9 $PPID"]})
     run = tonight.sweep()
@@ -184,7 +183,7 @@ def test_a_crash_in_the_midst_of_a_try_repeats_it(night: MakeNight, command: lis
     assert got(tmp_path) == []
 
 
-def test_a_url_gets_the_run_and_the_token(night: MakeNight, hook: Webhook, tmp_path: Path) -> None:
+def test_a_url_gets_the_run_and_the_token(night: MakeHarness, hook: Webhook, tmp_path: Path) -> None:
     (tmp_path / "bearer").write_text(SECRET)
     url = f"http://{hook.address}/collect?key={SECRET}"
     tonight = night(after_run={"url": url, "token": {"file": str(tmp_path / "bearer")}})
@@ -200,7 +199,7 @@ def test_a_url_gets_the_run_and_the_token(night: MakeNight, hook: Webhook, tmp_p
     assert SECRET not in str(logs)
 
 
-def test_a_run_of_long_ago_is_not_followed(night: MakeNight, command: list[str], tmp_path: Path) -> None:
+def test_a_run_of_long_ago_is_not_followed(night: MakeHarness, command: list[str], tmp_path: Path) -> None:
     """Who adds the key tomorrow is not told of the runs of yesterday."""
     tonight = night()
     tonight.sweep()

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.servers import free_port
 from tests.support.simulator.client import Simulator
 from tests.support.webhook import SECRET, Webhook
@@ -21,7 +20,6 @@ from worker.store import notices
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
-MakeNight = Callable[..., Night]
 
 
 def push_old(simulator: Simulator, count: int = 3) -> None:
@@ -29,26 +27,26 @@ def push_old(simulator: Simulator, count: int = 3) -> None:
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=[1000])
 
 
-def minute(night: Night, after: timedelta = timedelta()) -> None:
+def minute(night: Harness, after: timedelta = timedelta()) -> None:
     """What reconcile and the tasks that it rings do at a time from now."""
     for bell in night.reconcile(after):
         assert bell.task == "gc.notify"
         notification.tell(night.store, night.settings, str(bell.args[0]), datetime.now(UTC) + after)
 
 
-def failed(night: Night) -> str:
+def failed(night: Harness) -> str:
     """A run that cannot plan."""
     run_id = night.open()
     lifecycle.fail(night.store, run_id, "the registry is gone", datetime.now(UTC))
     return run_id
 
 
-def told(night: Night) -> list[str | None]:
+def told(night: Harness) -> list[str | None]:
     with night.store.read() as connection:
         return list(connection.execute(text("select told from run order by opened_at, id")).scalars())
 
 
-def test_a_blocked_run_is_told_once_and_then_its_end(simulator: Simulator, night: MakeNight, hook: Webhook) -> None:
+def test_a_blocked_run_is_told_once_and_then_its_end(simulator: Simulator, night: MakeHarness, hook: Webhook) -> None:
     push_old(simulator)
     tonight = night(on="always", limits={"max_images": 2})
     run_id, _ = tonight.plan()
@@ -63,7 +61,7 @@ def test_a_blocked_run_is_told_once_and_then_its_end(simulator: Simulator, night
     assert told(tonight) == ["succeeded"]
 
 
-def test_a_blocked_run_that_expires_is_not_told_twice(simulator: Simulator, night: MakeNight, hook: Webhook) -> None:
+def test_a_blocked_run_that_expires_is_not_told_twice(simulator: Simulator, night: MakeHarness, hook: Webhook) -> None:
     push_old(simulator)
     tonight = night(on="always", limits={"max_images": 2}, plan_max_age="1h")
     tonight.plan()
@@ -74,7 +72,7 @@ def test_a_blocked_run_that_expires_is_not_told_twice(simulator: Simulator, nigh
 
 
 def test_what_arrives_of_a_partial_run(
-    simulator: Simulator, night: MakeNight, hook: Webhook, caplog: pytest.LogCaptureFixture
+    simulator: Simulator, night: MakeHarness, hook: Webhook, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     push_old(simulator)
@@ -114,7 +112,7 @@ def test_what_arrives_of_a_partial_run(
     ],
 )
 def test_only_what_was_asked_for(
-    simulator: Simulator, night: MakeNight, hook: Webhook, entry: dict[str, Any], titles: list[str]
+    simulator: Simulator, night: MakeHarness, hook: Webhook, entry: dict[str, Any], titles: list[str]
 ) -> None:
     push_old(simulator, 1)
     tonight = night(**entry)
@@ -126,7 +124,9 @@ def test_only_what_was_asked_for(
     assert None not in told(tonight)
 
 
-def test_who_is_added_later_is_not_told_of_earlier_runs(simulator: Simulator, night: MakeNight, hook: Webhook) -> None:
+def test_who_is_added_later_is_not_told_of_earlier_runs(
+    simulator: Simulator, night: MakeHarness, hook: Webhook
+) -> None:
     tonight = night(on=["blocked"])
     failed(tonight)
     minute(tonight)
@@ -135,14 +135,16 @@ def test_who_is_added_later_is_not_told_of_earlier_runs(simulator: Simulator, ni
     assert (hook.titles, told(tonight)) == ([], ["failed"])
 
 
-def test_what_is_a_day_old_is_not_told(simulator: Simulator, night: MakeNight, hook: Webhook) -> None:
+def test_what_is_a_day_old_is_not_told(simulator: Simulator, night: MakeHarness, hook: Webhook) -> None:
     tonight = night()
     failed(tonight)
     minute(tonight, DAY + MINUTE)
     assert (hook.titles, told(tonight)) == ([], ["failed"])
 
 
-def test_a_failing_server_is_tried_five_times_in_an_hour(simulator: Simulator, night: MakeNight, hook: Webhook) -> None:
+def test_a_failing_server_is_tried_five_times_in_an_hour(
+    simulator: Simulator, night: MakeHarness, hook: Webhook
+) -> None:
     tonight = night()
     run_id = failed(tonight)
     hook.status = 500
@@ -156,7 +158,7 @@ def test_a_failing_server_is_tried_five_times_in_an_hour(simulator: Simulator, n
     assert (run.outcome, run.message) == ("failed", "the registry is gone")
 
 
-def test_what_was_lost_arrives_when_the_server_is_well(simulator: Simulator, night: MakeNight, hook: Webhook) -> None:
+def test_what_was_lost_arrives_when_the_server_is_well(simulator: Simulator, night: MakeHarness, hook: Webhook) -> None:
     tonight = night()
     failed(tonight)
     hook.status = 503
@@ -170,7 +172,7 @@ def test_what_was_lost_arrives_when_the_server_is_well(simulator: Simulator, nig
 
 
 def test_who_was_told_is_not_told_again_for_the_others_sake(
-    simulator: Simulator, night: MakeNight, hook: Webhook
+    simulator: Simulator, night: MakeHarness, hook: Webhook
 ) -> None:
     other = {"url": f"json://127.0.0.1:{free_port()}/"}
     tonight = night(notify=[other, {"url": hook.url}])
@@ -181,7 +183,7 @@ def test_who_was_told_is_not_told_again_for_the_others_sake(
     assert told(tonight) == ["failed"]
 
 
-def test_a_sender_that_died_is_followed_by_another(simulator: Simulator, night: MakeNight, hook: Webhook) -> None:
+def test_a_sender_that_died_is_followed_by_another(simulator: Simulator, night: MakeHarness, hook: Webhook) -> None:
     """It wrote down that it would try, and nothing after: nobody knows whether the message was sent."""
     tonight = night()
     run_id = failed(tonight)
@@ -197,7 +199,7 @@ def test_a_sender_that_died_is_followed_by_another(simulator: Simulator, night: 
 
 
 @pytest.mark.parametrize("telling", ["", "null", "{}", "[", '{"word": "failed", "tries": "x"}'])
-def test_what_cannot_be_read_begins_anew(simulator: Simulator, night: MakeNight, hook: Webhook, telling: str) -> None:
+def test_what_cannot_be_read_begins_anew(simulator: Simulator, night: MakeHarness, hook: Webhook, telling: str) -> None:
     tonight = night()
     failed(tonight)
     with tonight.store.write() as connection:
@@ -207,14 +209,14 @@ def test_what_cannot_be_read_begins_anew(simulator: Simulator, night: MakeNight,
     assert hook.titles == ["registry-gc: production: failed"]
 
 
-def test_a_repeated_or_forged_bell_tells_nothing_twice(simulator: Simulator, night: MakeNight, hook: Webhook) -> None:
+def test_a_repeated_or_forged_bell_tells_nothing_twice(simulator: Simulator, night: MakeHarness, hook: Webhook) -> None:
     tonight = night()
     run_id, active = failed(tonight), tonight.open()
     tonight.ring([Bell("gc.notify", (one,)) for one in (run_id, run_id, active, "no-such-run") * 3])
     assert hook.titles == ["registry-gc: production: failed"]
 
 
-def test_many_runs_are_told_a_few_a_minute(simulator: Simulator, night: MakeNight, hook: Webhook) -> None:
+def test_many_runs_are_told_a_few_a_minute(simulator: Simulator, night: MakeHarness, hook: Webhook) -> None:
     tonight = night()
     for _ in range(notification.MOST + 3):
         failed(tonight)
@@ -233,7 +235,7 @@ def test_many_runs_are_told_a_few_a_minute(simulator: Simulator, night: MakeNigh
 
 def test_no_word_of_an_address_is_logged(
     simulator: Simulator,
-    night: MakeNight,
+    night: MakeHarness,
     hook: Webhook,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

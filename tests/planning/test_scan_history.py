@@ -1,6 +1,5 @@
 """What nights remember of a registry, and what they doubt: through whole runs, on both databases."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from policies.blobs import words
 from policies.image import Image
 from policies.plan import Survey
 from policies.scan_history import NEVER, remember
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 from tests.support.scan_history import exceeded, pass_time, reasons, recalled, remembered, rows
@@ -36,11 +35,10 @@ def database(request: pytest.FixtureRequest) -> str:
 
 
 DAY = timedelta(days=1)
-MakeNight = Callable[..., Night]
 
 
 class TestSettle:
-    def test_nothing_goes_that_no_scan_so_long_ago_saw_as_it_is(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_nothing_goes_that_no_scan_so_long_ago_saw_as_it_is(self, simulator: Simulator, night: MakeHarness) -> None:
         old = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night(settle="24h")
 
@@ -58,7 +56,7 @@ class TestSettle:
         assert tonight.outcomes(third.id) == {old["digest"]: ("deleted", None)}
         assert reasons(tonight, third)[new["digest"]][0] == "unsettled"
 
-    def test_a_live_plan_asks_it_too_and_changes_nothing(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_live_plan_asks_it_too_and_changes_nothing(self, simulator: Simulator, night: MakeHarness) -> None:
         simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night(settle="24h")
         tonight.plan()
@@ -71,7 +69,7 @@ class TestSettle:
         assert (seen.plan.totals.delete, unseen.plan.totals.delete) == (1, 0)
         assert rows(tonight) == before
 
-    def test_a_tag_that_moved_begins_anew(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_tag_that_moved_begins_anew(self, simulator: Simulator, night: MakeHarness) -> None:
         old = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night(settle="24h")
         tonight.sweep()
@@ -85,7 +83,7 @@ class TestSettle:
         assert "since 20" in reasons(tonight, tonight.sweep())[old["digest"]][1]
 
 
-def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(simulator: Simulator, night: MakeNight) -> None:
+def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(simulator: Simulator, night: MakeHarness) -> None:
     rules = [{"name": "leftovers", "delete": {"untagged_for": "7d"}}]
     old = simulator.push("shop/api", tags=["latest"], age=300 * DAY)
     tonight = night(rules=rules)
@@ -114,7 +112,7 @@ class TestWhatIsRemembered:
         assert len(memoir.of("shop/web", images)) == 1
         assert [path for path, _ in memoir.rest("")] == [HEAD]
 
-    def test_a_night_that_changes_nothing_writes_one_row(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_night_that_changes_nothing_writes_one_row(self, simulator: Simulator, night: MakeHarness) -> None:
         for path in ("shop/api", "shop/web", "base"):
             simulator.push(path, tags=["v1"])
         tonight = night()
@@ -131,7 +129,7 @@ class TestWhatIsRemembered:
         assert remembered(tonight) == {"shop/api": 1, "shop/web": 1, "base": 2}
         assert staged(tonight) == 0
 
-    def test_a_plan_that_is_not_stored_is_not_remembered(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_plan_that_is_not_stored_is_not_remembered(self, simulator: Simulator, night: MakeHarness) -> None:
         simulator.push("shop/api", tags=["v1"])
         tonight = night()
         tonight.sweep()
@@ -144,7 +142,9 @@ class TestWhatIsRemembered:
 
         assert rows(tonight) == before
 
-    def test_a_scan_begun_again_clears_what_the_first_had_staged(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_scan_begun_again_clears_what_the_first_had_staged(
+        self, simulator: Simulator, night: MakeHarness
+    ) -> None:
         simulator.push("shop/api", tags=["v1"])
         tonight = night()
         run_id = tonight.open()
@@ -156,7 +156,7 @@ class TestWhatIsRemembered:
         assert remembered(tonight) == {"shop/api": 1}
         assert staged(tonight) == 0
 
-    def test_a_repository_that_cannot_be_listed_stays_as_it_was(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_repository_that_cannot_be_listed_stays_as_it_was(self, simulator: Simulator, night: MakeHarness) -> None:
         for number in range(10):
             simulator.push("shop/api", tags=[f"v{number}"])
             simulator.push("shop/web", tags=[f"v{number}"])
@@ -175,12 +175,12 @@ class TestWhatIsRemembered:
         assert head.lagging["shop/api"] < head.scanned_at
 
 
-def staged(night: Night) -> int:
+def staged(night: Harness) -> int:
     with night.store.read() as connection:
         return int(connection.execute(select(func.count()).select_from(memory_next)).scalar_one())
 
 
-def end(night: Night) -> None:
+def end(night: Harness) -> None:
     """Ring whatever is left of the newest run."""
     with night.store.read() as connection:
         newest = night_runs.newest(connection, limit=1)[0]
@@ -191,7 +191,7 @@ class TestWhatVanished:
     def filled(self, simulator: Simulator, count: int = 10) -> list[dict[str, Any]]:
         return [simulator.push("shop/api", tags=[f"v{number}"], age=30 * DAY) for number in range(count)]
 
-    def test_more_than_a_fifth_blocks_until_a_person_accepts_it(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_more_than_a_fifth_blocks_until_a_person_accepts_it(self, simulator: Simulator, night: MakeHarness) -> None:
         images = self.filled(simulator)
         tonight = night()
         tonight.sweep()
@@ -220,7 +220,7 @@ class TestWhatVanished:
         assert (fourth.outcome, fourth.exceeded, fourth.foreign_deletions) == ("succeeded", (), 0)
         assert remembered(tonight) == {"shop/api": 7, "shop/web": 100}
 
-    def test_what_comes_back_is_no_longer_missed(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_what_comes_back_is_no_longer_missed(self, simulator: Simulator, night: MakeHarness) -> None:
         simulator.push("shop/api", tags=["v0"], content="0", age=30 * DAY)
         simulator.push("shop/api", tags=["v1"], content="1", age=30 * DAY)
         tonight = night()
@@ -239,7 +239,7 @@ class TestWhatVanished:
         known = seen.known([back["digest"]])[back["digest"]]
         assert known.first_seen == known.since == run.started_at  # it was away: it begins anew
 
-    def test_a_fifth_is_not_more_than_a_fifth(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_fifth_is_not_more_than_a_fifth(self, simulator: Simulator, night: MakeHarness) -> None:
         images = self.filled(simulator)
         tonight = night()
         tonight.sweep()
@@ -252,7 +252,7 @@ class TestWhatVanished:
         assert remembered(tonight) == {"shop/api": 8}
         assert tonight.sweep().foreign_deletions == 0
 
-    def test_what_we_deleted_is_not_missed(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_what_we_deleted_is_not_missed(self, simulator: Simulator, night: MakeHarness) -> None:
         for number in range(5):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
         simulator.push("shop/api", tags=["v1"])
@@ -265,7 +265,7 @@ class TestWhatVanished:
         assert remembered(tonight) == {"shop/api": 1}
 
     def test_what_a_registry_deletes_along_with_an_index_counts_as_ours(
-        self, simulator: Simulator, night: MakeNight
+        self, simulator: Simulator, night: MakeHarness
     ) -> None:
         simulator.switch(deleted_index="cascade")
         children = [simulator.push("shop/api", age=30 * DAY)["digest"] for _ in range(3)]
@@ -279,7 +279,7 @@ class TestWhatVanished:
 
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
 
-    def test_a_deletion_in_doubt_counts_as_ours(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_deletion_in_doubt_counts_as_ours(self, simulator: Simulator, night: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/api", tags=["v1"])
         tonight = night()
@@ -297,7 +297,7 @@ class TestWhatVanished:
 
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
 
-    def test_a_repository_that_is_gone_counts(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_repository_that_is_gone_counts(self, simulator: Simulator, night: MakeHarness) -> None:
         images = self.filled(simulator, 4)
         for number in range(12):
             simulator.push("shop/web", tags=[f"v{number}"])
@@ -312,7 +312,7 @@ class TestWhatVanished:
         assert remembered(tonight) == {"shop/api": 4, "shop/web": 12}
 
     @pytest.mark.parametrize("own", ["delete", "dry-run"])
-    def test_an_empty_listing_throws_nothing_away(self, simulator: Simulator, night: MakeNight, own: str) -> None:
+    def test_an_empty_listing_throws_nothing_away(self, simulator: Simulator, night: MakeHarness, own: str) -> None:
         self.filled(simulator, 4)
         tonight = night(mode=own)
         tonight.sweep()
@@ -328,7 +328,7 @@ class TestWhatVanished:
         assert (later.outcome, later.exceeded, later.foreign_deletions) == ("succeeded", (), 0)
 
     def test_a_registry_in_dry_run_keeps_the_doubt_until_it_deletes(
-        self, simulator: Simulator, night: MakeNight
+        self, simulator: Simulator, night: MakeHarness
     ) -> None:
         images = self.filled(simulator)
         tonight = night(mode="dry-run")
@@ -347,7 +347,7 @@ class TestWhatVanished:
         assert tonight.sweep().exceeded == ()
 
     def test_an_approval_is_of_what_that_plan_missed_and_of_nothing_later(
-        self, simulator: Simulator, night: MakeNight
+        self, simulator: Simulator, night: MakeHarness
     ) -> None:
         images = self.filled(simulator)
         tonight = night()
@@ -362,7 +362,7 @@ class TestWhatVanished:
         for _ in range(2):
             assert exceeded(tonight.sweep()) == ["vanished"]
 
-    def test_a_dry_run_by_hand_does_not_move_it(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_dry_run_by_hand_does_not_move_it(self, simulator: Simulator, night: MakeHarness) -> None:
         images = self.filled(simulator)
         tonight = night()
         tonight.sweep()
@@ -385,7 +385,7 @@ class TestRepositoriesOfTheFile:
         with FakeRegistry() as registry:
             for path in ("shop/api", "ml/train", "ml/serve"):
                 registry.push(path, "v1", layers=[path.encode()])
-            night = Night(served(registry), tmp_path, rules=[*self.RULES])
+            night = Harness(served(registry), tmp_path, rules=[*self.RULES])
             night.sweep()
             night.rewrite(rules=[*self.RULES], repositories=left)
 
@@ -399,7 +399,7 @@ class TestRepositoriesOfTheFile:
         with FakeRegistry() as registry:
             pushed = [registry.push("shop/api", f"v{number}", layers=[b"%d" % number]) for number in range(3)]
             registry.push("ml/train", "v1", layers=[b"train"])
-            night = Night(served(registry), tmp_path, rules=[*self.RULES])
+            night = Harness(served(registry), tmp_path, rules=[*self.RULES])
             night.sweep()
             registry.remove("shop/api", pushed[0].digest)
             night.rewrite(rules=[*self.RULES], repositories=["shop/api"])

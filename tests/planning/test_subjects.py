@@ -1,13 +1,13 @@
 """What an untagged image refers to, where no listing says so: its manifest is read before a rule may take the image."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from worker.config.kinds import of
 from worker.planning import scan
@@ -19,18 +19,17 @@ from worker.store.runs import Run
 
 DAY = timedelta(days=1)
 KINDS = ("yandex-container-registry", "yandex-cloud-registry")
-MakeNight = Callable[..., Night]
 
 
 @pytest.fixture(params=KINDS)
-def sweep(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[MakeNight]:
+def sweep(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
     """A registry of either kind, whose policy deletes old untagged images."""
-    made: list[Night] = []
+    made: list[Harness] = []
 
-    def make(**registry: Any) -> Night:
+    def make(**registry: Any) -> Harness:
         cloud = request.param == "yandex-cloud-registry"
         endpoints = simulator.cloud_endpoints() if cloud else simulator.endpoints()
-        made.append(Night(simulator, tmp_path, kind=request.param, endpoints=endpoints, **registry))
+        made.append(Harness(simulator, tmp_path, kind=request.param, endpoints=endpoints, **registry))
         return made[-1]
 
     yield make
@@ -53,7 +52,7 @@ def read(simulator: Simulator, digest: str) -> int:
     return sum(one["status"] == 200 for one in asked)
 
 
-def planned(tonight: Night) -> Planned:
+def planned(tonight: Harness) -> Planned:
     return scan.plan_live(tonight.settings, "production", store=tonight.store)
 
 
@@ -68,7 +67,7 @@ def message(run: Run) -> str:
     return f"{warning['code']}: {warning['message']}"
 
 
-def test_what_refers_to_a_kept_image_stays(simulator: Simulator, sweep: MakeNight) -> None:
+def test_what_refers_to_a_kept_image_stays(simulator: Simulator, sweep: MakeHarness) -> None:
     release, build = pushed(simulator, "v1"), pushed(simulator, "pr-1")
     attestation = pushed(simulator, subject=release)
     its_signature = pushed(simulator, subject=attestation)
@@ -87,7 +86,7 @@ def test_what_refers_to_a_kept_image_stays(simulator: Simulator, sweep: MakeNigh
 
 
 @pytest.mark.parametrize("may_pull", [True, False])
-def test_a_referrer_takes_no_place_among_the_newest(simulator: Simulator, sweep: MakeNight, may_pull: bool) -> None:
+def test_a_referrer_takes_no_place_among_the_newest(simulator: Simulator, sweep: MakeHarness, may_pull: bool) -> None:
     rules = [{"name": "newest", "keep": {"newest": 2}}, {"name": "old", "delete": {"older_than": "7d"}}]
     _old, first, second = (pushed(simulator, tag) for tag in ("v1", "v2", "v3"))
     referrers = {pushed(simulator, subject=second) for _ in range(3)}
@@ -96,7 +95,7 @@ def test_a_referrer_takes_no_place_among_the_newest(simulator: Simulator, sweep:
     assert there(simulator) == {first, second, *referrers}
 
 
-def test_a_manifest_is_read_once_and_only_where_it_decides(simulator: Simulator, sweep: MakeNight) -> None:
+def test_a_manifest_is_read_once_and_only_where_it_decides(simulator: Simulator, sweep: MakeHarness) -> None:
     release = pushed(simulator, "v1")
     attestation = pushed(simulator, subject=release)
     young = str(simulator.push("shop/api")["digest"])
@@ -109,7 +108,7 @@ def test_a_manifest_is_read_once_and_only_where_it_decides(simulator: Simulator,
 
 @pytest.mark.parametrize("fault", [{"may_pull": False}, {"ip_rules": "refuse"}])
 def test_where_no_manifest_may_be_read_the_unknown_stays(
-    simulator: Simulator, sweep: MakeNight, fault: dict[str, Any]
+    simulator: Simulator, sweep: MakeHarness, fault: dict[str, Any]
 ) -> None:
     release = pushed(simulator, "v1")
     unread = {pushed(simulator, subject=release), pushed(simulator), pushed(simulator, repository="shop/web")}
@@ -135,7 +134,7 @@ def test_where_no_manifest_may_be_read_the_unknown_stays(
     assert len(there(simulator)) == 2
 
 
-def test_one_manifest_that_cannot_be_read_holds_up_no_other(simulator: Simulator, sweep: MakeNight) -> None:
+def test_one_manifest_that_cannot_be_read_holds_up_no_other(simulator: Simulator, sweep: MakeHarness) -> None:
     odd, leftovers = pushed(simulator), [pushed(simulator) for _ in range(4)]
     simulator.fault("status", method="GET", path=f"/manifests/{odd}", status=404, body="{}")
     run = sweep().sweep()
@@ -144,7 +143,7 @@ def test_one_manifest_that_cannot_be_read_holds_up_no_other(simulator: Simulator
     assert run.deleted == len(leftovers)
 
 
-def test_what_is_not_read_in_time_is_left_to_a_later_scan(simulator: Simulator, sweep: MakeNight) -> None:
+def test_what_is_not_read_in_time_is_left_to_a_later_scan(simulator: Simulator, sweep: MakeHarness) -> None:
     release = pushed(simulator, "v1")
     attestation, leftover = pushed(simulator, subject=release), pushed(simulator)
     tonight = sweep()
@@ -164,7 +163,7 @@ def test_what_is_not_read_in_time_is_left_to_a_later_scan(simulator: Simulator, 
     assert (tonight.sweep().warnings, there(simulator)) == ((), {release, attestation})
 
 
-def test_a_new_signature_of_a_planned_image_keeps_it(simulator: Simulator, sweep: MakeNight) -> None:
+def test_a_new_signature_of_a_planned_image_keeps_it(simulator: Simulator, sweep: MakeHarness) -> None:
     first, second = pushed(simulator, "pr-1"), pushed(simulator, "pr-2")
     tonight = sweep()
     run_id, bells = tonight.plan()
@@ -176,7 +175,7 @@ def test_a_new_signature_of_a_planned_image_keeps_it(simulator: Simulator, sweep
     assert there(simulator) == {first, signature}
 
 
-def test_a_new_image_that_cannot_be_read_stops_its_repository(simulator: Simulator, sweep: MakeNight) -> None:
+def test_a_new_image_that_cannot_be_read_stops_its_repository(simulator: Simulator, sweep: MakeHarness) -> None:
     build = pushed(simulator, "pr-1")
     tonight = sweep()
     run_id, bells = tonight.plan()
@@ -190,7 +189,7 @@ def test_a_new_image_that_cannot_be_read_stops_its_repository(simulator: Simulat
 
 
 def test_what_a_fallback_list_of_referrers_names_is_read_when_it_is_listed(
-    simulator: Simulator, sweep: MakeNight
+    simulator: Simulator, sweep: MakeHarness
 ) -> None:
     release = pushed(simulator, "v1")
     referrer = str(simulator.push("shop/api", subject=release)["digest"])

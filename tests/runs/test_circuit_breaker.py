@@ -1,29 +1,25 @@
 """Systemic failures: ten in a row stop a run with one clear message, and a healthy answer begins anew."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from worker.runs.lifecycle import Bell
 
 DAY = timedelta(days=1)
 
 
-MakeNight = Callable[..., Night]
-
-
 SLOWLY = {"requests_per_second": 500, "concurrency": 1}
 
 
-def ready(night: Night) -> tuple[str, list[Bell]]:
+def ready(night: Harness) -> tuple[str, list[Bell]]:
     """A planned run, looked at: its batches' bells."""
     run_id, bells = night.plan()
     bells = night.ring(bells, until="gc.delete_batch")
     return run_id, bells
 
 
-def test_refusals_between_healthy_answers_are_no_streak(simulator: Simulator, night: MakeNight) -> None:
+def test_refusals_between_healthy_answers_are_no_streak(simulator: Simulator, night: MakeHarness) -> None:
     images = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY) for number in range(24)]
     tonight = night(rate=SLOWLY)
     run_id, bells = ready(tonight)
@@ -39,7 +35,7 @@ def test_refusals_between_healthy_answers_are_no_streak(simulator: Simulator, ni
     assert (finished.failed, finished.skipped, finished.outcome) == (12, 12, "partial")
 
 
-def test_operations_that_all_break_are_a_streak(simulator: Simulator, night: MakeNight) -> None:
+def test_operations_that_all_break_are_a_streak(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(30):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     tonight = night(rate=SLOWLY)
@@ -52,7 +48,7 @@ def test_operations_that_all_break_are_a_streak(simulator: Simulator, night: Mak
     assert (finished.outcome, finished.failed) == ("failed", 10)
 
 
-def test_ten_systemic_failures_in_a_row_end_the_run(simulator: Simulator, night: MakeNight) -> None:
+def test_ten_systemic_failures_in_a_row_end_the_run(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(40):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     tonight = night(rate={"requests_per_second": 500, "concurrency": 2})
@@ -69,7 +65,7 @@ def test_ten_systemic_failures_in_a_row_end_the_run(simulator: Simulator, night:
     assert run.message.startswith("stopped after 10 failures in a row, the last: production: ")
 
 
-def test_a_read_only_registry_says_so(simulator: Simulator, night: MakeNight) -> None:
+def test_a_read_only_registry_says_so(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(12):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     tonight = night()
@@ -84,7 +80,7 @@ def test_a_read_only_registry_says_so(simulator: Simulator, night: MakeNight) ->
     assert "read-only" in (run.message or "")
 
 
-def test_a_success_ends_a_streak_of_failures(simulator: Simulator, night: MakeNight) -> None:
+def test_a_success_ends_a_streak_of_failures(simulator: Simulator, night: MakeHarness) -> None:
     ids = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)["id"] for number in range(20)]
     tonight = night(rate={"requests_per_second": 500, "concurrency": 1})
     run_id, bells = tonight.plan()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.simulator.client import Simulator
 from worker.store.tables import evidence
 
@@ -49,19 +49,19 @@ def filled(simulator: Simulator) -> dict[str, dict[str, Any]]:
     return made
 
 
-def address(night: Night, reference: str) -> str:
+def address(night: Harness, reference: str) -> str:
     docker = night.settings.registries["production"].endpoints.docker.partition("://")[2]
     return f"{docker}/{night.simulator.registry_id}/{reference}"
 
 
-def causes(night: Night, run_id: str, filled: dict[str, dict[str, Any]]) -> dict[str, str]:
+def causes(night: Harness, run_id: str, filled: dict[str, dict[str, Any]]) -> dict[str, str]:
     """By name: what became of a planned deletion."""
     found = night.outcomes(run_id)
     named = {name: found[one["digest"]] for name, one in filled.items() if one["digest"] in found}
     return {name: cause or state for name, (state, cause) in named.items()}
 
 
-def grow_old(night: Night, by: timedelta = timedelta(minutes=9)) -> None:
+def grow_old(night: Harness, by: timedelta = timedelta(minutes=9)) -> None:
     """As if the sources had been read that long ago."""
     with night.store.write() as connection:
         for row in connection.execute(select(evidence)).all():

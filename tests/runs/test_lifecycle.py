@@ -2,13 +2,12 @@
 
 import re
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker import reconcile
@@ -30,7 +29,6 @@ def database(request: pytest.FixtureRequest) -> str:
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-MakeNight = Callable[..., Night]
 
 
 REFUSE = {
@@ -54,7 +52,7 @@ def push_old(simulator: Simulator, count: int = 3) -> None:
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
 
 
-def test_a_dry_run_ends_with_its_plan(simulator: Simulator, night: MakeNight) -> None:
+def test_a_dry_run_ends_with_its_plan(simulator: Simulator, night: MakeHarness) -> None:
     push_old(simulator)
     tonight = night(limits={"max_images": 1})
 
@@ -67,7 +65,7 @@ def test_a_dry_run_ends_with_its_plan(simulator: Simulator, night: MakeNight) ->
 
 
 def test_over_its_limits_a_run_is_blocked_until_exactly_its_plan_is_approved(
-    simulator: Simulator, night: MakeNight
+    simulator: Simulator, night: MakeHarness
 ) -> None:
     push_old(simulator)
     tonight = night(limits={"max_images": 2})
@@ -87,7 +85,7 @@ def test_over_its_limits_a_run_is_blocked_until_exactly_its_plan_is_approved(
         lifecycle.approve(tonight.store, tonight.settings, run_id, datetime.now(UTC))
 
 
-def test_a_newer_plan_supersedes_a_blocked_one(simulator: Simulator, night: MakeNight) -> None:
+def test_a_newer_plan_supersedes_a_blocked_one(simulator: Simulator, night: MakeHarness) -> None:
     push_old(simulator)
     tonight = night(limits={"max_images": 2})
     first, _ = tonight.plan()
@@ -99,7 +97,7 @@ def test_a_newer_plan_supersedes_a_blocked_one(simulator: Simulator, night: Make
         lifecycle.approve(tonight.store, tonight.settings, first, datetime.now(UTC))
 
 
-def test_a_dry_run_supersedes_no_plan_that_waits_for_its_approval(simulator: Simulator, night: MakeNight) -> None:
+def test_a_dry_run_supersedes_no_plan_that_waits_for_its_approval(simulator: Simulator, night: MakeHarness) -> None:
     push_old(simulator)
     tonight = night(limits={"max_images": 2})
     blocked, _ = tonight.plan()
@@ -112,7 +110,7 @@ def test_a_dry_run_supersedes_no_plan_that_waits_for_its_approval(simulator: Sim
 
 
 @pytest.mark.parametrize("found_by", ["reconcile", "a worker"])
-def test_a_pending_run_that_nobody_began_is_missed(simulator: Simulator, night: MakeNight, found_by: str) -> None:
+def test_a_pending_run_that_nobody_began_is_missed(simulator: Simulator, night: MakeHarness, found_by: str) -> None:
     push_old(simulator)
     tonight = night(plan_max_age="2h")
     run_id = tonight.open()
@@ -131,7 +129,9 @@ def test_a_pending_run_that_nobody_began_is_missed(simulator: Simulator, night: 
     assert tonight.open() != run_id  # nobody waits for it any more
 
 
-def test_who_approves_is_told_that_the_file_has_changed_since_the_plan(simulator: Simulator, night: MakeNight) -> None:
+def test_who_approves_is_told_that_the_file_has_changed_since_the_plan(
+    simulator: Simulator, night: MakeHarness
+) -> None:
     push_old(simulator)
     tonight = night(limits={"max_images": 2})
     run_id, _ = tonight.plan()
@@ -143,7 +143,7 @@ def test_who_approves_is_told_that_the_file_has_changed_since_the_plan(simulator
     assert "the policy 'nightly' is another one" in (changed_since_plan(tonight.settings, blocked) or "")
 
 
-def test_a_blocked_plan_that_nobody_approves_expires(simulator: Simulator, night: MakeNight) -> None:
+def test_a_blocked_plan_that_nobody_approves_expires(simulator: Simulator, night: MakeHarness) -> None:
     push_old(simulator)
     tonight = night(limits={"max_images": 2}, plan_max_age="2h")
     run_id, _ = tonight.plan()
@@ -157,7 +157,7 @@ def test_a_blocked_plan_that_nobody_approves_expires(simulator: Simulator, night
     assert "expired" in (run.message or "")
 
 
-def test_approving_while_another_run_is_active(simulator: Simulator, night: MakeNight) -> None:
+def test_approving_while_another_run_is_active(simulator: Simulator, night: MakeHarness) -> None:
     push_old(simulator)
     tonight = night(limits={"max_images": 2})
     blocked, _ = tonight.plan()
@@ -169,7 +169,7 @@ def test_approving_while_another_run_is_active(simulator: Simulator, night: Make
     assert caught.value.run_id == active
 
 
-def test_one_active_run_a_registry(simulator: Simulator, night: MakeNight) -> None:
+def test_one_active_run_a_registry(simulator: Simulator, night: MakeHarness) -> None:
     tonight = night()
     first = tonight.open()
     with pytest.raises(AlreadyRunningError) as caught:
@@ -179,7 +179,7 @@ def test_one_active_run_a_registry(simulator: Simulator, night: MakeNight) -> No
         lifecycle.open_run(tonight.store, tonight.settings, "staging", trigger="task", now=datetime.now(UTC))
 
 
-def test_a_run_that_has_just_ended_is_not_named(night: MakeNight) -> None:
+def test_a_run_that_has_just_ended_is_not_named(night: MakeHarness) -> None:
     tonight = night()
     refuse_runs(tonight.store)
     with pytest.raises(AlreadyRunningError, match="production: another run was active and has just ended") as caught:
@@ -187,13 +187,13 @@ def test_a_run_that_has_just_ended_is_not_named(night: MakeNight) -> None:
     assert caught.value.run_id is None
 
 
-def test_a_task_that_comes_twice_is_the_same_run(simulator: Simulator, night: MakeNight) -> None:
+def test_a_task_that_comes_twice_is_the_same_run(simulator: Simulator, night: MakeHarness) -> None:
     tonight = night()
     assert tonight.open(task_id="7f") == tonight.open(task_id="7f")
 
 
 @pytest.mark.parametrize("when", ["pending", "blocked", "deleting"])
-def test_aborted_before_its_next_deletion(simulator: Simulator, night: MakeNight, when: str) -> None:
+def test_aborted_before_its_next_deletion(simulator: Simulator, night: MakeHarness, when: str) -> None:
     push_old(simulator)
     tonight = night(limits={"max_images": 1} if when == "blocked" else {"max_share": "100%"})
     if when == "pending":
@@ -211,7 +211,7 @@ def test_aborted_before_its_next_deletion(simulator: Simulator, night: MakeNight
     assert simulator.requests(method="DELETE") == []
 
 
-def test_aborted_in_the_middle_resolves_what_is_under_way(simulator: Simulator, night: MakeNight) -> None:
+def test_aborted_in_the_middle_resolves_what_is_under_way(simulator: Simulator, night: MakeHarness) -> None:
     push_old(simulator, 6)
     tonight = night(rate={"requests_per_second": 500, "concurrency": 1})
     run_id, bells = tonight.plan()
@@ -233,7 +233,7 @@ def test_aborted_in_the_middle_resolves_what_is_under_way(simulator: Simulator, 
 
 
 @pytest.mark.parametrize("way", ["dry-run", "invalid", "registry gone"])
-def test_the_files_mode_is_read_again_with_every_intent(simulator: Simulator, night: MakeNight, way: str) -> None:
+def test_the_files_mode_is_read_again_with_every_intent(simulator: Simulator, night: MakeHarness, way: str) -> None:
     push_old(simulator)
     tonight = night()
     run_id, bells = tonight.plan()
@@ -259,7 +259,7 @@ def test_the_files_mode_is_read_again_with_every_intent(simulator: Simulator, ni
         assert measure(connection).of("production").last_success is None
 
 
-def test_lost_bells_under_an_invalid_file_are_rung_again(simulator: Simulator, night: MakeNight) -> None:
+def test_lost_bells_under_an_invalid_file_are_rung_again(simulator: Simulator, night: MakeHarness) -> None:
     push_old(simulator)
     tonight = night()
     store, (run_id, _) = tonight.store, tonight.plan()
@@ -276,7 +276,7 @@ def test_lost_bells_under_an_invalid_file_are_rung_again(simulator: Simulator, n
     assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
 
 
-def test_a_plan_too_old_deletes_nothing_more(simulator: Simulator, night: MakeNight) -> None:
+def test_a_plan_too_old_deletes_nothing_more(simulator: Simulator, night: MakeHarness) -> None:
     push_old(simulator)
     tonight = night(plan_max_age="1h")
     run_id, bells = tonight.plan()
@@ -289,7 +289,7 @@ def test_a_plan_too_old_deletes_nothing_more(simulator: Simulator, night: MakeNi
     assert {one.state for one in tonight.items(run_id)} == {"planned"}
 
 
-def test_the_deadline_counts_from_the_first_deletion(simulator: Simulator, night: MakeNight) -> None:
+def test_the_deadline_counts_from_the_first_deletion(simulator: Simulator, night: MakeHarness) -> None:
     push_old(simulator)
     tonight = night(deadline="1s")
     run_id, _ = tonight.plan()
@@ -300,7 +300,7 @@ def test_the_deadline_counts_from_the_first_deletion(simulator: Simulator, night
     assert "deadline" in (run.message or "")
 
 
-def test_a_scan_that_dies_is_begun_three_times(simulator: Simulator, night: MakeNight) -> None:
+def test_a_scan_that_dies_is_begun_three_times(simulator: Simulator, night: MakeHarness) -> None:
     tonight = night(timing={"reconcile": "1s", "lease": "1s"})
     run_id = tonight.open()
     for _ in range(3):
@@ -321,12 +321,12 @@ class TestSchedule:
     NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
     DUE = datetime(2026, 11, 24, 0, 0, tzinfo=UTC)
 
-    def tonight(self, night: MakeNight) -> Night:
+    def tonight(self, night: MakeHarness) -> Harness:
         made = night(schedule="0 3 * * *", timezone="Europe/Moscow", catch_up="6h")
         lifecycle.note_registries(made.store, made.settings, self.NOON)
         return made
 
-    def test_is_due_once(self, night: MakeNight) -> None:
+    def test_is_due_once(self, night: MakeHarness) -> None:
         tonight = self.tonight(night)
         before = self.DUE - timedelta(seconds=1)
         assert lifecycle.open_if_due(tonight.store, tonight.settings, "production", before) == ()
@@ -338,26 +338,26 @@ class TestSchedule:
         (run,) = self.all_runs(tonight)
         assert (run.trigger, run.scheduled_for, run.state) == ("schedule", self.DUE, "pending")
 
-    def test_is_caught_up_within_its_time(self, night: MakeNight) -> None:
+    def test_is_caught_up_within_its_time(self, night: MakeHarness) -> None:
         tonight = self.tonight(night)
         assert reconcile.reconcile(tonight.store, tonight.settings, self.DUE + 5 * HOUR)
         assert self.all_runs(tonight)[0].scheduled_for == self.DUE
 
-    def test_is_missed_once_after_it(self, night: MakeNight) -> None:
+    def test_is_missed_once_after_it(self, night: MakeHarness) -> None:
         tonight = self.tonight(night)
         for hours in (7, 8, 9):
             assert reconcile.reconcile(tonight.store, tonight.settings, self.DUE + hours * HOUR) == ()
         (run,) = self.all_runs(tonight)
         assert (run.state, run.outcome, run.scheduled_for) == ("finished", "missed", self.DUE)
 
-    def test_waits_for_a_run_by_hand(self, night: MakeNight) -> None:
+    def test_waits_for_a_run_by_hand(self, night: MakeHarness) -> None:
         tonight = self.tonight(night)
         by_hand = tonight.open()
         assert lifecycle.open_if_due(tonight.store, tonight.settings, "production", self.DUE) == ()
         lifecycle.abort(tonight.store, by_hand, self.DUE)
         assert lifecycle.open_if_due(tonight.store, tonight.settings, "production", self.DUE + HOUR)
 
-    def test_nothing_before_a_line_was_known_is_due(self, night: MakeNight) -> None:
+    def test_nothing_before_a_line_was_known_is_due(self, night: MakeHarness) -> None:
         tonight = self.tonight(night)
         tonight.rewrite(schedule="30 11 * * *", timezone="UTC")
         lifecycle.note_registries(tonight.store, tonight.settings, self.NOON + timedelta(minutes=1))
@@ -365,12 +365,12 @@ class TestSchedule:
         assert self.all_runs(tonight) == []
 
     @staticmethod
-    def all_runs(tonight: Night) -> list[run_rows.Run]:
+    def all_runs(tonight: Harness) -> list[run_rows.Run]:
         with tonight.store.read() as connection:
             return run_rows.newest(connection)
 
 
-def test_an_abort_while_the_plan_becomes_one_is_not_lost(simulator: Simulator, night: MakeNight) -> None:
+def test_an_abort_while_the_plan_becomes_one_is_not_lost(simulator: Simulator, night: MakeHarness) -> None:
     tonight = night()
     run_id = tonight.open()
     with tonight.store.write() as connection:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.simulator.client import Simulator
 from worker.runs.outcome import message_of, outcome_of
 from worker.store.runs import Run
@@ -18,7 +18,7 @@ IMAGE = {"repository": "shop/y", "digest": "sha256:ab", "reason": "it is no mani
 
 
 @pytest.fixture
-def run(simulator: Simulator, night: Callable[..., Night]) -> Run:
+def run(simulator: Simulator, night: Callable[..., Harness]) -> Run:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/api", tags=["v1"], age=30 * DAY)
     found = night().sweep()

@@ -1,18 +1,14 @@
 """Reclaimed bytes: what really went, and went by us; each blob once."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
-from tests.support.night import Night
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
 
 DAY = timedelta(days=1)
 
 
-MakeNight = Callable[..., Night]
-
-
-def test_blobs_that_a_new_image_names_are_not_freed(simulator: Simulator, night: MakeNight) -> None:
+def test_blobs_that_a_new_image_names_are_not_freed(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=["base:5000", 100 + number])
     simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
@@ -28,7 +24,7 @@ def test_blobs_that_a_new_image_names_are_not_freed(simulator: Simulator, night:
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
-def test_what_the_registry_takes_along_with_our_deletion_counts(simulator: Simulator, night: MakeNight) -> None:
+def test_what_the_registry_takes_along_with_our_deletion_counts(simulator: Simulator, night: MakeHarness) -> None:
     simulator.switch(deleted_index="cascade")
     children = [simulator.push("shop/api", age=30 * DAY, layers=["base:5000", 100 + number]) for number in range(2)]
     inner = simulator.push_index("shop/api", [one["digest"] for one in children], age=30 * DAY)
@@ -44,7 +40,7 @@ def test_what_the_registry_takes_along_with_our_deletion_counts(simulator: Simul
     assert run.reclaimed_bytes == run.reclaimable_bytes == simulator.state()["lost_bytes"] > 5000
 
 
-def test_what_somebody_else_deleted_with_its_index_does_not_count(simulator: Simulator, night: MakeNight) -> None:
+def test_what_somebody_else_deleted_with_its_index_does_not_count(simulator: Simulator, night: MakeHarness) -> None:
     child = simulator.push("shop/api", age=30 * DAY, layers=[5000])
     index = simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/api", tags=["v1"], age=30 * DAY, layers=[7])

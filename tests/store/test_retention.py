@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.simulator.client import Simulator
 from worker.store import plans, retention
 from worker.store import runs as run_rows
@@ -25,14 +25,14 @@ def database(request: pytest.FixtureRequest) -> str:
 DAY = timedelta(days=1)
 
 
-def count(night: Night, table: object) -> int:
+def count(night: Harness, table: object) -> int:
     with night.store.read() as connection:
         found: int = connection.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[call-overload]  # any table
         return found
 
 
 def test_plans_of_earlier_runs_are_forgotten_their_totals_stay(
-    simulator: Simulator, night: Callable[..., Night]
+    simulator: Simulator, night: Callable[..., Harness]
 ) -> None:
     simulator.push("shop/api", tags=["v1"], age=300 * DAY)
     tonight = night(retention={"plans": 2})
@@ -49,7 +49,7 @@ def test_plans_of_earlier_runs_are_forgotten_their_totals_stay(
     assert count(tonight, audit) == 4
 
 
-def test_a_blocked_plan_is_kept_while_it_can_be_approved(simulator: Simulator, night: Callable[..., Night]) -> None:
+def test_a_blocked_plan_is_kept_while_it_can_be_approved(simulator: Simulator, night: Callable[..., Harness]) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night(limits={"max_images": 0})
     run_id, _ = tonight.plan()
@@ -59,7 +59,7 @@ def test_a_blocked_plan_is_kept_while_it_can_be_approved(simulator: Simulator, n
     assert len(tonight.items(run_id)) == 1
 
 
-def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, night: Callable[..., Night]) -> None:
+def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, night: Callable[..., Harness]) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night(retention={"audit": "10d"})
     tonight.sweep()
@@ -69,7 +69,7 @@ def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, night:
 
 
 def test_what_a_plan_that_is_being_written_refers_to_is_not_forgotten(
-    simulator: Simulator, night: Callable[..., Night]
+    simulator: Simulator, night: Callable[..., Harness]
 ) -> None:
     """Two registries may have a repository of the same content: empty ones are all alike."""
     tonight = night()

@@ -1,12 +1,11 @@
 """Queries of a sweep: leases and waves of batches, intents, and outcomes, of which the first counts."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select, update
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
@@ -19,17 +18,14 @@ DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
 
-MakeNight = Callable[..., Night]
-
-
-def ready(night: Night) -> tuple[str, list[Bell]]:
+def ready(night: Harness) -> tuple[str, list[Bell]]:
     """A planned run, looked at: its batches' bells."""
     run_id, bells = night.plan()
     bells = night.ring(bells, until="gc.delete_batch")
     return run_id, bells
 
 
-def test_leases_and_waves(simulator: Simulator, night: MakeNight) -> None:
+def test_leases_and_waves(simulator: Simulator, night: MakeHarness) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
     tonight = night()
@@ -52,7 +48,7 @@ def test_leases_and_waves(simulator: Simulator, night: MakeNight) -> None:
     assert claim(0) is None  # a lost lease is not given back
 
 
-def test_no_more_than_so_many_batches_are_rung_at_once(simulator: Simulator, night: MakeNight) -> None:
+def test_no_more_than_so_many_batches_are_rung_at_once(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(sweeping.MOST_RUNG + 5):
         simulator.push(f"shop/api{number}", tags=["pr-1"], age=30 * DAY)
     tonight = night()
@@ -64,7 +60,7 @@ def test_no_more_than_so_many_batches_are_rung_at_once(simulator: Simulator, nig
     assert tonight.run(run_id).deleted == sweeping.MOST_RUNG + 5
 
 
-def test_the_audit_adds_up(simulator: Simulator, night: MakeNight) -> None:
+def test_the_audit_adds_up(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(4):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=["base:9000", number + 1])
     tonight = night()
@@ -75,7 +71,7 @@ def test_the_audit_adds_up(simulator: Simulator, night: MakeNight) -> None:
     assert finished.reclaimed_bytes == simulator.state()["lost_bytes"]
 
 
-def test_an_outcome_is_the_first_and_only(simulator: Simulator, night: MakeNight) -> None:
+def test_an_outcome_is_the_first_and_only(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     finished = tonight.sweep()
@@ -88,7 +84,7 @@ def test_an_outcome_is_the_first_and_only(simulator: Simulator, night: MakeNight
     assert (after.deleted, after.failed, after.reclaimed_bytes) == (1, 0, finished.reclaimed_bytes)
 
 
-def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, night: MakeNight) -> None:
+def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, _ = ready(tonight)
@@ -105,7 +101,7 @@ def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, ni
         assert sweeping.unfinished_items(connection, run_id, 0) == [planned]
 
 
-def test_a_repository_that_cannot_be_looked_at_keeps_no_other_waiting(simulator: Simulator, night: MakeNight) -> None:
+def test_a_repository_that_cannot_be_looked_at_keeps_no_other_waiting(simulator: Simulator, night: MakeHarness) -> None:
     tonight = night()
     now = datetime.now(UTC)
     first = [sweeping.Ready(number, "shop/api", None) for number in range(50)]

@@ -14,7 +14,7 @@ from typing import Any
 from celery import Celery
 from prometheus_client import CollectorRegistry, generate_latest
 
-from tests.support.night import Night, Served
+from tests.support.harness import Harness, Served
 from tests.support.servers import RedisServer, redis_server
 from tests.support.waiting import until
 from worker.app import KEY_PREFIX
@@ -69,7 +69,7 @@ class Cluster:
         """`ways`: what the file says instead of how to reach the registry, Redis and the store straight."""
         self.redis = redis
         self.settings: dict[str, Any] = {"timing": TIMING, "redis": redis.url, **registry, **ways}
-        self.night = Night(served, folder, **self.settings)
+        self.night = Harness(served, folder, **self.settings)
         self.folder = folder
         self.halts = Halts(folder / "halts")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}

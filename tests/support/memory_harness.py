@@ -5,9 +5,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.support.harness import Harness, write
 from tests.support.memory_driver import RestoringMemoryDriver
 from tests.support.memory_registry import MemoryRegistry
-from tests.support.night import Night, write
 from tests.support.stores import opened
 from worker.config.settings import RegistrySettings, Settings, load
 from worker.registries import Driver
@@ -15,7 +15,7 @@ from worker.registries import Driver
 KIND = "memory"
 
 
-class MemoryHarness(Night):
+class MemoryHarness(Harness):
     """Carries out runs on it; `driver` has to be registered for KIND first."""
 
     def __init__(self, folder: Path, registry: MemoryRegistry, *, store: str | None = None, **changes: Any) -> None:

@@ -5,25 +5,25 @@ from datetime import timedelta
 from sqlalchemy import select, text, update
 
 from policies.scan_history import Seen
-from tests.support.night import Night
+from tests.support.harness import Harness
 from worker.store import plans, scan_history
 from worker.store.runs import Run
 from worker.store.scan_history import HEAD, Head, Recalled, pack_head, pack_seen
 from worker.store.tables import memory as memory_table
 
 
-def recalled(night: Night) -> Recalled:
+def recalled(night: Harness) -> Recalled:
     with night.store.read() as connection:
         registry = night.settings.registries["production"]
         return scan_history.recall(connection, registry.memory_key, "production")
 
 
-def remembered(night: Night) -> dict[str, int]:
+def remembered(night: Harness) -> dict[str, int]:
     """Rows of each repository, missing ones included."""
     return {path: len(seen) for path, seen in recalled(night).seen.items()}
 
 
-def pass_time(night: Night, by: timedelta) -> None:
+def pass_time(night: Harness, by: timedelta) -> None:
     """Let everything that is remembered have happened so much earlier: as if that time had passed since."""
     before = recalled(night)
     assert before.head is not None
@@ -47,13 +47,13 @@ def pass_time(night: Night, by: timedelta) -> None:
             connection.execute(text(f"update {column} - {shift}"))
 
 
-def reasons(night: Night, run: Run) -> dict[str, tuple[str, str]]:
+def reasons(night: Harness, run: Run) -> dict[str, tuple[str, str]]:
     """Cause and reason of every image of `shop/api`."""
     with night.store.read() as connection:
         return {one.digest: (one.cause, one.reason) for one in plans.decisions_of(connection, run.id, "shop/api")}
 
 
-def rows(night: Night) -> dict[str, bytes]:
+def rows(night: Harness) -> dict[str, bytes]:
     """The memory as it lies in the store."""
     with night.store.read() as connection:
         found = connection.execute(select(memory_table.c.path, memory_table.c.seen))

@@ -1,7 +1,7 @@
 """Scenarios of crashes and faults: a run is hurt somewhere, and the same list of invariants must hold afterwards.
 
-The processes of a scenario outlive a case. Each case has a registry of its own in them, so nothing of one is in another's
-way, and what is counted for ever goes on counting.
+The processes of a scenario outlive a case. Each case has a registry of its own in them, so nothing of one is in the way
+of another, and what is counted for ever goes on counting.
 """
 
 import time

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 
 
 @pytest.fixture
-def on_fake(fake: FakeRegistry, tmp_path: Path, no_backoff: None) -> Iterator[Callable[..., Night]]:
-    made: list[Night] = []
+def on_fake(fake: FakeRegistry, tmp_path: Path, no_backoff: None) -> Iterator[Callable[..., Harness]]:
+    made: list[Harness] = []
 
-    def make(*, concurrency: int, **keys: Any) -> Night:
+    def make(*, concurrency: int, **keys: Any) -> Harness:
         rate = {"requests_per_second": 1000, "concurrency": concurrency}
-        made.append(Night(served(fake, push_time="first_seen"), tmp_path, rate=rate, **keys))
+        made.append(Harness(served(fake, push_time="first_seen"), tmp_path, rate=rate, **keys))
         return made[-1]
 
     yield make

@@ -1,6 +1,5 @@
 """Credentials that lose their rights in mid-run see 404 and empty lists: nothing is taken for deleted by that."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.oci.fake import Basic, FakeRegistry, Users
 from tests.support.oci.nights import served
 from tests.support.simulator.client import Simulator
@@ -18,22 +17,21 @@ DAY = timedelta(days=1)
 IMAGES = r"/container-registry/v1/images/"
 LISTS = r"/container-registry/v1/images\?"
 PULLS = [{"name": "pull requests", "delete": {"tags": ["pr-*"]}}]
-MakeNight = Callable[..., Night]
 
 
-def audited(night: Night) -> list[str]:
+def audited(night: Harness) -> list[str]:
     with night.store.read() as connection:
         return list(connection.execute(select(audit.c.outcome)).scalars())
 
 
-def crash_after_the_intent(night: Night) -> None:
+def crash_after_the_intent(night: Harness) -> None:
     """As a worker leaves the store that dies between its intents and its DELETEs."""
     with night.store.write() as connection:
         values = {"state": "intent", "attempts": 1, "idempotency_key": "k", "intent_at": datetime.now(UTC)}
         connection.execute(update(item).values(**values))
 
 
-def listed_again(night: Night) -> tuple[str, list]:
+def listed_again(night: Harness) -> tuple[str, list]:
     run_id, bells = night.plan()
     while bells and bells[0].task == "gc.look":
         bells = [*bells[1:], *night.do(bells[0])]
@@ -42,7 +40,7 @@ def listed_again(night: Night) -> tuple[str, list]:
 
 @pytest.mark.parametrize("keeps", ["here", "elsewhere", "nothing"])
 @pytest.mark.parametrize("crashed", [False, True])
-def test_an_empty_list_confirms_no_404(simulator: Simulator, night: MakeNight, keeps: str, crashed: bool) -> None:
+def test_an_empty_list_confirms_no_404(simulator: Simulator, night: MakeHarness, keeps: str, crashed: bool) -> None:
     for number in range(6):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=[1000 * (number + 1)])
     if keeps != "nothing":
@@ -71,7 +69,7 @@ def test_an_empty_list_confirms_no_404(simulator: Simulator, night: MakeNight, k
 
 @pytest.mark.parametrize("keeps", ["here", "elsewhere"])
 def test_a_404_is_believed_while_the_registry_shows_what_is_kept(
-    simulator: Simulator, night: MakeNight, keeps: str
+    simulator: Simulator, night: MakeHarness, keeps: str
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/api" if keeps == "here" else "shop/web", tags=["v1"], age=30 * DAY)
@@ -92,7 +90,7 @@ def test_where_only_tags_are_listed(fake: FakeRegistry, tmp_path: Path, keeps: s
     if keeps:
         fake.push(keeps, "v1")
     keys: dict[str, Any] = {"rules": PULLS, "rate": {"requests_per_second": 1000, "concurrency": 4}}
-    tonight = Night(served(fake), tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
+    tonight = Harness(served(fake), tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
     run_id, bells = listed_again(tonight)
     fake.fault("status", path="/manifests/", status=404, times=None)
 
@@ -118,7 +116,7 @@ def test_only_what_the_same_credentials_read_confirms_a_404(
         registry.fill("b/api", 3, prefix="pr-")
         registry.push(witness, "v1")
         keys: dict[str, Any] = {"rules": PULLS, "rate": {"requests_per_second": 1000, "concurrency": 4}}
-        tonight = Night(served(registry, credentials=ways), tmp_path, **keys)
+        tonight = Harness(served(registry, credentials=ways), tmp_path, **keys)
         run_id, bells = listed_again(tonight)
         registry.fault("status", path="/b/api/manifests/", status=404, times=None)
         for number in range(3):

@@ -1,13 +1,12 @@
 """A batch is carried out by whoever holds its lease, as often as it is rung; what it may not do it gives up."""
 
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import update
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.registries.http.redis_limit import RedisLimiter
@@ -16,13 +15,12 @@ from worker.store.tables import batch
 from worker.sweep import batches
 
 DAY = timedelta(days=1)
-MakeNight = Callable[..., Night]
 
 
 HOUR = timedelta(hours=1)
 
 
-def ready(night: Night) -> tuple[str, list[Bell]]:
+def ready(night: Harness) -> tuple[str, list[Bell]]:
     """A planned run, looked at: its batches' bells."""
     run_id, bells = night.plan()
     bells = night.ring(bells, until="gc.delete_batch")
@@ -33,12 +31,12 @@ def deletes(simulator: Simulator) -> list[dict[str, Any]]:
     return simulator.requests(method="DELETE")
 
 
-def write(night: Night, statement: Any) -> None:
+def write(night: Harness, statement: Any) -> None:
     with night.store.write() as connection:
         connection.execute(statement)
 
 
-def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simulator, night: MakeNight) -> None:
+def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simulator, night: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = ready(tonight)
@@ -50,7 +48,7 @@ def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simula
     assert deletes(simulator) == []
 
 
-def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, night: MakeNight) -> None:
+def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = ready(tonight)
@@ -63,7 +61,7 @@ def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, night: 
     assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}
 
 
-def test_a_name_that_means_another_registry_deletes_nothing_there(simulator: Simulator, night: MakeNight) -> None:
+def test_a_name_that_means_another_registry_deletes_nothing_there(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = ready(tonight)
@@ -75,7 +73,7 @@ def test_a_name_that_means_another_registry_deletes_nothing_there(simulator: Sim
     assert deletes(simulator) == []
 
 
-def test_two_workers_with_the_same_batch_delete_once(simulator: Simulator, night: MakeNight) -> None:
+def test_two_workers_with_the_same_batch_delete_once(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(30):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     simulator.switch(latency=0.02)
@@ -93,7 +91,7 @@ def test_two_workers_with_the_same_batch_delete_once(simulator: Simulator, night
     assert len(simulator.requests(method="DELETE")) == 30
 
 
-def test_the_same_bells_ten_times_are_the_same_as_once(simulator: Simulator, night: MakeNight) -> None:
+def test_the_same_bells_ten_times_are_the_same_as_once(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/web", tags=["pr-1"], age=30 * DAY)
     tonight = night()
@@ -105,7 +103,7 @@ def test_the_same_bells_ten_times_are_the_same_as_once(simulator: Simulator, nig
     assert (tonight.run(run_id).deleted, len(simulator.requests(method="DELETE"))) == (2, 2)
 
 
-def test_a_worker_that_lost_its_lease_stops(simulator: Simulator, night: MakeNight) -> None:
+def test_a_worker_that_lost_its_lease_stops(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     tonight = night(rate={"requests_per_second": 500, "concurrency": 1})

@@ -1,16 +1,14 @@
 """The world changes between plan and deletion: what is no longer as planned, or needed by now, stays, and says why."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
-from tests.support.night import Night
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
 
 DAY = timedelta(days=1)
-MakeNight = Callable[..., Night]
 
 
-def test_a_tag_added_after_the_plan_keeps_the_image(simulator: Simulator, night: MakeNight) -> None:
+def test_a_tag_added_after_the_plan_keeps_the_image(simulator: Simulator, night: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = tonight.plan()
@@ -24,7 +22,7 @@ def test_a_tag_added_after_the_plan_keeps_the_image(simulator: Simulator, night:
     assert tonight.run(run_id).outcome == "succeeded"
 
 
-def test_a_new_index_that_adopts_an_old_child_keeps_it(simulator: Simulator, night: MakeNight) -> None:
+def test_a_new_index_that_adopts_an_old_child_keeps_it(simulator: Simulator, night: MakeHarness) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     other = simulator.push("shop/api", age=30 * DAY)
     tonight = night()
@@ -39,7 +37,7 @@ def test_a_new_index_that_adopts_an_old_child_keeps_it(simulator: Simulator, nig
     }
 
 
-def test_a_new_signature_keeps_its_subject(simulator: Simulator, night: MakeNight) -> None:
+def test_a_new_signature_keeps_its_subject(simulator: Simulator, night: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = tonight.plan()
@@ -50,7 +48,7 @@ def test_a_new_signature_keeps_its_subject(simulator: Simulator, night: MakeNigh
     assert tonight.outcomes(run_id) == {image["digest"]: ("skipped", "still_needed")}
 
 
-def test_a_new_image_that_cannot_be_read_keeps_its_repository(simulator: Simulator, night: MakeNight) -> None:
+def test_a_new_image_that_cannot_be_read_keeps_its_repository(simulator: Simulator, night: MakeHarness) -> None:
     image = simulator.push("shop/api", age=30 * DAY)
     elsewhere = simulator.push("shop/web", age=30 * DAY)
     tonight = night()
@@ -67,7 +65,7 @@ def test_a_new_image_that_cannot_be_read_keeps_its_repository(simulator: Simulat
     assert tonight.run(run_id).outcome == "partial"
 
 
-def test_a_kept_image_that_is_gone_keeps_its_repository(simulator: Simulator, night: MakeNight) -> None:
+def test_a_kept_image_that_is_gone_keeps_its_repository(simulator: Simulator, night: MakeHarness) -> None:
     kept = simulator.push("shop/api", tags=["v1"], age=300 * DAY)
     goes = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
@@ -80,7 +78,7 @@ def test_a_kept_image_that_is_gone_keeps_its_repository(simulator: Simulator, ni
     assert kept["digest"] in (tonight.items(run_id)[0].message or "")
 
 
-def test_a_child_whose_index_was_not_deleted_is_still_needed(simulator: Simulator, night: MakeNight) -> None:
+def test_a_child_whose_index_was_not_deleted_is_still_needed(simulator: Simulator, night: MakeHarness) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     index = simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
     tonight = night()

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from policies.holds import Hold
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from worker.store import holds
 from worker.store.tables import run as run_table
@@ -18,7 +18,7 @@ RULES = [{"name": "releases", "keep": {"tags": ["v*"]}}, {"name": "old", "delete
 
 
 @pytest.fixture
-def night(on_fake: Callable[..., Night]) -> Night:
+def night(on_fake: Callable[..., Harness]) -> Harness:
     return on_fake(rules=RULES, concurrency=1, plan_max_age="24h", deadline="5h")
 
 
@@ -30,7 +30,7 @@ def night(on_fake: Callable[..., Night]) -> Night:
     ],
 )
 def test_time_that_is_up_within_a_batch(
-    fake: FakeRegistry, night: Night, column: str, ago: timedelta, words: str
+    fake: FakeRegistry, night: Harness, column: str, ago: timedelta, words: str
 ) -> None:
     digest = fake.push(PATH, "pr-1", layers=[b"old"]).digest
     fake.push(PATH, "v1", layers=[b"kept"])
@@ -52,7 +52,7 @@ def test_time_that_is_up_within_a_batch(
 
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("by", ["digest", "tag"])
-def test_a_hold_on_a_child_keeps_every_index_over_it(fake: FakeRegistry, night: Night, depth: int, by: str) -> None:
+def test_a_hold_on_a_child_keeps_every_index_over_it(fake: FakeRegistry, night: Harness, depth: int, by: str) -> None:
     held = fake.push(PATH, "pr-child", layers=[b"held"]).digest
     other = fake.push(PATH, layers=[b"other"]).digest
     index = fake.push_index(PATH, "pr-1", children=[held, other]).digest

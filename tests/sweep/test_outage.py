@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 from worker.registries import open_registry
@@ -16,7 +16,6 @@ from worker.registries.http.messages import Patience
 from worker.sweep.outage import Outage
 
 OLD = [{"name": "old", "delete": {"tags": ["t0*"]}}]
-MakeNight = Callable[..., Night]
 
 
 @pytest.fixture
@@ -28,14 +27,14 @@ def fake() -> Iterator[FakeRegistry]:
 
 
 @pytest.fixture
-def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Night]:
+def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Harness]:
     keys: dict[str, Any] = {"rules": OLD, "rate": {"requests_per_second": 1000, "concurrency": 8}, "mode": "delete"}
-    made = Night(served(fake), tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
+    made = Harness(served(fake), tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
     yield made
     made.store.dispose()
 
 
-def test_what_a_task_of_the_registry_deletes_is_polled_until_it_is_done(fake: FakeRegistry, night: Night) -> None:
+def test_what_a_task_of_the_registry_deletes_is_polled_until_it_is_done(fake: FakeRegistry, night: Harness) -> None:
     """Longer than a claim waits, one after the other: nothing waits for a lease to run out."""
     fake.switches.deletion_seconds = 0.4
     fake.fill("shop/api", 12)
@@ -47,7 +46,7 @@ def test_what_a_task_of_the_registry_deletes_is_polled_until_it_is_done(fake: Fa
 
 
 @pytest.mark.parametrize("when", ["HEAD", "DELETE"])
-def test_a_restart_of_the_registry_fails_no_image(fake: FakeRegistry, night: Night, when: str) -> None:
+def test_a_restart_of_the_registry_fails_no_image(fake: FakeRegistry, night: Harness, when: str) -> None:
     fake.fill("shop/api", 30)
     fake.before(when, "/manifests/sha256:", lambda: fake.restart(5.0), after=5)
 
@@ -57,7 +56,7 @@ def test_a_restart_of_the_registry_fails_no_image(fake: FakeRegistry, night: Nig
     assert run.systemic_failures == 0
 
 
-def test_a_restart_while_a_repository_is_listed_again(fake: FakeRegistry, night: Night) -> None:
+def test_a_restart_while_a_repository_is_listed_again(fake: FakeRegistry, night: Harness) -> None:
     fake.fill("shop/api", 3)
     run_id, bells = night.plan()
     fake.before("GET", "/tags/list", lambda: fake.restart(4.0))
@@ -69,7 +68,7 @@ def test_a_restart_while_a_repository_is_listed_again(fake: FakeRegistry, night:
 
 @pytest.mark.parametrize("seconds", [4.0, 12.0])
 def test_a_proxy_without_a_registry_behind_it_is_waited_for_once(
-    fake: FakeRegistry, night: Night, seconds: float
+    fake: FakeRegistry, night: Harness, seconds: float
 ) -> None:
     fake.fill("shop/api", 30)
     run_id, bells = night.plan()
@@ -85,7 +84,7 @@ def test_a_proxy_without_a_registry_behind_it_is_waited_for_once(
     assert time.monotonic() - began < 60
 
 
-def test_an_outage_that_lasts_is_waited_for_once(fake: FakeRegistry, night: Night) -> None:
+def test_an_outage_that_lasts_is_waited_for_once(fake: FakeRegistry, night: Harness) -> None:
     fake.fault("status", status=502, times=None)
     with open_registry(night.settings.registries["production"], patience=Patience(attempts=1)) as driver:
         outage = Outage(driver)

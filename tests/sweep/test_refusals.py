@@ -1,12 +1,12 @@
 """What a registry refuses to delete: protected images are skipped as `locked`, a missing permission is a failure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 from worker.store.measures import measure
@@ -14,16 +14,15 @@ from worker.store.runs import Run
 
 OLD = [{"name": "old", "delete": {"tags": ["t0*"]}}]
 LOCKED = "^locked/"
-MakeNight = Callable[..., Night]
 
 
 @pytest.fixture
-def make(fake: FakeRegistry, tmp_path: Path, no_backoff: None) -> Iterator[MakeNight]:
-    made: list[Night] = []
+def make(fake: FakeRegistry, tmp_path: Path, no_backoff: None) -> Iterator[MakeHarness]:
+    made: list[Harness] = []
 
-    def new(**keys: Any) -> Night:
+    def new(**keys: Any) -> Harness:
         keys = {"rules": OLD, "rate": {"requests_per_second": 1000, "concurrency": 4}, "mode": "delete"} | keys
-        made.append(Night(served(fake), tmp_path, **keys))  # type: ignore[arg-type]  # a registry's url is all that is taken of it
+        made.append(Harness(served(fake), tmp_path, **keys))  # type: ignore[arg-type]  # a registry's url is all that is taken of it
         return made[-1]
 
     yield new
@@ -35,7 +34,7 @@ def counts(run: Run) -> tuple[str | None, int, int, int]:
     return run.outcome, run.deleted, run.skipped, run.failed
 
 
-def causes(night: Night, run: Run) -> dict[tuple[str, str | None], int]:
+def causes(night: Harness, run: Run) -> dict[tuple[str, str | None], int]:
     found: dict[tuple[str, str | None], int] = {}
     for pair in night.outcomes(run.id).values():
         found[pair] = found.get(pair, 0) + 1
@@ -46,7 +45,7 @@ def causes(night: Night, run: Run) -> dict[tuple[str, str | None], int]:
 @pytest.mark.parametrize(("locked", "free"), [("locked/api", "zoo/web"), ("locked/api", "app/web")])
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_protected_images_are_skipped_as_locked(
-    fake: FakeRegistry, make: MakeNight, says: str, locked: str, free: str, concurrency: int
+    fake: FakeRegistry, make: MakeHarness, says: str, locked: str, free: str, concurrency: int
 ) -> None:
     fake.switches.locks, fake.switches.locked_says = LOCKED, says  # type: ignore[assignment]
     fake.fill(locked, 12)
@@ -68,7 +67,7 @@ def test_protected_images_are_skipped_as_locked(
 
 
 @pytest.mark.parametrize("says", ["harbor", "protected", "forbidden"])
-def test_protected_images_among_others_of_their_repository(fake: FakeRegistry, make: MakeNight, says: str) -> None:
+def test_protected_images_among_others_of_their_repository(fake: FakeRegistry, make: MakeHarness, says: str) -> None:
     fake.switches.locks, fake.switches.locked_says = ":t000(0.|1[0-4])$", says  # type: ignore[assignment]
     fake.fill("shop/api", 20)
     night = make()
@@ -78,7 +77,7 @@ def test_protected_images_among_others_of_their_repository(fake: FakeRegistry, m
 
 @pytest.mark.parametrize("repositories", [1, 3, 12])
 def test_a_missing_permission_ends_the_run_after_ten_refusals_more_than_repositories(
-    fake: FakeRegistry, make: MakeNight, repositories: int
+    fake: FakeRegistry, make: MakeHarness, repositories: int
 ) -> None:
     tries = repositories - 1 + 10
 
@@ -95,7 +94,7 @@ def test_a_missing_permission_ends_the_run_after_ten_refusals_more_than_reposito
     assert len(fake.lines("DELETE")) == tries
 
 
-def test_a_permission_that_is_missing_for_a_few_images(fake: FakeRegistry, make: MakeNight) -> None:
+def test_a_permission_that_is_missing_for_a_few_images(fake: FakeRegistry, make: MakeHarness) -> None:
     fake.switches.locks, fake.switches.locked_says = ".", "forbidden"
     fake.fill("shop/api", 3)
     night = make()
@@ -109,7 +108,7 @@ def test_a_permission_that_is_missing_for_a_few_images(fake: FakeRegistry, make:
 
 
 def test_what_was_locked_before_does_not_hide_that_the_permission_is_missing(
-    fake: FakeRegistry, make: MakeNight
+    fake: FakeRegistry, make: MakeHarness
 ) -> None:
     fake.switches.locks, fake.switches.locked_says = LOCKED, "protected"
     fake.fill("locked/api", 2)
@@ -128,7 +127,7 @@ def test_what_was_locked_before_does_not_hide_that_the_permission_is_missing(
 @pytest.mark.parametrize("free", ["zoo/web", "app/web"])
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_a_permission_that_is_missing_for_one_repository(
-    fake: FakeRegistry, make: MakeNight, free: str, concurrency: int
+    fake: FakeRegistry, make: MakeHarness, free: str, concurrency: int
 ) -> None:
     fake.switches.locks, fake.switches.locked_says = LOCKED, "forbidden"
     fake.fill("locked/api", 30)
@@ -144,7 +143,7 @@ def test_a_permission_that_is_missing_for_one_repository(
     assert sum(one.startswith("not tried: the registry refused 10 others") for one in messages) == 20
 
 
-def test_protected_images_do_not_hide_the_others_of_their_repository(fake: FakeRegistry, make: MakeNight) -> None:
+def test_protected_images_do_not_hide_the_others_of_their_repository(fake: FakeRegistry, make: MakeHarness) -> None:
     fake.switches.locks, fake.switches.locked_says = ":t0(locked|newest)", "forbidden"
     for month, (prefix, number) in enumerate((("t0locked", 14), ("t0middle", 10), ("t0newest", 14)), 1):
         fake.fill("shop/api", number, prefix=prefix, created=f"2026-{month:02}-02T03:04:05Z")
@@ -155,7 +154,7 @@ def test_protected_images_do_not_hide_the_others_of_their_repository(fake: FakeR
     assert counts(run) == ("succeeded", 10, 28, 0)
 
 
-def test_protected_repositories_do_not_hide_the_others(fake: FakeRegistry, make: MakeNight) -> None:
+def test_protected_repositories_do_not_hide_the_others(fake: FakeRegistry, make: MakeHarness) -> None:
     fake.switches.locks, fake.switches.locked_says = LOCKED, "forbidden"
     for number in range(12):
         fake.fill(f"locked/api{number:02}", 1)
@@ -167,7 +166,7 @@ def test_protected_repositories_do_not_hide_the_others(fake: FakeRegistry, make:
     assert counts(run) == ("partial", 8, 0, 12)
 
 
-def test_a_repository_s_name_hides_no_missing_permission(fake: FakeRegistry, make: MakeNight) -> None:
+def test_a_repository_s_name_hides_no_missing_permission(fake: FakeRegistry, make: MakeHarness) -> None:
     fake.switches.locks, fake.switches.locked_says = ".", "named"
     fake.fill("infra/protected", 3)
     night = make()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from policies.image import Unreadable
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 from worker.planning.offline import plan_inventory
@@ -30,7 +30,7 @@ RULES = [
 def test_a_keep_rule_that_keeps_nothing(fake: FakeRegistry, tmp_path: Path, tags: list[str], dead: list[str]) -> None:
     for number, tag in enumerate(tags):
         fake.push("shop/api", tag, layers=[number])
-    night = Night(served(fake), tmp_path, rules=RULES, mode="dry-run", rate={"requests_per_second": 1000})
+    night = Harness(served(fake), tmp_path, rules=RULES, mode="dry-run", rate={"requests_per_second": 1000})
     planned = plan_live(night.settings, "production", store=night.store)
     images = [image for one in planned.inventory.repositories() for image in one.images]
     offline = {}

@@ -1,13 +1,12 @@
 """A scan has a lease: it keeps it while it stores the plan, and stores nothing once it has lost it."""
 
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select, update
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.runs.lifecycle import Bell
@@ -16,15 +15,12 @@ from worker.store.tables import run
 DAY = timedelta(days=1)
 
 
-MakeNight = Callable[..., Night]
-
-
-def write(night: Night, statement: Any) -> None:
+def write(night: Harness, statement: Any) -> None:
     with night.store.write() as connection:
         connection.execute(statement)
 
 
-def test_a_scan_that_lost_its_lease_stores_nothing(simulator: Simulator, night: MakeNight) -> None:
+def test_a_scan_that_lost_its_lease_stores_nothing(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.fault("latency", path="repositoryName", seconds=1.0)
     tonight = night()
@@ -38,7 +34,7 @@ def test_a_scan_that_lost_its_lease_stores_nothing(simulator: Simulator, night: 
     assert (tonight.run(run_id).state, tonight.items(run_id)) == ("planning", [])
 
 
-def test_a_scan_keeps_its_lease_while_it_stores_the_plan(simulator: Simulator, night: MakeNight) -> None:
+def test_a_scan_keeps_its_lease_while_it_stores_the_plan(simulator: Simulator, night: MakeHarness) -> None:
     tonight = night()
     run_id, _ = tonight.plan()
     with tonight.store.read() as connection:

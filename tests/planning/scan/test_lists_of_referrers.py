@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 from tests.support.scan_history import pass_time
@@ -28,9 +28,9 @@ OLD_GO = [
 ]
 
 
-def night(fake: FakeRegistry, folder: Path, rules: list[dict[str, Any]]) -> Night:
+def night(fake: FakeRegistry, folder: Path, rules: list[dict[str, Any]]) -> Harness:
     keys: dict[str, Any] = {"rules": rules, "rate": {"requests_per_second": 1000}}
-    return Night(served(fake) | {"push_time": "first_seen"}, folder, **keys)
+    return Harness(served(fake) | {"push_time": "first_seen"}, folder, **keys)
 
 
 def offline(planned: Planned, folder: Path) -> set[str]:
@@ -44,7 +44,7 @@ def offline(planned: Planned, folder: Path) -> set[str]:
         return {one.digest for one in saved.decisions.records() if one.verdict == "delete"}
 
 
-def live(tonight: Night) -> Planned:
+def live(tonight: Harness) -> Planned:
     return plan_live(tonight.settings, "production", store=tonight.store, now=datetime.now(UTC))
 
 

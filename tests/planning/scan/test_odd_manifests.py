@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci import manifests as m
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
@@ -32,7 +32,7 @@ def test_an_unreadable_image_is_named_and_can_be_set_aside(registry: FakeRegistr
     old = registry.push("shop/api", "pr-1", layers=[b"old"])
     registry.push("shop/web", "v1")
     odd = push_unreadable(registry, "pr-2")
-    night = Night(served(registry), tmp_path, rules=PULL_REQUESTS)
+    night = Harness(served(registry), tmp_path, rules=PULL_REQUESTS)
 
     run = night.sweep()
     assert (run.outcome, run.planned, registry.deleted) == ("partial", 0, [])
@@ -50,7 +50,7 @@ def test_why_an_image_is_unreadable_is_said(registry: FakeRegistry, tmp_path: Pa
     odd = push_unreadable(registry, "d")
     registry.fault("status", "GET", f"/manifests/{inner.digest}", times=None, status=400, code="MANIFEST_INVALID")
     registry.fault("html", "GET", f"/manifests/{broken.digest}", times=None, status=200)
-    run = Night(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
+    run = Harness(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
     reasons = {one["digest"]: one["reason"] for one in run.unreadable_images}
     assert set(reasons) == {inner.digest, broken.digest, odd}
     assert "could not be read (HTTP 400: MANIFEST_INVALID" in reasons[inner.digest]
@@ -63,7 +63,7 @@ def test_one_that_is_pushed_after_the_plan_stops_its_repository_unless_set_aside
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     old = registry.push("shop/api", "pr-1", layers=[b"old"])
-    night = Night(served(registry), tmp_path, rules=PULL_REQUESTS)
+    night = Harness(served(registry), tmp_path, rules=PULL_REQUESTS)
     run_id, bells = night.plan()
     odd = push_unreadable(registry, "new")
     night.ring(bells)
@@ -91,7 +91,7 @@ def test_sizes_that_pushers_make_up_disable_no_run(
 ) -> None:
     registry.push("shop/api", tag, layers=[(m.digest_of(b"%d" % number), size) for number in range(layers)])
     honest = registry.push("shop/web", "pr-2", layers=[b"honest"])
-    night = Night(served(registry), tmp_path, rules=PULL_REQUESTS)
+    night = Harness(served(registry), tmp_path, rules=PULL_REQUESTS)
     run = night.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 2 if tag == "pr-1" else 1)
     assert ("shop/web", honest.digest) in registry.deleted
@@ -107,7 +107,7 @@ def test_a_repository_whose_name_no_grammar_knows_ends_no_run(
     old, other = registry.push("shop/api", "pr-1"), registry.push("Team/App", "pr-1", layers=[b"other"])
     registry.empty("Bad//name")
     registry.switches.capitals = capitals
-    run = Night(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
+    run = Harness(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
     assert run.outcome == "partial"
     unreadable = ["Bad//name"] if capitals else ["Bad//name", "Team/App"]
     assert [one["repository"] for one in run.unreadable] == unreadable
@@ -123,7 +123,7 @@ def test_a_registry_of_nothing_but_unserved_names_fails_no_run(
     registry.empty("Bad//name")
     if beside != "nothing":
         registry.empty("shop/api")
-    run = Night(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
+    run = Harness(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
     assert (run.outcome, run.planned, run.complete) == ("partial", 0, False)
     reasons = {one["repository"]: one["reason"] for one in run.unreadable}
     assert sorted(reasons) == ["Bad//name", "Team/App"]
@@ -140,6 +140,6 @@ def test_a_registry_that_cannot_be_listed_fails_the_run_whatever_its_names(
     registry.push("Team/App", "pr-1", layers=[b"other"])
     registry.empty("Bad//name")
     registry.fault("status", "GET", path, times=None, status=503, headers={"Retry-After": "0"})
-    run = Night(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
+    run = Harness(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
     assert (run.outcome, run.planned) == ("failed", 0)
     assert "503" in run.message

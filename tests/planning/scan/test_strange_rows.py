@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.simulator.client import Simulator
 
 DAY = timedelta(days=30)
@@ -44,7 +44,7 @@ def row(simulator: Simulator, image: dict[str, Any], *tags: str, **more: str) ->
     ],
 )
 def test_a_tag_that_no_registry_has_makes_its_repository_unreadable(
-    simulator: Simulator, night: Callable[..., Night], tag: str
+    simulator: Simulator, night: Callable[..., Harness], tag: str
 ) -> None:
     strange = simulator.push("shop/api", tags=["pr-1"], age=DAY)
     other = simulator.push("other/app", tags=["pr-2"], age=DAY)
@@ -63,7 +63,7 @@ def test_a_tag_that_no_registry_has_makes_its_repository_unreadable(
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("tag", ["production", "pr-2"])
 def test_an_image_in_two_rows_stays_where_what_is_read_again_is_not_what_was_planned(
-    simulator: Simulator, night: Callable[..., Night], order: int, tag: str
+    simulator: Simulator, night: Callable[..., Harness], order: int, tag: str
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=DAY)
     rows = [row(simulator, image, "pr-1"), row(simulator, image, tag, id="crp0prod0prod0prod00")]

@@ -1,13 +1,12 @@
 """A plan that is unlike those before, push times that cannot be true, a registry that comes to its end: whole runs."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.scan_history import exceeded, pass_time, reasons, recalled, rows
 from tests.support.simulator.client import Simulator
 from worker.planning import scan
@@ -16,11 +15,10 @@ from worker.store import runs as run_rows
 from worker.store.tables import audit, manifest, repository
 
 DAY = timedelta(days=1)
-MakeNight = Callable[..., Night]
 OLD = [{"name": "old", "delete": {"older_than": "14d"}}]
 
 
-def earlier_runs(night: Night, *planned: int, outcome: str = "succeeded", with_plan: bool = True) -> None:
+def earlier_runs(night: Harness, *planned: int, outcome: str = "succeeded", with_plan: bool = True) -> None:
     """Runs of the registry that ended long ago, with plans of so many images."""
     with night.store.write() as connection:
         registry = night.settings.registries["production"]
@@ -47,13 +45,13 @@ def earlier_runs(night: Night, *planned: int, outcome: str = "succeeded", with_p
 
 
 class TestAnUnusualPlan:
-    def planned(self, simulator: Simulator, tonight: Night) -> Any:
+    def planned(self, simulator: Simulator, tonight: Harness) -> Any:
         for number in range(7):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
         run_id, _ = tonight.plan()
         return tonight.run(run_id)
 
-    def test_it_waits_for_a_person(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_it_waits_for_a_person(self, simulator: Simulator, night: MakeHarness) -> None:
         tonight = night()
         earlier_runs(tonight, *(9,) * 5, *(2,) * 14)  # only the last fourteen count
 
@@ -62,7 +60,7 @@ class TestAnUnusualPlan:
         assert (run.state, exceeded(run)) == ("blocked", ["unusual"])
         assert "7 images are more than three times as many as plans usually delete here, allowed 6" in run.message
 
-    def test_runs_without_a_plan_or_an_end_do_not_count(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_runs_without_a_plan_or_an_end_do_not_count(self, simulator: Simulator, night: MakeHarness) -> None:
         tonight = night()
         earlier_runs(tonight, 1, 1, 1, 1, 1, outcome="failed")
         earlier_runs(tonight, 1, 1, 1, 1, 1, outcome="blocked")
@@ -81,7 +79,7 @@ class TestPushTimes:
             for tag, after in seconds.items()
         ]
 
-    def test_they_are_unknown_until_a_person_says_from_when(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_they_are_unknown_until_a_person_says_from_when(self, simulator: Simulator, night: MakeHarness) -> None:
         self.restored(simulator)
         tonight = night(rules=OLD)
 
@@ -110,7 +108,7 @@ class TestPushTimes:
         assert head is not None
         assert head.doubt == ""
 
-    def test_an_earlier_scan_knows_better(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_an_earlier_scan_knows_better(self, simulator: Simulator, night: MakeHarness) -> None:
         pushed = [
             simulator.push("shop/api", tags=[f"v{number}"], content=str(number), age=(40 + number) * DAY)
             for number in range(4)
@@ -129,7 +127,7 @@ class TestPushTimes:
         assert run.exceeded == ()
 
     def test_what_was_pushed_together_is_believed_where_nothing_says_otherwise(
-        self, simulator: Simulator, night: MakeNight
+        self, simulator: Simulator, night: MakeHarness
     ) -> None:
         for number in range(4):
             simulator.push("shop/api", tags=[f"v{number}"], age=30 * DAY)
@@ -139,7 +137,7 @@ class TestPushTimes:
 
         assert (run.deleted, run.doubt) == (4, None)
 
-    def test_a_live_plan_says_so_and_records_nothing(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_a_live_plan_says_so_and_records_nothing(self, simulator: Simulator, night: MakeHarness) -> None:
         self.restored(simulator)
         tonight = night(rules=OLD)
 
@@ -151,7 +149,7 @@ class TestPushTimes:
 
 
 class TestTheRegistrysOwnEnd:
-    def test_read_only_it_ends_the_run_and_says_where_to_go(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_read_only_it_ends_the_run_and_says_where_to_go(self, simulator: Simulator, night: MakeHarness) -> None:
         for number in range(14):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
         tonight = night(rate={"requests_per_second": 500, "concurrency": 1})
@@ -172,7 +170,7 @@ class TestTheRegistrysOwnEnd:
 
     @pytest.mark.parametrize("end", ["not found", "no host"])
     def test_gone_it_fails_the_run_before_it_plans_and_everything_known_stays(
-        self, simulator: Simulator, night: MakeNight, end: str
+        self, simulator: Simulator, night: MakeHarness, end: str
     ) -> None:
         parts = [simulator.push("shop/api", age=30 * DAY), simulator.push("shop/api", tags=["v1"])]
         simulator.push_index("shop/api", [parts[1]["digest"]], tags=["v2"])
@@ -193,7 +191,7 @@ class TestTheRegistrysOwnEnd:
         assert everything(tonight) == before
 
 
-def everything(night: Night) -> dict[str, Any]:
+def everything(night: Harness) -> dict[str, Any]:
     """Whatever is known of the registry beside its runs."""
     with night.store.read() as connection:
         tables = (manifest, audit, repository)

@@ -1,20 +1,16 @@
 """What a scan cannot read: a repository is kept whole, an index keeps its children, and a lie ends it."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
 
 DAY = timedelta(days=1)
 
 
-MakeNight = Callable[..., Night]
-
-
-def test_a_repository_that_cannot_be_listed_is_kept_whole(simulator: Simulator, night: MakeNight) -> None:
+def test_a_repository_that_cannot_be_listed_is_kept_whole(simulator: Simulator, night: MakeHarness) -> None:
     hidden = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     seen = simulator.push("shop/web", tags=["pr-1"], age=30 * DAY)
     simulator.fault("html", path="repositoryName=.*api")
@@ -38,7 +34,7 @@ def test_a_repository_that_cannot_be_listed_is_kept_whole(simulator: Simulator, 
     ],
 )
 def test_a_scan_that_cannot_be_trusted_fails_the_run(
-    simulator: Simulator, night: MakeNight, fault: dict[str, str], switches: dict[str, object], says: str
+    simulator: Simulator, night: MakeHarness, fault: dict[str, str], switches: dict[str, object], says: str
 ) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.switch(**switches)
@@ -54,7 +50,7 @@ def test_a_scan_that_cannot_be_trusted_fails_the_run(
     assert simulator.requests(method="DELETE") == []
 
 
-def test_an_unreadable_index_keeps_what_could_be_its_child(simulator: Simulator, night: MakeNight) -> None:
+def test_an_unreadable_index_keeps_what_could_be_its_child(simulator: Simulator, night: MakeHarness) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     index = simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
     simulator.fault("status", path=f"/v2/.*{index['digest']}", status=404)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FLAVOURS, FakeRegistry
 from tests.support.oci.nights import put_back, served
 from tests.support.oci.wire import Wire
 
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
-Starter = Callable[..., tuple[FakeRegistry, Night]]
+Starter = Callable[..., tuple[FakeRegistry, Harness]]
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def started(tmp_path: Path) -> Iterator[Starter]:
     """A registry and its nights."""
     with ExitStack() as stack:
 
-        def start(**switches: Any) -> tuple[FakeRegistry, Night]:
+        def start(**switches: Any) -> tuple[FakeRegistry, Harness]:
             registry = stack.enter_context(FakeRegistry(**switches))
-            night = Night(served(registry), tmp_path, rules=OLD)
+            night = Harness(served(registry), tmp_path, rules=OLD)
             stack.callback(night.store.dispose)
             return registry, night
 

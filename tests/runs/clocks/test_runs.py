@@ -1,19 +1,17 @@
 """A clock that is wrong by more than five minutes: nothing is planned, and in mid-run nothing more is deleted."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import time_machine
 
-from tests.support.night import Night
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
 from worker.cli.hold import warn_of_clocks
 from worker.runs import evidence_refresh, lifecycle
 
 DAY = timedelta(days=1)
-MakeNight = Callable[..., Night]
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def used(simulator: Simulator, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("off", [timedelta(hours=-20), timedelta(hours=20)])
 def test_this_machines_clock_is_wrong_when_a_run_is_planned(
-    night: MakeNight, simulator: Simulator, used: Path, off: timedelta
+    night: MakeHarness, simulator: Simulator, used: Path, off: timedelta
 ) -> None:
     tonight = night(in_use=[{"name": "list", "kind": "file", "path": str(used), "max_age": "24h"}])
     with time_machine.travel(datetime.now(UTC) + off, tick=True):
@@ -39,7 +37,7 @@ def test_this_machines_clock_is_wrong_when_a_run_is_planned(
     assert simulator.deleted_ids() == set()
 
 
-def test_this_machines_clock_is_set_back_in_mid_run(night: MakeNight, simulator: Simulator, used: Path) -> None:
+def test_this_machines_clock_is_set_back_in_mid_run(night: MakeHarness, simulator: Simulator, used: Path) -> None:
     tonight = night()
     run_id, bells = tonight.plan()
     bells = tonight.ring(bells, until="gc.delete_batch")
@@ -50,7 +48,7 @@ def test_this_machines_clock_is_set_back_in_mid_run(night: MakeNight, simulator:
     assert simulator.deleted_ids() == set()
 
 
-def test_the_registrys_clock_goes_wrong_in_mid_run(night: MakeNight, simulator: Simulator, used: Path) -> None:
+def test_the_registrys_clock_goes_wrong_in_mid_run(night: MakeHarness, simulator: Simulator, used: Path) -> None:
     tonight = night()
     run_id, bells = tonight.plan()
     bells = tonight.ring(bells, until="gc.delete_batch")
@@ -60,7 +58,7 @@ def test_the_registrys_clock_goes_wrong_in_mid_run(night: MakeNight, simulator: 
     assert "the registry's" in (tonight.run(run_id).message or "")
 
 
-def test_evidence_is_not_judged_by_a_wrong_clock(night: MakeNight, used: Path) -> None:
+def test_evidence_is_not_judged_by_a_wrong_clock(night: MakeHarness, used: Path) -> None:
     """On SQLite the two clocks are one: each batch compares it with the registry's."""
     tonight = night(
         in_use=[{"name": "list", "kind": "file", "path": str(used), "max_age": "7d", "allow_foreign": True}]
@@ -74,7 +72,7 @@ def test_evidence_is_not_judged_by_a_wrong_clock(night: MakeNight, used: Path) -
     assert "the store's" in (tonight.run(run_id).message or "")
 
 
-def test_the_deadline_counts_by_the_stores_clock(night: MakeNight, simulator: Simulator, used: Path) -> None:
+def test_the_deadline_counts_by_the_stores_clock(night: MakeHarness, simulator: Simulator, used: Path) -> None:
     """An approval by a machine whose clock is behind does not lengthen it."""
     tonight = night(limits={"max_images": 1}, deadline="1h")
     if tonight.store.engine.dialect.name == "sqlite":
@@ -88,7 +86,7 @@ def test_the_deadline_counts_by_the_stores_clock(night: MakeNight, simulator: Si
 
 
 def test_who_holds_until_a_time_is_warned_of_a_wrong_clock(
-    night: MakeNight, used: Path, capsys: pytest.CaptureFixture[str]
+    night: MakeHarness, used: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tonight = night()
     if tonight.store.engine.dialect.name == "sqlite":

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy import update
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 from tests.support.scan_history import pass_time
@@ -35,15 +35,15 @@ def source_of(folder: Path, name: str, *digests: str, **keys: Any) -> dict[str, 
 
 
 @pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Iterator[Night]:
+def night(simulator: Simulator, tmp_path: Path) -> Iterator[Harness]:
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    made = Night(simulator, tmp_path)
+    made = Harness(simulator, tmp_path)
     yield made
     made.store.dispose()
 
 
-def swept_after_edit(night: Night, before: dict[str, Any], after: dict[str, Any]) -> Run:
+def swept_after_edit(night: Harness, before: dict[str, Any], after: dict[str, Any]) -> Run:
     """A run planned by the one file and swept by the other."""
     night.rewrite(**before)
     run_id, bells = night.plan()
@@ -55,7 +55,7 @@ def swept_after_edit(night: Night, before: dict[str, Any], after: dict[str, Any]
 
 @pytest.mark.parametrize("what", ["no source is left", "one of two is left", "it is renamed", "it reads another file"])
 def test_a_source_that_the_plan_was_made_by_is_missing(
-    night: Night, simulator: Simulator, tmp_path: Path, what: str
+    night: Harness, simulator: Simulator, tmp_path: Path, what: str
 ) -> None:
     cluster, releases = source_of(tmp_path, "cluster"), source_of(tmp_path, "releases")
     other = source_of(tmp_path, "other")
@@ -71,7 +71,7 @@ def test_a_source_that_the_plan_was_made_by_is_missing(
     assert simulator.deleted_ids() == set()
 
 
-def test_a_missing_source_stops_the_run_when_evidence_is_asked_again(night: Night, tmp_path: Path) -> None:
+def test_a_missing_source_stops_the_run_when_evidence_is_asked_again(night: Harness, tmp_path: Path) -> None:
     night.rewrite(in_use=[source_of(tmp_path, "cluster")])
     run_id, _ = night.plan()
     night.rewrite()
@@ -79,7 +79,7 @@ def test_a_missing_source_stops_the_run_when_evidence_is_asked_again(night: Nigh
     assert night.run(run_id).stop == "failed"
 
 
-def test_a_missing_source_stops_the_run_when_it_is_reconciled(night: Night, tmp_path: Path) -> None:
+def test_a_missing_source_stops_the_run_when_it_is_reconciled(night: Harness, tmp_path: Path) -> None:
     night.rewrite(in_use=[source_of(tmp_path, "cluster")])
     run_id, _ = night.plan()
     night.rewrite()
@@ -87,7 +87,7 @@ def test_a_missing_source_stops_the_run_when_it_is_reconciled(night: Night, tmp_
     assert night.run(run_id).stop == "failed"
 
 
-def test_an_approved_plan_needs_its_sources_too(night: Night, tmp_path: Path) -> None:
+def test_an_approved_plan_needs_its_sources_too(night: Harness, tmp_path: Path) -> None:
     night.rewrite(in_use=[source_of(tmp_path, "cluster")], limits={"max_images": 1})
     run_id, _ = night.plan()
     night.rewrite(limits={"max_images": 1})
@@ -95,14 +95,14 @@ def test_an_approved_plan_needs_its_sources_too(night: Night, tmp_path: Path) ->
     assert (night.run(run_id).outcome, night.run(run_id).deleted) == ("failed", 0)
 
 
-def test_a_source_that_is_added_protects_at_once(night: Night, simulator: Simulator, tmp_path: Path) -> None:
+def test_a_source_that_is_added_protects_at_once(night: Harness, simulator: Simulator, tmp_path: Path) -> None:
     used = simulator.images()[0]["digest"]
     run = swept_after_edit(night, {}, {"in_use": [source_of(tmp_path, "cluster", used)]})
     assert (run.deleted, run.skipped, night.outcomes(run.id)[used]) == (2, 1, ("skipped", "in_use"))
 
 
 @pytest.mark.parametrize(("before", "after"), [("1h", "3d"), ("3d", "1h")])
-def test_the_shorter_max_age_of_a_source_counts(night: Night, tmp_path: Path, before: str, after: str) -> None:
+def test_the_shorter_max_age_of_a_source_counts(night: Harness, tmp_path: Path, before: str, after: str) -> None:
     source = source_of(tmp_path, "cluster")
     night.rewrite(in_use=[source | {"max_age": before}])
     run_id, bells = night.plan()
@@ -116,7 +116,7 @@ def test_the_shorter_max_age_of_a_source_counts(night: Night, tmp_path: Path, be
     assert (night.run(run_id).outcome, night.run(run_id).deleted) == ("failed", 0)
 
 
-def test_an_empty_source_is_believed_only_if_plan_and_file_allow_it(night: Night, tmp_path: Path) -> None:
+def test_an_empty_source_is_believed_only_if_plan_and_file_allow_it(night: Harness, tmp_path: Path) -> None:
     source = source_of(tmp_path, "cluster")
     night.rewrite(in_use=[source])
     run_id, bells = night.plan()
@@ -129,7 +129,7 @@ def test_an_empty_source_is_believed_only_if_plan_and_file_allow_it(night: Night
 
 
 @pytest.mark.parametrize(("before", "after"), [("1h", "7d"), ("7d", "1h")])
-def test_the_shorter_plan_max_age_counts(night: Night, before: str, after: str) -> None:
+def test_the_shorter_plan_max_age_counts(night: Harness, before: str, after: str) -> None:
     night.rewrite(plan_max_age=before)
     run_id, bells = night.plan()
     night.rewrite(plan_max_age=after)
@@ -142,7 +142,7 @@ def test_the_shorter_plan_max_age_counts(night: Night, before: str, after: str) 
 @pytest.mark.parametrize(
     ("before", "after"), [({"deadline": "1h"}, {}), ({"deadline": "1h"}, {"deadline": "7d"}), ({}, {"deadline": "1h"})]
 )
-def test_the_earlier_deadline_counts(night: Night, before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_the_earlier_deadline_counts(night: Harness, before: dict[str, Any], after: dict[str, Any]) -> None:
     night.rewrite(**before)
     run_id, bells = night.plan()
     night.rewrite(**after)
@@ -152,14 +152,14 @@ def test_the_earlier_deadline_counts(night: Night, before: dict[str, Any], after
     assert (night.run(run_id).stop, night.run(run_id).deleted) == ("deadline", 0)
 
 
-def test_a_settle_that_is_raised_holds_back_what_was_first_seen_by_the_plan(night: Night) -> None:
+def test_a_settle_that_is_raised_holds_back_what_was_first_seen_by_the_plan(night: Harness) -> None:
     run = swept_after_edit(night, {}, {"settle": "1h"})
     assert (run.deleted, run.skipped) == (0, 3)
     assert set(night.outcomes(run.id).values()) == {("skipped", "mode")}
     assert "settle was raised since the plan" in (night.items(run.id)[0].message or "")
 
 
-def test_a_settle_that_is_raised_lets_go_what_has_long_been_settled(night: Night, simulator: Simulator) -> None:
+def test_a_settle_that_is_raised_lets_go_what_has_long_been_settled(night: Harness, simulator: Simulator) -> None:
     night.plan(dry_run=True)
     pass_time(night, DAY)
     fresh = simulator.push("shop/api", tags=["pr-9"], age=30 * DAY)["digest"]
@@ -172,7 +172,7 @@ def test_a_settle_that_is_raised_lets_go_what_has_long_been_settled(night: Night
 def test_a_repository_that_the_file_no_longer_names_is_left_alone(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         kept = [registry.push(path, "pr-1", layers=[path.encode()]).digest for path in ("shop/api", "shop/web")]
-        night = Night(served(registry), tmp_path, rules=RULES)
+        night = Harness(served(registry), tmp_path, rules=RULES)
         run_id, bells = night.plan()
         night.rewrite(rules=RULES, repositories=["shop/api"])
         night.ring(bells)
@@ -190,7 +190,7 @@ def test_a_repository_that_the_file_no_longer_names_is_left_alone(tmp_path: Path
     ],
 )
 def test_an_unreadable_image_that_is_named_since_the_plan_freezes_its_repository_all_the_same(
-    night: Night, planned: tuple[str, ...], edited: tuple[str, ...], bound: tuple[str, ...]
+    night: Harness, planned: tuple[str, ...], edited: tuple[str, ...], bound: tuple[str, ...]
 ) -> None:
     registry = night.settings.registries["production"]
     planned_by = terms_of(night.settings, registry.model_copy(update={"ignore_unreadable": planned}))
@@ -200,7 +200,7 @@ def test_an_unreadable_image_that_is_named_since_the_plan_freezes_its_repository
     assert stricter(earlier, Terms()).ignore_unreadable == edited  # planned by an earlier version
 
 
-def test_what_else_an_edit_can_only_make_more_careful(night: Night) -> None:
+def test_what_else_an_edit_can_only_make_more_careful(night: Harness) -> None:
     """Addresses by which evidence names images stay; a registry of the vendor's old type is not opened in mid-run."""
     registry = night.settings.registries["production"]
     planned = registry.model_copy(update={"addresses": ("cr.example",), "transitional": False})
@@ -214,16 +214,16 @@ class TestAnotherRegistry:
     """The entry of a run's name is another registry by now: kind, endpoint or id."""
 
     @pytest.fixture
-    def two(self, tmp_path: Path) -> Iterator[tuple[FakeRegistry, FakeRegistry, Night]]:
+    def two(self, tmp_path: Path) -> Iterator[tuple[FakeRegistry, FakeRegistry, Harness]]:
         with FakeRegistry() as production, FakeRegistry() as staging:
             for registry in (production, staging):
                 registry.push("shop/api", "pr-1", layers=[b"one"])
                 registry.push("shop/api", "v1", layers=[b"two"])
-            night = Night(served(production), tmp_path, rules=RULES)
+            night = Harness(served(production), tmp_path, rules=RULES)
             yield production, staging, night
             night.store.dispose()
 
-    def test_a_pending_run_fails_and_plans_nothing(self, two: tuple[FakeRegistry, FakeRegistry, Night]) -> None:
+    def test_a_pending_run_fails_and_plans_nothing(self, two: tuple[FakeRegistry, FakeRegistry, Harness]) -> None:
         production, staging, night = two
         run_id = night.open()
         night.rewrite(url=staging.url, rules=RULES)
@@ -236,14 +236,14 @@ class TestAnotherRegistry:
         assert f"the configuration file has oci http://localhost:{urlsplit(staging.url).port};" in (run.message or "")
         assert production.deleted == staging.deleted == []
 
-    def test_reconcile_fails_a_pending_run(self, two: tuple[FakeRegistry, FakeRegistry, Night]) -> None:
+    def test_reconcile_fails_a_pending_run(self, two: tuple[FakeRegistry, FakeRegistry, Harness]) -> None:
         _, staging, night = two
         run_id = night.open()
         night.rewrite(url=staging.url, rules=RULES)
         night.reconcile()
         assert night.run(run_id).outcome == "failed"
 
-    def test_a_planned_run_deletes_in_neither(self, two: tuple[FakeRegistry, FakeRegistry, Night]) -> None:
+    def test_a_planned_run_deletes_in_neither(self, two: tuple[FakeRegistry, FakeRegistry, Harness]) -> None:
         production, staging, night = two
         run_id, bells = night.plan()
         night.rewrite(url=staging.url, rules=RULES)
@@ -252,7 +252,7 @@ class TestAnotherRegistry:
         assert "another registry by now" in (night.items(run_id)[0].message or "")
         assert production.deleted == staging.deleted == []
 
-    def test_a_blocked_run_is_not_approved(self, two: tuple[FakeRegistry, FakeRegistry, Night]) -> None:
+    def test_a_blocked_run_is_not_approved(self, two: tuple[FakeRegistry, FakeRegistry, Harness]) -> None:
         production, staging, night = two
         night.rewrite(rules=RULES, limits={"max_images": 0})
         run_id, _ = night.plan()
@@ -262,7 +262,7 @@ class TestAnotherRegistry:
         assert production.deleted == staging.deleted == []
 
     def test_a_verification_looks_at_the_registry_that_was_swept(
-        self, two: tuple[FakeRegistry, FakeRegistry, Night]
+        self, two: tuple[FakeRegistry, FakeRegistry, Harness]
     ) -> None:
         production, staging, night = two
         run_id, bells = night.plan()

@@ -1,12 +1,11 @@
 """The file becomes invalid, or loses the registry, while deletions are under way: those are followed to their end."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker import reconcile
@@ -15,16 +14,15 @@ from worker.store.tables import audit, batch
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-MakeNight = Callable[..., Night]
 
 
-def spoil(night: Night, way: str) -> str:
+def spoil(night: Harness, way: str) -> str:
     good = night.path.read_text()
     night.path.write_text("nonsense: [" if way == "invalid" else good.replace("production:", "staging:"))
     return good
 
 
-def with_accepted_deletions(simulator: Simulator, night: Night) -> str:
+def with_accepted_deletions(simulator: Simulator, night: Harness) -> str:
     """A run whose three deletions were accepted, and have not ended; one more image is planned."""
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=[100 + number])
@@ -37,7 +35,7 @@ def with_accepted_deletions(simulator: Simulator, night: Night) -> str:
     return run_id
 
 
-def reconcile_until_finished(night: Night, run_id: str) -> None:
+def reconcile_until_finished(night: Harness, run_id: str) -> None:
     def over() -> bool:
         with night.store.write() as connection:
             connection.execute(update(batch).values(rung_at=None))
@@ -47,14 +45,14 @@ def reconcile_until_finished(night: Night, run_id: str) -> None:
     until(over, what="its end", every=0.2)
 
 
-def audited(night: Night) -> int:
+def audited(night: Harness) -> int:
     with night.store.read() as connection:
         return len(connection.execute(select(audit.c.outcome).where(audit.c.outcome == "deleted")).all())
 
 
 @pytest.mark.parametrize("way", ["invalid", "registry gone"])
 def test_accepted_deletions_are_followed_by_the_last_valid_file(
-    simulator: Simulator, night: MakeNight, way: str
+    simulator: Simulator, night: MakeHarness, way: str
 ) -> None:
     tonight = night(timing={"reconcile": "1s", "lease": "4s"})
     run_id = with_accepted_deletions(simulator, tonight)
@@ -68,7 +66,7 @@ def test_accepted_deletions_are_followed_by_the_last_valid_file(
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
-def test_without_a_valid_file_they_wait_for_one(simulator: Simulator, night: MakeNight) -> None:
+def test_without_a_valid_file_they_wait_for_one(simulator: Simulator, night: MakeHarness) -> None:
     tonight = night(timing={"reconcile": "1s", "lease": "4s"})
     run_id = with_accepted_deletions(simulator, tonight)
     good = spoil(tonight, "invalid")
@@ -85,7 +83,7 @@ def test_without_a_valid_file_they_wait_for_one(simulator: Simulator, night: Mak
     assert (tonight.run(run_id).deleted, audited(tonight)) == (3, 3)
 
 
-def test_they_do_not_wait_longer_than_the_plan_is_good(simulator: Simulator, night: MakeNight) -> None:
+def test_they_do_not_wait_longer_than_the_plan_is_good(simulator: Simulator, night: MakeHarness) -> None:
     tonight = night(plan_max_age="1h", timing={"reconcile": "1s", "lease": "1s"})
     run_id = with_accepted_deletions(simulator, tonight)
     spoil(tonight, "invalid")

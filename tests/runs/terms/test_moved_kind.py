@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.support.cluster import ROOT
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.scan_history import exceeded, pass_time, reasons, recalled, remembered
 from tests.support.simulator.client import Simulator
 from worker.runs import hold_requests, lifecycle
@@ -20,16 +20,15 @@ from worker.store import holds, plans
 from worker.store.tables import batch
 
 DAY = timedelta(days=1)
-MakeNight = Callable[..., Night]
 AGED = [{"name": "old", "delete": {"older_than": "1m"}}]
 
 
 @pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeNight]:
-    made: list[Night] = []
+def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
+    made: list[Harness] = []
 
-    def make(**registry: Any) -> Night:
-        made.append(Night(simulator, tmp_path, **registry))
+    def make(**registry: Any) -> Harness:
+        made.append(Harness(simulator, tmp_path, **registry))
         return made[-1]
 
     yield make
@@ -37,7 +36,7 @@ def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeNight]:
         one.store.dispose()
 
 
-def move(tonight: Night, **registry: Any) -> None:
+def move(tonight: Harness, **registry: Any) -> None:
     """Give the entry the other kind; its name and id stay."""
     endpoints = tonight.simulator.cloud_endpoints()
     before = tonight.settings.registries["production"]
@@ -57,7 +56,7 @@ def alive(simulator: Simulator) -> set[str]:
     return {one["digest"] for one in simulator.images()}
 
 
-def hold(tonight: Night, reference: str) -> None:
+def hold(tonight: Harness, reference: str) -> None:
     """As `registry-gc hold` does it, with the entry as it is now."""
     registry = tonight.settings.registries["production"]
     wanted = hold_requests.hold_of(registry, reference, who="anna", reason="the trial")
@@ -68,7 +67,7 @@ def deletes(simulator: Simulator) -> list[dict[str, Any]]:
     return simulator.requests(method="DELETE")
 
 
-def go_on(tonight: Night, run_id: str) -> None:
+def go_on(tonight: Harness, run_id: str) -> None:
     for _ in range(4):
         with tonight.store.write() as connection:
             connection.execute(update(batch).values(rung_at=None))
@@ -76,7 +75,7 @@ def go_on(tonight: Night, run_id: str) -> None:
 
 
 class TestHolds:
-    def test_they_bind_by_tag_by_digest_and_by_repository(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_they_bind_by_tag_by_digest_and_by_repository(self, simulator: Simulator, night: MakeHarness) -> None:
         by_tag, by_digest, moved, free = push_old(simulator)
         whole = simulator.push("base/os", tags=["pr-1"], age=30 * DAY)["digest"]
         tonight = night(mode="dry-run")
@@ -97,7 +96,7 @@ class TestHolds:
         assert {said[one][0] for one in (by_tag, by_digest, moved)} == {"held"}
 
     @pytest.mark.parametrize("told", [True, False], ids=["seen by a scan before", "placed before any scan"])
-    def test_by_an_image_id_of_the_former_kind(self, simulator: Simulator, night: MakeNight, *, told: bool) -> None:
+    def test_by_an_image_id_of_the_former_kind(self, simulator: Simulator, night: MakeHarness, *, told: bool) -> None:
         held, free = push_old(simulator, 2)
         tonight = night(mode="dry-run")
         if told:
@@ -112,7 +111,7 @@ class TestHolds:
         assert held in alive(simulator), "a hold on the image's id of the former kind gave way"
         assert free not in alive(simulator)
 
-    def test_an_image_id_of_the_kind_it_has_now(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_an_image_id_of_the_kind_it_has_now(self, simulator: Simulator, night: MakeHarness) -> None:
         held, free = push_old(simulator, 2)
         tonight = night(mode="dry-run")
         tonight.sweep()
@@ -125,7 +124,7 @@ class TestHolds:
         assert alive(simulator) == {held}
 
 
-def test_a_pause_binds_until_it_is_resumed(simulator: Simulator, night: MakeNight) -> None:
+def test_a_pause_binds_until_it_is_resumed(simulator: Simulator, night: MakeHarness) -> None:
     pushed = push_old(simulator)
     tonight = night(mode="dry-run")
     tonight.sweep()
@@ -142,7 +141,7 @@ def test_a_pause_binds_until_it_is_resumed(simulator: Simulator, night: MakeNigh
     assert tonight.sweep().deleted == len(pushed)
 
 
-def test_history_and_memory_go_on(simulator: Simulator, night: MakeNight) -> None:
+def test_history_and_memory_go_on(simulator: Simulator, night: MakeHarness) -> None:
     """What was seen before the move counts for `settle` after it; nothing is missed, and nothing is foreign."""
     old = push_old(simulator, 2)
     parts = [simulator.push("shop/web", age=30 * DAY)["digest"] for _ in range(2)]
@@ -175,7 +174,7 @@ def test_history_and_memory_go_on(simulator: Simulator, night: MakeNight) -> Non
 
 
 class TestARunOfTheFormerKind:
-    def test_that_is_deleting_deletes_nothing_more(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_that_is_deleting_deletes_nothing_more(self, simulator: Simulator, night: MakeHarness) -> None:
         pushed = push_old(simulator)
         tonight = night()
         run_id, bells = tonight.plan()
@@ -190,7 +189,7 @@ class TestARunOfTheFormerKind:
         assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
         assert tonight.sweep().deleted == len(pushed)
 
-    def test_with_a_deletion_in_doubt_asks_for_none_again(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_with_a_deletion_in_doubt_asks_for_none_again(self, simulator: Simulator, night: MakeHarness) -> None:
         (digest,) = push_old(simulator, 1)
         tonight = night()
         run_id, bells = tonight.plan()
@@ -210,7 +209,7 @@ class TestARunOfTheFormerKind:
         assert tonight.sweep().deleted == 1
 
     @pytest.mark.parametrize("way", ["approved", "expired"])
-    def test_that_is_blocked_deletes_nothing(self, simulator: Simulator, night: MakeNight, way: str) -> None:
+    def test_that_is_blocked_deletes_nothing(self, simulator: Simulator, night: MakeHarness, way: str) -> None:
         pushed = push_old(simulator)
         tonight = night(limits={"max_images": 1})
         blocked = tonight.sweep()
@@ -228,7 +227,7 @@ class TestARunOfTheFormerKind:
         assert tonight.sweep().deleted == len(pushed)
 
     def test_that_is_blocked_deletes_nothing_beside_a_run_of_the_kind_it_has_now(
-        self, simulator: Simulator, night: MakeNight
+        self, simulator: Simulator, night: MakeHarness
     ) -> None:
         tonight = night(limits={"max_images": 1})
         push_old(simulator)
@@ -246,7 +245,7 @@ class TestARunOfTheFormerKind:
         assert [one["tags"] for one in simulator.images()] == [["pr-0", "v1"]]
 
     def test_that_is_blocked_is_superseded_by_a_plan_of_the_kind_it_has_now(
-        self, simulator: Simulator, night: MakeNight
+        self, simulator: Simulator, night: MakeHarness
     ) -> None:
         push_old(simulator)
         tonight = night(limits={"max_images": 1})
@@ -258,7 +257,7 @@ class TestARunOfTheFormerKind:
 
 
 class TestPushTimesOfTheMigration:
-    def test_they_are_doubted_until_a_person_says_from_when(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_they_are_doubted_until_a_person_says_from_when(self, simulator: Simulator, night: MakeHarness) -> None:
         for number in range(12):
             simulator.push("shop/api", tags=[f"v{number}"], age=(30 + number) * DAY)
         tonight = night(mode="dry-run", rules=AGED)
@@ -294,7 +293,7 @@ class TestPushTimesOfTheMigration:
         assert head is not None
         assert head.doubt == ""
 
-    def test_those_that_were_kept_are_believed(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_those_that_were_kept_are_believed(self, simulator: Simulator, night: MakeHarness) -> None:
         pushed = push_old(simulator, 12)
         tonight = night(mode="dry-run", rules=AGED)
         tonight.sweep()
@@ -306,6 +305,6 @@ class TestPushTimesOfTheMigration:
         assert (run.deleted, run.doubt) == (len(pushed), None)
 
 
-def move_again(tonight: Night, **registry: Any) -> None:
+def move_again(tonight: Harness, **registry: Any) -> None:
     """The entry of the new kind with other keys."""
     tonight.rewrite(kind="yandex-cloud-registry", endpoints=tonight.simulator.cloud_endpoints(), **registry)

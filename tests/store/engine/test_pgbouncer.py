@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.server import program
 from tests.support.servers import PostgresServer, end, free_port
 from tests.support.simulator.client import Simulator
@@ -85,7 +85,7 @@ def test_whole_runs_behind_it(pooled: str, simulator: Simulator, tmp_path: Path)
         for number in range(3):
             simulator.push(path, tags=[f"pr-{number}"], age=timedelta(days=30))
         simulator.push(path, tags=["v1"], age=timedelta(days=30))
-    night = Night(simulator, tmp_path, store=pooled)
+    night = Harness(simulator, tmp_path, store=pooled)
     assert (first := night.sweep()).outcome == "succeeded"
     assert first.deleted == 9
     assert night.sweep().outcome == "succeeded"

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from tests.support.cluster import cluster, command, metric
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
 from tests.support.oci.world import Key, World, fill
@@ -38,7 +38,7 @@ def served(registry: DockerRegistry, **keys: Any) -> dict[str, Any]:
     return own | keys
 
 
-def put_back(night: Night, words: str, *, partly: bool = False) -> dict[str, Restored]:
+def put_back(night: Harness, words: str, *, partly: bool = False) -> dict[str, Restored]:
     """Digest -> what the answer says of it."""
     asked = replace(find(night.store, night.settings, words), partly=partly)
     with open_registry(night.settings.registries["production"]) as opened:

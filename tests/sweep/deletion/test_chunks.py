@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from policies.holds import Hold
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import TooLateError
 from worker.registries.http.client import Http
@@ -24,14 +24,13 @@ from worker.sweep import batches
 from worker.sweep.deletion import PERMISSION_IS_GOOD
 
 DAY = timedelta(days=1)
-MakeNight = Callable[..., Night]
-Act = Callable[[Night, str, str], None]
+Act = Callable[[Harness, str, str], None]
 
 
 class Slow:
     """A limit whose turns take longer than a permission is good, once a chunk's intents are recorded."""
 
-    def __init__(self, night: Night, run_id: str, act: Callable[[], None]) -> None:
+    def __init__(self, night: Harness, run_id: str, act: Callable[[], None]) -> None:
         self._night, self._run_id, self._act = night, run_id, act
         self._lock = threading.Lock()
         self.intended = 0  # intents that were recorded when the first deletion of the chunk waited for its turn
@@ -58,37 +57,37 @@ class Slow:
         pass
 
 
-def nothing(_night: Night, _run_id: str, _digest: str) -> None:
+def nothing(_night: Harness, _run_id: str, _digest: str) -> None:
     """The turns are slow, and that is all."""
 
 
-def abort(night: Night, run_id: str, _digest: str) -> None:
+def abort(night: Harness, run_id: str, _digest: str) -> None:
     lifecycle.abort(night.store, run_id, datetime.now(UTC))
 
 
-def pause(night: Night, _run_id: str, _digest: str) -> None:
+def pause(night: Harness, _run_id: str, _digest: str) -> None:
     with night.store.write() as connection:
         holds.pause_registry(connection, "production", "anna", "", datetime.now(UTC))
 
 
-def hold(night: Night, _run_id: str, digest: str) -> None:
+def hold(night: Harness, _run_id: str, digest: str) -> None:
     with night.store.write() as connection:
         held = Hold(kind="digest", repository="shop/api", value=digest, who="anna")
         holds.add(connection, "production", held, datetime.now(UTC))
 
 
-def dry_run(night: Night, _run_id: str, _digest: str) -> None:
+def dry_run(night: Harness, _run_id: str, _digest: str) -> None:
     night.path.write_text(night.path.read_text().replace("mode: delete", "mode: dry-run"))
 
 
-def bar(night: Night, run_id: str, digest: str) -> None:
+def bar(night: Harness, run_id: str, digest: str) -> None:
     """A recheck finds an image that needs this one."""
     with night.store.write() as connection:
         this = (item.c.run_id == run_id) & (item.c.digest == digest)
         connection.execute(update(item).where(this).values(barred="an index pushed since needs it"))
 
 
-def take_over(night: Night, run_id: str, _digest: str) -> None:
+def take_over(night: Harness, run_id: str, _digest: str) -> None:
     """Another worker claims the batch, whose holder stood still for longer than its lease."""
     with night.store.write() as connection:
         connection.execute(update(batch).where(batch.c.run_id == run_id).values(fence=batch.c.fence + 1))
@@ -108,7 +107,7 @@ def take_over(night: Night, run_id: str, _digest: str) -> None:
 )
 def test_what_comes_up_while_deletions_wait_for_their_turn(
     simulator: Simulator,
-    night: MakeNight,
+    night: MakeHarness,
     act: Act,
     held: tuple[str, str | None],
     others: tuple[str, str | None],
@@ -138,7 +137,7 @@ def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(
 ) -> None:
     for number in range(4):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight = Night(simulator, tmp_path)
+    tonight = Harness(simulator, tmp_path)
     run_id, bells = tonight.plan()
     ((_, number),) = [bell.args for bell in tonight.ring(bells, until="gc.delete_batch")]
     other = sqlite3.connect(str(tonight.store.engine.url.database), isolation_level=None, check_same_thread=False)

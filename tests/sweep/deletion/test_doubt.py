@@ -1,14 +1,13 @@
 """Between our reading, our asking and the registry's doing anything may happen: what goes is right, and counted."""
 
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.runs import lifecycle
@@ -19,23 +18,22 @@ from worker.sweep import batches
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-MakeNight = Callable[..., Night]
 SLOWLY = {"requests_per_second": 500, "concurrency": 1}
 
 
-def write(night: Night, statement: Any) -> None:
+def write(night: Harness, statement: Any) -> None:
     with night.store.write() as connection:
         connection.execute(statement)
 
 
-def ready(night: Night) -> tuple[str, list[Bell]]:
+def ready(night: Harness) -> tuple[str, list[Bell]]:
     """A planned run, looked at: its batches' bells."""
     run_id, bells = night.plan()
     bells = night.ring(bells, until="gc.delete_batch")
     return run_id, bells
 
 
-def go_on(night: Night, run_id: str) -> None:
+def go_on(night: Harness, run_id: str) -> None:
     """Let every mark of a ringing run out, and carry on, a few times over: as minutes of reconcile would."""
     for _ in range(6):
         write(night, update(batch).values(rung_at=None))
@@ -51,7 +49,7 @@ def asked_for(simulator: Simulator, image_id: str) -> list[dict[str, Any]]:
 
 
 class TestAChangeAfterTheReading:
-    def test_while_the_registry_asks_for_a_pause(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_while_the_registry_asks_for_a_pause(self, simulator: Simulator, night: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night()
         run_id, bells = ready(tonight)
@@ -74,7 +72,7 @@ class TestAChangeAfterTheReading:
         ],
     )
     def test_in_any_fact_that_was_planned(
-        self, simulator: Simulator, night: MakeNight, field: str, value: object
+        self, simulator: Simulator, night: MakeHarness, field: str, value: object
     ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night()
@@ -90,7 +88,7 @@ class TestAChangeAfterTheReading:
 class TestADeletionLeftInDoubt:
     """Its DELETEs were answered 503 until the reading was too old: it may have been carried out."""
 
-    def left(self, simulator: Simulator, night: MakeNight, **pushed: Any) -> tuple[Night, str, dict[str, Any]]:
+    def left(self, simulator: Simulator, night: MakeHarness, **pushed: Any) -> tuple[Harness, str, dict[str, Any]]:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY, **pushed)
         tonight = night()
         run_id, bells = ready(tonight)
@@ -100,7 +98,7 @@ class TestADeletionLeftInDoubt:
         assert tonight.outcomes(run_id) == {image["digest"]: ("intent", None)}
         return tonight, run_id, image
 
-    def test_is_asked_for_again_with_the_same_key(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_is_asked_for_again_with_the_same_key(self, simulator: Simulator, night: MakeHarness) -> None:
         tonight, run_id, image = self.left(simulator, night)
         before = len(deletes(simulator))
 
@@ -111,7 +109,7 @@ class TestADeletionLeftInDoubt:
         assert len({one["key"] for one in deletes(simulator)}) == 1
 
     def test_is_not_asked_for_again_when_something_needs_it_by_now(
-        self, simulator: Simulator, night: MakeNight
+        self, simulator: Simulator, night: MakeHarness
     ) -> None:
         tonight, run_id, image = self.left(simulator, night)
         before = len(deletes(simulator))
@@ -123,7 +121,7 @@ class TestADeletionLeftInDoubt:
         assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
         assert len(deletes(simulator)) == before
 
-    def test_is_ours_when_it_is_gone(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_is_ours_when_it_is_gone(self, simulator: Simulator, night: MakeHarness) -> None:
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         tonight, run_id, image = self.left(simulator, night)
         simulator.remove(image["id"])  # as if one of the lost DELETEs had done it
@@ -135,7 +133,7 @@ class TestADeletionLeftInDoubt:
 
     @pytest.mark.parametrize("way", ["dry-run", "invalid"])
     def test_is_unconfirmed_when_deleting_is_switched_off(
-        self, simulator: Simulator, night: MakeNight, way: str
+        self, simulator: Simulator, night: MakeHarness, way: str
     ) -> None:
         tonight, run_id, image = self.left(simulator, night)
         if way == "dry-run":
@@ -148,7 +146,7 @@ class TestADeletionLeftInDoubt:
         assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
         assert tonight.run(run_id).outcome == "partial"
 
-    def test_is_resolved_before_its_batch_is_poison(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_is_resolved_before_its_batch_is_poison(self, simulator: Simulator, night: MakeHarness) -> None:
         other = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         tonight = night()
@@ -166,7 +164,7 @@ class TestADeletionLeftInDoubt:
 
         assert tonight.outcomes(run_id) == {other["digest"]: ("deleted", None)}
 
-    def test_ends_after_three_attempts(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_ends_after_three_attempts(self, simulator: Simulator, night: MakeHarness) -> None:
         tonight, run_id, image = self.left(simulator, night)
         simulator.fault("status", method="DELETE", status=503)
 
@@ -177,7 +175,7 @@ class TestADeletionLeftInDoubt:
 
 
 class TestAnAnswerThatSaysNothingOfTheImage:
-    def test_no_permission_to_ask_for_the_operation(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_no_permission_to_ask_for_the_operation(self, simulator: Simulator, night: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night()
         run_id, bells = ready(tonight)
@@ -190,7 +188,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         assert tonight.outcomes(run_id) == {image["digest"]: ("deleted", None)}
         assert tonight.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
-    def test_an_operation_that_is_forgotten(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_an_operation_that_is_forgotten(self, simulator: Simulator, night: MakeHarness) -> None:
         simulator.switch(image_vanishes="at_acceptance")
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
@@ -204,7 +202,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         assert tonight.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
     def test_a_reading_that_failed_before_somebody_else_deleted_it(
-        self, simulator: Simulator, night: MakeNight
+        self, simulator: Simulator, night: MakeHarness
     ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
@@ -219,7 +217,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         assert (tonight.run(run_id).reclaimed_bytes, deletes(simulator)) == (0, [])
 
 
-def test_a_stale_worker_says_nothing_of_what_another_is_deleting(simulator: Simulator, night: MakeNight) -> None:
+def test_a_stale_worker_says_nothing_of_what_another_is_deleting(simulator: Simulator, night: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = ready(tonight)
@@ -236,7 +234,7 @@ def test_a_stale_worker_says_nothing_of_what_another_is_deleting(simulator: Simu
     assert tonight.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
-def test_what_we_deleted_and_somebody_pushed_again_is_new(simulator: Simulator, night: MakeNight) -> None:
+def test_what_we_deleted_and_somebody_pushed_again_is_new(simulator: Simulator, night: MakeHarness) -> None:
     pushed = {"tags": ["pr-1"], "layers": [4000], "content": "the same"}
     image = simulator.push("shop/api", age=30 * DAY, **pushed)
     signature = simulator.sign("shop/api", image["digest"], age=30 * DAY)
@@ -253,7 +251,7 @@ def test_what_we_deleted_and_somebody_pushed_again_is_new(simulator: Simulator, 
     assert tonight.outcomes(run_id)[signature["digest"]] == ("skipped", "still_needed")
 
 
-def test_a_sweep_stops_when_the_store_is_ill(simulator: Simulator, night: MakeNight) -> None:
+def test_a_sweep_stops_when_the_store_is_ill(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(5):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     tonight = night(rate=SLOWLY)
@@ -267,7 +265,7 @@ def test_a_sweep_stops_when_the_store_is_ill(simulator: Simulator, night: MakeNi
     assert len(deletes(simulator)) == 1
 
 
-def test_nothing_is_intended_once_the_plan_is_too_old(simulator: Simulator, night: MakeNight) -> None:
+def test_nothing_is_intended_once_the_plan_is_too_old(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = ready(tonight)

@@ -1,18 +1,16 @@
 """What goes wrong in a sweep: each failure is counted once, doubt is resolved or named, hopelessness ends the run."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
 
 DAY = timedelta(days=1)
-MakeNight = Callable[..., Night]
 
 
-def test_somebody_else_deleted_it_before_us(simulator: Simulator, night: MakeNight) -> None:
+def test_somebody_else_deleted_it_before_us(simulator: Simulator, night: MakeHarness) -> None:
     theirs = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY, layers=[1000, "base:5000"])
     ours = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY, layers=[300, "base:5000"])
     simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
@@ -30,7 +28,7 @@ def test_somebody_else_deleted_it_before_us(simulator: Simulator, night: MakeNig
 
 
 @pytest.mark.parametrize("position", ["not_found", "operation_error"])
-def test_it_vanishes_between_reading_and_deleting(simulator: Simulator, night: MakeNight, position: str) -> None:
+def test_it_vanishes_between_reading_and_deleting(simulator: Simulator, night: MakeHarness, position: str) -> None:
     simulator.switch(missing_image=position)
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
@@ -45,7 +43,7 @@ def test_it_vanishes_between_reading_and_deleting(simulator: Simulator, night: M
 
 
 @pytest.mark.parametrize("position", ["remembered", "forgotten"])
-def test_a_deletion_whose_answer_was_lost_is_ours(simulator: Simulator, night: MakeNight, position: str) -> None:
+def test_a_deletion_whose_answer_was_lost_is_ours(simulator: Simulator, night: MakeHarness, position: str) -> None:
     simulator.switch(idempotency=position, image_vanishes="at_acceptance", operation_seconds_to=0.0)
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
@@ -60,7 +58,7 @@ def test_a_deletion_whose_answer_was_lost_is_ours(simulator: Simulator, night: M
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
-def test_not_found_and_yet_listed_is_not_believed(simulator: Simulator, night: MakeNight) -> None:
+def test_not_found_and_yet_listed_is_not_believed(simulator: Simulator, night: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = tonight.plan()
@@ -72,7 +70,7 @@ def test_not_found_and_yet_listed_is_not_believed(simulator: Simulator, night: M
     assert tonight.run(run_id).outcome == "partial"
 
 
-def test_an_operation_that_fails(simulator: Simulator, night: MakeNight) -> None:
+def test_an_operation_that_fails(simulator: Simulator, night: MakeHarness) -> None:
     simulator.switch(error_before_done=True)
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
@@ -89,7 +87,7 @@ def test_an_operation_that_fails(simulator: Simulator, night: MakeNight) -> None
 
 
 def test_an_operation_that_never_ends_is_polled_again_and_then_unconfirmed(
-    simulator: Simulator, night: MakeNight
+    simulator: Simulator, night: MakeHarness
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night(timing={"reconcile": "1s", "lease": "1s"})
@@ -108,7 +106,7 @@ def test_an_operation_that_never_ends_is_polled_again_and_then_unconfirmed(
     assert tonight.run(run_id).outcome == "partial"
 
 
-def test_tokens_that_expire_in_the_middle(simulator: Simulator, night: MakeNight) -> None:
+def test_tokens_that_expire_in_the_middle(simulator: Simulator, night: MakeHarness) -> None:
     for number in range(6):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     tonight = night()

@@ -1,25 +1,21 @@
 """What goes and in which order: exactly the plan, owners first, each intent before its deletion."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.small_registry import push_some
 
 DAY = timedelta(days=1)
 
 
-MakeNight = Callable[..., Night]
-
-
 def alive(simulator: Simulator) -> set[str]:
     return {image["digest"] for image in simulator.images()}
 
 
-def test_exactly_the_planned_images_go(simulator: Simulator, night: MakeNight) -> None:
+def test_exactly_the_planned_images_go(simulator: Simulator, night: MakeHarness) -> None:
     push_some(simulator)
     tonight = night()
     before = alive(simulator)
@@ -36,7 +32,7 @@ def test_exactly_the_planned_images_go(simulator: Simulator, night: MakeNight) -
 
 
 @pytest.mark.parametrize("moment", ["GET", "DELETE"])
-def test_a_tag_moved_away_at_the_last_moment(simulator: Simulator, night: MakeNight, moment: str) -> None:
+def test_a_tag_moved_away_at_the_last_moment(simulator: Simulator, night: MakeHarness, moment: str) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = tonight.plan()
@@ -53,7 +49,7 @@ def test_a_tag_moved_away_at_the_last_moment(simulator: Simulator, night: MakeNi
 
 @pytest.mark.parametrize("position", ["refused", "operation_error"])
 def test_an_adoption_after_the_last_listing_is_refused_by_the_registry(
-    simulator: Simulator, night: MakeNight, position: str
+    simulator: Simulator, night: MakeHarness, position: str
 ) -> None:
     simulator.switch(child_of_index=position)
     child = simulator.push("shop/api", age=30 * DAY)
@@ -71,7 +67,7 @@ def test_an_adoption_after_the_last_listing_is_refused_by_the_registry(
 
 
 def test_indexes_go_before_their_children_and_subjects_before_their_signatures(
-    simulator: Simulator, night: MakeNight
+    simulator: Simulator, night: MakeHarness
 ) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     index = simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
@@ -86,7 +82,7 @@ def test_indexes_go_before_their_children_and_subjects_before_their_signatures(
     assert set(order[1:]) == {child["id"], signature["id"]}
 
 
-def test_the_intent_is_written_before_the_registry_is_asked(simulator: Simulator, night: MakeNight) -> None:
+def test_the_intent_is_written_before_the_registry_is_asked(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run = tonight.sweep()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.scan_history import pass_time, reasons, recalled
 from tests.support.simulator.client import Simulator
@@ -20,7 +20,7 @@ OLD = [{"name": "old", "delete": {"tags": ["build-*"], "older_than": "14d"}}]
 
 
 @pytest.fixture
-def night(on_fake: Callable[..., Night]) -> Night:
+def night(on_fake: Callable[..., Harness]) -> Harness:
     return on_fake(rules=OLD, concurrency=4)
 
 
@@ -29,7 +29,7 @@ def build(fake: FakeRegistry) -> str:
 
 
 @pytest.fixture
-def deleted(fake: FakeRegistry, night: Night) -> str:
+def deleted(fake: FakeRegistry, night: Harness) -> str:
     """An image of thirty days that a sweep has deleted; its digest."""
     digest = build(fake)
     fake.push(PATH, "keep", layers=[b"keep"])
@@ -39,7 +39,7 @@ def deleted(fake: FakeRegistry, night: Night) -> str:
     return digest
 
 
-def is_young_for_fourteen_days(night: Night, digest: str) -> bool:
+def is_young_for_fourteen_days(night: Harness, digest: str) -> bool:
     pass_time(night, DAY)
     first = night.sweep()
     said = reasons(night, first)[digest]
@@ -52,20 +52,20 @@ def is_young_for_fourteen_days(night: Night, digest: str) -> bool:
 
 
 def test_what_we_deleted_and_somebody_pushes_before_the_next_scan(
-    fake: FakeRegistry, night: Night, deleted: str
+    fake: FakeRegistry, night: Harness, deleted: str
 ) -> None:
     assert build(fake) == deleted
     assert is_young_for_fourteen_days(night, deleted)
 
 
-def test_what_we_deleted_and_no_scan_saw_for_a_while(fake: FakeRegistry, night: Night, deleted: str) -> None:
+def test_what_we_deleted_and_no_scan_saw_for_a_while(fake: FakeRegistry, night: Harness, deleted: str) -> None:
     pass_time(night, DAY)
     night.sweep()
     assert build(fake) == deleted
     assert is_young_for_fourteen_days(night, deleted)
 
 
-def test_what_was_restored(fake: FakeRegistry, night: Night, deleted: str) -> None:
+def test_what_was_restored(fake: FakeRegistry, night: Harness, deleted: str) -> None:
     registry = night.settings.registries["production"]
     with open_registry(registry) as opened:
         (back,) = restore(night.store, find(night.store, night.settings, f"{PATH}@{deleted}"), opened)
@@ -73,7 +73,7 @@ def test_what_was_restored(fake: FakeRegistry, night: Night, deleted: str) -> No
     assert is_young_for_fourteen_days(night, deleted)
 
 
-def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, night: Night) -> None:
+def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, night: Harness) -> None:
     digest = build(fake)
     fake.push(PATH, "keep", layers=[b"keep"])
     night.sweep()
@@ -87,7 +87,7 @@ def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, night: Night) -> N
     assert is_young_for_fourteen_days(night, digest)
 
 
-def test_what_may_have_been_deleted(fake: FakeRegistry, night: Night) -> None:
+def test_what_may_have_been_deleted(fake: FakeRegistry, night: Harness) -> None:
     """Nobody knows whether that is the image of before."""
     digest = build(fake)
     fake.push(PATH, "keep", layers=[b"keep"])
@@ -106,7 +106,7 @@ def test_what_may_have_been_deleted(fake: FakeRegistry, night: Night) -> None:
     assert is_young_for_fourteen_days(night, digest)
 
 
-def test_a_repository_that_cannot_be_listed_tells_of_nothing(fake: FakeRegistry, night: Night) -> None:
+def test_a_repository_that_cannot_be_listed_tells_of_nothing(fake: FakeRegistry, night: Harness) -> None:
     digest = build(fake)
     fake.push("shop/web", "keep", layers=[b"web"])
     night.sweep()
@@ -118,7 +118,7 @@ def test_a_repository_that_cannot_be_listed_tells_of_nothing(fake: FakeRegistry,
     assert night.outcomes(last.id) == {digest: ("deleted", None)}
 
 
-def test_an_unreadable_night_in_between_forgets_no_deletion(fake: FakeRegistry, night: Night, deleted: str) -> None:
+def test_an_unreadable_night_in_between_forgets_no_deletion(fake: FakeRegistry, night: Harness, deleted: str) -> None:
     build(fake)
     fake.push("shop/web", "keep", layers=[b"web"])
     pass_time(night, DAY)
@@ -128,7 +128,7 @@ def test_an_unreadable_night_in_between_forgets_no_deletion(fake: FakeRegistry, 
     assert is_young_for_fourteen_days(night, deleted)
 
 
-def test_a_deletion_after_another_runs_scan(fake: FakeRegistry, night: Night) -> None:
+def test_a_deletion_after_another_runs_scan(fake: FakeRegistry, night: Harness) -> None:
     """A plan that waited for its approval while another was made."""
     digest = build(fake)
     fake.push(PATH, "keep", layers=[b"keep"])
@@ -147,11 +147,11 @@ def test_a_deletion_after_another_runs_scan(fake: FakeRegistry, night: Night) ->
 
 
 @pytest.fixture
-def vendors(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Night]]:
-    made: list[Night] = []
+def vendors(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
+    made: list[Harness] = []
 
-    def make(**keys: object) -> Night:
-        made.append(Night(simulator, tmp_path, **keys))
+    def make(**keys: object) -> Harness:
+        made.append(Harness(simulator, tmp_path, **keys))
         return made[-1]
 
     yield make
@@ -159,7 +159,9 @@ def vendors(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Nigh
         one.store.dispose()
 
 
-def test_where_push_times_are_told_it_has_to_settle_again(simulator: Simulator, vendors: Callable[..., Night]) -> None:
+def test_where_push_times_are_told_it_has_to_settle_again(
+    simulator: Simulator, vendors: Callable[..., Harness]
+) -> None:
     simulator.push(PATH, tags=["pr-1"], content="a", age=30 * DAY)
     simulator.push(PATH, tags=["v1"], content="b", age=30 * DAY)
     night = vendors(settle="24h")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.manifests import Pushed
 from worker.store.runs import Run
@@ -14,7 +14,7 @@ RULES = [{"name": "releases", "keep": {"tags": ["v*"]}}, {"name": "old", "delete
 
 
 @pytest.fixture
-def night(on_fake: Callable[..., Night]) -> Night:
+def night(on_fake: Callable[..., Harness]) -> Harness:
     return on_fake(rules=RULES, concurrency=1)
 
 
@@ -37,14 +37,16 @@ class TestTagsThatServeADeletedDigest:
         fake.push(PATH, "v1", layers=[b"kept"])
         return fake.push_index(PATH, "pr-1", children=[child.digest]), child
 
-    def test_our_own_deletion(self, fake: FakeRegistry, night: Night, pushed: tuple[Pushed, Pushed]) -> None:
+    def test_our_own_deletion(self, fake: FakeRegistry, night: Harness, pushed: tuple[Pushed, Pushed]) -> None:
         index, child = pushed
         run = night.sweep()
         assert ended_by_kept_tags(run)
         assert night.outcomes(run.id)[index.digest] == ("failed", "operation_failed")
         assert child.digest in fake.state()[PATH]
 
-    def test_a_deletion_before_this_run(self, fake: FakeRegistry, night: Night, pushed: tuple[Pushed, Pushed]) -> None:
+    def test_a_deletion_before_this_run(
+        self, fake: FakeRegistry, night: Harness, pushed: tuple[Pushed, Pushed]
+    ) -> None:
         """The digest is 404, its tag is listed and serves it."""
         index, child = pushed
         night.sweep()
@@ -56,7 +58,7 @@ class TestTagsThatServeADeletedDigest:
         assert "DELETE" not in {one.method for one in fake.requests[asked:]}
 
     def test_a_deletion_after_the_reading(
-        self, fake: FakeRegistry, night: Night, pushed: tuple[Pushed, Pushed]
+        self, fake: FakeRegistry, night: Harness, pushed: tuple[Pushed, Pushed]
     ) -> None:
         """Somebody else is faster: our own request finds nothing."""
         index, child = pushed
@@ -66,7 +68,7 @@ class TestTagsThatServeADeletedDigest:
         assert child.digest in fake.state()[PATH]
 
     def test_a_tag_that_names_another_image_by_now(
-        self, fake: FakeRegistry, night: Night, pushed: tuple[Pushed, Pushed]
+        self, fake: FakeRegistry, night: Harness, pushed: tuple[Pushed, Pushed]
     ) -> None:
         """It was pushed while the image was deleted, and keeps nothing of it."""
         index, _ = pushed
@@ -86,7 +88,7 @@ class TestChildrenThatGoWithTheirIndex:
             fake.push_index(PATH, f"pr-{number}", children=[own, kept] if shared else [own])
         return kept
 
-    def test_a_kept_one_stops_the_run(self, fake: FakeRegistry, night: Night) -> None:
+    def test_a_kept_one_stops_the_run(self, fake: FakeRegistry, night: Harness) -> None:
         kept = self.pushed(fake)
         fake.switches.cascades = True
         run = night.sweep()
@@ -95,13 +97,13 @@ class TestChildrenThatGoWithTheirIndex:
         assert f"the registry deleted {kept} of the same repository, which the plan keeps" in run.message
         assert len(fake.deleted) == 1
 
-    def test_one_that_goes_anyway_does_not(self, fake: FakeRegistry, night: Night) -> None:
+    def test_one_that_goes_anyway_does_not(self, fake: FakeRegistry, night: Harness) -> None:
         self.pushed(fake, shared=False)
         fake.switches.cascades = True
         run = night.sweep()
         assert (run.outcome, run.deleted, run.gone) == ("succeeded", 2, 2)
 
-    def test_kept_ones_that_stay_are_asked_for_once(self, fake: FakeRegistry, night: Night) -> None:
+    def test_kept_ones_that_stay_are_asked_for_once(self, fake: FakeRegistry, night: Harness) -> None:
         kept = self.pushed(fake)
         run = night.sweep()
         assert (run.outcome, run.deleted) == ("succeeded", 4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from policies.image import Image
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.nights import served
 from tests.support.scan_history import exceeded, pass_time
@@ -26,16 +26,16 @@ PATH = "shop/api"
 
 
 @pytest.fixture
-def night(on_fake: Callable[..., Night]) -> Night:
+def night(on_fake: Callable[..., Harness]) -> Harness:
     return on_fake(rules=OLD, concurrency=4)
 
 
-def created(night: Night, run_id: str) -> dict[str, datetime | None]:
+def created(night: Harness, run_id: str) -> dict[str, datetime | None]:
     with night.store.read() as connection:
         return {one.digest: one.created_at for one in plans.decisions_of(connection, run_id, PATH)}
 
 
-def test_a_push_time_is_the_first_sight(fake: FakeRegistry, night: Night) -> None:
+def test_a_push_time_is_the_first_sight(fake: FakeRegistry, night: Harness) -> None:
     first = fake.push(PATH, "old-1", layers=[1], created="1999-01-01T00:00:00Z")
     run = night.sweep()
     assert run.outcome == "succeeded"
@@ -68,7 +68,7 @@ def test_a_push_time_is_the_first_sight(fake: FakeRegistry, night: Night) -> Non
 def test_images_of_one_scan_are_not_ranked(fake: FakeRegistry, tmp_path: Path, rules: list[dict[str, Any]]) -> None:
     """Eight pushes a day: those of one scan stay together until five later ones are before them."""
     keys: dict[str, Any] = {"rules": rules, "rate": {"requests_per_second": 1000}}
-    night = Night(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
+    night = Harness(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
     days = [[fake.push(PATH, f"build-{n}", layers=[n]).digest for n in range(8)]]
     fake.move_tag(PATH, "main", days[0][-1])
     first = night.sweep()
@@ -107,7 +107,7 @@ def test_what_was_missing_and_is_there_again_begins_anew(
     keys: dict[str, Any] = {"rules": counts, "rate": {"requests_per_second": 1000}}
     if trusts:
         keys["trust_times_after"] = "1999-01-01T00:00:00Z"
-    night = Night(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
+    night = Harness(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
     for name in ("main-10", "main-11", "main-12", "old-stays"):
         fake.push(PATH, name, layers=[name.encode()])
     lost = {name: push_again(fake, name) for name in LOST}
@@ -144,7 +144,7 @@ def tags_of(fake: FakeRegistry) -> set[str]:
     return {tag for digests in fake.state().values() for tags in digests.values() for tag in tags}
 
 
-def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, night: Night) -> None:
+def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, night: Harness) -> None:
     fake.fill(PATH, 4)
     night.sweep()
     for number in range(3):
@@ -157,7 +157,7 @@ def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, night: Night) ->
     assert gone.foreign_deletions > 0
 
 
-def test_a_kept_tag_that_moves_on_stops_nothing(fake: FakeRegistry, night: Night) -> None:
+def test_a_kept_tag_that_moves_on_stops_nothing(fake: FakeRegistry, night: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "latest", layers=[2])
     night.sweep()
@@ -170,7 +170,7 @@ def test_a_kept_tag_that_moves_on_stops_nothing(fake: FakeRegistry, night: Night
     assert fake.deleted == [(PATH, old.digest)]
 
 
-def test_a_kept_image_that_is_gone_stops_the_repository(fake: FakeRegistry, night: Night) -> None:
+def test_a_kept_image_that_is_gone_stops_the_repository(fake: FakeRegistry, night: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     kept = fake.push(PATH, "latest", layers=[2])
     night.sweep()
@@ -183,7 +183,7 @@ def test_a_kept_image_that_is_gone_stops_the_repository(fake: FakeRegistry, nigh
 
 
 @pytest.mark.parametrize("when", ["before the look", "after the look"])
-def test_a_tag_more_is_seen(fake: FakeRegistry, night: Night, when: str) -> None:
+def test_a_tag_more_is_seen(fake: FakeRegistry, night: Harness, when: str) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "latest", layers=[2])
     night.sweep()
@@ -199,7 +199,7 @@ def test_a_tag_more_is_seen(fake: FakeRegistry, night: Night, when: str) -> None
 
 
 def test_somebody_elses_deletion_is_confirmed_without_reading_every_tag_once_more(
-    fake: FakeRegistry, night: Night
+    fake: FakeRegistry, night: Harness
 ) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.fill(PATH, 30)
@@ -218,7 +218,7 @@ def test_somebody_elses_deletion_is_confirmed_without_reading_every_tag_once_mor
     assert len(fake.requests) - asked <= tags + others
 
 
-def looked_at(night: Night) -> tuple[str, list[Bell]]:
+def looked_at(night: Harness) -> tuple[str, list[Bell]]:
     """A run whose repository was listed again, and the bells of its batches."""
     night.sweep()
     pass_time(night, 8 * DAY)
@@ -227,7 +227,7 @@ def looked_at(night: Night) -> tuple[str, list[Bell]]:
     return run_id, [*bells[1:], *night.do(bells[0])]
 
 
-def test_an_old_tag_that_is_moved_to_a_planned_image_is_seen(fake: FakeRegistry, night: Night) -> None:
+def test_an_old_tag_that_is_moved_to_a_planned_image_is_seen(fake: FakeRegistry, night: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "prod", layers=[2])
     run_id, bells = looked_at(night)
@@ -238,7 +238,7 @@ def test_an_old_tag_that_is_moved_to_a_planned_image_is_seen(fake: FakeRegistry,
 
 
 @pytest.mark.parametrize("tag", ["multi", "latest"], ids=["a new tag", "a tag that moves on"])
-def test_an_index_pushed_over_a_planned_image_keeps_it(fake: FakeRegistry, night: Night, tag: str) -> None:
+def test_an_index_pushed_over_a_planned_image_keeps_it(fake: FakeRegistry, night: Harness, tag: str) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "latest", layers=[2])
     run_id, bells = looked_at(night)
@@ -249,7 +249,7 @@ def test_an_index_pushed_over_a_planned_image_keeps_it(fake: FakeRegistry, night
     assert fake.deleted == []
 
 
-def test_a_tag_that_went_along_stops_the_run(fake: FakeRegistry, night: Night) -> None:
+def test_a_tag_that_went_along_stops_the_run(fake: FakeRegistry, night: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "prod", layers=[9])
     run_id, bells = looked_at(night)
@@ -261,7 +261,7 @@ def test_a_tag_that_went_along_stops_the_run(fake: FakeRegistry, night: Night) -
     assert "the registry deleted prod of the same repository, which the plan keeps" in run.message
 
 
-def test_a_signature_leads_to_what_it_signs(fake: FakeRegistry, night: Night) -> None:
+def test_a_signature_leads_to_what_it_signs(fake: FakeRegistry, night: Harness) -> None:
     signed = fake.push(PATH, "v1", layers=[1])
     signature = fake.push(PATH, f"sha256-{signed.digest.removeprefix('sha256:')}.sig", layers=[2])
     fake.push(PATH, "v1", layers=[3])  # what is signed has no tag any more
@@ -306,7 +306,7 @@ def test_a_look_that_took_too_long_speaks_for_no_deletion(minutes: int, speaks: 
     assert speaks or "raise the registry's rate.requests_per_second" in str(found.reason)
 
 
-def test_bytes_are_said_to_be_an_upper_bound(fake: FakeRegistry, night: Night) -> None:
+def test_bytes_are_said_to_be_an_upper_bound(fake: FakeRegistry, night: Harness) -> None:
     fake.push(PATH, "old-1", layers=[1000])
     night.sweep()
     pass_time(night, 8 * DAY)
@@ -319,7 +319,7 @@ class TestAKeptTagThatIsRefused:
     """What it needs cannot be known: nothing in its repository is deleted, and the run ends."""
 
     @pytest.fixture
-    def planned(self, fake: FakeRegistry, night: Night) -> tuple[str, list[Bell]]:
+    def planned(self, fake: FakeRegistry, night: Harness) -> tuple[str, list[Bell]]:
         fake.push(PATH, "v1", layers=[b"kept"])
         for number in range(3):
             fake.push(PATH, f"old-{number}", layers=[number])
@@ -332,7 +332,7 @@ class TestAKeptTagThatIsRefused:
     @pytest.mark.parametrize("task", ["gc.look", "gc.delete_batch"])
     @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 412, 451])
     def test_by_any_status(
-        self, fake: FakeRegistry, night: Night, planned: tuple[str, list[Bell]], status: int, task: str
+        self, fake: FakeRegistry, night: Harness, planned: tuple[str, list[Bell]], status: int, task: str
     ) -> None:
         run_id, bells = planned
         bells = night.ring(bells, until=task)
@@ -348,7 +348,7 @@ class TestAKeptTagThatIsRefused:
 
     @pytest.mark.parametrize("status", [403, 429, 502])
     def test_a_repository_that_lists_no_tags_for_now_is_asked_again(
-        self, fake: FakeRegistry, night: Night, planned: tuple[str, list[Bell]], status: int
+        self, fake: FakeRegistry, night: Harness, planned: tuple[str, list[Bell]], status: int
     ) -> None:
         run_id, bells = planned
         bells = night.ring(bells, until="gc.look")

@@ -1,14 +1,13 @@
 """A recheck: once for all batches that wait for it, by one at a time, and what it finds binds who deletes."""
 
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
-from tests.support.night import Night
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.runs import lifecycle
@@ -22,22 +21,19 @@ DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
 
-MakeNight = Callable[..., Night]
-
-
-def write(night: Night, statement: Any) -> None:
+def write(night: Harness, statement: Any) -> None:
     with night.store.write() as connection:
         connection.execute(statement)
 
 
-def ready(night: Night) -> tuple[str, list[Bell]]:
+def ready(night: Harness) -> tuple[str, list[Bell]]:
     """A planned run, looked at: its batches' bells."""
     run_id, bells = night.plan()
     bells = night.ring(bells, until="gc.delete_batch")
     return run_id, bells
 
 
-def go_on(night: Night, run_id: str) -> None:
+def go_on(night: Harness, run_id: str) -> None:
     """Let every mark of a ringing run out, and carry on, a few times over: as minutes of reconcile would."""
     for _ in range(6):
         write(night, update(batch).values(rung_at=None))
@@ -54,7 +50,7 @@ def listings(simulator: Simulator) -> list[dict[str, Any]]:
 
 
 class TestALook:
-    def test_that_is_too_old_is_done_again_before_anything_goes(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_that_is_too_old_is_done_again_before_anything_goes(self, simulator: Simulator, night: MakeHarness) -> None:
         simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night()
         run_id, bells = ready(tonight)
@@ -63,7 +59,7 @@ class TestALook:
         assert tonight.do(bells[0]) == (Bell("gc.look", (run_id, "shop/api")),)
         assert deletes(simulator) == []
 
-    def test_is_done_once_for_all_batches_that_ask_for_it(self, simulator: Simulator, night: MakeNight) -> None:
+    def test_is_done_once_for_all_batches_that_ask_for_it(self, simulator: Simulator, night: MakeHarness) -> None:
         for number in range(205):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
         tonight = night()
@@ -81,7 +77,7 @@ class TestALook:
 
     @pytest.mark.parametrize("fault", ["no permission", "no JSON"])
     def test_that_fails_for_every_repository_ends_the_run(
-        self, simulator: Simulator, night: MakeNight, fault: str
+        self, simulator: Simulator, night: MakeHarness, fault: str
     ) -> None:
         for number in range(12):
             simulator.push(f"shop/api{number}", tags=["pr-1"], age=30 * DAY)
@@ -100,7 +96,7 @@ class TestALook:
         assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}
 
 
-def test_one_look_at_a_time(simulator: Simulator, night: MakeNight) -> None:
+def test_one_look_at_a_time(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, _ = tonight.plan()
@@ -115,7 +111,9 @@ def test_one_look_at_a_time(simulator: Simulator, night: MakeNight) -> None:
         assert connection.execute(select(item.c.state)).scalars().all() == ["planned"]
 
 
-def test_what_a_look_finds_against_a_begun_deletion_binds_who_holds_it(simulator: Simulator, night: MakeNight) -> None:
+def test_what_a_look_finds_against_a_begun_deletion_binds_who_holds_it(
+    simulator: Simulator, night: MakeHarness
+) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
     run_id, bells = ready(tonight)
@@ -136,7 +134,7 @@ def test_what_a_look_finds_against_a_begun_deletion_binds_who_holds_it(simulator
     assert len(deletes(simulator)) == before
 
 
-def test_a_look_settles_nothing_in_a_run_that_was_stopped_meanwhile(simulator: Simulator, night: MakeNight) -> None:
+def test_a_look_settles_nothing_in_a_run_that_was_stopped_meanwhile(simulator: Simulator, night: MakeHarness) -> None:
     kept = simulator.push("shop/api", tags=["v1"], age=30 * DAY)
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from policies.image import Image
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.manifests import Pushed
 from tests.support.oci.nights import served
@@ -36,7 +36,7 @@ class Shop:
 
     def __init__(self, kind: str, served: Simulator | FakeRegistry, folder: Path) -> None:
         self.kind, self.served, self.folder = kind, served, folder
-        self.nights: list[Night] = []
+        self.nights: list[Harness] = []
 
     def push(self, *tags: str, content: str) -> str:
         if isinstance(self.served, FakeRegistry):
@@ -56,16 +56,16 @@ class Shop:
             return set(self.served.state()[PATH])
         return {one["digest"] for one in self.served.images()}
 
-    def night(self, **keys: Any) -> Night:
+    def night(self, **keys: Any) -> Harness:
         if isinstance(self.served, FakeRegistry):
             first_seen = {"push_time": "first_seen"}
             keys = {"rules": RULES[:2], "rate": FAST, "mode": "delete"} | first_seen | keys
-            self.nights.append(Night(served(self.served) | first_seen, self.folder, **keys))
+            self.nights.append(Harness(served(self.served) | first_seen, self.folder, **keys))
         else:
             cloud = self.kind == "yandex-cloud-registry"
             endpoints = self.served.cloud_endpoints() if cloud else self.served.endpoints()
             keys = {"rules": RULES, "kind": self.kind, "endpoints": endpoints} | keys
-            self.nights.append(Night(self.served, self.folder, **keys))
+            self.nights.append(Harness(self.served, self.folder, **keys))
         return self.nights[-1]
 
 
@@ -83,7 +83,7 @@ def shop(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -
         night.store.dispose()
 
 
-def first_deletion(night: Night) -> tuple[str, list[Bell]]:
+def first_deletion(night: Harness) -> tuple[str, list[Bell]]:
     """A run after its first batch, and the task calls that are left."""
     run_id, bells = night.plan()
     while "deleted" not in {state for state, _ in night.outcomes(run_id).values()}:
@@ -91,14 +91,14 @@ def first_deletion(night: Night) -> tuple[str, list[Bell]]:
     return run_id, bells
 
 
-def rechecked(night: Night) -> tuple[str, list[Bell]]:
+def rechecked(night: Harness) -> tuple[str, list[Bell]]:
     """A run whose repository was rechecked, and the task calls of its batches."""
     run_id, bells = night.plan()
     bells = night.ring(bells, until="gc.look")
     return run_id, [*bells[1:], *night.do(bells[0])]
 
 
-def stored_batches(night: Night, run_id: str) -> dict[str, int]:
+def stored_batches(night: Harness, run_id: str) -> dict[str, int]:
     """Path -> number."""
     with night.store.read() as connection:
         rows = connection.execute(select(batch.c.repository, batch.c.number).where(batch.c.run_id == run_id))
@@ -245,7 +245,7 @@ class TestOwnersRightNow:
 
     MANY = surroundings.FEW_OWNERS + 1
 
-    def owned_by_many(self, fake: FakeRegistry, tmp_path: Path) -> tuple[Shop, Night, list[str], list[Pushed]]:
+    def owned_by_many(self, fake: FakeRegistry, tmp_path: Path) -> tuple[Shop, Harness, list[str], list[Pushed]]:
         """Two children, and the indexes that list both."""
         shop = Shop("oci", fake, tmp_path)
         children = [shop.push(content="a"), shop.push(content="b")]
@@ -309,7 +309,7 @@ def test_the_recheck_takes_a_deleted_index_that_is_listed_again_for_a_new_one(
 class TestMoreTagsThanAreReadInASecond:
     """Where only tags are listed, every one of them is read before a batch, if that takes no longer than 30 s."""
 
-    def planned(self, fake: FakeRegistry, tmp_path: Path, rate: float = 20) -> tuple[Shop, Night, str]:
+    def planned(self, fake: FakeRegistry, tmp_path: Path, rate: float = 20) -> tuple[Shop, Harness, str]:
         shop = Shop("oci", fake, tmp_path)
         old = shop.push("pr-1", content="old")
         shop.push("production", content="kept")

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from tests.support.cluster import ROOT, metric
+from tests.support.harness import Harness
 from tests.support.http_fault_proxy import (
     HttpFaultProxy,
     Reply,
@@ -24,7 +25,6 @@ from tests.support.http_fault_proxy import (
     never_passed_on,
     passed_on,
 )
-from tests.support.night import Night
 from tests.support.oci import nights
 from tests.support.oci.manifests import Pushed
 from tests.support.oci.pusher import Pusher
@@ -47,7 +47,7 @@ class Link:
 
     registry: DockerRegistry
     proxy: HttpFaultProxy
-    night: Night
+    night: Harness
     old: list[Pushed]
     kept: list[Pushed]
 
@@ -122,7 +122,7 @@ def link(tmp_path) -> Iterator[Link]:
         kept = [pusher.image("shop/api", f"v{n}", layers=[b"shared", b"kept %d" % n]) for n in range(KEPT)]
         kept.append(pusher.image("shop/web", "v1", layers=[b"shared", b"web"]))
         pusher.close()
-        night = Night(nights.served(registry, url=proxy.url), tmp_path, rules=OLD, rate=FAST)
+        night = Harness(nights.served(registry, url=proxy.url), tmp_path, rules=OLD, rate=FAST)
         yield Link(registry, proxy, night, old, kept)
         night.store.dispose()
 
@@ -232,7 +232,7 @@ def test_too_many_looks_at_once_are_slowed_down(link):
     assert (run.outcome, run.unreadable) == ("succeeded", ())
 
 
-def shown(night: Night, run_id: str) -> dict:
+def shown(night: Harness, run_id: str) -> dict:
     words = ["show", run_id, "--config", str(night.path), "--format", "json"]
     done = subprocess.run(
         [sys.executable, "-m", "worker.cli", *words], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support.cluster import ROOT
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci import nights
 from tests.support.oci.manifests import INDEX
 from tests.support.oci.nights import served
@@ -27,7 +27,7 @@ def night(tmp_path):
     made = []
 
     def make(registry, *, entry=None, **keys):
-        made.append(Night(served(registry, **(entry or {})), tmp_path, **{"rules": OLD, "rate": FAST, **keys}))
+        made.append(Harness(served(registry, **(entry or {})), tmp_path, **{"rules": OLD, "rate": FAST, **keys}))
         return made[-1]
 
     yield make

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci import nights
 from tests.support.oci.nights import put_back
 from tests.support.oci.pusher import Pusher
@@ -17,7 +17,7 @@ OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
 
 @pytest.fixture
 def night(registry, tmp_path):
-    made = Night(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
+    made = Harness(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
     yield made
     made.store.dispose()
 
@@ -28,7 +28,7 @@ def test_before_the_collector_everything_comes_back(tmp_path):
         world = fill(registry, now=datetime.now(UTC), repositories=repositories, untagged=False, by_skopeo=False)
         pusher = Pusher(registry.url)
         tags = [pusher.tags(repository) for repository in repositories]
-        night = Night(nights.served(registry), tmp_path, rules=nights.RULES, rate=FAST)
+        night = Harness(nights.served(registry), tmp_path, rules=nights.RULES, rate=FAST)
         run = night.sweep()
         assert run.deleted == len(nights.ought_to_go(world, nights.TAKEN)) > 0
         found = put_back(night, run.id)
@@ -89,7 +89,7 @@ def test_blobs_that_a_cache_remembers_are_not_there(tmp_path):
     with DockerRegistry(cache=True) as registry:
         pusher = Pusher(registry.url)
         image = pusher.image("shop/api", "old", layers=[b"a layer"])
-        night = Night(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
+        night = Harness(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
         run = night.sweep()
         registry.restart()  # the cache is empty
         for blob in image.blobs:

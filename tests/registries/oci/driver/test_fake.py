@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET
 
 from tests.support.drivers import QUICK, with_defaults
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci import manifests as m
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens
 from tests.support.oci.nights import served
@@ -30,7 +30,7 @@ OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
 FAST = {"requests_per_second": 1000, "concurrency": 4}
 Starter = Callable[..., FakeRegistry]
 Opener = Callable[..., Oci]
-Sleeper = Callable[..., Night]
+Sleeper = Callable[..., Harness]
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def opened() -> Iterator[Opener]:
 
 @pytest.fixture
 def night(tmp_path: Path) -> Iterator[Sleeper]:
-    made: list[Night] = []
+    made: list[Harness] = []
 
-    def make(registry: FakeRegistry, **keys: Any) -> Night:
-        made.append(Night(served(registry), tmp_path, **{"rules": OLD, "rate": FAST, **keys}))  # type: ignore[arg-type]  # of a real one it takes the url alone
+    def make(registry: FakeRegistry, **keys: Any) -> Harness:
+        made.append(Harness(served(registry), tmp_path, **{"rules": OLD, "rate": FAST, **keys}))  # type: ignore[arg-type]  # of a real one it takes the url alone
         return made[-1]
 
     yield make

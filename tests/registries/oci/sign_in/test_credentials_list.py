@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.registries.http.network.conftest import Opener
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens, Users
 from worker.config.settings import ConfigError, Credentials, Secret, load
 from worker.registries.errors import PermissionDeniedError, RegistryError
@@ -107,7 +107,7 @@ def test_one_wrong_password_ends_no_run(tmp_path: Path, ways: tuple[Credentials,
     with FakeRegistry(Users(users, catalog=("robot-a", "robot-b"))) as registry:
         images = {path: registry.push(path, "pr-1", layers=[path.encode()]).digest for path in paths}
         entry = {"kind": "oci", "url": registry.url, "credentials": written(ways)}
-        night = Night(entry | ({"repositories": list(paths)} if named else {}), tmp_path, rules=PULL_REQUESTS)
+        night = Harness(entry | ({"repositories": list(paths)} if named else {}), tmp_path, rules=PULL_REQUESTS)
         (tmp_path / (A, B)[wrong].user).write_text("wrong")
         run = night.sweep()
         assert (run.outcome, registry.deleted) == ("partial", [(paths[1 - wrong], images[paths[1 - wrong]])])
@@ -125,14 +125,14 @@ def test_where_no_password_works_the_run_fails(tmp_path: Path, ways: tuple[Crede
     with FakeRegistry(Users({})) as registry:
         registry.push("team-a/api", "pr-1")
         entry = {"kind": "oci", "url": registry.url, "credentials": written(ways)}
-        night = Night(entry, tmp_path, rules=PULL_REQUESTS)
+        night = Harness(entry, tmp_path, rules=PULL_REQUESTS)
         run = night.sweep()
     assert run.outcome == "failed"
     assert "credentials[0]: the user name 'robot-a' or the password" in (run.message or "")
     assert works(night) is False
 
 
-def works(night: Night) -> bool:
+def works(night: Harness) -> bool:
     """Whether the last sign-in was accepted, as the metrics have it."""
     with night.store.read() as connection:
         return bool(connection.execute(select(tables.registry.c.auth_ok)).scalar_one())

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.registries.yandex.cloud_registry.tools import LEVEL, tags_left
-from tests.support.night import Night
+from tests.support.harness import Harness
 from tests.support.simulator.client import Simulator
 from worker.runs import lifecycle
 from worker.store.tables import batch, item, repository
@@ -21,12 +21,12 @@ ONE_BY_ONE = {"requests_per_second": 500, "concurrency": 1}
 
 
 @pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Night]]:
-    made: list[Night] = []
+def night(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
+    made: list[Harness] = []
 
-    def make(**registry: Any) -> Night:
+    def make(**registry: Any) -> Harness:
         entry = {"kind": "yandex-cloud-registry", "endpoints": simulator.cloud_endpoints(), **registry}
-        made.append(Night(simulator, tmp_path, **entry))
+        made.append(Harness(simulator, tmp_path, **entry))
         return made[-1]
 
     yield make
@@ -40,7 +40,7 @@ def old(simulator: Simulator, *tags: str, **more: Any) -> str:
     return str(pushed["digest"])
 
 
-def go_on(tonight: Night, run_id: str) -> None:
+def go_on(tonight: Harness, run_id: str) -> None:
     for _ in range(4):
         with tonight.store.write() as connection:
             connection.execute(update(batch).values(rung_at=None))
@@ -59,7 +59,7 @@ def go_on(tonight: Night, run_id: str) -> None:
     ],
 )
 def test_exactly_what_was_planned_goes(
-    simulator: Simulator, night: Callable[..., Night], switches: dict[str, Any]
+    simulator: Simulator, night: Callable[..., Harness], switches: dict[str, Any]
 ) -> None:
     simulator.switch(**switches)
     going = [old(simulator, f"pr-{n}", f"pr-{n}-x", layers=["base:1000", 100]) for n in range(5)]
@@ -76,7 +76,7 @@ def test_exactly_what_was_planned_goes(
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"]  # a child that went along went by our request
 
 
-def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, night: Callable[..., Night]) -> None:
+def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, night: Callable[..., Harness]) -> None:
     for n in range(5):
         old(simulator, f"pr-{n}")
     kept = old(simulator, "v1", "prod")
@@ -89,7 +89,9 @@ def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, night: Ca
     assert tags_left(simulator, kept) == {"v1"}
 
 
-def test_a_kept_child_that_goes_with_its_index_stops_the_run(simulator: Simulator, night: Callable[..., Night]) -> None:
+def test_a_kept_child_that_goes_with_its_index_stops_the_run(
+    simulator: Simulator, night: Callable[..., Harness]
+) -> None:
     simulator.switch(deleted_index="cascade")
     child = old(simulator)
     simulator.push_index("shop/api", [child], tags=["pr-1"], age=30 * DAY)
@@ -105,7 +107,7 @@ def test_a_kept_child_that_goes_with_its_index_stops_the_run(simulator: Simulato
 
 
 def test_what_other_workers_delete_at_the_same_time_stops_nothing(
-    simulator: Simulator, night: Callable[..., Night]
+    simulator: Simulator, night: Callable[..., Harness]
 ) -> None:
     """Another process's deletion looks just like a stray; but it is in the plan."""
     digests = [old(simulator, f"pr-{n}") for n in range(3)]
@@ -116,7 +118,7 @@ def test_what_other_workers_delete_at_the_same_time_stops_nothing(
     assert (run.outcome, run.deleted + run.gone) == ("succeeded", 3)
 
 
-def test_what_the_run_skipped_is_not_planned_any_more(simulator: Simulator, night: Callable[..., Night]) -> None:
+def test_what_the_run_skipped_is_not_planned_any_more(simulator: Simulator, night: Callable[..., Harness]) -> None:
     old(simulator, "pr-1")
     skipped = old(simulator, "pr-2")
     tonight = night()
@@ -128,7 +130,7 @@ def test_what_the_run_skipped_is_not_planned_any_more(simulator: Simulator, nigh
     assert "the registry deleted pr-2 of the same repository" in str(tonight.run(run_id).message)
 
 
-def test_what_went_along_with_an_image_that_went_in_part(simulator: Simulator, night: Callable[..., Night]) -> None:
+def test_what_went_along_with_an_image_that_went_in_part(simulator: Simulator, night: Callable[..., Harness]) -> None:
     digest = old(simulator, "pr-1", "pr-2")
     old(simulator, "v1", "prod")
     simulator.fault("fail_operation", method="DELETE", after=1, times=1, code=9, message="broken")
@@ -139,7 +141,7 @@ def test_what_went_along_with_an_image_that_went_in_part(simulator: Simulator, n
     assert "the registry deleted prod of the same repository, which the plan keeps" in str(run.message)
 
 
-def test_an_image_that_went_in_part_is_a_failure(simulator: Simulator, night: Callable[..., Night]) -> None:
+def test_an_image_that_went_in_part_is_a_failure(simulator: Simulator, night: Callable[..., Harness]) -> None:
     digest = old(simulator, "pr-1", "pr-2")
     simulator.fault("fail_operation", method="DELETE", after=1, times=1, code=9, message="broken")
     tonight = night()
@@ -153,7 +155,7 @@ def test_an_image_that_went_in_part_is_a_failure(simulator: Simulator, night: Ca
 
 @pytest.mark.parametrize("looked_at", [timedelta(), HOUR])
 def test_a_deletion_that_died_half_way_is_gone_on_with(
-    simulator: Simulator, night: Callable[..., Night], looked_at: timedelta
+    simulator: Simulator, night: Callable[..., Harness], looked_at: timedelta
 ) -> None:
     """The worker died between two artifacts; the repository may have to be listed again first."""
     child = old(simulator)
@@ -174,7 +176,7 @@ def test_a_deletion_that_died_half_way_is_gone_on_with(
     assert tonight.run(run_id).outcome == "succeeded"
 
 
-def test_a_worker_that_died_while_it_followed(simulator: Simulator, night: Callable[..., Night]) -> None:
+def test_a_worker_that_died_while_it_followed(simulator: Simulator, night: Callable[..., Harness]) -> None:
     digest = old(simulator, "pr-1", "pr-2")
     simulator.fault("error", path=LEVEL, after=2, times=1, code=7, message="not now")  # after the look and the reading
     tonight = night()
@@ -187,7 +189,7 @@ def test_a_worker_that_died_while_it_followed(simulator: Simulator, night: Calla
 
 
 @pytest.mark.parametrize("says_so", [False, True])
-def test_a_transitional_registry(simulator: Simulator, night: Callable[..., Night], says_so: bool) -> None:
+def test_a_transitional_registry(simulator: Simulator, night: Callable[..., Harness], says_so: bool) -> None:
     simulator.set_registry(type="TRANSITIONAL")
     digest = old(simulator, "pr-1")
     run = night(**({"transitional": True} if says_so else {})).sweep()
@@ -199,7 +201,7 @@ def test_a_transitional_registry(simulator: Simulator, night: Callable[..., Nigh
 
 @pytest.mark.parametrize("type_", ["REMOTE", "VIRTUAL"])
 def test_a_registry_of_others_images_is_not_planned(
-    simulator: Simulator, night: Callable[..., Night], type_: str
+    simulator: Simulator, night: Callable[..., Harness], type_: str
 ) -> None:
     simulator.set_registry(type=type_)
     old(simulator, "pr-1")

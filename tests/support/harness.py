@@ -1,10 +1,10 @@
-"""A registry, a store and a configuration, and a bell-ringer that carries runs out in this process, bell by bell.
+"""The harness: a registry, a store and a configuration, and runs that are carried out in this process, task by task.
 
-The real `runs`, `scan` and `sweep` over a real store and real HTTP; only Celery is left out. What a bell does is what
-the Celery task of that name does.
+The real `runs`, `scan` and `sweep` over a real store and real HTTP; only Celery is left out. Each task call (`Bell`)
+does what the Celery task of that name does.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def write(folder: Path, written: Mapping[str, Any]) -> Path:
     return path
 
 
-class Night:
+class Harness:
     """Rings bells until nothing is left to ring."""
 
     def __init__(self, served: Served, folder: Path, *, store: str | None = None, **registry: Any) -> None:
@@ -158,3 +158,7 @@ class Night:
     def outcomes(self, run_id: str) -> dict[str, tuple[str, str | None]]:
         """By digest: state and cause."""
         return {one.decision.digest: (one.state, one.outcome_cause) for one in self.items(run_id)}
+
+
+MakeHarness = Callable[..., Harness]
+"""Its keywords are those of the configuration."""
