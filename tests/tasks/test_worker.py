@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from tests.support.proxy import Proxy, proxy_to
 from tests.support.sandbox import CELERY, OURS, Sandbox
 from tests.support.servers import RedisServer, redis_server
+from tests.support.tcp_fault_proxy import proxy_to
 from tests.support.waiting import until
 from tests.support.webhook import SECRET, Webhook
 from worker.app import OTHER_STORES, ROUTES
@@ -57,7 +57,7 @@ def test_celerys_own_commands_are_answered(tmp_path: Path, redis: RedisServer) -
 
 @pytest.mark.parametrize("end", ["acknowledge", "reject"])
 def test_a_message_whose_end_redis_did_not_hear_leaves_room_for_the_next(end: str, redis: RedisServer) -> None:
-    with proxy_to(redis.port, Proxy) as link:
+    with proxy_to(redis.port) as link:
         app = Celery("outside", broker=f"redis://127.0.0.1:{link.port}/0", set_as_current=False)
         with app.connection() as connection, connection.SimpleQueue("gc.control") as queue:
             channel: Any = queue.channel  # virtual: Redis has no channels of its own

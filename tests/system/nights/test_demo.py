@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.simulator.client import Simulator
-from tests.test_night import bytes_agree
+from tests.tasks.test_night import bytes_agree
 
 
 @pytest.mark.slow
