@@ -55,16 +55,12 @@ def parse(content: bytes) -> tuple[Tree, tuple[Mistake, ...]]:
         raise YamlError("", f"holds the character {error.character!r}", "write text in UTF-8") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        if mark and _is_indented_by_tab(content, mark.line):
+        line = content.splitlines()[mark.line : mark.line + 1] if mark else []
+        if mark and line and b"\t" in line[0][: len(line[0]) - len(line[0].lstrip())]:
             raise YamlError(f"line {mark.line + 1}", "a tab indents this line", "indent with spaces") from error
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = " ".join(filter(None, (error.context, error.problem)))
         raise YamlError(where, f"this is not YAML: {problem}", "look here and on the line before") from error
-
-
-def _is_indented_by_tab(content: bytes, line: int) -> bool:
-    indented = content.splitlines()[line : line + 1]
-    return bool(indented) and b"\t" in indented[0][: len(indented[0]) - len(indented[0].lstrip())]
 
 
 def _text(content: bytes) -> str:

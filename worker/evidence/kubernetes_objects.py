@@ -61,11 +61,21 @@ class _Container(_Read):
     image: str | None = None
 
 
-class _PodSpec(_Read):
+class _Spec(_Read):
+    """Of a pod, of what has a template of pods, or of a CronJob: they share no field's name."""
+
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
     ephemeral_containers: list[_Container] | None = None
     volumes: list[_Volume] | None = None
+    template: "_Template | None" = None
+    job_template: "_Template | None" = None
+
+
+class _Template(_Read):
+    """Of pods, of jobs, or of a revision."""
+
+    spec: _Spec | None = None
 
 
 class _MountedImage(_Read):
@@ -90,25 +100,6 @@ class _PodStatus(_Read):
     container_statuses: list[_ContainerStatus] | None = None
     init_container_statuses: list[_ContainerStatus] | None = None
     ephemeral_container_statuses: list[_ContainerStatus] | None = None
-
-
-class _Template(_Read):
-    spec: _PodSpec | None = None
-
-
-class _JobSpec(_Read):
-    template: _Template | None = None
-
-
-class _JobTemplate(_Read):
-    spec: _JobSpec | None = None
-
-
-class _Spec(_PodSpec):
-    """Of a pod, of what has a template of pods, or of a CronJob: they share no field's name."""
-
-    template: _Template | None = None
-    job_template: _JobTemplate | None = None
 
 
 class _Owner(_Read):
@@ -148,13 +139,9 @@ class Page(Struct):
         return self.metadata.more
 
 
-class _RevisionData(Struct):
-    spec: _JobSpec
-
-
 _page = msgspec.json.Decoder(Page)
 _pod_status = msgspec.json.Decoder(_PodStatus | None)
-_revision = msgspec.json.Decoder(_RevisionData)
+_revision = msgspec.json.Decoder(_Template)
 
 
 def page_of(body: bytes, kind: Kind) -> Page:
@@ -180,29 +167,24 @@ def uses_of(one: Object, kind: Kind, cluster: str) -> Iterator[Found]:
             yield read
 
 
-def _pod_specs(one: Object, kind: Kind) -> Iterator[_PodSpec]:
+def _pod_specs(one: Object, kind: Kind) -> Iterator[_Spec]:
+    spec = one.spec
     if kind.name == "ControllerRevision":
         owners = one.metadata.owner_references or ()
-        if any(owner.api_version.startswith("apps/") for owner in owners):  # other controllers' data is their own
-            yield from _of_template(_revision.decode(one.data).spec.template)
-        return
-    if one.spec is None:
+        if not any(owner.api_version.startswith("apps/") for owner in owners):
+            return  # other controllers' data is their own
+        spec = _revision.decode(one.data).spec
+    if spec is None:
         raise ValueError("it has no spec")
     if kind.name == "Pod":
-        yield one.spec
-    elif kind.name == "CronJob":
-        job = one.spec.job_template.spec if one.spec.job_template else None
-        yield from _of_template(job.template if job else None)
-    else:
-        yield from _of_template(one.spec.template)
+        yield spec
+        return
+    of_pods = spec.job_template.spec if kind.name == "CronJob" and spec.job_template else spec
+    if of_pods and of_pods.template and of_pods.template.spec:  # a ReplicationController may have none
+        yield of_pods.template.spec
 
 
-def _of_template(template: _Template | None) -> Iterator[_PodSpec]:
-    if template is not None and template.spec is not None:  # a ReplicationController may have none
-        yield template.spec
-
-
-def _wanted(spec: _PodSpec) -> Iterator[str]:
+def _wanted(spec: _Spec) -> Iterator[str]:
     for containers in (spec.containers, spec.init_containers, spec.ephemeral_containers):
         yield from (one.image for one in containers or () if one.image)
     yield from (one.image.reference for one in spec.volumes or () if one.image and one.image.reference)

@@ -140,11 +140,9 @@ def reading_of(as_of: datetime, everything: Iterable[Found]) -> Reading:
         users.setdefault((digest, image), {})[by] = None
         if digest is not None and name is not None:
             names.setdefault(digest, name)
-    uses = (Use(digest, image, _by(list(names))) for (digest, image), names in users.items())
+    uses = []
+    for (digest, image), all_users in users.items():
+        more = f" and {len(all_users) - 1:,} more" if len(all_users) > 1 else ""
+        uses.append(Use(digest, image, shortened(blanked(next(iter(all_users))), LONGEST_BY - len(more)) + more))
     in_order = tuple(sorted(uses, key=lambda use: (use.digest or "", use.image or "")))
     return Reading(as_of.astimezone(UTC), in_order, names, tuple(sorted(odd)))
-
-
-def _by(names: list[str]) -> str:
-    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-    return shortened(blanked(names[0]), LONGEST_BY - len(more)) + more

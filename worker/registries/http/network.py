@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import certifi
 
 from worker.config.addresses import USUAL_PORTS, is_private, is_proxy_url
-from worker.config.secret import Secret, SecretError, add_certificates
+from worker.config.secret import SecretError, add_certificates
 from worker.config.settings import Network
 from worker.registries.http.messages import LINK_LOCAL_METADATA, is_local
 
@@ -51,7 +51,9 @@ def _tls_context(ca_file: Path | None, _stamp: object, environment: tuple[str | 
     context = ssl.create_default_context()
     # Python 3.13 sets it by itself. Many certificates of private authorities lack what it asks for; curl accepts them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not any(environment) and not _system_has_certificates():
+    paths = ssl.get_default_verify_paths()
+    if not any(environment) and not paths.cafile and not (paths.capath and any(Path(paths.capath).iterdir())):
+        # The smallest container images have no certificates.
         context.load_verify_locations(certifi.where())
     if ca_file is not None:
         try:
@@ -59,12 +61,6 @@ def _tls_context(ca_file: Path | None, _stamp: object, environment: tuple[str | 
         except SecretError as error:
             raise NetworkError(str(error)) from None
     return context
-
-
-def _system_has_certificates() -> bool:
-    """The smallest container images have none."""
-    paths = ssl.get_default_verify_paths()
-    return bool(paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())))
 
 
 # Plain http.
@@ -110,28 +106,22 @@ class Proxies:
         return self.by_scheme.get(parts.scheme) or self.by_scheme.get("all")
 
 
-def proxies_of(network: Network, environ: Mapping[str, str] | None = None) -> Proxies:
+def proxies_of(network: Network, environ: Mapping[str, str] = os.environ) -> Proxies:
     """The proxies of a registry. Raises NetworkError."""
+    if isinstance(network.proxy, str):
+        return Proxies(own=_proxy_url(network.proxy, "the key proxy"))
     if network.proxy is not None:
-        return Proxies(own=_own_proxy(network.proxy))
-    found = {name: _variable(f"{name}_proxy", environ or os.environ) for name in ("http", "https", "all", "no")}
-    urls = {name: _proxy_url(value, where) for name, (where, value) in found.items() if value and name != "no"}
-    return Proxies(by_scheme=urls, exceptions=found["no"][1])
-
-
-def _own_proxy(proxy: str | Secret) -> str:
-    if isinstance(proxy, str):
-        return _proxy_url(proxy, "the key proxy")
-    try:
-        return _proxy_url(proxy.read(), proxy.where)
-    except SecretError as error:
-        raise NetworkError(f"{error}; the configuration names it as this registry's proxy") from None
-
-
-def _variable(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Where it was read, and its value: the lower-case name counts more, as with curl."""
-    used = name if environ.get(name) else name.upper()
-    return f"environment variable {used}", environ.get(used, "").strip()
+        try:
+            return Proxies(own=_proxy_url(network.proxy.read(), network.proxy.where))
+        except SecretError as error:
+            raise NetworkError(f"{error}; the configuration names it as this registry's proxy") from None
+    # The lower-case name counts more, as with curl.
+    names = {name: f"{name}_proxy" for name in ("http", "https", "all", "no")}
+    used = {name: one if environ.get(one) else one.upper() for name, one in names.items()}
+    found = {name: environ.get(one, "").strip() for name, one in used.items()}
+    exceptions = found.pop("no")
+    urls = {name: _proxy_url(text, f"environment variable {used[name]}") for name, text in found.items() if text}
+    return Proxies(by_scheme=urls, exceptions=exceptions)
 
 
 def _proxy_url(text: str, where: str) -> str:

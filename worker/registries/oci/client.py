@@ -67,16 +67,15 @@ class Client:
     def catalog(self) -> tuple[str, ...] | None:
         """Every repository that the registry lists, to any of our users; None: it lists none. Raises RegistryError."""
         self.refused.clear()
-        listed = [found for way in self.sign_ins.all if (found := self._catalog_for(way)) is not None]
-        return tuple(dict.fromkeys(name for names in listed for name in names)) if listed else None
-
-    def _catalog_for(self, way: OciSignIn) -> tuple[str, ...] | None:
-        listed = self._catalog_at(self.api, way)
-        if listed is not None or not self.namespace:
-            return listed
-        whole = self._catalog_at(self.api.removesuffix(f"/{self.namespace}"), way)
-        above = f"{self.namespace}/"
-        return whole and tuple(name.removeprefix(above) for name in whole if name.startswith(above))
+        lists, above = [], f"{self.namespace}/"
+        for way in self.sign_ins.all:
+            listed = self._catalog_at(self.api, way)
+            if listed is None and self.namespace:
+                whole = self._catalog_at(self.api.removesuffix(f"/{self.namespace}"), way)
+                listed = whole and tuple(name.removeprefix(above) for name in whole if name.startswith(above))
+            if listed is not None:
+                lists.append(listed)
+        return tuple(dict.fromkeys(name for names in lists for name in names)) if lists else None
 
     def _catalog_at(self, api: str, way: OciSignIn) -> tuple[str, ...] | None:
         def ask(query: Mapping[str, str]) -> Page | None:

@@ -214,7 +214,8 @@ class Oci(HttpDriver):
         try:
             return self._client.tags(repository)
         except RegistryError as error:
-            if error.systemic or isinstance(error, RateLimitedError) or protocol.is_standard_name(repository):
+            allowed = protocol.STANDARD_NAME.fullmatch(repository) is not None
+            if error.systemic or isinstance(error, RateLimitedError) or allowed:
                 raise
             what = (
                 f"no specification allows the repository name {name!r}, and its tags cannot be listed: {error.message}"

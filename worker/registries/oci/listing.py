@@ -64,7 +64,10 @@ class Listing:
         while level:
             self._read |= self._manifests(level)
             level = self._further(level)
-        self._note_layers_that_are_away()
+        # What this repository does not store of the layers that manifests say to be elsewhere
+        told = {layer for manifest in self._read.values() if manifest is not None for layer in manifest.elsewhere}
+        stored = self._client.each(lambda digest: self._client.tells_of(self._name, digest), sorted(told))
+        self._away = {digest for digest, there in stored.items() if not there}
         perhaps = {digest for digest in self._read if listed_subject(self._tags.get(digest, ())) is not None}
         children = {child for digest in self._read if digest not in perhaps for child in self._children(digest)}
         images = {digest: self._image(digest, is_child=digest in children) for digest in self._read}
@@ -113,12 +116,6 @@ class Listing:
 
         there = self._client.each(is_there, sorted(wanted - self._read.keys()))
         return [digest for digest, found in there.items() if found]
-
-    def _note_layers_that_are_away(self) -> None:
-        """Find what this repository does not store of the layers that manifests say to be elsewhere."""
-        told = {layer for manifest in self._read.values() if manifest is not None for layer in manifest.elsewhere}
-        found = self._client.each(lambda digest: self._client.tells_of(self._name, digest), sorted(told))
-        self._away = {digest for digest, there in found.items() if not there}
 
     def _subjects_of(self, digest: str) -> tuple[str, ...]:
         """What an image is about: a signature leads to what it signs, which may have lost its tag."""

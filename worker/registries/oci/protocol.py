@@ -231,11 +231,6 @@ def is_name(path: str) -> bool:
     return len(path) <= 255 and NAME.fullmatch(path) is not None
 
 
-def is_standard_name(path: str) -> bool:
-    """Whether the distribution specification allows a repository of this name."""
-    return STANDARD_NAME.fullmatch(path) is not None
-
-
 def address(base: str, target: str) -> SplitResult | None:
     """Where a link leads; None: it is no address."""
     try:

@@ -88,6 +88,12 @@ class Operation(Struct):
     metadata: WireMetadata | None = None
 
 
+class WireRegistry(Struct):
+    id: str | None = None
+    kind: str | None = None  # Cloud Registry
+    type: str | None = None  # Cloud Registry
+
+
 class Page(Struct):
     """A page of a listing, and the token of the next page, empty on the last."""
 
@@ -98,8 +104,8 @@ class Page(Struct):
 # Requests.
 
 
-def get_operation(root: str, operation_id: str) -> Request:
-    return get(f"{root}/operations/{quote(operation_id, safe='')}", f"operation {operation_id}")
+def get_registry(registries: str, registry_id: str) -> Request:
+    return get(f"{registries}/{quote(registry_id, safe='')}", f"registry {registry_id}")
 
 
 def delete(url: str, about: str, idempotency_key: str, not_after: float | None = None) -> Request:
@@ -131,6 +137,14 @@ def accepted(answer: Answer, kind: type[T]) -> T:
     if succeeded(answer):
         return decode(answer.body, kind)
     raise refusal(answer)
+
+
+def registry(answer: Answer, registry_id: str) -> WireRegistry:
+    """The registry of this id. Raises RegistryError."""
+    found = accepted(answer, WireRegistry)
+    if found.id != registry_id:
+        bad(f"asked for registry {registry_id}, told of {found.id!r}")
+    return found
 
 
 def refusal(answer: Answer) -> RegistryError:

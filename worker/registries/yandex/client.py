@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
+from urllib.parse import quote
 
 from policies.image import Image
 from worker.config.settings import RegistrySettings
@@ -35,7 +36,7 @@ class Calls:
     """The services of one registry, signed in. Safe to use from several threads."""
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
-        self._operations = settings.endpoints.operation
+        self._operations = f"{settings.endpoints.operation}/operations"
         self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings)
         self.tokens = open_tokens(settings, self.http)
         self.bearer = Bearer(self.tokens)
@@ -84,7 +85,7 @@ class Calls:
 
         Raises OperationUnknownError and any other RegistryError, with `maybe_done`: how it ended is not known.
         """
-        request = api.get_operation(self._operations, operation_id)
+        request = api.get(f"{self._operations}/{quote(operation_id, safe='')}", f"operation {operation_id}")
         for last in polls(deadline):
             try:
                 operation = self.call(request, api.operation, total=max(1.0, deadline - time.monotonic()))

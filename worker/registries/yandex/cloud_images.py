@@ -76,10 +76,8 @@ def settled(place: Place, parents: "frozenset[str] | set[str]", *, some_full: bo
 
     `parents`: the folders of those whose `path` is certainly a folder; `some_full`: others certainly have full paths.
     """
-    if place.as_full is None or place.as_parent is None:
-        return place.as_full if place.as_parent is None and place.as_full is not None else place.as_parent or ""
     is_parent = place.as_parent in parents if some_full else bool(parents)
-    return place.as_parent if is_parent else place.as_full
+    return (place.as_parent if is_parent else place.as_full) or ""
 
 
 def _is_path(text: str) -> bool:

@@ -40,7 +40,9 @@ class Pile:
         for row in rows:
             artifact = artifact_of(row)
             if artifact is None:
-                self._leave(row)
+                if row.id and row.id not in self._seen and row.kind in ("ARTIFACT", None):
+                    self._seen.add(row.id)
+                    self.left_alone["without Docker content" if is_there(row) else "deleted or being made"] += 1
                 continue
             try:
                 place = place_of(artifact.path, artifact.name, self._registry_id)
@@ -54,11 +56,6 @@ class Pile:
             of = self._perhaps if place.only is None else self._surely
             key = place.as_full if place.only is None else place.only
             self._write(of.setdefault(key or "", array("Q")), artifact)
-
-    def _leave(self, row: WireArtifact) -> None:
-        if row.id and row.id not in self._seen and row.kind in ("ARTIFACT", None):
-            self._seen.add(row.id)
-            self.left_alone["without Docker content" if is_there(row) else "deleted or being made"] += 1
 
     def _write(self, places: "array[int]", artifact: Artifact) -> None:
         record = msgspec.msgpack.encode(artifact)

@@ -15,6 +15,7 @@ from policies.image import Blob
 from worker.registries.errors import BadAnswerError, NotFoundError, UnsuitableError
 from worker.registries.http.answers import IMAGE_DIGEST, bad
 from worker.registries.http.messages import Answer, Request
+from worker.registries.yandex import api
 from worker.registries.yandex.api import (
     IDENTIFIER,
     PAGE_SIZE,
@@ -84,12 +85,6 @@ class WireArtifacts(Struct, rename="camel"):
     next_page_token: str | None = None
 
 
-class WireRegistry(Struct):
-    id: str | None = None
-    kind: str | None = None
-    type: str | None = None
-
-
 class Artifact(Struct, frozen=True, gc=False, kw_only=True, array_like=True):
     """A Docker artifact that is there. Which folder it lies in is for `cloud_images` to say."""
 
@@ -127,7 +122,7 @@ def list_level(root: str, registry_id: str, path: str, token: str = "", page_siz
 
 
 def get_registry(root: str, registry_id: str) -> Request:
-    return get(f"{root}{API}/registries/{quote(registry_id, safe='')}", f"registry {registry_id}")
+    return api.get_registry(f"{root}{API}/registries", registry_id)
 
 
 def get_artifact(root: str, artifact_id: str, about: str) -> Request:
@@ -142,11 +137,9 @@ def delete_artifact(root: str, artifact_id: str, about: str, key: str, not_after
 # Answers.
 
 
-def registry(answer: Answer, registry_id: str) -> WireRegistry:
+def registry(answer: Answer, registry_id: str) -> api.WireRegistry:
     """The registry, if its images can be ours to delete. Raises UnsuitableError and any other RegistryError."""
-    found = accepted(answer, WireRegistry)
-    if found.id != registry_id:
-        bad(f"asked for registry {registry_id}, told of {found.id!r}")
+    found = api.registry(answer, registry_id)
     if found.kind != "DOCKER":
         what = one_line(found.kind or "no kind", 40)
         raise UnsuitableError(
@@ -211,6 +204,8 @@ def _read(row: WireArtifact, docker: WireDocker) -> Artifact:
         bad(f"an artifact with the digest {docker.manifest_digest!r} ({row.id})")
     image, index = docker.image_manifest, docker.manifest_list
     config = blob_of(image.config) if image and image.config and image.config.digest else None
+    listed = (index.manifests if index else None) or ()
+    children = [blob_of(child.manifest_descriptor or WireBlob()).digest for child in listed]
     return Artifact(
         id=row.id or "",
         path=row.path or "",
@@ -220,12 +215,6 @@ def _read(row: WireArtifact, docker: WireDocker) -> Artifact:
         modified_at=instant(row.modified_at),
         config=config,
         layers=tuple(blob_of(layer) for layer in image.layers or ()) if image and config else (),
-        children=_children(index) if index else None,
+        children=tuple(dict.fromkeys(children)) or None,  # an arm without anything in it says nothing
         properties={name: str(value) for name, value in (row.properties or {}).items()},
     )
-
-
-def _children(index: WireManifestList) -> tuple[str, ...] | None:
-    """None: an arm without anything in it says nothing."""
-    found = [blob_of(child.manifest_descriptor or WireBlob()).digest for child in index.manifests or ()]
-    return tuple(dict.fromkeys(found)) or None

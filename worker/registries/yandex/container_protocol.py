@@ -57,10 +57,6 @@ class WireRepositories(Struct, rename="camel"):
     next_page_token: str | None = None
 
 
-class WireRegistry(Struct, rename="camel"):
-    id: str | None = None
-
-
 # Requests.
 
 
@@ -71,10 +67,6 @@ def list_repositories(root: str, registry_id: str, token: str = "") -> Request:
 
 def list_images(root: str, name: str, about: str, token: str = "") -> Request:
     return listing(f"{root}/container-registry/v1/images", about, {"repositoryName": name}, token)
-
-
-def get_registry(root: str, registry_id: str) -> Request:
-    return get(f"{root}/container-registry/v1/registries/{quote(registry_id, safe='')}", f"registry {registry_id}")
 
 
 def get_image(root: str, image_id: str, about: str) -> Request:

@@ -40,12 +40,11 @@ class YandexContainerRegistry(YandexRegistry):
 
     def clock(self) -> datetime:
         def read(answer: Answer) -> datetime:
-            found = api.accepted(answer, protocol.WireRegistry)
-            if found.id != self._id:
-                bad(f"asked for registry {self._id}, told of {found.id!r}")
+            api.registry(answer, self._id)
             return time_told(answer)
 
-        return self._calls.call(protocol.get_registry(self._root, self._id), read)
+        registries = f"{self._root}/container-registry/v1/registries"
+        return self._calls.call(api.get_registry(registries, self._id), read)
 
     def repositories(self) -> Iterator[str]:
         pages: Iterable[Sequence[str]] = self._calls.pages(
