@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
 
 BATCH_SECONDS = 180  # the hard limit of gc.delete_batch, and of every task that says nothing else
-LOOK_SECONDS = 900  # one repository, listed again
 SCAN_SECONDS = 2 * 3600
-NOTIFY_SECONDS = 60  # the messages about one run
-AFTER_RUN_SECONDS = 90  # what follows one run, which has 60
 # Nobody else is to get a message while its task can still run: longer than a scan, and ten times a batch. Recovery does
 # not wait for it: reconcile rings again as soon as a lease has run out.
 VISIBILITY_SECONDS = 3 * 3600

@@ -20,17 +20,7 @@ from kombu.transport import virtual
 from redis.exceptions import RedisError
 
 from worker import reconcile as reconciling
-from worker.app import (
-    AFTER_RUN_SECONDS,
-    LOOK_SECONDS,
-    NOTIFY_SECONDS,
-    OTHER_STORES,
-    SCAN_SECONDS,
-    STORE_COMMAND,
-    UnusableError,
-    app,
-    other_stores,
-)
+from worker.app import OTHER_STORES, SCAN_SECONDS, STORE_COMMAND, UnusableError, app, other_stores
 from worker.config.broker import NoRedisError, redis_url, trouble
 from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
 from worker.config.settings import ConfigError, SecretError
@@ -51,6 +41,7 @@ from worker.sweep import verify as verifying
 
 log = Log(__name__)
 
+LOOK_SECONDS = 900  # one repository, listed again
 LONGEST = 300  # characters of a name, an id or a repository's path
 LONGEST_ID = 64  # of a task's id, as the store keeps it
 
@@ -286,14 +277,14 @@ def verify(run_id: str) -> Iterable[Bell]:
         return verifying.verify(store(), watch(), run_id, limiter=limiter)
 
 
-@task("gc.notify", str, seconds=NOTIFY_SECONDS, grace=15)
+@task("gc.notify", str, seconds=60, grace=15)
 def tell(run_id: str) -> Iterable[Bell]:
     """Tell people of a run."""
     notification.tell(store(), watch().current(), run_id, datetime.now(UTC))
     return ()
 
 
-@task("gc.after_run", str, seconds=AFTER_RUN_SECONDS, grace=15)
+@task("gc.after_run", str, seconds=90, grace=15)  # what follows has 60
 def follow(run_id: str) -> Iterable[Bell]:
     """Start what is configured to follow a run."""
     after_run.follow(store(), watch().current(), run_id, datetime.now(UTC))

@@ -48,8 +48,7 @@ def check(options: Options, online: bool) -> int:
         if options.format == "table":
             raise
         mistakes = [{"path": one.path, "what": one.got, "remedy": one.remedy} for one in error.mistakes]
-        with options.open() as output:
-            output.report(Report(head=_json({"file": str(error.path), "mistakes": mistakes})))
+        options.report(Report(head=_json({"file": str(error.path), "mistakes": mistakes})))
         return USAGE
     said = list(remarks(settings))
     registries = counted(len(settings.registries), "registry", "registries")
@@ -64,8 +63,7 @@ def check(options: Options, online: bool) -> int:
         also = {"moved": changed} if changed else {}
         changes = (f"{name}: {sentence}" for name, sentence in changed.items())
         report, code = Report(head=_json(right | also | warnings), above=(first, *changes, *lines)), DONE
-    with options.open() as output:
-        output.report(report)
+    options.report(report)
     return code
 
 

@@ -1,14 +1,13 @@
 """`registry-gc runs`, `show` and `audit`: what happened. They only read, and make no store where there is none."""
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import datetime
+from typing import Any
 
 import click
 
 from worker.cli.errors import DONE, FAILED, CommandError
-from worker.cli.live import check_known, remembered, store_of_run
+from worker.cli.live import recorded, store_of_run
 from worker.cli.options import IMAGE, TIME, Options, Parsed, common
 from worker.report.audit import audit_report, broken_text, verified_report
 from worker.report.run import runs_report, show_report
@@ -16,7 +15,7 @@ from worker.runs.lifecycle import get
 from worker.store import audit as chained
 from worker.store import plans
 from worker.store import runs as run_rows
-from worker.store.history import Audited, deletions
+from worker.store.history import deletions
 
 
 def _hash(value: str) -> str:
@@ -35,15 +34,9 @@ HASH = Parsed("sha256", _hash)
 @common()
 def runs(options: Options, registry: str | None, limit: int) -> None:
     """The runs so far, newest first, of REGISTRY or of all."""
-    found = []
-    settings = options.settings_of_store()
-    with remembered(settings) as store:
-        check_known(settings, store, registry)
-        if store is not None:
-            with store.read() as connection:
-                found = run_rows.newest(connection, registry=registry, limit=limit)
-    with options.open() as output:
-        output.report(runs_report(found))
+    with recorded(options.settings_of_store(), registry) as connection:
+        found = [] if connection is None else run_rows.newest(connection, registry=registry, limit=limit)
+    options.report(runs_report(found))
 
 
 @click.command()
@@ -53,8 +46,8 @@ def show(options: Options, run: str) -> None:
     """One RUN: what it is, what it did, and every deletion of its plan."""
     with store_of_run(options.settings_of_store(), run) as store:
         found = get(store, run)
-        with store.read() as connection, options.open() as output:
-            output.report(show_report(found, plans.items_of(connection, run)))
+        with store.read() as connection:
+            options.report(show_report(found, plans.items_of(connection, run)))
 
 
 @click.command()
@@ -81,27 +74,19 @@ def audit(
         return _verify(options, head)
     if head is not None:
         raise click.UsageError("--head needs --verify")
-    settings = options.settings_of_store()
-    with remembered(settings) as store, ExitStack() as stack:
-        check_known(settings, store, registry)
-        output = stack.enter_context(options.open())
-        found: Iterator[Audited] = iter(())
-        if store is not None:
-            connection = stack.enter_context(store.read())
-            found = deletions(connection, registry=registry, reference=reference, since=since, until=until)
-        output.report(audit_report(found))
+    which: dict[str, Any] = {"registry": registry, "reference": reference, "since": since, "until": until}
+    with recorded(options.settings_of_store(), registry) as connection:
+        options.report(audit_report(() if connection is None else deletions(connection, **which)))
     return DONE
 
 
 def _verify(options: Options, head: str | None) -> int:
     """Say whether the chain holds."""
-    with remembered(options.settings_of_store()) as store:
-        if store is None:
+    with recorded(options.settings_of_store()) as connection:
+        if connection is None:
             raise CommandError("there is no store yet, and so no audit to verify", FAILED)
-        with store.read() as connection:
-            found = chained.verify(connection, head)
+        found = chained.verify(connection, head)
     if found.broken is not None and options.format == "table":
         raise CommandError(broken_text(found), FAILED)
-    with options.open() as output:
-        output.report(verified_report(found))
+    options.report(verified_report(found))
     return DONE if found.broken is None else FAILED

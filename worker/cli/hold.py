@@ -61,8 +61,7 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
             warn_of_clocks(store)
     if placed.warning:
         say(f"warning: {placed.warning}")
-    with options.open() as output:
-        output.report(held_report(HeldRow(id=placed.number, registry=registry, hold=placed.hold, at=now)))
+    options.report(held_report(HeldRow(id=placed.number, registry=registry, hold=placed.hold, at=now)))
 
 
 def warn_of_clocks(store: Store) -> None:

@@ -1,16 +1,18 @@
 """`registry-gc holds`, `release`, `pause` and `resume`: what a person's word keeps from being deleted."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import click
+from sqlalchemy import Connection
 
 from worker.cli.errors import FAILED, USAGE, CommandError
-from worker.cli.live import check_known, remembered
+from worker.cli.live import check_known, recorded, remembered
 from worker.cli.options import Options, common, who_option, why_option
 from worker.report.hold import holds_report, pauses_report, released_report, what_text
 from worker.runs.lifecycle import registry_named
-from worker.store import Store, open_store
 from worker.store import holds as rows
+from worker.store import open_store
 
 
 @click.command()
@@ -18,23 +20,18 @@ from worker.store import holds as rows
 @common()
 def holds(options: Options, registry: str | None) -> None:
     """What is held, and what is paused, in REGISTRY or in all."""
-    settings = options.settings_of_store()
     held: list[rows.HeldRow] = []
     paused: list[rows.Pause] = []
-    with remembered(settings) as store:
-        check_known(settings, store, registry)
-        if store is not None:
-            with store.read() as connection:
-                held = rows.rows(connection, datetime.now(UTC), registries=None if registry is None else (registry,))
-            paused = _pauses(store, registry)
-    with options.open() as output:
-        output.report(holds_report(held, paused))
+    with recorded(options.settings_of_store(), registry) as connection:
+        if connection is not None:
+            held = rows.rows(connection, datetime.now(UTC), registries=None if registry is None else (registry,))
+            paused = _pauses(connection, registry)
+    options.report(holds_report(held, paused))
 
 
-def _pauses(store: Store, registry: str | None) -> list[rows.Pause]:
+def _pauses(connection: Connection, registry: str | None) -> list[rows.Pause]:
     """Those that concern a registry, or all of them."""
-    with store.read() as connection:
-        return [one for one in rows.pauses(connection) if registry in (None, one.registry) or one.of_all]
+    return [one for one in rows.pauses(connection) if registry in (None, one.registry) or one.of_all]
 
 
 @click.command()
@@ -57,8 +54,7 @@ def release(options: Options, words: tuple[str, ...], who: str) -> None:
                         released.append(row)
     if not released:
         raise CommandError(f"nothing is held by {' '.join(words)!r}; `registry-gc holds` shows what is", USAGE)
-    with options.open() as output:
-        output.report(released_report(released))
+    options.report(released_report(released))
 
 
 @click.command()
@@ -74,11 +70,10 @@ def pause(options: Options, registry: str | None, reason: str, who: str) -> None
     settings = options.settings_of_store()
     if registry is not None:
         registry_named(settings, registry)
-    with open_store(settings.store) as store:
-        with store.write() as connection:
-            rows.pause_registry(connection, registry or rows.ALL, who, reason, datetime.now(UTC))
-        with options.open() as output:
-            output.report(pauses_report(registry, _pauses(store, registry)))
+    with open_store(settings.store) as store, store.write() as connection:
+        rows.pause_registry(connection, registry or rows.ALL, who, reason, datetime.now(UTC))
+        paused = _pauses(connection, registry)
+    options.report(pauses_report(registry, paused))
 
 
 @click.command()
@@ -88,14 +83,12 @@ def pause(options: Options, registry: str | None, reason: str, who: str) -> None
 def resume(options: Options, registry: str | None, who: str) -> None:
     """Let REGISTRY, or all, be deleted from again. What was paused for all is resumed for all only."""
     settings = options.settings_of_store()
-    with remembered(settings) as store:
-        check_known(settings, store, registry)
-        ended = None
-        if store is not None:
-            with store.write() as connection:
-                ended = rows.resume_registry(connection, registry or rows.ALL, who, datetime.now(UTC))
-        if store is None or ended is None:
+    with remembered(settings) as store, nullcontext() if store is None else store.write() as connection:
+        check_known(settings, connection, registry)
+        now = datetime.now(UTC)
+        ended = None if connection is None else rows.resume_registry(connection, registry or rows.ALL, who, now)
+        if connection is None or ended is None:
             what = "all registries together are" if registry is None else f"{registry} by itself is"
             raise CommandError(f"{what} not paused; `registry-gc holds` shows what is", FAILED)
-        with options.open() as output:
-            output.report(pauses_report(registry, _pauses(store, registry), ended))
+        paused = _pauses(connection, registry)
+    options.report(pauses_report(registry, paused, ended))

@@ -29,8 +29,7 @@ def inventory(options: Options, registry: str) -> int:
         listed = list_live(named, limiter=limiter, progress=progress, store=store)
     head = InventoryHead(registry=registry, listed_at=listed.listed_at, unreadable=listed.unreadable)
     images = (image for repository in listed.repositories() for image in repository.images)
-    with options.open() as output:
-        output.report(inventory_report(head, images))
+    options.report(inventory_report(head, images))
     if listed.unreadable:
         say(f"warning: {counted(len(listed.unreadable), 'repository', 'repositories')} could not be read")
     return 0

@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from worker import logs
 from worker.cli.errors import say
@@ -25,14 +25,11 @@ class Tell(Protocol):
     def __call__(self, done: int, whole: int, beside: str = ..., /) -> None: ...
 
 
-def check_known(settings: Settings, store: Store | None, name: str | None) -> None:
+def check_known(settings: Settings, connection: Connection | None, name: str | None) -> None:
     """Raises UnknownRegistryError, StoreError: neither the file nor the store has heard of a registry of that name."""
     if name is None or name in settings.registries:
         return
-    known = set(settings.registries)
-    if store is not None:
-        with store.read() as connection:
-            known |= registries(connection)
+    known = {*settings.registries, *(() if connection is None else registries(connection))}
     if name not in known:
         raise UnknownRegistryError(name, known, f"{settings.path} or its store")
 
@@ -94,6 +91,14 @@ def remembered(settings: Settings) -> Iterator[Store | None]:
         return
     with open_store(settings.store, create=False) as store:
         yield store
+
+
+@contextmanager
+def recorded(settings: Settings, registry: str | None = None) -> Iterator[Connection | None]:
+    """The same, to be read as it is at one moment. Raises UnknownRegistryError, too: see `check_known`."""
+    with remembered(settings) as store, nullcontext() if store is None else store.read() as connection:
+        check_known(settings, connection, registry)
+        yield connection
 
 
 @contextmanager

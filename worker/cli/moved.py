@@ -2,22 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 
-from worker.cli.live import remembered
+from worker.cli.live import recorded
 from worker.config.settings import RegistrySettings, Settings
 from worker.store import StoreError
 from worker.store.about import Former, former
-from worker.store.migrate import SchemaError
 
 
 def moved(settings: Settings) -> dict[str, str]:
     """A sentence for each registry that was of another kind, by its name; empty where the store cannot be read."""
     try:
-        with remembered(settings) as store:
-            if store is None:
-                return {}
-            with store.read() as connection:
-                known = former(connection)
-    except (StoreError, SchemaError):  # commands that need the store say what is wrong with it
+        with recorded(settings) as connection:
+            known = [] if connection is None else former(connection)
+    except StoreError:  # commands that need the store say what is wrong with it
         return {}
     return dict(_sentences(settings.registries.values(), known))
 

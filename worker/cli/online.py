@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from policies.image import Image
 from worker.app import OTHER_STORES, other_stores
-from worker.cli.live import limiter_for, log_if_asked, remembered
+from worker.cli.live import limiter_for, log_if_asked, recorded
 from worker.cli.moved import moved
 from worker.config.kinds import Kind, of
 from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
@@ -32,7 +32,6 @@ from worker.runs.circuit_breaker import ENDING, SUCCESSOR
 from worker.runs.evidence import scope_of
 from worker.store import StoreError
 from worker.store.about import store_id
-from worker.store.migrate import SchemaError
 from worker.web.health import redis_trouble
 
 Status = Literal["ok", "warning", "failed"]
@@ -71,12 +70,10 @@ def probe(settings: Settings, now: datetime, *, verbose: bool = False) -> list[F
 
 def _store(settings: Settings) -> Finding:
     try:
-        with remembered(settings) as store:
-            if store is None:
-                return Finding(None, "store", "ok", "not there yet; it is made when it is first needed")
-            with store.read():
-                return Finding(None, "store", "ok", "readable")
-    except (StoreError, SchemaError) as error:
+        with recorded(settings) as connection:
+            said = "not there yet; it is made when it is first needed" if connection is None else "readable"
+            return Finding(None, "store", "ok", said)
+    except StoreError as error:
         return Finding(None, "store", "failed", f"{error}; nothing is deleted without it")
 
 
@@ -85,11 +82,8 @@ def _redis(settings: Settings) -> Finding:
         return Finding(None, "redis", "ok", "none is configured: `registry-gc up` starts its own")
     if (why := redis_trouble(settings)) is not None:
         return Finding(None, "redis", "failed", why)
-    with suppress(StoreError, OperationalError, RedisError, OSError), remembered(settings) as store:
-        own = ""  # no store yet: whoever answers has another
-        if store is not None:
-            with store.read() as connection:
-                own = store_id(connection)
+    with suppress(StoreError, OperationalError, RedisError, OSError), recorded(settings) as connection:
+        own = "" if connection is None else store_id(connection)  # no store yet: whoever answers has another
         if other_stores(settings, own):
             return Finding(None, "redis", "warning", OTHER_STORES)
     return Finding(None, "redis", "ok", "answers")

@@ -15,6 +15,7 @@ import click
 
 from worker.cli.output import Output, place_of
 from worker.config.settings import Settings, load
+from worker.report.report import Report
 from worker.text import DIGEST, PATH, TAG
 
 T = TypeVar("T")
@@ -44,6 +45,11 @@ class Options:
     def open(self) -> Output:
         """Where the result goes: standard output, or a file that appears whole or not at all."""
         return Output(self.output, self.format)
+
+    def report(self, report: Report) -> None:
+        """Write the command's answer there, in the form that was asked for."""
+        with self.open() as output:
+            output.report(report)
 
 
 class Parsed(click.ParamType[T]):

@@ -35,7 +35,8 @@ class Place:
         """A file beside the one to come, with its mode and owner. Raises OSError."""
         handle, path = tempfile.mkstemp(prefix=".registry-gc-", dir=self.path.parent)
         if self.status is None:
-            os.fchmod(handle, 0o666 & ~_umask())
+            os.umask(mask := os.umask(0))  # there is no other way to ask for it
+            os.fchmod(handle, 0o666 & ~mask)
             return handle, path
         with suppress(PermissionError):  # only root gives files away
             os.fchown(handle, self.status.st_uid, self.status.st_gid)
@@ -144,9 +145,3 @@ def _told(where: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise CommandError(f"{where}: {'is closed' if error.errno == errno.EBADF else error.strerror}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

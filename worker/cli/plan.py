@@ -90,8 +90,7 @@ def _head(plan: Plan, now: datetime, *, registry: str | None = None, **more: Any
 
 def _write(options: Options, head: PlanHead, decisions: Decisions, doubt: str = "") -> None:
     """The plan in the form that was asked for."""
-    with options.open() as output:
-        output.report(plan_report(head, decisions.records(), decisions.lines(), doubt=doubt))
+    options.report(plan_report(head, decisions.records(), decisions.lines(), doubt=doubt))
     if options.format == "table" and options.output is None:
         return  # the table ends with them
     for warning in warnings(head, doubt):

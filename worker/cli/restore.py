@@ -39,6 +39,5 @@ def restore(options: Options, what: str, registry: str | None, partly: bool, who
             progress_bar(f"restoring {named.name}", "images") as tell,
         ):
             found = put_back(store, asked, opened, tell)
-    with options.open() as output:
-        output.report(restored_report(asked, found))
+    options.report(restored_report(asked, found))
     return DONE if not asked.unkept and all(one.answer == "whole" for one in found) else FAILED

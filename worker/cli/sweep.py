@@ -45,8 +45,7 @@ def sweep(options: Options, registry: str, dry_run: bool, wait: bool, who: str) 
             return follow(options, store, opened.run_id)
         run = get(store, opened.run_id)
     told = f"run {run.id} of {run.registry} is open, mode {run.mode}; `registry-gc show {run.id}` tells how it goes"
-    with options.open() as output:
-        output.report(run_report(run, told))
+    options.report(run_report(run, told))
     return DONE
 
 
@@ -100,8 +99,7 @@ def _enqueue(options: Options, settings: Settings, bells: Iterable[Bell], away: 
 
 
 def _report(options: Options, run: Run, done: str) -> None:
-    with options.open() as output:
-        output.report(run_report(run, f"run {run.id} of {run.registry}: {done}, now {run.outcome or run.state}"))
+    options.report(run_report(run, f"run {run.id} of {run.registry}: {done}, now {run.outcome or run.state}"))
 
 
 def follow(options: Options, store: Store, run_id: str) -> int:
@@ -112,8 +110,7 @@ def follow(options: Options, store: Store, run_id: str) -> int:
     except KeyboardInterrupt:
         say(f"run {run_id} goes on; `registry-gc abort {run_id}` stops it")
         raise
-    with options.open() as output:
-        output.report(ended_report(run))
+    options.report(ended_report(run))
     over = run.state == "blocked" or run.outcome == "blocked"
     if run.mode == "dry-run" and run.exceeded:  # a blocked run says so itself
         say(f"warning: The plan is over its limits: {exceeded_text(run.exceeded)}.")

@@ -58,23 +58,24 @@ def bells(store: Store, settings: "Settings", now: datetime) -> tuple[Bell, ...]
 def follow(store: Store, settings: "Settings", run_id: str, now: datetime, seconds: float = SECONDS) -> None:
     """Start what follows a run. Safe to call twice, late, or never. Raises StoreError."""
     with store.write() as connection:
-        followed = notices.claim_following(connection, run_id, now=now, again=now + AGAIN)
+        tries = notices.claim_following(connection, run_id, now=now, again=now + AGAIN)
         run = run_rows.get(connection, run_id)
-        registry = settings.registries.get(followed.registry) if followed is not None else None
-        if followed is None or run is None or registry is None or registry.after_run is None:
+        registry = settings.registries.get(run.registry) if run is not None else None
+        if tries is None or run is None or registry is None or registry.after_run is None:
             return
-        if followed.tries > TRIES:  # the last try never came to its end
+        if tries > TRIES:  # the last try never came to its end
             notices.end_following(connection, run_id)
             return
     what = registry.after_run
-    facts = {"run": run_id, "registry": run.registry, "try_": followed.tries, "to": _named(what)}
+    to = what.command[0] if what.command else urlsplit(what.url or "").netloc  # the rest may be a secret
+    facts = {"run": run_id, "registry": run.registry, "try_": tries, "to": to}
     log.info("after_run_started", **facts)
     began = time.monotonic()
     try:
         content = msgspec.json.encode(run_json(run))
         _command(what.command, content, seconds) if what.command else _post(what, content, seconds)
     except FollowingError as error:
-        again = followed.tries < TRIES
+        again = tries < TRIES
         level, what_next = (logging.WARNING, "will be tried again") if again else (logging.ERROR, "given up")
         log.log(level, "after_run_failed", **facts, reason=str(error), then=what_next)
         if again:
@@ -83,11 +84,6 @@ def follow(store: Store, settings: "Settings", run_id: str, now: datetime, secon
         log.info("after_run_succeeded", **facts, seconds=round(time.monotonic() - began, 1))
     with store.write() as connection:
         notices.end_following(connection, run_id)
-
-
-def _named(what: "AfterRun") -> str:
-    """The program, or the host: arguments, paths and queries may be secrets."""
-    return what.command[0] if what.command else urlsplit(what.url or "").netloc
 
 
 def _command(command: Sequence[str], content: bytes, seconds: float) -> None:

@@ -14,7 +14,7 @@ from policies.plan import Decision
 from policies.units import bytes_text
 from policies.warnings import PlanWarning
 from worker.report.report import Column, Report, table_of
-from worker.text import counted, cut, escaped, instant, short, table
+from worker.text import counted, cut, escaped, instant, short
 
 LISTED = 40  # deletions up to this many are listed one by one; more are grouped by repository and rule
 TAGS_WIDTH = 32
@@ -48,6 +48,8 @@ def plan_report(head: PlanHead, decisions: Iterable[Decision], lines: Iterable[b
 class _Group:
     """What goes of one repository by one rule."""
 
+    repository: str
+    rule: str
     images: int = 0
     size: int = 0  # bytes, where told
     untold: int = 0
@@ -69,7 +71,8 @@ class _Digest:
                 continue
             if len(self.listed) <= LISTED:
                 self.listed.append(decision)
-            group = self.groups.setdefault((decision.repository, decision.rule or ""), _Group())
+            key = (decision.repository, decision.rule or "")
+            group = self.groups.setdefault(key, _Group(*key))
             group.images += 1
             group.size += decision.size or 0
             group.untold += decision.size is None
@@ -86,33 +89,16 @@ def plan_table(
     yield f"{escaped(of)}policy {escaped(head.policy)}, as of {instant(head.now)}"
     yield ""
     if digest.groups:
-        yield from _going(digest, width)
+        if len(digest.listed) <= LISTED:
+            yield from table_of(GOING, digest.listed, width)
+        else:
+            yield from table_of(GROUPS, [digest.groups[key] for key in sorted(digest.groups)], width)
         yield ""
-    rows = [
-        (f"{images:,}", f"{KEPT_BECAUSE.get(cause, cause)}{f' {rule}' if rule else ''}")
-        for (cause, rule), images in sorted(digest.kept.items(), key=lambda one: (-one[1], one[0]))
-    ]
-    yield from table(("STAY", "BECAUSE"), rows, right=frozenset({0})) if rows else ("Nothing stays.",)
+    kept = sorted(digest.kept.items(), key=lambda one: (-one[1], one[0]))
+    yield from table_of(KEPT, kept) if kept else ("Nothing stays.",)
     yield ""
     yield from _totals(head)
     yield from warnings(head, doubt)
-
-
-def _going(digest: _Digest, width: int | None) -> Iterator[str]:
-    if len(digest.listed) <= LISTED:
-        columns = (
-            *DELETIONS,
-            Column("RULE", lambda one: one.rule or ""),
-            Column("WHY IT GOES", lambda one: one.reason),
-        )
-        yield from table_of(columns, digest.listed, width)
-        return
-    heading = ("REPOSITORY", "RULE", "IMAGES", "SIZE", "WHY THEY GO, THE NEWEST FOR EXAMPLE")
-    grouped = [
-        (repository, rule, f"{group.images:,}", size_text(group.size, group.untold, group.images), group.example)
-        for (repository, rule), group in sorted(digest.groups.items())
-    ]
-    yield from table(heading, grouped, right=frozenset({2, 3}), width=width)
 
 
 # How every table shows an image.
@@ -122,6 +108,14 @@ DELETIONS = (
     Column("TAGS", lambda one: cut(" ".join(one.tags), TAGS_WIDTH)),
     Column("PUSHED", lambda one: one.created_at.strftime("%Y-%m-%d") if one.created_at else "unknown"),
     Column("SIZE", lambda one: "unknown" if one.size is None else bytes_text(one.size), right=True),
+)
+GOING = (*DELETIONS, Column("RULE", lambda one: one.rule or ""), Column("WHY IT GOES", lambda one: one.reason))
+GROUPS = (
+    Column("REPOSITORY", lambda group: group.repository),
+    Column("RULE", lambda group: group.rule),
+    Column("IMAGES", lambda group: f"{group.images:,}", right=True),
+    Column("SIZE", lambda group: size_text(group.size, group.untold, group.images), right=True),
+    Column("WHY THEY GO, THE NEWEST FOR EXAMPLE", lambda group: group.example),
 )
 
 
@@ -143,6 +137,10 @@ KEPT_BECAUSE = {
     "unsettled": "not settled yet",
     "keep_per_repository": "among the newest that every repository keeps",
 }
+KEPT = (  # a row: cause and rule, and how many
+    Column("STAY", lambda row: f"{row[1]:,}", right=True),
+    Column("BECAUSE", lambda row: " ".join(filter(None, (KEPT_BECAUSE.get(row[0][0], row[0][0]), row[0][1])))),
+)
 
 
 def _totals(head: PlanHead) -> Iterator[str]:

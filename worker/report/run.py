@@ -11,7 +11,7 @@ from worker.config import kinds
 from worker.config.settings import kind_in
 from worker.report.plan import DELETIONS
 from worker.report.report import Column, Report
-from worker.runs.outcome import present, run_json
+from worker.runs.outcome import difference_text, present, run_json
 from worker.text import counted, escaped, instant, took
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
@@ -48,9 +48,7 @@ def item_json(item: "PlannedItem") -> dict[str, Any]:
 
 def runs_report(runs: Sequence["Run"]) -> Report:
     """Runs, one a row."""
-    return Report(
-        rows=runs, row=run_json, whole={"runs": [run_json(run) for run in runs]}, columns=RUNS, nothing="No runs yet."
-    )
+    return Report(key="runs", rows=runs, row=run_json, columns=RUNS, nothing="No runs yet.")
 
 
 RUNS = (
@@ -125,17 +123,12 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield from _listed("emptied", run.emptied_repositories)
     raced = "pushed again: {}, while {repository}@{digest} was deleted"
     yield from _listed("raced", [raced.format(", ".join(one["tags"]), **one) for one in run.raced])
-    yield from _listed("differences", [_difference(one) for one in run.differences])
+    yield from _listed("differences", map(difference_text, run.differences))
 
 
 def _listed(name: str, rows: Iterable[str]) -> Iterator[tuple[str, str]]:
     """A fact of several rows: its name stands beside the first."""
     return (("" if number else name, row) for number, row in enumerate(rows))
-
-
-def _difference(difference: dict[str, Any]) -> str:
-    where = "@".join(part for part in (difference["repository"], difference["digest"]) if part)
-    return f"{where}: {difference['difference']}" if where else str(difference["difference"])
 
 
 def outcome_text(run: "Run") -> str:

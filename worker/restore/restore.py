@@ -16,7 +16,6 @@ from policies.subjects import subjects_in
 from worker.config import kinds
 from worker.config.settings import RegistrySettings, Settings
 from worker.logs import Log
-from worker.registries.docker.manifests import is_digest
 from worker.registries.errors import PermissionDeniedError, RegistryError
 from worker.registries.interface import Registry, Restores
 from worker.restore.images import PuttingBack, Restored, Wanted, in_order, needs_of
@@ -24,7 +23,6 @@ from worker.runs.lifecycle import AlreadyRunningError, registry_named
 from worker.store import Store, plans, runs, undo
 from worker.store.runs import Run
 from worker.store.undo import Undo
-from worker.text import parse_reference
 
 SIDE_BY_SIDE = 8  # repositories
 MOST_SOURCES = 4  # repositories that a blob is tried to be taken over from
@@ -107,7 +105,7 @@ def _image(connection: Connection, settings: Settings, words: str, name: str | N
         raise TakesNothingBackError(f"no registry of {settings.path} is of a kind that takes deleted images back")
     newest: dict[tuple[str, str], tuple[RegistrySettings, Undo]] = {}  # by registry and repository
     for registry in registries:
-        for one in _known_as(connection, registry.key, words):
+        for one in undo.named(connection, registry.key, words):
             newest.setdefault((registry.name, one.repository), (registry, one))
     if not newest:
         where = name or ", ".join(one.name for one in registries)
@@ -126,18 +124,6 @@ def _image(connection: Connection, settings: Settings, words: str, name: str | N
 def _may_take_back(registry: RegistrySettings) -> bool:
     """Of a kind that a program has added by itself its driver tells."""
     return registry.kind not in kinds.KINDS or bool(kinds.of(registry.kind).to_restore)
-
-
-def _known_as(connection: Connection, key: str, words: str) -> list[Undo]:
-    """The newest first."""
-    if is_digest(words):
-        return undo.of_digest(connection, key, words)
-    named = parse_reference(words)
-    if named.digest:
-        return undo.of_digest(connection, key, named.digest, named.path)
-    if named.tag:
-        return undo.of_tag(connection, key, named.path, named.tag)
-    return undo.of_image_id(connection, key, words)
 
 
 def restore(store: Store, asked: Asked, opened: Registry, tell: Tell = lambda _done, _all: None) -> list[Restored]:

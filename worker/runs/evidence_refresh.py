@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from policies.image import Repository
-from worker.config.settings import ConfigError, RegistrySettings
 from worker.evidence.judgement import digests_in
 from worker.evidence.reading import EvidenceError
 from worker.logs import Log
@@ -13,7 +12,7 @@ from worker.runs import lifecycle
 from worker.runs.clocks import ClockError
 from worker.runs.evidence import gather
 from worker.runs.lifecycle import Bell
-from worker.runs.terms import Watch, missing_source, registry_now
+from worker.runs.terms import Watch, missing_source, registry_now, settings_now
 from worker.store import Store, plans, sweeping
 from worker.store import runs as run_rows
 
@@ -28,7 +27,9 @@ def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
     registry = registry_now(watch, run)
     if run.stop is None and registry is not None:
         try:
-            gather(store, registry, _registries(watch), partial(_listed, store, run_id), scanning=False)
+            settings = settings_now(watch)
+            registries = () if settings is None else settings.registries.values()
+            gather(store, registry, registries, partial(_listed, store, run_id), scanning=False)
             if (missing := missing_source(registry, run.terms)) is not None:
                 give_up(store, run_id, missing)
             else:
@@ -39,14 +40,6 @@ def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
         run_rows.get(connection, run_id, lock=True)
         sweeping.unring(connection, run_id, store.now(connection))
     return lifecycle.ring(store, run_id, datetime.now(UTC))
-
-
-def _registries(watch: Watch) -> tuple[RegistrySettings, ...]:
-    """Those of the file as it is now; none where it is invalid."""
-    try:
-        return tuple(watch.current().registries.values())
-    except ConfigError:
-        return ()
 
 
 def _listed(store: Store, run_id: str, digests: Collection[str]) -> Collection[str]:

@@ -166,11 +166,11 @@ def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> t
     """Open the run that is due now, or record it as missed, once. Raises UnknownRegistryError, StoreError."""
     registry = registry_named(settings, name)
     with store.write() as connection:
-        line = runs.note_registry(connection, name, line_of(registry), now)
+        line_since = runs.note_registry(connection, name, line_of(registry), now)
         last = runs.last_due_time(connection, registry.key)
     if registry.schedule is None:
         return ()
-    after = max(moment for moment in (line.since, last, now - LOOK_BACK) if moment is not None)
+    after = max(moment for moment in (line_since, last, now - LOOK_BACK) if moment is not None)
     due_at, _ = due(registry.schedule, registry.timezone, min(after, now), now)
     if due_at is None:
         return ()
@@ -251,7 +251,8 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
         if run is None or run.state != "deleting":
             return False
         if run.stop is not None:
-            runs.finish_stopped_batches(connection, run_id, store.now(connection))
+            in_doubt = ("intent", "accepted")
+            sweeping.finish_batches(connection, run_id, store.now(connection), states=in_doubt)
         if run.verified_at is None and run.stop in VERIFIED and run.deleted + run.gone:
             if run.verifications < VERIFICATIONS or _is_held(run, store.now(connection)):
                 runs.note_swept(connection, run_id, now)
@@ -317,12 +318,12 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
         if run is None or run.state == "finished" or run.stop is not None:
             ended = "not there" if run is None else f"{run.outcome or 'stopping'} already"
             raise NothingToStopError(f"run {run_id} is {ended}: nothing was stopped")
+        runs.change(connection, run_id, [run.state], aborted_by=who)
         idle = run.state not in ("planning", "deleting")
         if idle:
             runs.finish(connection, run, run.state, "aborted", now, "aborted by hand")
         else:
             runs.ask_to_stop(connection, run_id, "aborted", "aborted by hand")
-        runs.note_aborted(connection, run_id, who)
     if idle:
         log_finished(store, run_id)
     return ring(store, run_id, now)

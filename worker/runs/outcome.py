@@ -7,6 +7,7 @@ from worker.logs import Log
 from worker.store import Store, runs
 from worker.store.runs import Run
 from worker.store.verification import Unsuccessful
+from worker.text import counted, short
 
 log = Log(__name__)
 
@@ -54,7 +55,9 @@ def message_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str | None:
     if run.message:
         return run.message
     if run.differences:
-        return _differences(run)
+        count = counted(run.different, "difference") + ("" if run.different == 1 else ", the first")
+        what = f"{count}: {difference_text(run.differences[0])}"
+        return f"the verification after the sweep found {what}; `registry-gc show {run.id}` lists them"
     if (run.unreadable or run.unreadable_images) and not any(_is_incomplete(one) for one in unsuccessful):
         return _unreadable(run)
     return _commonest(run, unsuccessful) if unsuccessful else None
@@ -67,30 +70,26 @@ def _is_incomplete(one: Unsuccessful) -> bool:
 def _commonest(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
     """`12 of 20 images skipped (locked), for example shop/api@sha256:…: HTTP 412: …`. Failures come before skips."""
     first = max(unsuccessful, key=lambda one: (_is_incomplete(one), one.count))
-    images = "1 image" if run.planned == 1 else f"{run.planned:,} images"
-    what = f"{first.count:,} of {images} {first.state} ({first.cause})"
+    what = f"{first.count:,} of {counted(run.planned, 'image')} {first.state} ({first.cause})"
     if not first.message:
         return what
-    named = f"{first.repository}@{first.digest[:19]}" in first.message  # as errors of registries do
+    named = f"{first.repository}@{short(first.digest)}" in first.message  # as errors of registries do
     return f"{what}, for example {'' if named else f'{first.repository}@{first.digest}: '}{first.message}"
 
 
 def _unreadable(run: Run) -> str:
     """`1 repository could not be read: shop/x: HTTP 500: …`; of several, the first; repositories before images."""
-    rows, one, several = run.unreadable, "1 repository", "repositories"
-    if not rows:
-        rows, one, several = run.unreadable_images, "1 image", "images"
+    rows, names = (
+        (run.unreadable, ("repository", "repositories")) if run.unreadable else (run.unreadable_images, ("image",))
+    )
     where = "@".join(rows[0][key] for key in ("repository", "digest") if key in rows[0])
-    first = f"{where}: {rows[0]['reason']}"
-    if len(rows) == 1:
-        return f"{one} could not be read: {first}"
-    return f"{len(rows):,} {several} could not be read, the first: {first}; `registry-gc show {run.id}` lists them"
+    what, first = f"{counted(len(rows), *names)} could not be read", f"{where}: {rows[0]['reason']}"
+    return (
+        f"{what}: {first}" if len(rows) == 1 else f"{what}, the first: {first}; `registry-gc show {run.id}` lists them"
+    )
 
 
-def _differences(run: Run) -> str:
-    """`… 2 differences, the first: shop/api@sha256:…: it was kept, and is gone`."""
-    first = run.differences[0]
-    where = "@".join(part for part in (first["repository"], first["digest"]) if part)
-    what = f"{where}: {first['difference']}" if where else first["difference"]
-    count = "1 difference" if run.different == 1 else f"{run.different:,} differences, the first"
-    return f"the verification after the sweep found {count}: {what}; `registry-gc show {run.id}` lists them"
+def difference_text(difference: dict[str, Any]) -> str:
+    """`shop/api@sha256:…: it was kept, and is gone`."""
+    where = "@".join(part for part in (difference["repository"], difference["digest"]) if part)
+    return f"{where}: {difference['difference']}" if where else str(difference["difference"])

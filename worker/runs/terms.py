@@ -54,15 +54,11 @@ def why_not_there(settings: Settings, run: Run) -> str:
     found = settings.registries.get(run.registry)
     if found is None:
         return f"the registry {run.registry!r} is no longer configured"
+    was, now = (key.replace("|", " ").strip() for key in (run.registry_key, found.key))  # kind, endpoint, id
     return (
-        f"{run.registry!r} is another registry by now: the run is of {_shown(run.registry_key)},"
-        f" the configuration file has {_shown(found.key)}; start a new run"
+        f"{run.registry!r} is another registry by now: the run is of {was}, the configuration file has {now}; start a"
+        " new run"
     )
-
-
-def _shown(key: str) -> str:
-    """A registry's key as a person reads it: kind, endpoint, id."""
-    return key.replace("|", " ").strip()
 
 
 def stricter(registry: RegistrySettings, terms: Terms) -> RegistrySettings:
@@ -123,12 +119,18 @@ class Watch(Protocol):
     def last_known(self, key: str) -> RegistrySettings | None: ...
 
 
-def registry_now(watch: Watch, run: Run) -> RegistrySettings | None:
-    """A run's registry by the file as it is now (`registry_of`); None: the file is invalid, or does not have it."""
+def settings_now(watch: Watch) -> Settings | None:
+    """None: the file is invalid."""
     try:
-        return registry_of(watch.current(), run)
+        return watch.current()
     except ConfigError:
         return None
+
+
+def registry_now(watch: Watch, run: Run) -> RegistrySettings | None:
+    """A run's registry by the file as it is now (`registry_of`); None: the file is invalid, or does not have it."""
+    settings = settings_now(watch)
+    return None if settings is None else registry_of(settings, run)
 
 
 def registry_last(watch: Watch, run: Run) -> RegistrySettings | None:
@@ -151,17 +153,13 @@ def permitted_now(watch: Watch, run: Run, repository: str) -> RegistrySettings |
 
 def absence_now(watch: Watch, run: Run) -> str:
     """Why the file does not have a run's registry now."""
-    try:
-        return why_not_there(watch.current(), run)
-    except ConfigError:
-        return "the configuration file is invalid"
+    settings = settings_now(watch)
+    return "the configuration file is invalid" if settings is None else why_not_there(settings, run)
 
 
 def lease_now(watch: Watch) -> timedelta:
-    try:
-        return watch.current().timing.lease
-    except ConfigError:
-        return Timing().lease
+    settings = settings_now(watch)
+    return (Timing() if settings is None else settings.timing).lease
 
 
 def plan_is_good_until(run: Run, registry: RegistrySettings | None) -> datetime:

@@ -4,13 +4,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, exists, or_, select, update
+from sqlalchemy import Connection, and_, or_, select, update
 
-from worker.store import leases
+from worker.store import leases, sweeping
 from worker.store.freed_bytes import portions
-from worker.store.leases import Lease, is_free
+from worker.store.leases import Lease
 from worker.store.sweeping import ITEM_COLUMNS, Item, decode_image, item_of
-from worker.store.tables import UNFINISHED, batch, item, repository
+from worker.store.tables import batch, item, repository
 
 AT_ONCE = 200  # items settled in one transaction: others want to write, too
 
@@ -35,11 +35,8 @@ def record(connection: Connection, run_id: str, path: str, began: datetime, now:
     """
     seen = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
     connection.execute(seen.values(looked_at=began, look=refusal))
-    waiting = (batch.c.run_id == run_id) & (batch.c.repository == path) & ~batch.c.done
-    free = is_free(batch, now)
-    left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED))
-    connection.execute(update(batch).where(waiting, free).values(rung_at=None))
-    connection.execute(update(batch).where(waiting, free, ~left).values(done=True))
+    sweeping.unring(connection, run_id, now, path)
+    sweeping.finish_batches(connection, run_id, now, path)
 
 
 def looked_at(connection: Connection, run_id: str, path: str) -> datetime | None:

@@ -8,9 +8,7 @@ HEAD = "0005"
 
 
 class SchemaError(Exception):
-    """The store's schema is not one this version can use."""
-
-    exit_code = 1
+    """The store's schema is not one this version can use: `open_store` makes a StoreError of it."""
 
 
 def bring_up_to_date(engine: Engine, *, create: bool) -> None:

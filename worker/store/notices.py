@@ -1,8 +1,8 @@
 """What is still to come of a run: people to be told of it, what `after_run` names, and how far each has come."""
 
-import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -56,35 +56,24 @@ def get(connection: Connection, run_id: str) -> Notice | None:
 
 
 def _notice(row: Row[Any]) -> Notice:
-    facts: dict[str, Any] = {"run_id": row.id, "registry": row.registry, "word": row.word, "since": row.since}
-    try:
+    notice = Notice(run_id=row.id, registry=row.registry, word=row.word, since=row.since)
+    with suppress(msgspec.DecodeError):  # nobody can read it: then it begins anew, and stands in no other run's way
         telling = None if row.telling is None else msgspec.json.decode(row.telling, type=_Telling)
-    except msgspec.DecodeError:  # nobody can read it: then it begins anew, and stands in no other run's way
-        telling = None
-    if telling is None or telling.word != row.word:  # it was blocked then, and has ended since
-        return Notice(**facts)
-    return Notice(**facts, tries=telling.tries, after=telling.after, told=frozenset(telling.told))
+        if telling is not None and telling.word == row.word:  # else it was blocked then, and has ended since
+            return replace(notice, tries=telling.tries, after=telling.after, told=frozenset(telling.told))
+    return notice
 
 
 def note(connection: Connection, notice: Notice, *, tries: int, after: datetime, told: Collection[int]) -> None:
     """How far telling has come. Only within the transaction that got the notice."""
-    telling = {"word": notice.word, "tries": tries, "after": after.isoformat(), "told": sorted(told)}
-    connection.execute(update(run).where(run.c.id == notice.run_id).values(telling=json.dumps(telling)))
+    telling = msgspec.json.encode(_Telling(notice.word, tries, after, tuple(sorted(told)))).decode()
+    connection.execute(update(run).where(run.c.id == notice.run_id).values(telling=telling))
 
 
 def close(connection: Connection, notice: Notice) -> None:
     """Nobody is to be told of this any more, unless the run's outcome has become another meanwhile."""
     same = update(run).where(run.c.id == notice.run_id, _word == notice.word)
     connection.execute(same.values(told=notice.word, telling=None))
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """A finished run that deleted something, and is not yet followed."""
-
-    run_id: str
-    registry: str
-    tries: int  # begun so far
 
 
 def drop_followed(connection: Connection, registries: Collection[str], oldest: datetime) -> None:
@@ -102,14 +91,14 @@ def to_follow(connection: Connection, now: datetime) -> list[str]:
     return list(connection.execute(select(run.c.id).where(_is_due(now)).order_by(run.c.finished_at)).scalars())
 
 
-def claim_following(connection: Connection, run_id: str, *, now: datetime, again: datetime) -> Followed | None:
-    """Count one more try, the next one not before `again`. None: it is over, or not to be tried yet."""
+def claim_following(connection: Connection, run_id: str, *, now: datetime, again: datetime) -> int | None:
+    """Count one more try, the next one not before `again`; how many were begun. None: it is over, or not yet due."""
     mine = update(run).where(run.c.id == run_id, _is_due(now))
     tried = mine.values(after_run_tries=run.c.after_run_tries + 1, after_run_again=again)
     if connection.execute(tried).rowcount != 1:
         return None
-    row = connection.execute(select(run.c.registry, run.c.after_run_tries).where(run.c.id == run_id)).one()
-    return Followed(run_id, row.registry, row.after_run_tries)
+    tries: int = connection.execute(select(run.c.after_run_tries).where(run.c.id == run_id)).scalar_one()
+    return tries
 
 
 def end_following(connection: Connection, run_id: str) -> None:

@@ -1,10 +1,7 @@
 """Queries of deletions that a registry refused as not permitted, until it is known what the refusal was about."""
 
-from datetime import datetime
+from sqlalchemy import Connection, and_, func, select, update
 
-from sqlalchemy import Connection, and_, exists, func, select, update
-
-from worker.store.leases import is_free
 from worker.store.runs import Run
 from worker.store.sweeping import EARLIER_WAVE, ITEM_COLUMNS, Item, item_of
 from worker.store.tables import UNFINISHED, batch, item, run
@@ -58,10 +55,3 @@ def was_locked(connection: Connection, current: Run, one: Item) -> bool:
     last = connection.execute(before.order_by(run.c.opened_at.desc()).limit(1)).scalar()
     same = (item.c.run_id == last) & (item.c.repository == one.repository) & (item.c.digest == one.digest)
     return connection.execute(select(item.c.number).where(same, item.c.outcome_cause == "locked")).first() is not None
-
-
-def finish_batches(connection: Connection, run_id: str, now: datetime) -> None:
-    """Batches that nobody holds and that have no item left are done."""
-    left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(UNFINISHED))
-    mine = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now), ~left)
-    connection.execute(mine.values(done=True))

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, exists, insert, or_, select, upd
 
 from worker.store import audit, leases
 from worker.store.engine import insert_for
-from worker.store.leases import Lease, is_free
+from worker.store.leases import Lease
 from worker.store.tables import ACTIVE, batch, heartbeat, item, registry, run
 
 
@@ -196,11 +196,6 @@ def finish(
     return change(connection, one.id, [state], state="finished", outcome=outcome, finished_at=now, message=kept)
 
 
-def note_aborted(connection: Connection, run_id: str, who: str | None) -> None:
-    """Keep who asked a run to stop."""
-    connection.execute(update(run).where(run.c.id == run_id).values(aborted_by=who))
-
-
 def note_raced(connection: Connection, one: Run, repository: str, digest: str, tags: Sequence[str]) -> None:
     """Keep which tags were pushed while the image they named was deleted. Only for who has locked the run."""
     if len(one.raced) < MOST_RACED:
@@ -254,15 +249,6 @@ def supersede(connection: Connection, registry: str, registry_key: str, newer: s
     return older
 
 
-def finish_stopped_batches(connection: Connection, run_id: str, now: datetime) -> None:
-    """In a run that was asked to stop, a batch that nobody holds and that left nothing in doubt is done."""
-    doubtful = exists().where(
-        item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(("intent", "accepted"))
-    )
-    mine = (batch.c.run_id == run_id) & ~batch.c.done
-    connection.execute(update(batch).where(mine, is_free(batch, now), ~doubtful).values(done=True))
-
-
 def finish_swept(connection: Connection, run_id: str, outcome: str, now: datetime, message: str | None) -> bool:
     """Finish a deleting run of which every batch is done: one conditional update, whoever comes first."""
     waiting = exists().where(batch.c.run_id == run_id, ~batch.c.done)
@@ -296,29 +282,21 @@ def healthy(connection: Connection, run_id: str) -> None:
     connection.execute(failing.values(systemic_failures=0))
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A registry's schedule as this store knows it: nothing before `since` is due by it."""
-
-    text: str | None
-    since: datetime
-
-
-def note_registry(connection: Connection, name: str, line: str | None, now: datetime) -> Line:
-    """Remember a configured registry, and since when its cron line stands. Safe to repeat."""
+def note_registry(connection: Connection, name: str, line: str | None, now: datetime) -> datetime:
+    """Remember a configured registry; since when its cron line stands: nothing before is due by it. Safe to repeat."""
     values = {"name": name, "enabled_since": now, "line": line, "line_since": now}
     connection.execute(insert_for(connection, registry).values(values).on_conflict_do_nothing())
-    row = connection.execute(select(registry).where(registry.c.name == name)).one()
-    if row.line == line:
-        return Line(line, row.line_since)
-    connection.execute(update(registry).where(registry.c.name == name).values(line=line, line_since=now))
-    return Line(line, now)
+    mine = registry.c.name == name
+    connection.execute(
+        update(registry).where(mine, registry.c.line.is_distinct_from(line)).values(line=line, line_since=now)
+    )
+    since: datetime = connection.execute(select(registry.c.line_since).where(mine)).scalar_one()
+    return since
 
 
 def note_sign_in(connection: Connection, name: str, *, works: bool) -> None:
-    connection.execute(
-        update(registry).where(registry.c.name == name, registry.c.auth_ok != works).values(auth_ok=works)
-    )
+    other = update(registry).where(registry.c.name == name, registry.c.auth_ok != works)
+    connection.execute(other.values(auth_ok=works))
 
 
 def accept_vanished(connection: Connection, name: str, now: datetime) -> None:

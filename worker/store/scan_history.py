@@ -4,13 +4,14 @@ Of a registry there is one row a repository, and one under the empty path that s
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, and_, case, delete, insert, literal, or_, select
+from sqlalchemy import Connection, and_, delete, insert, literal, or_, select
 
 from policies.blobs import words
 from policies.scan_history import NEVER, Seen
@@ -38,15 +39,17 @@ class Head(msgspec.Struct, frozen=True):
 class Remembered(Mapping[str, Seen]):
     """The memory of each repository, unpacked whenever it is asked for: a registry's worth takes too much room."""
 
-    def __init__(self, packed: Mapping[str, bytes]) -> None:
+    def __init__(self, packed: Mapping[str, bytes], without: Mapping[str, frozenset[str]] = {}) -> None:
         self._packed = packed
+        self._without = without  # digests that are left out, by repository
 
     def __getitem__(self, path: str) -> Seen:
         packed = self._packed[path]
         try:
-            return Seen.unpack(zstandard.decompress(packed))
+            seen = Seen.unpack(zstandard.decompress(packed))
         except (ValueError, zstandard.ZstdError) as error:
             raise StoreError(f"the store: what was seen of {path} cannot be read: {error}") from error
+        return seen.without(words(sorted(self._without[path]))) if self._without.get(path) else seen
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._packed)
@@ -60,6 +63,8 @@ class Recalled:
     """Everything that is remembered of a registry. The default: it was never scanned."""
 
     seen: Mapping[str, Seen] = field(default_factory=dict)
+    # The same but of what went since the last scan: that tells nothing of an image pushed again.
+    lasting: Mapping[str, Seen] = field(default_factory=dict)
     head: Head | None = None
     accepted_at: datetime | None = None  # what was missing until then, a person accepted
     ours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # repository -> deleted by us since its last scan
@@ -67,28 +72,6 @@ class Recalled:
 
     def known(self, path: str) -> Seen:
         return self.seen.get(path, NEVER)
-
-    @property
-    def lasting(self) -> Mapping[str, Seen]:
-        """What is remembered of each repository but of what went since: it tells nothing of an image pushed again."""
-        return Lasting(self.seen, self.went)
-
-
-class Lasting(Mapping[str, Seen]):
-    """The memory of each repository without what went since its last scan."""
-
-    def __init__(self, seen: Mapping[str, Seen], went: Mapping[str, frozenset[str]]) -> None:
-        self._seen, self._went = seen, went
-
-    def __getitem__(self, path: str) -> Seen:
-        went = self._went.get(path)
-        return self._seen[path].without(words(sorted(went))) if went else self._seen[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._seen)
-
-    def __len__(self) -> int:
-        return len(self._seen)
 
 
 def seen_of(connection: Connection, key: str, path: str) -> Seen:
@@ -110,66 +93,42 @@ def recall(connection: Connection, key: str, name: str) -> Recalled:
     except (msgspec.DecodeError, zstandard.ZstdError) as error:
         raise StoreError(f"the store: when {name} was scanned last cannot be read: {error}") from error
     accepted = connection.execute(select(registry.c.vanished_accepted_at).where(registry.c.name == name)).scalar()
-    return Recalled(Remembered(rows), head, accepted, _ours(connection, name, head), _went(connection, name, head))
+    ours, went = _since_last_scan(connection, name, head)
+    return Recalled(Remembered(rows), Remembered(rows, went), head, accepted, ours, went)
 
 
-def _ours(connection: Connection, name: str, head: Head) -> dict[str, tuple[str, ...]]:
-    """What we deleted, or may have deleted, of each repository since it was last scanned.
+def _since_last_scan(
+    connection: Connection, name: str, head: Head
+) -> tuple[dict[str, tuple[str, ...]], dict[str, frozenset[str]]]:
+    """By repository: what we deleted, or may have, since it was last scanned; and that with what was found gone.
 
     A run's deletions come after its own scan: its beginning says so, whatever a clock did that was set back meanwhile.
     They may come after another run's scan, too: of a plan that waited for its approval.
     """
     since = min((head.scanned_at, *head.lagging.values()))
-    deleted = (
-        select(
-            audit.c.repository,
-            audit.c.digest,
-            case((audit.c.at > run.c.started_at, audit.c.at), else_=run.c.started_at),
-        )
-        .join(run, run.c.id == audit.c.run_id)
-        .where(
-            run.c.registry == name, or_(run.c.started_at >= since, audit.c.at >= since), audit.c.outcome == "deleted"
-        )
-    )
+    ours: defaultdict[str, set[str]] = defaultdict(set)
+    went: defaultdict[str, set[str]] = defaultdict(set)
+    columns = (audit.c.repository, audit.c.digest, audit.c.at, audit.c.outcome, run.c.started_at)
+    settled = select(*columns).join(run, run.c.id == audit.c.run_id)
+    later = or_(audit.c.at >= since, run.c.started_at >= since)
+    for path, digest, at, outcome, started in connection.execute(settled.where(run.c.registry == name, later)):
+        scanned = head.scanned(path)
+        if outcome == "deleted" and max(at, started) >= scanned:
+            ours[path].add(digest)
+        if started == scanned or at >= scanned:
+            went[path].add(digest)
+    begun = select(item.c.repository, item.c.digest, item.c.intent_at, run.c.started_at)
+    begun = begun.join(run, run.c.id == item.c.run_id).where(run.c.registry == name)
     doubtful = item.c.state.in_(("intent", "accepted")) | (item.c.outcome_cause == "unconfirmed")
-    begun = (
-        select(item.c.repository, item.c.digest, run.c.started_at)
-        .join(run, run.c.id == item.c.run_id)
-        .where(run.c.registry == name, run.c.started_at >= since - LATE, doubtful)
-    )
-    found: dict[str, set[str]] = {}
-    for query, late in ((deleted, timedelta()), (begun, LATE)):
-        for path, digest, at in connection.execute(query):
-            if at >= head.scanned(path) - late:
-                found.setdefault(path, set()).add(digest)
-    _add_cascades(connection, name, since, found)
-    return {path: tuple(digests) for path, digests in found.items()}
-
-
-def _went(connection: Connection, name: str, head: Head) -> dict[str, frozenset[str]]:
-    """What we deleted, may have deleted or found gone in each repository since it was last scanned.
-
-    By the time of each deletion, or by its run's: a run's deletions come after its own scan, whatever its clock says.
-    """
-    since = min((head.scanned_at, *head.lagging.values()))
-    settled = (
-        select(audit.c.repository, audit.c.digest, audit.c.at, run.c.started_at)
-        .join(run, run.c.id == audit.c.run_id)
-        .where(run.c.registry == name, or_(audit.c.at >= since, run.c.started_at >= since))
-    )
-    doubtful = item.c.state.in_(("intent", "accepted")) | (item.c.outcome_cause == "unconfirmed")
-    begun = (
-        select(item.c.repository, item.c.digest, item.c.intent_at, run.c.started_at)
-        .join(run, run.c.id == item.c.run_id)
-        .where(run.c.registry == name, or_(item.c.intent_at >= since, run.c.started_at >= since), doubtful)
-    )
-    found: dict[str, set[str]] = {}
-    for query in (settled, begun):
-        for path, digest, at, started in connection.execute(query):
-            scanned = head.scanned(path)
-            if started == scanned or (at is not None and at >= scanned):
-                found.setdefault(path, set()).add(digest)
-    return {path: frozenset(digests) for path, digests in found.items()}
+    later = or_(item.c.intent_at >= since, run.c.started_at >= since - LATE)
+    for path, digest, at, started in connection.execute(begun.where(doubtful, later)):
+        scanned = head.scanned(path)
+        if started >= scanned - LATE:
+            ours[path].add(digest)
+        if started == scanned or (at is not None and at >= scanned):
+            went[path].add(digest)
+    _add_cascades(connection, name, since, ours)
+    return {path: tuple(some) for path, some in ours.items()}, {path: frozenset(some) for path, some in went.items()}
 
 
 def _add_cascades(connection: Connection, name: str, since: datetime, ours: dict[str, set[str]]) -> None:

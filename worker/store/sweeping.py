@@ -153,10 +153,21 @@ def at_work(connection: Connection, run_id: str, now: datetime) -> int:
     return connection.execute(held).scalar_one()
 
 
-def unring(connection: Connection, run_id: str, now: datetime) -> None:
-    """What waits in a run is to be rung again: what it waited for is done."""
+def unring(connection: Connection, run_id: str, now: datetime, path: str | None = None) -> None:
+    """What waits in a run, or in one of its repositories, is to be rung again: what it waited for is done."""
     waiting = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now))
-    connection.execute(waiting.values(rung_at=None))
+    mine = waiting if path is None else waiting.where(batch.c.repository == path)
+    connection.execute(mine.values(rung_at=None))
+
+
+def finish_batches(
+    connection: Connection, run_id: str, now: datetime, path: str | None = None, states: Collection[str] = UNFINISHED
+) -> None:
+    """Batches of a run, or of one of its repositories, that nobody holds and that have no item in these states."""
+    left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(states))
+    done = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now), ~left)
+    mine = done if path is None else done.where(batch.c.repository == path)
+    connection.execute(mine.values(done=True))
 
 
 def is_waiting(connection: Connection, run_id: str) -> bool:

@@ -7,14 +7,16 @@ from typing import Any
 
 import msgspec
 import zstandard
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 
 from policies.image import Image
+from worker.registries.docker.manifests import is_digest
 from worker.registries.interface import Kept
 from worker.store.engine import insert_for
 from worker.store.sweeping import Item, decode_image
 from worker.store.tables import item as item_table
 from worker.store.tables import undo
+from worker.text import parse_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Undo:
 _SAME = (item_table.c.run_id == undo.c.run_id) & (item_table.c.number == undo.c.item)
 # What surely stayed is not to be put back; of what is `unconfirmed` nobody knows.
 _GONE = item_table.c.state.in_(("deleted", "gone")) | (item_table.c.outcome_cause == "unconfirmed")
+_FOUND = select(undo).join(item_table, _SAME).where(_GONE)
 
 
 def kept_of(connection: Connection, run_id: str, numbers: Collection[int]) -> frozenset[int]:
@@ -78,8 +81,8 @@ def repositories_of(connection: Connection, run_id: str) -> dict[str, int]:
 
 def of_run(connection: Connection, run_id: str, repository: str) -> list[Undo]:
     """What a run deleted from a repository, or found gone after it had asked for its deletion, as its plan goes."""
-    mine = (undo.c.run_id == run_id) & (undo.c.repository == repository)
-    return [_record(row) for row in connection.execute(_found(mine).order_by(undo.c.item))]
+    mine = _FOUND.where(undo.c.run_id == run_id, undo.c.repository == repository)
+    return [_record(row) for row in connection.execute(mine.order_by(undo.c.item))]
 
 
 def images_of_run(connection: Connection, run_id: str) -> Iterator[Image]:
@@ -92,38 +95,35 @@ def images_of_run(connection: Connection, run_id: str) -> Iterator[Image]:
 def count_unkept(connection: Connection, run_id: str) -> int:
     """How many images a run deleted of which nothing was kept."""
     mine = (item_table.c.run_id == run_id) & (item_table.c.state == "deleted")
-    count: int = connection.execute(
-        select(func.count()).select_from(item_table).where(mine, ~exists().where(_SAME))
-    ).scalar_one()
-    return count
+    unkept = select(func.count()).select_from(item_table).where(mine, ~exists().where(_SAME))
+    return connection.execute(unkept).scalar_one()
 
 
-def of_digest(connection: Connection, registry_key: str, digest: str, repository: str | None = None) -> list[Undo]:
-    """The same of one digest, in whatever run of a registry, newest first; None: in whatever repository."""
-    mine = (undo.c.registry_key == registry_key) & (undo.c.digest == digest)
-    return _newest_first(connection, mine if repository is None else mine & (undo.c.repository == repository))
+def of_digest(connection: Connection, registry_key: str, digest: str, repository: str) -> list[Undo]:
+    """The same of one digest of a repository, in whatever run of a registry, newest first."""
+    mine = (undo.c.registry_key == registry_key) & (undo.c.repository == repository) & (undo.c.digest == digest)
+    return _newest_first(connection, mine)
 
 
-def of_tag(connection: Connection, registry_key: str, repository: str, tag: str) -> list[Undo]:
-    """The same of what had a tag when it was deleted."""
-    # The tags are JSON text, the tag one of its strings; SQLite's LIKE takes upper case for lower, the last line not.
-    named = undo.c.image.contains(f'"{tag}"', autoescape=True)
-    mine = (undo.c.registry_key == registry_key) & (undo.c.repository == repository) & named
-    return [one for one in _newest_first(connection, mine) if tag in one.image.tags]
-
-
-def of_image_id(connection: Connection, registry_key: str, image_id: str) -> list[Undo]:
-    """The same by the registry's own id of an image."""
-    mine = (undo.c.registry_key == registry_key) & undo.c.image.contains(f'"{image_id}"', autoescape=True)
-    return [one for one in _newest_first(connection, mine) if one.image.id == image_id]
+def named(connection: Connection, registry_key: str, words: str) -> list[Undo]:
+    """The same of what `path:tag`, `path@digest`, a digest or an image's id named when it was deleted."""
+    mine, reference = undo.c.registry_key == registry_key, parse_reference(words)
+    if is_digest(words):
+        return _newest_first(connection, mine & (undo.c.digest == words))
+    if reference.digest:
+        return of_digest(connection, registry_key, reference.digest, reference.path)
+    # An image is JSON text, its tags and its id strings in it; SQLite's LIKE takes upper case for lower, what follows
+    # does not.
+    mine &= undo.c.image.contains(f'"{reference.tag or words}"', autoescape=True)
+    if not reference.tag:
+        return [one for one in _newest_first(connection, mine) if one.image.id == words]
+    found = _newest_first(connection, mine & (undo.c.repository == reference.path))
+    return [one for one in found if reference.tag in one.image.tags]
 
 
 def _newest_first(connection: Connection, which: ColumnElement[bool]) -> list[Undo]:
-    return [_record(row) for row in connection.execute(_found(which).order_by(undo.c.at.desc(), undo.c.run_id.desc()))]
-
-
-def _found(which: ColumnElement[bool]) -> Select[Any]:
-    return select(undo).join(item_table, _SAME).where(which, _GONE)
+    found = _FOUND.where(which).order_by(undo.c.at.desc(), undo.c.run_id.desc())
+    return [_record(row) for row in connection.execute(found)]
 
 
 def _record(row: Row[Any]) -> Undo:

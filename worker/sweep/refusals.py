@@ -52,7 +52,7 @@ def settle(store: Store, run_id: str) -> None:
             return
         now = store.now(connection)
         settled = sweeping.record_outcomes(connection, run_id, settled, now)
-        refusals.finish_batches(connection, run_id, now)
+        sweeping.finish_batches(connection, run_id, now)
         sweeping.unring(connection, run_id, now)  # a repository may be tried again, or given up
     log_settled(run.registry, settled)
 

@@ -18,17 +18,9 @@ from starlette.routing import Route
 from worker.config.settings import Settings
 from worker.logs import Log
 from worker.runs import lifecycle
-from worker.runs.lifecycle import (
-    AlreadyRunningError,
-    Bell,
-    NotBlockedError,
-    NothingToStopError,
-    UnknownRegistryError,
-    UnknownRunError,
-)
+from worker.runs.lifecycle import Bell, UnknownRegistryError
 from worker.runs.terms import changed_since_plan
 from worker.store import Store, StoreError, holds
-from worker.store.migrate import SchemaError
 from worker.text import blanked, instant
 from worker.web.body import body_of
 from worker.web.door import Configuration, OpenStore
@@ -49,9 +41,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # of a registry, or a run
 NOT_RUNG = "Redis takes no messages; what was asked for is recorded, and goes on as soon as beat and Redis are back"
 MISTAKES = "the configuration file has mistakes; `registry-gc check` tells; nothing is started until it is mended"
 STATUS: Mapping[type[Exception], int] = {
-    **dict.fromkeys((UnknownRegistryError, UnknownRunError), 404),
-    **dict.fromkeys((AlreadyRunningError, NotBlockedError, NothingToStopError, NotPausedError), 409),
-    **dict.fromkeys((StoreError, SchemaError), 503),
+    UnknownRegistryError: 404,
+    lifecycle.UnknownRunError: 404,
+    lifecycle.AlreadyRunningError: 409,
+    lifecycle.NotBlockedError: 409,
+    lifecycle.NothingToStopError: 409,
+    NotPausedError: 409,
+    StoreError: 503,
 }
 
 
@@ -210,7 +206,7 @@ def _check_address(request: Request) -> None:
 
 
 def _refused(error: Exception) -> RefusedError:
-    if isinstance(error, (StoreError, SchemaError)):
+    if isinstance(error, StoreError):
         log.warning("store_unavailable", reason=str(error))
         return RefusedError(503, "the store cannot be used; the log says why")
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)

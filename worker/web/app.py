@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker import __version__
 from worker.logs import Log
 from worker.store import StoreError
-from worker.store.migrate import SchemaError
 from worker.web.api import Ring, changing_routes, ring_bells
 from worker.web.door import Configuration, OpenStore
 from worker.web.health import health
@@ -58,7 +57,7 @@ def routes(store: OpenStore, configuration: Callable[[], Configuration], ring: R
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         try:
             return Response(encode(collector), headers={"Content-Type": content_type})
-        except (StoreError, SchemaError) as error:
+        except StoreError as error:
             log.warning("store_unavailable", reason=str(error))
             return PlainTextResponse("the store cannot be read; the log says why\n", status_code=500)
 

@@ -17,7 +17,6 @@ from worker.config.settings import SecretError, Settings
 from worker.logs import Log
 from worker.store import StoreError
 from worker.store.measures import heartbeats
-from worker.store.migrate import SchemaError
 from worker.web.door import Configuration, OpenStore
 
 log = Log(__name__)
@@ -43,7 +42,7 @@ def health(store: OpenStore, configuration: Configuration, now: datetime) -> dic
         with store() as opened, opened.read() as connection:
             beat = beat_check(heartbeats(connection).get("beat"), 3 * settings.timing.reconcile, now)
         readable = Check(True, "readable")
-    except (StoreError, SchemaError) as error:
+    except StoreError as error:
         beat = Check(False, "unknown: the store would tell")
         log.warning("store_unavailable", reason=str(error))
         readable = Check(False, "cannot be read; the log says why")
