@@ -8,7 +8,7 @@ from worker.notify import after_run, notification
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
 from worker.runs.terms import expire, late, registry_of, why_not_there
-from worker.store import Store, StoreError, audit
+from worker.store import Store, StoreError, audit, leases
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 
@@ -57,7 +57,7 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
 
 
 def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
-    leased = run.state == "planning" and run.lease_until is not None and run.lease_until > now
+    leased = run.state == "planning" and leases.is_held(run.lease_until, now)
     if leased or expire(store, settings, run, now):
         return ()
     if registry_of(settings, run) is None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from worker.registries.interface import Registry
 from worker.store import Store
+from worker.text import instant
 
 SKEW = timedelta(minutes=5)
 RESOLUTION = timedelta(seconds=1)  # of the header `Date`
@@ -72,7 +73,7 @@ def disagreement(shown: list[Shown]) -> str | None:
         (low, high), (other_low, other_high) = one.ahead, other.ahead
         if max(low - other_high, other_low - high) > SKEW:  # so far they are apart at least
             return (
-                f"{one.whose} clock ({one.at:%Y-%m-%dT%H:%M:%SZ}) is more than 5 minutes from {other.whose} "
-                f"({other.at:%Y-%m-%dT%H:%M:%SZ}); ages cannot be believed, set the clock"
+                f"{one.whose} clock ({instant(one.at)}) is more than 5 minutes from {other.whose} "
+                f"({instant(other.at)}); ages cannot be believed, set the clock"
             )
     return None

@@ -19,8 +19,9 @@ from worker.runs.checkpoints import reach
 from worker.runs.outcome import log_finished, message_of, outcome_of
 from worker.runs.schedule import due
 from worker.runs.terms import expire
-from worker.store import Store, runs, sweeping, verification
+from worker.store import Store, leases, runs, sweeping, verification
 from worker.store.runs import Run
+from worker.text import instant
 
 log = Log(__name__)
 
@@ -175,7 +176,7 @@ def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> t
     if due_at is None:
         return ()
     if now - due_at > registry.catch_up:
-        message = f"was due at {due_at:%Y-%m-%dT%H:%M:%SZ} and could not start within catch_up"
+        message = f"was due at {instant(due_at)} and could not start within catch_up"
         ended = {"state": "finished", "outcome": "missed", "finished_at": now, "message": message}
         missed = _new(registry, "schedule", now) | ended | {"scheduled_for": due_at}
         with suppress(IntegrityError), store.write() as connection:  # else somebody else recorded it
@@ -225,7 +226,7 @@ def ring(
             return ()
         clock = store.now(connection)
         if run.swept_at is not None:
-            return () if _is_held(run, clock) else (Bell("gc.verify", (run_id,)),)
+            return () if leases.is_held(run.lease_until, clock) else (Bell("gc.verify", (run_id,)),)
         ready = sweeping.take_ready(connection, run_id, clock, clock - again_after, clock - LOOK_IS_GOOD)
     bells: dict[Bell, None] = {}
     for one in ready:
@@ -254,7 +255,7 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
             in_doubt = ("intent", "accepted")
             sweeping.finish_batches(connection, run_id, store.now(connection), states=in_doubt)
         if run.verified_at is None and run.stop in VERIFIED and run.deleted + run.gone:
-            if run.verifications < VERIFICATIONS or _is_held(run, store.now(connection)):
+            if run.verifications < VERIFICATIONS or leases.is_held(run.lease_until, store.now(connection)):
                 runs.note_swept(connection, run_id, now)
                 return False
             run = verification.give_up(connection, run, "the verification was begun three times and never ended", now)
@@ -267,11 +268,6 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
         log_finished(store, run_id)
         reach("run_finished")
     return finished
-
-
-def _is_held(run: Run, clock: datetime) -> bool:
-    """Whether somebody holds the lease of a run's scan or verification."""
-    return run.lease_until is not None and run.lease_until >= clock
 
 
 def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int | None = None) -> None:

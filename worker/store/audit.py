@@ -30,6 +30,7 @@ from sqlalchemy import (
 
 from worker.store.engine import Store, StoreError
 from worker.store.tables import EPOCH, audit, chain, run, swept_run
+from worker.text import instant
 
 FACTS = (
     *("seq", "at", "registry", "repository", "digest", "image_id", "tags", "run_id", "item", "decision", "outcome"),
@@ -280,9 +281,7 @@ class _Check:
 
 
 def _named(row: Row[Any]) -> str:
-    moment = _moment(row.at)
-    at = f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else repr(row.at)
-    return f"seq {row.seq}, {at}, {row.registry}, {row.repository}@{row.digest}"
+    return f"seq {row.seq}, {instant(_moment(row.at)) or repr(row.at)}, {row.registry}, {row.repository}@{row.digest}"
 
 
 def _moment(at: object) -> datetime | None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert, or_, select, update
 from policies.holds import Hold, Holds
 from worker.store.engine import insert_for
 from worker.store.tables import hold, pause, run
+from worker.text import instant
 
 ALL = "*"  # in place of a registry's name: every registry
 _FACTS = ("kind", "repository", "value", "digest", "until", "reason", "who")  # of a hold, as its row has them
@@ -43,7 +44,7 @@ class Pause:
         """paused by anna since 2026-11-24T10:00:00Z: moving house"""
         what = "all registries are paused" if self.of_all else "paused"
         why = f": {self.reason}" if self.reason else ""
-        return f"{what} by {self.who} since {self.at:%Y-%m-%dT%H:%M:%SZ}{why}"
+        return f"{what} by {self.who} since {instant(self.at)}{why}"
 
 
 def add(connection: Connection, registry: str, held: Hold, now: datetime) -> int:

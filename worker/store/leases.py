@@ -36,6 +36,11 @@ def is_free(table: Table, now: datetime) -> ColumnElement[bool]:
     return or_(table.c.lease_until.is_(None), table.c.lease_until < now)
 
 
+def is_held(until: datetime | None, now: datetime) -> bool:
+    """The same of a row that was read: whether somebody holds it."""
+    return until is not None and until >= now
+
+
 def claim(
     connection: Connection,
     table: Table,

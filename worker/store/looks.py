@@ -70,7 +70,7 @@ def undeleted(
     if digests:
         found = found.where(item.c.digest.in_(digests))
     rows = connection.execute(found)
-    return [Undeleted(item_of(row), row.lease_until is not None and row.lease_until >= now) for row in rows]
+    return [Undeleted(item_of(row), leases.is_held(row.lease_until, now)) for row in rows]
 
 
 def gone_of(connection: Connection, run_id: str, path: str, digests: Collection[str]) -> frozenset[str]:

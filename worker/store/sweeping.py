@@ -102,7 +102,7 @@ def take_ready(
     and of a repository that was not listed since `stale` one batch speaks for all: none can keep the others waiting.
     """
     mine = (batch.c.run_id == run_id) & ~batch.c.done
-    held = batch.c.lease_until >= now
+    held = ~is_free(batch, now)
     rung = batch.c.rung_at > rung_before
     out = connection.execute(select(func.count()).select_from(batch).where(mine, or_(held, rung))).scalar_one()
     columns = select(batch.c.number, batch.c.repository, repository.c.looked_at)
@@ -149,7 +149,7 @@ def claim(
 
 def at_work(connection: Connection, run_id: str, now: datetime) -> int:
     """How many batches of a run somebody holds."""
-    held = select(func.count()).select_from(batch).where(batch.c.run_id == run_id, batch.c.lease_until > now)
+    held = select(func.count()).select_from(batch).where(batch.c.run_id == run_id, ~is_free(batch, now))
     return connection.execute(held).scalar_one()
 
 
