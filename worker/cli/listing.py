@@ -1,10 +1,15 @@
 """`registry-gc inventory`, and `plan REGISTRY`: what lists a registry. Reads the store, if there is one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import click
 
 from worker.cli.errors import say
 from worker.cli.live import limiter_for, log_if_asked, progress_bar, remembered
 from worker.cli.options import Options, common
+from worker.config.settings import Settings
 from worker.planning.planner import Planned
 from worker.planning.scan import list_live, plan_live
 from worker.report.inventory import InventoryHead, inventory_report
@@ -17,16 +22,8 @@ from worker.text import counted
 @common(formats=("ndjson",))
 def inventory(options: Options, registry: str) -> int:
     """List REGISTRY: one image a line in the API's own JSON, with children and subject where they are known."""
-    settings = options.settings()
-    named = registry_named(settings, registry)
-    log_if_asked(verbose=options.verbose)
-    listing = f"listing {registry}"
-    with (
-        limiter_for(settings, named) as limiter,
-        remembered(settings) as store,
-        progress_bar(listing, "repositories") as progress,
-    ):
-        listed = list_live(named, limiter=limiter, progress=progress, store=store)
+    with _listing(options, registry) as (settings, tools):
+        listed = list_live(settings.registries[registry], **tools)
     head = InventoryHead(registry=registry, listed_at=listed.listed_at, unreadable=listed.unreadable)
     images = (image for repository in listed.repositories() for image in repository.images)
     options.report(inventory_report(head, images))
@@ -37,6 +34,13 @@ def inventory(options: Options, registry: str) -> int:
 
 def plan_registry(options: Options, name: str) -> Planned:
     """List a registry and decide on every image."""
+    with _listing(options, name) as (settings, tools):
+        return plan_live(settings, name, now=options.now, **tools)
+
+
+@contextmanager
+def _listing(options: Options, name: str) -> Iterator[tuple[Settings, dict[str, Any]]]:
+    """The settings, and what listing a registry takes: its rate limit, the store if there is one, a bar."""
     settings = options.settings()
     registry = registry_named(settings, name)
     log_if_asked(verbose=options.verbose)
@@ -45,4 +49,4 @@ def plan_registry(options: Options, name: str) -> Planned:
         remembered(settings) as store,
         progress_bar(f"listing {name}", "repositories") as progress,
     ):
-        return plan_live(settings, name, now=options.now, limiter=limiter, progress=progress, store=store)
+        yield settings, {"limiter": limiter, "store": store, "progress": progress}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 
 from policies.holds import Hold
 from policies.image import Image
@@ -134,11 +135,14 @@ def _named(store: Store, number: int, wanted: Hold, images: tuple[Image, ...], w
         return Placed(number, wanted, doubt)
     if digest is None:
         return Placed(number, wanted, f"{wanted.repository} has no image {wanted.value} {when}; {IN_FORCE}")
-    if wanted.kind == "tag":
-        with store.write() as connection:
-            holds.note_digest(connection, number, digest)
-        wanted = replace(wanted, digest=digest)
-    return Placed(number, wanted)
+    return _with_digest(store, number, wanted, digest) if wanted.kind == "tag" else Placed(number, wanted)
+
+
+def _with_digest(store: Store, number: int, wanted: Hold, digest: str) -> Placed:
+    """What a tag or an id names now is held with it."""
+    with store.write() as connection:
+        holds.note_digest(connection, number, digest)
+    return Placed(number, replace(wanted, digest=digest))
 
 
 def _from_plan(store: Store, registry: str, number: int, wanted: Hold, error: RegistryError) -> Placed:
@@ -158,21 +162,13 @@ def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) 
     with store.read() as connection:
         seen = (image for _, images in plans.newest_images(connection, registry.name) for image in images)
         digest = next((image.digest for image in seen if image.id == wanted.value), None)
-    if (digest := digest or _listed_digest(store, registry, wanted.value)) is None:
-        doubt = f"no image with the id {wanted.value} was found; {IN_FORCE}, as long as the registry is of its kind"
-        return Placed(number, wanted, doubt)
-    with store.write() as connection:
-        holds.note_digest(connection, number, digest)
-    return Placed(number, replace(wanted, digest=digest))
-
-
-def _listed_digest(store: Store, registry: RegistrySettings, image_id: str) -> str | None:
-    ends = time.monotonic() + LOOK_SECONDS
-    with suppress(RegistryError), _open(store, registry) as opened:
-        for path in opened.repositories():
-            if time.monotonic() > ends:
-                break
-            found = next((image.digest for image in opened.images(path) if image.id == image_id), None)
-            if found is not None:
-                return found
-    return None
+    if digest is None:
+        ends = time.monotonic() + LOOK_SECONDS
+        with suppress(RegistryError), _open(store, registry) as opened:
+            in_time = takewhile(lambda _path: time.monotonic() <= ends, opened.repositories())
+            images = (image for path in in_time for image in opened.images(path))
+            digest = next((image.digest for image in images if image.id == wanted.value), None)
+    if digest is not None:
+        return _with_digest(store, number, wanted, digest)
+    doubt = f"no image with the id {wanted.value} was found; {IN_FORCE}, as long as the registry is of its kind"
+    return Placed(number, wanted, doubt)

@@ -308,12 +308,10 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
 
     Raises UnknownRunError, NothingToStopError, StoreError.
     """
-    get(store, run_id)
     with store.write() as connection:
-        run = runs.get(connection, run_id, lock=True)
-        if run is None or run.state == "finished" or run.stop is not None:
-            ended = "not there" if run is None else f"{run.outcome or 'stopping'} already"
-            raise NothingToStopError(f"run {run_id} is {ended}: nothing was stopped")
+        run = _there(runs.get(connection, run_id, lock=True), run_id)
+        if run.state == "finished" or run.stop is not None:
+            raise NothingToStopError(f"run {run_id} is {run.outcome or 'stopping'} already: nothing was stopped")
         runs.change(connection, run_id, [run.state], aborted_by=who)
         idle = run.state not in ("planning", "deleting")
         if idle:
@@ -328,7 +326,10 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
 def get(store: Store, run_id: str) -> Run:
     """Raises UnknownRunError, StoreError."""
     with store.read() as connection:
-        run = runs.get(connection, run_id)
+        return _there(runs.get(connection, run_id), run_id)
+
+
+def _there(run: Run | None, run_id: str) -> Run:
     if run is None:
         raise UnknownRunError(f"no run has the id {run_id!r}; `registry-gc runs` lists them")
     return run

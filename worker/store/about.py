@@ -11,8 +11,7 @@ from worker.store.tables import about, audit, registry, run
 
 def store_id(connection: Connection) -> str:
     """The store's own id, made with its schema."""
-    found: str = connection.execute(select(about.c.value).where(about.c.name == "store_id")).scalar_one()
-    return found
+    return str(connection.execute(select(about.c.value).where(about.c.name == "store_id")).scalar_one())
 
 
 def registries(connection: Connection) -> set[str]:

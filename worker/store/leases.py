@@ -56,8 +56,7 @@ def claim(
     taken = {"owner": owner, "lease_until": until, "fence": table.c.fence + 1}
     if connection.execute(free.values(taken | values)).rowcount == 0:
         return None
-    fence: int = connection.execute(select(table.c.fence).where(_row(table, key))).scalar_one()
-    return fence
+    return int(connection.execute(select(table.c.fence).where(_row(table, key))).scalar_one())
 
 
 def renew(connection: Connection, lease: Lease, now: datetime, until: datetime) -> bool:

@@ -97,8 +97,7 @@ def claim_following(connection: Connection, run_id: str, *, now: datetime, again
     tried = mine.values(after_run_tries=run.c.after_run_tries + 1, after_run_again=again)
     if connection.execute(tried).rowcount != 1:
         return None
-    tries: int = connection.execute(select(run.c.after_run_tries).where(run.c.id == run_id)).scalar_one()
-    return tries
+    return int(connection.execute(select(run.c.after_run_tries).where(run.c.id == run_id)).scalar_one())
 
 
 def end_following(connection: Connection, run_id: str) -> None:

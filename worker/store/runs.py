@@ -271,8 +271,7 @@ def count_failure(connection: Connection, run_id: str, *, first: bool = False) -
     """One more systemic failure in a row, or the first of one; how many there are now."""
     before = 0 if first else run.c.systemic_failures
     connection.execute(update(run).where(run.c.id == run_id).values(systemic_failures=before + 1))
-    count: int = connection.execute(select(run.c.systemic_failures).where(run.c.id == run_id)).scalar_one()
-    return count
+    return int(connection.execute(select(run.c.systemic_failures).where(run.c.id == run_id)).scalar_one())
 
 
 def healthy(connection: Connection, run_id: str) -> None:

@@ -23,7 +23,7 @@ from worker.runs.terms import changed_since_plan
 from worker.store import Store, StoreError, holds
 from worker.text import blanked, instant
 from worker.web.door import Configuration, OpenStore
-from worker.web.lock import RefusedError, body_of, let_in
+from worker.web.requests import RefusedError, body_of, let_in
 
 log = Log(__name__)
 

@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-from dataclasses import dataclass
 
 import uvicorn
 
@@ -16,17 +15,10 @@ STOP_SECONDS = 5  # for answers under way
 LIMITS = ConnectionLimits()
 
 
-@dataclass(eq=False)
 class ListenError(Exception):
     """The configured address cannot be bound."""
 
     exit_code = 1
-
-    address: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"web.listen: {self.address} cannot be bound: {self.reason}"
 
 
 def serve(settings: Settings, limits: ConnectionLimits = LIMITS) -> None:
@@ -63,10 +55,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        reason = (
-            os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        )  # below 0: a name not found
-        raise ListenError(f"{host}:{port}", reason) from error
+        # A number below 0: a name that was not found.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise ListenError(f"web.listen: {host}:{port} cannot be bound: {reason}") from error
 
 
 def address_of(listener: socket.socket) -> str:
