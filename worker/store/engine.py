@@ -1,6 +1,4 @@
-"""Opens the store, its schema up to date, and hands out transactions.
-
-SQLite: WAL, `synchronous=FULL`, every write begins IMMEDIATE.
+"""Opens the store and hands out transactions. SQLite: WAL, `synchronous=FULL`, every write begins IMMEDIATE.
 
 A prefork child must open its own store: connections do not survive a fork.
 """
@@ -13,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from worker.config.connection_urls import ENCODE, store_flaw
+from worker.store import migrate
 
-HEAD = "0005"  # the schema of this version
 BUSY_SECONDS = 15
 # What libpq, psycopg and the server say about a connection, and what is said here instead. The first that fits counts.
 SAID_INSTEAD = (
@@ -154,7 +152,10 @@ def open_store(url: str, *, create: bool = True) -> Store:
         _make_private(path, create=create)
     with _translated():
         engine = _engine(url)
-        _bring_up_to_date(engine, create=create)
+        try:
+            migrate.bring_up_to_date(engine, create=create)
+        except migrate.SchemaError as error:
+            raise StoreError(str(error)) from error
     return Store(engine)
 
 
@@ -195,40 +196,6 @@ def _engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
-
-
-def _bring_up_to_date(engine: Engine, *, create: bool) -> None:
-    """Apply what is missing of the schema, once, whoever comes first. Raises StoreError: it is newer, or absent."""
-    with engine.connect() as connection:
-        revision = _revision(connection)
-    if revision == HEAD:
-        return
-    if revision is not None and revision > HEAD:
-        raise StoreError(f"the store has schema {revision}, this version knows {HEAD}; use the version that made it")
-    if not create and revision is None:
-        raise StoreError("the store has no schema yet; it is made by the first run")
-    if not create:
-        raise StoreError(
-            f"the store has schema {revision}, older than this version's {HEAD}; starting a worker, beat, web or "
-            "`registry-gc up` brings it up to date"
-        )
-    from alembic import command, config  # noqa: PLC0415 -- a quarter of a second that most starts need not pay
-
-    scripts = config.Config()
-    scripts.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("select pg_advisory_xact_lock(7263347)"))  # two processes may come first together
-        if _revision(connection) != HEAD:
-            scripts.attributes["connection"] = connection
-            command.upgrade(scripts, "head")
-
-
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.execute(text("select version_num from alembic_version")).scalar()
-    return revision
 
 
 def insert_for(connection: Connection, table: Table) -> Any:

@@ -22,8 +22,9 @@ from worker.runs.lifecycle import Bell, UnknownRegistryError
 from worker.runs.terms import changed_since_plan
 from worker.store import Store, StoreError, holds
 from worker.text import blanked, instant
+from worker.web.body import body_of
 from worker.web.door import Configuration, OpenStore
-from worker.web.requests import RefusedError, body_of, let_in
+from worker.web.lock import RefusedError, let_in
 
 log = Log(__name__)
 
