@@ -148,5 +148,4 @@ def schema(options: Options) -> None:
     Editors with the YAML language server read it through a first line such as
     `# yaml-language-server: $schema=registry-gc.schema.json`.
     """
-    with options.open() as output:
-        output.line(json.dumps(made_schema(), indent=2, ensure_ascii=False))
+    options.report(Report(head=json.dumps(made_schema(), indent=2, ensure_ascii=False).encode()))

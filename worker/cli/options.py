@@ -42,13 +42,9 @@ class Options:
         """For who asks the store alone: no key of a registry needs to be readable. Raises ConfigError."""
         return self.settings(look_for_secrets=False, store_is_needed=True)
 
-    def open(self) -> Output:
-        """Where the result goes: standard output, or a file that appears whole or not at all."""
-        return Output(self.output, self.format)
-
     def report(self, report: Report) -> None:
-        """Write the command's answer there, in the form that was asked for."""
-        with self.open() as output:
+        """Write the command's answer, in the form that was asked for, to standard output or to a file."""
+        with Output(self.output, self.format) as output:
             output.report(report)
 
 

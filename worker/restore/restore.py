@@ -133,7 +133,7 @@ def restore(store: Store, asked: Asked, opened: Registry, tell: Tell = lambda _d
     """
     if not isinstance(opened, Restores):
         raise TakesNothingBackError(asked.registry)
-    work = _Restoring(store, asked, opened, tell, _Sources(store, asked))
+    work = _Restoring(store, asked, opened, tell)
     threads = min(SIDE_BY_SIDE, asked.registry.rate.concurrency, len(asked.repositories))
     with ThreadPoolExecutor(threads, "restore") as pool:
         try:
@@ -151,16 +151,17 @@ class _Restoring:
     asked: Asked
     registry: Restores
     tell: Tell
-    sources: "_Sources"
     halted: str = ""  # why nothing further is begun, in any repository
     _done: int = 0
+    _sources: dict[str, list[str]] = field(default_factory=dict)  # repositories that have a blob, by its digest
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _looking: threading.Lock = field(default_factory=threading.Lock)  # while sources are looked up
 
     def repository(self, path: str) -> list[Restored]:
         """Put back what is asked for of one repository. Raises StoreError."""
         with self.store.read() as connection:
             wanted = _wanted(connection, self.asked, path)
-        work = PuttingBack(self.registry, path, self.sources.of, self.asked.partly)
+        work = PuttingBack(self.registry, path, self._sources_of, self.asked.partly)
         found: list[Restored] = []
         refused = ""  # why nothing further is begun in this repository
         for one in wanted:
@@ -174,6 +175,24 @@ class _Restoring:
                 found.append(Restored.of(one.undo, "unfinished", message=refused))
             self._note(found[-1])
         return found
+
+    def _sources_of(self, blob: str) -> Sequence[str]:
+        """Where the registry's newest plan saw a blob: gone through once for all that the run deleted."""
+        with self._looking:
+            if blob not in self._sources:
+                with self.store.read() as connection:
+                    self._look_up_sources(connection, blob)
+            return self._sources[blob]
+
+    def _look_up_sources(self, connection: Connection, blob: str) -> None:
+        deleted = undo.images_of_run(connection, self.asked.run_id)
+        wanted = {blob}.union(one.digest for image in deleted for one in blobs_of(image))
+        self._sources = {digest: [] for digest in wanted | self._sources.keys()}
+        for path, images in plans.newest_images(connection, self.asked.registry.name):
+            for one in chain.from_iterable(map(blobs_of, images)):
+                known = self._sources.get(one.digest)
+                if known is not None and path not in known and len(known) < MOST_SOURCES:
+                    known.append(path)
 
     def _refusal(self, path: str, error: RegistryError) -> str:
         """What a person reads of an error after which the next image would fare no better."""
@@ -227,31 +246,3 @@ def _with_referrers(image: Undo, of_run: Iterable[Undo]) -> list[Undo]:
             if refers:
                 chosen.append(other)
     return chosen
-
-
-class _Sources:
-    """Where the registry's newest plan saw the blobs that are wanted; looked up when the first one is missing."""
-
-    def __init__(self, store: Store, asked: Asked) -> None:
-        self._store = store
-        self._asked = asked
-        self._lock = threading.Lock()
-        self._found: dict[str, list[str]] = {}
-
-    def of(self, blob: str) -> Sequence[str]:
-        """Paths of repositories. For a new blob the newest plan is gone through once, for all that the run deleted."""
-        with self._lock:
-            if blob not in self._found:
-                with self._store.read() as connection:
-                    self._look(connection, blob)
-            return self._found[blob]
-
-    def _look(self, connection: Connection, blob: str) -> None:
-        deleted = undo.images_of_run(connection, self._asked.run_id)
-        wanted = {blob}.union(one.digest for image in deleted for one in blobs_of(image))
-        self._found = {digest: [] for digest in wanted | self._found.keys()}
-        for path, images in plans.newest_images(connection, self._asked.registry.name):
-            for one in chain.from_iterable(map(blobs_of, images)):
-                known = self._found.get(one.digest)
-                if known is not None and path not in known and len(known) < MOST_SOURCES:
-                    known.append(path)
