@@ -57,7 +57,6 @@ SETTINGS: dict[str, Any] = {
     "redis_socket_connect_timeout": 5,
     "task_ignore_result": True,
     "task_serializer": "json",
-    "result_serializer": "json",
     "event_serializer": "json",
     "accept_content": ["json"],  # never pickle: who can write to Redis must not run code here
     "result_accept_content": ["json"],
@@ -68,7 +67,6 @@ SETTINGS: dict[str, Any] = {
     "task_acks_on_timeout": True,  # False would loop for ever: Redis has no limit of deliveries
     "task_time_limit": BATCH_SECONDS,
     "task_soft_time_limit": BATCH_SECONDS - 30,
-    "task_track_started": False,
     "task_default_queue": "gc.control",
     "task_routes": ROUTES,
     "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5},

@@ -48,7 +48,7 @@ def check(options: Options, online: bool) -> int:
         if options.format == "table":
             raise
         mistakes = [{"path": one.path, "what": one.got, "remedy": one.remedy} for one in error.mistakes]
-        options.report(Report(head=_json({"file": str(error.path), "mistakes": mistakes})))
+        options.report(Report(head={"file": str(error.path), "mistakes": mistakes}))
         return USAGE
     said = list(remarks(settings))
     registries = counted(len(settings.registries), "registry", "registries")
@@ -62,7 +62,7 @@ def check(options: Options, online: bool) -> int:
         changed = _moved(settings)
         also = {"moved": changed} if changed else {}
         changes = (f"{name}: {sentence}" for name, sentence in changed.items())
-        report, code = Report(head=_json(right | also | warnings), above=(first, *changes, *lines)), DONE
+        report, code = Report(head=right | also | warnings, above=(first, *changes, *lines)), DONE
     options.report(report)
     return code
 
@@ -83,9 +83,8 @@ def _asked(options: Options, settings: Settings, known: dict[str, Any], lines: l
 
     findings = probe(settings, datetime.now(UTC), verbose=options.verbose)
     report = Report(
-        whole=_json(known | {"online": [one.document() for one in findings]}),
+        whole=known | {"online": findings},
         rows=findings,
-        row=lambda one: _json(one.document()),
         above=lambda _width: (*lines, *table_of(ASKED, findings)),  # the end of a line says what to do
     )
     return report, FAILED if any(one.status == "failed" for one in findings) else DONE
@@ -97,10 +96,6 @@ ASKED = (
     Column("STATUS", lambda one: one.status),
     Column("DETAIL", lambda one: one.detail),
 )
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def check_addresses(settings: Settings, path: Path) -> None:

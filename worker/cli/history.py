@@ -9,13 +9,14 @@ import click
 from worker.cli.errors import DONE, FAILED, CommandError
 from worker.cli.live import recorded, store_of_run
 from worker.cli.options import IMAGE, TIME, Options, Parsed, common
-from worker.report.audit import audit_report, broken_text, verified_report
+from worker.report.audit import audit_report, verified_report
 from worker.report.run import runs_report, show_report
 from worker.runs.lifecycle import get
 from worker.store import audit as chained
 from worker.store import plans
 from worker.store import runs as run_rows
 from worker.store.history import deletions
+from worker.text import counted
 
 
 def _hash(value: str) -> str:
@@ -87,6 +88,7 @@ def _verify(options: Options, head: str | None) -> int:
             raise CommandError("there is no store yet, and so no audit to verify", FAILED)
         found = chained.verify(connection, head)
     if found.broken is not None and options.format == "table":
-        raise CommandError(broken_text(found), FAILED)
+        before = counted(found.rows, "row")
+        raise CommandError(f"the audit's chain does not hold: {found.broken}; {before} before that", FAILED)
     options.report(verified_report(found))
     return DONE if found.broken is None else FAILED

@@ -54,9 +54,6 @@ class Finding:
     detail: str  # one line
     value: float | None = None  # what was counted, or the clock's seconds
 
-    def document(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("registry", "check", "status", "detail", "value")}
-
 
 def probe(settings: Settings, now: datetime, *, verbose: bool = False) -> list[Finding]:
     """Ask everything that the configuration names. Raises nothing that asking it can raise."""

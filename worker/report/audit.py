@@ -48,7 +48,3 @@ def verified_report(found: "Verified") -> Report:
     line = f"the audit's chain holds: {counted(found.rows, 'row')}{span}; head {found.head or 'none yet'}"
     told = {"rows": found.rows, "from": found.first_at, "to": found.last_at}
     return Report(head=told | {"anchor": found.anchor, "head": found.head, "broken": found.broken}, above=(line,))
-
-
-def broken_text(found: "Verified") -> str:
-    return f"the audit's chain does not hold: {found.broken}; {counted(found.rows, 'row')} before that"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.report.report import Column, Report
 from worker.text import counted, escaped, short
@@ -14,11 +14,6 @@ if TYPE_CHECKING:  # the store brings SQLAlchemy along
 ANSWERS = ("whole", "partly", "lost", "unfinished")
 
 
-def image_json(one: "Restored") -> dict[str, Any]:
-    names = ("repository", "digest", "run", "answer", "tags", "left", "missing", "message")
-    return {name: getattr(one, name) for name in names}
-
-
 def restored_report(asked: "Asked", found: Sequence["Restored"]) -> Report:
     """An image a row, then by name what is missing, how many there are, and what will become of them."""
     answers = Counter[str](one.answer for one in found)
@@ -27,7 +22,6 @@ def restored_report(asked: "Asked", found: Sequence["Restored"]) -> Report:
         head=head | {"unkept": asked.unkept, "restored_by": asked.who},
         key="images",
         rows=found,
-        row=image_json,
         columns=RESTORED,
         below=map(escaped, _below(asked, found, answers)),
     )

@@ -38,15 +38,15 @@ class Left:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What is there of one image that was deleted, now that it was tried to put it back.
+    """What is there of one image that was deleted, now that it was tried to put it back; its JSON has these keys.
 
     whole: manifest, blobs, and all that an index lists; partly: its manifest, but not all of that, or not every tag;
     lost: not its manifest; unfinished: the registry did not say, so that nothing is known.
     """
 
-    run: str
     repository: str
     digest: str
+    run: str
     answer: Answer
     tags: tuple[str, ...] = ()  # that name it now, of those it had
     left: tuple[Left, ...] = ()

@@ -50,8 +50,9 @@ class Pause:
 def add(connection: Connection, registry: str, held: Hold, now: datetime) -> int:
     """Its number."""
     values = {name: getattr(held, name) for name in _FACTS}
-    added = insert(hold).values(registry=registry, at=now, **values).returning(hold.c.id)
-    return int(connection.execute(added).scalar_one())
+    done = connection.execute(insert(hold).values(registry=registry, at=now, **values))
+    number: int = done.inserted_primary_key[0] if done.inserted_primary_key else 0
+    return number
 
 
 def note_digest(connection: Connection, number: int, digest: str) -> None:
