@@ -7,7 +7,7 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
@@ -16,6 +16,7 @@ from worker.cli.errors import explained
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # as if SIGPIPE had ended us
+LATER = ("why", "lint", "test", "forecast", "convert")
 
 # What `--help` shows, in its order. The modules are imported only where a command is called.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -69,25 +70,19 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            raise click.UsageError(_unknown(args[0], self.list_commands(ctx)), ctx)
-        return super().resolve_command(ctx, args)
+        name, known = args[0] if args else "-", self.list_commands(ctx)
+        if name.startswith("-") or name in known:
+            return super().resolve_command(ctx, args)
+        if name in LATER:
+            raise click.UsageError(f"{name} is not built yet; known here: {', '.join(known)}", ctx)
+        close = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean {close[0]}?" if close else "registry-gc --help lists them"
+        raise click.UsageError(f"there is no command {name!r}; {remedy}", ctx)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, help_text) for name, (_, help_text) in section.items()])
-
-
-LATER = ("why", "lint", "test", "forecast", "convert")
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    if name in LATER:
-        return f"{name} is not built yet; known here: {', '.join(known)}"
-    close = difflib.get_close_matches(name, list(known), n=1)
-    remedy = f"did you mean {close[0]}?" if close else "registry-gc --help lists them"
-    return f"there is no command {name!r}; {remedy}"
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -15,10 +15,10 @@ LONGEST_SOCKET = 100  # bytes; a socket's address holds 107
 
 CONFIGURATION = """\
 port 0
-unixsocket {socket}
+unixsocket "{socket}"
 unixsocketperm 700
-dir {folder}
-logfile {log}
+dir "{folder}"
+logfile "{log}"
 loglevel warning
 appendonly yes
 appendfsync everysec
@@ -64,8 +64,9 @@ class OwnRedis:
         if len(bytes(socket_path)) > LONGEST_SOCKET:
             socket_path = Path(tempfile.mkdtemp(prefix="registry-gc-")) / "redis.sock"
         own = cls(folder, socket_path)
-        paths = {"socket": own.socket, "folder": folder, "log": own.log}
-        own.configuration.write_text(CONFIGURATION.format(**{name: _quoted(path) for name, path in paths.items()}))
+        paths = {"socket": str(own.socket), "folder": str(folder), "log": str(own.log)}
+        quoted = {name: path.replace("\\", "\\\\").replace('"', '\\"') for name, path in paths.items()}
+        own.configuration.write_text(CONFIGURATION.format(**quoted))
         return own
 
     @property
@@ -106,8 +107,3 @@ class OwnRedis:
         if self.socket.parent != self.folder:
             with suppress(OSError):
                 self.socket.parent.rmdir()
-
-
-def _quoted(path: Path) -> str:
-    """A path as a value of Redis's configuration file."""
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -197,14 +197,13 @@ class PuttingBack:
 
     def _absent(self, manifests: Iterable[str]) -> tuple[str, ...]:
         """Those of the manifests that an index lists which are not there whole."""
-        return tuple(digest for digest in manifests if not self._child_is_there(digest))
-
-    def _child_is_there(self, digest: str) -> bool:
-        if digest in self.answers:
-            return self.answers[digest] == "whole"
-        if digest not in self._there:
-            self._there[digest] = self._is_there(digest)
-        return self._there[digest]
+        absent = []
+        for digest in manifests:
+            if digest not in self.answers and digest not in self._there:
+                self._there[digest] = self._is_there(digest)
+            if not (self.answers[digest] == "whole" if digest in self.answers else self._there[digest]):
+                absent.append(digest)
+        return tuple(absent)
 
     def _tag(self, kept: Kept, tags: Sequence[str], *, may_put: bool) -> _Named:
         """Give an image its tags back, but for those that name another by now. Without `may_put` none is put."""

@@ -251,7 +251,9 @@ class _Check:
             key = row.run_id if row.seq > self.former.seq else ""
             sha256 = next_sha256(self.newest.get(key, ""), facts_text(row[: len(FACTS)]))
             if row.sha256 != sha256 or row.seq <= self.anchor.seq:
-                return f"{_named(row)} does not follow the row before it: {DAMAGED}"
+                at = instant(_moment(row.at)) or repr(row.at)
+                what = f"seq {row.seq}, {at}, {row.registry}, {row.repository}@{row.digest}"
+                return f"{what} does not follow the row before it: {DAMAGED}"
             self.newest[key] = sha256
             self.due.get(key, set()).discard(sha256)
             self.rows += 1
@@ -278,10 +280,6 @@ class _Check:
     def _see(self, *hashes: str) -> None:
         if self.noted in hashes:
             self.noted = None
-
-
-def _named(row: Row[Any]) -> str:
-    return f"seq {row.seq}, {instant(_moment(row.at)) or repr(row.at)}, {row.registry}, {row.repository}@{row.digest}"
 
 
 def _moment(at: object) -> datetime | None:

@@ -31,7 +31,9 @@ def serve(settings: Settings, limits: ConnectionLimits = LIMITS) -> None:
     connections = Connections(limits)
     app = connections.guarding(build(StoreDoor(lambda: configuration().settings.store), configuration))
     with bind(*settings.web.listen) as listener:
-        sys.stderr.write(f"web: {address_of(listener)}/metrics\n")  # the one line for people
+        host, port = listener.getsockname()[:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        sys.stderr.write(f"web: http://{address}/metrics\n")  # the one line for people
         sys.stderr.flush()
         config = uvicorn.Config(
             app,
@@ -58,8 +60,3 @@ def bind(host: str, port: int) -> socket.socket:
         # A number below 0: a name that was not found.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise ListenError(f"web.listen: {host}:{port} cannot be bound: {reason}") from error
-
-
-def address_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
