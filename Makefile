@@ -3,6 +3,9 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# Tests start hundreds of interpreters: without compiled files on the disk each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-system drill check format bench lock clean setup services
 
 setup: $(VENV)/.ready
@@ -18,7 +21,7 @@ demo: setup $(if $(filter oci,$(KIND)),services)
 # Every module's tests, the contract of every driver, the properties by examples that are always the same, and a night of
 # each kind with real servers and processes: five minutes.
 test: setup services
-	@$(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/system $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal --ignore tests/system $(ARGS)
 
 # The rest, tests/system: every crash point and bad link, histories, nights on real registries, secrets, parity of fakes;
 # and of the others the nights again on PostgreSQL, the properties again by random examples.

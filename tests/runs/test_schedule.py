@@ -179,10 +179,17 @@ def test_a_daily_line_comes_once_every_local_day(cron, zone, start):
 
 
 def changes(zone: str, year: int = 2025, years: int = 3) -> list[datetime]:
-    """When the clocks of a zone are put forward or back, to the quarter of an hour."""
-    quarters = [datetime(year, 1, 1, tzinfo=UTC) + n * timedelta(minutes=15) for n in range(years * 365 * 24 * 4)]
-    offsets = [at.astimezone(zone_of(zone)).utcoffset() for at in quarters]
-    return [at for at, before, after in zip(quarters[1:], offsets, offsets[1:], strict=False) if before != after]
+    """When the clocks of a zone are put forward or back, to the quarter of an hour. No two changes are on one day."""
+
+    def differ(start: datetime, length: timedelta, count: int) -> list[datetime]:
+        """Of so many instants from `start` on those after which the clocks are put forward or back before the next."""
+        instants = [start + n * length for n in range(count + 1)]
+        offsets = [at.astimezone(zone_of(zone)).utcoffset() for at in instants]
+        return [at for at, before, after in zip(instants, offsets, offsets[1:], strict=False) if before != after]
+
+    quarter = timedelta(minutes=15)
+    days = differ(datetime(year, 1, 1, tzinfo=UTC), DAY, years * 365 - 1)
+    return [at + quarter for day in days for at in differ(day, quarter, 24 * 4)]
 
 
 CHANGING = ["Australia/Lord_Howe", "Europe/Berlin", "America/St_Johns", "Antarctica/Troll", "Africa/Cairo"]
