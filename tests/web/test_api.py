@@ -59,9 +59,8 @@ def running_pages(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def pages(running_pages: Pages, redis: RedisServer) -> Pages:
-    """One server for all tests, with the token switched on, and a blocked run in its store."""
-    switch_on(running_pages)
+def emptied(running_pages: Pages, redis: RedisServer) -> Pages:
+    """One server for all tests, with a blocked run in its store."""
     redis.empty()
     store = open_store(f"sqlite:///{running_pages.folder}/store.db")
     with store.write() as connection:
@@ -75,16 +74,27 @@ def pages(running_pages: Pages, redis: RedisServer) -> Pages:
     return running_pages
 
 
+@pytest.fixture
+def pages(emptied: Pages) -> Pages:
+    """The server with the token switched on."""
+    switch_on(emptied)
+    return emptied
+
+
 KEY = "yandex-container-registry|https://container-registry.api.cloud.yandex.net|crpvab5oob146rh73ilt"
 
 
 def switch_on(pages: Pages, line: str | None = None, mode: str = "delete") -> None:
-    """Name the token in the file, and write it."""
+    """Name the token in the file, and write it. The server waits for a second before it reads a file that changed."""
     (pages.folder / "web-token").write_text(TOKEN + "\n")
     path = pages.folder / "registry-gc.yaml"
-    kept = [one for one in path.read_text().splitlines() if not one.startswith(("web:", "defaults:"))]
+    before = path.read_text()
+    kept = [one for one in before.splitlines() if not one.startswith(("web:", "defaults:"))]
     web = f"web: {{token: {{file: {pages.folder}/web-token}}}}" if line is None else line
-    path.write_text("\n".join([web, f"defaults: {{mode: {mode}}}", *kept]) + "\n")
+    after = "\n".join([web, f"defaults: {{mode: {mode}}}", *kept]) + "\n"
+    if after != before:
+        path.write_text(after)
+        pages.health()  # it has read this file, whatever comes of the token or of the next one
 
 
 def post(pages: Pages, path: str, document: Any = None, token: str = TOKEN, **headers: str) -> Answer:
@@ -132,9 +142,9 @@ def test_without_a_token_nothing_changes(pages: Pages, path: str) -> None:
 
 @pytest.mark.parametrize("path", CHANGING)
 @pytest.mark.parametrize("token", ["", TOKEN], ids=["without a token", "with any"])
-def test_no_token_configured_nothing_changes(pages: Pages, path: str, token: str) -> None:
-    switch_on(pages, "web: {}")
-    assert "set `web: {token: {file: PATH}}`" in refused(pages, post(pages, path, token=token), 403)
+def test_no_token_configured_nothing_changes(emptied: Pages, path: str, token: str) -> None:
+    switch_on(emptied, "web: {}")
+    assert "set `web: {token: {file: PATH}}`" in refused(emptied, post(emptied, path, token=token), 403)
 
 
 @pytest.mark.parametrize(("method", "path"), OTHERS)
