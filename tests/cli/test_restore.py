@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.command import Result
 from tests.support.harness import Harness
-from tests.support.oci import nights
+from tests.support.oci import real_runs
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
 from tests.support.oci.tokens import TokenServer, User
@@ -36,7 +36,7 @@ def served(server: DockerRegistry, tmp_path: Path) -> Iterator[Callable[[str], H
     made: list[Harness] = []
 
     def make(repository: str) -> Harness:
-        entry = nights.served(server, repositories=[repository])
+        entry = real_runs.served(server, repositories=[repository])
         made.append(Harness(entry, tmp_path, rules=RULES, rate={"requests_per_second": 1000}))
         return made[-1]
 
@@ -164,7 +164,7 @@ def test_who_may_delete_may_not_push(tmp_path: Path, gc: GC) -> None:
         def as_user(name: str) -> Harness:
             (tmp_path / "password").write_text(users[name].password)
             sign_in = {"username": name, "password": {"file": str(tmp_path / "password")}}
-            entry = nights.served(guarded, credentials=sign_in, token_hosts=[tokens.host])
+            entry = real_runs.served(guarded, credentials=sign_in, token_hosts=[tokens.host])
             return Harness(entry, tmp_path, rules=RULES)
 
         night = as_user("night")

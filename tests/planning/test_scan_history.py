@@ -13,7 +13,7 @@ from policies.plan import Survey
 from policies.scan_history import NEVER, remember
 from tests.support.harness import Harness, MakeHarness
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from tests.support.scan_history import exceeded, pass_time, reasons, recalled, remembered, rows
 from tests.support.simulator.client import Simulator
 from worker.planning import scan

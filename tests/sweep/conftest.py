@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 
 
 @pytest.fixture

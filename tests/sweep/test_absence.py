@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from tests.support.harness import Harness, MakeHarness
 from tests.support.oci.fake import Basic, FakeRegistry, Users
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from tests.support.simulator.client import Simulator
 from worker.store.tables import audit, item
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from worker.registries import open_registry
 from worker.registries.http.messages import Patience
 from worker.sweep.outage import Outage

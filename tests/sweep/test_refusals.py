@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.harness import Harness, MakeHarness
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from worker.store.measures import measure
 from worker.store.runs import Run
 

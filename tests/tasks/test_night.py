@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster, cluster, command, metric
-from tests.support.oci import nights
+from tests.support.oci import real_runs
 from tests.support.servers import PostgresServer
 from tests.support.simulator.client import Simulator
 from tests.support.small_registry import push_some
@@ -67,7 +67,7 @@ def test_the_bytes_agree_on_cloud_registry_and_postgresql(
 
 @pytest.mark.slow
 def test_plan_metrics_and_the_disk_of_docker_registry_agree_on_the_bytes(tmp_path: Path) -> None:
-    nights.bytes_agree(tmp_path, cache=True)
+    real_runs.bytes_agree(tmp_path, cache=True)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from policies.image import Unreadable
 from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from worker.planning.offline import plan_inventory
 from worker.planning.scan import plan_live
 from worker.report.inventory import InventoryHead, inventory_report

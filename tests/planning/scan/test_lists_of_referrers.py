@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from tests.support.scan_history import pass_time
 from worker.planning.offline import plan_inventory
 from worker.planning.planner import Planned

@@ -82,7 +82,7 @@ def test_tells_blobs_and_sizes(server: Server, driver: Registry) -> None:
     assert (image.created_at is None) or server.tells.tells_push_time
 
 
-def shelf(server: Server) -> dict[str, Pushed]:
+def one_of_each(server: Server) -> dict[str, Pushed]:
     """An index over two images, and an index over it and a third."""
     made = {name: server.push("shop/api", layers=[name]) for name in ("amd64", "arm64", "lone")}
     made["inner"] = server.push_index("shop/api", [made["amd64"].digest, made["arm64"].digest])
@@ -91,7 +91,7 @@ def shelf(server: Server) -> dict[str, Pushed]:
 
 
 def test_resolves_indexes_in_indexes(server: Server, driver: Registry) -> None:
-    made = shelf(server)
+    made = one_of_each(server)
     found = listed(driver, "shop/api")
     assert found.keys() == {one.digest for one in made.values()}
     for pushed in made.values():
@@ -103,7 +103,7 @@ def test_resolves_indexes_in_indexes(server: Server, driver: Registry) -> None:
 
 def test_finds_a_child_that_no_listing_shows(server: Server, driver: Registry) -> None:
     server.hide_children()
-    made = shelf(server)
+    made = one_of_each(server)
     found = listed(driver, "shop/api")
     assert found.keys() >= {made[name].digest for name in ("amd64", "arm64", "lone", "outer")}
     child = found[made["amd64"].digest]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.registries.oci.scripted import Scripted, Shelf
+from tests.registries.oci.scripted import Scripted, ScriptedRepository
 from tests.support.drivers import QUICK, with_defaults
 from worker.config.settings import Credentials
 from worker.registries import open_registry
@@ -30,11 +30,11 @@ def opened() -> Iterator[Opener]:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def stored() -> ScriptedRepository:
+    return ScriptedRepository()
 
 
 @pytest.fixture
-def server(shelf: Shelf) -> Iterator[Scripted]:
-    with Scripted(shelf) as scripted:
+def server(stored: ScriptedRepository) -> Iterator[Scripted]:
+    with Scripted(stored) as scripted:
         yield scripted

@@ -77,7 +77,7 @@ class Scripted(Loopback):
         return [f"{one.method} {one.path}" for one in self.asked if not methods or one.method in methods]
 
 
-class Shelf:
+class ScriptedRepository:
     """One repository, `a`, in memory: manifests by digest, tags. `before`: asked first; None: as a registry would."""
 
     def __init__(self) -> None:

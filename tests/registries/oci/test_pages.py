@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.registries.oci.conftest import Opener
-from tests.registries.oci.scripted import Asked, Reply, Scripted, Shelf, an_image, document, error
+from tests.registries.oci.scripted import Asked, Reply, Scripted, ScriptedRepository, an_image, document, error
 from tests.support.oci.fake import FakeRegistry
 from worker.registries.errors import BadAnswerError, RegistryError, UnavailableError
 from worker.registries.http.messages import Patience
@@ -181,15 +181,17 @@ ONE_TRY = Patience(attempts=1)
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_a_number_that_is_refused_by_any_status(opened: Opener, shelf: Shelf, server: Scripted, status: int) -> None:
-    digest = shelf.put(an_image("x"), "v1")
+def test_a_number_that_is_refused_by_any_status(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, status: int
+) -> None:
+    digest = stored.put(an_image("x"), "v1")
 
     def refuse(asked: Asked) -> Reply | None:
         if asked.path.endswith(("/_catalog", "/tags/list")) and "n" in asked.query:
             return error(status, "PAGINATION_NUMBER_INVALID")
         return document({"repositories": ["a"]}) if asked.path == "/v2/_catalog" else None
 
-    shelf.before = refuse
+    stored.before = refuse
     driver = opened(server.url, patience=ONE_TRY)
     for _ in range(2):
         assert list(driver.repositories()) == ["a"]
@@ -198,35 +200,39 @@ def test_a_number_that_is_refused_by_any_status(opened: Opener, shelf: Shelf, se
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_a_refusal_that_has_another_reason_stays(opened: Opener, shelf: Shelf, server: Scripted, status: int) -> None:
-    shelf.before = lambda asked: error(status, "UNKNOWN") if asked.path.endswith("/tags/list") else None
+def test_a_refusal_that_has_another_reason_stays(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, status: int
+) -> None:
+    stored.before = lambda asked: error(status, "UNKNOWN") if asked.path.endswith("/tags/list") else None
     with pytest.raises(RegistryError, match=f"HTTP {status}"):
         opened(server.url, patience=ONE_TRY)._client.tags("a")
     assert [asked.query for asked in server.asked] == [{"n": "1000"}, {}]
 
 
-def test_a_repository_that_is_not_known_is_not_asked_for_again(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    shelf.before = lambda asked: error(404, "NAME_UNKNOWN")
+def test_a_repository_that_is_not_known_is_not_asked_for_again(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
+    stored.before = lambda asked: error(404, "NAME_UNKNOWN")
     assert opened(server.url)._client.tags("a") is None
     assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
 def test_a_catalog_that_is_refused_without_a_number_too(
-    opened: Opener, shelf: Shelf, server: Scripted, status: int
+    opened: Opener, stored: ScriptedRepository, server: Scripted, status: int
 ) -> None:
-    shelf.before = lambda asked: error(status, "UNSUPPORTED") if "_catalog" in asked.path else Reply(200, b"{}")
+    stored.before = lambda asked: error(status, "UNSUPPORTED") if "_catalog" in asked.path else Reply(200, b"{}")
     driver = opened(server.url)
     assert driver._client._catalog_at(driver._client.api, driver._client.sign_ins.all[0]) is None
 
 
-def test_a_later_page_that_is_refused_is_an_error(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_a_later_page_that_is_refused_is_an_error(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     def pages(asked: Asked) -> Reply:
         if "last" in asked.query:
             return error(500, "UNKNOWN")
         return document({"tags": ["v1"]}, Link='</v2/a/tags/list?last=v1>; rel="next"')
 
-    shelf.before = pages
+    stored.before = pages
     with pytest.raises(UnavailableError):
         opened(server.url, patience=ONE_TRY)._client.tags("a")
     assert len(server.asked) == 2

@@ -6,7 +6,7 @@ import pytest
 
 from policies.image import Image
 from tests.registries.oci.conftest import Opener
-from tests.registries.oci.scripted import NO_PAGE, Asked, Reply, Scripted, Shelf, an_image, document, error
+from tests.registries.oci.scripted import NO_PAGE, Asked, Reply, Scripted, ScriptedRepository, an_image, document, error
 from tests.support.oci.fake import Basic, FakeRegistry
 from worker.config.settings import Credentials, Rate, Secret
 from worker.registries.errors import BadAnswerError, RegistryError
@@ -65,10 +65,10 @@ TWICE = {
     + [pytest.param(reply, 2, id=name) for name, reply in TWICE.items()],
 )
 def test_whatever_is_no_list_leaves_the_repository_readable(
-    opened: Opener, shelf: Shelf, server: Scripted, reply: Reply, most: int
+    opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, most: int
 ) -> None:
-    pushed = {shelf.put(an_image(str(number)), f"v{number}") for number in range(20)}
-    shelf.before = lambda asked: reply if "/referrers/" in asked.path else None
+    pushed = {stored.put(an_image(str(number)), f"v{number}") for number in range(20)}
+    stored.before = lambda asked: reply if "/referrers/" in asked.path else None
     driver = opened(server.url)
     assert digests(driver.images("a")) == digests(driver.images("a")) == pushed
     assert asked(server) == most
@@ -86,32 +86,34 @@ def test_a_sign_in_that_is_refused_for_referrers_alone(opened: Opener, tmp_path:
 
 @pytest.mark.parametrize("reply", [ONCE["a digest that is none"], ONCE["403 with a challenge"], *TWICE.values()])
 def test_an_api_that_has_listed_and_fails_leaves_the_repository_unreadable(
-    opened: Opener, shelf: Shelf, server: Scripted, reply: Reply
+    opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply
 ) -> None:
     """Otherwise it would be as if nothing referred to its images."""
-    shelf.put(an_image("first"), "v1")
-    shelf.before = lambda asked: document({"manifests": []}) if "/referrers/" in asked.path else None
+    stored.put(an_image("first"), "v1")
+    stored.before = lambda asked: document({"manifests": []}) if "/referrers/" in asked.path else None
     driver = opened(server.url)
     driver.images("a")
-    shelf.before = lambda asked: reply if "/referrers/" in asked.path else None
+    stored.before = lambda asked: reply if "/referrers/" in asked.path else None
     with pytest.raises(RegistryError):
         driver.images("a")
 
 
-def test_a_sign_in_that_is_refused_later_is_of_the_repository(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    shelf.put(an_image("first"), "v1")
-    shelf.before = lambda asked: document({"manifests": []}) if "/referrers/" in asked.path else None
+def test_a_sign_in_that_is_refused_later_is_of_the_repository(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
+    stored.put(an_image("first"), "v1")
+    stored.before = lambda asked: document({"manifests": []}) if "/referrers/" in asked.path else None
     driver = opened(server.url)
     driver.images("a")
-    shelf.before = lambda asked: ONCE["401 with a challenge"] if "/referrers/" in asked.path else None
+    stored.before = lambda asked: ONCE["401 with a challenge"] if "/referrers/" in asked.path else None
     with pytest.raises(BadAnswerError, match="the referrers API, which has answered before, refuses"):
         driver.images("a")
 
 
 def test_a_second_page_that_fails_leaves_the_repository_unreadable(
-    opened: Opener, shelf: Shelf, server: Scripted
+    opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
-    subject = shelf.put(an_image("subject"), "v1")
+    subject = stored.put(an_image("subject"), "v1")
     link = f'</v2/a/referrers/{subject}?page=2>; rel="next"'
 
     def pages(asked: Asked) -> Reply | None:
@@ -119,7 +121,7 @@ def test_a_second_page_that_fails_leaves_the_repository_unreadable(
             return None
         return error(500, "UNKNOWN") if "page" in asked.query else document({"manifests": []}, Link=link)
 
-    shelf.before = pages
+    stored.before = pages
     with pytest.raises(RegistryError, match="HTTP 500"):
         opened(server.url).images("a")
 

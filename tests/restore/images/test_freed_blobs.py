@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.harness import Harness
 from tests.support.oci.fake import FLAVOURS, FakeRegistry
-from tests.support.oci.nights import put_back, served
+from tests.support.oci.real_runs import put_back, served
 from tests.support.oci.wire import Wire
 
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]

@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from tests.support.scan_history import pass_time
 from tests.support.simulator.client import Simulator
 from worker.runs import evidence_refresh, lifecycle

@@ -156,27 +156,27 @@ class FakeRegistry:
     def empty(self, repository: str) -> None:
         """A repository that never had a manifest."""
         with self._lock:
-            self._store.shelf(repository)
+            self._store.stored(repository)
 
     def move_tag(self, repository: str, tag: str, digest: str) -> None:
         """A tag to a manifest that is there, from wherever it was."""
         with self._lock:
-            self._store.shelf(repository).tag(tag, self._store.find(repository, digest).digest)
+            self._store.stored(repository).tag(tag, self._store.find(repository, digest).digest)
 
     def untag(self, repository: str, tag: str) -> None:
         with self._lock:
-            self._store.shelf(repository).untag(tag)
+            self._store.stored(repository).untag(tag)
 
     def remove(self, repository: str, digest: str) -> None:
         """As somebody else's deletion: not in `deleted`."""
         with self._lock:
-            self._store.shelf(repository).remove(digest)
+            self._store.stored(repository).remove(digest)
 
     def delete(self, repository: str, digest: str) -> None:
         """As somebody else's deletion over the wire, by `switches.deleted`: not in `deleted`."""
         with self._lock:
             how = self.switches.deleted
-            self._store.shelf(repository).remove(
+            self._store.stored(repository).remove(
                 digest, tags_stay=how == "tags listed", tags_answer=how == "tags answer"
             )
 
@@ -185,7 +185,7 @@ class FakeRegistry:
         with self._lock:
             gone = self._store.untagged(spares_children=self.switches.spares_children) if untagged else ()
             for repository, digest in list(gone):
-                self._store.shelf(repository).remove(digest)
+                self._store.stored(repository).remove(digest)
             for digest in self._store.freed():
                 self._store.free(digest, cached=self.switches.blob_cache)
 

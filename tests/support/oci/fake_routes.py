@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.support.oci import manifests as m
-from tests.support.oci.fake_store import RefusalError, Shelf, Store
+from tests.support.oci.fake_store import RefusalError, Store, StoredRepository
 from tests.support.oci.fake_switches import Switches
 from tests.support.oci.fake_wire import Ask, Say
 from tests.support.oci.manifests import Pushed
@@ -57,7 +57,7 @@ class Routes:
         """Carry out the tasks whose time has come."""
         while self.tasks and self.tasks[0][0] <= time.monotonic():
             _, name, digest = self.tasks.popleft()
-            if digest in self.store.shelf(name).manifests:
+            if digest in self.store.stored(name).manifests:
                 self.store.delete(name, digest)
 
     def _begin_task(self, name: str, digest: str) -> None:
@@ -107,8 +107,8 @@ class Routes:
 
     def _may_name_a_manifest(self, name: str, digest: str) -> bool:
         """A digest that is none, and a blob that is no manifest, are beyond a registry."""
-        shelf = self.store.shelves.get(name, Shelf())
-        return bool(SHA256.fullmatch(digest)) and (digest in shelf.manifests or digest not in shelf.blobs)
+        stored = self.store.repositories.get(name, StoredRepository())
+        return bool(SHA256.fullmatch(digest)) and (digest in stored.manifests or digest not in stored.blobs)
 
     def _acceptable(self, name: str, reference: str, accept: str) -> Pushed:
         """What the reference names, or what a registry hands out for it to those who do not accept that."""
@@ -127,17 +127,17 @@ class Routes:
 
     def _tags(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         name = groups["name"]
-        shelf = self.store.shelves.get(name)
-        if shelf is None or not shelf.tagged_once:
+        stored = self.store.repositories.get(name)
+        if stored is None or not stored.tagged_once:
             raise RefusalError(404, "NAME_UNKNOWN", "repository name not known to registry", {"name": name})
         if self.switches.tags_page is None:
-            return _document({"name": name, "tags": list(shelf.tags) or None})
+            return _document({"name": name, "tags": list(stored.tags) or None})
         page = self.switches.tags_page
         if self.switches.tags_by_n:
             page = page if "n" in ask.query else None
             if not ask.query.get("n", "0").isdecimal():
                 raise _invalid_number(ask.query["n"])
-        rows, link = self._page(ask, sorted(shelf.tags), page, self.switches.tags_most)
+        rows, link = self._page(ask, sorted(stored.tags), page, self.switches.tags_most)
         return _document({"name": name, "tags": rows}, **link)
 
     def _catalog(self, ask: Ask, _groups: Mapping[str, str]) -> Say:
@@ -147,7 +147,7 @@ class Routes:
             code = "DENIED" if self.switches.catalog == 403 else "UNSUPPORTED"
             raise RefusalError(self.switches.catalog, code, "the catalog is not for you")
         most = self.switches.catalog_most
-        rows, link = self._page(ask, sorted(self.store.shelves), self.switches.catalog_page, most)
+        rows, link = self._page(ask, sorted(self.store.repositories), self.switches.catalog_page, most)
         return _document({"repositories": rows}, **link)
 
     def _page(
@@ -177,8 +177,8 @@ class Routes:
 
     def _blob(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         digest = groups["digest"]
-        shelf = self.store.shelves.get(groups["name"], Shelf())
-        if digest not in shelf.blobs or not self.store.tells_of(digest):
+        stored = self.store.repositories.get(groups["name"], StoredRepository())
+        if digest not in stored.blobs or not self.store.tells_of(digest):
             raise RefusalError(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
         if self.switches.redirect:
             return Say(307, b"", {"Location": f"{self.storage_url()}/storage/{digest}?signature=x%2By"})
@@ -192,16 +192,16 @@ class Routes:
             raise RefusalError(405 if self.switches.deletion == "off" else 400, "UNSUPPORTED", UNSUPPORTED)
         if not SHA256.fullmatch(digest):
             return self._delete_tag(name, digest)
-        if self.switches.protects and self.store.shelf(name).parents.get(digest):
+        if self.switches.protects and self.store.stored(name).parents.get(digest):
             message = "manifest is referenced by an index"
             raise RefusalError(405, "DENIED", message) if self.switches.protects == "denied" else GITLAB
-        tags = self.store.shelf(name).tags_of.get(digest, ())
+        tags = self.store.stored(name).tags_of.get(digest, ())
         if self.switches.locks and any(re.search(self.switches.locks, f"{name}:{tag}") for tag in tags):
             named = RefusalError(403, "DENIED", f"robot may not delete in {name}")
             raise LOCKED.get(self.switches.locked_says, named)
-        if self.switches.deletion_seconds and digest in self.store.shelf(name).manifests:
+        if self.switches.deletion_seconds and digest in self.store.stored(name).manifests:
             self._begin_task(name, digest)
-        elif self.switches.deleted == "late" and digest in self.store.shelf(name).manifests:
+        elif self.switches.deleted == "late" and digest in self.store.stored(name).manifests:
             self.late.append((name, digest))
         else:
             how = self.switches.deleted
@@ -222,14 +222,14 @@ class Routes:
         if self.switches.by_tag == "unsupported":
             raise RefusalError(405, "UNSUPPORTED", UNSUPPORTED)
         self.store.find(name, tag)
-        self.store.shelf(name).untag(tag)
+        self.store.stored(name).untag(tag)
         return Say(202)
 
     def _put(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         name = groups["name"]
         if ":" in groups["reference"] and not SHA256.fullmatch(groups["reference"]):
             raise RefusalError(500, "UNKNOWN", "unknown error", {})
-        before = self.store.shelf(name).tags.get(groups["reference"])
+        before = self.store.stored(name).tags.get(groups["reference"])
         pushed = self.store.put(
             name,
             groups["reference"],
@@ -237,8 +237,8 @@ class Routes:
             ask.headers.get("content-type", ""),
             takes_incomplete=self.switches.takes_incomplete,
         )
-        if self.switches.forgets_untagged and before and not self.store.shelf(name).tags_of[before]:
-            self.store.shelf(name).remove(before)
+        if self.switches.forgets_untagged and before and not self.store.stored(name).tags_of[before]:
+            self.store.stored(name).remove(before)
         headers = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
         if self.switches.referrers and pushed.subject:
             headers["OCI-Subject"] = pushed.subject
@@ -251,9 +251,9 @@ class Routes:
 
     def _begin(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         name, digest = groups["name"], ask.query.get("mount", "")
-        source = self.store.shelves.get(ask.query.get("from", ""), Shelf())
+        source = self.store.repositories.get(ask.query.get("from", ""), StoredRepository())
         if digest and digest in source.blobs and self.store.tells_of(digest):
-            self.store.shelf(name).blobs.add(digest)
+            self.store.stored(name).blobs.add(digest)
             return _created(name, digest)
         self.uploads[upload := str(uuid.uuid4())] = b""
         return Say(

@@ -29,7 +29,7 @@ class RefusalError(Exception):
 
 
 @dataclass(slots=True)
-class Shelf:
+class StoredRepository:
     """One repository; what was pushed stays in push order."""
 
     manifests: dict[str, Pushed] = field(default_factory=dict)
@@ -76,14 +76,14 @@ class Store:
     """All repositories. Not safe for several threads: who has it has a lock."""
 
     def __init__(self) -> None:
-        self.shelves: dict[str, Shelf] = {}
+        self.repositories: dict[str, StoredRepository] = {}
         self.blobs: dict[str, bytes | int] = {}  # int: a size alone, for layers that nobody fetches
         self.cached: dict[str, int] = {}  # sizes of blobs that a collector has freed, and that a cache tells of
         self.deleted: list[tuple[str, str]] = []
 
-    def shelf(self, repository: str) -> Shelf:
+    def stored(self, repository: str) -> StoredRepository:
         """A repository, made where need be; it never goes again."""
-        return self.shelves.setdefault(repository, Shelf())
+        return self.repositories.setdefault(repository, StoredRepository())
 
     def size(self, blob: str) -> int:
         held = self.blobs[blob] if blob in self.blobs else self.cached[blob]
@@ -98,20 +98,20 @@ class Store:
             self.cached[blob] = self.size(blob)
         else:
             self.cached.pop(blob, None)
-            for shelf in self.shelves.values():
-                shelf.blobs.discard(blob)
+            for stored in self.repositories.values():
+                stored.blobs.discard(blob)
         self.blobs.pop(blob, None)
 
     def add_blob(self, repository: str, digest: str, held: bytes | int) -> None:
-        self.shelf(repository).blobs.add(digest)
+        self.stored(repository).blobs.add(digest)
         if not isinstance(self.blobs.get(digest), bytes):
             self.blobs[digest] = held
 
     def find(self, repository: str, reference: str) -> Pushed:
         """The manifest that a tag or a digest names. Raises RefusalError."""
-        shelf = self.shelves.get(repository, Shelf())
-        digest = shelf.tags.get(reference, reference)
-        found = shelf.manifests.get(digest) or (None if digest == reference else shelf.ghosts.get(digest))
+        stored = self.repositories.get(repository, StoredRepository())
+        digest = stored.tags.get(reference, reference)
+        found = stored.manifests.get(digest) or (None if digest == reference else stored.ghosts.get(digest))
         if found is None:
             detail = {"Name": repository, "Revision": reference} if ":" in reference else {"Tag": reference}
             raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail)
@@ -127,17 +127,17 @@ class Store:
         pushed = _checked(repository, body, media_type)
         if ":" in reference and reference != pushed.digest:
             raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
-        shelf = self.shelf(repository)
-        missing = dict.fromkeys(one.digest for one in pushed.blobs if one.digest not in shelf.blobs)
+        stored = self.stored(repository)
+        missing = dict.fromkeys(one.digest for one in pushed.blobs if one.digest not in stored.blobs)
         if not takes_incomplete:
-            missing |= dict.fromkeys(one.digest for one in pushed.children if one.digest not in shelf.manifests)
+            missing |= dict.fromkeys(one.digest for one in pushed.children if one.digest not in stored.manifests)
         if missing:
             raise RefusalError(
                 400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", *({"digest": one} for one in missing)
             )
-        shelf.put(pushed)
+        stored.put(pushed)
         if ":" not in reference:
-            shelf.tag(reference, pushed.digest)
+            stored.tag(reference, pushed.digest)
         return pushed
 
     def delete(
@@ -150,30 +150,30 @@ class Store:
         children_too: bool = False,
     ) -> None:
         """Raises RefusalError where it is not there."""
-        shelf = self.shelves.get(repository)
-        if shelf is None or digest not in shelf.manifests:
+        stored = self.repositories.get(repository)
+        if stored is None or digest not in stored.manifests:
             raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
-        children = [one.digest for one in shelf.manifests[digest].children] if children_too else []
-        shelf.remove(digest, tags_stay=tags_stay, tags_answer=tags_answer)
+        children = [one.digest for one in stored.manifests[digest].children] if children_too else []
+        stored.remove(digest, tags_stay=tags_stay, tags_answer=tags_answer)
         self.deleted.append((repository, digest))
         for child in children:
-            if child in shelf.manifests:
-                shelf.remove(child)
+            if child in stored.manifests:
+                stored.remove(child)
 
     def untagged(self, *, spares_children: bool) -> Iterator[tuple[str, str]]:
         """Repository and digest of what a collector deletes that is told to delete what has no tag."""
-        for name, shelf in self.shelves.items():
-            kept = list(shelf.tags.values())
+        for name, stored in self.repositories.items():
+            kept = list(stored.tags.values())
             for digest in kept if spares_children else ():  # grows while it is read
-                children = shelf.manifests[digest].children if digest in shelf.manifests else ()
+                children = stored.manifests[digest].children if digest in stored.manifests else ()
                 kept += [child.digest for child in children if child.digest not in kept]
-            yield from [(name, digest) for digest in shelf.manifests if digest not in kept]
+            yield from [(name, digest) for digest in stored.manifests if digest not in kept]
 
     def state(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Repository -> digest -> its tags, sorted."""
         return {
-            name: {digest: tuple(sorted(shelf.tags_of.get(digest, ()))) for digest in shelf.manifests}
-            for name, shelf in self.shelves.items()
+            name: {digest: tuple(sorted(stored.tags_of.get(digest, ()))) for digest in stored.manifests}
+            for name, stored in self.repositories.items()
         }
 
     def freed(self, gone: Collection[str] = ()) -> dict[str, int]:
@@ -182,13 +182,13 @@ class Store:
         return {digest: self.size(digest) for digest in self.blobs if digest not in named}
 
     def _all(self) -> Iterator[Pushed]:
-        for shelf in self.shelves.values():
-            yield from shelf.manifests.values()
+        for stored in self.repositories.values():
+            yield from stored.manifests.values()
 
     def referrers(self, repository: str, subject: str) -> list[dict[str, Any]]:
         """The descriptors of those that name this subject, as the referrers API shows them."""
-        shelf = self.shelves.get(repository, Shelf())
-        return [_shown(shelf.manifests[digest]) for digest in shelf.referrers.get(subject, ())]
+        stored = self.repositories.get(repository, StoredRepository())
+        return [_shown(stored.manifests[digest]) for digest in stored.referrers.get(subject, ())]
 
 
 def _checked(repository: str, body: bytes, media_type: str) -> Pushed:

@@ -109,7 +109,7 @@ def test_what_is_not_there(fake: FakeRegistry, path: str, status: int, code: str
 def test_an_incomplete_accept(
     fake: FakeRegistry, stored: str, reference: str, accept: str, status: int, code: str
 ) -> None:
-    held = shelf(fake)[stored]
+    held = one_of_each(fake)[stored]
     path = f"/v2/a/manifests/{held.tags[0] if reference == 'tag' else held.digest}"
     answer = ask(fake, "GET", path, headers={"Accept": accept})
     assert answer.status == status
@@ -120,12 +120,12 @@ def test_an_incomplete_accept(
 
 
 def test_a_list_by_tag_gives_a_child_to_those_that_know_no_lists(fake: FakeRegistry) -> None:
-    held = shelf(fake)
+    held = one_of_each(fake)
     answer = ask(fake, "HEAD", "/v2/a/manifests/list", headers={"Accept": m.DOCKER_IMAGE})
     assert answer.header("Docker-Content-Digest") == held["docker"].digest
 
 
-def shelf(fake: FakeRegistry) -> dict[str, m.Pushed]:
+def one_of_each(fake: FakeRegistry) -> dict[str, m.Pushed]:
     made = {"image": fake.push("a", "v1"), "docker": fake.push("a", "docker", docker=True)}
     made["index"] = fake.push_index("a", "index", children=[made["image"].digest])
     made["docker list"] = fake.push_index("a", "list", children=[made["docker"].digest], docker=True)

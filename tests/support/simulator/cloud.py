@@ -108,8 +108,8 @@ def in_folder(state: State, folder_id: str) -> Iterable[Registry]:
 
 def status_of(state: State, artifact: Artifact) -> str:
     """DELETING while its operation runs, where deleted ones stay to be seen."""
-    if artifact.id in state.shelf.statuses:
-        return state.shelf.statuses[artifact.id]
+    if artifact.id in state.artifact_store.statuses:
+        return state.artifact_store.statuses[artifact.id]
     is_going = artifact.id in state.operations.deleting and artifact.status != "DELETED"
     return "DELETING" if is_going and state.switches.after_deletion == "status" else artifact.status
 
@@ -139,7 +139,7 @@ def list_of_artifacts(state: State, request: Request, kinds: Kinds) -> Reply:
         for registry in in_scope(state, query)
         if registry.kind in (query.several("registryKind") or KINDS)
         and registry.type in (query.several("registryType") or TYPES)
-        for row in state.shelf.artifacts(registry)
+        for row in state.artifact_store.artifacts(registry)
     ]
     return page_of(state, narrowed(state, rows, query), query, kinds)
 
@@ -175,8 +175,8 @@ def list_of_level(state: State, request: Request, registry_id: str, kinds: Kinds
     query = Query(request, {"path", *PAGING})
     registry = registry_of(state, registry_id)
     folder = query.one("path").strip("/")
-    below = state.shelf.in_folder(registry, folder)
-    is_known = not folder or below or state.shelf.at(registry, folder)
+    below = state.artifact_store.in_folder(registry, folder)
+    is_known = not folder or below or state.artifact_store.at(registry, folder)
     if not is_known and state.switches.missing_repository == "not_found":
         raise StatusError(NOT_FOUND, f"Path {folder} not found")
     return page_of(state, below, query, kinds)
@@ -184,7 +184,7 @@ def list_of_level(state: State, request: Request, registry_id: str, kinds: Kinds
 
 def get_artifact(state: State, request: Request, artifact_id: str) -> Reply:
     Query(request, set())
-    found = state.shelf.get(plain(request, artifact_id))
+    found = state.artifact_store.get(plain(request, artifact_id))
     if found is None:
         raise StatusError(NOT_FOUND, f"Artifact {artifact_id} not found")
     return Reply(200, rendered(state, found))
@@ -196,7 +196,7 @@ def get_by_path(state: State, request: Request, registry_id: str) -> Reply:
     place = query.one("path").strip("/")
     if not place:
         raise RefusedError(f"{request.path}: path is required")
-    found = state.shelf.at(registry_of(state, registry_id), place)
+    found = state.artifact_store.at(registry_of(state, registry_id), place)
     if not found:
         raise StatusError(NOT_FOUND, f"Artifact {place} not found")
     return Reply(200, rendered(state, min(found, key=lambda row: status_of(state, row) == "DELETED")))
@@ -211,10 +211,10 @@ def delete_artifact(state: State, request: Request, artifact_id: str, kinds: Kin
         reply = status_reply(RESOURCE_EXHAUSTED, "The registry is being migrated")
         reply.headers["Retry-After"] = str(state.switches.retry_after or 1)
         return reply
-    found = state.shelf.get(artifact_id)
+    found = state.artifact_store.get(artifact_id)
     if found is not None:
         deletable(state, found)
-    deletion = ArtifactDeletion(state.shelf, artifact_id, query.one("withHistory") == "true")
+    deletion = ArtifactDeletion(state.artifact_store, artifact_id, query.one("withHistory") == "true")
     accepted = state.operations.delete(deletion, key, state.switches, state.now(), fate_of(kinds))
     state.settle()  # of no duration at all: done at once
     return Reply(200, messages.operation(accepted, state.switches))

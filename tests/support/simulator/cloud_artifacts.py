@@ -42,7 +42,7 @@ class Artifact:
         return f"{self.folder}/{self.name}" if self.folder else self.name
 
 
-class Shelf:
+class ArtifactStore:
     """Every artifact of a cloud, as the switches would have it."""
 
     def __init__(self, cloud: Cloud, switches: Callable[[], Switches]) -> None:
@@ -234,7 +234,7 @@ class Shelf:
 class ArtifactDeletion:
     """One artifact of Cloud Registry: a tag, or a manifest with or without its tags, as the switches say."""
 
-    shelf: Shelf
+    artifact_store: ArtifactStore
     id: str
     with_history: bool
 
@@ -246,31 +246,31 @@ class ArtifactDeletion:
         return {"@type": f"type.googleapis.com/{name}", "artifactId": self.id}
 
     def objection(self, switches: Switches) -> Objection | None:
-        artifact = self.shelf.get(self.id)
+        artifact = self.artifact_store.get(self.id)
         if artifact is None or artifact.image is None or artifact.status == "DELETED":
             return Objection(NOT_FOUND, f"Artifact {self.id} not found", switches.missing_image == "not_found")
         if switches.deleted_child == "accepted" or self._tag_only(artifact, artifact.image, switches):
             return None
         at_once = switches.deleted_child == "refused"
-        return used_by(self.shelf.cloud, artifact.image, self.id, self._names_of, at_once=at_once)
+        return used_by(self.artifact_store.cloud, artifact.image, self.id, self._names_of, at_once=at_once)
 
     def _names_of(self, image: Image) -> list[str]:
-        return [row.id for row in self.shelf.of_image(image)]
+        return [row.id for row in self.artifact_store.of_image(image)]
 
     def carry_out(self, switches: Switches, at: datetime) -> None:
-        artifact = self.shelf.get(self.id)
+        artifact = self.artifact_store.get(self.id)
         assert artifact is not None
         image = artifact.image
         assert image is not None
         gone: list[Artifact] = []
         if self._tag_only(artifact, image, switches):
-            gone += self.shelf.untag(image, artifact.tag, at, by_request=True)
+            gone += self.artifact_store.untag(image, artifact.tag, at, by_request=True)
         else:
             take_away(
-                self.shelf.cloud,
+                self.artifact_store.cloud,
                 image,
                 switches,
-                lambda one: gone.extend(self.shelf.remove(one, at, by_request=True)),
+                lambda one: gone.extend(self.artifact_store.remove(one, at, by_request=True)),
             )
         self._burn(artifact.registry, gone)
 
@@ -281,7 +281,7 @@ class ArtifactDeletion:
 
     def _burn(self, registry: str, gone: list[Artifact]) -> None:
         """Remembers the names, for registries whose artifacts are immutable."""
-        burnt = self.shelf.cloud.registries[registry].burnt
+        burnt = self.artifact_store.cloud.registries[registry].burnt
         places = {row.place for row in gone}
         if self.with_history:
             burnt -= places

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def artifacts(server: "Server", arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every row of a registry that a call can see, derived folders apart."""
     state = server.state
-    rows = state.shelf.artifacts(state.cloud.registries[arguments.get("registry", DEFAULT_REGISTRY)])
+    rows = state.artifact_store.artifacts(state.cloud.registries[arguments.get("registry", DEFAULT_REGISTRY)])
     return [shown(server, row) for row in rows if not row.derived]
 
 
@@ -40,7 +40,7 @@ def push_other(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     if kind not in CHOICES["kind"] or registry not in server.state.cloud.registries:
         raise CommandError(f"no kind {kind!r} of artifacts, or no registry {registry!r}")
     folder, _, name = arguments["path"].strip("/").rpartition("/")
-    at, others = created_at(server, arguments), server.state.shelf.others
+    at, others = created_at(server, arguments), server.state.artifact_store.others
     pushed = Artifact(
         id=id_from("other", registry, arguments["path"], str(len(others)), prefix="cn1"),
         registry=registry,
@@ -58,10 +58,10 @@ def push_other(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
 
 def set_artifact(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     """Gives the artifact `artifact` (an id) another `status`: CREATING, say, while it is being pushed."""
-    row = server.state.shelf.get(arguments["artifact"])
+    row = server.state.artifact_store.get(arguments["artifact"])
     if row is None or arguments["status"] not in CHOICES["status"]:
         raise CommandError(f"no such artifact, or no such status: {arguments}")
-    server.state.shelf.statuses[row.id] = arguments["status"]
+    server.state.artifact_store.statuses[row.id] = arguments["status"]
     return shown(server, row)
 
 

@@ -110,13 +110,13 @@ def tag(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
 
 def untag(server: "Server", arguments: dict[str, Any]) -> None:
     image = image_of(server, {**arguments, "reference": arguments["tag"]})
-    server.state.shelf.untag(image, arguments["tag"], server.state.now(), by_request=False)
+    server.state.artifact_store.untag(image, arguments["tag"], server.state.now(), by_request=False)
 
 
 def remove(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     """Somebody else deletes an image: not by a request, so not among `deleted`."""
     image = image_of(server, arguments)
-    server.state.shelf.remove(image, server.state.now(), by_request=False)
+    server.state.artifact_store.remove(image, server.state.now(), by_request=False)
     return summary(image)
 
 

@@ -61,7 +61,7 @@ class Server:
         key = request.headers.get("idempotency-key", "")
         artifact = request.path.removeprefix(cloud.ARTIFACTS) if request.path.startswith(cloud.ARTIFACTS) else ""
         if artifact:
-            image = self.state.shelf.image_id(artifact)
+            image = self.state.artifact_store.image_id(artifact)
         asked = Asked(self.state.now(), request.method, request.path, query, key, image, artifact)
         self.state.log.append(asked)
         if request.method == "DELETE" and (target := artifact or image):

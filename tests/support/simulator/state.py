@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.support.simulator.cloud_artifacts import Shelf
+from tests.support.simulator.cloud_artifacts import ArtifactStore
 from tests.support.simulator.faults import Fault
 from tests.support.simulator.operations import Operations
 from tests.support.simulator.registry import Cloud, Registry
@@ -49,7 +49,7 @@ class State:
         self.offset = timedelta(0)  # set by the control plane's clock
         self.cloud = Cloud(datetime(2024, 5, 20, 7, 41, 12, 4_000, tzinfo=UTC))
         self.operations = Operations(seed)
-        self.shelf = Shelf(self.cloud, lambda: self.switches)
+        self.artifact_store = ArtifactStore(self.cloud, lambda: self.switches)
         self.faults: list[Fault] = []
         self.log: list[Asked] = []
         self.refused: list[dict[str, object]] = []
@@ -64,7 +64,7 @@ class State:
         self.token = token or new_token()  # the tests' own: outlives every clock that they move
         self.tokens[self.token] = datetime.max.replace(tzinfo=UTC)
         self.cloud.immutable = switches.immutable
-        self.shelf.migrated_at = self.now()
+        self.artifact_store.migrated_at = self.now()
 
     def now(self) -> datetime:
         """The registry's own clock."""
@@ -94,9 +94,9 @@ class State:
         """Other switches from now on; what was rendered under the old ones is forgotten."""
         self.settle()
         if switches.times_after_migration != self.switches.times_after_migration:
-            self.shelf.migrated_at = self.now()
+            self.artifact_store.migrated_at = self.now()
         self.switches = switches
         self.cloud.immutable = switches.immutable
-        self.shelf.forget()
+        self.artifact_store.forget()
         for image in self.cloud.by_id.values():
             image.rendered = None

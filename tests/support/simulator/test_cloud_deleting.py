@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.simulator.caller import ARTIFACTS, NOW, REGISTRIES, CloudApi, docker_login, refusals
 from tests.support.simulator.client import Simulator
-from tests.support.simulator.cloud_artifacts import ArtifactDeletion, Shelf
+from tests.support.simulator.cloud_artifacts import ArtifactDeletion, ArtifactStore
 from tests.support.simulator.registry import DEFAULT_REGISTRY, Blob, Cloud, digest_of
 from tests.support.simulator.switches import Switches
 
@@ -42,16 +42,16 @@ def test_lost_bytes_are_what_nobody_names_any_more(
         deleted_artifact="manifest" if whole else "tag", last_tag="manifest_stays" if stays else "manifest_gone"
     )
     cloud = Cloud(NOW)
-    shelf, registry = Shelf(cloud, lambda: switches), cloud.registries[DEFAULT_REGISTRY]
+    artifact_store, registry = ArtifactStore(cloud, lambda: switches), cloud.registries[DEFAULT_REGISTRY]
     for tags, layers in pushes:
         blobs = [Blob(digest_of(str(layer).encode()), 2**layer) for layer in sorted(layers)]
         cloud.push("a", tags=sorted(tags), layers=blobs, config=Blob(digest_of(b"config"), 64), created_at=NOW)
     ever = {held for image in registry.images() for held in image.blobs}
-    for row in data.draw(st.permutations([row for row in shelf.artifacts(registry) if row.image])):
-        deletion = ArtifactDeletion(shelf, row.id, with_history=False)
+    for row in data.draw(st.permutations([row for row in artifact_store.artifacts(registry) if row.image])):
+        deletion = ArtifactDeletion(artifact_store, row.id, with_history=False)
         if deletion.objection(switches) is None:  # it may have gone with another
             deletion.carry_out(switches, NOW)
-            assert shelf.get(row.id) is None
+            assert artifact_store.get(row.id) is None
         left = {held for image in registry.images() for held in image.blobs}
         assert registry.bytes == sum(held.size for held in left)
         assert registry.lost_bytes == registry.lost_bytes_by_request == sum(held.size for held in ever - left)

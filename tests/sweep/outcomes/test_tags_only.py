@@ -11,7 +11,7 @@ import pytest
 from policies.image import Image
 from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from tests.support.scan_history import exceeded, pass_time
 from worker.report.run import outcome_text, shown_json
 from worker.runs.lifecycle import Bell

@@ -12,7 +12,7 @@ from policies.image import Image
 from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.manifests import Pushed
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from tests.support.simulator.client import Simulator
 from worker.runs import lifecycle, tags_read
 from worker.runs.lifecycle import Bell
@@ -36,7 +36,7 @@ class Shop:
 
     def __init__(self, kind: str, served: Simulator | FakeRegistry, folder: Path) -> None:
         self.kind, self.served, self.folder = kind, served, folder
-        self.nights: list[Harness] = []
+        self.harnesses: list[Harness] = []
 
     def push(self, *tags: str, content: str) -> str:
         if isinstance(self.served, FakeRegistry):
@@ -60,13 +60,13 @@ class Shop:
         if isinstance(self.served, FakeRegistry):
             first_seen = {"push_time": "first_seen"}
             keys = {"rules": RULES[:2], "rate": FAST, "mode": "delete"} | first_seen | keys
-            self.nights.append(Harness(served(self.served) | first_seen, self.folder, **keys))
+            self.harnesses.append(Harness(served(self.served) | first_seen, self.folder, **keys))
         else:
             cloud = self.kind == "yandex-cloud-registry"
             endpoints = self.served.cloud_endpoints() if cloud else self.served.endpoints()
             keys = {"rules": RULES, "kind": self.kind, "endpoints": endpoints} | keys
-            self.nights.append(Harness(self.served, self.folder, **keys))
-        return self.nights[-1]
+            self.harnesses.append(Harness(self.served, self.folder, **keys))
+        return self.harnesses[-1]
 
 
 @pytest.fixture(params=["yandex-container-registry", "yandex-cloud-registry", "oci"])
@@ -79,7 +79,7 @@ def shop(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -
             made = Shop(request.param, fake, tmp_path)
             yield made
             assert fake.refused == []
-    for night in made.nights:
+    for night in made.harnesses:
         night.store.dispose()
 
 
@@ -466,7 +466,7 @@ class TestAListingThatTakesLong:
     def shop(self, request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[Shop]:
         made = Shop(request.param, simulator, tmp_path)
         yield made
-        for night in made.nights:
+        for night in made.harnesses:
             night.store.dispose()
 
     def test_it_is_listed_once(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from tests.support.http_fault_proxy import (
     never_passed_on,
     passed_on,
 )
-from tests.support.oci import nights
+from tests.support.oci import real_runs
 from tests.support.oci.manifests import Pushed
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
@@ -95,8 +95,8 @@ class Link:
         assert self.night.outcomes(run.id) == dict.fromkeys(planned, ("deleted", None))
         assert (run.deleted, run.failed, run.skipped, run.gone) == (len(gone), 0, 0, 0)
         everything = keys_of([*self.old, *self.kept])
-        assert nights.there(self.registry, everything) == everything - keys_of(gone)
-        nights.pull_all(self.registry, everything - keys_of(gone))
+        assert real_runs.there(self.registry, everything) == everything - keys_of(gone)
+        real_runs.pull_all(self.registry, everything - keys_of(gone))
         self.intents_first(run, planned)
 
     def intents_first(self, run: Run, planned: set[str]) -> None:
@@ -122,7 +122,7 @@ def link(tmp_path) -> Iterator[Link]:
         kept = [pusher.image("shop/api", f"v{n}", layers=[b"shared", b"kept %d" % n]) for n in range(KEPT)]
         kept.append(pusher.image("shop/web", "v1", layers=[b"shared", b"web"]))
         pusher.close()
-        night = Harness(nights.served(registry, url=proxy.url), tmp_path, rules=OLD, rate=FAST)
+        night = Harness(real_runs.served(registry, url=proxy.url), tmp_path, rules=OLD, rate=FAST)
         yield Link(registry, proxy, night, old, kept)
         night.store.dispose()
 
@@ -135,10 +135,10 @@ def test_an_answer_that_is_lost_after_the_deletion(link):
     link.whole(run)
     assert link.deletes() == len(link.old)
     world = link.world()
-    freed = nights.collected(link.registry, world)
+    freed = real_runs.collected(link.registry, world)
     assert freed == world.freed(keys_of(link.old))
     assert run.reclaimed_bytes == run.reclaimable_bytes == sum(freed.values()) > 0
-    nights.pull_all(link.registry, keys_of(link.kept))
+    real_runs.pull_all(link.registry, keys_of(link.kept))
 
 
 def test_an_answer_that_is_lost_when_it_cannot_be_looked_at_either(link):
@@ -175,7 +175,7 @@ def test_a_deletion_that_never_reaches_the_registry_is_given_up_after_three_atte
     assert link.night.outcomes(run.id)[link.digest] == ("failed", "unconfirmed")
     assert (run.outcome, run.deleted, run.failed) == ("partial", len(link.old) - 1, 1)
     everything = keys_of([*link.old, *link.kept])
-    assert nights.there(link.registry, everything) == everything - keys_of(link.old[1:])
+    assert real_runs.there(link.registry, everything) == everything - keys_of(link.old[1:])
 
 
 @pytest.mark.parametrize("reaches", [True, False], ids=["though it is deleted", "and it is not"])
@@ -214,7 +214,7 @@ def test_a_repository_that_cannot_be_listed_again_before_its_deletions_loses_not
     assert link.proxy.all_struck
     assert link.deletes() == 0
     everything = keys_of([*link.old, *link.kept])
-    assert nights.there(link.registry, everything) == everything
+    assert real_runs.there(link.registry, everything) == everything
     link.go_on(run_id)
     link.whole(link.night.run(run_id))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.histories.place import Place
+from tests.system.histories.history_store import HistoryStore
 from tests.system.histories.world import World
 from worker.runs import checkpoints
 
@@ -13,9 +13,9 @@ from worker.runs import checkpoints
 @pytest.fixture
 def world() -> Iterator[World]:
     """An empty registry in memory, and an empty store; at the end every run has ended, and every promise was kept."""
-    place = Place.of_this_process()
-    place.empty()
-    made = World(place, Counter())
+    history_store = HistoryStore.of_this_process()
+    history_store.empty()
+    made = World(history_store, Counter())
     checkpoints.visitors.append(made.at_checkpoint)
     try:
         yield made

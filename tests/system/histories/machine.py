@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.support.memory_faults import Fate
 from tests.system.histories.actions import ACTIONS, CHANGES, TROUBLES, WORKS, Action, push, push_index, push_referrer
+from tests.system.histories.history_store import HistoryStore
 from tests.system.histories.oracle import LAWS, Law
-from tests.system.histories.place import Place
 from tests.system.histories.world import Later, World
 from worker.runs import checkpoints
 from worker.runs.checkpoints import Checkpoint
@@ -99,15 +99,15 @@ PUSHES = st.lists(st.tuples(st.integers(0, 3), NUMBERS), max_size=4)
 class Histories(RuleBasedStateMachine):
     """One history of one registry."""
 
-    place: ClassVar[Place]
+    history_store: ClassVar[HistoryStore]
     stats: ClassVar[Counter[str]] = Counter()
     threads: ClassVar[int] = 1
 
     def __init__(self) -> None:
         super().__init__()
-        type(self).place = Place.of_this_process()
-        self.place.empty()
-        self.world = World(self.place, self.stats, threads=self.threads)
+        type(self).history_store = HistoryStore.of_this_process()
+        self.history_store.empty()
+        self.world = World(self.history_store, self.stats, threads=self.threads)
         checkpoints.visitors.append(self.world.at_checkpoint)
         self.stats["histories"] += 1
 

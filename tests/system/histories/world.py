@@ -18,9 +18,9 @@ from policies.limits import Limits
 from tests.support.memory_registry import MemoryRegistry
 from tests.system.histories.contents import plain
 from tests.system.histories.driver import HistoryDriver
+from tests.system.histories.history_store import HistoryStore
 from tests.system.histories.ledger import Ledger
 from tests.system.histories.oracle import LAWS, Law, bytes_of
-from tests.system.histories.place import Place
 from tests.system.histories.process import Killed, Process
 from tests.system.histories.standing import InUse
 from worker import reconcile
@@ -82,8 +82,8 @@ class Later:
 class World:
     """Everything of one history."""
 
-    def __init__(self, place: Place, stats: Counter[str], *, threads: int = 1) -> None:
-        self.engine = place.engine
+    def __init__(self, history_store: HistoryStore, stats: Counter[str], *, threads: int = 1) -> None:
+        self.engine = history_store.engine
         self.stats = stats
         self.threads = threads
         self.lock = threading.RLock()
@@ -91,7 +91,7 @@ class World:
         self.true_time = START
         self.ours, self.theirs = timedelta(), timedelta()  # how far each clock is off
         self.registry = MemoryRegistry(now=lambda: self.true_time + self.theirs)
-        self.ledger = Ledger(self, place.raw)
+        self.ledger = Ledger(self, history_store.raw)
         self.bells: list[Bell] = []
         self.stack: list[Process] = []
         self.later: list[Later] = []
@@ -107,7 +107,7 @@ class World:
         self.strict_evidence = False
         self.standing_changed_at = START  # true time: holds, pauses, evidence
         self.stepped_back = timedelta()  # our clock, in all
-        self._evidence_file = place.folder / "in-use.json"
+        self._evidence_file = history_store.folder / "in-use.json"
         self._clock = time_machine.travel(START, tick=False)
         self._traveller = self._clock.start()
         DRIVERS["memory"] = lambda _settings, _limiter, _patience, manifests: HistoryDriver(self.stack[-1], manifests)

@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.cluster import ROOT
 from tests.support.harness import Harness
-from tests.support.oci import nights
+from tests.support.oci import real_runs
 from tests.support.oci.manifests import INDEX
-from tests.support.oci.nights import served
 from tests.support.oci.pusher import NotWholeError, Pusher, basic
+from tests.support.oci.real_runs import served
 from tests.support.oci.server import DockerRegistry, Htpasswd
 from tests.support.oci.tokens import TokenServer, User
 from tests.support.oci.world import REPOSITORIES, fill
@@ -38,7 +38,7 @@ def night(tmp_path):
 @pytest.mark.slow
 def test_plan_metrics_and_disk_agree_on_the_bytes_without_a_cache(tmp_path):
     """With one: `tests/tasks/test_night.py`."""
-    nights.bytes_agree(tmp_path, cache=False)
+    real_runs.bytes_agree(tmp_path, cache=False)
 
 
 def plan_of(made):
@@ -53,14 +53,14 @@ def plan_of(made):
 def test_what_is_untagged_and_unlisted_makes_the_bytes_an_upper_bound(night):
     with DockerRegistry() as registry:
         world = fill(registry, now=datetime.now(UTC), repositories=REPOSITORIES[:2], by_skopeo=False)
-        expected = nights.ought_to_go(world, ["nightly", "pr-*"])
+        expected = real_runs.ought_to_go(world, ["nightly", "pr-*"])
         made = night(registry, rules=[{"name": "all of it", "delete": {"tags": ["nightly", "pr-*"]}}])
         planned = plan_of(made)
         run = made.sweep()
         assert (run.outcome, run.images) == ("succeeded", len(world.listed))
-        assert nights.there(registry, world.images) == frozenset(world.images) - expected
-        freed = nights.collected(registry, world)
-        reclaimed = nights.named(made.store, run.id, reclaimed=True)
+        assert real_runs.there(registry, world.images) == frozenset(world.images) - expected
+        freed = real_runs.collected(registry, world)
+        reclaimed = real_runs.named(made.store, run.id, reclaimed=True)
         # Everything that is freed was named; what was named and is not freed, overwritten images hold.
         assert freed == world.freed(expected)
         assert reclaimed == world.freed(expected, of=world.listed)
@@ -69,7 +69,7 @@ def test_what_is_untagged_and_unlisted_makes_the_bytes_an_upper_bound(night):
         assert run.reclaimed_bytes == sum(reclaimed.values()) > sum(freed.values()) > 0
         assert planned["reclaimable_is_upper_bound"] is True
         assert planned["totals"]["reclaimable_bytes"] == run.reclaimed_bytes
-        nights.pull_all(registry, (key for key in world.unlisted if world.images[key].config))
+        real_runs.pull_all(registry, (key for key in world.unlisted if world.images[key].config))
 
 
 def test_delete_untagged_breaks_indexes_that_are_kept():
@@ -77,10 +77,10 @@ def test_delete_untagged_breaks_indexes_that_are_kept():
     with DockerRegistry() as registry:
         world = fill(registry, repositories=["shop/api"], untagged=False, by_skopeo=False)
         indexes = [key for key, one in world.images.items() if one.media_type == INDEX and one.tags]
-        nights.pull_all(registry, indexes)
+        real_runs.pull_all(registry, indexes)
         assert registry.collect(delete_untagged=True).returncode == 0
         pusher = Pusher(registry.url)
-        assert nights.there(registry, indexes) == frozenset(indexes)
+        assert real_runs.there(registry, indexes) == frozenset(indexes)
         with pytest.raises(NotWholeError) as broken:
             pusher.pull_whole("shop/api", "multi-0")
         untagged = [child.digest for child in world.images["shop/api", world.tags["shop/api", "multi-0"]].children]
@@ -111,7 +111,7 @@ def test_a_registry_that_deletes_nothing_is_left_at_once(night, options, says):
         assert (run.outcome, run.deleted) == ("failed", 0)
         assert run.failed <= 8, "one refusal is enough, but for those that were under way"
         assert says in (run.message or "")
-        assert nights.there(registry, keys_of(pushed)) == keys_of(pushed)
+        assert real_runs.there(registry, keys_of(pushed)) == keys_of(pushed)
 
 
 def secret(folder, text, **keys):
@@ -130,7 +130,7 @@ def test_htpasswd(night, tmp_path):
         assert "wrong" not in (wrong.message or "")
         run = night(registry, entry=secret(tmp_path, "right")).sweep()
         assert (run.outcome, run.deleted) == ("succeeded", 3)
-        assert nights.there(registry, keys_of(pushed), **sign_in) == frozenset()
+        assert real_runs.there(registry, keys_of(pushed), **sign_in) == frozenset()
 
 
 GRANTS = ("registry:catalog:*", "repository:shop/*:pull,push,delete")
@@ -149,7 +149,7 @@ def test_a_token_that_is_refused_half_way_is_replaced(night, tmp_path):
         made.ring(bells)
         run = made.run(run_id)
         assert (run.outcome, run.deleted, run.failed) == ("succeeded", 20, 0)
-        assert nights.there(registry, keys_of(pushed), **sign_in) == frozenset()
+        assert real_runs.there(registry, keys_of(pushed), **sign_in) == frozenset()
         scopes = [scope for one in tokens.asked for scope in one.scopes]
         assert set(scopes) == {"registry:catalog:*", "repository:shop/api:pull", "repository:shop/api:delete"}
         assert max(len(one.scopes) for one in tokens.asked) == 1
@@ -172,7 +172,7 @@ def test_a_token_that_may_not_delete_is_a_refusal(night, tmp_path):
         assert (run.outcome, run.deleted) == ("failed", 0)
         assert KINDS["oci"].to_delete in (run.message or "")
         assert {cause for state, cause in made.outcomes(run.id).values() if state == "failed"} == {"permission_denied"}
-        assert nights.there(registry, keys_of(pushed), **sign_in) == keys_of(pushed)
+        assert real_runs.there(registry, keys_of(pushed), **sign_in) == keys_of(pushed)
         refused = [one for one in tokens.asked if one.scopes == ("repository:shop/api:delete",)]
         assert 0 < len(refused) <= 12, "a refusal is not asked about again and again"
 
@@ -202,5 +202,5 @@ def test_a_tag_that_moves_in_mid_run_is_left_alone(night, looked):
         outcomes = made.outcomes(run_id)
         assert outcomes[first.digest] == outcomes[second.digest] == ("skipped", "changed")
         assert outcomes[third.digest] == ("deleted", None)
-        assert nights.there(registry, keys_of([first, second, third, new])) == keys_of([first, second, new])
+        assert real_runs.there(registry, keys_of([first, second, third, new])) == keys_of([first, second, new])
         assert pusher.tags("shop/api") == {"old-0": new.digest, "old-1": second.digest, "wanted": second.digest}

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support.harness import Harness
-from tests.support.oci import nights
-from tests.support.oci.nights import put_back
+from tests.support.oci import real_runs
 from tests.support.oci.pusher import Pusher
+from tests.support.oci.real_runs import put_back
 from tests.support.oci.server import DockerRegistry
 from tests.support.oci.world import REPOSITORIES, fill
 
@@ -17,7 +17,7 @@ OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
 
 @pytest.fixture
 def night(registry, tmp_path):
-    made = Harness(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
+    made = Harness(real_runs.served(registry), tmp_path, rules=OLD, rate=FAST)
     yield made
     made.store.dispose()
 
@@ -28,20 +28,20 @@ def test_before_the_collector_everything_comes_back(tmp_path):
         world = fill(registry, now=datetime.now(UTC), repositories=repositories, untagged=False, by_skopeo=False)
         pusher = Pusher(registry.url)
         tags = [pusher.tags(repository) for repository in repositories]
-        night = Harness(nights.served(registry), tmp_path, rules=nights.RULES, rate=FAST)
+        night = Harness(real_runs.served(registry), tmp_path, rules=real_runs.RULES, rate=FAST)
         run = night.sweep()
-        assert run.deleted == len(nights.ought_to_go(world, nights.TAKEN)) > 0
+        assert run.deleted == len(real_runs.ought_to_go(world, real_runs.TAKEN)) > 0
         found = put_back(night, run.id)
         night.store.dispose()
         assert {one.answer for one in found.values()} == {"whole"}
         assert len(found) == run.deleted
         assert [pusher.tags(repository) for repository in repositories] == tags
-        assert nights.collected(registry, world) == {}
-        nights.pull_all(registry, world.images)
+        assert real_runs.collected(registry, world) == {}
+        real_runs.pull_all(registry, world.images)
 
 
 @pytest.fixture
-def shelf(pusher):
+def own_shared_and_index(pusher):
     """Three images to be deleted: one with a layer of its own, one whose blobs a kept one has, and an index of both."""
     own = pusher.image("shop/api", "old-own", layers=[b"base", b"own"])
     shared = pusher.image("shop/api", "old-shared", layers=[b"base"])
@@ -52,9 +52,9 @@ def shelf(pusher):
     return own, shared, index
 
 
-def test_after_the_collector_what_is_lost_is_named(registry, pusher, night, shelf):
+def test_after_the_collector_what_is_lost_is_named(registry, pusher, night, own_shared_and_index):
     """A cache takes a manifest, answers 201, and has nothing: that is never called whole, and a restart ends it."""
-    own, shared, index = shelf
+    own, shared, index = own_shared_and_index
     run = night.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 3)
     assert registry.collect().returncode == 0
@@ -78,7 +78,7 @@ def test_after_the_collector_what_is_lost_is_named(registry, pusher, night, shel
 
 def is_whole(registry, digest):
     try:
-        nights.pull_all(registry, [("shop/api", digest)])
+        real_runs.pull_all(registry, [("shop/api", digest)])
     except AssertionError:
         return False
     return True
@@ -89,7 +89,7 @@ def test_blobs_that_a_cache_remembers_are_not_there(tmp_path):
     with DockerRegistry(cache=True) as registry:
         pusher = Pusher(registry.url)
         image = pusher.image("shop/api", "old", layers=[b"a layer"])
-        night = Harness(nights.served(registry), tmp_path, rules=OLD, rate=FAST)
+        night = Harness(real_runs.served(registry), tmp_path, rules=OLD, rate=FAST)
         run = night.sweep()
         registry.restart()  # the cache is empty
         for blob in image.blobs:
@@ -100,8 +100,8 @@ def test_blobs_that_a_cache_remembers_are_not_there(tmp_path):
         assert (found.answer, set(found.missing)) == ("lost", {blob.digest for blob in image.blobs})
 
 
-def test_a_tag_that_was_pushed_since_is_left_to_whoever_pushed_it(pusher, night, shelf):
-    own, _, _ = shelf
+def test_a_tag_that_was_pushed_since_is_left_to_whoever_pushed_it(pusher, night, own_shared_and_index):
+    own, _, _ = own_shared_and_index
     run = night.sweep()
     new = pusher.image("shop/api", "old-own", layers=[b"pushed since"])
     found = put_back(night, run.id)[own.digest]

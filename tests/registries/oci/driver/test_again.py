@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from policies.image import Image
 from tests.registries.oci.conftest import Opener
-from tests.registries.oci.driver.test_real import shelf as one_of_each
-from tests.registries.oci.scripted import Asked, Reply, Scripted, Shelf, an_image, an_index, document
+from tests.registries.oci.driver.test_real import one_of_each
+from tests.registries.oci.scripted import Asked, Reply, Scripted, ScriptedRepository, an_image, an_index, document
 from tests.support.oci.manifests import IMAGE, INDEX, digest_of
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
@@ -27,25 +27,25 @@ SIGNATURE_TAG = f"sha256-{digest_of(SUBJECT).removeprefix('sha256:')}"
 
 
 @pytest.fixture
-def tree(shelf: Shelf) -> Shelf:
+def tree(stored: ScriptedRepository) -> ScriptedRepository:
     """An index over an index, a signature of what has no tag, and what refers to an image and has no tag itself."""
     for body in (CHILD, INNER_CHILD, REFERRER, SUBJECT):
-        shelf.put(body)
-    shelf.put(INNER, media_type=INDEX)
-    shelf.put(LOST, "lost")
-    shelf.put(TREE, "multi", media_type=INDEX)
-    shelf.put(an_image("signature"), f"{SIGNATURE_TAG}.sig")
-    shelf.put(an_image("v1"), "v1")
-    shelf.put(an_image("v2"), "v2")
-    shelf.put(an_index(REFERRER), f"sha256-{digest_of(an_image('v1')).removeprefix('sha256:')}", media_type=INDEX)
-    return shelf
+        stored.put(body)
+    stored.put(INNER, media_type=INDEX)
+    stored.put(LOST, "lost")
+    stored.put(TREE, "multi", media_type=INDEX)
+    stored.put(an_image("signature"), f"{SIGNATURE_TAG}.sig")
+    stored.put(an_image("v1"), "v1")
+    stored.put(an_image("v2"), "v2")
+    stored.put(an_index(REFERRER), f"sha256-{digest_of(an_image('v1')).removeprefix('sha256:')}", media_type=INDEX)
+    return stored
 
 
 def by_digest(images: tuple[Image, ...]) -> Mapping[str, Image]:
     return {image.digest: image for image in images}
 
 
-def test_what_is_known_costs_a_request_a_tag(opened: Opener, tree: Shelf, server: Scripted) -> None:
+def test_what_is_known_costs_a_request_a_tag(opened: Opener, tree: ScriptedRepository, server: Scripted) -> None:
     driver = opened(server.url)
     known = by_digest(driver.images("a"))
     assert len(known) == len(tree.manifests)
@@ -55,41 +55,41 @@ def test_what_is_known_costs_a_request_a_tag(opened: Opener, tree: Shelf, server
     assert asked == sorted([f"HEAD {tag}" for tag in tree.tags] + ["GET list", "GET list"])
 
 
-def move_tag(shelf: Shelf) -> None:
-    shelf.tags["v1"] = shelf.tags["v2"]
+def move_tag(stored: ScriptedRepository) -> None:
+    stored.tags["v1"] = stored.tags["v2"]
 
 
-def push_over_the_known(shelf: Shelf) -> None:
-    shelf.put(an_index(CHILD, an_image("v2"), an_image("nowhere")), "new", media_type=INDEX)
+def push_over_the_known(stored: ScriptedRepository) -> None:
+    stored.put(an_index(CHILD, an_image("v2"), an_image("nowhere")), "new", media_type=INDEX)
 
 
-def push_nested(shelf: Shelf) -> None:
+def push_nested(stored: ScriptedRepository) -> None:
     inner, new = an_index(CHILD, an_image("new")), an_image("new")
-    shelf.put(new)
-    shelf.put(inner, media_type=INDEX)
-    shelf.put(an_index(inner), "v2", media_type=INDEX)
+    stored.put(new)
+    stored.put(inner, media_type=INDEX)
+    stored.put(an_index(inner), "v2", media_type=INDEX)
 
 
-def untag_the_tree(shelf: Shelf) -> None:
-    del shelf.tags["multi"]
+def untag_the_tree(stored: ScriptedRepository) -> None:
+    del stored.tags["multi"]
 
 
-def take_the_only_tag(shelf: Shelf) -> None:
-    del shelf.tags["lost"]
+def take_the_only_tag(stored: ScriptedRepository) -> None:
+    del stored.tags["lost"]
 
 
-def remove_a_child_with_its_tag(shelf: Shelf) -> None:
-    shelf.remove(digest_of(LOST))
+def remove_a_child_with_its_tag(stored: ScriptedRepository) -> None:
+    stored.remove(digest_of(LOST))
 
 
-def sign_again(shelf: Shelf) -> None:
-    shelf.put(an_image("another signature"), f"{SIGNATURE_TAG}.sig")
+def sign_again(stored: ScriptedRepository) -> None:
+    stored.put(an_image("another signature"), f"{SIGNATURE_TAG}.sig")
 
 
-def list_another_referrer(shelf: Shelf) -> None:
-    (tag,) = (one for one in shelf.tags if one.startswith("sha256-") and not one.endswith(".sig"))
-    shelf.put(ANOTHER_REFERRER)
-    shelf.put(an_index(REFERRER, ANOTHER_REFERRER), tag, media_type=INDEX)
+def list_another_referrer(stored: ScriptedRepository) -> None:
+    (tag,) = (one for one in stored.tags if one.startswith("sha256-") and not one.endswith(".sig"))
+    stored.put(ANOTHER_REFERRER)
+    stored.put(an_index(REFERRER, ANOTHER_REFERRER), tag, media_type=INDEX)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def list_another_referrer(shelf: Shelf) -> None:
     ],
 )
 def test_it_is_what_a_first_listing_finds(
-    opened: Opener, tree: Shelf, server: Scripted, change: Callable[[Shelf], None]
+    opened: Opener, tree: ScriptedRepository, server: Scripted, change: Callable[[ScriptedRepository], None]
 ) -> None:
     driver = opened(server.url)
     known = by_digest(driver.images("a"))
@@ -116,7 +116,9 @@ def test_it_is_what_a_first_listing_finds(
     assert fresh != known
 
 
-def test_a_listing_of_referrers_that_is_an_ordinary_index_by_now(opened: Opener, tree: Shelf, server: Scripted) -> None:
+def test_a_listing_of_referrers_that_is_an_ordinary_index_by_now(
+    opened: Opener, tree: ScriptedRepository, server: Scripted
+) -> None:
     driver = opened(server.url)
     known = by_digest(driver.images("a"))
     (tag,) = (one for one in tree.tags if one.startswith("sha256-") and not one.endswith(".sig"))
@@ -127,7 +129,7 @@ def test_a_listing_of_referrers_that_is_an_ordinary_index_by_now(opened: Opener,
     assert found.keys() == by_digest(driver.images("a")).keys()
 
 
-def test_referrers_that_the_registry_lists(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_referrers_that_the_registry_lists(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     """Of what is known they are known; of what is new they are asked for."""
     listed: dict[str, list[dict[str, Any]]] = {}
 
@@ -135,14 +137,14 @@ def test_referrers_that_the_registry_lists(opened: Opener, shelf: Shelf, server:
         about = asked.path.rpartition("/")[2]
         return document({"manifests": listed.get(about, [])}) if "/referrers/" in asked.path else None
 
-    shelf.before = referrers
-    subject, new = shelf.put(an_image("subject"), "v1"), digest_of(an_image("new"))
-    listed[subject] = [{"digest": shelf.put(an_image("referrer"))}]
+    stored.before = referrers
+    subject, new = stored.put(an_image("subject"), "v1"), digest_of(an_image("new"))
+    listed[subject] = [{"digest": stored.put(an_image("referrer"))}]
     driver = opened(server.url)
     known = by_digest(driver.images("a"))
     assert len(known) == 2
-    shelf.put(an_image("new"), "v2")
-    listed[new] = [{"digest": shelf.put(an_image("of the new"))}]
+    stored.put(an_image("new"), "v2")
+    listed[new] = [{"digest": stored.put(an_image("of the new"))}]
     before = len(server.asked)
     found = by_digest(driver.images_again("a", known))
     assert found == by_digest(driver.images("a"))
@@ -152,7 +154,7 @@ def test_referrers_that_the_registry_lists(opened: Opener, shelf: Shelf, server:
     assert asked.count(f"/v2/a/referrers/{subject}") == 1  # of the listing that knows nothing
 
 
-def test_the_facts_that_are_known_stay(opened: Opener, tree: Shelf, server: Scripted) -> None:
+def test_the_facts_that_are_known_stay(opened: Opener, tree: ScriptedRepository, server: Scripted) -> None:
     driver: Oci = opened(server.url, push_time="image")
     known = {digest: replace(one, labels={"a": digest}) for digest, one in by_digest(driver.images("a")).items()}
     found = by_digest(driver.images_again("a", known))

@@ -7,7 +7,7 @@ import pytest
 
 from policies.image import Image
 from tests.registries.oci.conftest import Opener
-from tests.registries.oci.scripted import UNKNOWN, Asked, Reply, Scripted, Shelf, an_image, an_index, error
+from tests.registries.oci.scripted import UNKNOWN, Asked, Reply, Scripted, ScriptedRepository, an_image, an_index, error
 from tests.support.oci.manifests import INDEX, digest_of
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
@@ -46,24 +46,26 @@ def test_a_tag_that_went_along_is_told(opened: Opener) -> None:
 
 
 def test_a_tag_that_went_along_is_told_of_a_deletion_that_took_its_time(
-    opened: Opener, shelf: Shelf, server: Scripted
+    opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
-    old, new = shelf.put(an_image("old"), "pr-1"), shelf.put(an_image("new"), "prod", *MANY)
-    shelf.before = lambda asked: Reply(202) if asked.method == "DELETE" else None
+    old, new = stored.put(an_image("old"), "pr-1"), stored.put(an_image("new"), "prod", *MANY)
+    stored.before = lambda asked: Reply(202) if asked.method == "DELETE" else None
     driver = opened(server.url, rate=FEW)
     planned = Image(digest=old, tags=("pr-1",))
     driver.get("a", planned, {"pr-1": old} | dict.fromkeys(("prod", *MANY), new))
     deletion = driver.delete("a", planned, "key")
     assert (deletion.done, deletion.strays) == (False, ())
-    shelf.tags["prod"] = old
-    shelf.remove(old)
+    stored.tags["prod"] = old
+    stored.remove(old)
     deletion = driver.follow(deletion, time.monotonic())
     assert (deletion.done, deletion.strays) == (True, ("prod",))
 
 
-def test_a_listing_after_a_deletion_is_never_older_than_it(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_a_listing_after_a_deletion_is_never_older_than_it(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     """Deletions that end together share one."""
-    digests = [shelf.put(an_image(str(number)), f"v{number}") for number in range(4)]
+    digests = [stored.put(an_image(str(number)), f"v{number}") for number in range(4)]
     driver = opened(server.url, rate=Rate(requests_per_second=1000.0, concurrency=4))
     known = {f"v{number}": digest for number, digest in enumerate(digests)}
     planned = [Image(digest=digest, tags=(tag,)) for tag, digest in known.items()]
@@ -74,40 +76,40 @@ def test_a_listing_after_a_deletion_is_never_older_than_it(opened: Opener, shelf
     assert sum(line.startswith("DELETE") for line in lines) == 4
 
 
-def over(shelf: Shelf, child: bytes) -> None:
-    shelf.put(an_index(child), "new", media_type=INDEX)
+def over(stored: ScriptedRepository, child: bytes) -> None:
+    stored.put(an_index(child), "new", media_type=INDEX)
 
 
-def deep_over(shelf: Shelf, child: bytes) -> None:
+def deep_over(stored: ScriptedRepository, child: bytes) -> None:
     inner, outer = an_index(child), an_index(an_index(child), an_image("another"))
-    shelf.put(inner, media_type=INDEX)
-    shelf.put(outer, "new", media_type=INDEX)
+    stored.put(inner, media_type=INDEX)
+    stored.put(outer, "new", media_type=INDEX)
 
 
-def moved_over(shelf: Shelf, child: bytes) -> None:
-    shelf.put(an_index(child), "latest", media_type=INDEX)
+def moved_over(stored: ScriptedRepository, child: bytes) -> None:
+    stored.put(an_index(child), "latest", media_type=INDEX)
 
 
-def about(shelf: Shelf, child: bytes) -> None:
+def about(stored: ScriptedRepository, child: bytes) -> None:
     subject = {"digest": digest_of(child), "size": 1, "mediaType": "x/y"}
-    shelf.put(an_image("referrer", subject=subject), "new")
+    stored.put(an_image("referrer", subject=subject), "new")
 
 
-def signed(shelf: Shelf, child: bytes) -> None:
-    shelf.put(an_image("signature"), f"sha256-{digest_of(child).removeprefix('sha256:')}.sig")
+def signed(stored: ScriptedRepository, child: bytes) -> None:
+    stored.put(an_image("signature"), f"sha256-{digest_of(child).removeprefix('sha256:')}.sig")
 
 
 @pytest.mark.parametrize("push", [over, deep_over, moved_over, about, signed])
 def test_what_a_new_tag_needs_is_left_alone(
-    opened: Opener, shelf: Shelf, server: Scripted, push: Callable[[Shelf, bytes], None]
+    opened: Opener, stored: ScriptedRepository, server: Scripted, push: Callable[[ScriptedRepository, bytes], None]
 ) -> None:
-    planned = Image(digest=shelf.put(an_image("planned"), "pr-1"), tags=("pr-1",))
-    other = Image(digest=shelf.put(an_image("other"), "pr-2"), tags=("pr-2",))
-    latest = shelf.put(an_image("latest"), "latest")
+    planned = Image(digest=stored.put(an_image("planned"), "pr-1"), tags=("pr-1",))
+    other = Image(digest=stored.put(an_image("other"), "pr-2"), tags=("pr-2",))
+    latest = stored.put(an_image("latest"), "latest")
     known = {"pr-1": planned.digest, "pr-2": other.digest, "latest": latest}
     driver = opened(server.url, rate=FEW)
     assert driver.get("a", planned, known) == planned
-    push(shelf, an_image("planned"))
+    push(stored, an_image("planned"))
     driver = opened(server.url, rate=FEW)  # what another has asked for serves for a second
     with pytest.raises(UsedByImageListsError, match="which was pushed since the plan, needs it"):
         driver.get("a", planned, known)
@@ -126,32 +128,34 @@ STRANGE = b'{"mediaType": "application/x", "schemaVersion": 2}'
     ],
 )
 def test_what_cannot_be_read_may_need_anything(
-    opened: Opener, shelf: Shelf, server: Scripted, reply: Reply, kind: type[RegistryError]
+    opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, kind: type[RegistryError]
 ) -> None:
     """And it is no word on the image that was asked about."""
-    planned = Image(digest=shelf.put(an_image("planned"), "pr-1"), tags=("pr-1",))
-    new = shelf.put(an_index(), "new", media_type=INDEX)
+    planned = Image(digest=stored.put(an_image("planned"), "pr-1"), tags=("pr-1",))
+    new = stored.put(an_index(), "new", media_type=INDEX)
 
     def refuse(asked: Asked) -> Reply | None:
         return reply if asked.method == "GET" and asked.path.endswith(new) else None
 
-    shelf.before = refuse
+    stored.before = refuse
     with pytest.raises(kind) as failure:
         opened(server.url).get("a", planned, {"pr-1": planned.digest})
     assert not isinstance(failure.value, NotFoundError | UsedByImageListsError)
 
 
 @pytest.mark.parametrize("listed", [False, True], ids=["named", "listed"])
-def test_what_nobody_knows_may_need_anything(opened: Opener, shelf: Shelf, server: Scripted, listed: bool) -> None:
-    planned = Image(digest=shelf.put(an_image("planned"), "pr-1"), tags=("pr-1",))
-    shelf.put(STRANGE, *(() if listed else ("new",)), media_type="application/x")
+def test_what_nobody_knows_may_need_anything(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, listed: bool
+) -> None:
+    planned = Image(digest=stored.put(an_image("planned"), "pr-1"), tags=("pr-1",))
+    stored.put(STRANGE, *(() if listed else ("new",)), media_type="application/x")
     if listed:
-        shelf.put(an_index(STRANGE, types=["application/x"]), "new", media_type=INDEX)
+        stored.put(an_index(STRANGE, types=["application/x"]), "new", media_type=INDEX)
     with pytest.raises(BadAnswerError, match=r"is of the type 'application/x': it may need anything"):
         opened(server.url).get("a", planned, {"pr-1": planned.digest})
 
 
-def test_a_child_that_is_not_there_is_no_doubt(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    planned = Image(digest=shelf.put(an_image("planned"), "pr-1"), tags=("pr-1",))
-    shelf.put(an_index(an_image("nowhere")), "new", media_type=INDEX)
+def test_a_child_that_is_not_there_is_no_doubt(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    planned = Image(digest=stored.put(an_image("planned"), "pr-1"), tags=("pr-1",))
+    stored.put(an_index(an_image("nowhere")), "new", media_type=INDEX)
     assert opened(server.url).get("a", planned, {"pr-1": planned.digest}) == planned

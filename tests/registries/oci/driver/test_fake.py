@@ -12,7 +12,7 @@ from tests.support.drivers import QUICK, with_defaults
 from tests.support.harness import Harness
 from tests.support.oci import manifests as m
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens
-from tests.support.oci.nights import served
+from tests.support.oci.real_runs import served
 from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
 from worker.registries.errors import (

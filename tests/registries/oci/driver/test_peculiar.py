@@ -19,7 +19,7 @@ from tests.registries.oci.scripted import (
     Asked,
     Reply,
     Scripted,
-    Shelf,
+    ScriptedRepository,
     an_image,
     an_index,
     document,
@@ -65,18 +65,18 @@ def image(digest: str, *tags: str) -> Image:
 )
 @pytest.mark.parametrize("is_gone", [True, False])
 def test_an_answer_that_may_mean_deleted(
-    opened: Opener, shelf: Shelf, server: Scripted, reply: Reply, is_gone: bool
+    opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, is_gone: bool
 ) -> None:
-    digest = shelf.put(an_image("x"), "v1")
+    digest = stored.put(an_image("x"), "v1")
 
     def stumble(asked: Asked) -> Reply | None:
         if asked.method != "DELETE":
             return None
         if is_gone:
-            shelf.remove(digest)
+            stored.remove(digest)
         return reply
 
-    shelf.before = stumble
+    stored.before = stumble
     driver = opened(server.url)
     if is_gone:
         assert driver.delete("a", image(digest, "v1"), "key") == Deletion("", done=True)
@@ -88,29 +88,29 @@ def test_an_answer_that_may_mean_deleted(
     assert len(server.lines("DELETE")) == 1
 
 
-def test_where_nobody_can_look_the_doubt_stays(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
-    shelf.before = lambda _: error(503, "UNAVAILABLE")
+def test_where_nobody_can_look_the_doubt_stays(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    digest = stored.put(an_image("x"), "v1")
+    stored.before = lambda _: error(503, "UNAVAILABLE")
     with pytest.raises(UnavailableError) as failure:
         opened(server.url).delete("a", image(digest, "v1"), "key")
     assert failure.value.maybe_done
     assert str(failure.value).startswith("production: DELETE a@sha256:")
 
 
-def test_a_deletion_that_comes_later(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
+def test_a_deletion_that_comes_later(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    digest = stored.put(an_image("x"), "v1")
     looks = 0
 
     def later(asked: Asked) -> Reply | None:
         nonlocal looks
         looks += asked.method == "HEAD"
         if looks == 3:
-            shelf.remove(digest)
-            shelf.put(an_image("pushed meanwhile"), "v1")
+            stored.remove(digest)
+            stored.put(an_image("pushed meanwhile"), "v1")
             looks += 1
         return Reply(202) if asked.method == "DELETE" else None
 
-    shelf.before = later
+    stored.before = later
     driver = opened(server.url)
     begun = driver.delete("a", image(digest, "v1"), "key")
     assert begun == Deletion(f"a@{digest}", done=False)
@@ -121,16 +121,18 @@ def test_a_deletion_that_comes_later(opened: Opener, shelf: Shelf, server: Scrip
         driver.follow(Deletion("", done=False), 0.0)
 
 
-def test_a_tag_that_still_names_what_is_gone(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
-    still = shelf.manifests[digest]
-    shelf.before = lambda asked: still if asked.path.endswith("/v1") else None
+def test_a_tag_that_still_names_what_is_gone(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    digest = stored.put(an_image("x"), "v1")
+    still = stored.manifests[digest]
+    stored.before = lambda asked: still if asked.path.endswith("/v1") else None
     assert not opened(server.url).delete("a", image(digest, "v1"), "key").done
 
 
-def test_what_was_accepted_is_not_unsaid_by_a_look_that_fails(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
-    shelf.before = lambda asked: None if asked.method == "DELETE" else error(503, "UNAVAILABLE")
+def test_what_was_accepted_is_not_unsaid_by_a_look_that_fails(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
+    digest = stored.put(an_image("x"), "v1")
+    stored.before = lambda asked: None if asked.method == "DELETE" else error(503, "UNAVAILABLE")
     driver = opened(server.url, patience=Patience(attempts=2, total=2.0, first_wait=0.01, jitter=0.0))
     begun = driver.delete("a", image(digest, "v1"), "key")
     assert not begun.done
@@ -139,35 +141,39 @@ def test_what_was_accepted_is_not_unsaid_by_a_look_that_fails(opened: Opener, sh
     assert failure.value.maybe_done
 
 
-def test_a_deletion_is_sent_again_only_when_throttled(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
-    shelf.before = lambda asked: (
+def test_a_deletion_is_sent_again_only_when_throttled(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
+    digest = stored.put(an_image("x"), "v1")
+    stored.before = lambda asked: (
         error(429, "TOOMANYREQUESTS", Retry_After="0") if len(server.lines("DELETE")) == 1 else None
     )
     assert opened(server.url).delete("a", image(digest, "v1"), "key").done
     assert len(server.lines("DELETE")) == 2
 
 
-def test_a_deletion_may_take_longer_than_other_questions(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
+def test_a_deletion_may_take_longer_than_other_questions(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
+    digest = stored.put(an_image("x"), "v1")
     never = threading.Event()
-    shelf.before = lambda asked: never.wait(0.6) or None if asked.method == "DELETE" else None
+    stored.before = lambda asked: never.wait(0.6) or None if asked.method == "DELETE" else None
     driver = opened(server.url, patience=Patience(attempts=1, total=0.3))
     driver.delete("a", image(digest, "v1"), "key")
     assert len(server.lines("DELETE")) == 1
-    assert digest not in shelf.manifests
+    assert digest not in stored.manifests
 
 
-def test_nothing_is_sent_too_late(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
+def test_nothing_is_sent_too_late(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    digest = stored.put(an_image("x"), "v1")
     with pytest.raises(TooLateError):
         opened(server.url).delete("a", image(digest, "v1"), "key", not_after=0.0)
     assert server.lines() == []
 
 
-def test_an_index_still_needs_it(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
-    shelf.before = lambda asked: error(405, "DENIED", "it is needed") if asked.method == "DELETE" else None
+def test_an_index_still_needs_it(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    digest = stored.put(an_image("x"), "v1")
+    stored.before = lambda asked: error(405, "DENIED", "it is needed") if asked.method == "DELETE" else None
     with pytest.raises(UsedByImageListsError):
         opened(server.url).delete("a", image(digest, "v1"), "key")
     assert len(server.lines()) == 1
@@ -176,8 +182,8 @@ def test_an_index_still_needs_it(opened: Opener, shelf: Shelf, server: Scripted)
 # Listing.
 
 
-def test_pages_of_tags_and_a_tag_twice(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), *(f"v{number}" for number in range(5)))
+def test_pages_of_tags_and_a_tag_twice(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    digest = stored.put(an_image("x"), *(f"v{number}" for number in range(5)))
 
     def pages(asked: Asked) -> Reply | None:
         if not asked.path.endswith("/tags/list"):
@@ -188,40 +194,42 @@ def test_pages_of_tags_and_a_tag_twice(opened: Opener, shelf: Shelf, server: Scr
         link = f'</v2/a/tags/list?last={at + 2}>; rel="next"' if at < 4 else ""
         return document({"tags": [f"v{number}" for number in range(at, min(at + 3, 5))]}, Link=link)
 
-    shelf.before = pages
+    stored.before = pages
     (found,) = opened(server.url).images("a")
     assert (found.digest, found.tags) == (digest, ("v0", "v1", "v2", "v3", "v4"))
 
 
 @pytest.mark.parametrize("following", ["last=x", "last={}"])
-def test_a_listing_that_never_ends(opened: Opener, shelf: Shelf, server: Scripted, following: str) -> None:
+def test_a_listing_that_never_ends(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, following: str
+) -> None:
     def pages(_: Asked) -> Reply:
         link = f"</v2/a/tags/list?{following.format(len(server.asked))}>; rel=next"
         return document({"tags": ["v1"]}, Link=link)
 
-    shelf.before = pages
+    stored.before = pages
     with pytest.raises(BadAnswerError, match="the listing never ends"):
         opened(server.url).images("a")
 
 
-def test_an_error_of_a_head_means_nothing(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
-    shelf.before = lambda asked: Reply(404) if asked.method == "HEAD" else None
+def test_an_error_of_a_head_means_nothing(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    digest = stored.put(an_image("x"), "v1")
+    stored.before = lambda asked: Reply(404) if asked.method == "HEAD" else None
     driver = opened(server.url)
     assert [(found.digest, found.tags) for found in driver.images("a")] == [(digest, ("v1",))]
-    shelf.before = lambda asked: Reply(404) if asked.method == "HEAD" else error(500, "UNKNOWN")
+    stored.before = lambda asked: Reply(404) if asked.method == "HEAD" else error(500, "UNKNOWN")
     with pytest.raises(UnavailableError):
         driver.images("a")
 
 
 def test_a_listed_tag_without_a_manifest_leaves_the_repository_unreadable(
-    opened: Opener, shelf: Shelf, server: Scripted
+    opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     """It may have been an index over anything: storage that is sick for an hour, or a broken link."""
     for number in range(4):
-        shelf.put(an_image(str(number)), f"v{number}")
+        stored.put(an_image(str(number)), f"v{number}")
     for tag in ("v2", "v3"):
-        del shelf.manifests[shelf.tags[tag]]
+        del stored.manifests[stored.tags[tag]]
     with pytest.raises(BadAnswerError, match=r"GET a:v2: HTTP 404: the tag v2 \(and 1 more\) is listed, but"):
         opened(server.url).images("a")
     assert server.lines().count("GET /v2/a/tags/list") == 4  # two lists, each asked on once
@@ -229,45 +237,47 @@ def test_a_listed_tag_without_a_manifest_leaves_the_repository_unreadable(
 
 @pytest.mark.parametrize("meanwhile", ["deleted", "pushed again"])
 def test_a_tag_that_goes_or_moves_while_it_is_read_is_no_broken_one(
-    opened: Opener, shelf: Shelf, server: Scripted, meanwhile: str
+    opened: Opener, stored: ScriptedRepository, server: Scripted, meanwhile: str
 ) -> None:
-    kept, gone = shelf.put(an_image("x"), "v1"), shelf.put(an_image("y"), "v2")
+    kept, gone = stored.put(an_image("x"), "v1"), stored.put(an_image("y"), "v2")
 
     def before(asked: Asked) -> Reply | None:
         if asked.method == "GET" and asked.path.endswith("/manifests/v2"):
-            shelf.remove(gone) if meanwhile == "deleted" and gone in shelf.manifests else None
-            shelf.tags = {"v1": kept} if meanwhile == "deleted" else {"v1": kept, "v2": kept}
+            stored.remove(gone) if meanwhile == "deleted" and gone in stored.manifests else None
+            stored.tags = {"v1": kept} if meanwhile == "deleted" else {"v1": kept, "v2": kept}
             return UNKNOWN
-        return UNKNOWN if asked.path.endswith("/manifests/v2") and shelf.tags.get("v2") == gone else None
+        return UNKNOWN if asked.path.endswith("/manifests/v2") and stored.tags.get("v2") == gone else None
 
-    shelf.before = before
+    stored.before = before
     (found,) = opened(server.url).images("a")
     assert (found.digest, found.tags) == (kept, ("v1",) if meanwhile == "deleted" else ("v1", "v2"))
 
 
-def test_a_new_tag_without_a_manifest_lets_nothing_go(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
-    index = shelf.put(an_index(an_image("x")), "new", media_type=INDEX)
+def test_a_new_tag_without_a_manifest_lets_nothing_go(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
+    digest = stored.put(an_image("x"), "v1")
+    index = stored.put(an_index(an_image("x")), "new", media_type=INDEX)
     driver = opened(server.url)
-    shelf.before = lambda asked: UNKNOWN if asked.path.endswith(("/new", index)) else None
+    stored.before = lambda asked: UNKNOWN if asked.path.endswith(("/new", index)) else None
     with pytest.raises(BadAnswerError, match="the tag new is listed"):
         driver.get("a", image(digest, "v1"), {"v1": digest})
 
 
 def test_a_tag_of_the_plan_without_a_manifest_is_none_to_wait_for(
-    opened: Opener, shelf: Shelf, server: Scripted
+    opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     """What it named stands in the plan: some registries go on listing the tags of what was deleted."""
-    digest, deleted = shelf.put(an_image("x"), "v1"), shelf.put(an_image("y"), "v2")
-    del shelf.manifests[deleted]
+    digest, deleted = stored.put(an_image("x"), "v1"), stored.put(an_image("y"), "v2")
+    del stored.manifests[deleted]
     found = opened(server.url).get("a", image(digest, "v1"), {"v1": digest, "v2": deleted})
     assert found.tags == ("v1",)
 
 
-def test_without_the_header_of_the_digest(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_without_the_header_of_the_digest(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     body = an_image("x")
-    digest = shelf.put(body, "v1")
-    shelf.manifests[digest] = Reply(200, body, {"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
+    digest = stored.put(body, "v1")
+    stored.manifests[digest] = Reply(200, body, {"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
     driver = opened(server.url)
     (found,) = driver.images("a")
     assert (found.digest, found.tags) == (digest, ("v1",))
@@ -275,13 +285,15 @@ def test_without_the_header_of_the_digest(opened: Opener, shelf: Shelf, server: 
     assert driver.delete("a", found, "key").done
 
 
-def test_children_that_are_strange_missing_or_unreadable(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_children_that_are_strange_missing_or_unreadable(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     good, bad, missing, strange = an_image("good"), an_image("bad"), an_image("missing"), b'{"what": "is this?"}'
-    shelf.put(good)
-    shelf.manifests[digest_of(bad)] = manifest(an_image("other"))
-    shelf.manifests[digest_of(bad)].headers["Docker-Content-Digest"] = digest_of(bad)  # type: ignore[index]  # a dict
-    shelf.put(strange, media_type="application/x-strange")
-    index = shelf.put(
+    stored.put(good)
+    stored.manifests[digest_of(bad)] = manifest(an_image("other"))
+    stored.manifests[digest_of(bad)].headers["Docker-Content-Digest"] = digest_of(bad)  # type: ignore[index]  # a dict
+    stored.put(strange, media_type="application/x-strange")
+    index = stored.put(
         an_index(good, bad, missing, strange, types=["", "", "", "application/x-strange"]), "v1", media_type=INDEX
     )
 
@@ -289,7 +301,7 @@ def test_children_that_are_strange_missing_or_unreadable(opened: Opener, shelf: 
         refused = asked.path.endswith(digest_of(strange)) and "*/*" not in asked.headers["accept"]
         return UNKNOWN if refused else None
 
-    shelf.before = strict
+    stored.before = strict
     found = {one.digest: one.children for one in opened(server.url).images("a")}
     assert found == {
         index: tuple(map(digest_of, (good, bad, missing, strange))),
@@ -299,30 +311,30 @@ def test_children_that_are_strange_missing_or_unreadable(opened: Opener, shelf: 
     }
 
 
-def test_a_build_cache_whose_index_lists_blobs(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_a_build_cache_whose_index_lists_blobs(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     """A layer and a config by their types; what is of a type that nobody knows is a blob if the registry says so."""
     types = [
         "application/vnd.oci.image.layer.v1.tar+gzip",
         "application/vnd.buildkit.cacheconfig.v0",
         "application/x-y",
     ]
-    index = shelf.put(an_index(b"a layer", b"{}", b"strange", types=types), "cache", media_type=INDEX)
-    shelf.before = lambda asked: Reply(200, b"") if asked.path == f"/v2/a/blobs/{digest_of(b'strange')}" else None
+    index = stored.put(an_index(b"a layer", b"{}", b"strange", types=types), "cache", media_type=INDEX)
+    stored.before = lambda asked: Reply(200, b"") if asked.path == f"/v2/a/blobs/{digest_of(b'strange')}" else None
     driver = opened(server.url)
     (found,) = driver.images("a")
     assert (found.digest, found.children, found.compressed_size) == (index, (), len(b"a layer" + b"{}" + b"strange"))
     manifests = {line.rpartition("/")[2] for line in server.lines() if "/manifests/" in line}
     assert manifests == {"cache", index}
     # Pushed since the plan, it needs no image.
-    digest = shelf.put(an_image("x"), "v1")
+    digest = stored.put(an_image("x"), "v1")
     assert driver.get("a", image(digest, "v1"), {"v1": digest}).tags == ("v1",)
 
 
 def test_a_manifest_that_was_remembered_as_strange_is_read_again(
-    opened: Opener, shelf: Shelf, server: Scripted
+    opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     body = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
-    digest = shelf.put(body, "v1", media_type="application/json")
+    digest = stored.put(body, "v1", media_type="application/json")
     remembered = {digest: Manifest(digest, "application/json", None)}
     (found,) = opened(server.url, manifests=Remembering(remembered)).images("a")
     assert found.children == ()
@@ -340,11 +352,11 @@ class Remembering:
         self.held |= manifests
 
 
-def test_the_listing_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    subject = shelf.put(an_image("subject"), "v1")
-    first = shelf.put(an_image("first", subject={"digest": subject, "size": 1, "mediaType": "x/y"}))
-    second, gone = shelf.put(an_image("second")), an_image("gone")
-    of_first = shelf.put(an_image("of the first"))
+def test_the_listing_of_referrers(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    subject = stored.put(an_image("subject"), "v1")
+    first = stored.put(an_image("first", subject={"digest": subject, "size": 1, "mediaType": "x/y"}))
+    second, gone = stored.put(an_image("second")), an_image("gone")
+    of_first = stored.put(an_image("of the first"))
 
     def referrers(asked: Asked) -> Reply | None:
         if not asked.path.startswith("/v2/a/referrers/"):
@@ -359,29 +371,29 @@ def test_the_listing_of_referrers(opened: Opener, shelf: Shelf, server: Scripted
         link = f'</v2/a/referrers/{subject}?page=2>; rel="next"'
         return document({"manifests": [{"digest": first}]}, Link=link)
 
-    shelf.before = referrers
+    stored.before = referrers
     found = {one.digest: one.subject for one in opened(server.url).images("a")}
     assert found == {subject: UNSET, first: subject, second: subject, of_first: first}
 
 
-def test_a_list_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_a_list_of_referrers(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     """An index tagged by its subject's digest keeps what it lists; untagged artifacts in it are about that subject."""
-    subject = shelf.put(an_image("subject"), "v1")
+    subject = stored.put(an_image("subject"), "v1")
     about = {"subject": {"mediaType": IMAGE, "digest": subject, "size": 1}}
     names_it, tagged = an_image("names it", **about), an_image("has a tag", **about)
     artifact, child = (an_image(text, artifactType="application/vnd.sbom") for text in ("artifact", "child"))
     for body in (names_it, artifact, child):
-        shelf.put(body)
-    shelf.put(tagged, "v2")
-    parent = shelf.put(an_index(child), "v3", media_type=INDEX)
-    listing = shelf.put(an_index(names_it, tagged, artifact, child), subject.replace(":", "-"), media_type=INDEX)
+        stored.put(body)
+    stored.put(tagged, "v2")
+    parent = stored.put(an_index(child), "v3", media_type=INDEX)
+    listing = stored.put(an_index(names_it, tagged, artifact, child), subject.replace(":", "-"), media_type=INDEX)
     images = {one.digest: one for one in opened(server.url).images("a")}
     assert (images[listing].subject, images[parent].children) == (UNSET, (digest_of(child),))
     assert images[listing].children == tuple(map(digest_of, (names_it, tagged, artifact, child)))
     assert {images[digest_of(one)].subject for one in (names_it, tagged)} == {subject}
     assert {images[digest_of(one)].subject for one in (artifact, child)} == {UNSET}  # an index lists one of them
     assert listing not in subjects_in(images.values())
-    del shelf.tags["v3"]
+    del stored.tags["v3"]
     again = {one.digest: one for one in opened(server.url).images("a")}
     assert {again[digest_of(one)].subject for one in (names_it, tagged, artifact, child)} == {subject}
     assert subjects_in(again.values())[listing] == (subject,)
@@ -398,14 +410,14 @@ def test_a_list_of_referrers(opened: Opener, shelf: Shelf, server: Scripted) -> 
     ],
 )
 def test_an_index_of_images_is_no_list_of_referrers(
-    opened: Opener, shelf: Shelf, server: Scripted, tags: tuple[str, ...]
+    opened: Opener, stored: ScriptedRepository, server: Scripted, tags: tuple[str, ...]
 ) -> None:
-    subject = shelf.put(an_image("subject"), "v1")
+    subject = stored.put(an_image("subject"), "v1")
     bodies = an_image("amd64"), an_image("attestation", artifactType="application/vnd.in-toto+json")
     for body in bodies:
-        shelf.put(body)
+        stored.put(body)
     tags = tuple(subject.replace(":", "-") if tag == "of the subject" else tag for tag in tags)
-    index = shelf.put(an_index(*bodies), *tags, media_type=INDEX)
+    index = stored.put(an_index(*bodies), *tags, media_type=INDEX)
     images = {one.digest: one for one in opened(server.url).images("a")}
     assert (images[index].children, images[index].subject) == (tuple(map(digest_of, bodies)), UNSET)
     assert {images[digest_of(body)].subject for body in bodies} == {UNSET}
@@ -416,35 +428,37 @@ def test_an_index_of_images_is_no_list_of_referrers(
     ("reply", "size"), [(Reply(404), 3), (Reply(200), 10), (Reply(307, b"", {"Location": "/x"}), 10)]
 )
 def test_layers_that_are_elsewhere_are_none_of_its_bytes(
-    opened: Opener, shelf: Shelf, server: Scripted, reply: Reply, size: int
+    opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, size: int
 ) -> None:
     layers = [{"digest": f"sha256:{letter * 64}", "size": size} for letter, size in (("a", 3), ("b", 7))]
     layers[1]["urls"] = ["https://example.com/b"]
-    shelf.put(an_image("x", layers=layers), "v1")
-    shelf.before = lambda asked: reply if "/blobs/" in asked.path else None
+    stored.put(an_image("x", layers=layers), "v1")
+    stored.before = lambda asked: reply if "/blobs/" in asked.path else None
     (found,) = opened(server.url).images("a")
     assert found.compressed_size == size
     assert server.lines()[-1] == f"HEAD /v2/a/blobs/sha256:{'b' * 64}"
 
 
 def test_layers_that_are_elsewhere_are_looked_for_in_each_repository(
-    opened: Opener, shelf: Shelf, server: Scripted
+    opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     """A manifest is remembered for the whole registry; whether a layer is there is a matter of each repository."""
     layer = {"digest": f"sha256:{'b' * 64}", "size": 7, "urls": ["https://example.com/b"]}
-    shelf.put(an_image("x", layers=[layer]), "v1")
+    stored.put(an_image("x", layers=[layer]), "v1")
     memory = Memory()
     sizes = []
     for reply in (Reply(404), Reply(200), Reply(404)):
-        shelf.before = lambda asked, reply=reply: reply if "/blobs/" in asked.path else None  # type: ignore[misc]  # a default is no parameter of a question's answer
+        stored.before = lambda asked, reply=reply: reply if "/blobs/" in asked.path else None  # type: ignore[misc]  # a default is no parameter of a question's answer
         (found,) = opened(server.url, manifests=memory).images("a")
         sizes.append(found.compressed_size)
     assert sizes == [None, 7, None]
 
 
-def test_where_no_manifest_may_be_read(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    shelf.put(an_image("x"), "v1")
-    shelf.before = lambda asked: error(403, "DENIED") if asked.method == "GET" and "/manifests/" in asked.path else None
+def test_where_no_manifest_may_be_read(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    stored.put(an_image("x"), "v1")
+    stored.before = lambda asked: (
+        error(403, "DENIED") if asked.method == "GET" and "/manifests/" in asked.path else None
+    )
     with pytest.raises(PermissionDeniedError):
         opened(server.url).images("a")
 
@@ -462,11 +476,13 @@ class Memory:
         self.facts |= manifests
 
 
-def test_a_manifest_is_read_once_and_once_more_for_its_config(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_a_manifest_is_read_once_and_once_more_for_its_config(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     config = b'{"created": "2026-01-02T03:04:05Z", "config": {"Labels": {"a": "b"}}}'
     kind = "application/vnd.oci.image.config.v1+json"
-    shelf.put(an_image("x", config={"digest": digest_of(config), "size": len(config), "mediaType": kind}), "v1")
-    shelf.before = lambda asked: Reply(200, config) if "/blobs/" in asked.path else None
+    stored.put(an_image("x", config={"digest": digest_of(config), "size": len(config), "mediaType": kind}), "v1")
+    stored.before = lambda asked: Reply(200, config) if "/blobs/" in asked.path else None
     memory = Memory()
     for push_time, gets in (("first_seen", 1), ("first_seen", 0), ("image", 2), ("image", 0), ("first_seen", 0)):
         before = len(server.asked)
@@ -478,18 +494,22 @@ def test_a_manifest_is_read_once_and_once_more_for_its_config(opened: Opener, sh
         assert found.compressed_size == len(config) + 1
 
 
-def test_a_config_that_is_another(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_a_config_that_is_another(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     config = b"{}"
     kind = "application/vnd.oci.image.config.v1+json"
-    shelf.put(an_image("x", config={"digest": digest_of(config), "size": 2, "mediaType": kind}), "v1")
-    shelf.before = lambda asked: Reply(200, b'{"created": "2020-01-01T00:00:00Z"}') if "/blobs/" in asked.path else None
+    stored.put(an_image("x", config={"digest": digest_of(config), "size": 2, "mediaType": kind}), "v1")
+    stored.before = lambda asked: (
+        Reply(200, b'{"created": "2020-01-01T00:00:00Z"}') if "/blobs/" in asked.path else None
+    )
     (found,) = opened(server.url, push_time="image").images("a")
     assert (found.created_at, found.labels, found.children) == (None, None, UNSET)
 
 
-def test_only_the_new_tags_are_looked_at_and_once_for_all(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digests = [shelf.put(an_image(str(number)), f"v{number}") for number in range(30)]
-    shelf.put(an_image("new"), "new")
+def test_only_the_new_tags_are_looked_at_and_once_for_all(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
+    digests = [stored.put(an_image(str(number)), f"v{number}") for number in range(30)]
+    stored.put(an_image("new"), "new")
     driver = opened(server.url, rate=Rate(requests_per_second=20.0))
     known = {f"v{number}": digest for number, digest in enumerate(digests)}
     asked = [image(digest, f"v{number}") for number, digest in enumerate(digests)]
@@ -506,9 +526,11 @@ def test_only_the_new_tags_are_looked_at_and_once_for_all(opened: Opener, shelf:
 
 
 @pytest.mark.parametrize("reply", [NO_PAGE, Reply(401), Reply(403), error(405, "UNSUPPORTED")])
-def test_without_a_catalog_each_is_named(opened: Opener, shelf: Shelf, server: Scripted, reply: Reply) -> None:
+def test_without_a_catalog_each_is_named(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply
+) -> None:
     challenge = {"Www-Authenticate": 'Bearer realm="/token"'} if reply.status == 401 else {}
-    shelf.before = lambda asked: (
+    stored.before = lambda asked: (
         document({"token": "x"}) if asked.path == "/token" else Reply(reply.status, reply.body, challenge)
     )
     for globs in ((), ("shop/*",), ("shop/api", "ml/**")):
@@ -520,13 +542,13 @@ def test_without_a_catalog_each_is_named(opened: Opener, shelf: Shelf, server: S
     assert list(opened(server.url, repositories=("b", "a")).repositories()) == ["a", "b"]
 
 
-def test_names_from_the_catalog(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_names_from_the_catalog(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     def pages(asked: Asked) -> Reply:
         if "last" in asked.query:
             return document({"repositories": ["shop/b", "Bad//name"]})
         return document({"repositories": ["shop/b", "shop/a"]}, Link='</v2/_catalog?last=x>; rel="next"')
 
-    shelf.before = pages
+    stored.before = pages
     assert list(opened(server.url, repositories=("shop/*",)).repositories()) == ["shop/a", "shop/b"]
     driver = opened(server.url)
     assert list(driver.repositories()) == ["Bad//name", "shop/a", "shop/b"]
@@ -545,10 +567,10 @@ NO_UNICODE = {
 
 @pytest.mark.parametrize(("body", "name"), NO_UNICODE.items())
 def test_a_name_that_is_no_unicode_is_unreadable_alone(
-    opened: Opener, shelf: Shelf, server: Scripted, body: bytes, name: str
+    opened: Opener, stored: ScriptedRepository, server: Scripted, body: bytes, name: str
 ) -> None:
-    digest = shelf.put(an_image("x"), "v1")
-    shelf.before = lambda asked: Reply(200, body) if asked.path == "/v2/_catalog" else None
+    digest = stored.put(an_image("x"), "v1")
+    stored.before = lambda asked: Reply(200, body) if asked.path == "/v2/_catalog" else None
     found = take_inventory(opened(server.url), now=datetime.now(UTC), concurrency=2)
     assert [(one.path, [image.digest for image in one.images]) for one in found.repositories()] == [("a", [digest])]
     assert [one.repository for one in found.unreadable] == [name]
@@ -556,8 +578,10 @@ def test_a_name_that_is_no_unicode_is_unreadable_alone(
 
 
 @pytest.mark.parametrize("body", [b'{"repositories": ["a", "sur\\ud800"', b'{"repositories": 7, "x": "\xff"}', b"\xff"])
-def test_a_catalog_that_breaks_off_is_none(opened: Opener, shelf: Shelf, server: Scripted, body: bytes) -> None:
-    shelf.before = lambda asked: Reply(200, body)
+def test_a_catalog_that_breaks_off_is_none(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, body: bytes
+) -> None:
+    stored.before = lambda asked: Reply(200, body)
     with pytest.raises(BadAnswerError, match="an answer that"):
         list(opened(server.url).repositories())
 
@@ -568,10 +592,10 @@ def test_a_catalog_that_breaks_off_is_none(opened: Opener, shelf: Shelf, server:
 class Guarded:
     """Asks for a token in the words of `challenge` unless one that `takes` accepts is shown."""
 
-    def __init__(self, shelf: Shelf, challenge: str, takes: Callable[[str], bool]) -> None:
+    def __init__(self, stored: ScriptedRepository, challenge: str, takes: Callable[[str], bool]) -> None:
         self.challenge, self.takes = challenge, takes
         self.tokens = 0
-        shelf.before = self
+        stored.before = self
 
     def __call__(self, asked: Asked) -> Reply | None:
         if asked.path == "/token":
@@ -582,10 +606,12 @@ class Guarded:
         return Reply(401, b"no", {"Www-Authenticate": self.challenge})
 
 
-def test_a_token_that_allows_too_little_is_no_loop(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
+def test_a_token_that_allows_too_little_is_no_loop(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
+    digest = stored.put(an_image("x"), "v1")
     scope = 'scope="repository:a:pull,push",error="insufficient_scope"'
-    guard = Guarded(shelf, f'Bearer realm="/token",service="s",{scope}', lambda _: False)
+    guard = Guarded(stored, f'Bearer realm="/token",service="s",{scope}', lambda _: False)
     driver = opened(server.url)
     for number in (1, 1):  # the second time, the token at hand is the one that allows too little
         with pytest.raises(PermissionDeniedError):
@@ -594,10 +620,10 @@ def test_a_token_that_allows_too_little_is_no_loop(opened: Opener, shelf: Shelf,
     assert len(server.lines("DELETE")) == 3
 
 
-def test_the_registry_says_which_scope(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    digest = shelf.put(an_image("x"), "v1")
+def test_the_registry_says_which_scope(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    digest = stored.put(an_image("x"), "v1")
     wanted = "repository:a:pull,push"
-    Guarded(shelf, f'Bearer realm="/token",service="s",scope="{wanted}"', lambda shown: wanted in shown)
+    Guarded(stored, f'Bearer realm="/token",service="s",scope="{wanted}"', lambda shown: wanted in shown)
     driver = opened(server.url)
     assert driver.delete("a", image(digest, "v1"), "key").done
     asked = [one for one in server.asked if one.path == "/token"]
@@ -608,18 +634,20 @@ def test_the_registry_says_which_scope(opened: Opener, shelf: Shelf, server: Scr
     assert len([one for one in server.asked if one.path == "/token"]) == 2
 
 
-def test_a_challenge_without_scope(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    shelf.put(an_image("x"), "v1")
-    Guarded(shelf, 'Basic realm="x", Bearer realm="/token"', lambda shown: "repository:a:pull" in shown)
+def test_a_challenge_without_scope(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    stored.put(an_image("x"), "v1")
+    Guarded(stored, 'Basic realm="x", Bearer realm="/token"', lambda shown: "repository:a:pull" in shown)
     assert len(opened(server.url).images("a")) == 1
     assert [one.scopes for one in server.asked if one.path == "/token"] == [("repository:a:pull",)]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410])
-def test_a_token_server_without_tokens(opened: Opener, shelf: Shelf, server: Scripted, status: int) -> None:
+def test_a_token_server_without_tokens(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, status: int
+) -> None:
     """Its 404 above all is none of an image."""
-    digest = shelf.put(an_image("x"), "v1")
-    shelf.before = lambda asked: (
+    digest = stored.put(an_image("x"), "v1")
+    stored.before = lambda asked: (
         Reply(status) if asked.path == "/token" else Reply(401, b"", {"Www-Authenticate": 'Bearer realm="/token"'})
     )
     driver = opened(server.url)
@@ -628,11 +656,13 @@ def test_a_token_server_without_tokens(opened: Opener, shelf: Shelf, server: Scr
             ask()
 
 
-def test_a_registry_that_wants_both(opened: Opener, shelf: Shelf, server: Scripted, tmp_path: Path) -> None:
+def test_a_registry_that_wants_both(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, tmp_path: Path
+) -> None:
     """The password for one address, a token for the others."""
     (tmp_path / "password").write_text("secret")
     credentials = Credentials(username="anna", password=Secret(file=tmp_path / "password"))
-    shelf.put(an_image("x"), "v1")
+    stored.put(an_image("x"), "v1")
 
     def guard(asked: Asked) -> Reply | None:
         shown = asked.headers.get("authorization", "").partition(" ")[0]
@@ -641,7 +671,7 @@ def test_a_registry_that_wants_both(opened: Opener, shelf: Shelf, server: Script
             return document({"token": "t"}) if shown == "Basic" else asks
         return None if shown == "Bearer" else Reply(401, b"", {"Www-Authenticate": 'Bearer realm="/token"'})
 
-    shelf.before = guard
+    stored.before = guard
     driver = opened(server.url, credentials=credentials)
     for _ in range(2):
         driver.clock()
@@ -657,13 +687,15 @@ def test_a_password_that_is_no_longer_the_one_refused(tmp_path: Path) -> None:
         user.refused(user.sign(), Answer(401, {}, b""))
 
 
-def test_a_401_that_says_nothing(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    shelf.before = lambda _: Reply(401)
+def test_a_401_that_says_nothing(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    stored.before = lambda _: Reply(401)
     with pytest.raises(SignInError, match="did not say how to sign in"):
         opened(server.url).clock()
 
 
-def test_no_secret_is_told(opened: Opener, shelf: Shelf, server: Scripted, tmp_path: Any, caplog: Any) -> None:
+def test_no_secret_is_told(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, tmp_path: Any, caplog: Any
+) -> None:
     """Whatever a server repeats of it."""
     (tmp_path / "password").write_text("hunter2hunter2")
     credentials = Credentials(username="anna", password=Secret(file=tmp_path / "password"))
@@ -675,7 +707,7 @@ def test_no_secret_is_told(opened: Opener, shelf: Shelf, server: Scripted, tmp_p
             return Reply(401, b"", {"Www-Authenticate": 'Basic realm="x"'})
         return error(400, "NO", f"{shown} is hunter2hunter2 to us")
 
-    shelf.before = echo
+    stored.before = echo
     driver = opened(server.url, credentials=credentials)
     with pytest.raises(RegistryError, match=r"\*\*\* is \*\*\* to us") as failure:
         driver.clock()
@@ -689,7 +721,7 @@ def test_no_secret_is_told(opened: Opener, shelf: Shelf, server: Scripted, tmp_p
 @pytest.mark.parametrize("at", range(270, 301, 3))
 @pytest.mark.parametrize(("status", "prefix"), [(403, ""), (200, ""), (500, "Basic ")])
 def test_no_half_of_a_secret_is_told(
-    opened: Opener, shelf: Shelf, server: Scripted, tmp_path: Path, status: int, prefix: str, at: int
+    opened: Opener, stored: ScriptedRepository, server: Scripted, tmp_path: Path, status: int, prefix: str, at: int
 ) -> None:
     """A message is cut to its 300 letters, and may be cut within what is secret: a token that nobody can recognise."""
     token, password = "Opaque-Kn0wn.To_Nobody", 'hunter2"hunter2'
@@ -704,7 +736,7 @@ def test_no_half_of_a_secret_is_told(
             return Reply(200, b"x" * (at - 250) + token.encode())
         return error(status, "NO", "x" * at + f"{prefix}{token} {password}")
 
-    shelf.before = echo
+    stored.before = echo
     credentials = Credentials(username="anna", password=Secret(file=tmp_path / "password"))
     with pytest.raises(RegistryError) as failure:
         opened(server.url, credentials=credentials).images("a")
@@ -714,7 +746,7 @@ def test_no_half_of_a_secret_is_told(
 
 @pytest.mark.parametrize("at", range(270, 301, 3))
 def test_no_half_of_a_password_is_told_by_a_token_server(
-    opened: Opener, shelf: Shelf, server: Scripted, tmp_path: Path, at: int
+    opened: Opener, stored: ScriptedRepository, server: Scripted, tmp_path: Path, at: int
 ) -> None:
     (tmp_path / "password").write_text("hunter2hunter2")
 
@@ -723,7 +755,7 @@ def test_no_half_of_a_password_is_told_by_a_token_server(
             return error(403, "NO", "x" * at + "hunter2hunter2")
         return Reply(401, b"", {"Www-Authenticate": 'Bearer realm="/token"'})
 
-    shelf.before = echo
+    stored.before = echo
     credentials = Credentials(username="anna", password=Secret(file=tmp_path / "password"))
     with pytest.raises(RegistryError) as failure:
         opened(server.url, credentials=credentials).images("a")
@@ -735,11 +767,11 @@ def test_no_half_of_a_password_is_told_by_a_token_server(
 
 @pytest.mark.parametrize(("tag", "times"), [("v1", 1), ("", 5)])
 def test_what_is_put_by_its_tag_is_put_once(
-    opened: Opener, shelf: Shelf, server: Scripted, tag: str, times: int
+    opened: Opener, stored: ScriptedRepository, server: Scripted, tag: str, times: int
 ) -> None:
     """Somebody may have pushed another image there meanwhile."""
     body = an_image("x")
-    shelf.before = lambda _: error(503, "UNAVAILABLE")
+    stored.before = lambda _: error(503, "UNAVAILABLE")
     with pytest.raises(UnavailableError):
         opened(server.url).put("a", Kept(digest_of(body), "x/y", body), tag)
     assert server.lines() == [f"PUT /v2/a/manifests/{tag or digest_of(body)}"] * times
@@ -747,11 +779,11 @@ def test_what_is_put_by_its_tag_is_put_once(
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_blob_from_elsewhere_is_fetched_without_credentials(
-    opened: Opener, shelf: Shelf, server: Scripted, code: int
+    opened: Opener, stored: ScriptedRepository, server: Scripted, code: int
 ) -> None:
     takes = "repository:a:pull"
     blob = digest_of(b"blob")
-    guard = Guarded(shelf, f'Bearer realm="/token",scope="{takes}"', lambda shown: takes in shown)
+    guard = Guarded(stored, f'Bearer realm="/token",scope="{takes}"', lambda shown: takes in shown)
 
     def storage(asked: Asked) -> Reply:
         assert "authorization" not in asked.headers
@@ -760,21 +792,23 @@ def test_a_blob_from_elsewhere_is_fetched_without_credentials(
 
     with Scripted(storage) as elsewhere:
         to = {"Location": f"{elsewhere.url}/x?sig=a%2Fb"}
-        shelf.before = lambda asked: guard(asked) or (Reply(code, b"", to) if "/blobs/" in asked.path else None)
+        stored.before = lambda asked: guard(asked) or (Reply(code, b"", to) if "/blobs/" in asked.path else None)
         assert opened(server.url).lost_blobs("a", [blob]) == ()
         assert len(elsewhere.asked) == 1
 
 
-def test_redirects_at_home_keep_the_credentials_and_end(opened: Opener, shelf: Shelf, server: Scripted) -> None:
+def test_redirects_at_home_keep_the_credentials_and_end(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     takes = "repository:a:pull"
-    guard = Guarded(shelf, f'Bearer realm="/token",scope="{takes}"', lambda shown: takes in shown)
+    guard = Guarded(stored, f'Bearer realm="/token",scope="{takes}"', lambda shown: takes in shown)
     hops = 3
 
     def hop(asked: Asked) -> Reply | None:
         at = int(asked.query.get("hop", "0"))
         return guard(asked) or (Reply(206, b"b") if at == hops else Reply(307, b"", {"Location": f"?hop={at + 1}"}))
 
-    shelf.before = hop
+    stored.before = hop
     assert opened(server.url).lost_blobs("a", [digest_of(b"x")]) == ()
     hops = 4
     with pytest.raises(BadAnswerError, match="more than 3 redirects"):
@@ -791,20 +825,24 @@ def test_redirects_at_home_keep_the_credentials_and_end(opened: Opener, shelf: S
         pytest.param(error(404, "BLOB_UNKNOWN"), True, id="unknown"),
     ],
 )
-def test_whether_a_blob_is_lost(opened: Opener, shelf: Shelf, server: Scripted, reply: Reply, lost: bool) -> None:
+def test_whether_a_blob_is_lost(
+    opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, lost: bool
+) -> None:
     blob = digest_of(b"blob")
-    shelf.before = lambda _: reply
+    stored.before = lambda _: reply
     assert opened(server.url).lost_blobs("a", [blob]) == ((blob,) if lost else ())
     if reply.status == 200:
         assert opened(server.url).lost_blobs("a", [digest_of(b"")]) == ()
 
 
-def test_a_connection_that_breaks_once_loses_no_blob(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    shelf.before = lambda _: Reply(206, b"b", cut=len(server.asked) == 1)
+def test_a_connection_that_breaks_once_loses_no_blob(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
+    stored.before = lambda _: Reply(206, b"b", cut=len(server.asked) == 1)
     assert opened(server.url).lost_blobs("a", [digest_of(b"blob")]) == ()
 
 
-def test_a_registry_that_is_somewhere_else(opened: Opener, shelf: Shelf, server: Scripted) -> None:
-    shelf.before = lambda _: NO_PAGE
+def test_a_registry_that_is_somewhere_else(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+    stored.before = lambda _: NO_PAGE
     with pytest.raises(NotFoundError, match=rf"no registry answers at {server.url}/v2/$"):
         opened(server.url).clock()

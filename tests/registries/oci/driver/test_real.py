@@ -32,7 +32,7 @@ def by_password(folder: Path, password: str, user: str = "anna") -> Credentials:
 def test_what_is_found(opened: Opener) -> None:
     with DockerRegistry() as server:
         pusher = Pusher(server.url)
-        pushed = shelf(pusher)
+        pushed = one_of_each(pusher)
         pusher.image("shop/web", "v1", layers=[b"one"])
         driver = opened(server.url)
         assert isinstance(driver, ListsTagsOnly)
@@ -55,7 +55,7 @@ def test_what_is_found(opened: Opener) -> None:
         assert image.subject == (one.subject or UNSET)
 
 
-def shelf(pusher: Pusher) -> dict[str, Pushed]:
+def one_of_each(pusher: Pusher) -> dict[str, Pushed]:
     """One of each kind, by what it is."""
     repository = "shop/api"
     made = {"overwritten": pusher.image(repository, "nightly", layers=[b"first"])}

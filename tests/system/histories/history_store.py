@@ -14,7 +14,7 @@ from worker.store import open_store
 from worker.store.tables import metadata
 
 
-class Place:
+class HistoryStore:
     """The store's engine, and a connection beside it that sees what is committed."""
 
     def __init__(self, folder: Path) -> None:
@@ -36,7 +36,7 @@ class Place:
 
     @classmethod
     @functools.cache
-    def of_this_process(cls) -> "Place":
+    def of_this_process(cls) -> "HistoryStore":
         shared = Path("/dev/shm")  # memory: these histories are not about the disk
         folder = tempfile.mkdtemp(prefix="registry-gc-histories-", dir=shared if shared.is_dir() else None)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
