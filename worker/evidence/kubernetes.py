@@ -244,25 +244,21 @@ class _Lists:
         try:
             response = self._client.call_api(*request, _request_timeout=(min(5.0, silence), silence)).response
             with closing(response):
-                return response.status, self._body(response, about)
+                pieces, size = [], 0
+                # Whatever has come in: waiting for a full buffer, a slow drip would never be noticed.
+                while piece := response.read1(65536, decode_content=True):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > MAX_PAGE:
+                        raise _FailedError(f"{about}: an answer of more than {MAX_PAGE >> 20} MiB", _SERVER)
+                    if time.monotonic() > self._ends:
+                        raise _FailedError(f"{about}: the time was up", "see how quickly the API server answers")
+                return response.status, b"".join(pieces)
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
-            reason: Any = (
-                getattr(error, "reason", None) or error
-            )  # the innermost, without what the client says of itself
+            # The innermost reason, without what the client says of itself
+            reason: Any = getattr(error, "reason", None) or error
             what = f"{about}: {str(reason) or type(reason).__name__}"
             raise _PassingError(what, "see that the API server can be reached") from None
-
-    def _body(self, response: Any, about: str) -> bytes:
-        pieces, size = [], 0
-        # Whatever has come in: waiting for a full buffer, a slow drip would never be noticed.
-        while piece := response.read1(65536, decode_content=True):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_PAGE:
-                raise _FailedError(f"{about}: an answer of more than {MAX_PAGE >> 20} MiB", _SERVER)
-            if time.monotonic() > self._ends:
-                raise _FailedError(f"{about}: the time was up", "see how quickly the API server answers")
-        return b"".join(pieces)
 
 
 _SERVER = "see whether this is the API server's address"
@@ -271,7 +267,7 @@ _SERVER = "see whether this is the API server's address"
 def _uses(one: Object, kind: Kind, cluster: str) -> Iterator[Found]:
     try:
         yield from uses_of(one, kind, cluster)
-    except ValueError as error:  # msgspec's errors are such, and UnreadableError
+    except ValueError as error:  # msgspec's errors are such
         where = f"{kind.name} {one.metadata.namespace}/{one.metadata.name}"
         raise _FailedError(f"{where} is not understood: {error}", "report it with this line") from None
 

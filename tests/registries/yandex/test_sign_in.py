@@ -293,7 +293,7 @@ def test_nothing_of_an_exchange_is_told(simulator: Simulator, pod_file: Path, ca
     with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
         assert isinstance(registry, Driver)
         registry.clock()
-        calls = registry._calls
+        calls = registry
         logged = [vars(record) for record in caplog.records]
         told = f"{calls.tokens._token!r} {calls.bearer!r} {by_pod(simulator, pod_file)!r} {logged}"
         for secret in (POD, calls.tokens.current()):
@@ -392,12 +392,12 @@ def test_no_secret_is_told(simulator: Simulator, key_file: Path, caplog: pytest.
         assert isinstance(registry, Driver)
         with pytest.raises(RegistryError, match=r"Permission denied for \*\*\* to look at this") as failure:
             registry.images("shop/api")
-        issued = registry._calls.tokens.current()
+        issued = registry.tokens.current()
         told += [
             str(failure.value),
             repr(failure.value),
-            repr(registry._calls.tokens._token),
-            repr(registry._calls.bearer),
+            repr(registry.tokens._token),
+            repr(registry.bearer),
         ]
     told += [str([vars(record) for record in caplog.records]), repr(by_key(simulator, key_file))]
     assert len(issued) > 10

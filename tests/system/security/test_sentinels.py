@@ -119,7 +119,7 @@ keys = [repr(one) for one in settings.registries.values()]
 for registry in settings.registries.values():
     opened = open_registry(registry)
     try:
-        calls = opened._calls
+        calls = opened
         current = calls.tokens.current()
         raise ValueError(f"{registry!r} {opened!r} {calls.tokens!r} {calls.bearer!r} {calls.http!r}")
     except Exception as error:

@@ -65,11 +65,6 @@ def redirected(request: Request, location: str) -> Request:
     return replace(request, url=parts.geturl(), query={})
 
 
-def first_byte(answer: Answer | str, digest: str) -> bool:
-    """Whether a byte of a blob came: a server may tell of a blob, and have nothing to send. Of nothing none comes."""
-    return isinstance(answer, Answer) and (bool(answer.body) or digest in NOTHING)
-
-
 def put_back(answer: Answer, digest: str) -> None:
     """Raises BlobsMissingError, and what any other refusal of a manifest means."""
     if succeeded(answer):

@@ -41,7 +41,7 @@ class Client:
         self._threads = settings.rate.concurrency
         self.sign_ins = SignIns(settings, self.http)
         self._catalog_pages, self._tags_pages = PageSize(), PageSize()
-        self._referrers = Referrers(self._referrers_page, settings.name, settings.key)
+        self.referrers = Referrers(self._referrers_page, settings.name, settings.key)
         self.refused: dict[str, SignInError] = {}  # glob of credentials that were refused when they asked for the list
 
     def time(self) -> datetime:
@@ -108,10 +108,6 @@ class Client:
 
         found = whole_list(ask, self.http.registry, name, self._tags_pages)
         return None if found is None else tuple(sorted(found))
-
-    def referrers(self, name: str, digest: str) -> tuple[str, ...]:
-        """What the registry lists as referring to a digest. Raises RegistryError."""
-        return self._referrers.of(name, digest)
 
     def _referrers_page(self, name: str, digest: str, query: Mapping[str, str], known: bool) -> Page | None:
         request = protocol.list_referrers(self.api, name, digest, query)
@@ -182,7 +178,8 @@ class Client:
         """Whether a blob's first byte can be fetched; asked twice, as a connection may break. Raises RegistryError."""
         request = blobs.read_blob("GET", self.api, name, digest, first_bytes=1)
         try:
-            return any(blobs.first_byte(self._blob(request, name), digest) for _ in range(2))
+            # A server may tell of a blob, and have nothing to send. Of nothing none comes.
+            return any(self._blob(request, name).body or digest in blobs.NOTHING for _ in range(2))
         except NotFoundError:
             return False
 

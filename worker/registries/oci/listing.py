@@ -94,7 +94,7 @@ class Listing:
     def _further(self, level: Sequence[str]) -> list[str]:
         """What is there of what these lead to, and was not known."""
         unknown = [digest for digest in level if digest not in self._known]
-        referrers = self._client.each(lambda digest: self._client.referrers(self._name, digest), unknown)
+        referrers = self._client.each(lambda digest: self._client.referrers.of(self._name, digest), unknown)
         for digest in unknown:
             for referrer in referrers[digest]:
                 self._subjects.setdefault(referrer, digest)

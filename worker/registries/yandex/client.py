@@ -32,14 +32,18 @@ from worker.registries.yandex.sign_in import open_tokens
 T = TypeVar("T")
 
 
-class Calls:
-    """The services of one registry, signed in. Safe to use from several threads."""
+class YandexRegistry(HttpDriver):
+    """One registry of either kind, by its id: its services, signed in. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
+        self._id, self._manifests, self._concurrency = settings.id, manifests, settings.rate.concurrency
         self._operations = f"{settings.endpoints.operation}/operations"
-        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings)
+        super().__init__(Http(settings.name, limiter, self._concurrency, patience, settings))
         self.tokens = open_tokens(settings, self.http)
         self.bearer = Bearer(self.tokens)
+        docker = settings.endpoints.docker
+        self._api = f"{docker}/v2"
+        self._sign_in = DockerSignIn(self.http, docker, Basic(self.tokens, "iam"), account="iam")
 
     def call(self, request: Request, read: Callable[[Answer], T], total: float | None = None) -> T:
         """What `read` makes of the answer. Raises RegistryError."""
@@ -109,18 +113,6 @@ class Calls:
         error = api.operation_error(operation.error)
         error.registry, error.request = self.http.registry, label
         return error
-
-
-class YandexRegistry(HttpDriver):
-    """What the drivers of both kinds of registries have in common: one registry, by its id."""
-
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
-        self._id, self._manifests = settings.id, manifests
-        self._calls = Calls(settings, limiter, patience)
-        super().__init__(self._calls.http)
-        docker, self._concurrency = settings.endpoints.docker, settings.rate.concurrency
-        self._api = f"{docker}/v2"
-        self._sign_in = DockerSignIn(self.http, docker, Basic(self._calls.tokens, "iam"), account="iam")
 
     def manifests(
         self, repository: str, digests: Sequence[str], not_after: float | None = None

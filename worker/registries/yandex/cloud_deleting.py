@@ -20,7 +20,7 @@ from worker.registries.http.messages import Answer
 from worker.registries.interface import Deletion
 from worker.registries.yandex import api
 from worker.registries.yandex import cloud_protocol as protocol
-from worker.registries.yandex.client import Calls
+from worker.registries.yandex.client import YandexRegistry
 from worker.registries.yandex.cloud_images import Folder, in_folder, tags_of
 from worker.registries.yandex.cloud_listing import Folders
 from worker.registries.yandex.cloud_protocol import Artifact
@@ -60,10 +60,10 @@ class _Work:
 class Deletions:
     """The deletions of one registry that this process asks for. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, calls: Calls, folders: Folders) -> None:
+    def __init__(self, settings: RegistrySettings, registry: YandexRegistry, folders: Folders) -> None:
         self._id, self._root = settings.id, settings.endpoints.cloud_registry
         self._transitional = settings.transitional
-        self._calls, self._folders = calls, folders
+        self._registry, self._folders = registry, folders
         self._lock = threading.Lock()
         self._suitable = False
         self._digests: dict[str, set[str]] = {}  # by path
@@ -76,9 +76,11 @@ class Deletions:
         before = self._folders.since(path, began - READ_LATELY)
         mine = before.of(image.digest)
         if not mine:
-            raise NotFoundError("no artifact has this digest", self._calls.http.registry, f"DELETE {work.label}")
+            raise NotFoundError("no artifact has this digest", self._registry.http.registry, f"DELETE {work.label}")
         if new := before.tags[image.digest] - set(image.tags):
-            raise TooLateError(f"it is tagged {', '.join(sorted(new))} by now", self._calls.http.registry, work.label)
+            raise TooLateError(
+                f"it is tagged {', '.join(sorted(new))} by now", self._registry.http.registry, work.label
+            )
         self._going(path).add(image.digest)
         try:
             self._ask_for(work, sorted(mine, key=lambda one: (not tags_of(one), one.name, one.id)))
@@ -102,12 +104,12 @@ class Deletions:
             if self._suitable:
                 return
             request = protocol.get_registry(self._root, self._id)
-            found = self._calls.call(request, lambda answer: protocol.registry(answer, self._id))
+            found = self._registry.call(request, lambda answer: protocol.registry(answer, self._id))
             if found.type == "TRANSITIONAL" and not self._transitional:
                 raise UnsuitableError(
                     f"registry {self._id} is of the type TRANSITIONAL: nothing is deleted there unless the file says"
                     " transitional: true",
-                    self._calls.http.registry,
+                    self._registry.http.registry,
                 )
             self._suitable = True
 
@@ -132,7 +134,7 @@ class Deletions:
                     if not first:
                         continue
                     doubt = any(error.maybe_done for error in work.missing)
-                    raise TooLateError(change, self._calls.http.registry, f"DELETE {work.label}", maybe_done=doubt)
+                    raise TooLateError(change, self._registry.http.registry, f"DELETE {work.label}", maybe_done=doubt)
                 not_after = work.not_after if first else None
                 operation = self.delete_artifact(artifact, f"{work.key}/{artifact.id}", work.label, not_after)
             except NotFoundError as error:
@@ -165,7 +167,7 @@ class Deletions:
                 return f"{artifact.name} lies in {now.path} by now"
             return _change(artifact, now, image, as_listed=as_listed)
 
-        return self._calls.call(request, read)
+        return self._registry.call(request, read)
 
     def delete_artifact(
         self, artifact: Artifact, key: str, label: str, not_after: float | None = None
@@ -173,7 +175,7 @@ class Deletions:
         """Raises RegistryError, with `maybe_done`."""
         request = protocol.delete_artifact(self._root, artifact.id, label, str(uuid5(NAMESPACE_URL, key)), not_after)
         try:
-            return self._calls.deletion(request, artifact.id)
+            return self._registry.deletion(request, artifact.id)
         except PermissionDeniedError as error:
             error.message = f"{error.message}; {ROLES}"
             raise

@@ -23,7 +23,7 @@ from worker.registries.errors import (
 from worker.registries.http.loops import FIRST_POLL, LONGEST_POLL
 from worker.registries.interface import Deletion
 from worker.registries.yandex import api
-from worker.registries.yandex.client import Calls
+from worker.registries.yandex.client import YandexRegistry
 from worker.registries.yandex.cloud_deleting import Begun, Deletions
 from worker.registries.yandex.cloud_images import Folder
 from worker.registries.yandex.cloud_listing import Folders
@@ -45,8 +45,8 @@ class Left:
 class Followed:
     """The deletions of one registry, whoever has asked for them. Safe to use from several threads."""
 
-    def __init__(self, calls: Calls, folders: Folders, deletions: Deletions) -> None:
-        self._calls, self._folders, self._deletions = calls, folders, deletions
+    def __init__(self, registry: YandexRegistry, folders: Folders, deletions: Deletions) -> None:
+        self._registry, self._folders, self._deletions = registry, folders, deletions
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         """As the interface has it."""
@@ -67,7 +67,7 @@ class Followed:
         if errors is None:
             return None
         if begun.of is None:
-            unknown = ("what it was about is not known", self._calls.http.registry)
+            unknown = ("what it was about is not known", self._registry.http.registry)
             raise next(iter(errors), OperationUnknownError(*unknown, maybe_done=True))
         asked, wait = set(begun.asked), FIRST_POLL
         while True:
@@ -93,13 +93,13 @@ class Followed:
         errors = list(begun.errors)
         for operation_id in begun.operation_id.split(","):
             try:
-                operation = known.get(operation_id) or self._calls.ended(operation_id, deadline)
+                operation = known.get(operation_id) or self._registry.ended(operation_id, deadline)
             except OperationUnknownError as error:
                 errors.append(error)
                 continue
             if operation is None:
                 return None
-            if (failed := self._calls.failure(operation, f"GET operation {operation_id}")) is not None:
+            if (failed := self._registry.failure(operation, f"GET operation {operation_id}")) is not None:
                 errors.append(failed)
         return errors
 
@@ -125,7 +125,7 @@ class Followed:
         if left.new_tags or left.pushed_again:
             what = f"tagged {', '.join(left.new_tags)}" if left.new_tags else "pushed again"
             words = f"it is still there: it was {what} meanwhile"
-            return OperationFailedError(words, self._calls.http.registry, about("", image.digest))
+            return OperationFailedError(words, self._registry.http.registry, about("", image.digest))
         error = next((one for one in errors if not isinstance(one, NotFoundError)), None)
         if error is None or isinstance(error, OperationUnknownError) or set(left.tags) == set(image.tags):
             return error
@@ -155,7 +155,7 @@ class Followed:
                 key = f"{begun.operation_id}/{artifact.id}/untagged"
                 operation: api.Operation | None = self._deletions.delete_artifact(artifact, key, artifact.digest)
                 if operation is not None and not operation.done:
-                    operation = self._calls.ended(operation.id or "", deadline)
+                    operation = self._registry.ended(operation.id or "", deadline)
             except NotFoundError:
                 continue
             except RegistryError as error:
@@ -163,7 +163,7 @@ class Followed:
                 continue
             if operation is None:
                 return False
-            if (failed := self._calls.failure(operation, f"DELETE {artifact.digest}")) is not None:
+            if (failed := self._registry.failure(operation, f"DELETE {artifact.digest}")) is not None:
                 errors.append(failed)
         return True
 

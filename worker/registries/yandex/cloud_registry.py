@@ -66,8 +66,8 @@ class YandexCloudRegistry(YandexRegistry):
         super().__init__(settings, limiter, patience, manifests)
         self._root, self._page_size = settings.endpoints.cloud_registry, page_size
         self._folders = Folders(self._read_folder)
-        self._deletions = Deletions(settings, self._calls, self._folders)
-        self._followed = Followed(self._calls, self._folders, self._deletions)
+        self._deletions = Deletions(settings, self, self._folders)
+        self._followed = Followed(self, self._folders, self._deletions)
         self._pile: Pile | None = None  # what the last `repositories` has listed
         self._told: set[str] = set()  # folders whose own artifacts their listing shows, if there are any
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class YandexCloudRegistry(YandexRegistry):
             protocol.registry(answer, self._id)
             return time_told(answer)
 
-        return self._calls.call(protocol.get_registry(self._root, self._id), read)
+        return self.call(protocol.get_registry(self._root, self._id), read)
 
     # Listing
 
@@ -110,7 +110,7 @@ class YandexCloudRegistry(YandexRegistry):
                 return protocol.list_artifacts(self._root, self._id, token, self._page_size)
             return protocol.list_level(self._root, self._id, path, token, self._page_size)
 
-        return self._calls.pages(request, lambda answer: protocol.page(answer, self._id), lambda row: row.id or "")
+        return self.pages(request, lambda answer: protocol.page(answer, self._id), lambda row: row.id or "")
 
     def _listed_whole(self) -> Pile:
         pile = Pile(self._id)
@@ -146,7 +146,7 @@ class YandexCloudRegistry(YandexRegistry):
         try:
             yield
         except RegistryError as error:
-            error.registry, error.request = error.registry or self._calls.http.registry, error.request or f"GET {what}"
+            error.registry, error.request = error.registry or self.http.registry, error.request or f"GET {what}"
             raise
 
     # What is not told with artifacts
@@ -201,7 +201,7 @@ class YandexCloudRegistry(YandexRegistry):
             return replace(image, id=found.id, tags=found.tags, created_at=found.created_at)  # a manifest never changes
         if image.id:
             label = f"GET {about(repository, image.digest)}"
-            raise NotFoundError("no artifact has this digest", self._calls.http.registry, label)
+            raise NotFoundError("no artifact has this digest", self.http.registry, label)
         self._insist_that_it_is_there(repository, image.digest)  # an index led to it: no artifact stands for it
         return image
 

@@ -44,10 +44,10 @@ class YandexContainerRegistry(YandexRegistry):
             return time_told(answer)
 
         registries = f"{self._root}/container-registry/v1/registries"
-        return self._calls.call(api.get_registry(registries, self._id), read)
+        return self.call(api.get_registry(registries, self._id), read)
 
     def repositories(self) -> Iterator[str]:
-        pages: Iterable[Sequence[str]] = self._calls.pages(
+        pages: Iterable[Sequence[str]] = self.pages(
             lambda token: protocol.list_repositories(self._root, self._id, token),
             lambda answer: protocol.repositories_page(answer, self._id),
             str,
@@ -56,7 +56,7 @@ class YandexContainerRegistry(YandexRegistry):
 
     def images(self, repository: str) -> tuple[Image, ...]:
         name = self._name(repository)
-        pages: Iterable[Sequence[Image]] = self._calls.pages(
+        pages: Iterable[Sequence[Image]] = self.pages(
             lambda token: protocol.list_images(self._root, name, repository, token),
             lambda answer: protocol.images_page(answer, name),
             lambda image: image.id,
@@ -78,7 +78,7 @@ class YandexContainerRegistry(YandexRegistry):
                 bad(f"asked for the image {image.id}, told of {found.id}")
             return found
 
-        found = self._calls.call(protocol.get_image(self._root, image.id, about(repository, image.digest)), read)
+        found = self.call(protocol.get_image(self._root, image.id, about(repository, image.digest)), read)
         return replace(found, subject=image.subject)
 
     def delete(
@@ -86,17 +86,17 @@ class YandexContainerRegistry(YandexRegistry):
     ) -> Deletion:
         label = about(repository, image.digest)
         request = protocol.delete_image(self._root, image.id, label, idempotency_key, not_after)
-        operation = self._calls.deletion(request, image.id)
+        operation = self.deletion(request, image.id)
         return self._outcome(operation, request.label) if operation.done else Deletion(operation.id or "", done=False)
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         if deletion.done:
             return deletion
-        operation = self._calls.ended(deletion.operation_id, deadline)
+        operation = self.ended(deletion.operation_id, deadline)
         return self._outcome(operation, f"GET operation {deletion.operation_id}") if operation else deletion
 
     def _outcome(self, operation: api.Operation, label: str) -> Deletion:
         """Of an operation that has ended."""
-        if (error := self._calls.failure(operation, label)) is not None:
+        if (error := self.failure(operation, label)) is not None:
             raise error
         return Deletion(operation.id or "", done=bool(operation.done))
