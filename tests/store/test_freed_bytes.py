@@ -2,8 +2,14 @@
 
 from datetime import timedelta
 
+import pytest
+
+from tests.store.rows import add_blob, add_item, add_run, column
+from tests.support.builders import digest, image
 from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
+from worker.store import Store, freed_bytes
+from worker.store.tables import blob, run
 
 DAY = timedelta(days=1)
 
@@ -53,3 +59,87 @@ def test_what_somebody_else_deleted_with_its_index_does_not_count(simulator: Sim
 
     run = tonight.run(run_id)
     assert (run.gone, run.deleted, run.reclaimed_bytes) == (2, 0, 0)
+
+
+ONE, TWO = 2**40, 7
+
+
+@pytest.fixture
+def counted(store: Store) -> Store:
+    """Three items; all name the first blob, the last two the second."""
+    with store.write() as connection:
+        add_run(connection)
+        add_blob(connection, 0, ONE, 3)
+        add_blob(connection, 1, TWO, 2)
+        for number, blobs in enumerate([(0,), (0, 1), (0, 1, 1)]):
+            add_item(connection, number, image(number), blobs=blobs)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("taken", "freed", "total"),
+    [
+        pytest.param([{0: True}], [{0: 0}], 0, id="others name it still"),
+        pytest.param([{0: True, 1: True, 2: True}], [{0: 0, 1: 0, 2: ONE + TWO}], ONE + TWO, id="the last frees both"),
+        pytest.param(
+            [{1: True}, {2: True}, {0: True}], [{1: 0}, {2: TWO}, {0: ONE}], ONE + TWO, id="each with its last"
+        ),
+        pytest.param([{0: False, 1: False, 2: False}], [{0: 0, 1: 0, 2: 0}], 0, id="by others alone"),
+        pytest.param([{1: True}, {2: False, 0: False}], [{1: 0}, {2: TWO, 0: ONE}], ONE + TWO, id="one was ours"),
+        pytest.param([{}], [{}], 0, id="nothing"),
+    ],
+)
+def test_a_blob_is_freed_with_its_last_reference_if_one_was_ours(
+    counted: Store, taken: list[dict[int, bool]], freed: list[dict[int, int]], total: int
+) -> None:
+    with counted.write() as connection:
+        assert [freed_bytes.free(connection, "run-1", ours) for ours in taken] == freed
+        assert column(connection, run, "reclaimed_bytes") == [total]
+
+
+def test_a_blob_that_a_new_image_names_is_never_freed(counted: Store) -> None:
+    with counted.write() as connection:
+        freed_bytes.free(connection, "run-1", {1: True, 2: True})
+        freed_bytes.keep(connection, "run-1", {"sha256:0", "sha256:1", "sha256:unknown"})
+        assert column(connection, blob, "kept") == [True, False]  # the second was freed before
+        assert freed_bytes.free(connection, "run-1", {0: True}) == {0: 0}
+        assert column(connection, run, "reclaimed_bytes") == [TWO]
+
+
+def test_a_sum_stays_what_a_column_can_hold(store: Store) -> None:
+    most = freed_bytes.MOST_BYTES
+    with store.write() as connection:
+        add_run(connection, reclaimed_bytes=most - 1)
+        add_blob(connection, 0, 2**61, 1)
+        add_item(connection, 0, image(0), blobs=[0])
+        assert freed_bytes.free(connection, "run-1", {0: True}) == {0: most}
+        assert column(connection, run, "reclaimed_bytes") == [most]
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked", "went"),
+    [
+        pytest.param({"a": ("deleted", [])}, ["a"], True, id="with its index"),
+        pytest.param({"a": ("gone", ["b"]), "b": ("deleted", [])}, ["a"], True, id="with what its index went with"),
+        pytest.param({"a": ("gone", ["a"])}, ["a"], False, id="in a circle"),
+        pytest.param({"a": ("gone", [])}, ["a"], False, id="somebody else took both"),
+        pytest.param({"a": ("planned", [])}, ["a"], False, id="its index is there"),
+        pytest.param({"a": ("deleted", [])}, [], False, id="it belongs to nothing"),
+    ],
+)
+def test_whether_it_went_along(
+    store: Store, rows: dict[str, tuple[str, list[str]]], asked: list[str], went: bool
+) -> None:
+    with store.write() as connection:
+        add_run(connection)
+        for number, (name, (state, owners)) in enumerate(rows.items()):
+            add_item(connection, number, image(name), state=state, owners=map(digest, owners))
+        assert freed_bytes.went_along(connection, "run-1", "shop/api", map(digest, asked)) is went
+        assert not freed_bytes.went_along(connection, "run-1", "elsewhere", map(digest, asked))
+
+
+def test_numbers_are_packed_as_four_bytes() -> None:
+    assert freed_bytes.unpack(freed_bytes.pack([0, 7, 2**32 - 1])) == [0, 7, 2**32 - 1]
+    assert len(freed_bytes.pack(range(10))) == 40
+    assert freed_bytes.unpack(b"") == []
+    assert list(freed_bytes.portions([1, 2, 3], 2)) == [[1, 2], [3]]

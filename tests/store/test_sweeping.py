@@ -1,16 +1,21 @@
 """Queries of a sweep: leases and waves of batches, intents, and outcomes, of which the first counts."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
 
+from tests.store import rows
+from tests.store.rows import NOW, SECOND
+from tests.support.builders import image
 from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
-from worker.store import sweeping
-from worker.store.tables import audit, batch
+from worker.store import Store, sweeping
+from worker.store.sweeping import Outcome
+from worker.store.tables import audit, batch, run, tally
 
 DAY = timedelta(days=1)
 
@@ -109,3 +114,151 @@ def test_a_repository_that_cannot_be_looked_at_keeps_no_other_waiting(simulator:
     chosen = sweeping.fair([*first, *others], sweeping.MOST_RUNG, now - HOUR)
     assert [one.batch for one in chosen] == [0, 50, *range(51, 51 + sweeping.MOST_RUNG - 2)]
     assert tonight.store is not None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "healthy"),
+    [
+        (Outcome("deleted"), True), (Outcome("gone"), True), (Outcome("skipped", "changed"), True),
+        (Outcome("skipped", "locked"), True), (Outcome("skipped", "used_by_image_lists"), True),
+        (Outcome("skipped", "held"), False), (Outcome("failed", "other"), False),
+    ],
+)  # fmt: skip
+def test_which_outcomes_say_that_the_registry_answers_as_it_should(outcome: Outcome, healthy: bool) -> None:
+    assert outcome.shows_health is healthy
+
+
+def ready_batches(store: Store) -> list[int]:
+    """Batches of run-1 that are rung now; what was rung in the last hour is not rung again."""
+    with store.write() as connection:
+        taken = sweeping.take_ready(connection, "run-1", NOW, NOW - HOUR, NOW - HOUR)
+    return [one.batch for one in taken]
+
+
+@pytest.mark.parametrize(
+    ("batches", "rung"),
+    [
+        pytest.param([{}, {"done": True}, {}], [0, 2], id="what is done is not rung"),
+        pytest.param([{"lease_until": NOW}, {"lease_until": NOW - SECOND}], [1], id="nor what somebody holds"),
+        pytest.param([{"rung_at": NOW - HOUR}, {"rung_at": NOW - HOUR + SECOND}], [0], id="nor what was rung lately"),
+        pytest.param([{}, {"wave": 1}, {"wave": 1, "repository": "elsewhere"}], [0, 2], id="nor a later wave"),
+        pytest.param([{"done": True}, {"wave": 1}], [1], id="a wave whose turn has come"),
+        pytest.param([{"rung_at": NOW - 2 * HOUR}, {}], [1, 0], id="what was never rung comes first"),
+    ],
+)
+def test_batches_are_rung_when_their_turn_has_come(
+    store: Store, batches: list[dict[str, Any]], rung: list[int]
+) -> None:
+    with store.write() as connection:
+        rows.add_run(connection)
+        for path in ("shop/api", "elsewhere"):
+            rows.add_repository(connection, path, looked_at=NOW)
+        for number, facts in enumerate(batches):
+            rows.add_batch(connection, number, **facts)
+    assert ready_batches(store) == rung
+    assert ready_batches(store) == []  # they are out now
+
+
+@pytest.mark.parametrize(
+    ("run_facts", "facts", "takeovers"),
+    [
+        pytest.param({}, {}, 0, id="free"),
+        pytest.param({}, {"lease_until": NOW - SECOND, "takeovers": 2}, 3, id="its lease ran out"),
+        pytest.param({}, {"lease_until": NOW}, None, id="held"),
+        pytest.param({}, {"done": True}, None, id="done"),
+        pytest.param({}, {"wave": 1}, None, id="its turn has not come"),
+        pytest.param({"state": "blocked"}, {}, None, id="its run does not delete"),
+    ],
+)
+def test_a_batch_is_claimed(
+    store: Store, run_facts: dict[str, Any], facts: dict[str, Any], takeovers: int | None
+) -> None:
+    with store.write() as connection:
+        rows.add_run(connection, **run_facts)
+        rows.add_batch(connection, 0)
+        rows.add_batch(connection, 1, **facts)
+        held = sweeping.claim(connection, "run-1", 1, owner="me", now=NOW, until=NOW + HOUR)
+        assert (held.takeovers if held else None) == takeovers
+        assert sweeping.at_work(connection, "run-1", NOW) == int(held is not None)
+
+
+@pytest.mark.parametrize(
+    ("states", "done"),
+    [(["deleted", "skipped"], True), (["deleted", "planned"], False), (["intent"], False), (["accepted"], False)],
+)
+def test_a_batch_that_is_given_back_is_done_if_nothing_is_left(store: Store, states: list[str], done: bool) -> None:
+    with store.write() as connection:
+        rows.add_run(connection)
+        rows.add_batch(connection)
+        for number, state in enumerate(states):
+            rows.add_item(connection, number, image(number), state=state)
+        held = sweeping.claim(connection, "run-1", 0, owner="me", now=NOW, until=NOW + HOUR)
+        assert held is not None
+        sweeping.release(connection, held, NOW)
+        row = rows.only(connection, batch)
+        assert (row["done"], row["owner"], row["lease_until"], row["rung_at"]) == (done, None, None, NOW)
+        assert sweeping.is_waiting(connection, "run-1") is not done
+        sweeping.unring(connection, "run-1", NOW)
+        assert rows.only(connection, batch)["rung_at"] == (NOW if done else None)
+
+
+def test_an_accepted_deletion_is_recorded_of_what_was_intended(store: Store) -> None:
+    with store.write() as connection:
+        intended, planned = (
+            rows.add_item(connection, number, image(number), state=state)
+            for number, state in enumerate(("intent", "planned"))
+        )
+        sweeping.record_accepted(connection, [(intended, "op1"), (planned, "op2")], NOW)
+        sweeping.record_accepted(connection, [], NOW)
+        found = [rows.get_item(connection, number) for number in (0, 1)]
+    assert [(one.state, one.operation_id) for one in found] == [("accepted", "op1"), ("planned", None)]
+
+
+def test_what_is_barred_is_told_to_who_holds_it(store: Store) -> None:
+    with store.write() as connection:
+        items = [rows.add_item(connection, number, image(number)) for number in range(3)]
+        rows.add_item(connection, 3, image(3), state="deleted")
+        assert not sweeping.is_one_barred(connection, "run-1", [0, 1, 2])
+        sweeping.bar(connection, items[1], "something needs it")
+        assert sweeping.is_one_barred(connection, "run-1", [0, 1])
+        assert not sweeping.is_one_barred(connection, "run-1", [0, 2])
+        assert sweeping.open_items(connection, "run-1", [0, 1, 3]) == {0: None, 1: "something needs it"}
+        assert sweeping.open_items(connection, "run-1", [0, 1], ["intent"]) == {}
+
+
+def test_outcomes_are_counted_audited_and_tallied_once(store: Store) -> None:
+    outcomes = [
+        Outcome("deleted"), Outcome("gone"), Outcome("skipped", "locked", "by a rule"), Outcome("failed", None, "no"),
+        Outcome("skipped", "locked"),
+    ]  # fmt: skip
+    with store.write() as connection:
+        rows.add_run(connection, systemic_failures=4)
+        items = [rows.add_item(connection, number, image(number), state="intent") for number in range(len(outcomes))]
+        pairs = list(zip(items, outcomes, strict=True))
+        late = (items[0], Outcome("failed", "other"))
+        assert len(sweeping.record_outcomes(connection, "run-1", [*pairs, late], NOW)) == len(outcomes)
+        assert sweeping.record_outcomes(connection, "run-1", pairs, NOW) == []
+        assert sweeping.record_outcomes(connection, "run-1", [], NOW) == []
+        row = rows.only(connection, run)
+        assert [row[name] for name in ("deleted", "gone", "skipped", "failed", "systemic_failures")] == [1, 1, 2, 1, 0]
+        assert rows.column(connection, audit, "outcome") == ["deleted", "gone"]
+        told = connection.execute(select(tally.c.name, tally.c.label, tally.c.value).order_by(tally.c.name)).all()
+    assert told == [("failed", "other", 1), ("skipped", "locked", 2)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answers", "left"),
+    [
+        (Outcome("deleted"), None, 0), (Outcome("failed", "other"), None, 4), (Outcome("deleted"), False, 4),
+        (Outcome("failed", "other"), True, 0),
+    ],
+    ids=["it answers", "a failure", "but has failed since", "but has answered otherwise"],
+)  # fmt: skip
+def test_a_row_of_failures_ends_where_the_registry_answers(
+    store: Store, outcome: Outcome, answers: bool | None, left: int
+) -> None:
+    with store.write() as connection:
+        rows.add_run(connection, systemic_failures=4)
+        one = rows.add_item(connection, 0, image(0), state="intent")
+        sweeping.record_outcomes(connection, "run-1", [(one, outcome)], NOW, answers=answers)
+        assert rows.only(connection, run)["systemic_failures"] == left

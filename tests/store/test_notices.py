@@ -1,0 +1,121 @@
+"""What is still to come of a run: who is to be told, what is to be followed, and how far each has come."""
+
+from typing import Any
+
+import pytest
+
+from tests.store.rows import HOUR, NOW, SECOND, add_run, only
+from worker.store import Store, notices
+from worker.store.notices import Followed, Notice
+from worker.store.tables import run
+
+ENDED = {"state": "finished", "outcome": "failed", "finished_at": NOW}
+NOTICE = Notice(run_id="run-1", registry="production", word="failed", since=NOW)
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        pytest.param(ENDED, "failed", id="it ended"),
+        pytest.param({"state": "blocked", "planned_at": NOW}, "blocked", id="it waits"),
+        pytest.param(ENDED | {"told": "blocked"}, "failed", id="it ended after people were told that it waits"),
+        pytest.param(ENDED | {"told": "failed"}, None, id="told already"),
+        pytest.param({"state": "deleting"}, None, id="it goes on"),
+        pytest.param({"state": "planned", "planned_at": NOW}, None, id="it will go on"),
+    ],
+)
+def test_what_there_is_to_tell(store: Store, facts: dict[str, Any], word: str | None) -> None:
+    wanted = None if word is None else Notice(run_id="run-1", registry="production", word=word, since=NOW)
+    with store.write() as connection:
+        add_run(connection, **facts)
+        assert notices.get(connection, "run-1") == wanted
+        assert notices.waiting(connection) == ([] if wanted is None else [wanted])
+        assert notices.get(connection, "run-2") is None
+
+
+def test_how_far_telling_has_come_is_remembered_until_it_is_closed(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, **ENDED)
+        notices.note(connection, NOTICE, tries=2, after=NOW + HOUR, told=[3, 1])
+        again = Notice(
+            run_id="run-1", registry="production", word="failed", since=NOW, tries=2, after=NOW + HOUR,
+            told=frozenset({1, 3}),
+        )  # fmt: skip
+        assert notices.get(connection, "run-1") == again
+        notices.close(connection, NOTICE)
+        assert notices.get(connection, "run-1") is None
+        assert (only(connection, run)["told"], only(connection, run)["telling"]) == ("failed", None)
+
+
+def test_a_new_word_is_told_anew(store: Store) -> None:
+    waits = Notice(run_id="run-1", registry="production", word="blocked", since=NOW)
+    with store.write() as connection:
+        add_run(connection, state="blocked", planned_at=NOW)
+        notices.note(connection, waits, tries=4, after=NOW + HOUR, told=[0])
+        connection.execute(run.update().values(ENDED))
+        assert notices.get(connection, "run-1") == NOTICE
+        notices.close(connection, waits)  # by who was telling the former word
+        assert notices.get(connection, "run-1") == NOTICE
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"word": "failed"}'])
+def test_what_cannot_be_read_begins_anew(store: Store, text: str) -> None:
+    with store.write() as connection:
+        add_run(connection, **ENDED, telling=text)
+        assert notices.get(connection, "run-1") == NOTICE
+
+
+def test_those_that_were_tried_least_come_first_then_the_oldest(store: Store) -> None:
+    with store.write() as connection:
+        for number, tries in enumerate((1, 0, 0)):
+            add_run(connection, f"run-{number}", **ENDED | {"finished_at": NOW - number * HOUR})
+            notice = notices.get(connection, f"run-{number}")
+            assert notice is not None
+            if tries:
+                notices.note(connection, notice, tries=tries, after=NOW, told=())
+        assert [one.run_id for one in notices.waiting(connection)] == ["run-2", "run-1", "run-0"]
+
+
+def test_a_run_that_deleted_something_is_followed_until_it_is_over(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, **ENDED, deleted=1)
+        assert notices.to_follow(connection, NOW) == ["run-1"]
+        assert notices.claim_following(connection, "run-1", now=NOW, again=NOW + HOUR) == Followed(
+            "run-1", "production", 1
+        )
+        assert notices.claim_following(connection, "run-1", now=NOW, again=NOW + HOUR) is None
+        assert notices.to_follow(connection, NOW + HOUR - SECOND) == []
+        assert notices.to_follow(connection, NOW + HOUR) == ["run-1"]
+        second = notices.claim_following(connection, "run-1", now=NOW + HOUR, again=NOW + 2 * HOUR)
+        assert second is not None
+        assert second.tries == 2
+        notices.end_following(connection, "run-1")
+        assert notices.to_follow(connection, NOW + 9 * HOUR) == []
+        assert notices.claim_following(connection, "run-1", now=NOW + 9 * HOUR, again=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "followed"),
+    [
+        pytest.param({}, True, id="wanted"),
+        pytest.param({"finished_at": NOW - HOUR}, True, id="as old as is wanted"),
+        pytest.param({"finished_at": NOW - HOUR - SECOND}, False, id="too old"),
+        pytest.param({"deleted": 0}, False, id="it deleted nothing"),
+        pytest.param({"registry": "staging"}, False, id="of a registry that nothing follows"),
+        pytest.param({"state": "deleting", "outcome": None, "finished_at": None}, False, id="it goes on"),
+    ],
+)
+def test_what_is_not_to_be_followed_is_dropped(store: Store, facts: dict[str, Any], followed: bool) -> None:
+    with store.write() as connection:
+        add_run(connection, **ENDED | {"deleted": 1} | facts)
+        notices.drop_followed(connection, ["production"], NOW - HOUR)
+        assert notices.to_follow(connection, NOW) == (["run-1"] if followed else [])
+        dropped = only(connection, run)["after_run_over"]
+    assert dropped is (not followed and facts.get("state") != "deleting")
+
+
+def test_runs_are_followed_in_the_order_in_which_they_ended(store: Store) -> None:
+    with store.write() as connection:
+        for number in (1, 0, 2):
+            add_run(connection, f"run-{number}", **ENDED | {"deleted": 1, "finished_at": NOW + number * SECOND})
+        assert notices.to_follow(connection, NOW) == ["run-0", "run-1", "run-2"]

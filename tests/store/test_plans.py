@@ -1,0 +1,177 @@
+"""A plan's rows: what a writer makes of decisions, and what is read back of them."""
+
+import json
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import Connection
+
+from policies.image import Repository
+from policies.plan import Plan, RepositoryPlan
+from tests.store.rows import HOUR, NOW, add_item, add_run, column
+from tests.support import builders
+from tests.support.builders import digest, image, index, policy, repository
+from tests.support.planning import composed
+from worker.store import Store, freed_bytes, plans
+from worker.store.plans import BATCH_SIZE, ROWS_AT_ONCE, PlanRows, PlanWriter, Segment
+from worker.store.tables import batch, blob, inventory, item, run
+from worker.store.tables import repository as repository_table
+
+RULES = policy({"keep": {"tags": ["v*"]}}, {"delete": {"tags": ["pr-*"]}}, {"delete": {"untagged": True}})
+SHOP = repository(
+    "shop/api",
+    image("old", "pr-1", layers=["base", "own"]),
+    image("child", layers=["base"]),
+    index("index", "pr-2", lists=["child"]),
+    image("kept", "v1", layers=["kept"]),
+)
+WEB = repository("shop/web", image("web", "pr-1", layers=["base"]))
+
+
+@dataclass
+class Written:
+    """A plan whose rows were made, repository by repository."""
+
+    plan: Plan
+    parts: dict[str, RepositoryPlan]
+    rows: dict[str, tuple[Segment, PlanRows]]
+    sha256: str
+
+    def write(self, connection: Connection) -> None:
+        for segment, rows in self.rows.values():
+            plans.write_rows(connection, segment, rows)
+
+
+def written(*repositories: Repository, run_id: str = "run-1") -> Written:
+    plan, parts = composed(repositories, RULES, builders.NOW)
+    writer, rows = PlanWriter(run_id, plan.closing), {}
+    for one in sorted(repositories, key=lambda one: one.path):
+        segment, lines = (
+            Segment.of(one.path, one.images),
+            msgspec.json.Encoder().encode_lines(parts[one.path].decisions),
+        )
+        rows[one.path] = segment, writer.rows(segment, lines, parts[one.path].deletions)
+    return Written(plan, parts, rows, writer.plan_sha256)
+
+
+def test_deletions_are_batches_by_wave_and_items_in_their_order() -> None:
+    (_, rows), (_, web) = written(SHOP, WEB).rows.values()
+    assert [(one["number"], one["repository"], one["wave"]) for one in (*rows.batches, *web.batches)] == [
+        (0, "shop/api", 0), (1, "shop/api", 1), (2, "shop/web", 0),
+    ]  # fmt: skip
+    assert [(one["number"], one["batch"]) for one in (*rows.items, *web.items)] == [(0, 0), (1, 0), (2, 1), (3, 2)]
+    assert {one["digest"] for one in rows.items[:2]} == {digest("old"), digest("index")}
+    child = rows.items[2]
+    assert (child["digest"], json.loads(child["owners"])) == (digest("child"), [digest("index")])
+
+
+def test_each_blob_that_only_deletions_name_is_one_row_with_its_references() -> None:
+    (_, shop), (_, web) = written(SHOP, WEB).rows.values()
+    by_digest = {one["digest"]: one for one in (*shop.blobs, *web.blobs)}
+    assert {name: (one["size"], one["remaining"]) for name, one in by_digest.items()} == {
+        digest("base"): (10, 3), digest("own"): (10, 1),
+    }  # fmt: skip
+    assert web.blobs == []  # its blob was numbered with the repository before
+    numbers = {one["digest"]: set(freed_bytes.unpack(one["blobs"])) for one in (*shop.items, *web.items)}
+    base, own = by_digest[digest("base")]["number"], by_digest[digest("own")]["number"]
+    assert numbers == {digest("old"): {base, own}, digest("child"): {base}, digest("index"): set(),
+                       digest("web"): {base}}  # fmt: skip
+
+
+def test_a_batch_has_so_many_items_at_most() -> None:
+    many = repository("a", *(image(number, f"pr-{number}") for number in range(BATCH_SIZE + 1)))
+    ((_, rows),) = written(many).rows.values()
+    assert [sum(one["batch"] == number for one in rows.items) for number in (0, 1)] == [BATCH_SIZE, 1]
+
+
+def test_the_hash_is_of_what_is_deleted() -> None:
+    same = repository("shop/api", *SHOP.images, image("more", "v2"))
+    other = repository("shop/api", *SHOP.images[:2], SHOP.images[3])
+    assert written(SHOP).sha256 == written(SHOP, run_id="run-2").sha256 == written(same).sha256
+    assert written(SHOP).sha256 != written(other).sha256 != written(SHOP, WEB).sha256
+
+
+def test_a_plan_is_read_back_as_it_was_written(store: Store) -> None:
+    plan = written(SHOP, WEB)
+    with store.write() as connection:
+        add_run(connection, planned_at=NOW)
+        plan.write(connection)
+        assert plans.repositories(connection, "run-1") == ["shop/api", "shop/web"]
+        assert plans.images_of(connection, "run-1", "shop/api") == SHOP.images
+        assert plans.decisions_of(connection, "run-1", "shop/api") == plan.parts["shop/api"].decisions
+        assert plans.kept_in(connection, "run-1", "shop/api") == (digest("kept"),)
+        assert plans.kept_in(connection, "run-1", "shop/web") == ()
+        found = list(plans.items_of(connection, "run-1"))
+        deletions = [one.decision for part in plan.parts.values() for one in part.deletions]
+        assert sorted(one.decision.digest for one in found) == sorted(one.digest for one in deletions)
+        assert {(one.state, one.attempts, one.at) for one in found} == {("planned", 0, None)}
+
+
+def test_what_is_planned_is_no_plan_before_it_is_whole(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection)
+        written(SHOP).write(connection)
+        assert list(plans.items_of(connection, "run-1")) == []
+        assert plans.newest_plan(connection, "production") is None
+        assert plans.newest_images_of(connection, "production", "shop/api") == ()
+        assert list(plans.newest_images(connection, "production")) == []
+
+
+def test_the_newest_plan_is_of_the_run_that_planned_last_and_is_still_kept(store: Store) -> None:
+    with store.write() as connection:
+        for number, forgotten in enumerate((False, False, True)):
+            run_id = f"run-{number}"
+            facts = {"planned_at": NOW + number * HOUR, "forgotten": forgotten}
+            add_run(connection, run_id, state="finished", **facts)
+            written(SHOP if number else WEB, run_id=run_id).write(connection)
+        add_run(connection, "elsewhere", registry="staging", state="finished", planned_at=NOW + 9 * HOUR)
+        assert plans.newest_plan(connection, "production") == "run-1"
+        assert list(plans.newest_images(connection, "production")) == [("shop/api", SHOP.images)]
+        assert plans.newest_images_of(connection, "production", "shop/api") == SHOP.images
+        assert plans.newest_images_of(connection, "production", "shop/web") == ()
+        connection.execute(run.update().values(forgotten=True))
+        assert plans.newest_plan(connection, "production") is None
+
+
+def test_the_same_inventory_is_kept_once(store: Store) -> None:
+    with store.write() as connection:
+        written(SHOP).write(connection)
+        written(SHOP, WEB, run_id="run-2").write(connection)
+        assert len(column(connection, inventory, "sha256")) == 2
+        assert column(connection, repository_table, "run_id") == ["run-1", "run-2", "run-2"]
+
+
+def test_what_an_earlier_scan_of_the_run_left_is_taken_away(store: Store) -> None:
+    with store.write() as connection:
+        written(SHOP).write(connection)
+        written(WEB, run_id="run-2").write(connection)
+        plans.clear(connection, "run-1")
+        for table in (repository_table, batch, item, blob):
+            assert set(column(connection, table, "run_id")) == {"run-2"}, table.name
+
+
+def test_what_became_of_an_item_is_told_with_its_decision(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, planned_at=NOW)
+        add_item(connection, 1, image("second"), state="skipped", outcome_cause="locked", message="no", attempts=2)
+        add_item(connection, 0, image("first"), state="deleted", operation_id="op1", at=NOW)
+        first, second = plans.items_of(connection, "run-1")
+    assert (first.decision.digest, first.state, first.operation_id, first.at) == (
+        digest("first"),
+        "deleted",
+        "op1",
+        NOW,
+    )
+    assert (second.state, second.outcome_cause, second.message, second.attempts) == ("skipped", "locked", "no", 2)
+
+
+def test_repositories_come_in_portions_by_their_deletions() -> None:
+    segment = Segment.of("a", ())
+
+    def rows(items: int) -> tuple[Segment, PlanRows]:
+        return segment, PlanRows({}, [], [{}] * items, [])
+
+    sizes = [[len(one.items) for _, one in some] for some in plans.portions(map(rows, [ROWS_AT_ONCE, 1, 2, 600, 3]))]
+    assert sizes == [[ROWS_AT_ONCE], [1, 2, 600], [3]]
+    assert [len(some) for some in plans.portions(rows(0) for _ in range(ROWS_AT_ONCE + 1))] == [ROWS_AT_ONCE, 1]
+    assert list(plans.portions([])) == []

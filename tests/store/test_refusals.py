@@ -1,0 +1,94 @@
+"""Deletions that were refused as not permitted: set aside until it is known what the refusal was about."""
+
+from typing import Any
+
+import pytest
+
+from tests.store.rows import HOUR, NOW, PATH, SECOND, add_batch, add_item, add_run, column, get_item
+from tests.support.builders import image
+from worker.store import Store, refusals, runs
+from worker.store.tables import batch, item
+
+
+@pytest.mark.parametrize("hint", [True, False])
+def test_what_is_set_aside_is_planned_again_and_waits(store: Store, hint: bool) -> None:
+    with store.write() as connection:
+        intended = add_item(connection, 0, image(0), state="intent", idempotency_key="key", operation_id="op1")
+        done = add_item(connection, 1, image(1), state="deleted", idempotency_key="key")
+        for one in (intended, done):
+            refusals.set_aside(connection, one, "denied", hint=hint)
+        found = get_item(connection, 0)
+        assert (found.state, found.idempotency_key, found.operation_id) == ("planned", None, None)
+        assert (found.refused, found.refused_hint) == ("denied", hint)
+        assert get_item(connection, 1) == done
+        assert refusals.waiting(connection, "run-1") == [found]
+        assert refusals.waiting(connection, "run-2") == []
+
+
+def test_what_others_met_says_what_a_refusal_is_about(store: Store) -> None:
+    rows: list[tuple[str, str, str | None]] = [
+        ("a", "planned", "denied"), ("a", "planned", "denied"), ("a", "failed", "denied"), ("a", "skipped", "denied"),
+        ("b", "planned", "denied"), ("b", "planned", None), ("c", "deleted", None), ("d", "intent", None),
+        ("e", "accepted", None), ("f", "skipped", None),
+    ]  # fmt: skip
+    with store.write() as connection:
+        add_run(connection)
+        for number, (path, state, refused) in enumerate(rows):
+            add_batch(connection, number, repository=path)
+            add_item(connection, number, image(number), batch=number, repository=path, state=state, refused=refused)
+        assert refusals.untried(connection, "run-1") == {"b", "d", "e"}
+        assert refusals.deleted_in(connection, "run-1") == {"c"}
+        assert refusals.refused_in(connection, "run-1") == {"a": 3, "b": 1}
+        assert [refusals.is_settled(connection, "run-1", path) for path in "abf"] == [True, False, False]
+
+
+def test_what_waits_for_an_earlier_wave_is_not_untried(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection)
+        add_batch(connection, 0)
+        add_batch(connection, 1, wave=1)
+        add_item(connection, 0, image(0), refused="denied")
+        add_item(connection, 1, image(1), batch=1)
+        assert refusals.untried(connection, "run-1") == frozenset()
+        connection.execute(batch.update().where(batch.c.number == 0).values(done=True))
+        assert refusals.untried(connection, "run-1") == {PATH}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "skipped", "locked"),
+    [
+        pytest.param({}, {}, True, id="by the run before"),
+        pytest.param({}, {"outcome_cause": "changed"}, False, id="for another cause"),
+        pytest.param({}, {"repository": "elsewhere"}, False, id="in another repository"),
+        pytest.param({"mode": "dry-run"}, {}, False, id="a dry run tells nothing"),
+        pytest.param({"state": "blocked"}, {}, False, id="a run that waits tells nothing"),
+        pytest.param({"registry_key": "another"}, {}, False, id="another registry"),
+        pytest.param({"planned": 0}, {}, False, id="a run that planned nothing"),
+        pytest.param({"opened_at": NOW - 3 * HOUR}, {}, False, id="not the last one"),
+    ],
+)
+def test_what_was_locked_before(store: Store, earlier: dict[str, Any], skipped: dict[str, Any], locked: bool) -> None:
+    ended = {"state": "finished", "planned": 1, "opened_at": NOW - HOUR}
+    with store.write() as connection:
+        add_run(connection, "between", **ended | {"opened_at": NOW - 2 * HOUR})
+        add_run(connection, "before", **ended | earlier)
+        state = {"state": "skipped", "outcome_cause": "locked"}
+        add_item(connection, 0, image(0), run_id="before", **state | skipped)
+        add_run(connection)
+        mine = add_item(connection, 0, image(0))
+        current = runs.get(connection, "run-1")
+        assert current is not None
+        assert refusals.was_locked(connection, current, mine) is locked
+
+
+def test_batches_of_which_nothing_is_left_are_done(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection)
+        for number, (state, lease) in enumerate(
+            [("failed", None), ("planned", None), ("skipped", NOW + SECOND), ("deleted", NOW - SECOND)]
+        ):
+            add_batch(connection, number, lease_until=lease)
+            add_item(connection, number, image(number), batch=number, state=state)
+        refusals.finish_batches(connection, "run-1", NOW)
+        assert column(connection, batch, "done") == [True, False, False, True]
+        assert len(column(connection, item, "number")) == 4

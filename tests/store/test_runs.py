@@ -1,0 +1,270 @@
+"""Queries on runs: each change of state happens once, from the state it is for, whoever comes late."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import IntegrityError
+
+from tests.store.rows import HOUR, KEY, NOW, SECOND, add_batch, add_item, add_run, column, only
+from tests.support.builders import image
+from worker.store import Store, leases, runs
+from worker.store.runs import Line, Run, SourceTerms, Terms, terms_text
+from worker.store.tables import batch, heartbeat, item, registry, run, swept_run
+
+LATER = NOW + HOUR
+
+
+def get(connection: Connection, run_id: str = "run-1") -> Run:
+    found = runs.get(connection, run_id)
+    assert found is not None
+    return found
+
+
+def test_an_id_says_when_it_was_opened_and_is_never_another_s() -> None:
+    made = {runs.new_id(NOW) for _ in range(100)}
+    assert len(made) == 100
+    assert {one[:17] for one in made} == {"20260101T030000Z-"}
+
+
+def test_a_record_has_what_the_row_says(store: Store) -> None:
+    source = SourceTerms(name="cluster", sha256="ab", max_age=HOUR, allow_empty=False)
+    terms = Terms(file_sha256="cd", in_use=(source,), deadline=2 * HOUR, ignore_unreadable=("sha256:1",))
+    with store.write() as connection:
+        add_run(connection, terms=terms_text(terms), warnings='[{"code": "a"}]', rule_selected='{"old": 3}')
+        found = get(connection)
+        assert runs.get(connection, "run-2") is None
+    assert (found.terms, found.warnings, found.rule_selected) == (terms, ({"code": "a"},), {"old": 3})
+    assert (found.opened_at, found.exceeded, found.planned, found.complete) == (NOW, (), 0, None)
+
+
+def test_one_active_run_a_registry_one_run_a_task_and_due_time(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, task_id="task", scheduled_for=NOW, state="pending")
+    values = {"registry": "production", "trigger": "task", "mode": "delete", "registry_mode": "delete"}
+    values |= {"opened_at": NOW, "policy": "p", "policy_sha256": ""}
+    for clash in (
+        {"registry_key": KEY, "state": "planning"},
+        {"registry_key": KEY, "state": "finished", "scheduled_for": NOW},
+        {"registry_key": "another", "state": "pending", "task_id": "task"},
+    ):
+        with pytest.raises(IntegrityError), store.write() as connection:
+            runs.add(connection, {"id": "run-2"} | values | clash)
+    with store.write() as connection:
+        runs.add(connection, {"id": "run-2", "registry_key": KEY, "state": "blocked"} | values)
+        assert [one.id for one in runs.unfinished(connection)] in (["run-1", "run-2"], ["run-2", "run-1"])
+
+
+def test_a_run_is_found_by_its_task_its_due_time_or_because_it_is_active(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, task_id="task", scheduled_for=NOW, state="finished")
+        add_run(connection, "run-2", scheduled_for=LATER, state="planned")
+        found = [
+            runs.by_task(connection, "task"),
+            runs.by_due_time(connection, KEY, NOW),
+            runs.by_due_time(connection, KEY, LATER),
+            runs.active(connection, KEY),
+        ]
+        assert [one.id if one else None for one in found] == ["run-1", "run-1", "run-2", "run-2"]
+        assert runs.by_task(connection, "another") is None
+        assert runs.by_due_time(connection, "another", NOW) is None
+        assert runs.active(connection, "another") is None
+        assert runs.last_due_time(connection, KEY) == LATER
+        assert runs.last_due_time(connection, "another") is None
+
+
+def test_runs_come_newest_first_and_unfinished_ones_oldest_first(store: Store) -> None:
+    with store.write() as connection:
+        for number, state in enumerate(("finished", "blocked", "planned")):
+            add_run(connection, f"run-{number}", state=state, opened_at=NOW + number * HOUR, registry_key=str(number))
+        add_run(connection, "run-3", state="finished", opened_at=NOW, registry="staging", registry_key="3")
+        assert [one.id for one in runs.newest(connection)] == ["run-2", "run-1", "run-3", "run-0"]
+        assert [one.id for one in runs.newest(connection, registry="production", limit=2)] == ["run-2", "run-1"]
+        assert [one.id for one in runs.unfinished(connection)] == ["run-1", "run-2"]
+
+
+def test_a_state_is_changed_only_from_one_that_it_is_for(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, state="planned", message="before")
+        assert not runs.change(connection, "run-1", ["pending", "planning"], state="blocked")
+        assert get(connection).state == "planned"
+        assert runs.change(connection, "run-1", ["planned"], state="deleting", deleting_at=NOW)
+        assert not runs.finish(connection, get(connection), "planned", "succeeded", LATER)
+        assert runs.finish(connection, get(connection), "deleting", "partial", LATER)
+        assert not runs.finish(connection, get(connection), "deleting", "failed", LATER, "late")
+        ended = get(connection)
+    assert (ended.state, ended.outcome, ended.finished_at, ended.message) == ("finished", "partial", LATER, "before")
+
+
+@pytest.mark.parametrize(
+    ("state", "stop", "asked"),
+    [
+        ("planning", None, True), ("deleting", None, True), ("deleting", "deadline", False), ("planned", None, False),
+        ("blocked", None, False), ("finished", None, False),
+    ],
+)  # fmt: skip
+def test_the_first_reason_to_stop_stays(store: Store, state: str, stop: str | None, asked: bool) -> None:
+    with store.write() as connection:
+        add_run(connection, state=state, stop=stop, message="before")
+        add_batch(connection, 0, rung_at=NOW)
+        add_batch(connection, 1, rung_at=NOW, done=True)
+        assert runs.ask_to_stop(connection, "run-1", "aborted", "after") is asked
+        found = get(connection)
+        assert (found.stop, found.message) == (("aborted", "after") if asked else (stop, "before"))
+        assert column(connection, batch, "rung_at") == [None if asked else NOW, NOW]
+
+
+@pytest.mark.parametrize(
+    ("facts", "claimed"),
+    [
+        ({"state": "pending"}, True),
+        ({"state": "planning", "lease_until": NOW - SECOND, "scans": 2}, True),
+        ({"state": "planning", "lease_until": NOW}, False),
+        ({"state": "pending", "scans": 3}, False),
+        ({"state": "planning", "stop": "aborted"}, False),
+        ({"state": "planned"}, False),
+    ],
+    ids=["pending", "its lease ran out", "held", "begun too often", "asked to stop", "past planning"],
+)
+def test_a_scan_is_claimed(store: Store, facts: dict[str, Any], claimed: bool) -> None:
+    with store.write() as connection:
+        add_run(connection, **facts)
+        found = runs.claim_scan(connection, "run-1", owner="me", now=NOW, until=LATER, most=3)
+        assert (found is not None) is claimed
+        if found is None:
+            assert get(connection).scans == facts.get("scans", 0)
+            return
+        assert (found.state, found.started_at, found.lease_until) == ("planning", NOW, LATER)
+        assert found.scans == facts.get("scans", 0) + 1
+        lease = runs.scan_lease(found)
+        assert leases.holds(connection, lease)
+        runs.ask_to_stop(connection, "run-1", "aborted", "")
+        assert not leases.holds(connection, lease)
+
+
+def test_a_newer_plan_supersedes_what_waits_of_the_same_registry(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, "waits", state="blocked")
+        add_run(connection, "other kind", state="blocked", registry_key="another")
+        add_run(connection, "renamed", state="blocked", registry="former")
+        add_run(connection, "elsewhere", state="blocked", registry="staging", registry_key="elsewhere")
+        add_run(connection, "deletes", state="deleting")
+        add_run(connection, "newer", state="blocked")
+        runs.supersede(connection, "production", KEY, "newer", LATER)
+        left = [one.id for one in runs.unfinished(connection)]
+        gone = get(connection, "waits")
+        assert sorted(left) == ["deletes", "elsewhere", "newer"]
+    assert (gone.outcome, gone.finished_at, gone.message) == ("blocked", LATER, "superseded by the plan of run newer")
+
+
+def test_a_stopped_run_keeps_what_is_held_or_in_doubt(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection)
+        for number, (state, lease) in enumerate(
+            [("planned", None), ("planned", NOW + SECOND), ("intent", None), ("accepted", None), ("deleted", None)]
+        ):
+            add_batch(connection, number, lease_until=lease)
+            add_item(connection, number, image(number), batch=number, state=state)
+        runs.finish_stopped_batches(connection, "run-1", NOW)
+        assert column(connection, batch, "done") == [True, False, False, False, True]
+
+
+def test_a_run_is_swept_and_finished_once_when_every_batch_is_done(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, lease_until=LATER, owner="me")
+        add_batch(connection, 0, done=True)
+        add_batch(connection, 1)
+        runs.note_swept(connection, "run-1", NOW)
+        assert get(connection).swept_at is None
+        assert not runs.finish_swept(connection, "run-1", "succeeded", NOW, None)
+        connection.execute(batch.update().values(done=True))
+        runs.note_swept(connection, "run-1", NOW)
+        runs.note_swept(connection, "run-1", LATER)
+        assert (get(connection).swept_at, get(connection).lease_until) == (NOW, None)
+        assert runs.finish_swept(connection, "run-1", "succeeded", NOW, "well")
+        assert not runs.finish_swept(connection, "run-1", "partial", LATER, "late")
+        ended = get(connection)
+        assert (ended.outcome, ended.finished_at, ended.message) == ("succeeded", NOW, "well")
+        assert column(connection, swept_run, "run_id") == ["run-1"]
+
+
+def test_systemic_failures_are_counted_in_a_row(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection)
+        assert [runs.count_failure(connection, "run-1") for _ in range(3)] == [1, 2, 3]
+        assert runs.count_failure(connection, "run-1", first=True) == 1
+        add_item(connection, 0, image(0), refused="no")
+        runs.healthy(connection, "run-1")
+        assert get(connection).systemic_failures == 1  # what a refusal is about is not known yet
+        add_item(connection, 1, image(1), refused="no", state="skipped")
+        connection.execute(run.update().values(systemic_failures=4))
+        connection.execute(item.update().where(item.c.number == 0).values(state="failed"))
+        runs.healthy(connection, "run-1")
+        assert get(connection).systemic_failures == 0
+
+
+def test_a_warning_is_kept_once_and_not_without_end(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection)
+        for _ in range(2):
+            runs.warn(connection, "run-1", "clock", "is off")
+        assert get(connection).warnings == ({"code": "clock", "message": "is off"},)
+        for number in range(runs.MOST_WARNINGS + 5):
+            runs.warn(connection, "run-1", "clock", str(number))
+        runs.warn(connection, "none", "clock", "is off")
+        assert len(get(connection).warnings) == runs.MOST_WARNINGS
+
+
+def test_tags_that_were_pushed_meanwhile_are_listed_up_to_a_number(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection)
+        for number in range(runs.MOST_RACED + 2):
+            runs.note_raced(connection, get(connection), "shop/api", f"sha256:{number}", ("v1", "v2"))
+        raced = get(connection).raced
+    assert len(raced) == runs.MOST_RACED
+    assert raced[0] == {"repository": "shop/api", "digest": "sha256:0", "tags": ["v1", "v2"]}
+
+
+def test_a_schedule_counts_from_when_its_line_is_known(store: Store) -> None:
+    with store.write() as connection:
+        assert runs.note_registry(connection, "production", "0 3 * * * UTC", NOW) == Line("0 3 * * * UTC", NOW)
+        assert runs.note_registry(connection, "production", "0 3 * * * UTC", LATER) == Line("0 3 * * * UTC", NOW)
+        assert runs.note_registry(connection, "production", None, LATER) == Line(None, LATER)
+        row = only(connection, registry)
+        assert (row["enabled_since"], row["line"], row["line_since"]) == (NOW, None, LATER)
+        runs.note_sign_in(connection, "production", works=False)
+        runs.accept_vanished(connection, "production", LATER)
+        runs.accept_vanished(connection, "elsewhere", NOW)
+        row = only(connection, registry)
+        assert (row["auth_ok"], row["vanished_accepted_at"]) == (False, LATER)
+        runs.note_sign_in(connection, "production", works=True)
+        assert only(connection, registry)["auth_ok"] is True
+
+
+def test_sizes_are_of_plans_whose_runs_came_to_their_end(store: Store) -> None:
+    ended: list[tuple[str, str | None, bool]] = [
+        ("finished", "succeeded", True), ("finished", "partial", True), ("finished", "failed", True),
+        ("finished", "succeeded", False), ("blocked", None, True), ("finished", "succeeded", True),
+    ]  # fmt: skip
+    with store.write() as connection:
+        for number, (state, outcome, planned) in enumerate(ended):
+            facts = {"state": state, "outcome": outcome, "planned_at": NOW if planned else None}
+            add_run(connection, f"run-{number}", **facts, planned=number, opened_at=NOW + timedelta(hours=number))
+        add_run(connection, "other", registry="staging", state="finished", outcome="succeeded", planned_at=NOW)
+        assert runs.plan_sizes(connection, "production", 10) == [5, 1, 0]
+        assert runs.plan_sizes(connection, "production", 2) == [5, 1]
+
+
+def test_a_sign_of_life_is_the_last_one(store: Store) -> None:
+    with store.write() as connection:
+        for at in (NOW, LATER):
+            runs.beat(connection, "beat", at)
+        assert connection.execute(select(heartbeat)).all() == [("beat", LATER)]
+
+
+def test_who_aborted_a_run_is_kept(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection)
+        runs.note_aborted(connection, "run-1", "anna")
+        assert get(connection).aborted_by == "anna"

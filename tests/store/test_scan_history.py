@@ -1,0 +1,172 @@
+"""What complete scans have seen: staged with a plan, moved when it is stored, recalled with what went since."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from policies.scan_history import NEVER, Seen, remember
+from tests.store.rows import HOUR, KEY, NOW, SECOND, add_item, add_run, column
+from tests.support.builders import digest, image
+from worker.store import Store, StoreError, scan_history
+from worker.store.runs import accept_vanished, note_registry
+from worker.store.scan_history import GONE, HEAD, LATE, Head, Recalled, pack_head, pack_seen
+from worker.store.tables import audit, memory, memory_next
+
+PATH = "shop/api"
+SEEN = remember(NEVER, [image("a", "v1"), image("b")], NOW)
+
+
+def recalled(connection: Connection, head: Head | None = None, **seen: Seen) -> Recalled:
+    """What is remembered of `production`, after it was scanned so."""
+    rows = [(path.replace("_", "/"), pack_seen(one)) for path, one in seen.items()]
+    head_row = [] if head is None else [(HEAD, pack_head(head))]
+    scan_history.stage(connection, "scan", [*rows, *head_row])
+    scan_history.move(connection, "scan", KEY)
+    return scan_history.recall(connection, KEY, "production")
+
+
+def known(seen: Seen) -> set[str]:
+    return set(seen.known([digest("a"), digest("b")]))
+
+
+def test_a_registry_that_was_never_scanned_is_not_remembered(store: Store) -> None:
+    with store.write() as connection:
+        found = recalled(connection)
+        assert (found, found.known(PATH), found.head) == (Recalled(), NEVER, None)
+        assert scan_history.seen_of(connection, KEY, PATH) is NEVER
+
+
+def test_what_a_scan_staged_is_remembered_once_its_plan_is_stored(store: Store) -> None:
+    head = Head(scanned_at=NOW, lagging={"shop/web": NOW - HOUR}, doubt="all at once", returned=(NOW,))
+    with store.write() as connection:
+        scan_history.stage(connection, "scan", [(PATH, pack_seen(SEEN)), (HEAD, pack_head(head))])
+        scan_history.stage(connection, "scan", [])
+        assert scan_history.recall(connection, KEY, "production") == Recalled()
+        scan_history.move(connection, "scan", KEY)
+        found = scan_history.recall(connection, KEY, "production")
+        assert (found.head, set(found.seen), len(found.seen)) == (head, {PATH}, 1)
+        assert (
+            known(found.known(PATH)) == known(scan_history.seen_of(connection, KEY, PATH)) == {digest("a"), digest("b")}
+        )
+        assert column(connection, memory_next, "path") == []
+    assert (head.scanned(PATH), head.scanned("shop/web")) == (NOW, NOW - HOUR)
+
+
+def test_a_scan_changes_the_paths_that_it_staged_and_no_other(store: Store) -> None:
+    less = remember(NEVER, [image("a")], NOW)
+    with store.write() as connection:
+        recalled(connection, Head(scanned_at=NOW), a=SEEN, b=SEEN, c=SEEN)
+        scan_history.stage(connection, "later", [("a", pack_seen(less)), ("b", GONE)])
+        scan_history.stage(connection, "unstored", [("c", GONE)])
+        scan_history.move(connection, "later", KEY)
+        found = scan_history.recall(connection, KEY, "production")
+        assert {path: len(known(seen)) for path, seen in found.seen.items()} == {"a": 1, "c": 2}
+        assert scan_history.recall(connection, "another", "production") == Recalled()
+    assert pack_seen(NEVER) == GONE
+
+
+@pytest.mark.parametrize("path", [HEAD, PATH])
+def test_what_cannot_be_read_is_an_error_that_names_it(store: Store, path: str) -> None:
+    with store.write() as connection:
+        recalled(connection, Head(scanned_at=NOW), shop_api=SEEN)
+        connection.execute(memory.update().where(memory.c.path == path).values(seen=b"rubbish"))
+    with (
+        store.read() as connection,
+        pytest.raises(StoreError, match=path or "when production was scanned"),
+    ):
+        scan_history.recall(connection, KEY, "production").known(PATH)
+
+
+def test_what_a_person_accepted_is_recalled(store: Store) -> None:
+    with store.write() as connection:
+        note_registry(connection, "production", None, NOW)
+        accept_vanished(connection, "production", NOW)
+        assert recalled(connection, Head(scanned_at=NOW)).accepted_at == NOW
+
+
+def deleted(connection: Connection, of: str, at: datetime, *, run_id: str = "run-1", **facts: Any) -> None:
+    """An audited item of a run."""
+    number = len(column(connection, audit, "seq"))
+    owners = facts.pop("owners", ())
+    add_item(connection, number, image(of), run_id=run_id, state="deleted", owners=owners)
+    values = {"registry": "production", "repository": PATH, "digest": digest(of), "image_id": "", "tags": "[]"}
+    values |= {"run_id": run_id, "item": number, "decision": "{}", "outcome": "deleted", "reclaimed_bytes": 0, "at": at}
+    connection.execute(insert(audit).values(values | facts))
+
+
+@pytest.mark.parametrize(
+    ("started", "at", "outcome", "ours", "went"),
+    [
+        pytest.param(NOW, NOW + HOUR, "deleted", True, True, id="deleted since"),
+        pytest.param(NOW, NOW + HOUR, "gone", False, True, id="found gone since"),
+        pytest.param(NOW - HOUR, NOW - HOUR, "deleted", False, False, id="deleted before the scan"),
+        pytest.param(NOW - HOUR, NOW + HOUR, "deleted", True, True, id="of an earlier plan, approved later"),
+        pytest.param(NOW, NOW - HOUR, "deleted", True, True, id="of this scan's run, whose clock was set back"),
+    ],
+)
+def test_what_was_deleted_since_the_last_scan(
+    store: Store, started: datetime, at: datetime, outcome: str, ours: bool, went: bool
+) -> None:
+    with store.write() as connection:
+        add_run(connection, started_at=started)
+        add_run(connection, "other", registry="staging", registry_key="staging", started_at=NOW)
+        deleted(connection, "a", at, outcome=outcome)
+        deleted(connection, "b", NOW + HOUR, run_id="other", registry="staging")
+        found = recalled(connection, Head(scanned_at=NOW), shop_api=SEEN)
+    assert found.ours == ({PATH: (digest("a"),)} if ours else {})
+    assert found.went == ({PATH: frozenset({digest("a")})} if went else {})
+    assert known(found.seen[PATH]) == {digest("a"), digest("b")}
+    assert known(found.lasting[PATH]) == ({digest("b")} if went else {digest("a"), digest("b")})
+    assert (list(found.lasting), len(found.lasting)) == ([PATH], 1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "started", "ours", "went"),
+    [
+        pytest.param({"state": "intent", "intent_at": NOW + SECOND}, NOW, True, True, id="intended"),
+        pytest.param({"state": "accepted", "intent_at": NOW + SECOND}, NOW, True, True, id="accepted"),
+        pytest.param({"state": "failed", "outcome_cause": "unconfirmed"}, NOW, True, True, id="unconfirmed"),
+        pytest.param({"state": "failed", "outcome_cause": "other"}, NOW, False, False, id="failed"),
+        pytest.param({"state": "planned"}, NOW, False, False, id="planned"),
+        pytest.param(
+            {"state": "intent", "intent_at": NOW - SECOND},
+            NOW - LATE,
+            True,
+            False,
+            id="begun before, perhaps done later",
+        ),
+        pytest.param(
+            {"state": "intent", "intent_at": NOW - SECOND}, NOW - LATE - SECOND, False, False, id="begun long before"
+        ),
+    ],
+)
+def test_what_may_have_been_deleted(
+    store: Store, facts: dict[str, Any], started: datetime, ours: bool, went: bool
+) -> None:
+    with store.write() as connection:
+        add_run(connection, started_at=started)
+        add_item(connection, 0, image("a"), **facts)
+        found = recalled(connection, Head(scanned_at=NOW), shop_api=SEEN)
+    assert (PATH in found.ours, PATH in found.went) == (ours, went)
+
+
+def test_what_went_along_with_what_we_deleted_is_ours_too(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, started_at=NOW)
+        deleted(connection, "index", NOW + SECOND)
+        deleted(connection, "inner", NOW + SECOND, outcome="gone", owners=[digest("index")])
+        deleted(connection, "child", NOW + SECOND, outcome="gone", owners=[digest("inner")])
+        deleted(connection, "a", NOW + SECOND, outcome="gone", owners=[digest("elsewhere")])
+        found = recalled(connection, Head(scanned_at=NOW))
+    assert set(found.ours[PATH]) == {digest("index"), digest("inner"), digest("child")}
+
+
+def test_a_repository_that_lags_is_asked_from_its_own_last_listing(store: Store) -> None:
+    with store.write() as connection:
+        add_run(connection, started_at=NOW - HOUR)
+        deleted(connection, "a", NOW - SECOND)
+        lagging = Head(scanned_at=NOW, lagging={PATH: NOW - HOUR})
+        assert recalled(connection, Head(scanned_at=NOW)).ours == {}
+        assert recalled(connection, lagging).ours == {PATH: (digest("a"),)}
