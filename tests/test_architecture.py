@@ -80,12 +80,7 @@ MISSING_CONFIG = ""
 MISSING_EVIDENCE = ""
 MISSING_PLANNING = ""
 MISSING_POLICIES = ""
-MISSING_REGISTRIES = """
-    __init__ errors docker/manifest_cache docker/tokens http/answers http/loops http/messages http/redis_limit
-    http/tokens http/transport oci/around oci/blobs oci/client oci/deletion oci/listing oci/passwords yandex/api
-    yandex/client yandex/cloud_deleting yandex/cloud_following yandex/cloud_images yandex/cloud_listing
-    yandex/cloud_protocol yandex/service_account_key
-"""
+MISSING_REGISTRIES = ""
 
 MISSING_CLI = ""
 MISSING_PROCESSES = ""

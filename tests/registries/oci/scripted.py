@@ -150,3 +150,20 @@ def _handler(scripted: Scripted) -> type[BaseHTTPRequestHandler]:
             """Stay silent: `asked` has it all."""
 
     return Handler
+
+
+class Guarded:
+    """Asks for a token in the words of `challenge` unless one that `takes` accepts is shown."""
+
+    def __init__(self, stored: ScriptedRepository, challenge: str, takes: Callable[[str], bool]) -> None:
+        self.challenge, self.takes = challenge, takes
+        self.tokens = 0
+        stored.before = self
+
+    def __call__(self, asked: Asked) -> Reply | None:
+        if asked.path == "/token":
+            self.tokens += 1
+            return document({"access_token": f"{self.tokens}:{' '.join(asked.scopes)}"})
+        if self.takes(asked.headers.get("authorization", "")):
+            return None
+        return Reply(401, b"no", {"Www-Authenticate": self.challenge})

@@ -2,15 +2,11 @@
 
 import json
 import logging
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization as formats
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.drivers import QUICK, Driver, settings_for
 from tests.support.simulator.client import Simulator
@@ -18,8 +14,6 @@ from tests.support.waiting import until
 from worker.config.settings import Credentials, RegistrySettings, Secret, WorkloadIdentity
 from worker.registries import open_registry
 from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
-from worker.registries.yandex.service_account_key import signed_jwt
-from worker.registries.yandex.sign_in import Token, Tokens, lasting
 
 IAM = "/iam/v1/tokens"
 METADATA = "/computeMetadata/"
@@ -340,48 +334,6 @@ def test_a_token_file_that_is_none(
     assert simulator.requests() == []
 
 
-ELLIPTIC = (
-    ec.generate_private_key(ec.SECP256R1())
-    .private_bytes(formats.Encoding.PEM, formats.PrivateFormat.PKCS8, formats.NoEncryption())
-    .decode()
-)
-
-
-def spoilt(change: Callable[[dict[str, str]], object]) -> Callable[[dict[str, str]], str]:
-    return lambda key: json.dumps(change(key))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        pytest.param(lambda key: "not JSON", "not the JSON of a service account key", id="not JSON"),
-        pytest.param(lambda key: "[" * 10_000, "not the JSON of a service account key", id="deep"),
-        pytest.param(lambda key: key["private_key"], "not the JSON of a service account key", id="the bare key"),
-        pytest.param(spoilt(lambda key: [key]), "not the JSON of a service account key", id="a list"),
-        pytest.param(spoilt(lambda key: {}), "it lacks id, service_account_id, private_key", id="an empty object"),
-        pytest.param(spoilt(lambda key: {**key, "id": 7}), "it lacks id", id="a number for the id"),
-        pytest.param(spoilt(lambda key: {**key, "private_key": "x"}), "no line -----BEGIN", id="no key"),
-        pytest.param(
-            spoilt(lambda key: {**key, "private_key": key["private_key"][:400]}),
-            "cannot be read as an RSA key",
-            id="cut",
-        ),
-        pytest.param(
-            spoilt(lambda key: {**key, "private_key": key["public_key"]}), "cannot be read as an RSA key", id="public"
-        ),
-        pytest.param(
-            spoilt(lambda key: {**key, "private_key": ELLIPTIC}), "cannot be read as an RSA key", id="another algorithm"
-        ),
-    ],
-)
-def test_a_key_file_that_is_none(key_file: Path, text: Callable[[dict[str, str]], str], words: str) -> None:
-    key = json.loads(key_file.read_text())
-    with pytest.raises(SignInError, match=words) as failure:
-        signed_jwt(text(key), "file key.json", "https://iam.api.cloud.yandex.net", time.time())
-    assert failure.value.__cause__ is None
-    assert key["private_key"][60:100] not in f"{failure.value!r}"
-
-
 def test_no_secret_is_told(simulator: Simulator, key_file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Neither by an error, nor by a repr, nor by a log of any library, however talkative."""
     caplog.set_level(logging.DEBUG)
@@ -403,39 +355,3 @@ def test_no_secret_is_told(simulator: Simulator, key_file: Path, caplog: pytest.
     assert len(issued) > 10
     for secret in (issued, simulator.token, key["private_key"][60:100]):
         assert all(secret not in text for text in told)
-
-
-@pytest.mark.parametrize(
-    ("life", "longest", "refresh"),
-    [
-        (43_200.0, 43_200.0, 34_560.0),
-        (1_000.0, 43_200.0, 700.0),
-        (600.0, 43_200.0, 480.0),
-        (10.0, 43_200.0, 8.0),
-        (39_944.0, 3_600.0, 3_600.0),
-    ],
-    ids=["twelve hours", "five minutes before", "ten minutes", "ten seconds", "metadata, hourly"],
-)
-def test_when_a_token_is_replaced(life: float, longest: float, refresh: float) -> None:
-    now = time.monotonic()
-    token = lasting("t1.x", life, longest)
-    assert token.refresh_at - now == pytest.approx(refresh, abs=1.0)
-    assert token.expires_at - now == pytest.approx(life, abs=1.0)
-
-
-def test_one_refresh_at_a_time() -> None:
-    """While one thread fetches, the others go on with the old token, and wait only where there is none."""
-    fetched: list[int] = []
-
-    def fetch() -> Token:
-        fetched.append(1)
-        now = time.monotonic()
-        until(lambda: time.monotonic() > now + 0.1, what="a slow fetch")
-        return Token(f"t1.{len(fetched)}", refresh_at=now if len(fetched) == 1 else now + 60.0, expires_at=now + 60.0)
-
-    tokens = Tokens(fetch, "")
-    with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(lambda _: tokens.current(), range(8))) <= {"t1.1", "t1.2"}
-        until(lambda: tokens.current() == "t1.2", what="the second token")
-        assert set(pool.map(lambda _: tokens.current(), range(8))) == {"t1.2"}
-    assert len(fetched) == 2

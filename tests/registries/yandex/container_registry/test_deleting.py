@@ -9,11 +9,9 @@ from policies.image import Image
 from tests.support.drivers import Driver, image_of, key
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import (
-    BadAnswerError,
     NotFoundError,
     OperationBrokenError,
     OperationFailedError,
-    OperationUnknownError,
     PermissionDeniedError,
     RateLimitedError,
     ReadOnlyError,
@@ -25,7 +23,6 @@ from worker.registries.errors import (
 from worker.registries.interface import Deletion
 
 DELETE_IMAGE = "/container-registry/v1/images/"
-OPERATIONS = "/operations/"
 
 
 @pytest.fixture
@@ -56,22 +53,6 @@ def test_a_deletion_is_followed_to_its_end(
     assert simulator.deleted_ids() == {image.id}
 
 
-def test_an_operation_that_never_ends_is_given_back(simulator: Simulator, driver: Driver, image: Image) -> None:
-    simulator.switch(operations="never_done")
-    accepted = driver.delete("shop/api", image, key())
-    started = time.monotonic()
-    assert driver.follow(accepted, soon(0.5)) == accepted
-    assert 0.4 < time.monotonic() - started < 2.0
-    assert len(simulator.requests("GET", OPERATIONS)) >= 2
-
-
-def test_a_deadline_that_has_passed_still_asks_once(simulator: Simulator, driver: Driver, image: Image) -> None:
-    simulator.switch(operation_seconds_from=0.0, operation_seconds_to=0.0)
-    done = driver.delete("shop/api", image, key())
-    assert driver.follow(Deletion(done.operation_id, done=False), soon(-60)).done
-    assert len(simulator.requests("GET", OPERATIONS)) == 1
-
-
 def test_the_same_key_is_the_same_operation(simulator: Simulator, driver: Driver, image: Image) -> None:
     same = key()
     first, second = (driver.delete("shop/api", image, same) for _ in range(2))
@@ -97,25 +78,6 @@ def test_a_child_of_an_index(simulator: Simulator, driver: Driver, image: Image,
         deleted(driver, image)
     assert not failure.value.systemic
     assert failure.value.registry == "production"
-
-
-def test_an_error_before_done_is_followed_to_the_end(simulator: Simulator, driver: Driver, image: Image) -> None:
-    simulator.switch(error_before_done=True, operation_seconds_from=0.5, operation_seconds_to=0.5)
-    simulator.fault("fail_operation", method="DELETE", code=13, message="Internal error")
-    with pytest.raises(OperationFailedError):
-        deleted(driver, image)
-    assert simulator.state()["operations"] == {"all": 1, "done": 1, "failed": 1}
-    assert len(simulator.requests("GET", OPERATIONS)) >= 3
-
-
-def test_an_error_before_done_is_believed_when_time_is_up(simulator: Simulator, driver: Driver, image: Image) -> None:
-    simulator.switch(error_before_done=True, operation_seconds_from=3.0, operation_seconds_to=3.0)
-    simulator.fault("fail_operation", method="DELETE", code=13, message="Internal error")
-    accepted = driver.delete("shop/api", image, key())
-    started = time.monotonic()
-    with pytest.raises(OperationFailedError, match="INTERNAL: Internal error"):
-        driver.follow(accepted, soon(2.5))
-    assert time.monotonic() - started < 2.9  # it is not done before three seconds are over
 
 
 @pytest.mark.parametrize(
@@ -209,45 +171,6 @@ def test_a_spoilt_answer_to_a_deletion_is_asked_for_again(
     simulator.fault(kind, method="DELETE", times=1)
     assert deleted(driver, image).done
     assert simulator.state()["operations"]["all"] == 1
-
-
-def test_the_operation_of_another_image_is_not_ours(simulator: Simulator, driver: Driver, image: Image) -> None:
-    metadata = {"imageId": "crpsomebodyelse00000"}
-    simulator.fault("wrong_types", method="DELETE", set={"metadata": metadata})
-    with pytest.raises(BadAnswerError, match=f"asked to delete {image.id}, told of the deletion of crpsomebodyelse"):
-        driver.delete("shop/api", image, key())
-
-
-@pytest.mark.parametrize("drop", ["id", "metadata", "description", "createdAt"])
-def test_an_operation_with_less_than_it_should_have(
-    simulator: Simulator, driver: Driver, image: Image, drop: str
-) -> None:
-    simulator.fault("missing_fields", method="DELETE", drop=[drop])
-    if drop == "id":
-        with pytest.raises(BadAnswerError, match="an operation with the id None"):
-            driver.delete("shop/api", image, key())
-    else:
-        assert deleted(driver, image).done
-
-
-def test_an_operation_nobody_remembers(driver: Driver) -> None:
-    with pytest.raises(OperationUnknownError, match="production: GET operation crpforgotten: NOT_FOUND"):
-        driver.follow(Deletion("crpforgotten", done=False), soon())
-
-
-def test_trouble_while_following_is_ridden_out(simulator: Simulator, driver: Driver, image: Image) -> None:
-    simulator.switch(operation_seconds_from=0.2, operation_seconds_to=0.2)
-    simulator.fault("status", path=OPERATIONS, times=3, status=503)
-    assert deleted(driver, image).done
-
-
-def test_a_registry_that_dies_while_following(simulator: Simulator, driver: Driver, image: Image) -> None:
-    simulator.switch(operations="never_done")
-    accepted = driver.delete("shop/api", image, key())
-    simulator.fault("hang", path=OPERATIONS)
-    started = time.monotonic()
-    assert driver.follow(accepted, soon(0.5)) == accepted
-    assert time.monotonic() - started < 3.0
 
 
 def test_a_deletion_whose_turn_comes_too_late_is_not_sent(simulator: Simulator, driver: Driver, image: Image) -> None:

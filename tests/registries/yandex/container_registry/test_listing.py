@@ -75,51 +75,6 @@ def test_the_size_of_an_index_where_the_registry_sums(simulator: Simulator, driv
     assert image.children == (child["digest"],)
 
 
-@pytest.fixture
-def long_listing(simulator: Simulator) -> set[str]:
-    """The digests of a repository of more than one page."""
-    with ThreadPoolExecutor(4) as pool:
-        return {pushed["digest"] for pushed in pool.map(lambda _: simulator.push("long", layers=[]), range(1_005))}
-
-
-@pytest.mark.parametrize("order", ["id", "created_at"])
-def test_a_listing_of_two_pages(simulator: Simulator, driver: Driver, long_listing: set[str], order: str) -> None:
-    simulator.switch(list_order=order)
-    simulator.push("other")
-    before = len(simulator.requests())
-    assert {image.digest for image in driver.images("long")} == long_listing
-    asked = simulator.requests("GET", "/container-registry/v1/images", since=before)
-    assert len(asked) == 2
-    assert all("pageSize=1000" in request["query"] for request in asked)
-    for fault, words in (
-        ("same_token", "came twice"),
-        ("repeated_page", "brought nothing new"),
-        ("endless_token", "brought nothing new"),
-    ):
-        simulator.fault(fault, path=LIST_IMAGES)
-        with pytest.raises(BadAnswerError, match=words) as failure:
-            driver.images("long")
-        assert str(failure.value).startswith("production: GET long: the listing never ends")
-        simulator.no_faults()
-
-
-def test_a_token_that_expires_fails_the_whole_listing(
-    simulator: Simulator, driver: Driver, long_listing: set[str]
-) -> None:
-    simulator.switch(page_token="expires")
-    simulator.before("GET", "pageToken", "clock", forward=3600)
-    with pytest.raises(RegistryError, match="INVALID_ARGUMENT: Page token"):
-        driver.images("long")
-
-
-def test_rows_that_vanish_between_pages_are_normal(
-    simulator: Simulator, driver: Driver, long_listing: set[str]
-) -> None:
-    gone = min(simulator.images("long"), key=lambda image: image["id"])
-    simulator.before("GET", "pageToken", "remove", image=gone["id"])
-    assert {image.digest for image in driver.images("long")} == long_listing  # it was there when its page was asked for
-
-
 @pytest.mark.parametrize("answer", ["not_found", "empty"])
 def test_a_repository_that_is_not_there(simulator: Simulator, driver: Driver, answer: str) -> None:
     simulator.push("shop/api")
@@ -164,13 +119,6 @@ def test_a_listing_that_breaks_the_protocol(
         driver.images("shop/api")
     assert str(failure.value).startswith("production: GET shop/api: ")
     assert "\n" not in str(failure.value)
-
-
-def test_a_cut_page_is_asked_for_again(simulator: Simulator, driver: Driver) -> None:
-    pushed = simulator.push("shop/api")
-    simulator.fault("cut", path=LIST_IMAGES, times=2)
-    assert [image.id for image in driver.images("shop/api")] == [pushed["id"]]
-    assert len(simulator.requests("GET", "/container-registry/v1/images")) == 3
 
 
 def test_repeated_rows_are_one_image(simulator: Simulator, driver: Driver) -> None:

@@ -1,0 +1,165 @@
+"""Manifests are read once per digest and remembered; what one says is put into its image."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from policies.image import Blob
+from tests.support.builders import digest, image, index
+from worker.registries.docker.manifest_cache import (
+    PORTION,
+    read_in_time,
+    read_through,
+    resolved,
+    size_of,
+    unreported,
+    with_known_subjects,
+)
+from worker.registries.errors import NotFoundError, RegistryError, SignInError, TooLateError, UnavailableError
+from worker.registries.interface import Manifest
+
+
+def test_an_image_of_more_than_can_be_has_no_size() -> None:
+    layers = [Blob(digest=f"sha256:{number:064x}", size=2**50) for number in range(20_000)]
+    assert size_of(None, layers[:1]) == 2**50
+    assert size_of(None, layers) is None
+
+
+class Memory:
+    """Remembers in a dict, and how often it was told."""
+
+    def __init__(self, *known: Manifest) -> None:
+        self.manifests = {one.digest: one for one in known}
+        self.told: list[list[str]] = []
+
+    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
+        return {digest: self.manifests[digest] for digest in digests if digest in self.manifests}
+
+    def remember(self, manifests: Mapping[str, Manifest]) -> None:
+        self.told.append(list(manifests))
+        self.manifests |= manifests
+
+
+class Reader:
+    """Answers with a manifest for each digest, or with an error that a test wants."""
+
+    def __init__(self, **errors: RegistryError) -> None:
+        self.errors = {digest(name): error for name, error in errors.items()}
+        self.asked: list[list[str]] = []
+
+    def __call__(self, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        self.asked.append(list(digests))
+        return {one: self.errors.get(one) or manifest(one) for one in digests}
+
+
+def manifest(of: str, **facts: Any) -> Manifest:
+    return Manifest(digest=of, media_type="x/y", children=None, **facts)
+
+
+A, B, C = map(digest, "abc")
+
+
+class TestReadThrough:
+    def test_what_is_remembered_is_not_read_again(self) -> None:
+        memory, reader = Memory(manifest(A)), Reader()
+        assert read_through(memory, [A, B, B], reader).keys() == {A, B}
+        assert (reader.asked, memory.told) == ([[B]], [[B]])
+        assert read_through(memory, [A, B], reader).keys() == {A, B}
+        assert reader.asked == [[B]]
+
+    def test_what_could_not_be_read_is_left_out_and_not_remembered(self) -> None:
+        memory, reader = Memory(), Reader(a=NotFoundError("gone"))
+        assert read_through(memory, [A, B], reader).keys() == {B}
+        assert memory.manifests.keys() == {B}
+
+    def test_what_says_too_little_is_read_again(self) -> None:
+        memory, reader = Memory(manifest(A), manifest(B, config_read=True)), Reader()
+        found = read_through(memory, [A, B], reader, lambda one: one.config_read)
+        assert (reader.asked, found.keys()) == ([[A]], {A, B})
+
+    def test_nothing_is_read_about_nothing(self) -> None:
+        memory, reader = Memory(), Reader()
+        assert read_through(memory, [], reader) == {}
+        assert (reader.asked, memory.told) == ([], [])
+
+
+class TestReadInTime:
+    def test_the_first_is_read_alone_and_the_others_in_portions(self) -> None:
+        digests = [digest(number) for number in range(PORTION + 3)]
+        memory, reader = Memory(), Reader()
+        found, refusal = read_in_time(memory, digests, reader, float("inf"))
+        assert (list(found), refusal) == (digests, None)
+        assert [len(some) for some in reader.asked] == [1, PORTION, 2]
+        assert memory.told == reader.asked
+
+    @pytest.mark.parametrize("error", [SignInError("no"), UnavailableError("no answer")])
+    def test_a_refusal_that_all_would_meet_ends_it(self, error: RegistryError) -> None:
+        memory, reader = Memory(), Reader(a=error)
+        assert read_in_time(memory, [A, B, C], reader, float("inf")) == ({}, error)
+        assert reader.asked == [[A]]
+
+    def test_another_refusal_holds_up_no_other(self) -> None:
+        gone = NotFoundError("gone")
+        found, refusal = read_in_time(Memory(), [A, B, C], Reader(a=gone), float("inf"))
+        assert (found.keys(), refusal) == ({B, C}, gone)
+
+    def test_when_time_is_up_nothing_more_is_read(self) -> None:
+        reader = Reader()
+        assert read_in_time(Memory(manifest(A)), [A, B], reader, time.monotonic() - 1) == ({}, None)
+        assert reader.asked == []
+
+    def test_that_time_was_up_is_no_refusal(self) -> None:
+        found, refusal = read_in_time(Memory(), [A, B], Reader(a=TooLateError("too late")), float("inf"))
+        assert (found.keys(), refusal) == ({B}, None)
+
+
+def test_only_what_has_no_tags_and_no_reported_subject_is_unreported() -> None:
+    images = [image("a", subject=None), image("b", "v1", subject=None), image("c"), image("d", subject=A)]
+    assert unreported(images) == [A]
+
+
+def test_a_subject_that_is_remembered_is_put_into_its_image() -> None:
+    memory = Memory(manifest(A, subject=C), manifest(B))
+    reader = Reader()
+    images = [image("a", subject=None), image("b", subject=None), image("c", subject=None)]
+    found = with_known_subjects(memory, images, reader)
+    assert [one.subject for one in found] == [C, UNSET, None]
+    assert reader.asked == []
+
+
+def test_what_a_list_of_referrers_lists_is_read() -> None:
+    tag = f"sha256-{C.removeprefix('sha256:')}"
+    images = [index("list", tag, lists=["a"]), image("a", subject=None), image("b", subject=None)]
+    reader = Reader()
+    found = {one.digest: one.subject for one in with_known_subjects(Memory(), images, reader)}
+    assert reader.asked == [[A]]
+    assert (found[A], found[B]) == (UNSET, None)
+
+
+@pytest.mark.parametrize(
+    ("config", "layers", "size"),
+    [
+        (None, [], None),
+        (Blob(A, 5), [], 5),
+        (Blob(A, 5), [Blob(B, 7), Blob(B, 7)], 12),
+        (Blob(A, 5), [Blob(A, 5)], 5),
+        (None, [Blob(A, 0)], 0),
+    ],
+)
+def test_an_image_is_as_large_as_its_blobs_each_once(config: Blob | None, layers: list[Blob], size: int) -> None:
+    assert size_of(config, layers) == size
+
+
+def test_what_a_manifest_says_of_others_is_put_into_its_image() -> None:
+    said = Manifest(digest=A, media_type="x/index", children=(B,), subject=C)
+    found = resolved(image("a", "v1"), said)
+    assert (found.children, found.subject, found.media_type, found.tags) == ((B,), C, "x/index", ("v1",))
+    plain = resolved(image("a"), manifest(A))
+    assert (plain.children, plain.subject) == (UNSET, UNSET)
+
+
+def test_an_image_whose_manifest_was_not_read_may_list_anything() -> None:
+    assert resolved(image("a"), None).children is None

@@ -1,0 +1,108 @@
+"""Questions side by side, pages to the end, looks until a deadline."""
+
+import threading
+import time
+
+import pytest
+
+from worker.registries.errors import BadAnswerError, UnavailableError
+from worker.registries.http.loops import EMPTY_PAGES, MAX_PAGES, Progress, each, polls
+
+
+def test_each_thing_is_asked_about_once_and_answers_keep_their_order() -> None:
+    asked: list[int] = []
+
+    def ask(number: int) -> int:
+        asked.append(number)
+        return number * number
+
+    assert list(each(ask, [3, 1, 3, 2], threads=1).items()) == [(3, 9), (1, 1), (2, 4)]
+    assert asked == [3, 1, 2]
+
+
+def test_nothing_is_asked_about_nothing() -> None:
+    assert each(lambda _: 1 / 0, [], threads=0) == {}
+
+
+def test_questions_are_asked_side_by_side() -> None:
+    together = threading.Barrier(3, timeout=30)
+    assert each(lambda number: (together.wait(), number)[1], range(3), threads=3) == {0: 0, 1: 1, 2: 2}
+
+
+def test_the_first_failure_is_raised() -> None:
+    def ask(number: int) -> int:
+        if number % 2:
+            raise UnavailableError(f"no answer about {number}")
+        return number
+
+    with pytest.raises(UnavailableError, match="about 1"):
+        each(ask, range(10), threads=3)
+
+
+def progress() -> Progress:
+    found = Progress("production", "shop/api")
+    found.begin("")
+    return found
+
+
+def test_pages_that_get_on_never_end_a_listing() -> None:
+    pages = progress()
+    for number in range(EMPTY_PAGES * 3):
+        pages.turn(f"page {number}", new=number % EMPTY_PAGES == 0)
+    assert pages.pages == EMPTY_PAGES * 3 + 1
+
+
+def test_a_page_that_comes_twice_ends_it() -> None:
+    pages = progress()
+    pages.turn("b", new=True)
+    with pytest.raises(BadAnswerError, match="GET shop/api: the listing never ends: the page 'b' came twice"):
+        pages.turn("b", new=True)
+
+
+def test_the_first_page_is_no_page_to_go_on_with() -> None:
+    with pytest.raises(BadAnswerError, match="the page '' came twice"):
+        progress().turn("", new=True)
+
+
+def test_pages_that_bring_nothing_new_end_it() -> None:
+    pages = progress()
+    for number in range(EMPTY_PAGES):
+        pages.turn(str(number), new=False)
+    with pytest.raises(BadAnswerError, match="a further page brought nothing new"):
+        pages.turn("one more", new=False)
+
+
+def test_a_page_that_repeats_another_ends_it_at_once() -> None:
+    with pytest.raises(BadAnswerError, match="a further page brought nothing new"):
+        progress().turn("b", new=False, repeated=True)
+
+
+def test_a_listing_has_an_end_however_new_its_pages_are() -> None:
+    pages = progress()
+    for number in range(MAX_PAGES - 1):
+        pages.turn(number, new=True)
+    with pytest.raises(BadAnswerError, match="more than 5,000 pages"):
+        pages.turn("one more", new=True)
+
+
+def test_a_new_beginning_may_come_to_the_same_pages_and_counts_them() -> None:
+    pages = progress()
+    pages.turn("b", new=True)
+    pages.begin("")
+    pages.turn("b", new=True)
+    assert pages.pages == 4
+
+
+def test_there_is_one_look_however_late_it_is() -> None:
+    started = time.monotonic()
+    assert list(polls(started - 10)) == [True]
+    assert time.monotonic() - started < 5
+
+
+def test_the_last_look_is_at_the_deadline() -> None:
+    deadline = time.monotonic() + 0.2
+    looks = list(polls(deadline))
+    assert looks[-1]
+    assert not any(looks[:-1])
+    assert time.monotonic() >= deadline
+    assert 2 <= len(looks) <= 4

@@ -1,0 +1,113 @@
+"""One request sent once: whole in time, unpacked piece by piece, by no proxy that nobody named."""
+
+import gzip
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.drivers import QUICK, answering
+from tests.support.simulator.client import Simulator
+from worker.registries.errors import UnavailableError
+from worker.registries.http.client import Http
+from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.http.rate_limit import LocalLimiter
+from worker.registries.http.transport import PIECE, unpacked
+
+
+@pytest.fixture
+def http() -> Iterator[Http]:
+    client = Http("production", LocalLimiter(2000.0), 16, QUICK)
+    yield client
+    client.close()
+
+
+def get(url: str, **more: object) -> Request:
+    return Request(method="GET", url=url, about="something", repeatable=True, **more)  # type: ignore[arg-type]  # as named
+
+
+def body(answer: Answer) -> bytes:
+    return answer.body
+
+
+def drip(start: bytes) -> Callable[[socket.socket, bytes], None]:
+    """What never stays away long enough for a read time-out."""
+
+    def answer(connection: socket.socket, _request: bytes) -> None:
+        connection.sendall(start)
+        for _ in range(1000):
+            connection.sendall(b"x")
+            if connection.fileno() < 0 or _closed(connection, 0.05):
+                return
+
+    return answer
+
+
+def _closed(connection: socket.socket, seconds: float) -> bool:
+    connection.settimeout(seconds)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", id="of a body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Slow: ", id="of a header"),
+        pytest.param(b"", id="of a status line"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", id="of a second head"),
+    ],
+)
+def test_a_slow_drip_ends_when_time_is_up(start: bytes) -> None:
+    client = Http("production", LocalLimiter(100.0), 4, Patience(total=0.5))
+    with answering(drip(start)) as url:
+        started = time.monotonic()
+        with pytest.raises(UnavailableError, match="still coming in when time was up"):
+            client.call(get(url), body)
+        assert time.monotonic() - started < 1.5
+    client.close()
+
+
+def packed(size: int, encoding: str = "gzip", times: int = 1) -> bytes:
+    content = b" " * size
+    for _ in range(times):
+        content = gzip.compress(content, 1)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+def test_no_piece_of_an_unpacked_body_is_large() -> None:
+    """A bomb is noticed when it begins to be one, not after it has filled the memory."""
+    bomb = gzip.compress(b" " * (4 * PIECE + 1), 9)
+    sizes = [len(piece) for piece in unpacked("gzip", [bomb[:1000], b"", bomb[1000:]])]
+    assert sum(sizes) == 4 * PIECE + 1
+    assert max(sizes) <= PIECE
+
+
+def test_a_packed_answer_is_unpacked(http: Http) -> None:
+    with answering(packed(1000)) as url:
+        assert http.call(get(url), body) == b" " * 1000
+
+
+def test_who_we_say_we_are(http: Http) -> None:
+    seen: list[bytes] = []
+
+    def note(connection: socket.socket, request: bytes) -> None:
+        seen.append(request.lower())
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with answering(note) as url:
+        http.call(get(url), body)
+    assert b"user-agent: registry-gc/0.1.0\r\n" in seen[0]
+    assert b"authorization" not in seen[0]
+
+
+def test_the_proxies_of_the_environment_are_not_used(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    client = Http("production", LocalLimiter(100.0), 4, QUICK)
+    assert client.call(get(f"{simulator.url}/v2/"), lambda answer: answer.status) == 401
+    client.close()

@@ -1,0 +1,101 @@
+"""Manifests that are put back, blobs that are mounted, uploads that are ended: what is asked, what answers mean."""
+
+import json
+
+import pytest
+
+from worker.registries.errors import (
+    BadAnswerError,
+    BlobsMissingError,
+    PermissionDeniedError,
+    RegistryError,
+)
+from worker.registries.http.messages import Answer
+from worker.registries.oci import blobs
+
+A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+
+
+ROOT = "https://registry.example.com"
+
+
+API = f"{ROOT}/v2"
+
+
+def told(status: int, code: str = "", message: str = "", **headers: str) -> Answer:
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode() if code else b""
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (told(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"), BlobsMissingError),
+        (told(404, "BLOB_UNKNOWN", "blob unknown"), BlobsMissingError),
+        (told(400, "MANIFEST_INVALID", "no"), RegistryError),
+        (told(403, "DENIED", "no"), PermissionDeniedError),
+        (told(201, docker_content_digest=B), BadAnswerError),
+    ],
+)
+def test_a_manifest_that_is_not_taken(answer: Answer, kind: type[RegistryError]) -> None:
+    with pytest.raises(RegistryError) as failure:
+        blobs.put_back(answer, A)
+    assert type(failure.value) is kind
+
+
+def test_a_manifest_that_is_taken() -> None:
+    blobs.put_back(told(201, docker_content_digest=A), A)
+    blobs.put_back(told(201), A)
+
+
+@pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])
+def test_a_mount(status: int, done: bool) -> None:
+    assert blobs.mounted(Answer(status, {}, b"")) is done
+
+
+@pytest.mark.parametrize(
+    ("location", "url"),
+    [
+        ("/v2/a/blobs/uploads/1?_state=x%2Fy", f"{ROOT}/v2/a/blobs/uploads/1?_state=x%2Fy"),
+        (f"{ROOT}/prefix/v2/a/blobs/uploads/1", f"{ROOT}/prefix/v2/a/blobs/uploads/1"),
+        ("", None),
+        ("https://evil.example/v2/a/blobs/uploads/1", None),
+        ("http://registry.example.com/v2/a/blobs/uploads/1", None),
+        ("https://x@registry.example.com/v2/a/blobs/uploads/1", None),
+        ("https://[x/v2/a/blobs/uploads/1", None),
+        ("/v2/a/manifests/latest", None),
+        ("/v2/a/blobs/uploads/", None),
+        ("/v2/a/blobs/uploads/x/manifests/latest", None),
+        ("/v2/a/manifests/latest?x=/blobs/uploads/1", None),
+        ("/v2/a/blobs/uploads/%2e%2e", None),
+        ("/v2/a/blobs/uploads/..%2fmanifests", None),
+    ],
+)
+def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
+    begun = blobs.mount_blob(API, "a", A, "b")
+    request = blobs.end_upload(begun, Answer(202, {"location": location}, b""))
+    assert (request and (request.method, request.url)) == (url and ("DELETE", url))
+    assert blobs.end_upload(begun, Answer(201, {"location": "/v2/a/blobs/uploads/1"}, b"")) is None
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("https://storage.example/x?sig=a%2Fb", "https://storage.example/x?sig=a%2Fb"),
+        ("/elsewhere", f"{ROOT}/elsewhere"),
+        ("http://storage.example/x", None),
+        ("http://127.0.0.1/x", None),
+        ("ftp://storage.example/x", None),
+        ("https://user@storage.example/x", None),
+        ("file:///etc/passwd", None),
+    ],
+)
+def test_a_redirect(location: str, target: str | None) -> None:
+    request = blobs.read_blob("GET", API, "a", A, first_bytes=1)
+    if target is None:
+        with pytest.raises(BadAnswerError, match="to be fetched from"):
+            blobs.redirected(request, location)
+        return
+    followed = blobs.redirected(request, location)
+    assert followed.url == target
+    assert followed.headers["Range"] == "bytes=0-0"

@@ -1,0 +1,128 @@
+"""How a deletion is asked for, and each meaning of its refusal."""
+
+import json
+
+import pytest
+
+from worker.registries.errors import (
+    BadAnswerError,
+    MaybeProtectedError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProtectedError,
+    RateLimitedError,
+    ReadOnlyError,
+    RefusesAllError,
+    RegistryError,
+    SignInError,
+    UnavailableError,
+    UsedByImageListsError,
+)
+from worker.registries.http.messages import Answer
+from worker.registries.oci import deletion
+
+A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+
+
+SYSTEMIC = (RefusesAllError, ReadOnlyError, PermissionDeniedError, MaybeProtectedError, SignInError, UnavailableError)
+
+
+ROOT = "https://registry.example.com"
+
+
+API = f"{ROOT}/v2"
+
+
+def told(status: int, code: str = "", message: str = "", **headers: str) -> Answer:
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode() if code else b""
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (told(405, "UNSUPPORTED", "The operation is unsupported."), RefusesAllError, "REGISTRY_STORAGE_DELETE_ENABLED"),
+        (told(400, "UNSUPPORTED", "unsupported"), RefusesAllError, "storage.delete.enabled: true"),
+        (told(405, "UNSUPPORTED", "no", x_github_request_id="1"), RefusesAllError, "GHCR deletes by GitHub's own API"),
+        (told(405, "UNSUPPORTED", "no", docker_ratelimit_source="1"), RefusesAllError, "Docker Hub deletes by its own"),
+        (told(405, "UNSUPPORTED", "no"), RefusesAllError, "a pull-through cache takes no deletions"),
+        (told(405, allow="GET, HEAD"), RefusesAllError, "the registry is read-only"),
+        (told(405, "DENIED", "requested access to the resource is denied"), UsedByImageListsError, "DENIED"),
+        (told(405, "MANIFEST_INVALID", "manifest is referenced by an index image"), UsedByImageListsError, "index"),
+        (told(409, "MANIFEST_REFERENCED_IN_LIST", "a manifest list"), UsedByImageListsError, "MANIFEST_REFERENCED"),
+        (told(400, "MANIFEST_REFERENCED_IN_LIST", ""), UsedByImageListsError, "MANIFEST_REFERENCED"),
+        (told(412, "PRECONDITION", "due to 'v1' configured as immutable."), ProtectedError, "immutable"),
+        (told(412), ProtectedError, "HTTP 412"),
+        (told(403, "DENIED", "the tag v1 is protected from deletion"), MaybeProtectedError, "protected"),
+        (told(403, "PROTECTED_TAG", ""), MaybeProtectedError, "PROTECTED_TAG"),
+        (told(403, "DENIED", "the manifest is referenced by an index"), MaybeProtectedError, "index"),
+        (told(422, "TAG_LOCKED", "the tag is locked"), ProtectedError, "locked"),
+        (told(422, "INVALID", "the manifest is referenced by an index"), UsedByImageListsError, "index"),
+        (told(423), ProtectedError, "HTTP 423"),
+        (told(405, "DENIED", "disallowed on this registry, repository or image"), ProtectedError, "disallowed"),
+        (told(400, "FAILED_PRECONDITION", "the tag is immutable"), ProtectedError, "immutable"),
+        (told(409, "TAG_LOCKED", "the tag is locked"), ProtectedError, "locked"),
+        (told(412, "PRECONDITION", "the manifest is referenced by an index"), UsedByImageListsError, "index"),
+        (told(403, "DENIED", "you may not access this protected resource"), PermissionDeniedError, "resource"),
+        (told(500, "UNKNOWN", "the tag is immutable"), UnavailableError, "immutable"),
+        (told(405, "SOMETHING", "else"), ReadOnlyError, "SOMETHING"),
+        (told(405, allow="DELETE, GET"), ReadOnlyError, "HTTP 405"),
+        (told(409, "MANIFEST_INVALID", "multiple manifests found"), RegistryError, "MANIFEST_INVALID"),
+        (told(403, "DENIED", "no"), PermissionDeniedError, "DENIED"),
+        (told(401, "UNAUTHORIZED", "no", www_authenticate='Bearer realm="x"'), PermissionDeniedError, "UNAUTHORIZED"),
+        (told(401, "UNAUTHORIZED", "no", www_authenticate='Basic realm="x"'), SignInError, "UNAUTHORIZED"),
+        (told(404, "MANIFEST_UNKNOWN", "manifest unknown"), NotFoundError, "MANIFEST_UNKNOWN"),
+        (told(400, "DIGEST_INVALID", "no"), RegistryError, "DIGEST_INVALID"),
+        (told(429, "TOOMANYREQUESTS", "slow"), RateLimitedError, "TOOMANYREQUESTS"),
+        (told(500, "UNKNOWN", "index of nothing"), UnavailableError, "UNKNOWN"),
+        (told(302, location="https://x"), BadAnswerError, "302"),
+    ],
+)
+def test_why_a_deletion_is_refused(answer: Answer, kind: type[RegistryError], words: str) -> None:
+    with pytest.raises(RegistryError, match=words) as failure:
+        deletion.deletion_begun(answer)
+    assert type(failure.value) is kind
+    assert failure.value.systemic is (kind in SYSTEMIC)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags", "message", "detail", "kind"),
+    [
+        ("infra/protected", (), "robot may not delete in infra/protected", None, PermissionDeniedError),
+        ("infra/protected", (), "action delete on protected: no", None, PermissionDeniedError),
+        ("Protected/api", (), "no right for project 'protected'", None, PermissionDeniedError),
+        ("shop/index", (), "you may not delete in shop/index", None, PermissionDeniedError),
+        ("shop/api", ("immutable",), "you may not delete the tag immutable", None, PermissionDeniedError),
+        ("shop/api", (), "robot$protected may not delete", None, PermissionDeniedError),
+        ("shop/api", (), "not for registry.protected.example.com/other/path", None, PermissionDeniedError),
+        ("shop/api", (), "denied", [{"Name": "legacy/protected", "Action": "delete"}], PermissionDeniedError),
+        ("protection/im", ("v1",), "denied", "tag v1 is immutable", MaybeProtectedError),
+        ("shop/api", ("v1",), "denied", {"reason": "tag v1 is immutable"}, MaybeProtectedError),
+        ("infra/protected", (), "this image is immutable in infra/protected", None, MaybeProtectedError),
+    ],
+)
+def test_names_in_a_refusal_say_nothing(
+    name: str, tags: tuple[str, ...], message: str, detail: object, kind: type[RegistryError]
+) -> None:
+    error = {"code": "DENIED", "message": message} | ({} if detail is None else {"detail": detail})
+    answer = Answer(403, {}, json.dumps({"errors": [error]}).encode())
+    with pytest.raises(RegistryError) as failure:
+        deletion.deletion_begun(answer, "https://registry.example.com", name, tags)
+    assert type(failure.value) is kind
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_a_deletion_begun(status: int) -> None:
+    deletion.deletion_begun(Answer(status, {}, b""))
+
+
+@pytest.mark.parametrize("reference", ["v1", "latest", "sha256:abc", A[:-1], f"md5:{'a' * 32}", ""])
+def test_only_digests_are_deleted(reference: str) -> None:
+    with pytest.raises(BadAnswerError, match="refusing to delete by anything but a digest"):
+        deletion.delete_manifest(API, "a", reference, 25.0, None)
+
+
+def test_how_a_deletion_is_sent() -> None:
+    request = deletion.delete_manifest(API, "shop/api", A, 25.0, 7.0)
+    assert (request.method, request.url) == ("DELETE", f"{ROOT}/v2/shop/api/manifests/{A}")
+    assert (request.repeatable, request.timeout, request.patience, request.not_after) == (False, 25.0, 25.0, 7.0)

@@ -1,0 +1,84 @@
+"""The errors of the registries: one tree, as its page draws it; one line, with the place and without a secret."""
+
+import re
+
+import pytest
+
+from worker.registries import errors
+from worker.registries.errors import (
+    FailureCause,
+    KeepsTagsError,
+    NoConnectionError,
+    NotFoundError,
+    OperationBrokenError,
+    OperationFailedError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ReadOnlyError,
+    RefusesAllError,
+    RegistryError,
+    SignInError,
+    UnavailableError,
+    UnsuitableError,
+)
+
+ALL = {name: one for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, RegistryError)}
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (NotFoundError("no such image"), "no such image"),
+        (NotFoundError("no such image", "production"), "production: no such image"),
+        (NotFoundError("no such image", "production", "GET a@sha256:9f"), "production: GET a@sha256:9f: no such image"),
+        (NotFoundError("no such image", request="GET a"), "GET a: no such image"),
+    ],
+)
+def test_an_error_says_where_it_comes_from(error: RegistryError, line: str) -> None:
+    assert str(error) == line
+    assert error.exit_code == 1
+
+
+def test_the_page_draws_the_tree_as_it_is() -> None:
+    """Who stands under whom, by how far its name is moved in."""
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if (found := re.match(r"([│├└─ ]*)(\w+Error)\b", line)) is None:
+            continue
+        depth = len(found[1]) // 4
+        above[depth:] = [found[2]]
+        if found[2] in ALL and depth:
+            drawn[found[2]] = above[depth - 1]
+    assert drawn == {name: one.__base__.__name__ for name, one in ALL.items() if one is not RegistryError}
+
+
+def test_which_errors_every_other_image_would_meet_as_well() -> None:
+    systemic = {one for one in ALL.values() if one.systemic}
+    assert systemic == {
+        UnavailableError, NoConnectionError, SignInError, PermissionDeniedError, errors.MaybeProtectedError,
+        ReadOnlyError, RefusesAllError, UnsuitableError, OperationBrokenError, KeepsTagsError,
+    }  # fmt: skip
+
+
+def test_which_errors_end_a_run_at_once() -> None:
+    assert {one for one in ALL.values() if one.final} == {RefusesAllError, UnsuitableError, KeepsTagsError}
+    assert all(one.systemic for one in ALL.values() if one.final)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        (UnavailableError, "unavailable"),
+        (NoConnectionError, "unavailable"),
+        (RateLimitedError, "rate_limited"),
+        (SignInError, "permission_denied"),
+        (PermissionDeniedError, "permission_denied"),
+        (RefusesAllError, "read_only"),
+        (OperationFailedError, "operation_failed"),
+        (KeepsTagsError, "operation_failed"),
+        (NotFoundError, "other"),
+    ],
+)
+def test_the_cause_that_a_failed_image_is_counted_under(kind: type[RegistryError], cause: FailureCause) -> None:
+    assert kind.cause == cause

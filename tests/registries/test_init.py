@@ -1,0 +1,56 @@
+"""A registry is opened by its kind, with the limiter and the memory of its caller; nothing is asked for yet."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.drivers import with_defaults
+from worker.config.kinds import KINDS
+from worker.config.settings import Credentials
+from worker.registries import DRIVERS, open_limiter, open_registry
+from worker.registries.http.messages import Patience
+from worker.registries.http.rate_limit import LocalLimiter
+from worker.registries.interface import NoManifests
+
+OCI = with_defaults(kind="oci", url="https://registry.invalid", credentials=Credentials(anonymous=True))
+YANDEX = with_defaults(id="crp1", credentials=Credentials(metadata=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_a_driver_of_its_own(kind: str) -> None:
+    settings = OCI if kind == "oci" else YANDEX.model_copy(update={"kind": kind})
+    with open_registry(settings) as registry:
+        assert type(registry).__module__ == DRIVERS[kind]
+        assert registry.usage().requests == {}
+
+
+def test_what_the_caller_does_not_give_is_of_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setitem(DRIVERS, "of my own", lambda *arguments: given.append(arguments))
+    own = OCI.model_copy(update={"kind": "of my own"})
+    open_registry(own)
+    ((settings, limiter, patience, manifests),) = given
+    assert (settings, patience) == (own, Patience())
+    assert isinstance(limiter, LocalLimiter)
+    assert isinstance(manifests, NoManifests)
+
+
+def test_what_the_caller_gives_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setitem(DRIVERS, "of my own", lambda *arguments: given.append(arguments))
+    limiter, patience, manifests = LocalLimiter(1.0), Patience(attempts=1), NoManifests()
+    open_registry(OCI.model_copy(update={"kind": "of my own"}), limiter, patience, manifests)
+    assert given[0][1:] == (limiter, patience, manifests)
+
+
+def test_a_limiter_asks_nothing_until_it_is_waited_for() -> None:
+    open_limiter("redis://registry.invalid:1/0", OCI).close()
+
+
+def test_no_driver_is_loaded_before_a_registry_is_opened() -> None:
+    heavy = "{'httpx', 'redis', 'worker.registries.http.transport', *worker.registries.DRIVERS.values()}"
+    script = f"import sys, worker.registries; print(sorted({heavy} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "[]\n"

@@ -1,0 +1,66 @@
+"""Folders of folders, folders whose listing hides what is in them, and artifacts that lie nowhere, for the driver."""
+
+import pytest
+
+from tests.registries.yandex.cloud_registry.tools import FLAT, LEVEL, deleted, listed
+from tests.support.simulator.client import Simulator
+from worker.registries.errors import BadAnswerError, NotFoundError
+from worker.registries.interface import Registry
+
+# Folders of folders
+
+
+def flat_listings(simulator: Simulator, since: int) -> int:
+    path = "/cloud-registry/v1/artifacts"
+    return sum(request["path"] == path for request in simulator.requests("GET", path, since=since))
+
+
+def test_emptying_a_folder_with_folders_in_it_does_not_list_the_registry(
+    simulator: Simulator, driver: Registry
+) -> None:
+    simulator.push("shop/api", tags=["v1"])
+    digest = simulator.push("shop", tags=["v1"])["digest"]
+    since = len(simulator.requests())
+    planned = listed(driver, "shop")[digest]
+    assert deleted(driver, planned, "shop").done
+    for _ in range(3):
+        assert driver.images("shop") == ()
+    with pytest.raises(NotFoundError):
+        driver.get("shop", planned)
+    assert flat_listings(simulator, since) == 0
+
+
+def test_a_folder_that_never_showed_any_is_looked_for_in_the_registry_once(
+    simulator: Simulator, driver: Registry
+) -> None:
+    simulator.push("shop/api", tags=["v1"])
+    since = len(simulator.requests())
+    for _ in range(3):
+        assert driver.images("shop") == ()
+    assert flat_listings(simulator, since) == 1
+
+
+def test_what_a_folders_listing_hides_is_found_each_time(simulator: Simulator, driver: Registry) -> None:
+    digest = simulator.push("shop/api", tags=["v1"])["digest"]
+    simulator.fault("wrong_types", path=LEVEL, set={"kind": "FOLDER"})
+    for _ in range(2):
+        assert listed(driver).keys() == {digest}
+
+
+# What lies nowhere
+
+
+def test_a_plan_goes_on_beside_an_artifact_with_an_impossible_path(simulator: Simulator, driver: Registry) -> None:
+    digest = simulator.push("web", tags=["v1"])["digest"]
+    simulator.push("shop/api", tags=["v1"])
+    odd = {"path": "/shop//api/v1", "name": "v1"}
+    simulator.push("other", tags=["v1"])
+    simulator.fault("wrong_types", path=LEVEL, set=odd)
+    with pytest.raises(BadAnswerError, match="impossible path"):
+        driver.images("shop/api")
+    simulator.no_faults()
+    simulator.fault("wrong_types", path=FLAT, set=odd)
+    assert list(driver.repositories()) == []  # all are odd, and none of them is where there is a repository
+    simulator.no_faults()
+    assert list(driver.repositories()) == ["other", "shop/api", "web"]
+    assert listed(driver, "web").keys() == {digest}

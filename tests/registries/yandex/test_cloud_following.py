@@ -1,0 +1,108 @@
+"""What is left of an image after its artifacts were asked for, and which of them are to be asked for next."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from policies.image import Blob
+from worker.registries.yandex.cloud_following import left_of, rest_of
+from worker.registries.yandex.cloud_images import (
+    Folder,
+    image_of,
+)
+from worker.registries.yandex.cloud_protocol import Artifact
+
+D1, D2, D3 = (f"sha256:{digit * 64}" for digit in "123")
+
+
+C1, L1, L2 = (f"sha256:{digit * 64}" for digit in "abc")
+
+
+T0 = datetime(2026, 3, 2, 9, 15, 44, 127_000, UTC)
+
+
+def artifact(digest: str = D1, name: str = "v1", **more: Any) -> Artifact:
+    more = {"id": f"id-{digest[7]}-{name[:7]}", "config": Blob(C1, 500), "created_at": T0, **more}
+    return Artifact(path=f"/shop/api/{name}", name=name, digest=digest, **more)
+
+
+def folder(*artifacts: Artifact) -> Folder:
+    return Folder("shop/api", artifacts)
+
+
+INDEX = artifact(D1, "idx", config=None, children=(D2,))
+
+
+CHILD = artifact(D2, D2)
+
+
+TAGGED = artifact(D2, "child")
+
+
+OTHER = artifact(D3, "v3")
+
+
+BARE = artifact(D3, D3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "asked", "strays"),
+    [
+        pytest.param((INDEX, OTHER), (OTHER,), (), (), id="it alone"),
+        pytest.param((INDEX, OTHER), (), (), ("v3",), id="another's tag"),
+        pytest.param((INDEX, OTHER), (), (D3,), (), id="another that was asked for as well"),
+        pytest.param((INDEX, OTHER), (BARE,), (), ("v3",), id="another's tag alone"),
+        pytest.param((INDEX, OTHER), (artifact(D2, "v3"),), (), (), id="another's tag moved on"),
+        pytest.param((INDEX, CHILD), (), (), (D2,), id="an untagged child"),
+        pytest.param((INDEX, TAGGED), (CHILD,), (), ("child",), id="a child's tag"),
+        pytest.param((INDEX, BARE), (), (), (), id="something untagged that it does not list"),
+        pytest.param((INDEX, TAGGED), (CHILD,), (D2,), (), id="a child that was asked for"),
+    ],
+)
+def test_what_went_along(
+    before: tuple[Artifact, ...], after: tuple[Artifact, ...], asked: tuple[str, ...], strays: tuple[str, ...]
+) -> None:
+    image = image_of([INDEX], ["idx"], "x")
+    assert left_of(image, folder(*before), folder(*after), asked).strays == strays
+    assert left_of(image, None, folder(*after), asked).strays == ()
+
+
+def test_what_is_left_of_an_image() -> None:
+    image = replace(image_of([artifact()], ["v1", "v2", "v3"], "x"), tags=("v1", "v2", "v3"))
+    left = left_of(image, None, folder(artifact(D1, "v1"), artifact(D1, "new"), artifact(D2, "v2")))
+    assert (left.tags, left.new_tags, left.raced) == (("v1",), ("new",), ("v2",))
+    assert len(left.artifacts) == 2
+
+
+LATER = T0 + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("tags", "asked", "after", "rest", "again"),
+    [
+        pytest.param(("v1",), {("a", True)}, {"id": "a"}, 1, False, id="the same artifact without its tag"),
+        pytest.param(("v1",), {("a", True)}, {"id": "b"}, 1, False, id="another"),
+        pytest.param(("v1",), {("a", True), ("b", False)}, {"id": "b"}, 0, False, id="it was asked for, too"),
+        pytest.param(("v1",), set(), {"id": "b"}, 1, False, id="another process has asked for the tags"),
+        pytest.param((), {("b", False)}, {"id": "b"}, 0, False, id="an untagged image that is still listed"),
+        pytest.param((), set(), {"id": "b"}, 0, False, id="and another process has asked"),
+        pytest.param(("v1",), {("a", True)}, {"id": "b", "created_at": LATER}, 0, True, id="pushed meanwhile"),
+        pytest.param((), {("b", False)}, {"id": "c", "created_at": LATER}, 0, True, id="pushed meanwhile, untagged"),
+        pytest.param(("v1",), {("a", True)}, {"id": "b", "created_at": None}, 0, False, id="nobody knows when"),
+        pytest.param(("v1",), {("a", True)}, {"id": "b", "name": "v1"}, 0, False, id="its tag is still there"),
+    ],
+)
+def test_what_the_last_tag_leaves(
+    tags: tuple[str, ...], asked: set[tuple[str, bool]], after: dict[str, Any], rest: int, again: bool
+) -> None:
+    image = replace(image_of([artifact()], tags, "x"), tags=tags)
+    left = left_of(image, None, folder(artifact(**{"name": D1, **after})))
+    assert len(rest_of(image, left, asked)) == rest
+    assert left.pushed_again is again
+
+
+def test_an_index_in_an_index_is_below_it_too() -> None:
+    nested = folder(artifact(D1, "x", config=None, children=(D2,)), artifact(D2, "y", config=None, children=(D3, D1)))
+    assert nested.below(D1) == {D1, D2, D3}

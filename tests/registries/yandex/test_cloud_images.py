@@ -1,0 +1,158 @@
+"""Where an artifact lies, which tags it has, and what the artifacts of a digest are as one image."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from policies.image import Blob
+from worker.registries.errors import BadAnswerError
+from worker.registries.yandex.cloud_images import (
+    Folder,
+    Place,
+    disagrees,
+    image_of,
+    images_of,
+    in_folder,
+    place_of,
+    settled,
+    tags_of,
+)
+from worker.registries.yandex.cloud_protocol import Artifact
+
+REGISTRY = "crpvab5oob146rh73ilt"
+
+
+D1, D2, D3 = (f"sha256:{digit * 64}" for digit in "123")
+
+
+C1, L1, L2 = (f"sha256:{digit * 64}" for digit in "abc")
+
+
+T0 = datetime(2026, 3, 2, 9, 15, 44, 127_000, UTC)
+
+
+def artifact(digest: str = D1, name: str = "v1", **more: Any) -> Artifact:
+    more = {"id": f"id-{digest[7]}-{name[:7]}", "config": Blob(C1, 500), "created_at": T0, **more}
+    return Artifact(path=f"/shop/api/{name}", name=name, digest=digest, **more)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "place"),
+    [
+        ("/shop/api/1.4.2", "1.4.2", Place("shop/api", "shop/api/1.4.2")),
+        ("shop/api/1.4.2", "1.4.2", Place("shop/api", "shop/api/1.4.2")),
+        (f"/{REGISTRY}/shop/api/1.4.2", "1.4.2", Place("shop/api", "shop/api/1.4.2")),
+        (f"/shop/api/{D1}", D1, Place("shop/api", None)),
+        ("/shop/api", "1.4.2", Place(None, "shop/api")),
+        ("/shop/api/", "1.4.2", Place(None, "shop/api")),
+        ("/shop/api", "api", Place("shop", "shop/api")),
+        ("", "1.4.2", Place(None, "")),
+        ("/1.4.2", "1.4.2", Place("", "1.4.2")),
+    ],
+)
+def test_places(path: str, name: str, place: Place) -> None:
+    assert place_of(path, name, REGISTRY) == place
+
+
+@pytest.mark.parametrize("path", ["/shop//api/x", "/../shop/x", "/shop/a pi/x", "/shop/-/x", "/" + "a/" * 200 + "x"])
+def test_a_path_that_no_repository_can_have(path: str) -> None:
+    with pytest.raises(BadAnswerError, match="impossible path"):
+        place_of(path, "x", REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("parents", "some_full", "folder"),
+    [
+        pytest.param(set(), False, "shop", id="all may be full"),
+        pytest.param({"web"}, False, "shop/api", id="some are parents and none is full"),
+        pytest.param({"web"}, True, "shop", id="there are both: as its last segment says"),
+        pytest.param({"web", "shop/api"}, True, "shop/api", id="there are both, and the folder is one"),
+    ],
+)
+def test_a_tag_that_is_named_like_its_repository(parents: set[str], some_full: bool, folder: str) -> None:
+    assert settled(place_of("/shop/api", "api", REGISTRY), parents, some_full=some_full) == folder
+
+
+def test_what_lies_in_a_folder_that_was_asked_for() -> None:
+    for path, name, answer_ in (
+        ("/shop/api/v1", "v1", True),
+        ("/shop/api", "v1", True),
+        ("/shop/api", "api", True),
+        ("/shop/api/cache/v1", "v1", False),
+        ("/shop", "v1", False),
+    ):
+        assert in_folder(path, name, REGISTRY, "shop/api") is answer_, path
+
+
+@pytest.mark.parametrize(
+    ("name", "properties", "tags"),
+    [
+        ("1.4.2", {}, ("1.4.2",)),
+        (D1, {}, ()),
+        (D1.removeprefix("sha256:"), {}, ()),
+        (D1.replace(":", "-"), {}, ()),
+        (f"{D1.replace(':', '-')}.sig", {}, (f"{D1.replace(':', '-')}.sig",)),
+        (f"{D2.replace(':', '-')}.sig", {}, (f"{D2.replace(':', '-')}.sig",)),
+        (D2, {}, ()),
+        ("no tag", {}, ()),
+        ("x" * 129, {}, ()),
+        (D1, {"tags": "v1,latest"}, ("v1", "latest")),
+        (D1, {"docker.tag": "v1 v1"}, ("v1",)),
+        (D1, {"Tags": '["v1", "latest"]'}, ("v1", "latest")),
+        (D1, {"tags": ""}, ()),
+        (D1, {"stage": "prod"}, ()),
+        ("v1", {"tags": "v1,v2"}, ("v1", "v2")),
+    ],
+)
+def test_tags(name: str, properties: dict[str, str], tags: tuple[str, ...]) -> None:
+    assert tags_of(artifact(name=name, properties=properties)) == tags
+
+
+@pytest.mark.parametrize("value", ["v1;v2", "[1]", "[broken", "-x"])
+def test_tags_that_cannot_be_read_are_no_guess(value: str) -> None:
+    with pytest.raises(BadAnswerError, match="tags that are none"):
+        Folder("shop/api", [artifact(name=D1, properties={"tags": value})])
+
+
+def test_artifacts_of_a_digest_are_one_image() -> None:
+    layers = (Blob(L1, 1000), Blob(L1, 1000), Blob(L2, 30))
+    first = artifact(name="v1", id="b", layers=layers, modified_at=T0 + timedelta(days=3))
+    second = artifact(name="latest", id="a", layers=layers, created_at=T0 + timedelta(days=2))
+    (image,) = images_of(Folder("shop/api", [first, second]), REGISTRY).values()
+    assert (image.id, image.name, image.tags) == ("a", f"{REGISTRY}/shop/api", ("latest", "v1"))
+    assert (image.config, image.layers, image.compressed_size) == (Blob(C1, 500), layers, 1530)
+    assert (image.created_at, image.children, image.subject) == (T0 + timedelta(days=3), UNSET, None)
+
+
+def test_the_artifact_of_the_digest_itself_gives_its_id() -> None:
+    image = image_of([artifact(name="v1", id="a"), artifact(name=D1, id="b")], ["v1"], "x")
+    assert image.id == "b"
+
+
+def test_a_time_that_is_not_told_makes_all_unknown() -> None:
+    assert image_of([artifact(name="v1"), artifact(name="v2", created_at=None)], [], "x").created_at is None
+    assert image_of([artifact(created_at=None, modified_at=T0)], [], "x").created_at == T0
+
+
+def test_artifacts_that_tell_different_manifests_tell_nothing() -> None:
+    same = [artifact(name="v1"), artifact(name="v2", config=None, children=(D2,))]
+    image = image_of(same, ["v1", "v2"], "x")
+    assert disagrees(same)
+    assert (image.children, image.config, image.compressed_size) == (None, None, None)
+
+
+def test_an_artifact_that_tells_nothing_disagrees_with_none() -> None:
+    same = [artifact(name="v1"), artifact(name="v2", config=None)]
+    assert not disagrees(same)
+    assert image_of(same, [], "x").config == Blob(C1, 500)
+
+
+def test_of_an_artifact_that_came_twice_the_later_counts() -> None:
+    moved = Folder("x", [artifact(name="v1", id="a"), artifact(D2, "v1", id="a")])
+    assert (moved.of(D1), next(one for one, tags in moved.tags.items() if "v1" in tags)) == ((), D2)
+
+
+def folder(*artifacts: Artifact) -> Folder:
+    return Folder("shop/api", artifacts)

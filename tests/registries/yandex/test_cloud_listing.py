@@ -1,0 +1,118 @@
+"""The whole registry by folders: artifacts that lie nowhere, those that came twice; folders listed anew."""
+
+import time
+
+import pytest
+
+from worker.registries.errors import UnavailableError
+from worker.registries.yandex.cloud_images import Folder
+from worker.registries.yandex.cloud_listing import Folders, Pile
+from worker.registries.yandex.cloud_protocol import WireArtifact, WireContent, WireDocker
+
+DIGEST = f"sha256:{'7' * 64}"
+
+
+def row(number: int, path: str, name: str) -> WireArtifact:
+    content = WireContent(docker=WireDocker(manifest_digest=DIGEST))
+    return WireArtifact(id=f"id{number}", path=path, name=name, kind="ARTIFACT", status="ACTIVE", content=content)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "folder"),
+    [
+        pytest.param("/shop//api/v2", "v2", "shop/api", id="an empty segment"),
+        pytest.param("/shop/api/some thing", "else", "shop/api", id="a last segment that is no name"),
+        pytest.param("/shop/api/a pi/v2", "v2", "shop/api", id="a folder in it that none can have"),
+        pytest.param("/docs/a pi/v2", "v2", None, id="a folder that there is not"),
+        pytest.param("/../shop/api/v2", "v2", None, id="nobody knows"),
+    ],
+)
+def test_an_artifact_with_an_impossible_path_makes_one_repository_unreadable_at_most(
+    path: str, name: str, folder: str | None
+) -> None:
+    pile = Pile("crpvab5oob146rh73ilt")
+    odd = row(9, path, name)
+    pile.add([odd, row(1, "/shop/api/v1", "v1"), row(2, "/web/v1", "v1"), odd])
+    pile.settle()
+    assert pile.folders() == ["shop/api", "web"]
+    broken = {found: [one.id for one in pile.take(found) or () if one.broken] for found in ("shop/api", "web")}
+    assert broken == {"shop/api": ["id9"] if folder else [], "web": []}
+    assert pile.left_alone == ({} if folder else {"with an impossible path": 1})
+
+
+def test_what_moves_between_two_pages_is_taken_as_it_came_last() -> None:
+    moved = row(1, "/shop/api/v1", "v1")
+    moved.content = WireContent(docker=WireDocker(manifest_digest=f"sha256:{7:064x}"))
+    pile = Pile("crpvab5oob146rh73ilt")
+    pile.add([row(1, "/shop/api/v1", "v1"), moved])
+    pile.settle()
+    found = {one.id: one.digest for one in pile.take("shop/api") or ()}
+    assert found == {"id1": f"sha256:{7:064x}"}
+    assert pile.take("shop/api") is None  # a scan reads each folder once
+
+
+def taken(*rows: WireArtifact) -> dict[str, list[str | None]]:
+    """By folder: the ids of its artifacts."""
+    pile = Pile("crpvab5oob146rh73ilt")
+    pile.add(rows)
+    pile.settle()
+    return {folder: [one.id for one in pile.take(folder) or ()] for folder in pile.folders()}
+
+
+def test_artifacts_are_taken_by_folder() -> None:
+    rows = [row(1, "/shop/api/v1", "v1"), row(2, "/web/v1", "v1"), row(3, "/shop/api/v2", "v2")]
+    assert taken(*rows) == {"shop/api": ["id1", "id3"], "web": ["id2"]}
+    assert taken() == {}
+
+
+def test_what_is_no_image_of_ours_is_left_alone_and_counted_once() -> None:
+    pile = Pile("crpvab5oob146rh73ilt")
+    going, of_another_kind = row(1, "/shop/v1", "v1"), row(2, "/shop/v2", "v2")
+    going.status, of_another_kind.content = "DELETING", None
+    pile.add([going, of_another_kind, going])
+    pile.settle()
+    assert pile.folders() == []
+    assert pile.left_alone == {"deleted or being made": 1, "without Docker content": 1}
+
+
+class Read:
+    """Counts the listings of each folder."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.error: UnavailableError | None = None
+
+    def __call__(self, path: str) -> Folder:
+        self.asked.append(path)
+        if self.error is not None:
+            raise self.error
+        return Folder(path, ())
+
+
+def test_a_folder_is_listed_again_only_for_whoever_wants_a_later_listing() -> None:
+    read = Read()
+    folders = Folders(read)
+    first = folders.since("shop/api", 0.0)
+    assert folders.since("shop/api", 0.0) is first
+    assert folders.since("shop/api", time.monotonic()) is not first
+    folders.since("web", 0.0)
+    assert read.asked == ["shop/api", "shop/api", "web"]
+
+
+def test_a_folder_that_was_forgotten_is_listed_again() -> None:
+    read = Read()
+    folders = Folders(read)
+    first = folders.since("shop/api", 0.0)
+    folders.forget("shop/api")
+    assert folders.since("shop/api", 0.0) is not first
+
+
+def test_a_listing_that_failed_is_nobodys() -> None:
+    read = Read()
+    folders = Folders(read)
+    read.error = UnavailableError("no answer")
+    with pytest.raises(UnavailableError):
+        folders.since("shop/api", 0.0)
+    read.error = None
+    assert folders.since("shop/api", 0.0) is folders.since("shop/api", 0.0)
+    assert read.asked == ["shop/api", "shop/api"]
