@@ -23,7 +23,7 @@ from worker.config.addresses import api_of, is_loopback, is_private, is_proxy_ur
         ("registry.internal", None),
     ],
 )
-def test_what_is_private(host: str, private: bool | None) -> None:
+def test_which_addresses_are_of_a_private_network(host: str, private: bool | None) -> None:
     assert is_private(host) is private
 
 

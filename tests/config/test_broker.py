@@ -28,7 +28,7 @@ def test_the_configured_one_comes_before_our_own(tmp_path: Path) -> None:
     assert redis_url(settings(tmp_path), environ) == "redis://127.0.0.1:7000/0"
 
 
-def test_neither_is_there(tmp_path: Path) -> None:
+def test_without_a_configured_redis_or_our_own_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(NoRedisError, match="no redis is configured, and `registry-gc up`"):
         redis_url(settings(tmp_path), {"STATE_DIRECTORY": str(tmp_path)})
 

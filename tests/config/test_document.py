@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from policies.mistakes import BadValueError
 from tests.support.drivers import with_defaults
+from worker.config.addresses import one_endpoint
 from worker.config.document import (
     OUTCOMES,
     Notification,
@@ -123,7 +124,7 @@ def settings(**keys: Any) -> Settings:
     return Settings(path=Path("/registry-gc.yaml"), sha256="", store="sqlite:////gc.db", **keys)
 
 
-def test_where_redis_is() -> None:
+def test_the_url_of_redis_is_in_the_file_or_in_a_secret() -> None:
     assert settings().redis_url() is None
     assert settings(redis="redis://cache/0").redis_url() == "redis://cache/0"
     assert settings(redis=secret("redis://:hunter2@cache/0")).redis_url() == "redis://:hunter2@cache/0"
@@ -146,3 +147,15 @@ def test_the_web_is_for_this_machine_unless_the_file_says_otherwise() -> None:
 def test_what_the_store_must_not_forget_so_soon(model: type, keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         model.model_validate(keys, context=Origin(folder=Path("/"), environ={}, look_for_secrets=False))
+
+
+def test_two_paths_are_two_registries() -> None:
+    endpoints = with_defaults(id="x", credentials=Credentials(anonymous=True)).endpoints
+    one, other = (key_of("oci", endpoints, "", f"https://a.example/{path}") for path in ("docker-one", "docker-two"))
+    assert one != other
+    assert one_endpoint("https://A.example:443/x/") == one_endpoint("https://a.example/x")
+    first, second = (
+        with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True)).memory_key
+        for url in ("https://a/x", "https://a/y")
+    )
+    assert first != second

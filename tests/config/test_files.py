@@ -113,7 +113,7 @@ def test_an_inventory_may_begin_with_a_byte_order_mark(tmp_path: Path, content: 
         ({"HOME": "/h"}, "/h/.local/state/registry-gc"),
     ],
 )
-def test_the_state_folder(environ, folder):
+def test_the_state_folder_is_systemds_or_the_users(environ, folder):
     assert str(state_folder(environ)) == folder
 
 

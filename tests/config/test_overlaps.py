@@ -90,3 +90,29 @@ def test_one_registry_has_one_entry(tmp_path: Path, one: dict[str, Any], two: di
 )
 def test_what_are_two_registries(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
     assert registries(tmp_path, *entries) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_part"),
+    [
+        ("https://a.example", "https://a.example/v2/project", True),
+        ("https://a.example/v2/project/sub", "https://a.example/v2/project", True),
+        ("https://a.example/v2/project", "https://a.example/v2/project-two", False),
+        ("https://a.example", "https://a.example/artifactory/docker", True),  # an image of one may be the other's
+        ("https://a.example/docker-one", "https://a.example/docker-two", False),
+    ],
+)
+def test_a_part_of_a_registry_is_no_registry_beside_it(tmp_path: Path, one: str, other: str, is_part: bool) -> None:
+    file = tmp_path / "registry-gc.yaml"
+    entries = "".join(
+        f"  {name}: {{kind: oci, url: '{url}', credentials: {{anonymous: true}}, policy: p}}\n"
+        for name, url in (("one", one), ("other", other))
+    )
+    file.write_text(f"registries:\n{entries}policies: {{p: []}}\n")
+    if not is_part:
+        assert set(load(file, environ={}).registries) == {"one", "other"}
+        return
+    with pytest.raises(ConfigError) as raised:
+        load(file, environ={})
+    (line,) = raised.value.lines
+    assert line.startswith(f"{file}: registries.other: is the same registry as registries.one: images of both are")

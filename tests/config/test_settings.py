@@ -324,7 +324,7 @@ policies: {p: []}
         pytest.param("2026-11-20T03:00-05:00", datetime(2026, 11, 20, 8, tzinfo=UTC), id="without seconds"),
     ],
 )
-def test_an_instant(folder, written, instant):
+def test_an_instant_is_read_as_utc(folder, written, instant):
     text = LEAST.replace("policy:", f"trust_times_after: {written}\n    policy:")
     read = loaded(folder, text).registries["production"].trust_times_after
     assert (read, read.tzinfo) == (instant, UTC)
@@ -368,7 +368,7 @@ def test_a_file_without_registries_serves_inventories(folder, text, policies):
         pytest.param("delete", {"REGISTRY_GC_MODE": ""}, "delete", id="empty is as good as unset"),
     ],
 )
-def test_the_mode(folder, written, environ, mode):
+def test_the_environment_makes_the_mode_more_careful_and_never_less(folder, written, environ, mode):
     settings = loaded(folder, LEAST.replace("policy:", f"mode: {written}\n    policy:"), **environ)
     assert settings.registries["production"].mode == mode
 
@@ -403,7 +403,7 @@ def test_mistakes_of_the_environment(folder, environ, line):
         pytest.param("169.254.169.254", "http://169.254.169.254", id="the link-local address"),
     ],
 )
-def test_the_metadata_service(folder, address, endpoint):
+def test_the_environment_names_the_metadata_service(folder, address, endpoint):
     settings = loaded(folder, LEAST, YC_METADATA_ADDR=address)
     assert settings.registries["production"].endpoints.metadata == endpoint
 

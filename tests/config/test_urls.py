@@ -1,10 +1,12 @@
 """The addresses of the configuration: which are read, as what, and which are refused without showing a secret."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from policies.mistakes import BadValueError
+from worker.config.settings import ConfigError, load
 from worker.config.urls import (
     check_plain,
     read_address,
@@ -15,6 +17,12 @@ from worker.config.urls import (
     read_proxy,
     read_url,
 )
+
+FILE = """
+registries:
+  r: {kind: oci, url: "URL", credentials: {anonymous: true}, policy: p}
+policies: {p: []}
+"""
 
 
 @pytest.mark.parametrize(
@@ -120,3 +128,29 @@ def test_where_plain_http_may_go(url: str, insecure: bool | None, refused: str) 
         assert refusal(lambda _: check_plain(url, insecure), url) == refused
     else:
         assert check_plain(url, insecure) == url
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("https://A.example/", "https://a.example"),
+        ("https://a.example/v2", "https://a.example"),
+        ("https://a.example/v2/", "https://a.example"),
+        ("https://a.example:443/Docker-Local/", "https://a.example/Docker-Local"),
+        ("https://a.example/docker/v2/", "https://a.example/docker"),
+        ("https://a.example/v2/project/", "https://a.example/v2/project"),
+        ("https://a.example/v2/project/v2", "https://a.example/v2/project/v2"),
+    ],
+)
+def test_a_registrys_url_is_written_in_one_way(tmp_path: Path, written: str, url: str) -> None:
+    file = tmp_path / "registry-gc.yaml"
+    file.write_text(FILE.replace("URL", written))
+    assert load(file, environ={}).registries["r"].url == url
+
+
+@pytest.mark.parametrize("path", ["/a//b", "/a/../b", "/a/./b", "/a b", "/a;b", "/ä", "/a?b", "/a#b"])
+def test_a_url_with_an_odd_path_is_refused(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "registry-gc.yaml"
+    file.write_text(FILE.replace("URL", f"https://a.example{path}"))
+    with pytest.raises(ConfigError, match=r"registries\.r\.url: expected a"):
+        load(file, environ={})

@@ -129,7 +129,7 @@ def test_an_answer_that_never_ends(service):
     assert "the answer was still coming in when time was up" in failure(source(service))
 
 
-def test_nobody_is_there(service):
+def test_a_service_that_is_not_there_is_an_error(service):
     service.released.set()
     service.server.shutdown()
     service.server.server_close()

@@ -37,7 +37,7 @@ YCR = "cr.yandex/crpvab5oob146rh73ilt/shop/api"
         pytest.param("index.docker.io/a/b:3", None, "docker.io/a/b:3", id="Docker Hub by its other name"),
     ],
 )
-def test_a_reference(text, digest, image):
+def test_a_reference_is_a_digest_a_tag_or_both(text, digest, image):
     assert named(text, "a")[:2] == (digest, image)
 
 

@@ -114,7 +114,9 @@ BAD: list[Any] = [
 
 @pytest.mark.parametrize(("bad", "what"), BAD)
 @pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "mixed"])
-def test_bad_lines(tmp_path: Path, bad: bytes, what: str, grouped: bool) -> None:
+def test_a_bad_line_is_refused_with_its_number_and_what_is_wrong(
+    tmp_path: Path, bad: bytes, what: str, grouped: bool
+) -> None:
     before = [] if grouped else [line(image(n), path) for n, path in enumerate(["a", "b", "a", "b"])]
     path = saved(tmp_path, [*before, GOOD, bad, line(image(3), "shop/zzz")])
     with pytest.raises(InventoryError) as refused:
@@ -155,7 +157,7 @@ def test_bad_lines(tmp_path: Path, bad: bytes, what: str, grouped: bool) -> None
         ),
     ],
 )
-def test_bad_heads(tmp_path: Path, head: str, what: str) -> None:
+def test_a_bad_head_is_refused_with_what_is_wrong(tmp_path: Path, head: str, what: str) -> None:
     path = saved(tmp_path, [head.encode(), GOOD])
     with pytest.raises(InventoryError) as refused:
         offline(path, EVERYTHING)

@@ -148,7 +148,7 @@ print(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
 """
 
 
-def test_memory_stays_flat(tmp_path: Path) -> None:
+def test_memory_grows_by_little_for_each_image(tmp_path: Path) -> None:
     """Of ten times the images in as many more repositories, each takes at most 600 bytes more."""
     peaks = []  # KiB
     for images in (2_000, 20_000):

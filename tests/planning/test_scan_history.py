@@ -381,7 +381,7 @@ class TestRepositoriesOfTheFile:
     RULES = ({"name": "pull requests", "delete": {"tags": ["pr-*"]}},)
 
     @pytest.mark.parametrize("left", [["shop/api"], ["shop/*"]])
-    def test_fewer_are_named(self, tmp_path: Path, left: list[str]) -> None:
+    def test_what_the_file_no_longer_asks_for_is_forgotten(self, tmp_path: Path, left: list[str]) -> None:
         with FakeRegistry() as registry:
             for path in ("shop/api", "ml/train", "ml/serve"):
                 registry.push(path, "v1", layers=[path.encode()])

@@ -84,7 +84,7 @@ SCENE = Scene(NOW)
         pytest.param(LargerThan(100), index(1, lists=[2], size=500), UNKNOWN, id="an index has not its own size"),
     ],
 )  # fmt: skip
-def test_answers(condition: Condition, of: Image, answer: Answer) -> None:
+def test_a_condition_holds_does_not_or_is_unknown(condition: Condition, of: Image, answer: Answer) -> None:
     assert condition.holds(of, SCENE) is answer
 
 
@@ -121,7 +121,7 @@ def test_an_index_is_as_large_as_all_it_lists(size: int | None, answer: Answer) 
         (SmallerThan(1 << 20), image(1, size=None), "its size was not told"),
     ],
 )  # fmt: skip
-def test_facts(condition: Condition, of: Image, fact: str) -> None:
+def test_an_answer_has_its_fact(condition: Condition, of: Image, fact: str) -> None:
     assert condition.fact(of, SCENE) == fact
 
 
@@ -137,5 +137,7 @@ def test_facts(condition: Condition, of: Image, fact: str) -> None:
         pytest.param(image(1), Sighting(NOW + DAY), NO, id="seen tomorrow: the clock was set back"),
     ],
 )
-def test_untagged_for(of: Image, sighting: Sighting | None, answer: Answer) -> None:
+def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(
+    of: Image, sighting: Sighting | None, answer: Answer
+) -> None:
     assert UntaggedFor(7 * DAY).holds(of, Scene(NOW, seen=lambda _: sighting)) is answer

@@ -80,11 +80,11 @@ def test_tags_mean_every_tag_to_delete_and_some_tag_to_keep(text: str, condition
         ("keep: {newest: 3, per: repository}", Count(3)),
     ],
 )
-def test_counts(text: str, count: Count) -> None:
+def test_newest_and_beyond_newest_are_read_as_counts(text: str, count: Count) -> None:
     assert rules(f"[{{name: a, {text}}}]").rules[0].count == count
 
 
-def test_scopes() -> None:
+def test_a_rule_applies_to_the_repositories_that_it_names() -> None:
     rule = rules("[{name: a, delete: {all: true}, repositories: ['shop/*'], except_repositories: [shop/web]}]").rules[0]
     assert [path for path in ("shop/api", "shop/web", "shop/a/b", "ml/a") if rule.applies_to(path)] == ["shop/api"]
 
@@ -259,7 +259,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("row", MISTAKES, ids=lambda row: row[0])
-def test_mistakes(row: tuple[str, str]) -> None:
+def test_each_mistake_of_a_policy_has_its_exact_line(row: tuple[str, str]) -> None:
     text, message = row
     policy, mistakes = read(text)
     assert policy is None

@@ -32,7 +32,9 @@ from policies.limits import Exceeded, Limits, Totals, exceeded, exceeded_text, u
         (Totals(images=100, delete=1, selected_bytes=11, reclaimable_bytes=10), Limits(max_bytes=10), []),
     ],
 )
-def test_limits(totals: Totals, limits: Limits, over: list[Exceeded]) -> None:
+def test_a_plan_is_over_a_limit_when_it_deletes_more_than_allowed(
+    totals: Totals, limits: Limits, over: list[Exceeded]
+) -> None:
     assert list(exceeded(totals, limits)) == over
 
 

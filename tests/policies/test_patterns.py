@@ -39,12 +39,12 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("pattern", "name", "matches"), [row for row in TAGS if row[2] is not None])
-def test_tags(pattern: str, name: str, matches: bool) -> None:
+def test_a_pattern_matches_the_whole_tag(pattern: str, name: str, matches: bool) -> None:
     assert Patterns((pattern,)).match(name) == (pattern if matches else None)
 
 
 @pytest.mark.parametrize(("pattern", "name", "matches"), PATHS)
-def test_paths(pattern: str, name: str, matches: bool) -> None:
+def test_a_pattern_of_paths_matches_the_whole_path(pattern: str, name: str, matches: bool) -> None:
     assert Patterns((pattern,), paths=True).match(name) == (pattern if matches else None)
 
 
@@ -55,7 +55,9 @@ def test_paths(pattern: str, name: str, matches: bool) -> None:
         (("?", "*b*c"), "abc", "*b*c"), (("x", "y*"), "abc", None),
     ],
 )  # fmt: skip
-def test_which_of_several(patterns: tuple[str, ...], name: str, found: str | None) -> None:
+def test_the_first_of_several_patterns_that_matches_is_named(
+    patterns: tuple[str, ...], name: str, found: str | None
+) -> None:
     assert Patterns(patterns).match(name) == found
 
 
@@ -85,7 +87,7 @@ RE2 = "; write it as RE2 reads it, without look-around and back-references"
         ("x" * (LONGEST + 1), f"expected a pattern of at most {LONGEST} characters, got {LONGEST + 1}; write several"),
     ],
 )
-def test_refusals(pattern: str, message: str) -> None:
+def test_a_pattern_that_cannot_be_read_is_refused(pattern: str, message: str) -> None:
     with pytest.raises(ValueError, match="expected") as refused:
         Patterns((pattern,))
     assert str(refused.value) == message

@@ -179,13 +179,13 @@ def test_without_an_order_nothing_more_goes(
         pytest.param([0.0, 1.0, 2.0], 6, None, id="three of six"),
     ],
 )
-def test_a_cluster(seconds: list[float], images: int, share: float | None) -> None:
+def test_times_that_more_than_half_share_are_a_cluster(seconds: list[float], images: int, share: float | None) -> None:
     column = pushes([replace(image(n), created_at=NOW + timedelta(seconds=one)) for n, one in enumerate(seconds)])
     found = cluster([column[:1], column[1:]], images)
     assert (found.share if found else None) == share
 
 
-def test_days_in_tags() -> None:
+def test_a_tag_may_name_a_day() -> None:
     assert named_day("v1.2.3") is None
     assert named_day("2024-05-01_2024-06-01") == datetime.fromisoformat("2024-06-01T00:00:00Z")
     assert named_day("2024-0501") is None

@@ -50,7 +50,7 @@ def named(*blobs: Blob, tag: str = "go", config: Blob | None = None, of: object 
         pytest.param([], 0, 0, id="no repository"),
     ],
 )
-def test_bytes(plans: list[list[Image]], freed: int, whole: int) -> None:
+def test_a_blob_is_freed_when_nothing_that_stays_names_it(plans: list[list[Image]], freed: int, whole: int) -> None:
     assert totals(*(decided(f"r{number}", *images) for number, images in enumerate(plans))) == (freed, whole)
 
 

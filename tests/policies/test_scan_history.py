@@ -150,7 +150,7 @@ def test_what_is_no_memory_is_refused(packed: bytes) -> None:
         Seen.unpack(packed)
 
 
-def test_it_is_small() -> None:
+def test_an_image_takes_thirty_one_bytes() -> None:
     """Before it is compressed; in the store the indexes of instants take next to nothing."""
     assert len(remember(NEVER, [image(n, f"pr-{n}") for n in range(1000)], NOW).pack()) < 31_000
 
@@ -180,7 +180,7 @@ def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent
         pytest.param(parts((0, 0, 0)), Vanished(0, 0.0), False, id="an empty registry"),
     ],
 )
-def test_what_vanished(absences: list[Absent], found: Vanished, doubtful: bool) -> None:
+def test_more_than_a_fifth_vanished_is_doubtful(absences: list[Absent], found: Vanished, doubtful: bool) -> None:
     assert vanished(absences) == found
     assert vanished(absences).doubtful is doubtful
 

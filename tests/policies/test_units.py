@@ -16,7 +16,7 @@ from policies.units import bytes_text, in_units, parse_duration, parse_share, pa
         ("14d", timedelta(days=14)), ("8w", timedelta(weeks=8)), ("007d", timedelta(days=7)),
     ],
 )  # fmt: skip
-def test_durations(text: str, value: timedelta) -> None:
+def test_durations_are_read(text: str, value: timedelta) -> None:
     assert parse_duration(text) == value
 
 
@@ -29,12 +29,12 @@ def test_durations(text: str, value: timedelta) -> None:
         ("5 GiB", 5 * 2**30),
     ],
 )  # fmt: skip
-def test_sizes(text: str, value: int) -> None:
+def test_sizes_are_read_in_either_system(text: str, value: int) -> None:
     assert parse_size(text) == value
 
 
 @pytest.mark.parametrize(("text", "value"), [("0%", 0.0), ("30%", 0.3), ("100%", 1.0), ("12.5%", 0.125), ("30 %", 0.3)])
-def test_shares(text: str, value: float) -> None:
+def test_shares_are_read(text: str, value: float) -> None:
     assert parse_share(text) == value
 
 
@@ -74,7 +74,9 @@ def test_shares(text: str, value: float) -> None:
         (parse_share, {"a": 1}, "expected a share, got a mapping; write, for example, 30%"),
     ],
 )
-def test_refusals(parse: Callable[[object], object], value: object, message: str) -> None:
+def test_what_is_no_duration_size_or_share_is_refused(
+    parse: Callable[[object], object], value: object, message: str
+) -> None:
     with pytest.raises(ValueError, match="expected") as refused:
         parse(value)
     assert str(refused.value) == message
@@ -92,7 +94,7 @@ def test_a_long_value_is_shown_short() -> None:
         (2**62, "4096 PiB"),
     ],
 )  # fmt: skip
-def test_bytes_in_sentences(size: int, text: str) -> None:
+def test_bytes_are_written_in_the_largest_unit(size: int, text: str) -> None:
     assert bytes_text(size) == text
 
 
@@ -108,7 +110,7 @@ def test_bytes_in_sentences(size: int, text: str) -> None:
         ("0s", "days"),
     ],
 )
-def test_units_of_ages(age: str, name: str) -> None:
+def test_an_age_is_told_in_the_unit_that_divides_it(age: str, name: str) -> None:
     unit, found = in_units(parse_duration(age))
     assert found == name
     assert not parse_duration(age) % unit

@@ -52,7 +52,7 @@ def test_a_rule_for_other_repositories_keeps_nothing() -> None:
     assert keeping(rule, images=(image(1),)) == set()
 
 
-def test_the_words() -> None:
+def test_a_warning_names_what_it_is_about() -> None:
     assert list(undecidable(0)) == []
     assert next(undecidable(1)).message.startswith(
         "1 image stays because its place at the border of a count is unknown"

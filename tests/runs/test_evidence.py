@@ -4,8 +4,9 @@ import pytest
 
 from policies.limits import Limits
 from policies.rules import Policy
+from tests.support.drivers import with_defaults
 from worker.config.settings import Credentials, Endpoints, RegistrySettings
-from worker.runs.evidence import own_address, path_here
+from worker.runs.evidence import own_address, path_here, paths_here
 
 
 def registry(kind: str, *, id: str = "", url: str = "", docker: str = "") -> RegistrySettings:
@@ -67,3 +68,34 @@ def test_a_repository_by_its_address(settings: RegistrySettings, address: str, p
 )
 def test_its_own_address(settings: RegistrySettings, address: str) -> None:
     assert own_address(settings) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "paths"),
+    [
+        ("https://a.example/v2/project", "a.example/project/api", ("api",)),
+        ("https://a.example/v2/project", "a.example/other/api", ()),
+        ("https://a.example/v2/project", "a.example/project", ()),
+        ("https://a.example/v2/project", "b.example/project/api", ("api", "project/api")),
+        ("https://a.example/v2/project", "b.example/api", ("api",)),
+        ("https://a.example/artifactory/api/docker/Local", "a.example/local/api", ("api", "local/api")),
+        (
+            "https://a.example/artifactory/api/docker/local",
+            "a.example/artifactory/api/docker/local/api",
+            ("api", "artifactory/api/docker/local/api"),
+        ),
+        ("https://a.example/artifactory/api/docker/local", "a.example/api", ("api",)),
+        ("https://a.example/artifactory/api/docker/local", "c.example/api", ()),
+        ("https://a.example", "a.example/shop/api", ("shop/api",)),
+    ],
+)
+def test_how_its_images_are_addressed(url: str, address: str, paths: tuple[str, ...]) -> None:
+    """Where nothing says how, whatever an address may name is in use."""
+    registry = with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True), addresses=("b.example",))
+    assert paths_here(registry, address) == paths
+    assert path_here(registry, address) == (paths[0] if paths else None)
+
+
+def test_its_images_are_pulled_by_host_and_namespace() -> None:
+    below = with_defaults(kind="oci", url="https://a.example/v2/project", credentials=Credentials(anonymous=True))
+    assert own_address(below) == "a.example/project"

@@ -469,7 +469,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize(("file", "message"), MESSAGES.items(), ids=MESSAGES)
-def test_the_exact_message(file, message):
+def test_each_mistake_has_its_exact_line(file, message):
     path = FOLDER / f"{file}.yaml"
     with pytest.raises(ConfigError) as raised:
         load(path, environ=ENVIRON)

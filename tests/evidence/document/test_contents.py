@@ -31,7 +31,7 @@ USES = (Use(None, API, "prod/shop/Deployment api"), Use(DIGEST, None, "list"))
         pytest.param(LINES.replace(API, f" {API}"), id="indented"),
     ],
 )
-def test_a_document(content):
+def test_a_document_is_read_in_either_form(content):
     read = read_document(content.encode(), "list")
     assert (read.as_of, read.uses) == (AT, USES)
     assert read.as_of.tzinfo == UTC
@@ -128,7 +128,7 @@ def test_a_document(content):
         ),
     ],
 )
-def test_what_is_refused(content, message):
+def test_a_document_that_is_not_understood_is_refused_whole(content, message):
     with pytest.raises(DocumentError) as raised:
         read_document(content.encode() if isinstance(content, str) else content, "list")
     assert str(raised.value) == message

@@ -32,7 +32,7 @@ def judged(*, age=timedelta(0), count=10, before=None, allow_empty=False, max_ag
         pytest.param({"count": 1, "before": 100, "allow_empty": True}, id="less than half on purpose"),
     ],
 )
-def test_what_is_believed(facts):
+def test_a_fresh_reading_of_about_as_much_is_believed(facts):
     judged(**facts)
 
 

@@ -16,7 +16,7 @@ def verdicts(*images: Image, rule: dict = EVERYTHING, ignored: str = "ab") -> di
     return {one.digest: (one.verdict, one.cause, one.reason) for one in plan.decisions}
 
 
-def test_it_stays_alone() -> None:
+def test_it_stays_and_keeps_nothing_else() -> None:
     made = verdicts(index("a", "v1", lists=None), image("x", "pr-1"), image("y"))
     assert made[digest("a")][:2] == ("keep", "unreadable")
     assert "ignore_unreadable names it" in made[digest("a")][2]

@@ -225,7 +225,9 @@ CASES: list[Any] = [
 
 
 @pytest.mark.parametrize(("rules", "images", "expected"), CASES)
-def test_verdicts(rules: list[dict[str, Any]], images: list[Image], expected: tuple[str, str, str | None, str]) -> None:
+def test_each_verdict_has_its_cause_rule_and_reason(
+    rules: list[dict[str, Any]], images: list[Image], expected: tuple[str, str, str | None, str]
+) -> None:
     assert said(decisions(policy(*rules), *images)["1"]) == expected
 
 
@@ -276,7 +278,7 @@ def test_a_subject_in_another_repository_is_looked_for_there() -> None:
     assert make_plan([here], policy(EVERYTHING), NOW).decisions[-1].verdict == "delete"
 
 
-def test_owners_and_waves() -> None:
+def test_an_image_goes_in_a_wave_after_all_that_need_it() -> None:
     """An index of an index, its child, and the child's signature: each goes after what needs it."""
     images = [
         image(1),

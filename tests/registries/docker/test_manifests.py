@@ -45,7 +45,7 @@ def test_an_index_and_its_children(simulator: Simulator, driver: Driver, kind: s
     assert all(isinstance(found[child], Manifest) and found[child].children is None for child in children)  # type: ignore[union-attr]  # asserted just before
 
 
-def test_a_subject(simulator: Simulator, driver: Driver) -> None:
+def test_a_manifest_names_its_subject(simulator: Simulator, driver: Driver) -> None:
     image = simulator.push("shop/api")["digest"]
     referrer = simulator.push("shop/api", subject=image)["digest"]
     found = one(driver.manifests("shop/api", [referrer]))
@@ -104,7 +104,7 @@ def reading(document: Any, content_type: str = "") -> Manifest:
         ({"mediaType": OCI_IMAGE, "annotations": {"a": "b"}, "unknown": 7}, "", None, None),
     ],
 )
-def test_reading_a_manifest(
+def test_what_a_manifest_says_is_read_by_its_type(
     document: Any, content_type: str, children: tuple[str, ...] | None, subject: str | None
 ) -> None:
     read = reading(document, content_type)

@@ -94,7 +94,7 @@ def test_without_the_right_to_pull(simulator: Simulator, driver: Driver, switch:
         ("", None),
     ],
 )
-def test_reading_a_challenge(header: str, challenge: tuple[str, str] | None) -> None:
+def test_a_challenge_names_its_realm_and_service(header: str, challenge: tuple[str, str] | None) -> None:
     found = tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex")
     assert (found and (found.realm, found.service)) == challenge
 
@@ -167,7 +167,7 @@ def test_a_challenge_to_a_host_that_is_not(realm: str, remedy: bool) -> None:
         ({"token": "abc", "expires_in": 10**9}, ("Bearer abc", 43_200.0)),
     ],
 )
-def test_reading_a_token(document: Any, answer: tuple[str, float]) -> None:
+def test_a_token_lasts_as_long_as_its_answer_says(document: Any, answer: tuple[str, float]) -> None:
     assert tokens.docker_token(Answer(200, {}, json.dumps(document).encode())) == answer
 
 

@@ -31,7 +31,7 @@ BASIC = Challenge("basic", {"realm": "x"})
         ('@, Basic realm="x"', ()),
     ],
 )
-def test_challenges(header: str, found: tuple[Challenge, ...]) -> None:
+def test_each_challenge_is_read_with_its_parameters(header: str, found: tuple[Challenge, ...]) -> None:
     assert challenges(header) == found
 
 

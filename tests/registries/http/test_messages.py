@@ -39,7 +39,7 @@ def test_which_hosts_are_local(host: str, local: bool) -> None:
         ("9" * 400, 999_999_999.0),
     ],
 )
-def test_reading_retry_after(text: str, seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_an_instant(text: str, seconds: float | None) -> None:
     answer = Answer(429, {"retry-after": text, "date": "Tue, 24 Nov 2026 03:00:00 GMT"}, b"")
     assert retry_after(answer) == seconds
 
@@ -56,7 +56,7 @@ def test_reading_retry_after(text: str, seconds: float | None) -> None:
         ("", None),
     ],
 )
-def test_an_http_date(text: str, instant: datetime | None) -> None:
+def test_an_http_date_is_read_as_utc(text: str, instant: datetime | None) -> None:
     assert http_date(text) == Answer(200, {"date": text}, b"").date == instant
 
 

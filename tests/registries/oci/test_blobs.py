@@ -49,7 +49,7 @@ def test_a_manifest_that_is_taken() -> None:
 
 
 @pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])
-def test_a_mount(status: int, done: bool) -> None:
+def test_a_mount_that_began_an_upload_is_not_done(status: int, done: bool) -> None:
     assert blobs.mounted(Answer(status, {}, b"")) is done
 
 
@@ -90,7 +90,7 @@ def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
         ("file:///etc/passwd", None),
     ],
 )
-def test_a_redirect(location: str, target: str | None) -> None:
+def test_a_blob_is_fetched_from_an_address_as_safe_only(location: str, target: str | None) -> None:
     request = blobs.read_blob("GET", API, "a", A, first_bytes=1)
     if target is None:
         with pytest.raises(BadAnswerError, match="to be fetched from"):

@@ -112,7 +112,7 @@ def test_names_in_a_refusal_say_nothing(
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
-def test_a_deletion_begun(status: int) -> None:
+def test_an_accepted_deletion_raises_nothing(status: int) -> None:
     deletion.deletion_begun(Answer(status, {}, b""))
 
 

@@ -50,7 +50,7 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Answ
         (", </v2/a/tags/list?n=1>; rel=prev, , </v2/a/tags/list?n=2>; rel=next, ", {"n": "2"}),
     ],
 )
-def test_the_next_page(link: str, query: dict[str, str] | None) -> None:
+def test_a_link_leads_to_the_next_page(link: str, query: dict[str, str] | None) -> None:
     assert protocol.next_query(Answer(200, {"link": link} if link else {}, b""), "/v2/a/tags/list") == query
 
 
@@ -75,12 +75,12 @@ def test_a_next_page_of_another_listing() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"name":"a","tags":null}', b'{"name":"a","tags":[]}', b"{}", b'{"name":"a"}'])
-def test_no_tags(body: bytes) -> None:
+def test_a_repository_may_list_no_tags(body: bytes) -> None:
     assert protocol.tags_page(Answer(200, {}, body), "a") == protocol.Page([], None)
 
 
 @pytest.mark.parametrize("tag", ["", ".a", "-a", "a/b", "a b", "../x", "ü", "a" * 129, "a\n"])
-def test_impossible_tags(tag: str) -> None:
+def test_a_page_with_an_impossible_tag_is_refused(tag: str) -> None:
     with pytest.raises(BadAnswerError, match="an impossible tag"):
         protocol.tags_page(Answer(200, {}, json.dumps({"tags": ["v1", tag]}).encode()), "a")
 
@@ -95,7 +95,7 @@ def test_impossible_tags(tag: str) -> None:
         ("a\n", False), ("a?b", False), ("a%2fb", False),
     ],
 )  # fmt: skip
-def test_names(path: str, good: bool) -> None:
+def test_which_names_a_repository_can_have(path: str, good: bool) -> None:
     assert protocol.is_name(path) is good
 
 
@@ -111,7 +111,9 @@ def test_names(path: str, good: bool) -> None:
         (500, {}, A, 500),
     ],
 )
-def test_a_head(status: int, headers: dict[str, str], reference: str, found: Found | int) -> None:
+def test_a_head_names_a_digest_or_says_that_it_is_not_there(
+    status: int, headers: dict[str, str], reference: str, found: Found | int
+) -> None:
     assert protocol.head(Answer(status, headers, b""), reference) == found
 
 
@@ -151,7 +153,7 @@ def test_what_was_fetched_is_hashed() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(404, NotFoundError), (401, SignInError), (403, PermissionDeniedError), (200, BadAnswerError)]
 )
-def test_no_time(status: int, kind: type[RegistryError]) -> None:
+def test_where_no_time_is_told_the_error_says_why(status: int, kind: type[RegistryError]) -> None:
     with pytest.raises(kind) as failure:
         protocol.time_of(Answer(status, {}, b""), API)
     assert (f"no registry answers at {ROOT}/v2/" in str(failure.value)) is (status == 404)

@@ -61,7 +61,7 @@ BARE = artifact(D3, D3)
         pytest.param((INDEX, TAGGED), (CHILD,), (D2,), (), id="a child that was asked for"),
     ],
 )
-def test_what_went_along(
+def test_tags_and_images_that_went_along_are_named(
     before: tuple[Artifact, ...], after: tuple[Artifact, ...], asked: tuple[str, ...], strays: tuple[str, ...]
 ) -> None:
     image = image_of([INDEX], ["idx"], "x")

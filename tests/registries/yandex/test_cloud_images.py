@@ -52,7 +52,7 @@ def artifact(digest: str = D1, name: str = "v1", **more: Any) -> Artifact:
         ("/1.4.2", "1.4.2", Place("", "1.4.2")),
     ],
 )
-def test_places(path: str, name: str, place: Place) -> None:
+def test_a_path_says_in_which_folder_an_artifact_lies(path: str, name: str, place: Place) -> None:
     assert place_of(path, name, REGISTRY) == place
 
 
@@ -106,7 +106,9 @@ def test_what_lies_in_a_folder_that_was_asked_for() -> None:
         ("v1", {"tags": "v1,v2"}, ("v1", "v2")),
     ],
 )
-def test_tags(name: str, properties: dict[str, str], tags: tuple[str, ...]) -> None:
+def test_the_tags_of_an_artifact_are_its_name_and_its_properties(
+    name: str, properties: dict[str, str], tags: tuple[str, ...]
+) -> None:
     assert tags_of(artifact(name=name, properties=properties)) == tags
 
 

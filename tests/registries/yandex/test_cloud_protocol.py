@@ -184,7 +184,7 @@ def test_a_registry_that_was_not_asked_for() -> None:
         protocol.registry(answer({"id": "crpother", "kind": "DOCKER", "type": "LOCAL"}), REGISTRY)
 
 
-def test_what_is_asked() -> None:
+def test_requests_carry_what_the_api_wants() -> None:
     assert dict(protocol.list_artifacts(ROOT, REGISTRY, "next").query) == {
         "registryId": REGISTRY,
         "kind": "ARTIFACT",

@@ -220,7 +220,7 @@ def test_strangers_words_on_one_line(text: str, line: str) -> None:
     assert one_line(text) == line
 
 
-def test_requests() -> None:
+def test_requests_carry_what_the_api_wants() -> None:
     images = protocol.list_images(ROOT, NAME, "shop/api", "TOKEN")
     assert images.url == f"{ROOT}/container-registry/v1/images"
     assert images.query == {"repositoryName": NAME, "pageSize": "1000", "pageToken": "TOKEN"}

@@ -148,7 +148,7 @@ def test_an_early_renewal_that_fails_is_no_trouble(simulator: Simulator, key_fil
         until(lambda: registry.clock() and len(simulator.requests("POST", IAM)) > 1, timeout=10, what="a renewal")
 
 
-def test_the_metadata_service(simulator: Simulator, tmp_path: Path) -> None:
+def test_the_metadata_service_gives_tokens(simulator: Simulator, tmp_path: Path) -> None:
     with open_registry(by_metadata(simulator, tmp_path), patience=QUICK) as registry:
         registry.clock()
         registry.clock()
@@ -166,7 +166,9 @@ def test_the_metadata_service(simulator: Simulator, tmp_path: Path) -> None:
         pytest.param({"kind": "missing_fields", "drop": ["access_token"]}, "this is no token", id="no token"),
     ],
 )
-def test_no_metadata_service(simulator: Simulator, tmp_path: Path, fault: dict[str, Any], words: str) -> None:
+def test_a_metadata_service_in_trouble_is_named(
+    simulator: Simulator, tmp_path: Path, fault: dict[str, Any], words: str
+) -> None:
     simulator.fault(path=METADATA, **fault)
     settings = by_metadata(simulator, tmp_path)
     with open_registry(settings, patience=QUICK) as registry, pytest.raises(SignInError, match=words):

@@ -137,7 +137,7 @@ def test_no_redirect_leads_to_the_metadata_service(opened: Opener, plain: FakeRe
         driver.lost_blobs("shop/api", ["sha256:" + "a" * 64])
 
 
-def test_through_a_proxy(opened: Opener, plain: FakeRegistry, inner: str, names: Names) -> None:
+def test_by_a_proxy_both_have_to_be_private(opened: Opener, plain: FakeRegistry, inner: str, names: Names) -> None:
     """The proxy looks the name up by itself; what the name is here has to be private, and so has the proxy."""
     with ForwardProxy({inner.removeprefix("http://"): plain.host}).running() as proxy:
         assert opened(inner, network=Network(proxy=proxy.url, insecure_http=True)).clock()
@@ -170,7 +170,7 @@ def test_the_key_is_warned_of(file: Path, host: str) -> None:
     assert "passwords" in sentence
 
 
-def test_without_the_key(file: Path) -> None:
+def test_without_the_key_plain_http_is_for_loopback_only(file: Path) -> None:
     file.write_text(FILE.replace("URL", "http://registry.internal:5000/team").replace(", insecure_http: true", ""))
     with pytest.raises(ConfigError) as raised:
         load(file, environ={})
@@ -180,7 +180,7 @@ def test_without_the_key(file: Path) -> None:
     )
 
 
-def test_a_public_address(file: Path) -> None:
+def test_plain_http_to_a_public_address_is_refused(file: Path) -> None:
     file.write_text(FILE.replace("URL", "http://8.8.8.8"))
     with pytest.raises(ConfigError) as raised:
         load(file, environ={})
@@ -188,7 +188,7 @@ def test_a_public_address(file: Path) -> None:
     assert raised.value.lines == (f"{file}: registries.r.url: {what}",)
 
 
-def test_endpoints_too(file: Path) -> None:
+def test_plain_http_to_a_public_endpoint_is_refused(file: Path) -> None:
     document = {
         "registries": {
             "r": {

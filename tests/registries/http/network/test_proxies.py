@@ -30,7 +30,7 @@ def proxy(tls_port: int) -> Iterator[ForwardProxy]:
         yield running
 
 
-def test_the_key(opened: Opener, proxy: ForwardProxy, authority: Authority) -> None:
+def test_the_proxy_of_the_file_is_used(opened: Opener, proxy: ForwardProxy, authority: Authority) -> None:
     registry = opened("https://registry.example.com", network=Network(ca_file=authority.file, proxy=proxy.url))
     assert [image.tags for image in registry.images("shop/api")] == [("v1",)]
     assert set(proxy.heard) == {TO_REGISTRY}
@@ -38,7 +38,7 @@ def test_the_key(opened: Opener, proxy: ForwardProxy, authority: Authority) -> N
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("scheme", ["http://", ""])
-def test_the_environment(
+def test_the_proxy_of_the_environment_is_used(
     opened: Opener, proxy: ForwardProxy, authority: Authority, monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
 ) -> None:
     monkeypatch.setenv(name, proxy.url.replace("http://", scheme))
@@ -171,7 +171,7 @@ def test_yandex_services_use_it(proxy: ForwardProxy, tmp_path: Path) -> None:
         pytest.param("registry.example.com", 443, ", ,", False, id="nothing"),
     ],
 )
-def test_what_is_excepted(host: str, port: int, exceptions: str, excepted: bool) -> None:
+def test_no_proxy_excepts_hosts_domains_and_networks(host: str, port: int, exceptions: str, excepted: bool) -> None:
     assert is_excepted(host, port, exceptions) is excepted
 
 

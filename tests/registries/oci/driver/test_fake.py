@@ -273,7 +273,9 @@ def test_a_tag_that_moves_in_mid_run(fake: Starter, night: Sleeper) -> None:
 
 @pytest.mark.parametrize("kind", ["cut", "status", "html"])
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_a_lost_answer(fake: Starter, opened: Opener, kind: Any, carried_out: bool) -> None:
+def test_a_deletion_whose_answer_was_lost_is_looked_for(
+    fake: Starter, opened: Opener, kind: Any, carried_out: bool
+) -> None:
     registry = fake()
     pushed = registry.push("a", "v1")
     driver = opened(registry)
@@ -308,7 +310,7 @@ def by_password(folder: Path) -> Credentials:
     return Credentials(username="anna", password=Secret(file=folder / "password"))
 
 
-def test_scopes_asked_for(fake: Starter, opened: Opener, tmp_path: Path) -> None:
+def test_each_token_is_asked_for_with_the_least_scope(fake: Starter, opened: Opener, tmp_path: Path) -> None:
     tokens = Tokens(user=Basic("anna", "secret"))
     registry = fake(tokens, referrers=True)
     referred(registry, "v1")

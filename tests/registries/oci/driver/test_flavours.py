@@ -80,7 +80,7 @@ def test_the_driver_deletes_or_says_why_not(flavour: FakeRegistry) -> None:
         ("takes the tag", 202, "", ("v2",)),
     ],
 )
-def test_deletion_by_tag(by_tag: str, status: int, found: str, left: tuple[str, ...]) -> None:
+def test_what_a_deletion_by_tag_takes(by_tag: str, status: int, found: str, left: tuple[str, ...]) -> None:
     with FakeRegistry(by_tag=by_tag) as registry:
         image = registry.push("a", "v1", "v2")
         answer = ask(registry, "DELETE", "/v2/a/manifests/v1")

@@ -29,7 +29,7 @@ def by_password(folder: Path, password: str, user: str = "anna") -> Credentials:
     return Credentials(username=user, password=Secret(file=folder / "password"))
 
 
-def test_what_is_found(opened: Opener) -> None:
+def test_everything_pushed_is_found(opened: Opener) -> None:
     with DockerRegistry() as server:
         pusher = Pusher(server.url)
         pushed = one_of_each(pusher)
@@ -74,7 +74,7 @@ def one_of_each(pusher: Pusher) -> dict[str, Pushed]:
     return made
 
 
-def test_deleting_by_digest(opened: Opener) -> None:
+def test_a_deletion_by_digest_takes_all_tags_and_nothing_else(opened: Opener) -> None:
     with DockerRegistry() as server:
         pusher = Pusher(server.url)
         both = pusher.image("a", "v1", "latest", layers=[b"one"])
@@ -120,7 +120,7 @@ def test_a_tag_that_moved_is_seen_before_and_after(opened: Opener) -> None:
         assert not pusher.exists("a", old.digest)
 
 
-def test_refusals(opened: Opener) -> None:
+def test_a_registry_that_takes_no_deletions_refuses_all(opened: Opener) -> None:
     with DockerRegistry(delete=False) as server:
         pusher = Pusher(server.url)
         pushed = pusher.image("a", "v1", layers=[b"one"])
@@ -134,7 +134,7 @@ def test_refusals(opened: Opener) -> None:
         assert pusher.exists("a", pushed.digest)
 
 
-def test_undo(opened: Opener) -> None:
+def test_a_deleted_index_is_put_back_with_its_children(opened: Opener) -> None:
     with DockerRegistry(cache=True) as server:
         pusher = Pusher(server.url)
         child = pusher.image("a", layers=[b"one"])
@@ -168,7 +168,7 @@ def test_undo(opened: Opener) -> None:
         assert pusher.wire.ask("HEAD", f"/v2/a/blobs/{blobs[0]}").status == 200
 
 
-def test_htpasswd(opened: Opener, tmp_path: Path) -> None:
+def test_a_user_and_a_password_sign_in(opened: Opener, tmp_path: Path) -> None:
     with DockerRegistry(auth=Htpasswd("anna", "right secret")) as server:
         pusher = Pusher(server.url, authorization=basic("anna", "right secret"))
         pusher.image("a", "v1", layers=[b"one"])
@@ -197,7 +197,7 @@ def test_a_password_that_changes(opened: Opener, tmp_path: Path) -> None:
         driver.clock()
 
 
-def test_tokens(opened: Opener, tmp_path: Path) -> None:
+def test_tokens_of_another_server_sign_in(opened: Opener, tmp_path: Path) -> None:
     grants = ("repository:*:pull,push,delete", "registry:catalog:*")
     users = {"anna": User("secret one", grants), "bert": User("secret two", ("repository:*:pull",))}
     with TokenServer(users) as tokens, DockerRegistry(auth=tokens.auth) as server:

@@ -50,7 +50,9 @@ def test_a_helper_may_know_the_server_by_its_address(opened: Opener, program: Pr
         pytest.param({"username": "gc", "password": "s", "expires_at": 32503680000}, id="seconds since 1970"),
     ],
 )
-def test_a_command(opened: Opener, program: Program, tmp_path: Path, document: dict[str, Any]) -> None:
+def test_a_command_gives_a_name_and_a_password(
+    opened: Opener, program: Program, tmp_path: Path, document: dict[str, Any]
+) -> None:
     file = program("password", printing(**document))
     with FakeRegistry(Tokens(user=Basic("gc", "s"))) as registry:
         signed_in(opened, registry, command=(str(file), "$HOME", "a b"))

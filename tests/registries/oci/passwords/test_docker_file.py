@@ -21,7 +21,7 @@ def auth(name: str, password: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("key", ["HOST", "http://HOST", "https://HOST/", "https://HOST/v1/", "https://HOST/v2/"])
-def test_docker_s_file(opened: Opener, tmp_path: Path, key: str) -> None:
+def test_docker_s_file_gives_the_password_of_its_server(opened: Opener, tmp_path: Path, key: str) -> None:
     file = tmp_path / "config.json"
     with FakeRegistry(Basic("gc", "pa:ss")) as registry:
         others = {"other.example": auth("x", "y"), f"x{registry.host}": auth("x", "z")}

@@ -150,7 +150,7 @@ def test_no_password_of_any_is_told(opened: Opener, ways: tuple[Credentials, ...
 URL = 'oci\n    url: "https://registry.example.com"'
 
 
-def test_the_file(tmp_path: Path) -> None:
+def test_the_file_has_one_way_or_a_list_of_them(tmp_path: Path) -> None:
     file = tmp_path / "registry-gc.yaml"
     written = "[{repositories: [team-a/**], username: a, password: {env: A}}, {anonymous: true}]"
     file.write_text(FILE.replace("KIND", URL).replace("CREDENTIALS", written))
@@ -212,7 +212,7 @@ def test_a_mistake_of_the_configuration(tmp_path: Path, kind: str, written: str,
     assert line.startswith(f"{file}: registries.r.credentials{message}")
 
 
-def test_in_defaults(tmp_path: Path) -> None:
+def test_a_mistake_in_defaults_is_told_once_and_where_it_stands(tmp_path: Path) -> None:
     """A mistake there is told once, and where it stands."""
     file = tmp_path / "registry-gc.yaml"
     entry = "{kind: oci, url: 'https://HOST.example.com', policy: p}"

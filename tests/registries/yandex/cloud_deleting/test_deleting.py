@@ -83,7 +83,7 @@ def test_each_artifact_has_a_key_of_its_own_that_stays(simulator: Simulator, dri
     assert keys[:2] == keys[2:]
 
 
-def test_twice(simulator: Simulator, driver: Registry) -> None:
+def test_a_second_deletion_finds_nothing(simulator: Simulator, driver: Registry) -> None:
     pushed(simulator, driver, "other")
     image = pushed(simulator, driver, "v1", "v2")
     assert deleted(driver, image).done
@@ -273,7 +273,7 @@ def test_a_partial_deletion_is_never_a_deletion(
 
 
 @pytest.mark.parametrize("shown", ["denied", "not_found"])
-def test_without_the_role(simulator: Simulator, driver: Registry, shown: str) -> None:
+def test_deleting_without_the_role_says_which_is_needed(simulator: Simulator, driver: Registry, shown: str) -> None:
     simulator.switch(may_delete=False, lacking_role=shown)
     image = pushed(simulator, driver, "v1", "v2")
     with pytest.raises(PermissionDeniedError, match=r"artifacts\.pusher, and cloud-registry\.admin if that is refused"):
@@ -311,7 +311,7 @@ def test_a_migration_that_goes_on(simulator: Simulator, settings: RegistrySettin
             registry.delete("shop/api", image, key())
 
 
-def test_too_late(simulator: Simulator, driver: Registry) -> None:
+def test_a_deletion_that_is_too_late_is_not_sent(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1")
     with pytest.raises(TooLateError) as failure:
         driver.delete("shop/api", image, key(), not_after=time.monotonic())

@@ -64,7 +64,9 @@ def test_a_transitional_registry_is_planned(simulator: Simulator, driver: Regist
 
 
 @pytest.mark.parametrize(("shown", "error"), [("denied", PermissionDeniedError), ("not_found", NotFoundError)])
-def test_without_the_role(simulator: Simulator, driver: Registry, shown: str, error: type[RegistryError]) -> None:
+def test_listing_without_the_role_is_refused(
+    simulator: Simulator, driver: Registry, shown: str, error: type[RegistryError]
+) -> None:
     simulator.push("shop/api", tags=["v1"])
     simulator.switch(may_view=False, lacking_role=shown)
     for ask in (driver.clock, lambda: list(driver.repositories()), lambda: driver.images("shop/api")):
@@ -396,7 +398,7 @@ def impatient(simulator: Simulator, settings: RegistrySettings) -> Iterator[Regi
         ("error", {"code": 8, "message": "too many"}, RateLimitedError),
     ],
 )
-def test_trouble(
+def test_a_listing_in_trouble_is_an_error_and_nothing_partial(
     simulator: Simulator, impatient: Registry, fault: str, more: dict[str, object], error: type[RegistryError]
 ) -> None:
     simulator.push("shop/api", tags=["v1"])

@@ -189,7 +189,9 @@ def test_a_worker_that_died_while_it_followed(simulator: Simulator, night: Calla
 
 
 @pytest.mark.parametrize("says_so", [False, True])
-def test_a_transitional_registry(simulator: Simulator, night: Callable[..., Harness], says_so: bool) -> None:
+def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
+    simulator: Simulator, night: Callable[..., Harness], says_so: bool
+) -> None:
     simulator.set_registry(type="TRANSITIONAL")
     digest = old(simulator, "pr-1")
     run = night(**({"transitional": True} if says_so else {})).sweep()

@@ -31,7 +31,7 @@ def test_repositories_are_sorted_paths(simulator: Simulator, driver: Driver) -> 
 
 
 @pytest.mark.parametrize("style", ["omitted", "printed"])
-def test_an_empty_registry(simulator: Simulator, driver: Driver, style: str) -> None:
+def test_an_empty_registry_has_no_repositories(simulator: Simulator, driver: Driver, style: str) -> None:
     simulator.switch(empty_fields=style)
     assert list(driver.repositories()) == []
 
