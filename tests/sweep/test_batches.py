@@ -1,9 +1,11 @@
 """A batch is carried out by whoever holds its lease, as often as it is rung; what it may not do it gives up."""
 
 import threading
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
 from tests.support.harness import Harness, MakeHarness
@@ -123,3 +125,56 @@ def test_a_worker_that_lost_its_lease_stops(simulator: Simulator, night: MakeHar
 
     assert simulator.requests(method="DELETE") == []
     assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}
+
+
+def two_batches(simulator: Simulator, tonight: Harness) -> tuple[str, list[Bell]]:
+    """A run before the batches of two repositories."""
+    for number in range(6):
+        simulator.push(f"shop/{'api' if number % 2 else 'web'}", tags=[f"pr-{number}"], age=30 * DAY)
+    run_id, bells = tonight.plan()
+    while looks := [bell for bell in bells if bell.task != "gc.delete_batch"]:
+        bells = [bell for bell in bells if bell not in looks] + [after for bell in looks for after in tonight.do(bell)]
+    assert len(bells) == 2
+    return run_id, bells
+
+
+def test_no_other_worker_deletes_before_the_first_deletion_of_a_run_is_done(
+    simulator: Simulator, night: MakeHarness
+) -> None:
+    tonight = night(timing={"reconcile": "2s", "lease": "60s"})
+    run_id, (first, second) = two_batches(simulator, tonight)
+    simulator.fault("latency", method="DELETE", times=1, seconds=1.0)
+    rung: list[Bell] = []
+    worker = threading.Thread(target=lambda: rung.extend(tonight.do(first)))
+    worker.start()
+    until(lambda: simulator.requests(method="DELETE"), what="the first deletion")
+
+    assert tonight.do(second) == ()
+    assert len(simulator.requests(method="DELETE")) == 1
+    worker.join()
+
+    assert rung == [second]
+    tonight.ring(rung)
+    assert tonight.run(run_id).deleted == 6
+
+
+@pytest.mark.parametrize(
+    ("fault", "first", "asked"),
+    [
+        pytest.param({"kind": "hang_operation"}, ("failed", "unconfirmed"), 1, id="its operation does not end"),
+        pytest.param({"kind": "fail_operation", "code": 13}, ("failed", "operation_failed"), 6, id="it fails"),
+    ],
+)
+def test_a_run_waits_for_the_outcome_of_its_first_deletion_and_goes_on(
+    simulator: Simulator, night: MakeHarness, fault: dict[str, object], first: tuple[str, str | None], asked: int
+) -> None:
+    tonight = night(timing={"reconcile": "1s", "lease": "1s"})
+    run_id, bells = two_batches(simulator, tonight)
+    simulator.fault(method="DELETE", times=1, **fault)
+
+    tonight.do(bells[0])
+    tonight.do(bells[1])
+    assert len(simulator.requests(method="DELETE")) == asked
+    until(lambda: tonight.ring(tonight.reconcile()) or tonight.run(run_id).state == "finished", what="its end")
+
+    assert Counter(tonight.outcomes(run_id).values()) == {first: 1, ("deleted", None): 5}

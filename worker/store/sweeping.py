@@ -153,6 +153,12 @@ def at_work(connection: Connection, run_id: str, now: datetime) -> int:
     return connection.execute(held).scalar_one()
 
 
+def begun_in(connection: Connection, run_id: str) -> frozenset[int]:
+    """The batches of a run with a deletion that was begun and has no outcome yet."""
+    begun = (item.c.run_id == run_id) & item.c.state.in_(("intent", "accepted"))
+    return frozenset(connection.execute(select(item.c.batch).distinct().where(begun)).scalars())
+
+
 def unring(connection: Connection, run_id: str, now: datetime, path: str | None = None) -> None:
     """What waits in a run, or in one of its repositories, is to be rung again: what it waited for is done."""
     waiting = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now))
@@ -216,19 +222,16 @@ def _key(one: Item) -> dict[str, Any]:
 
 
 def open_items(
-    connection: Connection, run_id: str, numbers: Collection[int], states: Collection[str] = UNFINISHED
+    connection: Connection,
+    run_id: str,
+    numbers: Collection[int],
+    states: Collection[str] = UNFINISHED,
+    lock: bool = True,
 ) -> dict[int, str | None]:
-    """Those of a run's items that are in one of these states, with why nothing more is to be asked for them; locked."""
+    """Those of a run's items that are in one of these states, with why nothing more is to be asked for them."""
     mine = (item.c.run_id == run_id) & item.c.number.in_(numbers) & item.c.state.in_(states)
-    found = select(item.c.number, item.c.barred).where(mine).order_by(item.c.number).with_for_update()
-    return {row.number: row.barred for row in connection.execute(found)}
-
-
-def is_one_barred(connection: Connection, run_id: str, numbers: Collection[int]) -> bool:
-    """Whether there is a reason by now to ask nothing more for one of these items; locks nothing."""
-    barred = item.c.barred.is_not(None)
-    found = select(item.c.number).where((item.c.run_id == run_id) & item.c.number.in_(numbers) & barred)
-    return connection.execute(found.limit(1)).first() is not None
+    found = select(item.c.number, item.c.barred).where(mine).order_by(item.c.number)
+    return {row.number: row.barred for row in connection.execute(found.with_for_update() if lock else found)}
 
 
 def record_intents(connection: Connection, keys: Sequence[tuple[Item, str]], now: datetime) -> None:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from policies.context import Evidence
-from worker.config.settings import RegistrySettings
 from worker.logs import Log
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, RegistryError, UnavailableError
@@ -47,18 +46,19 @@ def delete_batch(
     store: Store, watch: Watch, run_id: str, number: int, *, limiter: Limiter | None = None
 ) -> tuple[Bell, ...]:
     """Carry out one batch of a run. Raises StoreError: then nothing more was deleted."""
-    run = lifecycle.deleting(store, run_id)
-    if run is None:
-        return ()
     lease = lease_now(watch)
     with store.write() as connection:
-        now = store.now(connection)
+        run, now = run_rows.get(connection, run_id, lock=True), store.now(connection)
         held = sweeping.claim(connection, run_id, number, owner=identity(), now=now, until=now + lease)
+        if run is None or held is None:
+            return ()
         beside = sweeping.at_work(connection, run_id, now)
-        items = sweeping.unfinished_items(connection, run_id, number) if held else []
-        looked_at = looks.looked_at(connection, run_id, held.repository) if held else None
-    if held is None:
-        return ()
+        begun = sweeping.begun_in(connection, run_id)
+        if not (run.deleted or run.stop or number in begun) and (begun or beside > 1):
+            sweeping.release(connection, held, EPOCH)  # a run's first deletion goes alone; who tries it rings again
+            return ()
+        items = sweeping.unfinished_items(connection, run_id, number)
+        looked_at = looks.looked_at(connection, run_id, held.repository)
     facts = {"run": run_id, "registry": run.registry, "repository": held.repository, "batch": number}
     again: datetime | None = now  # when it was rung last, as far as others are concerned
     try:
@@ -66,7 +66,9 @@ def delete_batch(
         if run.stop is None and not lifecycle.look_is_good(looked_at, now):
             return (Bell("gc.look", (run_id, held.repository)),)
         reach("repository_listed_again")
-        if (evidence := _evidence(store, watch, run)) is None:
+        registry = registry_now(watch, run)  # a run that deletes nothing more need not know what is in use
+        evidence = Evidence() if run.stop is not None or registry is None else recent(store, registry)
+        if evidence is None:
             return (Bell("gc.evidence", (run_id,)),)
         log.info("batch_started", **facts, images=len(items))
         began = time.monotonic()
@@ -84,12 +86,6 @@ def delete_batch(
             sweeping.release(connection, held, store.now(connection) if again == now else again)
     reach("batch_swept")
     return lifecycle.ring(store, run_id, datetime.now(UTC))
-
-
-def _evidence(store: Store, watch: Watch, run: Run) -> Evidence | None:
-    """What is in use; None: the sources are to be asked first. A run that deletes nothing more need not know."""
-    registry = registry_now(watch, run)
-    return Evidence() if run.stop is not None or registry is None else recent(store, registry)
 
 
 def _carry_out(
@@ -119,7 +115,9 @@ def _carry_out(
         known = snapshot(store, run, registry, held.repository, opened, deleting=True)
         used = {} if resolving else evidence.in_use(held.repository, known.planned)
         surroundings = None if resolving else Surroundings(opened, registry, known, pace, beside=beside)
-        most = 1 if poison else _most(registry, beside)
+        # A chunk has no more images than the rate serves, beside other batches, while half a reading's time passes.
+        served = int(registry.rate.requests_per_second * READING_IS_GOOD / 4 / max(1, beside))
+        most = 1 if poison else max(1, min(registry.rate.concurrency, served))
         intents = Intents(store, watch, run, held, lease, used, surroundings)
         results = Results(store, run, held, lease)
         work = Batch(
@@ -178,13 +176,6 @@ def _compare_and_list(store: Store, work: Batch, surroundings: Surroundings, not
         )
         with store.write() as connection:
             run_rows.warn(connection, work.run.id, "not_compared_again", message)
-
-
-def _most(registry: RegistrySettings, beside: int) -> int:
-    """How many images a chunk has: as many as may be in flight, but no more than the rate serves, beside other batches,
-    in half the time for which an image's reading is good."""
-    rate = registry.rate.requests_per_second
-    return max(1, min(registry.rate.concurrency, int(rate * READING_IS_GOOD / 4 / max(1, beside))))
 
 
 def _leave(store: Store, run: Run, items: list[Item], reason: str, *, asked: bool) -> list[Item]:

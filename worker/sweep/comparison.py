@@ -151,15 +151,11 @@ def unlistable(error: RegistryError, path: str) -> Finding:
 
     So it is of what is systemic, and of what passes. A refusal of one manifest is neither.
     """
-    of_one_image = isinstance(error, PermissionDeniedError) and _is_about_an_image(error, path)
+    about = error.request.partition(" ")[2]
+    of_one_image = isinstance(error, PermissionDeniedError) and about.startswith((f"{path}@", f"{path}:"))
     if isinstance(error, RateLimitedError) or (error.systemic and not of_one_image):
         raise error
     return Finding("repository_changed", f"the repository cannot be listed again: {error}")
-
-
-def _is_about_an_image(error: RegistryError, path: str) -> bool:
-    about = error.request.partition(" ")[2]
-    return about.startswith((f"{path}@", f"{path}:"))
 
 
 def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...], deadline: float) -> tuple[Image, ...]:

@@ -85,6 +85,7 @@ class Batch:
     def carry_out(self, items: list[Item]) -> None:
         """Take every item as far as it gets. Raises StoreError, once every thread has stopped."""
         todo = [Work(item) for item in self._in_order(items) if item.refused is None]  # else `refusals` settles it
+        todo.sort(key=lambda work: work.item.state == "planned")  # what was begun comes first
         if isinstance(self.registry, Restores):
             with self.store.read() as connection:
                 self._saved = undo.kept_of(connection, self.run.id, [work.item.number for work in todo])
@@ -93,6 +94,9 @@ class Batch:
             while todo and not (self.halted.is_set() or self.lost.is_set()):
                 if self._seconds() > START_NO_IMAGE_AFTER:
                     self.out_of_time = True
+                    break
+                if self._alone and todo[0].item.state == "planned" and self._is_first_open():
+                    self.go_on |= bool(self.missing)  # whose outcome is known in a moment
                     break
                 at = 1 if self._alone else size
                 try:
@@ -111,6 +115,13 @@ class Batch:
                 for item, outcome in absence.outcomes_of(*where, self.missing, seconds, is_last):
                     self.results.settle(item, outcome)
                 self.results.record()
+
+    def _is_first_open(self) -> bool:
+        """Whether the run's first deletion, which goes alone, was begun here and has no outcome yet."""
+        if self.run.deleted:
+            return False
+        with self.store.read() as connection:
+            return self.held.batch in sweeping.begun_in(connection, self.run.id)
 
     def _in_order(self, items: list[Item]) -> list[Item]:
         """What is to be tried, in which order. Until a repository's first deletion is accepted, one at a time: where
@@ -211,7 +222,8 @@ class Batch:
             outcome = self._read(work)
             in_time = work.read_at - begun < IMAGE_SECONDS / 2
             if outcome is None and in_time and not self.resolving:
-                outcome = self._objection(item)
+                said = self.intents.used(item) or (self.surroundings and self.surroundings.refusal(item))
+                outcome = outcomes.of_state(item, said) if said else None
                 if outcome is None and time.monotonic() - work.read_at > READ_AGAIN_AFTER:  # it has taken its time
                     outcome = self._read(work)
         except RegistryError as error:
@@ -245,11 +257,6 @@ class Batch:
         work.read_at = time.monotonic()
         reach("image_read_again")
         return outcomes.not_as_planned(work.item, now, by_parts=isinstance(self.registry, DeletesByParts))
-
-    def _objection(self, item: Item) -> Outcome | None:
-        """What evidence and other images say against a deletion; None: nothing. Raises RegistryError."""
-        found = self.intents.used(item) or (self.surroundings and self.surroundings.refusal(item))
-        return outcomes.of_state(item, found) if found else None
 
     def _is_stale(self, work: Work) -> bool:
         """Whether others of the chunk took so long that an image's reading would hardly be good until its DELETE."""
@@ -298,7 +305,6 @@ class Batch:
                 self._settle_error(item, "delete", error)
             return
         work.deletion = deletion
-        self._alone = False
         reach("delete_sent")
         if deletion.done:
             self._end(work, deletion)
@@ -327,7 +333,7 @@ class Batch:
     def _end(self, work: Work, deletion: Deletion) -> None:
         """A deletion is done. What went along and nobody had planned stops the run before anything else is written."""
         reach("operation_done")
-        item = work.item
+        self._alone, item = False, work.item
         lost: tuple[str, ...] = ()
         with suppress(RegistryError, LimiterUnavailableError):  # else the verification looks again
             lost = self.surroundings.lost_children(item) if self.surroundings else ()

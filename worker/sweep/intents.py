@@ -13,7 +13,7 @@ from policies.context import Standing
 from policies.holds import Holds
 from policies.image import Image
 from worker.config.settings import RegistrySettings
-from worker.runs.clocks import Shown, disagreement, of_store
+from worker.runs.clocks import disagreement, of_store
 from worker.runs.terms import Watch, late, permitted_now
 from worker.store import Store, holds, leases, looks, scan_history, sweeping, undo
 from worker.store import runs as run_rows
@@ -64,9 +64,10 @@ class Intents:
             clock = of_store(lambda: datetime.now(UTC), self.store, connection)
             run = run_rows.get(connection, self.run.id, lock=True)
             sweeping.renew(connection, self.held, clock.at, clock.at + self.lease)
+            wrong = disagreement([clock])
             if run is None or run.state != "deleting" or run.stop is not None:
                 self.halted.set()
-            elif (stop := _stop(run, registry, clock)) is not None:
+            elif (stop := ("failed", wrong) if wrong else late(run, registry, clock.at)) is not None:
                 run_rows.ask_to_stop(connection, run.id, *stop)
                 self.halted.set()
             else:
@@ -85,7 +86,7 @@ class Intents:
             if run is None or run.state != "deleting" or run.stop is not None or not mine:
                 self.halted.set()
                 return False
-            if sweeping.is_one_barred(connection, self.run.id, self._numbers):
+            if any(sweeping.open_items(connection, self.run.id, self._numbers, lock=False).values()):
                 return False  # a recheck has found what needs it
             return self._wishes_now(connection, self.store.now(connection)) == self._wishes
 
@@ -164,9 +165,3 @@ class Intents:
         seen = {path: scan_history.seen_of(connection, registry.memory_key, path)}
         standing = Standing(memory=seen, settle=registry.settle)
         return standing.unsettled(path, images, self.run.started_at or self.run.opened_at)
-
-
-def _stop(run: Run, registry: RegistrySettings, clock: Shown) -> tuple[str, str] | None:
-    """Why a run may delete nothing more now, as a stop and its message; None: it may. `clock`: the store's."""
-    wrong = disagreement([clock])
-    return ("failed", wrong) if wrong is not None else late(run, registry, clock.at)

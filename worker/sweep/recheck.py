@@ -24,6 +24,7 @@ from worker.runs.lifecycle import Bell
 from worker.runs.terms import Watch, lease_now, permitted_now
 from worker.store import Store, freed_bytes, holds, leases, looks, sweeping
 from worker.store import runs as run_rows
+from worker.store.leases import Lease
 from worker.store.looks import Undeleted
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
@@ -60,7 +61,7 @@ def look(
                 return lifecycle.ring(store, run_id, datetime.now(UTC)) if lifecycle.is_stopped(store, run_id) else ()
             with store.read() as connection:
                 took = store.now(connection) - began
-            _settle(store, run, repository, _in_time(finding, took), began)
+            _settle(store, run, repository, _in_time(finding, took), began, held)
             reach("look_recorded")
     finally:
         with store.write() as connection:
@@ -121,18 +122,21 @@ def _in_time(finding: _Finding, took: timedelta) -> _Finding:
     return _Finding("repository_changed", reason, listed=finding.listed)
 
 
-def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetime) -> None:
-    """Skip what a finding forbids, a portion a transaction, then write that the repository was listed again."""
+def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetime, held: Lease | None = None) -> None:
+    """Skip what a finding forbids, a portion a transaction, then write that the repository was listed again.
+
+    `held`: only while this lease is held.
+    """
     against = tuple(sorted({*finding.needed, *finding.changed}))
     if against or finding.reason is not None:
         facts = {"run": run.id, "registry": run.registry, "repository": path, "reason": finding.reason}
         log.info("recheck", **facts, needed=sorted(finding.needed), changed=sorted(finding.changed))
     for digests in freed_bytes.portions(against, looks.AT_ONCE) if finding.reason is None else [()]:
         after = -1
-        while (last := _settle_some(store, run, path, finding, after, digests)) is not None:
+        while (last := _settle_some(store, run, path, finding, after, digests, held)) is not None:
             after = last
     with store.write() as connection:
-        if not _goes_on(connection, run):
+        if not _goes_on(connection, run, held):
             return
         now = store.now(connection)
         looks.record(connection, run.id, path, began, now, finding.reason)
@@ -142,11 +146,11 @@ def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetim
 
 
 def _settle_some(
-    store: Store, run: Run, path: str, finding: _Finding, after: int, digests: Sequence[str]
+    store: Store, run: Run, path: str, finding: _Finding, after: int, digests: Sequence[str], held: Lease | None
 ) -> int | None:
     """The number of the last item of this portion; None: there was none left."""
     with store.write() as connection:
-        if not _goes_on(connection, run):
+        if not _goes_on(connection, run, held):
             return None
         now = store.now(connection)
         found = looks.undeleted(connection, run.id, path, now, after=after, digests=digests)
@@ -157,10 +161,11 @@ def _settle_some(
     return found[-1].item.number if found else None
 
 
-def _goes_on(connection: Connection, run: Run) -> bool:
-    """Whether there is still something to settle: not in a run that was stopped meanwhile. Locks the run."""
+def _goes_on(connection: Connection, run: Run, held: Lease | None) -> bool:
+    """Whether there is still something for us to settle: not in a run that was stopped meanwhile. Locks the run."""
     current = run_rows.get(connection, run.id, lock=True)
-    return current is not None and current.state == "deleting" and current.stop is None
+    mine = held is None or leases.holds(connection, held)
+    return mine and current is not None and current.state == "deleting" and current.stop is None
 
 
 def _outcome(connection: Connection, one: Undeleted, finding: _Finding) -> Outcome | None:

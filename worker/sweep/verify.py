@@ -113,8 +113,9 @@ def _seen(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter |
             expected = expectation(store, run, path, shared)
             return Seen() if expected is None else _compared(opened, expected)
 
-        shared = _blobs_of_deleted(store, run)
-        with store.read() as connection:
+        with store.read() as connection:  # hashes of digests: two that are alike only make us look at more
+            deleted = rows.deleted_images(connection, run.id)
+            shared = frozenset(hash(blob.digest) for image in deleted for blob in blobs_of(image))
             paths = plans.repositories(connection, run.id)
         readers = min(READERS, registry.rate.concurrency)
         pool = ThreadPoolExecutor(max_workers=readers, thread_name_prefix="verify")
@@ -126,12 +127,6 @@ def _seen(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter |
             )
         finally:
             pool.shutdown(cancel_futures=True)  # of what was stopped midway nothing further is begun
-
-
-def _blobs_of_deleted(store: Store, run: Run) -> frozenset[int]:
-    """Hashes of the digests of all blobs that what was deleted had: two that are alike only make us look at more."""
-    with store.read() as connection:
-        return frozenset(hash(b.digest) for image in rows.deleted_images(connection, run.id) for b in blobs_of(image))
 
 
 def expectation(store: Store, run: Run, path: str, shared: frozenset[int]) -> Expectation | None:

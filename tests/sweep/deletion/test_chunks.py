@@ -3,17 +3,23 @@
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from policies.holds import Hold
 from tests.support.harness import Harness, MakeHarness
+from tests.support.oci.fake import FakeRegistry
 from tests.support.simulator.client import Simulator
-from worker.registries.errors import TooLateError
+from tests.support.waiting import until
+from worker.registries.errors import LimiterUnavailableError, TooLateError
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Answer, Request
 from worker.registries.http.rate_limit import BoundedLimiter, LocalLimiter
@@ -27,6 +33,11 @@ DAY = timedelta(days=1)
 Act = Callable[[Harness, str, str], None]
 
 
+def intended(night: Harness, run_id: str) -> int:
+    """How many intents the store has."""
+    return sum(state == "intent" for state, _ in night.outcomes(run_id).values())
+
+
 class Slow:
     """A limit whose turns take longer than a permission is good, once a chunk's intents are recorded."""
 
@@ -36,7 +47,7 @@ class Slow:
         self.intended = 0  # intents that were recorded when the first deletion of the chunk waited for its turn
 
     def wait(self) -> float:
-        if (intents := self._intents()) < 2:
+        if (intents := intended(self._night, self._run_id)) < 2:
             return 0.0
         with self._lock:
             if not self.intended:
@@ -45,16 +56,43 @@ class Slow:
         time.sleep(1.2 * PERMISSION_IS_GOOD)
         return 1.2 * PERMISSION_IS_GOOD
 
-    def _intents(self) -> int:
-        with self._night.store.read() as connection:
-            found = select(item.c.number).where(item.c.run_id == self._run_id, item.c.state == "intent")
-            return len(connection.execute(found).all())
-
     def pause(self, seconds: float) -> None:
         raise AssertionError(f"nobody asked for a pause of {seconds} s")
 
     def close(self) -> None:
         pass
+
+
+class SomeAhead(Slow):
+    """A limit that lets some images of a chunk pass at once; the others' turns come after the run was stopped."""
+
+    def __init__(self, night: Harness, run_id: str, some: int, chunk: int) -> None:
+        super().__init__(night, run_id, lambda: None)
+        self._some, self._together = some, threading.Barrier(chunk, timeout=30)
+        self._places: dict[int, int] = {}  # by thread
+
+    def wait(self) -> float:
+        if not threading.current_thread().name.startswith("delete") or intended(self._night, self._run_id) < 2:
+            return 0.0
+        me = threading.get_ident()
+        if me not in self._places:
+            with self._lock:
+                self._places[me] = len(self._places)
+            self._together.wait()  # so that each thread has one image
+        if self._places[me] >= self._some:
+            until(lambda: self._night.run(self._run_id).stop, what="the run to be stopped")
+            time.sleep(0.05 * PERMISSION_IS_GOOD)  # too soon for anybody to have read that in the store
+        return 0.0
+
+
+class WithoutRedis(Slow):
+    """A limit that nobody can ask any more once a chunk's intents are recorded."""
+
+    def wait(self) -> float:
+        self.intended = self.intended or intended(self._night, self._run_id) // 2
+        if self.intended:
+            raise LimiterUnavailableError("Redis does not answer")
+        return 0.0
 
 
 def nothing(_night: Harness, _run_id: str, _digest: str) -> None:
@@ -93,6 +131,22 @@ def take_over(night: Harness, run_id: str, _digest: str) -> None:
         connection.execute(update(batch).where(batch.c.run_id == run_id).values(fence=batch.c.fence + 1))
 
 
+def ready(night: MakeHarness, concurrency: int) -> tuple[Harness, str, int]:
+    """A night before its only batch: its run, and the batch's number."""
+    rate = {"requests_per_second": 100, "concurrency": concurrency}
+    tonight = night(rate=rate, timing={"reconcile": "2s", "lease": "60s"})
+    run_id, bells = tonight.plan()
+    ((_, number),) = [bell.args for bell in tonight.ring(bells, until="gc.delete_batch")]
+    return tonight, run_id, int(number)
+
+
+def in_order(night: Harness, run_id: str) -> list[str]:
+    """The digests of a run's items."""
+    with night.store.read() as connection:
+        numbered = select(item.c.digest).where(item.c.run_id == run_id).order_by(item.c.number)
+        return list(connection.execute(numbered).scalars())
+
+
 @pytest.mark.parametrize(
     ("act", "held", "others"),
     [
@@ -113,15 +167,11 @@ def test_what_comes_up_while_deletions_wait_for_their_turn(
     others: tuple[str, str | None],
 ) -> None:
     images = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY) for number in range(4)]
-    tonight = night(rate={"requests_per_second": 100, "concurrency": 4}, timing={"reconcile": "2s", "lease": "60s"})
-    run_id, bells = tonight.plan()
-    ((_, number),) = [bell.args for bell in tonight.ring(bells, until="gc.delete_batch")]
-    with tonight.store.read() as connection:
-        numbered = select(item.c.digest).where(item.c.run_id == run_id).order_by(item.c.number)
-        first, *rest = connection.execute(numbered).scalars()
+    tonight, run_id, number = ready(night, concurrency=4)
+    first, *rest = in_order(tonight, run_id)
     limiter = Slow(tonight, run_id, lambda: act(tonight, run_id, rest[0]))
 
-    batches.delete_batch(tonight.store, tonight.watch, run_id, int(number), limiter=limiter)
+    batches.delete_batch(tonight.store, tonight.watch, run_id, number, limiter=limiter)
 
     assert limiter.intended == len(rest)  # the first of a repository went alone
     outcomes = tonight.outcomes(run_id)
@@ -130,6 +180,93 @@ def test_what_comes_up_while_deletions_wait_for_their_turn(
     assert {outcomes[digest] for digest in rest[1:]} == {others}
     gone = {digest for digest, outcome in outcomes.items() if outcome == ("deleted", None)}
     assert {image["id"] for image in images if image["digest"] in gone} == simulator.deleted_ids()
+
+
+def test_nothing_is_sent_after_the_tenth_failure_in_a_row(simulator: Simulator, night: MakeHarness) -> None:
+    for number in range(16):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+    tonight, run_id, number = ready(night, concurrency=16)
+    simulator.fault("error", method="DELETE", after=1, code=9, message="the registry is read-only")
+
+    batches.delete_batch(
+        tonight.store, tonight.watch, run_id, number, limiter=SomeAhead(tonight, run_id, some=10, chunk=15)
+    )
+
+    assert len(simulator.requests(method="DELETE")) == 11
+    outcomes = Counter(tonight.outcomes(run_id).values())
+    assert outcomes == {("deleted", None): 1, ("failed", "read_only"): 10, ("planned", None): 5}
+
+
+def test_nothing_is_sent_after_a_deletion_that_took_a_kept_tag_along(
+    fake: FakeRegistry, on_fake: Callable[..., Harness]
+) -> None:
+    for number in range(5):
+        fake.push("shop/api", f"old-{number}", layers=[number])
+    kept = fake.push("shop/api", "prod", layers=[9])
+    rules = [{"name": "old", "delete": {"tags": ["old-*"]}}]
+    tonight, run_id, number = ready(lambda **_: on_fake(rules=rules, concurrency=5), concurrency=5)
+    for digest in in_order(tonight, run_id)[1:]:
+        fake.before("DELETE", digest, partial(fake.move_tag, "shop/api", "prod", digest))
+    batches.delete_batch(
+        tonight.store, tonight.watch, run_id, number, limiter=SomeAhead(tonight, run_id, some=1, chunk=4)
+    )
+
+    assert "prod" in str(tonight.run(run_id).message)
+    assert len(fake.lines("DELETE")) == 2
+    assert kept.digest in fake.state()["shop/api"]
+    assert Counter(tonight.outcomes(run_id).values()) == {("deleted", None): 2, ("planned", None): 3}
+
+
+def test_what_was_not_sent_as_redis_went_away_is_planned_again(simulator: Simulator, night: MakeHarness) -> None:
+    for number in range(4):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+    tonight, run_id, number = ready(night, concurrency=4)
+
+    limiter = WithoutRedis(tonight, run_id, lambda: None)
+    batches.delete_batch(tonight.store, tonight.watch, run_id, number, limiter=limiter)
+
+    assert len(simulator.requests(method="DELETE")) == 1
+    assert Counter(tonight.outcomes(run_id).values()) == {("deleted", None): 1, ("planned", None): 3}
+
+
+def test_a_task_that_ends_while_it_hands_deletions_out_settles_those(
+    simulator: Simulator, night: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six, one went alone; two are sent, one waits for its turn, and two were not handed out yet."""
+    for number in range(6):
+        simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
+    tonight, run_id, number = ready(night, concurrency=6)
+    simulator.switch(operation_seconds_to=0.0)
+    simulator.fault("latency", method="DELETE", after=1, seconds=0.5)
+    submit, handed_out, ended = ThreadPoolExecutor.submit, 0, threading.Event()
+
+    class TwoTurns(Slow):
+        def __init__(self) -> None:
+            super().__init__(tonight, run_id, lambda: None)
+            self._turns = threading.Semaphore(2)
+
+        def wait(self) -> float:
+            if intended(tonight, run_id) >= 2 and not self._turns.acquire(blocking=False):
+                assert ended.wait(30)
+                time.sleep(0.3 * PERMISSION_IS_GOOD)  # its turn comes soon after
+            return 0.0
+
+    def interrupted(pool: ThreadPoolExecutor, step: Callable[..., Any], *works: Any) -> Future[Any]:
+        nonlocal handed_out
+        if intended(tonight, run_id) >= 2:
+            if handed_out == 3:
+                until(lambda: len(simulator.requests(method="DELETE")) == 3, what="two to be sent")
+                ended.set()
+                raise SystemExit  # the worker is told to stop, or the task's time is over
+            handed_out += 1
+        return submit(pool, step, *works)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    with pytest.raises(SystemExit):
+        batches.delete_batch(tonight.store, tonight.watch, run_id, number, limiter=TwoTurns())
+
+    assert len(simulator.deleted_ids()) == len(simulator.requests(method="DELETE")) == 3
+    assert Counter(tonight.outcomes(run_id).values()) == {("deleted", None): 3, ("planned", None): 3}
 
 
 def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(

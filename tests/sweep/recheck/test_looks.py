@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
-from worker.runs import lifecycle
+from worker.runs import checkpoints, lifecycle
 from worker.runs.lifecycle import Bell
 from worker.store import looks
 from worker.store.tables import batch, item, repository
@@ -150,3 +150,26 @@ def test_a_look_settles_nothing_in_a_run_that_was_stopped_meanwhile(simulator: S
 
     assert tonight.run(run_id).outcome == "aborted"
     assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}
+
+
+def test_a_recheck_that_lost_its_lease_records_nothing(simulator: Simulator, night: MakeHarness) -> None:
+    image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
+    tonight = night()
+    run_id, bells = tonight.plan()
+    simulator.tag("shop/api", "pr-1", "stable")
+
+    def take_over(point: str) -> None:
+        if point == "look_claimed":
+            with tonight.store.write() as connection:
+                connection.execute(update(repository).values(fence=repository.c.fence + 1, owner="another"))
+
+    checkpoints.visitors.append(take_over)
+    try:
+        tonight.do(bells[0])
+    finally:
+        checkpoints.visitors.remove(take_over)
+
+    assert bells[0].task == "gc.look"
+    assert tonight.outcomes(run_id) == {image["digest"]: ("planned", None)}
+    with tonight.store.read() as connection:
+        assert connection.execute(select(repository.c.looked_at)).scalars().all() == [None]

@@ -17,6 +17,7 @@ import stamina.instrumentation
 from worker.config.settings import Network
 from worker.registries.errors import (
     BadAnswerError,
+    LimiterUnavailableError,
     NoConnectionError,
     RateLimitedError,
     RegistryError,
@@ -197,7 +198,12 @@ class Http:
             return
         started = time.monotonic()
         with self._in_flight:
-            waited = self.limiter.wait()
+            try:
+                waited = self.limiter.wait()
+            except LimiterUnavailableError as error:
+                if call.request.method != "DELETE":
+                    raise
+                raise TooLateError(str(error)) from None  # of a deletion it has to be known whether it was sent
             call.ends += time.monotonic() - started
             with self._usage_lock:
                 self._usage.rate_wait_seconds += waited
