@@ -70,25 +70,22 @@ class SettingsWatch:
             log.info("configuration_reloaded", file=str(self._path))
 
     def _read_when_still(self) -> None:
-        ends = time.monotonic() + LONGEST
-        while (stamp := self._stamp_when_still(ends)) is not None:
-            settings = self._load()
-            if self._stamp() == stamp:  # nobody has begun to write again while it was read
+        """Read the file once its stamp has been the same for long enough, and is so still when it was read."""
+        stamp, since = self._stamp(), time.monotonic()
+        ends = since + LONGEST
+        while (now := time.monotonic()) <= ends:
+            settings = None
+            if now - since < self._still:
+                time.sleep(min(POLL, self._still))
+            else:
+                settings = self._load()
+            if (later := self._stamp()) != stamp:
+                stamp, since = later, time.monotonic()
+            elif settings is not None:
                 self._seen, self._settings = stamp, settings
                 return
         changing = Mistake("", f"the file has not been still for {LONGEST:.0f} s", "write it at once, by a rename")
         self._seen, self._settings = NEVER, ConfigError((changing,), self._path)  # read anew at the next call
-
-    def _stamp_when_still(self, ends: float) -> Stamp | None:
-        """The file's stamp once it has been the same for long enough; None: time was up before that."""
-        stamp, since = self._stamp(), time.monotonic()
-        while (now := time.monotonic()) - since < self._still:
-            if now > ends:
-                return None
-            time.sleep(min(POLL, self._still))
-            if (later := self._stamp()) != stamp:
-                stamp, since = later, time.monotonic()
-        return stamp
 
     def _stamp(self) -> Stamp:
         try:

@@ -63,25 +63,6 @@ def _tls_context(ca_file: Path | None, _stamp: object, environment: tuple[str | 
     return context
 
 
-# Plain http.
-
-
-def private_addresses(host: str, port: int) -> tuple[str, ...]:
-    """The addresses of a host, all of them private, as they are now. Raises NetworkError, and OSError: it has none.
-
-    Whoever connects connects to one of these, not to the name: the next answer of the name's server may be another.
-    """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = tuple(dict.fromkeys(str(one[4][0]) for one in found))
-    for address in addresses:
-        if not is_private(address):
-            raise NetworkError(
-                f"plain http goes to private addresses only, and {host} is {address}; use https, or a tunnel to a"
-                " loopback address"
-            )
-    return addresses
-
-
 # Proxies.
 
 
@@ -213,11 +194,21 @@ class Ways:
         return is_local(host) or self.network.insecure_http
 
     def _private(self, url: str) -> tuple[str, ...]:
-        """The host's addresses, looked up anew when they have served for a while."""
+        """A host's addresses, all of them private, looked up anew when they have served for a while.
+
+        Whoever connects connects to one of these, not to the name: the next answer of the name's server may be
+        another. Raises NetworkError, and OSError: it has none.
+        """
         parts = urlsplit(url)
         host = parts.hostname or ""
         addresses, until = self._addresses.get(host, ((), 0.0))
-        if time.monotonic() >= until:
-            addresses = private_addresses(host, parts.port or 80)
-            self._addresses[host] = addresses, time.monotonic() + ADDRESSES_SERVE
+        if time.monotonic() < until:
+            return addresses
+        found = socket.getaddrinfo(host, parts.port or 80, type=socket.SOCK_STREAM)
+        addresses = tuple(dict.fromkeys(str(one[4][0]) for one in found))
+        for address in addresses:
+            if not is_private(address):
+                what = f"plain http goes to private addresses only, and {host} is {address}"
+                raise NetworkError(f"{what}; use https, or a tunnel to a loopback address")
+        self._addresses[host] = addresses, time.monotonic() + ADDRESSES_SERVE
         return addresses

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from worker.config.settings import RegistrySettings, api_of, namespace_of
 from worker.registries.docker import manifests
-from worker.registries.docker.tokens import Scopes, place, pull
+from worker.registries.docker.tokens import place
 from worker.registries.errors import BadAnswerError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
 from worker.registries.http.client import Http
 from worker.registries.http.loops import each
@@ -22,7 +22,7 @@ from worker.registries.oci import blobs, protocol
 from worker.registries.oci.pages import PageSize, whole_list
 from worker.registries.oci.protocol import Found, Page
 from worker.registries.oci.referrers import Referrers
-from worker.registries.oci.sign_in import CATALOG, NO_SCOPE, OciSigner, OciSignIn, SignIns, repository_of
+from worker.registries.oci.sign_in import CATALOG, NO_SCOPE, OciSigner, OciSignIn, SignIns
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -57,12 +57,12 @@ class Client:
     def _time(self, way: OciSignIn) -> datetime:
         try:
             request = protocol.ping(self.api)
-            return self.call(request, lambda answer: protocol.time_of(answer, self.api), NO_SCOPE, way)
+            return self._signed(request, lambda answer: protocol.time_of(answer, self.api), OciSigner(way, NO_SCOPE))
         except NotFoundError:
             if not self.namespace:
                 raise
         api = self.api.removesuffix(f"/{self.namespace}")  # most registries answer there alone
-        return self.call(protocol.ping(api), lambda answer: protocol.time_of(answer, api), NO_SCOPE, way)
+        return self._signed(protocol.ping(api), lambda answer: protocol.time_of(answer, api), OciSigner(way, NO_SCOPE))
 
     def catalog(self) -> tuple[str, ...] | None:
         """Every repository that the registry lists, to any of our users; None: it lists none. Raises RegistryError."""
@@ -80,7 +80,7 @@ class Client:
     def _catalog_at(self, api: str, way: OciSignIn) -> tuple[str, ...] | None:
         def ask(query: Mapping[str, str]) -> Page | None:
             request = protocol.list_repositories(api, query)
-            return self.call(request, protocol.repositories_page, CATALOG, way)
+            return self._signed(request, protocol.repositories_page, OciSigner(way, CATALOG))
 
         try:
             size = self._catalog_pages
@@ -104,7 +104,7 @@ class Client:
 
         def ask(query: Mapping[str, str]) -> Page | None:
             request = protocol.list_tags(self.api, name, query)
-            return self.call(request, lambda answer: protocol.tags_page(answer, name), pull(name))
+            return self.call(request, lambda answer: protocol.tags_page(answer, name), name)
 
         found = whole_list(ask, self.http.registry, name, self._tags_pages)
         return None if found is None else tuple(sorted(found))
@@ -113,7 +113,7 @@ class Client:
         request = protocol.list_referrers(self.api, name, digest, query)
         if not known:  # there may be no such API, and the path be nobody's
             request = replace(request, attempts=2, timeout=REFERRERS_SECONDS)
-        return self.call(request, lambda answer: protocol.referrers_page(answer, name, digest), pull(name))
+        return self.call(request, lambda answer: protocol.referrers_page(answer, name, digest), name)
 
     def look(self, name: str, reference: str, *, seen: bool = False, accept: str = manifests.ACCEPT) -> Found | None:
         """What a tag or digest names now, without its body unless need be; None: it is not there.
@@ -121,7 +121,7 @@ class Client:
         `seen`: it was there with the types that we accept, so that a HEAD's 404 is believed. Raises RegistryError.
         """
         request = manifests.read_manifest("HEAD", self.api, name, reference, accept)
-        found = self.call(request, lambda answer: protocol.head(answer, reference), pull(name))
+        found = self.call(request, lambda answer: protocol.head(answer, reference), name)
         if isinstance(found, Found):
             return found
         if seen and found == 404:
@@ -155,7 +155,7 @@ class Client:
     def fetch(self, name: str, reference: str, accept: str = manifests.ACCEPT) -> Found:
         """A manifest as it is, hashed. Raises NotFoundError and any other RegistryError."""
         request = manifests.read_manifest("GET", self.api, name, reference, accept)
-        return self.call(request, lambda answer: protocol.fetched(answer, reference), pull(name))
+        return self.call(request, lambda answer: protocol.fetched(answer, reference), name)
 
     def manifest(self, name: str, digest: str, accept: str = manifests.ACCEPT) -> Manifest:
         """What a manifest says. Raises NotFoundError and any other RegistryError."""
@@ -172,7 +172,7 @@ class Client:
     def tells_of(self, name: str, digest: str) -> bool:
         """Whether a registry says that it has a blob, or where. Raises RegistryError."""
         request = blobs.read_blob("HEAD", self.api, name, digest)
-        return self.call(request, lambda answer: answer.status != 404 and bool(blobs.blob(answer)), pull(name))
+        return self.call(request, lambda answer: answer.status != 404 and bool(blobs.blob(answer)), name)
 
     def has_a_byte(self, name: str, digest: str) -> bool:
         """Whether a blob's first byte can be fetched; asked twice, as a connection may break. Raises RegistryError."""
@@ -191,20 +191,24 @@ class Client:
         """A blob, from wherever it is served: credentials stay with the registry. Raises RegistryError."""
         for _ in range(REDIRECTS + 1):
             at_home = place(urlsplit(request.url)) == place(urlsplit(self.root))
-            answer = self.call(request, blobs.blob, pull(name) if at_home else None)
+            answer = self._signed(request, blobs.blob, self.sign_ins.of(name, "pull") if at_home else None)
             if isinstance(answer, Answer):
                 return answer
             request = blobs.redirected(request, answer)
         raise BadAnswerError(f"more than {REDIRECTS} redirects", self.http.registry, request.label)
 
     def call(
-        self, request: Request, read: Callable[[Answer], T], scopes: Scopes | None, way: OciSignIn | None = None
+        self, request: Request, read: Callable[[Answer], T], name: str, actions: str = "pull", source: str = ""
     ) -> T:
-        """What `read` makes of the answer. Raises RegistryError.
+        """What `read` makes of the answer, signed in as `SignIns.of` says. Raises RegistryError."""
+        try:
+            signer = self.sign_ins.of(name, actions, source)
+        except RegistryError as error:
+            error.registry, error.request = self.http.registry, request.label
+            raise
+        return self._signed(request, read, signer)
 
-        `scopes` None: without credentials. `way`: to sign in; None: the one for the scopes' repository.
-        """
-
+    def _signed(self, request: Request, read: Callable[[Answer], T], signer: OciSigner | None) -> T:
         def read_hidden(answer: Answer) -> T:
             try:
                 return read(self.sign_ins.masked(answer))
@@ -212,12 +216,8 @@ class Client:
                 raise self.sign_ins.hidden(error, answer) from None
 
         try:
-            if scopes is None:
-                return self.http.call(request, read_hidden, None)
-            way = way or self.sign_ins.way(repository_of(scopes))
-            return self.http.call(request, read_hidden, OciSigner(way, self.sign_ins.full(scopes)))
+            return self.http.call(request, read_hidden, signer)
         except RegistryError as error:
-            if isinstance(error, SignInError) and way is not None and way.name:
-                error.message, error.for_some = f"{way.name}: {error.message}", True
-            error.registry, error.request = error.registry or self.http.registry, error.request or request.label
+            if isinstance(error, SignInError) and signer is not None and signer.sign_in.name:
+                error.message, error.for_some = f"{signer.sign_in.name}: {error.message}", True
             raise self.sign_ins.hidden(error) from None

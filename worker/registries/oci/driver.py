@@ -18,7 +18,6 @@ from policies.patterns import Patterns
 from worker.config.settings import RegistrySettings, namespace_of
 from worker.registries.docker import manifests
 from worker.registries.docker.manifests import about
-from worker.registries.docker.tokens import pull
 from worker.registries.errors import (
     KeepsTagsError,
     NotFoundError,
@@ -38,7 +37,6 @@ from worker.registries.oci import blobs, deletion, protocol
 from worker.registries.oci.around import Needs, Tags
 from worker.registries.oci.client import Client
 from worker.registries.oci.listing import Listing
-from worker.registries.oci.sign_in import delete, push
 from worker.text import one_line
 
 DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the repository, 10,000 in a sixth of a second
@@ -126,7 +124,7 @@ class Oci(HttpDriver):
             root, tags = self._client.root, image.tags
             request = deletion.delete_manifest(self._client.api, repository, image.digest, DELETE_SECONDS, not_after)
             self._client.call(
-                request, lambda answer: deletion.deletion_begun(answer, root, repository, tags), delete(repository)
+                request, lambda answer: deletion.deletion_begun(answer, root, repository, tags), repository, "delete"
             )
         except RegistryError as error:
             if isinstance(error, NotFoundError):
@@ -171,7 +169,7 @@ class Oci(HttpDriver):
 
     def allows_deletion(self, repository: str, digest: str) -> bool | None:
         request = manifests.manifest_request("OPTIONS", self._client.api, repository, digest)
-        return self._client.call(request, deletion.allows_deletion, pull(repository))
+        return self._client.call(request, deletion.allows_deletion, repository)
 
     # Undo.
 
@@ -186,7 +184,7 @@ class Oci(HttpDriver):
     def put(self, repository: str, kept: Kept, tag: str = "") -> None:
         reference = tag or kept.digest
         request = blobs.put_manifest(self._client.api, repository, reference, kept.media_type, kept.body)
-        self._client.call(request, lambda answer: blobs.put_back(answer, kept.digest), push(repository))
+        self._client.call(request, lambda answer: blobs.put_back(answer, kept.digest), repository, "pull,push")
 
     def lost_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
         found = self._client.each(lambda digest: self._client.has_a_byte(repository, digest), digests)
@@ -199,10 +197,10 @@ class Oci(HttpDriver):
         def read(answer: Answer) -> tuple[bool, Request | None]:
             return blobs.mounted(answer), blobs.end_upload(request, answer)
 
-        taken, ending = self._client.call(request, read, push(repository, source))
+        taken, ending = self._client.call(request, read, repository, "pull,push", source)
         if ending is not None:
             with suppress(RegistryError):  # else the registry gives the upload up in its own time
-                self._client.call(ending, protocol.accepted, delete(repository))
+                self._client.call(ending, protocol.accepted, repository, "delete")
         return taken
 
     def _tags_of(self, repository: str) -> tuple[str, ...] | None:

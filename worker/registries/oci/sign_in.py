@@ -26,21 +26,6 @@ class UnchallengedError(SignInError):
     """A 401 that does not say how to sign in."""
 
 
-def delete(name: str) -> Scopes:
-    return (f"repository:{name}:delete",)
-
-
-def push(name: str, source: str = "") -> Scopes:
-    """To put manifests, and to take blobs over from `source`."""
-    return (f"repository:{name}:pull,push", *(pull(source) if source else ()))
-
-
-def repository_of(scopes: Scopes) -> str | None:
-    """The repository that scopes are for; None: they are for none."""
-    kind, _, rest = (scopes[0] if scopes else "").partition(":")
-    return rest.rpartition(":")[0] if kind == "repository" else None
-
-
 class SignIns:
     """Who we are to one registry, by repository: of several ways to sign in the first that is for it counts."""
 
@@ -56,24 +41,18 @@ class SignIns:
         self.all = tuple(way for _, way in self._ways)
         self._namespace = namespace_of(settings.url)
 
-    def way(self, repository: str | None) -> "OciSignIn":
-        """How to sign in for a repository; None: for none, as the first. Raises RegistryError: no way is for it."""
-        if repository is None:
-            return self.all[0]
-        if (way := self.way_for(repository)) is not None:
-            return way
-        remedy = "add an item for it, or one without repositories, such as {anonymous: true}"
-        raise RegistryError(f"none of the credentials is for the repository {repository}: {remedy}")
+    def of(self, repository: str, actions: str, source: str = "") -> "OciSigner":
+        """The signer for actions in a repository, and for reading `source`. Raises RegistryError: no way is for it."""
+        if (way := self.way_for(repository)) is None:
+            remedy = "add an item for it, or one without repositories, such as {anonymous: true}"
+            raise RegistryError(f"none of the credentials is for the repository {repository}: {remedy}")
+        above = f"{self._namespace}/" if self._namespace else ""
+        reading = pull(f"{above}{source}") if source else ()
+        return OciSigner(way, (f"repository:{above}{repository}:{actions}", *reading))
 
     def way_for(self, repository: str) -> "OciSignIn | None":
         """How to sign in for a repository; None: no way is for it."""
         return next((way for patterns, way in self._ways if patterns.match(repository) is not None), None)
-
-    def full(self, scopes: Scopes) -> Scopes:
-        """The same with the names that the registry itself knows."""
-        if not self._namespace:
-            return scopes
-        return tuple(scope.replace("repository:", f"repository:{self._namespace}/", 1) for scope in scopes)
 
     def masked(self, answer: Answer) -> Answer:
         """As OciSignIn.masked, for all of them."""

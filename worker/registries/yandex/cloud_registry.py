@@ -53,18 +53,11 @@ class YandexCloudRegistry(YandexRegistry):
     """One registry, by its id. Safe to use from several threads."""
 
     by_parts: Literal[True] = True
+    page_size = PAGE_SIZE
 
-    def __init__(
-        self,
-        settings: RegistrySettings,
-        limiter: Limiter,
-        patience: Patience,
-        manifests: Manifests,
-        *,
-        page_size: int = PAGE_SIZE,
-    ) -> None:
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
         super().__init__(settings, limiter, patience, manifests)
-        self._root, self._page_size = settings.endpoints.cloud_registry, page_size
+        self._root = settings.endpoints.cloud_registry
         self._folders = Folders(self._read_folder)
         self._deletions = Deletions(settings, self, self._folders)
         self._followed = Followed(self, self._folders, self._deletions)
@@ -107,8 +100,8 @@ class YandexCloudRegistry(YandexRegistry):
 
         def request(token: str) -> Request:
             if path is None:
-                return protocol.list_artifacts(self._root, self._id, token, self._page_size)
-            return protocol.list_level(self._root, self._id, path, token, self._page_size)
+                return protocol.list_artifacts(self._root, self._id, token, self.page_size)
+            return protocol.list_level(self._root, self._id, path, token, self.page_size)
 
         return self.pages(request, lambda answer: protocol.page(answer, self._id), lambda row: row.id or "")
 

@@ -188,7 +188,8 @@ def many(simulator: Simulator) -> set[str]:
 def paged(settings: RegistrySettings) -> Iterator[YandexCloudRegistry]:
     """Pages of 10."""
     limiter = LocalLimiter(settings.rate.requests_per_second)
-    with YandexCloudRegistry(settings, limiter, QUICK, NoManifests(), page_size=10) as registry:
+    with YandexCloudRegistry(settings, limiter, QUICK, NoManifests()) as registry:
+        registry.page_size = 10
         yield registry
 
 
