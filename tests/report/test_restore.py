@@ -1,5 +1,6 @@
 """What was put back: each image's answer, what is missing by its name, and what will become of it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -40,10 +41,9 @@ def test_an_image_a_row_and_its_record() -> None:
         "registry": "production", "run": "run-1", "whole": 1, "partly": 0, "lost": 0, "unfinished": 0, "unkept": 0,
         "restored_by": "anna",
     }  # fmt: skip
-    assert report.row is not None
-    assert list(report.row(restored())) == [
-        "repository", "digest", "run", "answer", "tags", "left", "missing", "message",
-    ]  # fmt: skip
+    (told,) = json.loads(b"".join(report.json()))["images"]
+    assert set(told) == {"repository", "digest", "run", "answer", "tags", "left", "missing", "message"}
+    assert (told["digest"], told["tags"], told["left"]) == (DIGEST, ["v1", "v2"], [{"tag": "v3", "digest": "sha256:9"}])
 
 
 KEEP = "The next run selects what is back again, unless its policy is changed: `registry-gc hold production {}`, for "

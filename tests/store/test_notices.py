@@ -6,7 +6,7 @@ import pytest
 
 from tests.store.rows import HOUR, NOW, SECOND, add_run, only
 from worker.store import Store, notices
-from worker.store.notices import Followed, Notice
+from worker.store.notices import Notice
 from worker.store.tables import run
 
 ENDED = {"state": "finished", "outcome": "failed", "finished_at": NOW}
@@ -80,15 +80,11 @@ def test_a_run_that_deleted_something_is_followed_until_it_is_over(store: Store)
     with store.write() as connection:
         add_run(connection, **ENDED, deleted=1)
         assert notices.to_follow(connection, NOW) == ["run-1"]
-        assert notices.claim_following(connection, "run-1", now=NOW, again=NOW + HOUR) == Followed(
-            "run-1", "production", 1
-        )
+        assert notices.claim_following(connection, "run-1", now=NOW, again=NOW + HOUR) == 1
         assert notices.claim_following(connection, "run-1", now=NOW, again=NOW + HOUR) is None
         assert notices.to_follow(connection, NOW + HOUR - SECOND) == []
         assert notices.to_follow(connection, NOW + HOUR) == ["run-1"]
-        second = notices.claim_following(connection, "run-1", now=NOW + HOUR, again=NOW + 2 * HOUR)
-        assert second is not None
-        assert second.tries == 2
+        assert notices.claim_following(connection, "run-1", now=NOW + HOUR, again=NOW + 2 * HOUR) == 2
         notices.end_following(connection, "run-1")
         assert notices.to_follow(connection, NOW + 9 * HOUR) == []
         assert notices.claim_following(connection, "run-1", now=NOW + 9 * HOUR, again=NOW) is None

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.store.rows import HOUR, NOW, PATH, SECOND, add_batch, add_item, add_run, column, get_item
+from tests.store.rows import HOUR, NOW, PATH, add_batch, add_item, add_run, get_item
 from tests.support.builders import image
 from worker.store import Store, refusals, runs
-from worker.store.tables import batch, item
+from worker.store.tables import batch
 
 
 @pytest.mark.parametrize("hint", [True, False])
@@ -79,16 +79,3 @@ def test_what_was_locked_before(store: Store, earlier: dict[str, Any], skipped: 
         current = runs.get(connection, "run-1")
         assert current is not None
         assert refusals.was_locked(connection, current, mine) is locked
-
-
-def test_batches_of_which_nothing_is_left_are_done(store: Store) -> None:
-    with store.write() as connection:
-        add_run(connection)
-        for number, (state, lease) in enumerate(
-            [("failed", None), ("planned", None), ("skipped", NOW + SECOND), ("deleted", NOW - SECOND)]
-        ):
-            add_batch(connection, number, lease_until=lease)
-            add_item(connection, number, image(number), batch=number, state=state)
-        refusals.finish_batches(connection, "run-1", NOW)
-        assert column(connection, batch, "done") == [True, False, False, True]
-        assert len(column(connection, item, "number")) == 4

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.store.rows import HOUR, KEY, NOW, SECOND, add_batch, add_item, add_run, column, only
 from tests.support.builders import image
 from worker.store import Store, leases, runs
-from worker.store.runs import Line, Run, SourceTerms, Terms, terms_text
+from worker.store.runs import Run, SourceTerms, Terms, terms_text
 from worker.store.tables import batch, heartbeat, item, registry, run, swept_run
 
 LATER = NOW + HOUR
@@ -151,23 +151,12 @@ def test_a_newer_plan_supersedes_what_waits_of_the_same_registry(store: Store) -
         add_run(connection, "elsewhere", state="blocked", registry="staging", registry_key="elsewhere")
         add_run(connection, "deletes", state="deleting")
         add_run(connection, "newer", state="blocked")
-        runs.supersede(connection, "production", KEY, "newer", LATER)
+        older = runs.supersede(connection, "production", KEY, "newer", LATER)
+        assert sorted(older) == ["other kind", "renamed", "waits"]
         left = [one.id for one in runs.unfinished(connection)]
         gone = get(connection, "waits")
         assert sorted(left) == ["deletes", "elsewhere", "newer"]
     assert (gone.outcome, gone.finished_at, gone.message) == ("blocked", LATER, "superseded by the plan of run newer")
-
-
-def test_a_stopped_run_keeps_what_is_held_or_in_doubt(store: Store) -> None:
-    with store.write() as connection:
-        add_run(connection)
-        for number, (state, lease) in enumerate(
-            [("planned", None), ("planned", NOW + SECOND), ("intent", None), ("accepted", None), ("deleted", None)]
-        ):
-            add_batch(connection, number, lease_until=lease)
-            add_item(connection, number, image(number), batch=number, state=state)
-        runs.finish_stopped_batches(connection, "run-1", NOW)
-        assert column(connection, batch, "done") == [True, False, False, False, True]
 
 
 def test_a_run_is_swept_and_finished_once_when_every_batch_is_done(store: Store) -> None:
@@ -228,9 +217,9 @@ def test_tags_that_were_pushed_meanwhile_are_listed_up_to_a_number(store: Store)
 
 def test_a_schedule_counts_from_when_its_line_is_known(store: Store) -> None:
     with store.write() as connection:
-        assert runs.note_registry(connection, "production", "0 3 * * * UTC", NOW) == Line("0 3 * * * UTC", NOW)
-        assert runs.note_registry(connection, "production", "0 3 * * * UTC", LATER) == Line("0 3 * * * UTC", NOW)
-        assert runs.note_registry(connection, "production", None, LATER) == Line(None, LATER)
+        assert runs.note_registry(connection, "production", "0 3 * * * UTC", NOW) == NOW
+        assert runs.note_registry(connection, "production", "0 3 * * * UTC", LATER) == NOW
+        assert runs.note_registry(connection, "production", None, LATER) == LATER
         row = only(connection, registry)
         assert (row["enabled_since"], row["line"], row["line_since"]) == (NOW, None, LATER)
         runs.note_sign_in(connection, "production", works=False)
@@ -261,10 +250,3 @@ def test_a_sign_of_life_is_the_last_one(store: Store) -> None:
         for at in (NOW, LATER):
             runs.beat(connection, "beat", at)
         assert connection.execute(select(heartbeat)).all() == [("beat", LATER)]
-
-
-def test_who_aborted_a_run_is_kept(store: Store) -> None:
-    with store.write() as connection:
-        add_run(connection)
-        runs.note_aborted(connection, "run-1", "anna")
-        assert get(connection).aborted_by == "anna"

@@ -179,7 +179,7 @@ def test_a_batch_is_claimed(
         rows.add_batch(connection, 1, **facts)
         held = sweeping.claim(connection, "run-1", 1, owner="me", now=NOW, until=NOW + HOUR)
         assert (held.takeovers if held else None) == takeovers
-        assert sweeping.at_work(connection, "run-1", NOW) == int(held is not None)
+        assert sweeping.at_work(connection, "run-1", NOW) == int(held is not None or facts.get("lease_until") == NOW)
 
 
 @pytest.mark.parametrize(
@@ -262,3 +262,25 @@ def test_a_row_of_failures_ends_where_the_registry_answers(
         one = rows.add_item(connection, 0, image(0), state="intent")
         sweeping.record_outcomes(connection, "run-1", [(one, outcome)], NOW, answers=answers)
         assert rows.only(connection, run)["systemic_failures"] == left
+
+
+@pytest.mark.parametrize(
+    ("more", "done"),
+    [
+        pytest.param({}, [True, False, False, False, True], id="of which nothing is left"),
+        pytest.param({"states": ("intent", "accepted")}, [True, True, False, False, True], id="not in doubt"),
+        pytest.param({"path": "elsewhere"}, [False, False, False, False, True], id="of one repository"),
+    ],
+)
+def test_batches_that_nobody_holds_are_done(store: Store, more: dict[str, Any], done: list[bool]) -> None:
+    states: list[tuple[str, dict[str, Any]]] = [
+        ("failed", {"lease_until": NOW - SECOND}), ("planned", {}), ("skipped", {"lease_until": NOW}), ("intent", {}),
+        ("deleted", {"repository": "elsewhere"}),
+    ]  # fmt: skip
+    with store.write() as connection:
+        rows.add_run(connection)
+        for number, (state, facts) in enumerate(states):
+            rows.add_batch(connection, number, **facts)
+            rows.add_item(connection, number, image(number), batch=number, state=state)
+        sweeping.finish_batches(connection, "run-1", NOW, **more)
+        assert rows.column(connection, batch, "done") == done
