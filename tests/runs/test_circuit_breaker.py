@@ -2,9 +2,8 @@
 
 from datetime import timedelta
 
-from tests.support.harness import Harness, MakeHarness
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
-from worker.runs.lifecycle import Bell
 
 DAY = timedelta(days=1)
 
@@ -12,17 +11,10 @@ DAY = timedelta(days=1)
 SLOWLY = {"requests_per_second": 500, "concurrency": 1}
 
 
-def ready(night: Harness) -> tuple[str, list[Bell]]:
-    """A planned run, looked at: its batches' bells."""
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.delete_batch")
-    return run_id, bells
-
-
 def test_refusals_between_healthy_answers_are_no_streak(simulator: Simulator, night: MakeHarness) -> None:
     images = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY) for number in range(24)]
     tonight = night(rate=SLOWLY)
-    run_id, bells = ready(tonight)
+    run_id, bells = tonight.plan_and_recheck()
     for number, image in enumerate(images):
         if number % 2:
             simulator.fault("error", method="DELETE", path=image["id"], code=9, message="the registry is read-only")
@@ -39,7 +31,7 @@ def test_operations_that_all_break_are_a_streak(simulator: Simulator, night: Mak
     for number in range(30):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     tonight = night(rate=SLOWLY)
-    run_id, bells = ready(tonight)
+    run_id, bells = tonight.plan_and_recheck()
     simulator.fault("fail_operation", method="DELETE", code=13, message="storage is ill")
 
     tonight.ring(bells)

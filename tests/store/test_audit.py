@@ -38,30 +38,18 @@ DECISION = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('audit')}/store.db"
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres")
-        url = server.create_database("audit")
-    store = open_store(url)
-    yield store
-    store.dispose()
-
-
 @pytest.fixture
-def store(opened: Store) -> Store:
+def store(module_store: Store) -> Store:
     """A store whose audit is empty, with two runs that sweep."""
-    do(opened, "delete from audit", "delete from swept_run", "delete from run", "delete from item")
-    do(opened, "delete from chain")
+    do(module_store, "delete from audit", "delete from swept_run", "delete from run", "delete from item")
+    do(module_store, "delete from chain")
     for name in ("anchor", "former", "runs", "forgotten"):
-        do(opened, f"insert into chain (name, seq, sha256) values ('{name}', 0, '')")  # noqa: S608 -- as above
-    if opened.engine.dialect.name == "postgresql":
-        do(opened, "alter sequence audit_seq_seq restart")
+        do(module_store, f"insert into chain (name, seq, sha256) values ('{name}', 0, '')")  # noqa: S608 -- as above
+    if module_store.engine.dialect.name == "postgresql":
+        do(module_store, "alter sequence audit_seq_seq restart")
     for name in RUNS:
-        planned_run(opened, name, 0)
-    return opened
+        planned_run(module_store, name, 0)
+    return module_store
 
 
 def do(store: Store, *statements: str) -> None:
@@ -494,7 +482,7 @@ def at_once(threads: list[threading.Thread]) -> None:
         thread.join(60)
 
 
-def test_a_runs_outcome_waits_for_no_other_registrys(opened: Store, store: Store) -> None:
+def test_a_runs_outcome_waits_for_no_other_registrys(module_store: Store, store: Store) -> None:
     if store.engine.dialect.name == "sqlite":
         pytest.skip("one writer at a time")
     recorded = threading.Event()

@@ -1,14 +1,12 @@
 """A lease: one holder at a time, a fence that only rises, and nothing that a former holder can still change."""
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Table, delete, insert, select
 
-from tests.support.servers import PostgresServer
-from worker.store import Store, leases, open_store
+from worker.store import Store, leases
 from worker.store.leases import Lease
 from worker.store.tables import batch, repository, run
 
@@ -25,16 +23,9 @@ ROWS: list[tuple[Table, dict[str, str | int], dict[str, object]]] = [
 ]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('leases')}/store.db"
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres")
-        url = server.create_database("leases")
-    opened = open_store(url)
-    yield opened
-    opened.dispose()
+@pytest.fixture
+def store(module_store: Store) -> Store:
+    return module_store
 
 
 @pytest.fixture(params=ROWS, ids=lambda one: one[0].name)

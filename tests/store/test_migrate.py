@@ -11,21 +11,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, text
 
-from tests.support.servers import PostgresServer
 from worker.registries.interface import Manifest
 from worker.store import StoreError, open_store
 from worker.store.manifests import StoredManifests
 from worker.store.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/deep/er/store.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.create_database(f"store_{abs(hash(request.node.nodeid))}")
 
 
 def test_the_migrations_make_what_the_tables_say(url: str) -> None:

@@ -9,32 +9,22 @@ from sqlalchemy import func, select, update
 from tests.store import rows
 from tests.store.rows import NOW, SECOND
 from tests.support.builders import image
-from tests.support.harness import Harness, MakeHarness
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
 from worker.runs import lifecycle
-from worker.runs.lifecycle import Bell
 from worker.store import Store, sweeping
 from worker.store.sweeping import Outcome
 from worker.store.tables import audit, batch, run, tally
 
 DAY = timedelta(days=1)
-
-
 HOUR = timedelta(hours=1)
-
-
-def ready(night: Harness) -> tuple[str, list[Bell]]:
-    """A planned run, looked at: its batches' bells."""
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.delete_batch")
-    return run_id, bells
 
 
 def test_leases_and_waves(simulator: Simulator, night: MakeHarness) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
     tonight = night()
-    run_id, _ = ready(tonight)
+    run_id, _ = tonight.plan_and_recheck()
 
     def claim(number: int) -> sweeping.Claim | None:
         with tonight.store.write() as connection:
@@ -92,7 +82,7 @@ def test_an_outcome_is_the_first_and_only(simulator: Simulator, night: MakeHarne
 def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
-    run_id, _ = ready(tonight)
+    run_id, _ = tonight.plan_and_recheck()
     now = datetime.now(UTC)
     with tonight.store.write() as connection:
         (planned,) = sweeping.unfinished_items(connection, run_id, 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from sqlalchemy import Executable, update
 
 from tests.support.simulator.client import Simulator
 from tests.support.stores import opened
@@ -23,6 +24,7 @@ from worker.runs.lifecycle import Bell
 from worker.store import Store, plans
 from worker.store.plans import PlannedItem
 from worker.store.runs import Run
+from worker.store.tables import batch
 from worker.sweep import batches, recheck, verify
 
 LEFTOVERS = [
@@ -133,6 +135,22 @@ class Harness:
                 return waiting
             waiting += self.do(waiting.pop(0))
         raise AssertionError(f"bells without end: {waiting[:5]}")
+
+    def plan_and_recheck(self, **options: Any) -> tuple[str, list[Bell]]:
+        """A run that is planned and rechecked; the task calls of its batches, not yet carried out."""
+        run_id, bells = self.plan(**options)
+        return run_id, self.ring(bells, until="gc.delete_batch")
+
+    def go_on(self, run_id: str, *, times: int = 6) -> None:
+        """Publish and carry out what is left of a run, a few times over, as minutes of reconcile would."""
+        for _ in range(times):
+            self.write(update(batch).values(rung_at=None))
+            self.ring(lifecycle.ring(self.store, run_id, datetime.now(UTC)))
+
+    def write(self, statement: Executable) -> None:
+        """Change the store behind the program's back."""
+        with self.store.write() as connection:
+            connection.execute(statement)
 
     def reconcile(self, after: timedelta = timedelta()) -> tuple[Bell, ...]:
         return reconcile.reconcile(self.store, self.settings, datetime.now(UTC) + after)

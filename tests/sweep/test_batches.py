@@ -3,57 +3,37 @@
 import threading
 from collections import Counter
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from tests.support.harness import Harness, MakeHarness
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.registries.http.redis_limit import RedisLimiter
-from worker.runs.lifecycle import Bell
 from worker.store.tables import batch
 from worker.sweep import batches
 
 DAY = timedelta(days=1)
-
-
 HOUR = timedelta(hours=1)
-
-
-def ready(night: Harness) -> tuple[str, list[Bell]]:
-    """A planned run, looked at: its batches' bells."""
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.delete_batch")
-    return run_id, bells
-
-
-def deletes(simulator: Simulator) -> list[dict[str, Any]]:
-    return simulator.requests(method="DELETE")
-
-
-def write(night: Harness, statement: Any) -> None:
-    with night.store.write() as connection:
-        connection.execute(statement)
 
 
 def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simulator, night: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
-    run_id, bells = ready(tonight)
-    write(tonight, update(batch).values(takeovers=batches.TAKEOVERS))
+    run_id, bells = tonight.plan_and_recheck()
+    tonight.write(update(batch).values(takeovers=batches.TAKEOVERS))
 
     tonight.ring(bells)
 
     assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "poison")}
-    assert deletes(simulator) == []
+    assert simulator.requests("DELETE") == []
 
 
 def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
-    run_id, bells = ready(tonight)
+    run_id, bells = tonight.plan_and_recheck()
     before = len(simulator.requests())
     limiter = RedisLimiter("redis://127.0.0.1:1/0", "nowhere", 10.0)
 
@@ -66,13 +46,13 @@ def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, night: 
 def test_a_name_that_means_another_registry_deletes_nothing_there(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
-    run_id, bells = ready(tonight)
+    run_id, bells = tonight.plan_and_recheck()
     tonight.path.write_text(tonight.path.read_text().replace(simulator.registry_id, "crpzzzzzzzzzzzzzzzzz"))
 
     tonight.ring(bells)
 
     assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
-    assert deletes(simulator) == []
+    assert simulator.requests("DELETE") == []
 
 
 def test_two_workers_with_the_same_batch_delete_once(simulator: Simulator, night: MakeHarness) -> None:

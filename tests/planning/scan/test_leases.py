@@ -2,22 +2,16 @@
 
 import threading
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import select, update
 
-from tests.support.harness import Harness, MakeHarness
+from tests.support.harness import MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.runs.lifecycle import Bell
 from worker.store.tables import run
 
 DAY = timedelta(days=1)
-
-
-def write(night: Harness, statement: Any) -> None:
-    with night.store.write() as connection:
-        connection.execute(statement)
 
 
 def test_a_scan_that_lost_its_lease_stores_nothing(simulator: Simulator, night: MakeHarness) -> None:
@@ -28,7 +22,7 @@ def test_a_scan_that_lost_its_lease_stores_nothing(simulator: Simulator, night: 
     scanning = threading.Thread(target=tonight.do, args=(Bell("gc.scan", (run_id,)),))
     scanning.start()
     until(lambda: tonight.run(run_id).state == "planning", what="the scan's claim")
-    write(tonight, update(run).values(fence=run.c.fence + 1))
+    tonight.write(update(run).values(fence=run.c.fence + 1))
     scanning.join()
 
     assert (tonight.run(run_id).state, tonight.items(run_id)) == ("planning", [])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from tests.support.cluster import ROOT
 from tests.support.harness import Harness, MakeHarness
@@ -17,7 +16,6 @@ from tests.support.scan_history import exceeded, pass_time, reasons, recalled, r
 from tests.support.simulator.client import Simulator
 from worker.runs import hold_requests, lifecycle
 from worker.store import holds, plans
-from worker.store.tables import batch
 
 DAY = timedelta(days=1)
 AGED = [{"name": "old", "delete": {"older_than": "1m"}}]
@@ -61,17 +59,6 @@ def hold(tonight: Harness, reference: str) -> None:
     registry = tonight.settings.registries["production"]
     wanted = hold_requests.hold_of(registry, reference, who="anna", reason="the trial")
     hold_requests.place(tonight.store, registry, wanted, datetime.now(UTC))
-
-
-def deletes(simulator: Simulator) -> list[dict[str, Any]]:
-    return simulator.requests(method="DELETE")
-
-
-def go_on(tonight: Harness, run_id: str) -> None:
-    for _ in range(4):
-        with tonight.store.write() as connection:
-            connection.execute(update(batch).values(rung_at=None))
-        tonight.ring(lifecycle.ring(tonight.store, run_id, datetime.now(UTC)))
 
 
 class TestHolds:
@@ -134,7 +121,7 @@ def test_a_pause_binds_until_it_is_resumed(simulator: Simulator, night: MakeHarn
     move(tonight)
     run = tonight.sweep()
 
-    assert (deletes(simulator), alive(simulator)) == ([], set(pushed))
+    assert (simulator.requests("DELETE"), alive(simulator)) == ([], set(pushed))
     assert run.deleted == 0
     with tonight.store.write() as connection:
         assert holds.resume_registry(connection, "production")
@@ -182,9 +169,9 @@ class TestARunOfTheFormerKind:
 
         move(tonight)
         tonight.ring(bells)
-        go_on(tonight, run_id)
+        tonight.go_on(run_id, times=4)
 
-        assert (deletes(simulator), alive(simulator)) == ([], set(pushed))
+        assert (simulator.requests("DELETE"), alive(simulator)) == ([], set(pushed))
         assert tonight.run(run_id).state == "finished"
         assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
         assert tonight.sweep().deleted == len(pushed)
@@ -198,12 +185,12 @@ class TestARunOfTheFormerKind:
         tonight.ring(bells)
         simulator.no_faults()
         assert tonight.outcomes(run_id) == {digest: ("intent", None)}
-        asked = len(deletes(simulator))
+        asked = len(simulator.requests("DELETE"))
 
         move(tonight)
-        go_on(tonight, run_id)
+        tonight.go_on(run_id, times=4)
 
-        assert (len(deletes(simulator)), alive(simulator)) == (asked, {digest})
+        assert (len(simulator.requests("DELETE")), alive(simulator)) == (asked, {digest})
         assert tonight.outcomes(run_id) == {digest: ("failed", "unconfirmed")}
         assert tonight.run(run_id).state == "finished"
         assert tonight.sweep().deleted == 1
@@ -222,7 +209,7 @@ class TestARunOfTheFormerKind:
         else:
             tonight.ring(tonight.reconcile(after=2 * DAY))
 
-        assert (deletes(simulator), alive(simulator)) == ([], set(pushed))
+        assert (simulator.requests("DELETE"), alive(simulator)) == ([], set(pushed))
         assert tonight.run(blocked.id).state == "finished"
         assert tonight.sweep().deleted == len(pushed)
 
@@ -236,11 +223,11 @@ class TestARunOfTheFormerKind:
         simulator.tag("shop/api", "pr-0", "v1")  # kept from now on, and in the plan that waits
 
         assert tonight.sweep().deleted == 3
-        asked = len(deletes(simulator))
+        asked = len(simulator.requests("DELETE"))
         with pytest.raises(lifecycle.NotBlockedError, match="superseded"):
             lifecycle.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
 
-        assert len(deletes(simulator)) == asked
+        assert len(simulator.requests("DELETE")) == asked
         assert (tonight.run(blocked.id).state, tonight.run(blocked.id).outcome) == ("finished", "blocked")
         assert [one["tags"] for one in simulator.images()] == [["pr-0", "v1"]]
 
@@ -274,7 +261,7 @@ class TestPushTimesOfTheMigration:
         assert "say that they were pushed after an earlier scan saw them" in run.doubt
         said = reasons(tonight, run).values()
         assert all(f"old: its push time is not believed: {run.doubt}" in reason for _, reason in said)
-        assert (len(alive(simulator)), deletes(simulator)) == (12, [])
+        assert (len(alive(simulator)), simulator.requests("DELETE")) == (12, [])
         assert tonight.sweep().planned == 0  # the next night it is as doubtful
 
         instant = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()  # nothing that moved is believed

@@ -19,14 +19,6 @@ from worker.store.tables import run as run_table
 OpenStore = Callable[[], Store]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/deep/er/store.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.create_database(f"store_{abs(hash(request.node.nodeid))}")
-
-
 def test_reading_makes_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not there yet"):
         open_store(f"sqlite:///{tmp_path}/none.db", create=False)

@@ -130,3 +130,12 @@ def refusals(simulator: Simulator) -> list[str]:
     found = [entry["why"] for entry in simulator.state()["refused"]]
     simulator.reset()
     return found
+
+
+def refuses(
+    simulator: Simulator, client: httpx.Client, method: str, path: str, options: dict[str, Any], why: str
+) -> None:
+    """The request is answered as the client's mistake, and recorded once, with that reason."""
+    assert client.request(method, path, **options).is_client_error
+    (recorded,) = refusals(simulator)
+    assert why in recorded

@@ -237,29 +237,15 @@ class Simulator(CloudControls):
         self, method: str, path: str, command: str, *, times: int | None = 1, after: int = 0, **arguments: Any
     ) -> None:
         """Runs a command of the control plane right before such a request is worked on; `"{image}"` is its image."""
-        self.fault(
-            "do",
-            method=method,
-            path=path,
-            times=times,
-            after=after,
-            when="before",
-            commands=[{"command": command, **arguments}],
-        )
+        commands = [{"command": command, **arguments}]
+        self.fault("do", method=method, path=path, times=times, after=after, when="before", commands=commands)
 
     def after(
         self, method: str, path: str, command: str, *, times: int | None = 1, after: int = 0, **arguments: Any
     ) -> None:
         """The same right after the work, before the answer."""
-        self.fault(
-            "do",
-            method=method,
-            path=path,
-            times=times,
-            after=after,
-            when="after",
-            commands=[{"command": command, **arguments}],
-        )
+        commands = [{"command": command, **arguments}]
+        self.fault("do", method=method, path=path, times=times, after=after, when="after", commands=commands)
 
     def clock(self, forward: timedelta | float = 0) -> datetime:
         """Moves the registry's clock; says what it shows."""

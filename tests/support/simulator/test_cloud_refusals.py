@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.simulator.caller import ARTIFACTS, REGISTRIES, CloudApi, refusals
+from tests.support.simulator.caller import ARTIFACTS, REGISTRIES, CloudApi, refusals, refuses
 from tests.support.simulator.client import Simulator
 from tests.support.simulator.registry import DEFAULT_FOLDER, DEFAULT_REGISTRY
 
@@ -60,11 +60,7 @@ LEVEL = f"{REGISTRIES}/{DEFAULT_REGISTRY}:listArtifacts"
 def test_what_the_service_does_not_know(
     simulator: Simulator, cloud: CloudApi, method: str, path: str, options: dict[str, Any], why: str
 ) -> None:
-    answer = cloud.request(method, path, **options)
-    assert answer.is_client_error
-    found = refusals(simulator)
-    assert len(found) == 1
-    assert why in found[0]
+    refuses(simulator, cloud, method, path, options, why)
 
 
 def test_a_token_belongs_to_its_query(simulator: Simulator, cloud: CloudApi) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.simulator.caller import IMAGES, OPERATIONS, Api, refusals
+from tests.support.simulator.caller import IMAGES, OPERATIONS, Api, refusals, refuses
 from tests.support.simulator.client import Simulator
 from tests.support.simulator.registry import DEFAULT_REGISTRY
 
@@ -37,11 +37,7 @@ from tests.support.simulator.registry import DEFAULT_REGISTRY
 def test_what_the_service_does_not_know(
     simulator: Simulator, api: Api, method: str, path: str, options: dict[str, Any], why: str
 ) -> None:
-    answer = api.request(method, path, **options)
-    assert answer.is_client_error
-    found = refusals(simulator)
-    assert len(found) == 1
-    assert why in found[0]
+    refuses(simulator, api, method, path, options, why)
 
 
 def test_a_token_belongs_to_its_query(simulator: Simulator, api: Api) -> None:

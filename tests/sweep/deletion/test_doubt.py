@@ -11,7 +11,6 @@ from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.runs import lifecycle
-from worker.runs.lifecycle import Bell
 from worker.store import StoreError
 from worker.store.tables import audit, batch, repository, run
 from worker.sweep import batches
@@ -21,27 +20,11 @@ HOUR = timedelta(hours=1)
 SLOWLY = {"requests_per_second": 500, "concurrency": 1}
 
 
-def write(night: Harness, statement: Any) -> None:
-    with night.store.write() as connection:
-        connection.execute(statement)
-
-
-def ready(night: Harness) -> tuple[str, list[Bell]]:
-    """A planned run, looked at: its batches' bells."""
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.delete_batch")
-    return run_id, bells
-
-
 def go_on(night: Harness, run_id: str) -> None:
     """Let every mark of a ringing run out, and carry on, a few times over: as minutes of reconcile would."""
     for _ in range(6):
-        write(night, update(batch).values(rung_at=None))
+        night.write(update(batch).values(rung_at=None))
         night.ring(lifecycle.ring(night.store, run_id, datetime.now(UTC)))
-
-
-def deletes(simulator: Simulator) -> list[dict[str, Any]]:
-    return simulator.requests(method="DELETE")
 
 
 def asked_for(simulator: Simulator, image_id: str) -> list[dict[str, Any]]:
@@ -52,7 +35,7 @@ class TestAChangeAfterTheReading:
     def test_while_the_registry_asks_for_a_pause(self, simulator: Simulator, night: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night()
-        run_id, bells = ready(tonight)
+        run_id, bells = tonight.plan_and_recheck()
         simulator.fault("error", method="DELETE", times=1, code=8, message="slow down", retry_after=4)
         simulator.after("DELETE", image["id"], "tag", repository="shop/api", reference=image["digest"], tag="stable")
 
@@ -60,7 +43,7 @@ class TestAChangeAfterTheReading:
         go_on(tonight, run_id)
 
         assert image["digest"] in {one["digest"] for one in simulator.images()}
-        assert len(deletes(simulator)) == 1
+        assert len(simulator.requests("DELETE")) == 1
         assert tonight.outcomes(run_id)[image["digest"]] == ("failed", "rate_limited")
 
     @pytest.mark.parametrize(
@@ -76,13 +59,13 @@ class TestAChangeAfterTheReading:
     ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night()
-        run_id, bells = ready(tonight)
+        run_id, bells = tonight.plan_and_recheck()
         simulator.fault("wrong_types", method="GET", path=f"/images/{image['id']}", set={field: value})
 
         tonight.ring(bells)
 
         assert tonight.outcomes(run_id) == {image["digest"]: ("skipped", "changed")}
-        assert deletes(simulator) == []
+        assert simulator.requests("DELETE") == []
 
 
 class TestADeletionLeftInDoubt:
@@ -91,7 +74,7 @@ class TestADeletionLeftInDoubt:
     def left(self, simulator: Simulator, night: MakeHarness, **pushed: Any) -> tuple[Harness, str, dict[str, Any]]:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY, **pushed)
         tonight = night()
-        run_id, bells = ready(tonight)
+        run_id, bells = tonight.plan_and_recheck()
         simulator.fault("status", method="DELETE", status=503)
         tonight.ring(bells)
         simulator.no_faults()
@@ -100,26 +83,26 @@ class TestADeletionLeftInDoubt:
 
     def test_is_asked_for_again_with_the_same_key(self, simulator: Simulator, night: MakeHarness) -> None:
         tonight, run_id, image = self.left(simulator, night)
-        before = len(deletes(simulator))
+        before = len(simulator.requests("DELETE"))
 
         go_on(tonight, run_id)
 
         assert tonight.outcomes(run_id) == {image["digest"]: ("deleted", None)}
-        assert len(deletes(simulator)) == before + 1
-        assert len({one["key"] for one in deletes(simulator)}) == 1
+        assert len(simulator.requests("DELETE")) == before + 1
+        assert len({one["key"] for one in simulator.requests("DELETE")}) == 1
 
     def test_is_not_asked_for_again_when_something_needs_it_by_now(
         self, simulator: Simulator, night: MakeHarness
     ) -> None:
         tonight, run_id, image = self.left(simulator, night)
-        before = len(deletes(simulator))
+        before = len(simulator.requests("DELETE"))
         simulator.sign("shop/api", image["digest"])
-        write(tonight, update(repository).values(looked_at=None))
+        tonight.write(update(repository).values(looked_at=None))
 
         go_on(tonight, run_id)
 
         assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
-        assert len(deletes(simulator)) == before
+        assert len(simulator.requests("DELETE")) == before
 
     def test_is_ours_when_it_is_gone(self, simulator: Simulator, night: MakeHarness) -> None:
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
@@ -150,14 +133,14 @@ class TestADeletionLeftInDoubt:
         other = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         tonight = night()
-        run_id, bells = ready(tonight)
+        run_id, bells = tonight.plan_and_recheck()
         mine = simulator.push("shop/web", tags=["pr-1"])
         done = simulator.fault("hang_operation", method="DELETE", path=other["id"])
         tonight.do(bells[0])
         assert (mine["digest"] != other["digest"], done) == (True, None)
         assert tonight.outcomes(run_id)[other["digest"]] == ("accepted", None)
         simulator.remove(other["id"])
-        write(tonight, update(batch).values(takeovers=batches.TAKEOVERS, rung_at=None))
+        tonight.write(update(batch).values(takeovers=batches.TAKEOVERS, rung_at=None))
         simulator.fault("error", method="GET", path="/operations/", code=5, message="no such operation")
 
         go_on(tonight, run_id)
@@ -178,7 +161,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
     def test_no_permission_to_ask_for_the_operation(self, simulator: Simulator, night: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night()
-        run_id, bells = ready(tonight)
+        run_id, bells = tonight.plan_and_recheck()
         simulator.fault("error", method="GET", path="/operations/", times=1, code=7, message="no")
 
         tonight.ring(bells)
@@ -193,7 +176,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         tonight = night()
-        run_id, bells = ready(tonight)
+        run_id, bells = tonight.plan_and_recheck()
         simulator.fault("error", method="GET", path="/operations/", code=5, message="no such operation")
 
         tonight.ring(bells)
@@ -207,26 +190,26 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         tonight = night()
-        run_id, bells = ready(tonight)
+        run_id, bells = tonight.plan_and_recheck()
         simulator.fault("status", method="GET", path=f"/images/{image['id']}", times=1, status=503)
         simulator.after("GET", f"/images/{image['id']}", "remove", image=image["id"])
 
         tonight.ring(bells)
 
         assert tonight.outcomes(run_id) == {image["digest"]: ("gone", None)}
-        assert (tonight.run(run_id).reclaimed_bytes, deletes(simulator)) == (0, [])
+        assert (tonight.run(run_id).reclaimed_bytes, simulator.requests("DELETE")) == (0, [])
 
 
 def test_a_stale_worker_says_nothing_of_what_another_is_deleting(simulator: Simulator, night: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
-    run_id, bells = ready(tonight)
+    run_id, bells = tonight.plan_and_recheck()
     simulator.fault("latency", method="GET", path=f"/images/{image['id']}", times=1, seconds=1.5)
     stale = threading.Thread(target=tonight.do, args=(bells[0],))
     stale.start()
     until(lambda: asked_for(simulator, image["id"]), what="the first worker's reading")
     past = datetime.now(UTC) - HOUR
-    write(tonight, update(batch).values(lease_until=past))  # it sleeps past its lease
+    tonight.write(update(batch).values(lease_until=past))  # it sleeps past its lease
     tonight.ring(bells)
     stale.join()
 
@@ -239,12 +222,12 @@ def test_what_we_deleted_and_somebody_pushed_again_is_new(simulator: Simulator, 
     image = simulator.push("shop/api", age=30 * DAY, **pushed)
     signature = simulator.sign("shop/api", image["digest"], age=30 * DAY)
     tonight = night()
-    run_id, bells = ready(tonight)
+    run_id, bells = tonight.plan_and_recheck()
     tonight.do(bells[0])  # the first wave
     assert tonight.outcomes(run_id)[image["digest"]] == ("deleted", None)
     again = simulator.push("shop/api", **{**pushed, "tags": ["v2"]})
     assert again["digest"] == image["digest"]
-    write(tonight, update(repository).values(looked_at=None))
+    tonight.write(update(repository).values(looked_at=None))
 
     go_on(tonight, run_id)
 
@@ -255,24 +238,24 @@ def test_a_sweep_stops_when_the_store_is_ill(simulator: Simulator, night: MakeHa
     for number in range(5):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     tonight = night(rate=SLOWLY)
-    _, bells = ready(tonight)
+    _, bells = tonight.plan_and_recheck()
     with tonight.store.write() as connection:
         audit.drop(connection)  # no outcome can be written any more
 
     with pytest.raises(StoreError):
         tonight.do(bells[0])
 
-    assert len(deletes(simulator)) == 1
+    assert len(simulator.requests("DELETE")) == 1
 
 
 def test_nothing_is_intended_once_the_plan_is_too_old(simulator: Simulator, night: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
-    run_id, bells = ready(tonight)
-    write(tonight, update(run).values(started_at=datetime.now(UTC) - 25 * HOUR))
+    run_id, bells = tonight.plan_and_recheck()
+    tonight.write(update(run).values(started_at=datetime.now(UTC) - 25 * HOUR))
 
     tonight.ring(bells)
 
     finished = tonight.run(run_id)
     assert (finished.state, finished.outcome, finished.deleted) == ("finished", "partial", 0)
-    assert deletes(simulator) == []
+    assert simulator.requests("DELETE") == []

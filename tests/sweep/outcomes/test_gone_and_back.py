@@ -28,13 +28,19 @@ def build(fake: FakeRegistry) -> str:
     return fake.push(PATH, "build-1", layers=[b"build"]).digest
 
 
-@pytest.fixture
-def deleted(fake: FakeRegistry, night: Harness) -> str:
-    """An image of thirty days that a sweep has deleted; its digest."""
+def month_old(fake: FakeRegistry, night: Harness) -> str:
+    """An image that scans have known for thirty days, beside one that stays; its digest."""
     digest = build(fake)
     fake.push(PATH, "keep", layers=[b"keep"])
     night.sweep()
     pass_time(night, 30 * DAY)
+    return digest
+
+
+@pytest.fixture
+def deleted(fake: FakeRegistry, night: Harness) -> str:
+    """An image of thirty days that a sweep has deleted; its digest."""
+    digest = month_old(fake, night)
     assert night.sweep().deleted == 1
     return digest
 
@@ -74,12 +80,8 @@ def test_what_was_restored(fake: FakeRegistry, night: Harness, deleted: str) -> 
 
 
 def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, night: Harness) -> None:
-    digest = build(fake)
-    fake.push(PATH, "keep", layers=[b"keep"])
-    night.sweep()
-    pass_time(night, 30 * DAY)
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.delete_batch")
+    digest = month_old(fake, night)
+    run_id, bells = night.plan_and_recheck()
     fake.remove(PATH, digest)
     night.ring(bells)
     assert night.outcomes(run_id) == {digest: ("gone", None)}
@@ -89,12 +91,8 @@ def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, night: Harness) ->
 
 def test_what_may_have_been_deleted(fake: FakeRegistry, night: Harness) -> None:
     """Nobody knows whether that is the image of before."""
-    digest = build(fake)
-    fake.push(PATH, "keep", layers=[b"keep"])
-    night.sweep()
-    pass_time(night, 30 * DAY)
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.delete_batch")
+    digest = month_old(fake, night)
+    run_id, bells = night.plan_and_recheck()
     fake.fault("status", "DELETE", times=None, status=503)
     night.ring(bells)
     fake.heal()
@@ -130,10 +128,7 @@ def test_an_unreadable_night_in_between_forgets_no_deletion(fake: FakeRegistry, 
 
 def test_a_deletion_after_another_runs_scan(fake: FakeRegistry, night: Harness) -> None:
     """A plan that waited for its approval while another was made."""
-    digest = build(fake)
-    fake.push(PATH, "keep", layers=[b"keep"])
-    night.sweep()
-    pass_time(night, 30 * DAY)
+    digest = month_old(fake, night)
     run_id, bells = night.plan()
     head = recalled(night).head
     assert head is not None

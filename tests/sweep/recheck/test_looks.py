@@ -16,32 +16,14 @@ from worker.store import looks
 from worker.store.tables import batch, item, repository
 
 DAY = timedelta(days=1)
-
-
 HOUR = timedelta(hours=1)
-
-
-def write(night: Harness, statement: Any) -> None:
-    with night.store.write() as connection:
-        connection.execute(statement)
-
-
-def ready(night: Harness) -> tuple[str, list[Bell]]:
-    """A planned run, looked at: its batches' bells."""
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.delete_batch")
-    return run_id, bells
 
 
 def go_on(night: Harness, run_id: str) -> None:
     """Let every mark of a ringing run out, and carry on, a few times over: as minutes of reconcile would."""
     for _ in range(6):
-        write(night, update(batch).values(rung_at=None))
+        night.write(update(batch).values(rung_at=None))
         night.ring(lifecycle.ring(night.store, run_id, datetime.now(UTC)))
-
-
-def deletes(simulator: Simulator) -> list[dict[str, Any]]:
-    return simulator.requests(method="DELETE")
 
 
 def listings(simulator: Simulator) -> list[dict[str, Any]]:
@@ -53,19 +35,19 @@ class TestALook:
     def test_that_is_too_old_is_done_again_before_anything_goes(self, simulator: Simulator, night: MakeHarness) -> None:
         simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         tonight = night()
-        run_id, bells = ready(tonight)
-        write(tonight, update(repository).values(looked_at=datetime.now(UTC) - timedelta(minutes=11)))
+        run_id, bells = tonight.plan_and_recheck()
+        tonight.write(update(repository).values(looked_at=datetime.now(UTC) - timedelta(minutes=11)))
 
         assert tonight.do(bells[0]) == (Bell("gc.look", (run_id, "shop/api")),)
-        assert deletes(simulator) == []
+        assert simulator.requests("DELETE") == []
 
     def test_is_done_once_for_all_batches_that_ask_for_it(self, simulator: Simulator, night: MakeHarness) -> None:
         for number in range(205):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
         tonight = night()
-        run_id, bells = ready(tonight)
+        run_id, bells = tonight.plan_and_recheck()
         assert len(bells) == 3
-        write(tonight, update(repository).values(looked_at=None))
+        tonight.write(update(repository).values(looked_at=None))
         before = len(listings(simulator))
         asked = [bell for one in bells for bell in tonight.do(one)]
 
@@ -116,22 +98,22 @@ def test_what_a_look_finds_against_a_begun_deletion_binds_who_holds_it(
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     tonight = night()
-    run_id, bells = ready(tonight)
+    run_id, bells = tonight.plan_and_recheck()
     simulator.fault("status", method="DELETE", status=503)
     tonight.ring(bells)
-    before = len(deletes(simulator))
+    before = len(simulator.requests("DELETE"))
     simulator.no_faults()
     simulator.sign("shop/api", image["digest"])
-    write(tonight, update(batch).values(lease_until=datetime.now(UTC) + HOUR))  # its worker is still at it
-    write(tonight, update(repository).values(looked_at=None))
+    tonight.write(update(batch).values(lease_until=datetime.now(UTC) + HOUR))  # its worker is still at it
+    tonight.write(update(repository).values(looked_at=None))
     tonight.do(Bell("gc.look", (run_id, "shop/api")))
     assert tonight.outcomes(run_id) == {image["digest"]: ("intent", None)}
-    write(tonight, update(batch).values(lease_until=None))
+    tonight.write(update(batch).values(lease_until=None))
 
     go_on(tonight, run_id)
 
     assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
-    assert len(deletes(simulator)) == before
+    assert len(simulator.requests("DELETE")) == before
 
 
 def test_a_look_settles_nothing_in_a_run_that_was_stopped_meanwhile(simulator: Simulator, night: MakeHarness) -> None:

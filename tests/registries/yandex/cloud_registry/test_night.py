@@ -11,8 +11,7 @@ from sqlalchemy import update
 from tests.registries.yandex.cloud_registry.tools import LEVEL, tags_left
 from tests.support.harness import Harness
 from tests.support.simulator.client import Simulator
-from worker.runs import lifecycle
-from worker.store.tables import batch, item, repository
+from worker.store.tables import item, repository
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -38,13 +37,6 @@ def old(simulator: Simulator, *tags: str, **more: Any) -> str:
     """An image of a month ago in shop/api; its digest."""
     pushed = simulator.push("shop/api", tags=tags, age=30 * DAY, **more)
     return str(pushed["digest"])
-
-
-def go_on(tonight: Harness, run_id: str) -> None:
-    for _ in range(4):
-        with tonight.store.write() as connection:
-            connection.execute(update(batch).values(rung_at=None))
-        tonight.ring(lifecycle.ring(tonight.store, run_id, datetime.now(UTC)))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +162,7 @@ def test_a_deletion_that_died_half_way_is_gone_on_with(
         connection.execute(update(repository).values(looked_at=now - looked_at))
     first = min(("pr-1", "pr-2"), key=lambda tag: simulator.artifact("shop/api", tag)["id"])
     simulator.untag("shop/api", first)  # so that what is left has another id
-    go_on(tonight, run_id)
+    tonight.go_on(run_id, times=4)
     assert tonight.outcomes(run_id) == {index: ("deleted", None), child: ("deleted", None)}
     assert simulator.images() == []
     assert tonight.run(run_id).outcome == "succeeded"
@@ -183,7 +175,7 @@ def test_a_worker_that_died_while_it_followed(simulator: Simulator, night: Calla
     run_id, bells = tonight.plan()
     simulator.switch(last_tag="manifest_stays")
     tonight.ring(bells)
-    go_on(tonight, run_id)
+    tonight.go_on(run_id, times=4)
     assert tonight.outcomes(run_id) == {digest: ("deleted", None)}
     assert tags_left(simulator, digest) is None
 

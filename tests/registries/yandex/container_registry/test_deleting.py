@@ -1,6 +1,7 @@
 """Deleting over real HTTP: operations that finish, fail, hang or are forgotten, and what a refusal means."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,6 +39,14 @@ def soon(seconds: float = 10.0) -> float:
 def deleted(driver: Driver, image: Image, seconds: float = 10.0) -> Deletion:
     """The end of a deletion, however the registry tells it."""
     return driver.follow(driver.delete("shop/api", image, key()), soon(seconds))
+
+
+def failure_of(kind: type[RegistryError], message: str, call: Callable[[], object]) -> RegistryError:
+    """What the call raises: of this very kind, with this message."""
+    with pytest.raises(RegistryError, match=message) as failure:
+        call()
+    assert type(failure.value) is kind
+    return failure.value
 
 
 @pytest.mark.parametrize("style", ["omitted", "printed"])
@@ -96,9 +105,7 @@ def test_an_operation_that_fails(
     simulator: Simulator, driver: Driver, image: Image, code: int, message: str, kind: type[RegistryError]
 ) -> None:
     simulator.fault("fail_operation", method="DELETE", code=code, message=message)
-    with pytest.raises(RegistryError, match=message) as failure:
-        deleted(driver, image)
-    assert type(failure.value) is kind
+    failure_of(kind, message, lambda: deleted(driver, image))
     assert simulator.deleted_ids() == set()
 
 
@@ -117,10 +124,8 @@ def test_a_refusal_is_final(
     simulator: Simulator, driver: Driver, image: Image, code: int, message: str, kind: type[RegistryError]
 ) -> None:
     simulator.fault("error", method="DELETE", code=code, message=message)
-    with pytest.raises(RegistryError, match=message) as failure:
-        driver.delete("shop/api", image, key())
-    assert type(failure.value) is kind
-    assert failure.value.request == f"DELETE shop/api@{image.digest[:19]}…"
+    failure = failure_of(kind, message, lambda: driver.delete("shop/api", image, key()))
+    assert failure.request == f"DELETE shop/api@{image.digest[:19]}…"
     assert len(simulator.requests("DELETE")) == 1
 
 
