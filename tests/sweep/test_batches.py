@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from tests.support.harness import MakeHarness
+from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.registries.http.redis_limit import RedisLimiter
+from worker.runs.lifecycle import Bell
 from worker.store.tables import batch
 from worker.sweep import batches
 
