@@ -1,6 +1,6 @@
 """The rules of a policy before the images of one repository: a verdict, a cause and a reason for each."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Literal
@@ -21,7 +21,7 @@ Cause = Literal[
 ]  # fmt: skip
 
 
-class Decision(Struct, frozen=True, gc=False, kw_only=True):
+class Decision(Struct, frozen=True, gc=False):
     """What becomes of one image, and why. Its JSON is an element of a plan's `decisions`."""
 
     id: str
@@ -32,19 +32,13 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     size: int | None
     verdict: Verdict
     cause: Cause
-    rule: str | None = None
-    needed_by: tuple[str, ...] = ()
+    rule: str | None
+    needed_by: tuple[str, ...]
     reason: str
 
 
 SUBJECT_UNKNOWN = "its manifest has not been read: it may be a signature or an attestation of an image that stays"
-Keep = tuple[Cause, str, str | None]  # why an image stays, whatever its owners do: cause, reason, rule
-# Verdict, cause, reason; then, where there are any, the rule, and what needs it.
-Settled = (
-    tuple[Verdict, Cause, str]
-    | tuple[Verdict, Cause, str, str | None]
-    | tuple[Verdict, Cause, str, str | None, tuple[str, ...]]
-)
+Settled = tuple[Verdict, Cause, str | None, tuple[str, ...], str]  # the end of a decision: verdict to reason
 _DIGEST = attrgetter("digest")
 
 
@@ -77,9 +71,9 @@ class Evaluation:
         self.keeping: set[str] = set()  # keep rules that keep something here, also what another rule keeps
         self._select: dict[str, Rule] = {}  # digest -> the first select rule that selects it
         self._doubt: dict[str, Rule] = {}  # the first select rule whose answer is unknown
-        self._keep: dict[str, Keep] = {}
+        self._keep: dict[str, Settled] = {}  # what stays, whatever its owners do
         self._by: dict[str, Rule] = {}  # of what goes: the rule it bears
-        self._postponed: dict[str, tuple[Cause, str]] = {}  # of what would go, once settled and read: why it does not
+        self._postponed: dict[str, Settled] = {}  # what would go, once settled and read
         self._unread: tuple[str, ...] = ()  # digests of what would go if its subject were known
         self._uncounted: set[str] = set()  # digests of what would take a place in a count if its subject were known
 
@@ -104,8 +98,7 @@ class Evaluation:
         if self.standing.settle and self._by:
             self._settle()
         self._keep_unread()
-        settled = self._settled()
-        return tuple([decision(self.ties.path, image, *settled[image.digest]) for image in self._told])
+        return decisions(self.ties.path, self._told, self._settled())
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -149,12 +142,12 @@ class Evaluation:
         """In the order of causes; the first that keeps an image is the one it bears."""
         keep = self._keep
         keep.update(
-            (image.digest, ("locked", "locked in the registry", None)) for image in self.ties.images if image.locked
+            (image.digest, _stays("locked", "locked in the registry")) for image in self.ties.images if image.locked
         )
         for digest, reason in self.standing.holds.reasons(self.ties.path, self.ties.images).items():
-            keep.setdefault(digest, ("held", reason, None))
+            keep.setdefault(digest, _stays("held", reason))
         for digest, reason in self.standing.evidence.in_use(self.ties.path, self.ties.images).items():
-            keep.setdefault(digest, ("in_use", reason, None))
+            keep.setdefault(digest, _stays("in_use", reason))
         for rule in self._rules:
             if rule.kind == "keep":
                 heard = self.hear(rule, self.ties.images)
@@ -162,9 +155,9 @@ class Evaluation:
                     self.keeping.add(rule.name)
                 left = [image for image in heard.yes if image.digest not in keep]
                 for image, fact in zip(left, self._facts(rule, left), strict=True):
-                    keep[image.digest] = ("kept_by_rule", fact, rule.name)
+                    keep[image.digest] = ("keep", "kept_by_rule", rule.name, (), fact)
                 for image in heard.unknown:
-                    keep.setdefault(image.digest, ("kept_by_rule", self._untold(rule, image), rule.name))
+                    keep.setdefault(image.digest, _stays("kept_by_rule", self._untold(rule, image), rule.name))
         keep.update({digest: kept for digest, kept in self._unreadable() if digest not in keep})
         if self._keep_per_repository:
             n = self._keep_per_repository
@@ -175,20 +168,20 @@ class Evaluation:
             always = top.narrows(ranked, beyond=False)
             sure = f"one of the {n} newest of its repository"
             for image in always.yes:
-                keep.setdefault(image.digest, ("keep_per_repository", sure, None))
+                keep.setdefault(image.digest, _stays("keep_per_repository", sure))
             for image in always.unknown:
                 reason = f"perhaps {sure}: {self._unranked(None, image)}"
-                keep.setdefault(image.digest, ("keep_per_repository", reason, None))
+                keep.setdefault(image.digest, _stays("keep_per_repository", reason))
 
-    def _unreadable(self) -> Iterator[tuple[str, Keep]]:
+    def _unreadable(self) -> Iterator[tuple[str, Settled]]:
         """What stays because of an image whose manifest could not be read."""
         ignored = self.standing.ignore_unreadable
         unread = self.ties.may_list_all(ignored)
         for image in self.ties.images if self.ties.unreadable or ignored else ():
             if image.digest in ignored:
-                yield image.digest, ("unreadable", IGNORED if image.children is None else SET_ASIDE, None)
+                yield image.digest, _stays("unreadable", IGNORED if image.children is None else SET_ASIDE)
             elif unread is not None:
-                yield image.digest, ("unreadable", _unread(image, unread), None)
+                yield image.digest, _stays("unreadable", _unread(image, unread))
 
     def _settle(self) -> None:
         """Of what would go, keep what is not settled, the owners it would follow, and whatever those need."""
@@ -203,7 +196,7 @@ class Evaluation:
         for digest, first in origin.items():
             del self._by[digest]
             why = f"what would go with it is not settled: {short(first)}, {stays[first]}"
-            self._postponed[digest] = ("unsettled", stays.get(digest, why))
+            self._postponed[digest] = _stays("unsettled", stays.get(digest, why))
         self._keep_what_is_owned()
 
     def _keep_unread(self) -> None:
@@ -212,7 +205,7 @@ class Evaluation:
         self._unread = tuple([one for one in unreported if one in self._by and one in self._select])
         for digest in self._unread:
             del self._by[digest]
-            self._postponed[digest] = ("unreadable", SUBJECT_UNKNOWN)
+            self._postponed[digest] = _stays("unreadable", SUBJECT_UNKNOWN)
         if self._unread:
             self._keep_what_is_owned()
 
@@ -229,7 +222,7 @@ class Evaluation:
 
     def _settled(self) -> dict[str, Settled]:
         """What becomes of every image, when it is settled what goes."""
-        by, select, keep, postponed = self._by, self._select, self._keep, self._postponed
+        by, select, keep, postponed, owned = self._by, self._select, self._keep, self._postponed, self.ties.owners
         settled: dict[str, Settled] = {}
         chosen: dict[str, list[Image]] = {rule.name: [] for rule in self._rules}
         for image in self.ties.images:
@@ -239,15 +232,17 @@ class Evaluation:
                     chosen[rule.name].append(image)
                 else:
                     reason = f"its {self._tie(digest, self.ties.owners[digest][0])} goes"
-                    settled[digest] = ("delete", "follows", reason, rule.name)
+                    settled[digest] = ("delete", "follows", rule.name, (), reason)
             elif (kept := keep.get(digest) or postponed.get(digest)) is not None:
-                settled[digest] = ("keep", *kept)
-            else:
+                settled[digest] = kept
+            elif digest in owned or digest in self._doubt or digest in self.ties.open_subjects:
                 settled[digest] = self._not_selected(image)
+            else:
+                settled[digest] = _NO_RULE
         for rule in self._rules:
             images = chosen[rule.name]
             for image, fact in zip(images, self._facts(rule, images), strict=True):
-                settled[image.digest] = ("delete", "selected", fact, rule.name)
+                settled[image.digest] = ("delete", "selected", rule.name, (), fact)
         return settled
 
     def _not_selected(self, image: Image) -> Settled:
@@ -255,10 +250,11 @@ class Evaluation:
         digest = image.digest
         needed_by = tuple([owner for owner in self.ties.owners.get(digest, ()) if owner not in self._by])
         if needed_by := needed_by + self._elsewhere(digest):
-            return "keep", "needed", self._need(digest, needed_by), None, tuple(sorted(needed_by))
+            return "keep", "needed", None, tuple(sorted(needed_by)), self._need(digest, needed_by)
         doubt = self._doubt.get(digest)
-        untold = "" if doubt is None else f"; {doubt.name}: {self._untold(doubt, image)}"
-        return "keep", "no_rule", f"no rule selects it{untold}"
+        if doubt is None:
+            return _NO_RULE
+        return _stays("no_rule", f"no rule selects it; {doubt.name}: {self._untold(doubt, image)}")
 
     def _facts(self, rule: Rule, images: Sequence[Image]) -> Iterable[str]:
         """The facts behind a rule's yes on each of these."""
@@ -296,29 +292,27 @@ class Evaluation:
         return f"{'index' if is_index else 'subject'} {short(owner)}"
 
 
-def decision(
-    repository: str,
-    image: Image,
-    verdict: Verdict,
-    cause: Cause,
-    reason: str,
-    rule: str | None = None,
-    needed_by: tuple[str, ...] = (),
-) -> Decision:
-    """A decision on an image, with the image's own facts."""
-    return Decision(
-        id=image.id,
-        repository=repository,
-        digest=image.digest,
-        tags=image.tags,
-        created_at=_utc(image.created_at),
-        size=image.compressed_size,
-        verdict=verdict,
-        cause=cause,
-        rule=rule,
-        needed_by=needed_by,
-        reason=reason,
-    )
+def _stays(cause: Cause, reason: str, rule: str | None = None) -> Settled:
+    return "keep", cause, rule, (), reason
+
+
+_NO_RULE = _stays("no_rule", "no rule selects it")
+
+
+def decisions(path: str, images: Iterable[Image], settled: Mapping[str, Settled]) -> tuple[Decision, ...]:
+    """A decision on each of these images of a repository, with the image's own facts."""
+    return tuple([
+        Decision(
+            image.id,
+            path,
+            image.digest,
+            image.tags,
+            _utc(image.created_at),
+            image.compressed_size,
+            *settled[image.digest],
+        )
+        for image in images
+    ])  # fmt: skip
 
 
 def _utc(instant: datetime | None) -> datetime | None:

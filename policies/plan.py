@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from policies.blobs import words
 from policies.context import NOTHING, Standing
-from policies.decide import Cause, Decision, Evaluation, Verdict, decision
+from policies.decide import Cause, Decision, Evaluation, Settled, Verdict, decisions
 from policies.graph import Ties
 from policies.image import Image, Unreadable
 from policies.limits import Totals
@@ -176,27 +176,27 @@ def decide(
 ) -> RepositoryPlan:
     """A verdict for every image of one repository."""
     evaluation = Evaluation(ties, policy, now, summary, keep_per_repository, standing)
-    decisions = evaluation.decisions()
+    made = evaluation.decisions()
     goes = evaluation.goes
     held = columns(
         ties.blobs,
         goes,
         counts=Totals(
-            images=len(decisions),
-            keep=len(decisions) - len(goes),
+            images=len(made),
+            keep=len(made) - len(goes),
             delete=len(goes),
-            selected_bytes=sum([made.size or 0 for made in decisions if made.verdict == "delete"]),
+            selected_bytes=sum([one.size or 0 for one in made if one.verdict == "delete"]),
         ),
         rule_selected=evaluation.selected,
         keeping=frozenset(evaluation.keeping),
         undecidable=len(evaluation.undecidable.difference(goes)),
     )
-    return RepositoryPlan(ties.path, decisions, held, ties, evaluation.unread)
+    return RepositoryPlan(ties.path, made, held, ties, evaluation.unread)
 
 
 def unreadable_plan(ties: Ties, failed: Unreadable) -> RepositoryPlan:
     """Everything of a repository that could not be listed whole stays, and counts in no total; its blobs are in use."""
-    reason = f"the repository could not be listed: {failed.reason}"
-    decisions = tuple(decision(ties.path, image, "keep", "unreadable", reason) for image in ties.images)
+    stays: Settled = ("keep", "unreadable", None, (), f"the repository could not be listed: {failed.reason}")
     held = columns(ties.blobs, (), counts=Totals(), rule_selected={}, readable=False)
-    return RepositoryPlan(ties.path, decisions, held, ties)
+    kept = decisions(ties.path, ties.images, {image.digest: stays for image in ties.images})
+    return RepositoryPlan(ties.path, kept, held, ties)

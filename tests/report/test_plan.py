@@ -31,7 +31,7 @@ def head(**more):
 def decision(number=1, **more):
     facts = {"id": f"crp{number}", "repository": "shop/api", "digest": f"sha256:{number:064x}", "tags": ("pr-1",)}
     facts |= {"created_at": NOW, "size": 300, "verdict": "delete", "cause": "selected", "rule": "pull requests"}
-    return Decision(**facts | {"reason": "every tag matches pr-*"} | more)
+    return Decision(**facts | {"needed_by": (), "reason": "every tag matches pr-*"} | more)
 
 
 @pytest.mark.parametrize(
