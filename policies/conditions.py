@@ -9,7 +9,6 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
@@ -112,12 +111,16 @@ class EveryTag(Condition):
         return [image for image in images if image.tags and matched.issuperset(image.tags)], []
 
     def fact(self, image: Image, _scene: Scene) -> str:
-        if len(self.patterns.texts) == 1:
-            return f"every tag matches {self.patterns.texts[0]}"
-        if len(image.tags) == 1:
-            return f"every tag matches {self.patterns.match(image.tags[0])}"
         matched = dict.fromkeys([self.patterns.match(tag) or "" for tag in image.tags])
         return f"every tag matches {', '.join(matched)}"
+
+    def facts(self, images: Sequence[Image], scene: Scene) -> list[str]:
+        match, texts = self.patterns.match, {text: f"every tag matches {text}" for text in self.patterns.texts}
+        if len(texts) == 1:
+            return [*texts.values()] * len(images)
+        return [
+            texts[match(image.tags[0]) or ""] if len(image.tags) == 1 else self.fact(image, scene) for image in images
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ class SomeTag(Condition):
     def holds(self, image: Image, _scene: Scene) -> Answer:
         if not image.tags:
             return YES if self.matching is None else NO
-        return NO if self._tag(image) is None else YES
+        return NO if self._found(image) is None else YES
 
     def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
         if self.matching is None or self.excepting is not None:
@@ -152,21 +155,22 @@ class SomeTag(Condition):
         return [image for image in images if not matched.isdisjoint(image.tags)], []
 
     def fact(self, image: Image, _scene: Scene) -> str:
-        tag = self._tag(image)
-        if tag is None:
+        found = self._found(image)
+        if found is None:
             return "untagged"
-        words = []
-        if self.matching is not None:
-            words.append(f"matches {self.matching.match(tag)}")
+        tag, matched = found
+        words = [f"matches {matched}"] if self.matching is not None else []
         if self.excepting is not None:
             words.append(f"matches none of {self.excepting}")
         return f"tag {tag} {' and '.join(words)}"
 
-    def _tag(self, image: Image) -> str | None:
+    def _found(self, image: Image) -> tuple[str, str | None] | None:
+        """The first tag that fits, and the pattern that it matches."""
         for tag in image.tags:
-            wanted = self.matching is None or self.matching.match(tag) is not None
+            matched = None if self.matching is None else self.matching.match(tag)
+            wanted = self.matching is None or matched is not None
             if wanted and (self.excepting is None or self.excepting.match(tag) is None):
-                return tag
+                return tag, matched
         return None
 
 
@@ -222,11 +226,10 @@ class OlderThan(Condition):
         return [image for created_at, image in timed if created_at <= border], untimed
 
     def fact(self, image: Image, scene: Scene) -> str:
-        return _age_fact(image, scene, _bound("at least", self.age))
+        return self.facts([image], scene)[0]
 
     def facts(self, images: Sequence[Image], scene: Scene) -> list[str]:
-        bound = _bound("at least", self.age)
-        return [_age_fact(image, scene, bound) for image in images]
+        return _age_facts(images, scene, "at least", self.age)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +245,10 @@ class NewerThan(Condition):
         return YES if scene.now - created_at < self.age else NO
 
     def fact(self, image: Image, scene: Scene) -> str:
-        return _age_fact(image, scene, _bound("less than", self.age))
+        return self.facts([image], scene)[0]
+
+    def facts(self, images: Sequence[Image], scene: Scene) -> list[str]:
+        return _age_facts(images, scene, "less than", self.age)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,21 +324,15 @@ def _tags_of(images: Iterable[Image]) -> Iterator[str]:
     return chain.from_iterable(map(_TAGS, images))
 
 
-@lru_cache(maxsize=256)
-def _bound(word: str, age: timedelta) -> tuple[timedelta, str]:
-    """A rule's age in words that follow a number of its own unit, and that unit."""
+def _age_facts(images: Sequence[Image], scene: Scene, word: str, age: timedelta) -> list[str]:
+    """How old images are, in the unit of a rule's age: one text for all of the same age."""
     unit, name = in_units(age)
-    return unit, f" {name} old, {word} {age // unit}"
-
-
-def _age_fact(image: Image, scene: Scene, bound: tuple[timedelta, str]) -> str:
-    if image.created_at is None:
-        return scene.untimed(image)
-    unit, words = bound
-    old = (scene.now - image.created_at) // unit
-    if old == 1:
-        return f"1{words.replace('s old', ' old', 1)}"
-    return f"{old if old > 0 else 0}{words}"
+    seconds = unit // timedelta(seconds=1)
+    spans = [None if image.created_at is None else scene.now - image.created_at for image in images]
+    ages = [None if span is None else (span.days * 86_400 + span.seconds) // seconds for span in spans]
+    asked = f"old, {word} {age // unit}"
+    texts = {old: f"{counted_in(max(old, 0), name)} {asked}" for old in set(ages) if old is not None}
+    return [scene.untimed(image) if old is None else texts[old] for image, old in zip(images, ages, strict=True)]
 
 
 def _size_fact(image: Image, scene: Scene, bound: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from operator import attrgetter
+from operator import attrgetter, eq
 from typing import Any
 
 from msgspec import UNSET
@@ -22,6 +22,7 @@ from policies.push_times import Times
 from policies.scan_history import NEVER, Seen
 from policies.subjects import fallback_list, subjects_of
 
+_DIGEST, _TIME = attrgetter("digest"), attrgetter("created_at")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -155,12 +156,11 @@ class Arranger:
 
 def _newest_first(rows: Sequence[Image]) -> list[Image]:
     """Then by digest; those of which the time is unknown come last."""
-    times = [row.created_at for row in rows]
-    if None in times:
-        return sorted(sorted(rows, key=attrgetter("digest")), key=lambda row: row.created_at or _LONG_AGO, reverse=True)
-    if len(set(times)) < len(times):
-        rows = sorted(rows, key=attrgetter("digest"))
-    return sorted(rows, key=attrgetter("created_at"), reverse=True)
+    if not all(map(_TIME, rows)):
+        return sorted(sorted(rows, key=_DIGEST), key=lambda row: row.created_at or _LONG_AGO, reverse=True)
+    newest = sorted(rows, key=_TIME, reverse=True)
+    times = list(map(_TIME, newest))
+    return sorted(sorted(rows, key=_DIGEST), key=_TIME, reverse=True) if any(map(eq, times, times[1:])) else newest
 
 
 def _is_before(image: Image, instant: datetime) -> bool:

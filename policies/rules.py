@@ -142,7 +142,7 @@ def first_places(n: int, places: Iterable[Place], *, ordered: bool, uncounted: C
 
 def unreported(images: Iterable[Image]) -> frozenset[str]:
     """The digests of untagged images whose subject was not reported: each may be a referrer, which nobody counts."""
-    return frozenset(image.digest for image in images if image.subject is None and not image.tags)
+    return frozenset([image.digest for image in images if image.subject is None and not image.tags])
 
 
 def placeless(images: Iterable[Image], returned: Collection[datetime]) -> frozenset[str]:
@@ -152,7 +152,8 @@ def placeless(images: Iterable[Image], returned: Collection[datetime]) -> frozen
     been missing: whether these were pushed again or were there all the time, nobody can say.
     """
     images = tuple(images)
-    return unreported(images) | frozenset(image.digest for image in images if image.created_at in returned)
+    again = [image.digest for image in images if image.created_at in returned] if returned else []
+    return unreported(images).union(again)
 
 
 def before(one: Place, other: Place) -> bool:
