@@ -50,6 +50,11 @@ class Scene:
         """Bytes of an image, or of an index and all that it lists, each blob once; None: not told."""
         return image.compressed_size if image.children is UNSET else self.index_size(image)
 
+    def sizes(self, images: Iterable[Image]) -> list[int | None]:
+        """`size` of all of these."""
+        unset, index_size = UNSET, self.index_size
+        return [image.compressed_size if image.children is unset else index_size(image) for image in images]
+
     def untimed(self, image: Image) -> str:
         """Why the push time of an image is unknown."""
         if image.digest in self.doubted:
@@ -286,6 +291,11 @@ class LargerThan(Condition):
             return UNKNOWN
         return YES if size > self.size else NO
 
+    def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
+        sized = list(zip(images, scene.sizes(images), strict=True))
+        yes = [image for image, size in sized if size is not None and size > self.size]
+        return yes, [image for image, size in sized if size is None]
+
     def fact(self, image: Image, scene: Scene) -> str:
         return _size_fact(image, scene, f"larger than {bytes_text(self.size)}")
 
@@ -301,6 +311,11 @@ class SmallerThan(Condition):
         if size is None:
             return UNKNOWN
         return YES if size < self.size else NO
+
+    def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
+        sized = list(zip(images, scene.sizes(images), strict=True))
+        yes = [image for image, size in sized if size is not None and size < self.size]
+        return yes, [image for image, size in sized if size is None]
 
     def fact(self, image: Image, scene: Scene) -> str:
         return _size_fact(image, scene, f"smaller than {bytes_text(self.size)}")

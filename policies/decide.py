@@ -307,11 +307,12 @@ def decisions(path: str, images: Iterable[Image], settled: Mapping[str, Settled]
             path,
             image.digest,
             image.tags,
-            _utc(image.created_at),
+            at if at is None or at.tzinfo is UTC else at.astimezone(UTC),
             image.compressed_size,
             *settled[image.digest],
         )
         for image in images
+        for at in (image.created_at,)
     ])  # fmt: skip
 
 

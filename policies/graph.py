@@ -122,7 +122,8 @@ class Ties:
     def ranked(self, foreign: frozenset[str]) -> tuple[Image, ...]:
         """Newest first, what is neither a child nor a referrer whose subject is here or (`foreign`) elsewhere."""
         away = {digest for digest, named in self.open_subjects.items() if not foreign.isdisjoint(named)}
-        return tuple([image for image in self.images if image.digest not in self.owners and image.digest not in away])
+        apart = away.union(self.owners)
+        return tuple([image for image in self.images if image.digest not in apart]) if apart else self.images
 
 
 class Arranger:

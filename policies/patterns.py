@@ -40,16 +40,20 @@ class Patterns:
     texts: tuple[str, ...]
     paths: bool = False  # globs on repository paths: `*` stays within a segment
     match: Matcher = field(init=False, repr=False, compare=False)
-    _hits: Callable[[str], object] = field(init=False, repr=False, compare=False)  # true where `match` tells a pattern
+    _plain: Callable[[str], object] = field(init=False, repr=False, compare=False)  # true where a plain one matches
+    _others: Matcher | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        match, hits = _matcher(self.texts, self.paths)
+        match, plain, others = _matcher(self.texts, self.paths)
         object.__setattr__(self, "match", match)  # the one way to fill a frozen field
-        object.__setattr__(self, "_hits", hits)
+        object.__setattr__(self, "_plain", plain)
+        object.__setattr__(self, "_others", others)
 
     def matching(self, names: Iterable[str]) -> set[str]:
         """Those of the names that `match` tells a pattern of."""
-        return set(filter(self._hits, names))
+        names = set(names)
+        found = set(filter(self._plain, names))
+        return found if self._others is None else found.union(filter(self._others, names - found))
 
     def __reduce__(self) -> tuple[type["Patterns"], tuple[tuple[str, ...], bool]]:
         return Patterns, (self.texts, self.paths)
@@ -58,8 +62,8 @@ class Patterns:
         return ", ".join(self.texts)
 
 
-def _matcher(texts: tuple[str, ...], paths: bool) -> tuple[Matcher, Callable[[str], object]]:
-    """What tells the pattern, and what only tells whether there is one."""
+def _matcher(texts: tuple[str, ...], paths: bool) -> tuple[Matcher, Callable[[str], object], Matcher | None]:
+    """What tells the pattern; whether a plain one matches; what tells the pattern among the others."""
     plain: list[tuple[int, str, str]] = []  # rank, pattern, Python's expression
     expressions: list[tuple[str, str]] = []
     for text in texts:
@@ -78,7 +82,7 @@ def _matcher(texts: tuple[str, ...], paths: bool) -> tuple[Matcher, Callable[[st
     others = _expressions(expressions) if expressions else None
     if not plain:
         others = others or (lambda _: None)
-        return others, others
+        return others, lambda _: None, others
     plain.sort(key=itemgetter(0))
     known = [text for _, text, _ in plain]
     fullmatch = re.compile("|".join(f"({expression})" for _, _, expression in plain), re.DOTALL).fullmatch
@@ -89,7 +93,7 @@ def _matcher(texts: tuple[str, ...], paths: bool) -> tuple[Matcher, Callable[[st
             return known[(found.lastindex or 1) - 1]
         return None if others is None else others(name)
 
-    return match, fullmatch if others is None else match
+    return match, fullmatch, others
 
 
 def _read(text: str, paths: bool) -> str | list[str]:

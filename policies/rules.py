@@ -106,9 +106,10 @@ class Top:
     def narrows(self, asked: Heard, *, beyond: bool) -> Heard:
         """Which of these are among the N, or (`beyond`) are not, after what the rule's conditions said of them."""
         among, tied = self.digests, self.tied
-        ranked = [image for image in asked.yes if image.created_at is not None and image.digest not in tied]
         unranked = [image for image in asked.yes if image.created_at is None or image.digest in tied]
-        yes = [image for image in ranked if (image.digest in among) is not beyond]
+        yes = [image for image in asked.yes if (image.digest in among) is not beyond]
+        if unranked:
+            yes = [image for image in yes if image.created_at is not None and image.digest not in tied]
         return Heard(yes, [*unranked, *(image for image in asked.unknown if beyond or self._has_room_for(image))])
 
     def _has_room_for(self, image: Image) -> bool:
