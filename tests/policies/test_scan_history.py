@@ -18,8 +18,8 @@ ALIKE = ("sha256:" + "ab" * 8 + "00" * 24, "sha256:" + "ab" * 8 + "11" * 24)
 NAMES = (digest(1), digest(2), digest(3), *ALIKE, "sha512:" + "0" * 128)
 TAGS = ((), ("a",), ("b",), ("a", "b"))
 
-Shelf = Mapping[str, tuple[str, ...]]  # digest -> tags: what one scan sees
-shelves = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(TAGS))
+Listing = Mapping[str, tuple[str, ...]]  # digest -> tags: what one scan sees
+listings = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(TAGS))
 
 
 @dataclass(frozen=True)
@@ -33,37 +33,41 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Night:
+class Scan:
     """One complete scan, what we deleted since the one before, and how it is taken."""
 
-    shelf: Shelf
+    listing: Listing
     ours: frozenset[str] = frozenset()
     doubtful: bool = False
     accepts: bool = False
 
 
-nights = st.lists(
+scans = st.lists(
     st.builds(
-        Night, shelf=shelves, ours=st.frozensets(st.sampled_from(NAMES)), doubtful=st.booleans(), accepts=st.booleans()
+        Scan,
+        listing=listings,
+        ours=st.frozensets(st.sampled_from(NAMES)),
+        doubtful=st.booleans(),
+        accepts=st.booleans(),
     ),
     max_size=6,
 )
 
 
-def images(shelf: Shelf) -> list[Image]:
-    return [Image(digest=name, tags=tags) for name, tags in shelf.items()]
+def images(listing: Listing) -> list[Image]:
+    return [Image(digest=name, tags=tags) for name, tags in listing.items()]
 
 
-def modelled(before: Mapping[str, Entry], night: Night, now: datetime, accepted: datetime | None) -> dict[str, Entry]:
+def modelled(before: Mapping[str, Entry], scan: Scan, now: datetime, accepted: datetime | None) -> dict[str, Entry]:
     after = {}
-    for name, tags in night.shelf.items():
+    for name, tags in scan.listing.items():
         known = before.get(name)
         if known is not None and known.missing is not None:
             known = None  # what was missing and is there again begins anew
         same = known is not None and known.tags == tags
         after[name] = Entry(tags, known.first if known else now, known.since if known and same else now)
     for name, known in before.items():
-        if name in night.shelf or name in night.ours or not night.doubtful:
+        if name in scan.listing or name in scan.ours or not scan.doubtful:
             continue
         if known.missing is None or accepted is None or known.missing > accepted:
             after[name] = replace(known, missing=known.missing or now)
@@ -87,25 +91,25 @@ def micro(at: datetime | None) -> int:
 
 
 @settings(deadline=None)
-@given(nights)
-def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Night]) -> None:
+@given(scans)
+def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Scan]) -> None:
     seen, model, accepted = NEVER, dict[str, Entry](), None
-    for number, night in enumerate(history):
+    for number, scan in enumerate(history):
         now = NOW + number * DAY
-        accepted = now - DAY / 2 if night.accepts else accepted
-        ours = words(sorted(night.ours))
-        missed = absent(seen, words(list(night.shelf)), ours, accepted)
+        accepted = now - DAY / 2 if scan.accepts else accepted
+        ours = words(sorted(scan.ours))
+        missed = absent(seen, words(list(scan.listing)), ours, accepted)
         gone = {
             name: one
             for name, one in model.items()
-            if name not in night.shelf
-            and name not in night.ours
+            if name not in scan.listing
+            and name not in scan.ours
             and (one.missing is None or accepted is None or one.missing > accepted)
         }
         assert missed.new == sum(one.missing is None for one in gone.values())
         assert missed.old == sum(one.missing is not None for one in gone.values())
-        seen = remember(seen, images(night.shelf), now, ours=ours, accepted_at=accepted, doubtful=night.doubtful)
-        model = modelled(model, night, now, accepted)
+        seen = remember(seen, images(scan.listing), now, ours=ours, accepted_at=accepted, doubtful=scan.doubtful)
+        model = modelled(model, scan, now, accepted)
         assert told(seen) == modelled_rows(model)
         assert len(seen) == len(model)
         assert told(Seen.unpack(seen.pack())) == told(seen)
@@ -115,9 +119,9 @@ def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Night]) -> No
 
 
 @settings(deadline=None)
-@given(shelves, st.randoms(use_true_random=False))
-def test_the_order_of_images_does_not_matter(shelf: Shelf, random) -> None:
-    rows = images(shelf)
+@given(listings, st.randoms(use_true_random=False))
+def test_the_order_of_images_does_not_matter(listing: Listing, random) -> None:
+    rows = images(listing)
     shuffled = [replace_tags(one, random.sample(one.tags, len(one.tags))) for one in random.sample(rows, len(rows))]
     assert remember(NEVER, shuffled, NOW).pack() == remember(NEVER, rows, NOW).pack()
 
@@ -127,10 +131,10 @@ def replace_tags(one: Image, tags: list[str]) -> Image:
 
 
 @settings(deadline=None)
-@given(shelves)
-def test_a_scan_that_sees_the_same_again_changes_no_byte(shelf: Shelf) -> None:
-    once = remember(NEVER, images(shelf), NOW)
-    again = remember(once, images(shelf), NOW + DAY)
+@given(listings)
+def test_a_scan_that_sees_the_same_again_changes_no_byte(listing: Listing) -> None:
+    once = remember(NEVER, images(listing), NOW)
+    again = remember(once, images(listing), NOW + DAY)
     assert told(again) == told(once)
     assert again.pack() == once.pack()
 
