@@ -85,10 +85,10 @@ MISSING_REGISTRIES = ""
 MISSING_CLI = ""
 MISSING_PROCESSES = ""
 MISSING_REPORT = ""
-MISSING_RUNS = "checkpoints hold_requests tags_read"
+MISSING_RUNS = ""
 MISSING_STORE = ""
 MISSING_SWEEP = "recording surroundings"
-MISSING_TOP = "reconcile"
+MISSING_TOP = ""
 MISSING_WEB = ""
 MISSING = {
     path

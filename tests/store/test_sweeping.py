@@ -208,10 +208,7 @@ def test_what_is_barred_is_told_to_who_holds_it(store: Store) -> None:
     with store.write() as connection:
         items = [rows.add_item(connection, number, image(number)) for number in range(3)]
         rows.add_item(connection, 3, image(3), state="deleted")
-        assert not sweeping.is_one_barred(connection, "run-1", [0, 1, 2])
         sweeping.bar(connection, items[1], "something needs it")
-        assert sweeping.is_one_barred(connection, "run-1", [0, 1])
-        assert not sweeping.is_one_barred(connection, "run-1", [0, 2])
         assert sweeping.open_items(connection, "run-1", [0, 1, 3]) == {0: None, 1: "something needs it"}
         assert sweeping.open_items(connection, "run-1", [0, 1], ["intent"]) == {}
 
