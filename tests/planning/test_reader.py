@@ -38,31 +38,31 @@ TIMED = Rows({"shop/api": [image(1, "v1", days=50)]})
 
 
 def test_a_push_time_that_the_registry_tells_stays() -> None:
-    before = Recalled({"shop/api": seen(image(1, "v1"), days=9)}, HEAD)
+    before = Recalled(seen={"shop/api": seen(image(1, "v1"), days=9)}, head=HEAD)
     assert times(lister(before, YANDEX).read(TIMED, "shop/api")) == {digest(1): NOW - 50 * DAY}
 
 
 def test_an_image_without_a_push_time_was_pushed_when_it_was_first_seen() -> None:
-    before = Recalled({"shop/api": seen(UNTIMED[0], days=9)}, HEAD)
+    before = Recalled(seen={"shop/api": seen(UNTIMED[0], days=9)}, head=HEAD)
     found = lister(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
     assert times(found) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
 
 
 def test_what_another_repository_saw_says_nothing() -> None:
-    before = Recalled({"shop/web": seen(UNTIMED[0], days=9)}, HEAD)
+    before = Recalled(seen={"shop/web": seen(UNTIMED[0], days=9)}, head=HEAD)
     found = lister(before).read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
     assert times(found) == {digest(1): NOW}
 
 
 def test_what_went_and_was_pushed_again_is_new() -> None:
-    before = Recalled({"shop/api": seen(*UNTIMED, days=9)}, HEAD, went={"shop/api": frozenset([digest(1)])})
+    before = Recalled(seen={"shop/api": seen(*UNTIMED, days=9)}, head=HEAD, went={"shop/api": frozenset([digest(1)])})
     found = lister(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
     assert times(found) == {digest(1): NOW, digest(2): NOW - 9 * DAY}
 
 
 def test_what_had_been_missing_and_is_there_again_is_noted_as_returned() -> None:
     missing = remember(seen(*UNTIMED, days=9), UNTIMED[:1], NOW - 5 * DAY, doubtful=True)
-    reader = lister(Recalled({"shop/api": missing}, HEAD))
+    reader = lister(Recalled(seen={"shop/api": missing}, head=HEAD))
     reader.read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
     assert reader.recalled.head == HEAD
     found = reader.read(Rows({"shop/api": UNTIMED}), "shop/api")
