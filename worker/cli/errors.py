@@ -29,28 +29,22 @@ def say(message: str) -> None:
 
 
 def explained(error: Exception) -> int:
-    """Say what went wrong; the exit code."""
-    lines, code = _explanation(error)
-    for line in lines:
-        say(line)
-    return code
-
-
-def _explanation(error: Exception) -> tuple[tuple[str, ...], int]:
-    """Lines and exit code. Our own errors carry their exit code, and their lines if they have several."""
+    """Say what went wrong; the exit code. Our own errors carry theirs, and their lines if they have several."""
+    code = getattr(error, "exit_code", FAILED)
     if isinstance(error, click.ClickException):
-        context = getattr(error, "ctx", None)
-        where = f"{context.command_path}: " if context else ""
-        return (where + " ".join(error.format_message().split()),), USAGE
-    if isinstance(code := getattr(error, "exit_code", None), int):
-        return getattr(error, "lines", (str(error),)), code
-    if isinstance(error, OSError):  # what the system said no to, without its number
-        if error.errno == errno.EBADF:
-            return ("standard input or output is closed",), FAILED
-        said = error.strerror or str(error)
-        return (f"{error.filename}: {error.strerror}" if error.filename else said,), FAILED
-    if "--verbose" in sys.argv:
-        for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
+        context, code = getattr(error, "ctx", None), USAGE
+        say((f"{context.command_path}: " if context else "") + " ".join(error.format_message().split()))
+    elif hasattr(error, "exit_code"):
+        for line in getattr(error, "lines", (str(error),)):
             say(line)
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
-    return (f"registry-gc failed unexpectedly: {what}; --verbose shows where",), FAILED
+    elif isinstance(error, OSError) and error.errno == errno.EBADF:
+        say("standard input or output is closed")
+    elif isinstance(error, OSError):  # what the system said no to, without its number
+        say(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+    else:
+        if "--verbose" in sys.argv:
+            for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
+                say(line)
+        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        say(f"registry-gc failed unexpectedly: {what}; --verbose shows where")
+    return int(code)

@@ -72,9 +72,8 @@ def _at_fixed_times(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[date
     """Each time of the wall clock once: in the fold its first pass, in the gap the gap's end."""
     for wall in CronSim(cron, after.astimezone(zone).replace(tzinfo=None)):
         at = wall.replace(tzinfo=zone).astimezone(UTC)
-        if (
-            at.astimezone(zone).replace(tzinfo=None) != wall
-        ):  # in the gap, read as if the clock had not been changed yet
+        # In the gap, read as if the clock had not been changed yet.
+        if at.astimezone(zone).replace(tzinfo=None) != wall:
             changed = _change(zone, at - DAY, at)
             at = at if changed is None else changed
         yield at

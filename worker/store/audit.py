@@ -220,9 +220,7 @@ class _Check:
     rows: int = 0
     first_at: object = None
     last_at: object = None
-    newest: dict[str, str] = field(
-        default_factory=dict
-    )  # the newest hash that holds, by run; of "": of the former chain
+    newest: dict[str, str] = field(default_factory=dict)  # the newest hash that holds, by run; of the former chain: ""
     due: dict[str, set[str]] = field(default_factory=dict)  # hashes that the chain of runs has of a run's rows
     swept: dict[str, str] = field(default_factory=dict)  # the newest of them
 
