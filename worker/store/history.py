@@ -15,7 +15,7 @@ from worker.store.tables import EPOCH, audit
 from worker.text import Reference, parse_reference
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
     """One deletion: what, when, by which run and rule, its operation."""
 
@@ -26,6 +26,7 @@ class Audited:
     id: str
     tags: tuple[str, ...]
     run: str
+    item: int  # its number in the run
     outcome: str  # deleted or gone
     operation_id: str | None
     reclaimed_bytes: int
@@ -47,7 +48,8 @@ def deletions(
 
     `since` is in, `until` is out.
     """
-    found: Select[Any] = select(*RAW, audit.c.sha256).order_by(audit.c.seq.desc()).execution_options(yield_per=500)
+    columns = [one.label({"image_id": "id", "run_id": "run"}.get(one.name, one.name)) for one in (*RAW, audit.c.sha256)]
+    found: Select[Any] = select(*columns).order_by(audit.c.seq.desc()).execution_options(yield_per=500)
     if since is not None:
         found = found.where(audit.c.at >= since)
     if until is not None:
@@ -67,19 +69,10 @@ def deletions(
 
 
 def _audited(row: Row[Any]) -> Audited:
-    return Audited(
-        at=EPOCH + timedelta(microseconds=row.at),
-        registry=row.registry,
-        repository=row.repository,
-        digest=row.digest,
-        id=row.image_id,
-        tags=tuple(json.loads(row.tags)),
-        run=row.run_id,
-        outcome=row.outcome,
-        operation_id=row.operation_id,
-        reclaimed_bytes=row.reclaimed_bytes,
-        decision=msgspec.json.decode(row.decision, type=Decision, strict=False),
-        seq=row.seq,
-        sha256=row.sha256,
-        facts=facts_text(row[: len(FACTS)]),
-    )
+    decoded = {
+        "at": EPOCH + timedelta(microseconds=row.at),
+        "tags": tuple(json.loads(row.tags)),
+        "decision": msgspec.json.decode(row.decision, type=Decision, strict=False),
+        "facts": facts_text(row[: len(FACTS)]),
+    }
+    return Audited(**{**row._mapping, **decoded})
