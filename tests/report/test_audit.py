@@ -13,7 +13,7 @@ from worker.store.history import Audited
 
 def audited(**more: Any) -> Audited:
     facts = {"at": NOW, "registry": "production", "repository": "shop/api", "digest": f"sha256:{1:064x}", "id": "crp1"}
-    facts |= {"tags": ("pr-1", "pr-2"), "run": "run-1", "outcome": "deleted", "operation_id": None, "seq": 7}
+    facts |= {"tags": ("pr-1", "pr-2"), "run": "run-1", "item": 0, "outcome": "deleted", "operation_id": None, "seq": 7}
     facts |= {"reclaimed_bytes": 1536, "decision": decision(), "sha256": "ab" * 32, "facts": "[1]"}
     return Audited(**facts | more)
 

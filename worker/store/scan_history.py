@@ -39,17 +39,15 @@ class Head(msgspec.Struct, frozen=True):
 class Remembered(Mapping[str, Seen]):
     """The memory of each repository, unpacked whenever it is asked for: a registry's worth takes too much room."""
 
-    def __init__(self, packed: Mapping[str, bytes], without: Mapping[str, frozenset[str]] = {}) -> None:
+    def __init__(self, packed: Mapping[str, bytes]) -> None:
         self._packed = packed
-        self._without = without  # digests that are left out, by repository
 
     def __getitem__(self, path: str) -> Seen:
         packed = self._packed[path]
         try:
-            seen = Seen.unpack(zstandard.decompress(packed))
+            return Seen.unpack(zstandard.decompress(packed))
         except (ValueError, zstandard.ZstdError) as error:
             raise StoreError(f"the store: what was seen of {path} cannot be read: {error}") from error
-        return seen.without(words(sorted(self._without[path]))) if self._without.get(path) else seen
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._packed)
@@ -63,8 +61,6 @@ class Recalled:
     """Everything that is remembered of a registry. The default: it was never scanned."""
 
     seen: Mapping[str, Seen] = field(default_factory=dict)
-    # The same but of what went since the last scan: that tells nothing of an image pushed again.
-    lasting: Mapping[str, Seen] = field(default_factory=dict)
     head: Head | None = None
     accepted_at: datetime | None = None  # what was missing until then, a person accepted
     ours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # repository -> deleted by us since its last scan
@@ -72,6 +68,28 @@ class Recalled:
 
     def known(self, path: str) -> Seen:
         return self.seen.get(path, NEVER)
+
+    @property
+    def lasting(self) -> Mapping[str, Seen]:
+        """What is remembered of each repository but of what went since: it tells nothing of an image pushed again."""
+        return Lasting(self.seen, self.went)
+
+
+class Lasting(Mapping[str, Seen]):
+    """The memory of each repository without what went since its last scan."""
+
+    def __init__(self, seen: Mapping[str, Seen], went: Mapping[str, frozenset[str]]) -> None:
+        self._seen, self._went = seen, went
+
+    def __getitem__(self, path: str) -> Seen:
+        went = self._went.get(path)
+        return self._seen[path].without(words(sorted(went))) if went else self._seen[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seen)
+
+    def __len__(self) -> int:
+        return len(self._seen)
 
 
 def seen_of(connection: Connection, key: str, path: str) -> Seen:
@@ -94,7 +112,7 @@ def recall(connection: Connection, key: str, name: str) -> Recalled:
         raise StoreError(f"the store: when {name} was scanned last cannot be read: {error}") from error
     accepted = connection.execute(select(registry.c.vanished_accepted_at).where(registry.c.name == name)).scalar()
     ours, went = _since_last_scan(connection, name, head)
-    return Recalled(Remembered(rows), Remembered(rows, went), head, accepted, ours, went)
+    return Recalled(Remembered(rows), head, accepted, ours, went)
 
 
 def _since_last_scan(
