@@ -73,11 +73,6 @@ class WireMetadata(Struct, rename="camel"):
     image_id: str | None = None  # Container Registry
     artifact_id: str | None = None  # Cloud Registry
 
-    @property
-    def subject(self) -> str | None:
-        """What a deletion is of."""
-        return self.image_id or self.artifact_id
-
 
 class Operation(Struct):
     """Where an asynchronous call stands."""

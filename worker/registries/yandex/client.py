@@ -77,7 +77,7 @@ class YandexRegistry(HttpDriver):
 
         def read(answer: Answer) -> api.Operation:
             operation = api.operation(answer)
-            told = operation.metadata.subject if operation.metadata else None
+            told = operation.metadata and (operation.metadata.image_id or operation.metadata.artifact_id)
             if told and told != subject:
                 raise BadAnswerError(f"asked to delete {subject}, told of the deletion of {told}")
             return operation

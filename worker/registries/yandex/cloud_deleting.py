@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import NAMESPACE_URL, uuid5
 
 from policies.image import Image
@@ -39,24 +39,6 @@ class Begun(Deletion):
     asked: frozenset[tuple[str, bool]] = frozenset()  # artifacts by id, and whether they had a tag
 
 
-@dataclass(slots=True)
-class _Work:
-    """One image's deletion while its artifacts are asked for."""
-
-    path: str
-    image: Image
-    key: str
-    not_after: float | None
-    operations: list[api.Operation] = field(default_factory=list)
-    missing: list[NotFoundError] = field(default_factory=list)
-    errors: list[RegistryError] = field(default_factory=list)
-    asked: set[tuple[str, bool]] = field(default_factory=set)
-
-    @property
-    def label(self) -> str:
-        return about(self.path, self.image.digest)
-
-
 class Deletions:
     """The deletions of one registry that this process asks for. Safe to use from several threads."""
 
@@ -70,33 +52,21 @@ class Deletions:
 
     def delete(self, path: str, image: Image, key: str, not_after: float | None) -> Deletion:
         """As the interface has it. What is accepted of an image is followed, whatever became of the rest."""
-        work = _Work(path, image, key, not_after)
         began = time.monotonic()
         self._insist()
         before = self._folders.since(path, began - READ_LATELY)
-        mine = before.of(image.digest)
-        if not mine:
-            raise NotFoundError("no artifact has this digest", self._registry.http.registry, f"DELETE {work.label}")
+        label = about(path, image.digest)
+        if not before.of(image.digest):
+            raise NotFoundError("no artifact has this digest", self._registry.http.registry, f"DELETE {label}")
         if new := before.tags[image.digest] - set(image.tags):
-            raise TooLateError(
-                f"it is tagged {', '.join(sorted(new))} by now", self._registry.http.registry, work.label
-            )
+            raise TooLateError(f"it is tagged {', '.join(sorted(new))} by now", self._registry.http.registry, label)
         self._going(path).add(image.digest)
         try:
-            self._ask_for(work, sorted(mine, key=lambda one: (not tags_of(one), one.name, one.id)))
+            return self._ask_for(before, image, key, not_after)
         except RegistryError as error:
             if not error.maybe_done:
                 self._going(path).discard(image.digest)
             raise
-        return Begun(
-            ",".join(operation.id or "" for operation in work.operations),
-            done=False,
-            of=(path, image),
-            before=before,
-            ended=tuple(operation for operation in work.operations if operation.done),
-            errors=(*work.missing, *work.errors),
-            asked=frozenset(work.asked),
-        )
 
     def _insist(self) -> None:
         """Raises UnsuitableError for a registry in which nothing may be deleted; asked once."""
@@ -121,34 +91,47 @@ class Deletions:
         with self._lock:
             return self._digests.setdefault(path, set())
 
-    def _ask_for(self, work: _Work, artifacts: Sequence[Artifact]) -> None:
+    def _ask_for(self, before: Folder, image: Image, key: str, not_after: float | None) -> Begun:
         """Once the first artifact was asked for, the others are as well, if they are still what they were.
 
         Raises RegistryError where nothing at all was accepted, TooLateError where what was read has grown too old.
         """
-        for artifact in artifacts:
-            first = not work.operations
+        path, label = before.path, about(before.path, image.digest)
+        operations: list[api.Operation] = []
+        missing: list[NotFoundError] = []
+        errors: list[RegistryError] = []
+        asked: set[tuple[str, bool]] = set()
+        for artifact in sorted(before.of(image.digest), key=lambda one: (not tags_of(one), one.name, one.id)):
+            first = not operations
             try:
-                if change := self.change(artifact, work.path, work.image, as_listed=first):
-                    self._folders.forget(work.path)  # whoever looks again is to see it
+                if change := self.change(artifact, path, image, as_listed=first):
+                    self._folders.forget(path)  # whoever looks again is to see it
                     if not first:
                         continue
-                    doubt = any(error.maybe_done for error in work.missing)
-                    raise TooLateError(change, self._registry.http.registry, f"DELETE {work.label}", maybe_done=doubt)
-                not_after = work.not_after if first else None
-                operation = self.delete_artifact(artifact, f"{work.key}/{artifact.id}", work.label, not_after)
+                    doubt = any(error.maybe_done for error in missing)
+                    raise TooLateError(change, self._registry.http.registry, f"DELETE {label}", maybe_done=doubt)
+                operation = self.delete_artifact(artifact, f"{key}/{artifact.id}", label, not_after if first else None)
             except NotFoundError as error:
-                work.missing.append(error)
+                missing.append(error)
                 continue
             except RegistryError as error:
                 if first:
                     raise
-                work.errors.append(error)
-                return
-            work.operations.append(operation)
-            work.asked.add((artifact.id, bool(tags_of(artifact))))
-        if not work.operations:
-            raise self._nothing_accepted(work, artifacts)
+                errors.append(error)
+                break
+            operations.append(operation)
+            asked.add((artifact.id, bool(tags_of(artifact))))
+        if not operations:
+            raise self._nothing_accepted(before, image, missing)
+        return Begun(
+            ",".join(operation.id or "" for operation in operations),
+            done=False,
+            of=(path, image),
+            before=before,
+            ended=tuple(operation for operation in operations if operation.done),
+            errors=(*missing, *errors),
+            asked=frozenset(asked),
+        )
 
     def change(self, artifact: Artifact, path: str, image: Image, *, as_listed: bool = False) -> str:
         """What speaks against deleting an artifact as part of this image, looked at once more; "": nothing does.
@@ -180,12 +163,12 @@ class Deletions:
             error.message = f"{error.message}; {ROLES}"
             raise
 
-    def _nothing_accepted(self, work: _Work, artifacts: Sequence[Artifact]) -> RegistryError:
+    def _nothing_accepted(self, before: Folder, image: Image, missing: Sequence[NotFoundError]) -> RegistryError:
         """What it means that no artifact was found: a registry may hide what it does not allow."""
-        first = work.missing[0]
-        first.maybe_done = any(error.maybe_done for error in work.missing)
-        there = {one.id for one in self._folders.since(work.path, time.monotonic()).of(work.image.digest)}
-        if first.maybe_done or there.isdisjoint(one.id for one in artifacts):
+        first = missing[0]
+        first.maybe_done = any(error.maybe_done for error in missing)
+        there = {one.id for one in self._folders.since(before.path, time.monotonic()).of(image.digest)}
+        if first.maybe_done or there.isdisjoint(one.id for one in before.of(image.digest)):
             return first
         return PermissionDeniedError(
             f"{first.message}, though it is listed: {ROLES}", first.registry, first.request, first.status

@@ -29,13 +29,6 @@ class Place:
     as_full: str | None  # where `path` ends in its name
     as_parent: str | None  # where `path` is the folder
 
-    @property
-    def only(self) -> str | None:
-        """The folder, where it is certain."""
-        if self.as_full is None:
-            return self.as_parent
-        return self.as_full if self.as_parent is None else None
-
 
 def place_of(path: str, name: str, registry_id: str) -> Place:
     """Raises BadAnswerError for a path that no repository can have."""

@@ -53,9 +53,9 @@ class Pile:
                 self._parents.add(place.as_parent or "")
             elif place.as_parent is None:
                 self._some_full = True
-            of = self._perhaps if place.only is None else self._surely
-            key = place.as_full if place.only is None else place.only
-            self._write(of.setdefault(key or "", array("Q")), artifact)
+            of = self._surely if place.as_full is None or place.as_parent is None else self._perhaps
+            folder = place.as_parent if place.as_full is None else place.as_full
+            self._write(of.setdefault(folder or "", array("Q")), artifact)
 
     def _write(self, places: "array[int]", artifact: Artifact) -> None:
         record = msgspec.msgpack.encode(artifact)
