@@ -175,8 +175,8 @@ class Fake(Oci):
     def lose_blob(self, digest: str) -> None:
         with self.registry._lock:
             del self.registry._store.blobs[digest]
-            for shelf in self.registry._store.shelves.values():
-                shelf.blobs.discard(digest)
+            for repository in self.registry._store.repositories.values():
+                repository.blobs.discard(digest)
 
 
 def pushed(made: m.Pushed) -> Pushed:
