@@ -1,6 +1,5 @@
 """Plain http to private addresses, where the file says so: the address that is connected to has to be one."""
 
-import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from tests.registries.http.network.servers import ForwardProxy
 from tests.support.oci.fake import Basic, FakeRegistry, Tokens
 from worker.cli.check import remarks
 from worker.config.addresses import is_private
-from worker.config.settings import ConfigError, Credentials, Network, Secret, load
+from worker.config.settings import Credentials, Network, Secret, load
 from worker.registries.errors import BadAnswerError, RegistryError, SignInError, UnavailableError
 
 INSECURE = Network(insecure_http=True)
@@ -168,42 +167,3 @@ def test_the_key_is_warned_of(file: Path, host: str) -> None:
     ((path, sentence),) = [one for one in remarks(settings) if "insecure_http" in one[0]]
     assert path == "registries.r.insecure_http"
     assert "passwords" in sentence
-
-
-def test_without_the_key_plain_http_is_for_loopback_only(file: Path) -> None:
-    file.write_text(FILE.replace("URL", "http://registry.internal:5000/team").replace(", insecure_http: true", ""))
-    with pytest.raises(ConfigError) as raised:
-        load(file, environ={})
-    assert raised.value.lines == (
-        f"{file}: registries.r.url: plain http is for loopback addresses only, got 'http://registry.internal:5000/team';"
-        " write https://registry.internal:5000/team, or insecure_http: true beside it on a private network",
-    )
-
-
-def test_plain_http_to_a_public_address_is_refused(file: Path) -> None:
-    file.write_text(FILE.replace("URL", "http://8.8.8.8"))
-    with pytest.raises(ConfigError) as raised:
-        load(file, environ={})
-    what = "plain http is for private addresses only, got 'http://8.8.8.8'; write https://8.8.8.8"
-    assert raised.value.lines == (f"{file}: registries.r.url: {what}",)
-
-
-def test_plain_http_to_a_public_endpoint_is_refused(file: Path) -> None:
-    document = {
-        "registries": {
-            "r": {
-                "kind": "yandex-container-registry",
-                "id": "crp1",
-                "credentials": {"metadata": True},
-                "policy": "p",
-                "insecure_http": True,
-                "endpoints": {"iam": "http://iam.internal", "docker": "http://8.8.8.8"},
-            }
-        },
-        "policies": {"p": []},
-    }
-    file.write_text(json.dumps(document))
-    with pytest.raises(ConfigError) as raised:
-        load(file, environ={})
-    (line,) = raised.value.lines
-    assert line.startswith(f"{file}: registries.r.endpoints.docker: plain http is for private addresses only")
