@@ -4,6 +4,7 @@ Names are drawn from a handful, so that repositories share blobs and digests, an
 """
 
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -52,32 +53,38 @@ def _others(names: range) -> st.SearchStrategy[str]:
     return st.one_of(*[st.sampled_from([digest(name) for name in names])] * 5, anything) if names else anything
 
 
-@st.composite
-def images(draw: st.DrawFn, of: int) -> Image:
+@cache
+def images(of: int) -> st.SearchStrategy[Image]:
     """The image of a name. Mostly indexes list later names, and referrers name earlier ones as their subjects."""
     listed = st.lists(_others(range(of + 1, len(NAMES))), min_size=1, max_size=2).map(tuple)
     named = _others(range(of))
-    return Image(
-        digest=digest(of),
-        id=f"crp{of}{draw(st.sampled_from('ab'))}",
-        tags=draw(_tags(named)),
-        created_at=draw(_times),
-        compressed_size=draw(_sizes),
-        config=draw(st.none() | _blobs),
-        layers=tuple(draw(st.lists(_blobs, max_size=4))),
-        children=draw(st.one_of(*[st.just(UNSET)] * 4, listed, listed, _rarely((), None))),
-        subject=draw(st.one_of(*[st.just(UNSET)] * 10, named, st.none())),
-        locked=draw(_rarely(False, True)),
+    return st.builds(
+        Image,
+        digest=st.just(digest(of)),
+        id=st.sampled_from([f"crp{of}a", f"crp{of}b"]),
+        tags=_tags(named),
+        created_at=_times,
+        compressed_size=_sizes,
+        config=st.none() | _blobs,
+        layers=st.lists(_blobs, max_size=4).map(tuple),
+        children=st.one_of(*[st.just(UNSET)] * 4, listed, listed, _rarely((), None)),
+        subject=st.one_of(*[st.just(UNSET)] * 10, named, st.none()),
+        locked=_rarely(False, True),
     )
 
 
+_facts = st.sampled_from(["", "", "tags", "created_at", "compressed_size", "layers"])
+_names = st.lists(st.sampled_from(NAMES), max_size=7, unique=True)
+
+
+@cache
 @st.composite
 def _repositories(draw: st.DrawFn, path: str) -> Repository:
-    names = draw(st.lists(st.sampled_from(NAMES), max_size=7, unique=True))
+    names = draw(_names)
     rows = [draw(images(of)) for of in names]
     if rows:
         for row in draw(st.lists(st.sampled_from(rows), max_size=2)):  # some come twice, and not always the same
-            fact = draw(st.sampled_from(["", "", "tags", "created_at", "compressed_size", "layers"]))
+            fact = draw(_facts)
             other = draw(images(NAMES[0]))
             rows.append(replace(row, **{fact: getattr(other, fact)}) if fact else row)
     return Repository(path=path, images=tuple(draw(st.permutations(rows))))
