@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--system",
         action="store_true",
-        help="only tests/system, nights of other tests on PostgreSQL instead of SQLite, and properties at random",
+        help="only tests/system, other nights on PostgreSQL instead of SQLite, properties at random, larger listings",
     )
 
 
@@ -65,12 +65,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _says_more(item: pytest.Item) -> bool:
-    """Whether a test is another one on PostgreSQL, or by other examples."""
+    """Whether a test is another one on PostgreSQL, by other examples, or with more images."""
     both = "database" in getattr(getattr(item, "callspec", None), "params", {})
     return (
         isinstance(item, pytest.Function)
         and not both
-        and ("database" in item.fixturenames or is_hypothesis_test(item.obj))
+        and ("database" in item.fixturenames or "thousands" in item.fixturenames or is_hypothesis_test(item.obj))
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery
 from prometheus_client import CollectorRegistry, generate_latest
 
+from tests.support.command import Result, called
 from tests.support.harness import Harness, Served
 from tests.support.servers import RedisServer, redis_server
 from tests.support.waiting import until
@@ -198,17 +199,9 @@ def forget(redis: RedisServer) -> None:
             shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
 
 
-def command(made: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
+def command(made: Cluster, *words: str) -> Result:
     """A command as a person runs it, whatever its exit code."""
-    return subprocess.run(
-        [sys.executable, "-m", "worker.cli", *words],
-        cwd=ROOT,
-        env=made.environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return called(*words, cwd=ROOT, timeout=120, **made.environ)
 
 
 def metric(made: Cluster, line: str) -> float:

@@ -1,6 +1,5 @@
 """A whole night of each kind through Celery: exactly the plan goes, and every account of the bytes agrees."""
 
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ def shown(made: Cluster) -> tuple[dict[str, Any], dict[str, Any]]:
             return next((run.id for run in run_rows.newest(connection)), None)
 
     made.finished(str(until(opened, what="the run that was called for")), timeout=120)
-    (run,) = json.loads(command(made, "runs", "--format", "json").stdout)["runs"]
-    return run, json.loads(command(made, "show", run["id"], "--format", "json").stdout)
+    (run,) = command(made, "runs", "--format", "json").json["runs"]
+    return run, command(made, "show", run["id"], "--format", "json").json
 
 
 def bytes_agree(simulator: Simulator, folder: Path, **entry: Any) -> None:
@@ -79,14 +78,14 @@ def test_over_the_limits_it_waits_for_an_approval(simulator: Simulator, tmp_path
         made.start_beat()
 
         waited = command(made, "sweep", "production", "--wait")
-        assert waited.returncode == 3, waited.stderr
+        assert waited.code == 3, waited.err
         assert simulator.deleted_ids() == set()
-        (run,) = json.loads(command(made, "runs", "--format", "json").stdout)["runs"]
+        (run,) = command(made, "runs", "--format", "json").json["runs"]
         assert run["state"] == "blocked"
         simulator.push("shop/api", tags=["pr-later"], age=30 * DAY)
 
         approved = command(made, "approve", run["id"], "--wait")
 
-        assert approved.returncode == 0, approved.stderr
+        assert approved.code == 0, approved.err
         assert len(simulator.deleted_ids()) == 3
-        assert command(made, "approve", run["id"]).returncode == 1
+        assert command(made, "approve", run["id"]).code == 1

@@ -1,7 +1,6 @@
 """Nights on a real registry: its entry in the file, what a policy ought to take, and what really went."""
 
 import fnmatch
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -127,8 +126,8 @@ def bytes_agree(folder: Path, *, cache: bool) -> None:
             made.start_worker()
             made.start_beat()
             waited = command(made, "sweep", "production", "--wait")
-            assert waited.returncode == 0, waited.stderr
-            (run,) = json.loads(command(made, "runs", "--format", "json").stdout)["runs"]
+            assert waited.code == 0, waited.err
+            (run,) = command(made, "runs", "--format", "json").json["runs"]
             items = made.night.items(run["id"])
             counted = metric(made, 'registry_gc_reclaimed_bytes_total{registry="production"}')
             planned = named(made.night.store, run["id"], reclaimed=False)

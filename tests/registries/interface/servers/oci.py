@@ -60,7 +60,7 @@ class DebianRegistry(Oci):
     name = "oci: docker-registry 2.8"
     cannot: ClassVar[Mapping[str, str]] = {
         "lists_page_after_page": "all tags come in one answer",
-        "lists_10_000_images": "takes minutes to fill; the other server of this kind stands for it",
+        "lists_many_images": "takes minutes to fill; the other server of this kind stands for it",
         "is_told_that_an_index_needs_a_child": "it deletes a child without a word",
         "goes_on_with_a_deletion_that_was_cut_half_way": WHOLE,
     }
