@@ -17,6 +17,7 @@ from tests.support.oci.fake import FakeRegistry
 from tests.support.servers import PostgresServer, postgres_programs, postgres_server
 from tests.support.simulator.client import Simulator
 from worker.registries import DRIVERS
+from worker.store import Store
 
 if TYPE_CHECKING:
     from tests.support.scenarios import Scenarios
@@ -108,6 +109,13 @@ def database(request: pytest.FixtureRequest) -> str:
 def new_store(request: pytest.FixtureRequest, database: str) -> Callable[[], str | None]:
     """The URL of an empty store of its kind; None: a file in the test's folder."""
     return lambda: stores.database(request.getfixturevalue("postgres")) if database == "postgresql" else None
+
+
+@pytest.fixture
+def store(new_store: Callable[[], str | None], tmp_path: Path) -> Iterator[Store]:
+    """An empty store of its kind."""
+    with stores.opened(new_store() or f"sqlite:///{tmp_path}/store.db") as opened:
+        yield opened
 
 
 @pytest.fixture

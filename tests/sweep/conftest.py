@@ -9,6 +9,8 @@ import pytest
 from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.real_runs import served
+from tests.support.simulator.client import Simulator
+from tests.sweep.shops import Shop
 
 
 @pytest.fixture
@@ -23,3 +25,17 @@ def on_fake(fake: FakeRegistry, tmp_path: Path, no_backoff: None) -> Iterator[Ca
     yield make
     for one in made:
         one.store.dispose()
+
+
+@pytest.fixture(params=["yandex-container-registry", "yandex-cloud-registry", "oci"])
+def shop(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[Shop]:
+    if request.param != "oci":
+        made = Shop(request.param, simulator, tmp_path)
+        yield made
+    else:
+        with FakeRegistry() as fake:
+            made = Shop(request.param, fake, tmp_path)
+            yield made
+            assert fake.refused == []
+    for night in made.harnesses:
+        night.store.dispose()

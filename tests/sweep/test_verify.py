@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from policies.image import Image
 from tests.support.simulator.client import Simulator
 from worker.report.run import show_report
 from worker.runs import lifecycle
 from worker.runs.lifecycle import Bell
 from worker.store import verification
+from worker.sweep.verify import Expectation, _against
 
 DAY = timedelta(days=1)
 
@@ -192,3 +194,31 @@ def test_a_repository_that_cannot_be_listed_again_is_not_called_empty(night, sim
     made.ring([bell])
     run = made.run(run_id)
     assert (run.outcome, run.emptied_repositories) == ("partial", ())
+
+
+ONE, TWO, THREE = (f"sha256:{number:064x}" for number in range(3))
+
+
+@pytest.mark.parametrize(
+    ("gone", "listed", "differences"),
+    [
+        pytest.param(
+            {ONE: Image(digest=ONE)},
+            {TWO: Image(digest=TWO, children=(ONE, THREE))},
+            {TWO: f"it lists {ONE}, deleted by this run"},
+            id="an index pushed during the run",
+        ),
+        pytest.param(
+            {ONE: Image(digest=ONE, subject=TWO)},
+            {TWO: Image(digest=TWO)},
+            {TWO: f"{ONE}, about it, was deleted by this run"},
+            id="a signature of what is there again",
+        ),
+        pytest.param({ONE: Image(digest=ONE)}, {TWO: Image(digest=TWO, children=(THREE,))}, {}, id="never ours"),
+    ],
+)
+def test_the_verification_names_what_broke(
+    gone: dict[str, Image], listed: dict[str, Image], differences: dict[str, str]
+) -> None:
+    found = _against(Expectation("shop/api", gone, frozenset()), listed)
+    assert {one.digest: one.difference for one in found} == differences

@@ -1,0 +1,154 @@
+"""What becomes of a batch's images: collected, recorded once in one transaction, and logged with its facts."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from tests.store import rows
+from tests.store.rows import HOUR
+from tests.support.builders import digest, image
+from worker.registries.interface import Deletion
+from worker.store import Store, leases, runs, sweeping
+from worker.store.sweeping import LeaseLostError, Outcome
+from worker.store.tables import batch, item, run
+from worker.sweep.recording import Results, Work, log_settled
+
+DELETED, LOCKED, FAILED = (
+    Outcome("deleted"),
+    Outcome("skipped", "locked", "by a rule"),
+    Outcome("failed", "other", "no"),
+)
+
+
+@pytest.fixture
+def results(store: Store) -> Results:
+    """Those of a claimed batch with three intended items."""
+    with store.write() as connection:
+        rows.add_run(connection, systemic_failures=2)
+        rows.add_batch(connection)
+        for number in range(3):
+            rows.add_item(connection, number, image(number, "pr"), state="intent", attempts=1)
+        now = store.now(connection)
+        held = sweeping.claim(connection, "run-1", 0, owner="me", now=now, until=now + HOUR)
+        current = runs.get(connection, "run-1")
+    assert held is not None
+    assert current is not None
+    return Results(store, current, held, HOUR)
+
+
+def works(results: Results) -> list[Work]:
+    with results.store.read() as connection:
+        return [Work(rows.get_item(connection, number)) for number in range(3)]
+
+
+def states(results: Results) -> list[str]:
+    with results.store.read() as connection:
+        return rows.column(connection, item, "state")
+
+
+def lose(results: Results) -> None:
+    """Somebody else takes the batch over."""
+    with results.store.write() as connection:
+        connection.execute(batch.update().values(fence=batch.c.fence + 1))
+
+
+def test_a_chunk_is_recorded_in_one_step(results: Results, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    done, accepted, unsent = works(results)
+    done.deletion, accepted.deletion = Deletion("op1", done=True), Deletion("op2", done=False)
+    done.unsent = accepted.unsent = False
+    results.settle(done.item, DELETED)
+    unsent.item = as_claimed(unsent, state="planned", attempts=0)
+    results.record([done, accepted, unsent])
+    assert states(results) == ["deleted", "accepted", "planned"]
+    assert (accepted.is_unfinished, done.is_unfinished, unsent.is_unfinished) == (True, False, False)
+    with results.store.read() as connection:
+        row = rows.only(connection, run)
+        assert (row["deleted"], row["systemic_failures"]) == (1, 0)
+    (record,) = [one for one in caplog.records if one.getMessage().startswith("image_")]
+    assert (record.getMessage(), record.__dict__["operation"]) == ("image_deleted", "op1")
+
+
+def as_claimed(work: Work, **facts: Any) -> sweeping.Item:
+    """An item as it was when its batch was claimed."""
+    values = {name: getattr(work.item, name) for name in work.item.__dataclass_fields__}
+    return sweeping.Item(**values | facts)
+
+
+def test_an_outcome_is_recorded_once_and_what_is_recorded_is_forgotten(results: Results) -> None:
+    results.record_all([work.item for work in works(results)], LOCKED)
+    results.record()
+    results.record_all([works(results)[0].item], FAILED)
+    assert states(results) == ["skipped"] * 3
+    with results.store.read() as connection:
+        row = rows.only(connection, run)
+        assert (row["skipped"], row["failed"]) == (3, 0)
+
+
+def test_who_lost_the_lease_records_only_what_is_true_all_the_same(results: Results) -> None:
+    done, accepted, skipped = works(results)
+    done.unsent = accepted.unsent = False
+    done.deletion, accepted.deletion = Deletion("", done=True), Deletion("op2", done=False)
+    results.settle(done.item, DELETED)
+    results.settle(skipped.item, LOCKED)
+    lose(results)
+    with pytest.raises(LeaseLostError):
+        results.record([done, accepted, skipped])
+    assert states(results) == ["deleted", "accepted", "intent"]
+
+
+def test_recording_renews_the_lease(results: Results) -> None:
+    with results.store.write() as connection:
+        connection.execute(batch.update().values(lease_until=results.store.now(connection) + HOUR / 60))
+        before = rows.only(connection, batch)["lease_until"]
+    results.record()  # nothing to record: nothing is asked of the store
+    with results.store.read() as connection:
+        assert rows.only(connection, batch)["lease_until"] == before
+    results.record_all([works(results)[0].item], LOCKED)
+    with results.store.read() as connection:
+        assert rows.only(connection, batch)["lease_until"] > before
+        assert leases.holds(connection, results.held.lease, lock=False)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "healthy"),
+    [([], False), ([FAILED], False), ([LOCKED], True), ([DELETED, FAILED], True)],
+    ids=["nothing yet", "a failure", "a refusal that is an answer", "an answer before the failure"],
+)
+def test_whether_the_registry_answered_since_the_last_failure(
+    results: Results, outcomes: list[Outcome], healthy: bool
+) -> None:
+    for work, outcome in zip(works(results), outcomes, strict=False):
+        results.settle(work.item, outcome)
+    assert results.end_health() is healthy
+    assert results.end_health() is False
+
+
+def test_work_begins_anew_in_another_chunk(results: Results) -> None:
+    work = works(results)[0]
+    work.again, work.clear, work.key, work.unsent = True, True, "key", False
+    work.begin()
+    assert (work.again, work.clear, work.key, work.unsent, work.deletion) == (False, False, "", True, None)
+    work.item = as_claimed(work, state="accepted", operation_id="op1")
+    work.begin()
+    assert work.deletion == Deletion("op1", done=False, of=("shop/api", work.item.image))
+    assert work.is_unfinished
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level"),
+    [(DELETED, "INFO"), (LOCKED, "INFO"), (FAILED, "WARNING")],
+    ids=["deleted", "skipped", "failed"],
+)
+def test_an_outcome_is_one_event_with_its_facts(
+    results: Results, outcome: Outcome, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    log_settled("production", [(works(results)[1].item, outcome)], {1: "op7"})
+    (record,) = caplog.records
+    facts = record.__dict__
+    assert (record.getMessage(), record.levelname) == (f"image_{outcome.state}", level)
+    assert (facts["run"], facts["registry"], facts["repository"]) == ("run-1", "production", "shop/api")
+    assert (facts["digest"], facts["tags"], facts["operation"]) == (digest(1), ("pr",), "op7")
+    assert (facts["cause"], facts["reason"], facts["bytes"]) == (outcome.cause, outcome.message, 100)
