@@ -246,14 +246,16 @@ def refusal(answer: Answer) -> RegistryError:
     """What an answer that is no 2xx means: by the HTTP status, with the words of the body's first error."""
     if not (told := errors_of(answer)):
         return status_error(answer)
-    code, message, detail = told[0]
+    code, message, error = told[0]
+    detail = error.get("detail")
     more = f" ({detail.strip()})" if isinstance(detail, str) and detail.strip() else ""  # they often say more
     return status_error(answer, f"{code}: {message}{more}")
 
 
 def words_of(answer: Answer) -> str:
     """The codes, messages and details of every error; empty where the body has another form."""
-    return " ".join(text for told in errors_of(answer) for part in told for text in _texts(part))
+    keys = ("code", "message", "detail")
+    return " ".join(text for *_, error in errors_of(answer) for key in keys for text in _texts(error.get(key)))
 
 
 def _texts(told: object) -> Iterator[str]:
@@ -264,11 +266,11 @@ def _texts(told: object) -> Iterator[str]:
         yield from _texts(one)
 
 
-def errors_of(answer: Answer) -> Sequence[tuple[str, str, object]]:
-    """(code, message, detail) of every error a body tells; none where it has another form, which is allowed."""
+def errors_of(answer: Answer) -> Sequence[tuple[str, str, dict[str, Any]]]:
+    """(code, message, whole) of every error a body tells; none where it has another form, which is allowed."""
     try:
         errors = msgspec.json.decode(answer.body)["errors"]
-        return [(str(one["code"]), str(one.get("message") or ""), one.get("detail")) for one in errors]
+        return [(str(one["code"]), str(one.get("message") or ""), one) for one in errors]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return []
 

@@ -19,18 +19,20 @@ FRESH = 1.0  # seconds for which what one thread saw serves the others
 MOST = 10_000  # manifests below one index
 
 
-class Tags:
-    """Those of one repository: asked once for all the threads of one second.
+class Around:
+    """One repository: its tags are asked for once for all the threads of one second, each manifest once.
 
     `few`: of so many tags or fewer all are read anew, of more only those that the caller does not know.
     """
 
-    def __init__(self, client: Client, repository: str, few: int) -> None:
-        self._client, self._repository, self._few = client, repository, few
-        self._lock = threading.Lock()
-        self._asked_at = float("-inf")  # time.monotonic(), when the asking began
+    def __init__(self, client: Client, manifests: Manifests, repository: str, few: int) -> None:
+        self._client, self._memory, self._repository, self._few = client, manifests, repository, few
+        self._lock = threading.Lock()  # of the tags; what a manifest says never changes
+        self._asked_at = float("-inf")  # time.monotonic(), when the asking for tags began
         self._tags: tuple[str, ...] = ()
         self._named: Mapping[str, str] = {}
+        self._below: dict[str, frozenset[str]] = {}
+        self._read: dict[str, Manifest] = {}
 
     def named(self, known: frozenset[str]) -> Mapping[str, str]:
         """Tag -> digest of every tag that is not among these, or of all if they are few.
@@ -66,15 +68,6 @@ class Tags:
             self._tags, self._named = self._client.tags(self._repository) or (), {}
             self._asked_at = asked_at
 
-
-class Needs:
-    """Who needs whom in one repository. What a manifest says never changes, so each is looked at once."""
-
-    def __init__(self, client: Client, manifests: Manifests, repository: str) -> None:
-        self._client, self._memory, self._repository = client, manifests, repository
-        self._below: dict[str, frozenset[str]] = {}
-        self._read: dict[str, Manifest] = {}
-
     def refers(self, tag: str, digest: str, wanted: str) -> bool:
         """Whether what this tag names is a signature or another referrer of a digest. Raises RegistryError."""
         if wanted in subjects_of(Image(digest=digest, tags=(tag,))):
@@ -82,13 +75,13 @@ class Needs:
         about = listed_subject((tag,))
         if about is not None and wanted.startswith(about):
             return True  # perhaps a list of its referrers: what it lists need not be read to leave the image alone
-        return self._named(digest).subject == wanted
+        return self._just_named(digest).subject == wanted
 
     def below(self, digest: str) -> frozenset[str]:
         """What an image lists, however deep. Raises RegistryError: it cannot be known."""
         if digest not in self._below:
             found = set[str]()
-            level = [self._named(digest)]
+            level = [self._just_named(digest)]
             while level:
                 further = {child: one for one in level for child in one.children or () if child not in found}
                 found |= further.keys()
@@ -99,7 +92,7 @@ class Needs:
             self._below[digest] = frozenset(found)
         return self._below[digest]
 
-    def _named(self, digest: str) -> Manifest:
+    def _just_named(self, digest: str) -> Manifest:
         """What a tag names; that it is gone by now says nothing of what it needs."""
         try:
             return self._manifest(digest)

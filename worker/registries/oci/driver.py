@@ -34,7 +34,7 @@ from worker.registries.http.messages import Answer, Patience, Request
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Kept, Manifests, Registry
 from worker.registries.oci import blobs, deletion, protocol
-from worker.registries.oci.around import Needs, Tags
+from worker.registries.oci.around import Around
 from worker.registries.oci.client import Client
 from worker.registries.oci.listing import Listing
 from worker.text import one_line
@@ -70,7 +70,7 @@ class Oci(HttpDriver):
         self.unread: dict[str, str] = {}  # digest -> why its manifest could not be read
         self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
         self._few = int(settings.rate.requests_per_second)  # so many tags are read in a second
-        self._tags: dict[str, tuple[Tags, Needs]] = {}  # by repository
+        self._arounds: dict[str, Around] = {}  # by repository
         self._begun: dict[str, Begun] = {}  # by operation
         self._lock = threading.Lock()
 
@@ -107,7 +107,7 @@ class Oci(HttpDriver):
             raise self._not_found("HTTP 404: there is no such manifest", label)
         named = self._client.named(repository, image.tags)
         known = known_tags or {}
-        others = self._around(repository)[0].named(frozenset({*known, *image.tags}))
+        others = self._around(repository).named(frozenset({*known, *image.tags}))
         if known:
             self._insist_that_nobody_needs(repository, image, others, known)
         named |= {tag: digest for tag, digest in others.items() if tag not in image.tags}
@@ -119,7 +119,7 @@ class Oci(HttpDriver):
     ) -> Deletion:
         """As the interface has it: a digest that is deleted twice is deleted once."""
         operation = f"{repository}@{image.digest}"
-        self._begun[operation] = Begun(image.tags, self._around(repository)[0].last())
+        self._begun[operation] = Begun(image.tags, self._around(repository).last())
         try:
             root, tags = self._client.root, image.tags
             request = deletion.delete_manifest(self._client.api, repository, image.digest, DELETE_SECONDS, not_after)
@@ -235,22 +235,21 @@ class Oci(HttpDriver):
                 self._listed = frozenset(listed)
             return self._listed
 
-    def _around(self, repository: str) -> tuple[Tags, Needs]:
+    def _around(self, repository: str) -> Around:
         with self._lock:
-            if repository not in self._tags:
-                needs = Needs(self._client, self._manifests, repository)
-                self._tags[repository] = Tags(self._client, repository, self._few), needs
-            return self._tags[repository]
+            if repository not in self._arounds:
+                self._arounds[repository] = Around(self._client, self._manifests, repository, self._few)
+            return self._arounds[repository]
 
     def _insist_that_nobody_needs(
         self, repository: str, image: Image, others: Mapping[str, str], known: Mapping[str, str]
     ) -> None:
         """Leave alone what an image that was pushed since the plan needs: nobody protects it. Raises RegistryError."""
-        needs = self._around(repository)[1]
+        around = self._around(repository)
         for tag, digest in others.items():
             if digest in (image.digest, known.get(tag), *self._ignored) or tag in image.tags:
                 continue
-            if image.digest in needs.below(digest) or needs.refers(tag, digest, image.digest):
+            if image.digest in around.below(digest) or around.refers(tag, digest, image.digest):
                 raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
 
     def _insist_that_no_tag_serves(self, repository: str, digest: str, tags: Iterable[str]) -> None:
@@ -275,7 +274,7 @@ class Oci(HttpDriver):
         if not (expected := begun.before - frozenset(begun.tags)):
             return ()
         try:
-            there = self._around(repository)[0].since(time.monotonic())
+            there = self._around(repository).since(time.monotonic())
         except RegistryError:
             return ()  # the next look at the repository compares them all
         return tuple(sorted(expected - there))
