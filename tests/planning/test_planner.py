@@ -84,7 +84,7 @@ def test_the_newest_of_each_repository_stay_where_the_file_says_so() -> None:
 def seen(*images: Image, days: float = 30) -> Recalled:
     """An earlier scan that saw these images of shop/api."""
     known = {"shop/api": remember(NEVER, images, NOW - days * DAY)}
-    return Recalled(seen=known, lasting=known, head=Head(NOW - days * DAY))
+    return Recalled(seen=known, head=Head(NOW - days * DAY))
 
 
 def test_nothing_goes_that_no_scan_has_seen_for_as_long_as_the_file_asks() -> None:
