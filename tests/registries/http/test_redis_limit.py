@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from tests.support.drivers import QUICK, key
+from tests.support.secrecy import shows_no_secret
 from tests.support.servers import RedisServer, redis_server
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
@@ -106,3 +107,10 @@ def test_a_pause_of_ten_years_in_redis_is_cut(redis: RedisServer, monkeypatch: p
         limiter.wait()
     limiter.close()
     assert 0.25 < time.monotonic() - started < 5
+
+
+def test_redis_that_is_away_is_told_without_its_password(tmp_path: Path) -> None:
+    def wait(_folder: Path, secret: str) -> None:
+        RedisLimiter(f"redis://:{secret}@127.0.0.1:9/0", "key", 1.0).wait()
+
+    shows_no_secret(tmp_path, wait, "LimiterUnavailableError")

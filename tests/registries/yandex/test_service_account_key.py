@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization as formats
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.secrecy import Go, shows_no_secret
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import SignInError
 from worker.registries.yandex.service_account_key import signed_jwt
@@ -74,3 +75,27 @@ def test_a_key_signs_for_its_service_account_an_hour_long(key_file: Path) -> Non
             token, key["public_key"], ["PS256"], audience="https://iam.example/iam/v1/tokens", options=options
         )
         assert (claims["iss"], claims["iat"], claims["exp"]) == (key["service_account_id"], 1_000_000, 1_003_600)
+
+
+KEYS = [
+    pytest.param(
+        lambda folder, secret: signed_jwt(json.dumps({"id": "a", "private_key": secret}), "file f", "https://i", 0.0),
+        "SignInError",
+        id="no key",
+    ),
+    pytest.param(
+        lambda folder, secret: signed_jwt(
+            json.dumps({"id": "a", "service_account_id": "b", "private_key": f"-----BEGIN PRIVATE KEY-----{secret}"}),
+            "file f",
+            "https://i",
+            0.0,
+        ),
+        "SignInError",
+        id="a broken key",
+    ),
+]
+
+
+@pytest.mark.parametrize(("go", "kind"), KEYS)
+def test_no_part_of_a_key_that_cannot_be_used_is_shown(tmp_path: Path, go: Go, kind: str) -> None:
+    shows_no_secret(tmp_path, go, kind)

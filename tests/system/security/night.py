@@ -18,12 +18,12 @@ import yaml
 from redis import Redis
 from sqlalchemy import select
 
+from tests.support.sentinels import Sentinels, files_below
 from tests.support.servers import PostgresServer, RedisServer, free_port
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from tests.support.webhook import SECRET as HOOK_SECRET
 from tests.support.webhook import Webhook
-from tests.system.security.sentinels import Sentinels, files_below
 from worker.config.settings import load
 from worker.store import Store, open_store
 from worker.store.tables import metadata, run

@@ -11,10 +11,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 import zstandard
 
+from tests.support.sentinels import Sentinels
 from tests.support.servers import PostgresServer, redis_server
 from tests.support.simulator.client import Simulator
 from tests.system.security.night import REFUSED_TOKEN, REGISTRIES, WEB_TOKEN, Night, whole_night
-from tests.system.security.sentinels import Sentinels
 from worker.config.settings import load
 from worker.store.runs import newest
 
