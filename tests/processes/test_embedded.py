@@ -57,7 +57,7 @@ def test_it_starts_everything_again_that_was_killed_and_leaves_nothing(sandbox):
         called = sandbox.run(*CELERY, "call", "gc.sweep", "--args", '["production"]')
         assert called.returncode == 0
         until(
-            lambda: called.stdout.strip() in sandbox.run(*OURS, "runs", "--format", "json").stdout,
+            lambda: called.stdout.strip() in sandbox.call("runs", "--format", "json").out,
             what="a run of that bell",
         )
         assert running.stop() == 0

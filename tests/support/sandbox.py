@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tests.support.command import Result, called
 from tests.support.servers import free_port
 from tests.support.waiting import until
 
@@ -73,7 +74,11 @@ class Sandbox:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def run(self, *command: str, timeout: float = 30, **environ: str) -> "subprocess.CompletedProcess[str]":
+    def call(self, *words: str) -> Result:
+        """Call registry-gc here, in a process that has loaded it already."""
+        return called(*words, cwd=self.folder, **self.environ)
+
+    def run(self, *command: str, timeout: float = 90, **environ: str) -> "subprocess.CompletedProcess[str]":
         environment = self.environ | environ
         return subprocess.run(
             command, env=environment, cwd=self.folder, capture_output=True, text=True, timeout=timeout, check=False
@@ -98,7 +103,7 @@ class Sandbox:
 
     def left_empty(self) -> None:
         """Wait until nothing runs here; a killed process takes a moment to go."""
-        until(lambda: not self.pids(), timeout=5, what="the end of every process")
+        until(lambda: not self.pids(), timeout=20, what="the end of every process")
 
 
 class Running:
@@ -120,7 +125,7 @@ class Running:
         records = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
         return [record for record in records if fields.items() <= record.items()]
 
-    def says(self, text: str, *, timeout: float = 30) -> None:
+    def says(self, text: str, *, timeout: float = 60) -> None:
         """Wait until the log has `text`; the log's end is in the message where it never comes."""
         until(
             lambda: text in self.log() or self.process.poll() is not None, timeout=timeout, what=f"{text!r} in the log"

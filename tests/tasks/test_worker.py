@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,8 +42,10 @@ def test_celerys_own_commands_are_answered(tmp_path: Path, redis: RedisServer) -
     with sandbox.running(*OURS, "worker", "control") as worker:
         worker.says("ready")
         asked = {}
-        for command in ("ping", "active", "registered", "stats"):
-            done = sandbox.run(*CELERY, "inspect", command, "--json")
+        commands = ("ping", "active", "registered", "stats")
+        with ThreadPoolExecutor() as threads:
+            answers = list(threads.map(lambda command: sandbox.run(*CELERY, "inspect", command, "--json"), commands))
+        for command, done in zip(commands, answers, strict=True):
             assert done.returncode == 0, done.stderr
             ((node, asked[command]),) = json.loads(done.stdout.splitlines()[-1]).items()
             assert node.startswith("control@")
@@ -86,7 +89,7 @@ def test_workers_of_two_stores_behind_one_redis_say_so(tmp_path: Path, redis: Re
     def said(sandbox: Sandbox) -> str:
         (finding,) = (
             one
-            for one in json.loads(sandbox.run(*OURS, "check", "--online", "--format", "json").stdout)["online"]
+            for one in sandbox.call("check", "--online", "--format", "json").json["online"]
             if one["check"] == "redis"
         )
         return f"{finding['status']}: {finding['detail']}"
@@ -102,7 +105,7 @@ def test_workers_of_two_stores_behind_one_redis_say_so(tmp_path: Path, redis: Re
         assert said(second) == f"warning: {OTHER_STORES}"
         other = stack.enter_context(second.running(*CELERY, "worker", "-Q", "gc.control", "-c", "1", "-n", "other@%h"))
         other.says(OTHER_STORES)
-        assert second.run(*OURS, "sweep", "production").returncode == 0
+        assert second.call("sweep", "production").code == 0
         assert [OTHER_STORES in running.log() for running in (one, also)] == [False, False]
         assert other.stop() == also.stop() == one.stop() == 0
 
@@ -125,7 +128,7 @@ def test_a_file_as_the_store_of_a_far_redis_is_warned_of(
     sandbox = Sandbox(tmp_path, redis=redis, store=store)
     settings = load(sandbox.path, environ=sandbox.environ)
     assert is_file_beside_far_redis(settings.store, settings.redis_url()) is far
-    assert (FILE_BESIDE_FAR_REDIS in sandbox.run(*OURS, "check").stdout) is far
+    assert (FILE_BESIDE_FAR_REDIS in sandbox.call("check").out) is far
 
 
 def test_a_worker_tells_of_a_run_that_failed(redis: RedisServer, tmp_path: Path) -> None:
