@@ -17,7 +17,7 @@ from policies.image import Image
 from worker.store import audit, freed_bytes, leases
 from worker.store.engine import insert_for
 from worker.store.leases import Lease, is_free
-from worker.store.tables import UNFINISHED, Instant, batch, item, repository, run, tally
+from worker.store.tables import EPOCH, UNFINISHED, Instant, batch, item, repository, run, tally
 
 Final = Literal["deleted", "gone", "skipped", "failed"]
 
@@ -157,6 +157,12 @@ def begun_in(connection: Connection, run_id: str) -> frozenset[int]:
     """The batches of a run with a deletion that was begun and has no outcome yet."""
     begun = (item.c.run_id == run_id) & item.c.state.in_(("intent", "accepted"))
     return frozenset(connection.execute(select(item.c.batch).distinct().where(begun)).scalars())
+
+
+def is_held_back(connection: Connection, run_id: str) -> bool:
+    """Whether a batch of a run waits to be rung behind those that were never rung."""
+    waiting = (batch.c.run_id == run_id) & ~batch.c.done & (batch.c.rung_at == EPOCH)
+    return connection.execute(select(batch.c.number).where(waiting).limit(1)).first() is not None
 
 
 def unring(connection: Connection, run_id: str, now: datetime, path: str | None = None) -> None:

@@ -95,8 +95,8 @@ class Batch:
                 if self._seconds() > START_NO_IMAGE_AFTER:
                     self.out_of_time = True
                     break
-                if self._alone and todo[0].item.state == "planned" and self._is_first_open():
-                    self.go_on |= bool(self.missing)  # whose outcome is known in a moment
+                if not self.run.deleted and todo[0].item.state == "planned" and self._gives_way():
+                    self.go_on |= bool(self.missing) or not self._alone  # the first's outcome is known, or soon
                     break
                 at = 1 if self._alone else size
                 try:
@@ -116,12 +116,12 @@ class Batch:
                     self.results.settle(item, outcome)
                 self.results.record()
 
-    def _is_first_open(self) -> bool:
-        """Whether the run's first deletion, which goes alone, was begun here and has no outcome yet."""
-        if self.run.deleted:
-            return False
+    def _gives_way(self) -> bool:
+        """Whether the run's first deletion, which goes alone, has no outcome yet, or has one that others wait for."""
         with self.store.read() as connection:
-            return self.held.batch in sweeping.begun_in(connection, self.run.id)
+            if self._alone:
+                return self.held.batch in sweeping.begun_in(connection, self.run.id)
+            return sweeping.is_held_back(connection, self.run.id)
 
     def _in_order(self, items: list[Item]) -> list[Item]:
         """What is to be tried, in which order. Until a repository's first deletion is accepted, one at a time: where
