@@ -326,7 +326,8 @@ class Batch:
         elif deletion.failing is not None:
             self._settle_error(item, "follow", deletion.failing)
         elif self._is_last(item, "follow"):
-            self.results.settle(item, outcomes.never_ended(deletion.operation_id))
+            message = f"operation {deletion.operation_id} did not end"
+            self.results.settle(item, Outcome("failed", "unconfirmed", message))
         else:
             self.go_on = True  # it is asked again as soon as others had their turn
 

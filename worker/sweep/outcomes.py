@@ -157,10 +157,6 @@ def never_asked(reason: str) -> Outcome:
     return _unconfirmed(f"its deletion was begun, and how it ended could not be asked: {reason}")
 
 
-def never_ended(operation_id: str) -> Outcome:
-    return _unconfirmed(f"operation {operation_id} did not end")
-
-
 def _difference(planned: Image, now: Image) -> str | None:
     if now.digest != planned.digest:
         return f"its digest is {now.digest} now"
