@@ -303,13 +303,8 @@ def decisions(path: str, images: Iterable[Image], settled: Mapping[str, Settled]
     """A decision on each of these images of a repository, with the image's own facts."""
     return tuple([
         Decision(
-            image.id,
-            path,
-            image.digest,
-            image.tags,
-            at if at is None or at.tzinfo is UTC else at.astimezone(UTC),
-            image.compressed_size,
-            *settled[image.digest],
+            image.id, path, image.digest, image.tags, at if at is None or at.tzinfo is UTC else at.astimezone(UTC),
+            image.compressed_size, *settled[image.digest],
         )
         for image in images
         for at in (image.created_at,)

@@ -44,10 +44,8 @@ class Patterns:
     _others: Matcher | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        match, plain, others = _matcher(self.texts, self.paths)
-        object.__setattr__(self, "match", match)  # the one way to fill a frozen field
-        object.__setattr__(self, "_plain", plain)
-        object.__setattr__(self, "_others", others)
+        for name, value in zip(("match", "_plain", "_others"), _matcher(self.texts, self.paths), strict=True):
+            object.__setattr__(self, name, value)  # the one way to fill a frozen field
 
     def matching(self, names: Iterable[str]) -> set[str]:
         """Those of the names that `match` tells a pattern of."""

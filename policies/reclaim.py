@@ -129,8 +129,7 @@ class Reclaim:
         totals, shares = self._counts, []
         for share in range(1 << _SHARE_BITS):
             which = np.flatnonzero(share_of == share)
-            some = rows[which], sizes[which], references[which], flags[which]  # copies
-            blobs, freed = _freed(*some, numbered=self._numbered)
+            blobs, freed = _freed(rows[which], sizes[which], references[which], flags[which], numbered=self._numbered)
             totals = add(totals, blobs)
             shares.append(freed)
         return Closing(
