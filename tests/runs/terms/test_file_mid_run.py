@@ -22,16 +22,26 @@ def spoil(night: Harness, way: str) -> str:
     return good
 
 
+def states(night: Harness, run_id: str) -> dict[str, set[str]]:
+    """Of the planned images of each repository."""
+    found: dict[str, set[str]] = {}
+    for item in night.items(run_id):
+        found.setdefault(item.decision.repository, set()).add(item.state)
+    return found
+
+
 def with_accepted_deletions(simulator: Simulator, night: Harness) -> str:
-    """A run whose three deletions were accepted, and have not ended; one more image is planned."""
+    """A run that has deleted an image of `base`, and whose three deletions in `shop/api` are accepted and not done."""
+    simulator.push("base", tags=["pr-9"], age=30 * DAY)
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=[100 + number])
     simulator.push("shop/api", tags=["v1"], age=30 * DAY)
-    simulator.switch(operation_seconds_from=5.0, operation_seconds_to=5.0)
     run_id, bells = night.plan()
     bells = night.ring(bells, until="gc.delete_batch")
+    bells = night.ring([*bells[1:], *night.do(bells[0])], until="gc.delete_batch")
+    simulator.switch(operation_seconds_from=5.0, operation_seconds_to=5.0)
     night.do(bells[0])
-    assert {state for state, _ in night.outcomes(run_id).values()} == {"accepted"}
+    assert states(night, run_id) == {"base": {"deleted"}, "shop/api": {"accepted"}}
     return run_id
 
 
@@ -62,7 +72,7 @@ def test_accepted_deletions_are_followed_by_the_last_valid_file(
 
     run = tonight.run(run_id)
     assert set(tonight.outcomes(run_id).values()) == {("deleted", None)}
-    assert (run.deleted, audited(tonight)) == (3, 3)
+    assert (run.deleted, audited(tonight)) == (4, 4)
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
@@ -76,11 +86,11 @@ def test_without_a_valid_file_they_wait_for_one(simulator: Simulator, night: Mak
         with tonight.store.write() as connection:
             connection.execute(update(batch).values(rung_at=None))
         tonight.ring(reconcile.reconcile(tonight.store, None, datetime.now(UTC)))
-    assert {state for state, _ in tonight.outcomes(run_id).values()} == {"accepted"}
+    assert states(tonight, run_id)["shop/api"] == {"accepted"}
 
     tonight.path.write_text(good)
     reconcile_until_finished(tonight, run_id)
-    assert (tonight.run(run_id).deleted, audited(tonight)) == (3, 3)
+    assert (tonight.run(run_id).deleted, audited(tonight)) == (4, 4)
 
 
 def test_they_do_not_wait_longer_than_the_plan_is_good(simulator: Simulator, night: MakeHarness) -> None:
@@ -95,5 +105,7 @@ def test_they_do_not_wait_longer_than_the_plan_is_good(simulator: Simulator, nig
 
     reconcile_until_finished(tonight, run_id)
 
-    assert set(tonight.outcomes(run_id).values()) == {("failed", "unconfirmed")}
-    assert "could not be asked: the configuration file is invalid" in (tonight.run(run_id).message or "")
+    assert states(tonight, run_id)["shop/api"] == {"failed"}
+    assert set(tonight.outcomes(run_id).values()) == {("deleted", None), ("failed", "unconfirmed")}
+    why = {item.message for item in tonight.items(run_id) if item.state == "failed"}
+    assert all("could not be asked: the configuration file is invalid" in (message or "") for message in why)
