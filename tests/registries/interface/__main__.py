@@ -34,7 +34,8 @@ def word_of(report: pytest.TestReport) -> str:
 
 def main() -> int:
     results = Results()
-    code = pytest.main([str(Path(__file__).parent), "-q", *sys.argv[1:]], plugins=[results])
+    loaded = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # pytest is started late here
+    code = pytest.main([str(Path(__file__).parent), "-q", *loaded, *sys.argv[1:]], plugins=[results])
     print("\n".join(table(SERVERS, results.words)))  # noqa: T201 - this is what it is for
     return int(code)
 
