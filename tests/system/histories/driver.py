@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from policies.image import Image
 from tests.support.memory_driver import MemoryDriver
@@ -10,9 +10,8 @@ from tests.support.memory_faults import LIMITER, Call, error_of
 from tests.support.memory_registry import Operation, listed
 from tests.system.histories.process import Process, Reading
 from worker.registries.docker.manifest_cache import read_through, resolved
-from worker.registries.errors import NotFoundError, OperationUnknownError, RegistryError, TooLateError, UnavailableError
+from worker.registries.errors import NotFoundError, OperationUnknownError, RegistryError, TooLateError
 from worker.registries.interface import Deletion, Manifest, Manifests, Usage
-from worker.sweep import outage
 
 
 class HistoryDriver(MemoryDriver):
@@ -24,13 +23,6 @@ class HistoryDriver(MemoryDriver):
         self._process = process
         self._world = process.world
         self._usage = Usage()
-
-    def clock(self) -> datetime:
-        try:
-            return super().clock()
-        except UnavailableError:  # a registry that is away does not come back while a batch waits for it
-            self._world.pass_time(timedelta(seconds=outage.LONGEST))
-            raise
 
     def usage(self) -> Usage:
         spent, self._usage = self._usage, Usage()
