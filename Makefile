@@ -21,7 +21,7 @@ demo: setup $(if $(filter oci,$(KIND)),services)
 # Every module's tests, the contract of every driver, the properties by examples that are always the same, and a night of
 # each kind with real servers and processes: five minutes.
 test: setup services
-	@$(BIN)/python -m pytest -n 4 --dist worksteal --ignore tests/system $(ARGS)
+	@$(BIN)/python -m pytest -n 5 --dist worksteal --ignore tests/system $(ARGS)
 
 # The rest, tests/system: every crash point and bad link, histories, nights on real registries, secrets, parity of fakes;
 # and of the others the nights again on PostgreSQL, the properties again by random examples.

@@ -29,8 +29,8 @@ ROOM = 2 * 2**30  # bytes that must be free there; a container often has 64 MiB
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 ANY_MACHINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("the same", derandomize=True, **ANY_MACHINE)
-settings.register_profile("random", derandomize=False, print_blob=True, **ANY_MACHINE)
+settings.register_profile("the same", derandomize=True, max_examples=50, **ANY_MACHINE)
+settings.register_profile("random", derandomize=False, max_examples=150, print_blob=True, **ANY_MACHINE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
