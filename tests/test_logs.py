@@ -60,7 +60,7 @@ def test_json_lines_hold_their_fields():
 
 @contextmanager
 def logged_here():
-    """What this process logs meanwhile, a record a line."""
+    """What our own modules log meanwhile in this process, a record a line."""
     root, stream = logging.getLogger(), io.StringIO()
     handlers, level = list(root.handlers), root.level
     logs.configure(stream=stream)
@@ -69,7 +69,8 @@ def logged_here():
         yield lines
     finally:
         root.handlers[:], root.level = handlers, level
-        lines += [json.loads(line) for line in stream.getvalue().splitlines()]
+        told = [json.loads(line) for line in stream.getvalue().splitlines()]
+        lines += [line for line in told if line["logger"].startswith("worker.")]  # a library's thread may log late
 
 
 def test_the_log_of_a_night_tells_every_step_and_how_each_planned_image_ended(simulator, night):
@@ -81,7 +82,7 @@ def test_the_log_of_a_night_tells_every_step_and_how_each_planned_image_ended(si
         simulator.fault("fail_operation", method="DELETE", path=f"/images/{failing['id']}", code=13, message="ill")
         simulator.push("shop/api", tags=["pr-1"], age=timedelta())
         tonight.ring(bells)
-    assert {line["run"] for line in lines if line["logger"].startswith("worker.")} == {run_id}
+    assert {line["run"] for line in lines} == {run_id}
     ends = {line["digest"]: line for line in lines if line["event"].startswith("image_")}
     assert [line["event"] for line in lines if not line["event"].startswith("image_")] == [
         "run_opened", "scan_started", "planned", "recheck", "batch_started", "batch_done", "verified", "run_finished",
