@@ -13,7 +13,7 @@ from tests.support.waiting import until
 from worker.processes.supervisor import Child, Program
 
 FOREVER = ["sleep", "1000"]
-DEAF = ["sh", "-c", 'trap "" TERM; echo deaf; while :; do sleep 0.05; done']
+DEAF = ["sh", "-c", 'trap "" TERM; echo ignores TERM; while :; do sleep 0.05; done']
 # A main process that ends when told to, and a child of its own that notes whether it was told as well.
 WAIT = "while :; do sleep 0.05; done"
 FAMILY = ["sh", "-c", f'(trap "touch child-was-told" TERM; {WAIT}) & trap "exit 0" TERM; echo ready; {WAIT}']
@@ -75,7 +75,7 @@ def test_a_ctrl_c_in_the_middle_of_starting_is_a_stop_as_any(sandbox, supervise)
 
 def test_who_does_not_end_in_its_patience_is_killed(sandbox, supervise):
     with supervise(deaf=(DEAF, 0.3)) as running:
-        running.says("deaf")
+        running.says("ignores TERM")
         running.process.terminate()
         running.says("deaf did not end within 0.3 s and is killed")
         assert running.process.wait(10) == 0
@@ -84,7 +84,7 @@ def test_who_does_not_end_in_its_patience_is_killed(sandbox, supervise):
 
 def test_asked_again_it_kills_at_once(sandbox, supervise):
     with supervise(deaf=(DEAF, 1000)) as running:
-        running.says("deaf")
+        running.says("ignores TERM")
         running.process.terminate()
         running.says("stopping deaf")
         running.process.terminate()
