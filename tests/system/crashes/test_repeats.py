@@ -11,6 +11,7 @@ from tests.support.simulator.client import Simulator
 
 @pytest.mark.slow
 def test_messages_ten_times_two_workers_two_beats(running: Simulator, tmp_path: Path) -> None:
+    running.reset()
     with redis_server() as redis:
         scenario = Scenario(running, tmp_path, redis)
         try:

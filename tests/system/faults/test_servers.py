@@ -111,6 +111,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("point", ["inventory_taken", "image_read_again"])
 def test_the_disk_under_the_store_is_full(point: Checkpoint, running: Simulator, tmp_path: Path) -> None:
     """Nothing is deleted, one line says so, and with room again it goes on."""
+    running.reset()
     with small_disk(tmp_path / "disk") as disk, redis_server() as redis:
         scenario = Scenario(running, tmp_path, redis, ways={"store": f"sqlite:///{disk}/gc.db"})
         with contextlib.ExitStack() as stack:
