@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,23 @@ from policies.limits import Limits
 from policies.rules import Policy
 from tests.support.simulator.client import Simulator
 from worker.config.settings import Credentials, Endpoints, Network, Rate, RegistrySettings, Secret
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.interface import Deletion
 from worker.registries.yandex.container_registry import YandexContainerRegistry as Driver
 
-__all__ = ["QUICK", "Driver", "answering", "image_of", "key", "settings_for", "with_defaults"]
+__all__ = [
+    "QUICK",
+    "Driver",
+    "answering",
+    "body",
+    "deleted",
+    "get",
+    "image_of",
+    "key",
+    "settings_for",
+    "soon",
+    "with_defaults",
+]
 
 QUICK = Patience(attempts=5, total=20.0, first_wait=0.01, longest_wait=0.02, jitter=0.01)
 
@@ -52,6 +66,23 @@ def image_of(driver: Driver, repository: str, image_id: str) -> Image:
 def key() -> str:
     """A fresh idempotency key."""
     return str(uuid.uuid4())
+
+
+def get(url: str, **more: object) -> Request:
+    return Request(method="GET", url=url, about="something", repeatable=True, **more)  # type: ignore[arg-type]  # as named
+
+
+def body(answer: Answer) -> bytes:
+    return answer.body
+
+
+def soon(seconds: float = 10.0) -> float:
+    return time.monotonic() + seconds
+
+
+def deleted(driver: Driver, image: Image, seconds: float = 10.0) -> Deletion:
+    """The end of a deletion, however the registry tells it."""
+    return driver.follow(driver.delete("shop/api", image, key()), soon(seconds))
 
 
 @contextlib.contextmanager

@@ -2,36 +2,20 @@
 
 import gzip
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 
-from tests.support.drivers import QUICK, Driver, answering
+from tests.support.drivers import Driver, answering, body, get
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, UnavailableError
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.http.messages import Patience, Request
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.transport import MAX_BODY
 
 IMAGES = "/container-registry/v1/images"
-
-
-@pytest.fixture
-def http() -> Iterator[Http]:
-    client = Http("production", LocalLimiter(2000.0), 16, QUICK)
-    yield client
-    client.close()
-
-
-def get(url: str, **more: object) -> Request:
-    return Request(method="GET", url=url, about="something", repeatable=True, **more)  # type: ignore[arg-type]  # as named
-
-
-def body(answer: Answer) -> bytes:
-    return answer.body
 
 
 @pytest.mark.parametrize(

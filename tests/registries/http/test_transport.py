@@ -3,32 +3,17 @@
 import gzip
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.support.drivers import QUICK, answering
+from tests.support.drivers import QUICK, answering, body, get
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import UnavailableError
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.http.messages import Patience
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.transport import PIECE, unpacked
-
-
-@pytest.fixture
-def http() -> Iterator[Http]:
-    client = Http("production", LocalLimiter(2000.0), 16, QUICK)
-    yield client
-    client.close()
-
-
-def get(url: str, **more: object) -> Request:
-    return Request(method="GET", url=url, about="something", repeatable=True, **more)  # type: ignore[arg-type]  # as named
-
-
-def body(answer: Answer) -> bytes:
-    return answer.body
 
 
 def drip(start: bytes) -> Callable[[socket.socket, bytes], None]:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from policies.image import Image
-from tests.support.drivers import Driver, image_of, key
+from tests.support.drivers import Driver, deleted, key, soon
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import (
     BadAnswerError,
@@ -19,21 +19,6 @@ from worker.registries.interface import Deletion
 LIST_IMAGES = "/container-registry/v1/images[?]"
 
 OPERATIONS = "/operations/"
-
-
-@pytest.fixture
-def image(simulator: Simulator, driver: Driver) -> Image:
-    pushed = simulator.push("shop/api", tags=["pr-1", "pr-2"])
-    return image_of(driver, "shop/api", pushed["id"])
-
-
-def soon(seconds: float = 10.0) -> float:
-    return time.monotonic() + seconds
-
-
-def deleted(driver: Driver, image: Image, seconds: float = 10.0) -> Deletion:
-    """The end of a deletion, however the registry tells it."""
-    return driver.follow(driver.delete("shop/api", image, key()), soon(seconds))
 
 
 def test_an_operation_that_never_ends_is_given_back(simulator: Simulator, driver: Driver, image: Image) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.image import Image
-from tests.support.drivers import Driver, image_of, key
+from tests.support.drivers import Driver, deleted, key, soon
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import (
     NotFoundError,
@@ -24,21 +24,6 @@ from worker.registries.errors import (
 from worker.registries.interface import Deletion
 
 DELETE_IMAGE = "/container-registry/v1/images/"
-
-
-@pytest.fixture
-def image(simulator: Simulator, driver: Driver) -> Image:
-    pushed = simulator.push("shop/api", tags=["pr-1", "pr-2"])
-    return image_of(driver, "shop/api", pushed["id"])
-
-
-def soon(seconds: float = 10.0) -> float:
-    return time.monotonic() + seconds
-
-
-def deleted(driver: Driver, image: Image, seconds: float = 10.0) -> Deletion:
-    """The end of a deletion, however the registry tells it."""
-    return driver.follow(driver.delete("shop/api", image, key()), soon(seconds))
 
 
 def failure_of(kind: type[RegistryError], message: str, call: Callable[[], object]) -> RegistryError:
