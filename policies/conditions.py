@@ -37,14 +37,14 @@ class Sighting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class ConditionContext:
     """What an image is seen against: the instant, the sizes of its repository's indexes, what scans have seen."""
 
     now: datetime
     index_size: Callable[[Image], int | None] = lambda _: None
     seen: Callable[[Image], Sighting | None] = lambda _: None  # None: no complete scan has seen it
-    doubt: str = ""  # why push times are not believed
-    doubted: Container[str] = ()  # digests of the images whose push time is not
+    suspicion: str = ""  # why push times are not believed
+    suspicious: Container[str] = ()  # digests of the images whose push time is not
 
     def size(self, image: Image) -> int | None:
         """Bytes of an image, or of an index and all that it lists, each blob once; None: not told."""
@@ -57,8 +57,8 @@ class Scene:
 
     def untimed(self, image: Image) -> str:
         """Why the push time of an image is unknown."""
-        if image.digest in self.doubted:
-            return f"its push time is not believed: {self.doubt}"
+        if image.digest in self.suspicious:
+            return f"its push time is not trusted: {self.suspicion}"
         return "its push time was not told"
 
 
@@ -68,19 +68,19 @@ class Condition(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def holds(self, image: Image, scene: Scene, /) -> Answer: ...
+    def holds(self, image: Image, context: ConditionContext, /) -> Answer: ...
 
     @abstractmethod
-    def fact(self, image: Image, scene: Scene, /) -> str:
+    def fact(self, image: Image, context: ConditionContext, /) -> str:
         """A few words on why the answer is yes, or which fact was not told where it is unknown."""
 
-    def facts(self, images: Sequence[Image], scene: Scene, /) -> list[str]:
+    def facts(self, images: Sequence[Image], context: ConditionContext, /) -> list[str]:
         """`fact` of all of these at once."""
-        return [self.fact(image, scene) for image in images]
+        return [self.fact(image, context) for image in images]
 
-    def split(self, images: list[Image], scene: Scene, /) -> tuple[list[Image], list[Image]]:
+    def split(self, images: list[Image], context: ConditionContext, /) -> tuple[list[Image], list[Image]]:
         """`holds` of all of these at once: those of which the answer is yes, and those of which it is unknown."""
-        answers = [self.holds(image, scene) for image in images]
+        answers = [self.holds(image, context) for image in images]
         pairs = list(zip(images, answers, strict=True))
         return [image for image, answer in pairs if answer is YES], [
             image for image, answer in pairs if answer is UNKNOWN
@@ -91,10 +91,10 @@ class Condition(ABC):
 class All(Condition):
     """Always."""
 
-    def holds(self, _image: Image, _scene: Scene) -> Answer:
+    def holds(self, _image: Image, _context: ConditionContext) -> Answer:
         return YES
 
-    def fact(self, _image: Image, _scene: Scene) -> str:
+    def fact(self, _image: Image, _context: ConditionContext) -> str:
         return "every image"
 
 
@@ -104,27 +104,27 @@ class EveryTag(Condition):
 
     patterns: Patterns
 
-    def holds(self, image: Image, _scene: Scene) -> Answer:
+    def holds(self, image: Image, _context: ConditionContext) -> Answer:
         match = self.patterns.match
         for tag in image.tags:
             if match(tag) is None:
                 return NO
         return YES if image.tags else NO
 
-    def split(self, images: list[Image], _scene: Scene) -> tuple[list[Image], list[Image]]:
+    def split(self, images: list[Image], _context: ConditionContext) -> tuple[list[Image], list[Image]]:
         matched = self.patterns.matching(_tags_of(images))
         return [image for image in images if image.tags and matched.issuperset(image.tags)], []
 
-    def fact(self, image: Image, _scene: Scene) -> str:
+    def fact(self, image: Image, _context: ConditionContext) -> str:
         matched = dict.fromkeys([self.patterns.match(tag) or "" for tag in image.tags])
         return f"every tag matches {', '.join(matched)}"
 
-    def facts(self, images: Sequence[Image], scene: Scene) -> list[str]:
+    def facts(self, images: Sequence[Image], context: ConditionContext) -> list[str]:
         match, texts = self.patterns.match, {text: f"every tag matches {text}" for text in self.patterns.texts}
         if len(texts) == 1:
             return [*texts.values()] * len(images)
         return [
-            texts[match(image.tags[0]) or ""] if len(image.tags) == 1 else self.fact(image, scene) for image in images
+            texts[match(image.tags[0]) or ""] if len(image.tags) == 1 else self.fact(image, context) for image in images
         ]
 
 
@@ -134,10 +134,10 @@ class NoTag(Condition):
 
     patterns: Patterns
 
-    def holds(self, image: Image, _scene: Scene) -> Answer:
+    def holds(self, image: Image, _context: ConditionContext) -> Answer:
         return NO if any(self.patterns.match(tag) for tag in image.tags) else YES
 
-    def fact(self, image: Image, _scene: Scene) -> str:
+    def fact(self, image: Image, _context: ConditionContext) -> str:
         return f"no tag matches {self.patterns}" if image.tags else "untagged"
 
 
@@ -148,18 +148,18 @@ class SomeTag(Condition):
     matching: Patterns | None = None
     excepting: Patterns | None = None
 
-    def holds(self, image: Image, _scene: Scene) -> Answer:
+    def holds(self, image: Image, _context: ConditionContext) -> Answer:
         if not image.tags:
             return YES if self.matching is None else NO
         return NO if self._found(image) is None else YES
 
-    def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
+    def split(self, images: list[Image], context: ConditionContext) -> tuple[list[Image], list[Image]]:
         if self.matching is None or self.excepting is not None:
-            return super(SomeTag, self).split(images, scene)
+            return super(SomeTag, self).split(images, context)
         matched = self.matching.matching(_tags_of(images))
         return [image for image in images if not matched.isdisjoint(image.tags)], []
 
-    def fact(self, image: Image, _scene: Scene) -> str:
+    def fact(self, image: Image, _context: ConditionContext) -> str:
         found = self._found(image)
         if found is None:
             return "untagged"
@@ -185,14 +185,14 @@ class Tagged(Condition):
 
     tagged: bool = True
 
-    def holds(self, image: Image, _scene: Scene) -> Answer:
+    def holds(self, image: Image, _context: ConditionContext) -> Answer:
         return YES if bool(image.tags) is self.tagged else NO
 
-    def split(self, images: list[Image], _scene: Scene) -> tuple[list[Image], list[Image]]:
+    def split(self, images: list[Image], _context: ConditionContext) -> tuple[list[Image], list[Image]]:
         tagged = self.tagged
         return [image for image in images if bool(image.tags) is tagged], []
 
-    def fact(self, _image: Image, _scene: Scene) -> str:
+    def fact(self, _image: Image, _context: ConditionContext) -> str:
         return "tagged" if self.tagged else "untagged"
 
 
@@ -202,10 +202,10 @@ class Digests(Condition):
 
     digests: frozenset[str]
 
-    def holds(self, image: Image, _scene: Scene) -> Answer:
+    def holds(self, image: Image, _context: ConditionContext) -> Answer:
         return YES if image.digest in self.digests else NO
 
-    def fact(self, _image: Image, _scene: Scene) -> str:
+    def fact(self, _image: Image, _context: ConditionContext) -> str:
         return "its digest is listed"
 
 
@@ -215,26 +215,26 @@ class OlderThan(Condition):
 
     age: timedelta
 
-    def holds(self, image: Image, scene: Scene) -> Answer:
+    def holds(self, image: Image, context: ConditionContext) -> Answer:
         created_at = image.created_at
         if created_at is None:
             return UNKNOWN
-        return YES if scene.now - created_at >= self.age else NO
+        return YES if context.now - created_at >= self.age else NO
 
-    def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
+    def split(self, images: list[Image], context: ConditionContext) -> tuple[list[Image], list[Image]]:
         timed = [(image.created_at, image) for image in images if image.created_at is not None]
         untimed = [image for image in images if image.created_at is None] if len(timed) < len(images) else []
         try:
-            border = scene.now - self.age
+            border = context.now - self.age
         except OverflowError:  # before the first year
             return [], untimed
         return [image for created_at, image in timed if created_at <= border], untimed
 
-    def fact(self, image: Image, scene: Scene) -> str:
-        return self.facts([image], scene)[0]
+    def fact(self, image: Image, context: ConditionContext) -> str:
+        return self.facts([image], context)[0]
 
-    def facts(self, images: Sequence[Image], scene: Scene) -> list[str]:
-        return _age_facts(images, scene, "at least", self.age)
+    def facts(self, images: Sequence[Image], context: ConditionContext) -> list[str]:
+        return _age_facts(images, context, "at least", self.age)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,17 +243,17 @@ class NewerThan(Condition):
 
     age: timedelta
 
-    def holds(self, image: Image, scene: Scene) -> Answer:
+    def holds(self, image: Image, context: ConditionContext) -> Answer:
         created_at = image.created_at
         if created_at is None:
             return UNKNOWN
-        return YES if scene.now - created_at < self.age else NO
+        return YES if context.now - created_at < self.age else NO
 
-    def fact(self, image: Image, scene: Scene) -> str:
-        return self.facts([image], scene)[0]
+    def fact(self, image: Image, context: ConditionContext) -> str:
+        return self.facts([image], context)[0]
 
-    def facts(self, images: Sequence[Image], scene: Scene) -> list[str]:
-        return _age_facts(images, scene, "less than", self.age)
+    def facts(self, images: Sequence[Image], context: ConditionContext) -> list[str]:
+        return _age_facts(images, context, "less than", self.age)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,20 +262,20 @@ class UntaggedFor(Condition):
 
     age: timedelta
 
-    def holds(self, image: Image, scene: Scene) -> Answer:
+    def holds(self, image: Image, context: ConditionContext) -> Answer:
         if image.tags:
             return NO
-        sighting = scene.seen(image)
+        sighting = context.seen(image)
         if sighting is None:
             return UNKNOWN
-        return YES if sighting.since is not None and scene.now - sighting.since >= self.age else NO
+        return YES if sighting.since is not None and context.now - sighting.since >= self.age else NO
 
-    def fact(self, image: Image, scene: Scene) -> str:
-        sighting = scene.seen(image)
+    def fact(self, image: Image, context: ConditionContext) -> str:
+        sighting = context.seen(image)
         if sighting is None or sighting.since is None:
             return "no earlier complete scan has seen it untagged"
         unit, name = in_units(self.age)
-        seen = max((scene.now - sighting.since) // unit, 0)
+        seen = max((context.now - sighting.since) // unit, 0)
         return f"seen untagged for {counted_in(seen, name)}, at least {self.age // unit}"
 
 
@@ -285,19 +285,19 @@ class LargerThan(Condition):
 
     size: int
 
-    def holds(self, image: Image, scene: Scene) -> Answer:
-        size = scene.size(image)
+    def holds(self, image: Image, context: ConditionContext) -> Answer:
+        size = context.size(image)
         if size is None:
             return UNKNOWN
         return YES if size > self.size else NO
 
-    def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
-        sized = list(zip(images, scene.sizes(images), strict=True))
+    def split(self, images: list[Image], context: ConditionContext) -> tuple[list[Image], list[Image]]:
+        sized = list(zip(images, context.sizes(images), strict=True))
         yes = [image for image, size in sized if size is not None and size > self.size]
         return yes, [image for image, size in sized if size is None]
 
-    def fact(self, image: Image, scene: Scene) -> str:
-        return _size_fact(image, scene, f"larger than {bytes_text(self.size)}")
+    def fact(self, image: Image, context: ConditionContext) -> str:
+        return _size_fact(image, context, f"larger than {bytes_text(self.size)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,19 +306,19 @@ class SmallerThan(Condition):
 
     size: int
 
-    def holds(self, image: Image, scene: Scene) -> Answer:
-        size = scene.size(image)
+    def holds(self, image: Image, context: ConditionContext) -> Answer:
+        size = context.size(image)
         if size is None:
             return UNKNOWN
         return YES if size < self.size else NO
 
-    def split(self, images: list[Image], scene: Scene) -> tuple[list[Image], list[Image]]:
-        sized = list(zip(images, scene.sizes(images), strict=True))
+    def split(self, images: list[Image], context: ConditionContext) -> tuple[list[Image], list[Image]]:
+        sized = list(zip(images, context.sizes(images), strict=True))
         yes = [image for image, size in sized if size is not None and size < self.size]
         return yes, [image for image, size in sized if size is None]
 
-    def fact(self, image: Image, scene: Scene) -> str:
-        return _size_fact(image, scene, f"smaller than {bytes_text(self.size)}")
+    def fact(self, image: Image, context: ConditionContext) -> str:
+        return _size_fact(image, context, f"smaller than {bytes_text(self.size)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,10 +327,10 @@ class AnyTag(Condition):
 
     patterns: Patterns
 
-    def holds(self, image: Image, _scene: Scene) -> Answer:
+    def holds(self, image: Image, _context: ConditionContext) -> Answer:
         return YES if any(self.patterns.match(tag) for tag in image.tags) else NO
 
-    def fact(self, image: Image, _scene: Scene) -> str:
+    def fact(self, image: Image, _context: ConditionContext) -> str:
         tag = next(tag for tag in image.tags if self.patterns.match(tag))
         return f"tag {tag} matches {self.patterns.match(tag)}"
 
@@ -339,17 +339,17 @@ def _tags_of(images: Iterable[Image]) -> Iterator[str]:
     return chain.from_iterable(map(_TAGS, images))
 
 
-def _age_facts(images: Sequence[Image], scene: Scene, word: str, age: timedelta) -> list[str]:
+def _age_facts(images: Sequence[Image], context: ConditionContext, word: str, age: timedelta) -> list[str]:
     """How old images are, in the unit of a rule's age: one text for all of the same age."""
     unit, name = in_units(age)
     seconds = unit // timedelta(seconds=1)
-    spans = [None if image.created_at is None else scene.now - image.created_at for image in images]
+    spans = [None if image.created_at is None else context.now - image.created_at for image in images]
     ages = [None if span is None else (span.days * 86_400 + span.seconds) // seconds for span in spans]
     asked = f"old, {word} {age // unit}"
     texts = {old: f"{counted_in(max(old, 0), name)} {asked}" for old in set(ages) if old is not None}
-    return [scene.untimed(image) if old is None else texts[old] for image, old in zip(images, ages, strict=True)]
+    return [context.untimed(image) if old is None else texts[old] for image, old in zip(images, ages, strict=True)]
 
 
-def _size_fact(image: Image, scene: Scene, bound: str) -> str:
-    size = scene.size(image)
+def _size_fact(image: Image, context: ConditionContext, bound: str) -> str:
+    size = context.size(image)
     return "its size was not told" if size is None else f"{bytes_text(size)}, {bound}"

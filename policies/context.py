@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from policies.holds import Holds
 from policies.image import Image
-from policies.push_times import BELIEVED, Times
+from policies.push_times import TRUSTED, Times
 from policies.scan_history import NEVER, Seen, tags_hash
 from policies.subjects import indexes_over
 from policies.units import duration_text
@@ -37,20 +37,20 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PlanContext:
     """What decides along with the rules, as of the plan's instant. The default knows of nothing."""
 
     holds: Holds = field(default_factory=Holds)
     evidence: Evidence = field(default_factory=Evidence)
-    memory: Mapping[str, Seen] = field(default_factory=dict)  # repository -> what the scans before this one have seen
-    times: Times = BELIEVED
+    history: Mapping[str, Seen] = field(default_factory=dict)  # repository -> what the scans before this one have seen
+    times: Times = TRUSTED
     settle: timedelta = timedelta(0)  # only what was seen for that long, with the same tags, may go
 
     ignore_unreadable: frozenset[str] = frozenset()  # digests: if unreadable, it alone stays, not what it may list
 
     def seen(self, path: str) -> Seen:
         """What is remembered of a repository."""
-        return self.memory.get(path, NEVER)
+        return self.history.get(path, NEVER)
 
     def unsettled(self, path: str, images: Sequence[Image], now: datetime) -> dict[str, str]:
         """By digest, why an image of this repository is not settled: no complete scan so long ago saw it as it is."""
@@ -70,4 +70,4 @@ class Standing:
         return found
 
 
-NOTHING = Standing()
+NOTHING = PlanContext()

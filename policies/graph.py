@@ -16,7 +16,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from policies.blobs import Blobs, Words, blobs_of, words_and_odd
-from policies.conditions import Scene, Sighting
+from policies.conditions import ConditionContext, Sighting
 from policies.image import Blob, Image, Repository
 from policies.push_times import Times
 from policies.scan_history import NEVER, Seen
@@ -27,7 +27,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Ties:
+class Graph:
     """One repository, each digest once, newest first, with what its images are to each other."""
 
     path: str
@@ -39,8 +39,8 @@ class Ties:
     open_subjects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> subjects that are not here
     unreadable: tuple[str, ...] = ()  # digests of images whose manifest could not be read, sorted
     by_digest: Mapping[str, Image] = field(default_factory=dict)  # filled where there is an index
-    doubt: str = ""  # why push times are not believed
-    doubted: frozenset[str] = frozenset()  # digests of the images whose push time was taken away for that
+    suspicion: str = ""  # why push times are not believed
+    suspicious: frozenset[str] = frozenset()  # digests of the images whose push time was taken away for that
 
     @cached_property
     def digests(self) -> tuple[Words, tuple[str, ...]]:
@@ -72,20 +72,20 @@ class Ties:
         untagged = not self.by_digest[digest].tags
         return untagged if digest in self.children else digest in self.referrers
 
-    def believing(self, times: Times) -> "Ties":
+    def with_push_times(self, times: Times) -> "Graph":
         """The same in the same order, without the push times that are not believed."""
-        if times.all_believed:
+        if times.all_trusted:
             return self
         images = tuple([_untimed(image) if _is_before(image, times.after) else image for image in self.images])
         return dataclasses.replace(
             self,
             images=images,
             by_digest={image.digest: image for image in images} if self.by_digest else self.by_digest,
-            doubt=times.doubt,
-            doubted=frozenset(image.digest for image in self.images if _is_before(image, times.after)),
+            suspicion=times.suspicion,
+            suspicious=frozenset(image.digest for image in self.images if _is_before(image, times.after)),
         )
 
-    def scene(self, now: datetime, seen: Seen = NEVER) -> Scene:
+    def context(self, now: datetime, seen: Seen = NEVER) -> ConditionContext:
         """What its images are seen against. `seen`: what earlier scans have seen of this repository."""
         known: dict[str, int | None] = {}
 
@@ -94,7 +94,7 @@ class Ties:
                 known[index.digest] = self._index_size(index)
             return known[index.digest]
 
-        return Scene(now, size, sightings(seen, self.images), self.doubt, self.doubted)
+        return ConditionContext(now, size, sightings(seen, self.images), self.suspicion, self.suspicious)
 
     def _index_size(self, index: Image) -> int | None:
         """Bytes of an index's own blobs and of all that it lists, however deep, each once; None: not all is known."""
@@ -126,7 +126,7 @@ class Ties:
         return tuple([image for image in self.images if image.digest not in apart]) if apart else self.images
 
 
-class Arranger:
+class GraphBuilder:
     """Takes in the rows of one repository, some at a time; their blobs are counted at once and not asked for again.
 
     `keep_blobs` False: the images are without them afterwards, which are most of an image's memory.
@@ -142,7 +142,7 @@ class Arranger:
         self._blobs.add(rows)
         self._rows += rows if self._keep_blobs else [replace(row, config=None, layers=()) for row in rows]
 
-    def ties(self) -> Ties:
+    def graph(self) -> Graph:
         """What the images are to each other. The order of their rows makes no difference."""
         images = _newest_first(merged(self._rows))
         indexes = [image for image in images if image.children is not UNSET]
@@ -151,7 +151,7 @@ class Arranger:
         ]
         subjects = {image.digest: found for image in perhaps if (found := subjects_of(image))}
         if not indexes and not subjects:
-            return Ties(self._path, tuple(images), self._blobs)
+            return Graph(self._path, tuple(images), self._blobs)
         return _tied(self._path, tuple(images), self._blobs, indexes, subjects)
 
 
@@ -186,16 +186,16 @@ def sightings(seen: Seen, images: Sequence[Image]) -> Callable[[Image], Sighting
     return sighting
 
 
-def arrange(repository: Repository) -> Ties:
+def build_graph(repository: Repository) -> Graph:
     """What a repository's images are to each other."""
-    arranger = Arranger(repository.path)
-    arranger.add(repository.images)
-    return arranger.ties()
+    builder = GraphBuilder(repository.path)
+    builder.add(repository.images)
+    return builder.graph()
 
 
 def _tied(
     path: str, images: tuple[Image, ...], blobs: Blobs, indexes: list[Image], subjects: dict[str, tuple[str, ...]]
-) -> Ties:
+) -> Graph:
     by_digest = {image.digest: image for image in images}
     owners: dict[str, set[str]] = {}
     children = set[str]()
@@ -224,7 +224,7 @@ def _tied(
     for digest, subject in perhaps.items():
         if subject in by_digest:
             owners.setdefault(digest, set()).add(subject)
-    return Ties(
+    return Graph(
         path=path,
         images=images,
         blobs=blobs,

@@ -13,12 +13,12 @@ from operator import attrgetter
 from msgspec import Struct
 
 from policies.blobs import words
-from policies.context import NOTHING, Standing
+from policies.context import NOTHING, PlanContext
 from policies.decide import Cause, Decision, Evaluation, Settled, Verdict, decisions
-from policies.graph import Ties
+from policies.graph import Graph
 from policies.image import Image, Unreadable
 from policies.limits import Totals
-from policies.push_times import cluster, contradiction, doubt_of, doubt_of_late, doubted, is_most, late
+from policies.push_times import cluster, contradiction, is_most, late, suspicion_of, suspicion_of_late, suspicious
 from policies.reclaim import Closing, Columns, Reclaim, columns
 from policies.registry_summary import RegistrySummary, Survey, sum_up, survey_of
 from policies.rules import Policy
@@ -27,7 +27,7 @@ from policies.warnings import PlanWarning, keeps_nothing, undecidable
 __all__ = ["make_plan", "decide", "unreadable_plan", "Plan", "RepositoryPlan", "Deletion", "Read"]
 __all__ += ["Survey", "RegistrySummary", "Decision", "Verdict", "Cause", "Closing"]
 
-Read = Callable[[Collection[str] | None], Iterable[Ties]]  # the repositories of these paths; None: all, each once
+Read = Callable[[Collection[str] | None], Iterable[Graph]]  # the repositories of these paths; None: all, each once
 
 
 class Deletion(Struct, frozen=True):
@@ -46,7 +46,7 @@ class RepositoryPlan:
     path: str
     decisions: tuple[Decision, ...]  # newest first, then by digest
     columns: Columns
-    ties: Ties
+    graph: Graph
     unread: tuple[str, ...] = ()  # digests of untagged images whose subject decides and was not reported
 
     @property
@@ -57,11 +57,11 @@ class RepositoryPlan:
     @cached_property
     def deletions(self) -> tuple[Deletion, ...]:
         """What goes, in the order of the decisions."""
-        owners_of = self.ties.owners
-        pairs = zip(self.decisions, self.ties.images, strict=True)
+        owners_of = self.graph.owners
+        pairs = zip(self.decisions, self.graph.images, strict=True)
         goes = {made.digest: (made, image) for made, image in pairs if made.verdict == "delete"}
         waves = {digest: 0 for digest in goes if digest not in owners_of}
-        for digest in self.ties.order:
+        for digest in self.graph.order:
             if digest in goes:
                 waves[digest] = 1 + max(waves[owner] for owner in owners_of[digest])
         return tuple(
@@ -77,7 +77,7 @@ class Plan:
     unreadable: tuple[Unreadable, ...]  # by repository, each once
     closing: Closing
     surveys: tuple[Survey, ...]  # of the readable repositories
-    standing: Standing  # what decided beside the inventory: push times may have turned out doubtful
+    plan_context: PlanContext  # what decided beside the inventory: push times may have turned out doubtful
 
     @property
     def complete(self) -> bool:
@@ -102,7 +102,7 @@ def make_plan(
     *,
     unreadable: Iterable[Unreadable] = (),
     keep_per_repository: int = 0,
-    standing: Standing = NOTHING,
+    plan_context: PlanContext = NOTHING,
     numbered: bool = True,
 ) -> Plan:
     """The plan of a registry. `now` is aware.
@@ -120,66 +120,66 @@ def make_plan(
         keep(decided)
         reclaim.add(decided.columns)
 
-    def decided(ties: Ties, summary: RegistrySummary) -> RepositoryPlan:
-        return decide(ties, policy, now, summary, keep_per_repository=keep_per_repository, standing=standing)
+    def decided(graph: Graph, summary: RegistrySummary) -> RepositoryPlan:
+        return decide(graph, policy, now, summary, keep_per_repository=keep_per_repository, plan_context=plan_context)
 
-    for ties in read(None):
-        if ties.path in failed:
-            take(unreadable_plan(ties, failed[ties.path]))
+    for graph in read(None):
+        if graph.path in failed:
+            take(unreadable_plan(graph, failed[graph.path]))
             continue
-        surveys.append(survey_of(ties, policy, now, standing))
-        if policy.of_registry() or ties.open_subjects:
-            waiting.add(ties.path)
+        surveys.append(survey_of(graph, policy, now, plan_context))
+        if policy.of_registry() or graph.open_subjects:
+            waiting.add(graph.path)
         else:
-            take(decided(ties, RegistrySummary()))
-    if (doubt := _doubt(surveys, read, standing)) is not None:
+            take(decided(graph, RegistrySummary()))
+    if (suspicion := _suspicion(surveys, read, plan_context)) is not None:
         again = partial(make_plan, read, policy, now, keep, keep_per_repository=keep_per_repository, numbered=numbered)
-        return again(unreadable=failed.values(), standing=replace(standing, times=doubted(doubt)))
+        return again(unreadable=failed.values(), plan_context=replace(plan_context, times=suspicious(suspicion)))
     if waiting:
-        summary = sum_up(surveys, policy, ordered=not standing.times.first_seen)
-        for ties in read(waiting):
-            take(decided(ties, summary))
-    return Plan(policy, tuple(failed.values()), reclaim.close(), tuple(surveys), standing)
+        summary = sum_up(surveys, policy, ordered=not plan_context.times.first_seen)
+        for graph in read(waiting):
+            take(decided(graph, summary))
+    return Plan(policy, tuple(failed.values()), reclaim.close(), tuple(surveys), plan_context)
 
 
-def _doubt(surveys: Sequence[Survey], read: Read, standing: Standing) -> str | None:
+def _suspicion(surveys: Sequence[Survey], read: Read, plan_context: PlanContext) -> str | None:
     """Why push times that were trusted so far are not to be; None: nothing says so, or a person has answered it."""
-    if not standing.times.questioned:
+    if not plan_context.times.questioned:
         return None
     images = sum(len(one.digests) for one in surveys)
     found = cluster([one.pushes for one in surveys], images)
     paths = {one.path for one in surveys}
     if found is not None:
-        whys = (contradiction(one.path, one.images, standing.seen(one.path), found) for one in read(paths))
+        whys = (contradiction(one.path, one.images, plan_context.seen(one.path), found) for one in read(paths))
         if (why := next((why for why in whys if why is not None), None)) is not None:
-            return doubt_of(found, why)
+            return suspicion_of(found, why)
     if not is_most(count := sum(one.late for one in surveys), images):
         return None
-    path, image = next((one.path, image) for one in read(paths) for image in _late_images(one, standing)[:1])
-    return doubt_of_late(count, images, path, image, standing.seen(path))
+    path, image = next((one.path, image) for one in read(paths) for image in _late_images(one, plan_context)[:1])
+    return suspicion_of_late(count, images, path, image, plan_context.seen(path))
 
 
-def _late_images(ties: Ties, standing: Standing) -> list[Image]:
-    images = sorted(ties.images, key=attrgetter("digest"))
-    which = late(images, words([image.digest for image in images]), standing.seen(ties.path))
+def _late_images(graph: Graph, plan_context: PlanContext) -> list[Image]:
+    images = sorted(graph.images, key=attrgetter("digest"))
+    which = late(images, words([image.digest for image in images]), plan_context.seen(graph.path))
     return [image for image, is_late in zip(images, which.tolist(), strict=True) if is_late]
 
 
 def decide(
-    ties: Ties,
+    graph: Graph,
     policy: Policy,
     now: datetime,
     summary: RegistrySummary,
     *,
     keep_per_repository: int = 0,
-    standing: Standing = NOTHING,
+    plan_context: PlanContext = NOTHING,
 ) -> RepositoryPlan:
     """A verdict for every image of one repository."""
-    evaluation = Evaluation(ties, policy, now, summary, keep_per_repository, standing)
+    evaluation = Evaluation(graph, policy, now, summary, keep_per_repository, plan_context)
     made = evaluation.decisions()
     goes = evaluation.goes
     held = columns(
-        ties.blobs,
+        graph.blobs,
         goes,
         counts=Totals(
             images=len(made),
@@ -191,12 +191,12 @@ def decide(
         keeping=frozenset(evaluation.keeping),
         undecidable=len(evaluation.undecidable.difference(goes)),
     )
-    return RepositoryPlan(ties.path, made, held, ties, evaluation.unread)
+    return RepositoryPlan(graph.path, made, held, graph, evaluation.unread)
 
 
-def unreadable_plan(ties: Ties, failed: Unreadable) -> RepositoryPlan:
+def unreadable_plan(graph: Graph, failed: Unreadable) -> RepositoryPlan:
     """Everything of a repository that could not be listed whole stays, and counts in no total; its blobs are in use."""
     stays: Settled = ("keep", "unreadable", None, (), f"the repository could not be listed: {failed.reason}")
-    held = columns(ties.blobs, (), counts=Totals(), rule_selected={}, readable=False)
-    kept = decisions(ties.path, ties.images, {image.digest: stays for image in ties.images})
-    return RepositoryPlan(ties.path, kept, held, ties)
+    held = columns(graph.blobs, (), counts=Totals(), rule_selected={}, readable=False)
+    kept = decisions(graph.path, graph.images, {image.digest: stays for image in graph.images})
+    return RepositoryPlan(graph.path, kept, held, graph)

@@ -33,27 +33,27 @@ class Times:
     """Which push times are believed, and why the others are not."""
 
     after: datetime = _ALWAYS  # those at or after it are
-    doubt: str = ""
+    suspicion: str = ""
     first_seen: bool = False  # not the registry's times, but when this store first saw each digest
     returned: frozenset[datetime] = frozenset()  # of first_seen: scans that saw images again that had been missing
     unquestioned: bool = False  # a saved inventory is taken at its word
 
     @property
-    def all_believed(self) -> bool:
+    def all_trusted(self) -> bool:
         return self.after == _ALWAYS
 
     @property
     def questioned(self) -> bool:
         """Whether an inventory may say that the registry's times are not true."""
-        return self.all_believed and not self.first_seen and not self.unquestioned
+        return self.all_trusted and not self.first_seen and not self.unquestioned
 
 
-BELIEVED = Times()
+TRUSTED = Times()
 AS_SAVED = Times(unquestioned=True)
 OUR_OWN = Times(first_seen=True)
 
 
-def doubted(why: str) -> Times:
+def suspicious(why: str) -> Times:
     """No push time is believed."""
     return Times(_NEVER, why)
 
@@ -120,7 +120,7 @@ def is_most(count: int, images: int) -> bool:
     return count > 1 and count > images // 2
 
 
-def doubt_of_late(count: int, images: int, path: str, image: Image, seen: Seen) -> str:
+def suspicion_of_late(count: int, images: int, path: str, image: Image, seen: Seen) -> str:
     """61% of all images say that they were pushed after an earlier scan saw them: shop/api@… at 2026-11-20T10:00:00Z"""
     known = seen.known([image.digest], missing_too=True)[image.digest]
     pushed = _text(image.created_at) if image.created_at else "never"
@@ -148,7 +148,7 @@ def contradiction(path: str, images: Sequence[Image], seen: Seen, found: Cluster
     return None
 
 
-def doubt_of(found: Cluster, why: str) -> str:
+def suspicion_of(found: Cluster, why: str) -> str:
     """61% of all images say that they were pushed within a minute, at 2026-11-20T10:00:00Z, but the tag of … names …"""
     at = datetime.fromtimestamp(found.start, UTC)
     return f"{found.share:.0%} of all images say that they were pushed within a minute, at {_text(at)}, but {why}"

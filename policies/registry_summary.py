@@ -10,8 +10,8 @@ from datetime import datetime
 import numpy as np
 
 from policies.blobs import Words, keys, words
-from policies.context import NOTHING, Standing
-from policies.graph import Ties, countable
+from policies.context import NOTHING, PlanContext
+from policies.graph import Graph, countable
 from policies.push_times import Pushes, late, pushes
 from policies.rules import Place, Policy, Top, first_places, newest_first, placeless, population
 
@@ -40,37 +40,37 @@ class RegistrySummary:
 
 
 def survey_of(
-    ties: Ties,
+    graph: Graph,
     policy: Policy,
     now: datetime,
-    standing: Standing = NOTHING,
+    plan_context: PlanContext = NOTHING,
 ) -> Survey:
     """What the other repositories must know of this one."""
-    seen, times, ignore_unreadable = standing.seen(ties.path), standing.times, standing.ignore_unreadable
-    told, ties = ties.images, ties.believing(times)
-    scene = ties.scene(now, seen)
+    seen, times, ignore_unreadable = plan_context.seen(graph.path), plan_context.times, plan_context.ignore_unreadable
+    told, graph = graph.images, graph.with_push_times(times)
+    context = graph.context(now, seen)
     places, foreign_places = {}, {}
-    frozen = ties.may_list_all(ignore_unreadable) is not None
+    frozen = graph.may_list_all(ignore_unreadable) is not None
     uncounted: set[str] = set()
     for rule in policy.of_registry():
-        if rule.count is None or frozen or not rule.applies_to(ties.path):
+        if rule.count is None or frozen or not rule.applies_to(graph.path):
             continue
-        images = countable((image for image in ties.images if image.digest not in ties.owners), ignore_unreadable)
-        here = [image for image in images if image.digest not in ties.open_subjects]
-        there = [image for image in images if image.digest in ties.open_subjects]
-        asked = rule.asks(here, scene)
+        images = countable((image for image in graph.images if image.digest not in graph.owners), ignore_unreadable)
+        here = [image for image in images if image.digest not in graph.open_subjects]
+        there = [image for image in images if image.digest in graph.open_subjects]
+        asked = rule.asks(here, context)
         beside = placeless(asked.yes, times.returned)
         found = first_places(rule.count.n, population(asked), ordered=not times.first_seen, uncounted=beside)
         places[rule.name] = tuple(found)
         uncounted |= beside.intersection(digest for _, digest in found)
         foreign_places[rule.name] = tuple(
-            (place, ties.open_subjects[place[1]]) for place in population(rule.asks(there, scene))
+            (place, graph.open_subjects[place[1]]) for place in population(rule.asks(there, context))
         )
-    digests, _ = ties.digests
+    digests, _ = graph.digests
     return Survey(
-        path=ties.path,
+        path=graph.path,
         digests=digests,
-        open_subjects=frozenset(subject for named in ties.open_subjects.values() for subject in named),
+        open_subjects=frozenset(subject for named in graph.open_subjects.values() for subject in named),
         places=places,
         foreign_places=foreign_places,
         uncounted=frozenset(uncounted),

@@ -9,7 +9,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
-from policies.conditions import NO, Condition, Scene
+from policies.conditions import NO, Condition, ConditionContext
 from policies.image import Image
 from policies.patterns import Patterns
 
@@ -27,7 +27,7 @@ class Count:
     per: Per = "repository"
 
 
-class Heard(NamedTuple):
+class Matches(NamedTuple):
     """What a rule says of some images: these surely, these perhaps, the others not."""
 
     yes: list[Image]
@@ -50,14 +50,14 @@ class Rule:
             return False
         return self.except_repositories is None or self.except_repositories.match(repository) is None
 
-    def asks(self, images: Iterable[Image], scene: Scene) -> "Heard":
+    def asks(self, images: Iterable[Image], context: ConditionContext) -> "Matches":
         """The conditions' common answer on each image, without the count: no if any says no, else unknown if any is."""
         yes, unknown = list(images), list[Image]()
         for condition in self.conditions:
-            unknown = [image for image in unknown if condition.holds(image, scene) is not NO]
-            yes, perhaps = condition.split(yes, scene)
+            unknown = [image for image in unknown if condition.holds(image, context) is not NO]
+            yes, perhaps = condition.split(yes, context)
             unknown += perhaps
-        return Heard(yes, unknown)
+        return Matches(yes, unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +103,14 @@ class Top:
         digests = frozenset(digest for _, digest in taken)
         return Top(n, digests, last, ordered, frozenset(tied), len(taken) - len(counted))
 
-    def narrows(self, asked: Heard, *, beyond: bool) -> Heard:
+    def narrows(self, asked: Matches, *, beyond: bool) -> Matches:
         """Which of these are among the N, or (`beyond`) are not, after what the rule's conditions said of them."""
         among, tied = self.digests, self.tied
         unranked = [image for image in asked.yes if image.created_at is None or image.digest in tied]
         yes = [image for image in asked.yes if (image.digest in among) is not beyond]
         if unranked:
             yes = [image for image in yes if image.created_at is not None and image.digest not in tied]
-        return Heard(yes, [*unranked, *(image for image in asked.unknown if beyond or self._has_room_for(image))])
+        return Matches(yes, [*unranked, *(image for image in asked.unknown if beyond or self._has_room_for(image))])
 
     def _has_room_for(self, image: Image) -> bool:
         """Whether fewer than N rank before this image, or might: its time, or its order, may be unknown."""
@@ -166,6 +166,6 @@ def newest_first(places: Iterable[Place]) -> list[Place]:
     return sorted(sorted(places, key=itemgetter(1)), key=itemgetter(0), reverse=True)
 
 
-def population(asked: Heard) -> Iterator[Place]:
+def population(asked: Matches) -> Iterator[Place]:
     """Those that take a place in a count: they surely pass the rule's other conditions, and their time is known."""
     return ((image.created_at, image.digest) for image in asked.yes if image.created_at is not None)

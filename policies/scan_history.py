@@ -153,7 +153,7 @@ class Vanished:
     share: float = 0.0  # 0..1 of what scans saw before anything was missing
 
     @property
-    def doubtful(self) -> bool:
+    def suspicious_absence(self) -> bool:
         return self.share > VANISHED_SHARE
 
 
@@ -196,7 +196,7 @@ def remember(
     ours: Words | None = None,
     went: Words | None = None,
     accepted_at: datetime | None = None,
-    doubtful: bool = False,
+    suspicious_absence: bool = False,
 ) -> Seen:
     """The memory after a complete scan that saw these images at `now`, each digest once, in any order.
 
@@ -216,7 +216,7 @@ def remember(
     same = known & (before.tags[rows] == tags) if len(before) else known
     since[same] = before.since[rows[same]]
     parts = [(digests[:, :2], tags, first, since, _columns_of(len(rows)))]
-    if doubtful and len(before):
+    if suspicious_absence and len(before):
         deleted = words([]) if ours is None else ours
         stays = _away(before, digests) & _away(before, deleted) & ~_accepted(before, accepted_at)
         missing = np.where(before.missing == _THERE, at, before.missing)

@@ -126,7 +126,7 @@ def no_backoff() -> Iterator[None]:
 
 
 @pytest.fixture
-def night(
+def make_harness(
     simulator: Simulator, tmp_path: Path, new_store: Callable[[], str | None], no_backoff: None
 ) -> Iterator[Callable[..., Harness]]:
     """Makes nights on an empty registry, each with an empty store."""

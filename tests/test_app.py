@@ -108,7 +108,7 @@ def test_a_task_that_runs_out_of_time_is_never_taken_for_one_that_ended_as_expec
 
 
 def test_a_stop_waits_longer_than_a_batch_can_take():
-    assert NODES["delete"].patience >= BATCH_SECONDS + 30
+    assert NODES["delete"].stop_seconds >= BATCH_SECONDS + 30
 
 
 def test_every_task_has_its_queue_and_every_queue_its_node():

@@ -73,22 +73,22 @@ def logged_here():
         lines += [line for line in told if line["logger"].startswith("worker.")]  # a library's thread may log late
 
 
-def test_the_log_of_a_night_tells_every_step_and_how_each_planned_image_ended(simulator, night):
+def test_the_log_of_a_night_tells_every_step_and_how_each_planned_image_ended(simulator, make_harness):
     failing, moving, *rest = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY) for number in range(5)]
     simulator.push("shop/api", tags=["v1"], age=90 * DAY)
     with logged_here() as lines:
-        tonight = night()
-        run_id, bells = tonight.plan()
+        harness = make_harness()
+        run_id, task_calls = harness.plan()
         simulator.fault("fail_operation", method="DELETE", path=f"/images/{failing['id']}", code=13, message="ill")
         simulator.push("shop/api", tags=["pr-1"], age=timedelta())
-        tonight.ring(bells)
+        harness.carry_out(task_calls)
     assert {line["run"] for line in lines} == {run_id}
     ends = {line["digest"]: line for line in lines if line["event"].startswith("image_")}
     assert [line["event"] for line in lines if not line["event"].startswith("image_")] == [
         "run_opened", "scan_started", "planned", "recheck", "batch_started", "batch_done", "verified", "run_finished",
     ]  # fmt: skip
     assert sorted(line["digest"] for line in lines if line["event"].startswith("image_")) == sorted(
-        item.decision.digest for item in tonight.items(run_id)
+        item.decision.digest for item in harness.items(run_id)
     )
     assert {digest: line["event"] for digest, line in ends.items()} == {
         failing["digest"]: "image_failed",
@@ -101,16 +101,16 @@ def test_the_log_of_a_night_tells_every_step_and_how_each_planned_image_ended(si
     assert ends[failing["digest"]]["reason"].endswith("INTERNAL: ill")
     finished = lines[-1]
     assert (finished["outcome"], finished["planned"], finished["deleted"]) == ("partial", 5, 3)
-    assert finished["audit_sha256"] == tonight.run(run_id).audit_sha256
+    assert finished["audit_sha256"] == harness.run(run_id).audit_sha256
 
 
-def test_a_dry_run_and_a_blocked_run_end_in_the_log(simulator, night):
+def test_a_dry_run_and_a_blocked_run_end_in_the_log(simulator, make_harness):
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     with logged_here() as lines:
-        tonight = night(limits={"max_images": 0})
-        tonight.sweep(dry_run=True)
-        blocked = tonight.sweep()
-        tonight.sweep()
+        harness = make_harness(limits={"max_images": 0})
+        harness.sweep(dry_run=True)
+        blocked = harness.sweep()
+        harness.sweep()
     assert [line["event"] for line in lines] == [
         *("run_opened", "scan_started", "planned", "run_finished"),
         *("run_opened", "scan_started", "planned", "blocked"),

@@ -31,8 +31,8 @@ KEY_PREFIX = "registry-gc:"
 QUEUES = {
     "gc.control": ("gc.sweep", "gc.due", "gc.reconcile", "gc.notify"),
     "gc.scan": ("gc.scan", "gc.verify"),
-    "gc.delete": ("gc.look", "gc.delete_batch", "gc.evidence", "gc.after_run"),
-}
+    "gc.delete": ("gc.recheck", "gc.delete_batch", "gc.refresh_evidence", "gc.after_run", "gc.look", "gc.evidence"),
+}  # the last two: the names of gc.recheck and gc.refresh_evidence in the version before
 ROUTES = {task: {"queue": queue} for queue, tasks in QUEUES.items() for task in tasks}
 
 # Each value was measured or read up; what goes wrong without it is said where it is not plain.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.notify import after_run, notification
 from worker.runs import lifecycle
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.runs.terms import expire, late, registry_of, why_not_there
 from worker.store import Store, StoreError, audit, leases
 from worker.store import runs as run_rows
@@ -16,30 +16,35 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
 
 
-def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple[Bell, ...]:
+def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple[TaskCall, ...]:
     """Each minute: open what is due, and ring again for whatever is unfinished. Raises StoreError.
 
     `settings` None: the file is invalid. Nothing is opened then, and what is deleting is rung so that it is skipped.
     """
     with store.write() as connection:
         run_rows.beat(connection, "beat", now)
-    bells: list[Bell] = []
+    task_calls: list[TaskCall] = []
     with store.read() as connection:
         left = run_rows.unfinished(connection)
     if settings is None:
-        return tuple(bell for run in left if run.state == "deleting" for bell in lifecycle.ring(store, run.id, now))
+        return tuple(
+            task_call
+            for run in left
+            if run.state == "deleting"
+            for task_call in lifecycle.next_task_calls(store, run.id, now)
+        )
     for name in settings.registries:
-        bells += lifecycle.open_if_due(store, settings, name, now)
+        task_calls += lifecycle.open_if_due(store, settings, name, now)
     for run in left:
-        bells += _recover(store, settings, run, now)
+        task_calls += _recover(store, settings, run, now)
     with suppress(StoreError):  # these can wait a minute, the bells cannot
-        bells += notification.bells(store, settings, now)
-        bells += after_run.bells(store, settings, now)
+        task_calls += notification.task_calls(store, settings, now)
+        task_calls += after_run.task_calls(store, settings, now)
         audit.forget(store, now - settings.retention.audit)
-    return tuple(dict.fromkeys(bells))
+    return tuple(dict.fromkeys(task_calls))
 
 
-def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
+def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[TaskCall, ...]:
     match run.state:
         case "pending" | "planning":
             return _recover_scan(store, settings, run, now)
@@ -53,10 +58,10 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
             if registry is not None and (reason := late(run, registry, now)) is not None:
                 with store.write() as connection:
                     run_rows.ask_to_stop(connection, run.id, *reason)
-            return lifecycle.ring(store, run.id, now, again_after=settings.timing.lease)
+            return lifecycle.next_task_calls(store, run.id, now, again_after=settings.timing.lease)
 
 
-def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[Bell, ...]:
+def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -> tuple[TaskCall, ...]:
     leased = run.state == "planning" and leases.is_held(run.lease_until, now)
     if leased or expire(store, settings, run, now):
         return ()
@@ -65,5 +70,5 @@ def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -
     elif run.stop is not None or run.scans >= lifecycle.SCANS:
         lifecycle.fail(store, run.id, run.message or f"its scan was begun {run.scans} times and never ended", now)
     else:
-        return (Bell("gc.scan", (run.id,)),)
+        return (TaskCall("gc.scan", (run.id,)),)
     return ()

@@ -31,17 +31,17 @@ from worker.planning import scan
 from worker.registries.errors import LimiterUnavailableError, RegistryError
 from worker.registries.http.redis_limit import RedisLimiter
 from worker.runs import evidence_refresh, lifecycle
-from worker.runs.lifecycle import AlreadyRunningError, Bell, UnknownRegistryError, UnknownRunError
+from worker.runs.lifecycle import AlreadyRunningError, TaskCall, UnknownRegistryError, UnknownRunError
 from worker.runs.terms import registry_of
 from worker.store import Store, StoreError, open_store
 from worker.store.about import store_id
 from worker.sweep import batches
-from worker.sweep import recheck as looking
 from worker.sweep import verify as verifying
+from worker.sweep.recheck import give_up, recheck_repository
 
 log = Log(__name__)
 
-LOOK_SECONDS = 900  # one repository, listed again
+RECHECK_SECONDS = 900  # one repository, listed again
 LONGEST = 300  # characters of a name, an id or a repository's path
 LONGEST_ID = 64  # of a task's id, as the store keeps it
 
@@ -74,17 +74,17 @@ def store() -> Store:
 os.register_at_fork(after_in_child=store.cache_clear)
 
 
-def ring(bells: Iterable[Bell]) -> bool:
+def publish(task_calls: Iterable[TaskCall]) -> bool:
     """Publish these bells. False: Redis did not take them all, or is not configured; reconcile rings them again."""
-    for bell in bells:
+    for task_call in task_calls:
         try:
-            app.send_task(bell.task, args=bell.args)
+            app.send_task(task_call.task, args=task_call.args)
         except UnusableError:  # no Redis is configured, or none runs
             return False
         except (OperationalError, RedisError, OSError) as error:
-            log.warning("task_not_published", task=bell.task, ids=bell.args, reason=trouble(error))
+            log.warning("task_not_published", task=task_call.task, ids=task_call.args, reason=trouble(error))
             return False
-        log.debug("task_published", task=bell.task, ids=bell.args)
+        log.debug("task_published", task=task_call.task, ids=task_call.args)
     return True
 
 
@@ -114,14 +114,17 @@ class TaskRequest(Request):
 
 
 def task(
-    name: str, *kinds: type, seconds: int | None = None, grace: int = 30
-) -> Callable[[Callable[..., Iterable[Bell]]], Callable[..., None]]:
+    name: str, *kinds: type, seconds: int | None = None, grace: int = 30, old_name: str | None = None
+) -> Callable[[Callable[..., Iterable[TaskCall]]], Callable[..., None]]:
     """A task that lets only arguments of these types in, whatever a message carries, and ends expected errors with one
     line. It is killed after so many seconds, the application's where none are said, and told so `grace` before.
-    """
-    limits: dict[str, Any] = {} if seconds is None else {"time_limit": seconds, "soft_time_limit": seconds - grace}
 
-    def decorate(body: Callable[..., Iterable[Bell]]) -> Callable[..., None]:
+    It also answers messages that a worker of the version before published under `old_name`.
+    """
+    options: dict[str, Any] = {} if seconds is None else {"time_limit": seconds, "soft_time_limit": seconds - grace}
+    options |= {"typing": False, "Request": TaskRequest}
+
+    def decorate(body: Callable[..., Iterable[TaskCall]]) -> Callable[..., None]:
         @functools.wraps(body)
         def carried_out(*args: object, **kwargs: object) -> None:
             if kwargs or tuple(map(type, args)) != kinds or not all(map(_sane, args)):
@@ -129,12 +132,14 @@ def task(
                 log.warning("arguments_refused", task=body.__name__, got=got or "none")
                 return
             try:
-                ring(body(*args))
+                publish(body(*args))
             except EXPECTED as error:
                 say("task_ended_early", error, task=body.__name__)
 
         register: Any = app.task  # its overloads know no options in a dict
-        registered: Callable[..., None] = register(name=name, typing=False, Request=TaskRequest, **limits)(carried_out)
+        if old_name is not None:
+            register(name=old_name, **options)(carried_out)
+        registered: Callable[..., None] = register(name=name, **options)(carried_out)
         return registered
 
     return decorate
@@ -209,24 +214,24 @@ def remember_registries(**_kwargs: object) -> None:
 
 
 @task("gc.sweep", str)
-def start_sweep(registry: str) -> Iterable[Bell]:
+def start_sweep(registry: str) -> Iterable[TaskCall]:
     """Open a run by hand. The same message delivered again is the same run."""
     task_id: str | None = app.current_task.request.id if app.current_task else None
     if task_id is not None and len(task_id) > LONGEST_ID:
         log.warning("arguments_refused", task="start_sweep", got="a task's id that is too long")
         return ()
     settings, now = watch().current(), datetime.now(UTC)
-    return lifecycle.open_run(store(), settings, registry, trigger="task", now=now, task_id=task_id).bells
+    return lifecycle.open_run(store(), settings, registry, trigger="task", now=now, task_id=task_id).task_calls
 
 
 @task("gc.due", str)
-def start_if_due(registry: str) -> Iterable[Bell]:
+def start_if_due(registry: str) -> Iterable[TaskCall]:
     """Open a run if one is due: the schedule says so, not the message."""
     return lifecycle.open_if_due(store(), watch().current(), registry, datetime.now(UTC))
 
 
 @task("gc.reconcile")
-def reconcile() -> Iterable[Bell]:
+def reconcile() -> Iterable[TaskCall]:
     """Ring again for whatever is unfinished, or was due and did not start."""
     settings = None
     try:
@@ -237,55 +242,55 @@ def reconcile() -> Iterable[Bell]:
 
 
 @task("gc.scan", str, seconds=SCAN_SECONDS, grace=60)
-def scan_registry(run_id: str) -> Iterable[Bell]:
+def scan_registry(run_id: str) -> Iterable[TaskCall]:
     """Plan a run."""
     with limiter_of(run_id) as limiter:
         return scan.carry_out_scan(store(), watch().current(), run_id, limiter=limiter)
 
 
-@task("gc.look", str, str, seconds=LOOK_SECONDS)
-def look(run_id: str, repository: str) -> Iterable[Bell]:
+@task("gc.recheck", str, str, seconds=RECHECK_SECONDS, old_name="gc.look")
+def recheck(run_id: str, repository: str) -> Iterable[TaskCall]:
     """List a repository again, before anything in it is deleted."""
     with limiter_of(run_id) as limiter:
         try:
-            return looking.look(store(), watch(), run_id, repository, limiter=limiter)
+            return recheck_repository(store(), watch(), run_id, repository, limiter=limiter)
         except SoftTimeLimitExceeded:
-            return looking.give_up(store(), run_id, repository)
+            return give_up(store(), run_id, repository)
 
 
 @task("gc.delete_batch", str, int)
-def delete_batch(run_id: str, number: int) -> Iterable[Bell]:
+def delete_batch(run_id: str, number: int) -> Iterable[TaskCall]:
     """Carry out one batch of a run. Safe to run twice, late, or never."""
     with limiter_of(run_id) as limiter:
         return batches.delete_batch(store(), watch(), run_id, number, limiter=limiter)
 
 
-@task("gc.evidence", str, seconds=LOOK_SECONDS)
-def ask_what_is_in_use(run_id: str) -> Iterable[Bell]:
+@task("gc.refresh_evidence", str, seconds=RECHECK_SECONDS, old_name="gc.evidence")
+def refresh_evidence(run_id: str) -> Iterable[TaskCall]:
     """Ask the sources of evidence again, in the midst of a run."""
     try:
         return evidence_refresh.ask_again(store(), watch(), run_id)
     except SoftTimeLimitExceeded:
-        evidence_refresh.give_up(store(), run_id, f"the sources of in_use gave no answer within {LOOK_SECONDS} s")
+        evidence_refresh.give_up(store(), run_id, f"the sources of in_use gave no answer within {RECHECK_SECONDS} s")
         raise
 
 
 @task("gc.verify", str, seconds=SCAN_SECONDS, grace=60)
-def verify(run_id: str) -> Iterable[Bell]:
+def verify(run_id: str) -> Iterable[TaskCall]:
     """Look at what a sweep has left, and finish its run."""
     with limiter_of(run_id) as limiter:
         return verifying.verify(store(), watch(), run_id, limiter=limiter)
 
 
 @task("gc.notify", str, seconds=60, grace=15)
-def tell(run_id: str) -> Iterable[Bell]:
+def tell(run_id: str) -> Iterable[TaskCall]:
     """Tell people of a run."""
     notification.tell(store(), watch().current(), run_id, datetime.now(UTC))
     return ()
 
 
 @task("gc.after_run", str, seconds=90, grace=15)  # what follows has 60
-def follow(run_id: str) -> Iterable[Bell]:
+def follow(run_id: str) -> Iterable[TaskCall]:
     """Start what is configured to follow a run."""
     after_run.follow(store(), watch().current(), run_id, datetime.now(UTC))
     return ()

@@ -31,7 +31,7 @@ from worker.processes.embedded import NODES
 from worker.store.tables import run
 
 MOST_MEMORY = 300  # MiB of one process
-PATIENCE = timedelta(minutes=5)
+RETRIES = timedelta(minutes=5)
 TIMING = {"reconcile": "10s", "lease": "30s"}
 EVEN = r"re:pr-(\d{0,3}|1[0-4]\d\d)[02468]"  # of 20,000 images, of which a third have no tag: 5,000
 DAYS = 86_400
@@ -89,7 +89,7 @@ class Loaded(Cluster):
         began, memory = time.monotonic(), dict[str, int]()
         while (outcomes := self.ended()).total() < runs:
             note_memory(str(self.folder), memory)
-            late = time.monotonic() - began > PATIENCE.total_seconds()
+            late = time.monotonic() - began > RETRIES.total_seconds()
             if late or not {"worker", "beat"} <= self.running():
                 sys.stdout.write(self.log()[-2000:])
                 break

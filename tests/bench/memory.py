@@ -20,9 +20,9 @@ from sqlalchemy import func, select
 from policies.blobs import words
 from policies.image import Image
 from policies.plan import Survey
-from worker.planning.scan_history import Memoir, compare
+from worker.planning.scan_history import ScanHistoryRows, compare
 from worker.store import Store, open_store, scan_history
-from worker.store.tables import memory as memory_table
+from worker.store.tables import scan_history as history_table
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 NIGHTS = 4
@@ -57,14 +57,14 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
     recalled = time.perf_counter()
     compared = compare(before, surveys, ())
     compared_at = time.perf_counter()
-    memoir = Memoir(compared, NOW + number * timedelta(days=1))
-    rows = [row for path, images in registry.items() for row in memoir.of(path, images)]
+    history_rows = ScanHistoryRows(compared, NOW + number * timedelta(days=1))
+    rows = [row for path, images in registry.items() for row in history_rows.of(path, images)]
     made = time.perf_counter()
     for at in range(0, len(rows), 500):
         with store.write() as connection:
             scan_history.stage(connection, "run", rows[at : at + 500])
     with store.write() as connection:
-        scan_history.stage(connection, "run", memoir.rest(doubt=""))
+        scan_history.stage(connection, "run", history_rows.rest(suspicion=""))
         scan_history.move(connection, "run", KEY)
     written = time.perf_counter()
     size, most = _size(store)
@@ -79,7 +79,7 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
 
 
 def _size(store: Store) -> tuple[int, int]:
-    length = func.length(memory_table.c.seen)
+    length = func.length(history_table.c.seen)
     with store.read() as connection:
         total, most = connection.execute(select(func.sum(length), func.max(length))).one()
     return int(total), int(most)

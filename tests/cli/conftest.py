@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
+def make_harness(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
     made: list[Harness] = []
 
     def make(**registry: Any) -> Harness:

@@ -21,8 +21,8 @@ RUN_KEYS = [
 ]  # fmt: skip
 
 
-def test_a_finished_run(filled, night, gc):
-    made = night()
+def test_a_finished_run(filled, make_harness, gc):
+    made = make_harness()
     done = made.sweep()
     (run,) = gc("runs", "--format", "json").json["runs"]
     assert list(run) == RUN_KEYS
@@ -48,11 +48,11 @@ def test_a_finished_run(filled, night, gc):
     assert gc("runs", "--format", "ndjson").lines == [run]
 
 
-def test_why_an_image_was_not_deleted_is_shown(filled, night, gc):
-    made = night()
-    run_id, bells = made.plan()
+def test_why_an_image_was_not_deleted_is_shown(filled, make_harness, gc):
+    made = make_harness()
+    run_id, task_calls = made.plan()
     filled.tag("shop/api", "pr-1", "stable")
-    made.ring(bells)
+    made.carry_out(task_calls)
     why = "its tags are pr-1, stable now, planned pr-1"
     shown = gc("show", run_id, "--format", "json").json
     assert [item["message"] for item in shown["items"]] == [why, None]
@@ -66,8 +66,8 @@ def test_why_an_image_was_not_deleted_is_shown(filled, night, gc):
     assert "1 of 2 images skipped (changed)" in gc("runs").out
 
 
-def test_the_tables(filled, night, gc):
-    done = night().sweep()
+def test_the_tables(filled, make_harness, gc):
+    done = make_harness().sweep()
     table, show, audit = gc("runs").out, gc("show", done.id).out, gc("audit").out
     assert [line.split()[0] for line in table.splitlines()] == ["RUN", done.id]
     assert "succeeded" in table
@@ -76,8 +76,8 @@ def test_the_tables(filled, night, gc):
     assert [line.split()[2] for line in audit.splitlines()] == ["REPOSITORY", "shop/web", "shop/api"]
 
 
-def test_the_audit(filled, night, gc):
-    done = night().sweep()
+def test_the_audit(filled, make_harness, gc):
+    done = make_harness().sweep()
     newest, oldest = gc("audit", "production", "--format", "json").json["deletions"]
     assert list(newest) == [
         "at", "registry", "repository", "digest", "id", "tags", "run", "outcome", "operation_id", "reclaimed_bytes",
@@ -106,8 +106,8 @@ def test_the_audit(filled, night, gc):
 RECIPE = re.search(r"```python\n(import hashlib.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
 
 
-def test_the_chain_is_verified_also_from_an_export_alone(filled, night, gc, tmp_path):
-    made = night()
+def test_the_chain_is_verified_also_from_an_export_alone(filled, make_harness, gc, tmp_path):
+    made = make_harness()
     assert gc("audit", "--verify").out == "the audit's chain holds: 0 rows; head none yet\n"
     made.sweep()
     newest, oldest = gc("audit", "--format", "ndjson").lines
@@ -137,8 +137,8 @@ def test_the_chain_is_verified_also_from_an_export_alone(filled, night, gc, tmp_
     assert recipe([oldest, newest | {"digest": oldest["digest"]}]) == "seq 2 does not hold\n"
 
 
-def test_a_chain_that_does_not_hold(filled, night, gc):
-    made = night()
+def test_a_chain_that_does_not_hold(filled, make_harness, gc):
+    made = make_harness()
     made.sweep()
     newest, oldest = gc("audit", "--format", "ndjson").lines
     head = gc("audit", "--verify", "--format", "json").json["head"]
@@ -169,14 +169,14 @@ def test_a_chain_that_does_not_hold(filled, night, gc):
     ],
     ids=" ".join,
 )
-def test_questions_that_the_audit_cannot_be_asked(night, gc, words):
-    night()
+def test_questions_that_the_audit_cannot_be_asked(make_harness, gc, words):
+    make_harness()
     done = gc("audit", *words)
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
 
 
-def test_without_a_store_nothing_is_verified(night, gc, tmp_path):
-    made = night()
+def test_without_a_store_nothing_is_verified(make_harness, gc, tmp_path):
+    made = make_harness()
     made.store.dispose()
     for file in tmp_path.glob("registry-gc.db*"):
         file.unlink()
@@ -185,15 +185,15 @@ def test_without_a_store_nothing_is_verified(night, gc, tmp_path):
     assert list(tmp_path.glob("registry-gc.db*")) == []
 
 
-def test_runs_are_newest_first_and_can_be_fewer(filled, night, gc):
-    made = night(mode="dry-run")
+def test_runs_are_newest_first_and_can_be_fewer(filled, make_harness, gc):
+    made = make_harness(mode="dry-run")
     ids = [made.sweep().id for _ in range(3)]
     assert [run["id"] for run in gc("runs", "--format", "json").json["runs"]] == ids[::-1]
     assert [run["id"] for run in gc("runs", "--limit", "1", "--format", "json").json["runs"]] == ids[-1:]
 
 
-def test_registries_that_are_known_to_the_file_or_to_the_store(filled, night, gc, tmp_path):
-    done = night().sweep()
+def test_registries_that_are_known_to_the_file_or_to_the_store(filled, make_harness, gc, tmp_path):
+    done = make_harness().sweep()
     for words in (["runs", "elsewhere"], ["audit", "elsewhere"]):
         refused = gc(*words)
         assert (refused.code, refused.out) == (2, "")
@@ -208,8 +208,8 @@ def test_registries_that_are_known_to_the_file_or_to_the_store(filled, night, gc
     assert gc("runs", "elsewhere").err.endswith("known: production, renamed\n")
 
 
-def test_the_past_needs_no_key_of_a_registry(filled, night, gc, tmp_path):
-    run = night(limits={"max_images": 1}).sweep().id
+def test_the_past_needs_no_key_of_a_registry(filled, make_harness, gc, tmp_path):
+    run = make_harness(limits={"max_images": 1}).sweep().id
     file = tmp_path / "registry-gc.yaml"
     written = yaml.safe_load(file.read_text())
     written["registries"]["production"]["credentials"] = {"iam_token": {"env": "NO_SUCH_TOKEN"}}
@@ -226,8 +226,8 @@ def test_the_past_needs_no_key_of_a_registry(filled, night, gc, tmp_path):
         assert done.err == f"registry-gc.yaml: store: environment variable NO_SUCH_STORE is not set; {SECRET}\n"
 
 
-def test_there_is_no_such_run(night, gc):
-    night()
+def test_there_is_no_such_run(make_harness, gc):
+    make_harness()
     for words in (["show", "x"], ["approve", "x"], ["abort", "x"]):
         done = gc(*words)
         assert (done.code, done.out) == (2, "")

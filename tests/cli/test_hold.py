@@ -29,8 +29,8 @@ def reference(simulator, form):
 
 
 @pytest.mark.parametrize("form", ["tag", "digest", "id", "path", "glob", "address", "vendor", "tag and digest"])
-def test_what_is_held_stays_until_it_is_released(filled, night, gc, form):
-    made = night()
+def test_what_is_held_stays_until_it_is_released(filled, make_harness, gc, form):
+    made = make_harness()
     made.sweep(dry_run=True)
     held = image(filled, "pr-2")
     done = gc(
@@ -52,8 +52,8 @@ def test_what_is_held_stays_until_it_is_released(filled, night, gc, form):
     assert made.sweep().deleted == 1
 
 
-def test_a_held_tag_holds_what_it_named_and_whatever_gets_it(filled, night, gc):
-    made = night()
+def test_a_held_tag_holds_what_it_named_and_whatever_gets_it(filled, make_harness, gc):
+    made = make_harness()
     first = image(filled, "pr-1")
     gc("hold", "production", "shop/api:pr-1")
     filled.tag("shop/api", first["digest"], "pr-8")
@@ -64,8 +64,8 @@ def test_a_held_tag_holds_what_it_named_and_whatever_gets_it(filled, night, gc):
     assert run.deleted == 1
 
 
-def test_a_hold_that_ran_out_holds_nothing(filled, night, gc):
-    made = night()
+def test_a_hold_that_ran_out_holds_nothing(filled, make_harness, gc):
+    made = make_harness()
     tomorrow = (datetime.now(UTC) + DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert gc("hold", "production", "shop/**", "--until", tomorrow).code == 0
     later = (datetime.now(UTC) + 2 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -74,14 +74,14 @@ def test_a_hold_that_ran_out_holds_nothing(filled, night, gc):
     assert made.sweep().planned == 0
 
 
-def test_a_date_is_held_to_its_end(filled, night, gc):
-    night()
+def test_a_date_is_held_to_its_end(filled, make_harness, gc):
+    make_harness()
     found = gc("hold", "production", "shop/api:pr-1", "--until", "2999-12-24", "--format", "json").json
     assert found["until"] == "2999-12-25T00:00:00Z"
 
 
-def test_nothing_known_is_held(filled, night, gc):
-    night().sweep(dry_run=True)
+def test_nothing_known_is_held(filled, make_harness, gc):
+    make_harness().sweep(dry_run=True)
     in_force = "the hold is in force all the same"
     done = gc("hold", "production", "no/such/*")
     assert done.err == f"warning: no repository matches no/such/* today; {in_force}\n"
@@ -96,8 +96,8 @@ def test_nothing_known_is_held(filled, night, gc):
     assert done.err == ("warning: no image of shop/api has the tag next today; it holds whatever gets it\n")
 
 
-def test_a_registry_that_cannot_be_asked(filled, night, gc):
-    made = night()
+def test_a_registry_that_cannot_be_asked(filled, make_harness, gc):
+    made = make_harness()
     made.sweep(dry_run=True)
     held = image(filled, "pr-1")
     made.rewrite(endpoints=filled.endpoints() | {"container_registry": "http://127.0.0.1:9"})
@@ -107,8 +107,8 @@ def test_a_registry_that_cannot_be_asked(filled, night, gc):
     assert done.err.endswith("; the newest plan was asked instead\n")
 
 
-def test_a_lost_key_keeps_nobody_from_holding(filled, night, gc, tmp_path):
-    made = night()
+def test_a_lost_key_keeps_nobody_from_holding(filled, make_harness, gc, tmp_path):
+    made = make_harness()
     (tmp_path / "token").unlink()
     for text in ("shop/api:pr-1", "shop/**"):
         done = gc("hold", "production", text)
@@ -118,12 +118,12 @@ def test_a_lost_key_keeps_nobody_from_holding(filled, night, gc, tmp_path):
         assert len(holds.rows(connection, datetime.now(UTC))) == 2
 
 
-def test_a_hold_alone_binds_a_run_that_is_deleting(filled, night, gc):
-    made = night()
-    run_id, bells = made.plan()
-    left = made.ring(bells, until="gc.delete_batch")
+def test_a_hold_alone_binds_a_run_that_is_deleting(filled, make_harness, gc):
+    made = make_harness()
+    run_id, task_calls = made.plan()
+    left = made.carry_out(task_calls, until="gc.delete_batch")
     assert gc("hold", "production", "shop/api:pr-1", "--who", "anna").code == 0
-    made.ring(left)
+    made.carry_out(left)
     kept = image(filled, "pr-1")
     outcomes = made.outcomes(run_id)
     assert outcomes.pop(kept["digest"]) == ("skipped", "held")
@@ -152,8 +152,8 @@ def test_a_hold_alone_binds_a_run_that_is_deleting(filled, night, gc):
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_what_cannot_be_held(filled, night, gc, words, code, line):
-    night()
+def test_what_cannot_be_held(filled, make_harness, gc, words, code, line):
+    make_harness()
     done = gc(*words)
     assert (done.code, done.out) == (code, "")
     assert line in done.err

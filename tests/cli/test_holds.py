@@ -20,8 +20,8 @@ from worker.runs import lifecycle
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_what_cannot_be(filled, night, gc, words, code, line):
-    night()
+def test_what_cannot_be(filled, make_harness, gc, words, code, line):
+    make_harness()
     done = gc(*words)
     assert (done.code, done.out) == (code, "")
     assert line in done.err
@@ -29,8 +29,8 @@ def test_what_cannot_be(filled, night, gc, words, code, line):
 
 
 @pytest.mark.parametrize("all_of_them", [False, True], ids=["one", "all"])
-def test_a_pause_deletes_nothing_and_still_plans(filled, night, gc, all_of_them):
-    made = night()
+def test_a_pause_deletes_nothing_and_still_plans(filled, make_harness, gc, all_of_them):
+    made = make_harness()
     words = [] if all_of_them else ["production"]
     assert gc("pause", *words, "--reason", "moving house", "--who", "anna").code == 0
     run = made.sweep()
@@ -52,24 +52,24 @@ def test_a_pause_deletes_nothing_and_still_plans(filled, night, gc, all_of_them)
     assert (again["who"], again["resumed_by"]) == ("dora", "emil")
 
 
-def test_a_hold_and_a_pause_bind_a_run_that_is_deleting(filled, night, gc):
-    made = night()
-    run_id, bells = made.plan()
-    left = made.ring(bells, until="gc.delete_batch")
+def test_a_hold_and_a_pause_bind_a_run_that_is_deleting(filled, make_harness, gc):
+    made = make_harness()
+    run_id, task_calls = made.plan()
+    left = made.carry_out(task_calls, until="gc.delete_batch")
     assert gc("hold", "production", "shop/api:pr-1").code == 0
-    bell = left[0]
+    task_call = left[0]
     assert gc("pause", "production").code == 0
-    made.do(bell)
+    made.do(task_call)
     assert gc("resume", "production").code == 0
-    made.ring(left[1:])
+    made.carry_out(left[1:])
     found = set(made.outcomes(run_id).values())
     assert found <= {("skipped", "paused"), ("skipped", "held"), ("deleted", None)}
     assert ("skipped", "paused") in found
     assert any("pr-1" in one["tags"] for one in filled.images())
 
 
-def test_holds_and_pauses_follow_a_registry_that_is_renamed(filled, night, gc):
-    made = night()
+def test_holds_and_pauses_follow_a_registry_that_is_renamed(filled, make_harness, gc):
+    made = make_harness()
     made.sweep(dry_run=True)
     assert gc("hold", "production", "shop/api:pr-1").code == 0
     assert gc("pause", "production").code == 0
@@ -78,5 +78,5 @@ def test_holds_and_pauses_follow_a_registry_that_is_renamed(filled, night, gc):
     planned = gc("plan", "prod", "--format", "json").json
     assert [one["tags"] for one in planned["decisions"] if one["cause"] == "held"] == [["pr-1"]]
     opened = lifecycle.open_run(made.store, made.settings, "prod", trigger="command", now=datetime.now(UTC))
-    made.ring(opened.bells)
+    made.carry_out(opened.task_calls)
     assert set(made.outcomes(opened.run_id).values()) == {("skipped", "paused")}

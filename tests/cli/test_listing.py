@@ -5,8 +5,8 @@ import pytest
 from tests.support.servers import free_port
 
 
-def test_looking_records_nothing_and_makes_no_store(mixed, night, gc, tmp_path):
-    made = night()
+def test_looking_records_nothing_and_makes_no_store(mixed, make_harness, gc, tmp_path):
+    made = make_harness()
     made.store.dispose()
     for file in tmp_path.glob("registry-gc.db*"):
         file.unlink()
@@ -17,9 +17,9 @@ def test_looking_records_nothing_and_makes_no_store(mixed, night, gc, tmp_path):
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_registry_that_refuses_is_one_line_and_exit_code_1(simulator, night, gc, status):
+def test_a_registry_that_refuses_is_one_line_and_exit_code_1(simulator, make_harness, gc, status):
     simulator.fault("status", status=status)
-    night()
+    make_harness()
     for words in (["plan", "production"], ["inventory", "production"]):
         done = gc(*words)
         assert (done.code, done.out) == (1, "")
@@ -27,16 +27,16 @@ def test_a_registry_that_refuses_is_one_line_and_exit_code_1(simulator, night, g
         assert done.err.startswith("production: ")
 
 
-def test_a_registry_that_is_not_there(night, gc):
-    night(
+def test_a_registry_that_is_not_there(make_harness, gc):
+    make_harness(
         endpoints=dict.fromkeys(("container_registry", "operation", "iam", "docker"), f"http://127.0.0.1:{free_port()}")
     )
     done = gc("plan", "production")
     assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
 
 
-def test_the_inventory_is_the_api_s_own_json(mixed, night, gc):
-    night()
+def test_the_inventory_is_the_api_s_own_json(mixed, make_harness, gc):
+    make_harness()
     done = gc("inventory", "production")
     assert (done.code, done.err) == (0, "")
     head, *images = done.lines

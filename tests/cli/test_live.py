@@ -52,8 +52,8 @@ def test_looking_brings_no_store_up_to_date(gc, tmp_path):
         assert connection.execute("select name from sqlite_master").fetchall() == []
 
 
-def test_verbose_tells_the_requests_and_no_token(mixed, night, gc):
-    night()
+def test_verbose_tells_the_requests_and_no_token(mixed, make_harness, gc):
+    make_harness()
     done = gc("plan", "production", "--verbose", "--format", "json")
     events = [json.loads(line)["event"] for line in done.err.splitlines()]
     assert any("/container-registry/v1/images" in event for event in events)
@@ -61,9 +61,9 @@ def test_verbose_tells_the_requests_and_no_token(mixed, night, gc):
     assert done.json["totals"]["images"] == 7
 
 
-def test_redis_away_is_a_warning(mixed, night, gc):
+def test_redis_away_is_a_warning(mixed, make_harness, gc):
     port = free_port()
-    night(redis=f"redis://127.0.0.1:{port}/0")
+    make_harness(redis=f"redis://127.0.0.1:{port}/0")
     done = gc("plan", "production", "--format", "json")
     assert done.code == 0
     assert done.json["totals"]["images"] == 7

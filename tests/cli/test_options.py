@@ -30,8 +30,8 @@ def test_the_environment_names_the_file(gc, tmp_path):
     assert gc("check", "--config", "no.yaml", REGISTRY_GC_CONFIG="other.yaml").code == 2
 
 
-def test_who_is_the_user_on_this_machine_unless_it_is_said(night, gc):
-    night()
+def test_who_is_the_user_on_this_machine_unless_it_is_said(make_harness, gc):
+    make_harness()
     environ = {"SUDO_USER": "", "LOGNAME": "dora"}
     opened = gc("sweep", "production", "--format", "json", **environ).json
     assert opened["opened_by"] == f"dora@{os.uname().nodename}"

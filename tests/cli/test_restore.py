@@ -102,12 +102,12 @@ def test_what_the_collector_has_freed_is_lost_by_name(
     server: DockerRegistry, pusher: Pusher, served: Callable[..., Harness], gc: GC
 ) -> None:
     gone = pusher.image("c/lost", "old", layers=[b"of this alone"])
-    night = served("c/lost")
-    run = night.sweep()
+    harness = served("c/lost")
+    run = harness.sweep()
     assert server.collect().returncode == 0
     done = gc("restore", run.id, "--who", "anna", "--output", "answer.txt")
     assert (done.code, done.out, done.err) == (1, "", "")
-    lines = (night.folder / "answer.txt").read_text().splitlines()
+    lines = (harness.folder / "answer.txt").read_text().splitlines()
     assert lines[1].split()[:3] == ["c/lost", gone.digest[:19], "lost"]
     assert lines[2:] == [
         "", f"c/lost@{gone.digest} misses", *(f"  {blob.digest}" for blob in gone.blobs), "",
@@ -118,8 +118,8 @@ def test_what_the_collector_has_freed_is_lost_by_name(
 
 def test_what_cannot_be_done_is_one_line(pusher: Pusher, served: Callable[..., Harness], gc: GC) -> None:
     pusher.image("d/none", "old", layers=[b"d"])
-    night = served("d/none")
-    run = night.sweep()
+    harness = served("d/none")
+    run = harness.sweep()
     for words, code, said in (
         (("d/none:new",), 2, "no run has the id 'd/none:new', and no deleted image of production is known by it; .*"),
         (("d/none:old", "--registry", "other"), 2, r"there is no registry 'other' in .*; known: production"),
@@ -127,7 +127,7 @@ def test_what_cannot_be_done_is_one_line(pusher: Pusher, served: Callable[..., H
         done = gc("restore", *words)
         assert (done.code, done.out) == (code, "")
         assert re.fullmatch(said, done.err.removesuffix("\n"))
-    active = night.open()
+    active = harness.open()
     done = gc("restore", run.id)
     assert (done.code, done.out) == (4, "")
     assert active in done.err
@@ -167,9 +167,9 @@ def test_who_may_delete_may_not_push(tmp_path: Path, gc: GC) -> None:
             entry = real_runs.served(guarded, credentials=sign_in, token_hosts=[tokens.host])
             return Harness(entry, tmp_path, rules=RULES)
 
-        night = as_user("night")
-        run = night.sweep()
-        night.store.dispose()
+        harness = as_user("night")
+        run = harness.sweep()
+        harness.store.dispose()
         assert run.deleted == 1
         refused = gc("restore", run.id, "--format", "ndjson")
         assert (refused.code, refused.lines[1]["answer"]) == (1, "unfinished")

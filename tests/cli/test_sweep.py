@@ -17,17 +17,17 @@ from worker.store import runs
 DAY = timedelta(days=1)
 
 
-def test_a_bell_needs_no_key_of_a_registry(filled, night, gc, tmp_path):
+def test_a_bell_needs_no_key_of_a_registry(filled, make_harness, gc, tmp_path):
     """Else a person's word would wait for the next reconcile."""
     with redis_server() as redis:
-        run = night(limits={"max_images": 1}, redis=redis.url).sweep().id
+        run = make_harness(limits={"max_images": 1}, redis=redis.url).sweep().id
         (tmp_path / "token").unlink()
         done = gc("approve", run)
     assert (done.code, done.err) == (0, "")
 
 
-def test_what_has_ended_cannot_be_stopped(filled, night, gc):
-    run = night().sweep().id
+def test_what_has_ended_cannot_be_stopped(filled, make_harness, gc):
+    run = make_harness().sweep().id
     before = gc("runs", "--format", "json").json
     done = gc("abort", run)
     assert (done.code, done.out) == (1, "")
@@ -35,8 +35,8 @@ def test_what_has_ended_cannot_be_stopped(filled, night, gc):
     assert gc("runs", "--format", "json").json == before
 
 
-def test_sweep_opens_one_run_even_without_redis(night, gc):
-    night(redis=f"redis://127.0.0.1:{free_port()}/0")
+def test_sweep_opens_one_run_even_without_redis(make_harness, gc):
+    make_harness(redis=f"redis://127.0.0.1:{free_port()}/0")
     first, second = gc("sweep", "production", "--format", "json"), gc("sweep", "production")
     assert first.code == 0
     assert (first.json["state"], first.json["trigger"], first.json["mode"]) == ("pending", "command", "delete")
@@ -52,20 +52,20 @@ def test_sweep_opens_one_run_even_without_redis(night, gc):
     [(["--dry-run"], {}), ([], {"REGISTRY_GC_MODE": "dry-run"})],
     ids=["by its option", "by the environment"],
 )
-def test_a_sweep_can_be_more_careful_than_the_file(night, gc, words, environ):
-    night()
+def test_a_sweep_can_be_more_careful_than_the_file(make_harness, gc, words, environ):
+    make_harness()
     assert gc("sweep", "production", *words, "--format", "json", **environ).json["mode"] == "dry-run"
 
 
-def test_a_blocked_run_is_approved_or_aborted(filled, night, gc):
-    made = night(limits={"max_images": 1})
+def test_a_blocked_run_is_approved_or_aborted(filled, make_harness, gc):
+    made = make_harness(limits={"max_images": 1})
     blocked = made.sweep().id
     assert "The plan is over its limits" not in gc("show", blocked).err
     assert "over limits max_images is 2, allowed 1" in gc("show", blocked).out.replace("  ", " ")
     approved = gc("approve", blocked, "--format", "json")
     assert (approved.code, approved.json["state"]) == (0, "deleting")
     # What the command rang was heard by nobody.
-    made.ring(life.ring(made.store, blocked, datetime.now(UTC), again_after=timedelta()))
+    made.carry_out(life.next_task_calls(made.store, blocked, datetime.now(UTC), again_after=timedelta()))
     assert made.run(blocked).outcome == "succeeded"
     again = gc("approve", blocked)
     assert (again.code, again.out, len(again.err.splitlines())) == (1, "", 1)
@@ -77,11 +77,11 @@ def test_a_blocked_run_is_approved_or_aborted(filled, night, gc):
     assert made.run(other).deleted == 0
 
 
-def test_who_started_approved_and_aborted_a_run_is_shown(filled, night, gc):
-    made = night(limits={"max_images": 1})
+def test_who_started_approved_and_aborted_a_run_is_shown(filled, make_harness, gc):
+    made = make_harness(limits={"max_images": 1})
     opened = gc("sweep", "production", "--who", "anna", "--format", "json").json
     assert opened["opened_by"] == "anna"
-    made.ring(made.reconcile())
+    made.carry_out(made.reconcile())
     gc("approve", opened["id"], "--who", "ben, on call", "--format", "json")
     gc("abort", opened["id"], "--who", "cleo")
     shown = gc("show", opened["id"], "--format", "json").json
@@ -91,13 +91,13 @@ def test_who_started_approved_and_aborted_a_run_is_shown(filled, night, gc):
     assert all(f"{name.replace('_', ' '):<12}{who}" in text for name, who in people.items())
 
 
-def test_a_run_that_nobody_started_by_hand_names_nobody(filled, night, gc):
-    run = night().sweep().id
+def test_a_run_that_nobody_started_by_hand_names_nobody(filled, make_harness, gc):
+    run = make_harness().sweep().id
     assert "opened_by" not in gc("show", run, "--format", "json").json
 
 
-def test_an_approval_warns_of_a_file_that_has_changed(filled, night, gc):
-    made = night(limits={"max_images": 1})
+def test_an_approval_warns_of_a_file_that_has_changed(filled, make_harness, gc):
+    made = make_harness(limits={"max_images": 1})
     blocked = made.sweep().id
     made.rewrite(limits={"max_images": 1}, rules=[{"name": "everything", "keep": {"all": True}}])
     approved = gc("approve", blocked, "--format", "json")
@@ -105,28 +105,28 @@ def test_an_approval_warns_of_a_file_that_has_changed(filled, night, gc):
     assert f"warning: the policy 'nightly' is another one than run {blocked} was planned by" in approved.err
 
 
-def test_waiting_for_a_run(filled, night, tmp_path):
-    made = night()
+def test_waiting_for_a_run(filled, make_harness, tmp_path):
+    made = make_harness()
     process = subprocess.Popen(
         [*COMMAND, "sweep", "production", "--wait", "--format", "json"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    bells = until(made.reconcile, what="the run to be opened")
-    made.ring(bells)
+    task_calls = until(made.reconcile, what="the run to be opened")
+    made.carry_out(task_calls)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert json.loads(out)["outcome"] == "succeeded"
     assert json.loads(out)["deleted"] == 2
 
 
-def test_a_terminal_sees_the_run_go_by(filled, night, tmp_path):
-    made = night()
+def test_a_terminal_sees_the_run_go_by(filled, make_harness, tmp_path):
+    made = make_harness()
     words = [*COMMAND, "sweep", "production", "--wait"]
     with ThreadPoolExecutor(1) as pool:
         command = pool.submit(on_a_terminal, words, tmp_path)
-        made.ring(until(made.reconcile, what="the run to be opened"))
+        made.carry_out(until(made.reconcile, what="the run to be opened"))
         code, written = command.result(timeout=30)
     with made.store.read() as connection:
         (run,) = runs.newest(connection)
@@ -145,11 +145,11 @@ def test_a_terminal_sees_the_run_go_by(filled, night, tmp_path):
         pytest.param({"id": "elsewhere"}, 1, id="failed"),
     ],
 )
-def test_the_exit_code_of_waiting(filled, night, gc, tmp_path, registry, code):
-    made = night(**registry)
+def test_the_exit_code_of_waiting(filled, make_harness, gc, tmp_path, registry, code):
+    made = make_harness(**registry)
     words = [*COMMAND, "sweep", "production", "--wait"]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    made.ring(until(made.reconcile, what="the run to be opened"))
+    made.carry_out(until(made.reconcile, what="the run to be opened"))
     out, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     assert out.startswith(b"run ")
@@ -159,8 +159,8 @@ def test_the_exit_code_of_waiting(filled, night, gc, tmp_path, registry, code):
     assert ("over limits max_images is 2, allowed 1" in gc("show", run["id"]).out) is (code == 3)
 
 
-def test_waiting_says_when_no_worker_takes_the_run(night, tmp_path):
-    made = night()
+def test_waiting_says_when_no_worker_takes_the_run(make_harness, tmp_path):
+    made = make_harness()
     process = subprocess.Popen(
         [*COMMAND, "sweep", "production", "--wait"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -15,9 +15,9 @@ SCRIPT = """
 import sys
 from worker.cli.with_celery import enqueue
 from worker.config.settings import load
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 for _ in sys.stdin:
-    print(enqueue(load(), [Bell("gc.scan", ("run-1",)), Bell("gc.delete_batch", ("run-1", 7))]), flush=True)
+    print(enqueue(load(), [TaskCall("gc.scan", ("run-1",)), TaskCall("gc.delete_batch", ("run-1", 7))]), flush=True)
 """
 
 

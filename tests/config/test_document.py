@@ -53,8 +53,8 @@ def test_two_names_are_one_registry_and_two_paths_are_two() -> None:
 def test_what_scans_remember_follows_the_name_and_not_the_kind() -> None:
     before = with_defaults(name="r", id="crp1", credentials=Credentials(metadata=True))
     after = before.model_copy(update={"kind": "yandex-cloud-registry"})
-    assert before.memory_key == after.memory_key == "r|crp1"
-    assert oci(name="r", url="https://A.example:443/x").memory_key == "r|https://a.example/x"
+    assert before.history_key == after.history_key == "r|crp1"
+    assert oci(name="r", url="https://A.example:443/x").history_key == "r|https://a.example/x"
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_which_repositories_are_asked_for(globs: tuple[str, ...], repository: st
 
 @pytest.mark.parametrize(("push_time", "told"), [("first_seen", False), ("image", True)])
 def test_whether_a_push_time_is_told(push_time: str, told: bool) -> None:
-    assert oci(push_time=push_time).tells_push_time is told
-    assert with_defaults(id="crp1", credentials=ANONYMOUS).tells_push_time
+    assert oci(push_time=push_time).reports_push_time is told
+    assert with_defaults(id="crp1", credentials=ANONYMOUS).reports_push_time
 
 
 def test_credentials_are_one_or_a_list() -> None:
@@ -155,7 +155,7 @@ def test_two_paths_are_two_registries() -> None:
     assert one != other
     assert one_endpoint("https://A.example:443/x/") == one_endpoint("https://a.example/x")
     first, second = (
-        with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True)).memory_key
+        with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True)).history_key
         for url in ("https://a/x", "https://a/y")
     )
     assert first != second

@@ -127,7 +127,7 @@ def test_what_the_least_file_means(folder):
     assert (registry.deadline, registry.keep_per_repository) == (None, 0)
     assert (registry.limits, registry.rate) == (Limits(), Rate())
     assert (registry.settle, registry.trust_times_after, registry.in_use) == (timedelta(0), None, ())
-    assert (registry.memory_key, settings.notify) == ("production|crpvab5oob146rh73ilt", ())
+    assert (registry.history_key, settings.notify) == ("production|crpvab5oob146rh73ilt", ())
     assert registry.policy is settings.policies["nightly"]
     assert (
         registry.key == "yandex-container-registry|https://container-registry.api.cloud.yandex.net|crpvab5oob146rh73ilt"
@@ -212,10 +212,10 @@ def test_what_an_oci_registry_is(folder):
     assert hub.repositories == ("shop/api", "ml/**")
     assert hub.token_hosts == ("auth.example.com", "127.0.0.1:5001")
     assert hub.credentials == Credentials(username="robot", password=Secret(file=folder / "web-token"))
-    assert (hub.push_time, hub.tells_push_time, hub.lists_untagged) == ("image", True, False)
+    assert (hub.push_time, hub.reports_push_time, hub.lists_untagged) == ("image", True, False)
     assert mirror.credentials == Credentials(anonymous=True)
     assert (mirror.repositories, mirror.token_hosts) == ((), ())
-    assert (mirror.push_time, mirror.tells_push_time) == ("first_seen", False)
+    assert (mirror.push_time, mirror.reports_push_time) == ("first_seen", False)
     assert mirror.key == "oci|http://localhost:5000|"
 
 
@@ -228,14 +228,14 @@ def test_what_a_cloud_registry_is(folder):
         "https://cr.yandex",
     )
     assert (moved.transitional, before.transitional) == (True, False)
-    assert (moved.tells_push_time, moved.lists_untagged) == (True, True)
+    assert (moved.reports_push_time, moved.lists_untagged) == (True, True)
 
 
 def test_an_entry_changes_its_kind_and_nothing_else(folder):
     text = LEAST.replace("policy:", 'endpoints: {container_registry: "http://127.0.0.1:1"}\n    policy:')
     before = loaded(folder, text).registries["production"]
     after = loaded(folder, text.replace("yandex-container", "yandex-cloud")).registries["production"]
-    assert before.memory_key == after.memory_key
+    assert before.history_key == after.history_key
     assert before.key != after.key
 
 

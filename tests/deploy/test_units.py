@@ -41,7 +41,7 @@ def test_a_unit_runs_its_command_and_signals_the_main_process_only(unit):
 @pytest.mark.parametrize("name", ["registry-gc-worker", "registry-gc-up"])
 def test_a_stop_waits_for_the_deletions_under_way(name):
     own = settings(ROOT / "deploy" / "systemd" / f"{name}.service")
-    assert int(own["TimeoutStopSec"][0]) > max(node.patience for node in NODES.values())
+    assert int(own["TimeoutStopSec"][0]) > max(node.stop_seconds for node in NODES.values())
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

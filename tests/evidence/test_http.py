@@ -12,11 +12,11 @@ from worker.config.secret import Origin, Secret
 from worker.config.settings import EvidenceSettings
 from worker.evidence import EvidenceError, Use
 from worker.evidence.http import REMEDY, read
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 
 LINES = b"# as_of: 2026-11-23T03:00:00Z\ncr.yandex/r/shop/api:v7\n# end\n"
 TOKEN = "token-of-the-list"
-QUICK = Patience(attempts=3, total=1.0, first_wait=0.01, longest_wait=0.02, jitter=0.0)
+QUICK = Retries(attempts=3, total=1.0, first_wait=0.01, longest_wait=0.02, jitter=0.0)
 
 
 class Service:

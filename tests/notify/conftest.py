@@ -18,7 +18,7 @@ def hook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def night(simulator: Simulator, hook: Webhook, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
+def make_harness(simulator: Simulator, hook: Webhook, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
     """The hook's address is kept in a file, as a secret is; `on` and `registries` are those of its entry."""
     made: list[Harness] = []
     address = tmp_path / "address"

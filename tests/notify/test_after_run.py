@@ -19,7 +19,7 @@ from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.webhook import SECRET, Webhook
 from worker.notify import after_run
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.runs.outcome import run_json
 
 DAY = timedelta(days=1)
@@ -62,7 +62,7 @@ def hook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
+def make_harness(simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
     made: list[Harness] = []
 
     def make(**keys: Any) -> Harness:
@@ -87,22 +87,22 @@ def got(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def minute(night: Harness, after: timedelta = timedelta()) -> list[str]:
+def minute(harness: Harness, after: timedelta = timedelta()) -> list[str]:
     """What reconcile rings at a time from now, carried out; the names of the tasks."""
-    bells = night.reconcile(after)
-    for bell in bells:
-        after_run.follow(night.store, night.settings, str(bell.args[0]), datetime.now(UTC) + after)
-    return [bell.task for bell in bells]
+    task_calls = harness.reconcile(after)
+    for task_call in task_calls:
+        after_run.follow(harness.store, harness.settings, str(task_call.args[0]), datetime.now(UTC) + after)
+    return [task_call.task for task_call in task_calls]
 
 
 def test_a_command_gets_the_run_once_and_no_shell_reads_it(
-    night: MakeHarness, command: list[str], tmp_path: Path
+    make_harness: MakeHarness, command: list[str], tmp_path: Path
 ) -> None:
-    tonight = night(after_run={"command": command})
-    run = tonight.sweep()
+    harness = make_harness(after_run={"command": command})
+    run = harness.sweep()
     with capture_logs() as logs:
-        assert minute(tonight) == ["gc.after_run"]
-        assert minute(tonight, 10 * MINUTE) == []
+        assert minute(harness) == ["gc.after_run"]
+        assert minute(harness, 10 * MINUTE) == []
     assert got(tmp_path) == [json.loads(msgspec.json.encode(run_json(run)))]
     assert (run.outcome, got(tmp_path)[0]["deleted"]) == ("succeeded", 2)
     assert [line["event"] for line in logs if "after_run" in line["event"]] == [
@@ -112,40 +112,42 @@ def test_a_command_gets_the_run_once_and_no_shell_reads_it(
     assert not [line for line in logs if "$HOME" in str(line)], "arguments may be secrets"
 
 
-def test_a_run_that_deletes_nothing_is_not_followed(night: MakeHarness, command: list[str], tmp_path: Path) -> None:
-    tonight = night(after_run={"command": command})
-    tonight.sweep(dry_run=True)
-    assert minute(tonight) == []
+def test_a_run_that_deletes_nothing_is_not_followed(
+    make_harness: MakeHarness, command: list[str], tmp_path: Path
+) -> None:
+    harness = make_harness(after_run={"command": command})
+    harness.sweep(dry_run=True)
+    assert minute(harness) == []
     assert got(tmp_path) == []
 
 
 def test_a_failure_is_tried_three_times_and_the_run_stays_as_it_is(
-    night: MakeHarness, command: list[str], tmp_path: Path
+    make_harness: MakeHarness, command: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "code").write_text("3")
-    tonight = night(after_run={"command": command})
-    run = tonight.sweep()
+    harness = make_harness(after_run={"command": command})
+    run = harness.sweep()
     with capture_logs() as logs:
-        done = [minute(tonight, number * MINUTE) for number in range(12)]
+        done = [minute(harness, number * MINUTE) for number in range(12)]
     assert [bool(tasks) for tasks in done].count(True) == 3
     assert len(got(tmp_path)) == 3
-    assert tonight.run(run.id) == run
+    assert harness.run(run.id) == run
     said = [line for line in logs if "failed" in line["event"]]
     assert [line["log_level"] for line in said] == ["warning", "warning", "error"]
     assert said[0]["reason"] == "it ended with exit code 3: ['$HOME', '; false']"
 
 
-def test_a_command_that_takes_too_long_is_ended_with_what_it_started(night: MakeHarness, tmp_path: Path) -> None:
-    tonight = night(after_run={"command": ["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait"]})
-    run = tonight.sweep()
+def test_a_command_that_takes_too_long_is_ended_with_what_it_started(make_harness: MakeHarness, tmp_path: Path) -> None:
+    harness = make_harness(after_run={"command": ["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait"]})
+    run = harness.sweep()
     with capture_logs() as logs:
-        after_run.follow(tonight.store, tonight.settings, run.id, datetime.now(UTC), seconds=1.0)
+        after_run.follow(harness.store, harness.settings, run.id, datetime.now(UTC), seconds=1.0)
     assert logs[-1]["reason"] == "it was not done within 1 s"
     pid = int((tmp_path / "pid").read_text())
     ends = time.monotonic() + 10
     while _lives(pid):
         assert time.monotonic() < ends
-    assert tonight.reconcile(5 * MINUTE) == (Bell("gc.after_run", (run.id,)),)
+    assert harness.reconcile(5 * MINUTE) == (TaskCall("gc.after_run", (run.id,)),)
 
 
 def _lives(pid: int) -> bool:
@@ -156,57 +158,59 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def test_a_program_that_is_not_there(night: MakeHarness) -> None:
-    tonight = night(after_run={"command": ["/nowhere/collector"]})
-    tonight.sweep()
+def test_a_program_that_is_not_there(make_harness: MakeHarness) -> None:
+    harness = make_harness(after_run={"command": ["/nowhere/collector"]})
+    harness.sweep()
     with capture_logs() as logs:
-        minute(tonight)
+        minute(harness)
     assert [line["reason"] for line in logs if "reason" in line] == ["it cannot be started: No such file or directory"]
 
 
-def test_a_crash_in_the_midst_of_a_try_repeats_it(night: MakeHarness, command: list[str], tmp_path: Path) -> None:
+def test_a_crash_in_the_midst_of_a_try_repeats_it(
+    make_harness: MakeHarness, command: list[str], tmp_path: Path
+) -> None:
     """A try is counted before it begins: one that dies is made again, and a third that dies is the last."""
-    tonight = night(after_run={"command": ["sh", "-c", "kill -9 $PPID"]})
-    run = tonight.sweep()
+    harness = make_harness(after_run={"command": ["sh", "-c", "kill -9 $PPID"]})
+    run = harness.sweep()
     for number in range(3):
         child = os.fork()
         if child == 0:
-            tonight.store.engine.dispose(close=False)
-            after_run.follow(tonight.store, tonight.settings, run.id, datetime.now(UTC) + number * 5 * MINUTE)
+            harness.store.engine.dispose(close=False)
+            after_run.follow(harness.store, harness.settings, run.id, datetime.now(UTC) + number * 5 * MINUTE)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        assert tonight.reconcile(number * 5 * MINUTE) == (), "not at once"
-        assert tonight.reconcile((number + 1) * 5 * MINUTE) == (Bell("gc.after_run", (run.id,)),)
-    tonight.rewrite(after_run={"command": command})
-    assert minute(tonight, 20 * MINUTE) == ["gc.after_run"]
-    assert minute(tonight, 30 * MINUTE) == []
+        assert harness.reconcile(number * 5 * MINUTE) == (), "not at once"
+        assert harness.reconcile((number + 1) * 5 * MINUTE) == (TaskCall("gc.after_run", (run.id,)),)
+    harness.rewrite(after_run={"command": command})
+    assert minute(harness, 20 * MINUTE) == ["gc.after_run"]
+    assert minute(harness, 30 * MINUTE) == []
     assert got(tmp_path) == []
 
 
-def test_a_url_gets_the_run_and_the_token(night: MakeHarness, hook: Webhook, tmp_path: Path) -> None:
+def test_a_url_gets_the_run_and_the_token(make_harness: MakeHarness, hook: Webhook, tmp_path: Path) -> None:
     (tmp_path / "bearer").write_text(SECRET)
     url = f"http://{hook.address}/collect?key={SECRET}"
-    tonight = night(after_run={"url": url, "token": {"file": str(tmp_path / "bearer")}})
-    run = tonight.sweep()
+    harness = make_harness(after_run={"url": url, "token": {"file": str(tmp_path / "bearer")}})
+    run = harness.sweep()
     hook.status = 503
     with capture_logs() as logs:
-        minute(tonight)
+        minute(harness)
         hook.status = 200
-        minute(tonight, 5 * MINUTE)
-        assert minute(tonight, 10 * MINUTE) == []
+        minute(harness, 5 * MINUTE)
+        assert minute(harness, 10 * MINUTE) == []
     assert hook.received == [(f"/collect?key={SECRET}", json.loads(msgspec.json.encode(run_json(run))))] * 2
     assert [line["reason"] for line in logs if "reason" in line] == ["answers 503"]
     assert SECRET not in str(logs)
 
 
-def test_a_run_of_long_ago_is_not_followed(night: MakeHarness, command: list[str], tmp_path: Path) -> None:
+def test_a_run_of_long_ago_is_not_followed(make_harness: MakeHarness, command: list[str], tmp_path: Path) -> None:
     """Who adds the key tomorrow is not told of the runs of yesterday."""
-    tonight = night()
-    tonight.sweep()
-    assert minute(tonight) == []
-    tonight.rewrite(after_run={"command": command})
-    assert minute(tonight) == []
-    tonight = night(after_run={"command": command})
-    tonight.sweep()
-    assert minute(tonight, 2 * DAY) == []
+    harness = make_harness()
+    harness.sweep()
+    assert minute(harness) == []
+    harness.rewrite(after_run={"command": command})
+    assert minute(harness) == []
+    harness = make_harness(after_run={"command": command})
+    harness.sweep()
+    assert minute(harness, 2 * DAY) == []
     assert got(tmp_path) == []

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from policies.context import Standing
+from policies.context import PlanContext
 from policies.holds import Hold
 from tests.planning.rows import Rows
 from tests.support.builders import DAY, NOW, digest, image
 from tests.support.drivers import with_defaults
 from tests.support.stores import opened
 from worker.config.settings import Credentials, RegistrySettings, Settings
-from worker.planning.context import note_held_ids, standing_of
+from worker.planning.context import note_held_ids, plan_context_of
 from worker.planning.inventory import Inventory, take_inventory
 from worker.store import Store, holds
 
@@ -31,9 +31,9 @@ def inventory() -> Inventory:
     return take_inventory(Rows({"shop/api": [image("a"), image("b")]}), now=NOW, concurrency=1)
 
 
-def standing(store: Store | None, registry: RegistrySettings = REGISTRY, now: datetime = NOW) -> Standing:
+def plan_context(store: Store | None, registry: RegistrySettings = REGISTRY, now: datetime = NOW) -> PlanContext:
     settings = Settings(path=Path("/gc.yaml"), sha256="", store="", registries={registry.name: registry})
-    found, warnings = standing_of(store, settings, registry, inventory(), now)
+    found, warnings = plan_context_of(store, settings, registry, inventory(), now)
     assert warnings == ()
     return found
 
@@ -44,7 +44,7 @@ def hold(store: Store, held: Hold, registry: str = "production") -> None:
 
 
 def test_without_a_store_and_a_source_nothing_decides_beside_the_inventory() -> None:
-    assert standing(None) == Standing()
+    assert plan_context(None) == PlanContext()
 
 
 def test_the_holds_of_the_registry_that_hold_now(store: Store) -> None:
@@ -52,21 +52,21 @@ def test_the_holds_of_the_registry_that_hold_now(store: Store) -> None:
     hold(store, kept)
     hold(store, over)
     hold(store, Hold(kind="image", value="crpb"), "another")
-    assert standing(store).holds.holds == (kept, over)
-    assert standing(store, now=NOW + DAY).holds.holds == (kept,)
+    assert plan_context(store).holds.holds == (kept, over)
+    assert plan_context(store, now=NOW + DAY).holds.holds == (kept,)
 
 
 def test_what_a_held_id_names_is_kept_in_mind(store: Store) -> None:
     hold(store, Hold(kind="image", value="crpa"))
     hold(store, Hold(kind="image", value="crpgone"))
     hold(store, Hold(kind="tag", repository="shop/api", value="v1"))
-    note_held_ids(store, REGISTRY, standing(store), inventory())
-    assert [(one.value, one.digest) for one in standing(store).holds.holds] == [
+    note_held_ids(store, REGISTRY, plan_context(store), inventory())
+    assert [(one.value, one.digest) for one in plan_context(store).holds.holds] == [
         ("crpa", digest("a")), ("crpgone", None), ("v1", None)
     ]  # fmt: skip
 
 
 def test_what_an_id_named_first_stays_known(store: Store) -> None:
     hold(store, Hold(kind="image", value="crpa", digest=digest("before")))
-    note_held_ids(store, REGISTRY, standing(store), inventory())
-    assert [one.digest for one in standing(store).holds.holds] == [digest("before")]
+    note_held_ids(store, REGISTRY, plan_context(store), inventory())
+    assert [one.digest for one in plan_context(store).holds.holds] == [digest("before")]

@@ -26,10 +26,10 @@ def test_repositories_are_read_whole_each_once(large: Path, block: int, indexed:
     if indexed:
         inventory.index()
     expected = {one.path: len(one.images) for one in records(large)}
-    found = [(ties.path, len(ties.images)) for ties in inventory.read()]
+    found = [(graph.path, len(graph.images)) for graph in inventory.read()]
     assert sorted(found) == sorted(expected.items())
     some = set(sorted(expected)[::3])
-    assert {ties.path for ties in inventory.read(some)} == some
+    assert {graph.path for graph in inventory.read(some)} == some
 
 
 def test_the_line_is_found_in_a_large_file(large: Path, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from worker.config.settings import Credentials, RegistrySettings
 from worker.planning.inventory import take_inventory
 from worker.planning.planner import NEVER_SCANNED, Planned, plan
 from worker.registries.errors import RegistryError, UnavailableError
-from worker.store.scan_history import Head, Recalled
+from worker.store.scan_history import Head, RegistryHistory
 
 OLD = policy({"name": "old", "delete": {"older_than": "14d"}})
 EVERYTHING = policy({"name": "everything", "delete": {"all": True}})
-RESTORED = Head(NOW - DAY, doubt="more than half share one push time")
+RESTORED = Head(NOW - DAY, suspicion="more than half share one push time")
 IMAGES = [image(1, "pr-1", days=50), image(2, "v1", days=1)]
 
 
@@ -36,7 +36,7 @@ def oci(**keys: Any) -> RegistrySettings:
 def planned(
     repositories: dict[str, Iterable[Image] | RegistryError],
     registry: RegistrySettings | None = None,
-    before: Recalled = NEVER_SCANNED,
+    before: RegistryHistory = NEVER_SCANNED,
 ) -> Planned:
     inventory = take_inventory(Rows(repositories), now=NOW, concurrency=1)
     return plan(inventory, registry or production(), NOW, before=before)
@@ -49,7 +49,7 @@ def test_the_decisions_are_those_of_the_policies() -> None:
     )
     assert tuple(found.decisions.records()) == expected.decisions
     assert found.plan.totals == expected.totals
-    assert (found.exceeded, found.doubt, found.unreadable_images) == ((), "", ())
+    assert (found.exceeded, found.suspicion, found.unreadable_images) == ((), "", ())
 
 
 def test_a_plan_over_the_limits_of_the_file_says_so() -> None:
@@ -81,10 +81,10 @@ def test_the_newest_of_each_repository_stay_where_the_file_says_so() -> None:
     }  # fmt: skip
 
 
-def seen(*images: Image, days: float = 30) -> Recalled:
+def seen(*images: Image, days: float = 30) -> RegistryHistory:
     """An earlier scan that saw these images of shop/api."""
     known = {"shop/api": remember(NEVER, images, NOW - days * DAY)}
-    return Recalled(seen=known, head=Head(NOW - days * DAY))
+    return RegistryHistory(seen=known, head=Head(NOW - days * DAY))
 
 
 def test_nothing_goes_that_no_scan_has_seen_for_as_long_as_the_file_asks() -> None:
@@ -105,11 +105,13 @@ def test_that_most_of_a_registry_has_vanished_is_over_a_limit() -> None:
 
 class TestPushTimes:
     def test_a_doubt_stays_until_a_person_answers_it(self) -> None:
-        doubted = planned({"shop/api": IMAGES}, before=Recalled(head=RESTORED))
-        assert doubted.doubt == RESTORED.doubt
-        assert {one.verdict for one in doubted.decisions.records()} == {"keep"}
-        answered = planned({"shop/api": IMAGES}, production(trust_times_after=NOW - 60 * DAY), Recalled(head=RESTORED))
-        assert answered.doubt == ""
+        suspicious = planned({"shop/api": IMAGES}, before=RegistryHistory(head=RESTORED))
+        assert suspicious.suspicion == RESTORED.suspicion
+        assert {one.verdict for one in suspicious.decisions.records()} == {"keep"}
+        answered = planned(
+            {"shop/api": IMAGES}, production(trust_times_after=NOW - 60 * DAY), RegistryHistory(head=RESTORED)
+        )
+        assert answered.suspicion == ""
         assert {one.digest for one in answered.decisions.records() if one.verdict == "delete"} == {digest(1)}
 
     def test_what_was_pushed_before_the_trusted_instant_has_no_age(self) -> None:
@@ -118,7 +120,7 @@ class TestPushTimes:
 
     def test_times_of_this_stores_own_are_no_doubt(self) -> None:
         same = [image(number, days=30) for number in range(9)]
-        found = planned({"shop/api": same}, oci(), Recalled(head=RESTORED))
-        assert found.doubt == ""
-        assert found.plan.standing.times.first_seen
+        found = planned({"shop/api": same}, oci(), RegistryHistory(head=RESTORED))
+        assert found.suspicion == ""
+        assert found.plan.plan_context.times.first_seen
         assert {one.verdict for one in found.decisions.records()} == {"delete"}

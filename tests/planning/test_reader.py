@@ -12,17 +12,17 @@ from tests.planning.rows import Rows
 from tests.support.builders import DAY, NOW, digest, image
 from tests.support.drivers import with_defaults
 from worker.config.settings import Credentials, RegistrySettings
-from worker.planning.reader import Lister
+from worker.planning.reader import RepositoryReader
 from worker.registries.errors import UnavailableError
-from worker.store.scan_history import Head, Recalled
+from worker.store.scan_history import Head, RegistryHistory
 
 HEAD = Head(NOW - DAY)
 OCI = with_defaults(kind="oci", url="https://a.example", credentials=Credentials(anonymous=True))
 YANDEX = with_defaults(id="crp1", credentials=Credentials(metadata=True))
 
 
-def lister(before: Recalled = Recalled(), registry: RegistrySettings = OCI) -> Lister:  # noqa: B008 - frozen
-    return Lister(None, registry, before, NOW)
+def reader(before: RegistryHistory = RegistryHistory(), registry: RegistrySettings = OCI) -> RepositoryReader:  # noqa: B008 - frozen
+    return RepositoryReader(None, registry, before, NOW)
 
 
 def seen(*images: Image, days: float) -> Seen:
@@ -38,46 +38,48 @@ TIMED = Rows({"shop/api": [image(1, "v1", days=50)]})
 
 
 def test_a_push_time_that_the_registry_tells_stays() -> None:
-    before = Recalled(seen={"shop/api": seen(image(1, "v1"), days=9)}, head=HEAD)
-    assert times(lister(before, YANDEX).read(TIMED, "shop/api")) == {digest(1): NOW - 50 * DAY}
+    before = RegistryHistory(seen={"shop/api": seen(image(1, "v1"), days=9)}, head=HEAD)
+    assert times(reader(before, YANDEX).read(TIMED, "shop/api")) == {digest(1): NOW - 50 * DAY}
 
 
 def test_an_image_without_a_push_time_was_pushed_when_it_was_first_seen() -> None:
-    before = Recalled(seen={"shop/api": seen(UNTIMED[0], days=9)}, head=HEAD)
-    found = lister(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
+    before = RegistryHistory(seen={"shop/api": seen(UNTIMED[0], days=9)}, head=HEAD)
+    found = reader(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
     assert times(found) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
 
 
 def test_what_another_repository_saw_says_nothing() -> None:
-    before = Recalled(seen={"shop/web": seen(UNTIMED[0], days=9)}, head=HEAD)
-    found = lister(before).read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
+    before = RegistryHistory(seen={"shop/web": seen(UNTIMED[0], days=9)}, head=HEAD)
+    found = reader(before).read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
     assert times(found) == {digest(1): NOW}
 
 
 def test_what_went_and_was_pushed_again_is_new() -> None:
-    before = Recalled(seen={"shop/api": seen(*UNTIMED, days=9)}, head=HEAD, went={"shop/api": frozenset([digest(1)])})
-    found = lister(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
+    before = RegistryHistory(
+        seen={"shop/api": seen(*UNTIMED, days=9)}, head=HEAD, went={"shop/api": frozenset([digest(1)])}
+    )
+    found = reader(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
     assert times(found) == {digest(1): NOW, digest(2): NOW - 9 * DAY}
 
 
 def test_what_had_been_missing_and_is_there_again_is_noted_as_returned() -> None:
-    missing = remember(seen(*UNTIMED, days=9), UNTIMED[:1], NOW - 5 * DAY, doubtful=True)
-    reader = lister(Recalled(seen={"shop/api": missing}, head=HEAD))
-    reader.read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
-    assert reader.recalled.head == HEAD
-    found = reader.read(Rows({"shop/api": UNTIMED}), "shop/api")
+    missing = remember(seen(*UNTIMED, days=9), UNTIMED[:1], NOW - 5 * DAY, suspicious_absence=True)
+    made = reader(RegistryHistory(seen={"shop/api": missing}, head=HEAD))
+    made.read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
+    assert made.recalled.head == HEAD
+    found = made.read(Rows({"shop/api": UNTIMED}), "shop/api")
     assert times(found) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
-    assert reader.recalled.head is not None
-    assert reader.recalled.head.returned == (NOW,)
+    assert made.recalled.head is not None
+    assert made.recalled.head.returned == (NOW,)
 
 
 def test_what_cannot_be_read_is_the_callers_to_handle() -> None:
     with pytest.raises(UnavailableError):
-        lister().read(Rows({"shop/api": UnavailableError("no answer")}), "shop/api")
+        reader().read(Rows({"shop/api": UnavailableError("no answer")}), "shop/api")
 
 
 def test_of_what_was_never_scanned_nothing_is_recalled() -> None:
-    reader = lister()
-    found: Any = times(reader.read(Rows({"shop/api": UNTIMED}), "shop/api"))
+    made = reader()
+    found: Any = times(made.read(Rows({"shop/api": UNTIMED}), "shop/api"))
     assert set(found.values()) == {NOW}
-    assert reader.recalled == Recalled()
+    assert made.recalled == RegistryHistory()

@@ -17,14 +17,14 @@ from tests.support.oci.real_runs import served
 from tests.support.scan_history import exceeded, pass_time, reasons, recalled, remembered, rows
 from tests.support.simulator.client import Simulator
 from worker.planning import scan
-from worker.planning.scan_history import Memoir, compare
+from worker.planning.scan_history import ScanHistoryRows, compare
 from worker.runs import lifecycle
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store import runs as night_runs
 from worker.store import scan_history
-from worker.store.scan_history import HEAD, Head, Recalled
-from worker.store.tables import memory_next
+from worker.store.scan_history import HEAD, Head, RegistryHistory
 from worker.store.tables import run as run_table
+from worker.store.tables import scan_history_next
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -38,340 +38,352 @@ DAY = timedelta(days=1)
 
 
 class TestSettle:
-    def test_nothing_goes_that_no_scan_so_long_ago_saw_as_it_is(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_nothing_goes_that_no_scan_so_long_ago_saw_as_it_is(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         old = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-        tonight = night(settle="24h")
+        harness = make_harness(settle="24h")
 
-        first = tonight.sweep()
+        first = harness.sweep()
         assert (first.outcome, first.planned) == ("succeeded", 0)
-        cause, reason = reasons(tonight, first)[old["digest"]]
+        cause, reason = reasons(harness, first)[old["digest"]]
         assert (cause, reason) == ("unsettled", "no earlier complete scan has seen it; settle asks for 1 day")
 
-        pass_time(tonight, 23 * timedelta(hours=1))
-        assert tonight.sweep().planned == 0
+        pass_time(harness, 23 * timedelta(hours=1))
+        assert harness.sweep().planned == 0
 
-        pass_time(tonight, timedelta(hours=1))
+        pass_time(harness, timedelta(hours=1))
         new = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
-        third = tonight.sweep()
-        assert tonight.outcomes(third.id) == {old["digest"]: ("deleted", None)}
-        assert reasons(tonight, third)[new["digest"]][0] == "unsettled"
+        third = harness.sweep()
+        assert harness.outcomes(third.id) == {old["digest"]: ("deleted", None)}
+        assert reasons(harness, third)[new["digest"]][0] == "unsettled"
 
-    def test_a_live_plan_asks_it_too_and_changes_nothing(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_live_plan_asks_it_too_and_changes_nothing(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-        tonight = night(settle="24h")
-        tonight.plan()
-        pass_time(tonight, 2 * DAY)
-        before = rows(tonight)
+        harness = make_harness(settle="24h")
+        harness.plan()
+        pass_time(harness, 2 * DAY)
+        before = rows(harness)
 
-        seen = scan.plan_live(tonight.settings, "production", store=tonight.store)
-        unseen = scan.plan_live(tonight.settings, "production")
+        seen = scan.plan_live(harness.settings, "production", store=harness.store)
+        unseen = scan.plan_live(harness.settings, "production")
 
         assert (seen.plan.totals.delete, unseen.plan.totals.delete) == (1, 0)
-        assert rows(tonight) == before
+        assert rows(harness) == before
 
-    def test_a_tag_that_moved_begins_anew(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_tag_that_moved_begins_anew(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         old = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-        tonight = night(settle="24h")
-        tonight.sweep()
-        pass_time(tonight, 2 * DAY)
+        harness = make_harness(settle="24h")
+        harness.sweep()
+        pass_time(harness, 2 * DAY)
         simulator.tag("shop/api", old["digest"], "pr-2")
 
-        changed = tonight.sweep()
+        changed = harness.sweep()
 
         assert changed.planned == 0
-        assert "with other tags" in reasons(tonight, changed)[old["digest"]][1]
-        assert "since 20" in reasons(tonight, tonight.sweep())[old["digest"]][1]
+        assert "with other tags" in reasons(harness, changed)[old["digest"]][1]
+        assert "since 20" in reasons(harness, harness.sweep())[old["digest"]][1]
 
 
-def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(simulator: Simulator, night: MakeHarness) -> None:
+def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(
+    simulator: Simulator, make_harness: MakeHarness
+) -> None:
     rules = [{"name": "leftovers", "delete": {"untagged_for": "7d"}}]
     old = simulator.push("shop/api", tags=["latest"], age=300 * DAY)
-    tonight = night(rules=rules)
-    tonight.sweep()
-    pass_time(tonight, 30 * DAY)
+    harness = make_harness(rules=rules)
+    harness.sweep()
+    pass_time(harness, 30 * DAY)
     simulator.untag("shop/api", "latest")
 
-    assert tonight.sweep().planned == 0  # the last scan saw it tagged
-    pass_time(tonight, 6 * DAY)
-    assert tonight.sweep().planned == 0
-    pass_time(tonight, DAY)
-    last = tonight.sweep()
-    assert tonight.outcomes(last.id) == {old["digest"]: ("deleted", None)}
-    assert reasons(tonight, last)[old["digest"]] == ("selected", "seen untagged for 7 days, at least 7")
+    assert harness.sweep().planned == 0  # the last scan saw it tagged
+    pass_time(harness, 6 * DAY)
+    assert harness.sweep().planned == 0
+    pass_time(harness, DAY)
+    last = harness.sweep()
+    assert harness.outcomes(last.id) == {old["digest"]: ("deleted", None)}
+    assert reasons(harness, last)[old["digest"]] == ("selected", "seen untagged for 7 days, at least 7")
 
 
 class TestWhatIsRemembered:
     def test_a_repository_that_did_not_change_has_no_row(self) -> None:
         images = (Image(digest="sha256:" + "0" * 64, tags=("v1",)), Image(digest="sha256:" + "1" * 64))
         now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-        before = Recalled(seen={"shop/api": remember(NEVER, images, now - DAY)}, head=Head(now - DAY))
-        memoir = Memoir(compare(before, [Survey("shop/api", words([one.digest for one in images]))], ()), now)
+        before = RegistryHistory(seen={"shop/api": remember(NEVER, images, now - DAY)}, head=Head(now - DAY))
+        history_rows = ScanHistoryRows(
+            compare(before, [Survey("shop/api", words([one.digest for one in images]))], ()), now
+        )
 
-        assert memoir.of("shop/api", reversed(images)) == ()
-        assert len(memoir.of("shop/api", images[:1])) == 1
-        assert len(memoir.of("shop/web", images)) == 1
-        assert [path for path, _ in memoir.rest("")] == [HEAD]
+        assert history_rows.of("shop/api", reversed(images)) == ()
+        assert len(history_rows.of("shop/api", images[:1])) == 1
+        assert len(history_rows.of("shop/web", images)) == 1
+        assert [path for path, _ in history_rows.rest("")] == [HEAD]
 
-    def test_a_night_that_changes_nothing_writes_one_row(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_night_that_changes_nothing_writes_one_row(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         for path in ("shop/api", "shop/web", "base"):
             simulator.push(path, tags=["v1"])
-        tonight = night()
-        tonight.plan()
-        before = rows(tonight)
+        harness = make_harness()
+        harness.plan()
+        before = rows(harness)
         assert set(before) == {HEAD, "shop/api", "shop/web", "base"}
         simulator.push("base", tags=["v2"])
 
-        tonight.reconcile()
-        end(tonight)
-        tonight.plan()
+        harness.reconcile()
+        end(harness)
+        harness.plan()
 
-        assert {path for path, seen in rows(tonight).items() if before[path] != seen} == {HEAD, "base"}
-        assert remembered(tonight) == {"shop/api": 1, "shop/web": 1, "base": 2}
-        assert staged(tonight) == 0
+        assert {path for path, seen in rows(harness).items() if before[path] != seen} == {HEAD, "base"}
+        assert remembered(harness) == {"shop/api": 1, "shop/web": 1, "base": 2}
+        assert staged(harness) == 0
 
-    def test_a_plan_that_is_not_stored_is_not_remembered(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_plan_that_is_not_stored_is_not_remembered(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         simulator.push("shop/api", tags=["v1"])
-        tonight = night()
-        tonight.sweep()
-        before = rows(tonight)
+        harness = make_harness()
+        harness.sweep()
+        before = rows(harness)
         simulator.push("shop/api", tags=["v2"])
-        run_id = tonight.open()
-        lifecycle.abort(tonight.store, run_id, datetime.now(UTC))
+        run_id = harness.open()
+        lifecycle.abort(harness.store, run_id, datetime.now(UTC))
 
-        tonight.do(Bell("gc.scan", (run_id,)))
+        harness.do(TaskCall("gc.scan", (run_id,)))
 
-        assert rows(tonight) == before
+        assert rows(harness) == before
 
     def test_a_scan_begun_again_clears_what_the_first_had_staged(
-        self, simulator: Simulator, night: MakeHarness
+        self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         simulator.push("shop/api", tags=["v1"])
-        tonight = night()
-        run_id = tonight.open()
-        with tonight.store.write() as connection:  # as a scan that was killed between its portions leaves them
+        harness = make_harness()
+        run_id = harness.open()
+        with harness.store.write() as connection:  # as a scan that was killed between its portions leaves them
             scan_history.stage(connection, run_id, [("shop/api", b"half"), ("gone/long/ago", b"half")])
 
-        tonight.do(Bell("gc.scan", (run_id,)))
+        harness.do(TaskCall("gc.scan", (run_id,)))
 
-        assert remembered(tonight) == {"shop/api": 1}
-        assert staged(tonight) == 0
+        assert remembered(harness) == {"shop/api": 1}
+        assert staged(harness) == 0
 
-    def test_a_repository_that_cannot_be_listed_stays_as_it_was(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_repository_that_cannot_be_listed_stays_as_it_was(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         for number in range(10):
             simulator.push("shop/api", tags=[f"v{number}"])
             simulator.push("shop/web", tags=[f"v{number}"])
-        tonight = night()
-        tonight.sweep()
-        before = rows(tonight)
+        harness = make_harness()
+        harness.sweep()
+        before = rows(harness)
         simulator.fault("status", path="images.*shop%2Fapi|images.*shop/api", status=500)
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
         assert (run.outcome, run.complete, run.foreign_deletions, run.exceeded) == ("partial", False, 0, ())
-        assert rows(tonight)["shop/api"] == before["shop/api"]
-        head = recalled(tonight).head
+        assert rows(harness)["shop/api"] == before["shop/api"]
+        head = recalled(harness).head
         assert head is not None
         assert set(head.lagging) == {"shop/api"}
         assert head.lagging["shop/api"] < head.scanned_at
 
 
-def staged(night: Harness) -> int:
-    with night.store.read() as connection:
-        return int(connection.execute(select(func.count()).select_from(memory_next)).scalar_one())
+def staged(harness: Harness) -> int:
+    with harness.store.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(scan_history_next)).scalar_one())
 
 
-def end(night: Harness) -> None:
+def end(harness: Harness) -> None:
     """Ring whatever is left of the newest run."""
-    with night.store.read() as connection:
+    with harness.store.read() as connection:
         newest = night_runs.newest(connection, limit=1)[0]
-    night.ring(lifecycle.ring(night.store, newest.id, datetime.now(UTC)))
+    harness.carry_out(lifecycle.next_task_calls(harness.store, newest.id, datetime.now(UTC)))
 
 
 class TestWhatVanished:
     def filled(self, simulator: Simulator, count: int = 10) -> list[dict[str, Any]]:
         return [simulator.push("shop/api", tags=[f"v{number}"], age=30 * DAY) for number in range(count)]
 
-    def test_more_than_a_fifth_blocks_until_a_person_accepts_it(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_more_than_a_fifth_blocks_until_a_person_accepts_it(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         images = self.filled(simulator)
-        tonight = night()
-        tonight.sweep()
-        pass_time(tonight, DAY)
+        harness = make_harness()
+        harness.sweep()
+        pass_time(harness, DAY)
         for one in images[:3]:
             simulator.remove(one["id"])
 
-        first = tonight.sweep()
+        first = harness.sweep()
         assert (first.state, exceeded(first), first.foreign_deletions) == ("blocked", ["vanished"], 3)
         assert first.exceeded[0]["value"] == pytest.approx(0.3)
         assert "30% of what the last complete scan saw has vanished" in (first.message or "")
 
-        second = tonight.sweep()  # the next night it is as doubtful as before, and not counted again
+        second = harness.sweep()  # the next night it is as doubtful as before, and not counted again
         assert (second.state, exceeded(second), second.foreign_deletions) == ("blocked", ["vanished"], 0)
-        assert tonight.run(first.id).outcome == "blocked"  # superseded
+        assert harness.run(first.id).outcome == "blocked"  # superseded
 
         for number in range(100):
             simulator.push("shop/web", tags=[f"v{number}"])
-        third = tonight.sweep()  # nor do new pushes outgrow it
+        third = harness.sweep()  # nor do new pushes outgrow it
         assert (third.state, exceeded(third)) == ("blocked", ["vanished"])
-        assert remembered(tonight) == {"shop/api": 10, "shop/web": 100}
+        assert remembered(harness) == {"shop/api": 10, "shop/web": 100}
 
-        tonight.ring(lifecycle.approve(tonight.store, tonight.settings, third.id, datetime.now(UTC)))
-        assert tonight.run(third.id).outcome == "succeeded"
-        fourth = tonight.sweep()
+        harness.carry_out(lifecycle.approve(harness.store, harness.settings, third.id, datetime.now(UTC)))
+        assert harness.run(third.id).outcome == "succeeded"
+        fourth = harness.sweep()
         assert (fourth.outcome, fourth.exceeded, fourth.foreign_deletions) == ("succeeded", (), 0)
-        assert remembered(tonight) == {"shop/api": 7, "shop/web": 100}
+        assert remembered(harness) == {"shop/api": 7, "shop/web": 100}
 
-    def test_what_comes_back_is_no_longer_missed(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_what_comes_back_is_no_longer_missed(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         simulator.push("shop/api", tags=["v0"], content="0", age=30 * DAY)
         simulator.push("shop/api", tags=["v1"], content="1", age=30 * DAY)
-        tonight = night()
-        tonight.sweep()
-        pass_time(tonight, DAY)
+        harness = make_harness()
+        harness.sweep()
+        pass_time(harness, DAY)
         gone = next(one for one in simulator.images() if one["tags"] == ["v1"])
         simulator.remove(gone["id"])
-        assert tonight.sweep().state == "blocked"
+        assert harness.sweep().state == "blocked"
 
         back = simulator.push("shop/api", tags=["v1"], content="1", age=30 * DAY)
         assert back["digest"] == gone["digest"]
-        run = tonight.sweep()
+        run = harness.sweep()
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
-        seen = recalled(tonight).seen["shop/api"]
+        seen = recalled(harness).seen["shop/api"]
         assert seen.missing.tolist() == [0, 0]
         known = seen.known([back["digest"]])[back["digest"]]
         assert known.first_seen == known.since == run.started_at  # it was away: it begins anew
 
-    def test_a_fifth_is_not_more_than_a_fifth(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_fifth_is_not_more_than_a_fifth(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         images = self.filled(simulator)
-        tonight = night()
-        tonight.sweep()
+        harness = make_harness()
+        harness.sweep()
         for one in images[:2]:
             simulator.remove(one["id"])
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 2)
-        assert remembered(tonight) == {"shop/api": 8}
-        assert tonight.sweep().foreign_deletions == 0
+        assert remembered(harness) == {"shop/api": 8}
+        assert harness.sweep().foreign_deletions == 0
 
-    def test_what_we_deleted_is_not_missed(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_what_we_deleted_is_not_missed(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         for number in range(5):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
         simulator.push("shop/api", tags=["v1"])
-        tonight = night()
-        assert tonight.sweep().deleted == 5
+        harness = make_harness()
+        assert harness.sweep().deleted == 5
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
-        assert remembered(tonight) == {"shop/api": 1}
+        assert remembered(harness) == {"shop/api": 1}
 
     def test_what_a_registry_deletes_along_with_an_index_counts_as_ours(
-        self, simulator: Simulator, night: MakeHarness
+        self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         simulator.switch(deleted_index="cascade")
         children = [simulator.push("shop/api", age=30 * DAY)["digest"] for _ in range(3)]
         simulator.push_index("shop/api", children, tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/api", tags=["v1"])
-        tonight = night()
-        first = tonight.sweep()
+        harness = make_harness()
+        first = harness.sweep()
         assert (first.deleted, first.gone) == (1, 3)
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
 
-    def test_a_deletion_in_doubt_counts_as_ours(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_deletion_in_doubt_counts_as_ours(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/api", tags=["v1"])
-        tonight = night()
-        run_id, bells = tonight.plan()
-        bells = tonight.ring(bells, until="gc.delete_batch")
+        harness = make_harness()
+        run_id, task_calls = harness.plan()
+        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
         simulator.fault("status", method="DELETE", status=503)
-        tonight.ring(bells)
+        harness.carry_out(task_calls)
         simulator.no_faults()
-        assert tonight.outcomes(run_id) == {image["digest"]: ("intent", None)}
-        with tonight.store.write() as connection:
+        assert harness.outcomes(run_id) == {image["digest"]: ("intent", None)}
+        with harness.store.write() as connection:
             connection.execute(update(run_table).where(run_table.c.id == run_id).values(state="finished"))
         simulator.remove(image["id"])
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
 
-    def test_a_repository_that_is_gone_counts(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_repository_that_is_gone_counts(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         images = self.filled(simulator, 4)
         for number in range(12):
             simulator.push("shop/web", tags=[f"v{number}"])
-        tonight = night()
-        tonight.sweep()
+        harness = make_harness()
+        harness.sweep()
         for one in images:
             simulator.remove(one["id"])
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
         assert (run.state, exceeded(run), run.foreign_deletions) == ("blocked", ["vanished"], 4)
-        assert remembered(tonight) == {"shop/api": 4, "shop/web": 12}
+        assert remembered(harness) == {"shop/api": 4, "shop/web": 12}
 
     @pytest.mark.parametrize("own", ["delete", "dry-run"])
-    def test_an_empty_listing_throws_nothing_away(self, simulator: Simulator, night: MakeHarness, own: str) -> None:
+    def test_an_empty_listing_throws_nothing_away(
+        self, simulator: Simulator, make_harness: MakeHarness, own: str
+    ) -> None:
         self.filled(simulator, 4)
-        tonight = night(mode=own)
-        tonight.sweep()
+        harness = make_harness(mode=own)
+        harness.sweep()
         simulator.fault("status", path="/repositories", status=200, body="{}")
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
         assert exceeded(run) == ["vanished"]
         assert run.state == ("blocked" if own == "delete" else "finished")
-        assert remembered(tonight) == {"shop/api": 4}
+        assert remembered(harness) == {"shop/api": 4}
         simulator.no_faults()
-        later = tonight.sweep()
+        later = harness.sweep()
         assert (later.outcome, later.exceeded, later.foreign_deletions) == ("succeeded", (), 0)
 
     def test_a_registry_in_dry_run_keeps_the_doubt_until_it_deletes(
-        self, simulator: Simulator, night: MakeHarness
+        self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         images = self.filled(simulator)
-        tonight = night(mode="dry-run")
-        tonight.sweep()
+        harness = make_harness(mode="dry-run")
+        harness.sweep()
         for one in images[:5]:
             simulator.remove(one["id"])
 
-        first = tonight.sweep()
+        first = harness.sweep()
         assert (first.outcome, exceeded(first), first.foreign_deletions) == ("succeeded", ["vanished"], 5)
-        second = tonight.sweep()
+        second = harness.sweep()
         assert (second.outcome, exceeded(second), second.foreign_deletions) == ("succeeded", ["vanished"], 0)
-        tonight.rewrite(mode="delete")
-        third = tonight.sweep()
+        harness.rewrite(mode="delete")
+        third = harness.sweep()
         assert (third.state, exceeded(third)) == ("blocked", ["vanished"])
-        tonight.ring(lifecycle.approve(tonight.store, tonight.settings, third.id, datetime.now(UTC)))
-        assert tonight.sweep().exceeded == ()
+        harness.carry_out(lifecycle.approve(harness.store, harness.settings, third.id, datetime.now(UTC)))
+        assert harness.sweep().exceeded == ()
 
     def test_an_approval_is_of_what_that_plan_missed_and_of_nothing_later(
-        self, simulator: Simulator, night: MakeHarness
+        self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         images = self.filled(simulator)
-        tonight = night()
-        tonight.sweep()
+        harness = make_harness()
+        harness.sweep()
         for one in images[:5]:
             simulator.remove(one["id"])
-        blocked = tonight.sweep()
+        blocked = harness.sweep()
         late = datetime.now(UTC) + timedelta(hours=20)  # by a clock far ahead
-        tonight.ring(lifecycle.approve(tonight.store, tonight.settings, blocked.id, late))
+        harness.carry_out(lifecycle.approve(harness.store, harness.settings, blocked.id, late))
         for one in images[5:10]:
             simulator.remove(one["id"])
         for _ in range(2):
-            assert exceeded(tonight.sweep()) == ["vanished"]
+            assert exceeded(harness.sweep()) == ["vanished"]
 
-    def test_a_dry_run_by_hand_does_not_move_it(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_dry_run_by_hand_does_not_move_it(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         images = self.filled(simulator)
-        tonight = night()
-        tonight.sweep()
+        harness = make_harness()
+        harness.sweep()
         for one in images[:5]:
             simulator.remove(one["id"])
 
-        by_hand = tonight.sweep(dry_run=True)
+        by_hand = harness.sweep(dry_run=True)
         assert (by_hand.outcome, exceeded(by_hand), by_hand.foreign_deletions) == ("succeeded", ["vanished"], 5)
-        run = tonight.sweep()
+        run = harness.sweep()
         assert (run.state, exceeded(run), run.foreign_deletions) == ("blocked", ["vanished"], 0)
 
 
@@ -385,26 +397,26 @@ class TestRepositoriesOfTheFile:
         with FakeRegistry() as registry:
             for path in ("shop/api", "ml/train", "ml/serve"):
                 registry.push(path, "v1", layers=[path.encode()])
-            night = Harness(served(registry), tmp_path, rules=[*self.RULES])
-            night.sweep()
-            night.rewrite(rules=[*self.RULES], repositories=left)
+            harness = Harness(served(registry), tmp_path, rules=[*self.RULES])
+            harness.sweep()
+            harness.rewrite(rules=[*self.RULES], repositories=left)
 
-            run = night.sweep()
+            run = harness.sweep()
 
             assert (run.outcome, run.foreign_deletions, run.exceeded) == ("succeeded", 0, ())
-            assert set(remembered(night)) == {"shop/api"}
-            night.store.dispose()
+            assert set(remembered(harness)) == {"shop/api"}
+            harness.store.dispose()
 
     def test_what_vanishes_of_those_that_are_named_is_still_seen(self, tmp_path: Path) -> None:
         with FakeRegistry() as registry:
             pushed = [registry.push("shop/api", f"v{number}", layers=[b"%d" % number]) for number in range(3)]
             registry.push("ml/train", "v1", layers=[b"train"])
-            night = Harness(served(registry), tmp_path, rules=[*self.RULES])
-            night.sweep()
+            harness = Harness(served(registry), tmp_path, rules=[*self.RULES])
+            harness.sweep()
             registry.remove("shop/api", pushed[0].digest)
-            night.rewrite(rules=[*self.RULES], repositories=["shop/api"])
+            harness.rewrite(rules=[*self.RULES], repositories=["shop/api"])
 
-            run = night.sweep()
+            run = harness.sweep()
 
             assert (run.state, run.foreign_deletions, exceeded(run)) == ("blocked", 1, ["vanished"])
-            night.store.dispose()
+            harness.store.dispose()

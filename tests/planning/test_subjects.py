@@ -52,8 +52,8 @@ def read(simulator: Simulator, digest: str) -> int:
     return sum(one["status"] == 200 for one in asked)
 
 
-def planned(tonight: Harness) -> Planned:
-    return scan.plan_live(tonight.settings, "production", store=tonight.store)
+def planned(harness: Harness) -> Planned:
+    return scan.plan_live(harness.settings, "production", store=harness.store)
 
 
 def kept(plan: Planned) -> dict[str, tuple[str, str]]:
@@ -73,14 +73,14 @@ def test_what_refers_to_a_kept_image_stays(simulator: Simulator, sweep: MakeHarn
     its_signature = pushed(simulator, subject=attestation)
     of_build = pushed(simulator, subject=build)
     leftover = pushed(simulator)
-    tonight = sweep()
-    before = planned(tonight)
+    harness = sweep()
+    before = planned(harness)
 
-    run = tonight.sweep()
+    run = harness.sweep()
 
     assert there(simulator) == {release, attestation, its_signature}
     assert (run.outcome, run.warnings) == ("succeeded", ())
-    assert {one.decision.digest for one in tonight.items(run.id)} == {build, of_build, leftover}
+    assert {one.decision.digest for one in harness.items(run.id)} == {build, of_build, leftover}
     assert kept(before).keys() == {release, attestation, its_signature}
     assert kept(before)[attestation] == ("needed", f"subject {release[:19]}… stays")
 
@@ -99,10 +99,10 @@ def test_a_manifest_is_read_once_and_only_where_it_decides(simulator: Simulator,
     release = pushed(simulator, "v1")
     attestation = pushed(simulator, subject=release)
     young = str(simulator.push("shop/api")["digest"])
-    tonight = sweep(mode="dry-run")
+    harness = sweep(mode="dry-run")
     for _ in range(3):
-        tonight.sweep()
-        planned(tonight)
+        harness.sweep()
+        planned(harness)
     assert [read(simulator, digest) for digest in (attestation, release, young)] == [1, 0, 0]
 
 
@@ -114,15 +114,15 @@ def test_where_no_manifest_may_be_read_the_unknown_stays(
     unread = {pushed(simulator, subject=release), pushed(simulator), pushed(simulator, repository="shop/web")}
     pushed(simulator, "pr-1")
     simulator.switch(**fault)
-    tonight = sweep()
+    harness = sweep()
 
-    run = tonight.sweep()
+    run = harness.sweep()
 
     assert there(simulator) == {release, *unread}
     assert run.outcome == "succeeded"
     assert message(run).startswith("subjects_unknown: 3 untagged images are kept because their manifests could not be")
-    assert of(tonight.settings.registries["production"].kind).to_read in message(run)
-    causes = {kept(planned(tonight))[digest] for digest in unread}
+    assert of(harness.settings.registries["production"].kind).to_read in message(run)
+    causes = {kept(planned(harness))[digest] for digest in unread}
     assert causes == {
         (
             "unreadable",
@@ -130,7 +130,7 @@ def test_where_no_manifest_may_be_read_the_unknown_stays(
         )
     }
     simulator.switch(may_pull=True, ip_rules="open")
-    assert tonight.sweep().outcome == "succeeded"
+    assert harness.sweep().outcome == "succeeded"
     assert len(there(simulator)) == 2
 
 
@@ -146,13 +146,13 @@ def test_one_manifest_that_cannot_be_read_holds_up_no_other(simulator: Simulator
 def test_what_is_not_read_in_time_is_left_to_a_later_scan(simulator: Simulator, sweep: MakeHarness) -> None:
     release = pushed(simulator, "v1")
     attestation, leftover = pushed(simulator, subject=release), pushed(simulator)
-    tonight = sweep()
-    registry = tonight.settings.registries["production"]
+    harness = sweep()
+    registry = harness.settings.registries["production"]
     inventory = scan.list_live(registry)
 
     late = plan_with_subjects(
         lambda: plan(inventory, registry, inventory.listed_at),
-        lambda: open_registry(registry, manifests=StoredManifests(tonight.store, registry.key)),
+        lambda: open_registry(registry, manifests=StoredManifests(harness.store, registry.key)),
         seconds=0.0,
     )
 
@@ -160,31 +160,31 @@ def test_what_is_not_read_in_time_is_left_to_a_later_scan(simulator: Simulator, 
     assert "2 untagged images are kept" in late.warnings[0].message
     assert "each scan reads for 10 minutes" in late.warnings[0].message
     assert read(simulator, attestation) == read(simulator, leftover) == 0
-    assert (tonight.sweep().warnings, there(simulator)) == ((), {release, attestation})
+    assert (harness.sweep().warnings, there(simulator)) == ((), {release, attestation})
 
 
 def test_a_new_signature_of_a_planned_image_keeps_it(simulator: Simulator, sweep: MakeHarness) -> None:
     first, second = pushed(simulator, "pr-1"), pushed(simulator, "pr-2")
-    tonight = sweep()
-    run_id, bells = tonight.plan()
+    harness = sweep()
+    run_id, task_calls = harness.plan()
     signature = pushed(simulator, subject=first)
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert tonight.outcomes(run_id) == {first: ("skipped", "still_needed"), second: ("deleted", None)}
+    assert harness.outcomes(run_id) == {first: ("skipped", "still_needed"), second: ("deleted", None)}
     assert there(simulator) == {first, signature}
 
 
 def test_a_new_image_that_cannot_be_read_stops_its_repository(simulator: Simulator, sweep: MakeHarness) -> None:
     build = pushed(simulator, "pr-1")
-    tonight = sweep()
-    run_id, bells = tonight.plan()
+    harness = sweep()
+    run_id, task_calls = harness.plan()
     new = pushed(simulator, subject=build)
     simulator.switch(may_pull=False)
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert tonight.outcomes(run_id) == {build: ("skipped", "repository_changed")}
+    assert harness.outcomes(run_id) == {build: ("skipped", "repository_changed")}
     assert there(simulator) == {build, new}
 
 
@@ -194,6 +194,6 @@ def test_what_a_fallback_list_of_referrers_names_is_read_when_it_is_listed(
     release = pushed(simulator, "v1")
     referrer = str(simulator.push("shop/api", subject=release)["digest"])
     simulator.push_index("shop/api", [referrer], tags=[release.replace(":", "-")])
-    tonight = sweep(mode="dry-run")
-    images = {one.digest: one for repository in planned(tonight).inventory.repositories() for one in repository.images}
+    harness = sweep(mode="dry-run")
+    images = {one.digest: one for repository in planned(harness).inventory.repositories() for one in repository.images}
     assert images[referrer].subject == release

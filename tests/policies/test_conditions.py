@@ -12,13 +12,13 @@ from policies.conditions import (
     Answer,
     AnyTag,
     Condition,
+    ConditionContext,
     Digests,
     EveryTag,
     LargerThan,
     NewerThan,
     NoTag,
     OlderThan,
-    Scene,
     Sighting,
     SmallerThan,
     SomeTag,
@@ -34,7 +34,7 @@ LONG = 10 * DAY  # since when what is settled was seen
 PR = Patterns(("pr-*",))
 V = Patterns(("v*",))
 V2 = Patterns(("v2*",))
-SCENE = Scene(NOW)
+SCENE = ConditionContext(NOW)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_a_condition_holds_does_not_or_is_unknown(condition: Condition, of: Imag
 
 @pytest.mark.parametrize(("size", "answer"), [(101, YES), (100, NO), (None, UNKNOWN)])
 def test_an_index_is_as_large_as_all_it_lists(size: int | None, answer: Answer) -> None:
-    scene = Scene(NOW, lambda one: size if one.digest == digest(1) else 0)
-    assert LargerThan(100).holds(index(1, lists=[2]), scene) is answer
+    context = ConditionContext(NOW, lambda one: size if one.digest == digest(1) else 0)
+    assert LargerThan(100).holds(index(1, lists=[2]), context) is answer
 
 
 @pytest.mark.parametrize(
@@ -140,4 +140,4 @@ def test_an_answer_has_its_fact(condition: Condition, of: Image, fact: str) -> N
 def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(
     of: Image, sighting: Sighting | None, answer: Answer
 ) -> None:
-    assert UntaggedFor(7 * DAY).holds(of, Scene(NOW, seen=lambda _: sighting)) is answer
+    assert UntaggedFor(7 * DAY).holds(of, ConditionContext(NOW, seen=lambda _: sighting)) is answer

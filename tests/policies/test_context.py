@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from policies.context import Standing
+from policies.context import PlanContext
 from policies.graph import merged
 from policies.image import Image, Repository
 from policies.plan import Decision
-from policies.push_times import doubted, trusted_after
+from policies.push_times import suspicious, trusted_after
 from policies.rules import Policy
 from policies.scan_history import NEVER, Seen, remember
 from tests.policies.plan.test_properties import by_key, deleted, owners
@@ -31,13 +31,13 @@ def seen(*images: Image, since: timedelta = LONG) -> Seen:
     return remember(NEVER, images, NOW - since)
 
 
-def standing(*known: Image, settle: timedelta = DAY, since: timedelta = LONG) -> Standing:
-    return Standing(memory={"shop/api": seen(*known, since=since)}, settle=settle)
+def plan_context(*known: Image, settle: timedelta = DAY, since: timedelta = LONG) -> PlanContext:
+    return PlanContext(history={"shop/api": seen(*known, since=since)}, settle=settle)
 
 
-def decided(rules: Policy, images: Iterable[Image], stands: Standing, **more: Any) -> dict[str, Decision]:
+def decided(rules: Policy, images: Iterable[Image], stands: PlanContext, **more: Any) -> dict[str, Decision]:
     """By the name an image was built of."""
-    plan = make_plan([repository("shop/api", *images)], rules, NOW, standing=stands, **more)
+    plan = make_plan([repository("shop/api", *images)], rules, NOW, plan_context=stands, **more)
     return {one.id.removeprefix("crp"): one for one in plan.decisions}
 
 
@@ -52,7 +52,7 @@ def decided(rules: Policy, images: Iterable[Image], stands: Standing, **more: An
 )  # fmt: skip
 def test_untagged_for_asks_the_memory(known: list[Image], verdict: str, reason: str) -> None:
     rules = policy({"name": "r", "delete": {"untagged_for": "7d"}})
-    one = decided(rules, [image(1)], standing(*known, settle=0 * DAY))["1"]
+    one = decided(rules, [image(1)], plan_context(*known, settle=0 * DAY))["1"]
     assert (one.verdict, one.reason) == (verdict, reason)
 
 
@@ -60,14 +60,14 @@ def test_the_newest_of_the_registry_are_ranked_by_what_was_seen_everywhere() -> 
     rules = policy(EVERYTHING, {"name": "newest", "keep": {"newest": 1, "per": "registry", "untagged_for": "7d"}})
     old, new = image(1, days=60), image(2, days=50)
     known = {"a": seen(old), "b": seen(new)}
-    plan = make_plan([repository("a", old), repository("b", new)], rules, NOW, standing=Standing(memory=known))
+    plan = make_plan([repository("a", old), repository("b", new)], rules, NOW, plan_context=PlanContext(history=known))
     assert [one.verdict for one in plan.decisions] == ["delete", "keep"]
 
 
 def test_in_a_keep_rule_what_no_scan_saw_is_kept() -> None:
     rules = policy(EVERYTHING, {"name": "kept", "keep": {"untagged_for": "7d"}})
-    assert decided(rules, [image(1)], Standing())["1"].cause == "kept_by_rule"
-    assert decided(rules, [image(1)], standing(image(1), since=DAY))["1"].verdict == "delete"
+    assert decided(rules, [image(1)], PlanContext())["1"].cause == "kept_by_rule"
+    assert decided(rules, [image(1)], plan_context(image(1), since=DAY))["1"].verdict == "delete"
 
 
 CASES: list[Any] = [
@@ -116,7 +116,7 @@ CASES: list[Any] = [
 
 @pytest.mark.parametrize(("images", "known", "causes"), CASES)
 def test_nothing_unsettled_goes(images: list[Image], known: list[Image], causes: dict[str, str]) -> None:
-    found = decided(policy(EVERYTHING), images, standing(*known))
+    found = decided(policy(EVERYTHING), images, plan_context(*known))
     assert {name: one.cause for name, one in found.items()} == causes
     assert all((one.verdict == "delete") is (one.cause in ("selected", "follows")) for one in found.values())
 
@@ -131,13 +131,13 @@ def test_nothing_unsettled_goes(images: list[Image], known: list[Image], causes:
     ids=["never", "tags", "since"],
 )
 def test_it_says_since_when(of: Image, known: list[Image], since: timedelta, reason: str) -> None:
-    stands = standing(*known, settle=timedelta(hours=36), since=since)
+    stands = plan_context(*known, settle=timedelta(hours=36), since=since)
     assert decided(policy(EVERYTHING), [of], stands)["1"].reason == reason
 
 
 def test_what_goes_along_says_which_child_keeps_it() -> None:
     images = [index(9, "pr-1", lists=[1]), A]
-    found = decided(policy(PR), images, standing(images[0]))
+    found = decided(policy(PR), images, plan_context(images[0]))
     assert found["9"].reason == (
         f"what would go with it is not settled: sha256:{digest(1)[7:19]}…, "
         "no earlier complete scan has seen it; settle asks for 1 day"
@@ -147,18 +147,18 @@ def test_what_goes_along_says_which_child_keeps_it() -> None:
 def test_settle_is_asked_last() -> None:
     rules = policy(EVERYTHING, {"name": "kept", "keep": {"tags": ["v1"]}})
     images = [image(1, "v1"), image(2, locked=True), image(3)]
-    causes = {name: one.cause for name, one in decided(rules, images, standing()).items()}
+    causes = {name: one.cause for name, one in decided(rules, images, plan_context()).items()}
     assert causes == {"1": "kept_by_rule", "2": "locked", "3": "unsettled"}
 
 
 def test_a_settle_of_nothing_asks_nothing() -> None:
-    assert decided(policy(EVERYTHING), [A], standing(settle=0 * DAY))["1"].cause == "selected"
+    assert decided(policy(EVERYTHING), [A], plan_context(settle=0 * DAY))["1"].cause == "selected"
 
 
 def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str, Seen]:
     """What scans have seen of some of these images: long ago, lately, or with other tags."""
     kinds = st.sampled_from(["never", "long", "lately", "retagged"])
-    memory = {}
+    history = {}
     for one in repositories:
         before, found = NEVER, {"long": [], "lately": [], "retagged": []}
         for row in merged(one.images):
@@ -166,17 +166,17 @@ def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str
             if kind != "never":
                 found[kind].append(replace(row, tags=("other",)) if kind == "retagged" else row)
         before = remember(before, [*found["long"], *found["retagged"]], NOW - LONG)
-        memory[one.path] = remember(before, [row for rows in found.values() for row in rows], NOW - DAY / 2)
-    return memory
+        history[one.path] = remember(before, [row for rows in found.values() for row in rows], NOW - DAY / 2)
+    return history
 
 
 @settings(max_examples=50, deadline=None)
 @given(registries(), policies(), st.data())
 def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Policy, data: st.DataObject) -> None:
-    memory = remembering(data, repositories)
-    stands = Standing(memory=memory, settle=DAY)
-    without = deleted(make_plan(repositories, rules, NOW, standing=Standing(memory=memory)))
-    plan = make_plan(repositories, rules, NOW, standing=stands)
+    history = remembering(data, repositories)
+    stands = PlanContext(history=history, settle=DAY)
+    without = deleted(make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history)))
+    plan = make_plan(repositories, rules, NOW, plan_context=stands)
     gone, found = deleted(plan), by_key(plan)
     assert gone <= without
     for one in repositories:
@@ -198,9 +198,9 @@ def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Po
 @settings(max_examples=50, deadline=None)
 @given(registries(), policies())
 def test_where_all_is_settled_it_is_the_same_plan(repositories: list[Repository], rules: Policy) -> None:
-    memory = {one.path: remember(NEVER, merged(one.images), NOW - LONG) for one in repositories}
-    plan = make_plan(repositories, rules, NOW, standing=Standing(memory=memory))
-    assert make_plan(repositories, rules, NOW, standing=Standing(memory=memory, settle=LONG)) == plan
+    history = {one.path: remember(NEVER, merged(one.images), NOW - LONG) for one in repositories}
+    plan = make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history))
+    assert make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history, settle=LONG)) == plan
 
 
 @settings(max_examples=50, deadline=None)
@@ -208,11 +208,11 @@ def test_where_all_is_settled_it_is_the_same_plan(repositories: list[Repository]
 def test_the_order_never_matters(
     repositories: list[Repository], rules: list[dict[str, object]], random: Any, data: st.DataObject
 ) -> None:
-    stands = Standing(memory=remembering(data, repositories), settle=DAY)
+    stands = PlanContext(history=remembering(data, repositories), settle=DAY)
     shuffled = [replace(one, images=tuple(random.sample(one.images, len(one.images)))) for one in repositories]
     random.shuffle(shuffled)
-    plan = make_plan(repositories, policy(*rules), NOW, standing=stands)
-    assert make_plan(shuffled, policy(*rules), NOW, standing=stands) == plan
+    plan = make_plan(repositories, policy(*rules), NOW, plan_context=stands)
+    assert make_plan(shuffled, policy(*rules), NOW, plan_context=stands) == plan
 
 
 def untimed(repositories: list[Repository], before: datetime | None) -> list[Repository]:
@@ -236,9 +236,9 @@ def essence(plan: WholePlan) -> dict[tuple[str, str], tuple[object, ...]]:
 def test_a_push_time_that_is_not_believed_is_like_one_not_told(
     repositories: list[Repository], rules: Policy, keep: int, days: int | None
 ) -> None:
-    times = doubted("a restore") if days is None else trusted_after(NOW - days * DAY)
+    times = suspicious("a restore") if days is None else trusted_after(NOW - days * DAY)
     before = None if days is None else NOW - days * DAY
-    told = make_plan(repositories, rules, NOW, keep_per_repository=keep, standing=Standing(times=times))
+    told = make_plan(repositories, rules, NOW, keep_per_repository=keep, plan_context=PlanContext(times=times))
     without = make_plan(untimed(repositories, before), rules, NOW, keep_per_repository=keep)
     assert essence(told) == essence(without)
     assert told.totals == without.totals
@@ -250,22 +250,22 @@ def test_a_doubt_is_in_the_reasons() -> None:
     rules = policy(
         {"name": "old", "delete": {"older_than": "7d"}}, {"name": "n", "keep": {"newest": 1, "tagged": True}}
     )
-    one = decided(rules, [image(1), image(2, "v1")], Standing(times=doubted("it was restored")))
-    assert one["1"].reason == "no rule selects it; old: its push time is not believed: it was restored"
-    assert one["2"].reason == "its push time is not believed: it was restored"
-    trusted = Standing(times=trusted_after(NOW - 20 * DAY))
+    one = decided(rules, [image(1), image(2, "v1")], PlanContext(times=suspicious("it was restored")))
+    assert one["1"].reason == "no rule selects it; old: its push time is not trusted: it was restored"
+    assert one["2"].reason == "its push time is not trusted: it was restored"
+    trusted = PlanContext(times=trusted_after(NOW - 20 * DAY))
     early = decided(rules, [image(1), image(3, days=10)], trusted)
     assert early["1"].reason == (
-        "no rule selects it; old: its push time is not believed: it is before trust_times_after, 2026-11-04T03:00:00Z"
+        "no rule selects it; old: its push time is not trusted: it is before trust_times_after, 2026-11-04T03:00:00Z"
     )
     assert early["3"].verdict == "delete"
 
 
 def test_the_newest_of_a_repository_cannot_be_told() -> None:
-    found = decided(policy(EVERYTHING), [A, B], Standing(times=doubted("restored")), keep_per_repository=1)
+    found = decided(policy(EVERYTHING), [A, B], PlanContext(times=suspicious("restored")), keep_per_repository=1)
     assert {one.cause for one in found.values()} == {"keep_per_repository"}
     assert found["1"].reason == (
-        "perhaps one of the 1 newest of its repository: its push time is not believed: restored"
+        "perhaps one of the 1 newest of its repository: its push time is not trusted: restored"
     )
 
 
@@ -306,9 +306,9 @@ AT = 20.0  # days ago
     ],
 )
 def test_a_shared_push_time(images: list[Image], known: list[Image], believed: bool) -> None:
-    stands = Standing(memory={"shop/api": seen(*known, since=30 * DAY)})
+    stands = PlanContext(history={"shop/api": seen(*known, since=30 * DAY)})
     found = decided(RESTORED, images, stands).values()
-    assert all("not believed" not in one.reason for one in found) is believed
+    assert all("not trusted" not in one.reason for one in found) is believed
     assert any(one.verdict == "delete" for one in found) is believed
 
 
@@ -327,7 +327,7 @@ def test_push_times_later_than_the_first_sight(moved: int, stayed: int, new: int
     hours_apart = [replace(one, created_at=NOW - AT * DAY + n * timedelta(hours=3)) for n, one in enumerate(known)]
     images = [*hours_apart[:moved], *(image(n, days=40 + n) for n in range(moved, moved + stayed))]
     images += [image(n, days=n) for n in range(100, 100 + new)]
-    found = decided(RESTORED, images, Standing(memory={"shop/api": seen(*known, since=30 * DAY)})).values()
+    found = decided(RESTORED, images, PlanContext(history={"shop/api": seen(*known, since=30 * DAY)})).values()
     doubts = {one.reason for one in found if "an earlier scan saw them" in one.reason}
     assert bool(doubts) is not believed
     assert any(one.verdict == "delete" for one in found) is believed

@@ -6,56 +6,56 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from policies.graph import Arranger, Ties, arrange, blobs_of, countable, merged
+from policies.graph import Graph, GraphBuilder, blobs_of, build_graph, countable, merged
 from policies.image import Blob, Image
-from policies.push_times import BELIEVED, doubted, trusted_after
+from policies.push_times import TRUSTED, suspicious, trusted_after
 from tests.support.builders import DAY, NOW, digest, image, index, repository, signature
 
 
-def ties(*images: Image) -> Ties:
-    return arrange(repository("shop/api", *images))
+def graph(*images: Image) -> Graph:
+    return build_graph(repository("shop/api", *images))
 
 
-def owners(found: Ties) -> dict[str, set[str]]:
+def owners(found: Graph) -> dict[str, set[str]]:
     return {digest: set(owners) for digest, owners in found.owners.items()}
 
 
 class TestOwners:
     def test_an_index_owns_the_children_that_are_here(self) -> None:
-        found = ties(index(1, "v1", lists=[2, 3, "nowhere"]), image(2), image(3), image(4))
+        found = graph(index(1, "v1", lists=[2, 3, "nowhere"]), image(2), image(3), image(4))
         assert owners(found) == {digest(2): {digest(1)}, digest(3): {digest(1)}}
         assert (found.children, found.referrers) == ({digest(2), digest(3)}, frozenset())
 
     def test_a_child_of_two_indexes_has_both(self) -> None:
-        found = ties(index(1, lists=[3]), index(2, lists=[3]), image(3))
+        found = graph(index(1, lists=[3]), index(2, lists=[3]), image(3))
         assert found.owners[digest(3)] == tuple(sorted([digest(1), digest(2)]))
 
     def test_a_subject_owns_its_referrers(self) -> None:
-        found = ties(image(1), signature(1), image("sbom", subject=digest(1)))
+        found = graph(image(1), signature(1), image("sbom", subject=digest(1)))
         assert owners(found) == {digest("sig of 1"): {digest(1)}, digest("sbom"): {digest(1)}}
         assert found.referrers == {digest("sig of 1"), digest("sbom")}
         assert not found.open_subjects
 
     def test_a_subject_that_is_not_here_is_open(self) -> None:
-        found = ties(image(1), image("sbom", subject=digest("elsewhere")))
+        found = graph(image(1), image("sbom", subject=digest("elsewhere")))
         assert (found.owners, found.referrers) == ({}, frozenset())
         assert found.open_subjects == {digest("sbom"): (digest("elsewhere"),)}
 
     def test_a_list_of_referrers_is_owned_by_its_subject_and_owns_what_it_lists(self) -> None:
         tag = f"sha256-{digest(1).removeprefix('sha256:')}"
-        found = ties(image(1), index("list", tag, lists=["sbom"]), image("sbom", subject=digest(1)))
+        found = graph(image(1), index("list", tag, lists=["sbom"]), image("sbom", subject=digest(1)))
         assert owners(found) == {digest("list"): {digest(1)}, digest("sbom"): {digest(1), digest("list")}}
         assert found.children == frozenset()
         assert found.referrers == {digest("list"), digest("sbom")}
 
     def test_what_may_be_a_list_is_owned_by_what_may_be_its_subject(self) -> None:
         tag = f"sha256-{digest(1).removeprefix('sha256:')}"
-        found = ties(image(1), index("list", tag, lists=["unread"]), image("unread", subject=None))
+        found = graph(image(1), index("list", tag, lists=["unread"]), image("unread", subject=None))
         assert owners(found) == {digest("list"): {digest(1)}, digest("unread"): {digest("list")}}
         assert (found.children, found.referrers) == ({digest("unread")}, frozenset())
 
     def test_images_that_belong_to_nothing_have_no_owners(self) -> None:
-        found = ties(image(1), image(2, "v1"))
+        found = graph(image(1), image(2, "v1"))
         assert (found.owners, found.children, found.referrers, found.unreadable) == ({}, frozenset(), frozenset(), ())
 
 
@@ -71,22 +71,22 @@ class TestOwners:
     ],
 )
 def test_what_goes_with_its_owners(images: list[Image], goes_along: bool) -> None:
-    assert ties(*images).follows(digest(2)) is goes_along
+    assert graph(*images).follows(digest(2)) is goes_along
 
 
 class TestOrder:
     def test_an_image_comes_after_all_its_owners(self) -> None:
-        found = ties(index(1, lists=[2, 4]), index(2, lists=[3]), index(3, lists=[4]), image(4), signature(4))
+        found = graph(index(1, lists=[2, 4]), index(2, lists=[3]), index(3, lists=[4]), image(4), signature(4))
         assert found.order == tuple(map(digest, [2, 3, 4, "sig of 4"]))
 
     def test_a_circle_is_left_out_with_what_it_owns(self) -> None:
-        found = ties(index(1, lists=[2]), index(2, lists=[1, 3]), image(3), index(4, lists=[5]), image(5))
+        found = graph(index(1, lists=[2]), index(2, lists=[1, 3]), image(3), index(4, lists=[5]), image(5))
         assert found.order == (digest(5),)
 
     @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=14))
     def test_no_image_comes_before_one_of_its_owners(self, edges: list[tuple[int, int]]) -> None:
         lists = {number: sorted({child for one, child in edges if one == number}) for number in range(7)}
-        found = ties(*(index(number, lists=children) for number, children in lists.items()))
+        found = graph(*(index(number, lists=children) for number, children in lists.items()))
         place = {digest: number for number, digest in enumerate(found.order)}
         assert len(place) == len(found.order)
         for digest_, number in place.items():
@@ -100,24 +100,24 @@ class TestImages:
     def test_they_are_newest_first_and_of_equal_times_by_digest(self) -> None:
         same = sorted([image(2, days=5), image(3, days=5)], key=lambda one: one.digest)
         old, new, unknown = image(1, days=9), image(4, days=1), image(5, days=None)
-        assert ties(unknown, old, *reversed(same), new).images == (new, *same, old, unknown)
+        assert graph(unknown, old, *reversed(same), new).images == (new, *same, old, unknown)
 
     @given(
         st.permutations([image(1, days=1), image(2, days=1), index(3, lists=[1]), image(4, days=None), image(1, "v1")])
     )
     def test_the_order_of_rows_makes_no_difference(self, rows: list[Image]) -> None:
-        expected = ties(image(1, days=1), image(2, days=1), index(3, lists=[1]), image(4, days=None), image(1, "v1"))
-        found = ties(*rows)
+        expected = graph(image(1, days=1), image(2, days=1), index(3, lists=[1]), image(4, days=None), image(1, "v1"))
+        found = graph(*rows)
         assert (found.images, found.owners, found.by_digest) == (expected.images, expected.owners, expected.by_digest)
 
     def test_rows_may_come_some_at_a_time_and_lose_their_blobs(self) -> None:
         images = [index(1, "v1", lists=[2], layers={"own": 1}), image(2, layers={"a": 60, "b": 30})]
-        arranger = Arranger("shop/api", keep_blobs=False)
+        builder = GraphBuilder("shop/api", keep_blobs=False)
         for one in images:
-            arranger.add([one])
-        found = arranger.ties()
+            builder.add([one])
+        found = builder.graph()
         assert [one.layers for one in found.images] == [(), ()]
-        assert found.owners == ties(*images).owners
+        assert found.owners == graph(*images).owners
         assert {one.digest: len(found.blobs.of(one)) for one in found.images} == {digest(1): 1, digest(2): 2}
 
 
@@ -172,11 +172,11 @@ class TestMerged:
     ],
 )
 def test_the_size_of_an_index(images: list[Image], size: int | None) -> None:
-    assert ties(*images).scene(NOW).index_size(images[0]) == size
+    assert graph(*images).context(NOW).index_size(images[0]) == size
 
 
 def test_an_unreadable_image_may_list_anything_unless_it_is_ignored() -> None:
-    found = ties(index("u", lists=None), index("w", lists=None), image(1))
+    found = graph(index("u", lists=None), index("w", lists=None), image(1))
     first, second = sorted([digest("u"), digest("w")])
     assert found.unreadable == (first, second)
     assert found.may_list_all() == found.may_list_all({digest(1)}) == first
@@ -188,25 +188,25 @@ class TestPushTimes:
     IMAGES = (image(1, days=1), image(2, days=5), image(3, days=None))
 
     def test_where_all_are_believed_nothing_changes(self) -> None:
-        found = ties(*self.IMAGES)
-        assert found.believing(BELIEVED) is found
+        found = graph(*self.IMAGES)
+        assert found.with_push_times(TRUSTED) is found
 
     def test_times_before_the_trusted_instant_are_taken_away(self) -> None:
-        found = ties(*self.IMAGES).believing(trusted_after(NOW - 2 * DAY))
+        found = graph(*self.IMAGES).with_push_times(trusted_after(NOW - 2 * DAY))
         assert [one.created_at for one in found.images] == [NOW - DAY, None, None]
-        assert found.doubted == {digest(2)}
-        assert found.doubt
+        assert found.suspicious == {digest(2)}
+        assert found.suspicion
 
     def test_a_doubt_takes_away_all_and_leaves_the_order(self) -> None:
-        found = ties(*self.IMAGES, index(4, lists=[1], days=9)).believing(doubted("a restore"))
+        found = graph(*self.IMAGES, index(4, lists=[1], days=9)).with_push_times(suspicious("a restore"))
         assert [one.digest for one in found.images] == [digest(1), digest(2), digest(4), digest(3)]
         assert {one.created_at for one in found.images} | {one.created_at for one in found.by_digest.values()} == {None}
-        assert found.doubted == {digest(1), digest(2), digest(4)}
+        assert found.suspicious == {digest(1), digest(2), digest(4)}
 
 
 def test_children_and_referrers_are_not_ranked() -> None:
     images = [index(1, "v1", days=1, lists=[2]), image(2), image(3, days=3), image("sbom", subject=digest("away"))]
-    found = ties(*images)
+    found = graph(*images)
     assert {one.digest for one in found.ranked(frozenset())} == {digest(1), digest(3), digest("sbom")}
     assert [one.digest for one in found.ranked(frozenset([digest("away")]))] == [digest(1), digest(3)]
 

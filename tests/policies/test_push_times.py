@@ -8,25 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from policies.context import Standing
+from policies.context import PlanContext
 from policies.image import Image, Repository
-from policies.push_times import BELIEVED, OUR_OWN, Times, cluster, named_day, pushes, trusted_after
+from policies.push_times import OUR_OWN, TRUSTED, Times, cluster, named_day, pushes, trusted_after
 from tests.policies.plan.test_properties import deleted
 from tests.support.builders import DAY, NOW, image, policy, repository
 from tests.support.planning import closing_of, make_plan
 from tests.support.strategies import documents, keep_rules, registries
 
-FIRST_SEEN = Standing(times=OUR_OWN)
+FIRST_SEEN = PlanContext(times=OUR_OWN)
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
 TIED = "first seen at 2026-10-05T03:00:00Z together with others, whose order nobody reported"
 OLDER, NEWER = [image(f"old {n}", days=90) for n in range(2)], [image(f"new {n}", days=1) for n in range(2)]
 SAME = [image(f"same {n}", days=50) for n in range(3)]
 
 
-def kept(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0, **standing: Any) -> set[str]:
+def kept(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0, **plan_context: Any) -> set[str]:
     """The ids of what stays."""
     plan = make_plan(
-        repositories, policy(*rules), NOW, keep_per_repository=keep, standing=standing.get("at", FIRST_SEEN)
+        repositories, policy(*rules), NOW, keep_per_repository=keep, plan_context=plan_context.get("at", FIRST_SEEN)
     )
     return {one.id.removeprefix("crp") for one in plan.decisions if one.verdict == "keep"}
 
@@ -71,7 +71,7 @@ def test_all_that_tie_at_the_border_stay(way: str, n: int, stay: list[Image]) ->
 def test_times_of_the_registry_keep_their_order_by_digest(way: str) -> None:
     asked = counted(1, way)
     lowest = min(SAME, key=lambda one: one.digest)
-    stay = kept(asked["rules"], repository("a", *SAME), keep=asked.get("keep", 0), at=Standing())
+    stay = kept(asked["rules"], repository("a", *SAME), keep=asked.get("keep", 0), at=PlanContext())
     assert stay == ids(lowest)
 
 
@@ -90,13 +90,13 @@ def test_the_reason_says_that_the_order_is_unknown(way: str, reason: str) -> Non
         policy(*asked["rules"]),
         NOW,
         keep_per_repository=asked.get("keep", 0),
-        standing=FIRST_SEEN,
+        plan_context=FIRST_SEEN,
     )
     assert {one.reason for one in plan.decisions if one.digest in {same.digest for same in SAME}} == {reason}
 
 
 def undecidable(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0) -> int:
-    return closing_of(repositories, policy(*rules), NOW, keep_per_repository=keep, standing=FIRST_SEEN).undecidable
+    return closing_of(repositories, policy(*rules), NOW, keep_per_repository=keep, plan_context=FIRST_SEEN).undecidable
 
 
 @pytest.mark.parametrize(("n", "count"), [(0, 0), (2, 0), (3, 3), (4, 3), (5, 0), (6, 2), (7, 0)])
@@ -132,7 +132,7 @@ def test_what_perhaps_passes_ties_as_well() -> None:
 
 
 def test_trusted_times_are_still_of_our_own() -> None:
-    at = Standing(times=trusted_after(NOW - 60 * DAY, first_seen=True))
+    at = PlanContext(times=trusted_after(NOW - 60 * DAY, first_seen=True))
     assert kept(counted(1, "beyond")["rules"], repository("a", *SAME), at=at) == ids(*SAME)
 
 
@@ -140,10 +140,10 @@ def test_trusted_times_are_still_of_our_own() -> None:
 def test_the_order_of_images_never_matters(
     repositories: list[Repository], rules: list[dict[str, object]], random: Any, keep: int
 ) -> None:
-    made = make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep, standing=FIRST_SEEN)
+    made = make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep, plan_context=FIRST_SEEN)
     shuffled = [replace(one, images=tuple(random.sample(one.images, len(one.images)))) for one in repositories]
     random.shuffle(shuffled)
-    assert make_plan(shuffled, policy(*rules), NOW, keep_per_repository=keep, standing=FIRST_SEEN) == made
+    assert make_plan(shuffled, policy(*rules), NOW, keep_per_repository=keep, plan_context=FIRST_SEEN) == made
 
 
 @given(registries(), documents(), keep_rules(), st.integers(0, 2))
@@ -152,7 +152,7 @@ def test_one_more_keep_rule_never_deletes_more(
 ) -> None:
     def gone(*document: dict[str, object]) -> set[tuple[str, str]]:
         named = [rule | {"name": str(number)} for number, rule in enumerate(document)]
-        return deleted(make_plan(repositories, policy(*named), NOW, keep_per_repository=keep, standing=FIRST_SEEN))
+        return deleted(make_plan(repositories, policy(*named), NOW, keep_per_repository=keep, plan_context=FIRST_SEEN))
 
     assert gone(more, *rules) <= gone(*rules)
 
@@ -161,10 +161,12 @@ def test_one_more_keep_rule_never_deletes_more(
 def test_without_an_order_nothing_more_goes(
     repositories: list[Repository], rules: list[dict[str, object]], keep: int
 ) -> None:
-    def gone(standing: Standing) -> set[tuple[str, str]]:
-        return deleted(make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep, standing=standing))
+    def gone(plan_context: PlanContext) -> set[tuple[str, str]]:
+        return deleted(
+            make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep, plan_context=plan_context)
+        )
 
-    assert gone(FIRST_SEEN) <= gone(Standing())
+    assert gone(FIRST_SEEN) <= gone(PlanContext())
 
 
 @pytest.mark.parametrize(
@@ -192,5 +194,5 @@ def test_a_tag_may_name_a_day() -> None:
 
 
 def test_all_times_are_believed_by_default() -> None:
-    assert Times() == BELIEVED
-    assert BELIEVED.all_believed
+    assert Times() == TRUSTED
+    assert TRUSTED.all_trusted

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.context import Standing
-from policies.graph import arrange
+from policies.context import PlanContext
+from policies.graph import build_graph
 from policies.image import Image
 from policies.registry_summary import RegistrySummary, Survey, sum_up, survey_of
 from policies.rules import Policy
@@ -15,10 +15,10 @@ NO_COUNT = policy({"delete": {"all": True}})
 NEWEST = policy({"name": "newest", "keep": {"newest": 2, "per": "registry"}}, {"delete": {"all": True}})
 
 
-def surveys(rules: Policy, *repositories: list[Image], standing: Standing | None = None) -> list[Survey]:
-    standing = standing or Standing()
+def surveys(rules: Policy, *repositories: list[Image], plan_context: PlanContext | None = None) -> list[Survey]:
+    plan_context = plan_context or PlanContext()
     named = [repository(f"r{number}", *images) for number, images in enumerate(repositories)]
-    return [survey_of(arrange(one), rules, NOW, standing) for one in named]
+    return [survey_of(build_graph(one), rules, NOW, plan_context) for one in named]
 
 
 def summary(rules: Policy, *repositories: list[Image]) -> RegistrySummary:
@@ -78,7 +78,7 @@ def test_children_and_locked_images_take_no_place() -> None:
 def test_a_repository_that_an_unreadable_image_freezes_takes_no_place() -> None:
     frozen = [image(1, days=1), index(2, days=1, lists=None)]
     assert summary(NEWEST, frozen, [image(3, days=9)]).tops["newest"].digests == {digest(3)}
-    ignoring = surveys(NEWEST, frozen, standing=Standing(ignore_unreadable=frozenset([digest(2)])))
+    ignoring = surveys(NEWEST, frozen, plan_context=PlanContext(ignore_unreadable=frozenset([digest(2)])))
     assert sum_up(ignoring, NEWEST).tops["newest"].digests == {digest(1)}
 
 

@@ -38,7 +38,7 @@ class Scan:
 
     listing: Listing
     ours: frozenset[str] = frozenset()
-    doubtful: bool = False
+    suspicious_absence: bool = False
     accepts: bool = False
 
 
@@ -47,7 +47,7 @@ scans = st.lists(
         Scan,
         listing=listings,
         ours=st.frozensets(st.sampled_from(NAMES)),
-        doubtful=st.booleans(),
+        suspicious_absence=st.booleans(),
         accepts=st.booleans(),
     ),
     max_size=6,
@@ -67,7 +67,7 @@ def modelled(before: Mapping[str, Entry], scan: Scan, now: datetime, accepted: d
         same = known is not None and known.tags == tags
         after[name] = Entry(tags, known.first if known else now, known.since if known and same else now)
     for name, known in before.items():
-        if name in scan.listing or name in scan.ours or not scan.doubtful:
+        if name in scan.listing or name in scan.ours or not scan.suspicious_absence:
             continue
         if known.missing is None or accepted is None or known.missing > accepted:
             after[name] = replace(known, missing=known.missing or now)
@@ -108,7 +108,9 @@ def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Scan]) -> Non
         }
         assert missed.new == sum(one.missing is None for one in gone.values())
         assert missed.old == sum(one.missing is not None for one in gone.values())
-        seen = remember(seen, images(scan.listing), now, ours=ours, accepted_at=accepted, doubtful=scan.doubtful)
+        seen = remember(
+            seen, images(scan.listing), now, ours=ours, accepted_at=accepted, suspicious_absence=scan.suspicious_absence
+        )
         model = modelled(model, scan, now, accepted)
         assert told(seen) == modelled_rows(model)
         assert len(seen) == len(model)
@@ -165,7 +167,7 @@ def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent
 
 
 @pytest.mark.parametrize(
-    ("absences", "found", "doubtful"),
+    ("absences", "found", "suspicious_absence"),
     [
         pytest.param([], Vanished(0, 0.0), False, id="never scanned"),
         pytest.param(parts((10, 0, 0)), Vanished(0, 0.0), False, id="all there"),
@@ -184,25 +186,27 @@ def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent
         pytest.param(parts((0, 0, 0)), Vanished(0, 0.0), False, id="an empty registry"),
     ],
 )
-def test_more_than_a_fifth_vanished_is_doubtful(absences: list[Absent], found: Vanished, doubtful: bool) -> None:
+def test_more_than_a_fifth_vanished_is_doubtful(
+    absences: list[Absent], found: Vanished, suspicious_absence: bool
+) -> None:
     assert vanished(absences) == found
-    assert vanished(absences).doubtful is doubtful
+    assert vanished(absences).suspicious_absence is suspicious_absence
 
 
 def test_an_accepted_absence_counts_no_more() -> None:
     before = remember(NEVER, [image(n) for n in range(4)], NOW)
-    missing = remember(before, [image(0), image(1)], NOW + DAY, doubtful=True)
+    missing = remember(before, [image(0), image(1)], NOW + DAY, suspicious_absence=True)
     listed = words([digest(0), digest(1)])
     assert absent(missing, listed, words([])).old == 2
     assert absent(missing, listed, words([]), accepted_at=NOW + DAY / 2).old == 2
     accepted = absent(missing, listed, words([]), accepted_at=NOW + 2 * DAY)
     assert (accepted.old, accepted.new, sum(accepted.first.values())) == (0, 0, 2)
-    assert len(remember(missing, [image(0)], NOW + 3 * DAY, accepted_at=NOW + 2 * DAY, doubtful=True)) == 2
+    assert len(remember(missing, [image(0)], NOW + 3 * DAY, accepted_at=NOW + 2 * DAY, suspicious_absence=True)) == 2
 
 
 def test_what_is_missing_is_not_known_and_begins_anew() -> None:
     before = remember(NEVER, [image(1)], NOW)
-    missing = remember(before, [], NOW + DAY, doubtful=True)
+    missing = remember(before, [], NOW + DAY, suspicious_absence=True)
     assert len(missing) == 1
     assert missing.known([digest(1)]) == {}
     back = remember(missing, [image(1)], NOW + 2 * DAY)

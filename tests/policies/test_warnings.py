@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from policies.context import NOTHING, Standing
+from policies.context import NOTHING, PlanContext
 from policies.holds import Hold, Holds
 from policies.image import Image
 from policies.warnings import keeps_nothing, undecidable
@@ -12,11 +12,11 @@ from tests.support.builders import NOW, image, index, policy, repository
 from tests.support.planning import closing_of
 
 
-def keeping(*rules: dict[str, Any], images: tuple[Image, ...], standing: Standing = NOTHING) -> set[str]:
+def keeping(*rules: dict[str, Any], images: tuple[Image, ...], plan_context: PlanContext = NOTHING) -> set[str]:
     """The keep rules that keep something in one of two repositories."""
     parsed = policy(*rules)
     whole = [repository("a", *images), repository("b", image("other", "other", days=1))]
-    return set(closing_of(whole, parsed, NOW, standing=standing).keeping)
+    return set(closing_of(whole, parsed, NOW, plan_context=plan_context).keeping)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_which_keep_rules_keep_something(conditions: dict[str, Any], keeps: bool
 def test_what_something_else_keeps_as_well_is_kept() -> None:
     rules = {"name": "all", "keep": {"all": True}}, {"name": "v", "keep": {"tags": ["v*"]}}
     assert keeping(*rules, images=(image(1, "v1"),)) == {"all", "v"}
-    held = Standing(holds=Holds((Hold(kind="repository", value="**"),)))
-    assert keeping(*rules, images=(image(1, "v1", locked=True),), standing=held) == {"all", "v"}
+    held = PlanContext(holds=Holds((Hold(kind="repository", value="**"),)))
+    assert keeping(*rules, images=(image(1, "v1", locked=True),), plan_context=held) == {"all", "v"}
     unreadable = image(1, "v1"), index(2, lists=None)
     assert keeping(*rules, images=unreadable) == {"all", "v"}
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from worker.processes.supervisor import Program, StoppedError, Supervisor, signals_held
 
 if __name__ == "__main__":
-    programs = [Program(name, tuple(command), patience) for name, command, patience in json.loads(sys.argv[1])]
+    programs = [Program(name, tuple(command), stop_seconds) for name, command, stop_seconds in json.loads(sys.argv[1])]
     with signals_held(), suppress(StoppedError):
         supervisor = Supervisor(lambda line: print(line, flush=True))  # noqa: T201 -- what the test reads
         try:

@@ -29,7 +29,7 @@ def supervise(sandbox):
     """Starts a supervisor of these programs: name=(command, patience)."""
 
     def start(**programs):
-        listed = [[name, command, patience] for name, (command, patience) in programs.items()]
+        listed = [[name, command, stop_seconds] for name, (command, stop_seconds) in programs.items()]
         return sandbox.running(sys.executable, str(Path(__file__).with_name("supervised.py")), json.dumps(listed))
 
     return start

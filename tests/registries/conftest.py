@@ -21,5 +21,5 @@ def settings(simulator: Simulator, tmp_path: Path) -> RegistrySettings:
 
 @pytest.fixture
 def driver(settings: RegistrySettings) -> Iterator[Driver]:
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         yield registry

@@ -10,7 +10,7 @@ from tests.support.drivers import with_defaults
 from worker.config.kinds import KINDS
 from worker.config.settings import Credentials
 from worker.registries import DRIVERS, open_limiter, open_registry
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.interface import NoManifests
 
@@ -31,8 +31,8 @@ def test_what_the_caller_does_not_give_is_of_this_process_alone(monkeypatch: pyt
     monkeypatch.setitem(DRIVERS, "of my own", lambda *arguments: given.append(arguments))
     own = OCI.model_copy(update={"kind": "of my own"})
     open_registry(own)
-    ((settings, limiter, patience, manifests),) = given
-    assert (settings, patience) == (own, Patience())
+    ((settings, limiter, retries, manifests),) = given
+    assert (settings, retries) == (own, Retries())
     assert isinstance(limiter, LocalLimiter)
     assert isinstance(manifests, NoManifests)
 
@@ -40,9 +40,9 @@ def test_what_the_caller_does_not_give_is_of_this_process_alone(monkeypatch: pyt
 def test_what_the_caller_gives_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setitem(DRIVERS, "of my own", lambda *arguments: given.append(arguments))
-    limiter, patience, manifests = LocalLimiter(1.0), Patience(attempts=1), NoManifests()
-    open_registry(OCI.model_copy(update={"kind": "of my own"}), limiter, patience, manifests)
-    assert given[0][1:] == (limiter, patience, manifests)
+    limiter, retries, manifests = LocalLimiter(1.0), Retries(attempts=1), NoManifests()
+    open_registry(OCI.model_copy(update={"kind": "of my own"}), limiter, retries, manifests)
+    assert given[0][1:] == (limiter, retries, manifests)
 
 
 def test_a_limiter_asks_nothing_until_it_is_waited_for() -> None:

@@ -64,7 +64,7 @@ FACTS: list[Any] = [
         "over limits max_images is 2, allowed 1",
         id="over limits",
     ),
-    pytest.param({"doubt": "all at once"}, "doubt       push times are not believed: all at once", id="doubt"),
+    pytest.param({"suspicion": "all at once"}, "push times  not trusted: all at once", id="suspicion"),
     pytest.param({"undecidable": 2}, "undecidable 2 images kept: no order was reported", id="undecidable"),
     pytest.param(
         {"unreadable": ({"repository": "a", "reason": "HTTP 500"}, {"repository": "b", "reason": "HTTP 403"})},

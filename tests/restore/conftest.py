@@ -8,7 +8,7 @@ from tests.support.memory_harness import MakeMemoryHarness, MemoryHarness
 
 
 @pytest.fixture
-def night(make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
+def harness(make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
     return make_memory_harness()
 
 

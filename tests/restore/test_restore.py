@@ -8,10 +8,10 @@ from sqlalchemy import delete
 from tests.support.memory_driver import MemoryDriver
 from tests.support.memory_harness import MakeMemoryHarness, MemoryHarness
 from tests.support.memory_registry import MemoryRegistry
-from tests.support.restoring import Family, answers, find, put_back
+from tests.support.restoring import Family, answers, find, restore
 from worker.config.settings import load
 from worker.registries.errors import PermissionDeniedError, UnavailableError
-from worker.restore import restore
+from worker.restore import restore as restoring
 from worker.restore.restore import NothingKeptError, TakesNothingBackError
 from worker.runs import lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, UnknownRegistryError
@@ -19,22 +19,22 @@ from worker.store.tables import undo
 
 
 class TestWhatIsAsked:
-    def test_a_run_that_may_be_deleting_is_waited_for(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_a_run_that_may_be_deleting_is_waited_for(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
-        run = night.sweep()
-        second = night.open(dry_run=True)
-        assert find(night, run.id).run_id == run.id  # a dry run is in nobody's way
-        lifecycle.abort(night.store, second, datetime.now(UTC))
-        third = night.open()
+        run = harness.sweep()
+        second = harness.open(dry_run=True)
+        assert find(harness, run.id).run_id == run.id  # a dry run is in nobody's way
+        lifecycle.abort(harness.store, second, datetime.now(UTC))
+        third = harness.open()
         for words in (run.id, "shop/api:old"):
             with pytest.raises(AlreadyRunningError, match=third):
-                find(night, words)
+                find(harness, words)
 
-    def test_dry_run_in_the_file_forbids_no_restoring(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_dry_run_in_the_file_forbids_no_restoring(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
-        night.sweep()
-        night.change(mode="dry-run")
-        assert answers(put_back(night, "shop/api:old")) == {"whole"}
+        harness.sweep()
+        harness.change(mode="dry-run")
+        assert answers(restore(harness, "shop/api:old")) == {"whole"}
 
     def test_a_renamed_registry_is_the_same(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
         gone = registry.push_image("shop/api", "old", layers=["a"])
@@ -49,140 +49,142 @@ class TestWhatIsAsked:
     @pytest.mark.parametrize(
         "words", ["shop/api:nosuch", "shop/api:OLD", "shop/api:ol_", "shop/web:old", "20260101T000000Z-aaaaaaaa", "o"]
     )
-    def test_nothing_of_that_name(self, registry: MemoryRegistry, night: MemoryHarness, words: str) -> None:
+    def test_nothing_of_that_name(self, registry: MemoryRegistry, harness: MemoryHarness, words: str) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
-        night.sweep()
+        harness.sweep()
         with pytest.raises(NothingKeptError, match=f"no run has the id '{words}', and no deleted image of production"):
-            find(night, words)
+            find(harness, words)
 
-    def test_a_run_that_deleted_nothing(self, night: MemoryHarness) -> None:
-        run = night.sweep()
+    def test_a_run_that_deleted_nothing(self, harness: MemoryHarness) -> None:
+        run = harness.sweep()
         with pytest.raises(NothingKeptError, match=f"run {run.id} deleted nothing"):
-            find(night, run.id)
+            find(harness, run.id)
 
-    def test_a_digest_of_two_repositories(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_a_digest_of_two_repositories(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         for path in ("shop/api", "shop/web"):
             gone = registry.push_image(path, "old", layers=["a"])
-        night.sweep()
+        harness.sweep()
         with pytest.raises(NothingKeptError, match=rf"say which: shop/api@{gone.digest}, shop/web@{gone.digest}"):
-            find(night, gone.digest)
-        assert find(night, f"shop/web@{gone.digest}").repositories == {"shop/web": 1}
+            find(harness, gone.digest)
+        assert find(harness, f"shop/web@{gone.digest}").repositories == {"shop/web": 1}
 
     def test_an_image_of_two_registries(self, registry: MemoryRegistry, make_memory_harness: MakeMemoryHarness) -> None:
-        night = make_memory_harness(
+        harness = make_memory_harness(
             registries={name: MemoryHarness.entry() | {"id": name} for name in ("production", "second")}
         )
         for name in ("production", "second"):
             registry.push_image("shop/api", "old", layers=["a"])
             now = datetime.now(UTC)
-            opened = lifecycle.open_run(night.store, night.settings, name, trigger="command", now=now)
-            night.ring(opened.bells)
+            opened = lifecycle.open_run(harness.store, harness.settings, name, trigger="command", now=now)
+            harness.carry_out(opened.task_calls)
         with pytest.raises(
             NothingKeptError, match="was deleted from production, second; say from which with --registry"
         ):
-            find(night, "shop/api:old")
-        asked = find(night, "shop/api:old", "second")
+            find(harness, "shop/api:old")
+        asked = find(harness, "shop/api:old", "second")
         assert (asked.registry.name, asked.run_id) == ("second", opened.run_id)
-        assert find(night, opened.run_id).registry.name == "second"
+        assert find(harness, opened.run_id).registry.name == "second"
         with pytest.raises(NothingKeptError, match=f"run {opened.run_id} is not one of production, but of second"):
-            find(night, opened.run_id, "production")
+            find(harness, opened.run_id, "production")
         with pytest.raises(UnknownRegistryError, match=r"no registry 'third' in .*; known: production, second"):
-            find(night, "shop/api:old", "third")
+            find(harness, "shop/api:old", "third")
 
-    def test_a_registry_that_left_the_file(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_a_registry_that_left_the_file(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
-        run = night.sweep()
-        night.change(id="another")
+        run = harness.sweep()
+        harness.change(id="another")
         with pytest.raises(NothingKeptError, match=rf"run {run.id} deleted from production \(.* crp1\), which .* has"):
-            find(night, run.id)
+            find(harness, run.id)
 
-    def test_a_kind_that_takes_nothing_back(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_a_kind_that_takes_nothing_back(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
-        run = night.sweep()
-        asked = find(night, run.id)
-        plain = load(night.path, environ={"TOKEN": "t"})
+        run = harness.sweep()
+        asked = find(harness, run.id)
+        plain = load(harness.path, environ={"TOKEN": "t"})
         said = "production is a yandex-container-registry, which takes no deleted image back"
         with pytest.raises(TakesNothingBackError, match=said):
-            restore.find(night.store, plain, "shop/api:old", "production")
+            restoring.find(harness.store, plain, "shop/api:old", "production")
         with pytest.raises(
             TakesNothingBackError, match=r"no registry of .* is of a kind that takes deleted images back"
         ):
-            restore.find(night.store, plain, "shop/api:old")
+            restoring.find(harness.store, plain, "shop/api:old")
         with pytest.raises(TakesNothingBackError, match="production is a memory"):
-            restore.restore(night.store, asked, MemoryDriver(registry))
+            restoring.restore(harness.store, asked, MemoryDriver(registry))
 
-    def test_what_was_not_kept_is_counted(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_what_was_not_kept_is_counted(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         one, other = (registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2))
-        run = night.sweep()
-        with night.store.write() as connection:
+        run = harness.sweep()
+        with harness.store.write() as connection:
             connection.execute(delete(undo).where(undo.c.digest == one.digest))
-        assert find(night, run.id).unkept == 1
-        assert put_back(night, run.id).keys() == {other.digest}
+        assert find(harness, run.id).unkept == 1
+        assert restore(harness, run.id).keys() == {other.digest}
 
 
 class TestWhatComesBack:
     def test_an_index_brings_what_it_needs_and_what_belongs_to_it(
-        self, registry: MemoryRegistry, night: MemoryHarness
+        self, registry: MemoryRegistry, harness: MemoryHarness
     ) -> None:
         family = Family(registry)
         other = registry.push_image("shop/api", "old-other", layers=["other"])
-        night.sweep()
-        assert put_back(night, "shop/api:old-latest").keys() == {one.digest for one in family.all}
+        harness.sweep()
+        assert restore(harness, "shop/api:old-latest").keys() == {one.digest for one in family.all}
         assert registry.whole("shop/api", "old-1")
         assert not registry.whole("shop/api", other.digest)
 
     def test_a_child_that_another_run_deleted_comes_without_its_tags(
-        self, registry: MemoryRegistry, night: MemoryHarness
+        self, registry: MemoryRegistry, harness: MemoryHarness
     ) -> None:
         child = registry.push_image("shop/api", "old-child", layers=["a"])
         index = registry.push_index("shop/api", "old-index", lists=[child])
         registry.untag("shop/api", "old-child")
-        night.sweep()
-        restored = put_back(night, "shop/api:old-index")
+        harness.sweep()
+        restored = restore(harness, "shop/api:old-index")
         assert answers(restored) == {"whole"}
         registry.remove("shop/api", index.digest)  # by somebody else, of which this store keeps nothing more
         registry.tag("shop/api", child.digest, "old-child")
-        second = night.sweep()
+        second = harness.sweep()
         assert second.deleted == 1
 
-        found = put_back(night, f"shop/api@{index.digest}")
+        found = restore(harness, f"shop/api@{index.digest}")
         assert answers(found) == {"whole"}
         assert found[child.digest].run == second.id
         assert registry.asked_about("put", "shop/api") == [child.digest, index.digest, "old-index"]
 
-    def test_the_newest_deletion_that_had_the_tag(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_the_newest_deletion_that_had_the_tag(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         for layer in ("first", "second"):
             newest = registry.push_image("shop/api", "old", layers=[layer])
-            night.sweep()
-        assert put_back(night, "shop/api:old").keys() == {newest.digest}
+            harness.sweep()
+        assert restore(harness, "shop/api:old").keys() == {newest.digest}
 
-    def test_blobs_are_taken_over_from_another_repository(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_blobs_are_taken_over_from_another_repository(
+        self, registry: MemoryRegistry, harness: MemoryHarness
+    ) -> None:
         gone = registry.push_image("shop/api", "old", layers=["base", "own"])
         registry.push_image("shop/web", "v1", layers=["base"])
         registry.push_image("tools/ci", "v1", layers=["own", "other"])
-        run = night.sweep()
+        run = harness.sweep()
         layers = [one.digest for one in gone.layers]
         registry.blobs.linked["shop/api"] -= set(layers)
-        assert answers(put_back(night, run.id)) == {"whole"}
+        assert answers(restore(harness, run.id)) == {"whole"}
         mounts = registry.asked_about("mount", "shop/api")
         assert mounts == [f"{layers[0]} from shop/web", f"{layers[1]} from tools/ci"]
 
-    def test_no_right_to_push_into_one_repository(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_no_right_to_push_into_one_repository(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         closed = [registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2)]
         open_ = registry.push_image("shop/web", "old", layers=["b"])
-        run = night.sweep()
+        run = harness.sweep()
         registry.fail("put", "shop/api", PermissionDeniedError("insufficient_scope"))
-        found = put_back(night, run.id)
+        found = restore(harness, run.id)
         assert found[open_.digest].answer == "whole"
         assert {found[one.digest].answer for one in closed} == {"unfinished"}
         assert all("the right to pull and push in shop/api" in found[one.digest].message for one in closed)
         assert len(registry.asked_about("put", "shop/api")) == 1
 
-    def test_a_registry_that_goes_away(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_a_registry_that_goes_away(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         images = [registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(3)]
-        run = night.sweep()
+        run = harness.sweep()
         registry.fail("put", "shop/api", UnavailableError("no answer"))
-        found = put_back(night, run.id)
+        found = restore(harness, run.id)
         assert {found[one.digest].answer for one in images} == {"unfinished"}
         assert sorted(one.message for one in found.values()) == ["no answer"] + ["not tried: no answer"] * 2
         assert len(registry.asked_about("put", "shop/api")) == 1

@@ -11,76 +11,76 @@ DAY = timedelta(days=1)
 SLOWLY = {"requests_per_second": 500, "concurrency": 1}
 
 
-def test_refusals_between_healthy_answers_are_no_streak(simulator: Simulator, night: MakeHarness) -> None:
+def test_refusals_between_healthy_answers_are_no_streak(simulator: Simulator, make_harness: MakeHarness) -> None:
     images = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY) for number in range(24)]
-    tonight = night(rate=SLOWLY)
-    run_id, bells = tonight.plan_and_recheck()
+    harness = make_harness(rate=SLOWLY)
+    run_id, task_calls = harness.plan_and_recheck()
     for number, image in enumerate(images):
         if number % 2:
             simulator.fault("error", method="DELETE", path=image["id"], code=9, message="the registry is read-only")
         else:
             simulator.tag("shop/api", f"pr-{number}", f"kept-{number}")
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    finished = tonight.run(run_id)
+    finished = harness.run(run_id)
     assert (finished.failed, finished.skipped, finished.outcome) == (12, 12, "partial")
 
 
-def test_operations_that_all_break_are_a_streak(simulator: Simulator, night: MakeHarness) -> None:
+def test_operations_that_all_break_are_a_streak(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(30):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight = night(rate=SLOWLY)
-    run_id, bells = tonight.plan_and_recheck()
+    harness = make_harness(rate=SLOWLY)
+    run_id, task_calls = harness.plan_and_recheck()
     simulator.fault("fail_operation", method="DELETE", code=13, message="storage is ill")
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    finished = tonight.run(run_id)
+    finished = harness.run(run_id)
     assert (finished.outcome, finished.failed) == ("failed", 10)
 
 
-def test_ten_systemic_failures_in_a_row_end_the_run(simulator: Simulator, night: MakeHarness) -> None:
+def test_ten_systemic_failures_in_a_row_end_the_run(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(40):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight = night(rate={"requests_per_second": 500, "concurrency": 2})
-    run_id, bells = tonight.plan()
+    harness = make_harness(rate={"requests_per_second": 500, "concurrency": 2})
+    run_id, task_calls = harness.plan()
     simulator.switch(may_delete=False)
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    run = tonight.run(run_id)
+    run = harness.run(run_id)
     assert (run.state, run.outcome, run.deleted) == ("finished", "failed", 0)
     assert 10 <= run.failed <= 12
-    assert sum(one.state == "planned" for one in tonight.items(run_id)) == 40 - run.failed
+    assert sum(one.state == "planned" for one in harness.items(run_id)) == 40 - run.failed
     assert run.message is not None
     assert run.message.startswith("stopped after 10 failures in a row, the last: production: ")
 
 
-def test_a_read_only_registry_says_so(simulator: Simulator, night: MakeHarness) -> None:
+def test_a_read_only_registry_says_so(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(12):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan()
+    harness = make_harness()
+    run_id, task_calls = harness.plan()
     simulator.switch(phase="read_only")
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    run = tonight.run(run_id)
+    run = harness.run(run_id)
     assert run.outcome == "failed"
-    assert {cause for _, cause in tonight.outcomes(run_id).values()} <= {"read_only", None}
+    assert {cause for _, cause in harness.outcomes(run_id).values()} <= {"read_only", None}
     assert "read-only" in (run.message or "")
 
 
-def test_a_success_ends_a_streak_of_failures(simulator: Simulator, night: MakeHarness) -> None:
+def test_a_success_ends_a_streak_of_failures(simulator: Simulator, make_harness: MakeHarness) -> None:
     ids = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)["id"] for number in range(20)]
-    tonight = night(rate={"requests_per_second": 500, "concurrency": 1})
-    run_id, bells = tonight.plan()
+    harness = make_harness(rate={"requests_per_second": 500, "concurrency": 1})
+    run_id, task_calls = harness.plan()
     for number, one in enumerate(ids):
         if number % 2:
             simulator.fault("error", method="DELETE", path=one, code=9, message="the registry is read-only")
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    run = tonight.run(run_id)
+    run = harness.run(run_id)
     assert (run.deleted, run.failed, run.outcome) == (10, 10, "partial")

@@ -49,49 +49,49 @@ def filled(simulator: Simulator) -> dict[str, dict[str, Any]]:
     return made
 
 
-def address(night: Harness, reference: str) -> str:
-    docker = night.settings.registries["production"].endpoints.docker.partition("://")[2]
-    return f"{docker}/{night.simulator.registry_id}/{reference}"
+def address(harness: Harness, reference: str) -> str:
+    docker = harness.settings.registries["production"].endpoints.docker.partition("://")[2]
+    return f"{docker}/{harness.simulator.registry_id}/{reference}"
 
 
-def causes(night: Harness, run_id: str, filled: dict[str, dict[str, Any]]) -> dict[str, str]:
+def causes(harness: Harness, run_id: str, filled: dict[str, dict[str, Any]]) -> dict[str, str]:
     """By name: what became of a planned deletion."""
-    found = night.outcomes(run_id)
+    found = harness.outcomes(run_id)
     named = {name: found[one["digest"]] for name, one in filled.items() if one["digest"] in found}
     return {name: cause or state for name, (state, cause) in named.items()}
 
 
-def grow_old(night: Harness, by: timedelta = timedelta(minutes=9)) -> None:
+def grow_old(harness: Harness, by: timedelta = timedelta(minutes=9)) -> None:
     """As if the sources had been read that long ago."""
-    with night.store.write() as connection:
+    with harness.store.write() as connection:
         for row in connection.execute(select(evidence)).all():
             mine = update(evidence).where(evidence.c.registry == row.registry, evidence.c.source == row.source)
             connection.execute(mine.values(read_at=row.read_at - by))
 
 
-def test_what_is_in_use_is_not_planned(night, filled, source):
+def test_what_is_in_use_is_not_planned(make_harness, filled, source):
     source.says(filled["pr-0"]["digest"], filled["child"]["digest"])
-    made = night(in_use=source.settings())
+    made = make_harness(in_use=source.settings())
     run = made.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 2)
     assert causes(made, run.id, filled) == {"pr-1": "deleted", "pr-2": "deleted"}
 
 
-def test_a_tag_by_the_registrys_own_address(night, filled, source):
-    made = night(in_use=source.settings())
+def test_a_tag_by_the_registrys_own_address(make_harness, filled, source):
+    made = make_harness(in_use=source.settings())
     elsewhere = "registry.example/x/shop/api:pr-2"
     source.says(address(made, "shop/api:pr-1"), elsewhere)
     run = made.sweep()
     assert causes(made, run.id, filled) == dict.fromkeys(("pr-0", "pr-2", "index", "child"), "deleted")
 
 
-def test_what_comes_into_use_after_the_plan(night, filled, source, simulator):
+def test_what_comes_into_use_after_the_plan(make_harness, filled, source, simulator):
     source.says(source.unused())
-    made = night(in_use=source.settings())
-    run_id, bells = made.plan()
+    made = make_harness(in_use=source.settings())
+    run_id, task_calls = made.plan()
     source.says(filled["pr-0"]["digest"], filled["child"]["digest"])
     grow_old(made)
-    made.ring(bells)
+    made.carry_out(task_calls)
     assert causes(made, run_id, filled) == {
         "pr-0": "in_use", "pr-1": "deleted", "pr-2": "deleted", "index": "in_use", "child": "in_use",
     }  # fmt: skip
@@ -100,23 +100,23 @@ def test_what_comes_into_use_after_the_plan(night, filled, source, simulator):
     assert simulator.deleted_ids() == {filled["pr-1"]["id"], filled["pr-2"]["id"]}
 
 
-def test_a_reading_serves_all_batches_for_a_while(night, filled, source):
+def test_a_reading_serves_all_batches_for_a_while(make_harness, filled, source):
     source.says(source.unused())
-    made = night(in_use=source.settings())
-    _, bells = made.plan()
+    made = make_harness(in_use=source.settings())
+    _, task_calls = made.plan()
     source.path.unlink()
     grow_old(made, timedelta(minutes=7))
-    made.ring(bells)
-    (run,) = [made.run(bell.args[0]) for bell in bells]
+    made.carry_out(task_calls)
+    (run,) = [made.run(task_call.args[0]) for task_call in task_calls]
     assert run.outcome == "succeeded"
 
 
 FOREIGN = ["mirror.example.com/shop/api:pr-1", "mirror.example.com/shop/api:pr-2"]
 
 
-def test_a_source_that_names_another_host_protects_nothing_and_ends_the_run(night, filled, source, simulator):
+def test_a_source_that_names_another_host_protects_nothing_and_ends_the_run(make_harness, filled, source, simulator):
     source.says(*FOREIGN)
-    made = night(in_use=source.settings())
+    made = make_harness(in_use=source.settings())
     run = made.sweep()
     assert (run.outcome, run.plan_sha256, simulator.deleted_ids()) == ("failed", None, set())
     assert run.message.startswith("evidence list: names 2 images, none of them of a registry of this file")
@@ -126,10 +126,10 @@ def test_a_source_that_names_another_host_protects_nothing_and_ends_the_run(nigh
     assert "evidence_foreign" in [one["code"] for one in run.warnings]
 
 
-def test_a_digest_in_the_inventory_matches_by_whatever_host(night, filled, source):
+def test_a_digest_in_the_inventory_matches_by_whatever_host(make_harness, filled, source):
     child = filled["child"]["digest"]
     source.says(f"mirror.example.com/shop/api@{child}", *FOREIGN)
-    made = night(in_use=source.settings())
+    made = make_harness(in_use=source.settings())
     run = made.sweep()
     assert causes(made, run.id, filled) == dict.fromkeys(("pr-0", "pr-1", "pr-2"), "deleted")
     (warning,) = [one for one in run.warnings if one["code"] == "evidence_foreign"]
@@ -138,37 +138,37 @@ def test_a_digest_in_the_inventory_matches_by_whatever_host(night, filled, sourc
         assert connection.execute(select(evidence.c.foreign_references)).scalars().all() == [2]
 
 
-def test_a_source_that_names_another_host_in_mid_run_stops_it(night, filled, source, simulator):
+def test_a_source_that_names_another_host_in_mid_run_stops_it(make_harness, filled, source, simulator):
     source.says(source.unused(), source.unused(8))
-    made = night(in_use=source.settings())
-    run_id, bells = made.plan()
+    made = make_harness(in_use=source.settings())
+    run_id, task_calls = made.plan()
     source.says(*FOREIGN)
     grow_old(made)
-    made.ring(bells)
+    made.carry_out(task_calls)
     run = made.run(run_id)
     assert (run.outcome, run.deleted, simulator.deleted_ids()) == ("failed", 0, set())
     assert "none of them of a registry of this file" in run.message
 
 
-def test_digests_alone_are_compared_with_the_plan_in_mid_run(night, filled, source):
+def test_digests_alone_are_compared_with_the_plan_in_mid_run(make_harness, filled, source):
     source.says(filled["pr-0"]["digest"], "sha256:" + "7" * 64)
-    made = night(in_use=source.settings())
-    run_id, bells = made.plan()
+    made = make_harness(in_use=source.settings())
+    run_id, task_calls = made.plan()
     source.says(filled["pr-1"]["digest"], "sha256:" + "8" * 64)
     grow_old(made)
-    made.ring(bells)
+    made.carry_out(task_calls)
     found = causes(made, run_id, filled)
     assert (made.run(run_id).outcome, found["pr-1"], found["pr-2"]) == ("succeeded", "in_use", "deleted")
 
 
-def test_a_tag_beside_a_digest_of_sha512_is_in_use(night, filled, source):
-    made = night(in_use=source.settings())
+def test_a_tag_beside_a_digest_of_sha512_is_in_use(make_harness, filled, source):
+    made = make_harness(in_use=source.settings())
     source.says(f"{address(made, 'shop/api:pr-1')}@sha512:{'7' * 128}")
     assert "pr-1" not in causes(made, made.sweep().id, filled)
 
 
-def test_a_digest_of_this_registry_that_is_not_understood_ends_the_run(night, filled, source, simulator):
-    made = night(in_use=source.settings())
+def test_a_digest_of_this_registry_that_is_not_understood_ends_the_run(make_harness, filled, source, simulator):
+    made = make_harness(in_use=source.settings())
     source.says(source.unused(), f"{address(made, 'shop/api:pr-1')}@blake3:{'7' * 64}")
     run = made.sweep()
     assert (run.outcome, simulator.deleted_ids()) == ("failed", set())
@@ -185,9 +185,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_source_that_cannot_be_believed_ends_the_run(night, filled, source, simulator, what):
+def test_a_source_that_cannot_be_believed_ends_the_run(make_harness, filled, source, simulator, what):
     source.says(*map(source.unused, range(9)))
-    made = night(in_use=source.settings(max_age="1d"))
+    made = make_harness(in_use=source.settings(max_age="1d"))
     made.sweep(dry_run=True)
     BAD[what](source)
     grow_old(made)
@@ -198,24 +198,24 @@ def test_a_source_that_cannot_be_believed_ends_the_run(night, filled, source, si
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_the_same_in_mid_run(night, filled, source, simulator, what):
+def test_the_same_in_mid_run(make_harness, filled, source, simulator, what):
     source.says(*map(source.unused, range(9)))
-    made = night(in_use=source.settings(max_age="1d"))
-    run_id, bells = made.plan()
-    left = made.ring(bells, until="gc.delete_batch")
+    made = make_harness(in_use=source.settings(max_age="1d"))
+    run_id, task_calls = made.plan()
+    left = made.carry_out(task_calls, until="gc.delete_batch")
     left = made.do(left[0])  # the first wave; the child is the second
     BAD[what](source)
     grow_old(made)
-    made.ring(left)
+    made.carry_out(left)
     run = made.run(run_id)
     assert (run.outcome, run.deleted, len(simulator.deleted_ids())) == ("failed", 4, 4)
     assert "list" in run.message
     assert causes(made, run_id, filled)["child"] == "planned"
 
 
-def test_what_is_suddenly_half_is_not_believed_tomorrow_either(night, filled, source):
+def test_what_is_suddenly_half_is_not_believed_tomorrow_either(make_harness, filled, source):
     source.says(*map(source.unused, range(9)))
-    made = night(in_use=source.settings())
+    made = make_harness(in_use=source.settings())
     made.sweep(dry_run=True)
     source.says(source.unused())
     for _ in range(2):
@@ -228,9 +228,9 @@ def test_what_is_suddenly_half_is_not_believed_tomorrow_either(night, filled, so
     assert made.sweep().outcome == "succeeded"
 
 
-def test_who_plans_asks_every_source_however_lately_it_was_asked(night, filled, source):
+def test_who_plans_asks_every_source_however_lately_it_was_asked(make_harness, filled, source):
     source.says(source.unused())
-    made = night(in_use=source.settings())
+    made = make_harness(in_use=source.settings())
     made.sweep(dry_run=True)
     source.says(source.unused(), filled["pr-0"]["digest"])
     assert "pr-0" not in causes(made, made.sweep(dry_run=True).id, filled)

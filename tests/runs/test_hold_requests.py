@@ -78,10 +78,10 @@ def test_words_that_name_nothing(words: str, said: str) -> None:
     ],
 )
 def test_what_a_hold_holds_today(
-    simulator: Simulator, night: MakeHarness, asked: str, words: str, named: bool, warning: str
+    simulator: Simulator, make_harness: MakeHarness, asked: str, words: str, named: bool, warning: str
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=timedelta(days=30))
-    made = night(mode="dry-run")
+    made = make_harness(mode="dry-run")
     made.sweep()
     settings: Any = made.settings.registries["production"]
     if asked == "the newest plan":

@@ -18,10 +18,10 @@ IMAGE = {"repository": "shop/y", "digest": "sha256:ab", "reason": "it is no mani
 
 
 @pytest.fixture
-def run(simulator: Simulator, night: Callable[..., Harness]) -> Run:
+def run(simulator: Simulator, make_harness: Callable[..., Harness]) -> Run:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/api", tags=["v1"], age=30 * DAY)
-    found = night().sweep()
+    found = make_harness().sweep()
     assert (found.outcome, found.message) == ("succeeded", None)
     return found
 

@@ -18,8 +18,8 @@ NOTICE = Notice(run_id="run-1", registry="production", word="failed", since=NOW)
     [
         pytest.param(ENDED, "failed", id="it ended"),
         pytest.param({"state": "blocked", "planned_at": NOW}, "blocked", id="it waits"),
-        pytest.param(ENDED | {"told": "blocked"}, "failed", id="it ended after people were told that it waits"),
-        pytest.param(ENDED | {"told": "failed"}, None, id="told already"),
+        pytest.param(ENDED | {"notified": "blocked"}, "failed", id="it ended after people were told that it waits"),
+        pytest.param(ENDED | {"notified": "failed"}, None, id="told already"),
         pytest.param({"state": "deleting"}, None, id="it goes on"),
         pytest.param({"state": "planned", "planned_at": NOW}, None, id="it will go on"),
     ],
@@ -44,7 +44,7 @@ def test_how_far_telling_has_come_is_remembered_until_it_is_closed(store: Store)
         assert notices.get(connection, "run-1") == again
         notices.close(connection, NOTICE)
         assert notices.get(connection, "run-1") is None
-        assert (only(connection, run)["told"], only(connection, run)["telling"]) == ("failed", None)
+        assert (only(connection, run)["notified"], only(connection, run)["notifying"]) == ("failed", None)
 
 
 def test_a_new_word_is_told_anew(store: Store) -> None:
@@ -61,7 +61,7 @@ def test_a_new_word_is_told_anew(store: Store) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"word": "failed"}'])
 def test_what_cannot_be_read_begins_anew(store: Store, text: str) -> None:
     with store.write() as connection:
-        add_run(connection, **ENDED, telling=text)
+        add_run(connection, **ENDED, notifying=text)
         assert notices.get(connection, "run-1") == NOTICE
 
 

@@ -25,73 +25,75 @@ def database(request: pytest.FixtureRequest) -> str:
 DAY = timedelta(days=1)
 
 
-def count(night: Harness, table: object) -> int:
-    with night.store.read() as connection:
+def count(harness: Harness, table: object) -> int:
+    with harness.store.read() as connection:
         found: int = connection.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[call-overload]  # any table
         return found
 
 
 def test_plans_of_earlier_runs_are_forgotten_their_totals_stay(
-    simulator: Simulator, night: Callable[..., Harness]
+    simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     simulator.push("shop/api", tags=["v1"], age=300 * DAY)
-    tonight = night(retention={"plans": 2})
+    harness = make_harness(retention={"plans": 2})
     runs = []
     for number in range(4):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-        runs.append(tonight.sweep())
+        runs.append(harness.sweep())
 
-    with tonight.store.read() as connection:
+    with harness.store.read() as connection:
         kept = [run.id for run in run_rows.newest(connection) if not run.forgotten]
     assert kept == [runs[3].id, runs[2].id]
-    assert (count(tonight, repository), count(tonight, item), count(tonight, inventory)) == (2, 2, 2)
-    assert [tonight.run(run.id).deleted for run in runs] == [1, 1, 1, 1]
-    assert count(tonight, audit) == 4
+    assert (count(harness, repository), count(harness, item), count(harness, inventory)) == (2, 2, 2)
+    assert [harness.run(run.id).deleted for run in runs] == [1, 1, 1, 1]
+    assert count(harness, audit) == 4
 
 
-def test_a_blocked_plan_is_kept_while_it_can_be_approved(simulator: Simulator, night: Callable[..., Harness]) -> None:
+def test_a_blocked_plan_is_kept_while_it_can_be_approved(
+    simulator: Simulator, make_harness: Callable[..., Harness]
+) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night(limits={"max_images": 0})
-    run_id, _ = tonight.plan()
-    with tonight.store.write() as connection:
+    harness = make_harness(limits={"max_images": 0})
+    run_id, _ = harness.plan()
+    with harness.store.write() as connection:
         retention.forget(connection, "production", plans=0)
-    assert not tonight.run(run_id).forgotten
-    assert len(tonight.items(run_id)) == 1
+    assert not harness.run(run_id).forgotten
+    assert len(harness.items(run_id)) == 1
 
 
-def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, night: Callable[..., Harness]) -> None:
+def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night(retention={"audit": "10d"})
-    tonight.sweep()
+    harness = make_harness(retention={"audit": "10d"})
+    harness.sweep()
     for after, left in ((9 * DAY, 1), (11 * DAY, 0)):
-        tonight.reconcile(after=after)
-        assert count(tonight, audit) == left
+        harness.reconcile(after=after)
+        assert count(harness, audit) == left
 
 
 def test_what_a_plan_that_is_being_written_refers_to_is_not_forgotten(
-    simulator: Simulator, night: Callable[..., Harness]
+    simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     """Two registries may have a repository of the same content: empty ones are all alike."""
-    tonight = night()
-    if tonight.store.engine.dialect.name == "sqlite":
+    harness = make_harness()
+    if harness.store.engine.dialect.name == "sqlite":
         pytest.skip("one writer at a time")
     simulator.push("shop/api", tags=["v1"])
-    first = tonight.sweep()
-    with tonight.store.read() as connection:
+    first = harness.sweep()
+    with harness.store.read() as connection:
         content = connection.execute(select(inventory)).one()
         planned = connection.execute(select(repository)).one()._asdict()
 
     def forget() -> None:
-        with tonight.store.write() as connection:
+        with harness.store.write() as connection:
             retention.forget(connection, "production", plans=0)
 
     forgetting = threading.Thread(target=forget)
-    with tonight.store.write() as connection:
+    with harness.store.write() as connection:
         segment = Segment(path="shop/api", images=content.images, sha256=content.sha256)
         plans.write_rows(connection, segment, PlanRows(planned | {"run_id": "another"}, [], [], []))
         forgetting.start()
         forgetting.join(timeout=3)  # it must not wait for this transaction, or it has to see it afterwards
     forgetting.join()
-    assert tonight.run(first.id).forgotten
-    with tonight.store.read() as connection:
+    assert harness.run(first.id).forgotten
+    with harness.store.read() as connection:
         assert len(plans.images_of(connection, "another", "shop/api")) == 1

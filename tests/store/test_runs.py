@@ -107,12 +107,12 @@ def test_a_state_is_changed_only_from_one_that_it_is_for(store: Store) -> None:
 def test_the_first_reason_to_stop_stays(store: Store, state: str, stop: str | None, asked: bool) -> None:
     with store.write() as connection:
         add_run(connection, state=state, stop=stop, message="before")
-        add_batch(connection, 0, rung_at=NOW)
-        add_batch(connection, 1, rung_at=NOW, done=True)
+        add_batch(connection, 0, published_at=NOW)
+        add_batch(connection, 1, published_at=NOW, done=True)
         assert runs.ask_to_stop(connection, "run-1", "aborted", "after") is asked
         found = get(connection)
         assert (found.stop, found.message) == (("aborted", "after") if asked else (stop, "before"))
-        assert column(connection, batch, "rung_at") == [None if asked else NOW, NOW]
+        assert column(connection, batch, "published_at") == [None if asked else NOW, NOW]
 
 
 @pytest.mark.parametrize(

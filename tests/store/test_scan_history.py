@@ -11,14 +11,15 @@ from tests.store.rows import HOUR, KEY, NOW, SECOND, add_item, add_run, column
 from tests.support.builders import digest, image
 from worker.store import Store, StoreError, scan_history
 from worker.store.runs import accept_vanished, note_registry
-from worker.store.scan_history import GONE, HEAD, LATE, Head, Recalled, pack_head, pack_seen
-from worker.store.tables import audit, memory, memory_next
+from worker.store.scan_history import GONE, HEAD, LATE, Head, RegistryHistory, pack_head, pack_seen
+from worker.store.tables import audit, scan_history_next
+from worker.store.tables import scan_history as history_table
 
 PATH = "shop/api"
 SEEN = remember(NEVER, [image("a", "v1"), image("b")], NOW)
 
 
-def recalled(connection: Connection, head: Head | None = None, **seen: Seen) -> Recalled:
+def recalled(connection: Connection, head: Head | None = None, **seen: Seen) -> RegistryHistory:
     """What is remembered of `production`, after it was scanned so."""
     rows = [(path.replace("_", "/"), pack_seen(one)) for path, one in seen.items()]
     head_row = [] if head is None else [(HEAD, pack_head(head))]
@@ -34,23 +35,23 @@ def known(seen: Seen) -> set[str]:
 def test_a_registry_that_was_never_scanned_is_not_remembered(store: Store) -> None:
     with store.write() as connection:
         found = recalled(connection)
-        assert (found, found.known(PATH), found.head) == (Recalled(), NEVER, None)
+        assert (found, found.known(PATH), found.head) == (RegistryHistory(), NEVER, None)
         assert scan_history.seen_of(connection, KEY, PATH) is NEVER
 
 
 def test_what_a_scan_staged_is_remembered_once_its_plan_is_stored(store: Store) -> None:
-    head = Head(scanned_at=NOW, lagging={"shop/web": NOW - HOUR}, doubt="all at once", returned=(NOW,))
+    head = Head(scanned_at=NOW, lagging={"shop/web": NOW - HOUR}, suspicion="all at once", returned=(NOW,))
     with store.write() as connection:
         scan_history.stage(connection, "scan", [(PATH, pack_seen(SEEN)), (HEAD, pack_head(head))])
         scan_history.stage(connection, "scan", [])
-        assert scan_history.recall(connection, KEY, "production") == Recalled()
+        assert scan_history.recall(connection, KEY, "production") == RegistryHistory()
         scan_history.move(connection, "scan", KEY)
         found = scan_history.recall(connection, KEY, "production")
         assert (found.head, set(found.seen), len(found.seen)) == (head, {PATH}, 1)
         assert (
             known(found.known(PATH)) == known(scan_history.seen_of(connection, KEY, PATH)) == {digest("a"), digest("b")}
         )
-        assert column(connection, memory_next, "path") == []
+        assert column(connection, scan_history_next, "path") == []
     assert (head.scanned(PATH), head.scanned("shop/web")) == (NOW, NOW - HOUR)
 
 
@@ -63,7 +64,7 @@ def test_a_scan_changes_the_paths_that_it_staged_and_no_other(store: Store) -> N
         scan_history.move(connection, "later", KEY)
         found = scan_history.recall(connection, KEY, "production")
         assert {path: len(known(seen)) for path, seen in found.seen.items()} == {"a": 1, "c": 2}
-        assert scan_history.recall(connection, "another", "production") == Recalled()
+        assert scan_history.recall(connection, "another", "production") == RegistryHistory()
     assert pack_seen(NEVER) == GONE
 
 
@@ -71,7 +72,7 @@ def test_a_scan_changes_the_paths_that_it_staged_and_no_other(store: Store) -> N
 def test_what_cannot_be_read_is_an_error_that_names_it(store: Store, path: str) -> None:
     with store.write() as connection:
         recalled(connection, Head(scanned_at=NOW), shop_api=SEEN)
-        connection.execute(memory.update().where(memory.c.path == path).values(seen=b"rubbish"))
+        connection.execute(history_table.update().where(history_table.c.path == path).values(seen=b"rubbish"))
     with (
         store.read() as connection,
         pytest.raises(StoreError, match=path or "when production was scanned"),

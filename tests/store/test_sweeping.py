@@ -20,22 +20,22 @@ DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
 
-def test_leases_and_waves(simulator: Simulator, night: MakeHarness) -> None:
+def test_leases_and_waves(simulator: Simulator, make_harness: MakeHarness) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, _ = tonight.plan_and_recheck()
+    harness = make_harness()
+    run_id, _ = harness.plan_and_recheck()
 
     def claim(number: int) -> sweeping.Claim | None:
-        with tonight.store.write() as connection:
-            now = tonight.store.now(connection)
+        with harness.store.write() as connection:
+            now = harness.store.now(connection)
             return sweeping.claim(connection, run_id, number, owner="x", now=now, until=now + HOUR)
 
     assert claim(1) is None  # the second wave, before the first is done
     held = claim(0)
     assert held is not None
     assert claim(0) is None
-    with tonight.store.write() as connection:
+    with harness.store.write() as connection:
         connection.execute(update(batch).values(fence=batch.c.fence + 1))
         sweeping.release(connection, held, None)
         with pytest.raises(sweeping.LeaseLostError):
@@ -43,48 +43,48 @@ def test_leases_and_waves(simulator: Simulator, night: MakeHarness) -> None:
     assert claim(0) is None  # a lost lease is not given back
 
 
-def test_no_more_than_so_many_batches_are_rung_at_once(simulator: Simulator, night: MakeHarness) -> None:
+def test_no_more_than_so_many_batches_are_rung_at_once(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(sweeping.MOST_RUNG + 5):
         simulator.push(f"shop/api{number}", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan()
+    harness = make_harness()
+    run_id, task_calls = harness.plan()
 
-    assert len(bells) == sweeping.MOST_RUNG
-    assert lifecycle.ring(tonight.store, run_id, datetime.now(UTC)) == ()
-    tonight.ring(bells)
-    assert tonight.run(run_id).deleted == sweeping.MOST_RUNG + 5
+    assert len(task_calls) == sweeping.MOST_RUNG
+    assert lifecycle.next_task_calls(harness.store, run_id, datetime.now(UTC)) == ()
+    harness.carry_out(task_calls)
+    assert harness.run(run_id).deleted == sweeping.MOST_RUNG + 5
 
 
-def test_the_audit_adds_up(simulator: Simulator, night: MakeHarness) -> None:
+def test_the_audit_adds_up(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(4):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=["base:9000", number + 1])
-    tonight = night()
-    finished = tonight.sweep()
-    with tonight.store.read() as connection:
+    harness = make_harness()
+    finished = harness.sweep()
+    with harness.store.read() as connection:
         rows, freed = connection.execute(select(func.count(), func.sum(audit.c.reclaimed_bytes))).one()
     assert (rows, freed) == (4, finished.reclaimed_bytes)
     assert finished.reclaimed_bytes == simulator.state()["lost_bytes"]
 
 
-def test_an_outcome_is_the_first_and_only(simulator: Simulator, night: MakeHarness) -> None:
+def test_an_outcome_is_the_first_and_only(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    finished = tonight.sweep()
-    with tonight.store.write() as connection:
+    harness = make_harness()
+    finished = harness.sweep()
+    with harness.store.write() as connection:
         row = connection.execute(select(*sweeping.ITEM_COLUMNS)).one()
         now = datetime.now(UTC)
         late = sweeping.item_of(row), sweeping.Outcome("failed", "other", "late")
         assert sweeping.record_outcomes(connection, finished.id, [late], now) == []
-    after = tonight.run(finished.id)
+    after = harness.run(finished.id)
     assert (after.deleted, after.failed, after.reclaimed_bytes) == (1, 0, finished.reclaimed_bytes)
 
 
-def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, night: MakeHarness) -> None:
+def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, _ = tonight.plan_and_recheck()
+    harness = make_harness()
+    run_id, _ = harness.plan_and_recheck()
     now = datetime.now(UTC)
-    with tonight.store.write() as connection:
+    with harness.store.write() as connection:
         (planned,) = sweeping.unfinished_items(connection, run_id, 0)
         sweeping.record_intents(connection, [(planned, "a key")], now)
         (begun,) = sweeping.unfinished_items(connection, run_id, 0)
@@ -96,14 +96,16 @@ def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, ni
         assert sweeping.unfinished_items(connection, run_id, 0) == [planned]
 
 
-def test_a_repository_that_cannot_be_looked_at_keeps_no_other_waiting(simulator: Simulator, night: MakeHarness) -> None:
-    tonight = night()
+def test_a_repository_that_cannot_be_looked_at_keeps_no_other_waiting(
+    simulator: Simulator, make_harness: MakeHarness
+) -> None:
+    harness = make_harness()
     now = datetime.now(UTC)
     first = [sweeping.Ready(number, "shop/api", None) for number in range(50)]
     others = [sweeping.Ready(50, "shop/web", None), *(sweeping.Ready(51 + one, "shop/cart", now) for one in range(40))]
     chosen = sweeping.fair([*first, *others], sweeping.MOST_RUNG, now - HOUR)
     assert [one.batch for one in chosen] == [0, 50, *range(51, 51 + sweeping.MOST_RUNG - 2)]
-    assert tonight.store is not None
+    assert harness.store is not None
 
 
 @pytest.mark.parametrize(
@@ -130,10 +132,12 @@ def ready_batches(store: Store) -> list[int]:
     [
         pytest.param([{}, {"done": True}, {}], [0, 2], id="what is done is not rung"),
         pytest.param([{"lease_until": NOW}, {"lease_until": NOW - SECOND}], [1], id="nor what somebody holds"),
-        pytest.param([{"rung_at": NOW - HOUR}, {"rung_at": NOW - HOUR + SECOND}], [0], id="nor what was rung lately"),
+        pytest.param(
+            [{"published_at": NOW - HOUR}, {"published_at": NOW - HOUR + SECOND}], [0], id="nor recently published"
+        ),
         pytest.param([{}, {"wave": 1}, {"wave": 1, "repository": "elsewhere"}], [0, 2], id="nor a later wave"),
         pytest.param([{"done": True}, {"wave": 1}], [1], id="a wave whose turn has come"),
-        pytest.param([{"rung_at": NOW - 2 * HOUR}, {}], [1, 0], id="what was never rung comes first"),
+        pytest.param([{"published_at": NOW - 2 * HOUR}, {}], [1, 0], id="what was never rung comes first"),
     ],
 )
 def test_batches_are_rung_when_their_turn_has_come(
@@ -142,7 +146,7 @@ def test_batches_are_rung_when_their_turn_has_come(
     with store.write() as connection:
         rows.add_run(connection)
         for path in ("shop/api", "elsewhere"):
-            rows.add_repository(connection, path, looked_at=NOW)
+            rows.add_repository(connection, path, rechecked_at=NOW)
         for number, facts in enumerate(batches):
             rows.add_batch(connection, number, **facts)
     assert ready_batches(store) == rung
@@ -186,10 +190,10 @@ def test_a_batch_that_is_given_back_is_done_if_nothing_is_left(store: Store, sta
         assert held is not None
         sweeping.release(connection, held, NOW)
         row = rows.only(connection, batch)
-        assert (row["done"], row["owner"], row["lease_until"], row["rung_at"]) == (done, None, None, NOW)
+        assert (row["done"], row["owner"], row["lease_until"], row["published_at"]) == (done, None, None, NOW)
         assert sweeping.is_waiting(connection, "run-1") is not done
-        sweeping.unring(connection, "run-1", NOW)
-        assert rows.only(connection, batch)["rung_at"] == (NOW if done else None)
+        sweeping.mark_unpublished(connection, "run-1", NOW)
+        assert rows.only(connection, batch)["published_at"] == (NOW if done else None)
 
 
 def test_an_accepted_deletion_is_recorded_of_what_was_intended(store: Store) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from policies.holds import Hold
 from tests.support.memory_harness import MakeMemoryHarness, MemoryHarness
 from tests.support.memory_registry import MemoryRegistry
-from tests.support.restoring import Family, answers, count, find, put_back, unconfirmed
+from tests.support.restoring import Family, answers, count, find, restore, unconfirmed
 from worker.registries.errors import (
     BadAnswerError,
     PermissionDeniedError,
@@ -24,7 +24,7 @@ from worker.store.tables import batch
 
 
 @pytest.fixture
-def night(make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
+def harness(make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
     return make_memory_harness()
 
 
@@ -54,44 +54,44 @@ class TestWhatIsKept:
         )
         assert kept[family.referrer.digest].image.subject == family.children[0].digest
 
-    def test_before_the_deletion(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_before_the_deletion(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         one = registry.push_image("shop/api", "old", layers=["a"])
-        night.sweep()
+        harness.sweep()
         calls = [call for call, path, what in registry.asked if (path, what) == ("shop/api", one.digest)]
         assert calls.index("keep") < calls.index("delete")
 
-    def test_what_cannot_be_kept_is_not_deleted(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_what_cannot_be_kept_is_not_deleted(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         one = registry.push_image("shop/api", "old", layers=["a"])
         registry.fail("keep", "shop/api", BadAnswerError("other bytes than its digest names"))
-        run = night.sweep()
+        run = harness.sweep()
         assert (run.deleted, run.failed) == (0, 1)
         assert registry.whole("shop/api", one.digest)
         assert ("delete", "shop/api", one.digest) not in registry.asked
 
-    def test_nothing_without_an_intent(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_nothing_without_an_intent(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
-        run_id, bells = night.plan()
-        with night.store.write() as connection:
+        run_id, task_calls = harness.plan()
+        with harness.store.write() as connection:
             holds.add(connection, "production", Hold(kind="tag", repository="shop/api", value="old"), datetime.now(UTC))
-        night.ring(bells)
-        assert night.run(run_id).skipped == 1
-        assert count(night) == 0
+        harness.carry_out(task_calls)
+        assert harness.run(run_id).skipped == 1
+        assert count(harness) == 0
 
     def test_once_though_it_is_intended_again_and_only_what_went_is_put_back(
-        self, registry: MemoryRegistry, night: MemoryHarness
+        self, registry: MemoryRegistry, harness: MemoryHarness
     ) -> None:
         one = registry.push_image("shop/api", "old", layers=["a"])
         registry.fail("delete", "shop/api", UnavailableError("a cut connection", maybe_done=True))
-        run_id, bells = night.plan()
-        night.ring(bells)
-        assert count(night) == 1
-        with night.store.read() as connection:
+        run_id, task_calls = harness.plan()
+        harness.carry_out(task_calls)
+        assert count(harness) == 1
+        with harness.store.read() as connection:
             assert rows.of_run(connection, run_id, "shop/api") == []
         registry.faults.clear()
-        with night.store.write() as connection:
-            connection.execute(update(batch).values(rung_at=None))
-        night.ring(lifecycle.ring(night.store, run_id, datetime.now(UTC)))
-        assert night.run(run_id).deleted == 1
+        with harness.store.write() as connection:
+            connection.execute(update(batch).values(published_at=None))
+        harness.carry_out(lifecycle.next_task_calls(harness.store, run_id, datetime.now(UTC)))
+        assert harness.run(run_id).deleted == 1
         assert registry.asked_about("keep", "shop/api") == [one.digest]
 
     def test_as_long_as_its_plan(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
@@ -121,7 +121,7 @@ class TestWhatIsKept:
         assert count(either) == 2
         for gone, run in taken[1:]:
             assert find(either, run.id).repositories == {"shop/api": 1}
-            assert answers(put_back(either, gone.digest)) == {"whole"}
+            assert answers(restore(either, gone.digest)) == {"whole"}
         with pytest.raises(NothingKeptError, match=r"the last 30 runs that deleted anything"):
             find(either, taken[0][1].id)
 
@@ -131,20 +131,20 @@ class TestWhatIsKept:
             either.sweep(dry_run=True)
         with either.store.write() as connection:
             retention.forget(connection, "production", plans=1)
-        assert put_back(either, run.id).keys() == {gone.digest}
+        assert restore(either, run.id).keys() == {gone.digest}
         with either.store.write() as connection:
             retention.forget(connection, "production", plans=0)
         with pytest.raises(NothingKeptError, match=r"nothing is kept \(any more\)"):
             find(either, run.id)
 
-    def test_not_of_a_run_that_surely_deleted_nothing(self, registry: MemoryRegistry, night: MemoryHarness) -> None:
+    def test_not_of_a_run_that_surely_deleted_nothing(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         registry.fail("delete", "shop/api", PermissionDeniedError("denied"))
-        refused = night.sweep()
-        assert (refused.failed, count(night)) == (1, 1)
+        refused = harness.sweep()
+        assert (refused.failed, count(harness)) == (1, 1)
         with pytest.raises(NothingKeptError, match=f"run {refused.id} deleted nothing"):
-            find(night, refused.id)
-        night.sweep(dry_run=True)
-        with night.store.write() as connection:
+            find(harness, refused.id)
+        harness.sweep(dry_run=True)
+        with harness.store.write() as connection:
             retention.forget(connection, "production", plans=1)
-        assert count(night) == 0
+        assert count(harness) == 0

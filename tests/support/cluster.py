@@ -70,7 +70,7 @@ class Cluster:
         """`ways`: what the file says instead of how to reach the registry, Redis and the store straight."""
         self.redis = redis
         self.settings: dict[str, Any] = {"timing": TIMING, "redis": redis.url, **registry, **ways}
-        self.night = Harness(served, folder, **self.settings)
+        self.harness = Harness(served, folder, **self.settings)
         self.folder = folder
         self.halts = Halts(folder / "halts")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -93,7 +93,7 @@ class Cluster:
 
     @property
     def environ(self) -> dict[str, str]:
-        ours = {"REGISTRY_GC_CONFIG": str(self.night.path), "STATE_DIRECTORY": str(self.folder / "state")}
+        ours = {"REGISTRY_GC_CONFIG": str(self.harness.path), "STATE_DIRECTORY": str(self.folder / "state")}
         return os.environ | ours | {HALTS: str(self.halts.folder)}
 
     def start_worker(self, name: str = "worker", *, slots: int = 2) -> None:
@@ -171,7 +171,7 @@ class Cluster:
             if supervised:
                 self.look_after()
             try:
-                run = lifecycle.get(self.night.store, run_id)
+                run = lifecycle.get(self.harness.store, run_id)
             except StoreError:
                 return None  # it is away: that is what some tests are about
             return run if run.state == "finished" else None
@@ -189,7 +189,7 @@ def cluster(served: Served, folder: Path, **registry: Any) -> Iterator[Cluster]:
             yield made
         finally:
             made.stop()
-            made.night.store.dispose()
+            made.harness.store.dispose()
 
 
 def forget(redis: RedisServer) -> None:
@@ -207,7 +207,7 @@ def command(made: Cluster, *words: str) -> Result:
 def metric(made: Cluster, line: str) -> float:
     """One sample, as a scrape would tell it."""
     registry = CollectorRegistry()
-    registry.register(StoreCollector(lambda: contextlib.nullcontext(made.night.store), lambda: made.night.settings))
+    registry.register(StoreCollector(lambda: contextlib.nullcontext(made.harness.store), lambda: made.harness.settings))
     text = generate_latest(registry).decode()
     (found,) = [row for row in text.splitlines() if row.startswith(line + " ")]
     return float(found.rpartition(" ")[2])

@@ -14,7 +14,7 @@ from policies.limits import Limits
 from policies.rules import Policy
 from tests.support.simulator.client import Simulator
 from worker.config.settings import Credentials, Endpoints, Network, Rate, RegistrySettings, Secret
-from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.http.messages import Answer, Request, Retries
 from worker.registries.interface import Deletion
 from worker.registries.yandex.container_registry import YandexContainerRegistry as Driver
 
@@ -32,7 +32,7 @@ __all__ = [
     "with_defaults",
 ]
 
-QUICK = Patience(attempts=5, total=20.0, first_wait=0.01, longest_wait=0.02, jitter=0.01)
+QUICK = Retries(attempts=5, total=20.0, first_wait=0.01, longest_wait=0.02, jitter=0.01)
 
 
 def settings_for(simulator: Simulator, token: Path, **changes: Any) -> RegistrySettings:

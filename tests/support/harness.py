@@ -20,7 +20,7 @@ from worker.config.watch import SettingsWatch
 from worker.notify import after_run, notification
 from worker.planning import scan
 from worker.runs import evidence_refresh, lifecycle
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store import Store, plans
 from worker.store.plans import PlannedItem
 from worker.store.runs import Run
@@ -109,61 +109,61 @@ class Harness:
         )
         return opened.run_id
 
-    def do(self, bell: Bell) -> tuple[Bell, ...]:
-        match bell.task, bell.args:
+    def do(self, task_call: TaskCall) -> tuple[TaskCall, ...]:
+        match task_call.task, task_call.args:
             case "gc.scan", (str(run_id),):
                 return scan.carry_out_scan(self.store, self.settings, run_id)
-            case "gc.look", (str(run_id), str(repository)):
-                return recheck.look(self.store, self.watch, run_id, repository)
+            case "gc.recheck", (str(run_id), str(repository)):
+                return recheck.recheck_repository(self.store, self.watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
                 return batches.delete_batch(self.store, self.watch, run_id, number)
-            case "gc.evidence", (str(run_id),):
+            case "gc.refresh_evidence", (str(run_id),):
                 return evidence_refresh.ask_again(self.store, self.watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(self.store, self.watch, run_id)
             case "gc.notify" | "gc.after_run", (str(run_id),):
-                carry_out = notification.tell if bell.task == "gc.notify" else after_run.follow
+                carry_out = notification.tell if task_call.task == "gc.notify" else after_run.follow
                 carry_out(self.store, self.settings, run_id, datetime.now(UTC))
                 return ()
-        raise AssertionError(f"no such bell: {bell}")
+        raise AssertionError(f"no such bell: {task_call}")
 
-    def ring(self, bells: Iterable[Bell], *, until: str | None = None) -> list[Bell]:
+    def carry_out(self, task_calls: Iterable[TaskCall], *, until: str | None = None) -> list[TaskCall]:
         """Carry bells out, and what they ring in turn, up to the first one named `until`; the bells that are left."""
-        waiting = list(bells)
+        waiting = list(task_calls)
         for _ in range(10_000):
             if not waiting or waiting[0].task == until:
                 return waiting
             waiting += self.do(waiting.pop(0))
         raise AssertionError(f"bells without end: {waiting[:5]}")
 
-    def plan_and_recheck(self, **options: Any) -> tuple[str, list[Bell]]:
+    def plan_and_recheck(self, **options: Any) -> tuple[str, list[TaskCall]]:
         """A run that is planned and rechecked; the task calls of its batches, not yet carried out."""
-        run_id, bells = self.plan(**options)
-        return run_id, self.ring(bells, until="gc.delete_batch")
+        run_id, task_calls = self.plan(**options)
+        return run_id, self.carry_out(task_calls, until="gc.delete_batch")
 
     def go_on(self, run_id: str, *, times: int = 6) -> None:
         """Publish and carry out what is left of a run, a few times over, as minutes of reconcile would."""
         for _ in range(times):
-            self.write(update(batch).values(rung_at=None))
-            self.ring(lifecycle.ring(self.store, run_id, datetime.now(UTC)))
+            self.write(update(batch).values(published_at=None))
+            self.carry_out(lifecycle.next_task_calls(self.store, run_id, datetime.now(UTC)))
 
     def write(self, statement: Executable) -> None:
         """Change the store behind the program's back."""
         with self.store.write() as connection:
             connection.execute(statement)
 
-    def reconcile(self, after: timedelta = timedelta()) -> tuple[Bell, ...]:
+    def reconcile(self, after: timedelta = timedelta()) -> tuple[TaskCall, ...]:
         return reconcile.reconcile(self.store, self.settings, datetime.now(UTC) + after)
 
-    def plan(self, **options: Any) -> tuple[str, list[Bell]]:
+    def plan(self, **options: Any) -> tuple[str, list[TaskCall]]:
         """Open a run and plan it; the bells of its sweep, not yet rung."""
         run_id = self.open(**options)
-        return run_id, list(self.do(Bell("gc.scan", (run_id,))))
+        return run_id, list(self.do(TaskCall("gc.scan", (run_id,))))
 
     def sweep(self, **options: Any) -> Run:
         """A whole run, from opening to finish."""
-        run_id, bells = self.plan(**options)
-        self.ring(bells)
+        run_id, task_calls = self.plan(**options)
+        self.carry_out(task_calls)
         return self.run(run_id)
 
     def run(self, run_id: str) -> Run:

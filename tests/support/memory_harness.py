@@ -61,7 +61,7 @@ class MemoryHarness(Harness):
 
     @property
     def driver(self) -> Driver:
-        return lambda _settings, _limiter, _patience, _manifests: RestoringMemoryDriver(self.registry)
+        return lambda _settings, _limiter, _retries, _manifests: RestoringMemoryDriver(self.registry)
 
 
 MakeMemoryHarness = Callable[..., MemoryHarness]

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from policies import plan as composition
-from policies.context import NOTHING, Standing
-from policies.graph import Ties, arrange
+from policies.context import NOTHING, PlanContext
+from policies.graph import Graph, build_graph
 from policies.image import Image, Repository
 from policies.limits import Limits, exceeded
 from policies.plan import Decision, Plan, RepositoryPlan
@@ -28,15 +28,15 @@ class WholePlan(PlanHead, frozen=True, kw_only=True):
     decisions: tuple[Decision, ...]
 
 
-def reading(repositories: Iterable[Repository]) -> Callable[[Collection[str] | None], Iterator[Ties]]:
+def reading(repositories: Iterable[Repository]) -> Callable[[Collection[str] | None], Iterator[Graph]]:
     """Repositories as the composition reads them. Rows that come under one path twice are one repository."""
     rows: dict[str, list[Image]] = {}
     for repository in repositories:
         rows.setdefault(repository.path, []).extend(repository.images)
 
-    def read(only: Collection[str] | None) -> Iterator[Ties]:
+    def read(only: Collection[str] | None) -> Iterator[Graph]:
         whole = (Repository(path=path, images=tuple(images)) for path, images in rows.items())
-        return (arrange(one) for one in whole if only is None or one.path in only)
+        return (build_graph(one) for one in whole if only is None or one.path in only)
 
     return read
 
@@ -79,11 +79,16 @@ def decide(
     summary: RegistrySummary = ALONE,
     *,
     keep_per_repository: int = 0,
-    standing: Standing = NOTHING,
+    plan_context: PlanContext = NOTHING,
 ) -> RepositoryPlan:
     """One repository, decided beside what is known of the others."""
     return composition.decide(
-        arrange(repository), policy, now, summary, keep_per_repository=keep_per_repository, standing=standing
+        build_graph(repository),
+        policy,
+        now,
+        summary,
+        keep_per_repository=keep_per_repository,
+        plan_context=plan_context,
     )
 
 

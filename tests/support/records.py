@@ -10,7 +10,7 @@ NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 NOTHING: dict[str, Any] = {
     **dict.fromkeys(("task_id", "outcome", "stop", "message", "scheduled_for", "started_at", "planned_at"), None),
     **dict.fromkeys(("deleting_at", "swept_at", "verified_at", "finished_at", "plan_sha256", "complete"), None),
-    **dict.fromkeys(("opened_by", "approved_by", "aborted_by", "doubt", "lease_until"), None),
+    **dict.fromkeys(("opened_by", "approved_by", "aborted_by", "suspicion", "lease_until"), None),
     **dict.fromkeys(("exceeded", "unreadable", "differences", "raced", "warnings", "unreadable_images"), ()),
     **dict.fromkeys(("images", "planned", "deleted", "gone", "skipped", "failed", "selected_bytes"), 0),
     **dict.fromkeys(("reclaimable_bytes", "reclaimed_bytes", "registry_bytes", "undecidable", "different"), 0),

@@ -9,27 +9,27 @@ from tests.support.oci.manifests import Pushed
 from worker.registries.errors import (
     NotFoundError,
 )
-from worker.restore import restore
+from worker.restore import restore as restoring
 from worker.restore.images import Restored
 from worker.restore.restore import Asked
 from worker.store.runs import Run
 from worker.store.tables import undo
 
 
-def count(night: MemoryHarness) -> int:
-    with night.store.read() as connection:
+def count(harness: MemoryHarness) -> int:
+    with harness.store.read() as connection:
         found: int = connection.execute(select(func.count()).select_from(undo)).scalar_one()
         return found
 
 
-def find(night: MemoryHarness, words: str, registry: str | None = None) -> Asked:
-    return restore.find(night.store, night.settings, words, registry)
+def find(harness: MemoryHarness, words: str, registry: str | None = None) -> Asked:
+    return restoring.find(harness.store, harness.settings, words, registry)
 
 
-def put_back(night: MemoryHarness, words: str) -> dict[str, Restored]:
+def restore(harness: MemoryHarness, words: str) -> dict[str, Restored]:
     """By digest what became of what is asked for; nothing of before is in what was asked of the registry."""
-    night.registry.asked.clear()
-    found = restore.restore(night.store, find(night, words), RestoringMemoryDriver(night.registry))
+    harness.registry.asked.clear()
+    found = restoring.restore(harness.store, find(harness, words), RestoringMemoryDriver(harness.registry))
     assert len({(one.repository, one.digest) for one in found}) == len(found)
     return {one.digest: one for one in found}
 
@@ -54,13 +54,13 @@ class Family:
         return [*self.children, self.inner, self.outer, self.signature, self.referrer]
 
 
-def unconfirmed(registry: MemoryRegistry, night: MemoryHarness) -> tuple[Pushed, Run]:
+def unconfirmed(registry: MemoryRegistry, harness: MemoryHarness) -> tuple[Pushed, Run]:
     """An image that a run asked to be deleted, of which nobody knows whether it was; it is gone by now."""
     gone = registry.push_image("shop/api", "old", layers=["a"])
     registry.fail("delete", "shop/api", NotFoundError("not found, and listed all the same"))
-    run = night.sweep()
+    run = harness.sweep()
     assert (run.deleted, run.gone) == (0, 0)
-    assert night.outcomes(run.id) == {gone.digest: ("failed", "unconfirmed")}
+    assert harness.outcomes(run.id) == {gone.digest: ("failed", "unconfirmed")}
     registry.faults.clear()
     registry.remove("shop/api", gone.digest)
     return gone, run

@@ -8,24 +8,24 @@ from policies.scan_history import Seen
 from tests.support.harness import Harness
 from worker.store import plans, scan_history
 from worker.store.runs import Run
-from worker.store.scan_history import HEAD, Head, Recalled, pack_head, pack_seen
-from worker.store.tables import memory as memory_table
+from worker.store.scan_history import HEAD, Head, RegistryHistory, pack_head, pack_seen
+from worker.store.tables import scan_history as history_table
 
 
-def recalled(night: Harness) -> Recalled:
-    with night.store.read() as connection:
-        registry = night.settings.registries["production"]
-        return scan_history.recall(connection, registry.memory_key, "production")
+def recalled(harness: Harness) -> RegistryHistory:
+    with harness.store.read() as connection:
+        registry = harness.settings.registries["production"]
+        return scan_history.recall(connection, registry.history_key, "production")
 
 
-def remembered(night: Harness) -> dict[str, int]:
+def remembered(harness: Harness) -> dict[str, int]:
     """Rows of each repository, missing ones included."""
-    return {path: len(seen) for path, seen in recalled(night).seen.items()}
+    return {path: len(seen) for path, seen in recalled(harness).seen.items()}
 
 
-def pass_time(night: Harness, by: timedelta) -> None:
+def pass_time(harness: Harness, by: timedelta) -> None:
     """Let everything that is remembered have happened so much earlier: as if that time had passed since."""
-    before = recalled(night)
+    before = recalled(harness)
     assert before.head is not None
     shift = by // timedelta(microseconds=1)
 
@@ -36,27 +36,27 @@ def pass_time(night: Harness, by: timedelta) -> None:
     head = Head(
         before.head.scanned_at - by,
         {path: at - by for path, at in before.head.lagging.items()},
-        before.head.doubt,
+        before.head.suspicion,
         tuple(at - by for at in before.head.returned),
     )
     rows = {HEAD: pack_head(head)} | {path: pack_seen(earlier(seen)) for path, seen in before.seen.items()}
-    with night.store.write() as connection:
+    with harness.store.write() as connection:
         for path, seen in rows.items():
-            connection.execute(update(memory_table).where(memory_table.c.path == path).values(seen=seen))
+            connection.execute(update(history_table).where(history_table.c.path == path).values(seen=seen))
         for column in ("audit set at = at", "item set intent_at = intent_at"):
             connection.execute(text(f"update {column} - {shift}"))
 
 
-def reasons(night: Harness, run: Run) -> dict[str, tuple[str, str]]:
+def reasons(harness: Harness, run: Run) -> dict[str, tuple[str, str]]:
     """Cause and reason of every image of `shop/api`."""
-    with night.store.read() as connection:
+    with harness.store.read() as connection:
         return {one.digest: (one.cause, one.reason) for one in plans.decisions_of(connection, run.id, "shop/api")}
 
 
-def rows(night: Harness) -> dict[str, bytes]:
+def rows(harness: Harness) -> dict[str, bytes]:
     """The memory as it lies in the store."""
-    with night.store.read() as connection:
-        found = connection.execute(select(memory_table.c.path, memory_table.c.seen))
+    with harness.store.read() as connection:
+        found = connection.execute(select(history_table.c.path, history_table.c.seen))
         return {path: bytes(seen) for path, seen in found}
 
 

@@ -78,8 +78,8 @@ class Scenario(Cluster):
         super().__init__(simulator, folder, redis, ways=ways, store=ways.get("store", straight), **registry)
         self.settings.pop("store")  # a night keeps it
         if "store" in ways and straight is not None:
-            self.night.store.dispose()
-            self.night.store = open_store(straight)
+            self.harness.store.dispose()
+            self.harness.store = open_store(straight)
         self.simulator = simulator
         self.database = database
         self.links: dict[str, TcpFaultProxy] = {}  # to redis, store and registry, unless straight
@@ -98,7 +98,7 @@ class Scenario(Cluster):
         self.registry_id = id_from("drill", str(self.folder), str(number))
         self.simulator.add_registry(self.registry_id, f"case-{number}")
         fill(self.simulator, self.registry_id)
-        self.night.rewrite(**self.settings, id=self.registry_id, **changes)
+        self.harness.rewrite(**self.settings, id=self.registry_id, **changes)
         self._asked = self.simulator.state()["requests"]
         self.halts.clear()
         self.look_after()
@@ -111,7 +111,7 @@ class Scenario(Cluster):
         """The id of the run that was rung for."""
 
         def found() -> str | None:
-            with self.night.store.read() as connection:
+            with self.harness.store.read() as connection:
                 run = run_rows.by_task(connection, self.task_id)
             return run.id if run else None
 
@@ -150,7 +150,7 @@ class Scenario(Cluster):
 
     def taken_over(self, run_id: str) -> int:
         """How often a batch of a run was claimed after its lease had run out."""
-        with self.night.store.read() as connection:
+        with self.harness.store.read() as connection:
             sums = select(func.coalesce(func.sum(batch.c.takeovers), 0)).where(batch.c.run_id == run_id)
             return int(connection.execute(sums).scalar_one())
 
@@ -162,7 +162,7 @@ class Scenario(Cluster):
         for asked in self.requests("DELETE"):
             keys.setdefault(asked["key"], set()).add(asked["at"])
         columns = select(item.c.idempotency_key, item.c.intent_at).where(item.c.idempotency_key.in_(list(keys)))
-        with self.night.store.read() as connection:
+        with self.harness.store.read() as connection:
             written = dict(connection.execute(columns).all())
         assert keys.keys() == written.keys()
         for key, times in keys.items():
@@ -170,12 +170,12 @@ class Scenario(Cluster):
 
     def audit_holds(self) -> None:
         """Also in mid-run: what is recorded so far is chained."""
-        with self.night.store.read() as connection:
+        with self.harness.store.read() as connection:
             assert audit.verify(connection).broken is None
 
     def one_active(self, most: int = 1) -> None:
         active = select(func.count()).select_from(run_table).where(run_table.c.state.in_(ACTIVE))
-        with self.night.store.read() as connection:
+        with self.harness.store.read() as connection:
             assert connection.execute(active.group_by(run_table.c.registry_key)).scalars().all() in ([], [most])
 
     def whole(self, run: Run, *, started: float | None = None, repeats: int = 1) -> None:
@@ -197,7 +197,7 @@ class Scenario(Cluster):
     def _exactly_the_plan(self, run: Run, repeats: int) -> None:
         state = self.simulator.state(self.registry_id)
         deleted = {one["id"] for one in state["deleted"] if one["registry"] == self.registry_id}
-        items = self.night.items(run.id)
+        items = self.harness.items(run.id)
         planned = {one.decision.id for one in items}
         assert deleted == planned  # nothing outside the plan, and all of it
         kept = self.simulator.images(registry=self.registry_id)
@@ -218,9 +218,9 @@ class Scenario(Cluster):
         def held() -> int:
             now = datetime.now(UTC)
             batches = select(func.count()).select_from(batch).where(batch.c.lease_until >= now)
-            looks = select(func.count()).select_from(repository).where(repository.c.lease_until >= now)
-            with self.night.store.read() as connection:
-                return int(connection.execute(batches).scalar_one() + connection.execute(looks).scalar_one())
+            rechecks = select(func.count()).select_from(repository).where(repository.c.lease_until >= now)
+            with self.harness.store.read() as connection:
+                return int(connection.execute(batches).scalar_one() + connection.execute(rechecks).scalar_one())
 
         until(lambda: held() == 0, timeout=SOON, what="an end of every lease")
 
@@ -230,7 +230,7 @@ class Scenario(Cluster):
         self._should["reclaimed_bytes_total"] += state["lost_bytes"]
         self._should["images_total"] += len([one for one in state["deleted"] if one["registry"] == self.registry_id])
         self._should["runs_total"] += 1
-        counters = scraped(self.night.store, self)
+        counters = scraped(self.harness.store, self)
         assert {key: counters.get(key, 0.0) for key in self._counted} | counters == counters
         assert all(value >= self._counted.get(key, 0.0) for key, value in counters.items())
         for name, value in self._should.items():
@@ -241,7 +241,7 @@ class Scenario(Cluster):
 def scraped(store: Store, made: Cluster) -> dict[tuple[str, ...], float]:
     """Every counter as a scrape would tell it: (name, label, value…) -> value."""
     registry = CollectorRegistry()
-    registry.register(StoreCollector(lambda: nullcontext(store), lambda: made.night.settings))
+    registry.register(StoreCollector(lambda: nullcontext(store), lambda: made.harness.settings))
     return {
         (sample.name, *(text for pair in sorted(sample.labels.items()) for text in pair)): sample.value
         for family in registry.collect()

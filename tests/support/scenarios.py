@@ -40,7 +40,7 @@ class Scenarios:
             links, ways = _links(stack, simulator, redis, database) if kind == "links" else ({}, {})
             made = Scenario(simulator, folder, redis, database=database, ways=ways)
             made.links = links
-            stack.callback(made.night.store.dispose)
+            stack.callback(made.harness.store.dispose)
             stack.callback(made.stop)
             made.start_worker()
             made.start_beat()

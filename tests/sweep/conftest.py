@@ -37,5 +37,5 @@ def shop(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -
             made = Shop(request.param, fake, tmp_path)
             yield made
             assert fake.refused == []
-    for night in made.harnesses:
-        night.store.dispose()
+    for harness in made.harnesses:
+        harness.store.dispose()

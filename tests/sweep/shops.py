@@ -10,7 +10,7 @@ from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.real_runs import served
 from tests.support.simulator.client import Simulator
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store.tables import batch
 
 DAY = timedelta(days=1)
@@ -54,7 +54,7 @@ class Shop:
             return set(self.served.state()[PATH])
         return {one["digest"] for one in self.served.images()}
 
-    def night(self, **keys: Any) -> Harness:
+    def harness(self, **keys: Any) -> Harness:
         if isinstance(self.served, FakeRegistry):
             first_seen = {"push_time": "first_seen"}
             keys = {"rules": RULES[:2], "rate": FAST, "mode": "delete"} | first_seen | keys
@@ -67,24 +67,24 @@ class Shop:
         return self.harnesses[-1]
 
 
-def first_deletion(night: Harness) -> tuple[str, list[Bell]]:
+def first_deletion(harness: Harness) -> tuple[str, list[TaskCall]]:
     """A run after its first batch, and the task calls that are left."""
-    run_id, bells = night.plan()
-    while "deleted" not in {state for state, _ in night.outcomes(run_id).values()}:
-        bells += night.do(bells.pop(0))
-    return run_id, bells
+    run_id, task_calls = harness.plan()
+    while "deleted" not in {state for state, _ in harness.outcomes(run_id).values()}:
+        task_calls += harness.do(task_calls.pop(0))
+    return run_id, task_calls
 
 
-def rechecked(night: Harness) -> tuple[str, list[Bell]]:
+def rechecked(harness: Harness) -> tuple[str, list[TaskCall]]:
     """A run whose repository was rechecked, and the task calls of its batches."""
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.look")
-    return run_id, [*bells[1:], *night.do(bells[0])]
+    run_id, task_calls = harness.plan()
+    task_calls = harness.carry_out(task_calls, until="gc.recheck")
+    return run_id, [*task_calls[1:], *harness.do(task_calls[0])]
 
 
-def stored_batches(night: Harness, run_id: str) -> dict[str, int]:
+def stored_batches(harness: Harness, run_id: str) -> dict[str, int]:
     """Path -> number."""
-    with night.store.read() as connection:
+    with harness.store.read() as connection:
         rows = connection.execute(select(batch.c.repository, batch.c.number).where(batch.c.run_id == run_id))
         return {row.repository: row.number for row in rows}
 

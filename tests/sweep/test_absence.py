@@ -19,49 +19,51 @@ LISTS = r"/container-registry/v1/images\?"
 PULLS = [{"name": "pull requests", "delete": {"tags": ["pr-*"]}}]
 
 
-def audited(night: Harness) -> list[str]:
-    with night.store.read() as connection:
+def audited(harness: Harness) -> list[str]:
+    with harness.store.read() as connection:
         return list(connection.execute(select(audit.c.outcome)).scalars())
 
 
-def crash_after_the_intent(night: Harness) -> None:
+def crash_after_the_intent(harness: Harness) -> None:
     """As a worker leaves the store that dies between its intents and its DELETEs."""
-    with night.store.write() as connection:
+    with harness.store.write() as connection:
         values = {"state": "intent", "attempts": 1, "idempotency_key": "k", "intent_at": datetime.now(UTC)}
         connection.execute(update(item).values(**values))
 
 
-def listed_again(night: Harness) -> tuple[str, list]:
-    run_id, bells = night.plan()
-    while bells and bells[0].task == "gc.look":
-        bells = [*bells[1:], *night.do(bells[0])]
-    return run_id, bells
+def listed_again(harness: Harness) -> tuple[str, list]:
+    run_id, task_calls = harness.plan()
+    while task_calls and task_calls[0].task == "gc.recheck":
+        task_calls = [*task_calls[1:], *harness.do(task_calls[0])]
+    return run_id, task_calls
 
 
 @pytest.mark.parametrize("keeps", ["here", "elsewhere", "nothing"])
 @pytest.mark.parametrize("crashed", [False, True])
-def test_an_empty_list_confirms_no_404(simulator: Simulator, night: MakeHarness, keeps: str, crashed: bool) -> None:
+def test_an_empty_list_confirms_no_404(
+    simulator: Simulator, make_harness: MakeHarness, keeps: str, crashed: bool
+) -> None:
     for number in range(6):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=[1000 * (number + 1)])
     if keeps != "nothing":
         simulator.push("shop/api" if keeps == "here" else "shop/web", tags=["v1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = listed_again(tonight)
+    harness = make_harness()
+    run_id, task_calls = listed_again(harness)
     if crashed:
-        crash_after_the_intent(tonight)
+        crash_after_the_intent(harness)
     simulator.fault("error", method="GET", path=IMAGES, code=5, message="Image not found")
     simulator.fault("status", method="GET", path=LISTS, status=200, body="{}")
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    run = tonight.run(run_id)
-    assert set(tonight.outcomes(run_id).values()) == {("failed", "unconfirmed")}
+    run = harness.run(run_id)
+    assert set(harness.outcomes(run_id).values()) == {("failed", "unconfirmed")}
     assert (run.outcome, run.gone, run.deleted, run.reclaimed_bytes) == ("partial", 0, 0, 0)
     assert "not believed" in (run.message or "")
-    assert audited(tonight) == []
+    assert audited(harness) == []
 
     simulator.no_faults()
-    again = tonight.sweep()
+    again = harness.sweep()
 
     assert (again.outcome, again.deleted) == ("succeeded", 6)
     assert again.reclaimed_bytes == simulator.state()["lost_bytes"]
@@ -69,19 +71,19 @@ def test_an_empty_list_confirms_no_404(simulator: Simulator, night: MakeHarness,
 
 @pytest.mark.parametrize("keeps", ["here", "elsewhere"])
 def test_a_404_is_believed_while_the_registry_shows_what_is_kept(
-    simulator: Simulator, night: MakeHarness, keeps: str
+    simulator: Simulator, make_harness: MakeHarness, keeps: str
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/api" if keeps == "here" else "shop/web", tags=["v1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = listed_again(tonight)
+    harness = make_harness()
+    run_id, task_calls = listed_again(harness)
     simulator.switch(missing_repository="empty")
     simulator.remove(image["id"])
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert tonight.outcomes(run_id) == {image["digest"]: ("gone", None)}
-    assert tonight.run(run_id).outcome == "succeeded"
+    assert harness.outcomes(run_id) == {image["digest"]: ("gone", None)}
+    assert harness.run(run_id).outcome == "succeeded"
 
 
 @pytest.mark.parametrize("keeps", ["shop/api", "shop/web", ""])
@@ -90,16 +92,16 @@ def test_where_only_tags_are_listed(fake: FakeRegistry, tmp_path: Path, keeps: s
     if keeps:
         fake.push(keeps, "v1")
     keys: dict[str, Any] = {"rules": PULLS, "rate": {"requests_per_second": 1000, "concurrency": 4}}
-    tonight = Harness(served(fake), tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
-    run_id, bells = listed_again(tonight)
+    harness = Harness(served(fake), tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
+    run_id, task_calls = listed_again(harness)
     fake.fault("status", path="/manifests/", status=404, times=None)
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert set(tonight.outcomes(run_id).values()) == {
+    assert set(harness.outcomes(run_id).values()) == {
         ("skipped", "repository_changed")
     }  # the tags are listed, and name nothing
-    tonight.store.dispose()
+    harness.store.dispose()
 
 
 @pytest.mark.parametrize(("witness", "state", "cause"), [("b/kept", "gone", None), ("a/kept", "failed", "unconfirmed")])
@@ -116,14 +118,14 @@ def test_only_what_the_same_credentials_read_confirms_a_404(
         registry.fill("b/api", 3, prefix="pr-")
         registry.push(witness, "v1")
         keys: dict[str, Any] = {"rules": PULLS, "rate": {"requests_per_second": 1000, "concurrency": 4}}
-        tonight = Harness(served(registry, credentials=ways), tmp_path, **keys)
-        run_id, bells = listed_again(tonight)
+        harness = Harness(served(registry, credentials=ways), tmp_path, **keys)
+        run_id, task_calls = listed_again(harness)
         registry.fault("status", path="/b/api/manifests/", status=404, times=None)
         for number in range(3):
             registry.untag("b/api", f"pr-{number:05}")
 
-        tonight.ring(bells)
+        harness.carry_out(task_calls)
 
-        assert set(tonight.outcomes(run_id).values()) == {(state, cause)}
-        assert tonight.run(run_id).outcome == ("succeeded" if state == "gone" else "partial")
-        tonight.store.dispose()
+        assert set(harness.outcomes(run_id).values()) == {(state, cause)}
+        assert harness.run(run_id).outcome == ("succeeded" if state == "gone" else "partial")
+        harness.store.dispose()

@@ -11,7 +11,7 @@ from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.registries.http.redis_limit import RedisLimiter
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store.tables import batch
 from worker.sweep import batches
 
@@ -19,125 +19,129 @@ DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
 
-def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simulator, night: MakeHarness) -> None:
+def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simulator, make_harness: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan_and_recheck()
-    tonight.write(update(batch).values(takeovers=batches.TAKEOVERS))
+    harness = make_harness()
+    run_id, task_calls = harness.plan_and_recheck()
+    harness.write(update(batch).values(takeovers=batches.TAKEOVERS))
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "poison")}
+    assert harness.outcomes(run_id) == {image["digest"]: ("failed", "poison")}
     assert simulator.requests("DELETE") == []
 
 
-def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, night: MakeHarness) -> None:
+def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan_and_recheck()
+    harness = make_harness()
+    run_id, task_calls = harness.plan_and_recheck()
     before = len(simulator.requests())
     limiter = RedisLimiter("redis://127.0.0.1:1/0", "nowhere", 10.0)
 
-    rung = batches.delete_batch(tonight.store, tonight.watch, run_id, int(bells[0].args[1]), limiter=limiter)
+    rung = batches.delete_batch(harness.store, harness.watch, run_id, int(task_calls[0].args[1]), limiter=limiter)
 
     assert (rung, len(simulator.requests())) == ((), before)  # nor is it rung again at once
-    assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}
+    assert {state for state, _ in harness.outcomes(run_id).values()} == {"planned"}
 
 
-def test_a_name_that_means_another_registry_deletes_nothing_there(simulator: Simulator, night: MakeHarness) -> None:
+def test_a_name_that_means_another_registry_deletes_nothing_there(
+    simulator: Simulator, make_harness: MakeHarness
+) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan_and_recheck()
-    tonight.path.write_text(tonight.path.read_text().replace(simulator.registry_id, "crpzzzzzzzzzzzzzzzzz"))
+    harness = make_harness()
+    run_id, task_calls = harness.plan_and_recheck()
+    harness.path.write_text(harness.path.read_text().replace(simulator.registry_id, "crpzzzzzzzzzzzzzzzzz"))
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
+    assert set(harness.outcomes(run_id).values()) == {("skipped", "mode")}
     assert simulator.requests("DELETE") == []
 
 
-def test_two_workers_with_the_same_batch_delete_once(simulator: Simulator, night: MakeHarness) -> None:
+def test_two_workers_with_the_same_batch_delete_once(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(30):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     simulator.switch(latency=0.02)
-    tonight = night()
-    run_id, bells = tonight.plan()
-    bells = tonight.ring(bells, until="gc.delete_batch")
+    harness = make_harness()
+    run_id, task_calls = harness.plan()
+    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
 
-    threads = [threading.Thread(target=tonight.do, args=(bells[0],)) for _ in range(4)]
+    threads = [threading.Thread(target=harness.do, args=(task_calls[0],)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert tonight.run(run_id).deleted == 30
+    assert harness.run(run_id).deleted == 30
     assert len(simulator.requests(method="DELETE")) == 30
 
 
-def test_the_same_bells_ten_times_are_the_same_as_once(simulator: Simulator, night: MakeHarness) -> None:
+def test_the_same_bells_ten_times_are_the_same_as_once(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/web", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan()
+    harness = make_harness()
+    run_id, task_calls = harness.plan()
 
-    tonight.ring(bells * 10)
-    tonight.ring(bells * 10)
+    harness.carry_out(task_calls * 10)
+    harness.carry_out(task_calls * 10)
 
-    assert (tonight.run(run_id).deleted, len(simulator.requests(method="DELETE"))) == (2, 2)
+    assert (harness.run(run_id).deleted, len(simulator.requests(method="DELETE"))) == (2, 2)
 
 
-def test_a_worker_that_lost_its_lease_stops(simulator: Simulator, night: MakeHarness) -> None:
+def test_a_worker_that_lost_its_lease_stops(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight = night(rate={"requests_per_second": 500, "concurrency": 1})
-    run_id, bells = tonight.plan()
-    bells = tonight.ring(bells, until="gc.delete_batch")
+    harness = make_harness(rate={"requests_per_second": 500, "concurrency": 1})
+    run_id, task_calls = harness.plan()
+    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
     simulator.fault("latency", method="GET", path="/images/", times=1, seconds=1.0)
-    slow = threading.Thread(target=tonight.do, args=(bells[0],))
+    slow = threading.Thread(target=harness.do, args=(task_calls[0],))
     slow.start()
     until(
         lambda: [one for one in simulator.requests(method="GET") if "/images/" in one["path"]], what="its first request"
     )
     from worker.store.tables import batch  # noqa: PLC0415 -- somebody else takes the batch over, as after a pause
 
-    with tonight.store.write() as connection:
+    with harness.store.write() as connection:
         connection.execute(batch.update().values(fence=batch.c.fence + 1))
     slow.join()
 
     assert simulator.requests(method="DELETE") == []
-    assert {state for state, _ in tonight.outcomes(run_id).values()} == {"planned"}
+    assert {state for state, _ in harness.outcomes(run_id).values()} == {"planned"}
 
 
-def two_batches(simulator: Simulator, tonight: Harness) -> tuple[str, list[Bell]]:
+def two_batches(simulator: Simulator, harness: Harness) -> tuple[str, list[TaskCall]]:
     """A run before the batches of two repositories."""
     for number in range(6):
         simulator.push(f"shop/{'api' if number % 2 else 'web'}", tags=[f"pr-{number}"], age=30 * DAY)
-    run_id, bells = tonight.plan()
-    while looks := [bell for bell in bells if bell.task != "gc.delete_batch"]:
-        bells = [bell for bell in bells if bell not in looks] + [after for bell in looks for after in tonight.do(bell)]
-    assert len(bells) == 2
-    return run_id, bells
+    run_id, task_calls = harness.plan()
+    while rechecks := [task_call for task_call in task_calls if task_call.task != "gc.delete_batch"]:
+        task_calls = [task_call for task_call in task_calls if task_call not in rechecks] + [
+            after for task_call in rechecks for after in harness.do(task_call)
+        ]
+    assert len(task_calls) == 2
+    return run_id, task_calls
 
 
 def test_no_other_worker_deletes_before_the_first_deletion_of_a_run_is_done(
-    simulator: Simulator, night: MakeHarness
+    simulator: Simulator, make_harness: MakeHarness
 ) -> None:
-    tonight = night(timing={"reconcile": "2s", "lease": "60s"})
-    run_id, (first, second) = two_batches(simulator, tonight)
+    harness = make_harness(timing={"reconcile": "2s", "lease": "60s"})
+    run_id, (first, second) = two_batches(simulator, harness)
     simulator.fault("latency", method="DELETE", times=1, seconds=1.0)
-    rung: list[Bell] = []
-    worker = threading.Thread(target=lambda: rung.extend(tonight.do(first)))
+    rung: list[TaskCall] = []
+    worker = threading.Thread(target=lambda: rung.extend(harness.do(first)))
     worker.start()
     until(lambda: simulator.requests(method="DELETE"), what="the first deletion")
 
-    assert tonight.do(second) == ()
+    assert harness.do(second) == ()
     assert len(simulator.requests(method="DELETE")) == 1
     worker.join()
 
     assert set(rung) == {first, second}  # it gives way at once: others wait
     assert len(simulator.requests(method="DELETE")) == 1
-    tonight.ring(rung)
-    assert tonight.run(run_id).deleted == 6
+    harness.carry_out(rung)
+    assert harness.run(run_id).deleted == 6
 
 
 @pytest.mark.parametrize(
@@ -148,15 +152,15 @@ def test_no_other_worker_deletes_before_the_first_deletion_of_a_run_is_done(
     ],
 )
 def test_a_run_waits_for_the_outcome_of_its_first_deletion_and_goes_on(
-    simulator: Simulator, night: MakeHarness, fault: dict[str, object], first: tuple[str, str | None], asked: int
+    simulator: Simulator, make_harness: MakeHarness, fault: dict[str, object], first: tuple[str, str | None], asked: int
 ) -> None:
-    tonight = night(timing={"reconcile": "1s", "lease": "1s"})
-    run_id, bells = two_batches(simulator, tonight)
+    harness = make_harness(timing={"reconcile": "1s", "lease": "1s"})
+    run_id, task_calls = two_batches(simulator, harness)
     simulator.fault(method="DELETE", times=1, **fault)
 
-    tonight.do(bells[0])
-    tonight.do(bells[1])
+    harness.do(task_calls[0])
+    harness.do(task_calls[1])
     assert len(simulator.requests(method="DELETE")) == asked
-    until(lambda: tonight.ring(tonight.reconcile()) or tonight.run(run_id).state == "finished", what="its end")
+    until(lambda: harness.carry_out(harness.reconcile()) or harness.run(run_id).state == "finished", what="its end")
 
-    assert Counter(tonight.outcomes(run_id).values()) == {first: 1, ("deleted", None): 5}
+    assert Counter(harness.outcomes(run_id).values()) == {first: 1, ("deleted", None): 5}

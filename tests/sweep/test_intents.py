@@ -18,7 +18,7 @@ RULES = [{"name": "releases", "keep": {"tags": ["v*"]}}, {"name": "old", "delete
 
 
 @pytest.fixture
-def night(on_fake: Callable[..., Harness]) -> Harness:
+def harness(on_fake: Callable[..., Harness]) -> Harness:
     return on_fake(rules=RULES, concurrency=1, plan_max_age="24h", deadline="5h")
 
 
@@ -30,29 +30,29 @@ def night(on_fake: Callable[..., Harness]) -> Harness:
     ],
 )
 def test_time_that_is_up_within_a_batch(
-    fake: FakeRegistry, night: Harness, column: str, ago: timedelta, words: str
+    fake: FakeRegistry, harness: Harness, column: str, ago: timedelta, words: str
 ) -> None:
     digest = fake.push(PATH, "pr-1", layers=[b"old"]).digest
     fake.push(PATH, "v1", layers=[b"kept"])
-    run_id, bells = night.plan()
+    run_id, task_calls = harness.plan()
 
     def pass_time() -> None:
-        with night.store.write() as connection:
+        with harness.store.write() as connection:
             values = {column: datetime.now(UTC) - ago}
             connection.execute(update(run_table).where(run_table.c.id == run_id).values(values))
 
     fake.before("HEAD", f"/manifests/{digest}$", pass_time)  # the image is read again, nothing else is asked after it
-    night.ring(bells)
+    harness.carry_out(task_calls)
 
     assert fake.deleted == []
-    assert night.outcomes(run_id) == {digest: ("planned", None)}
-    run = night.run(run_id)
+    assert harness.outcomes(run_id) == {digest: ("planned", None)}
+    run = harness.run(run_id)
     assert (run.outcome, words in (run.message or "")) == ("partial", True)
 
 
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("by", ["digest", "tag"])
-def test_a_hold_on_a_child_keeps_every_index_over_it(fake: FakeRegistry, night: Harness, depth: int, by: str) -> None:
+def test_a_hold_on_a_child_keeps_every_index_over_it(fake: FakeRegistry, harness: Harness, depth: int, by: str) -> None:
     held = fake.push(PATH, "pr-child", layers=[b"held"]).digest
     other = fake.push(PATH, layers=[b"other"]).digest
     index = fake.push_index(PATH, "pr-1", children=[held, other]).digest
@@ -60,16 +60,16 @@ def test_a_hold_on_a_child_keeps_every_index_over_it(fake: FakeRegistry, night: 
         index = fake.push_index(PATH, "pr-2", children=[index]).digest
     fake.push(PATH, "v1", layers=[b"kept"])
     before = fake.state()
-    run_id, bells = night.plan()
-    assert night.run(run_id).planned == 3 + (depth - 1)
+    run_id, task_calls = harness.plan()
+    assert harness.run(run_id).planned == 3 + (depth - 1)
 
-    with night.store.write() as connection:
+    with harness.store.write() as connection:
         hold = Hold(kind=by, repository=PATH, value=held if by == "digest" else "pr-child", who="anna")  # type: ignore[arg-type]  # a parameter
         holds.add(connection, "production", hold, datetime.now(UTC))
-    night.ring(bells)
+    harness.carry_out(task_calls)
 
     assert fake.state() == before
-    outcomes = night.outcomes(run_id)
+    outcomes = harness.outcomes(run_id)
     assert (outcomes[index], outcomes[held]) == (("skipped", "held"), ("skipped", "held"))
-    messages = {one.decision.digest: one.message or "" for one in night.items(run_id)}
+    messages = {one.decision.digest: one.message or "" for one in harness.items(run_id)}
     assert f"lists {held}, held by anna" in messages[index]

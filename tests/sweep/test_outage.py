@@ -13,7 +13,7 @@ from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.real_runs import served
 from tests.support.waiting import until
 from worker.registries import open_registry
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.store.runs import Run
 from worker.sweep.outage import Outage
 
@@ -29,78 +29,78 @@ def fake() -> Iterator[FakeRegistry]:
 
 
 @pytest.fixture
-def night(fake: FakeRegistry, tmp_path: Path) -> Iterator[Harness]:
+def harness(fake: FakeRegistry, tmp_path: Path) -> Iterator[Harness]:
     keys: dict[str, Any] = {"rules": OLD, "rate": {"requests_per_second": 1000, "concurrency": 8}, "mode": "delete"}
     made = Harness(served(fake), tmp_path, **keys)  # type: ignore[arg-type]  # a registry's url is all that is taken of it
     yield made
     made.store.dispose()
 
 
-def finished(night: Harness) -> Run:
+def finished(harness: Harness) -> Run:
     """A whole run. On a busy machine a lease may run out meanwhile: reconcile then enqueues what is left, as always."""
-    run_id, bells = night.plan()
-    night.ring(bells)
+    run_id, task_calls = harness.plan()
+    harness.carry_out(task_calls)
 
     def over() -> bool:
-        return night.run(run_id).state == "finished" or bool(night.ring(night.reconcile()))
+        return harness.run(run_id).state == "finished" or bool(harness.carry_out(harness.reconcile()))
 
     until(over, timeout=60, what="the end of the run", every=0.2)
-    return night.run(run_id)
+    return harness.run(run_id)
 
 
-def test_what_a_task_of_the_registry_deletes_is_polled_until_it_is_done(fake: FakeRegistry, night: Harness) -> None:
+def test_what_a_task_of_the_registry_deletes_is_polled_until_it_is_done(fake: FakeRegistry, harness: Harness) -> None:
     """Longer than a claim waits, one after the other: nothing waits for a lease to run out."""
     fake.switches.deletion_seconds = 0.4
     fake.fill("shop/api", 12)
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert (run.outcome, run.deleted, run.failed) == ("succeeded", 12, 0)
     assert len(fake.lines("DELETE")) == 12
 
 
 @pytest.mark.parametrize("when", ["HEAD", "DELETE"])
-def test_a_restart_of_the_registry_fails_no_image(fake: FakeRegistry, night: Harness, when: str) -> None:
+def test_a_restart_of_the_registry_fails_no_image(fake: FakeRegistry, harness: Harness, when: str) -> None:
     fake.fill("shop/api", 30)
     fake.before(when, "/manifests/sha256:", lambda: fake.restart(5.0), after=5)
 
-    run = finished(night)
+    run = finished(harness)
 
     assert (run.outcome, run.deleted, run.failed, run.gone) == ("succeeded", 30, 0, 0)
     assert run.systemic_failures == 0
 
 
-def test_a_restart_while_a_repository_is_listed_again(fake: FakeRegistry, night: Harness) -> None:
+def test_a_restart_while_a_repository_is_listed_again(fake: FakeRegistry, harness: Harness) -> None:
     fake.fill("shop/api", 3)
-    run_id, bells = night.plan()
+    run_id, task_calls = harness.plan()
     fake.before("GET", "/tags/list", lambda: fake.restart(4.0))
 
-    night.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert night.run(run_id).deleted == 3
+    assert harness.run(run_id).deleted == 3
 
 
 @pytest.mark.parametrize("seconds", [4.0, 12.0])
 def test_a_proxy_without_a_registry_behind_it_is_waited_for_once(
-    fake: FakeRegistry, night: Harness, seconds: float
+    fake: FakeRegistry, harness: Harness, seconds: float
 ) -> None:
     fake.fill("shop/api", 30)
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.delete_batch")
+    run_id, task_calls = harness.plan()
+    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
     fake.fault("status", status=502, times=None)
     threading.Timer(seconds, fake.heal).start()
     began = time.monotonic()
 
-    night.ring(bells)
+    harness.carry_out(task_calls)
 
-    run = night.run(run_id)
+    run = harness.run(run_id)
     assert (run.outcome, run.deleted, run.failed) == ("succeeded", 30, 0)
     assert time.monotonic() - began < 60
 
 
-def test_an_outage_that_lasts_is_waited_for_once(fake: FakeRegistry, night: Harness) -> None:
+def test_an_outage_that_lasts_is_waited_for_once(fake: FakeRegistry, harness: Harness) -> None:
     fake.fault("status", status=502, times=None)
-    with open_registry(night.settings.registries["production"], patience=Patience(attempts=1)) as driver:
+    with open_registry(harness.settings.registries["production"], retries=Retries(attempts=1)) as driver:
         outage = Outage(driver)
         began = time.monotonic()
         assert not outage.is_over(began, began + 1.0)

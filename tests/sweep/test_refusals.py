@@ -34,9 +34,9 @@ def counts(run: Run) -> tuple[str | None, int, int, int]:
     return run.outcome, run.deleted, run.skipped, run.failed
 
 
-def causes(night: Harness, run: Run) -> dict[tuple[str, str | None], int]:
+def causes(harness: Harness, run: Run) -> dict[tuple[str, str | None], int]:
     found: dict[tuple[str, str | None], int] = {}
-    for pair in night.outcomes(run.id).values():
+    for pair in harness.outcomes(run.id).values():
         found[pair] = found.get(pair, 0) + 1
     return found
 
@@ -50,28 +50,28 @@ def test_protected_images_are_skipped_as_locked(
     fake.switches.locks, fake.switches.locked_says = LOCKED, says  # type: ignore[assignment]
     fake.fill(locked, 12)
     fake.fill(free, 8)
-    night = make(rate={"requests_per_second": 1000, "concurrency": concurrency})
+    harness = make(rate={"requests_per_second": 1000, "concurrency": concurrency})
 
-    first = night.sweep()
+    first = harness.sweep()
 
     assert counts(first) == ("succeeded", 8, 12, 0)
-    assert causes(night, first) == {("skipped", "locked"): 12, ("deleted", None): 8}
+    assert causes(harness, first) == {("skipped", "locked"): 12, ("deleted", None): 8}
     assert (first.message or "").startswith(
         f"12 of 20 images skipped (locked), for example production: DELETE {locked}@"
     )
 
-    second = night.sweep()
+    second = harness.sweep()
 
     assert counts(second) == ("succeeded", 0, 12, 0)
-    assert causes(night, second) == {("skipped", "locked"): 12}
+    assert causes(harness, second) == {("skipped", "locked"): 12}
 
 
 @pytest.mark.parametrize("says", ["harbor", "protected", "forbidden"])
 def test_protected_images_among_others_of_their_repository(fake: FakeRegistry, make: MakeHarness, says: str) -> None:
     fake.switches.locks, fake.switches.locked_says = ":t000(0.|1[0-4])$", says  # type: ignore[assignment]
     fake.fill("shop/api", 20)
-    night = make()
-    run = night.sweep()
+    harness = make()
+    run = harness.sweep()
     assert counts(run) == ("succeeded", 5, 15, 0)
 
 
@@ -84,12 +84,12 @@ def test_a_missing_permission_ends_the_run_after_ten_refusals_more_than_reposito
     fake.switches.locks, fake.switches.locked_says = ".", "forbidden"
     for number in range(repositories):
         fake.fill(f"shop/api{number:02}", 36 // repositories)
-    night = make()
+    harness = make()
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert counts(run) == ("failed", 0, 0, tries)
-    assert causes(night, run) == {("failed", "permission_denied"): tries, ("planned", None): 36 - tries}
+    assert causes(harness, run) == {("failed", "permission_denied"): tries, ("planned", None): 36 - tries}
     assert (run.message or "").startswith("stopped after 10 failures in a row, the last: production: DELETE shop/api")
     assert len(fake.lines("DELETE")) == tries
 
@@ -97,13 +97,13 @@ def test_a_missing_permission_ends_the_run_after_ten_refusals_more_than_reposito
 def test_a_permission_that_is_missing_for_a_few_images(fake: FakeRegistry, make: MakeHarness) -> None:
     fake.switches.locks, fake.switches.locked_says = ".", "forbidden"
     fake.fill("shop/api", 3)
-    night = make()
+    harness = make()
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert counts(run) == ("partial", 0, 0, 3)
     assert (run.message or "").startswith("3 of 3 images failed (permission_denied), for example production: DELETE ")
-    with night.store.read() as connection:
+    with harness.store.read() as connection:
         assert measure(connection).of("production").last_success is None
 
 
@@ -113,15 +113,15 @@ def test_what_was_locked_before_does_not_hide_that_the_permission_is_missing(
     fake.switches.locks, fake.switches.locked_says = LOCKED, "protected"
     fake.fill("locked/api", 2)
     fake.fill("shop/api", 2)
-    night = make()
-    assert counts(night.sweep()) == ("succeeded", 2, 2, 0)
+    harness = make()
+    assert counts(harness.sweep()) == ("succeeded", 2, 2, 0)
     fake.switches.locks, fake.switches.locked_says = ".", "forbidden"
     fake.fill("shop/api", 2, prefix="t0new")
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert counts(run) == ("partial", 0, 0, 4)
-    assert causes(night, run) == {("failed", "permission_denied"): 4}
+    assert causes(harness, run) == {("failed", "permission_denied"): 4}
 
 
 @pytest.mark.parametrize("free", ["zoo/web", "app/web"])
@@ -132,14 +132,14 @@ def test_a_permission_that_is_missing_for_one_repository(
     fake.switches.locks, fake.switches.locked_says = LOCKED, "forbidden"
     fake.fill("locked/api", 30)
     fake.fill(free, 8)
-    night = make(rate={"requests_per_second": 1000, "concurrency": concurrency})
+    harness = make(rate={"requests_per_second": 1000, "concurrency": concurrency})
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert counts(run) == ("partial", 8, 0, 30)
-    assert causes(night, run) == {("failed", "permission_denied"): 30, ("deleted", None): 8}
+    assert causes(harness, run) == {("failed", "permission_denied"): 30, ("deleted", None): 8}
     assert len(fake.lines("DELETE")) == 18
-    messages = [one.message or "" for one in night.items(run.id) if one.state == "failed"]
+    messages = [one.message or "" for one in harness.items(run.id) if one.state == "failed"]
     assert sum(one.startswith("not tried: the registry refused 10 others") for one in messages) == 20
 
 
@@ -147,9 +147,9 @@ def test_protected_images_do_not_hide_the_others_of_their_repository(fake: FakeR
     fake.switches.locks, fake.switches.locked_says = ":t0(locked|newest)", "forbidden"
     for month, (prefix, number) in enumerate((("t0locked", 14), ("t0middle", 10), ("t0newest", 14)), 1):
         fake.fill("shop/api", number, prefix=prefix, created=f"2026-{month:02}-02T03:04:05Z")
-    night = make()
+    harness = make()
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert counts(run) == ("succeeded", 10, 28, 0)
 
@@ -159,9 +159,9 @@ def test_protected_repositories_do_not_hide_the_others(fake: FakeRegistry, make:
     for number in range(12):
         fake.fill(f"locked/api{number:02}", 1)
     fake.fill("zoo/web", 8)
-    night = make()
+    harness = make()
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert counts(run) == ("partial", 8, 0, 12)
 
@@ -169,9 +169,9 @@ def test_protected_repositories_do_not_hide_the_others(fake: FakeRegistry, make:
 def test_a_repository_s_name_hides_no_missing_permission(fake: FakeRegistry, make: MakeHarness) -> None:
     fake.switches.locks, fake.switches.locked_says = ".", "named"
     fake.fill("infra/protected", 3)
-    night = make()
+    harness = make()
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert counts(run) == ("partial", 0, 0, 3)
-    assert causes(night, run) == {("failed", "permission_denied"): 3}
+    assert causes(harness, run) == {("failed", "permission_denied"): 3}

@@ -13,7 +13,7 @@ from tests.support.oci.manifests import Pushed
 from tests.support.simulator.client import Simulator
 from tests.sweep.shops import DAY, PATH, STILL_NEEDED, Shop, first_deletion, rechecked, stored_batches
 from worker.runs import lifecycle, tags_read
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store import sweeping
 from worker.store.tables import run
 from worker.sweep import batches, deletion, surroundings
@@ -25,16 +25,16 @@ def test_an_index_pushed_after_the_recheck_keeps_planned_images(shop: Shop, tag:
     planned += [shop.push("pr-1", content="c"), shop.push("pr-2", content="d")]
     other = shop.push("pr-3", content="e")
     shop.push("production", content="kept")
-    night = shop.night()
-    run_id, bells = rechecked(night)
+    harness = shop.harness()
+    run_id, task_calls = rechecked(harness)
 
     index = shop.push_index(*planned, tag=tag)
-    night.ring(bells)
+    harness.carry_out(task_calls)
 
     assert {index, *planned} <= shop.there()
     assert other not in shop.there()
     # Where only tags are listed, the reading of the image itself finds the new tag first.
-    causes = {cause for digest, (_, cause) in night.outcomes(run_id).items() if digest in planned}
+    causes = {cause for digest, (_, cause) in harness.outcomes(run_id).items() if digest in planned}
     assert causes == ({"used_by_image_lists"} if shop.kind == "oci" else {"still_needed"})
 
 
@@ -46,31 +46,31 @@ class TestOwnersRightNow:
         child = shop.push(content="a")
         index = shop.push_index(child, tag="pr-1")
         shop.push("v1", content="kept")
-        night = shop.night()
-        run_id, bells = first_deletion(night)
+        harness = shop.harness()
+        run_id, task_calls = first_deletion(harness)
 
         fake.before("HEAD", f"/manifests/{child}$", lambda: shop.push_index(child, tag="pr-1"))
-        night.ring(bells)
+        harness.carry_out(task_calls)
 
         assert {index, child} <= shop.there()
-        assert night.outcomes(run_id)[child] == STILL_NEEDED
-        night.store.dispose()
+        assert harness.outcomes(run_id)[child] == STILL_NEEDED
+        harness.store.dispose()
 
     def test_where_everything_is_listed(self, simulator: Simulator, tmp_path: Path) -> None:
         shop = Shop("yandex-container-registry", simulator, tmp_path)
         child = simulator.push(PATH, content="a", age=30 * DAY)
         index = shop.push_index(child["digest"], tag="pr-1")
         shop.push("v1", content="kept")
-        night = shop.night()
-        run_id, bells = first_deletion(night)
+        harness = shop.harness()
+        run_id, task_calls = first_deletion(harness)
 
         again = {"repository": PATH, "children": [child["digest"]], "tags": ["pr-1"]}
         simulator.before("GET", f"/images/{child['id']}", "push_index", **again)
-        night.ring(bells)
+        harness.carry_out(task_calls)
 
         assert {index, child["digest"]} <= shop.there()
-        assert night.outcomes(run_id)[child["digest"]] == STILL_NEEDED
-        night.store.dispose()
+        assert harness.outcomes(run_id)[child["digest"]] == STILL_NEEDED
+        harness.store.dispose()
 
     @pytest.mark.parametrize("kind", ["yandex-container-registry", "yandex-cloud-registry"])
     def test_whatever_a_listing_showed_a_moment_ago(
@@ -82,16 +82,16 @@ class TestOwnersRightNow:
         child = shop.push(content="a")
         index = shop.push_index(child, tag="pr-1")
         shop.push("v1", content="kept")
-        night = shop.night()
-        run_id, bells = first_deletion(night)
+        harness = shop.harness()
+        run_id, task_calls = first_deletion(harness)
 
         again = {"repository": PATH, "children": [child], "tags": ["pr-1"]}
         simulator.before("HEAD", f"/manifests/{index}", "push_index", **again)
-        night.ring(bells)
+        harness.carry_out(task_calls)
 
         assert {index, child} <= shop.there()
-        assert night.outcomes(run_id)[child] == STILL_NEEDED
-        night.store.dispose()
+        assert harness.outcomes(run_id)[child] == STILL_NEEDED
+        harness.store.dispose()
 
     MANY = surroundings.FEW_OWNERS + 1
 
@@ -104,33 +104,33 @@ class TestOwnersRightNow:
             for number in range(self.MANY)
         ]
         shop.push("v1", content="kept")
-        return shop, shop.night(rate={"requests_per_second": 60, "concurrency": 1}), children, indexes
+        return shop, shop.harness(rate={"requests_per_second": 60, "concurrency": 1}), children, indexes
 
     def test_one_of_many(self, fake: FakeRegistry, tmp_path: Path) -> None:
         """That all were absent for the image before says nothing."""
-        shop, night, children, indexes = self.owned_by_many(fake, tmp_path)
-        run_id, bells = night.plan()
+        shop, harness, children, indexes = self.owned_by_many(fake, tmp_path)
+        run_id, task_calls = harness.plan()
         last = indexes[-1]
         fake.before("DELETE", f"/manifests/({'|'.join(children)})$", lambda: fake.put(PATH, last.body, last.media_type))
 
-        night.ring(bells)
+        harness.carry_out(task_calls)
 
         (left,) = set(children) & shop.there()
         assert last.digest in shop.there()
-        assert night.outcomes(run_id)[left] == STILL_NEEDED
-        night.store.dispose()
+        assert harness.outcomes(run_id)[left] == STILL_NEEDED
+        harness.store.dispose()
 
     def test_more_than_can_be_asked_for(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(surroundings, "OWNERS_SECONDS", 0.1)
-        shop, night, children, _ = self.owned_by_many(fake, tmp_path)
-        run = night.sweep()
+        shop, harness, children, _ = self.owned_by_many(fake, tmp_path)
+        run = harness.sweep()
         assert (run.state, run.deleted, run.skipped) == ("finished", self.MANY, 2)
         assert set(children) <= shop.there()
-        messages = {one.message or "" for one in night.items(run.id) if one.decision.digest in children}
+        messages = {one.message or "" for one in harness.items(run.id) if one.decision.digest in children}
         assert all("raise rate.requests_per_second" in message for message in messages)
-        night.store.dispose()
+        harness.store.dispose()
 
 
 class TestMoreTagsThanAreReadInASecond:
@@ -142,121 +142,121 @@ class TestMoreTagsThanAreReadInASecond:
         shop.push("production", content="kept")
         for number in range(28):
             fake.push(PATH, f"v{number}", layers=[number])
-        return shop, shop.night(rate={"requests_per_second": rate, "concurrency": 4}), old
+        return shop, shop.harness(rate={"requests_per_second": rate, "concurrency": 4}), old
 
     @pytest.mark.parametrize("adopted", [False, True], ids=["a tag rolled back", "an index under a known tag"])
     def test_a_known_tag_that_moves_after_the_recheck(self, fake: FakeRegistry, tmp_path: Path, adopted: bool) -> None:
-        shop, night, old = self.planned(fake, tmp_path)
-        run_id, bells = rechecked(night)
+        shop, harness, old = self.planned(fake, tmp_path)
+        run_id, task_calls = rechecked(harness)
         if adopted:
             shop.push_index(old, tag="production")
         else:
             fake.move_tag(PATH, "production", old)
 
-        night.ring(bells)
+        harness.carry_out(task_calls)
 
         assert fake.deleted == []
-        assert night.outcomes(run_id) == {old: STILL_NEEDED if adopted else ("skipped", "changed")}
-        night.store.dispose()
+        assert harness.outcomes(run_id) == {old: STILL_NEEDED if adopted else ("skipped", "changed")}
+        harness.store.dispose()
 
     def test_nothing_that_is_known_is_read_again(self, fake: FakeRegistry, tmp_path: Path) -> None:
-        _, night, old = self.planned(fake, tmp_path, rate=1000)
-        _, bells = rechecked(night)
-        bells = night.ring(bells, until="gc.delete_batch")
+        _, harness, old = self.planned(fake, tmp_path, rate=1000)
+        _, task_calls = rechecked(harness)
+        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
         before = len(fake.requests)
-        night.do(bells[0])
+        harness.do(task_calls[0])
         lines = [one.line for one in fake.requests[before:]]
         assert len([line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]) == 2 * 28
         assert {line for line in lines if line.startswith("GET") and "sha256" in line} == {
             f"GET /v2/{PATH}/manifests/{old}"  # its bytes are saved
         }
-        night.store.dispose()
+        harness.store.dispose()
 
     def test_of_a_larger_repository_none_is_read(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tags_read, "TAGS_SECONDS", 1.0)  # of 20 tags a second: more than there are
-        _, night, old = self.planned(fake, tmp_path)
-        run_id, bells = rechecked(night)
-        bells = night.ring(bells, until="gc.delete_batch")
+        _, harness, old = self.planned(fake, tmp_path)
+        run_id, task_calls = rechecked(harness)
+        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
         before = len(fake.requests)
-        night.do(bells[0])
-        assert night.outcomes(run_id) == {old: ("deleted", None)}
+        harness.do(task_calls[0])
+        assert harness.outcomes(run_id) == {old: ("deleted", None)}
         assert not [one for one in fake.requests[before:] if one.line.startswith("HEAD") and "/manifests/v" in one.line]
-        night.store.dispose()
+        harness.store.dispose()
 
     def test_the_time_of_a_batch_begins_when_they_are_read(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(deletion, "START_NO_IMAGE_AFTER", 1.0)  # reading 30 tags takes 1.5 s
-        _, night, old = self.planned(fake, tmp_path)
-        run_id, bells = rechecked(night)
-        night.do(night.ring(bells, until="gc.delete_batch")[0])
-        assert night.outcomes(run_id) == {old: ("deleted", None)}
-        assert "not_compared_again" not in {one["code"] for one in night.run(run_id).warnings}
-        night.store.dispose()
+        _, harness, old = self.planned(fake, tmp_path)
+        run_id, task_calls = rechecked(harness)
+        harness.do(harness.carry_out(task_calls, until="gc.delete_batch")[0])
+        assert harness.outcomes(run_id) == {old: ("deleted", None)}
+        assert "not_compared_again" not in {one["code"] for one in harness.run(run_id).warnings}
+        harness.store.dispose()
 
     def test_reading_that_takes_too_long_is_given_up(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(batches, "BEGUN_BY", 0.5)
-        _, night, old = self.planned(fake, tmp_path)
-        run_id, bells = rechecked(night)
-        bells = night.ring(bells, until="gc.delete_batch")
+        _, harness, old = self.planned(fake, tmp_path)
+        run_id, task_calls = rechecked(harness)
+        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
         before = len(fake.requests)
-        night.do(bells[0])
-        assert night.outcomes(run_id) == {old: ("deleted", None)}
+        harness.do(task_calls[0])
+        assert harness.outcomes(run_id) == {old: ("deleted", None)}
         lines = [one.line for one in fake.requests[before:]]
         assert len([line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]) < 15
-        (warning,) = (one for one in night.run(run_id).warnings if one["code"] == "not_compared_again")
+        (warning,) = (one for one in harness.run(run_id).warnings if one["code"] == "not_compared_again")
         assert warning["message"].startswith("shop/api: its deletions are compared with what was there")
-        night.store.dispose()
+        harness.store.dispose()
 
     def test_none_is_read_where_other_batches_use_the_rate(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tags_read, "TAGS_SECONDS", 2.0)  # of 40 tags; there are 30
         fake.push("shop/web", "pr-9", layers=[b"web"])
-        _, night, old = self.planned(fake, tmp_path)
-        run_id, bells = night.plan()
-        numbers = stored_batches(night, run_id)
-        night.ring(bells, until="gc.delete_batch")
-        night.do(Bell("gc.look", (run_id, PATH)))
-        with night.store.write() as connection:
-            now = night.store.now(connection)
+        _, harness, old = self.planned(fake, tmp_path)
+        run_id, task_calls = harness.plan()
+        numbers = stored_batches(harness, run_id)
+        harness.carry_out(task_calls, until="gc.delete_batch")
+        harness.do(TaskCall("gc.recheck", (run_id, PATH)))
+        with harness.store.write() as connection:
+            now = harness.store.now(connection)
             assert sweeping.claim(
                 connection, run_id, numbers["shop/web"], owner="another", now=now, until=now + timedelta(minutes=1)
             )
             connection.execute(update(run).values(deleted=1))  # the run's first deletion was another's, and is done
         before = len(fake.requests)
 
-        night.do(Bell("gc.delete_batch", (run_id, numbers[PATH])))
+        harness.do(TaskCall("gc.delete_batch", (run_id, numbers[PATH])))
 
-        assert night.outcomes(run_id)[old] == ("deleted", None)
+        assert harness.outcomes(run_id)[old] == ("deleted", None)
         assert not [one for one in fake.requests[before:] if one.line.startswith("HEAD") and "/manifests/v" in one.line]
-        (warning,) = (one for one in night.run(run_id).warnings if one["code"] == "not_compared_again")
+        (warning,) = (one for one in harness.run(run_id).warnings if one["code"] == "not_compared_again")
         assert "beside 1 other batches of this run" in warning["message"]
-        night.store.dispose()
+        harness.store.dispose()
 
     def test_the_plan_warns_of_a_larger_one(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        _, night, _ = self.planned(fake, tmp_path)
-        run_id, _ = night.plan()
-        assert "tags_not_read" not in {one["code"] for one in night.run(run_id).warnings}
-        lifecycle.abort(night.store, run_id, datetime.now(UTC))
-        night.ring(night.reconcile())
+        _, harness, _ = self.planned(fake, tmp_path)
+        run_id, _ = harness.plan()
+        assert "tags_not_read" not in {one["code"] for one in harness.run(run_id).warnings}
+        lifecycle.abort(harness.store, run_id, datetime.now(UTC))
+        harness.carry_out(harness.reconcile())
 
         monkeypatch.setattr(tags_read, "TAGS_SECONDS", 1.0)
         fake.push("shop/web", *(f"v{number}" for number in range(40)), layers=[b"nothing goes here"])
-        run_id, _ = night.plan()
+        run_id, _ = harness.plan()
 
-        (warning,) = (one for one in night.run(run_id).warnings if one["code"] == "tags_not_read")
+        (warning,) = (one for one in harness.run(run_id).warnings if one["code"] == "tags_not_read")
         assert warning["message"].startswith(
             "shop/api: reading its 30 tags takes more than 1 s at 20 requests a second"
         )
         assert "Set rate.requests_per_second to 30" in warning["message"]
-        night.store.dispose()
+        harness.store.dispose()
 
 
 class TestAListingThatTakesLong:
@@ -266,8 +266,8 @@ class TestAListingThatTakesLong:
     def shop(self, request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[Shop]:
         made = Shop(request.param, simulator, tmp_path)
         yield made
-        for night in made.harnesses:
-            night.store.dispose()
+        for harness in made.harnesses:
+            harness.store.dispose()
 
     def test_it_is_listed_once(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(surroundings, "LISTING_SECONDS", 0.0)
@@ -276,9 +276,9 @@ class TestAListingThatTakesLong:
         children = [shop.push(content="a"), shop.push(content="b")]
         index = shop.push_index(*children, tag="pr-1")
         shop.push("v1", content="kept")
-        night = shop.night()
+        harness = shop.harness()
 
-        run = night.sweep()
+        run = harness.sweep()
 
         assert (run.outcome, run.deleted) == ("succeeded", 3)
         assert index not in shop.there()
@@ -290,11 +290,11 @@ class TestAListingThatTakesLong:
         child = shop.push(content="a")
         index = shop.push_index(child, tag="pr-1")
         shop.push("v1", content="kept")
-        night = shop.night()
-        run_id, bells = first_deletion(night)
+        harness = shop.harness()
+        run_id, task_calls = first_deletion(harness)
 
         shop.push_index(child, tag="pr-1")
-        night.ring(bells)
+        harness.carry_out(task_calls)
 
         assert {index, child} <= shop.there()
-        assert night.outcomes(run_id)[child] == STILL_NEEDED
+        assert harness.outcomes(run_id)[child] == STILL_NEEDED

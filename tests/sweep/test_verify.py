@@ -10,7 +10,7 @@ from policies.image import Image
 from tests.support.simulator.client import Simulator
 from worker.report.run import show_report
 from worker.runs import lifecycle
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store import verification
 from worker.sweep.verify import Expectation, _against
 
@@ -34,27 +34,27 @@ def filled(simulator: Simulator) -> dict[str, dict]:
     return made
 
 
-def swept(night, filled):
+def swept(make_harness, filled):
     """A run of which every batch is done, and the bell of its verification."""
-    made = night()
-    run_id, bells = made.plan()
-    (bell,) = made.ring(bells, until="gc.verify")
-    return made, run_id, bell
+    made = make_harness()
+    run_id, task_calls = made.plan()
+    (task_call,) = made.carry_out(task_calls, until="gc.verify")
+    return made, run_id, task_call
 
 
-def test_nothing_is_different(night, filled):
-    made, run_id, bell = swept(night, filled)
+def test_nothing_is_different(make_harness, filled):
+    made, run_id, task_call = swept(make_harness, filled)
     assert made.run(run_id).state == "deleting"
-    made.ring([bell])
+    made.carry_out([task_call])
     run = made.run(run_id)
     assert (run.state, run.outcome, run.differences, run.deleted) == ("finished", "succeeded", (), 3)
 
 
 @pytest.mark.parametrize("name", ["base here", "base elsewhere", "kept child"])
-def test_what_shares_something_and_is_gone(night, filled, simulator, name):
-    made, run_id, bell = swept(night, filled)
+def test_what_shares_something_and_is_gone(make_harness, filled, simulator, name):
+    made, run_id, task_call = swept(make_harness, filled)
     simulator.remove(filled[name]["id"])
-    made.ring([bell])
+    made.carry_out([task_call])
     run = made.run(run_id)
     (found,) = run.differences
     assert (run.outcome, found["digest"], found["difference"]) == (
@@ -66,23 +66,23 @@ def test_what_shares_something_and_is_gone(night, filled, simulator, name):
     )
 
 
-def test_what_shares_nothing_is_not_looked_at(night, filled, simulator):
-    made, run_id, bell = swept(night, filled)
+def test_what_shares_nothing_is_not_looked_at(make_harness, filled, simulator):
+    made, run_id, task_call = swept(make_harness, filled)
     simulator.remove(filled["stranger"]["id"])
     before = len(simulator.requests(method="GET"))
-    made.ring([bell])
+    made.carry_out([task_call])
     assert made.run(run_id).outcome == "succeeded"
     later = simulator.requests(method="GET")[before:]
     assert not [one for one in later if "shop/other" in str(one)]
 
 
-def test_what_was_deleted_and_is_there_again(night, filled, simulator):
+def test_what_was_deleted_and_is_there_again(make_harness, filled, simulator):
     """The very image, as it was pushed then: not one that was pushed since."""
-    made, run_id, bell = swept(night, filled)
+    made, run_id, task_call = swept(make_harness, filled)
     pushed = datetime.fromisoformat(filled["goes"]["created_at"])
     again = simulator.push("shop/api", tags=["pr-1"], created_at=pushed, content="goes", layers=["base:9000", 100])
     assert again["digest"] == filled["goes"]["digest"]
-    made.ring([bell])
+    made.carry_out([task_call])
     run = made.run(run_id)
     assert [(one["digest"], one["difference"]) for one in run.differences] == [
         (filled["goes"]["digest"], "it was deleted, and is there")
@@ -90,51 +90,51 @@ def test_what_was_deleted_and_is_there_again(night, filled, simulator):
     assert run.outcome == "partial"
 
 
-def test_what_was_pushed_again_is_no_difference(night, filled, simulator):
-    made, run_id, bell = swept(night, filled)
+def test_what_was_pushed_again_is_no_difference(make_harness, filled, simulator):
+    made, run_id, task_call = swept(make_harness, filled)
     again = simulator.push("shop/api", tags=["pr-1"], content="goes", layers=["base:9000", 100])
     assert again["digest"] == filled["goes"]["digest"]
-    made.ring([bell])
+    made.carry_out([task_call])
     assert made.run(run_id).outcome == "succeeded"
 
 
-def test_a_registry_that_is_away_is_asked_again_and_then_given_up(night, filled, simulator):
-    made, run_id, bell = swept(night, filled)
+def test_a_registry_that_is_away_is_asked_again_and_then_given_up(make_harness, filled, simulator):
+    made, run_id, task_call = swept(make_harness, filled)
     simulator.fault("status", status=503)
     for _ in range(3):
         assert made.run(run_id).state == "deleting"
-        made.ring([bell])
+        made.carry_out([task_call])
     run = made.run(run_id)
     assert (run.state, run.outcome, run.deleted) == ("finished", "partial", 3)
     assert "the registry could not be looked at: " in run.message
 
 
-def test_a_repository_that_cannot_be_listed_is_named(night, filled, simulator):
-    made, run_id, bell = swept(night, filled)
+def test_a_repository_that_cannot_be_listed_is_named(make_harness, filled, simulator):
+    made, run_id, task_call = swept(make_harness, filled)
     simulator.fault("status", status=403, path="shop(/|%2F)web")
-    made.ring([bell])
+    made.carry_out([task_call])
     run = made.run(run_id)
     (found,) = run.differences
     assert (run.outcome, found["repository"], found["digest"]) == ("partial", "shop/web", None)
     assert found["difference"].startswith("it could not be listed again: ")
 
 
-def test_twice_late_or_never(night, filled, simulator):
-    made, run_id, bell = swept(night, filled)
-    assert made.reconcile() == (bell,)
-    made.ring([bell, bell])
+def test_twice_late_or_never(make_harness, filled, simulator):
+    made, run_id, task_call = swept(make_harness, filled)
+    assert made.reconcile() == (task_call,)
+    made.carry_out([task_call, task_call])
     requests = len(simulator.requests())
-    made.ring([bell, Bell("gc.verify", ("no such run",))])
+    made.carry_out([task_call, TaskCall("gc.verify", ("no such run",))])
     assert len(simulator.requests()) == requests
     assert made.run(run_id).verifications == 1
 
 
-def test_the_lease_keeps_a_second_one_out(night, filled):
-    made, run_id, bell = swept(night, filled)
+def test_the_lease_keeps_a_second_one_out(make_harness, filled):
+    made, run_id, task_call = swept(make_harness, filled)
     with made.store.write() as connection:
         now = made.store.now(connection)
         assert verification.claim(connection, run_id, owner="another", now=now, until=now + DAY)
-    made.ring([bell])
+    made.carry_out([task_call])
     assert made.run(run_id).state == "deleting"
     assert made.reconcile() == ()
     with made.store.write() as connection:
@@ -144,31 +144,31 @@ def test_the_lease_keeps_a_second_one_out(night, filled):
         assert not verification.record(connection, former, [], now)
 
 
-def test_an_abort_does_not_wait_for_it(night, filled):
-    made, run_id, _ = swept(night, filled)
+def test_an_abort_does_not_wait_for_it(make_harness, filled):
+    made, run_id, _ = swept(make_harness, filled)
     assert list(lifecycle.abort(made.store, run_id, made.run(run_id).swept_at)) == []
     assert made.run(run_id).outcome == "aborted"
 
 
-def test_a_run_that_deleted_nothing_is_not_verified(night, simulator):
+def test_a_run_that_deleted_nothing_is_not_verified(make_harness, simulator):
     simulator.push("shop/api", tags=["v1"], age=30 * DAY)
-    made = night()
-    run_id, bells = made.plan()
-    assert made.ring(bells, until="gc.verify") == []
+    made = make_harness()
+    run_id, task_calls = made.plan()
+    assert made.carry_out(task_calls, until="gc.verify") == []
     assert made.run(run_id).outcome == "succeeded"
 
 
-def test_show_lists_them(night, filled, simulator):
-    made, run_id, bell = swept(night, filled)
+def test_show_lists_them(make_harness, filled, simulator):
+    made, run_id, task_call = swept(make_harness, filled)
     simulator.remove(filled["base here"]["id"])
-    made.ring([bell])
+    made.carry_out([task_call])
     run = made.run(run_id)
     line = f"differences shop/api@{filled['base here']['digest']}: it was kept, and is gone"
     assert line in list(show_report(run, made.items(run_id)).table())
     assert b'"differences":[{"repository":"shop/api"' in b"".join(show_report(run, made.items(run_id)).json())
 
 
-def test_repositories_without_an_image_are_named(night, simulator):
+def test_repositories_without_an_image_are_named(make_harness, simulator):
     """Not one that was pushed to meanwhile, not one that keeps an image, not one that was empty before."""
     push = simulator.push
     for path in ("shop/empty", "ml/gone", "shop/pushed", "shop/kept", "shop/rest"):
@@ -176,9 +176,9 @@ def test_repositories_without_an_image_are_named(night, simulator):
         push(path, age=30 * DAY, content=f"{path} untagged")
     push("shop/kept", tags=["v1"], age=30 * DAY)
     kept = push("shop/rest", tags=["pr-2"], age=DAY)
-    made, run_id, bell = swept(night, None)
+    made, run_id, task_call = swept(make_harness, None)
     push("shop/pushed", tags=["v2"])
-    made.ring([bell])
+    made.carry_out([task_call])
     run = made.run(run_id)
     assert (run.outcome, run.emptied_repositories) == ("succeeded", ("ml/gone", "shop/empty"))
     assert json.loads(b"".join(show_report(run, []).json()))["emptied_repositories"] == ["ml/gone", "shop/empty"]
@@ -187,11 +187,11 @@ def test_repositories_without_an_image_are_named(night, simulator):
     assert made.sweep().emptied_repositories == (), "nothing was deleted there by this run"
 
 
-def test_a_repository_that_cannot_be_listed_again_is_not_called_empty(night, simulator):
+def test_a_repository_that_cannot_be_listed_again_is_not_called_empty(make_harness, simulator):
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    made, run_id, bell = swept(night, None)
+    made, run_id, task_call = swept(make_harness, None)
     simulator.fault("error", path="repositoryName=", code=7)
-    made.ring([bell])
+    made.carry_out([task_call])
     run = made.run(run_id)
     assert (run.outcome, run.emptied_repositories) == ("partial", ())
 

@@ -25,7 +25,7 @@ def shown(made: Cluster) -> tuple[dict[str, Any], dict[str, Any]]:
     assert called.returncode == 0, called.stderr
 
     def opened() -> str | None:
-        with made.night.store.read() as connection:
+        with made.harness.store.read() as connection:
             return next((run.id for run in run_rows.newest(connection)), None)
 
     made.finished(str(until(opened, what="the run that was called for")), timeout=120)

@@ -34,7 +34,7 @@ BLOCKED = "20261123T030000Z-0000b10c"
 def served() -> list[Route]:
     """Every route of the application, as it is built for serving."""
     unused: Any = None
-    return routes(StoreDoor(lambda: ""), lambda: Configuration(unused), lambda bells: True)
+    return routes(StoreDoor(lambda: ""), lambda: Configuration(unused), lambda task_calls: True)
 
 
 def address(route: Route) -> str:
@@ -265,9 +265,9 @@ def test_a_run_is_opened(pages: Pages, redis: RedisServer, document: Any, mode: 
     made = json.loads(answer.body)
     assert made == {"run": made["run"], "registry": "production", "mode": opened, "state": "pending", "outcome": None}
     assert rows(pages) == UNTOUCHED | {made["run"]: ("web", "pending", None)}
-    (bell,) = Redis.from_url(redis.url).lrange(f"{KEY_PREFIX}gc.scan", 0, -1)
-    assert json.loads(bell)["headers"]["task"] == "gc.scan"
-    assert made["run"] in json.loads(bell)["headers"]["argsrepr"]
+    (task_call,) = Redis.from_url(redis.url).lrange(f"{KEY_PREFIX}gc.scan", 0, -1)
+    assert json.loads(task_call)["headers"]["task"] == "gc.scan"
+    assert made["run"] in json.loads(task_call)["headers"]["argsrepr"]
 
 
 def test_one_run_at_a_time(pages: Pages) -> None:

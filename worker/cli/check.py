@@ -118,7 +118,7 @@ def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, registry in settings.registries.items():
         if registry.insecure_http:
             yield f"registries.{name}.insecure_http", PLAIN_HTTP
-        weak = [] if registry.tells_push_time else list(_counts(registry))
+        weak = [] if registry.reports_push_time else list(_counts(registry))
         if weak:
             yield (
                 f"registries.{name}",

@@ -25,7 +25,7 @@ from worker.evidence.judgement import by_address, judge
 from worker.evidence.reading import EvidenceError
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, PermissionDeniedError, RegistryError, UnservedNameError
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.interface import Registry, SaysWhatIsAllowed, SaysWhetherItAsked
 from worker.registries.oci.deletion import own_deletion
 from worker.runs.circuit_breaker import ENDING, SUCCESSOR
@@ -36,7 +36,7 @@ from worker.web.health import redis_trouble
 
 Status = Literal["ok", "warning", "failed"]
 
-PATIENCE = Patience(attempts=2, total=15.0)
+RETRIES = Retries(attempts=2, total=15.0)
 SIDE_BY_SIDE = 8
 TOLERATED_SKEW = 300.0  # seconds: beyond it a run fails before it plans
 NOTABLE_SKEW = 60.0
@@ -120,7 +120,7 @@ def _renewal(name: str, credentials: Credentials, now: datetime) -> Finding:
 def _access(settings: Settings, registry: RegistrySettings, now: datetime) -> Iterator[Finding]:
     allowed: list[bool | None] = [None]
     try:
-        with limiter_for(settings, registry) as limiter, open_registry(registry, limiter, PATIENCE) as opened:
+        with limiter_for(settings, registry) as limiter, open_registry(registry, limiter, RETRIES) as opened:
             yield from _tried(registry, opened, allowed)
     except (SecretError, LimiterUnavailableError) as error:
         yield Finding(registry.name, "sign in", "failed", str(error))

@@ -52,7 +52,7 @@ def _live(options: Options, name: str) -> int:
         unreadable_images=planned.unreadable_images,
         reclaimable_is_upper_bound=UNSET if planned.registry.lists_untagged else True,
     )
-    _write(options, head, planned.decisions, planned.doubt)
+    _write(options, head, planned.decisions, planned.suspicion)
     return OVER_LIMITS if head.exceeded else 0
 
 
@@ -88,10 +88,10 @@ def _head(plan: Plan, now: datetime, *, registry: str | None = None, **more: Any
     )
 
 
-def _write(options: Options, head: PlanHead, decisions: Decisions, doubt: str = "") -> None:
+def _write(options: Options, head: PlanHead, decisions: Decisions, suspicion: str = "") -> None:
     """The plan in the form that was asked for."""
-    options.report(plan_report(head, decisions.records(), decisions.lines(), doubt=doubt))
+    options.report(plan_report(head, decisions.records(), decisions.lines(), suspicion=suspicion))
     if options.format == "table" and options.output is None:
         return  # the table ends with them
-    for warning in warnings(head, doubt):
+    for warning in warnings(head, suspicion):
         say(f"warning: {warning}")

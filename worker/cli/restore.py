@@ -10,7 +10,7 @@ from worker.cli.options import Options, common, who_option
 from worker.registries import open_registry
 from worker.report.restore import restored_report
 from worker.restore.restore import find
-from worker.restore.restore import restore as put_back
+from worker.restore.restore import restore as restore_images
 
 
 @click.command()
@@ -38,6 +38,6 @@ def restore(options: Options, what: str, registry: str | None, partly: bool, who
             open_registry(named, limiter) as opened,
             progress_bar(f"restoring {named.name}", "images") as tell,
         ):
-            found = put_back(store, asked, opened, tell)
+            found = restore_images(store, asked, opened, tell)
     options.report(restored_report(asked, found))
     return DONE if not asked.unkept and all(one.answer == "whole" for one in found) else FAILED

@@ -14,13 +14,13 @@ from worker.cli.options import Options, common, who_option
 from worker.config.settings import Settings
 from worker.report.run import ended_report, run_report
 from worker.runs import lifecycle
-from worker.runs.lifecycle import Bell, get, registry_named
+from worker.runs.lifecycle import TaskCall, get, registry_named
 from worker.runs.terms import changed_since_plan
 from worker.store import Store, open_store
 from worker.store.runs import Run
 
 EVERY = 0.3  # seconds between two looks at the row
-PATIENCE = 5.0  # seconds in which a worker that is there has taken an open run
+PICKUP_SECONDS = 5.0  # seconds in which a worker that is there has taken an open run
 
 
 @click.command()
@@ -40,7 +40,7 @@ def sweep(options: Options, registry: str, dry_run: bool, wait: bool, who: str) 
         now = datetime.now(UTC)
         opened = lifecycle.open_run(store, settings, registry, trigger="command", now=now, dry_run=dry_run, who=who)
         away = "the run is open and starts as soon as beat and Redis are back"
-        _enqueue(options, settings, opened.bells, away)
+        _enqueue(options, settings, opened.task_calls, away)
         if wait:
             return follow(options, store, opened.run_id)
         run = get(store, opened.run_id)
@@ -63,10 +63,10 @@ def approve(options: Options, run: str, wait: bool, who: str) -> int:
     """
     settings = options.settings_of_store()
     with store_of_run(settings, run) as store:
-        bells = lifecycle.approve(store, settings, run, datetime.now(UTC), who=who)
+        task_calls = lifecycle.approve(store, settings, run, datetime.now(UTC), who=who)
         if (changed := changed_since_plan(settings, get(store, run))) is not None:
             say(f"warning: {changed}")
-        _enqueue(options, settings, bells, "the run goes on as soon as beat and Redis are back")
+        _enqueue(options, settings, task_calls, "the run goes on as soon as beat and Redis are back")
         if wait:
             return follow(options, store, run)
         _report(options, get(store, run), "approved")
@@ -84,17 +84,17 @@ def abort(options: Options, run: str, who: str) -> int:
     """
     settings = options.settings_of_store()
     with store_of_run(settings, run) as store:
-        bells = lifecycle.abort(store, run, datetime.now(UTC), who=who)
-        _enqueue(options, settings, bells, "what is under way is resolved as soon as beat and Redis are back")
+        task_calls = lifecycle.abort(store, run, datetime.now(UTC), who=who)
+        _enqueue(options, settings, task_calls, "what is under way is resolved as soon as beat and Redis are back")
         _report(options, get(store, run), "asked to stop")
     return DONE
 
 
-def _enqueue(options: Options, settings: Settings, bells: Iterable[Bell], away: str) -> None:
+def _enqueue(options: Options, settings: Settings, task_calls: Iterable[TaskCall], away: str) -> None:
     """`away`: what happens if Redis is."""
     from worker.cli.with_celery import enqueue  # noqa: PLC0415 - Celery, loaded only where there is a run to enqueue
 
-    if not enqueue(settings, bells, verbose=options.verbose):
+    if not enqueue(settings, task_calls, verbose=options.verbose):
         say(f"warning: Redis takes no messages; {away}")
 
 
@@ -127,7 +127,7 @@ def _until_ended(store: Store, run_id: str, tell: Tell) -> Run:
         freed = f"{bytes_text(run.reclaimed_bytes)} of {bytes_text(run.reclaimable_bytes)}"
         beside = freed if run.state == "deleting" else run.state
         tell(run.deleted + run.gone + run.skipped + run.failed, run.planned, beside)
-        if run.state == "pending" and not hinted and time.monotonic() - began > PATIENCE:
+        if run.state == "pending" and not hinted and time.monotonic() - began > PICKUP_SECONDS:
             hinted = True
             say("no worker has taken the run yet; is one running? `registry-gc up`, or worker and beat, start one")
         time.sleep(EVERY)

@@ -11,15 +11,15 @@ from celery.exceptions import SecurityWarning
 from worker import logs
 from worker.app import app
 from worker.config.settings import Settings
-from worker.runs.lifecycle import Bell
-from worker.tasks import ring
+from worker.runs.lifecycle import TaskCall
+from worker.tasks import publish
 
 
-def enqueue(settings: Settings, bells: Iterable[Bell], *, verbose: bool = False) -> bool:
+def enqueue(settings: Settings, task_calls: Iterable[TaskCall], *, verbose: bool = False) -> bool:
     """False: Redis is away, or not configured; the tasks wait for reconcile."""
     os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the file that we read
     logs.configure(verbose=verbose)
-    return ring(bells)
+    return publish(task_calls)
 
 
 def become(*words: str, verbose: bool) -> None:

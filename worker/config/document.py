@@ -34,9 +34,9 @@ class RegistrySettings(RegistryKeys):
     endpoints: Endpoints = Endpoints()
 
     @property
-    def tells_push_time(self) -> bool:
+    def reports_push_time(self) -> bool:
         """False: an image counts as pushed when this store first saw it."""
-        return kinds.of(self.kind).tells_push_time or self.push_time == "image"
+        return kinds.of(self.kind).reports_push_time or self.push_time == "image"
 
     @property
     def lists_untagged(self) -> bool:
@@ -57,7 +57,7 @@ class RegistrySettings(RegistryKeys):
         return key_of(self.kind, self.endpoints, self.id, self.url)
 
     @property
-    def memory_key(self) -> str:
+    def history_key(self) -> str:
         """Whose memory of digests and tags is this registry's: it follows the entry from kind to kind."""
         return f"{self.name}|{self.id or one_endpoint(self.url)}"
 

@@ -12,7 +12,7 @@ class Kind:
     """One kind of registry."""
 
     name: str
-    tells_push_time: bool = True  # False: a push time is when this store first saw the image
+    reports_push_time: bool = True  # False: a push time is when this store first saw the image
     lists_untagged: bool = (
         True  # False: what has no tag is found only through what leads to it, and no rule can ask for it;
     )
@@ -55,7 +55,7 @@ _ALL = (
     ),
     Kind(
         name="oci",
-        tells_push_time=False,
+        reports_push_time=False,
         lists_untagged=False,
         to_plan="pull (and the catalog, where repositories are found by it)",
         to_delete="delete",

@@ -15,11 +15,11 @@ from worker.registries.errors import (
     UnavailableError,
 )
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.http.messages import Answer, Request, Retries
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.tokens import SecretBearer
 
-PATIENCE = Patience(attempts=4, total=60.0)
+RETRIES = Retries(attempts=4, total=60.0)
 REMEDY = "see the service's own log, and docs/evidence.md for what it must answer"
 
 _REFUSALS: dict[int, tuple[type[RegistryError], str]] = {
@@ -30,13 +30,13 @@ _REFUSALS: dict[int, tuple[type[RegistryError], str]] = {
 }
 
 
-def read(settings: EvidenceSettings, patience: Patience = PATIENCE) -> Reading:
+def read(settings: EvidenceSettings, retries: Retries = RETRIES) -> Reading:
     """What the service says. Raises EvidenceError."""
     url = settings.url or ""  # the configuration insists on one
     host = urlsplit(url).netloc  # without path and query, which may be a secret
     request = Request(method="GET", url=url, about=host, repeatable=True, paced=False, timeout=20.0)
     signer = SecretBearer(settings.token) if settings.token else None
-    client = Http(settings.name, LocalLimiter(1.0), 1, patience)
+    client = Http(settings.name, LocalLimiter(1.0), 1, retries)
 
     def document(answer: Answer) -> Reading:
         if answer.status != 200:

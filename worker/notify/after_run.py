@@ -22,10 +22,10 @@ from worker.config.files import PipeReader
 from worker.logs import Log
 from worker.registries.errors import BadAnswerError, RegistryError
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.http.messages import Answer, Request, Retries
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.tokens import SecretBearer
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.runs.outcome import run_json
 from worker.store import Store, notices
 from worker.store import runs as run_rows
@@ -47,12 +47,12 @@ class FollowingError(Exception):
     """What follows a run did not succeed, and why."""
 
 
-def bells(store: Store, settings: "Settings", now: datetime) -> tuple[Bell, ...]:
+def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskCall, ...]:
     """Each minute: the runs to be followed now. Raises StoreError."""
     registries = [registry.name for registry in settings.registries.values() if registry.after_run is not None]
     with store.write() as connection:
         notices.drop_followed(connection, registries, now - OLD)
-        return tuple(Bell("gc.after_run", (run_id,)) for run_id in notices.to_follow(connection, now))
+        return tuple(TaskCall("gc.after_run", (run_id,)) for run_id in notices.to_follow(connection, now))
 
 
 def follow(store: Store, settings: "Settings", run_id: str, now: datetime, seconds: float = SECONDS) -> None:
@@ -126,7 +126,7 @@ def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
         paced=False,
         timeout=seconds,
     )
-    with closing(Http("after_run", LocalLimiter(1.0), 1, Patience(attempts=1, total=seconds))) as client:
+    with closing(Http("after_run", LocalLimiter(1.0), 1, Retries(attempts=1, total=seconds))) as client:
         try:
             client.call(request, _accepted, SecretBearer(what.token) if what.token else None)
         except RegistryError as error:

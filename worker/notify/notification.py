@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from worker.logs import Log
 from worker.notify.notice import notice_body, notice_title
 from worker.notify.sender import Kind, Message, send
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store import Store, notices
 from worker.store import runs as run_rows
 from worker.store.notices import Notice
@@ -31,20 +31,20 @@ MOST_WHILE_FAILING = 2  # each may take as long as it is given
 KINDS: Mapping[str, Kind] = {"succeeded": "success", "failed": "failure", "aborted": "info"}
 
 
-def bells(store: Store, settings: "Settings", now: datetime) -> tuple[Bell, ...]:
+def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskCall, ...]:
     """Each minute: ring for the runs of which people are to be told now. Raises StoreError.
 
     What nobody wants to know, or is older than a day, is done with: who is added to the file tomorrow is not told.
     """
     with store.read() as connection:
         waiting = notices.waiting(connection)
-    due: list[Bell] = []
+    due: list[TaskCall] = []
     for one in waiting:
         if not _wanted(settings, one) or one.since < now - OLD:
             with store.write() as connection:
                 notices.close(connection, one)
         elif _may_try(one, now):
-            due.append(Bell("gc.notify", (one.run_id,)))
+            due.append(TaskCall("gc.notify", (one.run_id,)))
     return tuple(due[: MOST_WHILE_FAILING if any(one.tries for one in waiting) else MOST])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
-from policies.context import Standing
+from policies.context import PlanContext
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.judgement import digests_in
@@ -13,7 +13,7 @@ from worker.runs.evidence import gather
 from worker.store import Store, holds
 
 
-def standing_of(
+def plan_context_of(
     store: Store | None,
     settings: Settings,
     registry: RegistrySettings,
@@ -21,7 +21,7 @@ def standing_of(
     now: datetime,
     *,
     remember: bool = True,
-) -> tuple[Standing, tuple[PlanWarning, ...]]:
+) -> tuple[PlanContext, tuple[PlanWarning, ...]]:
     """What decides beside the inventory, and what the evidence of use leaves to be said.
 
     `now`: the plan's time. `remember` False: nothing is written. Raises EvidenceError, StoreError.
@@ -31,17 +31,17 @@ def standing_of(
         return digests_in(inventory.repositories(), digests)
 
     gathered = gather(store, registry, settings.registries.values(), listed, scanning=True, remember=remember)
-    standing = Standing(evidence=gathered.evidence)
+    plan_context = PlanContext(evidence=gathered.evidence)
     if store is not None:
         with store.read() as connection:
             held = holds.active(connection, registry.name, registry.key, now)
-        standing = replace(standing, holds=held)
-    return standing, gathered.warnings
+        plan_context = replace(plan_context, holds=held)
+    return plan_context, gathered.warnings
 
 
-def note_held_ids(store: Store, registry: RegistrySettings, standing: Standing, inventory: Inventory) -> None:
+def note_held_ids(store: Store, registry: RegistrySettings, plan_context: PlanContext, inventory: Inventory) -> None:
     """Keep what held ids name, as long as somebody can tell: a registry that changes its kind changes its ids."""
-    wanted = {one.value for one in standing.holds.holds if one.kind == "image" and one.digest is None}
+    wanted = {one.value for one in plan_context.holds.holds if one.kind == "image" and one.digest is None}
     if not wanted:
         return
     images = (image for repository in inventory.repositories() for image in repository.images)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.blobs import Blobs
-from policies.graph import Arranger, Ties
+from policies.graph import Graph, GraphBuilder
 from policies.image import Image, Unreadable
 from worker.planning.inventory_lines import NAME, WRONG, are_sound, decoder, head_of, is_digest, mistake_in
 
@@ -71,20 +71,20 @@ class InventoryFile:
             raise InventoryError(str(self.path), 1, "the file was changed while it was read; plan it again")
         return file
 
-    def read(self, only: Collection[str] | None = None) -> Iterator[Ties]:
+    def read(self, only: Collection[str] | None = None) -> Iterator[Graph]:
         """The repositories, each once, or `only` those of these paths. Raises InventoryError, NotGroupedError."""
         with self._opened() as file:
             for path, runs in self._grouped(file) if self._places is None else self._indexed(file, only):
                 if only is not None and path not in only:
                     deque(runs, maxlen=0)
                     continue
-                arranger = Arranger(path, keep_blobs=False)  # they are counted, nothing else asks for them
+                builder = GraphBuilder(path, keep_blobs=False)  # they are counted, nothing else asks for them
                 for images in runs:
-                    arranger.add(images)
-                ties = arranger.ties()
-                if not all(map(is_digest, (*ties.digests[1], *ties.blobs.odd))):
+                    builder.add(images)
+                graph = builder.graph()
+                if not all(map(is_digest, (*graph.digests[1], *graph.blobs.odd))):
                     self._refuse_digest(file)
-                yield ties
+                yield graph
 
     def index(self) -> None:
         """Find out where the lines of each repository stand, so that it can be read. Raises InventoryError."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from policies.context import Standing
+from policies.context import PlanContext
 from policies.plan import Plan, make_plan
 from policies.push_times import AS_SAVED
 from policies.rules import Policy
@@ -52,7 +52,7 @@ def plan_inventory(
                 lambda decided: decisions.add(decided, deletions=False),
                 unreadable=inventory.unreadable,
                 keep_per_repository=keep_per_repository,
-                standing=Standing(times=AS_SAVED),
+                plan_context=PlanContext(times=AS_SAVED),
                 numbered=False,
             )
             return OfflinePlan(plan, decisions)

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from policies.context import NOTHING, Standing
-from policies.graph import Ties, arrange
+from policies.context import NOTHING, PlanContext
+from policies.graph import Graph, build_graph
 from policies.image import UnreadableImage
 from policies.limits import Exceeded, exceeded
 from policies.plan import Plan, RepositoryPlan, make_plan
-from policies.push_times import BELIEVED, OUR_OWN, Times, doubted, trusted_after
+from policies.push_times import OUR_OWN, TRUSTED, Times, suspicious, trusted_after
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
 from worker.planning.inventory import Inventory
@@ -20,9 +20,9 @@ from worker.planning.scan_history import Comparison, compare
 from worker.planning.spool import Decisions
 from worker.planning.unclear import Unclear
 from worker.runs.tags_read import tags_not_read
-from worker.store.scan_history import Recalled
+from worker.store.scan_history import RegistryHistory
 
-NEVER_SCANNED = Recalled()
+NEVER_SCANNED = RegistryHistory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,46 +41,52 @@ class Planned:
     unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # path -> digests whose subject is not reported
 
     @property
-    def doubt(self) -> str:
+    def suspicion(self) -> str:
         """Why push times are not believed; empty: they are, or a person has said which ones are."""
-        return "" if self.registry.trust_times_after is not None else self.plan.standing.times.doubt
+        return "" if self.registry.trust_times_after is not None else self.plan.plan_context.times.suspicion
 
 
 def plan(
     inventory: Inventory,
     registry: RegistrySettings,
     now: datetime,
-    standing: Standing = NOTHING,
-    before: Recalled = NEVER_SCANNED,
+    plan_context: PlanContext = NOTHING,
+    before: RegistryHistory = NEVER_SCANNED,
 ) -> Planned:
     """Have the policies decide on every image of an inventory. Pure but for the spool.
 
     `before`: what earlier scans have seen.
     """
-    standing = replace(
-        standing,
-        memory=before.lasting,
+    plan_context = replace(
+        plan_context,
+        history=before.lasting,
         settle=registry.settle,
         times=_times(registry, before),
         ignore_unreadable=frozenset(registry.ignore_unreadable),
     )
     decisions = Decisions()
     unread: dict[str, tuple[str, ...]] = {}
-    unclear = Unclear(standing.ignore_unreadable, inventory.unread)
+    unclear = Unclear(plan_context.ignore_unreadable, inventory.unread)
     tags: dict[str, int] = {}  # of repositories in which something goes
 
-    def read(only: Collection[str] | None) -> Iterator[Ties]:
-        return (arrange(one) for one in inventory.repositories(only))
+    def read(only: Collection[str] | None) -> Iterator[Graph]:
+        return (build_graph(one) for one in inventory.repositories(only))
 
     def keep(decided: RepositoryPlan) -> None:
         decisions.add(decided)
-        unclear.note(decided.path, decided.ties.images)
+        unclear.note(decided.path, decided.graph.images)
         unread[decided.path] = decided.unread
-        tags[decided.path] = sum(len(image.tags) for image in decided.ties.images) if decided.deletions else 0
+        tags[decided.path] = sum(len(image.tags) for image in decided.graph.images) if decided.deletions else 0
 
     n = registry.keep_per_repository
     made = make_plan(
-        read, registry.policy, now, keep, unreadable=inventory.unreadable, keep_per_repository=n, standing=standing
+        read,
+        registry.policy,
+        now,
+        keep,
+        unreadable=inventory.unreadable,
+        keep_per_repository=n,
+        plan_context=plan_context,
     )
     compared = compare(before, made.surveys, inventory.unreadable, registry.asks_for)
     return Planned(
@@ -97,15 +103,15 @@ def plan(
     )
 
 
-def _times(registry: RegistrySettings, before: Recalled) -> Times:
+def _times(registry: RegistrySettings, before: RegistryHistory) -> Times:
     """Which push times are believed before this inventory is looked at. A doubt stays until a person answers it.
 
     What this store saw first, and when, is its own word: a whole registry seen first in one scan is no doubt.
     """
     trusted = registry.trust_times_after
-    if not registry.tells_push_time:
+    if not registry.reports_push_time:
         own = OUR_OWN if trusted is None else trusted_after(trusted, first_seen=True)
         return replace(own, returned=frozenset(before.head.returned if before.head else ()))
     if trusted is not None:
         return trusted_after(trusted)
-    return doubted(before.head.doubt) if before.head is not None and before.head.doubt else BELIEVED
+    return suspicious(before.head.suspicion) if before.head is not None and before.head.suspicion else TRUSTED

@@ -15,16 +15,16 @@ from worker.config.settings import RegistrySettings
 from worker.registries.errors import RegistryError
 from worker.registries.interface import ListsTagsOnly, Registry
 from worker.store import Store, plans
-from worker.store.scan_history import Recalled
+from worker.store.scan_history import RegistryHistory
 
 
 @dataclass(slots=True)
-class Lister:
+class RepositoryReader:
     """The repositories of one registry as one scan reads them. Safe to use from several threads."""
 
     store: Store | None
     registry: RegistrySettings
-    before: Recalled  # what earlier scans have seen
+    before: RegistryHistory  # what earlier scans have seen
     now: datetime
     _there: dict[str, frozenset[str]] = field(default_factory=dict)  # path -> digests that are there without a tag
     _returned: threading.Event = field(default_factory=threading.Event)  # images are there that had been missing
@@ -35,7 +35,7 @@ class Lister:
         images = opened.images(path)
         if isinstance(opened, ListsTagsOnly):
             self._look_for(opened, path, images)
-        if self.registry.tells_push_time:
+        if self.registry.reports_push_time:
             return images
         seen, digests = self.before.known(path), [image.digest for image in images]
         known = seen.known(digests)
@@ -46,7 +46,7 @@ class Lister:
         return dated(images, times, self.now)
 
     @property
-    def recalled(self) -> Recalled:
+    def recalled(self) -> RegistryHistory:
         """What earlier scans have seen; what lost its tag and is there all the same has not vanished."""
         accounted = dict(self.before.ours)
         for path, digests in self._there.items():

@@ -13,7 +13,7 @@ from policies.limits import UNUSUAL_AMONG, unusual
 from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.reading import EvidenceError
 from worker.logs import Log
-from worker.planning.context import note_held_ids, standing_of
+from worker.planning.context import note_held_ids, plan_context_of
 from worker.planning.inventory import (
     Alive,
     Inventory,
@@ -22,8 +22,8 @@ from worker.planning.inventory import (
     take_inventory,
 )
 from worker.planning.planner import NEVER_SCANNED, Planned, plan
-from worker.planning.reader import Lister
-from worker.planning.scan_history import Memoir
+from worker.planning.reader import RepositoryReader
+from worker.planning.scan_history import ScanHistoryRows
 from worker.planning.subjects import plan_with_subjects
 from worker.registries import open_registry
 from worker.registries.errors import RegistryError, SignInError
@@ -34,7 +34,7 @@ from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import gone_remedy, note_sign_in, spending
 from worker.runs.clocks import ClockError, check
 from worker.runs.leases import Heartbeat, identity
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.runs.outcome import log_finished
 from worker.runs.terms import expire, registry_of, terms_of, why_not_there
 from worker.store import Store, leases, plans, retention, scan_history
@@ -43,7 +43,7 @@ from worker.store.freed_bytes import storable
 from worker.store.manifests import StoredManifests
 from worker.store.plans import PlanRows, PlanWriter, Segment
 from worker.store.runs import Run, terms_text
-from worker.store.scan_history import Recalled
+from worker.store.scan_history import RegistryHistory
 
 log = Log(__name__)
 
@@ -58,12 +58,12 @@ class _Listed(msgspec.Struct):
 _images = msgspec.json.Decoder(_Listed)
 
 
-def recall(store: Store | None, registry: RegistrySettings) -> Recalled:
+def recall(store: Store | None, registry: RegistrySettings) -> RegistryHistory:
     """What earlier scans have seen. Raises StoreError."""
     if store is None:
         return NEVER_SCANNED
     with store.read() as connection:
-        return scan_history.recall(connection, registry.memory_key, registry.name)
+        return scan_history.recall(connection, registry.history_key, registry.name)
 
 
 def plan_live(
@@ -80,15 +80,15 @@ def plan_live(
     Raises UnknownRegistryError, ClockError, RegistryError, EvidenceError, StoreError.
     """
     registry = lifecycle.registry_named(settings, name)
-    lister = Lister(store, registry, recall(store, registry), datetime.now(UTC))
-    inventory = _list(store, registry, lister, limiter, progress)
+    reader = RepositoryReader(store, registry, recall(store, registry), datetime.now(UTC))
+    inventory = _list(store, registry, reader, limiter, progress)
     at = now or inventory.listed_at
-    standing, warnings = standing_of(store, settings, registry, inventory, at, remember=False)
+    plan_context, warnings = plan_context_of(store, settings, registry, inventory, at, remember=False)
 
     def opened_again() -> AbstractContextManager[Registry]:
         return open_registry(registry, limiter, manifests=StoredManifests(store, registry.key, remember=False))
 
-    planned = plan_with_subjects(lambda: plan(inventory, registry, at, standing, lister.recalled), opened_again)
+    planned = plan_with_subjects(lambda: plan(inventory, registry, at, plan_context, reader.recalled), opened_again)
     planned = replace(planned, warnings=(*planned.warnings, *warnings))
     return planned if store is None else _beside_earlier_plans(store, planned)
 
@@ -102,23 +102,31 @@ def list_live(
 ) -> Inventory:
     """A registry's inventory, recording nothing. Raises ClockError, RegistryError, StoreError."""
     return _list(
-        store, registry, Lister(store, registry, recall(store, registry), datetime.now(UTC)), limiter, progress
+        store,
+        registry,
+        RepositoryReader(store, registry, recall(store, registry), datetime.now(UTC)),
+        limiter,
+        progress,
     )
 
 
 def _list(
-    store: Store | None, registry: RegistrySettings, lister: Lister, limiter: Limiter | None, progress: Progress
+    store: Store | None,
+    registry: RegistrySettings,
+    reader: RepositoryReader,
+    limiter: Limiter | None,
+    progress: Progress,
 ) -> Inventory:
     manifests = StoredManifests(store, registry.key, remember=False)
     with open_registry(registry, limiter, manifests=manifests) as opened:
         check(_clock, store, opened)
         n = registry.rate.concurrency
-        return take_inventory(opened, now=lister.now, concurrency=n, read=lister.read, progress=progress)
+        return take_inventory(opened, now=reader.now, concurrency=n, read=reader.read, progress=progress)
 
 
 def carry_out_scan(
     store: Store, settings: Settings, run_id: str, *, limiter: Limiter | None = None
-) -> tuple[Bell, ...]:
+) -> tuple[TaskCall, ...]:
     """Plan a run: claim it, list, decide, store the whole plan in one transaction. Safe to run twice, late, or never.
 
     Raises StoreError. What is wrong with the registry ends the run as failed, with one line.
@@ -147,9 +155,9 @@ def carry_out_scan(
         lifecycle.fail(store, run_id, f"{error}{gone_remedy(registry, error)}", datetime.now(UTC), fence=run.fence)
         return ()
     reach("plan_stored")
-    bells = lifecycle.advance(store, run_id, datetime.now(UTC))
+    task_calls = lifecycle.advance(store, run_id, datetime.now(UTC))
     reach("run_advanced")
-    return bells
+    return task_calls
 
 
 def _claim(store: Store, settings: Settings, run_id: str) -> Run | None:
@@ -185,12 +193,12 @@ def _plan_run(
 ) -> Planned:
     manifests = StoredManifests(store, registry.key)
     started = run.started_at or run.opened_at
-    lister = Lister(store, registry, recall(store, registry), started)
+    reader = RepositoryReader(store, registry, recall(store, registry), started)
     with open_registry(registry, limiter, manifests=manifests) as opened, spending(store, registry.name, opened):
         try:
             check(_clock, store, opened)
             inventory = take_inventory(
-                opened, now=started, concurrency=registry.rate.concurrency, read=lister.read, alive=alive
+                opened, now=started, concurrency=registry.rate.concurrency, read=reader.read, alive=alive
             )
             check(_clock, store, opened)  # a scan may take hours: evidence is judged by the clock of its end
         except SignInError:
@@ -198,15 +206,17 @@ def _plan_run(
             raise
     note_sign_in(store, registry.name, works=inventory.signed_in)
     at = inventory.listed_at
-    standing, warnings = standing_of(store, settings, registry, inventory, at)
-    note_held_ids(store, registry, standing, inventory)
+    plan_context, warnings = plan_context_of(store, settings, registry, inventory, at)
+    note_held_ids(store, registry, plan_context, inventory)
 
     @contextmanager
     def opened_again() -> Iterator[Registry]:
         with open_registry(registry, limiter, manifests=manifests) as again, spending(store, registry.name, again):
             yield again
 
-    planned = plan_with_subjects(lambda: plan(inventory, registry, at, standing, lister.recalled), opened_again, alive)
+    planned = plan_with_subjects(
+        lambda: plan(inventory, registry, at, plan_context, reader.recalled), opened_again, alive
+    )
     planned = replace(planned, warnings=(*planned.warnings, *warnings))
     return _beside_earlier_plans(store, planned)
 
@@ -229,12 +239,12 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
     rows of a run that is still planning, and a scan that begins again clears them first.
     """
     writer = PlanWriter(run.id, planned.plan.closing)
-    memoir = Memoir(planned.compared, planned.now)
+    history_rows = ScanHistoryRows(planned.compared, planned.now)
     remembered: list[tuple[str, bytes]] = []
 
     def rows() -> Iterator[tuple[Segment, PlanRows]]:
         for segment, decided in zip(planned.inventory.segments, planned.decisions, strict=True):
-            remembered.extend(memoir.of(decided.path, _images.decode_lines(decided.lines)))
+            remembered.extend(history_rows.of(decided.path, _images.decode_lines(decided.lines)))
             yield segment, writer.rows(segment, decided.lines, decided.deletions)
 
     with store.write() as connection:
@@ -253,8 +263,8 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
         now = store.now(connection)
         if not leases.holds(connection, run_rows.scan_lease(run)):
             return False
-        scan_history.stage(connection, run.id, memoir.rest(planned.doubt))
-        scan_history.move(connection, run.id, planned.registry.memory_key)
+        scan_history.stage(connection, run.id, history_rows.rest(planned.suspicion))
+        scan_history.move(connection, run.id, planned.registry.history_key)
         facts = _facts(planned, writer) | {"terms": terms_text(terms_of(settings, planned.registry))}
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **facts)
         older: list[str] = []
@@ -295,5 +305,5 @@ def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
         "reclaimable_bytes": storable(totals.reclaimable_bytes),
         "registry_bytes": storable(totals.registry_bytes),
         "foreign_deletions": planned.compared.vanished.new,
-        "doubt": planned.doubt or None,
+        "suspicion": planned.suspicion or None,
     }

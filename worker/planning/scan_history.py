@@ -9,7 +9,7 @@ from policies.image import Unreadable
 from policies.limits import Exceeded
 from policies.plan import Survey
 from policies.scan_history import VANISHED_SHARE, Listed, Seen, Vanished, absent, remember, vanished
-from worker.store.scan_history import GONE, HEAD, Head, Recalled, pack_head, pack_seen
+from worker.store.scan_history import GONE, HEAD, Head, RegistryHistory, pack_head, pack_seen
 
 _NOTHING = words([])
 
@@ -18,7 +18,7 @@ _NOTHING = words([])
 class Comparison:
     """A complete scan beside what earlier ones have seen."""
 
-    before: Recalled = field(default_factory=Recalled)
+    before: RegistryHistory = field(default_factory=RegistryHistory)
     listed: frozenset[str] = frozenset()  # paths of what was listed whole
     unreadable: frozenset[str] = frozenset()
     vanished: Vanished = field(default_factory=Vanished)
@@ -27,7 +27,7 @@ class Comparison:
     @property
     def exceeded(self) -> tuple[Exceeded, ...]:
         """The limit that it is over, if it is."""
-        if not self.vanished.doubtful:
+        if not self.vanished.suspicious_absence:
             return ()
         return (Exceeded("vanished", self.vanished.share, VANISHED_SHARE),)
 
@@ -37,7 +37,7 @@ class Comparison:
 
 
 def compare(
-    before: Recalled,
+    before: RegistryHistory,
     surveys: Iterable[Survey],
     unreadable: Iterable[Unreadable],
     asks_for: Callable[[str], bool] = lambda _path: True,
@@ -58,7 +58,7 @@ def compare(
 
 
 @dataclass(frozen=True)
-class Memoir:
+class ScanHistoryRows:
     """Makes the rows of a registry's new memory; those of repositories that did not change are left out."""
 
     compared: Comparison
@@ -70,14 +70,14 @@ class Memoir:
         after = self._after(path, before, tuple(images))
         return () if after.pack() == before.pack() else ((path, pack_seen(after)),)
 
-    def rest(self, doubt: str) -> Iterator[tuple[str, bytes]]:
+    def rest(self, suspicion: str) -> Iterator[tuple[str, bytes]]:
         """The rows of repositories that are gone, then that of the registry."""
         for path in self.compared.paths_gone():
             yield from ((path, GONE),) if path in self.compared.unasked else self.of(path, ())
         before = self.compared.before
         unread = self.compared.unreadable
         lagging = {path: before.head.scanned(path) for path in before.seen if path in unread} if before.head else {}
-        yield HEAD, pack_head(Head(self.now, lagging, doubt, before.head.returned if before.head else ()))
+        yield HEAD, pack_head(Head(self.now, lagging, suspicion, before.head.returned if before.head else ()))
 
     def _after(self, path: str, before: Seen, images: tuple[Listed, ...]) -> Seen:
         return remember(
@@ -87,5 +87,5 @@ class Memoir:
             ours=words(self.compared.before.ours.get(path, ())),
             went=words(sorted(self.compared.before.went.get(path, ()))),
             accepted_at=self.compared.before.accepted_at,
-            doubtful=self.compared.vanished.doubtful,
+            suspicious_absence=self.compared.vanished.suspicious_absence,
         )

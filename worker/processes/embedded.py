@@ -35,15 +35,15 @@ class Node:
 
     queue: str
     slots: int
-    patience: float
+    stop_seconds: float
 
 
 NODES: Mapping[str, Node] = {
-    "control": Node("gc.control", slots=1, patience=30.0),
+    "control": Node("gc.control", slots=1, stop_seconds=30.0),
     # A scan deletes nothing and is begun again: not waited for.
-    "scan": Node("gc.scan", slots=2, patience=10.0),
+    "scan": Node("gc.scan", slots=2, stop_seconds=10.0),
     # A batch is: its hard time limit, and some more.
-    "delete": Node("gc.delete", slots=2, patience=210.0),
+    "delete": Node("gc.delete", slots=2, stop_seconds=210.0),
 }
 
 
@@ -52,7 +52,7 @@ def up(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
 
     Raises AlreadyUpError, NoServerError, OSError.
     """
-    others = [_program(settings, name, patience=10.0, verbose=verbose) for name in ("beat", "web")]
+    others = [_program(settings, name, stop_seconds=10.0, verbose=verbose) for name in ("beat", "web")]
     programs = [*node_programs(settings, verbose), *others]
     with one_per_state_folder(), signals_held(), suppress(StoppedError):
         supervisor = Supervisor(say)
@@ -76,13 +76,16 @@ def _run(supervisor: Supervisor, programs: list[Program]) -> None:
 
 
 def node_programs(settings: "Settings", verbose: bool) -> list[Program]:
-    return [_program(settings, "worker", name, patience=node.patience, verbose=verbose) for name, node in NODES.items()]
+    return [
+        _program(settings, "worker", name, stop_seconds=node.stop_seconds, verbose=verbose)
+        for name, node in NODES.items()
+    ]
 
 
-def _program(settings: "Settings", *words: str, patience: float, verbose: bool) -> Program:
+def _program(settings: "Settings", *words: str, stop_seconds: float, verbose: bool) -> Program:
     # -P: a folder `worker` or `celery` in the working folder is not to be taken for ours.
     command = (sys.executable, "-P", "-m", "worker.cli", *words, *(["--verbose"] if verbose else []))
-    return Program(" ".join(words), command, patience, {**os.environ, "REGISTRY_GC_CONFIG": str(settings.path)})
+    return Program(" ".join(words), command, stop_seconds, {**os.environ, "REGISTRY_GC_CONFIG": str(settings.path)})
 
 
 @contextmanager

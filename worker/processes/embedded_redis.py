@@ -83,7 +83,7 @@ class OwnRedis:
 
     def program(self) -> Program:
         """Raises NoServerError."""
-        return Program("redis", (server_binary(), str(self.configuration)), patience=15.0)
+        return Program("redis", (server_binary(), str(self.configuration)), stop_seconds=15.0)
 
     def answers(self) -> bool:
         """Whether it answers a PING: right after a start it first reads its file."""

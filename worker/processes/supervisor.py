@@ -34,7 +34,7 @@ class Program:
 
     name: str
     command: tuple[str, ...]
-    patience: float  # seconds it may take to end after SIGTERM, before it is killed
+    stop_seconds: float  # seconds it may take to end after SIGTERM, before it is killed
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
 
@@ -156,8 +156,8 @@ class Supervisor:
 
     def _wait(self, seconds: float) -> None:
         """Until a signal, at most so long."""
-        heard = signal.sigtimedwait(SIGNALS, max(0.0, seconds))
-        if heard is not None and heard.si_signo in STOP_SIGNALS:
+        matched = signal.sigtimedwait(SIGNALS, max(0.0, seconds))
+        if matched is not None and matched.si_signo in STOP_SIGNALS:
             raise StoppedError
 
     def stop(self, programs: Iterable[Program]) -> None:
@@ -176,12 +176,14 @@ class Supervisor:
         killed: list[Child] = []
         while left := [child for child in stopping if child.ended() is None and child.process is not None]:
             passed = time.monotonic() - since
-            late = [child for child in left if passed >= child.program.patience and child not in killed]
+            late = [child for child in left if passed >= child.program.stop_seconds and child not in killed]
             for child in late:
-                self._say(f"{child.program.name} did not end within {child.program.patience:g} s and is killed")
+                self._say(f"{child.program.name} did not end within {child.program.stop_seconds:g} s and is killed")
                 child.kill()
             killed += late
-            nearest = min((child.program.patience for child in left if child not in killed), default=passed) - passed
+            nearest = (
+                min((child.program.stop_seconds for child in left if child not in killed), default=passed) - passed
+            )
             try:
                 self._wait(max(0.05, nearest))
             except StoppedError:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from importlib import import_module
 
 from worker.config.settings import RegistrySettings
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import Limiter, LocalLimiter
 from worker.registries.interface import Manifests, NoManifests, Registry
 
-Driver = Callable[[RegistrySettings, Limiter, Patience, Manifests], Registry]
+Driver = Callable[[RegistrySettings, Limiter, Retries, Manifests], Registry]
 
 # By kind: the module that has its driver, whose `open_driver` is a Driver. Loaded where a registry is talked to.
 DRIVERS: dict[str, str | Driver] = {
@@ -25,7 +25,7 @@ DRIVERS: dict[str, str | Driver] = {
 def open_registry(
     settings: RegistrySettings,
     limiter: Limiter | None = None,
-    patience: Patience | None = None,
+    retries: Retries | None = None,
     manifests: Manifests | None = None,
 ) -> Registry:
     """The driver for a registry's kind; nothing is sent yet.
@@ -36,7 +36,7 @@ def open_registry(
     found = DRIVERS[settings.kind]
     driver: Driver = import_module(found).open_driver if isinstance(found, str) else found
     pace = limiter or LocalLimiter(settings.rate.requests_per_second)
-    return driver(settings, pace, patience or Patience(), manifests or NoManifests())
+    return driver(settings, pace, retries or Retries(), manifests or NoManifests())
 
 
 def open_limiter(redis_url: str, settings: RegistrySettings) -> Limiter:

@@ -52,7 +52,7 @@ class RegistryError(Exception):
     status: int | None = None  # HTTP status, where there was one
     request_id: str = ""  # what the vendor's support asks for
     maybe_done: bool = False  # of a deletion: an earlier attempt of this call was lost on the way and may have done it
-    strays: tuple[str, ...] = ()  # of a deletion: as Deletion has them
+    collateral_tags: tuple[str, ...] = ()  # of a deletion: as Deletion has them
 
     cause: ClassVar[FailureCause] = "other"
     systemic: ClassVar[bool] = False  # the next image would fare no better

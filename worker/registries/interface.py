@@ -22,7 +22,9 @@ class Deletion:
     operation_id: str  # empty where a registry deletes at once
     done: bool
     raced: tuple[str, ...] = ()  # tags the image had that name another by now: they were pushed while it was deleted
-    strays: tuple[str, ...] = ()  # tags (untagged: digests) of others that went with it: see whether they were planned
+    collateral_tags: tuple[
+        str, ...
+    ] = ()  # tags (untagged: digests) of others that went with it: see whether they were planned
     of: tuple[str, Image] | None = None  # repository and image, for `follow`: another process may have begun it
     failing: RegistryError | None = None  # why it will hardly ever be done
 

@@ -37,10 +37,15 @@ class PlanHead(msgspec.Struct, frozen=True, kw_only=True):
     reclaimable_is_upper_bound: bool | UnsetType = UNSET
 
 
-def plan_report(head: PlanHead, decisions: Iterable[Decision], lines: Iterable[bytes], *, doubt: str = "") -> Report:
+def plan_report(
+    head: PlanHead, decisions: Iterable[Decision], lines: Iterable[bytes], *, suspicion: str = ""
+) -> Report:
     """`lines` are the same decisions, encoded, in pieces of any length; only one of the two is read."""
     return Report(
-        head=head, key="decisions", rows=lines, above=lambda width: plan_table(head, decisions, width, doubt=doubt)
+        head=head,
+        key="decisions",
+        rows=lines,
+        above=lambda width: plan_table(head, decisions, width, suspicion=suspicion),
     )
 
 
@@ -80,7 +85,7 @@ class _Digest:
 
 
 def plan_table(
-    head: PlanHead, decisions: Iterable[Decision], width: int | None = None, *, doubt: str = ""
+    head: PlanHead, decisions: Iterable[Decision], width: int | None = None, *, suspicion: str = ""
 ) -> Iterator[str]:
     """What goes, why, and how many bytes; what stays, by cause; what is wrong with the plan."""
     digest = _Digest()
@@ -98,7 +103,7 @@ def plan_table(
     yield from table_of(KEPT, kept) if kept else ("Nothing stays.",)
     yield ""
     yield from _totals(head)
-    yield from warnings(head, doubt)
+    yield from warnings(head, suspicion)
 
 
 # How every table shows an image.
@@ -162,7 +167,7 @@ UPPER_BOUND = (
 )
 
 
-def warnings(head: PlanHead, doubt: str = "") -> Iterator[str]:
+def warnings(head: PlanHead, suspicion: str = "") -> Iterator[str]:
     """What whoever acts on this plan must know, whatever the form they read it in. `doubt`: of the push times."""
     if not head.complete:
         unread = counted(len(head.unreadable), "repository", "repositories")
@@ -177,8 +182,8 @@ def warnings(head: PlanHead, doubt: str = "") -> Iterator[str]:
         yield f"The plan is over its limits: {exceeded_text(head.exceeded)}."
     if head.reclaimable_is_upper_bound is True and head.totals.delete:
         yield UPPER_BOUND
-    if doubt:
+    if suspicion:
         yield (
-            f"Push times are not believed: {escaped(doubt)}. Conditions on age and counts by age are unknown until the"
-            " registry's trust_times_after says from when they are to be."
+            f"Push times are not trusted: {escaped(suspicion)}. Conditions on age and counts by age are unknown until"
+            " trust_times_after of the registry says from when push times can be trusted."
         )

@@ -106,7 +106,7 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield "state", run.state + (f", {run.outcome}" if run.outcome else "")
     yield "message", run.message or ""
     yield "over limits", exceeded_text(run.exceeded)
-    yield "doubt", f"push times are not believed: {run.doubt}" if run.doubt else ""
+    yield "push times", f"not trusted: {run.suspicion}" if run.suspicion else ""
     yield "unreadable", "; ".join(f"{one['repository']}: {one['reason']}" for one in run.unreadable)
     yield from _listed(
         "unreadable", [f"{one['repository']}@{one['digest']}: {one['reason']}" for one in run.unreadable_images]

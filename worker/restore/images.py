@@ -119,7 +119,7 @@ class PuttingBack:
     _there: dict[str, bool] = field(default_factory=dict)  # by digest: what indexes list, and nobody has put back
     _fetched: set[str] = field(default_factory=set)  # blobs, while a manifest was there that keeps them there
 
-    def put_back(self, wanted: Wanted) -> Restored:
+    def restore(self, wanted: Wanted) -> Restored:
         """One image. Raises RegistryError: a systemic one, after which the next image would fare no better."""
         try:
             found = self._tried(wanted.undo, wanted.undo.image.tags if wanted.tagged else ())

@@ -169,7 +169,7 @@ class _Restoring:
                 found.append(Restored.of(one.undo, "unfinished", message=f"not tried: {why}"))
                 continue
             try:
-                found.append(work.put_back(one))
+                found.append(work.restore(one))
             except RegistryError as error:
                 refused = self._refusal(path, error)
                 found.append(Restored.of(one.undo, "unfinished", message=refused))

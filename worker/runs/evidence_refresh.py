@@ -11,7 +11,7 @@ from worker.logs import Log
 from worker.runs import lifecycle
 from worker.runs.clocks import ClockError
 from worker.runs.evidence import gather
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.runs.terms import Watch, missing_source, registry_now, settings_now
 from worker.store import Store, plans, sweeping
 from worker.store import runs as run_rows
@@ -19,7 +19,7 @@ from worker.store import runs as run_rows
 log = Log(__name__)
 
 
-def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
+def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[TaskCall, ...]:
     """Make what is in use known for the next batches. Safe to call twice, late, or never. Raises StoreError."""
     run = lifecycle.deleting(store, run_id)
     if run is None:
@@ -38,8 +38,8 @@ def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[Bell, ...]:
             give_up(store, run_id, str(error))
     with store.write() as connection:
         run_rows.get(connection, run_id, lock=True)
-        sweeping.unring(connection, run_id, store.now(connection))
-    return lifecycle.ring(store, run_id, datetime.now(UTC))
+        sweeping.mark_unpublished(connection, run_id, store.now(connection))
+    return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
 def _listed(store: Store, run_id: str, digests: Collection[str]) -> Collection[str]:

@@ -14,7 +14,7 @@ from policies.patterns import Patterns
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 from worker.registries.errors import NotFoundError, RegistryError
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.interface import Registry
 from worker.runs.evidence import host_is_ours, own_address, path_here
@@ -108,7 +108,7 @@ def _open(store: Store, registry: RegistrySettings) -> Iterator[Registry]:
     manifests = StoredManifests(store, registry.key, remember=False)
     with (
         closing(LocalLimiter(registry.rate.requests_per_second)) as limiter,
-        open_registry(registry, limiter, Patience(total=LOOK_SECONDS), manifests) as opened,
+        open_registry(registry, limiter, Retries(total=LOOK_SECONDS), manifests) as opened,
     ):
         yield opened
 

@@ -29,7 +29,7 @@ SCANS = 3  # how often a run's scan is begun before the run has failed
 VERIFICATIONS = 3  # how often a verification is begun before the run ends without one
 VERIFIED = (None, "expired", "deadline", "failed")  # stops after which a sweep is looked at all the same
 LOOK_BACK = timedelta(days=8)  # how far a due time is searched for
-LOOK_IS_GOOD = timedelta(minutes=10)  # how long a repository's second listing speaks for it
+RECHECK_VALID_FOR = timedelta(minutes=10)  # how long a repository's second listing speaks for it
 
 
 class UnknownRegistryError(Exception):
@@ -72,7 +72,7 @@ class NotBlockedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Bell:
+class TaskCall:
     """A message to ring: a task's name and row ids, never what to delete."""
 
     task: str
@@ -82,7 +82,7 @@ class Bell:
 @dataclass(frozen=True, slots=True)
 class Opened:
     run_id: str
-    bells: tuple[Bell, ...]
+    task_calls: tuple[TaskCall, ...]
 
 
 def open_run(
@@ -120,7 +120,7 @@ def open_run(
     facts = {"run": values["id"], "registry": registry.name, "trigger": trigger, "mode": values["mode"]}
     log.info("run_opened", **facts, policy=registry.policy.name, requested_by=who)
     reach("run_opened")
-    return Opened(values["id"], (Bell("gc.scan", (values["id"],)),))
+    return Opened(values["id"], (TaskCall("gc.scan", (values["id"],)),))
 
 
 def registry_named(settings: Settings, name: str) -> RegistrySettings:
@@ -163,7 +163,7 @@ def note_registries(store: Store, settings: Settings, now: datetime) -> None:
             runs.note_registry(connection, registry.name, line_of(registry), now)
 
 
-def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> tuple[Bell, ...]:
+def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> tuple[TaskCall, ...]:
     """Open the run that is due now, or record it as missed, once. Raises UnknownRegistryError, StoreError."""
     registry = registry_named(settings, name)
     with store.write() as connection:
@@ -184,12 +184,12 @@ def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> t
         log_finished(store, missed["id"])
         return ()
     try:
-        return open_run(store, settings, name, trigger="schedule", now=now, scheduled_for=due_at).bells
+        return open_run(store, settings, name, trigger="schedule", now=now, scheduled_for=due_at).task_calls
     except AlreadyRunningError:
         return ()  # asked again each minute until it is free or too late
 
 
-def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
+def advance(store: Store, run_id: str, now: datetime) -> tuple[TaskCall, ...]:
     """Take a planned run to its next state: finished (dry run), blocked, or deleting."""
     with store.write() as connection:
         run = runs.get(connection, run_id, lock=True)
@@ -208,12 +208,12 @@ def advance(store: Store, run_id: str, now: datetime) -> tuple[Bell, ...]:
             runs.change(connection, run_id, ["planned"], state="deleting", deleting_at=store.now(connection))
     if run.mode != "delete":
         log_finished(store, run_id)
-    return ring(store, run_id, now)
+    return next_task_calls(store, run_id, now)
 
 
-def ring(
+def next_task_calls(
     store: Store, run_id: str, now: datetime, *, again_after: timedelta = timedelta(seconds=120)
-) -> tuple[Bell, ...]:
+) -> tuple[TaskCall, ...]:
     """What to ring so that a deleting run goes on; finishes it if nothing is left.
 
     What was rung within `again_after` and has not been answered is left alone: else every batch would ring all others.
@@ -226,20 +226,20 @@ def ring(
             return ()
         clock = store.now(connection)
         if run.swept_at is not None:
-            return () if leases.is_held(run.lease_until, clock) else (Bell("gc.verify", (run_id,)),)
-        ready = sweeping.take_ready(connection, run_id, clock, clock - again_after, clock - LOOK_IS_GOOD)
-    bells: dict[Bell, None] = {}
+            return () if leases.is_held(run.lease_until, clock) else (TaskCall("gc.verify", (run_id,)),)
+        ready = sweeping.take_ready(connection, run_id, clock, clock - again_after, clock - RECHECK_VALID_FOR)
+    task_calls: dict[TaskCall, None] = {}
     for one in ready:
-        if look_is_good(one.looked_at, clock) or run.stop is not None:
-            bells[Bell("gc.delete_batch", (run_id, one.batch))] = None
+        if recheck_is_valid(one.rechecked_at, clock) or run.stop is not None:
+            task_calls[TaskCall("gc.delete_batch", (run_id, one.batch))] = None
         else:
-            bells[Bell("gc.look", (run_id, one.repository))] = None
-    return tuple(bells)
+            task_calls[TaskCall("gc.recheck", (run_id, one.repository))] = None
+    return tuple(task_calls)
 
 
-def look_is_good(looked_at: datetime | None, clock: datetime) -> bool:
+def recheck_is_valid(rechecked_at: datetime | None, clock: datetime) -> bool:
     """Whether a listing that began then speaks for a repository by the store's clock; from the future it does not."""
-    return looked_at is not None and timedelta() <= clock - looked_at < LOOK_IS_GOOD
+    return rechecked_at is not None and timedelta() <= clock - rechecked_at < RECHECK_VALID_FOR
 
 
 def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
@@ -283,7 +283,7 @@ def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int |
 
 def approve(
     store: Store, settings: Settings, run_id: str, now: datetime, *, who: str | None = None
-) -> tuple[Bell, ...]:
+) -> tuple[TaskCall, ...]:
     """Let a blocked run's exact plan go on. Raises UnknownRunError, NotBlockedError, AlreadyRunningError."""
     expire(store, settings, get(store, run_id), now)
     run = get(store, run_id)
@@ -300,10 +300,10 @@ def approve(
                 runs.accept_vanished(connection, run.registry, run.started_at or now)
     except IntegrityError:
         raise _other_run(store, run.registry, run.registry_key) from None
-    return ring(store, run_id, now)
+    return next_task_calls(store, run_id, now)
 
 
-def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -> tuple[Bell, ...]:
+def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -> tuple[TaskCall, ...]:
     """Stop a run before its next deletion; what is under way is resolved first.
 
     Raises UnknownRunError, NothingToStopError, StoreError.
@@ -320,7 +320,7 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
             runs.ask_to_stop(connection, run_id, "aborted", "aborted by hand")
     if idle:
         log_finished(store, run_id)
-    return ring(store, run_id, now)
+    return next_task_calls(store, run_id, now)
 
 
 def get(store: Store, run_id: str) -> Run:

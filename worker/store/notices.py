@@ -14,7 +14,7 @@ from worker.store.tables import run
 # What there is to tell: a run's outcome, or that it is blocked. No other state is worth a message.
 _word = case((run.c.state == "finished", run.c.outcome), (run.c.state == "blocked", "blocked"))
 _SINCE = func.coalesce(run.c.finished_at, run.c.planned_at, run.c.opened_at, type_=run.c.opened_at.type)
-_COLUMNS = (run.c.id, run.c.registry, _word.label("word"), _SINCE.label("since"), run.c.told, run.c.telling)
+_COLUMNS = (run.c.id, run.c.registry, _word.label("word"), _SINCE.label("since"), run.c.notified, run.c.notifying)
 _ENDED = (run.c.state == "finished") & run.c.after_run_over.is_(False)  # and not followed yet
 
 
@@ -31,8 +31,8 @@ class Notice:
     told: frozenset[int] = frozenset()  # whoever is told already, by number in the file
 
 
-class _Telling(msgspec.Struct, frozen=True):
-    """The column `telling`."""
+class _Notifying(msgspec.Struct, frozen=True):
+    """The column `notifying`."""
 
     word: str
     tries: int
@@ -42,7 +42,7 @@ class _Telling(msgspec.Struct, frozen=True):
 
 def waiting(connection: Connection) -> list[Notice]:
     """Of which runs people are still to be told, those first that were tried least."""
-    untold = or_(run.c.told.is_(None), run.c.told != _word)
+    untold = or_(run.c.notified.is_(None), run.c.notified != _word)
     found: Select[Any] = select(*_COLUMNS).where(run.c.state.in_(("finished", "blocked")), untold)
     notices = [_notice(row) for row in connection.execute(found)]
     return sorted(notices, key=lambda one: (one.tries, one.since, one.run_id))
@@ -52,28 +52,28 @@ def get(connection: Connection, run_id: str) -> Notice | None:
     """What is still to be told of this run, its row locked; None: nothing."""
     found: Select[Any] = select(*_COLUMNS).where(run.c.id == run_id).with_for_update()
     row = connection.execute(found).first()
-    return None if row is None or row.word in (None, row.told) else _notice(row)
+    return None if row is None or row.word in (None, row.notified) else _notice(row)
 
 
 def _notice(row: Row[Any]) -> Notice:
     notice = Notice(run_id=row.id, registry=row.registry, word=row.word, since=row.since)
     with suppress(msgspec.DecodeError):  # nobody can read it: then it begins anew, and stands in no other run's way
-        telling = None if row.telling is None else msgspec.json.decode(row.telling, type=_Telling)
-        if telling is not None and telling.word == row.word:  # else it was blocked then, and has ended since
-            return replace(notice, tries=telling.tries, after=telling.after, told=frozenset(telling.told))
+        notifying = None if row.notifying is None else msgspec.json.decode(row.notifying, type=_Notifying)
+        if notifying is not None and notifying.word == row.word:  # else it was blocked then, and has ended since
+            return replace(notice, tries=notifying.tries, after=notifying.after, told=frozenset(notifying.told))
     return notice
 
 
 def note(connection: Connection, notice: Notice, *, tries: int, after: datetime, told: Collection[int]) -> None:
-    """How far telling has come. Only within the transaction that got the notice."""
-    telling = msgspec.json.encode(_Telling(notice.word, tries, after, tuple(sorted(told)))).decode()
-    connection.execute(update(run).where(run.c.id == notice.run_id).values(telling=telling))
+    """How far notifying has come. Only within the transaction that got the notice."""
+    notifying = msgspec.json.encode(_Notifying(notice.word, tries, after, tuple(sorted(told)))).decode()
+    connection.execute(update(run).where(run.c.id == notice.run_id).values(notifying=notifying))
 
 
 def close(connection: Connection, notice: Notice) -> None:
     """Nobody is to be told of this any more, unless the run's outcome has become another meanwhile."""
     same = update(run).where(run.c.id == notice.run_id, _word == notice.word)
-    connection.execute(same.values(told=notice.word, telling=None))
+    connection.execute(same.values(notified=notice.word, notifying=None))
 
 
 def drop_followed(connection: Connection, registries: Collection[str], oldest: datetime) -> None:

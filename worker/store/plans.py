@@ -16,7 +16,7 @@ from policies.image import Image
 from policies.plan import Closing, Decision, Deletion
 from worker.store import freed_bytes
 from worker.store.engine import insert_for
-from worker.store.tables import batch, blob, inventory, item, memory_next, repository, run, undo
+from worker.store.tables import batch, blob, inventory, item, repository, run, scan_history_next, undo
 
 BATCH_SIZE = 100
 ROWS_AT_ONCE = 500
@@ -137,7 +137,7 @@ def portions(rows: Iterable[tuple[Segment, PlanRows]]) -> Iterator[list[tuple[Se
 
 def clear(connection: Connection, run_id: str) -> None:
     """Take away what an earlier scan of this run has left."""
-    for table in (repository, batch, item, blob, memory_next, undo):
+    for table in (repository, batch, item, blob, scan_history_next, undo):
         connection.execute(delete(table).where(table.c.run_id == run_id))
 
 

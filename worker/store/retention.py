@@ -16,7 +16,7 @@ def forget(connection: Connection, registry: str, *, plans: int) -> None:
     """
     mine = (run.c.registry == registry) & ~run.c.forgotten
     planned = _newest(connection, mine & run.c.planned_at.is_not(None), plans)
-    restorable = _newest(connection, mine & undo.can_be_put_back(run.c.id), plans)
+    restorable = _newest(connection, mine & undo.can_be_restored(run.c.id), plans)
     kept = {*planned, *restorable}
     finished = select(run.c.id).where(mine, run.c.state == "finished", run.c.id.not_in(kept))
     old = list(connection.execute(finished).scalars())

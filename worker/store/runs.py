@@ -99,7 +99,7 @@ class Run:
     undecidable: int
     different: int
     foreign_deletions: int
-    doubt: str | None
+    suspicion: str | None
     scans: int
     verifications: int
     systemic_failures: int
@@ -216,7 +216,7 @@ def ask_to_stop(connection: Connection, run_id: str, stop: str, message: str) ->
     asked = update(run).where(run.c.id == run_id, run.c.state.in_(("planning", "deleting")), run.c.stop.is_(None))
     if connection.execute(asked.values(stop=stop, message=message)).rowcount == 0:
         return False
-    connection.execute(update(batch).where(batch.c.run_id == run_id, ~batch.c.done).values(rung_at=None))
+    connection.execute(update(batch).where(batch.c.run_id == run_id, ~batch.c.done).values(published_at=None))
     return True
 
 

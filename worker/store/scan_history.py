@@ -16,19 +16,19 @@ from sqlalchemy import Connection, and_, delete, insert, literal, or_, select
 from policies.blobs import words
 from policies.scan_history import NEVER, Seen
 from worker.store.engine import StoreError
-from worker.store.tables import audit, item, memory, memory_next, registry, run
+from worker.store.tables import audit, item, registry, run, scan_history, scan_history_next
 
 HEAD = ""  # no repository has this path
 LATE = timedelta(days=1)  # how long after its run's beginning a deletion in doubt may still be carried out
-GONE = b""  # in `memory_next`: nothing is left to remember of this path
+GONE = b""  # in `scan_history_next`: nothing is left to remember of this path
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, rename={"suspicion": "doubt"}):  # as stores of earlier versions have it
     """What is remembered of a registry as a whole."""
 
     scanned_at: datetime  # of the last scan whose plan was stored
     lagging: dict[str, datetime] = {}  # repositories that it could not list whole: when they were last
-    doubt: str = ""  # why push times are not believed
+    suspicion: str = ""  # why push times are not believed
     returned: tuple[datetime, ...] = ()  # scans that saw images again that had been missing
 
     def scanned(self, path: str) -> datetime:
@@ -57,7 +57,7 @@ class Remembered(Mapping[str, Seen]):
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class RegistryHistory:
     """Everything that is remembered of a registry. The default: it was never scanned."""
 
     seen: Mapping[str, Seen] = field(default_factory=dict)
@@ -94,25 +94,25 @@ class Lasting(Mapping[str, Seen]):
 
 def seen_of(connection: Connection, key: str, path: str) -> Seen:
     """What is remembered of one repository of a registry, by its `memory_key`. Raises StoreError."""
-    found = select(memory.c.seen).where(memory.c.registry == key, memory.c.path == path)
+    found = select(scan_history.c.seen).where(scan_history.c.registry == key, scan_history.c.path == path)
     packed = connection.execute(found).scalar()
     return NEVER if packed is None else Remembered({path: bytes(packed)})[path]
 
 
-def recall(connection: Connection, key: str, name: str) -> Recalled:
+def recall(connection: Connection, key: str, name: str) -> RegistryHistory:
     """What is remembered of a registry, by its `memory_key` and its name. Raises StoreError."""
-    found = select(memory.c.path, memory.c.seen).where(memory.c.registry == key)
+    found = select(scan_history.c.path, scan_history.c.seen).where(scan_history.c.registry == key)
     rows = {path: bytes(seen) for path, seen in connection.execute(found)}
     packed_head = rows.pop(HEAD, None)
     if packed_head is None:
-        return Recalled()
+        return RegistryHistory()
     try:
         head = msgspec.json.decode(zstandard.decompress(packed_head), type=Head)
     except (msgspec.DecodeError, zstandard.ZstdError) as error:
         raise StoreError(f"the store: when {name} was scanned last cannot be read: {error}") from error
     accepted = connection.execute(select(registry.c.vanished_accepted_at).where(registry.c.name == name)).scalar()
     ours, went = _since_last_scan(connection, name, head)
-    return Recalled(Remembered(rows), head, accepted, ours, went)
+    return RegistryHistory(Remembered(rows), head, accepted, ours, went)
 
 
 def _since_last_scan(
@@ -137,9 +137,9 @@ def _since_last_scan(
             went[path].add(digest)
     begun = select(item.c.repository, item.c.digest, item.c.intent_at, run.c.started_at)
     begun = begun.join(run, run.c.id == item.c.run_id).where(run.c.registry == name)
-    doubtful = item.c.state.in_(("intent", "accepted")) | (item.c.outcome_cause == "unconfirmed")
+    suspicious_absence = item.c.state.in_(("intent", "accepted")) | (item.c.outcome_cause == "unconfirmed")
     later = or_(item.c.intent_at >= since, run.c.started_at >= since - LATE)
-    for path, digest, at, started in connection.execute(begun.where(doubtful, later)):
+    for path, digest, at, started in connection.execute(begun.where(suspicious_absence, later)):
         scanned = head.scanned(path)
         if started >= scanned - LATE:
             ours[path].add(digest)
@@ -174,14 +174,16 @@ def pack_head(head: Head) -> bytes:
 def stage(connection: Connection, run_id: str, rows: Iterable[tuple[str, bytes]]) -> None:
     """Keep what a scan will remember once its plan is stored: path and packed memory, or GONE."""
     if some := [{"run_id": run_id, "path": path, "seen": seen} for path, seen in rows]:
-        connection.execute(insert(memory_next), some)
+        connection.execute(insert(scan_history_next), some)
 
 
 def move(connection: Connection, run_id: str, key: str) -> None:
     """Make what a scan staged the memory, in the transaction in which its plan becomes one."""
-    staged = memory_next.c.run_id == run_id
-    changed = select(memory_next.c.path).where(staged)
-    connection.execute(delete(memory).where(memory.c.registry == key, memory.c.path.in_(changed)))
-    left = select(literal(key), memory_next.c.path, memory_next.c.seen).where(staged, memory_next.c.seen != GONE)
-    connection.execute(insert(memory).from_select(["registry", "path", "seen"], left))
-    connection.execute(delete(memory_next).where(staged))
+    staged = scan_history_next.c.run_id == run_id
+    changed = select(scan_history_next.c.path).where(staged)
+    connection.execute(delete(scan_history).where(scan_history.c.registry == key, scan_history.c.path.in_(changed)))
+    left = select(literal(key), scan_history_next.c.path, scan_history_next.c.seen).where(
+        staged, scan_history_next.c.seen != GONE
+    )
+    connection.execute(insert(scan_history).from_select(["registry", "path", "seen"], left))
+    connection.execute(delete(scan_history_next).where(staged))

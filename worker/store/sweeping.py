@@ -56,7 +56,7 @@ class Ready:
 
     batch: int
     repository: str
-    looked_at: datetime | None
+    rechecked_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Item:
 
 
 def take_ready(
-    connection: Connection, run_id: str, now: datetime, rung_before: datetime, stale: datetime
+    connection: Connection, run_id: str, now: datetime, published_before: datetime, stale: datetime
 ) -> list[Ready]:
     """Batches that nobody holds, whose turn has come, and that were not rung since `rung_before`; now they are.
 
@@ -103,17 +103,17 @@ def take_ready(
     """
     mine = (batch.c.run_id == run_id) & ~batch.c.done
     held = ~is_free(batch, now)
-    rung = batch.c.rung_at > rung_before
+    rung = batch.c.published_at > published_before
     out = connection.execute(select(func.count()).select_from(batch).where(mine, or_(held, rung))).scalar_one()
-    columns = select(batch.c.number, batch.c.repository, repository.c.looked_at)
+    columns = select(batch.c.number, batch.c.repository, repository.c.rechecked_at)
     same = and_(repository.c.run_id == batch.c.run_id, repository.c.path == batch.c.repository)
-    unrung = or_(batch.c.rung_at.is_(None), batch.c.rung_at <= rung_before)
+    unrung = or_(batch.c.published_at.is_(None), batch.c.published_at <= published_before)
     found = columns.select_from(batch.join(repository, same)).where(mine, is_free(batch, now), unrung, ~EARLIER_WAVE)
-    rows = connection.execute(found.order_by(batch.c.rung_at.nulls_first(), batch.c.number))
+    rows = connection.execute(found.order_by(batch.c.published_at.nulls_first(), batch.c.number))
     ready = fair((Ready(*row) for row in rows), max(0, MOST_RUNG - out), stale)
     if ready:
         some = update(batch).where(batch.c.run_id == run_id, batch.c.number.in_([one.batch for one in ready]))
-        connection.execute(some.values(rung_at=now))
+        connection.execute(some.values(published_at=now))
     return ready
 
 
@@ -124,7 +124,7 @@ def fair(candidates: Iterable[Ready], most: int, stale: datetime) -> list[Ready]
     for one in candidates:
         if len(chosen) == most:
             break
-        if one.looked_at is None or one.looked_at <= stale:
+        if one.rechecked_at is None or one.rechecked_at <= stale:
             if one.repository in to_look_at:
                 continue
             to_look_at.add(one.repository)
@@ -161,15 +161,15 @@ def begun_in(connection: Connection, run_id: str) -> frozenset[int]:
 
 def is_held_back(connection: Connection, run_id: str) -> bool:
     """Whether a batch of a run waits to be rung behind those that were never rung."""
-    waiting = (batch.c.run_id == run_id) & ~batch.c.done & (batch.c.rung_at == EPOCH)
+    waiting = (batch.c.run_id == run_id) & ~batch.c.done & (batch.c.published_at == EPOCH)
     return connection.execute(select(batch.c.number).where(waiting).limit(1)).first() is not None
 
 
-def unring(connection: Connection, run_id: str, now: datetime, path: str | None = None) -> None:
+def mark_unpublished(connection: Connection, run_id: str, now: datetime, path: str | None = None) -> None:
     """What waits in a run, or in one of its repositories, is to be rung again: what it waited for is done."""
     waiting = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now))
     mine = waiting if path is None else waiting.where(batch.c.repository == path)
-    connection.execute(mine.values(rung_at=None))
+    connection.execute(mine.values(published_at=None))
 
 
 def finish_batches(
@@ -194,13 +194,13 @@ def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -
         raise LeaseLostError(f"batch {held.batch} of run {held.run_id}")
 
 
-def release(connection: Connection, held: Claim, rung_at: datetime | None) -> None:
+def release(connection: Connection, held: Claim, published_at: datetime | None) -> None:
     """Give the lease back; the batch is done if none of its items is left unfinished.
 
     What is left may go on at once (`rung_at` None), or when a lease has passed since then.
     """
     left = exists().where(item.c.run_id == held.run_id, item.c.batch == held.batch, item.c.state.in_(UNFINISHED))
-    leases.release(connection, held.lease, rung_at=rung_at, done=~left)
+    leases.release(connection, held.lease, published_at=published_at, done=~left)
 
 
 ITEM_COLUMNS = tuple(item.c[field.name] for field in fields(Item))

@@ -2,7 +2,7 @@
 
 A run has repositories (what was listed and decided there), batches and items (its deletions), and the blobs that
 only its deletions reference. The rest outlives a run: manifests, the audit with its chains, tallies, registries,
-heartbeats, what people asked for (holds, pauses), what is in use (evidence) and what earlier scans saw (memory).
+heartbeats, what people asked for (holds, pauses), what is in use (evidence) and what earlier scans saw (scan history).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -85,7 +85,7 @@ run = _table(
     Column("exceeded", Text, nullable=False, server_default="[]"),  # JSON: [{limit, value, allowed}]
     Column("unreadable", Text, nullable=False, server_default="[]"),  # JSON: [{repository, reason}]
     Column("rule_selected", Text, nullable=False, server_default="{}"),  # JSON: {rule: images}
-    Column("doubt", Text),  # why push times are not believed
+    Column("suspicion", Text),  # why push times are not trusted
     Column("warnings", Text, nullable=False, server_default="[]"),  # JSON: [{code, message}]
     Column("unreadable_images", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, reason}]
     Column("emptied_repositories", Text, nullable=False, server_default="[]"),  # JSON: [path]: the sweep left no image
@@ -103,9 +103,9 @@ run = _table(
     Column("scans", Integer, nullable=False, server_default="0"),
     Column("systemic_failures", Integer, nullable=False, server_default="0"),  # in a row
     Column("forgotten", Boolean, nullable=False, server_default=text("false")),  # its plan is no longer kept
-    Column("told", String(16)),  # the outcome, or `blocked`, that people were told of last
+    Column("notified", String(16)),  # the outcome, or `blocked`, of the last complete notification
     Column("audit_sha256", String(64), nullable=False, server_default=""),  # of its newest row in the audit
-    Column("telling", Text),  # JSON: how far that has come: {word, tries, after, told}; null: nothing is under way
+    Column("notifying", Text),  # JSON of a notification that is under way: {word, tries, after, told}
     # What `after_run` starts: whether that is over, how often it was tried, and not before when again.
     Column("after_run_over", Boolean, nullable=False, server_default=text("false")),
     Column("after_run_tries", Integer, nullable=False, server_default="0"),
@@ -130,11 +130,11 @@ repository = _table(
     Column("path", Text, primary_key=True),
     Column("inventory", String(64), nullable=False, index=True),  # -> inventory.sha256
     Column("decisions", LargeBinary, nullable=False),  # zstd of the decisions, one JSON a line
-    Column("looked_at", Instant),  # when the sweep's last listing of it began
+    Column("rechecked_at", Instant),  # when the listing of its last recheck began
     Column("owner", Text),  # the lease of the one that lists it again
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
-    Column("look", Text),  # why nothing is deleted in it; null: nothing speaks against it
+    Column("refusal", Text),  # why nothing is deleted in it; null: nothing speaks against it
 )
 
 inventory = _table(
@@ -154,7 +154,7 @@ batch = _table(
     Column("owner", Text),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
-    Column("rung_at", Instant),  # and not answered since
+    Column("published_at", Instant),  # of its task call, while that has not been answered
     Index("batch_by_repository", "run_id", "repository", "wave"),
 )
 
@@ -275,7 +275,7 @@ registry = _table(
     Column("line", Text),  # cron line and zone
     Column("line_since", Instant),  # since when this line is known: nothing before it is due
     Column("auth_ok", Boolean, nullable=False, server_default=text("true")),
-    Column("vanished_accepted_at", Instant),  # what had vanished until then is no doubt any more: a person said so
+    Column("vanished_accepted_at", Instant),  # what had vanished until then a person has accepted
 )
 
 hold = _table(
@@ -319,16 +319,16 @@ evidence = _table(
     Column("uses", LargeBinary, nullable=False),  # zstd of the uses, one JSON a line
 )
 
-memory = _table(
-    "memory",
-    Column("registry", Text, primary_key=True),  # RegistrySettings.memory_key
+scan_history = _table(
+    "scan_history",
+    Column("registry", Text, primary_key=True),  # RegistrySettings.history_key
     Column("path", Text, primary_key=True),
     Column("seen", LargeBinary, nullable=False),  # policies.scan_history: packed, then zstd
 )
 
-# What a scan will remember once its plan is stored: both or neither.
-memory_next = _table(
-    "memory_next",
+# What a scan adds to the history once its plan is stored: both or neither.
+scan_history_next = _table(
+    "scan_history_next",
     Column("run_id", String(40), primary_key=True),
     Column("path", Text, primary_key=True),
     Column("seen", LargeBinary, nullable=False),

@@ -66,7 +66,7 @@ def keep(
         connection.execute(insert_for(connection, undo).on_conflict_do_nothing(), rows)
 
 
-def can_be_put_back(run_id: ColumnElement[str]) -> ColumnElement[bool]:
+def can_be_restored(run_id: ColumnElement[str]) -> ColumnElement[bool]:
     """That something is kept of what a run deleted, found gone, or left `unconfirmed`."""
     return select(undo.c.item).join(item_table, _SAME).where(undo.c.run_id == run_id, _GONE).exists()
 

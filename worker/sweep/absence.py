@@ -36,8 +36,8 @@ def outcomes_of(
     A listing that takes longer than so many seconds says nothing; `is_last`: no later claim asks about this one.
     """
     digests = {item.digest for item, _ in missing}
-    lister = ThreadPoolExecutor(1, "confirm")
-    listing = lister.submit(still_there, registry, store, run_id, repository, digests)
+    reader = ThreadPoolExecutor(1, "confirm")
+    listing = reader.submit(still_there, registry, store, run_id, repository, digests)
     try:
         there = listing.result(timeout=seconds)
     except RegistryError as error:
@@ -47,7 +47,7 @@ def outcomes_of(
     except TimeoutError:
         return [(item, outcomes.without_listing("it took too long")) for item, _ in missing if is_last(item)]
     finally:
-        lister.shutdown(wait=False)  # a listing that still runs ends when the registry is closed
+        reader.shutdown(wait=False)  # a listing that still runs ends when the registry is closed
     return [(item, outcomes.after_listing(one, listed=item.digest in there)) for item, one in missing]
 
 

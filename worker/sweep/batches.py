@@ -12,7 +12,7 @@ from policies.context import Evidence
 from worker.logs import Log
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, RegistryError, UnavailableError
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LocalLimiter
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
@@ -20,9 +20,9 @@ from worker.runs.circuit_breaker import count_failure, spending
 from worker.runs.clocks import ClockError, check
 from worker.runs.evidence import recent
 from worker.runs.leases import Heartbeat, identity
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.runs.terms import Watch, absence_now, lease_now, plan_is_good_until, registry_last, registry_now
-from worker.store import Store, StoreError, looks, sweeping
+from worker.store import Store, StoreError, rechecks, sweeping
 from worker.store import runs as run_rows
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
@@ -44,7 +44,7 @@ log = Log(__name__)
 
 def delete_batch(
     store: Store, watch: Watch, run_id: str, number: int, *, limiter: Limiter | None = None
-) -> tuple[Bell, ...]:
+) -> tuple[TaskCall, ...]:
     """Carry out one batch of a run. Raises StoreError: then nothing more was deleted."""
     lease = lease_now(watch)
     with store.write() as connection:
@@ -58,18 +58,18 @@ def delete_batch(
             sweeping.release(connection, held, EPOCH)  # a run's first deletion goes alone; who tries it rings again
             return ()
         items = sweeping.unfinished_items(connection, run_id, number)
-        looked_at = looks.looked_at(connection, run_id, held.repository)
+        rechecked_at = rechecks.rechecked_at(connection, run_id, held.repository)
     facts = {"run": run_id, "registry": run.registry, "repository": held.repository, "batch": number}
     again: datetime | None = now  # when it was rung last, as far as others are concerned
     try:
         reach("batch_claimed")
-        if run.stop is None and not lifecycle.look_is_good(looked_at, now):
-            return (Bell("gc.look", (run_id, held.repository)),)
+        if run.stop is None and not lifecycle.recheck_is_valid(rechecked_at, now):
+            return (TaskCall("gc.recheck", (run_id, held.repository)),)
         reach("repository_listed_again")
         registry = registry_now(watch, run)  # a run that deletes nothing more need not know what is in use
         evidence = Evidence() if run.stop is not None or registry is None else recent(store, registry)
         if evidence is None:
-            return (Bell("gc.evidence", (run_id,)),)
+            return (TaskCall("gc.refresh_evidence", (run_id,)),)
         log.info("batch_started", **facts, images=len(items))
         began = time.monotonic()
         work = _carry_out(store, watch, run, held, items, evidence, limiter, lease, beside)
@@ -85,7 +85,7 @@ def delete_batch(
         with suppress(StoreError), store.write() as connection:  # else the lease runs out by itself
             sweeping.release(connection, held, store.now(connection) if again == now else again)
     reach("batch_swept")
-    return lifecycle.ring(store, run_id, datetime.now(UTC))
+    return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
 def _carry_out(
@@ -108,10 +108,10 @@ def _carry_out(
         items = _leave(store, run, items, resolving, asked=registry is not None)
         if registry is None or not items:
             return None
-    patience = Patience(total=CALL_SECONDS, waits_for_restarts=True)
+    retries = Retries(total=CALL_SECONDS, waits_for_restarts=True)
     manifests = StoredManifests(store, registry.key)
     pace = BoundedLimiter(limiter or LocalLimiter(registry.rate.requests_per_second))
-    with open_registry(registry, pace, patience, manifests) as opened, spending(store, run.registry, opened):
+    with open_registry(registry, pace, retries, manifests) as opened, spending(store, run.registry, opened):
         known = snapshot(store, run, registry, held.repository, opened, deleting=True)
         used = {} if resolving else evidence.in_use(held.repository, known.planned)
         surroundings = None if resolving else Surroundings(opened, registry, known, pace, beside=beside)

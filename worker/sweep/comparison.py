@@ -16,7 +16,7 @@ from worker.config.settings import RegistrySettings
 from worker.registries.docker.manifest_cache import unreported
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError
 from worker.registries.interface import DeletesByParts, HidesSubjects, ListsTagsOnly, Registry
-from worker.store import Store, looks, plans
+from worker.store import Store, plans, rechecks
 from worker.store.runs import Run
 from worker.store.sweeping import Outcome
 from worker.sweep import outcomes
@@ -122,8 +122,8 @@ def snapshot(
     """
     with store.read() as connection:
         planned = tuple(plans.images_of(connection, run.id, path))
-        deleted = looks.digests_in(connection, run.id, path, ("deleted", "gone"))
-        begun = looks.digests_in(connection, run.id, path, ("intent", "accepted"))
+        deleted = rechecks.digests_in(connection, run.id, path, ("deleted", "gone"))
+        begun = rechecks.digests_in(connection, run.id, path, ("intent", "accepted"))
         decisions = plans.decisions_of(connection, run.id, path)
     kept = frozenset(one.digest for one in decisions if one.verdict == "keep")
     if not isinstance(opened, DeletesByParts):
@@ -140,7 +140,7 @@ def listed_again(opened: Registry, registry: RegistrySettings, known: Snapshot) 
 
 def dated_as_planned(registry: RegistrySettings, known: Snapshot, images: Sequence[Image]) -> tuple[Image, ...]:
     """The same images. Where a registry tells no push time, those that the plan knows have the plan's."""
-    if registry.tells_push_time:
+    if registry.reports_push_time:
         return tuple(images)
     times = {image.digest: image.created_at for image in known.planned if image.created_at is not None}
     return dated(images, times, datetime.now(UTC))

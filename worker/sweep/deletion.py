@@ -26,7 +26,7 @@ from worker.registries.interface import DeletesByParts, Deletion, Registry, Rest
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure
 from worker.runs.terms import Watch, registry_now
-from worker.store import Store, looks, sweeping, undo
+from worker.store import Store, rechecks, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, Outcome
@@ -314,9 +314,9 @@ class Batch:
         item, deletion = work.item, work.deletion
         if deletion is None:
             return
-        patience = min(IMAGE_SECONDS / 2, FOLLOW_SHARE * self.lease.total_seconds())
+        seconds = min(IMAGE_SECONDS / 2, FOLLOW_SHARE * self.lease.total_seconds())
         try:
-            deletion = self.registry.follow(deletion, time.monotonic() + patience)
+            deletion = self.registry.follow(deletion, time.monotonic() + seconds)
         except RegistryError as error:
             if not self._was_away(error):
                 self._settle_error(item, "follow", error)
@@ -338,7 +338,7 @@ class Batch:
         lost: tuple[str, ...] = ()
         with suppress(RegistryError, LimiterUnavailableError):  # else the verification looks again
             lost = self.surroundings.lost_children(item) if self.surroundings else ()
-        self._stop_for(item, (*deletion.strays, *lost))
+        self._stop_for(item, (*deletion.collateral_tags, *lost))
         if deletion.raced:
             with self.store.write() as connection:
                 if (run := run_rows.get(connection, self.run.id, lock=True)) is not None:
@@ -346,13 +346,13 @@ class Batch:
                     sweeping.add_to_tally(connection, self.run.registry, "raced_pushes", "", len(deletion.raced))
         self.results.settle(item, outcomes.deleted(deletion))
 
-    def _stop_for(self, item: Item, strays: tuple[str, ...]) -> None:
-        if not strays:
+    def _stop_for(self, item: Item, collateral_tags: tuple[str, ...]) -> None:
+        if not collateral_tags:
             return
         with self.store.write() as connection:
-            planned = looks.planned_names(connection, self.run.id, item.repository)
-            if unplanned := tuple(name for name in strays if name not in planned):
-                run_rows.ask_to_stop(connection, self.run.id, "hopeless", outcomes.strayed(item, unplanned))
+            planned = rechecks.planned_names(connection, self.run.id, item.repository)
+            if unplanned := tuple(name for name in collateral_tags if name not in planned):
+                run_rows.ask_to_stop(connection, self.run.id, "hopeless", outcomes.has_collateral_tags(item, unplanned))
                 self._halt()
 
     def is_back(self, error: RegistryError) -> bool:
@@ -375,7 +375,7 @@ class Batch:
 
     def _settle_error(self, item: Item, phase: Phase, error: RegistryError) -> None:
         """What an error makes of an image. A refusal is set aside until another was tried, or the registry deletes."""
-        self._stop_for(item, error.strays)
+        self._stop_for(item, error.collateral_tags)
         if outcomes.is_refusal(item, phase, error):
             if (outcome := refusals.set_aside(self.store, self.run, item, error)) is not None:
                 self.results.settle(item, outcome)

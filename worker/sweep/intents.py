@@ -9,13 +9,13 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from policies.context import Standing
+from policies.context import PlanContext
 from policies.holds import Holds
 from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.runs.clocks import disagreement, of_store
 from worker.runs.terms import Watch, late, permitted_now
-from worker.store import Store, holds, leases, looks, scan_history, sweeping, undo
+from worker.store import Store, holds, leases, rechecks, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, Outcome
@@ -138,7 +138,7 @@ class Intents:
             images |= {image.digest: image for one in items for image in self.surroundings.with_children(one)}
         held = holds_now.reasons(path, tuple(images.values())) if holds_now.holds else {}
         unsettled = self._unsettled(connection, registry, [one.image for one in items])
-        gone = looks.gone_of(connection, self.run.id, path, {owner for one in items for owner in one.owners})
+        gone = rechecks.gone_of(connection, self.run.id, path, {owner for one in items for owner in one.owners})
         found: dict[int, Outcome] = {}
         for one in items:
             if (why := unsettled.get(one.digest)) is not None:
@@ -162,6 +162,6 @@ class Intents:
         if registry.settle <= self.run.terms.settle:
             return {}
         path = self.held.repository
-        seen = {path: scan_history.seen_of(connection, registry.memory_key, path)}
-        standing = Standing(memory=seen, settle=registry.settle)
-        return standing.unsettled(path, images, self.run.started_at or self.run.opened_at)
+        seen = {path: scan_history.seen_of(connection, registry.history_key, path)}
+        plan_context = PlanContext(history=seen, settle=registry.settle)
+        return plan_context.unsettled(path, images, self.run.started_at or self.run.opened_at)

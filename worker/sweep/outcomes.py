@@ -128,11 +128,11 @@ def deleted(deletion: Deletion) -> Outcome:
     return Outcome("deleted", message=f"while it was deleted, another image was pushed as {listed(deletion.raced)}")
 
 
-def strayed(item: Item, strays: tuple[str, ...]) -> str:
+def has_collateral_tags(item: Item, collateral_tags: tuple[str, ...]) -> str:
     """Why a run stops: the registry took tags along that nobody had planned to delete."""
     image = f"{item.repository}@{item.digest}"
     return (
-        f"stopped: with {image} the registry deleted {listed(strays)} of the same repository, which the plan"
+        f"stopped: with {image} the registry deleted {listed(collateral_tags)} of the same repository, which the plan"
         " keeps; see whether it is to be pushed again"
     )
 

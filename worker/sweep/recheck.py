@@ -13,20 +13,20 @@ from worker.config.settings import RegistrySettings
 from worker.logs import Log
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, RegistryError
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure, spending
 from worker.runs.leases import Heartbeat, identity
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.runs.terms import Watch, lease_now, permitted_now
-from worker.store import Store, freed_bytes, holds, leases, looks, sweeping
+from worker.store import Store, freed_bytes, holds, leases, rechecks, sweeping
 from worker.store import runs as run_rows
 from worker.store.leases import Lease
-from worker.store.looks import Undeleted
 from worker.store.manifests import StoredManifests
+from worker.store.rechecks import Undeleted
 from worker.store.runs import Run
 from worker.store.sweeping import Outcome
 from worker.sweep import outcomes
@@ -39,18 +39,18 @@ log = Log(__name__)
 LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a look is good
 
 
-def look(
+def recheck_repository(
     store: Store, watch: Watch, run_id: str, repository: str, *, limiter: Limiter | None = None
-) -> tuple[Bell, ...]:
+) -> tuple[TaskCall, ...]:
     """List a repository again before its next batch, and settle what the plan did not know. Raises StoreError."""
     run = lifecycle.deleting(store, run_id)
     if run is None or run.stop is not None:
-        return lifecycle.ring(store, run_id, datetime.now(UTC)) if run else ()
+        return lifecycle.next_task_calls(store, run_id, datetime.now(UTC)) if run else ()
     lease = lease_now(watch)
     with store.write() as connection:
         began = store.now(connection)
-        times = {"now": began, "until": began + lease, "fresh": began - lifecycle.LOOK_IS_GOOD}
-        held = looks.claim(connection, run_id, repository, owner=identity(), **times)
+        times = {"now": began, "until": began + lease, "fresh": began - lifecycle.RECHECK_VALID_FOR}
+        held = rechecks.claim(connection, run_id, repository, owner=identity(), **times)
     if held is None:
         return ()  # somebody looks, or has looked: who did rings
     reach("look_claimed")
@@ -58,7 +58,11 @@ def look(
         with Heartbeat(store, held, lease):
             finding = _find(store, permitted_now(watch, run, repository), run, repository, limiter)
             if finding is None:
-                return lifecycle.ring(store, run_id, datetime.now(UTC)) if lifecycle.is_stopped(store, run_id) else ()
+                return (
+                    lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
+                    if lifecycle.is_stopped(store, run_id)
+                    else ()
+                )
             with store.read() as connection:
                 took = store.now(connection) - began
             _settle(store, run, repository, _in_time(finding, took), began, held)
@@ -66,17 +70,17 @@ def look(
     finally:
         with store.write() as connection:
             leases.release(connection, held)
-    return lifecycle.ring(store, run_id, datetime.now(UTC))
+    return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
-def give_up(store: Store, run_id: str, repository: str) -> tuple[Bell, ...]:
+def give_up(store: Store, run_id: str, repository: str) -> tuple[TaskCall, ...]:
     """Delete nothing in a repository that cannot be listed again in time. Raises StoreError."""
     run = lifecycle.deleting(store, run_id)
     if run is not None:
         with store.read() as connection:
             now = store.now(connection)
-        _settle(store, run, repository, _in_time(_Finding(), lifecycle.LOOK_IS_GOOD), now)
-    return lifecycle.ring(store, run_id, datetime.now(UTC))
+        _settle(store, run, repository, _in_time(_Finding(), lifecycle.RECHECK_VALID_FOR), now)
+    return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
 def _find(
@@ -91,8 +95,8 @@ def _find(
         return _Finding("paused", pause.sentence())
     try:
         manifests = StoredManifests(store, registry.key)
-        patience = Patience(waits_for_restarts=True)
-        with open_registry(registry, limiter, patience, manifests) as opened, spending(store, run.registry, opened):
+        retries = Retries(waits_for_restarts=True)
+        with open_registry(registry, limiter, retries, manifests) as opened, spending(store, run.registry, opened):
             return _look_again(store, opened, registry, run, path)
     except RegistryError as error:
         count_failure(store, run, error)
@@ -104,7 +108,7 @@ def _find(
 def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Finding:
     known = snapshot(store, run, registry, path, opened)
     try:
-        seconds = (lifecycle.LOOK_IS_GOOD - LEFT_FOR_A_BATCH).total_seconds()
+        seconds = (lifecycle.RECHECK_VALID_FOR - LEFT_FOR_A_BATCH).total_seconds()
         return known.compared(opened, listed_again(opened, registry, known), seconds)
     except RegistryError as error:
         return unlistable(error, path)
@@ -112,7 +116,7 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
 
 def _in_time(finding: _Finding, took: timedelta) -> _Finding:
     """The finding, unless it took so long that it can speak for no deletion any more: it would always be too old."""
-    if finding.reason is not None or took < lifecycle.LOOK_IS_GOOD - LEFT_FOR_A_BATCH:
+    if finding.reason is not None or took < lifecycle.RECHECK_VALID_FOR - LEFT_FOR_A_BATCH:
         return finding
     minutes = f"{took.total_seconds() / 60:.0f} minutes"
     reason = (
@@ -131,7 +135,7 @@ def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetim
     if against or finding.reason is not None:
         facts = {"run": run.id, "registry": run.registry, "repository": path, "reason": finding.reason}
         log.info("recheck", **facts, needed=sorted(finding.needed), changed=sorted(finding.changed))
-    for digests in freed_bytes.portions(against, looks.AT_ONCE) if finding.reason is None else [()]:
+    for digests in freed_bytes.portions(against, rechecks.AT_ONCE) if finding.reason is None else [()]:
         after = -1
         while (last := _settle_some(store, run, path, finding, after, digests, held)) is not None:
             after = last
@@ -139,7 +143,7 @@ def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetim
         if not _goes_on(connection, run, held):
             return
         now = store.now(connection)
-        looks.record(connection, run.id, path, began, now, finding.reason)
+        rechecks.record(connection, run.id, path, began, now, finding.reason)
         freed_bytes.keep(connection, run.id, finding.blobs)
         if finding.cause not in ("mode", "paused"):  # else nobody talked to the registry
             run_rows.healthy(connection, run.id)
@@ -153,7 +157,7 @@ def _settle_some(
         if not _goes_on(connection, run, held):
             return None
         now = store.now(connection)
-        found = looks.undeleted(connection, run.id, path, now, after=after, digests=digests)
+        found = rechecks.undeleted(connection, run.id, path, now, after=after, digests=digests)
         outcomes_by_item = [(one.item, _outcome(connection, one, finding)) for one in found]
         settled = [(item, outcome) for item, outcome in outcomes_by_item if outcome is not None]
         settled = sweeping.record_outcomes(connection, run.id, settled, now)

@@ -53,7 +53,7 @@ def settle(store: Store, run_id: str) -> None:
         now = store.now(connection)
         settled = sweeping.record_outcomes(connection, run_id, settled, now)
         sweeping.finish_batches(connection, run_id, now)
-        sweeping.unring(connection, run_id, now)  # a repository may be tried again, or given up
+        sweeping.mark_unpublished(connection, run_id, now)  # a repository may be tried again, or given up
     log_settled(run.registry, settled)
 
 

@@ -16,14 +16,14 @@ from worker.config.settings import RegistrySettings
 from worker.logs import Log
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, NotFoundError, RegistryError
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import ListsTagsOnly, Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import spending
 from worker.runs.leases import Heartbeat, identity
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.runs.terms import Watch, absence_now, lease_now, registry_last, registry_now
 from worker.store import Store, leases, plans
 from worker.store import verification as rows
@@ -58,7 +58,7 @@ class Seen:
     emptied: tuple[str, ...] = ()  # repositories without an image, which had some before the sweep
 
 
-def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None = None) -> tuple[Bell, ...]:
+def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None = None) -> tuple[TaskCall, ...]:
     """Look at what a sweep has left, and finish the run. Safe to call twice, late, or never. Raises StoreError."""
     lease = lease_now(watch)
     with store.write() as connection:
@@ -88,7 +88,7 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
         where = {"repository": different.repository, "digest": different.digest}
         log.warning("difference", run=run_id, registry=run.registry, **where, reason=different.difference)
     reach("verified")
-    return lifecycle.ring(store, run_id, datetime.now(UTC))
+    return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
 def _only(difference: str) -> Seen:
@@ -101,7 +101,7 @@ def _seen(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter |
     with (
         Heartbeat(store, rows.lease_of(run), lease) as heartbeat,
         open_registry(
-            registry, limiter, Patience(waits_for_restarts=True), StoredManifests(store, registry.key)
+            registry, limiter, Retries(waits_for_restarts=True), StoredManifests(store, registry.key)
         ) as opened,
         spending(store, run.registry, opened),
     ):
@@ -146,7 +146,7 @@ def _related(
     """Digests of what stayed and shares an index, a subject or a blob with what was deleted."""
     images = tuple(images)
     about = subjects_in((*images, *gone.values()))
-    relations = {digest: _ties(image, about) for digest, image in gone.items()}
+    relations = {digest: _graph(image, about) for digest, image in gone.items()}
     touched = {name for names in relations.values() for name in names} | gone.keys()
     for index in images:  # whose children share it
         if isinstance(index.children, tuple) and not gone.keys().isdisjoint(index.children):
@@ -155,12 +155,12 @@ def _related(
         left = planned.get(image.digest)
         if image.digest in gone or (left is not None and left.begun):
             continue
-        names = {image.digest, *_ties(image, about)}
+        names = {image.digest, *_graph(image, about)}
         if not touched.isdisjoint(names) or any(hash(blob.digest) in shared for blob in blobs_of(image)):
             yield image.digest
 
 
-def _ties(image: Image, about: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _graph(image: Image, about: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """What an image names: its children and its subjects. `about`: digest -> subjects, of its repository."""
     return (*(image.children or ()), *about.get(image.digest, ()))
 

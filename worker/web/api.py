@@ -18,7 +18,7 @@ from starlette.routing import Route
 from worker.config.settings import Settings
 from worker.logs import Log
 from worker.runs import lifecycle
-from worker.runs.lifecycle import Bell, UnknownRegistryError
+from worker.runs.lifecycle import TaskCall, UnknownRegistryError
 from worker.runs.terms import changed_since_plan
 from worker.store import Store, StoreError, holds
 from worker.text import blanked, instant
@@ -29,8 +29,8 @@ from worker.web.lock import RefusedError, let_in
 log = Log(__name__)
 
 Text = Annotated[str, Meta(max_length=500)]  # as long as the command takes one
-Ring = Callable[[Iterable[Bell]], bool]
-Done = tuple[dict[str, Any], Iterable[Bell]]  # the answer, and what is to be rung
+Publish = Callable[[Iterable[TaskCall]], bool]
+Done = tuple[dict[str, Any], Iterable[TaskCall]]  # the answer, and what is to be rung
 
 
 class NotPausedError(Exception):
@@ -38,7 +38,9 @@ class NotPausedError(Exception):
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # of a registry, or a run's id
-NOT_RUNG = "Redis takes no messages; what was asked for is recorded, and goes on as soon as beat and Redis are back"
+NOT_PUBLISHED = (
+    "Redis takes no messages; what was asked for is recorded, and goes on as soon as beat and Redis are back"
+)
 MISTAKES = "the configuration file has mistakes; `registry-gc check` tells; nothing is started until it is mended"
 STATUS: Mapping[type[Exception], int] = {
     UnknownRegistryError: 404,
@@ -98,21 +100,21 @@ def start_run(asked: Asked) -> Done:
     opened = lifecycle.open_run(
         asked.store, asked.settings, name, trigger="web", now=asked.now, dry_run=dry_run, who=asked.who
     )
-    return _run(asked.store, opened.run_id), opened.bells
+    return _run(asked.store, opened.run_id), opened.task_calls
 
 
 def approve(asked: Asked) -> Done:
     """As `registry-gc approve`."""
     name = asked.names["run"]
-    bells = lifecycle.approve(asked.store, asked.settings, name, asked.now, who=asked.who)
+    task_calls = lifecycle.approve(asked.store, asked.settings, name, asked.now, who=asked.who)
     changed = changed_since_plan(asked.settings, lifecycle.get(asked.store, name))
-    return _run(asked.store, name) | ({} if changed is None else {"warning": changed}), bells
+    return _run(asked.store, name) | ({} if changed is None else {"warning": changed}), task_calls
 
 
 def abort(asked: Asked) -> Done:
     """As `registry-gc abort`."""
-    bells = lifecycle.abort(asked.store, asked.names["run"], asked.now, who=asked.who)
-    return _run(asked.store, asked.names["run"]), bells
+    task_calls = lifecycle.abort(asked.store, asked.names["run"], asked.now, who=asked.who)
+    return _run(asked.store, asked.names["run"]), task_calls
 
 
 def pause(asked: Asked) -> Done:
@@ -161,24 +163,26 @@ CHANGES = (
 )
 
 
-def changing_routes(store: OpenStore, configuration: Callable[[], Configuration], ring: Ring) -> list[Route]:
+def changing_routes(store: OpenStore, configuration: Callable[[], Configuration], publish: Publish) -> list[Route]:
     """Every route that changes anything. There is no other way to make one: the lock comes with it."""
-    return [Route(change.path, _endpoint(change, store, configuration, ring), methods=["POST"]) for change in CHANGES]
+    return [
+        Route(change.path, _endpoint(change, store, configuration, publish), methods=["POST"]) for change in CHANGES
+    ]
 
 
-def _endpoint(change: Change, store: OpenStore, configuration: Callable[[], Configuration], ring: Ring) -> Any:
+def _endpoint(change: Change, store: OpenStore, configuration: Callable[[], Configuration], publish: Publish) -> Any:
     def carried_out(names: Mapping[str, str], body: Struct, client: str) -> dict[str, Any]:
         current = configuration()
         if current.mistakes and not change.careful:
             raise RefusedError(503, MISTAKES)
         try:
             with store() as opened:
-                answer, bells = change.do(Asked(opened, current.settings, names, body, client, datetime.now(UTC)))
+                answer, task_calls = change.do(Asked(opened, current.settings, names, body, client, datetime.now(UTC)))
         except tuple(STATUS) as error:
             raise _refused(error) from error
         log.info("change_requested", action=change.do.__name__, client=client, **names)
         warnings = [answer["warning"]] if "warning" in answer else []
-        warnings += [] if ring(bells) else [NOT_RUNG]
+        warnings += [] if publish(task_calls) else [NOT_PUBLISHED]
         return answer | ({"warning": "; ".join(warnings)} if warnings else {})
 
     async def endpoint(request: Request) -> Response:
@@ -215,8 +219,8 @@ def _refused(error: Exception) -> RefusedError:
     return RefusedError(status, str(error), run=getattr(error, "run_id", None))
 
 
-def ring_bells(bells: Iterable[Bell]) -> bool:
+def publish_task_calls(task_calls: Iterable[TaskCall]) -> bool:
     """False: Redis is away or not configured, and the bells wait for reconcile."""
-    from worker.tasks import ring  # noqa: PLC0415 - Celery is loaded only where something is enqueued
+    from worker.tasks import publish  # noqa: PLC0415 - Celery is loaded only where something is enqueued
 
-    return ring(bells)
+    return publish(task_calls)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker import __version__
 from worker.logs import Log
 from worker.store import StoreError
-from worker.web.api import Ring, changing_routes, ring_bells
+from worker.web.api import Publish, changing_routes, publish_task_calls
 from worker.web.door import Configuration, OpenStore
 from worker.web.health import health
 from worker.web.metrics import StoreCollector
@@ -43,13 +43,17 @@ PAGE = """<!doctype html>
 """
 
 
-def build(store: OpenStore, configuration: Callable[[], Configuration], ring: Ring = ring_bells) -> ASGIApp:
-    app = Starlette(routes=routes(store, configuration, ring), middleware=[Middleware(GZipMiddleware, compresslevel=4)])
+def build(
+    store: OpenStore, configuration: Callable[[], Configuration], publish: Publish = publish_task_calls
+) -> ASGIApp:
+    app = Starlette(
+        routes=routes(store, configuration, publish), middleware=[Middleware(GZipMiddleware, compresslevel=4)]
+    )
     app.router.redirect_slashes = False  # one address a thing, and no answer that sends a token elsewhere
     return _Headers(app)
 
 
-def routes(store: OpenStore, configuration: Callable[[], Configuration], ring: Ring) -> list[Route]:
+def routes(store: OpenStore, configuration: Callable[[], Configuration], publish: Publish) -> list[Route]:
     """Every address: what shows by GET, and what changes by POST."""
     collector = StoreCollector(store, lambda: configuration().settings)
 
@@ -72,7 +76,7 @@ def routes(store: OpenStore, configuration: Callable[[], Configuration], ring: R
         return HTMLResponse(PAGE.format(version=__version__, registries=escape(names)))
 
     shown = [Route("/", page), Route("/metrics", metrics), Route("/healthz", healthz)]
-    return shown + changing_routes(store, configuration, ring)
+    return shown + changing_routes(store, configuration, publish)
 
 
 class _Headers:

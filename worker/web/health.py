@@ -58,14 +58,14 @@ def health(store: OpenStore, configuration: Configuration, now: datetime) -> dic
     return {"store": readable, "redis": redis, "beat": beat, "configuration": usable}
 
 
-def beat_check(at: datetime | None, patience: timedelta, now: datetime) -> Check:
+def beat_check(at: datetime | None, allowed: timedelta, now: datetime) -> Check:
     """Ill after three intervals of reconcile without a sign of life."""
     if at is None:
         return Check(False, "never heard of")
     seconds = (now - at).total_seconds()
     word = f"last heard of {seconds:.0f} s ago"
-    if now - at > patience:
-        return Check(False, f"{word}, expected within {patience.total_seconds():g} s", seconds)
+    if now - at > allowed:
+        return Check(False, f"{word}, expected within {allowed.total_seconds():g} s", seconds)
     return Check(True, word, seconds)
 
 

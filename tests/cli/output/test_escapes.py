@@ -11,7 +11,7 @@ from worker.runs.hold_requests import hold_of, place
 
 
 @pytest.fixture
-def hostile(simulator, night):
+def hostile(simulator, make_harness):
     """A registry whose tags and errors are what they should not be, and a run over it."""
     for number in range(5):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=timedelta(days=30))
@@ -22,7 +22,7 @@ def hostile(simulator, night):
     said = f"no {WHOLE} today"
     simulator.fault("error", path="repositoryName=.*broken", code=3, message=said)
     simulator.fault("error", method="DELETE", times=3, code=9, message=said)
-    made = night(rules=[{"name": f"old {WHOLE}", "delete": {"any_tag": ["*"], "older_than": "14d"}}])
+    made = make_harness(rules=[{"name": f"old {WHOLE}", "delete": {"any_tag": ["*"], "older_than": "14d"}}])
     run = made.sweep()
     production = made.settings.registries["production"]
     wanted = hold_of(production, "shop/*", reason=f"because {WHOLE}", who=f"anna {WHOLE}")
@@ -70,10 +70,10 @@ def _documents(text, whole):
 
 
 @pytest.mark.parametrize("columns", [pytest.param(100, id="wide"), pytest.param(0, id="of no width")])
-def test_an_inventory_on_a_terminal_obeys_nobody(simulator, night, tmp_path, columns):
+def test_an_inventory_on_a_terminal_obeys_nobody(simulator, make_harness, tmp_path, columns):
     simulator.push("shop/api", tags=[f"pr-{WHOLE}"], age=timedelta(days=30))
     simulator.push("shop/web", tags=["v1"], age=timedelta(days=30))
-    night(rules=[{"name": "old", "delete": {"any_tag": ["*"]}}])
+    make_harness(rules=[{"name": "old", "delete": {"any_tag": ["*"]}}])
     code, out = on_a_terminal([*COMMAND, "inventory", "production"], tmp_path, columns)
     assert code == 0
     (line,) = (line for line in out.replace("\r\n", "\n").split("\n") if line.startswith("{"))
@@ -82,9 +82,9 @@ def test_an_inventory_on_a_terminal_obeys_nobody(simulator, night, tmp_path, col
     assert "\u202e" not in out
 
 
-def test_names_from_elsewhere_do_not_speak_to_the_terminal(simulator, night, gc):
+def test_names_from_elsewhere_do_not_speak_to_the_terminal(simulator, make_harness, gc):
     simulator.fault("status", path="repositoryName", status=403, times=None)
     simulator.push("shop/api", tags=["pr-1"])
-    night(rules=[{"name": "red \x1b[31m", "delete": {"all": True}}])
+    make_harness(rules=[{"name": "red \x1b[31m", "delete": {"all": True}}])
     done = gc("plan", "production")
     assert "\x1b" not in done.out + done.err

@@ -40,11 +40,11 @@ def saved(tmp_path):
     return save
 
 
-def test_the_same_decisions_as_from_the_registry(simulator, night, gc):
+def test_the_same_decisions_as_from_the_registry(simulator, make_harness, gc):
     simulator.fill("demo")
     # What a scan has read of untagged images is stored: an inventory carries it as well.
-    night(rules=[{"name": "leftovers", "delete": {"untagged": True}}], mode="dry-run").sweep()
-    night()
+    make_harness(rules=[{"name": "leftovers", "delete": {"untagged": True}}], mode="dry-run").sweep()
+    make_harness()
     (listed,) = [gc("inventory", "production", "--output", "inventory.ndjson")]
     assert (listed.code, listed.out, listed.err) == (0, "", "")
     live, *there = gc("plan", "production", "--now", "2027-01-01", "--format", "ndjson").lines

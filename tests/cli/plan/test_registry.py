@@ -5,8 +5,8 @@ from datetime import timedelta
 DAY = timedelta(days=1)
 
 
-def test_the_plan_as_json(mixed, night, gc):
-    night()
+def test_the_plan_as_json(mixed, make_harness, gc):
+    make_harness()
     done = gc("plan", "production", "--format", "json")
     assert (done.code, done.err) == (0, "")
     plan = done.json
@@ -24,8 +24,8 @@ def test_the_plan_as_json(mixed, night, gc):
     ]  # fmt: skip
 
 
-def test_ndjson_is_the_head_and_then_a_decision_a_line(mixed, night, gc):
-    night()
+def test_ndjson_is_the_head_and_then_a_decision_a_line(mixed, make_harness, gc):
+    make_harness()
     whole = gc("plan", "production", "--format", "json", "--now", "2027-01-01").json
     head, *decisions = gc("plan", "production", "--format", "ndjson", "--now", "2027-01-01T03:00:00+03:00").lines
     assert head == {key: value for key, value in whole.items() if key != "decisions"}
@@ -33,8 +33,8 @@ def test_ndjson_is_the_head_and_then_a_decision_a_line(mixed, night, gc):
     assert head["now"] == "2027-01-01T00:00:00Z"
 
 
-def test_the_plan_as_a_table(mixed, night, gc):
-    night()
+def test_the_plan_as_a_table(mixed, make_harness, gc):
+    make_harness()
     done = gc("plan", "production", "--now", "2100-01-01")
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[0] == "production: policy nightly, as of 2100-01-01T00:00:00Z"
@@ -45,18 +45,18 @@ def test_the_plan_as_a_table(mixed, night, gc):
     assert "\x1b" not in done.out
 
 
-def test_a_long_plan_is_grouped(simulator, night, gc):
+def test_a_long_plan_is_grouped(simulator, make_harness, gc):
     for number in range(41):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=(20 + number) * DAY)
-    night()
+    make_harness()
     done = gc("plan", "production")
     row = next(line for line in done.out.splitlines() if line.startswith("shop/api"))
     assert row.split()[:4] == ["shop/api", "pull", "requests", "41"]
     assert "20 days old" in row
 
 
-def test_a_plan_over_its_limits_is_exit_code_3(mixed, night, gc):
-    night(limits={"max_images": 4, "max_share": "100%"})
+def test_a_plan_over_its_limits_is_exit_code_3(mixed, make_harness, gc):
+    make_harness(limits={"max_images": 4, "max_share": "100%"})
     done = gc("plan", "production", "--format", "json")
     assert done.code == 3
     assert done.json["exceeded"] == [{"limit": "max_images", "value": 5, "allowed": 4}]
@@ -64,9 +64,9 @@ def test_a_plan_over_its_limits_is_exit_code_3(mixed, night, gc):
     assert "The plan is over its limits: max_images is 5, allowed 4." in gc("plan", "production").out
 
 
-def test_an_incomplete_plan_warns(mixed, night, gc):
+def test_an_incomplete_plan_warns(mixed, make_harness, gc):
     mixed.fault("status", path="repositoryName=[^&]*web", status=403)
-    night()
+    make_harness()
     done = gc("plan", "production", "--format", "json")
     assert done.code == 0
     assert (done.json["complete"], done.json["totals"]["images"]) == (False, 4)
@@ -76,11 +76,11 @@ def test_an_incomplete_plan_warns(mixed, night, gc):
     assert "shop/web is kept whole" in table
 
 
-def test_push_times_that_cannot_be_true_are_a_warning(simulator, night, gc):
+def test_push_times_that_cannot_be_true_are_a_warning(simulator, make_harness, gc):
     for number, tag in enumerate(("2024-05-01", "v1", "v2")):
         simulator.push("shop/api", tags=[tag], age=30 * DAY + timedelta(seconds=number))
-    night(rules=[{"name": "old", "delete": {"older_than": "14d"}}])
-    warning = "Push times are not believed: 100% of all images say that they were pushed within a minute, at "
+    make_harness(rules=[{"name": "old", "delete": {"older_than": "14d"}}])
+    warning = "Push times are not trusted: 100% of all images say that they were pushed within a minute, at "
 
     done = gc("plan", "production", "--format", "json")
     assert done.code == 0

@@ -30,8 +30,8 @@ RULES = [
 def test_a_keep_rule_that_keeps_nothing(fake: FakeRegistry, tmp_path: Path, tags: list[str], dead: list[str]) -> None:
     for number, tag in enumerate(tags):
         fake.push("shop/api", tag, layers=[number])
-    night = Harness(served(fake), tmp_path, rules=RULES, mode="dry-run", rate={"requests_per_second": 1000})
-    planned = plan_live(night.settings, "production", store=night.store)
+    harness = Harness(served(fake), tmp_path, rules=RULES, mode="dry-run", rate={"requests_per_second": 1000})
+    planned = plan_live(harness.settings, "production", store=harness.store)
     images = [image for one in planned.inventory.repositories() for image in one.images]
     offline = {}
     for unreadable in ((), (Unreadable(repository="shop/web", reason="a time-out"),)):
@@ -44,6 +44,6 @@ def test_a_keep_rule_that_keeps_nothing(fake: FakeRegistry, tmp_path: Path, tags
     assert [one.code for one in planned.warnings] == ["keep_rule_matches_nothing" for _ in dead]
     assert all(f"'{name}'" in one.message for name, one in zip(dead, planned.warnings, strict=True))
     assert offline[True] == ()
-    run = night.sweep()
+    run = harness.sweep()
     assert [one["code"] for one in run.warnings] == [one.code for one in planned.warnings]
-    night.store.dispose()
+    harness.store.dispose()

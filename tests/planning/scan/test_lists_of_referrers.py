@@ -28,7 +28,7 @@ OLD_GO = [
 ]
 
 
-def night(fake: FakeRegistry, folder: Path, rules: list[dict[str, Any]]) -> Harness:
+def make_harness(fake: FakeRegistry, folder: Path, rules: list[dict[str, Any]]) -> Harness:
     keys: dict[str, Any] = {"rules": rules, "rate": {"requests_per_second": 1000}}
     return Harness(served(fake) | {"push_time": "first_seen"}, folder, **keys)
 
@@ -44,8 +44,8 @@ def offline(planned: Planned, folder: Path) -> set[str]:
         return {one.digest for one in saved.decisions.records() if one.verdict == "delete"}
 
 
-def live(tonight: Harness) -> Planned:
-    return plan_live(tonight.settings, "production", store=tonight.store, now=datetime.now(UTC))
+def live(harness: Harness) -> Planned:
+    return plan_live(harness.settings, "production", store=harness.store, now=datetime.now(UTC))
 
 
 def goes(planned: Planned) -> set[str]:
@@ -58,14 +58,14 @@ def test_an_index_of_images_keeps_its_children(fake: FakeRegistry, tmp_path: Pat
     children = [fake.push(PATH, layers=[number]).digest for number in (2, 3)]
     tag = release.replace(":", "-") if of.endswith("here") else f"sha256-{hashlib.sha256(of.encode()).hexdigest()}"
     index = fake.push_index(PATH, tag, children=children).digest
-    tonight = night(fake, tmp_path, TAGGED_STAY)
-    tonight.sweep()
-    pass_time(tonight, WEEK)
-    assert offline(live(tonight), tmp_path) == set()
-    run = tonight.sweep()
+    harness = make_harness(fake, tmp_path, TAGGED_STAY)
+    harness.sweep()
+    pass_time(harness, WEEK)
+    assert offline(live(harness), tmp_path) == set()
+    run = harness.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 0)
     assert set(fake.state()[PATH]) == {release, index, *children}
-    tonight.store.dispose()
+    harness.store.dispose()
 
 
 def test_a_list_of_referrers_goes_with_its_subject_and_before_what_it_lists(fake: FakeRegistry, tmp_path: Path) -> None:
@@ -75,13 +75,13 @@ def test_a_list_of_referrers_goes_with_its_subject_and_before_what_it_lists(fake
         sbom = fake.push(PATH, layers=[len(images) + 10], subject=image, artifact_type="application/vnd.sbom").digest
         images[name] = image, fake.push_index(PATH, image.replace(":", "-"), children=[sbom]).digest, sbom
         if name == "old":
-            tonight = night(fake, tmp_path, OLD_GO)
-            tonight.sweep()
-            pass_time(tonight, WEEK)
-    planned = live(tonight)
+            harness = make_harness(fake, tmp_path, OLD_GO)
+            harness.sweep()
+            pass_time(harness, WEEK)
+    planned = live(harness)
     assert goes(planned) == offline(planned, tmp_path) == set(images["old"])
-    run = tonight.sweep()
+    run = harness.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 3)
     assert fake.deleted == [(PATH, digest) for digest in images["old"]]
     assert set(fake.state()[PATH]) == set(images["new"])
-    tonight.store.dispose()
+    harness.store.dispose()

@@ -32,15 +32,15 @@ def test_an_unreadable_image_is_named_and_can_be_set_aside(registry: FakeRegistr
     old = registry.push("shop/api", "pr-1", layers=[b"old"])
     registry.push("shop/web", "v1")
     odd = push_unreadable(registry, "pr-2")
-    night = Harness(served(registry), tmp_path, rules=PULL_REQUESTS)
+    harness = Harness(served(registry), tmp_path, rules=PULL_REQUESTS)
 
-    run = night.sweep()
+    run = harness.sweep()
     assert (run.outcome, run.planned, registry.deleted) == ("partial", 0, [])
     assert [(one["repository"], one["digest"]) for one in run.unreadable_images] == [("shop/api", odd)]
     assert "unreadable_images" in [warning["code"] for warning in run.warnings]
 
-    night.rewrite(rules=PULL_REQUESTS, ignore_unreadable=[odd])
-    run = night.sweep()
+    harness.rewrite(rules=PULL_REQUESTS, ignore_unreadable=[odd])
+    run = harness.sweep()
     assert (run.outcome, run.unreadable_images) == ("succeeded", ())
     assert registry.deleted == [("shop/api", old.digest)]
 
@@ -63,18 +63,18 @@ def test_one_that_is_pushed_after_the_plan_stops_its_repository_unless_set_aside
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     old = registry.push("shop/api", "pr-1", layers=[b"old"])
-    night = Harness(served(registry), tmp_path, rules=PULL_REQUESTS)
-    run_id, bells = night.plan()
+    harness = Harness(served(registry), tmp_path, rules=PULL_REQUESTS)
+    run_id, task_calls = harness.plan()
     odd = push_unreadable(registry, "new")
-    night.ring(bells)
-    assert [item.outcome_cause for item in night.items(run_id)] == ["repository_changed"]
+    harness.carry_out(task_calls)
+    assert [item.outcome_cause for item in harness.items(run_id)] == ["repository_changed"]
 
     registry.untag("shop/api", "new")
-    night.rewrite(rules=PULL_REQUESTS, ignore_unreadable=[odd])
-    run_id, bells = night.plan()
+    harness.rewrite(rules=PULL_REQUESTS, ignore_unreadable=[odd])
+    run_id, task_calls = harness.plan()
     registry.move_tag("shop/api", "newer", odd)
-    night.ring(bells)
-    assert night.run(run_id).outcome == "succeeded"
+    harness.carry_out(task_calls)
+    assert harness.run(run_id).outcome == "succeeded"
     assert registry.deleted == [("shop/api", old.digest)]
 
 
@@ -91,8 +91,8 @@ def test_sizes_that_pushers_make_up_disable_no_run(
 ) -> None:
     registry.push("shop/api", tag, layers=[(m.digest_of(b"%d" % number), size) for number in range(layers)])
     honest = registry.push("shop/web", "pr-2", layers=[b"honest"])
-    night = Harness(served(registry), tmp_path, rules=PULL_REQUESTS)
-    run = night.sweep()
+    harness = Harness(served(registry), tmp_path, rules=PULL_REQUESTS)
+    run = harness.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 2 if tag == "pr-1" else 1)
     assert ("shop/web", honest.digest) in registry.deleted
     assert "unknown_sizes" in [warning["code"] for warning in run.warnings]

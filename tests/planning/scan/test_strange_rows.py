@@ -44,13 +44,13 @@ def row(simulator: Simulator, image: dict[str, Any], *tags: str, **more: str) ->
     ],
 )
 def test_a_tag_that_no_registry_has_makes_its_repository_unreadable(
-    simulator: Simulator, night: Callable[..., Harness], tag: str
+    simulator: Simulator, make_harness: Callable[..., Harness], tag: str
 ) -> None:
     strange = simulator.push("shop/api", tags=["pr-1"], age=DAY)
     other = simulator.push("other/app", tags=["pr-2"], age=DAY)
     say(simulator, row(simulator, strange, "strange"), strange=tag)
 
-    run = night().sweep()
+    run = make_harness().sweep()
 
     assert (run.state, run.outcome, run.deleted) == ("finished", "partial", 1)
     assert simulator.deleted_ids() == {other["id"]}
@@ -63,14 +63,14 @@ def test_a_tag_that_no_registry_has_makes_its_repository_unreadable(
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("tag", ["production", "pr-2"])
 def test_an_image_in_two_rows_stays_where_what_is_read_again_is_not_what_was_planned(
-    simulator: Simulator, night: Callable[..., Harness], order: int, tag: str
+    simulator: Simulator, make_harness: Callable[..., Harness], order: int, tag: str
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=DAY)
     rows = [row(simulator, image, "pr-1"), row(simulator, image, tag, id="crp0prod0prod0prod00")]
     say(simulator, *rows[::order])
-    tonight = night()
+    harness = make_harness()
 
-    run = tonight.sweep()
+    run = harness.sweep()
 
     assert simulator.deleted_ids() == set()
-    assert [one.decision.tags for one in tonight.items(run.id)] == ([] if tag == "production" else [("pr-1", "pr-2")])
+    assert [one.decision.tags for one in harness.items(run.id)] == ([] if tag == "production" else [("pr-1", "pr-2")])

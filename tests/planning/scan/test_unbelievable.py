@@ -18,10 +18,10 @@ DAY = timedelta(days=1)
 OLD = [{"name": "old", "delete": {"older_than": "14d"}}]
 
 
-def earlier_runs(night: Harness, *planned: int, outcome: str = "succeeded", with_plan: bool = True) -> None:
+def earlier_runs(harness: Harness, *planned: int, outcome: str = "succeeded", with_plan: bool = True) -> None:
     """Runs of the registry that ended long ago, with plans of so many images."""
-    with night.store.write() as connection:
-        registry = night.settings.registries["production"]
+    with harness.store.write() as connection:
+        registry = harness.settings.registries["production"]
         for number, images in enumerate(planned):
             at = datetime(2026, 1, 1, tzinfo=UTC) + number * DAY
             run_rows.add(
@@ -45,28 +45,28 @@ def earlier_runs(night: Harness, *planned: int, outcome: str = "succeeded", with
 
 
 class TestAnUnusualPlan:
-    def planned(self, simulator: Simulator, tonight: Harness) -> Any:
+    def planned(self, simulator: Simulator, harness: Harness) -> Any:
         for number in range(7):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-        run_id, _ = tonight.plan()
-        return tonight.run(run_id)
+        run_id, _ = harness.plan()
+        return harness.run(run_id)
 
-    def test_it_waits_for_a_person(self, simulator: Simulator, night: MakeHarness) -> None:
-        tonight = night()
-        earlier_runs(tonight, *(9,) * 5, *(2,) * 14)  # only the last fourteen count
+    def test_it_waits_for_a_person(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+        harness = make_harness()
+        earlier_runs(harness, *(9,) * 5, *(2,) * 14)  # only the last fourteen count
 
-        run = self.planned(simulator, tonight)
+        run = self.planned(simulator, harness)
 
         assert (run.state, exceeded(run)) == ("blocked", ["unusual"])
         assert "7 images are more than three times as many as plans usually delete here, allowed 6" in run.message
 
-    def test_runs_without_a_plan_or_an_end_do_not_count(self, simulator: Simulator, night: MakeHarness) -> None:
-        tonight = night()
-        earlier_runs(tonight, 1, 1, 1, 1, 1, outcome="failed")
-        earlier_runs(tonight, 1, 1, 1, 1, 1, outcome="blocked")
-        earlier_runs(tonight, 1, 1, 1, 1, 1, with_plan=False)
+    def test_runs_without_a_plan_or_an_end_do_not_count(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+        harness = make_harness()
+        earlier_runs(harness, 1, 1, 1, 1, 1, outcome="failed")
+        earlier_runs(harness, 1, 1, 1, 1, 1, outcome="blocked")
+        earlier_runs(harness, 1, 1, 1, 1, 1, with_plan=False)
 
-        assert self.planned(simulator, tonight).exceeded == ()
+        assert self.planned(simulator, harness).exceeded == ()
 
 
 class TestPushTimes:
@@ -79,86 +79,90 @@ class TestPushTimes:
             for tag, after in seconds.items()
         ]
 
-    def test_they_are_unknown_until_a_person_says_from_when(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_they_are_unknown_until_a_person_says_from_when(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         self.restored(simulator)
-        tonight = night(rules=OLD)
+        harness = make_harness(rules=OLD)
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
         assert (run.outcome, run.planned) == ("succeeded", 0)
-        assert run.doubt is not None
-        assert "100% of all images say that they were pushed within a minute" in run.doubt
-        assert "names an earlier day" in run.doubt
-        assert any("push times are not believed" in line for line in show_report(run, []).table())
-        said = reasons(tonight, run).values()
+        assert run.suspicion is not None
+        assert "100% of all images say that they were pushed within a minute" in run.suspicion
+        assert "names an earlier day" in run.suspicion
+        assert any("push times  not trusted" in line for line in show_report(run, []).table())
+        said = reasons(harness, run).values()
         assert {cause for cause, _ in said} == {"no_rule"}
-        assert all(f"old: its push time is not believed: {run.doubt}" in reason for _, reason in said)
+        assert all(f"old: its push time is not trusted: {run.suspicion}" in reason for _, reason in said)
 
         simulator.push("shop/api", tags=["new"], age=30 * DAY)
         for number in range(20):
             simulator.push("shop/web", tags=[f"v{number}"], age=(20 + number) * DAY)
-        later = tonight.sweep()  # they are no majority any more, and no truer
-        assert (later.planned, later.doubt) == (0, run.doubt)
+        later = harness.sweep()  # they are no majority any more, and no truer
+        assert (later.planned, later.suspicion) == (0, run.suspicion)
 
-        tonight.rewrite(rules=OLD, trust_times_after=(datetime.now(UTC) - 24.5 * DAY).isoformat(timespec="seconds"))
-        answered = tonight.sweep()
-        assert answered.doubt is None
+        harness.rewrite(rules=OLD, trust_times_after=(datetime.now(UTC) - 24.5 * DAY).isoformat(timespec="seconds"))
+        answered = harness.sweep()
+        assert answered.suspicion is None
         assert answered.planned == 10  # the five, and those of the shop's web pushed after that
-        head = recalled(tonight).head
+        head = recalled(harness).head
         assert head is not None
-        assert head.doubt == ""
+        assert head.suspicion == ""
 
-    def test_an_earlier_scan_knows_better(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_an_earlier_scan_knows_better(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         pushed = [
             simulator.push("shop/api", tags=[f"v{number}"], content=str(number), age=(40 + number) * DAY)
             for number in range(4)
         ]
-        tonight = night(rules=[{"name": "never", "delete": {"older_than": "500d"}}])
-        tonight.sweep()
-        pass_time(tonight, 30 * DAY)
+        harness = make_harness(rules=[{"name": "never", "delete": {"older_than": "500d"}}])
+        harness.sweep()
+        pass_time(harness, 30 * DAY)
         for number, one in enumerate(pushed):
             simulator.remove(one["id"])
             simulator.push("shop/api", tags=[f"v{number}"], content=str(number), age=20 * DAY)
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
-        assert run.doubt is not None
-        assert "an earlier scan saw shop/api@sha256:" in run.doubt
+        assert run.suspicion is not None
+        assert "an earlier scan saw shop/api@sha256:" in run.suspicion
         assert run.exceeded == ()
 
     def test_what_was_pushed_together_is_believed_where_nothing_says_otherwise(
-        self, simulator: Simulator, night: MakeHarness
+        self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         for number in range(4):
             simulator.push("shop/api", tags=[f"v{number}"], age=30 * DAY)
-        tonight = night(rules=OLD)
+        harness = make_harness(rules=OLD)
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
-        assert (run.deleted, run.doubt) == (4, None)
+        assert (run.deleted, run.suspicion) == (4, None)
 
-    def test_a_live_plan_says_so_and_records_nothing(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_a_live_plan_says_so_and_records_nothing(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         self.restored(simulator)
-        tonight = night(rules=OLD)
+        harness = make_harness(rules=OLD)
 
-        planned = scan.plan_live(tonight.settings, "production", store=tonight.store)
+        planned = scan.plan_live(harness.settings, "production", store=harness.store)
 
         assert planned.plan.totals.delete == 0
-        assert "names an earlier day" in planned.doubt
-        assert rows(tonight) == {}
+        assert "names an earlier day" in planned.suspicion
+        assert rows(harness) == {}
 
 
 class TestTheRegistrysOwnEnd:
-    def test_read_only_it_ends_the_run_and_says_where_to_go(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_read_only_it_ends_the_run_and_says_where_to_go(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         for number in range(14):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-        tonight = night(rate={"requests_per_second": 500, "concurrency": 1})
-        run_id, bells = tonight.plan()
+        harness = make_harness(rate={"requests_per_second": 500, "concurrency": 1})
+        run_id, task_calls = harness.plan()
         simulator.switch(phase="read_only")
 
-        tonight.ring(bells)
+        harness.carry_out(task_calls)
 
-        run = tonight.run(run_id)
+        run = harness.run(run_id)
         assert (run.outcome, run.failed, run.deleted) == ("failed", 10, 0)
         assert run.message is not None
         assert "\n" not in run.message
@@ -170,31 +174,31 @@ class TestTheRegistrysOwnEnd:
 
     @pytest.mark.parametrize("end", ["not found", "no host"])
     def test_gone_it_fails_the_run_before_it_plans_and_everything_known_stays(
-        self, simulator: Simulator, night: MakeHarness, end: str
+        self, simulator: Simulator, make_harness: MakeHarness, end: str
     ) -> None:
         parts = [simulator.push("shop/api", age=30 * DAY), simulator.push("shop/api", tags=["v1"])]
         simulator.push_index("shop/api", [parts[1]["digest"]], tags=["v2"])
-        tonight = night()
-        tonight.sweep()
-        before = everything(tonight)
+        harness = make_harness()
+        harness.sweep()
+        before = everything(harness)
         if end == "not found":
             simulator.switch(phase="gone")
         else:
             nowhere = dict.fromkeys(simulator.endpoints(), "http://127.0.0.1:9")
-            tonight.rewrite(endpoints=nowhere)
+            harness.rewrite(endpoints=nowhere)
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
         assert (run.state, run.outcome, run.plan_sha256) == ("finished", "failed", None)
         assert run.message
         assert "\n" not in run.message
-        assert everything(tonight) == before
+        assert everything(harness) == before
 
 
-def everything(night: Harness) -> dict[str, Any]:
+def everything(harness: Harness) -> dict[str, Any]:
     """Whatever is known of the registry beside its runs."""
-    with night.store.read() as connection:
+    with harness.store.read() as connection:
         tables = (manifest, audit, repository)
         kept = {table.name: sorted(map(repr, connection.execute(select(table)))) for table in tables}
     assert all(kept.values())
-    return {**kept, "memory": rows(night)}
+    return {**kept, "memory": rows(harness)}

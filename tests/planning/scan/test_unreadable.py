@@ -10,15 +10,15 @@ from tests.support.simulator.client import Simulator
 DAY = timedelta(days=1)
 
 
-def test_a_repository_that_cannot_be_listed_is_kept_whole(simulator: Simulator, night: MakeHarness) -> None:
+def test_a_repository_that_cannot_be_listed_is_kept_whole(simulator: Simulator, make_harness: MakeHarness) -> None:
     hidden = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     seen = simulator.push("shop/web", tags=["pr-1"], age=30 * DAY)
     simulator.fault("html", path="repositoryName=.*api")
-    tonight = night()
+    harness = make_harness()
 
-    run = tonight.sweep()
+    run = harness.sweep()
 
-    assert tonight.outcomes(run.id) == {seen["digest"]: ("deleted", None)}
+    assert harness.outcomes(run.id) == {seen["digest"]: ("deleted", None)}
     assert (run.outcome, run.complete, run.images) == ("partial", False, 1)
     assert [one["repository"] for one in run.unreadable] == ["shop/api"]
     assert hidden["digest"] in {image["digest"] for image in simulator.images()}
@@ -34,15 +34,15 @@ def test_a_repository_that_cannot_be_listed_is_kept_whole(simulator: Simulator, 
     ],
 )
 def test_a_scan_that_cannot_be_trusted_fails_the_run(
-    simulator: Simulator, night: MakeHarness, fault: dict[str, str], switches: dict[str, object], says: str
+    simulator: Simulator, make_harness: MakeHarness, fault: dict[str, str], switches: dict[str, object], says: str
 ) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.switch(**switches)
     if fault:
         simulator.fault(**fault)
-    tonight = night()
+    harness = make_harness()
 
-    run = tonight.sweep()
+    run = harness.sweep()
 
     assert (run.state, run.outcome, run.planned) == ("finished", "failed", 0)
     assert says in (run.message or "")
@@ -50,13 +50,13 @@ def test_a_scan_that_cannot_be_trusted_fails_the_run(
     assert simulator.requests(method="DELETE") == []
 
 
-def test_an_unreadable_index_keeps_what_could_be_its_child(simulator: Simulator, night: MakeHarness) -> None:
+def test_an_unreadable_index_keeps_what_could_be_its_child(simulator: Simulator, make_harness: MakeHarness) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     index = simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
     simulator.fault("status", path=f"/v2/.*{index['digest']}", status=404)
-    tonight = night()
+    harness = make_harness()
 
-    run = tonight.sweep()
+    run = harness.sweep()
 
     assert (run.planned, run.outcome) == (0, "partial")
     (unreadable,) = run.unreadable_images

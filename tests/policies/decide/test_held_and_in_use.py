@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.context import Evidence, Standing
+from policies.context import Evidence, PlanContext
 from policies.holds import Hold, Holds
 from policies.image import Blob
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository
@@ -12,9 +12,9 @@ ALL = policy({"delete": {"all": True}})
 NO_TAGS = policy({"delete": {"untagged": True}})
 
 
-def kept(images, standing, rules=ALL):
+def kept(images, plan_context, rules=ALL):
     """By name: cause and reason of what stays."""
-    plan = make_plan([repository("shop/api", *images)], rules, NOW, standing=standing)
+    plan = make_plan([repository("shop/api", *images)], rules, NOW, plan_context=plan_context)
     names = {one.digest: one.id.removeprefix("crp") for one in images}
     return {names[one.digest]: (one.cause, one.reason) for one in plan.decisions if one.verdict == "keep"}
 
@@ -38,14 +38,14 @@ ONE = Hold(kind="tag", repository="shop/api", value="pr-1", who="anna", reason="
     ],
 )
 def test_what_a_hold_is_on(hold, names):
-    found = kept([image("a", "pr-1"), image("b")], Standing(holds=Holds((hold,))))
+    found = kept([image("a", "pr-1"), image("b")], PlanContext(holds=Holds((hold,))))
     assert set(found) == names
     assert {cause for cause, _ in found.values()} <= {"held"}
 
 
 def test_a_held_index_keeps_its_children_and_its_signature():
     images = [index("i", "v1", lists=["c"]), image("c"), image("s", subject=digest("i"))]
-    found = kept(images, Standing(holds=Holds((Hold(kind="image", value="crpi"),))))
+    found = kept(images, PlanContext(holds=Holds((Hold(kind="image", value="crpi"),))))
     assert {name: cause for name, (cause, _) in found.items()} == {"i": "held", "c": "needed", "s": "needed"}
 
 
@@ -62,7 +62,7 @@ def test_a_held_child_keeps_its_indexes_however_deep(hold):
         index("outer", "v1", lists=["inner"]), index("inner", lists=["c", "d"]), image("c", "arm64"), image("d"),
         index("other", "v2", lists=["d"]),
     ]  # fmt: skip
-    found = kept(images, Standing(holds=Holds((hold,))))
+    found = kept(images, PlanContext(holds=Holds((hold,))))
     lists = ("held", f"lists {digest('c')}, held")
     assert found["c"] == ("held", "held")
     assert found["outer"] == found["inner"] == lists
@@ -73,7 +73,7 @@ def test_a_held_child_keeps_its_indexes_however_deep(hold):
 
 def test_a_hold_says_by_whom_until_when_and_why():
     until = Hold(kind="image", value="crpa", who="anna", until=NOW + DAY, reason="trial")
-    assert kept([image("a")], Standing(holds=Holds((until,))))["a"] == (
+    assert kept([image("a")], PlanContext(holds=Holds((until,))))["a"] == (
         "held",
         "held by anna until 2026-11-25T03:00:00Z: trial",
     )
@@ -91,7 +91,7 @@ def test_a_hold_says_by_whom_until_when_and_why():
 )
 def test_what_is_in_use_stays(evidence, reasons):
     images = [image("c", config=Blob(digest("config"), 5)), image("t", "pr-1"), image("o")]
-    found = kept(images, Standing(evidence=evidence))
+    found = kept(images, PlanContext(evidence=evidence))
     assert {name: reason for name, (_, reason) in found.items()} == reasons
     assert {cause for cause, _ in found.values()} <= {"in_use"}
 
@@ -106,7 +106,7 @@ def test_a_child_in_use_keeps_its_indexes_and_they_keep_the_rest():
         image("alone"),
         image("signature", subject=digest("outer")),
     ]
-    found = kept(images, Standing(evidence=Evidence({digest("c"): "pod w"})))
+    found = kept(images, PlanContext(evidence=Evidence({digest("c"): "pod w"})))
     assert {name: cause for name, (cause, _) in found.items()} == {
         "c": "in_use", "inner": "in_use", "outer": "in_use", "d": "needed", "other": "needed", "signature": "needed",
     }  # fmt: skip
@@ -115,9 +115,9 @@ def test_a_child_in_use_keeps_its_indexes_and_they_keep_the_rest():
 
 def test_indexes_in_a_circle_come_to_an_end():
     images = [index("one", lists=["two"]), index("two", lists=["one", "c"]), image("c")]
-    assert set(kept(images, Standing(evidence=Evidence({digest("c"): "pod w"})))) == {"one", "two", "c"}
+    assert set(kept(images, PlanContext(evidence=Evidence({digest("c"): "pod w"})))) == {"one", "two", "c"}
 
 
 def test_no_hold_and_no_evidence_change_nothing():
     images = [image("a", "pr-1"), image("b")]
-    assert kept(images, Standing(), NO_TAGS) == {"a": ("no_rule", "no rule selects it")}
+    assert kept(images, PlanContext(), NO_TAGS) == {"a": ("no_rule", "no rule selects it")}

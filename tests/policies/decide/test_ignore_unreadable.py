@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.context import Standing
+from policies.context import PlanContext
 from policies.image import Image
 from tests.support.builders import NOW, digest, image, index, policy, repository
 from tests.support.planning import make_plan
@@ -11,8 +11,8 @@ EVERYTHING = {"name": "all", "delete": {"all": True}}
 
 
 def verdicts(*images: Image, rule: dict = EVERYTHING, ignored: str = "ab") -> dict[str, tuple[str, str, str]]:
-    standing = Standing(ignore_unreadable=frozenset(map(digest, ignored)))
-    plan = make_plan([repository("shop/api", *images)], policy(rule), NOW, standing=standing)
+    plan_context = PlanContext(ignore_unreadable=frozenset(map(digest, ignored)))
+    plan = make_plan([repository("shop/api", *images)], policy(rule), NOW, plan_context=plan_context)
     return {one.digest: (one.verdict, one.cause, one.reason) for one in plan.decisions}
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from policies.graph import arrange, merged, subjects_of
+from policies.graph import build_graph, merged, subjects_of
 from policies.image import Repository, Unreadable
 from policies.plan import Decision
 from policies.registry_summary import sum_up, survey_of
@@ -163,7 +163,7 @@ def test_forgetting_a_fact_deletes_nothing_it_was_kept_for(
 @given(registries(), policies(), st.integers(0, 1))
 def test_repository_by_repository_it_is_the_same_plan(repositories: list[Repository], rules: Policy, keep: int) -> None:
     plan = make_plan(repositories, rules, NOW, keep_per_repository=keep)
-    known = sum_up([survey_of(arrange(one), rules, NOW) for one in reversed(repositories)], rules)
+    known = sum_up([survey_of(build_graph(one), rules, NOW) for one in reversed(repositories)], rules)
     decided = [decide(one, rules, NOW, known, keep_per_repository=keep) for one in repositories]
     composition, kept = composed(repositories, rules, NOW, keep_per_repository=keep)
     assert {path: one.decisions for path, one in kept.items()} == {one.path: one.decisions for one in decided}

@@ -56,7 +56,7 @@ def test_an_iam_token_that_expired_meanwhile(simulator: Simulator, tmp_path: Pat
     file = tmp_path / "key.json"
     file.write_text(json.dumps(simulator.service_account_key()))
     settings = settings_for(simulator, file, credentials=Credentials(service_account_key=Secret(file=file)))
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         list(registry.repositories())
         simulator.expire_tokens()
         assert isinstance(one(registry.manifests("shop/api", [digest])), Manifest)
@@ -66,7 +66,7 @@ def test_an_iam_token_that_expired_meanwhile(simulator: Simulator, tmp_path: Pat
 def test_a_token_that_is_refused_is_final(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:
     digest = simulator.push("shop/api")["digest"]
     (tmp_path / "token").write_text("t1.expired")
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         found = one(registry.manifests("shop/api", [digest]))
     assert isinstance(found, SignInError)
     assert len(simulator.requests("GET", TOKEN)) == 1

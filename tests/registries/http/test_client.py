@@ -11,7 +11,7 @@ from tests.support.drivers import Driver, answering, body, get
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, UnavailableError
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Patience, Request
+from worker.registries.http.messages import Request, Retries
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.transport import MAX_BODY
 
@@ -97,7 +97,7 @@ def test_who_is_asked_to_wait_for_too_long_gives_up_at_once(simulator: Simulator
 
 def test_a_server_that_says_nothing(simulator: Simulator) -> None:
     simulator.fault("hang", path=IMAGES)
-    client = Http("production", LocalLimiter(100.0), 4, Patience(attempts=5, total=0.6, first_wait=0.01, jitter=0.0))
+    client = Http("production", LocalLimiter(100.0), 4, Retries(attempts=5, total=0.6, first_wait=0.01, jitter=0.0))
     started = time.monotonic()
     with pytest.raises(UnavailableError, match=r"no answer from 127.0.0.1:\d+ within"):
         client.call(get(f"{simulator.url}{IMAGES}", timeout=0.25), body)
@@ -172,7 +172,7 @@ def test_what_is_not_repeatable_is_sent_once(simulator: Simulator, http: Http) -
     ],
 )
 def test_plain_http_stays_inside_the_machine(url: str, allowed: bool) -> None:
-    client = Http("production", LocalLimiter(100.0), 4, Patience(attempts=1))
+    client = Http("production", LocalLimiter(100.0), 4, Retries(attempts=1))
     with pytest.raises(RegistryError) as failure:
         client.call(get(url), body)
     assert ("without TLS" in str(failure.value)) is not allowed

@@ -101,8 +101,8 @@ def test_there_is_one_look_however_late_it_is() -> None:
 
 def test_the_last_look_is_at_the_deadline() -> None:
     deadline = time.monotonic() + 0.2
-    looks = list(polls(deadline))
-    assert looks[-1]
-    assert not any(looks[:-1])
+    rechecks = list(polls(deadline))
+    assert rechecks[-1]
+    assert not any(rechecks[:-1])
     assert time.monotonic() >= deadline
-    assert 2 <= len(looks) <= 4
+    assert 2 <= len(rechecks) <= 4

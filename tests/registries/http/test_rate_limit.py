@@ -81,7 +81,7 @@ def test_every_attempt_takes_a_slot(simulator: Simulator, tmp_path: Path) -> Non
     token.write_text(simulator.token)
     slow = settings_for(simulator, token, rate=Rate(requests_per_second=10.0, concurrency=16))
     simulator.fault("status", path="/container-registry", times=4, status=503)
-    with open_registry(slow, patience=QUICK) as registry:
+    with open_registry(slow, retries=QUICK) as registry:
         registry.clock()
     asked = simulator.requests("GET")
     assert len(asked) == 5
@@ -95,6 +95,6 @@ def test_a_bucket_on_the_other_side_is_never_emptied(simulator: Simulator, tmp_p
     simulator.push("shop/api")
     simulator.switch(requests_per_second=40)
     fitting = settings_for(simulator, token, rate=Rate(requests_per_second=40.0, concurrency=16))
-    with open_registry(fitting, patience=QUICK) as registry, ThreadPoolExecutor(16) as pool:
+    with open_registry(fitting, retries=QUICK) as registry, ThreadPoolExecutor(16) as pool:
         assert all(pool.map(registry.images, ["shop/api"] * 80))
         assert registry.usage().requests == {("GET", "200"): 80}

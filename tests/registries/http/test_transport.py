@@ -11,7 +11,7 @@ from tests.support.drivers import QUICK, answering, body, get
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import UnavailableError
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.transport import PIECE, unpacked
 
@@ -47,7 +47,7 @@ def _closed(connection: socket.socket, seconds: float) -> bool:
     ],
 )
 def test_a_slow_drip_ends_when_time_is_up(start: bytes) -> None:
-    client = Http("production", LocalLimiter(100.0), 4, Patience(total=0.5))
+    client = Http("production", LocalLimiter(100.0), 4, Retries(total=0.5))
     with answering(drip(start)) as url:
         started = time.monotonic()
         with pytest.raises(UnavailableError, match="still coming in when time was up"):

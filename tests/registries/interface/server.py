@@ -76,7 +76,7 @@ class Server(ABC):
     def open(self, manifests: Manifests | None = None, *, straight: bool = False) -> Registry:
         """A driver as a process of its own would have it; `straight`: past the proxy."""
         url = self.proxy.target if straight else self.proxy.url
-        return open_registry(self.settings(url), patience=QUICK, manifests=manifests)
+        return open_registry(self.settings(url), retries=QUICK, manifests=manifests)
 
     @property
     def tells(self) -> kinds.Kind:

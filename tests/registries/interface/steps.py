@@ -8,7 +8,7 @@ from tests.support.drivers import key
 from worker.registries.errors import RegistryError
 from worker.registries.interface import Deletion, Registry
 
-PATIENCE = 5.0  # seconds for a deletion; every server of the suite ends one at once
+DELETION_SECONDS = 5.0  # seconds for a deletion; every server of the suite ends one at once
 
 
 def listed(driver: Registry, repository: str) -> dict[str, Image]:
@@ -25,7 +25,7 @@ def one(server: Server, repository: str, digest: str) -> Image:
         return listed(scan, repository)[digest]
 
 
-def looked_at(server: Server, driver: Registry, repository: str, digest: str) -> Image:
+def rechecked_at(server: Server, driver: Registry, repository: str, digest: str) -> Image:
     """The same, looked at again by the driver that will delete it, which has so signed in."""
     image = one(server, repository, digest)
     return driver.get(repository, image, dict.fromkeys(image.tags, image.digest))
@@ -35,14 +35,16 @@ def tags(images: dict[str, Image]) -> dict[str, frozenset[str]]:
     return {digest: frozenset(image.tags) for digest, image in images.items()}
 
 
-def deleted(driver: Registry, repository: str, image: Image, with_key: str = "", seconds: float = PATIENCE) -> Deletion:
+def deleted(
+    driver: Registry, repository: str, image: Image, with_key: str = "", seconds: float = DELETION_SECONDS
+) -> Deletion:
     """The end of a deletion. Raises RegistryError, as the call or as the operation's own."""
     begun = driver.delete(repository, image, with_key or key())
     return driver.follow(begun, time.monotonic() + seconds)
 
 
 def ended(
-    driver: Registry, repository: str, image: Image, with_key: str = "", seconds: float = PATIENCE
+    driver: Registry, repository: str, image: Image, with_key: str = "", seconds: float = DELETION_SECONDS
 ) -> Deletion | RegistryError:
     """The same, an error as a value."""
     try:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.registries.interface.server import Server
-from tests.registries.interface.steps import PATIENCE, deleted, ended, looked_at, one, present, without
+from tests.registries.interface.steps import DELETION_SECONDS, deleted, ended, one, present, rechecked_at, without
 from tests.support.drivers import key
 from tests.support.http_fault_proxy import never_passed_on
 from worker.registries.errors import NotFoundError, RegistryError, TooLateError, UsedByImageListsError
@@ -24,7 +24,7 @@ def test_deletes_an_image_with_its_tags_and_nothing_else(server: Server, driver:
     image, before = one(server, "shop/api", pushed), server.state()
     ending = deleted(driver, "shop/api", image)
     assert ending.done
-    assert (ending.raced, ending.strays) == ((), ())
+    assert (ending.raced, ending.collateral_tags) == ((), ())
     assert present(server.state()) == without(before, "shop/api", pushed)
     with pytest.raises(NotFoundError):
         driver.get("shop/api", image)
@@ -92,7 +92,9 @@ def test_follows_what_another_process_began(server: Server, driver: Registry, pu
     begun = driver.delete("shop/api", image, key())
     with server.open() as other:
         again = Deletion(begun.operation_id, done=False, of=("shop/api", image))
-        ending = begun if begun.done and not begun.operation_id else other.follow(again, time.monotonic() + PATIENCE)
+        ending = (
+            begun if begun.done and not begun.operation_id else other.follow(again, time.monotonic() + DELETION_SECONDS)
+        )
     assert ending.done
     assert present(server.state()) == without(before, "shop/api", pushed)
 
@@ -108,7 +110,7 @@ def test_sends_nothing_when_it_is_too_late(server: Server, driver: Registry, pus
 
 def test_goes_on_with_a_deletion_that_was_cut_half_way(server: Server, driver: Registry, pushed: str) -> None:
     assert isinstance(driver, DeletesByParts)
-    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
     server.proxy.on(server.calls.delete, never_passed_on, passing=1)
     failure = ended(driver, "shop/api", image)
     assert isinstance(failure, RegistryError) or not failure.done

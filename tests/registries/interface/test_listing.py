@@ -86,7 +86,7 @@ def test_tells_blobs_and_sizes(server: Server, driver: Registry) -> None:
     assert image.compressed_size == sum(pushed.blobs.values())
     assert image.children is UNSET
     assert image.created_at is None or image.created_at.tzinfo is not None
-    assert (image.created_at is None) or server.tells.tells_push_time
+    assert (image.created_at is None) or server.tells.reports_push_time
 
 
 def one_of_each(server: Server) -> dict[str, Pushed]:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.registries.interface.server import Server
-from tests.registries.interface.steps import deleted, ended, listed, looked_at, present, without
+from tests.registries.interface.steps import deleted, ended, listed, present, rechecked_at, without
 from tests.support.drivers import key
 from tests.support.http_fault_proxy import Action, Asked, Forward, Reply, answer, answer_lost, half, never_passed_on
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, UnavailableError
@@ -27,7 +27,7 @@ def test_says_that_it_may_not_list(server: Server, driver: Registry, pushed: str
 
 
 def test_says_that_it_may_not_delete(server: Server, driver: Registry, pushed: str) -> None:
-    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
     server.forbid(server.calls.delete)
     with pytest.raises(PermissionDeniedError) as failure:
         driver.delete("shop/api", image, key())
@@ -44,7 +44,7 @@ def test_waits_when_a_listing_is_throttled(server: Server, driver: Registry, pus
 
 
 def test_waits_when_a_deletion_is_throttled(server: Server, driver: Registry, pushed: str) -> None:
-    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
     server.throttle(server.calls.delete, seconds=0, times=2)
     assert deleted(driver, "shop/api", image).done
     assert len(server.proxy.asked(server.calls.delete)) == 3
@@ -55,7 +55,7 @@ def test_waits_when_a_deletion_is_throttled(server: Server, driver: Registry, pu
 def test_gives_up_when_it_is_throttled_for_ever(server: Server, pushed: str, seconds: int) -> None:
     before = server.state()
     for_deletion = server.open()
-    image = looked_at(server, for_deletion, "shop/api", pushed)
+    image = rechecked_at(server, for_deletion, "shop/api", pushed)
     for calls in (server.calls.images, server.calls.delete):
         server.throttle(calls, seconds=seconds)
     with server.open() as driver, pytest.raises(RateLimitedError):
@@ -94,7 +94,7 @@ def outcome_is_true(server: Server, ending: Deletion | RegistryError, pushed: st
 def test_knows_what_it_does_not_know_when_a_deletion_was_not_heard(
     server: Server, driver: Registry, pushed: str, times: int | None
 ) -> None:
-    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
     server.proxy.on(server.calls.delete, never_passed_on, times=times)
     ending = ended(driver, "shop/api", image)
     assert outcome_is_true(server, ending, pushed), ending
@@ -105,7 +105,7 @@ def test_knows_what_it_does_not_know_when_a_deletion_was_not_heard(
 def test_knows_what_it_does_not_know_when_the_answer_to_a_deletion_was_lost(
     server: Server, driver: Registry, pushed: str, times: int | None
 ) -> None:
-    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
     server.proxy.on(server.calls.delete, answer_lost, times=times)
     ending = ended(driver, "shop/api", image)
     assert outcome_is_true(server, ending, pushed), ending
@@ -115,7 +115,7 @@ def test_knows_what_it_does_not_know_when_the_answer_to_a_deletion_was_lost(
 def test_leaves_alone_what_was_pushed_again_when_the_answer_to_a_deletion_was_lost(
     server: Server, driver: Registry, pushed: str
 ) -> None:
-    image, before = looked_at(server, driver, "shop/api", pushed), server.state()
+    image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
 
     def pushed_again(asked: Asked, forward: Forward) -> Reply:
         reply = answer_lost(asked, forward)

@@ -20,9 +20,9 @@ def opened() -> Iterator[Opener]:
     """Opens drivers for a url, as nobody unless told otherwise; they are closed after the test."""
     with ExitStack() as stack:
 
-        def open_one(url: str, manifests: Any = None, patience: Any = QUICK, **changes: Any) -> Oci:
+        def open_one(url: str, manifests: Any = None, retries: Any = QUICK, **changes: Any) -> Oci:
             given = {"kind": "oci", "url": url, "credentials": Credentials(anonymous=True), **changes}
-            made = stack.enter_context(open_registry(with_defaults(**given), patience=patience, manifests=manifests))
+            made = stack.enter_context(open_registry(with_defaults(**given), retries=retries, manifests=manifests))
             assert isinstance(made, Oci)
             return made
 

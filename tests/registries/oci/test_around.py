@@ -41,7 +41,7 @@ def test_a_tag_that_went_along_is_told(opened: Opener) -> None:
         known = {"pr-1": old.digest} | dict.fromkeys(("prod", *MANY), new.digest)
         pusher.tag(old, "prod")
         assert driver.get("a", images[old.digest], known) == images[old.digest]
-        assert driver.delete("a", images[old.digest], "key").strays == ("prod",)
+        assert driver.delete("a", images[old.digest], "key").collateral_tags == ("prod",)
         assert pusher.tags("a") == dict.fromkeys(MANY, new.digest)
 
 
@@ -54,11 +54,11 @@ def test_a_tag_that_went_along_is_told_of_a_deletion_that_took_its_time(
     planned = Image(digest=old, tags=("pr-1",))
     driver.get("a", planned, {"pr-1": old} | dict.fromkeys(("prod", *MANY), new))
     deletion = driver.delete("a", planned, "key")
-    assert (deletion.done, deletion.strays) == (False, ())
+    assert (deletion.done, deletion.collateral_tags) == (False, ())
     stored.tags["prod"] = old
     stored.remove(old)
     deletion = driver.follow(deletion, time.monotonic())
-    assert (deletion.done, deletion.strays) == (True, ("prod",))
+    assert (deletion.done, deletion.collateral_tags) == (True, ("prod",))
 
 
 def test_a_listing_after_a_deletion_is_never_older_than_it(

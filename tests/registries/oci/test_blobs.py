@@ -39,13 +39,13 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Answ
 )
 def test_a_manifest_that_is_not_taken(answer: Answer, kind: type[RegistryError]) -> None:
     with pytest.raises(RegistryError) as failure:
-        blobs.put_back(answer, A)
+        blobs.restore(answer, A)
     assert type(failure.value) is kind
 
 
 def test_a_manifest_that_is_taken() -> None:
-    blobs.put_back(told(201, docker_content_digest=A), A)
-    blobs.put_back(told(201), A)
+    blobs.restore(told(201, docker_content_digest=A), A)
+    blobs.restore(told(201), A)
 
 
 @pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])

@@ -125,4 +125,4 @@ def test_only_digests_are_deleted(reference: str) -> None:
 def test_how_a_deletion_is_sent() -> None:
     request = deletion.delete_manifest(API, "shop/api", A, 25.0, 7.0)
     assert (request.method, request.url) == ("DELETE", f"{ROOT}/v2/shop/api/manifests/{A}")
-    assert (request.repeatable, request.timeout, request.patience, request.not_after) == (False, 25.0, 25.0, 7.0)
+    assert (request.repeatable, request.timeout, request.max_seconds, request.not_after) == (False, 25.0, 25.0, 7.0)

@@ -9,7 +9,7 @@ from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import Asked, Reply, Scripted, ScriptedRepository, an_image, document, error
 from tests.support.oci.fake import FakeRegistry
 from worker.registries.errors import BadAnswerError, RegistryError, UnavailableError
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.oci.pages import PageSize, Query, whole_list
 from worker.registries.oci.protocol import Page
 
@@ -177,7 +177,7 @@ def test_lists_without_a_number_where_the_number_is_refused(registry: FakeRegist
 
 
 REFUSALS = [400, 404, 405, 416, 422, 500, 501]
-ONE_TRY = Patience(attempts=1)
+ONE_TRY = Retries(attempts=1)
 
 
 @pytest.mark.parametrize("status", REFUSALS)
@@ -192,7 +192,7 @@ def test_a_number_that_is_refused_by_any_status(
         return document({"repositories": ["a"]}) if asked.path == "/v2/_catalog" else None
 
     stored.before = refuse
-    driver = opened(server.url, patience=ONE_TRY)
+    driver = opened(server.url, retries=ONE_TRY)
     for _ in range(2):
         assert list(driver.repositories()) == ["a"]
         assert [image.digest for image in driver.images("a")] == [digest]
@@ -205,7 +205,7 @@ def test_a_refusal_that_has_another_reason_stays(
 ) -> None:
     stored.before = lambda asked: error(status, "UNKNOWN") if asked.path.endswith("/tags/list") else None
     with pytest.raises(RegistryError, match=f"HTTP {status}"):
-        opened(server.url, patience=ONE_TRY)._client.tags("a")
+        opened(server.url, retries=ONE_TRY)._client.tags("a")
     assert [asked.query for asked in server.asked] == [{"n": "1000"}, {}]
 
 
@@ -234,5 +234,5 @@ def test_a_later_page_that_is_refused_is_an_error(opened: Opener, stored: Script
 
     stored.before = pages
     with pytest.raises(UnavailableError):
-        opened(server.url, patience=ONE_TRY)._client.tags("a")
+        opened(server.url, retries=ONE_TRY)._client.tags("a")
     assert len(server.asked) == 2

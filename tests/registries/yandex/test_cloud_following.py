@@ -48,7 +48,7 @@ BARE = artifact(D3, D3)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "asked", "strays"),
+    ("before", "after", "asked", "collateral_tags"),
     [
         pytest.param((INDEX, OTHER), (OTHER,), (), (), id="it alone"),
         pytest.param((INDEX, OTHER), (), (), ("v3",), id="another's tag"),
@@ -62,11 +62,11 @@ BARE = artifact(D3, D3)
     ],
 )
 def test_tags_and_images_that_went_along_are_named(
-    before: tuple[Artifact, ...], after: tuple[Artifact, ...], asked: tuple[str, ...], strays: tuple[str, ...]
+    before: tuple[Artifact, ...], after: tuple[Artifact, ...], asked: tuple[str, ...], collateral_tags: tuple[str, ...]
 ) -> None:
     image = image_of([INDEX], ["idx"], "x")
-    assert left_of(image, folder(*before), folder(*after), asked).strays == strays
-    assert left_of(image, None, folder(*after), asked).strays == ()
+    assert left_of(image, folder(*before), folder(*after), asked).collateral_tags == collateral_tags
+    assert left_of(image, None, folder(*after), asked).collateral_tags == ()
 
 
 def test_what_is_left_of_an_image() -> None:

@@ -37,7 +37,7 @@ def by_metadata(simulator: Simulator, tmp_path: Path) -> RegistrySettings:
 
 def test_a_key_is_exchanged_once_for_many_requests(simulator: Simulator, key_file: Path) -> None:
     simulator.push("shop/api")
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, ThreadPoolExecutor(16) as pool:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry, ThreadPoolExecutor(16) as pool:
         assert all(pool.map(registry.images, ["shop/api"] * 40))
     assert len(simulator.requests("POST", IAM)) == 1
 
@@ -46,12 +46,12 @@ def test_a_key_with_a_warning_before_it(simulator: Simulator, key_file: Path) ->
     key = json.loads(key_file.read_text())
     warning = f"PLEASE DO NOT REMOVE THIS LINE! Yandex.Cloud SA Key ID <{key['id']}>\n"
     key_file.write_text(json.dumps({**key, "private_key": warning + key["private_key"]}))
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         assert registry.clock()
 
 
 def test_a_rotated_key_is_read_anew(simulator: Simulator, key_file: Path) -> None:
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.clock()
         key_file.write_text(json.dumps(simulator.service_account_key(key_id="ajenewkey00000000000")))
         simulator.forget_key()
@@ -63,7 +63,7 @@ def test_a_rotated_key_is_read_anew(simulator: Simulator, key_file: Path) -> Non
 def test_a_key_that_was_deleted(simulator: Simulator, key_file: Path) -> None:
     simulator.forget_key()
     refused = pytest.raises(SignInError, match=f"UNAUTHENTICATED: .*the key in file {key_file} was refused")
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, refused as failure:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry, refused as failure:
         registry.clock()
     assert (failure.value.systemic, failure.value.registry) == (True, "production")
     assert len(simulator.requests("POST", IAM)) == 1
@@ -72,14 +72,14 @@ def test_a_key_that_was_deleted(simulator: Simulator, key_file: Path) -> None:
 
 def test_iam_in_trouble_is_asked_again(simulator: Simulator, key_file: Path) -> None:
     simulator.fault("status", path=IAM, times=2, status=503)
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.clock()
     assert len(simulator.requests("POST", IAM)) == 3
 
 
 def test_iam_away_is_not_tried_for_every_attempt_of_the_request(simulator: Simulator, key_file: Path) -> None:
     simulator.fault("status", path=IAM, status=503)
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, pytest.raises(UnavailableError):
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry, pytest.raises(UnavailableError):
         registry.clock()
     assert len(simulator.requests("POST", IAM)) == 5
 
@@ -99,13 +99,13 @@ def test_an_iam_answer_that_is_none(
     simulator: Simulator, key_file: Path, change: dict[str, Any], kind: type[RegistryError]
 ) -> None:
     simulator.fault(path=IAM, **change)
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, pytest.raises(kind):
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry, pytest.raises(kind):
         registry.clock()
 
 
 def test_a_token_that_expires_in_mid_run_is_replaced_once(simulator: Simulator, key_file: Path) -> None:
     simulator.push("shop/api")
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.images("shop/api")
         simulator.expire_tokens()
         with ThreadPoolExecutor(16) as pool:
@@ -116,7 +116,7 @@ def test_a_token_that_expires_in_mid_run_is_replaced_once(simulator: Simulator, 
 def test_a_second_401_is_final(simulator: Simulator, key_file: Path) -> None:
     simulator.fault("unauthenticated", path=IMAGES)
     refused = pytest.raises(SignInError, match="UNAUTHENTICATED: The token has expired")
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, refused:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry, refused:
         registry.images("shop/api")
     assert len(simulator.requests("GET", IMAGES)) == 2
     assert len(simulator.requests("POST", IAM)) == 2
@@ -126,7 +126,7 @@ def test_one_fresh_token_a_call_whatever_its_attempts(simulator: Simulator, key_
     simulator.fault("unauthenticated", path=IMAGES, times=1)
     simulator.fault("status", path=IMAGES, status=503, times=1, after=1)
     simulator.fault("unauthenticated", path=IMAGES, times=1, after=2)
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry, pytest.raises(SignInError):
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry, pytest.raises(SignInError):
         registry.images("shop/api")
     assert [request["status"] for request in simulator.requests("GET", IMAGES)] == [401, 503, 401]
     assert len(simulator.requests("POST", IAM)) == 2
@@ -134,7 +134,7 @@ def test_one_fresh_token_a_call_whatever_its_attempts(simulator: Simulator, key_
 
 def test_a_short_lived_token_is_replaced_before_it_expires(simulator: Simulator, key_file: Path) -> None:
     simulator.switch(token_seconds=3)
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.clock()
         until(lambda: registry.clock() and len(simulator.requests("POST", IAM)) > 1, timeout=10, what="a fresh token")
         assert ("GET", "401") not in registry.usage().requests
@@ -142,14 +142,14 @@ def test_a_short_lived_token_is_replaced_before_it_expires(simulator: Simulator,
 
 def test_an_early_renewal_that_fails_is_no_trouble(simulator: Simulator, key_file: Path) -> None:
     simulator.switch(token_seconds=3)
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.clock()
         simulator.fault("status", path=IAM, status=403)
         until(lambda: registry.clock() and len(simulator.requests("POST", IAM)) > 1, timeout=10, what="a renewal")
 
 
 def test_the_metadata_service_gives_tokens(simulator: Simulator, tmp_path: Path) -> None:
-    with open_registry(by_metadata(simulator, tmp_path), patience=QUICK) as registry:
+    with open_registry(by_metadata(simulator, tmp_path), retries=QUICK) as registry:
         registry.clock()
         registry.clock()
         assert len(simulator.requests("GET", METADATA)) == 1
@@ -171,7 +171,7 @@ def test_a_metadata_service_in_trouble_is_named(
 ) -> None:
     simulator.fault(path=METADATA, **fault)
     settings = by_metadata(simulator, tmp_path)
-    with open_registry(settings, patience=QUICK) as registry, pytest.raises(SignInError, match=words):
+    with open_registry(settings, retries=QUICK) as registry, pytest.raises(SignInError, match=words):
         registry.clock()
 
 
@@ -194,13 +194,13 @@ def by_pod(simulator: Simulator, file: Path) -> RegistrySettings:
 
 def test_a_pod_s_token_is_exchanged_once_for_many_requests(simulator: Simulator, pod_file: Path) -> None:
     simulator.push("shop/api")
-    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, ThreadPoolExecutor(16) as pool:
+    with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry, ThreadPoolExecutor(16) as pool:
         assert all(pool.map(registry.images, ["shop/api"] * 40))
     assert len(simulator.requests("POST", EXCHANGE)) == 1
 
 
 def test_a_renewed_pod_s_token_is_read_anew(simulator: Simulator, pod_file: Path) -> None:
-    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
+    with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry:
         registry.clock()
         simulator.control("subject", token=POD)
         pod_file.write_text(simulator.link_subject("renewed.pod.token") and "renewed.pod.token")
@@ -211,7 +211,7 @@ def test_a_renewed_pod_s_token_is_read_anew(simulator: Simulator, pod_file: Path
 
 def test_an_exchanged_token_is_replaced_before_it_expires(simulator: Simulator, pod_file: Path) -> None:
     simulator.switch(token_seconds=3)
-    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
+    with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry:
         registry.clock()
         until(
             lambda: registry.clock() and len(simulator.requests("POST", EXCHANGE)) > 1, timeout=10, what="a fresh token"
@@ -230,7 +230,7 @@ def test_a_pod_that_is_linked_to_nobody(simulator: Simulator, pod_file: Path, fo
     simulator.switch(exchange_errors=form)
     pod_file.write_text("a-token-of-another-form")
     refused = pytest.raises(SignInError, match=words + r".*; check that a federated credential links the subject of")
-    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, refused as failure:
+    with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry, refused as failure:
         registry.clock()
     assert "another-form" not in f"{failure.value} {failure.value!r}"
     assert str(pod_file) in str(failure.value)
@@ -266,7 +266,7 @@ def test_an_exchange_s_answer_that_is_none(
     simulator: Simulator, pod_file: Path, change: dict[str, Any], kind: type[RegistryError], asked: int
 ) -> None:
     simulator.fault(path=EXCHANGE, **change)
-    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, pytest.raises(kind) as failure:
+    with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry, pytest.raises(kind) as failure:
         registry.clock()
     assert type(failure.value) is kind or kind is BadAnswerError  # a page is a broken body, which is a bad answer
     assert len(simulator.requests("POST", EXCHANGE)) == asked
@@ -278,7 +278,7 @@ def test_a_pod_s_token_file_that_is_none(simulator: Simulator, pod_file: Path, c
     if content is not None:
         pod_file.write_text(content)
     refused = pytest.raises(SignInError, match=f"file {pod_file}")
-    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry, refused as failure:
+    with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry, refused as failure:
         registry.clock()
     assert not content or content not in str(failure.value)
     assert simulator.requests() == []
@@ -286,7 +286,7 @@ def test_a_pod_s_token_file_that_is_none(simulator: Simulator, pod_file: Path, c
 
 def test_nothing_of_an_exchange_is_told(simulator: Simulator, pod_file: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with open_registry(by_pod(simulator, pod_file), patience=QUICK) as registry:
+    with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry:
         assert isinstance(registry, Driver)
         registry.clock()
         calls = registry
@@ -297,7 +297,7 @@ def test_nothing_of_an_exchange_is_told(simulator: Simulator, pod_file: Path, ca
 
 
 def test_a_given_token_is_read_at_each_use(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         registry.clock()
         simulator.expire_tokens()
         (tmp_path / "token").write_text(simulator.new_token())
@@ -307,7 +307,7 @@ def test_a_given_token_is_read_at_each_use(simulator: Simulator, settings: Regis
 
 def test_a_given_token_that_has_expired(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t1.longexpired")
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         with pytest.raises(
             SignInError, match="the token was refused; IAM tokens live for at most 12 hours: put a fresh"
         ):
@@ -330,7 +330,7 @@ def test_a_token_file_that_is_none(
     (tmp_path / "token").unlink()
     if content is not None:
         (tmp_path / "token").write_text(content)
-    with open_registry(settings, patience=QUICK) as registry, pytest.raises(SignInError, match=words) as failure:
+    with open_registry(settings, retries=QUICK) as registry, pytest.raises(SignInError, match=words) as failure:
         registry.clock()
     assert not content or content not in str(failure.value)
     assert simulator.requests() == []
@@ -342,7 +342,7 @@ def test_no_secret_is_told(simulator: Simulator, key_file: Path, caplog: pytest.
     key = json.loads(key_file.read_text())
     simulator.fault("error", path=IMAGES, code=7, message=f"Permission denied for {simulator.token} to look at this")
     told: list[str] = []
-    with open_registry(by_key(simulator, key_file), patience=QUICK) as registry:
+    with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         assert isinstance(registry, Driver)
         with pytest.raises(RegistryError, match=r"Permission denied for \*\*\* to look at this") as failure:
             registry.images("shop/api")

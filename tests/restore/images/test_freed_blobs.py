@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.harness import Harness
 from tests.support.oci.fake import FLAVOURS, FakeRegistry
-from tests.support.oci.real_runs import put_back, served
+from tests.support.oci.real_runs import restore, served
 from tests.support.oci.wire import Wire
 
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
@@ -23,9 +23,9 @@ def started(tmp_path: Path) -> Iterator[Starter]:
 
         def start(**switches: Any) -> tuple[FakeRegistry, Harness]:
             registry = stack.enter_context(FakeRegistry(**switches))
-            night = Harness(served(registry), tmp_path, rules=OLD)
-            stack.callback(night.store.dispose)
-            return registry, night
+            harness = Harness(served(registry), tmp_path, rules=OLD)
+            stack.callback(harness.store.dispose)
+            return registry, harness
 
         yield start
 
@@ -39,48 +39,48 @@ def statuses(registry: FakeRegistry, *paths: str) -> list[int]:
 
 
 def test_a_cache_that_tells_of_freed_blobs_makes_no_image_whole(started: Starter) -> None:
-    registry, night = started(**FLAVOURS["distribution-3"], blob_cache=True)
+    registry, harness = started(**FLAVOURS["distribution-3"], blob_cache=True)
     image = registry.push("shop/api", "old", layers=[b"own", b"shared"])
     registry.push("shop/api", "v1", layers=[b"shared"])
-    run = night.sweep()
+    run = harness.sweep()
     registry.collect()
     assert image.config
     freed = [image.config.digest, image.layers[0].digest]
     assert statuses(registry, *(f"/v2/shop/api/blobs/{digest}" for digest in freed)) == [200, 200]
 
-    found = put_back(night, run.id)[image.digest]
+    found = restore(harness, run.id)[image.digest]
     assert (found.answer, set(found.missing), found.tags) == ("lost", set(freed), ())
     registry.put("shop/api", image.body, image.media_type, "pushed")  # a client's push is taken, over nothing
-    found = put_back(night, run.id)[image.digest]
+    found = restore(harness, run.id)[image.digest]
     assert (found.answer, set(found.missing), found.tags) == ("partly", set(freed), ())
     assert list(registry.state()["shop/api"][image.digest]) == ["pushed"]
 
     registry.flush_cache()
     assert statuses(registry, *(f"/v2/shop/api/blobs/{digest}" for digest in freed)) == [404, 404]
-    assert put_back(night, run.id)[image.digest].answer == "partly"
+    assert restore(harness, run.id)[image.digest].answer == "partly"
 
 
 def test_a_layer_that_only_the_cache_knows_is_not_taken_over_from_elsewhere(started: Starter) -> None:
-    registry, night = started(blob_cache=True)
+    registry, harness = started(blob_cache=True)
     old = registry.push("shop/api", "old", layers=[b"own"])
     other = registry.push("shop/web", "v1", layers=[b"own"])
-    run = night.sweep()
+    run = harness.sweep()
     registry.remove("shop/web", other.digest)
     registry.collect()
-    found = put_back(night, run.id)[old.digest]
+    found = restore(harness, run.id)[old.digest]
     assert (found.answer, set(found.missing)) == ("lost", {blob.digest for blob in old.blobs})
     assert old.digest not in registry.state()["shop/api"]
 
 
 @pytest.mark.parametrize("partly", [False, True])
 def test_an_index_whose_images_cannot_come_back_gets_its_tag_only_when_asked(started: Starter, partly: bool) -> None:
-    registry, night = started(takes_incomplete=True, frees_at_once=True)
+    registry, harness = started(takes_incomplete=True, frees_at_once=True)
     gone = registry.push("shop/api", layers=[b"own"])
     index = registry.push_index("shop/api", "old-all", children=[gone.digest])
-    run = night.sweep()
+    run = harness.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 2)
 
-    found = put_back(night, run.id, partly=partly)
+    found = restore(harness, run.id, partly=partly)
     assert found[gone.digest].answer == "lost"
     assert (found[index.digest].answer, found[index.digest].missing) == ("partly", (gone.digest,))
     tags = ("old-all",) if partly else ()
@@ -89,9 +89,9 @@ def test_an_index_whose_images_cannot_come_back_gets_its_tag_only_when_asked(sta
 
 
 def test_an_index_whose_images_came_back_gets_its_tag(started: Starter) -> None:
-    registry, night = started(takes_incomplete=True)
+    registry, harness = started(takes_incomplete=True)
     image = registry.push("shop/api", layers=[b"own"])
     index = registry.push_index("shop/api", "old-all", children=[image.digest])
-    run = night.sweep()
-    assert {one.answer for one in put_back(night, run.id).values()} == {"whole"}
+    run = harness.sweep()
+    assert {one.answer for one in restore(harness, run.id).values()} == {"whole"}
     assert registry.state()["shop/api"] == {image.digest: (), index.digest: ("old-all",)}

@@ -22,7 +22,7 @@ AGED = [{"name": "old", "delete": {"older_than": "1m"}}]
 
 
 @pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
+def make_harness(simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
     made: list[Harness] = []
 
     def make(**registry: Any) -> Harness:
@@ -34,14 +34,14 @@ def night(simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
         one.store.dispose()
 
 
-def move(tonight: Harness, **registry: Any) -> None:
+def move(harness: Harness, **registry: Any) -> None:
     """Give the entry the other kind; its name and id stay."""
-    endpoints = tonight.simulator.cloud_endpoints()
-    before = tonight.settings.registries["production"]
-    tonight.rewrite(kind="yandex-cloud-registry", endpoints=endpoints, **registry)
-    after = tonight.settings.registries["production"]
+    endpoints = harness.simulator.cloud_endpoints()
+    before = harness.settings.registries["production"]
+    harness.rewrite(kind="yandex-cloud-registry", endpoints=endpoints, **registry)
+    after = harness.settings.registries["production"]
     assert (before.kind, after.kind) == ("yandex-container-registry", "yandex-cloud-registry")
-    assert (before.id, before.memory_key) == (after.id, after.memory_key)
+    assert (before.id, before.history_key) == (after.id, after.history_key)
     assert before.key != after.key
 
 
@@ -54,104 +54,108 @@ def alive(simulator: Simulator) -> set[str]:
     return {one["digest"] for one in simulator.images()}
 
 
-def hold(tonight: Harness, reference: str) -> None:
+def hold(harness: Harness, reference: str) -> None:
     """As `registry-gc hold` does it, with the entry as it is now."""
-    registry = tonight.settings.registries["production"]
+    registry = harness.settings.registries["production"]
     wanted = hold_requests.hold_of(registry, reference, who="anna", reason="the trial")
-    hold_requests.place(tonight.store, registry, wanted, datetime.now(UTC))
+    hold_requests.place(harness.store, registry, wanted, datetime.now(UTC))
 
 
 class TestHolds:
-    def test_they_bind_by_tag_by_digest_and_by_repository(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_they_bind_by_tag_by_digest_and_by_repository(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         by_tag, by_digest, moved, free = push_old(simulator)
         whole = simulator.push("base/os", tags=["pr-1"], age=30 * DAY)["digest"]
-        tonight = night(mode="dry-run")
-        hold(tonight, "shop/api:pr-0")
-        hold(tonight, f"shop/api@{by_digest}")
-        hold(tonight, "shop/api:pr-2")
-        hold(tonight, "base/**")
-        tonight.sweep()
+        harness = make_harness(mode="dry-run")
+        hold(harness, "shop/api:pr-0")
+        hold(harness, f"shop/api@{by_digest}")
+        hold(harness, "shop/api:pr-2")
+        hold(harness, "base/**")
+        harness.sweep()
         simulator.tag("shop/api", moved, "pr-22")
         simulator.untag("shop/api", "pr-2")  # what the tag named when it was held stays held
 
-        move(tonight)
-        run = tonight.sweep()
+        move(harness)
+        run = harness.sweep()
 
-        assert tonight.outcomes(run.id) == {free: ("deleted", None)}
+        assert harness.outcomes(run.id) == {free: ("deleted", None)}
         assert alive(simulator) == {by_tag, by_digest, moved, whole}
-        said = reasons(tonight, run)
+        said = reasons(harness, run)
         assert {said[one][0] for one in (by_tag, by_digest, moved)} == {"held"}
 
     @pytest.mark.parametrize("told", [True, False], ids=["seen by a scan before", "placed before any scan"])
-    def test_by_an_image_id_of_the_former_kind(self, simulator: Simulator, night: MakeHarness, *, told: bool) -> None:
+    def test_by_an_image_id_of_the_former_kind(
+        self, simulator: Simulator, make_harness: MakeHarness, *, told: bool
+    ) -> None:
         held, free = push_old(simulator, 2)
-        tonight = night(mode="dry-run")
+        harness = make_harness(mode="dry-run")
         if told:
-            tonight.sweep()
-        hold(tonight, next(one["id"] for one in simulator.images() if one["digest"] == held))
+            harness.sweep()
+        hold(harness, next(one["id"] for one in simulator.images() if one["digest"] == held))
         if told:
-            tonight.sweep()
+            harness.sweep()
 
-        move(tonight)
-        tonight.sweep()
+        move(harness)
+        harness.sweep()
 
         assert held in alive(simulator), "a hold on the image's id of the former kind gave way"
         assert free not in alive(simulator)
 
-    def test_an_image_id_of_the_kind_it_has_now(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_an_image_id_of_the_kind_it_has_now(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         held, free = push_old(simulator, 2)
-        tonight = night(mode="dry-run")
-        tonight.sweep()
-        move(tonight)
-        hold(tonight, simulator.artifact("shop/api", "pr-0")["id"])
+        harness = make_harness(mode="dry-run")
+        harness.sweep()
+        move(harness)
+        hold(harness, simulator.artifact("shop/api", "pr-0")["id"])
 
-        run = tonight.sweep()
+        run = harness.sweep()
 
-        assert tonight.outcomes(run.id) == {free: ("deleted", None)}
+        assert harness.outcomes(run.id) == {free: ("deleted", None)}
         assert alive(simulator) == {held}
 
 
-def test_a_pause_binds_until_it_is_resumed(simulator: Simulator, night: MakeHarness) -> None:
+def test_a_pause_binds_until_it_is_resumed(simulator: Simulator, make_harness: MakeHarness) -> None:
     pushed = push_old(simulator)
-    tonight = night(mode="dry-run")
-    tonight.sweep()
-    with tonight.store.write() as connection:
+    harness = make_harness(mode="dry-run")
+    harness.sweep()
+    with harness.store.write() as connection:
         holds.pause_registry(connection, "production", "anna", "moving house", datetime.now(UTC))
 
-    move(tonight)
-    run = tonight.sweep()
+    move(harness)
+    run = harness.sweep()
 
     assert (simulator.requests("DELETE"), alive(simulator)) == ([], set(pushed))
     assert run.deleted == 0
-    with tonight.store.write() as connection:
+    with harness.store.write() as connection:
         assert holds.resume_registry(connection, "production")
-    assert tonight.sweep().deleted == len(pushed)
+    assert harness.sweep().deleted == len(pushed)
 
 
-def test_history_and_memory_go_on(simulator: Simulator, night: MakeHarness) -> None:
+def test_history_and_memory_go_on(simulator: Simulator, make_harness: MakeHarness) -> None:
     """What was seen before the move counts for `settle` after it; nothing is missed, and nothing is foreign."""
     old = push_old(simulator, 2)
     parts = [simulator.push("shop/web", age=30 * DAY)["digest"] for _ in range(2)]
     simulator.push_index("shop/web", parts, tags=["v1"], age=30 * DAY)
     simulator.sign("shop/web", parts[0])
-    tonight = night(settle="24h")
-    before = tonight.sweep()
+    harness = make_harness(settle="24h")
+    before = harness.sweep()
     assert before.planned == 0
-    known = remembered(tonight)
-    pass_time(tonight, DAY)
+    known = remembered(harness)
+    pass_time(harness, DAY)
 
-    move(tonight, settle="24h")
+    move(harness, settle="24h")
     new = simulator.push("shop/api", tags=["pr-9"], age=30 * DAY)["digest"]
-    run = tonight.sweep()
+    run = harness.sweep()
 
-    assert (run.outcome, exceeded(run), run.foreign_deletions, run.doubt) == ("succeeded", [], 0, None)
-    assert tonight.outcomes(run.id) == dict.fromkeys(old, ("deleted", None))
-    assert reasons(tonight, run)[new][0] == "unsettled"
-    later = tonight.sweep()
+    assert (run.outcome, exceeded(run), run.foreign_deletions, run.suspicion) == ("succeeded", [], 0, None)
+    assert harness.outcomes(run.id) == dict.fromkeys(old, ("deleted", None))
+    assert reasons(harness, run)[new][0] == "unsettled"
+    later = harness.sweep()
     assert (later.outcome, exceeded(later), later.foreign_deletions) == ("succeeded", [], 0)
-    assert remembered(tonight) == {"shop/api": 1, "shop/web": known["shop/web"]}
+    assert remembered(harness) == {"shop/api": 1, "shop/web": known["shop/web"]}
 
-    words = ["runs", "--config", str(tonight.path), "--format", "json"]
+    words = ["runs", "--config", str(harness.path), "--format", "json"]
     done = subprocess.run(
         [sys.executable, "-m", "worker.cli", *words], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
     )
@@ -161,137 +165,141 @@ def test_history_and_memory_go_on(simulator: Simulator, night: MakeHarness) -> N
 
 
 class TestARunOfTheFormerKind:
-    def test_that_is_deleting_deletes_nothing_more(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_that_is_deleting_deletes_nothing_more(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         pushed = push_old(simulator)
-        tonight = night()
-        run_id, bells = tonight.plan()
-        bells = tonight.ring(bells, until="gc.delete_batch")
+        harness = make_harness()
+        run_id, task_calls = harness.plan()
+        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
 
-        move(tonight)
-        tonight.ring(bells)
-        tonight.go_on(run_id, times=4)
+        move(harness)
+        harness.carry_out(task_calls)
+        harness.go_on(run_id, times=4)
 
         assert (simulator.requests("DELETE"), alive(simulator)) == ([], set(pushed))
-        assert tonight.run(run_id).state == "finished"
-        assert set(tonight.outcomes(run_id).values()) == {("skipped", "mode")}
-        assert tonight.sweep().deleted == len(pushed)
+        assert harness.run(run_id).state == "finished"
+        assert set(harness.outcomes(run_id).values()) == {("skipped", "mode")}
+        assert harness.sweep().deleted == len(pushed)
 
-    def test_with_a_deletion_in_doubt_asks_for_none_again(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_with_a_deletion_in_doubt_asks_for_none_again(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         (digest,) = push_old(simulator, 1)
-        tonight = night()
-        run_id, bells = tonight.plan()
-        bells = tonight.ring(bells, until="gc.delete_batch")
+        harness = make_harness()
+        run_id, task_calls = harness.plan()
+        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
         simulator.fault("status", method="DELETE", status=503)
-        tonight.ring(bells)
+        harness.carry_out(task_calls)
         simulator.no_faults()
-        assert tonight.outcomes(run_id) == {digest: ("intent", None)}
+        assert harness.outcomes(run_id) == {digest: ("intent", None)}
         asked = len(simulator.requests("DELETE"))
 
-        move(tonight)
-        tonight.go_on(run_id, times=4)
+        move(harness)
+        harness.go_on(run_id, times=4)
 
         assert (len(simulator.requests("DELETE")), alive(simulator)) == (asked, {digest})
-        assert tonight.outcomes(run_id) == {digest: ("failed", "unconfirmed")}
-        assert tonight.run(run_id).state == "finished"
-        assert tonight.sweep().deleted == 1
+        assert harness.outcomes(run_id) == {digest: ("failed", "unconfirmed")}
+        assert harness.run(run_id).state == "finished"
+        assert harness.sweep().deleted == 1
 
     @pytest.mark.parametrize("way", ["approved", "expired"])
-    def test_that_is_blocked_deletes_nothing(self, simulator: Simulator, night: MakeHarness, way: str) -> None:
+    def test_that_is_blocked_deletes_nothing(self, simulator: Simulator, make_harness: MakeHarness, way: str) -> None:
         pushed = push_old(simulator)
-        tonight = night(limits={"max_images": 1})
-        blocked = tonight.sweep()
+        harness = make_harness(limits={"max_images": 1})
+        blocked = harness.sweep()
         assert blocked.state == "blocked"
 
-        move(tonight)
+        move(harness)
         if way == "approved":
             with pytest.raises(lifecycle.NotBlockedError, match="another registry by now"):
-                lifecycle.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
+                lifecycle.approve(harness.store, harness.settings, blocked.id, datetime.now(UTC))
         else:
-            tonight.ring(tonight.reconcile(after=2 * DAY))
+            harness.carry_out(harness.reconcile(after=2 * DAY))
 
         assert (simulator.requests("DELETE"), alive(simulator)) == ([], set(pushed))
-        assert tonight.run(blocked.id).state == "finished"
-        assert tonight.sweep().deleted == len(pushed)
+        assert harness.run(blocked.id).state == "finished"
+        assert harness.sweep().deleted == len(pushed)
 
     def test_that_is_blocked_deletes_nothing_beside_a_run_of_the_kind_it_has_now(
-        self, simulator: Simulator, night: MakeHarness
+        self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
-        tonight = night(limits={"max_images": 1})
+        harness = make_harness(limits={"max_images": 1})
         push_old(simulator)
-        blocked = tonight.sweep()
-        move(tonight)
+        blocked = harness.sweep()
+        move(harness)
         simulator.tag("shop/api", "pr-0", "v1")  # kept from now on, and in the plan that waits
 
-        assert tonight.sweep().deleted == 3
+        assert harness.sweep().deleted == 3
         asked = len(simulator.requests("DELETE"))
         with pytest.raises(lifecycle.NotBlockedError, match="superseded"):
-            lifecycle.approve(tonight.store, tonight.settings, blocked.id, datetime.now(UTC))
+            lifecycle.approve(harness.store, harness.settings, blocked.id, datetime.now(UTC))
 
         assert len(simulator.requests("DELETE")) == asked
-        assert (tonight.run(blocked.id).state, tonight.run(blocked.id).outcome) == ("finished", "blocked")
+        assert (harness.run(blocked.id).state, harness.run(blocked.id).outcome) == ("finished", "blocked")
         assert [one["tags"] for one in simulator.images()] == [["pr-0", "v1"]]
 
     def test_that_is_blocked_is_superseded_by_a_plan_of_the_kind_it_has_now(
-        self, simulator: Simulator, night: MakeHarness
+        self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         push_old(simulator)
-        tonight = night(limits={"max_images": 1})
-        blocked = tonight.sweep()
-        move(tonight)
-        tonight.sweep()
+        harness = make_harness(limits={"max_images": 1})
+        blocked = harness.sweep()
+        move(harness)
+        harness.sweep()
 
-        assert tonight.run(blocked.id).outcome == "blocked"
+        assert harness.run(blocked.id).outcome == "blocked"
 
 
 class TestPushTimesOfTheMigration:
-    def test_they_are_doubted_until_a_person_says_from_when(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_they_are_doubted_until_a_person_says_from_when(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         for number in range(12):
             simulator.push("shop/api", tags=[f"v{number}"], age=(30 + number) * DAY)
-        tonight = night(mode="dry-run", rules=AGED)
-        first = tonight.sweep()
-        assert (first.planned, first.doubt) == (12, None)
-        pass_time(tonight, DAY)
+        harness = make_harness(mode="dry-run", rules=AGED)
+        first = harness.sweep()
+        assert (first.planned, first.suspicion) == (12, None)
+        pass_time(harness, DAY)
         simulator.switch(times_after_migration="migration")
 
-        move(tonight, rules=AGED)
-        run = tonight.sweep()
+        move(harness, rules=AGED)
+        run = harness.sweep()
 
         assert (run.outcome, run.planned, exceeded(run)) == ("succeeded", 0, [])
-        assert run.doubt is not None
-        assert "say that they were pushed after an earlier scan saw them" in run.doubt
-        said = reasons(tonight, run).values()
-        assert all(f"old: its push time is not believed: {run.doubt}" in reason for _, reason in said)
+        assert run.suspicion is not None
+        assert "say that they were pushed after an earlier scan saw them" in run.suspicion
+        said = reasons(harness, run).values()
+        assert all(f"old: its push time is not trusted: {run.suspicion}" in reason for _, reason in said)
         assert (len(alive(simulator)), simulator.requests("DELETE")) == (12, [])
-        assert tonight.sweep().planned == 0  # the next night it is as doubtful
+        assert harness.sweep().planned == 0  # the next night it is as doubtful
 
         instant = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()  # nothing that moved is believed
-        move_again(tonight, rules=AGED, trust_times_after=instant)
-        answered = tonight.sweep()
-        assert (answered.planned, answered.doubt) == (0, None)
-        move_again(tonight, rules=AGED, trust_times_after=(datetime.now(UTC) - DAY).isoformat(timespec="seconds"))
-        believed = tonight.sweep()
-        with tonight.store.read() as connection:
+        move_again(harness, rules=AGED, trust_times_after=instant)
+        answered = harness.sweep()
+        assert (answered.planned, answered.suspicion) == (0, None)
+        move_again(harness, rules=AGED, trust_times_after=(datetime.now(UTC) - DAY).isoformat(timespec="seconds"))
+        believed = harness.sweep()
+        with harness.store.read() as connection:
             images = plans.images_of(connection, believed.id, "shop/api")
         minute_ago = (believed.started_at or datetime.now(UTC)) - timedelta(minutes=1)
         old = {one.digest for one in images if one.created_at is not None and one.created_at <= minute_ago}
-        assert set(tonight.outcomes(believed.id)) == old
+        assert set(harness.outcomes(believed.id)) == old
         assert len(old) > 6
-        head = recalled(tonight).head
+        head = recalled(harness).head
         assert head is not None
-        assert head.doubt == ""
+        assert head.suspicion == ""
 
-    def test_those_that_were_kept_are_believed(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_those_that_were_kept_are_believed(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         pushed = push_old(simulator, 12)
-        tonight = night(mode="dry-run", rules=AGED)
-        tonight.sweep()
-        pass_time(tonight, DAY)
+        harness = make_harness(mode="dry-run", rules=AGED)
+        harness.sweep()
+        pass_time(harness, DAY)
 
-        move(tonight, rules=AGED)
-        run = tonight.sweep()
+        move(harness, rules=AGED)
+        run = harness.sweep()
 
-        assert (run.deleted, run.doubt) == (len(pushed), None)
+        assert (run.deleted, run.suspicion) == (len(pushed), None)
 
 
-def move_again(tonight: Harness, **registry: Any) -> None:
+def move_again(harness: Harness, **registry: Any) -> None:
     """The entry of the new kind with other keys."""
-    tonight.rewrite(kind="yandex-cloud-registry", endpoints=tonight.simulator.cloud_endpoints(), **registry)
+    harness.rewrite(kind="yandex-cloud-registry", endpoints=harness.simulator.cloud_endpoints(), **registry)

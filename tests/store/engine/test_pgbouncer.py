@@ -85,8 +85,8 @@ def test_whole_runs_behind_it(pooled: str, simulator: Simulator, tmp_path: Path)
         for number in range(3):
             simulator.push(path, tags=[f"pr-{number}"], age=timedelta(days=30))
         simulator.push(path, tags=["v1"], age=timedelta(days=30))
-    night = Harness(simulator, tmp_path, store=pooled)
-    assert (first := night.sweep()).outcome == "succeeded"
+    harness = Harness(simulator, tmp_path, store=pooled)
+    assert (first := harness.sweep()).outcome == "succeeded"
     assert first.deleted == 9
-    assert night.sweep().outcome == "succeeded"
-    night.store.dispose()
+    assert harness.sweep().outcome == "succeeded"
+    harness.store.dispose()

@@ -15,8 +15,8 @@ from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
 from tests.support.oci.world import Key, World, fill
 from worker.registries import open_registry
+from worker.restore import restore as restoring
 from worker.restore.images import Restored
-from worker.restore.restore import find, restore
 from worker.store import Store
 from worker.store.tables import blob
 
@@ -37,11 +37,11 @@ def served(registry: DockerRegistry, **keys: Any) -> dict[str, Any]:
     return own | keys
 
 
-def put_back(night: Harness, words: str, *, partly: bool = False) -> dict[str, Restored]:
+def restore(harness: Harness, words: str, *, partly: bool = False) -> dict[str, Restored]:
     """Digest -> what the answer says of it."""
-    asked = replace(find(night.store, night.settings, words), partly=partly)
-    with open_registry(night.settings.registries["production"]) as opened:
-        return {one.digest: one for one in restore(night.store, asked, opened)}
+    asked = replace(restoring.find(harness.store, harness.settings, words), partly=partly)
+    with open_registry(harness.settings.registries["production"]) as opened:
+        return {one.digest: one for one in restoring.restore(harness.store, asked, opened)}
 
 
 def ought_to_go(world: World, patterns: Iterable[str]) -> frozenset[Key]:
@@ -128,10 +128,10 @@ def bytes_agree(folder: Path, *, cache: bool) -> None:
             waited = command(made, "sweep", "production", "--wait")
             assert waited.code == 0, waited.err
             (run,) = command(made, "runs", "--format", "json").json["runs"]
-            items = made.night.items(run["id"])
+            items = made.harness.items(run["id"])
             counted = metric(made, 'registry_gc_reclaimed_bytes_total{registry="production"}')
-            planned = named(made.night.store, run["id"], reclaimed=False)
-            reclaimed = named(made.night.store, run["id"], reclaimed=True)
+            planned = named(made.harness.store, run["id"], reclaimed=False)
+            reclaimed = named(made.harness.store, run["id"], reclaimed=True)
 
         assert {(item.decision.repository, item.decision.digest) for item in items} == expected
         assert (run["outcome"], run["deleted"], run["images"]) == ("succeeded", len(expected), len(world.listed))

@@ -30,7 +30,7 @@ def code(answer: Answer) -> str:
 
 def opened(registry: FakeRegistry, **changes: Any) -> Registry:
     given = {"kind": "oci", "url": registry.url, "credentials": Credentials(anonymous=True), "repositories": ("a",)}
-    return open_registry(with_defaults(**{**given, **changes}), patience=QUICK, manifests=None)
+    return open_registry(with_defaults(**{**given, **changes}), retries=QUICK, manifests=None)
 
 
 @pytest.mark.parametrize(

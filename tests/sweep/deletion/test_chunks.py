@@ -33,16 +33,16 @@ DAY = timedelta(days=1)
 Act = Callable[[Harness, str, str], None]
 
 
-def intended(night: Harness, run_id: str) -> int:
+def intended(harness: Harness, run_id: str) -> int:
     """How many intents the store has."""
-    return sum(state == "intent" for state, _ in night.outcomes(run_id).values())
+    return sum(state == "intent" for state, _ in harness.outcomes(run_id).values())
 
 
 class Slow:
     """A limit whose turns take longer than a permission is good, once a chunk's intents are recorded."""
 
-    def __init__(self, night: Harness, run_id: str, act: Callable[[], None]) -> None:
-        self._night, self._run_id, self._act = night, run_id, act
+    def __init__(self, harness: Harness, run_id: str, act: Callable[[], None]) -> None:
+        self._night, self._run_id, self._act = harness, run_id, act
         self._lock = threading.Lock()
         self.intended = 0  # intents that were recorded when the first deletion of the chunk waited for its turn
 
@@ -66,8 +66,8 @@ class Slow:
 class SomeAhead(Slow):
     """A limit that lets some images of a chunk pass at once; the others' turns come after the run was stopped."""
 
-    def __init__(self, night: Harness, run_id: str, some: int, chunk: int) -> None:
-        super().__init__(night, run_id, lambda: None)
+    def __init__(self, harness: Harness, run_id: str, some: int, chunk: int) -> None:
+        super().__init__(harness, run_id, lambda: None)
         self._some, self._together = some, threading.Barrier(chunk, timeout=30)
         self._places: dict[int, int] = {}  # by thread
 
@@ -99,50 +99,50 @@ def nothing(_night: Harness, _run_id: str, _digest: str) -> None:
     """The turns are slow, and that is all."""
 
 
-def abort(night: Harness, run_id: str, _digest: str) -> None:
-    lifecycle.abort(night.store, run_id, datetime.now(UTC))
+def abort(harness: Harness, run_id: str, _digest: str) -> None:
+    lifecycle.abort(harness.store, run_id, datetime.now(UTC))
 
 
-def pause(night: Harness, _run_id: str, _digest: str) -> None:
-    with night.store.write() as connection:
+def pause(harness: Harness, _run_id: str, _digest: str) -> None:
+    with harness.store.write() as connection:
         holds.pause_registry(connection, "production", "anna", "", datetime.now(UTC))
 
 
-def hold(night: Harness, _run_id: str, digest: str) -> None:
-    with night.store.write() as connection:
+def hold(harness: Harness, _run_id: str, digest: str) -> None:
+    with harness.store.write() as connection:
         held = Hold(kind="digest", repository="shop/api", value=digest, who="anna")
         holds.add(connection, "production", held, datetime.now(UTC))
 
 
-def dry_run(night: Harness, _run_id: str, _digest: str) -> None:
-    night.path.write_text(night.path.read_text().replace("mode: delete", "mode: dry-run"))
+def dry_run(harness: Harness, _run_id: str, _digest: str) -> None:
+    harness.path.write_text(harness.path.read_text().replace("mode: delete", "mode: dry-run"))
 
 
-def bar(night: Harness, run_id: str, digest: str) -> None:
+def bar(harness: Harness, run_id: str, digest: str) -> None:
     """A recheck finds an image that needs this one."""
-    with night.store.write() as connection:
+    with harness.store.write() as connection:
         this = (item.c.run_id == run_id) & (item.c.digest == digest)
         connection.execute(update(item).where(this).values(barred="an index pushed since needs it"))
 
 
-def take_over(night: Harness, run_id: str, _digest: str) -> None:
+def take_over(harness: Harness, run_id: str, _digest: str) -> None:
     """Another worker claims the batch, whose holder stood still for longer than its lease."""
-    with night.store.write() as connection:
+    with harness.store.write() as connection:
         connection.execute(update(batch).where(batch.c.run_id == run_id).values(fence=batch.c.fence + 1))
 
 
-def ready(night: MakeHarness, concurrency: int) -> tuple[Harness, str, int]:
+def ready(make_harness: MakeHarness, concurrency: int) -> tuple[Harness, str, int]:
     """A night before its only batch: its run, and the batch's number."""
     rate = {"requests_per_second": 100, "concurrency": concurrency}
-    tonight = night(rate=rate, timing={"reconcile": "2s", "lease": "60s"})
-    run_id, bells = tonight.plan()
-    ((_, number),) = [bell.args for bell in tonight.ring(bells, until="gc.delete_batch")]
-    return tonight, run_id, int(number)
+    harness = make_harness(rate=rate, timing={"reconcile": "2s", "lease": "60s"})
+    run_id, task_calls = harness.plan()
+    ((_, number),) = [task_call.args for task_call in harness.carry_out(task_calls, until="gc.delete_batch")]
+    return harness, run_id, int(number)
 
 
-def in_order(night: Harness, run_id: str) -> list[str]:
+def in_order(harness: Harness, run_id: str) -> list[str]:
     """The digests of a run's items."""
-    with night.store.read() as connection:
+    with harness.store.read() as connection:
         numbered = select(item.c.digest).where(item.c.run_id == run_id).order_by(item.c.number)
         return list(connection.execute(numbered).scalars())
 
@@ -161,20 +161,20 @@ def in_order(night: Harness, run_id: str) -> list[str]:
 )
 def test_what_comes_up_while_deletions_wait_for_their_turn(
     simulator: Simulator,
-    night: MakeHarness,
+    make_harness: MakeHarness,
     act: Act,
     held: tuple[str, str | None],
     others: tuple[str, str | None],
 ) -> None:
     images = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY) for number in range(4)]
-    tonight, run_id, number = ready(night, concurrency=4)
-    first, *rest = in_order(tonight, run_id)
-    limiter = Slow(tonight, run_id, lambda: act(tonight, run_id, rest[0]))
+    harness, run_id, number = ready(make_harness, concurrency=4)
+    first, *rest = in_order(harness, run_id)
+    limiter = Slow(harness, run_id, lambda: act(harness, run_id, rest[0]))
 
-    batches.delete_batch(tonight.store, tonight.watch, run_id, number, limiter=limiter)
+    batches.delete_batch(harness.store, harness.watch, run_id, number, limiter=limiter)
 
     assert limiter.intended == len(rest)  # the first of a repository went alone
-    outcomes = tonight.outcomes(run_id)
+    outcomes = harness.outcomes(run_id)
     assert outcomes[first] == ("deleted", None)
     assert outcomes[rest[0]] == held
     assert {outcomes[digest] for digest in rest[1:]} == {others}
@@ -182,18 +182,18 @@ def test_what_comes_up_while_deletions_wait_for_their_turn(
     assert {image["id"] for image in images if image["digest"] in gone} == simulator.deleted_ids()
 
 
-def test_nothing_is_sent_after_the_tenth_failure_in_a_row(simulator: Simulator, night: MakeHarness) -> None:
+def test_nothing_is_sent_after_the_tenth_failure_in_a_row(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(16):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight, run_id, number = ready(night, concurrency=16)
+    harness, run_id, number = ready(make_harness, concurrency=16)
     simulator.fault("error", method="DELETE", after=1, code=9, message="the registry is read-only")
 
     batches.delete_batch(
-        tonight.store, tonight.watch, run_id, number, limiter=SomeAhead(tonight, run_id, some=10, chunk=15)
+        harness.store, harness.watch, run_id, number, limiter=SomeAhead(harness, run_id, some=10, chunk=15)
     )
 
     assert len(simulator.requests(method="DELETE")) == 11
-    outcomes = Counter(tonight.outcomes(run_id).values())
+    outcomes = Counter(harness.outcomes(run_id).values())
     assert outcomes == {("deleted", None): 1, ("failed", "read_only"): 10, ("planned", None): 5}
 
 
@@ -204,56 +204,56 @@ def test_nothing_is_sent_after_a_deletion_that_took_a_kept_tag_along(
         fake.push("shop/api", f"old-{number}", layers=[number])
     kept = fake.push("shop/api", "prod", layers=[9])
     rules = [{"name": "old", "delete": {"tags": ["old-*"]}}]
-    tonight, run_id, number = ready(lambda **_: on_fake(rules=rules, concurrency=5), concurrency=5)
-    for digest in in_order(tonight, run_id)[1:]:
+    harness, run_id, number = ready(lambda **_: on_fake(rules=rules, concurrency=5), concurrency=5)
+    for digest in in_order(harness, run_id)[1:]:
         fake.before("DELETE", digest, partial(fake.move_tag, "shop/api", "prod", digest))
     batches.delete_batch(
-        tonight.store, tonight.watch, run_id, number, limiter=SomeAhead(tonight, run_id, some=1, chunk=4)
+        harness.store, harness.watch, run_id, number, limiter=SomeAhead(harness, run_id, some=1, chunk=4)
     )
 
-    assert "prod" in str(tonight.run(run_id).message)
+    assert "prod" in str(harness.run(run_id).message)
     assert len(fake.lines("DELETE")) == 2
     assert kept.digest in fake.state()["shop/api"]
-    assert Counter(tonight.outcomes(run_id).values()) == {("deleted", None): 2, ("planned", None): 3}
+    assert Counter(harness.outcomes(run_id).values()) == {("deleted", None): 2, ("planned", None): 3}
 
 
-def test_what_was_not_sent_as_redis_went_away_is_planned_again(simulator: Simulator, night: MakeHarness) -> None:
+def test_what_was_not_sent_as_redis_went_away_is_planned_again(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(4):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight, run_id, number = ready(night, concurrency=4)
+    harness, run_id, number = ready(make_harness, concurrency=4)
 
-    limiter = WithoutRedis(tonight, run_id, lambda: None)
-    batches.delete_batch(tonight.store, tonight.watch, run_id, number, limiter=limiter)
+    limiter = WithoutRedis(harness, run_id, lambda: None)
+    batches.delete_batch(harness.store, harness.watch, run_id, number, limiter=limiter)
 
     assert len(simulator.requests(method="DELETE")) == 1
-    assert Counter(tonight.outcomes(run_id).values()) == {("deleted", None): 1, ("planned", None): 3}
+    assert Counter(harness.outcomes(run_id).values()) == {("deleted", None): 1, ("planned", None): 3}
 
 
 def test_a_task_that_ends_while_it_hands_deletions_out_settles_those(
-    simulator: Simulator, night: MakeHarness, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of six, one went alone; two are sent, one waits for its turn, and two were not handed out yet."""
     for number in range(6):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight, run_id, number = ready(night, concurrency=6)
+    harness, run_id, number = ready(make_harness, concurrency=6)
     simulator.switch(operation_seconds_to=0.0)
     simulator.fault("latency", method="DELETE", after=1, seconds=0.5)
     submit, handed_out, ended = ThreadPoolExecutor.submit, 0, threading.Event()
 
     class TwoTurns(Slow):
         def __init__(self) -> None:
-            super().__init__(tonight, run_id, lambda: None)
+            super().__init__(harness, run_id, lambda: None)
             self._turns = threading.Semaphore(2)
 
         def wait(self) -> float:
-            if intended(tonight, run_id) >= 2 and not self._turns.acquire(blocking=False):
+            if intended(harness, run_id) >= 2 and not self._turns.acquire(blocking=False):
                 assert ended.wait(30)
                 time.sleep(0.3 * PERMISSION_IS_GOOD)  # its turn comes soon after
             return 0.0
 
     def interrupted(pool: ThreadPoolExecutor, step: Callable[..., Any], *works: Any) -> Future[Any]:
         nonlocal handed_out
-        if intended(tonight, run_id) >= 2:
+        if intended(harness, run_id) >= 2:
             if handed_out == 3:
                 until(lambda: len(simulator.requests(method="DELETE")) == 3, what="two to be sent")
                 ended.set()
@@ -263,10 +263,10 @@ def test_a_task_that_ends_while_it_hands_deletions_out_settles_those(
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
     with pytest.raises(SystemExit):
-        batches.delete_batch(tonight.store, tonight.watch, run_id, number, limiter=TwoTurns())
+        batches.delete_batch(harness.store, harness.watch, run_id, number, limiter=TwoTurns())
 
     assert len(simulator.deleted_ids()) == len(simulator.requests(method="DELETE")) == 3
-    assert Counter(tonight.outcomes(run_id).values()) == {("deleted", None): 3, ("planned", None): 3}
+    assert Counter(harness.outcomes(run_id).values()) == {("deleted", None): 3, ("planned", None): 3}
 
 
 def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(
@@ -274,14 +274,14 @@ def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(
 ) -> None:
     for number in range(4):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight = Harness(simulator, tmp_path)
-    run_id, bells = tonight.plan()
-    ((_, number),) = [bell.args for bell in tonight.ring(bells, until="gc.delete_batch")]
-    other = sqlite3.connect(str(tonight.store.engine.url.database), isolation_level=None, check_same_thread=False)
+    harness = Harness(simulator, tmp_path)
+    run_id, task_calls = harness.plan()
+    ((_, number),) = [task_call.args for task_call in harness.carry_out(task_calls, until="gc.delete_batch")]
+    other = sqlite3.connect(str(harness.store.engine.url.database), isolation_level=None, check_same_thread=False)
 
     def write_and_switch_off() -> None:
         """Half a second after a chunk is read; by then the mode was asked, and the intents wait for the store."""
-        dry_run(tonight, run_id, "")
+        dry_run(harness, run_id, "")
         threading.Timer(1.2 * PERMISSION_IS_GOOD, other.execute, ["commit"]).start()
 
     def at(point: str) -> None:
@@ -291,11 +291,11 @@ def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(
 
     checkpoints.visitors.append(at)
     try:
-        batches.delete_batch(tonight.store, tonight.watch, run_id, int(number))
+        batches.delete_batch(harness.store, harness.watch, run_id, int(number))
     finally:
         checkpoints.visitors.remove(at)
-    outcomes = sorted(tonight.outcomes(run_id).values(), key=str)
-    tonight.store.dispose()
+    outcomes = sorted(harness.outcomes(run_id).values(), key=str)
+    harness.store.dispose()
     other.close()
     assert outcomes == [("deleted", None), *[("skipped", "mode")] * 3]
 

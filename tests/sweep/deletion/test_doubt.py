@@ -20,11 +20,11 @@ HOUR = timedelta(hours=1)
 SLOWLY = {"requests_per_second": 500, "concurrency": 1}
 
 
-def go_on(night: Harness, run_id: str) -> None:
+def go_on(harness: Harness, run_id: str) -> None:
     """Let every mark of a ringing run out, and carry on, a few times over: as minutes of reconcile would."""
     for _ in range(6):
-        night.write(update(batch).values(rung_at=None))
-        night.ring(lifecycle.ring(night.store, run_id, datetime.now(UTC)))
+        harness.write(update(batch).values(published_at=None))
+        harness.carry_out(lifecycle.next_task_calls(harness.store, run_id, datetime.now(UTC)))
 
 
 def asked_for(simulator: Simulator, image_id: str) -> list[dict[str, Any]]:
@@ -32,19 +32,19 @@ def asked_for(simulator: Simulator, image_id: str) -> list[dict[str, Any]]:
 
 
 class TestAChangeAfterTheReading:
-    def test_while_the_registry_asks_for_a_pause(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_while_the_registry_asks_for_a_pause(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-        tonight = night()
-        run_id, bells = tonight.plan_and_recheck()
+        harness = make_harness()
+        run_id, task_calls = harness.plan_and_recheck()
         simulator.fault("error", method="DELETE", times=1, code=8, message="slow down", retry_after=4)
         simulator.after("DELETE", image["id"], "tag", repository="shop/api", reference=image["digest"], tag="stable")
 
-        tonight.ring(bells)
-        go_on(tonight, run_id)
+        harness.carry_out(task_calls)
+        go_on(harness, run_id)
 
         assert image["digest"] in {one["digest"] for one in simulator.images()}
         assert len(simulator.requests("DELETE")) == 1
-        assert tonight.outcomes(run_id)[image["digest"]] == ("failed", "rate_limited")
+        assert harness.outcomes(run_id)[image["digest"]] == ("failed", "rate_limited")
 
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -55,207 +55,211 @@ class TestAChangeAfterTheReading:
         ],
     )
     def test_in_any_fact_that_was_planned(
-        self, simulator: Simulator, night: MakeHarness, field: str, value: object
+        self, simulator: Simulator, make_harness: MakeHarness, field: str, value: object
     ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-        tonight = night()
-        run_id, bells = tonight.plan_and_recheck()
+        harness = make_harness()
+        run_id, task_calls = harness.plan_and_recheck()
         simulator.fault("wrong_types", method="GET", path=f"/images/{image['id']}", set={field: value})
 
-        tonight.ring(bells)
+        harness.carry_out(task_calls)
 
-        assert tonight.outcomes(run_id) == {image["digest"]: ("skipped", "changed")}
+        assert harness.outcomes(run_id) == {image["digest"]: ("skipped", "changed")}
         assert simulator.requests("DELETE") == []
 
 
 class TestADeletionLeftInDoubt:
     """Its DELETEs were answered 503 until the reading was too old: it may have been carried out."""
 
-    def left(self, simulator: Simulator, night: MakeHarness, **pushed: Any) -> tuple[Harness, str, dict[str, Any]]:
+    def left(
+        self, simulator: Simulator, make_harness: MakeHarness, **pushed: Any
+    ) -> tuple[Harness, str, dict[str, Any]]:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY, **pushed)
-        tonight = night()
-        run_id, bells = tonight.plan_and_recheck()
+        harness = make_harness()
+        run_id, task_calls = harness.plan_and_recheck()
         simulator.fault("status", method="DELETE", status=503)
-        tonight.ring(bells)
+        harness.carry_out(task_calls)
         simulator.no_faults()
-        assert tonight.outcomes(run_id) == {image["digest"]: ("intent", None)}
-        return tonight, run_id, image
+        assert harness.outcomes(run_id) == {image["digest"]: ("intent", None)}
+        return harness, run_id, image
 
-    def test_is_asked_for_again_with_the_same_key(self, simulator: Simulator, night: MakeHarness) -> None:
-        tonight, run_id, image = self.left(simulator, night)
+    def test_is_asked_for_again_with_the_same_key(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+        harness, run_id, image = self.left(simulator, make_harness)
         before = len(simulator.requests("DELETE"))
 
-        go_on(tonight, run_id)
+        go_on(harness, run_id)
 
-        assert tonight.outcomes(run_id) == {image["digest"]: ("deleted", None)}
+        assert harness.outcomes(run_id) == {image["digest"]: ("deleted", None)}
         assert len(simulator.requests("DELETE")) == before + 1
         assert len({one["key"] for one in simulator.requests("DELETE")}) == 1
 
     def test_is_not_asked_for_again_when_something_needs_it_by_now(
-        self, simulator: Simulator, night: MakeHarness
+        self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
-        tonight, run_id, image = self.left(simulator, night)
+        harness, run_id, image = self.left(simulator, make_harness)
         before = len(simulator.requests("DELETE"))
         simulator.sign("shop/api", image["digest"])
-        tonight.write(update(repository).values(looked_at=None))
+        harness.write(update(repository).values(rechecked_at=None))
 
-        go_on(tonight, run_id)
+        go_on(harness, run_id)
 
-        assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
+        assert harness.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
         assert len(simulator.requests("DELETE")) == before
 
-    def test_is_ours_when_it_is_gone(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_is_ours_when_it_is_gone(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
-        tonight, run_id, image = self.left(simulator, night)
+        harness, run_id, image = self.left(simulator, make_harness)
         simulator.remove(image["id"])  # as if one of the lost DELETEs had done it
 
-        go_on(tonight, run_id)
+        go_on(harness, run_id)
 
-        assert tonight.outcomes(run_id) == {image["digest"]: ("deleted", None)}
-        assert tonight.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
+        assert harness.outcomes(run_id) == {image["digest"]: ("deleted", None)}
+        assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
     @pytest.mark.parametrize("way", ["dry-run", "invalid"])
     def test_is_unconfirmed_when_deleting_is_switched_off(
-        self, simulator: Simulator, night: MakeHarness, way: str
+        self, simulator: Simulator, make_harness: MakeHarness, way: str
     ) -> None:
-        tonight, run_id, image = self.left(simulator, night)
+        harness, run_id, image = self.left(simulator, make_harness)
         if way == "dry-run":
-            tonight.rewrite(mode="dry-run")
+            harness.rewrite(mode="dry-run")
         else:
-            tonight.path.write_text("{")
+            harness.path.write_text("{")
 
-        go_on(tonight, run_id)
+        go_on(harness, run_id)
 
-        assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
-        assert tonight.run(run_id).outcome == "partial"
+        assert harness.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
+        assert harness.run(run_id).outcome == "partial"
 
-    def test_is_resolved_before_its_batch_is_poison(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_is_resolved_before_its_batch_is_poison(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         other = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
-        tonight = night()
-        run_id, bells = tonight.plan_and_recheck()
+        harness = make_harness()
+        run_id, task_calls = harness.plan_and_recheck()
         mine = simulator.push("shop/web", tags=["pr-1"])
         done = simulator.fault("hang_operation", method="DELETE", path=other["id"])
-        tonight.do(bells[0])
+        harness.do(task_calls[0])
         assert (mine["digest"] != other["digest"], done) == (True, None)
-        assert tonight.outcomes(run_id)[other["digest"]] == ("accepted", None)
+        assert harness.outcomes(run_id)[other["digest"]] == ("accepted", None)
         simulator.remove(other["id"])
-        tonight.write(update(batch).values(takeovers=batches.TAKEOVERS, rung_at=None))
+        harness.write(update(batch).values(takeovers=batches.TAKEOVERS, published_at=None))
         simulator.fault("error", method="GET", path="/operations/", code=5, message="no such operation")
 
-        go_on(tonight, run_id)
+        go_on(harness, run_id)
 
-        assert tonight.outcomes(run_id) == {other["digest"]: ("deleted", None)}
+        assert harness.outcomes(run_id) == {other["digest"]: ("deleted", None)}
 
-    def test_ends_after_three_attempts(self, simulator: Simulator, night: MakeHarness) -> None:
-        tonight, run_id, image = self.left(simulator, night)
+    def test_ends_after_three_attempts(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+        harness, run_id, image = self.left(simulator, make_harness)
         simulator.fault("status", method="DELETE", status=503)
 
-        go_on(tonight, run_id)
+        go_on(harness, run_id)
 
-        assert tonight.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
-        assert [one.attempts for one in tonight.items(run_id)] == [3]
+        assert harness.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
+        assert [one.attempts for one in harness.items(run_id)] == [3]
 
 
 class TestAnAnswerThatSaysNothingOfTheImage:
-    def test_no_permission_to_ask_for_the_operation(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_no_permission_to_ask_for_the_operation(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-        tonight = night()
-        run_id, bells = tonight.plan_and_recheck()
+        harness = make_harness()
+        run_id, task_calls = harness.plan_and_recheck()
         simulator.fault("error", method="GET", path="/operations/", times=1, code=7, message="no")
 
-        tonight.ring(bells)
-        assert tonight.outcomes(run_id) == {image["digest"]: ("accepted", None)}
-        go_on(tonight, run_id)
+        harness.carry_out(task_calls)
+        assert harness.outcomes(run_id) == {image["digest"]: ("accepted", None)}
+        go_on(harness, run_id)
 
-        assert tonight.outcomes(run_id) == {image["digest"]: ("deleted", None)}
-        assert tonight.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
+        assert harness.outcomes(run_id) == {image["digest"]: ("deleted", None)}
+        assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
-    def test_an_operation_that_is_forgotten(self, simulator: Simulator, night: MakeHarness) -> None:
+    def test_an_operation_that_is_forgotten(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         simulator.switch(image_vanishes="at_acceptance")
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
-        tonight = night()
-        run_id, bells = tonight.plan_and_recheck()
+        harness = make_harness()
+        run_id, task_calls = harness.plan_and_recheck()
         simulator.fault("error", method="GET", path="/operations/", code=5, message="no such operation")
 
-        tonight.ring(bells)
+        harness.carry_out(task_calls)
 
-        assert tonight.outcomes(run_id) == {image["digest"]: ("deleted", None)}
-        assert tonight.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
+        assert harness.outcomes(run_id) == {image["digest"]: ("deleted", None)}
+        assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
     def test_a_reading_that_failed_before_somebody_else_deleted_it(
-        self, simulator: Simulator, night: MakeHarness
+        self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
-        tonight = night()
-        run_id, bells = tonight.plan_and_recheck()
+        harness = make_harness()
+        run_id, task_calls = harness.plan_and_recheck()
         simulator.fault("status", method="GET", path=f"/images/{image['id']}", times=1, status=503)
         simulator.after("GET", f"/images/{image['id']}", "remove", image=image["id"])
 
-        tonight.ring(bells)
+        harness.carry_out(task_calls)
 
-        assert tonight.outcomes(run_id) == {image["digest"]: ("gone", None)}
-        assert (tonight.run(run_id).reclaimed_bytes, simulator.requests("DELETE")) == (0, [])
+        assert harness.outcomes(run_id) == {image["digest"]: ("gone", None)}
+        assert (harness.run(run_id).reclaimed_bytes, simulator.requests("DELETE")) == (0, [])
 
 
-def test_a_stale_worker_says_nothing_of_what_another_is_deleting(simulator: Simulator, night: MakeHarness) -> None:
+def test_a_stale_worker_says_nothing_of_what_another_is_deleting(
+    simulator: Simulator, make_harness: MakeHarness
+) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan_and_recheck()
+    harness = make_harness()
+    run_id, task_calls = harness.plan_and_recheck()
     simulator.fault("latency", method="GET", path=f"/images/{image['id']}", times=1, seconds=1.5)
-    stale = threading.Thread(target=tonight.do, args=(bells[0],))
+    stale = threading.Thread(target=harness.do, args=(task_calls[0],))
     stale.start()
     until(lambda: asked_for(simulator, image["id"]), what="the first worker's reading")
     past = datetime.now(UTC) - HOUR
-    tonight.write(update(batch).values(lease_until=past))  # it sleeps past its lease
-    tonight.ring(bells)
+    harness.write(update(batch).values(lease_until=past))  # it sleeps past its lease
+    harness.carry_out(task_calls)
     stale.join()
 
-    assert tonight.outcomes(run_id) == {image["digest"]: ("deleted", None)}
-    assert tonight.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
+    assert harness.outcomes(run_id) == {image["digest"]: ("deleted", None)}
+    assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
-def test_what_we_deleted_and_somebody_pushed_again_is_new(simulator: Simulator, night: MakeHarness) -> None:
+def test_what_we_deleted_and_somebody_pushed_again_is_new(simulator: Simulator, make_harness: MakeHarness) -> None:
     pushed = {"tags": ["pr-1"], "layers": [4000], "content": "the same"}
     image = simulator.push("shop/api", age=30 * DAY, **pushed)
     signature = simulator.sign("shop/api", image["digest"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan_and_recheck()
-    tonight.do(bells[0])  # the first wave
-    assert tonight.outcomes(run_id)[image["digest"]] == ("deleted", None)
+    harness = make_harness()
+    run_id, task_calls = harness.plan_and_recheck()
+    harness.do(task_calls[0])  # the first wave
+    assert harness.outcomes(run_id)[image["digest"]] == ("deleted", None)
     again = simulator.push("shop/api", **{**pushed, "tags": ["v2"]})
     assert again["digest"] == image["digest"]
-    tonight.write(update(repository).values(looked_at=None))
+    harness.write(update(repository).values(rechecked_at=None))
 
-    go_on(tonight, run_id)
+    go_on(harness, run_id)
 
-    assert tonight.outcomes(run_id)[signature["digest"]] == ("skipped", "still_needed")
+    assert harness.outcomes(run_id)[signature["digest"]] == ("skipped", "still_needed")
 
 
-def test_a_sweep_stops_when_the_store_is_ill(simulator: Simulator, night: MakeHarness) -> None:
+def test_a_sweep_stops_when_the_store_is_ill(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(5):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
-    tonight = night(rate=SLOWLY)
-    _, bells = tonight.plan_and_recheck()
-    with tonight.store.write() as connection:
+    harness = make_harness(rate=SLOWLY)
+    _, task_calls = harness.plan_and_recheck()
+    with harness.store.write() as connection:
         audit.drop(connection)  # no outcome can be written any more
 
     with pytest.raises(StoreError):
-        tonight.do(bells[0])
+        harness.do(task_calls[0])
 
     assert len(simulator.requests("DELETE")) == 1
 
 
-def test_nothing_is_intended_once_the_plan_is_too_old(simulator: Simulator, night: MakeHarness) -> None:
+def test_nothing_is_intended_once_the_plan_is_too_old(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan_and_recheck()
-    tonight.write(update(run).values(started_at=datetime.now(UTC) - 25 * HOUR))
+    harness = make_harness()
+    run_id, task_calls = harness.plan_and_recheck()
+    harness.write(update(run).values(started_at=datetime.now(UTC) - 25 * HOUR))
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    finished = tonight.run(run_id)
+    finished = harness.run(run_id)
     assert (finished.state, finished.outcome, finished.deleted) == ("finished", "partial", 0)
     assert simulator.requests("DELETE") == []

@@ -15,66 +15,66 @@ def alive(simulator: Simulator) -> set[str]:
     return {image["digest"] for image in simulator.images()}
 
 
-def test_exactly_the_planned_images_go(simulator: Simulator, night: MakeHarness) -> None:
+def test_exactly_the_planned_images_go(simulator: Simulator, make_harness: MakeHarness) -> None:
     push_some(simulator)
-    tonight = night()
+    harness = make_harness()
     before = alive(simulator)
 
-    run = tonight.sweep()
+    run = harness.sweep()
 
-    planned = {one.decision.digest for one in tonight.items(run.id)}
+    planned = {one.decision.digest for one in harness.items(run.id)}
     assert (run.state, run.outcome) == ("finished", "succeeded")
-    assert run.planned == run.deleted == len(tonight.items(run.id)) == 38
+    assert run.planned == run.deleted == len(harness.items(run.id)) == 38
     assert before - alive(simulator) == planned
     assert run.reclaimed_bytes == run.reclaimable_bytes == simulator.state()["lost_bytes"] > 0
-    again = tonight.sweep()
+    again = harness.sweep()
     assert (again.planned, again.outcome) == (0, "succeeded")
 
 
 @pytest.mark.parametrize("moment", ["GET", "DELETE"])
-def test_a_tag_moved_away_at_the_last_moment(simulator: Simulator, night: MakeHarness, moment: str) -> None:
+def test_a_tag_moved_away_at_the_last_moment(simulator: Simulator, make_harness: MakeHarness, moment: str) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan()
-    bells = tonight.ring(bells, until="gc.delete_batch")
+    harness = make_harness()
+    run_id, task_calls = harness.plan()
+    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
     path = f"/images/{image['id']}"
     simulator.before(moment, path, "tag", repository="shop/api", reference=image["digest"], tag="stable")
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
     # Between our last reading and the registry's work nothing can be known: that gap is milliseconds.
     expected = ("skipped", "changed") if moment == "GET" else ("deleted", None)
-    assert tonight.outcomes(run_id)[image["digest"]] == expected
+    assert harness.outcomes(run_id)[image["digest"]] == expected
 
 
 @pytest.mark.parametrize("position", ["refused", "operation_error"])
 def test_an_adoption_after_the_last_listing_is_refused_by_the_registry(
-    simulator: Simulator, night: MakeHarness, position: str
+    simulator: Simulator, make_harness: MakeHarness, position: str
 ) -> None:
     simulator.switch(child_of_index=position)
     child = simulator.push("shop/api", age=30 * DAY)
-    tonight = night()
-    run_id, bells = tonight.plan()
-    bells = tonight.ring(bells, until="gc.delete_batch")
+    harness = make_harness()
+    run_id, task_calls = harness.plan()
+    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
     index = {"repository": "shop/api", "children": [child["digest"]], "tags": ["v2"]}
     simulator.before("DELETE", f"/images/{child['id']}", "push_index", **index)
 
-    tonight.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert tonight.outcomes(run_id) == {child["digest"]: ("skipped", "used_by_image_lists")}
-    assert tonight.run(run_id).outcome == "succeeded"
+    assert harness.outcomes(run_id) == {child["digest"]: ("skipped", "used_by_image_lists")}
+    assert harness.run(run_id).outcome == "succeeded"
     assert child["digest"] in alive(simulator)
 
 
 def test_indexes_go_before_their_children_and_subjects_before_their_signatures(
-    simulator: Simulator, night: MakeHarness
+    simulator: Simulator, make_harness: MakeHarness
 ) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     index = simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
     signature = simulator.sign("shop/api", index["digest"], age=29 * DAY)
-    tonight = night()
+    harness = make_harness()
 
-    run = tonight.sweep()
+    run = harness.sweep()
 
     assert (run.deleted, run.outcome) == (3, "succeeded")
     order = [request["image"] for request in simulator.requests(method="DELETE")]
@@ -82,12 +82,12 @@ def test_indexes_go_before_their_children_and_subjects_before_their_signatures(
     assert set(order[1:]) == {child["id"], signature["id"]}
 
 
-def test_the_intent_is_written_before_the_registry_is_asked(simulator: Simulator, night: MakeHarness) -> None:
+def test_the_intent_is_written_before_the_registry_is_asked(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
-    tonight = night()
-    run = tonight.sweep()
-    intent, asked = tonight.items(run.id)[0], simulator.requests(method="DELETE")[0]
-    with tonight.store.read() as connection:
+    harness = make_harness()
+    run = harness.sweep()
+    intent, asked = harness.items(run.id)[0], simulator.requests(method="DELETE")[0]
+    with harness.store.read() as connection:
         from worker.store.tables import item  # noqa: PLC0415 -- the one test that looks at a row
 
         row = connection.execute(item.select()).one()

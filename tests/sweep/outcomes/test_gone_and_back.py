@@ -20,7 +20,7 @@ OLD = [{"name": "old", "delete": {"tags": ["build-*"], "older_than": "14d"}}]
 
 
 @pytest.fixture
-def night(on_fake: Callable[..., Harness]) -> Harness:
+def harness(on_fake: Callable[..., Harness]) -> Harness:
     return on_fake(rules=OLD, concurrency=4)
 
 
@@ -28,117 +28,117 @@ def build(fake: FakeRegistry) -> str:
     return fake.push(PATH, "build-1", layers=[b"build"]).digest
 
 
-def month_old(fake: FakeRegistry, night: Harness) -> str:
+def month_old(fake: FakeRegistry, harness: Harness) -> str:
     """An image that scans have known for thirty days, beside one that stays; its digest."""
     digest = build(fake)
     fake.push(PATH, "keep", layers=[b"keep"])
-    night.sweep()
-    pass_time(night, 30 * DAY)
+    harness.sweep()
+    pass_time(harness, 30 * DAY)
     return digest
 
 
 @pytest.fixture
-def deleted(fake: FakeRegistry, night: Harness) -> str:
+def deleted(fake: FakeRegistry, harness: Harness) -> str:
     """An image of thirty days that a sweep has deleted; its digest."""
-    digest = month_old(fake, night)
-    assert night.sweep().deleted == 1
+    digest = month_old(fake, harness)
+    assert harness.sweep().deleted == 1
     return digest
 
 
-def is_young_for_fourteen_days(night: Harness, digest: str) -> bool:
-    pass_time(night, DAY)
-    first = night.sweep()
-    said = reasons(night, first)[digest]
-    pass_time(night, 13 * DAY)
-    second = night.sweep()
-    pass_time(night, DAY)
-    third = night.sweep()
+def is_young_for_fourteen_days(harness: Harness, digest: str) -> bool:
+    pass_time(harness, DAY)
+    first = harness.sweep()
+    said = reasons(harness, first)[digest]
+    pass_time(harness, 13 * DAY)
+    second = harness.sweep()
+    pass_time(harness, DAY)
+    third = harness.sweep()
     assert (first.deleted, second.deleted, third.deleted) == (0, 0, 1)
     return said[0] == "no_rule"
 
 
 def test_what_we_deleted_and_somebody_pushes_before_the_next_scan(
-    fake: FakeRegistry, night: Harness, deleted: str
+    fake: FakeRegistry, harness: Harness, deleted: str
 ) -> None:
     assert build(fake) == deleted
-    assert is_young_for_fourteen_days(night, deleted)
+    assert is_young_for_fourteen_days(harness, deleted)
 
 
-def test_what_we_deleted_and_no_scan_saw_for_a_while(fake: FakeRegistry, night: Harness, deleted: str) -> None:
-    pass_time(night, DAY)
-    night.sweep()
+def test_what_we_deleted_and_no_scan_saw_for_a_while(fake: FakeRegistry, harness: Harness, deleted: str) -> None:
+    pass_time(harness, DAY)
+    harness.sweep()
     assert build(fake) == deleted
-    assert is_young_for_fourteen_days(night, deleted)
+    assert is_young_for_fourteen_days(harness, deleted)
 
 
-def test_what_was_restored(fake: FakeRegistry, night: Harness, deleted: str) -> None:
-    registry = night.settings.registries["production"]
+def test_what_was_restored(fake: FakeRegistry, harness: Harness, deleted: str) -> None:
+    registry = harness.settings.registries["production"]
     with open_registry(registry) as opened:
-        (back,) = restore(night.store, find(night.store, night.settings, f"{PATH}@{deleted}"), opened)
+        (back,) = restore(harness.store, find(harness.store, harness.settings, f"{PATH}@{deleted}"), opened)
     assert (back.digest, deleted in fake.state()[PATH]) == (deleted, True)
-    assert is_young_for_fourteen_days(night, deleted)
+    assert is_young_for_fourteen_days(harness, deleted)
 
 
-def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, night: Harness) -> None:
-    digest = month_old(fake, night)
-    run_id, bells = night.plan_and_recheck()
+def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, harness: Harness) -> None:
+    digest = month_old(fake, harness)
+    run_id, task_calls = harness.plan_and_recheck()
     fake.remove(PATH, digest)
-    night.ring(bells)
-    assert night.outcomes(run_id) == {digest: ("gone", None)}
+    harness.carry_out(task_calls)
+    assert harness.outcomes(run_id) == {digest: ("gone", None)}
     assert build(fake) == digest
-    assert is_young_for_fourteen_days(night, digest)
+    assert is_young_for_fourteen_days(harness, digest)
 
 
-def test_what_may_have_been_deleted(fake: FakeRegistry, night: Harness) -> None:
+def test_what_may_have_been_deleted(fake: FakeRegistry, harness: Harness) -> None:
     """Nobody knows whether that is the image of before."""
-    digest = month_old(fake, night)
-    run_id, bells = night.plan_and_recheck()
+    digest = month_old(fake, harness)
+    run_id, task_calls = harness.plan_and_recheck()
     fake.fault("status", "DELETE", times=None, status=503)
-    night.ring(bells)
+    harness.carry_out(task_calls)
     fake.heal()
-    assert night.outcomes(run_id) == {digest: ("intent", None)}
-    with night.store.write() as connection:
+    assert harness.outcomes(run_id) == {digest: ("intent", None)}
+    with harness.store.write() as connection:
         connection.execute(run_table.update().where(run_table.c.id == run_id).values(state="finished"))
     fake.remove(PATH, digest)
     build(fake)
-    assert is_young_for_fourteen_days(night, digest)
+    assert is_young_for_fourteen_days(harness, digest)
 
 
-def test_a_repository_that_cannot_be_listed_tells_of_nothing(fake: FakeRegistry, night: Harness) -> None:
+def test_a_repository_that_cannot_be_listed_tells_of_nothing(fake: FakeRegistry, harness: Harness) -> None:
     digest = build(fake)
     fake.push("shop/web", "keep", layers=[b"web"])
-    night.sweep()
-    pass_time(night, 30 * DAY)
+    harness.sweep()
+    pass_time(harness, 30 * DAY)
     fake.fault("html", "GET", f"/{PATH}/tags/list", status=200, times=None)
-    assert night.sweep().complete is False
+    assert harness.sweep().complete is False
     fake.heal()
-    last = night.sweep()
-    assert night.outcomes(last.id) == {digest: ("deleted", None)}
+    last = harness.sweep()
+    assert harness.outcomes(last.id) == {digest: ("deleted", None)}
 
 
-def test_an_unreadable_night_in_between_forgets_no_deletion(fake: FakeRegistry, night: Harness, deleted: str) -> None:
+def test_an_unreadable_night_in_between_forgets_no_deletion(fake: FakeRegistry, harness: Harness, deleted: str) -> None:
     build(fake)
     fake.push("shop/web", "keep", layers=[b"web"])
-    pass_time(night, DAY)
+    pass_time(harness, DAY)
     fake.fault("html", "GET", f"/{PATH}/tags/list", status=200, times=None)
-    assert night.sweep().complete is False
+    assert harness.sweep().complete is False
     fake.heal()
-    assert is_young_for_fourteen_days(night, deleted)
+    assert is_young_for_fourteen_days(harness, deleted)
 
 
-def test_a_deletion_after_another_runs_scan(fake: FakeRegistry, night: Harness) -> None:
+def test_a_deletion_after_another_runs_scan(fake: FakeRegistry, harness: Harness) -> None:
     """A plan that waited for its approval while another was made."""
-    digest = month_old(fake, night)
-    run_id, bells = night.plan()
-    head = recalled(night).head
+    digest = month_old(fake, harness)
+    run_id, task_calls = harness.plan()
+    head = recalled(harness).head
     assert head is not None
-    with night.store.write() as connection:  # as if it had begun before the last scan
+    with harness.store.write() as connection:  # as if it had begun before the last scan
         before = head.scanned_at - timedelta(hours=1)
         connection.execute(run_table.update().where(run_table.c.id == run_id).values(started_at=before))
-    night.ring(bells)
-    assert night.run(run_id).deleted == 1
+    harness.carry_out(task_calls)
+    assert harness.run(run_id).deleted == 1
     build(fake)
-    assert is_young_for_fourteen_days(night, digest)
+    assert is_young_for_fourteen_days(harness, digest)
 
 
 @pytest.fixture
@@ -159,16 +159,16 @@ def test_where_push_times_are_told_it_has_to_settle_again(
 ) -> None:
     simulator.push(PATH, tags=["pr-1"], content="a", age=30 * DAY)
     simulator.push(PATH, tags=["v1"], content="b", age=30 * DAY)
-    night = vendors(settle="24h")
-    night.sweep()
-    pass_time(night, 2 * DAY)
-    assert night.sweep().deleted == 1
+    harness = vendors(settle="24h")
+    harness.sweep()
+    pass_time(harness, 2 * DAY)
+    assert harness.sweep().deleted == 1
     again = simulator.push(PATH, tags=["pr-1"], content="a", age=30 * DAY)
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert run.planned == 0
-    cause, reason = reasons(night, run)[again["digest"]]
+    cause, reason = reasons(harness, run)[again["digest"]]
     assert (cause, reason) == ("unsettled", "no earlier complete scan has seen it; settle asks for 1 day")
-    pass_time(night, DAY)
-    assert night.sweep().deleted == 1
+    pass_time(harness, DAY)
+    assert harness.sweep().deleted == 1

@@ -14,7 +14,7 @@ RULES = [{"name": "releases", "keep": {"tags": ["v*"]}}, {"name": "old", "delete
 
 
 @pytest.fixture
-def night(on_fake: Callable[..., Harness]) -> Harness:
+def harness(on_fake: Callable[..., Harness]) -> Harness:
     return on_fake(rules=RULES, concurrency=1)
 
 
@@ -37,45 +37,45 @@ class TestTagsThatServeADeletedDigest:
         fake.push(PATH, "v1", layers=[b"kept"])
         return fake.push_index(PATH, "pr-1", children=[child.digest]), child
 
-    def test_our_own_deletion(self, fake: FakeRegistry, night: Harness, pushed: tuple[Pushed, Pushed]) -> None:
+    def test_our_own_deletion(self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]) -> None:
         index, child = pushed
-        run = night.sweep()
+        run = harness.sweep()
         assert ended_by_kept_tags(run)
-        assert night.outcomes(run.id)[index.digest] == ("failed", "operation_failed")
+        assert harness.outcomes(run.id)[index.digest] == ("failed", "operation_failed")
         assert child.digest in fake.state()[PATH]
 
     def test_a_deletion_before_this_run(
-        self, fake: FakeRegistry, night: Harness, pushed: tuple[Pushed, Pushed]
+        self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]
     ) -> None:
         """The digest is 404, its tag is listed and serves it."""
         index, child = pushed
-        night.sweep()
+        harness.sweep()
         asked = len(fake.requests)
-        second = night.sweep()
+        second = harness.sweep()
         assert ended_by_kept_tags(second)
-        assert night.outcomes(second.id)[index.digest] == ("failed", "operation_failed")
+        assert harness.outcomes(second.id)[index.digest] == ("failed", "operation_failed")
         assert child.digest in fake.state()[PATH]
         assert "DELETE" not in {one.method for one in fake.requests[asked:]}
 
     def test_a_deletion_after_the_reading(
-        self, fake: FakeRegistry, night: Harness, pushed: tuple[Pushed, Pushed]
+        self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]
     ) -> None:
         """Somebody else is faster: our own request finds nothing."""
         index, child = pushed
         fake.before("DELETE", "/manifests/", lambda: fake.delete(PATH, index.digest))
-        run = night.sweep()
+        run = harness.sweep()
         assert ended_by_kept_tags(run)
         assert child.digest in fake.state()[PATH]
 
     def test_a_tag_that_names_another_image_by_now(
-        self, fake: FakeRegistry, night: Harness, pushed: tuple[Pushed, Pushed]
+        self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]
     ) -> None:
         """It was pushed while the image was deleted, and keeps nothing of it."""
         index, _ = pushed
         fake.before("DELETE", "/manifests/", lambda: fake.push(PATH, "pr-1", layers=[b"new"]))
-        run = night.sweep()
+        run = harness.sweep()
         assert run.outcome == "succeeded"
-        assert night.outcomes(run.id)[index.digest] == ("deleted", None)
+        assert harness.outcomes(run.id)[index.digest] == ("deleted", None)
 
 
 class TestChildrenThatGoWithTheirIndex:
@@ -88,24 +88,24 @@ class TestChildrenThatGoWithTheirIndex:
             fake.push_index(PATH, f"pr-{number}", children=[own, kept] if shared else [own])
         return kept
 
-    def test_a_kept_one_stops_the_run(self, fake: FakeRegistry, night: Harness) -> None:
+    def test_a_kept_one_stops_the_run(self, fake: FakeRegistry, harness: Harness) -> None:
         kept = self.pushed(fake)
         fake.switches.cascades = True
-        run = night.sweep()
+        run = harness.sweep()
         assert (run.outcome, run.deleted) == ("failed", 1)
         assert run.message is not None
         assert f"the registry deleted {kept} of the same repository, which the plan keeps" in run.message
         assert len(fake.deleted) == 1
 
-    def test_one_that_goes_anyway_does_not(self, fake: FakeRegistry, night: Harness) -> None:
+    def test_one_that_goes_anyway_does_not(self, fake: FakeRegistry, harness: Harness) -> None:
         self.pushed(fake, shared=False)
         fake.switches.cascades = True
-        run = night.sweep()
+        run = harness.sweep()
         assert (run.outcome, run.deleted, run.gone) == ("succeeded", 2, 2)
 
-    def test_kept_ones_that_stay_are_asked_for_once(self, fake: FakeRegistry, night: Harness) -> None:
+    def test_kept_ones_that_stay_are_asked_for_once(self, fake: FakeRegistry, harness: Harness) -> None:
         kept = self.pushed(fake)
-        run = night.sweep()
+        run = harness.sweep()
         assert (run.outcome, run.deleted) == ("succeeded", 4)
         lines = fake.lines()
         deletions = [at for at, line in enumerate(lines) if line.startswith("DELETE")]

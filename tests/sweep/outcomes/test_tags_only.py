@@ -14,7 +14,7 @@ from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.real_runs import served
 from tests.support.scan_history import exceeded, pass_time
 from worker.report.run import outcome_text, shown_json
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store import plans
 from worker.store.sweeping import Item, Outcome
 from worker.sweep import outcomes
@@ -26,25 +26,25 @@ PATH = "shop/api"
 
 
 @pytest.fixture
-def night(on_fake: Callable[..., Harness]) -> Harness:
+def harness(on_fake: Callable[..., Harness]) -> Harness:
     return on_fake(rules=OLD, concurrency=4)
 
 
-def created(night: Harness, run_id: str) -> dict[str, datetime | None]:
-    with night.store.read() as connection:
+def created(harness: Harness, run_id: str) -> dict[str, datetime | None]:
+    with harness.store.read() as connection:
         return {one.digest: one.created_at for one in plans.decisions_of(connection, run_id, PATH)}
 
 
-def test_a_push_time_is_the_first_sight(fake: FakeRegistry, night: Harness) -> None:
+def test_a_push_time_is_the_first_sight(fake: FakeRegistry, harness: Harness) -> None:
     first = fake.push(PATH, "old-1", layers=[1], created="1999-01-01T00:00:00Z")
-    run = night.sweep()
+    run = harness.sweep()
     assert run.outcome == "succeeded"
-    assert created(night, run.id) == {first.digest: run.started_at}
-    assert run.doubt is None  # that all are of one minute is our own doing
-    pass_time(night, 8 * DAY)
+    assert created(harness, run.id) == {first.digest: run.started_at}
+    assert run.suspicion is None  # that all are of one minute is our own doing
+    pass_time(harness, 8 * DAY)
     second = fake.push(PATH, "old-2", layers=[2])
-    later = night.sweep()
-    times = created(night, later.id)
+    later = harness.sweep()
+    times = created(harness, later.id)
     assert run.started_at is not None
     assert times == {first.digest: run.started_at - 8 * DAY, second.digest: later.started_at}
     assert fake.deleted == [(PATH, first.digest)]
@@ -68,10 +68,10 @@ def test_a_push_time_is_the_first_sight(fake: FakeRegistry, night: Harness) -> N
 def test_images_of_one_scan_are_not_ranked(fake: FakeRegistry, tmp_path: Path, rules: list[dict[str, Any]]) -> None:
     """Eight pushes a day: those of one scan stay together until five later ones are before them."""
     keys: dict[str, Any] = {"rules": rules, "rate": {"requests_per_second": 1000}}
-    night = Harness(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
+    harness = Harness(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
     days = [[fake.push(PATH, f"build-{n}", layers=[n]).digest for n in range(8)]]
     fake.move_tag(PATH, "main", days[0][-1])
-    first = night.sweep()
+    first = harness.sweep()
     assert (first.outcome, first.deleted, first.undecidable) == ("succeeded", 0, 8)
     (warning,) = first.warnings
     assert warning == {
@@ -80,17 +80,17 @@ def test_images_of_one_scan_are_not_ranked(fake: FakeRegistry, tmp_path: Path, r
         " images that tie there in one scan, and the registry reports no push times; write push_time: image in the"
         " registry, or keep rules on tags.",
     }
-    pass_time(night, DAY)
+    pass_time(harness, DAY)
     days.append([fake.push(PATH, f"build-{n}", layers=[n]).digest for n in range(8, 16)])
     fake.move_tag(PATH, "main", days[1][-1])
-    second = night.sweep()
+    second = harness.sweep()
     assert (second.outcome, second.deleted, second.undecidable) == ("succeeded", 8, 8)
     assert set(fake.state()[PATH]) == set(days[1])
-    pass_time(night, DAY)
+    pass_time(harness, DAY)
     fake.push(PATH, "build-16", layers=[16])
-    third = night.sweep()
+    third = harness.sweep()
     assert (third.deleted, third.undecidable) == (0, 8)
-    night.store.dispose()
+    harness.store.dispose()
 
 
 @pytest.mark.parametrize("per", ["repository", "registry"])
@@ -107,30 +107,30 @@ def test_what_was_missing_and_is_there_again_begins_anew(
     keys: dict[str, Any] = {"rules": counts, "rate": {"requests_per_second": 1000}}
     if trusts:
         keys["trust_times_after"] = "1999-01-01T00:00:00Z"
-    night = Harness(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
+    harness = Harness(served(fake) | {"push_time": "first_seen"}, tmp_path, **keys)
     for name in ("main-10", "main-11", "main-12", "old-stays"):
         fake.push(PATH, name, layers=[name.encode()])
     lost = {name: push_again(fake, name) for name in LOST}
-    night.sweep()
-    pass_time(night, 10 * DAY)
+    harness.sweep()
+    pass_time(harness, 10 * DAY)
     for name, path in LOST.items():
         fake.remove(path, lost[name])
-    assert exceeded(night.sweep()) == ["vanished"]
-    pass_time(night, 10 * DAY)
+    assert exceeded(harness.sweep()) == ["vanished"]
+    pass_time(harness, 10 * DAY)
 
     assert {name: push_again(fake, name) for name in LOST} == lost
-    back = night.sweep()
+    back = harness.sweep()
     assert (back.outcome, back.exceeded) == ("succeeded", ())
     assert tags_of(fake) == {"main-10", "main-11", "main-12", *LOST}  # what was there all the time goes by its age
-    pass_time(night, DAY)
-    assert night.sweep().deleted == 0  # nor does what came back push others out the next night
+    pass_time(harness, DAY)
+    assert harness.sweep().deleted == 0  # nor does what came back push others out the next night
     for name in ("main-13", "main-14", "main-15"):
         fake.push(PATH, name, layers=[name.encode()])
-    pass_time(night, 14 * DAY)
-    assert night.sweep().outcome == "succeeded"
+    pass_time(harness, 14 * DAY)
+    assert harness.sweep().outcome == "succeeded"
     alone = {"main-9"} if per == "repository" else set()
     assert tags_of(fake) == {"main-13", "main-14", "main-15"} | alone  # later pushes do; its age is that of its return
-    night.store.dispose()
+    harness.store.dispose()
 
 
 LOST = dict.fromkeys(("main-1", "main-2", "main-3", "old-1", "old-2"), PATH) | {"main-9": "shop/web"}
@@ -144,129 +144,129 @@ def tags_of(fake: FakeRegistry) -> set[str]:
     return {tag for digests in fake.state().values() for tags in digests.values() for tag in tags}
 
 
-def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, night: Harness) -> None:
+def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, harness: Harness) -> None:
     fake.fill(PATH, 4)
-    night.sweep()
+    harness.sweep()
     for number in range(3):
         fake.push(PATH, f"t{number:05}", layers=[number])
-    run = night.sweep()
+    run = harness.sweep()
     assert (run.outcome, run.foreign_deletions, run.images) == ("succeeded", 0, 4)
     for digest in sorted(fake.state()[PATH])[:3]:
         fake.remove(PATH, digest)
-    gone = night.sweep()
+    gone = harness.sweep()
     assert gone.foreign_deletions > 0
 
 
-def test_a_kept_tag_that_moves_on_stops_nothing(fake: FakeRegistry, night: Harness) -> None:
+def test_a_kept_tag_that_moves_on_stops_nothing(fake: FakeRegistry, harness: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "latest", layers=[2])
-    night.sweep()
-    pass_time(night, 8 * DAY)
-    run_id, bells = night.plan()
+    harness.sweep()
+    pass_time(harness, 8 * DAY)
+    run_id, task_calls = harness.plan()
     fake.push(PATH, "latest", layers=[3])
-    night.ring(bells)
-    run = night.run(run_id)
+    harness.carry_out(task_calls)
+    run = harness.run(run_id)
     assert (run.outcome, run.deleted, run.differences) == ("succeeded", 1, ())
     assert fake.deleted == [(PATH, old.digest)]
 
 
-def test_a_kept_image_that_is_gone_stops_the_repository(fake: FakeRegistry, night: Harness) -> None:
+def test_a_kept_image_that_is_gone_stops_the_repository(fake: FakeRegistry, harness: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     kept = fake.push(PATH, "latest", layers=[2])
-    night.sweep()
-    pass_time(night, 8 * DAY)
-    run_id, bells = night.plan()
+    harness.sweep()
+    pass_time(harness, 8 * DAY)
+    run_id, task_calls = harness.plan()
     fake.remove(PATH, kept.digest)
-    night.ring(bells)
-    assert night.outcomes(run_id) == {old.digest: ("skipped", "repository_changed")}
+    harness.carry_out(task_calls)
+    assert harness.outcomes(run_id) == {old.digest: ("skipped", "repository_changed")}
     assert fake.deleted == []
 
 
 @pytest.mark.parametrize("when", ["before the look", "after the look"])
-def test_a_tag_more_is_seen(fake: FakeRegistry, night: Harness, when: str) -> None:
+def test_a_tag_more_is_seen(fake: FakeRegistry, harness: Harness, when: str) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "latest", layers=[2])
-    night.sweep()
-    pass_time(night, 8 * DAY)
-    run_id, bells = night.plan()
+    harness.sweep()
+    pass_time(harness, 8 * DAY)
+    run_id, task_calls = harness.plan()
     if when == "after the look":
-        bells = night.ring(bells, until="gc.look")
-        bells = [*bells[1:], *night.do(bells[0])]
+        task_calls = harness.carry_out(task_calls, until="gc.recheck")
+        task_calls = [*task_calls[1:], *harness.do(task_calls[0])]
     fake.move_tag(PATH, "stable", old.digest)
-    night.ring(bells)
-    assert night.outcomes(run_id) == {old.digest: ("skipped", "changed")}
+    harness.carry_out(task_calls)
+    assert harness.outcomes(run_id) == {old.digest: ("skipped", "changed")}
     assert fake.deleted == []
 
 
 def test_somebody_elses_deletion_is_confirmed_without_reading_every_tag_once_more(
-    fake: FakeRegistry, night: Harness
+    fake: FakeRegistry, harness: Harness
 ) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.fill(PATH, 30)
-    night.sweep()
-    pass_time(night, 8 * DAY)
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.look")
-    bells = [*bells[1:], *night.do(bells[0])]
+    harness.sweep()
+    pass_time(harness, 8 * DAY)
+    run_id, task_calls = harness.plan()
+    task_calls = harness.carry_out(task_calls, until="gc.recheck")
+    task_calls = [*task_calls[1:], *harness.do(task_calls[0])]
     fake.remove(PATH, old.digest)
     asked = len(fake.requests)
-    batch = next(bell for bell in bells if bell.task == "gc.delete_batch")
-    night.do(batch)
-    assert night.outcomes(run_id) == {old.digest: ("gone", None)}
+    batch = next(task_call for task_call in task_calls if task_call.task == "gc.delete_batch")
+    harness.do(batch)
+    assert harness.outcomes(run_id) == {old.digest: ("gone", None)}
     tags = 30  # which are read once, before the batch
     others = 12  # the clock, lists with the request that ends them, the image, and what confirms that it is gone
     assert len(fake.requests) - asked <= tags + others
 
 
-def looked_at(night: Harness) -> tuple[str, list[Bell]]:
+def rechecked_at(harness: Harness) -> tuple[str, list[TaskCall]]:
     """A run whose repository was listed again, and the bells of its batches."""
-    night.sweep()
-    pass_time(night, 8 * DAY)
-    run_id, bells = night.plan()
-    bells = night.ring(bells, until="gc.look")
-    return run_id, [*bells[1:], *night.do(bells[0])]
+    harness.sweep()
+    pass_time(harness, 8 * DAY)
+    run_id, task_calls = harness.plan()
+    task_calls = harness.carry_out(task_calls, until="gc.recheck")
+    return run_id, [*task_calls[1:], *harness.do(task_calls[0])]
 
 
-def test_an_old_tag_that_is_moved_to_a_planned_image_is_seen(fake: FakeRegistry, night: Harness) -> None:
+def test_an_old_tag_that_is_moved_to_a_planned_image_is_seen(fake: FakeRegistry, harness: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "prod", layers=[2])
-    run_id, bells = looked_at(night)
+    run_id, task_calls = rechecked_at(harness)
     fake.move_tag(PATH, "prod", old.digest)  # a roll-back
-    night.ring(bells)
-    assert night.outcomes(run_id) == {old.digest: ("skipped", "changed")}
+    harness.carry_out(task_calls)
+    assert harness.outcomes(run_id) == {old.digest: ("skipped", "changed")}
     assert fake.deleted == []
 
 
 @pytest.mark.parametrize("tag", ["multi", "latest"], ids=["a new tag", "a tag that moves on"])
-def test_an_index_pushed_over_a_planned_image_keeps_it(fake: FakeRegistry, night: Harness, tag: str) -> None:
+def test_an_index_pushed_over_a_planned_image_keeps_it(fake: FakeRegistry, harness: Harness, tag: str) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "latest", layers=[2])
-    run_id, bells = looked_at(night)
+    run_id, task_calls = rechecked_at(harness)
     inner = fake.push_index(PATH, children=[old.digest])
     fake.push_index(PATH, tag, children=[inner.digest])
-    night.ring(bells)
-    assert night.outcomes(run_id) == {old.digest: ("skipped", "used_by_image_lists")}
+    harness.carry_out(task_calls)
+    assert harness.outcomes(run_id) == {old.digest: ("skipped", "used_by_image_lists")}
     assert fake.deleted == []
 
 
-def test_a_tag_that_went_along_stops_the_run(fake: FakeRegistry, night: Harness) -> None:
+def test_a_tag_that_went_along_stops_the_run(fake: FakeRegistry, harness: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "prod", layers=[9])
-    run_id, bells = looked_at(night)
+    run_id, task_calls = rechecked_at(harness)
     fake.before("DELETE", "/manifests/", lambda: fake.move_tag(PATH, "prod", old.digest))
-    night.ring(bells)
-    run = night.run(run_id)
+    harness.carry_out(task_calls)
+    run = harness.run(run_id)
     assert (run.outcome, fake.deleted) == ("failed", [(PATH, old.digest)])
     assert run.message is not None
     assert "the registry deleted prod of the same repository, which the plan keeps" in run.message
 
 
-def test_a_signature_leads_to_what_it_signs(fake: FakeRegistry, night: Harness) -> None:
+def test_a_signature_leads_to_what_it_signs(fake: FakeRegistry, harness: Harness) -> None:
     signed = fake.push(PATH, "v1", layers=[1])
     signature = fake.push(PATH, f"sha256-{signed.digest.removeprefix('sha256:')}.sig", layers=[2])
     fake.push(PATH, "v1", layers=[3])  # what is signed has no tag any more
-    night.rewrite(rules=[{"name": "signatures", "delete": {"tags": ["sha256-*"]}}], mode="delete")
-    run = night.sweep()
+    harness.rewrite(rules=[{"name": "signatures", "delete": {"tags": ["sha256-*"]}}], mode="delete")
+    run = harness.sweep()
     assert (run.images, run.planned) == (3, 0)
     assert {signed.digest, signature.digest} <= fake.state()[PATH].keys()
 
@@ -306,11 +306,11 @@ def test_a_look_that_took_too_long_speaks_for_no_deletion(minutes: int, speaks: 
     assert speaks or "raise the registry's rate.requests_per_second" in str(found.reason)
 
 
-def test_bytes_are_said_to_be_an_upper_bound(fake: FakeRegistry, night: Harness) -> None:
+def test_bytes_are_said_to_be_an_upper_bound(fake: FakeRegistry, harness: Harness) -> None:
     fake.push(PATH, "old-1", layers=[1000])
-    night.sweep()
-    pass_time(night, 8 * DAY)
-    run = night.sweep()
+    harness.sweep()
+    pass_time(harness, 8 * DAY)
+    run = harness.sweep()
     assert shown_json(run)["reclaimable_is_upper_bound"] is True
     assert re.search(r"1 deleted; at most [0-9.]+ \S+ reclaimed", outcome_text(run))
 
@@ -319,41 +319,41 @@ class TestAKeptTagThatIsRefused:
     """What it needs cannot be known: nothing in its repository is deleted, and the run ends."""
 
     @pytest.fixture
-    def planned(self, fake: FakeRegistry, night: Harness) -> tuple[str, list[Bell]]:
+    def planned(self, fake: FakeRegistry, harness: Harness) -> tuple[str, list[TaskCall]]:
         fake.push(PATH, "v1", layers=[b"kept"])
         for number in range(3):
             fake.push(PATH, f"old-{number}", layers=[number])
         fake.push("shop/web", "old-9", layers=[b"9"])
         fake.push("shop/web", "v1", layers=[b"web"])
-        night.sweep()
-        pass_time(night, 8 * DAY)
-        return night.plan()
+        harness.sweep()
+        pass_time(harness, 8 * DAY)
+        return harness.plan()
 
-    @pytest.mark.parametrize("task", ["gc.look", "gc.delete_batch"])
+    @pytest.mark.parametrize("task", ["gc.recheck", "gc.delete_batch"])
     @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 412, 451])
     def test_by_any_status(
-        self, fake: FakeRegistry, night: Harness, planned: tuple[str, list[Bell]], status: int, task: str
+        self, fake: FakeRegistry, harness: Harness, planned: tuple[str, list[TaskCall]], status: int, task: str
     ) -> None:
-        run_id, bells = planned
-        bells = night.ring(bells, until=task)
+        run_id, task_calls = planned
+        task_calls = harness.carry_out(task_calls, until=task)
         fake.fault("status", "", f"{PATH}/manifests/v1$", times=None, status=status, code="ODD")
 
-        night.ring(bells)
+        harness.carry_out(task_calls)
 
-        run = night.run(run_id)
+        run = harness.run(run_id)
         assert (run.state, run.outcome, run.deleted, run.skipped) == ("finished", "partial", 1, 3)
-        mine = [one for one in night.items(run_id) if one.decision.repository == PATH]
+        mine = [one for one in harness.items(run_id) if one.decision.repository == PATH]
         assert {(one.state, one.outcome_cause) for one in mine} == {("skipped", "repository_changed")}
         assert all((one.message or "").startswith("the repository cannot be listed again: ") for one in mine)
 
     @pytest.mark.parametrize("status", [403, 429, 502])
     def test_a_repository_that_lists_no_tags_for_now_is_asked_again(
-        self, fake: FakeRegistry, night: Harness, planned: tuple[str, list[Bell]], status: int
+        self, fake: FakeRegistry, harness: Harness, planned: tuple[str, list[TaskCall]], status: int
     ) -> None:
-        run_id, bells = planned
-        bells = night.ring(bells, until="gc.look")
+        run_id, task_calls = planned
+        task_calls = harness.carry_out(task_calls, until="gc.recheck")
         fake.fault("status", "", f"{PATH}/tags/list", times=None, status=status, code="ODD")
-        night.do(Bell("gc.look", (run_id, PATH)))
+        harness.do(TaskCall("gc.recheck", (run_id, PATH)))
         fake.heal()
-        night.ring(bells)
-        assert night.run(run_id).skipped == 0
+        harness.carry_out(task_calls)
+        assert harness.run(run_id).skipped == 0

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from tests.support.oci.fake import FakeRegistry
 from tests.support.simulator.client import Simulator
 from tests.sweep.shops import PATH, STILL_NEEDED, Shop, first_deletion, rechecked
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store.tables import repository
 
 
@@ -16,16 +16,16 @@ def test_an_index_that_is_pushed_again_keeps_its_children(shop: Shop) -> None:
     children = [shop.push(content="a"), shop.push(content="b")]
     index = shop.push_index(*children, tag="pr-1")
     shop.push("v1", content="kept")
-    night = shop.night()
-    run_id, bells = first_deletion(night)
+    harness = shop.harness()
+    run_id, task_calls = first_deletion(harness)
     assert index not in shop.there()
 
     assert shop.push_index(*children, tag="pr-1") == index
-    night.ring(bells)
+    harness.carry_out(task_calls)
 
     assert {index, *children} <= shop.there()
-    assert night.outcomes(run_id) == {index: ("deleted", None)} | dict.fromkeys(children, STILL_NEEDED)
-    messages = {one.decision.digest: one.message for one in night.items(run_id)}
+    assert harness.outcomes(run_id) == {index: ("deleted", None)} | dict.fromkeys(children, STILL_NEEDED)
+    messages = {one.decision.digest: one.message for one in harness.items(run_id)}
     assert all(index in (messages[child] or "") for child in children)
 
 
@@ -33,13 +33,13 @@ def test_an_image_that_is_pushed_again_keeps_its_signature(shop: Shop) -> None:
     image = shop.push("pr-1", content="signed")
     signature = shop.sign(image)
     shop.push("v1", content="kept")
-    night = shop.night()
-    run_id, bells = first_deletion(night)
+    harness = shop.harness()
+    run_id, task_calls = first_deletion(harness)
 
     assert shop.push("pr-1", content="signed") == image
-    night.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert night.outcomes(run_id) == {image: ("deleted", None), signature: STILL_NEEDED}
+    assert harness.outcomes(run_id) == {image: ("deleted", None), signature: STILL_NEEDED}
     assert {image, signature} <= shop.there()
 
 
@@ -48,29 +48,29 @@ def test_an_owner_that_stays_away_takes_what_it_owned_along(shop: Shop) -> None:
     index = shop.push_index(*children, tag="pr-1")
     signature = shop.sign(index)
     kept = shop.push("v1", content="kept")
-    night = shop.night()
+    harness = shop.harness()
 
-    run = night.sweep()
+    run = harness.sweep()
 
     assert (run.outcome, run.deleted) == ("succeeded", 4)
     assert shop.there() == {kept}
-    assert night.outcomes(run.id)[signature] == ("deleted", None)
+    assert harness.outcomes(run.id)[signature] == ("deleted", None)
 
 
 def test_an_index_that_cannot_be_read_keeps_everything(simulator: Simulator, tmp_path: Path) -> None:
     shop = Shop("yandex-container-registry", simulator, tmp_path)
     planned = shop.push("pr-1", content="a")
     shop.push("v1", content="kept")
-    night = shop.night()
-    run_id, bells = rechecked(night)
+    harness = shop.harness()
+    run_id, task_calls = rechecked(harness)
 
     index = shop.push_index(planned, tag="v2")
     simulator.fault("status", path=f"/v2/.*{index}", status=404, times=None)
-    night.ring(bells)
+    harness.carry_out(task_calls)
 
-    assert night.outcomes(run_id) == {planned: ("skipped", "repository_changed")}
+    assert harness.outcomes(run_id) == {planned: ("skipped", "repository_changed")}
     assert planned in shop.there()
-    night.store.dispose()
+    harness.store.dispose()
 
 
 def test_the_recheck_takes_a_deleted_index_that_is_listed_again_for_a_new_one(
@@ -81,16 +81,16 @@ def test_the_recheck_takes_a_deleted_index_that_is_listed_again_for_a_new_one(
     child = shop.push(content="a")
     shop.push_index(child, tag="pr-1")
     shop.push("v1", content="kept")
-    night = shop.night()
-    run_id, _ = first_deletion(night)
+    harness = shop.harness()
+    run_id, _ = first_deletion(harness)
     shop.push_index(child, tag="pr-1")
-    with night.store.write() as connection:  # as after ten minutes
+    with harness.store.write() as connection:  # as after ten minutes
         long_ago = datetime.now(UTC) - timedelta(hours=1)
-        connection.execute(update(repository).where(repository.c.run_id == run_id).values(looked_at=long_ago))
+        connection.execute(update(repository).where(repository.c.run_id == run_id).values(rechecked_at=long_ago))
 
-    night.do(Bell("gc.look", (run_id, PATH)))
+    harness.do(TaskCall("gc.recheck", (run_id, PATH)))
 
-    assert night.outcomes(run_id)[child] == STILL_NEEDED
-    messages = {one.decision.digest: one.message for one in night.items(run_id)}
+    assert harness.outcomes(run_id)[child] == STILL_NEEDED
+    messages = {one.decision.digest: one.message for one in harness.items(run_id)}
     assert messages[child] == "an image pushed since the plan needs it"
-    night.store.dispose()
+    harness.store.dispose()

@@ -25,7 +25,7 @@ def test_messages_ten_times_two_workers_two_beats(running: Simulator, tmp_path: 
             for _ in range(10):
                 scenario.call("gc.scan", run_id)
                 for path in ("shop/api", "shop/web"):
-                    scenario.call("gc.look", run_id, path)
+                    scenario.call("gc.recheck", run_id, path)
                 for number in range(6):
                     scenario.call("gc.delete_batch", run_id, number)
 
@@ -34,4 +34,4 @@ def test_messages_ten_times_two_workers_two_beats(running: Simulator, tmp_path: 
             assert len(scenario.asked("DELETE")) == PLANNED
         finally:
             scenario.stop()
-            scenario.night.store.dispose()
+            scenario.harness.store.dispose()

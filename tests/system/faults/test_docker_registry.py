@@ -47,7 +47,7 @@ class Link:
 
     registry: DockerRegistry
     proxy: HttpFaultProxy
-    night: Harness
+    harness: Harness
     old: list[Pushed]
     kept: list[Pushed]
 
@@ -70,17 +70,17 @@ class Link:
 
     def swept(self) -> Run:
         """A run to its end: what is left in doubt is claimed again, as minutes of reconcile would."""
-        run_id, bells = self.night.plan()
-        self.night.ring(bells)
+        run_id, task_calls = self.harness.plan()
+        self.harness.carry_out(task_calls)
         for _ in range(6):
             self.go_on(run_id)
-        return self.night.run(run_id)
+        return self.harness.run(run_id)
 
     def go_on(self, run_id: str) -> None:
         """Let every mark of a ringing run out, and ring again."""
-        with self.night.store.write() as connection:
-            connection.execute(update(batch).values(rung_at=None))
-        self.night.ring(lifecycle.ring(self.night.store, run_id, datetime.now(UTC)))
+        with self.harness.store.write() as connection:
+            connection.execute(update(batch).values(published_at=None))
+        self.harness.carry_out(lifecycle.next_task_calls(self.harness.store, run_id, datetime.now(UTC)))
 
     def deletes(self, digest: str = "") -> int:
         """How many DELETEs came to the link: of one digest, or of all."""
@@ -90,9 +90,9 @@ class Link:
         """Exactly the plan went, what is kept pulls whole, and nothing was asked for before it was written down."""
         gone = self.old if gone is None else gone
         assert self.proxy.all_struck, "a fault met nothing"
-        planned = {one.decision.digest for one in self.night.items(run.id)}
+        planned = {one.decision.digest for one in self.harness.items(run.id)}
         assert planned == {one.digest for one in gone}
-        assert self.night.outcomes(run.id) == dict.fromkeys(planned, ("deleted", None))
+        assert self.harness.outcomes(run.id) == dict.fromkeys(planned, ("deleted", None))
         assert (run.deleted, run.failed, run.skipped, run.gone) == (len(gone), 0, 0, 0)
         everything = keys_of([*self.old, *self.kept])
         assert real_runs.there(self.registry, everything) == everything - keys_of(gone)
@@ -100,7 +100,7 @@ class Link:
         self.intents_first(run, planned)
 
     def intents_first(self, run: Run, planned: set[str]) -> None:
-        with self.night.store.read() as connection:
+        with self.harness.store.read() as connection:
             rows = connection.execute(select(item.c.digest, item.c.intent_at).where(item.c.run_id == run.id))
             intended = {row.digest: row.intent_at for row in rows}
             audited = connection.execute(select(audit.c.digest).where(audit.c.outcome == "deleted")).scalars().all()
@@ -122,15 +122,15 @@ def link(tmp_path) -> Iterator[Link]:
         kept = [pusher.image("shop/api", f"v{n}", layers=[b"shared", b"kept %d" % n]) for n in range(KEPT)]
         kept.append(pusher.image("shop/web", "v1", layers=[b"shared", b"web"]))
         pusher.close()
-        night = Harness(real_runs.served(registry, url=proxy.url), tmp_path, rules=OLD, rate=FAST)
-        yield Link(registry, proxy, night, old, kept)
-        night.store.dispose()
+        harness = Harness(real_runs.served(registry, url=proxy.url), tmp_path, rules=OLD, rate=FAST)
+        yield Link(registry, proxy, harness, old, kept)
+        harness.store.dispose()
 
 
 def test_an_answer_that_is_lost_after_the_deletion(link):
     """Looked at, it is gone: deleted, by one DELETE; and the bytes are the collector's."""
     link.proxy.on(link.delete, answer_lost, times=1)
-    run = link.night.sweep()  # no further claim is needed
+    run = link.harness.sweep()  # no further claim is needed
     assert run.state == "finished"
     link.whole(run)
     assert link.deletes() == len(link.old)
@@ -149,13 +149,13 @@ def test_an_answer_that_is_lost_when_it_cannot_be_looked_at_either(link):
         no_looks.append(link.proxy.on(link.look, answer(FORBIDDEN), times=2))  # HEAD, and the GET that repeats it
 
     link.proxy.on(link.delete, after(refuse_looks, answer_lost), times=1)
-    run_id, bells = link.night.plan()
-    link.night.ring(bells)
+    run_id, task_calls = link.harness.plan()
+    link.harness.carry_out(task_calls)
     assert link.proxy.all_struck
     assert [rule.times for rule in no_looks] == [0]
-    assert link.night.outcomes(run_id)[link.digest] == ("intent", None)
+    assert link.harness.outcomes(run_id)[link.digest] == ("intent", None)
     link.go_on(run_id)
-    link.whole(link.night.run(run_id))
+    link.whole(link.harness.run(run_id))
     assert link.deletes(link.digest) == 1
 
 
@@ -172,7 +172,7 @@ def test_a_deletion_that_never_reaches_the_registry_is_given_up_after_three_atte
     link.proxy.on(link.delete, never_passed_on, times=3)
     run = link.swept()
     assert link.proxy.all_struck
-    assert link.night.outcomes(run.id)[link.digest] == ("failed", "unconfirmed")
+    assert link.harness.outcomes(run.id)[link.digest] == ("failed", "unconfirmed")
     assert (run.outcome, run.deleted, run.failed) == ("partial", len(link.old) - 1, 1)
     everything = keys_of([*link.old, *link.kept])
     assert real_runs.there(link.registry, everything) == everything - keys_of(link.old[1:])
@@ -209,14 +209,14 @@ def test_a_repository_whose_listing_is_always_cut_is_unreadable_and_loses_nothin
 def test_a_repository_that_cannot_be_listed_again_before_its_deletions_loses_nothing(link):
     """The plan is whole, the second listing is cut for as long as it is asked for."""
     link.proxy.on("^GET /v2/shop/api/tags/list", cut_after(25), passing=2, times=5)
-    run_id, bells = link.night.plan()
-    link.night.ring(bells)
+    run_id, task_calls = link.harness.plan()
+    link.harness.carry_out(task_calls)
     assert link.proxy.all_struck
     assert link.deletes() == 0
     everything = keys_of([*link.old, *link.kept])
     assert real_runs.there(link.registry, everything) == everything
     link.go_on(run_id)
-    link.whole(link.night.run(run_id))
+    link.whole(link.harness.run(run_id))
 
 
 def test_too_many_looks_at_once_are_slowed_down(link):
@@ -232,8 +232,8 @@ def test_too_many_looks_at_once_are_slowed_down(link):
     assert (run.outcome, run.unreadable) == ("succeeded", ())
 
 
-def shown(night: Harness, run_id: str) -> dict:
-    words = ["show", run_id, "--config", str(night.path), "--format", "json"]
+def shown(harness: Harness, run_id: str) -> dict:
+    words = ["show", run_id, "--config", str(harness.path), "--format", "json"]
     done = subprocess.run(
         [sys.executable, "-m", "worker.cli", *words], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
     )
@@ -255,16 +255,16 @@ def test_a_tag_that_is_pushed_while_the_deletion_of_its_old_digest_is_under_way(
     assert link.deletes() == len(link.old)
     assert pusher.tags("shop/api")["old-0"] == new[0].digest
     raced = [{"repository": "shop/api", "digest": link.digest, "tags": ["old-0"]}]
-    assert shown(link.night, run.id)["raced"] == raced
+    assert shown(link.harness, run.id)["raced"] == raced
     where = 'registry_gc_raced_pushes_total{registry="production"}'
-    assert metric(SimpleNamespace(night=link.night), where) == 1
+    assert metric(SimpleNamespace(harness=link.harness), where) == 1
 
 
 def test_no_race_is_told_of_where_nobody_pushed(link):
     run = link.swept()
     link.whole(run)
     assert run.raced == ()
-    assert metric(SimpleNamespace(night=link.night), 'registry_gc_raced_pushes_total{registry="production"}') == 0
+    assert metric(SimpleNamespace(harness=link.harness), 'registry_gc_raced_pushes_total{registry="production"}') == 0
 
 
 def test_a_push_is_found_though_the_deletions_answer_is_lost(link):

@@ -115,7 +115,7 @@ def test_the_disk_under_the_store_is_full(point: Checkpoint, running: Simulator,
     with small_disk(tmp_path / "disk") as disk, redis_server() as redis:
         scenario = Scenario(running, tmp_path, redis, ways={"store": f"sqlite:///{disk}/gc.db"})
         with contextlib.ExitStack() as stack:
-            stack.callback(scenario.night.store.dispose)
+            stack.callback(scenario.harness.store.dispose)
             stack.callback(scenario.stop)
             scenario.start_worker()
             scenario.start_beat()

@@ -14,7 +14,7 @@ from tests.system.histories.contents import attached, index, plain, signature
 from tests.system.histories.process import Process
 from tests.system.histories.world import World
 from worker.runs import hold_requests, lifecycle
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store import holds
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ def grow_stale(world: World, a: int, b: int, c: int) -> None:
     """So much time passes that what was listed last is good for half a minute more, or for nothing any more."""
     found = world.ledger.rows("select max(looked_at) as at from repository")
     if found[0]["at"] is not None:
-        left = datetime.fromtimestamp(found[0]["at"] / 1e6, UTC) + lifecycle.LOOK_IS_GOOD - world.now()
+        left = datetime.fromtimestamp(found[0]["at"] / 1e6, UTC) + lifecycle.RECHECK_VALID_FOR - world.now()
         world.pass_time(max(timedelta(), left + timedelta(seconds=pick((-30, 1), a))))
 
 
@@ -261,7 +261,7 @@ def hold(world: World, a: int, b: int, c: int) -> None:
         glob = pick(("shop/*", "ml", "**", path), b)
         words = {"kind": "repository", "repository": glob, "value": glob}
 
-    def body(process: Process) -> tuple[Bell, ...]:
+    def body(process: Process) -> tuple[TaskCall, ...]:
         hold_requests.place(process.store(), settings.registries["production"], Hold(**words, until=until), world.now())
         return ()
 
@@ -287,7 +287,7 @@ def resume(world: World, a: int, b: int, c: int) -> None:
 
 
 def _standing(world: World, change: Callable[[Connection], object]) -> None:
-    def body(process: Process) -> tuple[Bell, ...]:
+    def body(process: Process) -> tuple[TaskCall, ...]:
         with process.store().write() as connection:
             change(connection)
         return ()
@@ -347,34 +347,34 @@ def open_run(world: World, a: int, b: int, c: int) -> None:
 
 def ring(world: World, a: int, b: int, c: int) -> None:
     """Any bell, not the first one."""
-    if world.bells:
-        world.carry_out(world.bells.pop(a % len(world.bells)))
+    if world.task_calls:
+        world.carry_out(world.task_calls.pop(a % len(world.task_calls)))
 
 
 def ring_twice(world: World, a: int, b: int, c: int) -> None:
-    if world.bells:
-        world.carry_out(pick(world.bells, a))
+    if world.task_calls:
+        world.carry_out(pick(world.task_calls, a))
 
 
 def lose_bell(world: World, a: int, b: int, c: int) -> None:
-    if world.bells:
-        world.bells.pop(a % len(world.bells))
+    if world.task_calls:
+        world.task_calls.pop(a % len(world.task_calls))
 
 
 def forge_bell(world: World, a: int, b: int, c: int) -> None:
     """A bell for any batch or repository of any run: repeated, too early, or for nothing."""
     found = [row["id"] for row in world.ledger.rows("select id from run order by opened_at")]
     run_id = pick(found, a) if found else "20261124T000000Z-00000000"
-    bell = (
-        Bell("gc.scan", (run_id,)),
-        Bell("gc.look", (run_id, pick(PATHS, b))),
-        Bell("gc.delete_batch", (run_id, b)),
-        Bell("gc.verify", (run_id,)),
-        Bell("gc.evidence", (run_id,)),
+    task_call = (
+        TaskCall("gc.scan", (run_id,)),
+        TaskCall("gc.recheck", (run_id, pick(PATHS, b))),
+        TaskCall("gc.delete_batch", (run_id, b)),
+        TaskCall("gc.verify", (run_id,)),
+        TaskCall("gc.refresh_evidence", (run_id,)),
     )
     known = world.ledger.rows("select 1 from repository where run_id = ? and path = ?", run_id, pick(PATHS, b))
     if c % 5 != 1 or known:
-        world.carry_out(bell[c % 5])
+        world.carry_out(task_call[c % 5])
 
 
 def look(world: World, a: int, b: int, c: int) -> None:
@@ -384,7 +384,7 @@ def look(world: World, a: int, b: int, c: int) -> None:
         " order by run.opened_at, r.path"
     )
     if found:
-        world.carry_out(Bell("gc.look", tuple(pick(found, a))))
+        world.carry_out(TaskCall("gc.recheck", tuple(pick(found, a))))
 
 
 def minute(world: World, a: int, b: int, c: int) -> None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from policies.image import Image
 from tests.support.memory_registry import Instance
 from tests.system.histories.oracle import Key, bytes_of, goes, reclaimed, subjects
+from tests.system.histories.plan_context import GOOD_FOR, held_by_people
 from tests.system.histories.process import Process
-from tests.system.histories.standing import GOOD_FOR, held_by_people
 
 if TYPE_CHECKING:
     from tests.system.histories.world import World
 
 UNCONFIRMED = ("failed", "unconfirmed")
-LOOK_IS_GOOD = timedelta(minutes=10)
+RECHECK_VALID_FOR = timedelta(minutes=10)
 SECOND = timedelta(seconds=1)
 
 
@@ -79,7 +79,7 @@ class Ledger:
     plans: dict[str, Plan] = field(default_factory=dict)
     intents: list[Intent] = field(default_factory=list)
     by_key: dict[str, list[Intent]] = field(default_factory=dict)
-    looks: dict[Key, Look] = field(default_factory=dict)  # run and path
+    rechecks: dict[Key, Look] = field(default_factory=dict)  # run and path
     _looked: dict[Key, int] = field(default_factory=dict)
     _begun: dict[tuple[str, int], int] = field(default_factory=dict)  # attempts of what is begun
     _leases: dict[tuple[str, int], datetime | None] = field(default_factory=dict)  # of batches, as last committed
@@ -108,24 +108,24 @@ class Ledger:
             self.world.stats["seen: a batch was taken over"] += 1
 
     def _note_claim(self, process: Process) -> None:
-        bell = process.bell
-        if bell is None or bell.task != "gc.delete_batch" or process.claimed_at is not None:
+        task_call = process.task_call
+        if task_call is None or task_call.task != "gc.delete_batch" or process.claimed_at is not None:
             return
         process.claimed_at = self.world.true_time
-        fence = self.rows("select fence from batch where run_id = ? and number = ?", *bell.args)
-        if fence and fence[0]["fence"] == self._fences.get((str(bell.args[0]), int(bell.args[1])), 0) + 1:
+        fence = self.rows("select fence from batch where run_id = ? and number = ?", *task_call.args)
+        if fence and fence[0]["fence"] == self._fences.get((str(task_call.args[0]), int(task_call.args[1])), 0) + 1:
             process.fence = fence[0]["fence"]
 
     def _note_looks(self, process: Process) -> None:
-        if process.bell is None or process.bell.task != "gc.look":
+        if process.task_call is None or process.task_call.task != "gc.recheck":
             return
-        run_id, path = map(str, process.bell.args)
+        run_id, path = map(str, process.task_call.args)
         found = self.rows("select looked_at from repository where run_id = ? and path = ?", run_id, path)
-        looked_at = found[0]["looked_at"] if found else None
-        if looked_at is not None and looked_at != self._looked.get((run_id, path)):
-            self._looked[run_id, path] = looked_at
+        rechecked_at = found[0]["rechecked_at"] if found else None
+        if rechecked_at is not None and rechecked_at != self._looked.get((run_id, path)):
+            self._looked[run_id, path] = rechecked_at
             if path in process.listings:
-                self.looks[run_id, path] = Look(process.listings[path], process.began_listing[path])
+                self.rechecks[run_id, path] = Look(process.listings[path], process.began_listing[path])
 
     def _check_new_plans(self, process: Process) -> None:
         for run in self.rows("select * from run where planned_at is not null and not forgotten"):
@@ -161,7 +161,7 @@ class Ledger:
         if self.world.standing_changed_at > process.began - GOOD_FOR - self.world.stepped_back:
             expected = goes(listings, process.unread, now, law, set())
             promise(planned <= expected, "a plan is no more than brute force finds", **facts)
-        elif process.settle or run["doubt"]:
+        elif process.settle or run["suspicion"]:
             promise(planned <= expected, "a plan is no more than brute force finds", **facts)
             self._check_settled(process, planned, now, facts)
         else:
@@ -276,7 +276,7 @@ class Ledger:
         plan = self.plans[run_id]
         seen = plan.listings[path]
         item = seen[digest]
-        look = self.looks.get((run_id, path))
+        look = self.rechecks.get((run_id, path))
         promise(look is not None, "a repository is listed again first", **facts)
         assert look is not None
         for held in self.world.registry.repositories.get(path, {}).values():
@@ -296,7 +296,7 @@ class Ledger:
 
     def deletion_sent(self, process: Process, path: str, image: Image, key: str) -> None:
         """A DELETE leaves our hands."""
-        facts = {"process": process.bell, "path": path, "digest": image.digest, "id": image.id, "key": key}
+        facts = {"process": process.task_call, "path": path, "digest": image.digest, "id": image.id, "key": key}
         row = self.rows(
             "select run_id, number, image from item where run_id = ? and repository = ? and idempotency_key = ?",
             process.run_id,
@@ -317,11 +317,11 @@ class Ledger:
         promise(reading.facts == facts_planned, "what changed is left alone", read=reading, planned=planned, **facts)
         modes = [mode for at, mode in process.modes if reading.at < at < intent.at]
         promise(bool(modes) and modes[-1] == "delete", "the mode is read again with each intent", modes=modes, **facts)
-        look = self.looks[process.run_id, path]
+        look = self.rechecks[process.run_id, path]
         claimed = process.claimed_at
         assert claimed is not None
         promise(
-            claimed - look.began < LOOK_IS_GOOD + SECOND + self.world.stepped_back,
+            claimed - look.began < RECHECK_VALID_FOR + SECOND + self.world.stepped_back,
             "a repository was listed within ten minutes",
             claimed=claimed,
             look=look.began,

@@ -171,7 +171,9 @@ class Histories(RuleBasedStateMachine):
         self._do("drain", NOTHING)
 
     @rule(pushes=PUSHES, lost=NUMBERS, between=BETWEEN, needed=NEEDED)
-    def doubt(self, pushes: list[tuple[int, Numbers]], lost: Numbers, between: list[Between], needed: Between) -> None:
+    def suspicion(
+        self, pushes: list[tuple[int, Numbers]], lost: Numbers, between: list[Between], needed: Between
+    ) -> None:
         """A night leaves deletions in doubt; what comes then needs them, at the last moment."""
         self._do("lose_answers", lost)
         self.night(pushes, between, ())

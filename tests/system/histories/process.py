@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 
 from tests.support.memory_registry import Instance
 from worker.config.settings import ConfigError, RegistrySettings, Settings
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 from worker.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Reading:
 @dataclass(slots=True)
 class Process:
     world: "World"
-    bell: Bell | None = None
+    task_call: TaskCall | None = None
     dead: bool = False
     listings: dict[str, dict[str, Instance]] = field(default_factory=dict)  # by path: what was listed, by digest
     refused: set[str] = field(default_factory=set)  # paths that could not be listed
@@ -55,7 +55,7 @@ class Process:
 
     @property
     def run_id(self) -> str | None:
-        return str(self.bell.args[0]) if self.bell is not None else None
+        return str(self.task_call.args[0]) if self.task_call is not None else None
 
     def point(self, name: str, *, inside: bool = False) -> None:
         """Anything may happen here; `inside` a transaction only our own death may."""

@@ -7,7 +7,7 @@ import pytest
 from tests.support.memory_faults import Fate, Fault
 from tests.system.histories.contents import attached, index, plain
 from tests.system.histories.world import Later, World
-from worker.runs.lifecycle import Bell
+from worker.runs.lifecycle import TaskCall
 
 OLD = timedelta(days=40)
 
@@ -23,7 +23,7 @@ def outcomes(world: World) -> dict[str, tuple[str, str | None]]:
 def planned(world: World) -> None:
     """A run as far as its plan; its bells wait."""
     world.open_run()
-    world.carry_out(world.bells.pop(0))
+    world.carry_out(world.task_calls.pop(0))
 
 
 def test_an_orphan_whose_subject_comes_before_the_look_stays_with_it(world: World) -> None:
@@ -82,7 +82,7 @@ def test_an_index_pushed_again_before_its_deletion_is_recorded_keeps_its_child(
     def come_back() -> None:
         world.registry.push("shop/api", parent, ("v1",), timedelta())
         world.pass_time(timedelta(minutes=10))
-        world.carry_out(Bell("gc.look", (run_id, "shop/api")))
+        world.carry_out(TaskCall("gc.recheck", (run_id, "shop/api")))
 
     world.registry.fates.append(fate)
     world.later.append(Later("checkpoint operation_done", 0, come_back, is_work=True))

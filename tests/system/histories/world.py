@@ -21,8 +21,8 @@ from tests.system.histories.driver import HistoryDriver
 from tests.system.histories.history_store import HistoryStore
 from tests.system.histories.ledger import Ledger
 from tests.system.histories.oracle import LAWS, Law, bytes_of
+from tests.system.histories.plan_context import InUse
 from tests.system.histories.process import Killed, Process
-from tests.system.histories.standing import InUse
 from worker import reconcile
 from worker.config.settings import (
     ConfigError,
@@ -40,9 +40,9 @@ from worker.registries.errors import LimiterUnavailableError, RegistryError
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import (
     AlreadyRunningError,
-    Bell,
     NotBlockedError,
     NothingToStopError,
+    TaskCall,
     UnknownRegistryError,
     UnknownRunError,
 )
@@ -92,7 +92,7 @@ class World:
         self.ours, self.theirs = timedelta(), timedelta()  # how far each clock is off
         self.registry = MemoryRegistry(now=lambda: self.true_time + self.theirs)
         self.ledger = Ledger(self, history_store.raw)
-        self.bells: list[Bell] = []
+        self.task_calls: list[TaskCall] = []
         self.stack: list[Process] = []
         self.later: list[Later] = []
         self.store_troubles: dict[str, list[int]] = {}  # where -> how many pass, how many fail then
@@ -110,7 +110,7 @@ class World:
         self._evidence_file = history_store.folder / "in-use.json"
         self._clock = time_machine.travel(START, tick=False)
         self._traveller = self._clock.start()
-        DRIVERS["memory"] = lambda _settings, _limiter, _patience, manifests: HistoryDriver(self.stack[-1], manifests)
+        DRIVERS["memory"] = lambda _settings, _limiter, _retries, manifests: HistoryDriver(self.stack[-1], manifests)
 
     def close(self) -> None:
         self._clock.stop()
@@ -224,16 +224,16 @@ class World:
         if self.stack:
             self.stack[-1].point(f"checkpoint {name}")
 
-    def work(self, body: Callable[[Process], tuple[Bell, ...]], bell: Bell | None = None) -> None:
+    def work(self, body: Callable[[Process], tuple[TaskCall, ...]], task_call: TaskCall | None = None) -> None:
         """One process of ours does this, from its beginning to its end."""
         self.pass_time(timedelta(milliseconds=1))
-        process = Process(self, bell)
+        process = Process(self, task_call)
         process.began = self.true_time
         process.changes_before, process.effects_before = self.registry.changes, len(self.registry.effects)
         process.blobs_before = bytes_of(held for _, held in self.registry.instances())
         self.stack.append(process)
         try:
-            self.bells += body(process)
+            self.task_calls += body(process)
         except EXPECTED as error:
             if isinstance(error, StoreError) and "this history" not in str(error):
                 raise  # nobody asked for that
@@ -243,27 +243,27 @@ class World:
         finally:
             self.stack.pop()
 
-    def carry_out(self, bell: Bell) -> None:
-        self.stats[f"bell: {bell.task}"] += 1
-        self.work(lambda process: self._task(process, bell), bell)
+    def carry_out(self, task_call: TaskCall) -> None:
+        self.stats[f"bell: {task_call.task}"] += 1
+        self.work(lambda process: self._task(process, task_call), task_call)
 
-    def _task(self, process: Process, bell: Bell) -> tuple[Bell, ...]:
+    def _task(self, process: Process, task_call: TaskCall) -> tuple[TaskCall, ...]:
         store, watch = process.store(), process.watch()
-        match bell.task, bell.args:
+        match task_call.task, task_call.args:
             case "gc.scan", (str(run_id),):
                 return scan.carry_out_scan(store, watch.current(), run_id)
-            case "gc.look", (str(run_id), str(repository)):
-                return recheck.look(store, watch, run_id, repository)
+            case "gc.recheck", (str(run_id), str(repository)):
+                return recheck.recheck_repository(store, watch, run_id, repository)
             case "gc.delete_batch", (str(run_id), int(number)):
                 return batches.delete_batch(store, watch, run_id, number)
-            case "gc.evidence", (str(run_id),):
+            case "gc.refresh_evidence", (str(run_id),):
                 return evidence_refresh.ask_again(store, watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(store, watch, run_id)
-        raise AssertionError(f"no such bell: {bell}")
+        raise AssertionError(f"no such bell: {task_call}")
 
     def reconcile(self) -> None:
-        def body(process: Process) -> tuple[Bell, ...]:
+        def body(process: Process) -> tuple[TaskCall, ...]:
             try:
                 settings = process.watch().current()
             except ConfigError:
@@ -273,7 +273,7 @@ class World:
         self.work(body)
 
     def open_run(self, *, dry_run: bool = False, task_id: str | None = None) -> None:
-        def body(process: Process) -> tuple[Bell, ...]:
+        def body(process: Process) -> tuple[TaskCall, ...]:
             return lifecycle.open_run(
                 process.store(),
                 process.watch().current(),
@@ -282,17 +282,17 @@ class World:
                 now=self.now(),
                 task_id=task_id,
                 dry_run=dry_run,
-            ).bells
+            ).task_calls
 
         self.work(body)
 
     def drain(self) -> None:
         """Carry out every bell, in turn, until none is left."""
         for _ in range(MOST_BELLS):
-            if not self.bells:
+            if not self.task_calls:
                 return
-            self.carry_out(self.bells.pop(0))
-        raise AssertionError(f"bells without end: {self.bells[:5]}")
+            self.carry_out(self.task_calls.pop(0))
+        raise AssertionError(f"bells without end: {self.task_calls[:5]}")
 
     def heal(self) -> None:
         """Nothing fails any more; operations go on as they do."""

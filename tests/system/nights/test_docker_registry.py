@@ -23,7 +23,7 @@ OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
 
 
 @pytest.fixture
-def night(tmp_path):
+def make_harness(tmp_path):
     made = []
 
     def make(registry, *, entry=None, **keys):
@@ -50,11 +50,11 @@ def plan_of(made):
     return json.loads(done.stdout)
 
 
-def test_what_is_untagged_and_unlisted_makes_the_bytes_an_upper_bound(night):
+def test_what_is_untagged_and_unlisted_makes_the_bytes_an_upper_bound(make_harness):
     with DockerRegistry() as registry:
         world = fill(registry, now=datetime.now(UTC), repositories=REPOSITORIES[:2], by_skopeo=False)
         expected = real_runs.ought_to_go(world, ["nightly", "pr-*"])
-        made = night(registry, rules=[{"name": "all of it", "delete": {"tags": ["nightly", "pr-*"]}}])
+        made = make_harness(registry, rules=[{"name": "all of it", "delete": {"tags": ["nightly", "pr-*"]}}])
         planned = plan_of(made)
         run = made.sweep()
         assert (run.outcome, run.images) == ("succeeded", len(world.listed))
@@ -103,11 +103,11 @@ def keys_of(pushed):
         pytest.param({"readonly": True}, "read-only", id="read-only"),
     ],
 )
-def test_a_registry_that_deletes_nothing_is_left_at_once(night, options, says):
+def test_a_registry_that_deletes_nothing_is_left_at_once(make_harness, options, says):
     with DockerRegistry() as registry:
         pushed = push_old(registry, 12)
         registry.restart(**options)
-        run = night(registry).sweep()
+        run = make_harness(registry).sweep()
         assert (run.outcome, run.deleted) == ("failed", 0)
         assert run.failed <= 8, "one refusal is enough, but for those that were under way"
         assert says in (run.message or "")
@@ -121,14 +121,14 @@ def secret(folder, text, **keys):
     return {"credentials": {"username": "robot", "password": {"file": str(path)}}, **keys}
 
 
-def test_htpasswd(night, tmp_path):
+def test_htpasswd(make_harness, tmp_path):
     with DockerRegistry(auth=Htpasswd("robot", "right")) as registry:
         sign_in = {"authorization": basic("robot", "right")}
         pushed = push_old(registry, **sign_in)
-        wrong = night(registry, entry=secret(tmp_path, "wrong")).sweep()
+        wrong = make_harness(registry, entry=secret(tmp_path, "wrong")).sweep()
         assert (wrong.outcome, wrong.planned) == ("failed", 0)
         assert "wrong" not in (wrong.message or "")
-        run = night(registry, entry=secret(tmp_path, "right")).sweep()
+        run = make_harness(registry, entry=secret(tmp_path, "right")).sweep()
         assert (run.outcome, run.deleted) == ("succeeded", 3)
         assert real_runs.there(registry, keys_of(pushed), **sign_in) == frozenset()
 
@@ -136,17 +136,17 @@ def test_htpasswd(night, tmp_path):
 GRANTS = ("registry:catalog:*", "repository:shop/*:pull,push,delete")
 
 
-def test_a_token_that_is_refused_half_way_is_replaced(night, tmp_path):
+def test_a_token_that_is_refused_half_way_is_replaced(make_harness, tmp_path):
     """The token server says 300 seconds, the registry takes a token for two; one batch lasts longer."""
     with TokenServer({"robot": User("right", GRANTS)}) as tokens, DockerRegistry(auth=tokens.auth) as registry:
         sign_in = {"authorization": tokens.bearer("robot", "repository:shop/api:pull,push")}
         pushed = push_old(registry, 20, **sign_in)
         tokens.lives = 2
         entry = secret(tmp_path, "right", token_hosts=[tokens.host])
-        made = night(registry, entry=entry, rate={"requests_per_second": 60, "concurrency": 4})
-        run_id, bells = made.plan()
+        made = make_harness(registry, entry=entry, rate={"requests_per_second": 60, "concurrency": 4})
+        run_id, task_calls = made.plan()
         before = len(tokens.asked)
-        made.ring(bells)
+        made.carry_out(task_calls)
         run = made.run(run_id)
         assert (run.outcome, run.deleted, run.failed) == ("succeeded", 20, 0)
         assert real_runs.there(registry, keys_of(pushed), **sign_in) == frozenset()
@@ -159,7 +159,7 @@ def test_a_token_that_is_refused_half_way_is_replaced(night, tmp_path):
         assert scopes.count("repository:shop/api:delete") > 1
 
 
-def test_a_token_that_may_not_delete_is_a_refusal(night, tmp_path):
+def test_a_token_that_may_not_delete_is_a_refusal(make_harness, tmp_path):
     users = {
         "robot": User("right", ("registry:catalog:*", "repository:shop/*:pull")),
         "writer": User("", ("repository:shop/*:pull,push",)),
@@ -167,7 +167,7 @@ def test_a_token_that_may_not_delete_is_a_refusal(night, tmp_path):
     with TokenServer(users) as tokens, DockerRegistry(auth=tokens.auth) as registry:
         sign_in = {"authorization": tokens.bearer("writer", "repository:shop/api:pull,push")}
         pushed = push_old(registry, 12, **sign_in)
-        made = night(registry, entry=secret(tmp_path, "right", token_hosts=[tokens.host]))
+        made = make_harness(registry, entry=secret(tmp_path, "right", token_hosts=[tokens.host]))
         run = made.sweep()
         assert (run.outcome, run.deleted) == ("failed", 0)
         assert KINDS["oci"].to_delete in (run.message or "")
@@ -177,28 +177,28 @@ def test_a_token_that_may_not_delete_is_a_refusal(night, tmp_path):
         assert 0 < len(refused) <= 12, "a refusal is not asked about again and again"
 
 
-def test_a_token_server_elsewhere_is_given_no_password_unless_the_file_says_so(night, tmp_path):
+def test_a_token_server_elsewhere_is_given_no_password_unless_the_file_says_so(make_harness, tmp_path):
     with TokenServer({"robot": User("right", GRANTS)}) as tokens, DockerRegistry(auth=tokens.auth) as registry:
-        run = night(registry, entry=secret(tmp_path, "right")).sweep()
+        run = make_harness(registry, entry=secret(tmp_path, "right")).sweep()
         assert (run.outcome, tokens.asked) == ("failed", [])
         assert f"token_hosts: ['{tokens.host}']" in (run.message or "")
-        run = night(registry, entry=secret(tmp_path, "right", token_hosts=[tokens.host])).sweep()
+        run = make_harness(registry, entry=secret(tmp_path, "right", token_hosts=[tokens.host])).sweep()
         assert (run.outcome, {one.status for one in tokens.asked}) == ("succeeded", {200})
 
 
 @pytest.mark.parametrize("looked", [False, True], ids=["before the repository is looked at again", "after it"])
-def test_a_tag_that_moves_in_mid_run_is_left_alone(night, looked):
+def test_a_tag_that_moves_in_mid_run_is_left_alone(make_harness, looked):
     with DockerRegistry() as registry:
         first, second, third = push_old(registry)
-        made = night(registry)
-        run_id, bells = made.plan()
-        assert [bell.task for bell in bells] == ["gc.look"]
+        made = make_harness(registry)
+        run_id, task_calls = made.plan()
+        assert [task_call.task for task_call in task_calls] == ["gc.recheck"]
         if looked:
-            bells = made.ring(bells, until="gc.delete_batch")
+            task_calls = made.carry_out(task_calls, until="gc.delete_batch")
         pusher = Pusher(registry.url)
         new = pusher.image("shop/api", "old-0", layers=[b"pushed since"])  # its tag goes on to another image
         pusher.tag(second, "wanted")  # it gets one that nobody planned
-        made.ring(bells)
+        made.carry_out(task_calls)
         outcomes = made.outcomes(run_id)
         assert outcomes[first.digest] == outcomes[second.digest] == ("skipped", "changed")
         assert outcomes[third.digest] == ("deleted", None)

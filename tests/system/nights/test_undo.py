@@ -7,7 +7,7 @@ import pytest
 from tests.support.harness import Harness
 from tests.support.oci import real_runs
 from tests.support.oci.pusher import Pusher
-from tests.support.oci.real_runs import put_back
+from tests.support.oci.real_runs import restore
 from tests.support.oci.server import DockerRegistry
 from tests.support.oci.world import REPOSITORIES, fill
 
@@ -16,7 +16,7 @@ OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
 
 
 @pytest.fixture
-def night(registry, tmp_path):
+def harness(registry, tmp_path):
     made = Harness(real_runs.served(registry), tmp_path, rules=OLD, rate=FAST)
     yield made
     made.store.dispose()
@@ -28,11 +28,11 @@ def test_before_the_collector_everything_comes_back(tmp_path):
         world = fill(registry, now=datetime.now(UTC), repositories=repositories, untagged=False, by_skopeo=False)
         pusher = Pusher(registry.url)
         tags = [pusher.tags(repository) for repository in repositories]
-        night = Harness(real_runs.served(registry), tmp_path, rules=real_runs.RULES, rate=FAST)
-        run = night.sweep()
+        harness = Harness(real_runs.served(registry), tmp_path, rules=real_runs.RULES, rate=FAST)
+        run = harness.sweep()
         assert run.deleted == len(real_runs.ought_to_go(world, real_runs.TAKEN)) > 0
-        found = put_back(night, run.id)
-        night.store.dispose()
+        found = restore(harness, run.id)
+        harness.store.dispose()
         assert {one.answer for one in found.values()} == {"whole"}
         assert len(found) == run.deleted
         assert [pusher.tags(repository) for repository in repositories] == tags
@@ -52,13 +52,13 @@ def own_shared_and_index(pusher):
     return own, shared, index
 
 
-def test_after_the_collector_what_is_lost_is_named(registry, pusher, night, own_shared_and_index):
+def test_after_the_collector_what_is_lost_is_named(registry, pusher, harness, own_shared_and_index):
     """A cache takes a manifest, answers 201, and has nothing: that is never called whole, and a restart ends it."""
     own, shared, index = own_shared_and_index
-    run = night.sweep()
+    run = harness.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 3)
     assert registry.collect().returncode == 0
-    found = put_back(night, run.id)
+    found = restore(harness, run.id)
     assert "whole" not in {found[own.digest].answer, found[index.digest].answer}
     assert not pusher.exists("shop/api", own.digest)
     assert found[shared.digest].answer == ("lost" if registry.cached else "whole")
@@ -67,7 +67,7 @@ def test_after_the_collector_what_is_lost_is_named(registry, pusher, night, own_
         assert (answer.answer == "whole") is is_whole(registry, answer.digest)
 
     registry.restart()
-    found = put_back(night, run.id)
+    found = restore(harness, run.id)
     lost = {own.config.digest, own.layers[1].digest}
     assert (found[own.digest].answer, set(found[own.digest].missing)) == ("lost", lost)
     assert (found[index.digest].answer, found[index.digest].missing) == ("lost", (own.digest,))
@@ -89,22 +89,22 @@ def test_blobs_that_a_cache_remembers_are_not_there(tmp_path):
     with DockerRegistry(cache=True) as registry:
         pusher = Pusher(registry.url)
         image = pusher.image("shop/api", "old", layers=[b"a layer"])
-        night = Harness(real_runs.served(registry), tmp_path, rules=OLD, rate=FAST)
-        run = night.sweep()
+        harness = Harness(real_runs.served(registry), tmp_path, rules=OLD, rate=FAST)
+        run = harness.sweep()
         registry.restart()  # the cache is empty
         for blob in image.blobs:
             pusher.wire.expect(200, "GET", f"/v2/shop/api/blobs/{blob.digest}")
         assert registry.collect().returncode == 0
-        found = put_back(night, run.id)[image.digest]
-        night.store.dispose()
+        found = restore(harness, run.id)[image.digest]
+        harness.store.dispose()
         assert (found.answer, set(found.missing)) == ("lost", {blob.digest for blob in image.blobs})
 
 
-def test_a_tag_that_was_pushed_since_is_left_to_whoever_pushed_it(pusher, night, own_shared_and_index):
+def test_a_tag_that_was_pushed_since_is_left_to_whoever_pushed_it(pusher, harness, own_shared_and_index):
     own, _, _ = own_shared_and_index
-    run = night.sweep()
+    run = harness.sweep()
     new = pusher.image("shop/api", "old-own", layers=[b"pushed since"])
-    found = put_back(night, run.id)[own.digest]
+    found = restore(harness, run.id)[own.digest]
     assert ([(left.tag, left.digest) for left in found.left], found.tags) == ([("old-own", new.digest)], ())
     assert pusher.tags("shop/api")["old-own"] == new.digest
     assert pusher.pull_whole("shop/api", own.digest)

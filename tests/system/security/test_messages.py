@@ -35,7 +35,7 @@ JUNK = [
     ("gc.due", [5]),
     ("gc.reconcile", ["production"]),
     ("gc.scan", [5]),
-    ("gc.look", ["run"]),
+    ("gc.recheck", ["run"]),
     ("gc.delete_batch", ["run", "1"]),
     ("gc.delete_batch", ["run", -1]),
     ("gc.delete_batch", ["run", 2**70]),
@@ -47,7 +47,7 @@ UNKNOWN = [
     ("gc.sweep", ["PRODUCTION"]),
     ("gc.due", ["nowhere"]),
     ("gc.scan", ["no-such-run"]),
-    ("gc.look", ["no-such-run", "shop/api"]),
+    ("gc.recheck", ["no-such-run", "shop/api"]),
     ("gc.delete_batch", ["no-such-run", 1]),
 ]
 
@@ -157,8 +157,8 @@ def _line_since(store):
 
 def test_redis_away_ringing_gives_up_soon_and_says_so(sandbox, redis):
     redis.stop()
-    imports = "from worker.runs.lifecycle import Bell\nfrom worker.tasks import ring\n"
-    program = imports + "print(ring([Bell('gc.scan', ('r',))] * 9))"
+    imports = "from worker.runs.lifecycle import TaskCall\nfrom worker.tasks import publish\n"
+    program = imports + "print(publish([TaskCall('gc.scan', ('r',))] * 9))"
     rung = sandbox.run(sys.executable, "-c", program, timeout=20)
     assert rung.stdout.splitlines()[-1] == "False"
     assert "Traceback" not in rung.stderr

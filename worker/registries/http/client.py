@@ -24,7 +24,7 @@ from worker.registries.errors import (
     TooLateError,
     UnavailableError,
 )
-from worker.registries.http.messages import Answer, BrokenBodyError, Patience, Request, Signer, retry_after
+from worker.registries.http.messages import Answer, BrokenBodyError, Request, Retries, Signer, retry_after
 from worker.registries.http.network import NetworkError, Ways
 from worker.registries.http.rate_limit import BoundedLimiter, Limiter
 from worker.registries.http.transport import Transport
@@ -60,12 +60,12 @@ class Http:
         registry: str,
         limiter: Limiter,
         concurrency: int,
-        patience: Patience | None = None,
+        retries: Retries | None = None,
         network: Network | None = None,
     ) -> None:
         self.registry = registry
         self.limiter = limiter
-        self._patience = patience or Patience()
+        self._retries = retries or Retries()
         self._in_flight = threading.BoundedSemaphore(concurrency)
         self._ways = Ways(network or Network())
         self._transport = Transport(registry, self._ways, concurrency + 4)
@@ -91,16 +91,16 @@ class Http:
         plain = address.scheme == "http" and self._ways.plain_is_fine(request.url, direct=request.direct)
         if address.scheme != "https" and not plain:
             raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
-        patience = self._patience
-        seconds = max(request.patience, min(patience.total, patience.total if total is None else total))
+        retries = self._retries
+        seconds = max(request.max_seconds, min(retries.total, retries.total if total is None else total))
         call = _Call(request, ends=time.monotonic() + seconds)
         attempts = stamina.retry_context(
             on=lambda error: self._again(call, error),
             attempts=None,  # counted by us, as well
             timeout=None,  # counted by us, without the waits for the rate
-            wait_initial=patience.first_wait,
-            wait_max=patience.longest_wait,
-            wait_jitter=patience.jitter,
+            wait_initial=retries.first_wait,
+            wait_max=retries.longest_wait,
+            wait_jitter=retries.jitter,
         )
         try:
             for attempt in attempts:
@@ -160,8 +160,8 @@ class Http:
         most = call.request.attempts
         if most is not None and call.attempts >= most:
             return False
-        if call.attempts >= self._patience.attempts:
-            if not (self._patience.waits_for_restarts and isinstance(error, NoConnectionError)):
+        if call.attempts >= self._retries.attempts:
+            if not (self._retries.waits_for_restarts and isinstance(error, NoConnectionError)):
                 return False
             wait = RESTART_POLL
         then = time.monotonic() + (wait or 0.0)

@@ -31,7 +31,7 @@ class Request:
     repeatable: bool  # asking twice does no more than asking once: a GET, or a DELETE with its idempotency key
     paced: bool = True  # takes a slot of the registry's rate; sign-in does not
     timeout: float = 30.0  # seconds of silence
-    patience: float = 0.0  # seconds that it may take, where the caller's own patience is shorter
+    max_seconds: float = 0.0  # seconds that it may take, where the caller's own patience is shorter
     attempts: int | None = None  # that are made at most, where the patience has more
     first_bytes: int | None = None  # of the body that are enough; where it breaks off before, what came is the body
     not_after: float | None = None  # time.monotonic() from which it is not sent any more
@@ -43,7 +43,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Retries:
     """How long to go on trying, the waits for the rate not counted."""
 
     attempts: int = 5

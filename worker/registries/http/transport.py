@@ -85,7 +85,7 @@ class Transport:
                 )
             raise NoConnectionError(message, self._registry, request.label) from None
         except httpx.TimeoutException:
-            over = self._deadline.heard and time.monotonic() >= ends
+            over = self._deadline.matched and time.monotonic() >= ends
             what = TIME_IS_UP if over else f"no answer from {host} within {silence:.0f} s"
             raise self._lost(request, what) from None
         except zlib.error:
@@ -150,11 +150,11 @@ class Deadline(threading.local):
     """When the exchange of this thread has to be over."""
 
     ends = float("inf")  # time.monotonic(); infinite outside of an exchange
-    heard = False  # whether the server has sent anything since it began
+    matched = False  # whether the server has sent anything since it began
 
     @contextmanager
     def at(self, ends: float) -> Iterator[None]:
-        self.ends, self.heard = ends, False
+        self.ends, self.matched = ends, False
         try:
             yield
         finally:
@@ -193,7 +193,7 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         content = self._stream.read(max_bytes, self._deadline.within(timeout, httpcore.ReadTimeout))
-        self._deadline.heard |= bool(content)
+        self._deadline.matched |= bool(content)
         return content
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:

@@ -65,7 +65,7 @@ def redirected(request: Request, location: str) -> Request:
     return replace(request, url=parts.geturl(), query={})
 
 
-def put_back(answer: Answer, digest: str) -> None:
+def restore(answer: Answer, digest: str) -> None:
     """Raises BlobsMissingError, and what any other refusal of a manifest means."""
     if succeeded(answer):
         told = answer.headers.get("docker-content-digest", digest)

@@ -15,7 +15,7 @@ from worker.registries.docker.tokens import place
 from worker.registries.errors import BadAnswerError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
 from worker.registries.http.client import Http
 from worker.registries.http.loops import each
-from worker.registries.http.messages import Answer, BrokenBodyError, Patience, Request
+from worker.registries.http.messages import Answer, BrokenBodyError, Request, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Manifest
 from worker.registries.oci import blobs, protocol
@@ -34,10 +34,10 @@ REFERRERS_SECONDS = 10.0  # of silence, where nobody knows whether there is such
 class Client:
     """One registry. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience) -> None:
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries) -> None:
         self.root, self.api = settings.url, api_of(settings.url)
         self.namespace = namespace_of(settings.url)
-        self.http = Http(settings.name, limiter, settings.rate.concurrency, patience, settings)
+        self.http = Http(settings.name, limiter, settings.rate.concurrency, retries, settings)
         self._threads = settings.rate.concurrency
         self.sign_ins = SignIns(settings, self.http)
         self._catalog_pages, self._tags_pages = PageSize(), PageSize()

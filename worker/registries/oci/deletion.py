@@ -38,7 +38,7 @@ def delete_manifest(api: str, name: str, digest: str, seconds: float, not_after:
     if not manifests.is_digest(digest):
         raise BadAnswerError(f"refusing to delete by anything but a digest: {one_line(digest, 80)!r}")
     # Not repeatable: what became of it is to be seen before it is asked for again.
-    more = {"repeatable": False, "timeout": seconds, "patience": seconds, "not_after": not_after}
+    more = {"repeatable": False, "timeout": seconds, "max_seconds": seconds, "not_after": not_after}
     return manifests.manifest_request("DELETE", api, name, digest, **more)
 
 

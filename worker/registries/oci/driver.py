@@ -30,7 +30,7 @@ from worker.registries.errors import (
 )
 from worker.registries.http.client import HttpDriver
 from worker.registries.http.loops import polls
-from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.http.messages import Answer, Request, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Kept, Manifests, Registry
 from worker.registries.oci import blobs, deletion, protocol
@@ -43,9 +43,9 @@ DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the re
 GLOB = frozenset("*?[\\")
 
 
-def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> Registry:
+def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> Registry:
     """A registry of this kind; nothing is sent yet."""
-    return Oci(settings, limiter, patience, manifests)
+    return Oci(settings, limiter, retries, manifests)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ class Begun:
 class Oci(HttpDriver):
     """One registry, by its url. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> None:
         self._globs = settings.repositories
         self._ignored = settings.ignore_unreadable
         self._configs = settings.push_time == "image"  # no other question needs them: no condition asks for labels yet
         self._host = "/".join(filter(None, (urlsplit(settings.url).netloc, namespace_of(settings.url))))
         self._manifests = manifests
-        self._client = Client(settings, limiter, patience)
+        self._client = Client(settings, limiter, retries)
         super().__init__(self._client.http)
         self.unread: dict[str, str] = {}  # digest -> why its manifest could not be read
         self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
@@ -184,7 +184,7 @@ class Oci(HttpDriver):
     def put(self, repository: str, kept: Kept, tag: str = "") -> None:
         reference = tag or kept.digest
         request = blobs.put_manifest(self._client.api, repository, reference, kept.media_type, kept.body)
-        self._client.call(request, lambda answer: blobs.put_back(answer, kept.digest), repository, "pull,push")
+        self._client.call(request, lambda answer: blobs.restore(answer, kept.digest), repository, "pull,push")
 
     def lost_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
         found = self._client.each(lambda digest: self._client.has_a_byte(repository, digest), digests)
@@ -269,7 +269,7 @@ class Oci(HttpDriver):
             f"HEAD {about(repository, digest)}",
         )
 
-    def _strays(self, repository: str, begun: Begun) -> tuple[str, ...]:
+    def _collateral_tags(self, repository: str, begun: Begun) -> tuple[str, ...]:
         """The tags of others that are there no more: one was moved to the image while it was deleted."""
         if not (expected := begun.before - frozenset(begun.tags)):
             return ()
@@ -297,7 +297,7 @@ class Oci(HttpDriver):
         raced = tuple(sorted(tag for tag, other in named.items() if other != digest))
         if digest in named.values():
             return Deletion(operation, done=False, raced=raced, failing=self._kept_tags(repository, digest, named))
-        return Deletion(operation, done=True, raced=raced, strays=self._strays(repository, begun))
+        return Deletion(operation, done=True, raced=raced, collateral_tags=self._collateral_tags(repository, begun))
 
     def _not_found(self, message: str, request: str) -> NotFoundError:
         return NotFoundError(message, self._client.http.registry, request)

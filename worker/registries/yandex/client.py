@@ -22,7 +22,7 @@ from worker.registries.errors import (
 from worker.registries.http.answers import succeeded
 from worker.registries.http.client import Http, HttpDriver
 from worker.registries.http.loops import Progress, each, polls
-from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.http.messages import Answer, Request, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.tokens import Basic, Bearer
 from worker.registries.interface import Manifest, Manifests, Subjects
@@ -35,10 +35,10 @@ T = TypeVar("T")
 class YandexRegistry(HttpDriver):
     """One registry of either kind, by its id: its services, signed in. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> None:
         self._id, self._manifests, self._concurrency = settings.id, manifests, settings.rate.concurrency
         self._operations = f"{settings.endpoints.operation}/operations"
-        super().__init__(Http(settings.name, limiter, self._concurrency, patience, settings))
+        super().__init__(Http(settings.name, limiter, self._concurrency, retries, settings))
         self.tokens = open_tokens(settings, self.http)
         self.bearer = Bearer(self.tokens)
         docker = settings.endpoints.docker

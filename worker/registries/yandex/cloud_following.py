@@ -39,7 +39,7 @@ class Left:
     new_tags: tuple[str, ...]  # on it, and not planned
     pushed_again: bool  # some artifact is younger than the image was
     raced: tuple[str, ...]  # of the image as it was planned, on another by now
-    strays: tuple[str, ...]  # tags, and digests of untagged children, of other images that are gone
+    collateral_tags: tuple[str, ...]  # tags, and digests of untagged children, of other images that are gone
 
 
 class Followed:
@@ -56,7 +56,7 @@ class Followed:
         try:
             found = self._followed(begun, deadline)
         except UnavailableError as error:
-            if time.monotonic() < deadline or error.strays:
+            if time.monotonic() < deadline or error.collateral_tags:
                 raise
             found = None
         return found or deletion
@@ -76,7 +76,7 @@ class Followed:
             if not left.artifacts:
                 return self._gone(begun, left, errors)
             if (error := self._failure(image, left, errors)) is not None:
-                error.strays = left.strays
+                error.collateral_tags = left.collateral_tags
                 raise error
             if rest := rest_of(image, left, asked):
                 if not self._delete_rest(begun, path, image, rest, errors, asked, deadline):
@@ -116,9 +116,11 @@ class Followed:
     def _gone(self, begun: Begun, left: Left, errors: Sequence[RegistryError]) -> Deletion:
         missing = [error for error in errors if isinstance(error, NotFoundError)]
         if missing and len(missing) == len(begun.operation_id.split(",")) + len(begun.errors):
-            missing[-1].strays = left.strays
+            missing[-1].collateral_tags = left.collateral_tags
             raise missing[-1]  # somebody else was faster
-        return Deletion(begun.operation_id, done=True, raced=left.raced, strays=left.strays, of=begun.of)
+        return Deletion(
+            begun.operation_id, done=True, raced=left.raced, collateral_tags=left.collateral_tags, of=begun.of
+        )
 
     def _failure(self, image: Image, left: Left, errors: Sequence[RegistryError]) -> RegistryError | None:
         """Why an image that is still there will not go; None: it may yet."""
@@ -178,7 +180,7 @@ def left_of(image: Image, before: Folder | None, after: Folder, asked: Collectio
         new_tags=tuple(sorted(now - set(image.tags))),
         pushed_again=any(not _is_of(one, image) for one in after.of(image.digest) if one.created_at),
         raced=tuple(sorted(tag for tag in image.tags if owner.get(tag, image.digest) != image.digest)),
-        strays=_strays(image, before, after, asked) if before is not None else (),
+        collateral_tags=_collateral_tags(image, before, after, asked) if before is not None else (),
     )
 
 
@@ -199,7 +201,7 @@ def _is_of(artifact: Artifact, image: Image) -> bool:
     return times[0] is not None and times[1] is not None and times[0] <= times[1]
 
 
-def _strays(image: Image, before: Folder, after: Folder, asked: Collection[str]) -> tuple[str, ...]:
+def _collateral_tags(image: Image, before: Folder, after: Folder, asked: Collection[str]) -> tuple[str, ...]:
     """An untagged image goes for many reasons; one that the image listed went with it."""
     there = {tag for tags in after.tags.values() for tag in tags} | after.by_digest.keys()
     below = before.below(image.digest)

@@ -27,7 +27,7 @@ from worker.registries.docker.manifest_cache import (
 from worker.registries.docker.manifests import about
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.answers import time_told
-from worker.registries.http.messages import Answer, Patience, Request
+from worker.registries.http.messages import Answer, Request, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Manifest, Manifests, Registry
 from worker.registries.yandex import cloud_protocol as protocol
@@ -44,9 +44,9 @@ SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serv
 log = Log(__name__)
 
 
-def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> Registry:
+def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> Registry:
     """A registry of this kind; nothing is sent yet."""
-    return YandexCloudRegistry(settings, limiter, patience, manifests)
+    return YandexCloudRegistry(settings, limiter, retries, manifests)
 
 
 class YandexCloudRegistry(YandexRegistry):
@@ -55,8 +55,8 @@ class YandexCloudRegistry(YandexRegistry):
     by_parts: Literal[True] = True
     page_size = PAGE_SIZE
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
-        super().__init__(settings, limiter, patience, manifests)
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> None:
+        super().__init__(settings, limiter, retries, manifests)
         self._root = settings.endpoints.cloud_registry
         self._folders = Folders(self._read_folder)
         self._deletions = Deletions(settings, self, self._folders)

@@ -18,7 +18,7 @@ from worker.registries.docker.manifest_cache import (
 )
 from worker.registries.docker.manifests import about
 from worker.registries.http.answers import bad, time_told
-from worker.registries.http.messages import Answer, Patience
+from worker.registries.http.messages import Answer, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Deletion, Manifests, Registry
 from worker.registries.yandex import api
@@ -26,16 +26,16 @@ from worker.registries.yandex import container_protocol as protocol
 from worker.registries.yandex.client import YandexRegistry
 
 
-def open_driver(settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> Registry:
+def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> Registry:
     """A registry of this kind; nothing is sent yet."""
-    return YandexContainerRegistry(settings, limiter, patience, manifests)
+    return YandexContainerRegistry(settings, limiter, retries, manifests)
 
 
 class YandexContainerRegistry(YandexRegistry):
     """One registry, by its id. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, patience: Patience, manifests: Manifests) -> None:
-        super().__init__(settings, limiter, patience, manifests)
+    def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> None:
+        super().__init__(settings, limiter, retries, manifests)
         self._root = settings.endpoints.container_registry
 
     def clock(self) -> datetime:

@@ -11,11 +11,11 @@ from tests.support.drivers import with_defaults
 from tests.support.oci.fake import FakeRegistry
 from worker.config.settings import Credentials
 from worker.registries import open_registry
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.interface import Registry
 
 Opener = Callable[..., Registry]
-ONCE = Patience(attempts=1, total=10.0)
+ONCE = Retries(attempts=1, total=10.0)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,6 @@ def opened() -> Iterator[Opener]:
 
         def open_one(url: str, **changes: Any) -> Registry:
             given = {"kind": "oci", "url": url, "credentials": Credentials(anonymous=True), **changes}
-            return stack.enter_context(open_registry(with_defaults(**given), patience=ONCE))
+            return stack.enter_context(open_registry(with_defaults(**given), retries=ONCE))
 
         yield open_one

@@ -112,7 +112,7 @@ class ForwardProxy:
 
     def __init__(self, hosts: Mapping[str, str] | None = None, password: str = "", refuse: bool = False) -> None:
         self.hosts = dict(hosts or {})  # "registry.example.com:443" -> where it really is
-        self.heard: list[str] = []  # "CONNECT registry.example.com:443", "GET http://…"
+        self.matched: list[str] = []  # "CONNECT registry.example.com:443", "GET http://…"
         self.port = 0
         self._password, self._refuse = password, refuse
 
@@ -131,7 +131,7 @@ class ForwardProxy:
         while (line := stream.readline()).strip():
             lines.append(line)
         method, target, _ = lines[0].decode().split()
-        self.heard.append(f"{method} {target}")
+        self.matched.append(f"{method} {target}")
         if self._refuse or not self._allowed(lines):
             status = b"403 Forbidden" if self._refuse else b"407 Proxy Authentication Required"
             connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")

@@ -97,12 +97,12 @@ def test_a_name_without_an_address(opened: Opener, inner: str, names: Names) -> 
 
 def test_the_registry_hears_its_name(opened: Opener, names: Names) -> None:
     with FakeRegistry() as registry:
-        heard: list[str] = []
+        matched: list[str] = []
         say = registry._carried_out
-        registry._carried_out = lambda ask: heard.append(ask.headers["host"]) or say(ask)  # type: ignore[method-assign,func-returns-value]  # to hear what the fake does not keep
+        registry._carried_out = lambda ask: matched.append(ask.headers["host"]) or say(ask)  # type: ignore[method-assign,func-returns-value]  # to hear what the fake does not keep
         names["registry.internal"] = ["127.0.0.1"]
         assert opened(registry.url.replace("127.0.0.1", "registry.internal"), network=INSECURE).clock()
-    assert heard == [registry.host.replace("127.0.0.1", "registry.internal")]
+    assert matched == [registry.host.replace("127.0.0.1", "registry.internal")]
 
 
 def test_a_token_server_of_the_network(opened: Opener, names: Names, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_by_a_proxy_both_have_to_be_private(opened: Opener, plain: FakeRegistry,
     """The proxy looks the name up by itself; what the name is here has to be private, and so has the proxy."""
     with ForwardProxy({inner.removeprefix("http://"): plain.host}).running() as proxy:
         assert opened(inner, network=Network(proxy=proxy.url, insecure_http=True)).clock()
-        assert proxy.heard == [f"GET {inner}/v2/"]
+        assert proxy.matched == [f"GET {inner}/v2/"]
         names["proxy.example"] = ["8.8.8.8"]
         elsewhere = proxy.url.replace("127.0.0.1", "proxy.example")
         with pytest.raises(UnavailableError, match=r"private addresses only, and proxy\.example is 8\.8\.8\.8"):
@@ -148,7 +148,7 @@ def test_by_a_proxy_both_have_to_be_private(opened: Opener, plain: FakeRegistry,
         names["registry.internal"] = ["8.8.8.8"]
         with pytest.raises(UnavailableError, match=r"registry\.internal is 8\.8\.8\.8"):
             opened(inner, network=Network(proxy=proxy.url, insecure_http=True)).clock()
-    assert len(proxy.heard) == 1
+    assert len(proxy.matched) == 1
 
 
 # The configuration.

@@ -12,7 +12,7 @@ from tests.support.oci.fake import FakeRegistry, Tokens
 from worker.config.settings import ConfigError, Credentials, Endpoints, Network, Secret, load
 from worker.registries import open_registry
 from worker.registries.errors import RegistryError, SignInError, UnavailableError
-from worker.registries.http.messages import Patience
+from worker.registries.http.messages import Retries
 from worker.registries.http.network import NetworkError, is_excepted, proxies_of
 
 FILE = """
@@ -33,7 +33,7 @@ def proxy(tls_port: int) -> Iterator[ForwardProxy]:
 def test_the_proxy_of_the_file_is_used(opened: Opener, proxy: ForwardProxy, authority: Authority) -> None:
     registry = opened("https://registry.example.com", network=Network(ca_file=authority.file, proxy=proxy.url))
     assert [image.tags for image in registry.images("shop/api")] == [("v1",)]
-    assert set(proxy.heard) == {TO_REGISTRY}
+    assert set(proxy.matched) == {TO_REGISTRY}
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
@@ -43,7 +43,7 @@ def test_the_proxy_of_the_environment_is_used(
 ) -> None:
     monkeypatch.setenv(name, proxy.url.replace("http://", scheme))
     assert opened("https://registry.example.com", network=Network(ca_file=authority.file)).clock()
-    assert proxy.heard == [TO_REGISTRY]
+    assert proxy.matched == [TO_REGISTRY]
 
 
 def test_the_key_takes_the_place_of_the_environment(
@@ -52,7 +52,7 @@ def test_the_key_takes_the_place_of_the_environment(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "*")
     assert opened("https://registry.example.com", network=Network(ca_file=authority.file, proxy=proxy.url)).clock()
-    assert proxy.heard == [TO_REGISTRY]
+    assert proxy.matched == [TO_REGISTRY]
 
 
 def test_this_machine_needs_no_proxy(
@@ -62,12 +62,12 @@ def test_this_machine_needs_no_proxy(
         monkeypatch.setenv(name, proxy.url)
     assert opened(plain.url).clock()
     assert opened(plain.url.replace("127.0.0.1", "localhost")).clock()
-    assert proxy.heard == []
+    assert proxy.matched == []
 
 
 def test_unless_the_key_says_so(opened: Opener, plain: FakeRegistry, proxy: ForwardProxy) -> None:
     assert opened(plain.url, network=Network(proxy=proxy.url)).clock()
-    assert proxy.heard == [f"GET {plain.url}/v2/"]
+    assert proxy.matched == [f"GET {plain.url}/v2/"]
 
 
 def test_tokens_and_redirects_use_it_too(opened: Opener, proxy: ForwardProxy) -> None:
@@ -78,7 +78,7 @@ def test_tokens_and_redirects_use_it_too(opened: Opener, proxy: ForwardProxy) ->
             registry.url, network=Network(proxy=proxy.url), token_hosts=(registry.token_host,), credentials=credentials
         )
         assert driver.lost_blobs("shop/api", [pushed.layers[0].digest]) == ()  # type: ignore[attr-defined]
-    hosts = {line.split("/")[2] for line in proxy.heard}
+    hosts = {line.split("/")[2] for line in proxy.matched}
     assert {registry.host, registry.token_host} < hosts
     assert len(hosts) == 3, "the blob's redirect went another way"
 
@@ -127,11 +127,11 @@ def test_the_metadata_service_is_never_asked_by_a_proxy(proxy: ForwardProxy) -> 
             endpoints=Endpoints(**nobody, metadata=metadata),
             network=Network(proxy=proxy.url),
         )
-        patience = Patience(attempts=1)
-        with open_registry(settings, patience=patience) as registry, pytest.raises(SignInError) as raised:
+        retries = Retries(attempts=1)
+        with open_registry(settings, retries=retries) as registry, pytest.raises(SignInError) as raised:
             registry.clock()
     assert "the metadata service has no token" in str(raised.value)
-    assert proxy.heard == []
+    assert proxy.matched == []
     assert proxies_of(settings).of("http://169.254.169.254/computeMetadata/v1/") is None
 
 
@@ -141,9 +141,9 @@ def test_yandex_services_use_it(proxy: ForwardProxy, tmp_path: Path) -> None:
         id="crp1", credentials=Credentials(iam_token=Secret(file=tmp_path / "token")), network=Network(proxy=proxy.url)
     )
     proxy.hosts["container-registry.api.cloud.yandex.net:443"] = "127.0.0.1:9"
-    with open_registry(settings, patience=Patience(attempts=1)) as registry, pytest.raises(RegistryError):
+    with open_registry(settings, retries=Retries(attempts=1)) as registry, pytest.raises(RegistryError):
         registry.clock()
-    assert proxy.heard == ["CONNECT container-registry.api.cloud.yandex.net:443"]
+    assert proxy.matched == ["CONNECT container-registry.api.cloud.yandex.net:443"]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def opened() -> Iterator[Opener]:
 
         def open_one(registry: FakeRegistry, **changes: Any) -> Oci:
             given = {"kind": "oci", "url": registry.url, "credentials": Credentials(anonymous=True), **changes}
-            made = stack.enter_context(open_registry(with_defaults(**given), patience=QUICK, manifests=None))
+            made = stack.enter_context(open_registry(with_defaults(**given), retries=QUICK, manifests=None))
             assert isinstance(made, Oci)
             return made
 
@@ -61,7 +61,7 @@ def opened() -> Iterator[Opener]:
 
 
 @pytest.fixture
-def night(tmp_path: Path) -> Iterator[Sleeper]:
+def make_harness(tmp_path: Path) -> Iterator[Sleeper]:
     made: list[Harness] = []
 
     def make(registry: FakeRegistry, **keys: Any) -> Harness:
@@ -163,12 +163,12 @@ def test_referrers_are_found_by_the_api(fake: Starter, opened: Opener, page: int
 
 
 @pytest.mark.parametrize("goes", [True, False])
-def test_referrers_go_with_their_subject_and_stay_with_it(fake: Starter, night: Sleeper, goes: bool) -> None:
+def test_referrers_go_with_their_subject_and_stay_with_it(fake: Starter, make_harness: Sleeper, goes: bool) -> None:
     registry = fake(referrers=True, tags_page=1, referrers_page=1)
     image, chain = referred(registry, "old" if goes else "v1")
     other = registry.push("shop/api", "old-2", layers=[b"other"])
     kept = registry.push("shop/api", "v2", layers=[b"kept"])
-    run = night(registry).sweep()
+    run = make_harness(registry).sweep()
     going = [other, image, *chain] if goes else [other]
     assert (run.outcome, run.deleted) == ("succeeded", len(going))
     assert {digest for _, digest in registry.deleted} == {one.digest for one in going}
@@ -213,25 +213,25 @@ def test_the_meanings_of_a_refusal(
 
 
 @pytest.mark.parametrize("protects", ["denied", "gitlab"])
-def test_a_protected_child_is_skipped(fake: Starter, night: Sleeper, protects: str) -> None:
+def test_a_protected_child_is_skipped(fake: Starter, make_harness: Sleeper, protects: str) -> None:
     """By an index that no listing shows, so that the plan could not know."""
     registry = fake(protects=protects)
     child, other = (registry.push("a", tag, layers=[tag.encode()]) for tag in ("old-1", "old-2"))
     index = registry.push_index("a", children=[child.digest])
-    made = night(registry)
-    run_id, bells = made.plan()
-    made.ring(bells)
+    made = make_harness(registry)
+    run_id, task_calls = made.plan()
+    made.carry_out(task_calls)
     assert made.outcomes(run_id) == {child.digest: ("skipped", "used_by_image_lists"), other.digest: ("deleted", None)}
     assert registry.state() == {"a": {child.digest: ("old-1",), index.digest: ()}}
 
 
 @pytest.mark.parametrize("protects", ["denied", "gitlab"])
-def test_indexes_go_before_their_children(fake: Starter, night: Sleeper, protects: str) -> None:
+def test_indexes_go_before_their_children(fake: Starter, make_harness: Sleeper, protects: str) -> None:
     registry = fake(protects=protects)
     children = [registry.push("a", layers=[b"%d" % n]) for n in range(2)]
     inner = registry.push_index("a", children=[one.digest for one in children])
     outer = registry.push_index("a", "old", children=[inner.digest])
-    run = night(registry).sweep()
+    run = make_harness(registry).sweep()
     assert (run.outcome, run.deleted, run.failed) == ("succeeded", 4, 0)
     assert [digest for _, digest in registry.deleted][:2] == [outer.digest, inner.digest]
     assert {one.status for one in registry.requests if one.method == "DELETE"} == {202}
@@ -258,14 +258,14 @@ def test_a_tag_that_comes_back_to_the_digest(fake: Starter, opened: Opener) -> N
     assert len(registry.lines("DELETE")) == 1
 
 
-def test_a_tag_that_moves_in_mid_run(fake: Starter, night: Sleeper) -> None:
+def test_a_tag_that_moves_in_mid_run(fake: Starter, make_harness: Sleeper) -> None:
     registry = fake(tags_page=2)
     pushed = [registry.push("a", f"old-{n}", layers=[b"%d" % n]) for n in range(4)]
     new = registry.push("a", layers=[b"new"])
-    made = night(registry)
-    run_id, bells = made.plan()
+    made = make_harness(registry)
+    run_id, task_calls = made.plan()
     registry.before("DELETE", pushed[0].digest, lambda: registry.move_tag("a", "old-0", new.digest))
-    made.ring(bells)
+    made.carry_out(task_calls)
     assert registry.state() == {"a": {new.digest: ("old-0",)}}
     assert made.outcomes(run_id) == {one.digest: ("deleted", None) for one in pushed}
     assert made.run(run_id).raced == ({"repository": "a", "digest": pushed[0].digest, "tags": ["old-0"]},)

@@ -33,7 +33,7 @@ from worker.registries.errors import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.http.messages import Answer, Patience
+from worker.registries.http.messages import Answer, Retries
 from worker.registries.http.tokens import base64_of
 from worker.registries.interface import Deletion, Kept
 from worker.registries.oci.passwords import user_of
@@ -91,15 +91,15 @@ def test_where_nobody_can_look_the_doubt_stays(opened: Opener, stored: ScriptedR
 
 def test_a_deletion_that_comes_later(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     digest = stored.put(an_image("x"), "v1")
-    looks = 0
+    rechecks = 0
 
     def later(asked: Asked) -> Reply | None:
-        nonlocal looks
-        looks += asked.method == "HEAD"
-        if looks == 3:
+        nonlocal rechecks
+        rechecks += asked.method == "HEAD"
+        if rechecks == 3:
             stored.remove(digest)
             stored.put(an_image("pushed meanwhile"), "v1")
-            looks += 1
+            rechecks += 1
         return Reply(202) if asked.method == "DELETE" else None
 
     stored.before = later
@@ -125,7 +125,7 @@ def test_what_was_accepted_is_not_unsaid_by_a_look_that_fails(
 ) -> None:
     digest = stored.put(an_image("x"), "v1")
     stored.before = lambda asked: None if asked.method == "DELETE" else error(503, "UNAVAILABLE")
-    driver = opened(server.url, patience=Patience(attempts=2, total=2.0, first_wait=0.01, jitter=0.0))
+    driver = opened(server.url, retries=Retries(attempts=2, total=2.0, first_wait=0.01, jitter=0.0))
     begun = driver.delete("a", image(digest, "v1"), "key")
     assert not begun.done
     with pytest.raises(UnavailableError) as failure:
@@ -150,7 +150,7 @@ def test_a_deletion_may_take_longer_than_other_questions(
     digest = stored.put(an_image("x"), "v1")
     never = threading.Event()
     stored.before = lambda asked: never.wait(0.6) or None if asked.method == "DELETE" else None
-    driver = opened(server.url, patience=Patience(attempts=1, total=0.3))
+    driver = opened(server.url, retries=Retries(attempts=1, total=0.3))
     driver.delete("a", image(digest, "v1"), "key")
     assert len(server.lines("DELETE")) == 1
     assert digest not in stored.manifests

@@ -87,7 +87,7 @@ def test_a_deletion_by_digest_takes_all_tags_and_nothing_else(opened: Opener) ->
         more = until(lambda: tags if len(tags := driver.get("a", images[both.digest]).tags) == 3 else None, what="v2")
         assert more == ("latest", "v1", "v2")
         deletion = driver.delete("a", images[both.digest], "key")
-        assert (deletion.done, deletion.raced, deletion.strays) == (True, (), ("v2",))  # it was not planned
+        assert (deletion.done, deletion.raced, deletion.collateral_tags) == (True, (), ("v2",))  # it was not planned
         assert driver.follow(Deletion("", done=False, of=("a", images[both.digest])), 0.0).done
         assert pusher.tags("a").keys() == {"multi"}
         with pytest.raises(NotFoundError, match="MANIFEST_UNKNOWN"):

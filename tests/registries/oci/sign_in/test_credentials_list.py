@@ -107,17 +107,17 @@ def test_one_wrong_password_ends_no_run(tmp_path: Path, ways: tuple[Credentials,
     with FakeRegistry(Users(users, catalog=("robot-a", "robot-b"))) as registry:
         images = {path: registry.push(path, "pr-1", layers=[path.encode()]).digest for path in paths}
         entry = {"kind": "oci", "url": registry.url, "credentials": written(ways)}
-        night = Harness(entry | ({"repositories": list(paths)} if named else {}), tmp_path, rules=PULL_REQUESTS)
+        harness = Harness(entry | ({"repositories": list(paths)} if named else {}), tmp_path, rules=PULL_REQUESTS)
         (tmp_path / (A, B)[wrong].user).write_text("wrong")
-        run = night.sweep()
+        run = harness.sweep()
         assert (run.outcome, registry.deleted) == ("partial", [(paths[1 - wrong], images[paths[1 - wrong]])])
         reasons = {one["repository"]: one["reason"] for one in run.unreadable}
         assert reasons.keys() == {paths[wrong], *(() if named else ways[wrong].repositories)}
         assert all(f"credentials[{wrong}]: the user name" in reason for reason in reasons.values())
-        assert works(night) is False
+        assert works(harness) is False
 
         (tmp_path / (A, B)[wrong].user).write_text((A, B)[wrong].password)
-        assert (night.sweep().outcome, works(night)) == ("succeeded", True)
+        assert (harness.sweep().outcome, works(harness)) == ("succeeded", True)
         assert {path for path, _ in registry.deleted} == set(paths)
 
 
@@ -125,16 +125,16 @@ def test_where_no_password_works_the_run_fails(tmp_path: Path, ways: tuple[Crede
     with FakeRegistry(Users({})) as registry:
         registry.push("team-a/api", "pr-1")
         entry = {"kind": "oci", "url": registry.url, "credentials": written(ways)}
-        night = Harness(entry, tmp_path, rules=PULL_REQUESTS)
-        run = night.sweep()
+        harness = Harness(entry, tmp_path, rules=PULL_REQUESTS)
+        run = harness.sweep()
     assert run.outcome == "failed"
     assert "credentials[0]: the user name 'robot-a' or the password" in (run.message or "")
-    assert works(night) is False
+    assert works(harness) is False
 
 
-def works(night: Harness) -> bool:
+def works(harness: Harness) -> bool:
     """Whether the last sign-in was accepted, as the metrics have it."""
-    with night.store.read() as connection:
+    with harness.store.read() as connection:
         return bool(connection.execute(select(tables.registry.c.auth_ok)).scalar_one())
 
 

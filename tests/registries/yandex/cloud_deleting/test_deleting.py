@@ -65,7 +65,7 @@ def test_an_image_goes_with_all_its_tags_and_nothing_else(
     assert deletion.operation_id
     assert not deletion.done
     deletion = driver.follow(deletion, time.monotonic() + 5)
-    assert (deletion.done, deletion.raced, deletion.strays) == (True, (), ())
+    assert (deletion.done, deletion.raced, deletion.collateral_tags) == (True, (), ())
     assert tags_left(simulator, image.digest) is None
     assert listed(driver).keys() == {other.digest, bare.digest}
     assert tags_left(simulator, other.digest) == {"v3", "prod"}
@@ -112,7 +112,7 @@ def test_a_tag_that_nobody_planned_goes_along(simulator: Simulator, driver: Regi
     other = pushed(simulator, driver, "v3", "prod")
     simulator.after("DELETE", DELETE, "remove", image=simulator.artifact("shop/api", "prod")["image"])
     deletion = deleted(driver, image)
-    assert (deletion.done, deletion.strays) == (True, ("prod", "v3"))
+    assert (deletion.done, deletion.collateral_tags) == (True, ("prod", "v3"))
     assert other.digest not in listed(driver)
 
 
@@ -120,7 +120,7 @@ def test_one_tag_of_another_that_goes_along(simulator: Simulator, driver: Regist
     image = pushed(simulator, driver, "v1")
     pushed(simulator, driver, "v3", "prod")
     simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="prod")
-    assert deleted(driver, image).strays == ("prod",)
+    assert deleted(driver, image).collateral_tags == ("prod",)
 
 
 def test_what_went_along_is_told_with_a_failure_too(simulator: Simulator, driver: Registry) -> None:
@@ -130,20 +130,20 @@ def test_what_went_along_is_told_with_a_failure_too(simulator: Simulator, driver
     simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="prod")
     with pytest.raises(OperationFailedError) as failure:
         deleted(driver, image)
-    assert failure.value.strays == ("prod",)
+    assert failure.value.collateral_tags == ("prod",)
 
 
-@pytest.mark.parametrize(("cascade", "strays"), [("children_stay", False), ("cascade", True)])
+@pytest.mark.parametrize(("cascade", "collateral_tags"), [("children_stay", False), ("cascade", True)])
 def test_an_untagged_child_that_goes_with_its_index_is_told(
-    simulator: Simulator, driver: Registry, cascade: str, strays: bool
+    simulator: Simulator, driver: Registry, cascade: str, collateral_tags: bool
 ) -> None:
     simulator.switch(deleted_index=cascade)
     child = simulator.push("shop/api")
     tagged = simulator.push("shop/api", tags=["child"])
     index = simulator.push_index("shop/api", [child["digest"], tagged["digest"]], tags=["multi"])
     deletion = deleted(driver, listed(driver)[index["digest"]])
-    assert deletion.strays == ((child["digest"],) if strays else ())
-    assert (child["digest"] in listed(driver)) is not strays
+    assert deletion.collateral_tags == ((child["digest"],) if collateral_tags else ())
+    assert (child["digest"] in listed(driver)) is not collateral_tags
     assert tagged["digest"] in listed(driver)
 
 
@@ -151,7 +151,7 @@ def test_two_images_that_go_at_once_are_not_told_of_each_other(simulator: Simula
     first, second = pushed(simulator, driver, "v1"), pushed(simulator, driver, "v2")
     both = [driver.delete("shop/api", image, key()) for image in (first, second)]
     ended = [driver.follow(deletion, time.monotonic() + 5) for deletion in both]
-    assert [(deletion.done, deletion.strays) for deletion in ended] == [(True, ()), (True, ())]
+    assert [(deletion.done, deletion.collateral_tags) for deletion in ended] == [(True, ()), (True, ())]
 
 
 @pytest.mark.parametrize("moves", ["same_artifact", "new_artifact"])
@@ -252,7 +252,7 @@ def test_a_child_that_lost_some_of_its_tags_is_no_skip(simulator: Simulator, dri
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "error", "doubt"),
+    ("fault", "code", "error", "suspicion"),
     [
         pytest.param("fail_operation", 13, OperationFailedError, False, id="in its operation"),
         pytest.param("fail_operation", 7, PermissionDeniedError, False, id="in its operation, for want of a role"),
@@ -262,13 +262,13 @@ def test_a_child_that_lost_some_of_its_tags_is_no_skip(simulator: Simulator, dri
     ],
 )
 def test_a_partial_deletion_is_never_a_deletion(
-    simulator: Simulator, driver: Registry, fault: str, code: int, error: type[RegistryError], doubt: bool
+    simulator: Simulator, driver: Registry, fault: str, code: int, error: type[RegistryError], suspicion: bool
 ) -> None:
     image = pushed(simulator, driver, "a", "b", "c")
     simulator.fault(fault, method="DELETE", after=2, code=code, message="broken")
     with pytest.raises(error, match=r"only a, b went, c stayed: .*broken") as failure:
         deleted(driver, image)
-    assert failure.value.maybe_done is doubt
+    assert failure.value.maybe_done is suspicion
     assert tags_left(simulator, image.digest) == {"c"}
 
 
@@ -284,13 +284,13 @@ def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
     simulator: Simulator, settings: RegistrySettings
 ) -> None:
     simulator.set_registry(type="TRANSITIONAL")
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         image = pushed(simulator, registry, "v1")
         for _ in range(2):
             with pytest.raises(UnsuitableError, match=r"production: .*unless the file says transitional: true"):
                 registry.delete("shop/api", image, key())
         assert not simulator.requests("DELETE")
-    with open_registry(settings.model_copy(update={"transitional": True}), patience=QUICK) as registry:
+    with open_registry(settings.model_copy(update={"transitional": True}), retries=QUICK) as registry:
         assert deleted(registry, image).done
 
 
@@ -305,7 +305,7 @@ def test_nothing_is_deleted_from_what_shows_others_images(simulator: Simulator, 
 
 def test_a_migration_that_goes_on(simulator: Simulator, settings: RegistrySettings) -> None:
     simulator.switch(migration="unfinished", retry_after=30)
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         image = pushed(simulator, registry, "v1")
         with pytest.raises(RateLimitedError, match="being migrated"):
             registry.delete("shop/api", image, key())
@@ -325,7 +325,7 @@ def test_a_deletion_that_is_too_late_is_not_sent(simulator: Simulator, driver: R
 @pytest.fixture
 def another(settings: RegistrySettings) -> Iterator[Registry]:
     """Another process, which takes up what the first has begun."""
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         yield registry
 
 
@@ -352,7 +352,7 @@ def test_a_deletion_that_died_half_way_is_taken_up(simulator: Simulator, driver:
     now = another.get("shop/api", image)
     assert (now.digest, now.tags) == (image.digest, ("v2",))
     ended = another.follow(another.delete("shop/api", image, same), time.monotonic() + 5)
-    assert (ended.done, ended.raced, ended.strays) == (True, (), ())
+    assert (ended.done, ended.raced, ended.collateral_tags) == (True, (), ())
     assert tags_left(simulator, image.digest) is None
 
 

@@ -319,7 +319,7 @@ def test_what_is_remembered_of_a_child_is_no_proof_that_it_is_there(
     simulator.switch(child_artifacts="not_listed")
     child = simulator.push("shop/api")
     index = simulator.push_index("shop/api", [child["digest"]], tags=["v1"])
-    with open_registry(settings, patience=QUICK, manifests=Memory()) as registry:
+    with open_registry(settings, retries=QUICK, manifests=Memory()) as registry:
         for _ in range(2):
             assert listed(registry).keys() == {child["digest"], index["digest"]}
         assert len(simulator.requests("GET", f"/v2/.*/manifests/{child['digest']}")) <= 2  # with the sign-in
@@ -366,9 +366,9 @@ def test_an_image_that_went(simulator: Simulator, driver: Registry) -> None:
 def test_images_read_again_together_cost_one_listing(simulator: Simulator, settings: RegistrySettings) -> None:
     for number in range(8):
         simulator.push("shop/api", tags=[f"v{number}"])
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         images = list(registry.images("shop/api"))
-    with open_registry(settings, patience=QUICK) as registry:
+    with open_registry(settings, retries=QUICK) as registry:
         before = len(simulator.requests())
         start = threading.Barrier(8)
 
@@ -386,7 +386,7 @@ def test_images_read_again_together_cost_one_listing(simulator: Simulator, setti
 
 @pytest.fixture
 def impatient(simulator: Simulator, settings: RegistrySettings) -> Iterator[Registry]:
-    with open_registry(settings, patience=replace(QUICK, attempts=2, total=1.0)) as registry:
+    with open_registry(settings, retries=replace(QUICK, attempts=2, total=1.0)) as registry:
         yield registry
 
 

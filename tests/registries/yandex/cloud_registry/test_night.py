@@ -20,7 +20,7 @@ ONE_BY_ONE = {"requests_per_second": 500, "concurrency": 1}
 
 
 @pytest.fixture
-def night(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
+def make_harness(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Harness]]:
     made: list[Harness] = []
 
     def make(**registry: Any) -> Harness:
@@ -51,29 +51,29 @@ def old(simulator: Simulator, *tags: str, **more: Any) -> str:
     ],
 )
 def test_exactly_what_was_planned_goes(
-    simulator: Simulator, night: Callable[..., Harness], switches: dict[str, Any]
+    simulator: Simulator, make_harness: Callable[..., Harness], switches: dict[str, Any]
 ) -> None:
     simulator.switch(**switches)
     going = [old(simulator, f"pr-{n}", f"pr-{n}-x", layers=["base:1000", 100]) for n in range(5)]
     child = old(simulator, layers=[10])
     index = simulator.push_index("shop/api", [child], tags=["pr-9"], age=30 * DAY)["digest"]
     kept = [old(simulator, "v1", "pr-7", layers=["base:1000", 7]), old(simulator, "main")]
-    tonight = night()
-    run = tonight.sweep()
+    harness = make_harness()
+    run = harness.sweep()
     assert (run.state, run.outcome, run.message) == ("finished", "succeeded", None)
     assert {one["digest"] for one in simulator.images()} == set(kept)
     assert (run.deleted + run.gone, run.skipped, run.failed) == (7, 0, 0)
     assert run.deleted >= 6
-    assert {tonight.outcomes(run.id)[digest] for digest in (*going, index)} == {("deleted", None)}
+    assert {harness.outcomes(run.id)[digest] for digest in (*going, index)} == {("deleted", None)}
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"]  # a child that went along went by our request
 
 
-def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, night: Callable[..., Harness]) -> None:
+def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
     for n in range(5):
         old(simulator, f"pr-{n}")
     kept = old(simulator, "v1", "prod")
     simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="prod")
-    run = night(rate=ONE_BY_ONE).sweep()
+    run = make_harness(rate=ONE_BY_ONE).sweep()
     assert run.outcome != "succeeded"
     assert "the registry deleted prod of the same repository, which the plan keeps" in str(run.message)
     assert run.deleted == 1
@@ -82,111 +82,115 @@ def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, night: Ca
 
 
 def test_a_kept_child_that_goes_with_its_index_stops_the_run(
-    simulator: Simulator, night: Callable[..., Harness]
+    simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     simulator.switch(deleted_index="cascade")
     child = old(simulator)
     simulator.push_index("shop/api", [child], tags=["pr-1"], age=30 * DAY)
-    tonight = night(
+    harness = make_harness(
         rules=[
             {"name": "the child", "keep": {"digests": [child]}},
             {"name": "pull requests", "delete": {"tags": ["pr-*"]}},
         ]
     )
-    run = tonight.sweep()
+    run = harness.sweep()
     assert run.outcome != "succeeded"
     assert f"the registry deleted {child}" in str(run.message)
 
 
 def test_what_other_workers_delete_at_the_same_time_stops_nothing(
-    simulator: Simulator, night: Callable[..., Harness]
+    simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     """Another process's deletion looks just like a stray; but it is in the plan."""
     digests = [old(simulator, f"pr-{n}") for n in range(3)]
     old(simulator, "v1")  # by what is kept a 404 is believed
     other = next(one["id"] for one in simulator.images() if one["digest"] == digests[2])
     simulator.after("DELETE", DELETE, "remove", image=other)
-    run = night(rate=ONE_BY_ONE).sweep()
+    run = make_harness(rate=ONE_BY_ONE).sweep()
     assert (run.outcome, run.deleted + run.gone) == ("succeeded", 3)
 
 
-def test_what_the_run_skipped_is_not_planned_any_more(simulator: Simulator, night: Callable[..., Harness]) -> None:
+def test_what_the_run_skipped_is_not_planned_any_more(
+    simulator: Simulator, make_harness: Callable[..., Harness]
+) -> None:
     old(simulator, "pr-1")
     skipped = old(simulator, "pr-2")
-    tonight = night()
-    run_id, bells = tonight.plan()
-    with tonight.store.write() as connection:
+    harness = make_harness()
+    run_id, task_calls = harness.plan()
+    with harness.store.write() as connection:
         connection.execute(update(item).where(item.c.digest == skipped).values(state="skipped"))
     simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="pr-2")
-    tonight.ring(bells)
-    assert "the registry deleted pr-2 of the same repository" in str(tonight.run(run_id).message)
+    harness.carry_out(task_calls)
+    assert "the registry deleted pr-2 of the same repository" in str(harness.run(run_id).message)
 
 
-def test_what_went_along_with_an_image_that_went_in_part(simulator: Simulator, night: Callable[..., Harness]) -> None:
+def test_what_went_along_with_an_image_that_went_in_part(
+    simulator: Simulator, make_harness: Callable[..., Harness]
+) -> None:
     digest = old(simulator, "pr-1", "pr-2")
     old(simulator, "v1", "prod")
     simulator.fault("fail_operation", method="DELETE", after=1, times=1, code=9, message="broken")
     simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="prod")
-    tonight = night()
-    run = tonight.sweep()
-    assert tonight.outcomes(run.id) == {digest: ("failed", "operation_failed")}
+    harness = make_harness()
+    run = harness.sweep()
+    assert harness.outcomes(run.id) == {digest: ("failed", "operation_failed")}
     assert "the registry deleted prod of the same repository, which the plan keeps" in str(run.message)
 
 
-def test_an_image_that_went_in_part_is_a_failure(simulator: Simulator, night: Callable[..., Harness]) -> None:
+def test_an_image_that_went_in_part_is_a_failure(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
     digest = old(simulator, "pr-1", "pr-2")
     simulator.fault("fail_operation", method="DELETE", after=1, times=1, code=9, message="broken")
-    tonight = night()
-    run = tonight.sweep()
-    assert (run.outcome, tonight.outcomes(run.id)) == ("partial", {digest: ("failed", "operation_failed")})
+    harness = make_harness()
+    run = harness.sweep()
+    assert (run.outcome, harness.outcomes(run.id)) == ("partial", {digest: ("failed", "operation_failed")})
     assert tags_left(simulator, digest) == {"pr-2"}
     assert run.reclaimed_bytes == 0
-    again = tonight.sweep()
+    again = harness.sweep()
     assert (again.outcome, again.deleted) == ("succeeded", 1)
 
 
-@pytest.mark.parametrize("looked_at", [timedelta(), HOUR])
+@pytest.mark.parametrize("rechecked_at", [timedelta(), HOUR])
 def test_a_deletion_that_died_half_way_is_gone_on_with(
-    simulator: Simulator, night: Callable[..., Harness], looked_at: timedelta
+    simulator: Simulator, make_harness: Callable[..., Harness], rechecked_at: timedelta
 ) -> None:
     """The worker died between two artifacts; the repository may have to be listed again first."""
     child = old(simulator)
     index = simulator.push_index("shop/api", [child], tags=["pr-1", "pr-2"], age=30 * DAY)["digest"]
-    tonight = night()
-    run_id, bells = tonight.plan()
-    tonight.ring(bells, until="gc.delete_batch")
+    harness = make_harness()
+    run_id, task_calls = harness.plan()
+    harness.carry_out(task_calls, until="gc.delete_batch")
     now = datetime.now(UTC)
-    with tonight.store.write() as connection:
+    with harness.store.write() as connection:
         begun = {"state": "intent", "idempotency_key": "a key", "attempts": 1, "intent_at": now}
         connection.execute(update(item).where(item.c.digest == index).values(**begun))
-        connection.execute(update(repository).values(looked_at=now - looked_at))
+        connection.execute(update(repository).values(rechecked_at=now - rechecked_at))
     first = min(("pr-1", "pr-2"), key=lambda tag: simulator.artifact("shop/api", tag)["id"])
     simulator.untag("shop/api", first)  # so that what is left has another id
-    tonight.go_on(run_id, times=4)
-    assert tonight.outcomes(run_id) == {index: ("deleted", None), child: ("deleted", None)}
+    harness.go_on(run_id, times=4)
+    assert harness.outcomes(run_id) == {index: ("deleted", None), child: ("deleted", None)}
     assert simulator.images() == []
-    assert tonight.run(run_id).outcome == "succeeded"
+    assert harness.run(run_id).outcome == "succeeded"
 
 
-def test_a_worker_that_died_while_it_followed(simulator: Simulator, night: Callable[..., Harness]) -> None:
+def test_a_worker_that_died_while_it_followed(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
     digest = old(simulator, "pr-1", "pr-2")
     simulator.fault("error", path=LEVEL, after=2, times=1, code=7, message="not now")  # after the look and the reading
-    tonight = night()
-    run_id, bells = tonight.plan()
+    harness = make_harness()
+    run_id, task_calls = harness.plan()
     simulator.switch(last_tag="manifest_stays")
-    tonight.ring(bells)
-    tonight.go_on(run_id, times=4)
-    assert tonight.outcomes(run_id) == {digest: ("deleted", None)}
+    harness.carry_out(task_calls)
+    harness.go_on(run_id, times=4)
+    assert harness.outcomes(run_id) == {digest: ("deleted", None)}
     assert tags_left(simulator, digest) is None
 
 
 @pytest.mark.parametrize("says_so", [False, True])
 def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
-    simulator: Simulator, night: Callable[..., Harness], says_so: bool
+    simulator: Simulator, make_harness: Callable[..., Harness], says_so: bool
 ) -> None:
     simulator.set_registry(type="TRANSITIONAL")
     digest = old(simulator, "pr-1")
-    run = night(**({"transitional": True} if says_so else {})).sweep()
+    run = make_harness(**({"transitional": True} if says_so else {})).sweep()
     assert (run.outcome == "succeeded") is says_so
     assert (tags_left(simulator, digest) is None) is says_so
     if not says_so:
@@ -195,10 +199,10 @@ def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
 
 @pytest.mark.parametrize("type_", ["REMOTE", "VIRTUAL"])
 def test_a_registry_of_others_images_is_not_planned(
-    simulator: Simulator, night: Callable[..., Harness], type_: str
+    simulator: Simulator, make_harness: Callable[..., Harness], type_: str
 ) -> None:
     simulator.set_registry(type=type_)
     old(simulator, "pr-1")
-    run = night().sweep()
+    run = make_harness().sweep()
     assert (run.outcome, run.images) == ("failed", 0)
     assert f"of the type {type_}" in str(run.message)

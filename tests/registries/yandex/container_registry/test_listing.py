@@ -173,7 +173,7 @@ def test_a_registry_that_is_not_ours(
 ) -> None:
     simulator.switch(foreign_registry=status)
     foreign = with_defaults(id="crpelsewhere0000000a", credentials=settings.credentials, endpoints=settings.endpoints)
-    with open_registry(foreign, patience=QUICK) as registry, pytest.raises(kind):
+    with open_registry(foreign, retries=QUICK) as registry, pytest.raises(kind):
         registry.clock()
 
 
@@ -194,14 +194,14 @@ def test_a_front_that_answers_in_plain_text(simulator: Simulator, driver: Driver
 
 def test_a_service_that_is_gone(simulator: Simulator, settings: RegistrySettings) -> None:
     simulator.switch(phase="gone")
-    with open_registry(settings, patience=QUICK) as registry, pytest.raises(NotFoundError, match="404 page not found"):
+    with open_registry(settings, retries=QUICK) as registry, pytest.raises(NotFoundError, match="404 page not found"):
         registry.clock()
     nowhere = with_defaults(
         id=settings.id,
         credentials=settings.credentials,
         endpoints=Endpoints(**dict.fromkeys(simulator.endpoints(), "http://127.0.0.1:1")),
     )
-    with open_registry(nowhere, patience=QUICK) as registry, pytest.raises(UnavailableError, match="no connection to"):
+    with open_registry(nowhere, retries=QUICK) as registry, pytest.raises(UnavailableError, match="no connection to"):
         registry.clock()
 
 

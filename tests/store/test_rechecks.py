@@ -6,14 +6,14 @@ import pytest
 
 from tests.store.rows import HOUR, NOW, PATH, SECOND, add_batch, add_item, add_repository, add_run, column, only
 from tests.support.builders import digest, image
-from worker.store import Store, looks
+from worker.store import Store, rechecks
 from worker.store.tables import batch, repository
 
 FRESH = NOW - 10 * 60 * SECOND
 
 
 @pytest.mark.parametrize(
-    ("looked_at", "claimed"),
+    ("rechecked_at", "claimed"),
     [
         pytest.param(None, True, id="never listed"),
         pytest.param(FRESH, True, id="as long ago as is allowed, and so too long"),
@@ -23,17 +23,17 @@ FRESH = NOW - 10 * 60 * SECOND
     ],
 )
 def test_a_repository_is_rechecked_when_its_listing_is_too_old(
-    store: Store, looked_at: datetime | None, claimed: bool
+    store: Store, rechecked_at: datetime | None, claimed: bool
 ) -> None:
     times = {"now": NOW, "until": NOW + HOUR, "fresh": FRESH}
     with store.write() as connection:
-        add_repository(connection, looked_at=looked_at)
-        lease = looks.claim(connection, "run-1", PATH, owner="one", **times)
+        add_repository(connection, rechecked_at=rechecked_at)
+        lease = rechecks.claim(connection, "run-1", PATH, owner="one", **times)
         assert (lease is not None) is claimed
-        assert looks.claim(connection, "run-1", PATH, owner="another", **times) is None
-        assert looks.claim(connection, "run-1", "elsewhere", owner="one", **times) is None
-        assert looks.looked_at(connection, "run-1", PATH) == looked_at
-        assert looks.looked_at(connection, "run-1", "elsewhere") is None
+        assert rechecks.claim(connection, "run-1", PATH, owner="another", **times) is None
+        assert rechecks.claim(connection, "run-1", "elsewhere", owner="one", **times) is None
+        assert rechecks.rechecked_at(connection, "run-1", PATH) == rechecked_at
+        assert rechecks.rechecked_at(connection, "run-1", "elsewhere") is None
 
 
 @pytest.mark.parametrize("refusal", [None, "an image is gone"])
@@ -41,16 +41,16 @@ def test_what_a_recheck_found_lets_waiting_batches_be_rung(store: Store, refusal
     with store.write() as connection:
         add_run(connection)
         add_repository(connection)
-        add_batch(connection, 0, rung_at=NOW)
-        add_batch(connection, 1, rung_at=NOW)
-        add_batch(connection, 2, rung_at=NOW, lease_until=NOW + HOUR)
-        add_batch(connection, 3, rung_at=NOW, repository="elsewhere")
+        add_batch(connection, 0, published_at=NOW)
+        add_batch(connection, 1, published_at=NOW)
+        add_batch(connection, 2, published_at=NOW, lease_until=NOW + HOUR)
+        add_batch(connection, 3, published_at=NOW, repository="elsewhere")
         add_item(connection, 0, image(0))
         add_item(connection, 1, image(1), batch=1, state="skipped")
-        looks.record(connection, "run-1", PATH, NOW - SECOND, NOW, refusal)
+        rechecks.record(connection, "run-1", PATH, NOW - SECOND, NOW, refusal)
         row = only(connection, repository)
-        assert (row["looked_at"], row["look"]) == (NOW - SECOND, refusal)
-        assert column(connection, batch, "rung_at") == [None, None, NOW, NOW]
+        assert (row["rechecked_at"], row["refusal"]) == (NOW - SECOND, refusal)
+        assert column(connection, batch, "published_at") == [None, None, NOW, NOW]
         assert column(connection, batch, "done") == [False, True, False, False]
 
 
@@ -61,27 +61,27 @@ def test_digests_by_the_state_of_their_items(store: Store) -> None:
         for number, state in enumerate(states):
             add_item(connection, number, image(state, state), state=state)
         add_item(connection, 90, image("elsewhere"), state="deleted", repository="elsewhere")
-        begun = looks.digests_in(connection, "run-1", PATH, ("intent", "accepted"))
-        names = looks.planned_names(connection, "run-1", PATH)
+        begun = rechecks.digests_in(connection, "run-1", PATH, ("intent", "accepted"))
+        names = rechecks.planned_names(connection, "run-1", PATH)
         asked = [digest(one) for one in (*states, "elsewhere")]
-        gone = looks.gone_of(connection, "run-1", PATH, asked)
-        some = looks.gone_of(connection, "run-1", PATH, [digest("gone"), digest("planned")])
+        gone = rechecks.gone_of(connection, "run-1", PATH, asked)
+        some = rechecks.gone_of(connection, "run-1", PATH, [digest("gone"), digest("planned")])
     assert begun == {digest("intent"), digest("accepted")}
     assert names == {name for state in states[:5] for name in (digest(state), state)}
     assert (gone, some) == ({digest("deleted"), digest("gone")}, {digest("gone")})
 
 
 def test_what_is_not_deleted_yet_comes_in_portions(store: Store) -> None:
-    most = looks.AT_ONCE
+    most = rechecks.AT_ONCE
     with store.write() as connection:
         add_run(connection)
         add_batch(connection, 0, lease_until=NOW)
         add_batch(connection, 1, lease_until=NOW - SECOND)
         for number in range(most + 2):
             add_item(connection, number, image(number), batch=number % 2, state="intent" if number else "deleted")
-        first = looks.undeleted(connection, "run-1", PATH, NOW)
-        rest = looks.undeleted(connection, "run-1", PATH, NOW, after=first[-1].item.number)
-        named = looks.undeleted(connection, "run-1", PATH, NOW, digests=[digest(0), digest(7)])
+        first = rechecks.undeleted(connection, "run-1", PATH, NOW)
+        rest = rechecks.undeleted(connection, "run-1", PATH, NOW, after=first[-1].item.number)
+        named = rechecks.undeleted(connection, "run-1", PATH, NOW, digests=[digest(0), digest(7)])
     assert [one.item.number for one in first] == list(range(1, most + 1))
     assert [one.item.number for one in rest] == [most + 1]
     assert [one.item.number for one in named] == [7]

@@ -22,7 +22,9 @@ def claim(
 
     A listing that lies in the future says nothing: the clock was set back since.
     """
-    stale = or_(repository.c.looked_at.is_(None), repository.c.looked_at <= fresh, repository.c.looked_at > now)
+    stale = or_(
+        repository.c.rechecked_at.is_(None), repository.c.rechecked_at <= fresh, repository.c.rechecked_at > now
+    )
     key = {"run_id": run_id, "path": path}
     fence = leases.claim(connection, repository, key, stale, owner=owner, now=now, until=until)
     return None if fence is None else Lease(repository, key, fence)
@@ -34,14 +36,14 @@ def record(connection: Connection, run_id: str, path: str, began: datetime, now:
     What waits in it is to be rung: what was rung was this look. Batches of which nothing is left are done.
     """
     seen = update(repository).where(repository.c.run_id == run_id, repository.c.path == path)
-    connection.execute(seen.values(looked_at=began, look=refusal))
-    sweeping.unring(connection, run_id, now, path)
+    connection.execute(seen.values(rechecked_at=began, refusal=refusal))
+    sweeping.mark_unpublished(connection, run_id, now, path)
     sweeping.finish_batches(connection, run_id, now, path)
 
 
-def looked_at(connection: Connection, run_id: str, path: str) -> datetime | None:
+def rechecked_at(connection: Connection, run_id: str, path: str) -> datetime | None:
     """When the last listing of a repository began."""
-    found = select(repository.c.looked_at).where(repository.c.run_id == run_id, repository.c.path == path)
+    found = select(repository.c.rechecked_at).where(repository.c.run_id == run_id, repository.c.path == path)
     return connection.execute(found).scalar()
 
 
