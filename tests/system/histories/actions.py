@@ -154,7 +154,7 @@ def pass_time(world: World, a: int, b: int, c: int) -> None:
 
 def grow_stale(world: World, a: int, b: int, c: int) -> None:
     """So much time passes that what was listed last is good for half a minute more, or for nothing any more."""
-    found = world.ledger.rows("select max(looked_at) as at from repository")
+    found = world.ledger.rows("select max(rechecked_at) as at from repository")
     if found[0]["at"] is not None:
         left = datetime.fromtimestamp(found[0]["at"] / 1e6, UTC) + lifecycle.RECHECK_VALID_FOR - world.now()
         world.pass_time(max(timedelta(), left + timedelta(seconds=pick((-30, 1), a))))

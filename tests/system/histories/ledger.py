@@ -120,7 +120,7 @@ class Ledger:
         if process.task_call is None or process.task_call.task != "gc.recheck":
             return
         run_id, path = map(str, process.task_call.args)
-        found = self.rows("select looked_at from repository where run_id = ? and path = ?", run_id, path)
+        found = self.rows("select rechecked_at from repository where run_id = ? and path = ?", run_id, path)
         rechecked_at = found[0]["rechecked_at"] if found else None
         if rechecked_at is not None and rechecked_at != self._looked.get((run_id, path)):
             self._looked[run_id, path] = rechecked_at
