@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.notify import after_run, notification
 from worker.runs import lifecycle
 from worker.runs.lifecycle import TaskCall
-from worker.runs.terms import expire, late, registry_of, why_not_there
+from worker.runs.terms import expire, late, registry_of, why_unconfigured
 from worker.store import Store, StoreError, audit, leases
 from worker.store import runs as run_rows
 from worker.store.runs import Run
@@ -66,7 +66,7 @@ def _recover_scan(store: Store, settings: "Settings", run: Run, now: datetime) -
     if leased or expire(store, settings, run, now):
         return ()
     if registry_of(settings, run) is None:
-        lifecycle.fail(store, run.id, why_not_there(settings, run), now)
+        lifecycle.fail(store, run.id, why_unconfigured(settings, run), now)
     elif run.stop is not None or run.scans >= lifecycle.SCANS:
         lifecycle.fail(store, run.id, run.message or f"its scan was begun {run.scans} times and never ended", now)
     else:

@@ -42,11 +42,11 @@ from worker.sweep.recheck import give_up, recheck_repository
 log = Log(__name__)
 
 RECHECK_SECONDS = 900  # one repository, listed again
-LONGEST = 300  # characters of a name, an id or a repository's path
-LONGEST_ID = 64  # of a task's id, as the store keeps it
+MAX_LENGTH = 300  # characters of a name, an id or a repository's path
+MAX_TASK_ID_LENGTH = 64  # of a task's id, as the store keeps it
 
 # What ends a task with one line: the row is still there, and reconcile rings again.
-EXPECTED = (
+EXPECTED_ERRORS = (
     StoreError,
     RegistryError,
     LimiterUnavailableError,
@@ -88,7 +88,7 @@ def publish(task_calls: Iterable[TaskCall]) -> bool:
     return True
 
 
-def say(event: str, error: Exception, **facts: str) -> None:
+def log_error(event: str, error: Exception, **facts: str) -> None:
     """An expected error: one line, no traceback."""
     log.error(event, **facts, reason=str(error))
 
@@ -126,29 +126,29 @@ def task(
 
     def decorate(body: Callable[..., Iterable[TaskCall]]) -> Callable[..., None]:
         @functools.wraps(body)
-        def carried_out(*args: object, **kwargs: object) -> None:
-            if kwargs or tuple(map(type, args)) != kinds or not all(map(_sane, args)):
+        def wrapper(*args: object, **kwargs: object) -> None:
+            if kwargs or tuple(map(type, args)) != kinds or not all(map(_is_valid, args)):
                 got = ", ".join(type(argument).__name__ for argument in (*args, *kwargs.values()))
                 log.warning("arguments_refused", task=body.__name__, got=got or "none")
                 return
             try:
                 publish(body(*args))
-            except EXPECTED as error:
-                say("task_ended_early", error, task=body.__name__)
+            except EXPECTED_ERRORS as error:
+                log_error("task_ended_early", error, task=body.__name__)
 
         register: Any = app.task  # its overloads know no options in a dict
         if old_name is not None:
-            register(name=old_name, **options)(carried_out)
-        registered: Callable[..., None] = register(name=name, **options)(carried_out)
+            register(name=old_name, **options)(wrapper)
+        registered: Callable[..., None] = register(name=name, **options)(wrapper)
         return registered
 
     return decorate
 
 
-def _sane(argument: object) -> bool:
+def _is_valid(argument: object) -> bool:
     """What the store can be asked about at all."""
     if isinstance(argument, str):
-        return 0 < len(argument) <= LONGEST and argument.isprintable()
+        return 0 < len(argument) <= MAX_LENGTH and argument.isprintable()
     return isinstance(argument, int) and 0 <= argument < 2**31
 
 
@@ -178,18 +178,18 @@ def own_store_id() -> str:
 
 
 @inspect_command(name=STORE_COMMAND, help="Which store this worker keeps its record in.")
-def tell_store(_state: object) -> dict[str, str]:
+def reply_store_id(_state: object) -> dict[str, str]:
     """Asked by `other_stores`."""
     return {"store": own_store_id()}
 
 
 @signals.worker_ready.connect(weak=False)
-def look_around(**_kwargs: object) -> None:
+def check_redis_in_thread(**_kwargs: object) -> None:
     """In a thread of its own: whoever is there has a second to answer."""
-    threading.Thread(target=warn_of_neighbours, daemon=True).start()
+    threading.Thread(target=warn_about_shared_redis, daemon=True).start()
 
 
-def warn_of_neighbours() -> None:
+def warn_about_shared_redis() -> None:
     """Say once what a worker should not be beside. It goes on: rows say what is deleted, whoever takes a message."""
     try:
         settings = watch().current()
@@ -197,27 +197,27 @@ def warn_of_neighbours() -> None:
             log.warning("store_file_beside_far_redis", reason=FILE_BESIDE_FAR_REDIS)
         if other_stores(settings, own_store_id()):
             log.warning("other_store_on_redis", reason=OTHER_STORES)
-    except (*EXPECTED, OperationalError, RedisError, OSError) as error:
+    except (*EXPECTED_ERRORS, OperationalError, RedisError, OSError) as error:
         log.warning("other_stores_unknown", reason=trouble(error))
 
 
 @signals.beat_init.connect(weak=False)
 @signals.worker_ready.connect(weak=False)
-def remember_registries(**_kwargs: object) -> None:
+def record_registries(**_kwargs: object) -> None:
     """Note what is configured before the first bell: a schedule counts from when its line was first seen."""
     try:
         settings = watch().current()
         with open_store(settings.store) as opened:  # not `store()`: the pool's children fork from this process
             lifecycle.note_registries(opened, settings, datetime.now(UTC))
-    except EXPECTED as error:
-        say("registries not noted", error)
+    except EXPECTED_ERRORS as error:
+        log_error("registries not noted", error)
 
 
 @task("gc.sweep", str)
 def start_sweep(registry: str) -> Iterable[TaskCall]:
     """Open a run by hand. The same message delivered again is the same run."""
     task_id: str | None = app.current_task.request.id if app.current_task else None
-    if task_id is not None and len(task_id) > LONGEST_ID:
+    if task_id is not None and len(task_id) > MAX_TASK_ID_LENGTH:
         log.warning("arguments_refused", task="start_sweep", got="a task's id that is too long")
         return ()
     settings, now = watch().current(), datetime.now(UTC)
@@ -237,7 +237,7 @@ def reconcile() -> Iterable[TaskCall]:
     try:
         settings = watch().current()
     except ConfigError as error:
-        say("the configuration cannot be used, nothing is opened", error)
+        log_error("the configuration cannot be used, nothing is opened", error)
     return reconciling.reconcile(store(), settings, datetime.now(UTC))
 
 
@@ -269,7 +269,7 @@ def delete_batch(run_id: str, number: int) -> Iterable[TaskCall]:
 def refresh_evidence(run_id: str) -> Iterable[TaskCall]:
     """Ask the sources of evidence again, in the midst of a run."""
     try:
-        return evidence_refresh.ask_again(store(), watch(), run_id)
+        return evidence_refresh.refresh_evidence(store(), watch(), run_id)
     except SoftTimeLimitExceeded:
         evidence_refresh.give_up(store(), run_id, f"the sources of in_use gave no answer within {RECHECK_SECONDS} s")
         raise

@@ -19,9 +19,9 @@ def visited() -> Iterator[list[str]]:
     def visit(name: Checkpoint) -> None:
         seen.append(name)
 
-    checkpoints.visitors.append(visit)
+    checkpoints.observers.append(visit)
     yield seen
-    checkpoints.visitors.remove(visit)
+    checkpoints.observers.remove(visit)
 
 
 def test_a_visitor_is_told_of_every_point_and_can_end_the_work_there(visited: list[str]) -> None:
@@ -29,13 +29,13 @@ def test_a_visitor_is_told_of_every_point_and_can_end_the_work_there(visited: li
         if name == "delete_sent":
             raise ZeroDivisionError
 
-    checkpoints.visitors.append(refuse)
+    checkpoints.observers.append(refuse)
     try:
         reach("intent_recorded")
         with pytest.raises(ZeroDivisionError):
             reach("delete_sent")
     finally:
-        checkpoints.visitors.remove(refuse)
+        checkpoints.observers.remove(refuse)
     assert visited == ["intent_recorded", "delete_sent"]
 
 

@@ -6,7 +6,7 @@ from policies.limits import Limits
 from policies.rules import Policy
 from tests.support.drivers import with_defaults
 from worker.config.settings import Credentials, Endpoints, RegistrySettings
-from worker.runs.evidence import own_address, path_here, paths_here
+from worker.runs.evidence import own_address, path_in_registry, paths_in_registry
 
 
 def registry(kind: str, *, id: str = "", url: str = "", docker: str = "") -> RegistrySettings:
@@ -55,7 +55,7 @@ CLOUD = registry("yandex-cloud-registry", id="crp1", docker="https://registry.ya
     ],
 )
 def test_a_repository_by_its_address(settings: RegistrySettings, address: str, path: str | None) -> None:
-    assert path_here(settings, address) == path
+    assert path_in_registry(settings, address) == path
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_its_own_address(settings: RegistrySettings, address: str) -> None:
 def test_how_its_images_are_addressed(url: str, address: str, paths: tuple[str, ...]) -> None:
     """Where nothing says how, whatever an address may name is in use."""
     registry = with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True), addresses=("b.example",))
-    assert paths_here(registry, address) == paths
-    assert path_here(registry, address) == (paths[0] if paths else None)
+    assert paths_in_registry(registry, address) == paths
+    assert path_in_registry(registry, address) == (paths[0] if paths else None)
 
 
 def test_its_images_are_pulled_by_host_and_namespace() -> None:

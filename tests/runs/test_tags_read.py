@@ -5,7 +5,7 @@ import pytest
 from policies.limits import Limits
 from policies.rules import Policy
 from worker.config.settings import Credentials, Rate, RegistrySettings
-from worker.runs.tags_read import most_tags, tags_not_read
+from worker.runs.tags_read import max_tags_read, tags_not_read
 
 
 def registry(per_second: float = 10, kind: str = "oci") -> RegistrySettings:
@@ -18,7 +18,7 @@ def registry(per_second: float = 10, kind: str = "oci") -> RegistrySettings:
 
 @pytest.mark.parametrize(("per_second", "most"), [(10, 300), (0.1, 3), (0.02, 0), (1.99, 59)])
 def test_as_many_tags_are_read_as_the_rate_serves_in_half_a_minute(per_second: float, most: int) -> None:
-    assert most_tags(registry(per_second)) == most
+    assert max_tags_read(registry(per_second)) == most
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ class Harness:
             case "gc.delete_batch", (str(run_id), int(number)):
                 return batches.delete_batch(self.store, self.watch, run_id, number)
             case "gc.refresh_evidence", (str(run_id),):
-                return evidence_refresh.ask_again(self.store, self.watch, run_id)
+                return evidence_refresh.refresh_evidence(self.store, self.watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(self.store, self.watch, run_id)
             case "gc.notify" | "gc.after_run", (str(run_id),):

@@ -15,7 +15,7 @@ from tests.support.waiting import until
 from worker.registries import open_registry
 from worker.registries.http.messages import Retries
 from worker.store.runs import Run
-from worker.sweep.outage import Outage
+from worker.sweep.outage import OutageWait
 
 OLD = [{"name": "old", "delete": {"tags": ["t0*"]}}]
 
@@ -101,7 +101,7 @@ def test_a_proxy_without_a_registry_behind_it_is_waited_for_once(
 def test_an_outage_that_lasts_is_waited_for_once(fake: FakeRegistry, harness: Harness) -> None:
     fake.fault("status", status=502, times=None)
     with open_registry(harness.settings.registries["production"], retries=Retries(attempts=1)) as driver:
-        outage = Outage(driver)
+        outage = OutageWait(driver)
         began = time.monotonic()
         assert not outage.is_over(began, began + 1.0)
         assert time.monotonic() - began >= 0.5

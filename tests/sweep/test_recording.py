@@ -12,7 +12,7 @@ from worker.registries.interface import Deletion
 from worker.store import Store, leases, runs, sweeping
 from worker.store.sweeping import LeaseLostError, Outcome
 from worker.store.tables import batch, item, run
-from worker.sweep.recording import Results, Work, log_settled
+from worker.sweep.recording import Attempt, OutcomeRecorder, log_settled
 
 DELETED, LOCKED, FAILED = (
     Outcome("deleted"),
@@ -22,7 +22,7 @@ DELETED, LOCKED, FAILED = (
 
 
 @pytest.fixture
-def results(store: Store) -> Results:
+def results(store: Store) -> OutcomeRecorder:
     """Those of a claimed batch with three intended items."""
     with store.write() as connection:
         rows.add_run(connection, systemic_failures=2)
@@ -34,26 +34,26 @@ def results(store: Store) -> Results:
         current = runs.get(connection, "run-1")
     assert held is not None
     assert current is not None
-    return Results(store, current, held, HOUR)
+    return OutcomeRecorder(store, current, held, HOUR)
 
 
-def works(results: Results) -> list[Work]:
+def works(results: OutcomeRecorder) -> list[Attempt]:
     with results.store.read() as connection:
-        return [Work(rows.get_item(connection, number)) for number in range(3)]
+        return [Attempt(rows.get_item(connection, number)) for number in range(3)]
 
 
-def states(results: Results) -> list[str]:
+def states(results: OutcomeRecorder) -> list[str]:
     with results.store.read() as connection:
         return rows.column(connection, item, "state")
 
 
-def lose(results: Results) -> None:
+def lose(results: OutcomeRecorder) -> None:
     """Somebody else takes the batch over."""
     with results.store.write() as connection:
         connection.execute(batch.update().values(fence=batch.c.fence + 1))
 
 
-def test_a_chunk_is_recorded_in_one_step(results: Results, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_chunk_is_recorded_in_one_step(results: OutcomeRecorder, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     done, accepted, unsent = works(results)
     done.deletion, accepted.deletion = Deletion("op1", done=True), Deletion("op2", done=False)
@@ -70,13 +70,13 @@ def test_a_chunk_is_recorded_in_one_step(results: Results, caplog: pytest.LogCap
     assert (record.getMessage(), record.__dict__["operation"]) == ("image_deleted", "op1")
 
 
-def as_claimed(work: Work, **facts: Any) -> sweeping.Item:
+def as_claimed(work: Attempt, **facts: Any) -> sweeping.Item:
     """An item as it was when its batch was claimed."""
     values = {name: getattr(work.item, name) for name in work.item.__dataclass_fields__}
     return sweeping.Item(**values | facts)
 
 
-def test_an_outcome_is_recorded_once_and_what_is_recorded_is_forgotten(results: Results) -> None:
+def test_an_outcome_is_recorded_once_and_what_is_recorded_is_forgotten(results: OutcomeRecorder) -> None:
     results.record_all([work.item for work in works(results)], LOCKED)
     results.record()
     results.record_all([works(results)[0].item], FAILED)
@@ -86,7 +86,7 @@ def test_an_outcome_is_recorded_once_and_what_is_recorded_is_forgotten(results: 
         assert (row["skipped"], row["failed"]) == (3, 0)
 
 
-def test_who_lost_the_lease_records_only_what_is_true_all_the_same(results: Results) -> None:
+def test_who_lost_the_lease_records_only_what_is_true_all_the_same(results: OutcomeRecorder) -> None:
     done, accepted, skipped = works(results)
     done.unsent = accepted.unsent = False
     done.deletion, accepted.deletion = Deletion("", done=True), Deletion("op2", done=False)
@@ -98,7 +98,7 @@ def test_who_lost_the_lease_records_only_what_is_true_all_the_same(results: Resu
     assert states(results) == ["deleted", "accepted", "intent"]
 
 
-def test_recording_renews_the_lease(results: Results) -> None:
+def test_recording_renews_the_lease(results: OutcomeRecorder) -> None:
     with results.store.write() as connection:
         connection.execute(batch.update().values(lease_until=results.store.now(connection) + HOUR / 60))
         before = rows.only(connection, batch)["lease_until"]
@@ -117,7 +117,7 @@ def test_recording_renews_the_lease(results: Results) -> None:
     ids=["nothing yet", "a failure", "a refusal that is an answer", "an answer before the failure"],
 )
 def test_whether_the_registry_answered_since_the_last_failure(
-    results: Results, outcomes: list[Outcome], healthy: bool
+    results: OutcomeRecorder, outcomes: list[Outcome], healthy: bool
 ) -> None:
     for work, outcome in zip(works(results), outcomes, strict=False):
         results.settle(work.item, outcome)
@@ -125,7 +125,7 @@ def test_whether_the_registry_answered_since_the_last_failure(
     assert results.end_health() is False
 
 
-def test_work_begins_anew_in_another_chunk(results: Results) -> None:
+def test_work_begins_anew_in_another_chunk(results: OutcomeRecorder) -> None:
     work = works(results)[0]
     work.again, work.clear, work.key, work.unsent = True, True, "key", False
     work.begin()
@@ -142,7 +142,7 @@ def test_work_begins_anew_in_another_chunk(results: Results) -> None:
     ids=["deleted", "skipped", "failed"],
 )
 def test_an_outcome_is_one_event_with_its_facts(
-    results: Results, outcome: Outcome, level: str, caplog: pytest.LogCaptureFixture
+    results: OutcomeRecorder, outcome: Outcome, level: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     log_settled("production", [(works(results)[1].item, outcome)], {1: "op7"})

@@ -31,12 +31,12 @@ from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
-from worker.runs.circuit_breaker import gone_remedy, note_sign_in, spending
+from worker.runs.circuit_breaker import gone_remedy, note_sign_in, saving_usage
 from worker.runs.clocks import ClockError, check
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import TaskCall
 from worker.runs.outcome import log_finished
-from worker.runs.terms import expire, registry_of, terms_of, why_not_there
+from worker.runs.terms import expire, registry_of, terms_of, why_unconfigured
 from worker.store import Store, leases, plans, retention, scan_history
 from worker.store import runs as run_rows
 from worker.store.freed_bytes import storable
@@ -139,7 +139,7 @@ def carry_out_scan(
     reach("scan_claimed")
     registry = registry_of(settings, run)
     if registry is None:
-        lifecycle.fail(store, run_id, why_not_there(settings, run), datetime.now(UTC), fence=run.fence)
+        lifecycle.fail(store, run_id, why_unconfigured(settings, run), datetime.now(UTC), fence=run.fence)
         return ()
     try:
         with Heartbeat(store, run_rows.scan_lease(run), settings.timing.lease) as heartbeat:
@@ -194,7 +194,7 @@ def _plan_run(
     manifests = StoredManifests(store, registry.key)
     started = run.started_at or run.opened_at
     reader = RepositoryReader(store, registry, recall(store, registry), started)
-    with open_registry(registry, limiter, manifests=manifests) as opened, spending(store, registry.name, opened):
+    with open_registry(registry, limiter, manifests=manifests) as opened, saving_usage(store, registry.name, opened):
         try:
             check(_clock, store, opened)
             inventory = take_inventory(
@@ -211,7 +211,10 @@ def _plan_run(
 
     @contextmanager
     def opened_again() -> Iterator[Registry]:
-        with open_registry(registry, limiter, manifests=manifests) as again, spending(store, registry.name, again):
+        with (
+            open_registry(registry, limiter, manifests=manifests) as again,
+            saving_usage(store, registry.name, again),
+        ):
             yield again
 
     planned = plan_with_subjects(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 HALTS = "REGISTRY_GC_HALTS"
-LOOK_EVERY = 0.01  # seconds
+POLL_SECONDS = 0.01  # seconds
 
 # In the order in which a run comes by.
 Checkpoint = Literal[
@@ -21,8 +21,8 @@ Checkpoint = Literal[
     "inventory_taken",
     "plan_stored",
     "run_advanced",
-    "look_claimed",
-    "look_recorded",
+    "recheck_claimed",
+    "recheck_recorded",
     "batch_claimed",
     "repository_listed_again",
     "image_read_again",
@@ -39,12 +39,12 @@ Checkpoint = Literal[
     "run_finished",
 ]
 
-visitors: list[Callable[[Checkpoint], None]] = []  # told of every point; what one raises ends the work there
+observers: list[Callable[[Checkpoint], None]] = []  # told of every point; what one raises ends the work there
 
 
 def reach(name: Checkpoint) -> None:
     """Pass the checkpoint, or halt here until a test lets go."""
-    for visit in visitors:
+    for visit in observers:
         visit(name)
     if folder := os.environ.get(HALTS):
         _halt(Path(folder), name)
@@ -59,4 +59,4 @@ def _halt(folder: Path, name: str) -> None:
     new.write_text(str(os.getpid()))
     new.replace(halted)
     while halted.exists():
-        threading.Event().wait(LOOK_EVERY)
+        threading.Event().wait(POLL_SECONDS)

@@ -16,7 +16,7 @@ ENDING, SUCCESSOR = "yandex-container-registry", "yandex-cloud-registry"  # kind
 
 
 @contextmanager
-def spending(store: Store, name: str, registry: Registry) -> Iterator[None]:
+def saving_usage(store: Store, name: str, registry: Registry) -> Iterator[None]:
     """Around a piece of work with a registry: adds what it cost to the tallies, however it ends."""
     try:
         yield

@@ -28,7 +28,7 @@ class ClockError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ClockReading:
     """What a clock showed, and between which two readings of this process's: that it was asked slowly is no fault."""
 
     whose: str  # "the registry's"
@@ -52,23 +52,23 @@ def check(ours: Clock, store: Store | None, registry: Registry | None = None) ->
     if registry is not None:
         asked = ours()
         at = registry.clock()
-        shown.append(Shown("the registry's", at, asked, ours(), RESOLUTION))
+        shown.append(ClockReading("the registry's", at, asked, ours(), RESOLUTION))
     if (wrong := disagreement(shown)) is not None:
         raise ClockError(wrong)
 
 
-def of_store(ours: Clock, store: Store, connection: Connection) -> Shown:
+def of_store(ours: Clock, store: Store, connection: Connection) -> ClockReading:
     """What the store's clock shows now."""
     asked = ours()
     at = store.now(connection)
-    return Shown("the store's", at, asked, ours())
+    return ClockReading("the store's", at, asked, ours())
 
 
-def disagreement(shown: list[Shown]) -> str | None:
+def disagreement(shown: list[ClockReading]) -> str | None:
     """What is to be said of two clocks, this process's among them, that are too far apart; None: no two are."""
     if not shown:
         return None
-    own = Shown("this machine's", shown[-1].answered, shown[-1].answered, shown[-1].answered)
+    own = ClockReading("this machine's", shown[-1].answered, shown[-1].answered, shown[-1].answered)
     for one, other in combinations([own, *shown], 2):
         (low, high), (other_low, other_high) = one.ahead, other.ahead
         if max(low - other_high, other_low - high) > SKEW:  # so far they are apart at least

@@ -24,7 +24,7 @@ GOOD_FOR = timedelta(minutes=8)  # a batch begins only on younger ones: it takes
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class GatheredEvidence:
     """What is in use in a registry, and how much of what its sources name matches nothing."""
 
     evidence: Evidence = field(default_factory=Evidence)
@@ -39,7 +39,7 @@ def gather(
     *,
     scanning: bool,
     remember: bool = True,
-) -> Gathered:
+) -> GatheredEvidence:
     """What is in use in a registry. Raises ClockError, EvidenceError, StoreError.
 
     `registries`: all of the file, by whose addresses references match; `listed`: which digests the inventory has.
@@ -50,7 +50,7 @@ def gather(
     not, however slowly it came to that within a run (`scanning` False), and stays so until a person says otherwise.
     """
     if not registry.in_use:
-        return Gathered()
+        return GatheredEvidence()
     check(lambda: datetime.now(UTC), store)
     known, scope = _known(store, registry), scope_of(registry, registries, listed)
     readings = [_one(source, known.get(source.name), scanning=scanning) for source in registry.in_use]
@@ -66,7 +66,7 @@ def gather(
     if store is not None and remember and fresh:
         with store.write() as connection:
             rows.remember(connection, registry.name, fresh)
-    return Gathered(evidence_of(registry, readings), tuple(warnings))
+    return GatheredEvidence(evidence_of(registry, readings), tuple(warnings))
 
 
 def scope_of(
@@ -76,9 +76,9 @@ def scope_of(
     all_of_file = (registry, *registries)
 
     def is_ours(name: str) -> bool:
-        return any(path_here(one, name) is not None for one in all_of_file)
+        return any(path_in_registry(one, name) is not None for one in all_of_file)
 
-    return Scope(is_ours, lambda name: path_here(registry, name) is not None, listed)
+    return Scope(is_ours, lambda name: path_in_registry(registry, name) is not None, listed)
 
 
 def _matches(
@@ -95,7 +95,7 @@ def _matches(
     return matches
 
 
-def recent(store: Store, registry: RegistrySettings) -> Evidence | None:
+def recent_evidence(store: Store, registry: RegistrySettings) -> Evidence | None:
     """What is in use by readings that are good now; None: some source is to be asked first. Raises StoreError."""
     if not registry.in_use:
         return Evidence()
@@ -154,17 +154,17 @@ def evidence_of(registry: RegistrySettings, readings: Iterable[Known]) -> Eviden
                 digests.setdefault(use.digest, by)
             if use.image is not None:  # else it names no tag
                 name, _, tag = use.image.rpartition(":")
-                for path in paths_here(registry, name):
+                for path in paths_in_registry(registry, name):
                     tags.setdefault((path, tag), by)
     return Evidence(digests, tags)
 
 
-def path_here(registry: RegistrySettings, address: str) -> str | None:
+def path_in_registry(registry: RegistrySettings, address: str) -> str | None:
     """The repository that `host/…` names in this registry; None: it is not in this registry."""
-    return next(iter(paths_here(registry, address)), None)
+    return next(iter(paths_in_registry(registry, address)), None)
 
 
-def paths_here(registry: RegistrySettings, address: str) -> tuple[str, ...]:
+def paths_in_registry(registry: RegistrySettings, address: str) -> tuple[str, ...]:
     """The repositories that `host/…` may name in this registry, the likeliest first; none: it is not in this registry.
 
     Several where the url has a path above /v2/: nothing says whether addresses of images have it, or its last part.

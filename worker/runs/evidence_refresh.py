@@ -12,22 +12,22 @@ from worker.runs import lifecycle
 from worker.runs.clocks import ClockError
 from worker.runs.evidence import gather
 from worker.runs.lifecycle import TaskCall
-from worker.runs.terms import Watch, missing_source, registry_now, settings_now
+from worker.runs.terms import Watch, current_registry, current_settings, missing_source
 from worker.store import Store, plans, sweeping
 from worker.store import runs as run_rows
 
 log = Log(__name__)
 
 
-def ask_again(store: Store, watch: Watch, run_id: str) -> tuple[TaskCall, ...]:
+def refresh_evidence(store: Store, watch: Watch, run_id: str) -> tuple[TaskCall, ...]:
     """Make what is in use known for the next batches. Safe to call twice, late, or never. Raises StoreError."""
     run = lifecycle.deleting(store, run_id)
     if run is None:
         return ()
-    registry = registry_now(watch, run)
+    registry = current_registry(watch, run)
     if run.stop is None and registry is not None:
         try:
-            settings = settings_now(watch)
+            settings = current_settings(watch)
             registries = () if settings is None else settings.registries.values()
             gather(store, registry, registries, partial(_listed, store, run_id), scanning=False)
             if (missing := missing_source(registry, run.terms)) is not None:

@@ -17,14 +17,14 @@ from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.interface import Registry
-from worker.runs.evidence import host_is_ours, own_address, path_here
+from worker.runs.evidence import host_is_ours, own_address, path_in_registry
 from worker.store import Store, holds, plans
 from worker.store.manifests import StoredManifests
 from worker.text import DIGEST, PATH, TAG, parse_reference
 
 ID = re.compile("[a-z0-9]{20}")  # the registry's own id of an image
 FORMS = "write path:tag, path@sha256:…, an image's id, or a glob of repositories"
-LOOK_SECONDS = 15.0  # to ask the registry what is held today
+REGISTRY_SECONDS = 15.0  # to ask the registry what is held today
 IN_FORCE = "the hold is in force all the same"
 
 
@@ -35,7 +35,7 @@ class HoldError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedHold:
     """A hold that is in force, and what it holds today as far as that is known."""
 
     number: int
@@ -73,7 +73,7 @@ def _without_address(registry: RegistrySettings, reference: str) -> str:
     host, slash, _ = reference.partition("/")
     if not slash or not ("." in host or ":" in host) or reference.startswith("re:") or "@" in host:
         return reference
-    if (path := path_here(registry, reference)) is not None:
+    if (path := path_in_registry(registry, reference)) is not None:
         return path
     if ":" in host or host_is_ours(registry, host):
         raise HoldError(f"{reference!r} is not in {registry.name}, whose images are {own_address(registry)}/…; {FORMS}")
@@ -86,7 +86,7 @@ def _match(form: re.Pattern[str], text: str, what: str, reference: str) -> str:
     return text
 
 
-def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime) -> Placed:
+def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime) -> PlacedHold:
     """Put a hold in force, then look at what it holds today: what a tag names is held with it. Raises StoreError.
 
     The hold is in force before the registry is asked, so that a slow one gives nothing away.
@@ -108,17 +108,17 @@ def _open(store: Store, registry: RegistrySettings) -> Iterator[Registry]:
     manifests = StoredManifests(store, registry.key, remember=False)
     with (
         closing(LocalLimiter(registry.rate.requests_per_second)) as limiter,
-        open_registry(registry, limiter, Retries(total=LOOK_SECONDS), manifests) as opened,
+        open_registry(registry, limiter, Retries(total=REGISTRY_SECONDS), manifests) as opened,
     ):
         yield opened
 
 
-def _looked_at(store: Store, opened: Registry, number: int, wanted: Hold) -> Placed:
+def _looked_at(store: Store, opened: Registry, number: int, wanted: Hold) -> PlacedHold:
     """What the registry itself says of it. Raises RegistryError."""
     if wanted.kind == "repository":
         found = Patterns((wanted.value,), paths=True).match
         there = any(found(path) is not None for path in opened.repositories())
-        return Placed(number, wanted, None if there else f"no repository matches {wanted.value} today; {IN_FORCE}")
+        return PlacedHold(number, wanted, None if there else f"no repository matches {wanted.value} today; {IN_FORCE}")
     path = wanted.repository or ""
     try:
         images = opened.images(path)
@@ -127,27 +127,27 @@ def _looked_at(store: Store, opened: Registry, number: int, wanted: Hold) -> Pla
     return _named(store, number, wanted, images, "today")
 
 
-def _named(store: Store, number: int, wanted: Hold, images: tuple[Image, ...], when: str) -> Placed:
+def _named(store: Store, number: int, wanted: Hold, images: tuple[Image, ...], when: str) -> PlacedHold:
     """With the digest that a held tag names among these images of its repository."""
     digest = next((one.digest for one in images if wanted.value in (one.digest, *one.tags)), None)
     if digest is None and wanted.kind == "tag":
         doubt = f"no image of {wanted.repository} has the tag {wanted.value} {when}; it holds whatever gets it"
-        return Placed(number, wanted, doubt)
+        return PlacedHold(number, wanted, doubt)
     if digest is None:
-        return Placed(number, wanted, f"{wanted.repository} has no image {wanted.value} {when}; {IN_FORCE}")
-    return _with_digest(store, number, wanted, digest) if wanted.kind == "tag" else Placed(number, wanted)
+        return PlacedHold(number, wanted, f"{wanted.repository} has no image {wanted.value} {when}; {IN_FORCE}")
+    return _with_digest(store, number, wanted, digest) if wanted.kind == "tag" else PlacedHold(number, wanted)
 
 
-def _with_digest(store: Store, number: int, wanted: Hold, digest: str) -> Placed:
+def _with_digest(store: Store, number: int, wanted: Hold, digest: str) -> PlacedHold:
     """What a tag or an id names now is held with it."""
     with store.write() as connection:
         holds.note_digest(connection, number, digest)
-    return Placed(number, replace(wanted, digest=digest))
+    return PlacedHold(number, replace(wanted, digest=digest))
 
 
-def _from_plan(store: Store, registry: str, number: int, wanted: Hold, error: RegistryError) -> Placed:
+def _from_plan(store: Store, registry: str, number: int, wanted: Hold, error: RegistryError) -> PlacedHold:
     """What the newest plan says of it, where the registry cannot be asked."""
-    placed, what = Placed(number, wanted), IN_FORCE
+    placed, what = PlacedHold(number, wanted), IN_FORCE
     if wanted.kind == "tag":
         with store.read() as connection:
             known = plans.newest_images_of(connection, registry, wanted.repository or "")
@@ -157,13 +157,13 @@ def _from_plan(store: Store, registry: str, number: int, wanted: Hold, error: Re
     return replace(placed, warning=f"{asked}: {placed.warning}" if placed.warning else asked)
 
 
-def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) -> Placed:
+def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) -> PlacedHold:
     """With the digest that a held id names: by the newest plan, else by the registry as far as it is listed in time."""
     with store.read() as connection:
         seen = (image for _, images in plans.newest_images(connection, registry.name) for image in images)
         digest = next((image.digest for image in seen if image.id == wanted.value), None)
     if digest is None:
-        ends = time.monotonic() + LOOK_SECONDS
+        ends = time.monotonic() + REGISTRY_SECONDS
         with suppress(RegistryError), _open(store, registry) as opened:
             in_time = takewhile(lambda _path: time.monotonic() <= ends, opened.repositories())
             images = (image for path in in_time for image in opened.images(path))
@@ -171,4 +171,4 @@ def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) 
     if digest is not None:
         return _with_digest(store, number, wanted, digest)
     doubt = f"no image with the id {wanted.value} was found; {IN_FORCE}, as long as the registry is of its kind"
-    return Placed(number, wanted, doubt)
+    return PlacedHold(number, wanted, doubt)

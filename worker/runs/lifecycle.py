@@ -28,7 +28,7 @@ log = Log(__name__)
 SCANS = 3  # how often a run's scan is begun before the run has failed
 VERIFICATIONS = 3  # how often a verification is begun before the run ends without one
 VERIFIED = (None, "expired", "deadline", "failed")  # stops after which a sweep is looked at all the same
-LOOK_BACK = timedelta(days=8)  # how far a due time is searched for
+SEARCH_BACK = timedelta(days=8)  # how far a due time is searched for
 RECHECK_VALID_FOR = timedelta(minutes=10)  # how long a repository's second listing speaks for it
 
 
@@ -80,7 +80,7 @@ class TaskCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedRun:
     run_id: str
     task_calls: tuple[TaskCall, ...]
 
@@ -96,7 +96,7 @@ def open_run(
     scheduled_for: datetime | None = None,
     dry_run: bool = False,
     who: str | None = None,
-) -> Opened:
+) -> OpenedRun:
     """Open a run of a registry; the same task id or due time is the same run. `who` asked for it; None: nobody did.
 
     Raises UnknownRegistryError, AlreadyRunningError, StoreError.
@@ -107,7 +107,7 @@ def open_run(
         values["mode"] = "dry-run"
     try:
         with store.write() as connection:
-            runs.note_registry(connection, name, line_of(registry), now)
+            runs.note_registry(connection, name, schedule_line(registry), now)
             runs.add(connection, values)
     except IntegrityError:
         with store.read() as connection:
@@ -116,11 +116,11 @@ def open_run(
                 same = runs.by_due_time(connection, registry.key, scheduled_for)
         if same is None:
             raise _other_run(store, registry.name, registry.key) from None
-        return Opened(same.id, ())
+        return OpenedRun(same.id, ())
     facts = {"run": values["id"], "registry": registry.name, "trigger": trigger, "mode": values["mode"]}
     log.info("run_opened", **facts, policy=registry.policy.name, requested_by=who)
     reach("run_opened")
-    return Opened(values["id"], (TaskCall("gc.scan", (values["id"],)),))
+    return OpenedRun(values["id"], (TaskCall("gc.scan", (values["id"],)),))
 
 
 def registry_named(settings: Settings, name: str) -> RegistrySettings:
@@ -151,7 +151,7 @@ def _other_run(store: Store, registry: str, key: str) -> AlreadyRunningError:
     return AlreadyRunningError(registry, other.id if other else None)
 
 
-def line_of(registry: RegistrySettings) -> str | None:
+def schedule_line(registry: RegistrySettings) -> str | None:
     """The cron line with its zone: what makes a schedule another one."""
     return f"{registry.schedule} {registry.timezone}" if registry.schedule else None
 
@@ -160,18 +160,18 @@ def note_registries(store: Store, settings: Settings, now: datetime) -> None:
     """Remember what is configured, at the start of every process: from then on its schedule counts."""
     with store.write() as connection:
         for registry in settings.registries.values():
-            runs.note_registry(connection, registry.name, line_of(registry), now)
+            runs.note_registry(connection, registry.name, schedule_line(registry), now)
 
 
 def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> tuple[TaskCall, ...]:
     """Open the run that is due now, or record it as missed, once. Raises UnknownRegistryError, StoreError."""
     registry = registry_named(settings, name)
     with store.write() as connection:
-        line_since = runs.note_registry(connection, name, line_of(registry), now)
+        line_since = runs.note_registry(connection, name, schedule_line(registry), now)
         last = runs.last_due_time(connection, registry.key)
     if registry.schedule is None:
         return ()
-    after = max(moment for moment in (line_since, last, now - LOOK_BACK) if moment is not None)
+    after = max(moment for moment in (line_since, last, now - SEARCH_BACK) if moment is not None)
     due_at, _ = due(registry.schedule, registry.timezone, min(after, now), now)
     if due_at is None:
         return ()
@@ -309,7 +309,7 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
     Raises UnknownRunError, NothingToStopError, StoreError.
     """
     with store.write() as connection:
-        run = _there(runs.get(connection, run_id, lock=True), run_id)
+        run = _existing(runs.get(connection, run_id, lock=True), run_id)
         if run.state == "finished" or run.stop is not None:
             raise NothingToStopError(f"run {run_id} is {run.outcome or 'stopping'} already: nothing was stopped")
         runs.change(connection, run_id, [run.state], aborted_by=who)
@@ -326,10 +326,10 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
 def get(store: Store, run_id: str) -> Run:
     """Raises UnknownRunError, StoreError."""
     with store.read() as connection:
-        return _there(runs.get(connection, run_id), run_id)
+        return _existing(runs.get(connection, run_id), run_id)
 
 
-def _there(run: Run | None, run_id: str) -> Run:
+def _existing(run: Run | None, run_id: str) -> Run:
     if run is None:
         raise UnknownRunError(f"no run has the id {run_id!r}; `registry-gc runs` lists them")
     return run

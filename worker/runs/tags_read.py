@@ -13,14 +13,14 @@ from worker.config.settings import RegistrySettings
 TAGS_SECONDS = 30.0  # reading every tag may take so long at the registry's rate; else the recheck's reading counts
 
 
-def most_tags(registry: RegistrySettings) -> int:
+def max_tags_read(registry: RegistrySettings) -> int:
     """How many tags of a repository are read before each batch; of a larger repository none."""
     return int(TAGS_SECONDS * registry.rate.requests_per_second)
 
 
 def tags_not_read(tags: Mapping[str, int], registry: RegistrySettings) -> Iterator[PlanWarning]:
     """The warning that tags of a large repository are compared by its recheck alone. `tags`: how many, by path."""
-    large = {path: count for path, count in tags.items() if count > most_tags(registry)}
+    large = {path: count for path, count in tags.items() if count > max_tags_read(registry)}
     if registry.lists_untagged or not large:
         return
     path, count = max(large.items(), key=itemgetter(1))

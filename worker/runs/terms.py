@@ -49,7 +49,7 @@ def registry_of(settings: Settings, run: Run) -> RegistrySettings | None:
     return stricter(found, run.terms) if found is not None and found.key == run.registry_key else None
 
 
-def why_not_there(settings: Settings, run: Run) -> str:
+def why_unconfigured(settings: Settings, run: Run) -> str:
     """Why the file does not have a run's registry."""
     found = settings.registries.get(run.registry)
     if found is None:
@@ -119,7 +119,7 @@ class Watch(Protocol):
     def last_known(self, key: str) -> RegistrySettings | None: ...
 
 
-def settings_now(watch: Watch) -> Settings | None:
+def current_settings(watch: Watch) -> Settings | None:
     """None: the file is invalid."""
     try:
         return watch.current()
@@ -127,23 +127,23 @@ def settings_now(watch: Watch) -> Settings | None:
         return None
 
 
-def registry_now(watch: Watch, run: Run) -> RegistrySettings | None:
+def current_registry(watch: Watch, run: Run) -> RegistrySettings | None:
     """A run's registry by the file as it is now (`registry_of`); None: the file is invalid, or does not have it."""
-    settings = settings_now(watch)
+    settings = current_settings(watch)
     return None if settings is None else registry_of(settings, run)
 
 
-def registry_last(watch: Watch, run: Run) -> RegistrySettings | None:
+def last_known_registry(watch: Watch, run: Run) -> RegistrySettings | None:
     """A run's registry by the last valid file that had it: to ask how what was begun has ended, never to begin more."""
     found = watch.last_known(run.registry_key)
     return None if found is None else stricter(found, run.terms)
 
 
-def permitted_now(watch: Watch, run: Run, repository: str) -> RegistrySettings | str:
+def permitted_registry(watch: Watch, run: Run, repository: str) -> RegistrySettings | str:
     """A run's registry, if the file as it is now lets the run delete in a repository; else why it does not."""
-    registry = registry_now(watch, run)
+    registry = current_registry(watch, run)
     if registry is None:
-        return absence_now(watch, run)
+        return why_unconfigured_now(watch, run)
     if registry.mode != "delete":
         return "the configuration file says dry-run"
     if not registry.asks_for(repository):
@@ -151,14 +151,14 @@ def permitted_now(watch: Watch, run: Run, repository: str) -> RegistrySettings |
     return registry
 
 
-def absence_now(watch: Watch, run: Run) -> str:
+def why_unconfigured_now(watch: Watch, run: Run) -> str:
     """Why the file does not have a run's registry now."""
-    settings = settings_now(watch)
-    return "the configuration file is invalid" if settings is None else why_not_there(settings, run)
+    settings = current_settings(watch)
+    return "the configuration file is invalid" if settings is None else why_unconfigured(settings, run)
 
 
-def lease_now(watch: Watch) -> timedelta:
-    settings = settings_now(watch)
+def current_lease(watch: Watch) -> timedelta:
+    settings = current_settings(watch)
     return (Timing() if settings is None else settings.timing).lease
 
 
@@ -205,7 +205,9 @@ def expire(store: Store, settings: Settings, run: Run, now: datetime) -> bool:
     if run.state not in ("pending", "blocked") or (registry is not None and now < plan_is_good_until(run, registry)):
         return False
     if run.state == "blocked":
-        why = "nobody approved the plan within plan_max_age" if registry is not None else why_not_there(settings, run)
+        why = (
+            "nobody approved the plan within plan_max_age" if registry is not None else why_unconfigured(settings, run)
+        )
         outcome, message = "blocked", f"expired: {why}"
     elif registry is not None:
         age = duration_text(registry.plan_max_age)

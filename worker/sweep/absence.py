@@ -18,7 +18,7 @@ from worker.sweep.outcomes import Missing
 WITNESSES = 3  # kept images that are asked for one by one
 
 
-class UnbelievableError(Exception):
+class UntrustedListingError(Exception):
     """The registry shows nothing of what must be there: what it does not show may be there as well."""
 
 
@@ -42,7 +42,7 @@ def outcomes_of(
         there = listing.result(timeout=seconds)
     except RegistryError as error:
         return [(item, outcomes.without_listing(str(error))) for item, _ in missing]
-    except UnbelievableError as error:
+    except UntrustedListingError as error:
         return [(item, outcomes.unbelievable(str(error))) for item, _ in missing]
     except TimeoutError:
         return [(item, outcomes.without_listing("it took too long")) for item, _ in missing if is_last(item)]
@@ -54,7 +54,7 @@ def outcomes_of(
 def still_there(
     registry: Registry, store: Store, run_id: str, repository: str, missing: Collection[str]
 ) -> frozenset[str]:
-    """Those of these digests that are there after all. Raises UnbelievableError, RegistryError, StoreError."""
+    """Those of these digests that are there after all. Raises UntrustedListingError, RegistryError, StoreError."""
     with store.read() as connection:
         kept = plans.kept_in(connection, run_id, repository)
     if isinstance(registry, ListsTagsOnly):
@@ -64,7 +64,7 @@ def still_there(
     else:
         there = frozenset(image.digest for image in registry.images(repository))
     if unseen := [digest for digest in kept if digest not in there]:
-        raise UnbelievableError(f"neither is {repository}@{unseen[0]}, which the plan keeps")
+        raise UntrustedListingError(f"neither is {repository}@{unseen[0]}, which the plan keeps")
     if not kept and not there:
         _insist_on_another(registry, store, run_id, repository)
     return there.intersection(missing)
@@ -73,7 +73,7 @@ def still_there(
 def _insist_on_another(registry: Registry, store: Store, run_id: str, repository: str) -> None:
     """Have the registry show a kept image of another repository, by the same credentials.
 
-    Raises UnbelievableError, RegistryError.
+    Raises UntrustedListingError, RegistryError.
     """
     asked: list[str] = []
     for path, image in _kept_elsewhere(registry, store, run_id, repository):
@@ -86,8 +86,8 @@ def _insist_on_another(registry: Registry, store: Store, run_id: str, repository
         if len(asked) == WITNESSES:
             break
     if asked:
-        raise UnbelievableError(f"neither is {asked[0]}, which the plan keeps")
-    raise UnbelievableError(
+        raise UntrustedListingError(f"neither is {asked[0]}, which the plan keeps")
+    raise UntrustedListingError(
         "the plan keeps no image by which to see that the registry shows these credentials what is there"
     )
 

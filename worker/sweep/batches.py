@@ -16,12 +16,19 @@ from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LocalLimiter
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
-from worker.runs.circuit_breaker import count_failure, spending
+from worker.runs.circuit_breaker import count_failure, saving_usage
 from worker.runs.clocks import ClockError, check
-from worker.runs.evidence import recent
+from worker.runs.evidence import recent_evidence
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import TaskCall
-from worker.runs.terms import Watch, absence_now, lease_now, plan_is_good_until, registry_last, registry_now
+from worker.runs.terms import (
+    Watch,
+    current_lease,
+    current_registry,
+    last_known_registry,
+    plan_is_good_until,
+    why_unconfigured_now,
+)
 from worker.store import Store, StoreError, rechecks, sweeping
 from worker.store import runs as run_rows
 from worker.store.manifests import StoredManifests
@@ -32,8 +39,8 @@ from worker.sweep import outcomes, refusals
 from worker.sweep.comparison import snapshot
 from worker.sweep.deletion import READING_IS_GOOD, Batch
 from worker.sweep.intents import Intents
-from worker.sweep.recording import Results, log_settled
-from worker.sweep.surroundings import Surroundings
+from worker.sweep.live_check import LiveCheck
+from worker.sweep.recording import OutcomeRecorder, log_settled
 
 CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
 BEGUN_BY = 40.0  # seconds until a batch begins to delete, with or without having listed its repository
@@ -46,7 +53,7 @@ def delete_batch(
     store: Store, watch: Watch, run_id: str, number: int, *, limiter: Limiter | None = None
 ) -> tuple[TaskCall, ...]:
     """Carry out one batch of a run. Raises StoreError: then nothing more was deleted."""
-    lease = lease_now(watch)
+    lease = current_lease(watch)
     with store.write() as connection:
         run, now = run_rows.get(connection, run_id, lock=True), store.now(connection)
         held = sweeping.claim(connection, run_id, number, owner=identity(), now=now, until=now + lease)
@@ -66,8 +73,8 @@ def delete_batch(
         if run.stop is None and not lifecycle.recheck_is_valid(rechecked_at, now):
             return (TaskCall("gc.recheck", (run_id, held.repository)),)
         reach("repository_listed_again")
-        registry = registry_now(watch, run)  # a run that deletes nothing more need not know what is in use
-        evidence = Evidence() if run.stop is not None or registry is None else recent(store, registry)
+        registry = current_registry(watch, run)  # a run that deletes nothing more need not know what is in use
+        evidence = Evidence() if run.stop is not None or registry is None else recent_evidence(store, registry)
         if evidence is None:
             return (TaskCall("gc.refresh_evidence", (run_id,)),)
         log.info("batch_started", **facts, images=len(items))
@@ -102,31 +109,31 @@ def _carry_out(
     """The batch as it was left; None: nobody may talk to its registry. `beside`: batches of the run at work."""
     poison = held.takeovers >= TAKEOVERS
     resolving = "the run was stopped" if run.stop else "workers died over its batch" if poison else ""
-    registry = registry_now(watch, run)
+    registry = current_registry(watch, run)
     if registry is None:
-        registry, resolving = registry_last(watch, run), absence_now(watch, run)
+        registry, resolving = last_known_registry(watch, run), why_unconfigured_now(watch, run)
         items = _leave(store, run, items, resolving, asked=registry is not None)
         if registry is None or not items:
             return None
     retries = Retries(total=CALL_SECONDS, waits_for_restarts=True)
     manifests = StoredManifests(store, registry.key)
     pace = BoundedLimiter(limiter or LocalLimiter(registry.rate.requests_per_second))
-    with open_registry(registry, pace, retries, manifests) as opened, spending(store, run.registry, opened):
+    with open_registry(registry, pace, retries, manifests) as opened, saving_usage(store, run.registry, opened):
         known = snapshot(store, run, registry, held.repository, opened, deleting=True)
         used = {} if resolving else evidence.in_use(held.repository, known.planned)
-        surroundings = None if resolving else Surroundings(opened, registry, known, pace, beside=beside)
+        live_check = None if resolving else LiveCheck(opened, registry, known, pace, beside=beside)
         # A chunk has no more images than the rate serves, beside other batches, while half a reading's time passes.
         served = int(registry.rate.requests_per_second * READING_IS_GOOD / 4 / max(1, beside))
         most = 1 if poison else max(1, min(registry.rate.concurrency, served))
-        intents = Intents(store, watch, run, held, lease, used, surroundings)
-        results = Results(store, run, held, lease)
+        intents = Intents(store, watch, run, held, lease, used, live_check)
+        results = OutcomeRecorder(store, run, held, lease)
         work = Batch(
-            store, watch, run, held, opened, pace, lease, resolving, known.tags, surroundings, intents, results, most
+            store, watch, run, held, opened, pace, lease, resolving, known.tags, live_check, intents, results, most
         )
         work.last = poison or run.stop is not None
         with Heartbeat(store, held.lease, lease) as heartbeat:
             work.lost = heartbeat.lost
-            if surroundings is not None and not _may_begin(store, run, work, surroundings, items):
+            if live_check is not None and not _may_begin(store, run, work, live_check, items):
                 return work
             work.carry_out(items)
             if poison and run.stop is None:
@@ -136,7 +143,7 @@ def _carry_out(
     return work
 
 
-def _may_begin(store: Store, run: Run, work: Batch, surroundings: Surroundings, items: list[Item]) -> bool:
+def _may_begin(store: Store, run: Run, work: Batch, live_check: LiveCheck, items: list[Item]) -> bool:
     """Compare the clocks and list the repository before anything is begun; the batch's time begins after that.
 
     False: the registry does not answer, and the next claim tries again; or the clocks disagree, which stops the run.
@@ -146,11 +153,11 @@ def _may_begin(store: Store, run: Run, work: Batch, surroundings: Surroundings, 
     not_after = time.monotonic() + BEGUN_BY
     try:
         try:
-            _compare_and_list(store, work, surroundings, not_after)
+            _compare_and_list(store, work, live_check, not_after)
         except UnavailableError as error:
             if not work.is_back(error):
                 raise
-            _compare_and_list(store, work, surroundings, not_after)
+            _compare_and_list(store, work, live_check, not_after)
         work.begun = time.monotonic()
     except ClockError as error:
         with store.write() as connection:
@@ -164,10 +171,10 @@ def _may_begin(store: Store, run: Run, work: Batch, surroundings: Surroundings, 
     return True
 
 
-def _compare_and_list(store: Store, work: Batch, surroundings: Surroundings, not_after: float) -> None:
+def _compare_and_list(store: Store, work: Batch, live_check: LiveCheck, not_after: float) -> None:
     """Raises ClockError, RegistryError, LimiterUnavailableError."""
     check(lambda: datetime.now(UTC), store, work.registry)
-    if (why := surroundings.begin(not_after)) is not None:
+    if (why := live_check.begin(not_after)) is not None:
         path = work.held.repository
         log.warning("not_compared", run=work.run.id, registry=work.run.registry, repository=path, reason=str(why))
         message = (

@@ -1,6 +1,6 @@
 """What a fresh listing of a repository says against the deletions that a plan has there.
 
-`look` asks once before the batches of a repository, `surroundings` asks again around each deletion.
+`recheck` compares once before the batches of a repository, `live_check` compares again around each deletion.
 """
 
 import time
@@ -23,7 +23,7 @@ from worker.sweep import outcomes
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Comparison:
     """What a fresh listing says against deletions in a repository."""
 
     cause: str = "still_needed"
@@ -80,7 +80,7 @@ class Snapshot:
         left = self._left(images)
         return tuple(image for image in images if _instance(image) not in known and image.digest not in left)
 
-    def compared(self, opened: Registry, images: Sequence[Image], seconds: float) -> Finding:
+    def compare(self, opened: Registry, images: Sequence[Image], seconds: float) -> Comparison:
         """What this listing, with what manifests say, speaks against. Raises RegistryError.
 
         `seconds`: reading the subjects of new images may take so long.
@@ -88,11 +88,11 @@ class Snapshot:
         listed = frozenset(image.digest for image in images)
         if lost := _lost(opened, self.path, self.kept - listed):
             reason = f"{min(lost)}, which the plan keeps, is no longer there"
-            return Finding("repository_changed", reason, listed=listed)
+            return Comparison("repository_changed", reason, listed=listed)
         new = _with_subjects(opened, self.path, self.unknown(images), time.monotonic() + seconds)
         if unread := self._unreadable(new) + unreported(new):
             reason = f"{unread[0]}, pushed since the plan, could not be read: it may need anything"
-            return Finding("repository_changed", reason, listed=listed)
+            return Comparison("repository_changed", reason, listed=listed)
         about = subjects_in((*self.planned, *images, *new))
         needed = {digest for image in new for digest in (*(image.children or ()), *about.get(image.digest, ()))}
         # The signatures of a new image belong to it, though they may have been orphans when the plan was made.
@@ -101,7 +101,7 @@ class Snapshot:
         left = self._left(images)
         changed = {digest: reason for digest, reason in _changed(self.planned, images).items() if digest not in left}
         blobs = frozenset(blob.digest for image in new for blob in blobs_of(image))
-        return Finding(needed=tuple(sorted(needed)), changed=changed, listed=listed, blobs=blobs)
+        return Comparison(needed=tuple(sorted(needed)), changed=changed, listed=listed, blobs=blobs)
 
     def _unreadable(self, images: Iterable[Image]) -> list[str]:
         return [image.digest for image in images if image.children is None and image.digest not in self.ignored]
@@ -146,7 +146,7 @@ def dated_as_planned(registry: RegistrySettings, known: Snapshot, images: Sequen
     return dated(images, times, datetime.now(UTC))
 
 
-def unlistable(error: RegistryError, path: str) -> Finding:
+def unlistable(error: RegistryError, path: str) -> Comparison:
     """The finding of a repository that cannot be listed again. Raises the error where that says nothing of this one.
 
     So it is of what is systemic, and of what passes. A refusal of one manifest is neither.
@@ -155,7 +155,7 @@ def unlistable(error: RegistryError, path: str) -> Finding:
     of_one_image = isinstance(error, PermissionDeniedError) and about.startswith((f"{path}@", f"{path}:"))
     if isinstance(error, RateLimitedError) or (error.systemic and not of_one_image):
         raise error
-    return Finding("repository_changed", f"the repository cannot be listed again: {error}")
+    return Comparison("repository_changed", f"the repository cannot be listed again: {error}")
 
 
 def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...], deadline: float) -> tuple[Image, ...]:

@@ -25,17 +25,17 @@ from worker.registries.http.rate_limit import BoundedLimiter
 from worker.registries.interface import DeletesByParts, Deletion, Registry, Restores
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure
-from worker.runs.terms import Watch, registry_now
+from worker.runs.terms import Watch, current_registry
 from worker.store import Store, rechecks, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, Outcome
 from worker.sweep import absence, outcomes, refusals
 from worker.sweep.intents import Intents
-from worker.sweep.outage import Outage
+from worker.sweep.live_check import LiveCheck
+from worker.sweep.outage import OutageWait
 from worker.sweep.outcomes import ATTEMPTS, Missing, Phase
-from worker.sweep.recording import Results, Work
-from worker.sweep.surroundings import Surroundings
+from worker.sweep.recording import Attempt, OutcomeRecorder
 
 START_NO_IMAGE_AFTER = 45.0  # seconds into a batch
 CONFIRM_NOTHING_AFTER = 65.0  # seconds into a batch: a listing may take a while
@@ -62,9 +62,9 @@ class Batch:
     lease: timedelta
     resolving: str  # why nothing new is deleted: only what was begun is brought to its end; empty: it is
     known_tags: Mapping[str, str]  # of the repository -> what they named when the plan was made
-    surroundings: Surroundings | None  # None: nothing new is deleted
+    live_check: LiveCheck | None  # None: nothing new is deleted
     intents: Intents
-    results: Results
+    results: OutcomeRecorder
     most: int  # images of a chunk
     lost: threading.Event = field(default_factory=threading.Event)
     go_on: bool = False  # what is left of the batch may go on at once, behind others
@@ -73,18 +73,18 @@ class Batch:
     begun: float = field(default_factory=time.monotonic)
     last: bool = False  # no later claim asks what became of what was begun
     halted: threading.Event = field(init=False)  # nothing further is begun
-    outage: Outage = field(init=False)
+    outage: OutageWait = field(init=False)
     _pool: ThreadPoolExecutor = field(init=False)
     _gate: threading.Lock = field(default_factory=threading.Lock)  # past it, a deletion counts as sent
     _alone: bool = False  # one image at a time: the registry has not accepted a deletion in this repository yet
     _saved: Collection[int] = ()  # numbers of items that the store can put back
 
     def __post_init__(self) -> None:
-        self.halted, self.outage = self.intents.halted, Outage(self.registry)
+        self.halted, self.outage = self.intents.halted, OutageWait(self.registry)
 
     def carry_out(self, items: list[Item]) -> None:
         """Take every item as far as it gets. Raises StoreError, once every thread has stopped."""
-        todo = [Work(item) for item in self._in_order(items) if item.refused is None]  # else `refusals` settles it
+        todo = [Attempt(item) for item in self._in_order(items) if item.refused is None]  # else `refusals` settles it
         todo.sort(key=lambda work: work.item.state == "planned")  # what was begun comes first
         if isinstance(self.registry, Restores):
             with self.store.read() as connection:
@@ -139,7 +139,7 @@ class Batch:
         refused = any(item.refused is not None for item in items)
         return refusals.spread(items) if self._alone and refused else items
 
-    def _chunk(self, chunk: Sequence[Work]) -> list[Work]:
+    def _chunk(self, chunk: Sequence[Attempt]) -> list[Attempt]:
         """Read again, intend, delete, record, follow, record: the order of these lines is the promise of this program.
 
         Those that must be read again. Raises StoreError, LeaseLostError.
@@ -167,7 +167,7 @@ class Batch:
         return [work for work in chunk if work.again and work.readings < READINGS]
 
     def _side_by_side(
-        self, step: Callable[[Work], None], works: Sequence[Work], meanwhile: Callable[[], None] | None = None
+        self, step: Callable[[Attempt], None], works: Sequence[Attempt], meanwhile: Callable[[], None] | None = None
     ) -> None:
         """Take a step with each. Raises what one of them raised, once all have ended. `meanwhile`: twice a second."""
         futures: list[Future[None]] = []
@@ -182,7 +182,7 @@ class Batch:
         finally:
             self._wait(futures)
 
-    def _guarded(self, step: Callable[[Work], None], work: Work) -> None:
+    def _guarded(self, step: Callable[[Attempt], None], work: Attempt) -> None:
         try:
             step(work)
         except LimiterUnavailableError:
@@ -208,12 +208,12 @@ class Batch:
         """Whether nothing further is to be begun, not even of an image at work."""
         return self.halted.is_set() or self.lost.is_set() or self._seconds() > START_NO_IMAGE_AFTER + IMAGE_SECONDS / 2
 
-    def _reread(self, work: Work) -> None:
+    def _reread(self, work: Attempt) -> None:
         """Read an image again, with what is needed to put it back, and ask what evidence and others say against it."""
         item, begun = work.item, time.monotonic()
         if self._ends():
             return
-        if item.state == "planned" and self.surroundings and (known := self.surroundings.refusal_of_all(item)):
+        if item.state == "planned" and self.live_check and (known := self.live_check.refusal_of_all(item)):
             self.results.settle(item, known)
             return
         work.readings += 1
@@ -222,7 +222,7 @@ class Batch:
             outcome = self._read(work)
             in_time = work.read_at - begun < IMAGE_SECONDS / 2
             if outcome is None and in_time and not self.resolving:
-                said = self.intents.used(item) or (self.surroundings and self.surroundings.refusal(item))
+                said = self.intents.used(item) or (self.live_check and self.live_check.refusal(item))
                 outcome = outcomes.of_state(item, said) if said else None
                 if outcome is None and time.monotonic() - work.read_at > READ_AGAIN_AFTER:  # it has taken its time
                     outcome = self._read(work)
@@ -237,7 +237,7 @@ class Batch:
             self.results.settle(item, outcome)
         work.clear = outcome is None and in_time
 
-    def _keep(self, work: Work) -> None:
+    def _keep(self, work: Attempt) -> None:
         """Have what is needed to put an image back, where its registry takes it back and the store has it not yet.
 
         Raises RegistryError: what cannot be kept is not deleted.
@@ -251,24 +251,24 @@ class Batch:
             self.registry.get(item.repository, item.image, self.known_tags)  # which asks for its tags as well
             raise
 
-    def _read(self, work: Work) -> Outcome | None:
+    def _read(self, work: Attempt) -> Outcome | None:
         """What an image's reading says against its deletion. Raises RegistryError."""
         now = self.registry.get(work.item.repository, work.item.image, self.known_tags)
         work.read_at = time.monotonic()
         reach("image_read_again")
         return outcomes.not_as_planned(work.item, now, by_parts=isinstance(self.registry, DeletesByParts))
 
-    def _is_stale(self, work: Work) -> bool:
+    def _is_stale(self, work: Attempt) -> bool:
         """Whether others of the chunk took so long that an image's reading would hardly be good until its DELETE."""
         late = time.monotonic() - work.read_at > self._good_for() / 2
         work.again = late and work.readings < READINGS
         return work.again
 
     def _good_for(self) -> float:
-        registry = registry_now(self.watch, self.run)
+        registry = current_registry(self.watch, self.run)
         return READING_IS_GOOD if registry is None else max(READING_IS_GOOD, 4 / registry.rate.requests_per_second)
 
-    def _send_all(self, works: Sequence[Work]) -> None:
+    def _send_all(self, works: Sequence[Attempt]) -> None:
         """Have each deletion sent, as long as nothing has come up against them; read anew at least once a second."""
         self.pace.deletions_until = self.intents.asked_at + PERMISSION_IS_GOOD
         try:
@@ -285,7 +285,7 @@ class Batch:
         if self._ends():  # it may have come to that since it was asked
             self.pace.deletions_until = 0.0
 
-    def _send(self, work: Work) -> None:
+    def _send(self, work: Attempt) -> None:
         item = work.item
         with self._gate:  # once the batch is halted, what is unsent stays so, whoever still waits for its thread
             if self._ends():
@@ -309,7 +309,7 @@ class Batch:
         if deletion.done:
             self._end(work, deletion)
 
-    def _follow(self, work: Work) -> None:
+    def _follow(self, work: Attempt) -> None:
         """Wait for the end of an operation."""
         item, deletion = work.item, work.deletion
         if deletion is None:
@@ -331,13 +331,13 @@ class Batch:
         else:
             self.go_on = True  # it is asked again as soon as others had their turn
 
-    def _end(self, work: Work, deletion: Deletion) -> None:
+    def _end(self, work: Attempt, deletion: Deletion) -> None:
         """A deletion is done. What went along and nobody had planned stops the run before anything else is written."""
         reach("operation_done")
         self._alone, item = False, work.item
         lost: tuple[str, ...] = ()
         with suppress(RegistryError, LimiterUnavailableError):  # else the verification looks again
-            lost = self.surroundings.lost_children(item) if self.surroundings else ()
+            lost = self.live_check.lost_children(item) if self.live_check else ()
         self._stop_for(item, (*deletion.collateral_tags, *lost))
         if deletion.raced:
             with self.store.write() as connection:

@@ -14,14 +14,14 @@ from policies.holds import Holds
 from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.runs.clocks import disagreement, of_store
-from worker.runs.terms import Watch, late, permitted_now
+from worker.runs.terms import Watch, late, permitted_registry
 from worker.store import Store, holds, leases, rechecks, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, Outcome
 from worker.sweep import outcomes
-from worker.sweep.recording import Results, Work
-from worker.sweep.surroundings import Surroundings
+from worker.sweep.live_check import LiveCheck
+from worker.sweep.recording import Attempt, OutcomeRecorder
 
 Wishes = tuple[holds.Pause | None, Holds]  # what people asked for at one moment
 
@@ -36,7 +36,7 @@ class Intents:
     held: Claim
     lease: timedelta
     in_use: Mapping[str, str]  # digest -> why
-    surroundings: Surroundings | None
+    live_check: LiveCheck | None
     halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
     asked_at: float = 0.0  # time.monotonic() before the last intents were asked for
     _wishes: Wishes | None = None  # when the last intents were recorded
@@ -47,14 +47,14 @@ class Intents:
         reason = self.in_use.get(item.digest)
         return None if reason is None else Outcome("skipped", "in_use", reason)
 
-    def record(self, works: Sequence[Work], results: Results) -> list[Work]:
+    def record(self, works: Sequence[Attempt], results: OutcomeRecorder) -> list[Attempt]:
         """Record intents, and every outcome that was not recorded yet; those that have an intent now, and its key.
 
         The lease, the run's state, the plan's age, holds, pauses, bars and owners are asked in the same transaction,
         and the mode just before. A run that is to delete nothing more is halted. Raises LeaseLostError.
         """
         self.asked_at = time.monotonic()
-        registry = permitted_now(self.watch, self.run, self.held.repository) if works else ""
+        registry = permitted_registry(self.watch, self.run, self.held.repository) if works else ""
         if isinstance(registry, str):
             for work in works:
                 results.settle(work.item, outcomes.of_state(work.item, Outcome("skipped", "mode", registry)))
@@ -78,7 +78,7 @@ class Intents:
 
     def still_hold(self) -> bool:
         """Whether file, lease, pauses, holds and rechecks still permit what was intended last. Raises StoreError."""
-        if isinstance(permitted_now(self.watch, self.run, self.held.repository), str):
+        if isinstance(permitted_registry(self.watch, self.run, self.held.repository), str):
             return False
         with self.store.read() as connection:
             run = run_rows.get(connection, self.run.id)
@@ -98,8 +98,8 @@ class Intents:
         self,
         connection: Connection,
         registry: RegistrySettings,
-        works: Sequence[Work],
-        results: Results,
+        works: Sequence[Attempt],
+        results: OutcomeRecorder,
         now: datetime,
     ) -> None:
         numbers = [work.item.number for work in works]
@@ -134,8 +134,8 @@ class Intents:
         """By its number, why an item is not to be deleted. `barred`: why nothing more is to be asked for it."""
         pause, holds_now = wishes
         path, images = self.held.repository, {one.digest: one.image for one in items}
-        if holds_now.holds and self.surroundings is not None:
-            images |= {image.digest: image for one in items for image in self.surroundings.with_children(one)}
+        if holds_now.holds and self.live_check is not None:
+            images |= {image.digest: image for one in items for image in self.live_check.with_children(one)}
         held = holds_now.reasons(path, tuple(images.values())) if holds_now.holds else {}
         unsettled = self._unsettled(connection, registry, [one.image for one in items])
         gone = rechecks.gone_of(connection, self.run.id, path, {owner for one in items for owner in one.owners})

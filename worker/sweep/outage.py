@@ -10,7 +10,7 @@ LONGEST = 20.0  # seconds
 POLL = 0.5  # seconds
 
 
-class Outage:
+class OutageWait:
     """One wait for all threads of a batch. Safe to use from several threads."""
 
     def __init__(self, registry: Registry) -> None:

@@ -18,10 +18,10 @@ from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
-from worker.runs.circuit_breaker import count_failure, spending
+from worker.runs.circuit_breaker import count_failure, saving_usage
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import TaskCall
-from worker.runs.terms import Watch, lease_now, permitted_now
+from worker.runs.terms import Watch, current_lease, permitted_registry
 from worker.store import Store, freed_bytes, holds, leases, rechecks, sweeping
 from worker.store import runs as run_rows
 from worker.store.leases import Lease
@@ -30,8 +30,7 @@ from worker.store.rechecks import Undeleted
 from worker.store.runs import Run
 from worker.store.sweeping import Outcome
 from worker.sweep import outcomes
-from worker.sweep.comparison import Finding as _Finding
-from worker.sweep.comparison import listed_again, snapshot, unlistable
+from worker.sweep.comparison import Comparison, listed_again, snapshot, unlistable
 from worker.sweep.recording import log_settled
 
 log = Log(__name__)
@@ -46,18 +45,18 @@ def recheck_repository(
     run = lifecycle.deleting(store, run_id)
     if run is None or run.stop is not None:
         return lifecycle.next_task_calls(store, run_id, datetime.now(UTC)) if run else ()
-    lease = lease_now(watch)
+    lease = current_lease(watch)
     with store.write() as connection:
         began = store.now(connection)
         times = {"now": began, "until": began + lease, "fresh": began - lifecycle.RECHECK_VALID_FOR}
         held = rechecks.claim(connection, run_id, repository, owner=identity(), **times)
     if held is None:
         return ()  # somebody looks, or has looked: who did rings
-    reach("look_claimed")
+    reach("recheck_claimed")
     try:
         with Heartbeat(store, held, lease):
-            finding = _find(store, permitted_now(watch, run, repository), run, repository, limiter)
-            if finding is None:
+            comparison = _find(store, permitted_registry(watch, run, repository), run, repository, limiter)
+            if comparison is None:
                 return (
                     lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
                     if lifecycle.is_stopped(store, run_id)
@@ -65,8 +64,8 @@ def recheck_repository(
                 )
             with store.read() as connection:
                 took = store.now(connection) - began
-            _settle(store, run, repository, _in_time(finding, took), began, held)
-            reach("look_recorded")
+            _settle(store, run, repository, _in_time(comparison, took), began, held)
+            reach("recheck_recorded")
     finally:
         with store.write() as connection:
             leases.release(connection, held)
@@ -79,24 +78,27 @@ def give_up(store: Store, run_id: str, repository: str) -> tuple[TaskCall, ...]:
     if run is not None:
         with store.read() as connection:
             now = store.now(connection)
-        _settle(store, run, repository, _in_time(_Finding(), lifecycle.RECHECK_VALID_FOR), now)
+        _settle(store, run, repository, _in_time(Comparison(), lifecycle.RECHECK_VALID_FOR), now)
     return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
 def _find(
     store: Store, registry: RegistrySettings | str, run: Run, path: str, limiter: Limiter | None
-) -> _Finding | None:
+) -> Comparison | None:
     """`registry`: or why nothing may be deleted there. None: it cannot be said now; reconcile rings again."""
     if isinstance(registry, str):
-        return _Finding("mode", registry)
+        return Comparison("mode", registry)
     with store.read() as connection:
         pause = holds.paused(connection, run.registry, run.registry_key)
     if pause is not None:
-        return _Finding("paused", pause.sentence())
+        return Comparison("paused", pause.sentence())
     try:
         manifests = StoredManifests(store, registry.key)
         retries = Retries(waits_for_restarts=True)
-        with open_registry(registry, limiter, retries, manifests) as opened, spending(store, run.registry, opened):
+        with (
+            open_registry(registry, limiter, retries, manifests) as opened,
+            saving_usage(store, run.registry, opened),
+        ):
             return _look_again(store, opened, registry, run, path)
     except RegistryError as error:
         count_failure(store, run, error)
@@ -105,52 +107,54 @@ def _find(
     return None
 
 
-def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> _Finding:
+def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> Comparison:
     known = snapshot(store, run, registry, path, opened)
     try:
         seconds = (lifecycle.RECHECK_VALID_FOR - LEFT_FOR_A_BATCH).total_seconds()
-        return known.compared(opened, listed_again(opened, registry, known), seconds)
+        return known.compare(opened, listed_again(opened, registry, known), seconds)
     except RegistryError as error:
         return unlistable(error, path)
 
 
-def _in_time(finding: _Finding, took: timedelta) -> _Finding:
+def _in_time(comparison: Comparison, took: timedelta) -> Comparison:
     """The finding, unless it took so long that it can speak for no deletion any more: it would always be too old."""
-    if finding.reason is not None or took < lifecycle.RECHECK_VALID_FOR - LEFT_FOR_A_BATCH:
-        return finding
+    if comparison.reason is not None or took < lifecycle.RECHECK_VALID_FOR - LEFT_FOR_A_BATCH:
+        return comparison
     minutes = f"{took.total_seconds() / 60:.0f} minutes"
     reason = (
         f"listing it again took {minutes} or more, and is good for 10: too long for a deletion at this rate; raise"
         " the registry's rate.requests_per_second"
     )
-    return _Finding("repository_changed", reason, listed=finding.listed)
+    return Comparison("repository_changed", reason, listed=comparison.listed)
 
 
-def _settle(store: Store, run: Run, path: str, finding: _Finding, began: datetime, held: Lease | None = None) -> None:
+def _settle(
+    store: Store, run: Run, path: str, comparison: Comparison, began: datetime, held: Lease | None = None
+) -> None:
     """Skip what a finding forbids, a portion a transaction, then write that the repository was listed again.
 
     `held`: only while this lease is held.
     """
-    against = tuple(sorted({*finding.needed, *finding.changed}))
-    if against or finding.reason is not None:
-        facts = {"run": run.id, "registry": run.registry, "repository": path, "reason": finding.reason}
-        log.info("recheck", **facts, needed=sorted(finding.needed), changed=sorted(finding.changed))
-    for digests in freed_bytes.portions(against, rechecks.AT_ONCE) if finding.reason is None else [()]:
+    against = tuple(sorted({*comparison.needed, *comparison.changed}))
+    if against or comparison.reason is not None:
+        facts = {"run": run.id, "registry": run.registry, "repository": path, "reason": comparison.reason}
+        log.info("recheck", **facts, needed=sorted(comparison.needed), changed=sorted(comparison.changed))
+    for digests in freed_bytes.portions(against, rechecks.AT_ONCE) if comparison.reason is None else [()]:
         after = -1
-        while (last := _settle_some(store, run, path, finding, after, digests, held)) is not None:
+        while (last := _settle_some(store, run, path, comparison, after, digests, held)) is not None:
             after = last
     with store.write() as connection:
         if not _goes_on(connection, run, held):
             return
         now = store.now(connection)
-        rechecks.record(connection, run.id, path, began, now, finding.reason)
-        freed_bytes.keep(connection, run.id, finding.blobs)
-        if finding.cause not in ("mode", "paused"):  # else nobody talked to the registry
+        rechecks.record(connection, run.id, path, began, now, comparison.reason)
+        freed_bytes.keep(connection, run.id, comparison.blobs)
+        if comparison.cause not in ("mode", "paused"):  # else nobody talked to the registry
             run_rows.healthy(connection, run.id)
 
 
 def _settle_some(
-    store: Store, run: Run, path: str, finding: _Finding, after: int, digests: Sequence[str], held: Lease | None
+    store: Store, run: Run, path: str, comparison: Comparison, after: int, digests: Sequence[str], held: Lease | None
 ) -> int | None:
     """The number of the last item of this portion; None: there was none left."""
     with store.write() as connection:
@@ -158,7 +162,7 @@ def _settle_some(
             return None
         now = store.now(connection)
         found = rechecks.undeleted(connection, run.id, path, now, after=after, digests=digests)
-        outcomes_by_item = [(one.item, _outcome(connection, one, finding)) for one in found]
+        outcomes_by_item = [(one.item, _outcome(connection, one, comparison)) for one in found]
         settled = [(item, outcome) for item, outcome in outcomes_by_item if outcome is not None]
         settled = sweeping.record_outcomes(connection, run.id, settled, now)
     log_settled(run.registry, settled)
@@ -172,17 +176,17 @@ def _goes_on(connection: Connection, run: Run, held: Lease | None) -> bool:
     return mine and current is not None and current.state == "deleting" and current.stop is None
 
 
-def _outcome(connection: Connection, one: Undeleted, finding: _Finding) -> Outcome | None:
+def _outcome(connection: Connection, one: Undeleted, comparison: Comparison) -> Outcome | None:
     """A planned one is skipped. One that was begun and is still there must not be asked for again, not even by the
     worker that holds it; one that is not listed is left to the next claim, which may only read it.
     """
-    changed = None if finding.reason else finding.changed.get(one.item.digest)
-    reason = finding.reason or changed or "an image pushed since the plan needs it"
+    changed = None if comparison.reason else comparison.changed.get(one.item.digest)
+    reason = comparison.reason or changed or "an image pushed since the plan needs it"
     if one.item.state == "planned":
-        return Outcome("skipped", "changed" if changed else finding.cause, reason)
-    listed = one.item.digest in finding.listed
+        return Outcome("skipped", "changed" if changed else comparison.cause, reason)
+    listed = one.item.digest in comparison.listed
     if listed and not one.held:
         return outcomes.still_there(reason)
-    if listed or finding.cause not in ("mode", "paused"):  # which are asked with each intent
+    if listed or comparison.cause not in ("mode", "paused"):  # which are asked with each intent
         sweeping.bar(connection, one.item, reason)  # unlisted: not seen to be gone, the listing may have failed
     return None

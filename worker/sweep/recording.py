@@ -22,7 +22,7 @@ log = Log(__name__)
 
 
 @dataclass(eq=False, slots=True)
-class Work:
+class Attempt:
     """One image of a chunk, and how far this claim has come with it."""
 
     item: Item
@@ -48,7 +48,7 @@ class Work:
 
 
 @dataclass(slots=True)
-class Results:
+class OutcomeRecorder:
     """The outcomes of one claimed batch that are not recorded yet. Safe to use from several threads."""
 
     store: Store
@@ -79,7 +79,7 @@ class Results:
             self.settle(item, outcome)
         self.record()
 
-    def record(self, works: Collection[Work] = ()) -> None:
+    def record(self, works: Collection[Attempt] = ()) -> None:
         """Record in one transaction what became of a chunk's intents, and every outcome. Raises LeaseLostError.
 
         That a deletion was accepted or done is a fact, whoever holds the lease by now; what else becomes of an image is

@@ -21,10 +21,10 @@ from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import ListsTagsOnly, Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
-from worker.runs.circuit_breaker import spending
+from worker.runs.circuit_breaker import saving_usage
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import TaskCall
-from worker.runs.terms import Watch, absence_now, lease_now, registry_last, registry_now
+from worker.runs.terms import Watch, current_lease, current_registry, last_known_registry, why_unconfigured_now
 from worker.store import Store, leases, plans
 from worker.store import verification as rows
 from worker.store.manifests import StoredManifests
@@ -51,7 +51,7 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Verification:
     """What a verification saw of one repository, or of all."""
 
     differences: tuple[Difference, ...] = ()
@@ -60,16 +60,18 @@ class Seen:
 
 def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None = None) -> tuple[TaskCall, ...]:
     """Look at what a sweep has left, and finish the run. Safe to call twice, late, or never. Raises StoreError."""
-    lease = lease_now(watch)
+    lease = current_lease(watch)
     with store.write() as connection:
         now = store.now(connection)
         run = rows.claim(connection, run_id, owner=identity(), now=now, until=now + lease)
     if run is None:
         return ()
     reach("verification_claimed")
-    registry = registry_now(watch, run) or registry_last(watch, run)
+    registry = current_registry(watch, run) or last_known_registry(watch, run)
     try:
-        found = _only(absence_now(watch, run)) if registry is None else _seen(store, registry, run, limiter, lease)
+        found = (
+            _only(why_unconfigured_now(watch, run)) if registry is None else _seen(store, registry, run, limiter, lease)
+        )
     except (LostError, LimiterUnavailableError):
         return ()
     except RegistryError as error:
@@ -91,27 +93,29 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
     return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
-def _only(difference: str) -> Seen:
+def _only(difference: str) -> Verification:
     """Nothing was looked at."""
-    return Seen((Difference("", None, difference),))
+    return Verification((Difference("", None, difference),))
 
 
-def _seen(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, lease: timedelta) -> Seen:
+def _seen(
+    store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, lease: timedelta
+) -> Verification:
     """In order of repositories. Raises LostError, LimiterUnavailableError, RegistryError: nothing was looked at."""
     with (
         Heartbeat(store, rows.lease_of(run), lease) as heartbeat,
         open_registry(
             registry, limiter, Retries(waits_for_restarts=True), StoredManifests(store, registry.key)
         ) as opened,
-        spending(store, run.registry, opened),
+        saving_usage(store, run.registry, opened),
     ):
         opened.clock()  # a registry that cannot be reached at all is no difference: it is asked again
 
-        def look(path: str) -> Seen:
+        def look(path: str) -> Verification:
             if heartbeat.lost.is_set():
                 raise LostError
             expected = expectation(store, run, path, shared)
-            return Seen() if expected is None else _compared(opened, expected)
+            return Verification() if expected is None else _compared(opened, expected)
 
         with store.read() as connection:  # hashes of digests: two that are alike only make us look at more
             deleted = rows.deleted_images(connection, run.id)
@@ -121,7 +125,7 @@ def _seen(store: Store, registry: RegistrySettings, run: Run, limiter: Limiter |
         pool = ThreadPoolExecutor(max_workers=readers, thread_name_prefix="verify")
         try:
             seen = list(pool.map(look, paths))
-            return Seen(
+            return Verification(
                 tuple(difference for one in seen for difference in one.differences),
                 tuple(path for one in seen for path in one.emptied),
             )
@@ -165,16 +169,16 @@ def _graph(image: Image, about: Mapping[str, tuple[str, ...]]) -> tuple[str, ...
     return (*(image.children or ()), *about.get(image.digest, ()))
 
 
-def _compared(registry: Registry, expected: Expectation) -> Seen:
+def _compared(registry: Registry, expected: Expectation) -> Verification:
     """What is different in one repository: believed when it is so at a second look."""
     try:
         listed = _listed(registry, expected)
         if list(_against(expected, listed)):
             listed = _listed(registry, expected)
     except RegistryError as error:
-        return Seen((Difference(expected.path, None, f"it could not be listed again: {error}"),))
+        return Verification((Difference(expected.path, None, f"it could not be listed again: {error}"),))
     emptied = (expected.path,) if expected.emptied and not listed else ()
-    return Seen(tuple(_against(expected, listed)), emptied)
+    return Verification(tuple(_against(expected, listed)), emptied)
 
 
 def _listed(registry: Registry, expected: Expectation) -> Mapping[str, Image]:

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from worker import __version__
 from worker.config.settings import RegistrySettings, Settings
 from worker.registries.errors import FailureCause
-from worker.runs.lifecycle import line_of
+from worker.runs.lifecycle import schedule_line
 from worker.runs.schedule import due
 from worker.store.measures import IMAGE_OUTCOMES, Measures, RegistryMeasures, measure
 from worker.web.door import OpenStore
@@ -155,7 +155,7 @@ def _next_run(of: Configured) -> float:
 
 def _last_due(of: Configured) -> float:
     m, settings = of.measures, of.settings
-    if settings.schedule is None or m.line_since is None or m.line != line_of(settings):
+    if settings.schedule is None or m.line_since is None or m.line != schedule_line(settings):
         return 0  # a line that beat has not seen yet was never due
     last, _ = due(settings.schedule, settings.timezone, min(m.line_since, of.now), of.now)
     return _seconds(last)

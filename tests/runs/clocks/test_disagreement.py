@@ -5,16 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.runs.clocks import Shown, disagreement
+from worker.runs.clocks import ClockReading, disagreement
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 
 
-def shown(whose: str, ahead: timedelta, took: timedelta = timedelta(0)) -> Shown:
+def shown(whose: str, ahead: timedelta, took: timedelta = timedelta(0)) -> ClockReading:
     """A clock that is that far ahead of ours, read half-way through the time that the answer took."""
-    return Shown(whose, NOON + ahead, NOON - took / 2, NOON + took / 2)
+    return ClockReading(whose, NOON + ahead, NOON - took / 2, NOON + took / 2)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def shown(whose: str, ahead: timedelta, took: timedelta = timedelta(0)) -> Shown
         ),
     ],
 )
-def test_which_clocks_are_too_far_apart(clocks: list[Shown], says: str | None) -> None:
+def test_which_clocks_are_too_far_apart(clocks: list[ClockReading], says: str | None) -> None:
     found = disagreement(clocks)
     assert (found is None) == (says is None)
     assert says is None or re.search(f"{says}.*ages cannot be believed", found or "")

@@ -69,7 +69,7 @@ def test_evidence_is_not_judged_by_a_wrong_clock(make_harness: MakeHarness, used
         pytest.skip("one clock")
     run_id, _ = harness.plan()
     with time_machine.travel(datetime.now(UTC) - timedelta(hours=20), tick=True):
-        evidence_refresh.ask_again(harness.store, harness.watch, run_id)
+        evidence_refresh.refresh_evidence(harness.store, harness.watch, run_id)
     assert harness.run(run_id).stop == "failed"
     assert "the store's" in (harness.run(run_id).message or "")
 

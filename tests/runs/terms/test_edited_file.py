@@ -75,7 +75,7 @@ def test_a_missing_source_stops_the_run_when_evidence_is_asked_again(harness: Ha
     harness.rewrite(in_use=[source_of(tmp_path, "cluster")])
     run_id, _ = harness.plan()
     harness.rewrite()
-    evidence_refresh.ask_again(harness.store, harness.watch, run_id)
+    evidence_refresh.refresh_evidence(harness.store, harness.watch, run_id)
     assert harness.run(run_id).stop == "failed"
 
 

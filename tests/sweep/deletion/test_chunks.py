@@ -289,11 +289,11 @@ def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(
             other.execute("begin immediate")
             threading.Timer(PERMISSION_IS_GOOD / 2, write_and_switch_off).start()
 
-    checkpoints.visitors.append(at)
+    checkpoints.observers.append(at)
     try:
         batches.delete_batch(harness.store, harness.watch, run_id, int(number))
     finally:
-        checkpoints.visitors.remove(at)
+        checkpoints.observers.remove(at)
     outcomes = sorted(harness.outcomes(run_id).values(), key=str)
     harness.store.dispose()
     other.close()

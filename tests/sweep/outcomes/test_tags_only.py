@@ -18,7 +18,7 @@ from worker.runs.lifecycle import TaskCall
 from worker.store import plans
 from worker.store.sweeping import Item, Outcome
 from worker.sweep import outcomes
-from worker.sweep.recheck import _Finding, _in_time
+from worker.sweep.recheck import Comparison, _in_time
 
 DAY = timedelta(days=1)
 OLD = [{"name": "old", "delete": {"tags": ["old*"], "older_than": "7d"}}]
@@ -300,7 +300,7 @@ def test_what_a_begun_deletion_may_have_left(state: str, tags: tuple[str, ...], 
 
 @pytest.mark.parametrize(("minutes", "speaks"), [(1, True), (8, True), (9, False), (14, False)])
 def test_a_look_that_took_too_long_speaks_for_no_deletion(minutes: int, speaks: bool) -> None:
-    found = _in_time(_Finding(listed=frozenset({"sha256:1"})), timedelta(minutes=minutes))
+    found = _in_time(Comparison(listed=frozenset({"sha256:1"})), timedelta(minutes=minutes))
     assert (found.reason is None) is speaks
     assert found.listed == {"sha256:1"}
     assert speaks or "raise the registry's rate.requests_per_second" in str(found.reason)

@@ -147,15 +147,15 @@ def test_a_recheck_that_lost_its_lease_records_nothing(simulator: Simulator, mak
     simulator.tag("shop/api", "pr-1", "stable")
 
     def take_over(point: str) -> None:
-        if point == "look_claimed":
+        if point == "recheck_claimed":
             with harness.store.write() as connection:
                 connection.execute(update(repository).values(fence=repository.c.fence + 1, owner="another"))
 
-    checkpoints.visitors.append(take_over)
+    checkpoints.observers.append(take_over)
     try:
         harness.do(task_calls[0])
     finally:
-        checkpoints.visitors.remove(take_over)
+        checkpoints.observers.remove(take_over)
 
     assert task_calls[0].task == "gc.recheck"
     assert harness.outcomes(run_id) == {image["digest"]: ("planned", None)}

@@ -16,12 +16,12 @@ def world() -> Iterator[World]:
     history_store = HistoryStore.of_this_process()
     history_store.empty()
     made = World(history_store, Counter())
-    checkpoints.visitors.append(made.at_checkpoint)
+    checkpoints.observers.append(made.at_checkpoint)
     try:
         yield made
         made.settle()
     finally:
-        checkpoints.visitors.remove(made.at_checkpoint)
+        checkpoints.observers.remove(made.at_checkpoint)
         made.close()
 
 

@@ -108,7 +108,7 @@ class Histories(RuleBasedStateMachine):
         type(self).history_store = HistoryStore.of_this_process()
         self.history_store.empty()
         self.world = World(self.history_store, self.stats, threads=self.threads)
-        checkpoints.visitors.append(self.world.at_checkpoint)
+        checkpoints.observers.append(self.world.at_checkpoint)
         self.stats["histories"] += 1
 
     @initialize(
@@ -220,7 +220,7 @@ class Histories(RuleBasedStateMachine):
             if not self._failed():
                 self.world.settle()
         finally:
-            checkpoints.visitors.remove(self.world.at_checkpoint)
+            checkpoints.observers.remove(self.world.at_checkpoint)
             self.world.close()
 
     def _failed(self) -> bool:

@@ -257,7 +257,7 @@ class World:
             case "gc.delete_batch", (str(run_id), int(number)):
                 return batches.delete_batch(store, watch, run_id, number)
             case "gc.refresh_evidence", (str(run_id),):
-                return evidence_refresh.ask_again(store, watch, run_id)
+                return evidence_refresh.refresh_evidence(store, watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(store, watch, run_id)
         raise AssertionError(f"no such bell: {task_call}")

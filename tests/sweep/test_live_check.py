@@ -16,7 +16,7 @@ from worker.runs import lifecycle, tags_read
 from worker.runs.lifecycle import TaskCall
 from worker.store import sweeping
 from worker.store.tables import run
-from worker.sweep import batches, deletion, surroundings
+from worker.sweep import batches, deletion, live_check
 
 
 @pytest.mark.parametrize("tag", ["v9", "production"], ids=["a new tag", "a tag that moves"])
@@ -77,7 +77,7 @@ class TestOwnersRightNow:
         self, simulator: Simulator, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A listing that is still good for everything else says nothing of owners."""
-        monkeypatch.setattr(surroundings, "SHARED", 3600.0)
+        monkeypatch.setattr(live_check, "SHARED", 3600.0)
         shop = Shop(kind, simulator, tmp_path)
         child = shop.push(content="a")
         index = shop.push_index(child, tag="pr-1")
@@ -93,7 +93,7 @@ class TestOwnersRightNow:
         assert harness.outcomes(run_id)[child] == STILL_NEEDED
         harness.store.dispose()
 
-    MANY = surroundings.FEW_OWNERS + 1
+    MANY = live_check.FEW_OWNERS + 1
 
     def owned_by_many(self, fake: FakeRegistry, tmp_path: Path) -> tuple[Shop, Harness, list[str], list[Pushed]]:
         """Two children, and the indexes that list both."""
@@ -123,7 +123,7 @@ class TestOwnersRightNow:
     def test_more_than_can_be_asked_for(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(surroundings, "OWNERS_SECONDS", 0.1)
+        monkeypatch.setattr(live_check, "OWNERS_SECONDS", 0.1)
         shop, harness, children, _ = self.owned_by_many(fake, tmp_path)
         run = harness.sweep()
         assert (run.state, run.deleted, run.skipped) == ("finished", self.MANY, 2)
@@ -270,9 +270,9 @@ class TestAListingThatTakesLong:
             harness.store.dispose()
 
     def test_it_is_listed_once(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(surroundings, "LISTING_SECONDS", 0.0)
-        monkeypatch.setattr(surroundings, "SHARED", -1.0)
-        monkeypatch.setattr(surroundings, "LISTING_SHARE", 0)
+        monkeypatch.setattr(live_check, "LISTING_SECONDS", 0.0)
+        monkeypatch.setattr(live_check, "SHARED", -1.0)
+        monkeypatch.setattr(live_check, "LISTING_SHARE", 0)
         children = [shop.push(content="a"), shop.push(content="b")]
         index = shop.push_index(*children, tag="pr-1")
         shop.push("v1", content="kept")
@@ -286,7 +286,7 @@ class TestAListingThatTakesLong:
         assert "listing it took longer than there was time" in warning["message"]
 
     def test_owners_are_asked_for_all_the_same(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(surroundings, "LISTING_SECONDS", 0.0)
+        monkeypatch.setattr(live_check, "LISTING_SECONDS", 0.0)
         child = shop.push(content="a")
         index = shop.push_index(child, tag="pr-1")
         shop.push("v1", content="kept")

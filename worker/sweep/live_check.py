@@ -14,9 +14,9 @@ from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.rate_limit import BoundedLimiter
 from worker.registries.interface import AsksForDigests, ListsFolders, ListsTagsOnly, Registry
 from worker.runs import tags_read
-from worker.runs.tags_read import most_tags
+from worker.runs.tags_read import max_tags_read
 from worker.store.sweeping import Item, Outcome
-from worker.sweep.comparison import Finding, Snapshot, dated_as_planned, unlistable
+from worker.sweep.comparison import Comparison, Snapshot, dated_as_planned, unlistable
 
 LISTING_SECONDS = 20.0  # a listing that takes longer is not waited for: the recheck's counts
 SHARED = 1.0  # seconds for which a listing serves images that come later
@@ -26,7 +26,7 @@ FEW_OWNERS = 10  # so many are asked for without waiting for another thread that
 OWNERS_SECONDS = 15.0  # asking for one image's owners may take so long at the registry's rate; else the image stays
 
 
-class Surroundings:
+class LiveCheck:
     """Those of one repository while a batch deletes there. Safe to use from several threads."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Surroundings:
         self._repeats = True  # listings are short enough to be made again while images are deleted
         self._began, self._took = float("-inf"), 0.0  # of the newest listing: time.monotonic(), and seconds
         self._unknown: tuple[Image, ...] | None = ()  # images of the newest listing that the plan does not know
-        self._finding = Finding()
+        self._comparison = Comparison()
         self._asked_for_children = False
         self._asking = threading.Lock()
         self._asked: dict[Sequence[str], tuple[float, frozenset[str]]] = {}  # owners -> when asked, those there
@@ -66,9 +66,9 @@ class Surroundings:
         """
         tags = sum(len(image.tags) for image in self._known.planned)
         if isinstance(self._opened, ListsTagsOnly):
-            if tags > most_tags(self._registry):
+            if tags > max_tags_read(self._registry):
                 return None  # the plan's warning says so
-            if tags * self._beside > most_tags(self._registry):
+            if tags * self._beside > max_tags_read(self._registry):
                 return f"reading its {tags:,} tags takes too long beside {self._beside - 1} other batches of this run"
         else:
             not_after = min(not_after, time.monotonic() + LISTING_SECONDS)
@@ -80,7 +80,7 @@ class Surroundings:
                 raise
         if not self._limiter.stopped:
             return None
-        self._finding, self._repeats = Finding(), False
+        self._comparison, self._repeats = Comparison(), False
         return (
             f"listing it took longer than there was time ({tags_read.TAGS_SECONDS:.0f} s for tags,"
             f" {LISTING_SECONDS:.0f} s else)"
@@ -88,22 +88,22 @@ class Surroundings:
 
     def _look(self) -> None:
         if isinstance(self._opened, ListsTagsOnly):
-            self._finding = self._compare_tags(self._opened)
+            self._comparison = self._compare_tags(self._opened)
         else:
             self._list(time.monotonic())
 
-    def _compare_tags(self, opened: ListsTagsOnly) -> Finding:
+    def _compare_tags(self, opened: ListsTagsOnly) -> Comparison:
         known = self._known
         there = {image.digest: image for image in known.planned if image.digest not in known.deleted}
         try:
             images = opened.images_again(known.path, there)
-            return known.compared(opened, dated_as_planned(self._registry, known, images), SUBJECT_SECONDS)
+            return known.compare(opened, dated_as_planned(self._registry, known, images), SUBJECT_SECONDS)
         except RegistryError as error:
             return unlistable(error, known.path)
 
     def refusal_of_all(self, item: Item) -> Outcome | None:
         """What the newest listing says against every deletion there, nothing being asked; None: nothing."""
-        return None if self._finding.reason is None else self._finding.refusal(item.digest)
+        return None if self._comparison.reason is None else self._comparison.refusal(item.digest)
 
     def refusal(self, item: Item) -> Outcome | None:
         """What speaks against the deletion of an image; None: nothing. Raises RegistryError, never NotFoundError.
@@ -114,7 +114,7 @@ class Surroundings:
             came = time.monotonic()
             with self._lock:  # one lists for all who wait
                 self._list(came - SHARED)
-        return self._owned(item) or self._finding.refusal(item.digest)
+        return self._owned(item) or self._comparison.refusal(item.digest)
 
     def _owned(self, item: Item) -> Outcome | None:
         owners = item.owners
@@ -162,10 +162,10 @@ class Surroundings:
         except NotFoundError:
             images = ()  # with its last image a repository may go
         except RegistryError as error:
-            self._finding, self._unknown = unlistable(error, self._known.path), None
+            self._comparison, self._unknown = unlistable(error, self._known.path), None
             return
         if (unknown := self._known.unknown(images)) != self._unknown:
-            self._finding = self._resolved(images) if unknown else Finding()
+            self._comparison = self._resolved(images) if unknown else Comparison()
             self._unknown = unknown
         self._began, self._took = began, time.monotonic() - began
         self._repeats = self._took <= LISTING_SECONDS
@@ -175,11 +175,11 @@ class Surroundings:
         path = self._known.path
         return self._opened.listed(path, since) if isinstance(self._opened, ListsFolders) else self._opened.images(path)
 
-    def _resolved(self, images: tuple[Image, ...]) -> Finding:
+    def _resolved(self, images: tuple[Image, ...]) -> Comparison:
         """What a listing says that has images in it which the plan does not know. Raises RegistryError."""
         try:
             if isinstance(self._opened, ListsFolders):
                 images = self._opened.images(self._known.path)
-            return self._known.compared(self._opened, images, SUBJECT_SECONDS)
+            return self._known.compare(self._opened, images, SUBJECT_SECONDS)
         except RegistryError as error:
             return unlistable(error, self._known.path)
