@@ -12,7 +12,7 @@ from worker.config.settings import Credentials
 from worker.registries import DRIVERS, open_limiter, open_registry
 from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import LocalLimiter
-from worker.registries.interface import NoManifests
+from worker.registries.interface import NoManifestCache
 
 OCI = with_defaults(kind="oci", url="https://registry.invalid", credentials=Credentials(anonymous=True))
 YANDEX = with_defaults(id="crp1", credentials=Credentials(metadata=True))
@@ -34,13 +34,13 @@ def test_what_the_caller_does_not_give_is_of_this_process_alone(monkeypatch: pyt
     ((settings, limiter, retries, manifests),) = given
     assert (settings, retries) == (own, Retries())
     assert isinstance(limiter, LocalLimiter)
-    assert isinstance(manifests, NoManifests)
+    assert isinstance(manifests, NoManifestCache)
 
 
 def test_what_the_caller_gives_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setitem(DRIVERS, "of my own", lambda *arguments: given.append(arguments))
-    limiter, retries, manifests = LocalLimiter(1.0), Retries(attempts=1), NoManifests()
+    limiter, retries, manifests = LocalLimiter(1.0), Retries(attempts=1), NoManifestCache()
     open_registry(OCI.model_copy(update={"kind": "of my own"}), limiter, retries, manifests)
     assert given[0][1:] == (limiter, retries, manifests)
 

@@ -17,29 +17,29 @@ def both() -> dict[str, Manifest]:
 
 
 def test_what_is_remembered_is_known_of_the_same_registry_alone(store: Store) -> None:
-    StoredManifests(store, "one").remember(both())
+    StoredManifests(store, "one").save(both())
     asked = [SECOND.digest, "sha256:3"]
-    assert StoredManifests(store, "one").known(asked) == {SECOND.digest: SECOND}
-    assert StoredManifests(store, "another").known(asked) == {}
-    assert StoredManifests(store, "one").known([]) == {}
+    assert StoredManifests(store, "one").load(asked) == {SECOND.digest: SECOND}
+    assert StoredManifests(store, "another").load(asked) == {}
+    assert StoredManifests(store, "one").load([]) == {}
 
 
 def test_who_has_read_more_of_one_takes_its_place(store: Store) -> None:
     more = Manifest(FIRST.digest, "an image", None, labels={"a": "b"}, config_read=True)
-    StoredManifests(store, "one").remember(both())
-    StoredManifests(store, "one").remember({more.digest: more})
-    assert StoredManifests(store, "one").known(both()) == {FIRST.digest: more, SECOND.digest: SECOND}
+    StoredManifests(store, "one").save(both())
+    StoredManifests(store, "one").save({more.digest: more})
+    assert StoredManifests(store, "one").load(both()) == {FIRST.digest: more, SECOND.digest: SECOND}
 
 
 def test_more_can_be_asked_for_than_one_query_takes(store: Store) -> None:
     many = {f"sha256:{number}": Manifest(f"sha256:{number}", "", None) for number in range(2 * AT_ONCE + 1)}
-    StoredManifests(store, "one").remember(many)
-    assert StoredManifests(store, "one").known(many) == many
+    StoredManifests(store, "one").save(many)
+    assert StoredManifests(store, "one").load(many) == many
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["told not to remember", "without a store"])
 def test_who_only_looks_writes_nothing(store: Store, there: bool) -> None:
-    StoredManifests(store if there else None, "one", remember=not there).remember(both())
+    StoredManifests(store if there else None, "one", remember=not there).save(both())
     with store.read() as connection:
         assert column(connection, manifest, "digest") == []
-    assert StoredManifests(None, "one").known(both()) == {}
+    assert StoredManifests(None, "one").load(both()) == {}

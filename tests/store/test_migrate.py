@@ -70,13 +70,13 @@ def test_what_was_read_of_manifests_is_still_known(url: str) -> None:
         connection.execute(text(into), {"registry_key": "other", **rows[0]})
     engine.dispose()
     store = open_store(url)
-    assert StoredManifests(store, "one").known([image, index, signature, "sha256:empty", "sha256:new"]) == {
+    assert StoredManifests(store, "one").load([image, index, signature, "sha256:empty", "sha256:new"]) == {
         image: Manifest(image, "an image", None),
         index: Manifest(index, "an index", (image, signature)),
         signature: Manifest(signature, "an image", None, index),
         "sha256:empty": Manifest("sha256:empty", "an index", (), image),
     }
-    assert StoredManifests(store, "other").known([image, index]).keys() == {image}
+    assert StoredManifests(store, "other").load([image, index]).keys() == {image}
     with store.write() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
     store.dispose()

@@ -12,7 +12,7 @@ from tests.support.memory_harness import MakeMemoryHarness, MemoryHarness
 from tests.support.memory_registry import MemoryRegistry
 from tests.support.restoring import Family, answers, count, find, restore, unconfirmed
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     PermissionDeniedError,
     UnavailableError,
 )
@@ -62,7 +62,7 @@ class TestWhatIsKept:
 
     def test_what_cannot_be_kept_is_not_deleted(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         one = registry.push_image("shop/api", "old", layers=["a"])
-        registry.fail("keep", "shop/api", BadAnswerError("other bytes than its digest names"))
+        registry.fail("keep", "shop/api", BadResponseError("other bytes than its digest names"))
         run = harness.sweep()
         assert (run.deleted, run.failed) == (0, 1)
         assert registry.whole("shop/api", one.digest)

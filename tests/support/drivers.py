@@ -14,7 +14,7 @@ from policies.limits import Limits
 from policies.rules import Policy
 from tests.support.simulator.client import Simulator
 from worker.config.settings import Credentials, Endpoints, Network, Rate, RegistrySettings, Secret
-from worker.registries.http.messages import Answer, Request, Retries
+from worker.registries.http.messages import Request, Response, Retries
 from worker.registries.interface import Deletion
 from worker.registries.yandex.container_registry import YandexContainerRegistry as Driver
 
@@ -72,8 +72,8 @@ def get(url: str, **more: object) -> Request:
     return Request(method="GET", url=url, about="something", repeatable=True, **more)  # type: ignore[arg-type]  # as named
 
 
-def body(answer: Answer) -> bytes:
-    return answer.body
+def body(response: Response) -> bytes:
+    return response.body
 
 
 def soon(seconds: float = 10.0) -> float:
@@ -86,7 +86,7 @@ def deleted(driver: Driver, image: Image, seconds: float = 10.0) -> Deletion:
 
 
 @contextlib.contextmanager
-def answering(answer: bytes | Callable[[socket.socket, bytes], None]) -> Iterator[str]:
+def answering(response: bytes | Callable[[socket.socket, bytes], None]) -> Iterator[str]:
     """The URL of a server that gives every connection these bytes (or what the function sends) and closes it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -101,10 +101,10 @@ def answering(answer: bytes | Callable[[socket.socket, bytes], None]) -> Iterato
         def one(connection: socket.socket) -> None:
             with connection, contextlib.suppress(OSError):
                 request = connection.recv(65_536)
-                if callable(answer):
-                    answer(connection, request)
+                if callable(response):
+                    response(connection, request)
                 else:
-                    connection.sendall(answer)
+                    connection.sendall(response)
 
         threading.Thread(target=serve, daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

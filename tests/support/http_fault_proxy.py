@@ -54,7 +54,7 @@ Action = Callable[[Asked, Forward], Reply]
 """What becomes of a request; `Forward` has the server answer it."""
 
 
-def answer(reply: Reply) -> Action:
+def reply_with(reply: Reply) -> Action:
     """The same answer to each; the server learns nothing."""
     return lambda asked, forward: reply
 
@@ -64,7 +64,7 @@ def never_passed_on(asked: Asked, forward: Forward) -> Reply:
     return Reply(0, fate="nothing")
 
 
-def answer_lost(asked: Asked, forward: Forward) -> Reply:
+def response_lost(asked: Asked, forward: Forward) -> Reply:
     """The server does what it was asked, and the connection ends before a word of that."""
     forward()
     return Reply(0, fate="nothing")

@@ -8,7 +8,7 @@ from policies.image import Image
 from tests.support.memory_faults import OWN_ERRORS, Call, error_of
 from tests.support.memory_registry import Instance, MemoryRegistry, Operation, described
 from worker.registries.errors import NotFoundError, OperationUnknownError
-from worker.registries.interface import Deletion, Kept, Usage
+from worker.registries.interface import Deletion, SavedManifest, Usage
 
 
 class MemoryDriver:
@@ -77,19 +77,19 @@ class MemoryDriver:
 class RestoringMemoryDriver(MemoryDriver):
     """One that Restores."""
 
-    def keep(self, repository: str, digest: str) -> Kept:
+    def save(self, repository: str, digest: str) -> SavedManifest:
         self._call("keep", repository, digest)
         return self._instance(repository, digest).kept
 
-    def tagged(self, repository: str, tag: str) -> str | None:
+    def resolve_tag(self, repository: str, tag: str) -> str | None:
         self._call("tagged", repository, tag)
         return self.registry.tags(repository).get(tag)
 
-    def put(self, repository: str, kept: Kept, tag: str = "") -> None:
+    def push_manifest(self, repository: str, kept: SavedManifest, tag: str = "") -> None:
         self._call("put", repository, tag or kept.digest)
         self.registry.take_back(repository, kept, tag)
 
-    def lost_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
+    def missing_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
         wanted = list(digests)
         self._call("blobs", repository, " ".join(wanted))
         return self.registry.blobs.lost(repository, wanted)

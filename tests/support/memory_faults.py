@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     LimiterUnavailableError,
     NotFoundError,
     OperationBrokenError,
@@ -36,7 +36,7 @@ ERRORS: dict[str, type[RegistryError]] = {
     "operation_unknown": OperationUnknownError,
     "too_late": TooLateError,
     "used_by": UsedByImageListsError,
-    "bad_answer": BadAnswerError,
+    "bad_answer": BadResponseError,
     "failed": OperationFailedError,
     "broken": OperationBrokenError,
 }

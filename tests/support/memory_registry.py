@@ -20,7 +20,7 @@ from tests.support.memory_faults import FOREVER, Call, Fate, Fault
 from tests.support.oci import manifests as m
 from tests.support.oci.manifests import Pushed
 from worker.registries.errors import BlobsMissingError, RegistryError
-from worker.registries.interface import Kept
+from worker.registries.interface import SavedManifest
 
 INDEXES = (m.INDEX, m.DOCKER_INDEX)
 OLD = timedelta(days=300)
@@ -65,9 +65,9 @@ class Instance:
         return self.content.digest
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> SavedManifest:
         """Its manifest as the registry gives it."""
-        return Kept(self.digest, self.content.media_type, self.content.body)
+        return SavedManifest(self.digest, self.content.media_type, self.content.body)
 
 
 @dataclass(slots=True)
@@ -211,7 +211,7 @@ class MemoryRegistry:
 
     # What is asked of it
 
-    def take_back(self, path: str, kept: Kept, tag: str) -> None:
+    def take_back(self, path: str, kept: SavedManifest, tag: str) -> None:
         """A manifest is put, by its tag or its digest. Raises BlobsMissingError."""
         pushed = m.parsed(path, kept.body, kept.media_type)
         missing = self.blobs.unknown(path, [blob.digest for blob in pushed.blobs])

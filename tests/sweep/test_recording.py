@@ -132,7 +132,7 @@ def test_work_begins_anew_in_another_chunk(results: OutcomeRecorder) -> None:
     assert (work.again, work.clear, work.key, work.unsent, work.deletion) == (False, False, "", True, None)
     work.item = as_claimed(work, state="accepted", operation_id="op1")
     work.begin()
-    assert work.deletion == Deletion("op1", done=False, of=("shop/api", work.item.image))
+    assert work.deletion == Deletion("op1", done=False, target=("shop/api", work.item.image))
     assert work.is_unfinished
 
 

@@ -26,7 +26,7 @@ from worker.evidence.reading import EvidenceError
 from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, PermissionDeniedError, RegistryError, UnservedNameError
 from worker.registries.http.messages import Retries
-from worker.registries.interface import Registry, SaysWhatIsAllowed, SaysWhetherItAsked
+from worker.registries.interface import Registry, ReportsChallenges, ReportsDeletionSupport
 from worker.registries.oci.deletion import own_deletion
 from worker.runs.circuit_breaker import ENDING, SUCCESSOR
 from worker.runs.evidence import scope_of
@@ -136,9 +136,9 @@ def _tried(settings: RegistrySettings, registry: Registry, allowed: list[bool | 
         yield there
         return
     answered = datetime.now(UTC)
-    at_once = not isinstance(registry, SaysWhetherItAsked) or registry.has_asked_for_credentials()
+    at_once = not isinstance(registry, ReportsChallenges) or registry.was_challenged()
     listed = list(_listed(name, kind, registry, allowed))
-    later = isinstance(registry, SaysWhetherItAsked) and registry.has_asked_for_credentials()
+    later = isinstance(registry, ReportsChallenges) and registry.was_challenged()
     is_tried = at_once or (later and any((one.check, one.status) == ("list images", "ok") for one in listed))
     yield signed_in(settings, is_tried=is_tried)
     yield clock(name, there, asked, answered)
@@ -178,7 +178,7 @@ def _listed(name: str, kind: Kind, registry: Registry, allowed: list[bool | None
         return
     yield Finding(name, "list images", "ok", f"{len(images):,} seen in {path}", len(images))
     yield manifests(name, kind, path, images)
-    if images and isinstance(registry, SaysWhatIsAllowed):
+    if images and isinstance(registry, ReportsDeletionSupport):
         with suppress(RegistryError, LimiterUnavailableError):  # then it is not known, and nothing says so wrongly
             allowed.append(registry.allows_deletion(path, images[0].digest))
 

@@ -6,7 +6,7 @@ from worker.config.settings import EvidenceSettings
 from worker.evidence.document import DocumentError, read_document
 from worker.evidence.reading import EvidenceError, Reading
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
@@ -15,7 +15,7 @@ from worker.registries.errors import (
     UnavailableError,
 )
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Request, Retries
+from worker.registries.http.messages import Request, Response, Retries
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.tokens import SecretBearer
 
@@ -38,13 +38,13 @@ def read(settings: EvidenceSettings, retries: Retries = RETRIES) -> Reading:
     signer = SecretBearer(settings.token) if settings.token else None
     client = Http(settings.name, LocalLimiter(1.0), 1, retries)
 
-    def document(answer: Answer) -> Reading:
-        if answer.status != 200:
-            raise _refusal(answer.status)
+    def document(response: Response) -> Reading:
+        if response.status != 200:
+            raise _refusal(response.status)
         try:
-            return read_document(answer.body, settings.name)
+            return read_document(response.body, settings.name)
         except DocumentError as error:
-            raise BadAnswerError(f"the answer {error}") from None
+            raise BadResponseError(f"the answer {error}") from None
 
     try:
         return client.call(request, document, signer)
@@ -56,8 +56,8 @@ def read(settings: EvidenceSettings, retries: Retries = RETRIES) -> Reading:
 
 def _refusal(status: int) -> RegistryError:
     if 300 <= status < 400:
-        return BadAnswerError(f"answers {status}: redirects are not followed, write the address it leads to")
-    kind, what = _REFUSALS.get(status, (BadAnswerError, "gives no document"))
+        return BadResponseError(f"answers {status}: redirects are not followed, write the address it leads to")
+    kind, what = _REFUSALS.get(status, (BadResponseError, "gives no document"))
     if status >= 500:
         kind, what = UnavailableError, "is ill"
     return kind(f"the service {what}: {status}", status=status)

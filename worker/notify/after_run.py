@@ -20,9 +20,9 @@ import msgspec
 
 from worker.config.files import PipeReader
 from worker.logs import Log
-from worker.registries.errors import BadAnswerError, RegistryError
+from worker.registries.errors import BadResponseError, RegistryError
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Request, Retries
+from worker.registries.http.messages import Request, Response, Retries
 from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.tokens import SecretBearer
 from worker.runs.lifecycle import TaskCall
@@ -133,6 +133,6 @@ def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
             raise FollowingError(error.message) from None
 
 
-def _accepted(answer: Answer) -> None:
-    if not 200 <= answer.status < 300:
-        raise BadAnswerError(f"answers {answer.status}", status=answer.status)
+def _accepted(response: Response) -> None:
+    if not 200 <= response.status < 300:
+        raise BadResponseError(f"answers {response.status}", status=response.status)

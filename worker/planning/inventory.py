@@ -12,7 +12,7 @@ from datetime import datetime
 from policies.image import Image, Repository, Unreadable
 from worker.planning.spool import Spool
 from worker.registries.errors import RegistryError, SignInError, UnservedNameError
-from worker.registries.interface import Registry, SaysWhyUnreadable
+from worker.registries.interface import Registry, ReportsReadErrors
 from worker.store import plans
 from worker.store.plans import Segment
 
@@ -80,7 +80,7 @@ def take_inventory(
         listed_at=now,
         segments=segments,
         unreadable=tuple(Unreadable(repository=path, reason=str(refused[path])) for path in sorted(refused)),
-        unread=dict(registry.unread) if isinstance(registry, SaysWhyUnreadable) else {},
+        unread=dict(registry.unread) if isinstance(registry, ReportsReadErrors) else {},
         signed_in=not sign_ins,
     )
 

@@ -65,7 +65,7 @@ class RepositoryReader:
         if not lost:
             return
         try:
-            there = opened.there(path, sorted(lost))
+            there = opened.existing(path, sorted(lost))
         except RegistryError:
             return  # it counts as vanished: what cannot be asked for is no proof of anything
         with self._lock:

@@ -15,7 +15,7 @@ from worker.config.kinds import of
 from worker.planning.inventory import Alive, ScanStoppedError
 from worker.planning.planner import Planned
 from worker.registries.errors import RegistryError
-from worker.registries.interface import HidesSubjects, Registry
+from worker.registries.interface import ReadsSubjects, Registry
 from worker.store import plans
 from worker.store.plans import Segment
 
@@ -48,7 +48,7 @@ def _resolve(
     A subject that was read may change what a count selects, so a new plan may need more.
     """
     refusal: RegistryError | None = None
-    if not isinstance(opened, HidesSubjects):
+    if not isinstance(opened, ReadsSubjects):
         return planned, refusal
     asked: set[tuple[str, str]] = set()
     while wanted := _not_asked(planned.unread, asked):
@@ -67,7 +67,7 @@ def _not_asked(unread: Mapping[str, tuple[str, ...]], asked: set[tuple[str, str]
 
 
 def _read(
-    opened: HidesSubjects, planned: Planned, wanted: Mapping[str, Sequence[str]], not_after: float, alive: Alive
+    opened: ReadsSubjects, planned: Planned, wanted: Mapping[str, Sequence[str]], not_after: float, alive: Alive
 ) -> RegistryError | None:
     """Read repositories side by side; the first refusal. Raises ScanStoppedError."""
     segments = planned.inventory.segments

@@ -10,9 +10,9 @@ from importlib import import_module
 from worker.config.settings import RegistrySettings
 from worker.registries.http.messages import Retries
 from worker.registries.http.rate_limit import Limiter, LocalLimiter
-from worker.registries.interface import Manifests, NoManifests, Registry
+from worker.registries.interface import ManifestCache, NoManifestCache, Registry
 
-Driver = Callable[[RegistrySettings, Limiter, Retries, Manifests], Registry]
+Driver = Callable[[RegistrySettings, Limiter, Retries, ManifestCache], Registry]
 
 # By kind: the module that has its driver, whose `open_driver` is a Driver. Loaded where a registry is talked to.
 DRIVERS: dict[str, str | Driver] = {
@@ -26,7 +26,7 @@ def open_registry(
     settings: RegistrySettings,
     limiter: Limiter | None = None,
     retries: Retries | None = None,
-    manifests: Manifests | None = None,
+    manifests: ManifestCache | None = None,
 ) -> Registry:
     """The driver for a registry's kind; nothing is sent yet.
 
@@ -36,7 +36,7 @@ def open_registry(
     found = DRIVERS[settings.kind]
     driver: Driver = import_module(found).open_driver if isinstance(found, str) else found
     pace = limiter or LocalLimiter(settings.rate.requests_per_second)
-    return driver(settings, pace, retries or Retries(), manifests or NoManifests())
+    return driver(settings, pace, retries or Retries(), manifests or NoManifestCache())
 
 
 def open_limiter(redis_url: str, settings: RegistrySettings) -> Limiter:

@@ -16,7 +16,7 @@ RegistryError                    anything a registry or the way to it did wrong
 ├── UsedByImageListsError        an index still needs this image: not a failure
 ├── ProtectedError               a rule of the registry protects this image (immutable, locked): not a failure
 ├── BlobsMissingError            a manifest cannot be put back: what it names is not there
-├── BadAnswerError               an answer that breaks the protocol
+├── BadResponseError               an answer that breaks the protocol
 │   └── UnservedNameError        … a repository that is listed by a name under which none is served
 └── OperationFailedError         the registry accepted a deletion and then reported an error
     ├── OperationBrokenError     … that says the service is ill: systemic
@@ -125,11 +125,11 @@ class ProtectedError(RegistryError):
     """Says of the image, not of the caller, that it may not be deleted."""
 
 
-class BadAnswerError(RegistryError):
+class BadResponseError(RegistryError):
     pass
 
 
-class UnservedNameError(BadAnswerError):
+class UnservedNameError(BadResponseError):
     """Says of a repository's name, not of the way to the registry, that the repository cannot be listed."""
 
 

@@ -25,11 +25,16 @@ class Deletion:
     collateral_tags: tuple[
         str, ...
     ] = ()  # tags (untagged: digests) of others that went with it: see whether they were planned
-    of: tuple[str, Image] | None = None  # repository and image, for `follow`: another process may have begun it
+    target: tuple[str, Image] | None = None  # repository and image, for `follow`: another process may have begun it
     failing: RegistryError | None = None  # why it will hardly ever be done
 
 
-class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+class Manifest(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    rename={"foreign_layers": "elsewhere", "unknown_types": "strange"},  # as stores have them
+):
     """What an image's manifest says; a digest's manifest never changes, so this may be kept for ever.
 
     `created` and `labels` stand in the image's config, which a driver reads only where somebody asks for them.
@@ -45,30 +50,32 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     created: datetime | None = None  # when the image was made, as its maker says
     labels: dict[str, str] | None = None  # None: not read
     config_read: bool = False
-    elsewhere: tuple[str, ...] = ()  # digests of those layers that it says to fetch from another place
-    strange: tuple[str, ...] = ()  # those of its children whose type nobody knows: in `layers` too, in case of a blob
+    foreign_layers: tuple[str, ...] = ()  # digests of those layers that it says to fetch from another place
+    unknown_types: tuple[
+        str, ...
+    ] = ()  # those of its children whose type nobody knows: in `layers` too, in case of a blob
     unsized: bool = False  # it tells no size, or an impossible one, of one of its blobs: that has 0 above
 
 
-class Manifests(Protocol):
+class ManifestCache(Protocol):
     """What is known of manifests, and where what was read is remembered."""
 
-    def known(self, digests: Iterable[str], /) -> Mapping[str, Manifest]: ...
+    def load(self, digests: Iterable[str], /) -> Mapping[str, Manifest]: ...
 
-    def remember(self, manifests: Mapping[str, Manifest]) -> None: ...
+    def save(self, manifests: Mapping[str, Manifest]) -> None: ...
 
 
-class NoManifests:
+class NoManifestCache:
     """Knows nothing and remembers nothing."""
 
-    def known(self, _digests: Iterable[str]) -> Mapping[str, Manifest]:
+    def load(self, _digests: Iterable[str]) -> Mapping[str, Manifest]:
         return {}
 
-    def remember(self, manifests: Mapping[str, Manifest]) -> None: ...
+    def save(self, manifests: Mapping[str, Manifest]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedManifest:
     """A manifest as it was, byte for byte: what is needed to put it back."""
 
     digest: str
@@ -144,18 +151,18 @@ class Registry(Protocol):
 
 
 @runtime_checkable
-class AsksForDigests(Registry, Protocol):
+class FindsByDigest(Registry, Protocol):
     """A registry that can be asked for an image by its digest alone, whatever its listing shows."""
 
-    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+    def existing(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
         """Those of these digests that are there now, each asked for by itself. Raises any RegistryError."""
 
 
 @runtime_checkable
-class ListsTagsOnly(AsksForDigests, Protocol):
+class ListsTagsOnly(FindsByDigest, Protocol):
     """A registry that does not list what has no tag: such an image can only be asked for by its digest."""
 
-    def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
+    def relist(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
         """Like `images`, of a repository of which these are known, by digest: a request a tag, more for what is new.
 
         What is known is returned as it is, with its tags of now: its children, config and referrers are not asked for.
@@ -168,7 +175,7 @@ class ListsTagsOnly(AsksForDigests, Protocol):
 class HasSeveralCredentials(Registry, Protocol):
     """A registry that may be read by several credentials, each for some repositories."""
 
-    def are_read_alike(self, one: str, other: str) -> bool:
+    def share_credentials(self, first: str, second: str) -> bool:
         """Whether the same credentials are for both repositories. Asks nothing of the registry."""
 
 
@@ -181,7 +188,7 @@ class Subjects:
 
 
 @runtime_checkable
-class HidesSubjects(Registry, Protocol):
+class ReadsSubjects(Registry, Protocol):
     """A registry that does not list what an image refers to: only the image's manifest says so."""
 
     def read_subjects(
@@ -198,7 +205,7 @@ class HidesSubjects(Registry, Protocol):
 class ListsFolders(Registry, Protocol):
     """A registry whose plain listing tells less than `images`, for fewer requests."""
 
-    def listed(self, repository: str, since: float) -> tuple[Image, ...]:
+    def plain_listing(self, repository: str, since: float) -> tuple[Image, ...]:
         """The images that the listing itself shows, begun at `since` (`time.monotonic()`) or later.
 
         Nothing is asked about what they lead to. Raises as `images` does.
@@ -206,7 +213,7 @@ class ListsFolders(Registry, Protocol):
 
 
 @runtime_checkable
-class SaysWhatIsAllowed(Registry, Protocol):
+class ReportsDeletionSupport(Registry, Protocol):
     """A registry that may say that it is read-only before anything is deleted."""
 
     def allows_deletion(self, repository: str, digest: str) -> bool | None:
@@ -214,17 +221,17 @@ class SaysWhatIsAllowed(Registry, Protocol):
 
 
 @runtime_checkable
-class SaysWhyUnreadable(Registry, Protocol):
+class ReportsReadErrors(Registry, Protocol):
     """A registry that notes what was wrong with the manifests that it could not read."""
 
     unread: Mapping[str, str]  # digest -> why, in one line; one of them may have been read since
 
 
 @runtime_checkable
-class SaysWhetherItAsked(Registry, Protocol):
+class ReportsChallenges(Registry, Protocol):
     """A registry that may answer requests without wanting to know who sends them."""
 
-    def has_asked_for_credentials(self) -> bool:
+    def was_challenged(self) -> bool:
         """Whether it has refused a request of this client that came without them."""
 
 
@@ -239,19 +246,19 @@ class DeletesByParts(Registry, Protocol):
 class Restores(Registry, Protocol):
     """A registry that takes a deleted manifest back while it still has the blobs."""
 
-    def keep(self, repository: str, digest: str) -> Kept:
+    def save(self, repository: str, digest: str) -> SavedManifest:
         """The manifest as it is, checked against its digest. Raises NotFoundError and any other RegistryError."""
 
-    def tagged(self, repository: str, tag: str) -> str | None:
+    def resolve_tag(self, repository: str, tag: str) -> str | None:
         """The digest that a tag names; None: there is no such tag. Raises RegistryError."""
 
-    def put(self, repository: str, kept: Kept, tag: str = "") -> None:
-        """Put a manifest back by its tag, or by its digest. Believe `keep`, not this.
+    def push_manifest(self, repository: str, manifest: SavedManifest, tag: str = "") -> None:
+        """Push a saved manifest by its tag, or by its digest. Only `save` proves that it is there.
 
         Raises BlobsMissingError, and any other RegistryError.
         """
 
-    def lost_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
+    def missing_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
         """Those of these blobs that cannot be fetched: a byte of each is. Raises RegistryError."""
 
     def mount(self, repository: str, blob: str, source: str) -> bool:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from worker.registries.docker.manifests import IMAGE_TYPES, INDEX_TYPES
 from worker.registries.errors import BlobsMissingError, NotFoundError, PermissionDeniedError, RegistryError
-from worker.registries.interface import Kept, Restores
+from worker.registries.interface import Restores, SavedManifest
 from worker.store.undo import Undo
 
 Answer = Literal["whole", "partly", "lost", "unfinished"]
@@ -87,7 +87,7 @@ class Needs:
     manifests: tuple[str, ...] = ()
 
 
-def needs_of(kept: Kept) -> Needs:
+def needs_of(kept: SavedManifest) -> Needs:
     """What a manifest's own bytes name. Left out: layers that it says to be elsewhere, and what is no manifest."""
     try:
         names = msgspec.json.decode(kept.body, type=_Names)
@@ -138,7 +138,7 @@ class PuttingBack:
             return Restored.of(undo, "partly" if there else "lost", missing=lost, message=COLLECTED)
         if not there:
             try:  # by its digest first: a tag is moved only to what is surely there
-                self.registry.put(self.path, undo.kept)
+                self.registry.push_manifest(self.path, undo.kept)
             except BlobsMissingError as error:
                 missing = tuple(dict.fromkeys(DIGEST.findall(error.message))) or self._absent(needs.manifests)
                 return Restored.of(undo, "lost", missing=missing, message=str(error))
@@ -150,7 +150,7 @@ class PuttingBack:
 
     def _judged(self, undo: Undo, needs: Needs, named: _Named) -> Restored:
         """What is there of an image whose manifest was read back."""
-        lost = self.registry.lost_blobs(self.path, [one for one in needs.blobs if one not in self._fetched])
+        lost = self.registry.missing_blobs(self.path, [one for one in needs.blobs if one not in self._fetched])
         self._fetched.update(set(needs.blobs).difference(lost))
         absent = self._absent(needs.manifests)
         words = [COLLECTED] if lost else []
@@ -170,7 +170,7 @@ class PuttingBack:
     def _is_there(self, digest: str) -> bool:
         """Whether a manifest can be read, hashed to its digest."""
         try:
-            self.registry.keep(self.path, digest)
+            self.registry.save(self.path, digest)
         except NotFoundError:
             return False
         return True
@@ -178,9 +178,9 @@ class PuttingBack:
     def _lost(self, blobs: Iterable[str]) -> tuple[str, ...]:
         """Those of these blobs that are neither here nor could be taken over from another repository."""
         unsure = [blob for blob in blobs if blob not in self._fetched]
-        lost = self.registry.lost_blobs(self.path, unsure) if unsure else ()
+        lost = self.registry.missing_blobs(self.path, unsure) if unsure else ()
         mounted = [blob for blob in lost if self._mount(blob)]
-        still = self.registry.lost_blobs(self.path, mounted) if mounted else ()
+        still = self.registry.missing_blobs(self.path, mounted) if mounted else ()
         return tuple(blob for blob in lost if blob not in mounted or blob in still)
 
     def _mount(self, blob: str) -> bool:
@@ -205,18 +205,18 @@ class PuttingBack:
                 absent.append(digest)
         return tuple(absent)
 
-    def _tag(self, kept: Kept, tags: Sequence[str], *, may_put: bool) -> _Named:
+    def _tag(self, kept: SavedManifest, tags: Sequence[str], *, may_put: bool) -> _Named:
         """Give an image its tags back, but for those that name another by now. Without `may_put` none is put."""
         named = _Named()
         for tag in tags:
             try:
-                now = self.registry.tagged(self.path, tag)
+                now = self.registry.resolve_tag(self.path, tag)
                 if now is None and not may_put:
                     named.refused.append(f"the tag {tag} was not put on an index that lacks images; --partly puts it")
                     continue
                 if now is None:
-                    self.registry.put(self.path, kept, tag)
-                    now = self.registry.tagged(self.path, tag)
+                    self.registry.push_manifest(self.path, kept, tag)
+                    now = self.registry.resolve_tag(self.path, tag)
             except RegistryError as error:
                 if error.systemic:
                     raise

@@ -21,7 +21,7 @@ class StoredManifests:
         self._key = registry_key
         self._remember = remember
 
-    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
+    def load(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
         """What was read from these manifests before."""
         if self._store is None:
             return {}
@@ -34,7 +34,7 @@ class StoredManifests:
                     found[one.digest] = one
         return found
 
-    def remember(self, manifests: Mapping[str, Manifest]) -> None:
+    def save(self, manifests: Mapping[str, Manifest]) -> None:
         """Keep what was read, so that it is never asked again; who has read more of one takes its place."""
         if self._store is not None and self._remember and manifests:
             rows = [

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 
 from policies.image import Image
 from worker.registries.docker.manifests import is_digest
-from worker.registries.interface import Kept
+from worker.registries.interface import SavedManifest
 from worker.store.engine import insert_for
 from worker.store.sweeping import Item, decode_image
 from worker.store.tables import item as item_table
@@ -27,7 +27,7 @@ class Undo:
     item: int
     repository: str
     image: Image  # as its plan knew it
-    kept: Kept
+    kept: SavedManifest
     at: datetime  # when its deletion was intended
 
 
@@ -44,7 +44,7 @@ def kept_of(connection: Connection, run_id: str, numbers: Collection[int]) -> fr
 
 
 def keep(
-    connection: Connection, registry: str, registry_key: str, images: Sequence[tuple[Item, Kept]], at: datetime
+    connection: Connection, registry: str, registry_key: str, images: Sequence[tuple[Item, SavedManifest]], at: datetime
 ) -> None:
     """Keep images' manifests and what their plan knows of them; done twice, the first stays."""
     rows = [
@@ -127,5 +127,5 @@ def _newest_first(connection: Connection, which: ColumnElement[bool]) -> list[Un
 
 
 def _record(row: Row[Any]) -> Undo:
-    kept = Kept(row.digest, row.media_type, zstandard.decompress(row.body))
+    kept = SavedManifest(row.digest, row.media_type, zstandard.decompress(row.body))
     return Undo(row.run_id, row.item, row.repository, decode_image(row.image), kept, row.at)

@@ -60,7 +60,7 @@ def still_there(
     if isinstance(registry, ListsTagsOnly):
         # Each tag would have to be read; the digests themselves are asked for instead.
         kept = kept[:WITNESSES]
-        there = registry.there(repository, sorted({*missing, *kept}))
+        there = registry.existing(repository, sorted({*missing, *kept}))
     else:
         there = frozenset(image.digest for image in registry.images(repository))
     if unseen := [digest for digest in kept if digest not in there]:
@@ -99,7 +99,7 @@ def _kept_elsewhere(registry: Registry, store: Store, run_id: str, repository: s
     for path in paths:
         if path == repository:
             continue
-        if isinstance(registry, HasSeveralCredentials) and not registry.are_read_alike(repository, path):
+        if isinstance(registry, HasSeveralCredentials) and not registry.share_credentials(repository, path):
             continue
         with store.read() as connection:
             if kept := plans.kept_in(connection, run_id, path):

@@ -15,7 +15,7 @@ from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
 from worker.registries.docker.manifest_cache import unreported
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError
-from worker.registries.interface import DeletesByParts, HidesSubjects, ListsTagsOnly, Registry
+from worker.registries.interface import DeletesByParts, ListsTagsOnly, ReadsSubjects, Registry
 from worker.store import Store, plans, rechecks
 from worker.store.runs import Run
 from worker.store.sweeping import Outcome
@@ -160,7 +160,7 @@ def unlistable(error: RegistryError, path: str) -> Comparison:
 
 def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...], deadline: float) -> tuple[Image, ...]:
     """New images with the subjects that no listing reports: a planned image may be one of them."""
-    if not (digests := unreported(new)) or not isinstance(opened, HidesSubjects):
+    if not (digests := unreported(new)) or not isinstance(opened, ReadsSubjects):
         return new
     return opened.read_subjects(path, new, digests, deadline).images
 
@@ -168,7 +168,7 @@ def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...], deadline
 def _lost(opened: Registry, path: str, unlisted: frozenset[str]) -> frozenset[str]:
     """What is really gone of what no listing shows: where only tags are listed, one may have moved on."""
     if unlisted and isinstance(opened, ListsTagsOnly):
-        return unlisted - opened.there(path, sorted(unlisted))
+        return unlisted - opened.existing(path, sorted(unlisted))
     return unlisted
 
 

@@ -246,7 +246,7 @@ class Batch:
         if self.resolving or not isinstance(self.registry, Restores) or work.kept or item.number in self._saved:
             return
         try:
-            work.kept = self.registry.keep(item.repository, item.digest)
+            work.kept = self.registry.save(item.repository, item.digest)
         except NotFoundError:
             self.registry.get(item.repository, item.image, self.known_tags)  # which asks for its tags as well
             raise

@@ -12,7 +12,7 @@ from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.rate_limit import BoundedLimiter
-from worker.registries.interface import AsksForDigests, ListsFolders, ListsTagsOnly, Registry
+from worker.registries.interface import FindsByDigest, ListsFolders, ListsTagsOnly, Registry
 from worker.runs import tags_read
 from worker.runs.tags_read import max_tags_read
 from worker.store.sweeping import Item, Outcome
@@ -57,7 +57,7 @@ class LiveCheck:
         if not kept or self._asked_for_children or not isinstance(self._opened, ListsTagsOnly):
             return ()
         self._asked_for_children = True
-        return tuple(sorted(kept - self._opened.there(self._known.path, sorted(kept))))
+        return tuple(sorted(kept - self._opened.existing(self._known.path, sorted(kept))))
 
     def begin(self, not_after: float) -> str | None:
         """See what is there before anything is begun; why the recheck's listing has to do, if so. Raises RegistryError.
@@ -96,7 +96,7 @@ class LiveCheck:
         known = self._known
         there = {image.digest: image for image in known.planned if image.digest not in known.deleted}
         try:
-            images = opened.images_again(known.path, there)
+            images = opened.relist(known.path, there)
             return known.compare(opened, dated_as_planned(self._registry, known, images), SUBJECT_SECONDS)
         except RegistryError as error:
             return unlistable(error, known.path)
@@ -133,8 +133,8 @@ class LiveCheck:
 
     def _owners_there(self, owners: Sequence[str]) -> frozenset[str]:
         """Those that are there now, or were when somebody asked who began after this thread came."""
-        if len(owners) <= FEW_OWNERS and isinstance(self._opened, AsksForDigests):
-            return self._opened.there(self._known.path, owners)
+        if len(owners) <= FEW_OWNERS and isinstance(self._opened, FindsByDigest):
+            return self._opened.existing(self._known.path, owners)
         came = time.monotonic()
         with self._asking:
             began, there = self._asked.get(owners, (float("-inf"), frozenset[str]()))
@@ -145,8 +145,8 @@ class LiveCheck:
             return there
 
     def _asked_for(self, owners: Sequence[str]) -> frozenset[str]:
-        if isinstance(self._opened, AsksForDigests):
-            return self._opened.there(self._known.path, owners)
+        if isinstance(self._opened, FindsByDigest):
+            return self._opened.existing(self._known.path, owners)
         try:
             return frozenset(owners) & {image.digest for image in self._opened.images(self._known.path)}
         except NotFoundError:
@@ -172,8 +172,8 @@ class LiveCheck:
 
     def _images(self, since: float) -> tuple[Image, ...]:
         """What is there. What manifests say of others may be missing."""
-        path = self._known.path
-        return self._opened.listed(path, since) if isinstance(self._opened, ListsFolders) else self._opened.images(path)
+        path, opened = self._known.path, self._opened
+        return opened.plain_listing(path, since) if isinstance(opened, ListsFolders) else opened.images(path)
 
     def _resolved(self, images: tuple[Image, ...]) -> Comparison:
         """What a listing says that has images in it which the plan does not know. Raises RegistryError."""

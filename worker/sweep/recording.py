@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from worker.logs import Log
-from worker.registries.interface import Deletion, Kept
+from worker.registries.interface import Deletion, SavedManifest
 from worker.runs.checkpoints import reach
 from worker.store import Store, sweeping
 from worker.store import runs as run_rows
@@ -28,7 +28,7 @@ class Attempt:
     item: Item
     readings: int = 0
     read_at: float = 0.0  # time.monotonic()
-    kept: Kept | None = None  # to put it back
+    kept: SavedManifest | None = None  # to put it back
     clear: bool = False  # nothing that was read speaks against its deletion
     key: str = ""  # of its intent; empty: there is none
     unsent: bool = True  # its deletion was surely not sent
@@ -40,7 +40,7 @@ class Attempt:
         self.again, self.clear, self.key, self.unsent = False, False, "", True
         if self.item.state == "accepted":
             of = self.item.repository, self.item.image
-            self.deletion = Deletion(self.item.operation_id or "", done=False, of=of)
+            self.deletion = Deletion(self.item.operation_id or "", done=False, target=of)
 
     @property
     def is_unfinished(self) -> bool:

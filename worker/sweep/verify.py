@@ -189,7 +189,7 @@ def _listed(registry: Registry, expected: Expectation) -> Mapping[str, Image]:
         return {}  # with its last image a repository may go
     unlisted = (expected.there | expected.gone.keys()) - found.keys()
     if unlisted and isinstance(registry, ListsTagsOnly):
-        found |= {digest: Image(digest=digest) for digest in registry.there(expected.path, sorted(unlisted))}
+        found |= {digest: Image(digest=digest) for digest in registry.existing(expected.path, sorted(unlisted))}
     return found
 
 

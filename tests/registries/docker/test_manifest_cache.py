@@ -35,10 +35,10 @@ class Memory:
         self.manifests = {one.digest: one for one in known}
         self.told: list[list[str]] = []
 
-    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
+    def load(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
         return {digest: self.manifests[digest] for digest in digests if digest in self.manifests}
 
-    def remember(self, manifests: Mapping[str, Manifest]) -> None:
+    def save(self, manifests: Mapping[str, Manifest]) -> None:
         self.told.append(list(manifests))
         self.manifests |= manifests
 

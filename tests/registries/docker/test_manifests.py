@@ -13,12 +13,12 @@ from tests.support.drivers import Driver
 from tests.support.simulator.client import Simulator
 from worker.registries.docker import manifests
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     RegistryError,
     UnavailableError,
 )
-from worker.registries.http.messages import Answer, BrokenBodyError
+from worker.registries.http.messages import BrokenBodyError, Response
 from worker.registries.interface import Manifest
 
 MANIFESTS = "/v2/.*/manifests/"
@@ -28,8 +28,8 @@ A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
 
 def one(answers: Mapping[str, Manifest | RegistryError]) -> Manifest | RegistryError:
-    (answer,) = answers.values()
-    return answer
+    (response,) = answers.values()
+    return response
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])
@@ -73,7 +73,7 @@ def test_an_error_stands_alone(simulator: Simulator, driver: Driver) -> None:
 def test_a_body_that_is_not_the_digests(simulator: Simulator, driver: Driver, kind: str) -> None:
     digest = simulator.push("shop/api")["digest"]
     simulator.fault(kind, path=MANIFESTS)
-    assert isinstance(one(driver.manifests("shop/api", [digest])), BadAnswerError | UnavailableError)
+    assert isinstance(one(driver.manifests("shop/api", [digest])), BadResponseError | UnavailableError)
     simulator.no_faults()
     simulator.fault(kind, path=MANIFESTS, times=2)
     assert isinstance(one(driver.manifests("shop/api", [digest])), Manifest)
@@ -82,8 +82,8 @@ def test_a_body_that_is_not_the_digests(simulator: Simulator, driver: Driver, ki
 def reading(document: Any, content_type: str = "") -> Manifest:
     """A document as its own digest's manifest."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    answer = Answer(200, {"content-type": content_type}, body)
-    return manifests.manifest(answer, f"sha256:{hashlib.sha256(body).hexdigest()}")
+    response = Response(200, {"content-type": content_type}, body)
+    return manifests.manifest(response, f"sha256:{hashlib.sha256(body).hexdigest()}")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_a_manifest_says_is_read_by_its_type(
     ],
 )
 def test_a_manifest_that_cannot_be_believed(document: Any, words: str) -> None:
-    with pytest.raises(BadAnswerError, match=words):
+    with pytest.raises(BadResponseError, match=words):
         reading(document)
 
 
@@ -197,11 +197,11 @@ def test_a_signed_schema_1_is_an_image_of_unknown_size(protected: bool) -> None:
     tail = {"formatLength": len(content) - 2, "formatTail": base64.urlsafe_b64encode(content[-2:]).decode().rstrip("=")}
     body = signed(content, tail if protected else None)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    answer = Answer(200, {"content-type": manifests.SCHEMA1_TYPES[1]}, body)
-    read = manifests.manifest(answer, digest)
+    response = Response(200, {"content-type": manifests.SCHEMA1_TYPES[1]}, body)
+    read = manifests.manifest(response, digest)
     assert (read.children, read.subject, read.unsized) == (None, None, True)
     assert [layer.digest for layer in read.layers] == [A, B]
-    assert not manifests.is_strange(read.media_type)
+    assert not manifests.is_unknown_type(read.media_type)
 
 
 def test_a_schema_1_without_signatures() -> None:
@@ -238,7 +238,7 @@ def test_what_an_index_lists(
     entry: str | None, children: tuple[str, ...], blobs: int, strange: tuple[str, ...]
 ) -> None:
     read = reading({"mediaType": OCI_INDEX, "manifests": [{"digest": A, "size": 7, "mediaType": entry}]})
-    assert (read.children, read.strange) == (children, strange)
+    assert (read.children, read.unknown_types) == (children, strange)
     assert read.layers == (Blob(digest=A, size=7),) * blobs
 
 
@@ -247,11 +247,11 @@ def test_an_oras_artifact_is_a_referrer_with_blobs() -> None:
     document = {"mediaType": kind, "artifactType": "x/y", "blobs": [{"digest": A, "size": 7}], "subject": {"digest": B}}
     read = reading(document)
     assert (read.subject, read.children, read.layers) == (B, None, (Blob(digest=A, size=7),))
-    assert not manifests.is_strange(read.media_type)
+    assert not manifests.is_unknown_type(read.media_type)
 
 
 def test_a_good_manifest_that_is_not_the_one_asked_for() -> None:
     """A registry, or what stands before it, may answer with one of the children, or with an older one."""
     body = json.dumps({"mediaType": OCI_INDEX, "manifests": []}).encode()
     with pytest.raises(BrokenBodyError, match=f"its digest is not {A}"):
-        manifests.manifest(Answer(200, {}, body), A)
+        manifests.manifest(Response(200, {}, body), A)

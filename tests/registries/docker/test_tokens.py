@@ -13,20 +13,20 @@ from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries import open_registry
 from worker.registries.docker import tokens
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     PermissionDeniedError,
     RegistryError,
     SignInError,
 )
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Response
 from worker.registries.interface import Manifest
 
 TOKEN = "/v2/token"
 
 
 def one(answers: Mapping[str, Manifest | RegistryError]) -> Manifest | RegistryError:
-    (answer,) = answers.values()
-    return answer
+    (response,) = answers.values()
+    return response
 
 
 def test_a_token_serves_a_whole_repository(simulator: Simulator, driver: Driver) -> None:
@@ -95,7 +95,7 @@ def test_without_the_right_to_pull(simulator: Simulator, driver: Driver, switch:
     ],
 )
 def test_a_challenge_names_its_realm_and_service(header: str, challenge: tuple[str, str] | None) -> None:
-    found = tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex")
+    found = tokens.challenge_of(Response(401, {"www-authenticate": header}, b""), "https://cr.yandex")
     assert (found and (found.realm, found.service)) == challenge
 
 
@@ -114,7 +114,7 @@ def test_a_challenge_names_its_realm_and_service(header: str, challenge: tuple[s
 )
 def test_a_challenge_to_elsewhere(realm: str) -> None:
     with pytest.raises(SignInError, match=r"credentials are given to cr\.yandex only"):
-        tokens.challenge_of(Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
+        tokens.challenge_of(Response(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
 
 
 HOSTS = ("auth.example.com", "127.0.0.1:5001", "auth.example.com:8443")
@@ -135,7 +135,7 @@ HOSTS = ("auth.example.com", "127.0.0.1:5001", "auth.example.com:8443")
     ],
 )  # fmt: skip
 def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: tuple[str, ...]) -> None:
-    found = tokens.challenge_of(Answer(401, {"www-authenticate": header}, b""), "https://cr.yandex", HOSTS)
+    found = tokens.challenge_of(Response(401, {"www-authenticate": header}, b""), "https://cr.yandex", HOSTS)
     assert found is not None
     assert (found.realm, found.scopes) == (realm, scopes)
 
@@ -152,14 +152,14 @@ def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: 
     ],
 )
 def test_a_challenge_to_a_host_that_is_not(realm: str, remedy: bool) -> None:
-    answer = Answer(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b"")
+    response = Response(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b"")
     with pytest.raises(SignInError, match=r"given to cr\.yandex, auth\.example\.com, .* only") as failure:
-        tokens.challenge_of(answer, "https://cr.yandex", HOSTS)
+        tokens.challenge_of(response, "https://cr.yandex", HOSTS)
     assert ("write token_hosts:" in str(failure.value)) is remedy
 
 
 @pytest.mark.parametrize(
-    ("document", "answer"),
+    ("document", "response"),
     [
         ({"token": "abc", "expires_in": 300}, ("Bearer abc", 300.0)),
         ({"access_token": "abc"}, ("Bearer abc", 60.0)),
@@ -167,11 +167,11 @@ def test_a_challenge_to_a_host_that_is_not(realm: str, remedy: bool) -> None:
         ({"token": "abc", "expires_in": 10**9}, ("Bearer abc", 43_200.0)),
     ],
 )
-def test_a_token_lasts_as_long_as_its_answer_says(document: Any, answer: tuple[str, float]) -> None:
-    assert tokens.docker_token(Answer(200, {}, json.dumps(document).encode())) == answer
+def test_a_token_lasts_as_long_as_its_answer_says(document: Any, response: tuple[str, float]) -> None:
+    assert tokens.docker_token(Response(200, {}, json.dumps(document).encode())) == response
 
 
 @pytest.mark.parametrize("document", [{}, {"token": ""}, {"token": "a b"}, {"token": "a\r\nb"}, {"token": 5}, []])
 def test_a_token_answer_that_is_none(document: Any) -> None:
-    with pytest.raises(BadAnswerError):
-        tokens.docker_token(Answer(200, {}, json.dumps(document).encode()))
+    with pytest.raises(BadResponseError):
+        tokens.docker_token(Response(200, {}, json.dumps(document).encode()))

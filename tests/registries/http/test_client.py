@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.drivers import Driver, answering, body, get
 from tests.support.simulator.client import Simulator
-from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, UnavailableError
+from worker.registries.errors import BadResponseError, RateLimitedError, RegistryError, UnavailableError
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Request, Retries
 from worker.registries.http.rate_limit import LocalLimiter
@@ -28,7 +28,7 @@ IMAGES = "/container-registry/v1/images"
         pytest.param({"kind": "status", "status": 504}, 5, UnavailableError, id="504"),
         pytest.param({"kind": "status", "status": 501}, 1, RegistryError, id="501"),
         pytest.param({"kind": "status", "status": 520}, 5, UnavailableError, id="520"),
-        pytest.param({"kind": "status", "status": 302}, 1, BadAnswerError, id="a redirect"),
+        pytest.param({"kind": "status", "status": 302}, 1, BadResponseError, id="a redirect"),
         pytest.param({"kind": "status", "status": 400}, 1, RegistryError, id="400"),
         pytest.param({"kind": "error", "code": 1}, 5, UnavailableError, id="CANCELLED"),
         pytest.param({"kind": "error", "code": 2}, 5, UnavailableError, id="UNKNOWN"),
@@ -39,7 +39,7 @@ IMAGES = "/container-registry/v1/images"
         pytest.param({"kind": "error", "code": 3}, 1, RegistryError, id="INVALID_ARGUMENT"),
         pytest.param({"kind": "reset"}, 5, UnavailableError, id="reset"),
         pytest.param({"kind": "cut"}, 5, UnavailableError, id="cut"),
-        pytest.param({"kind": "html"}, 5, BadAnswerError, id="HTML"),
+        pytest.param({"kind": "html"}, 5, BadResponseError, id="HTML"),
     ],
 )
 def test_how_often_a_listing_is_tried(
@@ -118,17 +118,17 @@ TWO_BODIES = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + 2 * gzip.com
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "words"),
+    ("response", "kind", "words"),
     [
-        pytest.param(packed(MAX_BODY + 1), BadAnswerError, "more than 64 MiB", id="a bomb"),
-        pytest.param(packed(1000, "gzip, gzip", 2), BadAnswerError, "only gzip was asked for", id="packed twice"),
+        pytest.param(packed(MAX_BODY + 1), BadResponseError, "more than 64 MiB", id="a bomb"),
+        pytest.param(packed(1000, "gzip, gzip", 2), BadResponseError, "only gzip was asked for", id="packed twice"),
         pytest.param(
             packed(1000, "gzip\r\nContent-Encoding: gzip", 2),
-            BadAnswerError,
+            BadResponseError,
             "only gzip was asked for",
             id="in two lines",
         ),
-        pytest.param(packed(1000, "br"), BadAnswerError, "'br'; only gzip was asked for", id="packed otherwise"),
+        pytest.param(packed(1000, "br"), BadResponseError, "'br'; only gzip was asked for", id="packed otherwise"),
         pytest.param(packed(1000, times=0), UnavailableError, "broke off", id="not packed at all"),
         pytest.param(TWO_BODIES, UnavailableError, "broke off", id="two bodies"),
         pytest.param(packed(1000)[:-8], UnavailableError, "broke off", id="a cut gzip"),
@@ -137,8 +137,8 @@ TWO_BODIES = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + 2 * gzip.com
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", UnavailableError, "broke off", id="short"),
     ],
 )
-def test_answers_that_are_none(http: Http, answer: bytes, kind: type[RegistryError], words: str) -> None:
-    with answering(answer) as url, pytest.raises(kind, match=words) as failure:
+def test_answers_that_are_none(http: Http, response: bytes, kind: type[RegistryError], words: str) -> None:
+    with answering(response) as url, pytest.raises(kind, match=words) as failure:
         http.call(get(url), body)
     assert str(failure.value).startswith("production: GET something: ")
 
@@ -148,7 +148,7 @@ def test_a_redirect_is_not_followed(http: Http) -> None:
     with answering(lambda _, request: asked.append(request)) as elsewhere:
         moved = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}/x\r\nContent-Length: 0\r\n\r\n".encode()
         with answering(moved) as url:
-            assert http.call(get(url), lambda answer: answer.status) == 302
+            assert http.call(get(url), lambda response: response.status) == 302
     assert asked == []
 
 

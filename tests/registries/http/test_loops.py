@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from worker.registries.errors import BadAnswerError, UnavailableError
+from worker.registries.errors import BadResponseError, UnavailableError
 from worker.registries.http.loops import EMPTY_PAGES, MAX_PAGES, Progress, each, polls
 
 
@@ -55,12 +55,12 @@ def test_pages_that_get_on_never_end_a_listing() -> None:
 def test_a_page_that_comes_twice_ends_it() -> None:
     pages = progress()
     pages.turn("b", new=True)
-    with pytest.raises(BadAnswerError, match="GET shop/api: the listing never ends: the page 'b' came twice"):
+    with pytest.raises(BadResponseError, match="GET shop/api: the listing never ends: the page 'b' came twice"):
         pages.turn("b", new=True)
 
 
 def test_the_first_page_is_no_page_to_go_on_with() -> None:
-    with pytest.raises(BadAnswerError, match="the page '' came twice"):
+    with pytest.raises(BadResponseError, match="the page '' came twice"):
         progress().turn("", new=True)
 
 
@@ -68,12 +68,12 @@ def test_pages_that_bring_nothing_new_end_it() -> None:
     pages = progress()
     for number in range(EMPTY_PAGES):
         pages.turn(str(number), new=False)
-    with pytest.raises(BadAnswerError, match="a further page brought nothing new"):
+    with pytest.raises(BadResponseError, match="a further page brought nothing new"):
         pages.turn("one more", new=False)
 
 
 def test_a_page_that_repeats_another_ends_it_at_once() -> None:
-    with pytest.raises(BadAnswerError, match="a further page brought nothing new"):
+    with pytest.raises(BadResponseError, match="a further page brought nothing new"):
         progress().turn("b", new=False, repeated=True)
 
 
@@ -81,7 +81,7 @@ def test_a_listing_has_an_end_however_new_its_pages_are() -> None:
     pages = progress()
     for number in range(MAX_PAGES - 1):
         pages.turn(number, new=True)
-    with pytest.raises(BadAnswerError, match="more than 5,000 pages"):
+    with pytest.raises(BadResponseError, match="more than 5,000 pages"):
         pages.turn("one more", new=True)
 
 

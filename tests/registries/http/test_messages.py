@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from worker.registries.http.messages import Answer, Request, http_date, is_local, retry_after
+from worker.registries.http.messages import Request, Response, http_date, is_local, retry_after
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_which_hosts_are_local(host: str, local: bool) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_an_instant(text: str, seconds: float | None) -> None:
-    answer = Answer(429, {"retry-after": text, "date": "Tue, 24 Nov 2026 03:00:00 GMT"}, b"")
-    assert retry_after(answer) == seconds
+    response = Response(429, {"retry-after": text, "date": "Tue, 24 Nov 2026 03:00:00 GMT"}, b"")
+    assert retry_after(response) == seconds
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_retry_after_is_seconds_or_an_instant(text: str, seconds: float | None) 
     ],
 )
 def test_an_http_date_is_read_as_utc(text: str, instant: datetime | None) -> None:
-    assert http_date(text) == Answer(200, {"date": text}, b"").date == instant
+    assert http_date(text) == Response(200, {"date": text}, b"").date == instant
 
 
 def test_who_asks_to_wait_until_an_instant_is_measured_by_our_clock_if_need_be() -> None:
     soon = datetime.now(UTC) + timedelta(seconds=100)
-    waited = retry_after(Answer(503, {"retry-after": format_datetime(soon, usegmt=True)}, b""))
+    waited = retry_after(Response(503, {"retry-after": format_datetime(soon, usegmt=True)}, b""))
     assert waited is not None
     assert 60 < waited <= 100
 
@@ -77,4 +77,4 @@ def test_no_secret_of_a_request_or_an_answer_is_shown() -> None:
         repeatable=False,
     )
     assert request.label == "PUT shop/api"
-    assert "hunter2" not in f"{request!r} {Answer(200, {}, b'hunter2')!r}"
+    assert "hunter2" not in f"{request!r} {Response(200, {}, b'hunter2')!r}"

@@ -10,7 +10,7 @@ import pytest
 from tests.support.waiting import until
 from worker.config.secret import Origin, Secret
 from worker.registries.errors import SignInError, UnavailableError
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Response
 from worker.registries.http.tokens import (
     Basic,
     Bearer,
@@ -59,7 +59,7 @@ def test_one_refresh_at_a_time() -> None:
     assert len(fetched) == 2
 
 
-REFUSED = Answer(401, {}, b"")
+REFUSED = Response(401, {}, b"")
 
 
 class Issuer:

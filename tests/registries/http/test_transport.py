@@ -19,14 +19,14 @@ from worker.registries.http.transport import PIECE, unpacked
 def drip(start: bytes) -> Callable[[socket.socket, bytes], None]:
     """What never stays away long enough for a read time-out."""
 
-    def answer(connection: socket.socket, _request: bytes) -> None:
+    def response(connection: socket.socket, _request: bytes) -> None:
         connection.sendall(start)
         for _ in range(1000):
             connection.sendall(b"x")
             if connection.fileno() < 0 or _closed(connection, 0.05):
                 return
 
-    return answer
+    return response
 
 
 def _closed(connection: socket.socket, seconds: float) -> bool:
@@ -94,5 +94,5 @@ def test_the_proxies_of_the_environment_are_not_used(simulator: Simulator, monke
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     client = Http("production", LocalLimiter(100.0), 4, QUICK)
-    assert client.call(get(f"{simulator.url}/v2/"), lambda answer: answer.status) == 401
+    assert client.call(get(f"{simulator.url}/v2/"), lambda response: response.status) == 401
     client.close()

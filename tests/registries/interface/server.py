@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.support.drivers import QUICK
-from tests.support.http_fault_proxy import HttpFaultProxy, Reply, answer, garbled
+from tests.support.http_fault_proxy import HttpFaultProxy, Reply, garbled, reply_with
 from worker.config import kinds
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
-from worker.registries.interface import Manifest, Manifests, Registry
+from worker.registries.interface import Manifest, ManifestCache, Registry
 
 State = dict[str, dict[str, frozenset[str]]]
 """Repository -> digest -> its tags."""
@@ -73,7 +73,7 @@ class Server(ABC):
     def settings(self, url: str) -> RegistrySettings:
         """The entry of the file for this server, reached at `url`: its proxy's, as a rule."""
 
-    def open(self, manifests: Manifests | None = None, *, straight: bool = False) -> Registry:
+    def open(self, manifests: ManifestCache | None = None, *, straight: bool = False) -> Registry:
         """A driver as a process of its own would have it; `straight`: past the proxy."""
         url = self.proxy.target if straight else self.proxy.url
         return open_registry(self.settings(url), retries=QUICK, manifests=manifests)
@@ -145,10 +145,10 @@ class Server(ABC):
 
     def forbid(self, calls: str) -> None:
         """The credentials are not allowed these calls."""
-        self.proxy.on(calls, answer(self.refusal(403, "no permission for that")))
+        self.proxy.on(calls, reply_with(self.refusal(403, "no permission for that")))
 
     def throttle(self, calls: str, seconds: int, times: int | None = None) -> None:
         """429, with the wish to come again after so many seconds."""
         refused = self.refusal(429, "slow down")
         headers = (*refused.headers, ("Retry-After", str(seconds)))
-        self.proxy.on(calls, answer(Reply(429, refused.body, headers)), times=times)
+        self.proxy.on(calls, reply_with(Reply(429, refused.body, headers)), times=times)

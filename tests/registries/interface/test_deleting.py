@@ -91,7 +91,7 @@ def test_follows_what_another_process_began(server: Server, driver: Registry, pu
     image, before = one(server, "shop/api", pushed), server.state()
     begun = driver.delete("shop/api", image, key())
     with server.open() as other:
-        again = Deletion(begun.operation_id, done=False, of=("shop/api", image))
+        again = Deletion(begun.operation_id, done=False, target=("shop/api", image))
         ending = (
             begun if begun.done and not begun.operation_id else other.follow(again, time.monotonic() + DELETION_SECONDS)
         )

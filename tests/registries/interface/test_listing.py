@@ -10,7 +10,7 @@ from msgspec import UNSET
 from tests.registries.interface.server import Pushed, Server
 from tests.registries.interface.steps import listed, present, tags
 from worker.registries.errors import NotFoundError
-from worker.registries.interface import Manifest, NoManifests, Registry
+from worker.registries.interface import Manifest, NoManifestCache, Registry
 
 MANY = 10_000
 MEMORY = 200 * 2**20  # bytes that a driver may need for a repository of so many images
@@ -42,13 +42,13 @@ def test_lists_page_after_page(server: Server, driver: Registry) -> None:
     assert len(server.proxy.asked(server.calls.images)) - before >= 3
 
 
-class Remembered(NoManifests):
+class Remembered(NoManifestCache):
     """Manifests that a store would have from the nights before."""
 
     def __init__(self, manifests: dict[str, Manifest]) -> None:
         self._manifests = manifests
 
-    def known(self, digests):  # type: ignore[no-untyped-def]  # as the base has it
+    def load(self, digests):  # type: ignore[no-untyped-def]  # as the base has it
         return {digest: self._manifests[digest] for digest in digests if digest in self._manifests}
 
 

@@ -10,7 +10,7 @@ from tests.registries.interface.steps import listed, one
 from tests.support.http_fault_proxy import Asked, Forward, Reply
 from tests.support.waiting import until
 from worker.registries.errors import NotFoundError, RegistryError
-from worker.registries.interface import AsksForDigests, ListsTagsOnly, Registry, Restores
+from worker.registries.interface import FindsByDigest, ListsTagsOnly, Registry, Restores
 
 KNOWN = dict.fromkeys(("v1", "latest", "other"), "")
 
@@ -61,11 +61,11 @@ def test_sees_that_an_image_is_gone(server: Server, driver: Registry, pushed: st
 
 
 def test_knows_what_is_there_without_a_tag(server: Server, driver: Registry) -> None:
-    assert isinstance(driver, AsksForDigests)
+    assert isinstance(driver, FindsByDigest)
     kept, gone = server.push("shop/api", layers=["kept"]), server.push("shop/api", layers=["gone"])
     server.remove("shop/api", gone.digest)
     wanted = (kept.digest, gone.digest, f"sha256:{'0' * 64}")
-    assert driver.there("shop/api", wanted) == {kept.digest}
+    assert driver.existing("shop/api", wanted) == {kept.digest}
 
 
 def test_is_what_the_table_of_kinds_says(server: Server, driver: Registry) -> None:

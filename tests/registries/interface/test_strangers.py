@@ -7,7 +7,7 @@ import pytest
 
 from tests.registries.interface.server import Server
 from tests.registries.interface.steps import listed
-from worker.registries.errors import BadAnswerError
+from worker.registries.errors import BadResponseError
 from worker.registries.interface import Registry
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ def unless_refused(call: Callable[[], T]) -> T | None:
     """What is believed; None: nothing, with words that can be shown to people."""
     try:
         return call()
-    except BadAnswerError as error:
+    except BadResponseError as error:
         words = str(error)
     assert len(words) < 1_000
     assert words.isprintable()

@@ -7,7 +7,16 @@ import pytest
 from tests.registries.interface.server import Server
 from tests.registries.interface.steps import deleted, ended, listed, present, rechecked_at, without
 from tests.support.drivers import key
-from tests.support.http_fault_proxy import Action, Asked, Forward, Reply, answer, answer_lost, half, never_passed_on
+from tests.support.http_fault_proxy import (
+    Action,
+    Asked,
+    Forward,
+    Reply,
+    half,
+    never_passed_on,
+    reply_with,
+    response_lost,
+)
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, UnavailableError
 from worker.registries.interface import Deletion, Registry
 
@@ -72,7 +81,7 @@ def test_asks_again_when_a_listing_breaks_off(server: Server, driver: Registry, 
     assert pushed in listed(driver, "shop/api")
 
 
-@pytest.mark.parametrize("trouble", [half, answer(Reply(503))], ids=["cut", "503"])
+@pytest.mark.parametrize("trouble", [half, reply_with(Reply(503))], ids=["cut", "503"])
 def test_gives_nothing_partial_when_a_listing_always_breaks_off(
     server: Server, driver: Registry, pushed: str, trouble: Action
 ) -> None:
@@ -106,7 +115,7 @@ def test_knows_what_it_does_not_know_when_the_answer_to_a_deletion_was_lost(
     server: Server, driver: Registry, pushed: str, times: int | None
 ) -> None:
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
-    server.proxy.on(server.calls.delete, answer_lost, times=times)
+    server.proxy.on(server.calls.delete, response_lost, times=times)
     ending = ended(driver, "shop/api", image)
     assert outcome_is_true(server, ending, pushed), ending
     assert present(server.state()) == without(before, "shop/api", pushed)
@@ -118,7 +127,7 @@ def test_leaves_alone_what_was_pushed_again_when_the_answer_to_a_deletion_was_lo
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
 
     def pushed_again(asked: Asked, forward: Forward) -> Reply:
-        reply = answer_lost(asked, forward)
+        reply = response_lost(asked, forward)
         assert pushed not in server.state()["shop/api"]
         assert server.push("shop/api", "v1").digest == pushed
         return reply

@@ -17,11 +17,11 @@ def digest_of(body: bytes) -> str:
 def test_keeps_a_manifest_byte_for_byte(server: Server, driver: Registry) -> None:
     assert isinstance(driver, Restores)
     pushed = server.push("shop/api", "v1")
-    kept = driver.keep("shop/api", pushed.digest)
+    kept = driver.save("shop/api", pushed.digest)
     assert (kept.digest, kept.media_type, digest_of(kept.body)) == (pushed.digest, pushed.media_type, pushed.digest)
     server.remove("shop/api", pushed.digest)
     with pytest.raises(NotFoundError):
-        driver.keep("shop/api", pushed.digest)
+        driver.save("shop/api", pushed.digest)
 
 
 def test_puts_back_what_was_deleted(server: Server, driver: Registry) -> None:
@@ -30,44 +30,44 @@ def test_puts_back_what_was_deleted(server: Server, driver: Registry) -> None:
     index = server.push_index("shop/api", [child.digest], "v1", "latest")
     server.push("shop/api", "other")
     before, images = server.state(), listed(driver, "shop/api")
-    kept = {digest: driver.keep("shop/api", digest) for digest in (child.digest, index.digest)}
+    kept = {digest: driver.save("shop/api", digest) for digest in (child.digest, index.digest)}
     for digest in (index.digest, child.digest):
         assert deleted(driver, "shop/api", images[digest]).done
     assert server.state() != before
-    driver.put("shop/api", kept[child.digest])
+    driver.push_manifest("shop/api", kept[child.digest])
     for tag in ("v1", "latest"):
-        driver.put("shop/api", kept[index.digest], tag)
+        driver.push_manifest("shop/api", kept[index.digest], tag)
     assert server.state() == before
-    assert driver.keep("shop/api", index.digest) == kept[index.digest]
+    assert driver.save("shop/api", index.digest) == kept[index.digest]
     assert listed(driver, "shop/api") == images
 
 
 def test_says_what_a_tag_names(server: Server, driver: Registry) -> None:
     assert isinstance(driver, Restores)
     pushed = server.push("shop/api", "v1")
-    assert driver.tagged("shop/api", "v1") == pushed.digest
-    assert driver.tagged("shop/api", "v2") is None
+    assert driver.resolve_tag("shop/api", "v1") == pushed.digest
+    assert driver.resolve_tag("shop/api", "v2") is None
     newer = server.push("shop/api", "v1", layers=["newer"])
-    assert driver.tagged("shop/api", "v1") == newer.digest
+    assert driver.resolve_tag("shop/api", "v1") == newer.digest
 
 
 def test_names_the_blobs_that_are_lost(server: Server, driver: Registry) -> None:
     assert isinstance(driver, Restores)
     pushed = server.push("shop/api", "v1", layers=["base", "one"])
     assert pushed.blobs is not None
-    assert driver.lost_blobs("shop/api", pushed.blobs) == ()
+    assert driver.missing_blobs("shop/api", pushed.blobs) == ()
     lost = list(pushed.blobs)[1]
     server.lose_blob(lost)
-    assert driver.lost_blobs("shop/api", pushed.blobs) == (lost,)
+    assert driver.missing_blobs("shop/api", pushed.blobs) == (lost,)
 
 
 def test_refuses_a_manifest_without_its_blobs(server: Server, driver: Registry) -> None:
     assert isinstance(driver, Restores)
     pushed = server.push("shop/api", "v1", layers=["base", "one"])
     assert pushed.blobs is not None
-    kept = driver.keep("shop/api", pushed.digest)
+    kept = driver.save("shop/api", pushed.digest)
     assert deleted(driver, "shop/api", one(server, "shop/api", pushed.digest)).done
     server.lose_blob(list(pushed.blobs)[1])
     with pytest.raises(BlobsMissingError):
-        driver.put("shop/api", kept, "v1")
+        driver.push_manifest("shop/api", kept, "v1")
     assert pushed.digest not in server.state().get("shop/api", {})

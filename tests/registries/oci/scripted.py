@@ -67,9 +67,9 @@ NO_PAGE = Reply(404, b"404 page not found", {"Content-Type": "text/plain"})
 class Scripted(Loopback):
     """Listens on loopback while its block runs. `asked`: every request in order."""
 
-    def __init__(self, answer: Callable[[Asked], Reply]) -> None:
+    def __init__(self, response: Callable[[Asked], Reply]) -> None:
         super().__init__(_handler(self))
-        self.answer = answer
+        self.response = response
         self.asked: list[Asked] = []
 
     def lines(self, *methods: str) -> list[str]:
@@ -130,7 +130,7 @@ def _handler(scripted: Scripted) -> type[BaseHTTPRequestHandler]:
                 {name.lower(): value for name, value in self.headers.items()},
             )
             scripted.asked.append(asked)
-            reply = scripted.answer(asked)
+            reply = scripted.response(asked)
             self.send_response(reply.status)
             headers = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
             for name, value in headers.items():

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     BlobsMissingError,
     PermissionDeniedError,
     RegistryError,
 )
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Response
 from worker.registries.oci import blobs
 
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
@@ -22,24 +22,24 @@ ROOT = "https://registry.example.com"
 API = f"{ROOT}/v2"
 
 
-def told(status: int, code: str = "", message: str = "", **headers: str) -> Answer:
+def told(status: int, code: str = "", message: str = "", **headers: str) -> Response:
     body = json.dumps({"errors": [{"code": code, "message": message}]}).encode() if code else b""
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("response", "kind"),
     [
         (told(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"), BlobsMissingError),
         (told(404, "BLOB_UNKNOWN", "blob unknown"), BlobsMissingError),
         (told(400, "MANIFEST_INVALID", "no"), RegistryError),
         (told(403, "DENIED", "no"), PermissionDeniedError),
-        (told(201, docker_content_digest=B), BadAnswerError),
+        (told(201, docker_content_digest=B), BadResponseError),
     ],
 )
-def test_a_manifest_that_is_not_taken(answer: Answer, kind: type[RegistryError]) -> None:
+def test_a_manifest_that_is_not_taken(response: Response, kind: type[RegistryError]) -> None:
     with pytest.raises(RegistryError) as failure:
-        blobs.restore(answer, A)
+        blobs.restore(response, A)
     assert type(failure.value) is kind
 
 
@@ -50,7 +50,7 @@ def test_a_manifest_that_is_taken() -> None:
 
 @pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])
 def test_a_mount_that_began_an_upload_is_not_done(status: int, done: bool) -> None:
-    assert blobs.mounted(Answer(status, {}, b"")) is done
+    assert blobs.mounted(Response(status, {}, b"")) is done
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_a_mount_that_began_an_upload_is_not_done(status: int, done: bool) -> No
 )
 def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
     begun = blobs.mount_blob(API, "a", A, "b")
-    request = blobs.end_upload(begun, Answer(202, {"location": location}, b""))
+    request = blobs.end_upload(begun, Response(202, {"location": location}, b""))
     assert (request and (request.method, request.url)) == (url and ("DELETE", url))
-    assert blobs.end_upload(begun, Answer(201, {"location": "/v2/a/blobs/uploads/1"}, b"")) is None
+    assert blobs.end_upload(begun, Response(201, {"location": "/v2/a/blobs/uploads/1"}, b"")) is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
 def test_a_blob_is_fetched_from_an_address_as_safe_only(location: str, target: str | None) -> None:
     request = blobs.read_blob("GET", API, "a", A, first_bytes=1)
     if target is None:
-        with pytest.raises(BadAnswerError, match="to be fetched from"):
+        with pytest.raises(BadResponseError, match="to be fetched from"):
             blobs.redirected(request, location)
         return
     followed = blobs.redirected(request, location)

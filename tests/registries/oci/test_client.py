@@ -20,7 +20,7 @@ from tests.registries.oci.scripted import (
 from tests.support.oci.manifests import digest_of
 from worker.planning.inventory import take_inventory
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     RegistryError,
     UnavailableError,
@@ -57,7 +57,7 @@ def test_a_listing_that_never_ends(
         return document({"tags": ["v1"]}, Link=link)
 
     stored.before = pages
-    with pytest.raises(BadAnswerError, match="the listing never ends"):
+    with pytest.raises(BadResponseError, match="the listing never ends"):
         opened(server.url).images("a")
 
 
@@ -98,7 +98,7 @@ def test_names_from_the_catalog(opened: Opener, stored: ScriptedRepository, serv
     assert list(opened(server.url, repositories=("shop/*",)).repositories()) == ["shop/a", "shop/b"]
     driver = opened(server.url)
     assert list(driver.repositories()) == ["Bad//name", "shop/a", "shop/b"]
-    with pytest.raises(BadAnswerError, match="impossible name: 'Bad//name'"):
+    with pytest.raises(BadResponseError, match="impossible name: 'Bad//name'"):
         driver.images("Bad//name")
     assert not any("Bad" in line for line in server.lines())
 
@@ -128,7 +128,7 @@ def test_a_catalog_that_breaks_off_is_none(
     opened: Opener, stored: ScriptedRepository, server: Scripted, body: bytes
 ) -> None:
     stored.before = lambda asked: Reply(200, body)
-    with pytest.raises(BadAnswerError, match="an answer that"):
+    with pytest.raises(BadResponseError, match="an answer that"):
         list(opened(server.url).repositories())
 
 
@@ -148,7 +148,7 @@ def test_a_blob_from_elsewhere_is_fetched_without_credentials(
     with Scripted(storage) as elsewhere:
         to = {"Location": f"{elsewhere.url}/x?sig=a%2Fb"}
         stored.before = lambda asked: guard(asked) or (Reply(code, b"", to) if "/blobs/" in asked.path else None)
-        assert opened(server.url).lost_blobs("a", [blob]) == ()
+        assert opened(server.url).missing_blobs("a", [blob]) == ()
         assert len(elsewhere.asked) == 1
 
 
@@ -164,10 +164,10 @@ def test_redirects_at_home_keep_the_credentials_and_end(
         return guard(asked) or (Reply(206, b"b") if at == hops else Reply(307, b"", {"Location": f"?hop={at + 1}"}))
 
     stored.before = hop
-    assert opened(server.url).lost_blobs("a", [digest_of(b"x")]) == ()
+    assert opened(server.url).missing_blobs("a", [digest_of(b"x")]) == ()
     hops = 4
-    with pytest.raises(BadAnswerError, match="more than 3 redirects"):
-        opened(server.url).lost_blobs("a", [digest_of(b"x")])
+    with pytest.raises(BadResponseError, match="more than 3 redirects"):
+        opened(server.url).missing_blobs("a", [digest_of(b"x")])
 
 
 @pytest.mark.parametrize(
@@ -185,16 +185,16 @@ def test_whether_a_blob_is_lost(
 ) -> None:
     blob = digest_of(b"blob")
     stored.before = lambda _: reply
-    assert opened(server.url).lost_blobs("a", [blob]) == ((blob,) if lost else ())
+    assert opened(server.url).missing_blobs("a", [blob]) == ((blob,) if lost else ())
     if reply.status == 200:
-        assert opened(server.url).lost_blobs("a", [digest_of(b"")]) == ()
+        assert opened(server.url).missing_blobs("a", [digest_of(b"")]) == ()
 
 
 def test_a_connection_that_breaks_once_loses_no_blob(
     opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     stored.before = lambda _: Reply(206, b"b", cut=len(server.asked) == 1)
-    assert opened(server.url).lost_blobs("a", [digest_of(b"blob")]) == ()
+    assert opened(server.url).missing_blobs("a", [digest_of(b"blob")]) == ()
 
 
 def test_a_registry_that_is_somewhere_else(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     MaybeProtectedError,
     NotFoundError,
     PermissionDeniedError,
@@ -18,7 +18,7 @@ from worker.registries.errors import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Response
 from worker.registries.oci import deletion
 
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
@@ -33,13 +33,13 @@ ROOT = "https://registry.example.com"
 API = f"{ROOT}/v2"
 
 
-def told(status: int, code: str = "", message: str = "", **headers: str) -> Answer:
+def told(status: int, code: str = "", message: str = "", **headers: str) -> Response:
     body = json.dumps({"errors": [{"code": code, "message": message}]}).encode() if code else b""
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "words"),
+    ("response", "kind", "words"),
     [
         (told(405, "UNSUPPORTED", "The operation is unsupported."), RefusesAllError, "REGISTRY_STORAGE_DELETE_ENABLED"),
         (told(400, "UNSUPPORTED", "unsupported"), RefusesAllError, "storage.delete.enabled: true"),
@@ -75,12 +75,12 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Answ
         (told(400, "DIGEST_INVALID", "no"), RegistryError, "DIGEST_INVALID"),
         (told(429, "TOOMANYREQUESTS", "slow"), RateLimitedError, "TOOMANYREQUESTS"),
         (told(500, "UNKNOWN", "index of nothing"), UnavailableError, "UNKNOWN"),
-        (told(302, location="https://x"), BadAnswerError, "302"),
+        (told(302, location="https://x"), BadResponseError, "302"),
     ],
 )
-def test_why_a_deletion_is_refused(answer: Answer, kind: type[RegistryError], words: str) -> None:
+def test_why_a_deletion_is_refused(response: Response, kind: type[RegistryError], words: str) -> None:
     with pytest.raises(RegistryError, match=words) as failure:
-        deletion.deletion_begun(answer)
+        deletion.deletion_begun(response)
     assert type(failure.value) is kind
     assert failure.value.systemic is (kind in SYSTEMIC)
 
@@ -105,20 +105,20 @@ def test_names_in_a_refusal_say_nothing(
     name: str, tags: tuple[str, ...], message: str, detail: object, kind: type[RegistryError]
 ) -> None:
     error = {"code": "DENIED", "message": message} | ({} if detail is None else {"detail": detail})
-    answer = Answer(403, {}, json.dumps({"errors": [error]}).encode())
+    response = Response(403, {}, json.dumps({"errors": [error]}).encode())
     with pytest.raises(RegistryError) as failure:
-        deletion.deletion_begun(answer, "https://registry.example.com", name, tags)
+        deletion.deletion_begun(response, "https://registry.example.com", name, tags)
     assert type(failure.value) is kind
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_an_accepted_deletion_raises_nothing(status: int) -> None:
-    deletion.deletion_begun(Answer(status, {}, b""))
+    deletion.deletion_begun(Response(status, {}, b""))
 
 
 @pytest.mark.parametrize("reference", ["v1", "latest", "sha256:abc", A[:-1], f"md5:{'a' * 32}", ""])
 def test_only_digests_are_deleted(reference: str) -> None:
-    with pytest.raises(BadAnswerError, match="refusing to delete by anything but a digest"):
+    with pytest.raises(BadResponseError, match="refusing to delete by anything but a digest"):
         deletion.delete_manifest(API, "a", reference, 25.0, None)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
@@ -15,9 +15,9 @@ from worker.registries.errors import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.http.messages import Answer, BrokenBodyError
+from worker.registries.http.messages import BrokenBodyError, Response
 from worker.registries.oci import protocol
-from worker.registries.oci.protocol import Found
+from worker.registries.oci.protocol import ResolvedManifest
 
 BODY = b'{"schemaVersion": 2}'
 DIGEST = "sha256:17dbee0b55196e3ffb3c65e5c3c3f0a4fb5ddf6cc8f37bbbe5ec61b6b7b5b3a5"
@@ -26,9 +26,9 @@ ROOT = "https://registry.example.com"
 API = f"{ROOT}/v2"
 
 
-def told(status: int, code: str = "", message: str = "", **headers: str) -> Answer:
+def told(status: int, code: str = "", message: str = "", **headers: str) -> Response:
     body = json.dumps({"errors": [{"code": code, "message": message}]}).encode() if code else b""
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 @pytest.mark.parametrize(
@@ -51,38 +51,38 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Answ
     ],
 )
 def test_a_link_leads_to_the_next_page(link: str, query: dict[str, str] | None) -> None:
-    assert protocol.next_query(Answer(200, {"link": link} if link else {}, b""), "/v2/a/tags/list") == query
+    assert protocol.next_query(Response(200, {"link": link} if link else {}, b""), "/v2/a/tags/list") == query
 
 
 @pytest.mark.parametrize(
     "link", ["rubbish", "</v2/a/tags/list?n=2>", "</v2/a/tags/list?n=2", "<x>; rel", ';rel="next"']
 )
 def test_a_link_that_cannot_be_read_is_not_the_end(link: str) -> None:
-    with pytest.raises(BadAnswerError, match="a header Link that cannot be read"):
-        protocol.next_query(Answer(200, {"link": link}, b""), "/v2/a/tags/list")
+    with pytest.raises(BadResponseError, match="a header Link that cannot be read"):
+        protocol.next_query(Response(200, {"link": link}, b""), "/v2/a/tags/list")
 
 
 @pytest.mark.parametrize("target", ["http://[x/v2/a/tags/list?n=2", "//[/v2/a/tags/list"])
 def test_a_next_page_at_no_address(target: str) -> None:
-    with pytest.raises(BadAnswerError, match="a next page at another address"):
-        protocol.next_query(Answer(200, {"link": f"<{target}>; rel=next"}, b""), "/v2/a/tags/list")
+    with pytest.raises(BadResponseError, match="a next page at another address"):
+        protocol.next_query(Response(200, {"link": f"<{target}>; rel=next"}, b""), "/v2/a/tags/list")
 
 
 def test_a_next_page_of_another_listing() -> None:
-    answer = Answer(200, {"link": '</v2/b/tags/list?n=5>; rel="next"'}, b"")
-    with pytest.raises(BadAnswerError, match="a next page at another address"):
-        protocol.next_query(answer, "/v2/a/tags/list")
+    response = Response(200, {"link": '</v2/b/tags/list?n=5>; rel="next"'}, b"")
+    with pytest.raises(BadResponseError, match="a next page at another address"):
+        protocol.next_query(response, "/v2/a/tags/list")
 
 
 @pytest.mark.parametrize("body", [b'{"name":"a","tags":null}', b'{"name":"a","tags":[]}', b"{}", b'{"name":"a"}'])
 def test_a_repository_may_list_no_tags(body: bytes) -> None:
-    assert protocol.tags_page(Answer(200, {}, body), "a") == protocol.Page([], None)
+    assert protocol.tags_page(Response(200, {}, body), "a") == protocol.Page([], None)
 
 
 @pytest.mark.parametrize("tag", ["", ".a", "-a", "a/b", "a b", "../x", "ü", "a" * 129, "a\n"])
 def test_a_page_with_an_impossible_tag_is_refused(tag: str) -> None:
-    with pytest.raises(BadAnswerError, match="an impossible tag"):
-        protocol.tags_page(Answer(200, {}, json.dumps({"tags": ["v1", tag]}).encode()), "a")
+    with pytest.raises(BadResponseError, match="an impossible tag"):
+        protocol.tags_page(Response(200, {}, json.dumps({"tags": ["v1", tag]}).encode()), "a")
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_which_names_a_repository_can_have(path: str, good: bool) -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "reference", "found"),
     [
-        (200, {"docker-content-digest": A, "content-type": "x/y; charset=utf-8"}, "v1", Found(A, "x/y")),
-        (200, {"docker-content-digest": A}, A, Found(A, "")),
+        (200, {"docker-content-digest": A, "content-type": "x/y; charset=utf-8"}, "v1", ResolvedManifest(A, "x/y")),
+        (200, {"docker-content-digest": A}, A, ResolvedManifest(A, "")),
         (200, {}, A, 200),
         (200, {}, "v1", 200),
         (404, {"docker-content-digest": A}, "v1", 404),
@@ -112,18 +112,18 @@ def test_which_names_a_repository_can_have(path: str, good: bool) -> None:
     ],
 )
 def test_a_head_names_a_digest_or_says_that_it_is_not_there(
-    status: int, headers: dict[str, str], reference: str, found: Found | int
+    status: int, headers: dict[str, str], reference: str, found: ResolvedManifest | int
 ) -> None:
-    assert protocol.head(Answer(status, headers, b""), reference) == found
+    assert protocol.head(Response(status, headers, b""), reference) == found
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "reference", "kind"),
     [
-        (200, {"docker-content-digest": B}, A, BadAnswerError),
-        (200, {"docker-content-digest": "sha256:../x"}, "v1", BadAnswerError),
-        (200, {"docker-content-digest": f"md5:{'a' * 32}"}, "v1", BadAnswerError),
-        (200, {"docker-content-digest": A.upper()}, "v1", BadAnswerError),
+        (200, {"docker-content-digest": B}, A, BadResponseError),
+        (200, {"docker-content-digest": "sha256:../x"}, "v1", BadResponseError),
+        (200, {"docker-content-digest": f"md5:{'a' * 32}"}, "v1", BadResponseError),
+        (200, {"docker-content-digest": A.upper()}, "v1", BadResponseError),
         (401, {}, "v1", SignInError),
         (401, {"www-authenticate": 'Bearer realm="x"'}, "v1", PermissionDeniedError),
         (429, {}, "v1", RateLimitedError),
@@ -131,7 +131,7 @@ def test_a_head_names_a_digest_or_says_that_it_is_not_there(
 )
 def test_a_head_that_is_none(status: int, headers: dict[str, str], reference: str, kind: type[RegistryError]) -> None:
     with pytest.raises(RegistryError) as failure:
-        protocol.head(Answer(status, headers, b""), reference)
+        protocol.head(Response(status, headers, b""), reference)
     assert type(failure.value) is kind
 
 
@@ -140,28 +140,29 @@ def test_what_was_fetched_is_hashed() -> None:
     sha512 = f"sha512:{hashlib.sha512(BODY).hexdigest()}"
     for reference in ("v1", sha256, sha512):
         told_digest = {} if reference == "v1" else {"docker-content-digest": reference}
-        found = protocol.fetched(Answer(200, told_digest | {"content-type": "x/y"}, BODY), reference)
-        assert found == Found(sha256 if reference == "v1" else reference, "x/y", BODY)
+        found = protocol.fetched(Response(200, told_digest | {"content-type": "x/y"}, BODY), reference)
+        assert found == ResolvedManifest(sha256 if reference == "v1" else reference, "x/y", BODY)
     with pytest.raises(BrokenBodyError, match="not the one that sha256:aaa"):
-        protocol.fetched(Answer(200, {}, BODY), A)
+        protocol.fetched(Response(200, {}, BODY), A)
     with pytest.raises(BrokenBodyError, match="not the one that sha256:aaa"):
-        protocol.fetched(Answer(200, {"docker-content-digest": A}, BODY), "v1")
+        protocol.fetched(Response(200, {"docker-content-digest": A}, BODY), "v1")
     with pytest.raises(NotFoundError):
         protocol.fetched(told(404, "MANIFEST_UNKNOWN"), "v1")
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(404, NotFoundError), (401, SignInError), (403, PermissionDeniedError), (200, BadAnswerError)]
+    ("status", "kind"),
+    [(404, NotFoundError), (401, SignInError), (403, PermissionDeniedError), (200, BadResponseError)],
 )
 def test_where_no_time_is_told_the_error_says_why(status: int, kind: type[RegistryError]) -> None:
     with pytest.raises(kind) as failure:
-        protocol.time_of(Answer(status, {}, b""), API)
+        protocol.time_of(Response(status, {}, b""), API)
     assert (f"no registry answers at {ROOT}/v2/" in str(failure.value)) is (status == 404)
 
 
 READERS: list[Any] = [
     protocol.repositories_page,
-    lambda answer: protocol.tags_page(answer, "a"),
+    lambda response: protocol.tags_page(response, "a"),
 ]
 
 
@@ -170,27 +171,27 @@ READERS: list[Any] = [
     "body", [b"", b"<html>", b"[]", b"7", b'{"tags": 7, "repositories": 7, "manifests": 7}', b"\xff"]
 )
 def test_listings_that_are_none(read: Any, body: bytes) -> None:
-    with pytest.raises(BadAnswerError):
-        read(Answer(200, {}, body))
+    with pytest.raises(BadResponseError):
+        read(Response(200, {}, body))
 
 
 def test_where_there_is_no_listing() -> None:
     for status in (401, 403, 404, 405):
-        assert protocol.repositories_page(Answer(status, {}, b"404 page not found")) is None
+        assert protocol.repositories_page(Response(status, {}, b"404 page not found")) is None
     for status in (303, 400, 401, 403, 404, 405, 406, 410, 424, 501):
-        assert protocol.referrers_page(Answer(status, {}, b"404 page not found"), "a", A) is None
+        assert protocol.referrers_page(Response(status, {}, b"404 page not found"), "a", A) is None
     for body in (b"", b"<html></html>", b"null", b"[]", b"{}", b'{"errors": []}', b'{"manifests": 5}'):
-        assert protocol.referrers_page(Answer(200, {}, body), "a", A) is None
+        assert protocol.referrers_page(Response(200, {}, body), "a", A) is None
     for body in (b'{"manifests": []}', b'{"manifests": null}'):
-        assert protocol.referrers_page(Answer(200, {}, body), "a", A) == protocol.Page([], None)
+        assert protocol.referrers_page(Response(200, {}, body), "a", A) == protocol.Page([], None)
     with pytest.raises(BrokenBodyError):  # a list that broke off is none that is empty
-        protocol.referrers_page(Answer(200, {}, b'{"manifests": [{"dig'), "a", A)
+        protocol.referrers_page(Response(200, {}, b'{"manifests": [{"dig'), "a", A)
     for status in (408, 429, 500, 502, 503, 504, 520):
         with pytest.raises((UnavailableError, RateLimitedError)):
-            protocol.referrers_page(Answer(status, {}, b""), "a", A)
+            protocol.referrers_page(Response(status, {}, b""), "a", A)
     for status in (401, 403):
         challenge = {"www-authenticate": 'Bearer realm="https://a/token"'}
         with pytest.raises((PermissionDeniedError, SignInError)):
-            protocol.referrers_page(Answer(status, challenge, b""), "a", A)
-    with pytest.raises(BadAnswerError, match="a referrer with the digest"):
-        protocol.referrers_page(Answer(200, {}, b'{"manifests": [{"digest": "latest"}]}'), "a", A)
+            protocol.referrers_page(Response(status, challenge, b""), "a", A)
+    with pytest.raises(BadResponseError, match="a referrer with the digest"):
+        protocol.referrers_page(Response(200, {}, b'{"manifests": [{"digest": "latest"}]}'), "a", A)

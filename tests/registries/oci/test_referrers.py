@@ -9,7 +9,7 @@ from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import NO_PAGE, Asked, Reply, Scripted, ScriptedRepository, an_image, document, error
 from tests.support.oci.fake import Basic, FakeRegistry
 from worker.config.settings import Credentials, Rate, Secret
-from worker.registries.errors import BadAnswerError, RegistryError
+from worker.registries.errors import BadResponseError, RegistryError
 from worker.registries.oci import referrers
 
 
@@ -106,7 +106,7 @@ def test_a_sign_in_that_is_refused_later_is_of_the_repository(
     driver = opened(server.url)
     driver.images("a")
     stored.before = lambda asked: ONCE["401 with a challenge"] if "/referrers/" in asked.path else None
-    with pytest.raises(BadAnswerError, match="the referrers API, which has answered before, refuses"):
+    with pytest.raises(BadResponseError, match="the referrers API, which has answered before, refuses"):
         driver.images("a")
 
 

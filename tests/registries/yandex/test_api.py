@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     MaybeProtectedError,
     NotFoundError,
     OperationFailedError,
@@ -19,12 +19,12 @@ from worker.registries.errors import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Response
 from worker.registries.yandex import api
 
 
-def answer(document: Any, status: int = 200) -> Answer:
-    return Answer(status, {}, document if isinstance(document, bytes) else json.dumps(document).encode())
+def response(document: Any, status: int = 200) -> Response:
+    return Response(status, {}, document if isinstance(document, bytes) else json.dumps(document).encode())
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def answer(document: Any, status: int = 200) -> Answer:
         (503, {"code": 0}, UnavailableError),
         (500, {"code": 15, "message": "lost"}, RegistryError),
         (409, {"code": 6}, RegistryError),
-        (301, b"moved", BadAnswerError),
+        (301, b"moved", BadResponseError),
         (418, b"teapot", RegistryError),
     ],
 )
 def test_what_a_refusal_means(status: int, body: Any, kind: type[RegistryError]) -> None:
-    error = api.refusal(answer(body, status))
+    error = api.refusal(response(body, status))
     assert type(error) is kind
     assert error.status == status
 
@@ -67,6 +67,6 @@ def test_a_refusal_keeps_the_vendors_words_and_number() -> None:
         "message": "Registry\n is \x1b[31mlocked",
         "details": [{"@type": "x"}, {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "0f0c4c1e"}],
     }
-    error = api.refusal(answer(body, 400))
+    error = api.refusal(response(body, 400))
     assert error.message == "FAILED_PRECONDITION: Registry is [31mlocked"
     assert error.request_id == "0f0c4c1e"

@@ -9,7 +9,7 @@ from policies.image import Image
 from tests.support.drivers import Driver, deleted, key, soon
 from tests.support.simulator.client import Simulator
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     OperationFailedError,
     OperationUnknownError,
     RegistryError,
@@ -59,7 +59,7 @@ def test_an_error_before_done_is_believed_when_time_is_up(simulator: Simulator, 
 def test_the_operation_of_another_image_is_not_ours(simulator: Simulator, driver: Driver, image: Image) -> None:
     metadata = {"imageId": "crpsomebodyelse00000"}
     simulator.fault("wrong_types", method="DELETE", set={"metadata": metadata})
-    with pytest.raises(BadAnswerError, match=f"asked to delete {image.id}, told of the deletion of crpsomebodyelse"):
+    with pytest.raises(BadResponseError, match=f"asked to delete {image.id}, told of the deletion of crpsomebodyelse"):
         driver.delete("shop/api", image, key())
 
 
@@ -69,7 +69,7 @@ def test_an_operation_with_less_than_it_should_have(
 ) -> None:
     simulator.fault("missing_fields", method="DELETE", drop=[drop])
     if drop == "id":
-        with pytest.raises(BadAnswerError, match="an operation with the id None"):
+        with pytest.raises(BadResponseError, match="an operation with the id None"):
             driver.delete("shop/api", image, key())
     else:
         assert deleted(driver, image).done
@@ -117,7 +117,7 @@ def test_a_listing_of_two_pages(simulator: Simulator, driver: Driver, long_listi
         ("endless_token", "brought nothing new"),
     ):
         simulator.fault(fault, path=LIST_IMAGES)
-        with pytest.raises(BadAnswerError, match=words) as failure:
+        with pytest.raises(BadResponseError, match=words) as failure:
             driver.images("long")
         assert str(failure.value).startswith("production: GET long: the listing never ends")
         simulator.no_faults()

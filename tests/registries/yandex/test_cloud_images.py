@@ -7,7 +7,7 @@ import pytest
 from msgspec import UNSET
 
 from policies.image import Blob
-from worker.registries.errors import BadAnswerError
+from worker.registries.errors import BadResponseError
 from worker.registries.yandex.cloud_images import (
     Folder,
     Place,
@@ -58,7 +58,7 @@ def test_a_path_says_in_which_folder_an_artifact_lies(path: str, name: str, plac
 
 @pytest.mark.parametrize("path", ["/shop//api/x", "/../shop/x", "/shop/a pi/x", "/shop/-/x", "/" + "a/" * 200 + "x"])
 def test_a_path_that_no_repository_can_have(path: str) -> None:
-    with pytest.raises(BadAnswerError, match="impossible path"):
+    with pytest.raises(BadResponseError, match="impossible path"):
         place_of(path, "x", REGISTRY)
 
 
@@ -114,7 +114,7 @@ def test_the_tags_of_an_artifact_are_its_name_and_its_properties(
 
 @pytest.mark.parametrize("value", ["v1;v2", "[1]", "[broken", "-x"])
 def test_tags_that_cannot_be_read_are_no_guess(value: str) -> None:
-    with pytest.raises(BadAnswerError, match="tags that are none"):
+    with pytest.raises(BadResponseError, match="tags that are none"):
         Folder("shop/api", [artifact(name=D1, properties={"tags": value})])
 
 

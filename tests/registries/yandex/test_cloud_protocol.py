@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.image import Blob
-from worker.registries.errors import BadAnswerError, RegistryError, UnsuitableError
-from worker.registries.http.messages import Answer
+from worker.registries.errors import BadResponseError, RegistryError, UnsuitableError
+from worker.registries.http.messages import Response
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.cloud_images import (
     Folder,
@@ -25,8 +25,8 @@ C1, L1, L2 = (f"sha256:{digit * 64}" for digit in "abc")
 T0 = datetime(2026, 3, 2, 9, 15, 44, 127_000, UTC)
 
 
-def answer(document: Any, status: int = 200) -> Answer:
-    return Answer(status, {}, json.dumps(document).encode())
+def response(document: Any, status: int = 200) -> Response:
+    return Response(status, {}, json.dumps(document).encode())
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def docker(**content: Any) -> dict[str, Any]:
 
 
 def read(**changes: Any) -> Artifact | None:
-    (found,) = protocol.page(answer({"artifacts": [row(**changes)]}), REGISTRY).rows
+    (found,) = protocol.page(response({"artifacts": [row(**changes)]}), REGISTRY).rows
     return protocol.artifact_of(found)
 
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_right_speaks_against_its_folder(content: dict[str, Any],
     found = read(content=content)
     assert found is not None
     assert words in found.broken
-    with pytest.raises(BadAnswerError, match=re.escape(words)):
+    with pytest.raises(BadResponseError, match=re.escape(words)):
         Folder("shop/api", [artifact(), found])
 
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_right_speaks_against_its_folder(content: dict[str, Any],
     ],
 )
 def test_a_page_that_cannot_be_believed(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(BadAnswerError, match=words):
+    with pytest.raises(BadResponseError, match=words):
         read(**changes)
 
 
@@ -174,14 +174,14 @@ def test_a_page_that_cannot_be_believed(changes: dict[str, Any], words: str) -> 
 )
 def test_a_registry_that_is_refused(kind: str | None, type_: str | None, words: str) -> None:
     with pytest.raises(UnsuitableError, match=words) as failure:
-        protocol.registry(answer({"id": REGISTRY, "kind": kind, "type": type_}), REGISTRY)
+        protocol.registry(response({"id": REGISTRY, "kind": kind, "type": type_}), REGISTRY)
     assert failure.value.final
     assert failure.value.systemic
 
 
 def test_a_registry_that_was_not_asked_for() -> None:
-    with pytest.raises(BadAnswerError, match="told of 'crpother'"):
-        protocol.registry(answer({"id": "crpother", "kind": "DOCKER", "type": "LOCAL"}), REGISTRY)
+    with pytest.raises(BadResponseError, match="told of 'crpother'"):
+        protocol.registry(response({"id": "crpother", "kind": "DOCKER", "type": "LOCAL"}), REGISTRY)
 
 
 def test_requests_carry_what_the_api_wants() -> None:
@@ -214,7 +214,7 @@ def test_requests_carry_what_the_api_wants() -> None:
 )
 def test_whatever_comes_is_a_page_or_one_of_our_errors(document: Any) -> None:
     try:
-        rows = protocol.page(answer(document), REGISTRY).rows
+        rows = protocol.page(response(document), REGISTRY).rows
     except RegistryError:
         return
     assert all(isinstance(protocol.artifact_of(one), Artifact | None) for one in rows)

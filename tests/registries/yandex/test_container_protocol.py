@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from policies.image import Blob, Image
 from worker.registries.docker import manifests, tokens
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     RegistryError,
 )
-from worker.registries.http.messages import Answer, BrokenBodyError
+from worker.registries.http.messages import BrokenBodyError, Response
 from worker.registries.yandex import api
 from worker.registries.yandex import container_protocol as protocol
 from worker.text import one_line
@@ -28,8 +28,8 @@ LAYER = "sha256:c9c5879e6392e22d073a65a36eab333f747921d00b9550d8ebf4c085daba7d94
 ROOT = "https://container-registry.api.cloud.yandex.net"
 
 
-def answer(document: Any, status: int = 200) -> Answer:
-    return Answer(status, {}, document if isinstance(document, bytes) else json.dumps(document).encode())
+def response(document: Any, status: int = 200) -> Response:
+    return Response(status, {}, document if isinstance(document, bytes) else json.dumps(document).encode())
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def read(**changes: Any) -> Image:
-    (image,) = protocol.images_page(answer({"images": [row(**changes)]}), NAME).rows
+    (image,) = protocol.images_page(response({"images": [row(**changes)]}), NAME).rows
     assert isinstance(image, Image)
     return image
 
@@ -103,9 +103,9 @@ def test_what_a_field_may_look_like(changes: dict[str, Any], field: str, value: 
 def test_null_is_absent() -> None:
     names = ("compressedSize", "config", "layers", "tags", "createdAt")
     body = {"images": [{**row(), **dict.fromkeys(names)}], "nextPageToken": None}
-    page = protocol.images_page(answer(body), NAME)
+    page = protocol.images_page(response(body), NAME)
     assert page.rows == [Image(digest=DIGEST, id="crpgjj83lpveh0rtjbcu", name=NAME)]
-    assert protocol.images_page(answer({"images": None}), NAME) == api.Page([], "")
+    assert protocol.images_page(response({"images": None}), NAME) == api.Page([], "")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_null_is_absent() -> None:
     ids=str,
 )
 def test_what_a_field_must_not_look_like(changes: dict[str, Any]) -> None:
-    with pytest.raises(BadAnswerError):
+    with pytest.raises(BadResponseError):
         read(**changes)
 
 
@@ -172,8 +172,8 @@ def test_what_a_field_must_not_look_like(changes: dict[str, Any]) -> None:
     ids=range(13),
 )
 def test_bodies_that_are_none(body: bytes, broken: bool) -> None:
-    with pytest.raises(BadAnswerError) as failure:
-        protocol.images_page(answer(body), NAME)
+    with pytest.raises(BadResponseError) as failure:
+        protocol.images_page(response(body), NAME)
     assert isinstance(failure.value, BrokenBodyError) is broken
     assert len(str(failure.value)) < 500
 
@@ -199,7 +199,7 @@ def test_bodies_that_are_none(body: bytes, broken: bool) -> None:
 )
 def test_the_path_of_a_repository(name: str, path: str | None) -> None:
     if path is None:
-        with pytest.raises(BadAnswerError):
+        with pytest.raises(BadResponseError):
             protocol.repository_path(name, REGISTRY)
     else:
         assert protocol.repository_path(name, REGISTRY) == path
@@ -293,7 +293,7 @@ READERS = [
 ]
 
 
-def read_by_all(found: Answer) -> list[Any]:
+def read_by_all(found: Response) -> list[Any]:
     """What each reader makes of an answer; only our own errors are caught."""
     results = []
     for reader in READERS:
@@ -307,20 +307,20 @@ def read_by_all(found: Answer) -> list[Any]:
 
 @given(document=DOCUMENTS, status=st.sampled_from([200, 201, 301, 400, 404, 503]))
 def test_any_json_is_read_or_refused(document: Any, status: int) -> None:
-    assert len(read_by_all(answer(document, status))) == len(READERS)
+    assert len(read_by_all(response(document, status))) == len(READERS)
 
 
 @given(body=st.binary(max_size=200), status=st.sampled_from([200, 400, 503]))
 @example(body=b'{"images":[{"digest":"\xed\xa0\x80"}]}', status=200)
 def test_any_bytes_are_read_or_refused(body: bytes, status: int) -> None:
-    assert len(read_by_all(Answer(status, {}, body))) == len(READERS)
+    assert len(read_by_all(Response(status, {}, body))) == len(READERS)
 
 
 @given(document=PAGES)
 def test_a_page_is_read_whole_or_not_at_all(document: dict[str, Any]) -> None:
     try:
-        page = protocol.images_page(answer(document), NAME)
-    except BadAnswerError:
+        page = protocol.images_page(response(document), NAME)
+    except BadResponseError:
         return
     assert len(page.rows) == len(document["images"])
     for image in page.rows:

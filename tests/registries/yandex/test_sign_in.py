@@ -13,7 +13,7 @@ from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.config.settings import Credentials, RegistrySettings, Secret, WorkloadIdentity
 from worker.registries import open_registry
-from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
+from worker.registries.errors import BadResponseError, RateLimitedError, RegistryError, SignInError, UnavailableError
 
 IAM = "/iam/v1/tokens"
 METADATA = "/computeMetadata/"
@@ -87,12 +87,12 @@ def test_iam_away_is_not_tried_for_every_attempt_of_the_request(simulator: Simul
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
-        ({"kind": "html"}, BadAnswerError),
+        ({"kind": "html"}, BadResponseError),
         ({"kind": "missing_fields", "drop": ["iamToken"]}, SignInError),
-        ({"kind": "missing_fields", "drop": ["expiresAt"]}, BadAnswerError),
+        ({"kind": "missing_fields", "drop": ["expiresAt"]}, BadResponseError),
         ({"kind": "wrong_types", "set": {"iamToken": "two words"}}, SignInError),
         ({"kind": "wrong_types", "set": {"iamToken": "line\r\nX-Evil: 1"}}, SignInError),
-        ({"kind": "wrong_types", "set": {"iamToken": 5}}, BadAnswerError),
+        ({"kind": "wrong_types", "set": {"iamToken": 5}}, BadResponseError),
     ],
 )
 def test_an_iam_answer_that_is_none(
@@ -241,15 +241,15 @@ def test_a_pod_that_is_linked_to_nobody(simulator: Simulator, pod_file: Path, fo
 @pytest.mark.parametrize(
     ("change", "kind", "asked"),
     [
-        pytest.param({"kind": "html"}, BadAnswerError, 5, id="a page"),
+        pytest.param({"kind": "html"}, BadResponseError, 5, id="a page"),
         pytest.param({"kind": "missing_fields", "drop": ["access_token"]}, SignInError, 1, id="no token"),
-        pytest.param({"kind": "missing_fields", "drop": ["expires_in"]}, BadAnswerError, 1, id="no life"),
-        pytest.param({"kind": "wrong_types", "set": {"expires_in": -1}}, BadAnswerError, 1, id="a negative life"),
-        pytest.param({"kind": "wrong_types", "set": {"expires_in": "x"}}, BadAnswerError, 1, id="a life in words"),
+        pytest.param({"kind": "missing_fields", "drop": ["expires_in"]}, BadResponseError, 1, id="no life"),
+        pytest.param({"kind": "wrong_types", "set": {"expires_in": -1}}, BadResponseError, 1, id="a negative life"),
+        pytest.param({"kind": "wrong_types", "set": {"expires_in": "x"}}, BadResponseError, 1, id="a life in words"),
         pytest.param({"kind": "wrong_types", "set": {"access_token": "a\r\nb"}}, SignInError, 1, id="two lines"),
-        pytest.param({"kind": "wrong_types", "set": {"token_type": "mac"}}, BadAnswerError, 1, id="another type"),
+        pytest.param({"kind": "wrong_types", "set": {"token_type": "mac"}}, BadResponseError, 1, id="another type"),
         pytest.param({"kind": "status", "status": 503}, UnavailableError, 5, id="away"),
-        pytest.param({"kind": "status", "status": 307}, BadAnswerError, 1, id="sends elsewhere"),
+        pytest.param({"kind": "status", "status": 307}, BadResponseError, 1, id="sends elsewhere"),
         pytest.param({"kind": "error", "code": 14, "message": "later"}, UnavailableError, 5, id="ill, by its code"),
         pytest.param({"kind": "error", "code": 8, "message": "slow"}, RateLimitedError, 5, id="throttled"),
         pytest.param(
@@ -268,7 +268,7 @@ def test_an_exchange_s_answer_that_is_none(
     simulator.fault(path=EXCHANGE, **change)
     with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry, pytest.raises(kind) as failure:
         registry.clock()
-    assert type(failure.value) is kind or kind is BadAnswerError  # a page is a broken body, which is a bad answer
+    assert type(failure.value) is kind or kind is BadResponseError  # a page is a broken body, which is a bad answer
     assert len(simulator.requests("POST", EXCHANGE)) == asked
 
 

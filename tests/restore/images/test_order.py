@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import digest, image
-from worker.registries.interface import Kept
+from worker.registries.interface import SavedManifest
 from worker.restore.images import Wanted, in_order
 from worker.store.undo import Undo
 
 
 def wanted(name: int) -> Wanted:
     one = image(name)
-    return Wanted(Undo("run", name, "shop/api", one, Kept(one.digest, "", b""), datetime.now(UTC)))
+    return Wanted(Undo("run", name, "shop/api", one, SavedManifest(one.digest, "", b""), datetime.now(UTC)))
 
 
 @given(st.data())

@@ -9,7 +9,7 @@ from tests.support.memory_harness import MemoryHarness
 from tests.support.memory_registry import MemoryRegistry
 from tests.support.restoring import Family, answers, find, restore, unconfirmed
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     PermissionDeniedError,
     RegistryError,
 )
@@ -185,6 +185,6 @@ class TestPuttingBack:
     def test_an_answer_that_is_none_concerns_one_image(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         bad, good = (registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2))
         run = harness.sweep()
-        registry.fail("put", "shop/api", BadAnswerError("not the protocol"), bad.digest)
+        registry.fail("put", "shop/api", BadResponseError("not the protocol"), bad.digest)
         found = restore(harness, run.id)
         assert (found[bad.digest].answer, found[good.digest].answer) == ("unfinished", "whole")

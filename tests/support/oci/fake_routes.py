@@ -178,7 +178,7 @@ class Routes:
     def _blob(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         digest = groups["digest"]
         stored = self.store.repositories.get(groups["name"], StoredRepository())
-        if digest not in stored.blobs or not self.store.tells_of(digest):
+        if digest not in stored.blobs or not self.store.has_blob(digest):
             raise RefusalError(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
         if self.switches.redirect:
             return Say(307, b"", {"Location": f"{self.storage_url()}/storage/{digest}?signature=x%2By"})
@@ -252,7 +252,7 @@ class Routes:
     def _begin(self, ask: Ask, groups: Mapping[str, str]) -> Say:
         name, digest = groups["name"], ask.query.get("mount", "")
         source = self.store.repositories.get(ask.query.get("from", ""), StoredRepository())
-        if digest and digest in source.blobs and self.store.tells_of(digest):
+        if digest and digest in source.blobs and self.store.has_blob(digest):
             self.store.stored(name).blobs.add(digest)
             return _created(name, digest)
         self.uploads[upload := str(uuid.uuid4())] = b""

@@ -89,7 +89,7 @@ class Store:
         held = self.blobs[blob] if blob in self.blobs else self.cached[blob]
         return held if isinstance(held, int) else len(held)
 
-    def tells_of(self, blob: str) -> bool:
+    def has_blob(self, blob: str) -> bool:
         return blob in self.blobs or blob in self.cached
 
     def free(self, blob: str, *, cached: bool) -> None:

@@ -21,7 +21,7 @@ from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.registries.errors import LimiterUnavailableError, TooLateError
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Request
+from worker.registries.http.messages import Request, Response
 from worker.registries.http.rate_limit import BoundedLimiter, LocalLimiter
 from worker.runs import checkpoints, lifecycle
 from worker.store import holds
@@ -308,8 +308,8 @@ def test_a_deletion_is_not_sent_without_a_permission_that_is_good(simulator: Sim
     deletion = Request(method="DELETE", url=url, about="x", repeatable=True, not_after=later)
     reading = Request(method="GET", url=url, about="x", repeatable=True)
 
-    def status(answer: Answer) -> int:
-        return answer.status
+    def status(response: Response) -> int:
+        return response.status
 
     limiter.deletions_until = time.monotonic()
     with pytest.raises(TooLateError):

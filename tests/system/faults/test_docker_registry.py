@@ -18,12 +18,12 @@ from tests.support.http_fault_proxy import (
     Reply,
     Rule,
     after,
-    answer,
-    answer_lost,
     answered_instead,
     cut_after,
     never_passed_on,
     passed_on,
+    reply_with,
+    response_lost,
 )
 from tests.support.oci import real_runs
 from tests.support.oci.manifests import Pushed
@@ -129,7 +129,7 @@ def link(tmp_path) -> Iterator[Link]:
 
 def test_an_answer_that_is_lost_after_the_deletion(link):
     """Looked at, it is gone: deleted, by one DELETE; and the bytes are the collector's."""
-    link.proxy.on(link.delete, answer_lost, times=1)
+    link.proxy.on(link.delete, response_lost, times=1)
     run = link.harness.sweep()  # no further claim is needed
     assert run.state == "finished"
     link.whole(run)
@@ -146,9 +146,9 @@ def test_an_answer_that_is_lost_when_it_cannot_be_looked_at_either(link):
     no_looks: list[Rule] = []
 
     def refuse_looks() -> None:
-        no_looks.append(link.proxy.on(link.look, answer(FORBIDDEN), times=2))  # HEAD, and the GET that repeats it
+        no_looks.append(link.proxy.on(link.look, reply_with(FORBIDDEN), times=2))  # HEAD, and the GET that repeats it
 
-    link.proxy.on(link.delete, after(refuse_looks, answer_lost), times=1)
+    link.proxy.on(link.delete, after(refuse_looks, response_lost), times=1)
     run_id, task_calls = link.harness.plan()
     link.harness.carry_out(task_calls)
     assert link.proxy.all_struck
@@ -180,7 +180,7 @@ def test_a_deletion_that_never_reaches_the_registry_is_given_up_after_three_atte
 
 @pytest.mark.parametrize("reaches", [True, False], ids=["though it is deleted", "and it is not"])
 def test_an_intermediary_answers_502(link, reaches):
-    link.proxy.on(link.delete, (answered_instead if reaches else answer)(BAD_GATEWAY), times=1)
+    link.proxy.on(link.delete, (answered_instead if reaches else reply_with)(BAD_GATEWAY), times=1)
     run = link.swept()
     link.whole(run)
     assert link.deletes(link.digest) == (1 if reaches else 2)
@@ -223,10 +223,10 @@ def test_too_many_looks_at_once_are_slowed_down(link):
     """429 to some of the first HEADs, to a deletion, and to the look after it: each is asked again."""
 
     def refuse_the_look_after_it() -> None:
-        link.proxy.on(link.look, answer(TOO_MANY), times=1)
+        link.proxy.on(link.look, reply_with(TOO_MANY), times=1)
 
-    link.proxy.on("^HEAD .*/(old|v)", answer(TOO_MANY), times=4)
-    link.proxy.on(link.delete, after(refuse_the_look_after_it, answer(TOO_MANY)), times=1)
+    link.proxy.on("^HEAD .*/(old|v)", reply_with(TOO_MANY), times=4)
+    link.proxy.on(link.delete, after(refuse_the_look_after_it, reply_with(TOO_MANY)), times=1)
     run = link.swept()
     link.whole(run)
     assert (run.outcome, run.unreadable) == ("succeeded", ())
@@ -274,7 +274,7 @@ def test_a_push_is_found_though_the_deletions_answer_is_lost(link):
     def push() -> None:
         new.append(pusher.image("shop/api", "old-0", layers=[b"pushed meanwhile"]))
 
-    link.proxy.on(link.delete, after(push, answer_lost), times=1)
+    link.proxy.on(link.delete, after(push, response_lost), times=1)
     run = link.swept()
     link.kept += new
     link.whole(run)

@@ -11,13 +11,13 @@ from tests.support.memory_registry import Operation, listed
 from tests.system.histories.process import Process, Reading
 from worker.registries.docker.manifest_cache import read_through, resolved
 from worker.registries.errors import NotFoundError, OperationUnknownError, RegistryError, TooLateError
-from worker.registries.interface import Deletion, Manifest, Manifests, Usage
+from worker.registries.interface import Deletion, Manifest, ManifestCache, Usage
 
 
 class HistoryDriver(MemoryDriver):
     """One process's connection."""
 
-    def __init__(self, process: Process, manifests: Manifests) -> None:
+    def __init__(self, process: Process, manifests: ManifestCache) -> None:
         super().__init__(process.world.registry)
         self._manifests = manifests
         self._process = process

@@ -11,7 +11,7 @@ from policies.image import Blob, Image
 from policies.subjects import listed_subject
 from worker.registries.docker.manifests import MOST_BYTES
 from worker.registries.errors import RegistryError, TooLateError
-from worker.registries.interface import Manifest, Manifests
+from worker.registries.interface import Manifest, ManifestCache
 
 PORTION = 256  # manifests that are read before they are remembered: what a crash loses
 
@@ -19,25 +19,25 @@ Read = Callable[[Sequence[str]], Mapping[str, Manifest | RegistryError]]
 
 
 def read_through(
-    memory: Manifests, digests: Sequence[str], read: Read, enough: Callable[[Manifest], bool] = lambda _: True
+    memory: ManifestCache, digests: Sequence[str], read: Read, enough: Callable[[Manifest], bool] = lambda _: True
 ) -> Mapping[str, Manifest]:
     """What is remembered of these digests, and what `read` finds of the others; left out: what could not be read.
 
     `enough`: whether what is remembered of one says enough; else it is read again.
     """
     wanted = list(dict.fromkeys(digests))
-    known = dict(memory.known(wanted))
+    known = dict(memory.load(wanted))
     unknown = [digest for digest in wanted if digest not in known or not enough(known[digest])]
     if unknown:
         answers = read(unknown)
-        new = {digest: answer for digest, answer in answers.items() if isinstance(answer, Manifest)}
-        memory.remember(new)
+        new = {digest: response for digest, response in answers.items() if isinstance(response, Manifest)}
+        memory.save(new)
         known |= new
     return known
 
 
 def read_in_time(
-    memory: Manifests, digests: Sequence[str], read: Read, not_after: float
+    memory: ManifestCache, digests: Sequence[str], read: Read, not_after: float
 ) -> tuple[Mapping[str, Manifest], RegistryError | None]:
     """`read_through` in portions, each remembered before the next is read, and the first refusal.
 
@@ -63,11 +63,11 @@ def unreported(images: Iterable[Image]) -> list[str]:
     return [image.digest for image in images if image.subject is None and not image.tags]
 
 
-def with_known_subjects(memory: Manifests, images: Sequence[Image], read: Read) -> tuple[Image, ...]:
+def with_known_subjects(memory: ManifestCache, images: Sequence[Image], read: Read) -> tuple[Image, ...]:
     """The images with the subjects that are remembered, and those of what a fallback list of referrers lists."""
     listed = {child for image in images if listed_subject(image.tags) is not None for child in image.children or ()}
     unread = [image.digest for image in images if image.subject is None and image.digest in listed]
-    return with_subjects(images, {**memory.known(unreported(images)), **read_through(memory, unread, read)})
+    return with_subjects(images, {**memory.load(unreported(images)), **read_through(memory, unread, read)})
 
 
 def with_subjects(images: Iterable[Image], manifests: Mapping[str, Manifest]) -> tuple[Image, ...]:

@@ -15,9 +15,9 @@ import msgspec
 from msgspec import Struct
 
 from policies.image import Blob
-from worker.registries.errors import BadAnswerError, RegistryError
-from worker.registries.http.answers import BLOB_DIGEST, decode, status_error, succeeded
-from worker.registries.http.messages import Answer, BrokenBodyError, Request
+from worker.registries.errors import BadResponseError, RegistryError
+from worker.registries.http.messages import BrokenBodyError, Request, Response
+from worker.registries.http.responses import BLOB_DIGEST, decode, status_error, succeeded
 from worker.registries.interface import Manifest
 from worker.text import one_line
 
@@ -94,15 +94,15 @@ def read_manifest(method: Any, api: str, name: str, reference: str, accept: str 
     return manifest_request(method, api, name, reference, headers={"Accept": accept}, **more)
 
 
-def manifest(answer: Answer, digest: str) -> Manifest:
+def manifest(response: Response, digest: str) -> Manifest:
     """What a manifest says of others. Raises RegistryError: also when the body is not the one that the digest names."""
-    if not succeeded(answer):
-        raise refusal(answer)
-    return parsed(answer.body, type_of(answer), digest)
+    if not succeeded(response):
+        raise refusal(response)
+    return parsed(response.body, type_of(response), digest)
 
 
 def parsed(body: bytes, told_type: str, digest: str) -> Manifest:
-    """The same of a body. `told_type`: the header's. Raises BadAnswerError."""
+    """The same of a body. `told_type`: the header's. Raises BadResponseError."""
     content = content_of(digest, body)
     if content is None:
         raise BrokenBodyError(f"a manifest that is not the one asked for: its digest is not {digest}")
@@ -113,7 +113,7 @@ def parsed(body: bytes, told_type: str, digest: str) -> Manifest:
     if media_type in INDEX_TYPES:
         return _index(wire, media_type, digest)
     if wire.manifests:
-        raise BadAnswerError(f"a manifest of type {one_line(media_type, 80)!r} that lists manifests")
+        raise BadResponseError(f"a manifest of type {one_line(media_type, 80)!r} that lists manifests")
     layers = wire.layers or wire.blobs or ()
     described = (*((wire.config,) if wire.config else ()), *layers)
     return Manifest(
@@ -124,7 +124,7 @@ def parsed(body: bytes, told_type: str, digest: str) -> Manifest:
         config=_blob(wire.config) if wire.config else None,
         layers=tuple(_blob(layer) for layer in layers),
         artifact_type=_artifact_type(wire, layers),
-        elsewhere=tuple(dict.fromkeys(_digest(layer) for layer in wire.layers or () if layer.urls)),
+        foreign_layers=tuple(dict.fromkeys(_digest(layer) for layer in wire.layers or () if layer.urls)),
         created=_annotated(wire),
         unsized=not all(_is_size(one.size) for one in described),
     )
@@ -151,10 +151,10 @@ def _index(wire: WireManifest, media_type: str, digest: str) -> Manifest:
     What is of an unknown type stands in `children` and in `layers`: a registry has to be asked which it is.
     """
     if wire.config or wire.layers:
-        raise BadAnswerError("a manifest that is an index and an image at once")
+        raise BadResponseError("a manifest that is an index and an image at once")
     entries = wire.manifests or []
     blobs = [one for one in entries if one.media_type and BLOB_TYPES.fullmatch(one.media_type)]
-    strange = [one for one in entries if is_strange(one.media_type) and one not in blobs]
+    strange = [one for one in entries if is_unknown_type(one.media_type) and one not in blobs]
     return Manifest(
         digest,
         media_type,
@@ -163,7 +163,7 @@ def _index(wire: WireManifest, media_type: str, digest: str) -> Manifest:
         layers=tuple(_blob(one) for one in (*blobs, *strange)),
         artifact_type=wire.artifact_type or "",
         created=_annotated(wire),
-        strange=tuple(dict.fromkeys(map(_digest, strange))),
+        unknown_types=tuple(dict.fromkeys(map(_digest, strange))),
         unsized=not all(_is_size(one.size) for one in (*blobs, *strange)),
     )
 
@@ -175,7 +175,7 @@ def _schema1(wire: WireManifest, media_type: str, digest: str) -> Manifest:
 
 
 def config_facts(body: bytes) -> tuple[datetime | None, dict[str, str]]:
-    """When an image was made and its labels, from its config. Raises BadAnswerError."""
+    """When an image was made and its labels, from its config. Raises BadResponseError."""
     wire = decode(body, WireConfig)
     labels = (wire.config.labels if wire.config else None) or {}
     return instant(wire.created), {key: value for key, value in labels.items() if isinstance(value, str)}
@@ -192,12 +192,12 @@ def instant(text: object) -> datetime | None:
         return None
 
 
-def type_of(answer: Answer) -> str:
+def type_of(response: Response) -> str:
     """A body's media type without its parameters."""
-    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def is_strange(media_type: str | None) -> bool:
+def is_unknown_type(media_type: str | None) -> bool:
     """Whether it is a type of which nobody can say what such a manifest names."""
     return bool(media_type) and media_type not in MANIFEST_TYPES
 
@@ -242,20 +242,20 @@ def is_digest(text: str) -> bool:
     return len(encoded) == DIGESTS.get(algorithm) and re.fullmatch("[0-9a-f]+", encoded) is not None
 
 
-def refusal(answer: Answer) -> RegistryError:
+def refusal(response: Response) -> RegistryError:
     """What an answer that is no 2xx means: by the HTTP status, with the words of the body's first error."""
-    if not (told := errors_of(answer)):
-        return status_error(answer)
+    if not (told := errors_of(response)):
+        return status_error(response)
     code, message, error = told[0]
     detail = error.get("detail")
     more = f" ({detail.strip()})" if isinstance(detail, str) and detail.strip() else ""  # they often say more
-    return status_error(answer, f"{code}: {message}{more}")
+    return status_error(response, f"{code}: {message}{more}")
 
 
-def words_of(answer: Answer) -> str:
+def words_of(response: Response) -> str:
     """The codes, messages and details of every error; empty where the body has another form."""
     keys = ("code", "message", "detail")
-    return " ".join(text for *_, error in errors_of(answer) for key in keys for text in _texts(error.get(key)))
+    return " ".join(text for *_, error in errors_of(response) for key in keys for text in _texts(error.get(key)))
 
 
 def _texts(told: object) -> Iterator[str]:
@@ -266,10 +266,10 @@ def _texts(told: object) -> Iterator[str]:
         yield from _texts(one)
 
 
-def errors_of(answer: Answer) -> Sequence[tuple[str, str, dict[str, Any]]]:
+def errors_of(response: Response) -> Sequence[tuple[str, str, dict[str, Any]]]:
     """(code, message, whole) of every error a body tells; none where it has another form, which is allowed."""
     try:
-        errors = msgspec.json.decode(answer.body)["errors"]
+        errors = msgspec.json.decode(response.body)["errors"]
         return [(str(one["code"]), str(one.get("message") or ""), one) for one in errors]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return []
@@ -293,7 +293,7 @@ def _artifact_type(wire: WireManifest, layers: Sequence[Descriptor]) -> str:
 
 def _digest(descriptor: Descriptor) -> str:
     if not BLOB_DIGEST.fullmatch(descriptor.digest or ""):
-        raise BadAnswerError(f"a manifest that names the digest {one_line(str(descriptor.digest), 80)!r}")
+        raise BadResponseError(f"a manifest that names the digest {one_line(str(descriptor.digest), 80)!r}")
     return descriptor.digest or ""
 
 

@@ -16,16 +16,16 @@ from msgspec import Struct
 
 from worker.registries.docker import manifests
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     PermissionDeniedError,
     RateLimitedError,
     SignInError,
     UnavailableError,
 )
-from worker.registries.http.answers import decode, succeeded
 from worker.registries.http.challenges import asks_for
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Request, Signer, is_local
+from worker.registries.http.messages import Request, Response, Signer, is_local
+from worker.registries.http.responses import decode, succeeded
 from worker.text import one_line
 
 SCOPES = re.compile("[!-~]+( [!-~]+)*")
@@ -36,7 +36,7 @@ SHORTEST_LIFE = 60.0  # seconds a token serves where the answer does not say; th
 Scopes = tuple[str, ...]  # ("repository:shop/api:pull",); none: to sign in, and no more
 
 
-class TokenAnswer(Struct):
+class WireToken(Struct):
     token: str | None = None
     access_token: str | None = None
     expires_in: float | None = None
@@ -52,13 +52,13 @@ class TokenChallenge:
     too_little: bool = False  # the token that was refused is good, and does not allow this
 
 
-def challenge_of(answer: Answer, root: str, hosts: Collection[str] | None = None) -> TokenChallenge | None:
+def challenge_of(response: Response, root: str, hosts: Collection[str] | None = None) -> TokenChallenge | None:
     """The Bearer challenge of a 401; None: there is none. Raises SignInError for a realm on another host.
 
     Credentials follow only to where the configuration sends them: to `root`, and to `hosts` ("auth.example.com",
     "127.0.0.1:5001"), which None says cannot be configured.
     """
-    found = asks_for("bearer", answer.headers.get("www-authenticate", ""))
+    found = asks_for("bearer", response.headers.get("www-authenticate", ""))
     if found is None:
         return None
     parameters = found.parameters
@@ -123,20 +123,20 @@ def trade_token(challenge: TokenChallenge, scopes: Scopes, identity: str) -> Req
     )
 
 
-def docker_token(answer: Answer) -> tuple[str, float]:
+def docker_token(response: Response) -> tuple[str, float]:
     """The header value a token answer is good for, and for how many seconds. Raises RegistryError.
 
     A 404 of a token server says nothing of images: whatever only means "no token" is a SignInError.
     """
-    if not succeeded(answer):
-        error = manifests.refusal(answer)
-        if isinstance(error, UnavailableError | RateLimitedError | BadAnswerError | PermissionDeniedError):
+    if not succeeded(response):
+        error = manifests.refusal(response)
+        if isinstance(error, UnavailableError | RateLimitedError | BadResponseError | PermissionDeniedError):
             raise error
-        raise SignInError(error.message, status=answer.status, request_id=error.request_id)
-    found = decode(answer.body, TokenAnswer)
+        raise SignInError(error.message, status=response.status, request_id=error.request_id)
+    found = decode(response.body, WireToken)
     token = found.token or found.access_token or ""
     if not TOKEN.fullmatch(token):
-        raise BadAnswerError("an answer without a usable Docker token")
+        raise BadResponseError("an answer without a usable Docker token")
     return f"Bearer {token}", max(1.0, min(found.expires_in or SHORTEST_LIFE, 12 * 3600.0))
 
 
@@ -169,9 +169,9 @@ class DockerSignIn:
         self.given: deque[str] = deque(maxlen=REMEMBERED)  # the last of the tokens, good or not
         self._lock = threading.Lock()
 
-    def masked(self, answer: Answer) -> Answer:
+    def masked(self, response: Response) -> Response:
         """An answer without what must not be told of it."""
-        return answer
+        return response
 
     def identity(self, _refused: str | None) -> str | None:
         """An identity token, another than the refused one; None: there is a name and a password, or nobody."""
@@ -184,8 +184,8 @@ class DockerSignIn:
     def renew(self, held: _Pass, challenge: TokenChallenge, scopes: Scopes) -> None:
         """A fresh token, by name and password or for an identity token. Raises RegistryError. Its lock is held."""
 
-        def read(answer: Answer) -> tuple[str, float]:
-            return docker_token(self.masked(answer))
+        def read(response: Response) -> tuple[str, float]:
+            return docker_token(self.masked(response))
 
         held.authorization = None
         identity = self.identity(None)
@@ -219,8 +219,8 @@ class ScopeSigner:
                 self.sign_in.renew(held, challenge, scopes)
             return held.authorization
 
-    def refused(self, authorization: str | None, answer: Answer) -> None:
-        challenge = challenge_of(answer, self.sign_in.root, self.sign_in.hosts)
+    def refused(self, authorization: str | None, response: Response) -> None:
+        challenge = challenge_of(response, self.sign_in.root, self.sign_in.hosts)
         if challenge is None:
             raise SignInError("the Docker API answered 401 and did not say where to get a token", status=401)
         scopes = challenge.scopes or self.scopes
@@ -232,5 +232,5 @@ class ScopeSigner:
             if held.authorization is not None and challenge.too_little:
                 held.good_until = 0.0  # should the rights be given meanwhile
                 what = f"HTTP 401: the token for {', '.join(scopes) or 'signing in'} does not allow this"
-                raise PermissionDeniedError(what, status=401, request_id=answer.headers.get("x-request-id", ""))
+                raise PermissionDeniedError(what, status=401, request_id=response.headers.get("x-request-id", ""))
             self.sign_in.renew(held, challenge, scopes)

@@ -16,7 +16,7 @@ import stamina.instrumentation
 
 from worker.config.settings import Network
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     LimiterUnavailableError,
     NoConnectionError,
     RateLimitedError,
@@ -24,8 +24,8 @@ from worker.registries.errors import (
     TooLateError,
     UnavailableError,
 )
-from worker.registries.http.messages import Answer, BrokenBodyError, Request, Retries, Signer, retry_after
-from worker.registries.http.network import NetworkError, Ways
+from worker.registries.http.messages import BrokenBodyError, Request, Response, Retries, Signer, retry_after
+from worker.registries.http.network import NetworkError, Routes
 from worker.registries.http.rate_limit import BoundedLimiter, Limiter
 from worker.registries.http.transport import Transport
 from worker.registries.interface import Usage
@@ -44,7 +44,7 @@ class _Call:
 
     request: Request
     ends: float  # time.monotonic(); moved by the waits for the rate
-    answer: Answer | None = None  # of the last attempt
+    response: Response | None = None  # of the last attempt
     signed_again: bool = False
     hopeless: bool = False  # signing in failed, after all the patience it has of its own
     error: RegistryError | None = None  # of the last attempt that was tried again
@@ -67,8 +67,8 @@ class Http:
         self.limiter = limiter
         self._retries = retries or Retries()
         self._in_flight = threading.BoundedSemaphore(concurrency)
-        self._ways = Ways(network or Network())
-        self._transport = Transport(registry, self._ways, concurrency + 4)
+        self._routes = Routes(network or Network())
+        self._transport = Transport(registry, self._routes, concurrency + 4)
         self._usage, self._usage_lock = Usage(), threading.Lock()
 
     def close(self) -> None:
@@ -81,16 +81,16 @@ class Http:
         return spent
 
     def call(
-        self, request: Request, read: Callable[[Answer], T], signer: Signer | None = None, total: float | None = None
+        self, request: Request, read: Callable[[Response], T], signer: Signer | None = None, total: float | None = None
     ) -> T:
         """Send until `read` accepts an answer, or patience ends. Raises what `read` raised last, or UnavailableError.
 
         `total` (seconds) shortens the patience. `maybe_done` of a deletion's error: an attempt may have done it.
         """
         address = urlsplit(request.url)
-        plain = address.scheme == "http" and self._ways.plain_is_fine(request.url, direct=request.direct)
+        plain = address.scheme == "http" and self._routes.plain_is_fine(request.url, direct=request.direct)
         if address.scheme != "https" and not plain:
-            raise BadAnswerError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
+            raise BadResponseError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
         retries = self._retries
         seconds = max(request.max_seconds, min(retries.total, retries.total if total is None else total))
         call = _Call(request, ends=time.monotonic() + seconds)
@@ -113,33 +113,33 @@ class Http:
             raise error from None
         raise AssertionError("stamina gave no attempt")
 
-    def _attempt(self, call: _Call, read: Callable[[Answer], T], signer: Signer | None) -> T:
-        call.answer = None
+    def _attempt(self, call: _Call, read: Callable[[Response], T], signer: Signer | None) -> T:
+        call.response = None
         authorization = self._signed(call, signer)
-        call.answer = answer = self._send(call, authorization)
-        while answer.status == 401 and signer and not call.signed_again:
-            unsigned, authorization = authorization is None, self._signed(call, signer, authorization, answer)
+        call.response = response = self._send(call, authorization)
+        while response.status == 401 and signer and not call.signed_again:
+            unsigned, authorization = authorization is None, self._signed(call, signer, authorization, response)
             # A first answer only says how to sign in; a password that was remembered may be refused after it.
             call.signed_again = not (unsigned and (authorization or "").startswith("Basic "))
-            call.answer = answer = self._send(call, authorization)
+            call.response = response = self._send(call, authorization)
         try:
-            return read(answer)
+            return read(response)
         except RegistryError as error:
             self._locate(error, call.request)
             if credentials := (authorization or "").partition(" ")[2]:  # a server may repeat them
                 error.message = error.message.replace(credentials, "***")
-            call.maybe_done |= isinstance(error, UnavailableError | BadAnswerError)
+            call.maybe_done |= isinstance(error, UnavailableError | BadResponseError)
             raise
 
     def _signed(
-        self, call: _Call, signer: Signer | None, refused: str | None = None, answer: Answer | None = None
+        self, call: _Call, signer: Signer | None, refused: str | None = None, response: Response | None = None
     ) -> str | None:
         """A signature for the next request; a fresh one where `answer` refused the last."""
         if signer is None:
             return None
         try:
-            if answer is not None:
-                signer.refused(refused, answer)
+            if response is not None:
+                signer.refused(refused, response)
             return signer.sign()
         except RegistryError as error:
             call.hopeless = True
@@ -154,7 +154,7 @@ class Http:
         if call.hopeless or not (call.request.repeatable or unsent):
             return False
         call.attempts += 1
-        wait = retry_after(call.answer) if call.answer else None
+        wait = retry_after(call.response) if call.response else None
         if call.request.paced and (wait is not None or isinstance(error, RateLimitedError)):
             self.limiter.pause(1.0 if wait is None else wait)
         most = call.request.attempts
@@ -170,11 +170,11 @@ class Http:
         call.error = error
         return True if wait is None else wait
 
-    def _send(self, call: _Call, authorization: str | None) -> Answer:
+    def _send(self, call: _Call, authorization: str | None) -> Response:
         request = call.request
         with self._slot(call):
             try:
-                answer = self._transport.send(request, authorization, call.ends)
+                response = self._transport.send(request, authorization, call.ends)
             except NetworkError as error:
                 call.hopeless = True
                 self._count(request, "error")
@@ -182,13 +182,15 @@ class Http:
             except RegistryError as error:
                 self._count(request, "error")
                 self._locate(error, request)
-                call.maybe_done |= error.maybe_done or isinstance(error, BadAnswerError)  # it answered: it has arrived
+                call.maybe_done |= error.maybe_done or isinstance(
+                    error, BadResponseError
+                )  # it answered: it has arrived
                 raise
-        self._count(request, str(answer.status))
-        if answer.status == 407:
+        self._count(request, str(response.status))
+        if response.status == 407:
             message = f"{self._transport.proxy_of(request)} asks for a password"
             raise UnavailableError(message, self.registry, request.label)
-        return answer
+        return response
 
     @contextmanager
     def _slot(self, call: _Call) -> Iterator[None]:

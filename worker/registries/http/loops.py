@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from worker.registries.errors import BadAnswerError
+from worker.registries.errors import BadResponseError
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -39,12 +39,12 @@ class Progress:
     _empty: int = 0
 
     def begin(self, first: Hashable) -> None:
-        """Before a page that no other has led to. Raises BadAnswerError, as `turn` does."""
+        """Before a page that no other has led to. Raises BadResponseError, as `turn` does."""
         self._asked, self._empty = set(), 0
         self._ask_for(first)
 
     def turn(self, following: Hashable, *, new: bool, repeated: bool = False) -> None:
-        """Before the page to which another has led. Raises BadAnswerError where that would never end.
+        """Before the page to which another has led. Raises BadResponseError where that would never end.
 
         `new`: the other brought rows that were not known; `repeated`: that alone is a sign that it did not.
         """
@@ -61,8 +61,8 @@ class Progress:
         self.pages += 1
         self._asked.add(page)
 
-    def _endless(self, why: str) -> BadAnswerError:
-        return BadAnswerError(f"the listing never ends: {why}", self.registry, f"GET {self.about}")
+    def _endless(self, why: str) -> BadResponseError:
+        return BadResponseError(f"the listing never ends: {why}", self.registry, f"GET {self.about}")
 
 
 def polls(deadline: float) -> Iterator[bool]:

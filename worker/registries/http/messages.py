@@ -7,12 +7,12 @@ from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol
 
 from worker.config.addresses import is_loopback
-from worker.registries.errors import BadAnswerError
+from worker.registries.errors import BadResponseError
 
 LINK_LOCAL_METADATA = "169.254.169.254"  # plain http by its nature: the address exists only inside the machine
 
 
-class BrokenBodyError(BadAnswerError):
+class BrokenBodyError(BadResponseError):
     """A body that is not even the right format: cut, HTML, no UTF-8. Another try may be answered properly."""
 
     systemic = True
@@ -55,7 +55,7 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What came back, whatever its status."""
 
     status: int
@@ -74,7 +74,7 @@ class Signer(Protocol):
     def sign(self) -> str | None:
         """The value of the header Authorization; None: send without. Raises SignInError."""
 
-    def refused(self, authorization: str | None, answer: Answer, /) -> None:
+    def refused(self, authorization: str | None, response: Response, /) -> None:
         """This signature was answered with 401: get a fresh one ready. Raises SignInError when there is none."""
 
 
@@ -83,14 +83,14 @@ def is_local(host: str) -> bool:
     return host == LINK_LOCAL_METADATA or is_loopback(host)
 
 
-def retry_after(answer: Answer) -> float | None:
+def retry_after(response: Response) -> float | None:
     """The seconds a server asks to wait, from its header Retry-After in either form; None: it did not ask."""
-    text = answer.headers.get("retry-after", "").strip()
+    text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     if (moment := http_date(text)) is None:
         return None
-    return max(0.0, (moment - (answer.date or datetime.now(UTC))).total_seconds())
+    return max(0.0, (moment - (response.date or datetime.now(UTC))).total_seconds())
 
 
 def http_date(text: str) -> datetime | None:

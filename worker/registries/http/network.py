@@ -147,14 +147,14 @@ def _names(entry: str, host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """How one request goes: through this proxy, to one of these hosts."""
 
     proxy: str | None = field(repr=False)
     hosts: tuple[str, ...]
 
 
-class Ways:
+class Routes:
     """The ways to all hosts that a registry's client talks to. Safe to use from several threads."""
 
     def __init__(self, network: Network) -> None:
@@ -162,18 +162,18 @@ class Ways:
         self._proxies: Proxies | None = None
         self._addresses: dict[str, tuple[tuple[str, ...], float]] = {}  # by host; until when (time.monotonic())
 
-    def of(self, url: str, *, direct: bool) -> Way:
+    def of(self, url: str, *, direct: bool) -> Route:
         """Raises NetworkError, and OSError: a name has no address."""
         proxy, parts = self.proxy(url, direct=direct), urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme != "http" or is_local(host):
-            return Way(proxy, (host,))
+            return Route(proxy, (host,))
         addresses = self._private(url)
         if proxy is None:
-            return Way(None, addresses)
+            return Route(None, addresses)
         if not proxy.startswith("https:"):
             self._private(proxy)  # it hears all that is said
-        return Way(proxy, (host,))  # it looks the name up by itself
+        return Route(proxy, (host,))  # it looks the name up by itself
 
     def proxy(self, url: str, *, direct: bool) -> str | None:
         """The proxy's URL. Raises NetworkError."""

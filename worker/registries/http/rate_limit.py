@@ -77,9 +77,9 @@ class BoundedLimiter:
             self._not_after = None
 
     def wait(self) -> float:
-        self._turn_away()
+        self._check_time()
         waited = self._limiter.wait()
-        self._turn_away()
+        self._check_time()
         return waited
 
     def pause(self, seconds: float) -> None:
@@ -88,7 +88,7 @@ class BoundedLimiter:
     def close(self) -> None:
         self._limiter.close()
 
-    def _turn_away(self) -> None:
+    def _check_time(self) -> None:
         if self._not_after is not None and time.monotonic() >= self._not_after:
             self.stopped = True
             raise TooLateError("the time for asking was over")

@@ -58,8 +58,8 @@ class RedisLimiter:
         started = time.monotonic()
         while True:
             limits = [self._interval, round(LONGEST_PAUSE * 1000)]
-            answer = self._ask(self._reserve_script, keys=[self._slot_key, self._pause_key], args=limits)
-            delay = int(answer) / 1_000_000
+            response = self._ask(self._reserve_script, keys=[self._slot_key, self._pause_key], args=limits)
+            delay = int(response) / 1_000_000
             if delay > 0:
                 time.sleep(delay)
             if delay < CHECK_AFTER or self._ask(self._client.pttl, self._pause_key) <= 0:

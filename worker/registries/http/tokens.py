@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from worker.config.secret import Secret, SecretError
 from worker.registries.errors import RegistryError, SignInError
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Response
 
 HOUR = 3600.0
 RETRY_EARLY = 30.0  # seconds until an early refresh that failed is tried again; the old token serves meanwhile
@@ -93,7 +93,7 @@ class Bearer:
     def sign(self) -> str:
         return f"Bearer {self.tokens.current()}"
 
-    def refused(self, authorization: str | None, _answer: Answer) -> None:
+    def refused(self, authorization: str | None, _answer: Response) -> None:
         self.tokens.replace((authorization or "").removeprefix("Bearer "))
 
 
@@ -107,7 +107,7 @@ class Basic:
     def sign(self) -> str:
         return f"Basic {base64_of(self.before + self.tokens.current())}"
 
-    def refused(self, authorization: str | None, _answer: Answer) -> None:
+    def refused(self, authorization: str | None, _answer: Response) -> None:
         pair = base64.b64decode((authorization or "").removeprefix("Basic ")).decode()
         self.tokens.replace(pair.removeprefix(self.before))
 
@@ -131,7 +131,7 @@ class SecretBearer:
             raise SignInError("the token holds characters that no header may hold")
         return f"Bearer {token}"
 
-    def refused(self, _authorization: str | None, _answer: Answer) -> None:
+    def refused(self, _authorization: str | None, _answer: Response) -> None:
         pass
 
 

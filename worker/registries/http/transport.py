@@ -17,9 +17,9 @@ import httpcore
 import httpx
 
 from worker import __version__
-from worker.registries.errors import BadAnswerError, NoConnectionError, UnavailableError
-from worker.registries.http.messages import Answer, Request
-from worker.registries.http.network import Ways, tls_context
+from worker.registries.errors import BadResponseError, NoConnectionError, UnavailableError
+from worker.registries.http.messages import Request, Response
+from worker.registries.http.network import Routes, tls_context
 from worker.text import one_line
 
 TIME_IS_UP = "the answer was still coming in when time was up"
@@ -31,11 +31,11 @@ GZIP = zlib.MAX_WBITS | 16
 class Transport:
     """The connections of one registry's client. Safe to use from several threads."""
 
-    def __init__(self, registry: str, ways: Ways, connections: int) -> None:
-        self._registry, self._ways = registry, ways
+    def __init__(self, registry: str, routes: Routes, connections: int) -> None:
+        self._registry, self._routes = registry, routes
         self._deadline = Deadline()
         self._client = httpx.Client(
-            transport=_ByWay(ways, connections, self._deadline),
+            transport=_RoutedTransport(routes, connections, self._deadline),
             trust_env=False,
             follow_redirects=False,
             headers={"User-Agent": f"registry-gc/{__version__}", "Accept-Encoding": "gzip"},
@@ -44,10 +44,10 @@ class Transport:
     def close(self) -> None:
         self._client.close()
 
-    def send(self, request: Request, authorization: str | None, ends: float) -> Answer:
+    def send(self, request: Request, authorization: str | None, ends: float) -> Response:
         """The answer, which is whole before `ends` (`time.monotonic()`).
 
-        Raises NetworkError, and UnavailableError or BadAnswerError; `maybe_done`: a deletion that may have arrived.
+        Raises NetworkError, and UnavailableError or BadResponseError; `maybe_done`: a deletion that may have arrived.
         """
         left = ends - time.monotonic()
         if left <= 0:
@@ -72,7 +72,7 @@ class Transport:
             ):
                 body = _body(response, request)
                 told = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, told, body)
+                return Response(response.status_code, told, body)
         except httpx.ProxyError as error:
             message = f"{self.proxy_of(request)} refused a connection to {host}: {one_line(_text(error))}"
             raise UnavailableError(message, self._registry, request.label) from None
@@ -95,7 +95,7 @@ class Transport:
 
     def proxy_of(self, request: Request) -> str:
         """The proxy that a request goes through, for people; empty: none."""
-        return self._ways.named(request.url, direct=request.direct)
+        return self._routes.named(request.url, direct=request.direct)
 
     def _lost(self, request: Request, message: str) -> UnavailableError:
         done = request.method == "DELETE"
@@ -110,7 +110,7 @@ def _body(response: httpx.Response, request: Request) -> bytes:
             kept.append(piece)
             size += len(piece)
             if size > MAX_BODY:
-                raise BadAnswerError(f"an answer of more than {MAX_BODY >> 20} MiB", status=response.status_code)
+                raise BadResponseError(f"an answer of more than {MAX_BODY >> 20} MiB", status=response.status_code)
             if request.first_bytes is not None and size >= request.first_bytes:
                 break
     except (httpx.RemoteProtocolError, httpx.ReadError):
@@ -120,7 +120,7 @@ def _body(response: httpx.Response, request: Request) -> bytes:
 
 
 def unpacked(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The body, no piece of it over PIECE where it was packed. Raises BadAnswerError, zlib.error.
+    """The body, no piece of it over PIECE where it was packed. Raises BadResponseError, zlib.error.
 
     `encoding`: the header Content-Encoding. Who packs twice makes a thousand times more of each byte: only one is read.
     """
@@ -129,7 +129,7 @@ def unpacked(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield from pieces
         return
     if named not in ("gzip", "x-gzip"):
-        raise BadAnswerError(f"an answer with the Content-Encoding {one_line(encoding)!r}; only gzip was asked for")
+        raise BadResponseError(f"an answer with the Content-Encoding {one_line(encoding)!r}; only gzip was asked for")
     decoder = zlib.decompressobj(GZIP)
     started = False
     for packed in pieces:
@@ -212,11 +212,11 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-class _ByWay(httpx.BaseTransport):
+class _RoutedTransport(httpx.BaseTransport):
     """Sends each request by its way. Reads certificates and proxies when they are first needed."""
 
-    def __init__(self, ways: Ways, connections: int, deadline: Deadline) -> None:
-        self._ways, self._backend = ways, Backend(deadline)
+    def __init__(self, routes: Routes, connections: int, deadline: Deadline) -> None:
+        self._routes, self._backend = routes, Backend(deadline)
         self._limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=20.0
         )
@@ -226,14 +226,14 @@ class _ByWay(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Raises NetworkError, and httpx.TransportError."""
         try:
-            way = self._ways.of(str(request.url), direct=request.extensions["direct"])
+            route = self._routes.of(str(request.url), direct=request.extensions["direct"])
         except (OSError, UnicodeError) as error:  # no address
             raise httpx.ConnectError(_text(error)) from None
-        transport = self._transport(way.proxy)
-        for host in way.hosts[:-1]:
+        transport = self._transport(route.proxy)
+        for host in route.hosts[:-1]:
             with suppress(httpx.ConnectError, httpx.ConnectTimeout):
                 return transport.handle_request(_to(request, host))
-        return transport.handle_request(_to(request, way.hosts[-1]))
+        return transport.handle_request(_to(request, route.hosts[-1]))
 
     def close(self) -> None:
         for transport in self._transports.values():
@@ -242,7 +242,7 @@ class _ByWay(httpx.BaseTransport):
     def _transport(self, proxy: str | None) -> httpx.HTTPTransport:
         with self._lock:
             if proxy not in self._transports:
-                trusted = tls_context(self._ways.network.ca_file)
+                trusted = tls_context(self._routes.network.ca_file)
                 secure = trusted if proxy and proxy.startswith("https:") else None
                 by = httpx.Proxy(proxy, ssl_context=secure) if proxy else None
                 made = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlsplit
 
 from worker.registries.docker import manifests
 from worker.registries.errors import BlobsMissingError, ReadOnlyError
-from worker.registries.http.answers import bad, succeeded
-from worker.registries.http.messages import Answer, Request
+from worker.registries.http.messages import Request, Response
+from worker.registries.http.responses import bad, succeeded
 from worker.registries.oci.protocol import accepted, address, refusal
 
 UPLOAD = re.compile(r"(?!.*(?:/\.{0,2}(?:/|$)|%2f|%2e))/.*/blobs/uploads/[^/]+", re.IGNORECASE)
@@ -48,15 +48,15 @@ def put_manifest(api: str, name: str, reference: str, media_type: str, body: byt
     return manifests.manifest_request("PUT", api, name, reference, **more)
 
 
-def blob(answer: Answer) -> Answer | str:
+def blob(response: Response) -> Response | str:
     """A blob, or a part of it, or where it is served instead. Raises RegistryError."""
-    if answer.status in (301, 302, 303, 307, 308) and (location := answer.headers.get("location")):
+    if response.status in (301, 302, 303, 307, 308) and (location := response.headers.get("location")):
         return location
-    return accepted(answer)
+    return accepted(response)
 
 
 def redirected(request: Request, location: str) -> Request:
-    """The same question asked at another address. Raises BadAnswerError."""
+    """The same question asked at another address. Raises BadResponseError."""
     parts, before = address(request.url, location), urlsplit(request.url)
     if parts is None:
         bad(f"a blob that is to be fetched from {location[:200]!r}")
@@ -65,38 +65,40 @@ def redirected(request: Request, location: str) -> Request:
     return replace(request, url=parts.geturl(), query={})
 
 
-def restore(answer: Answer, digest: str) -> None:
+def restore(response: Response, digest: str) -> None:
     """Raises BlobsMissingError, and what any other refusal of a manifest means."""
-    if succeeded(answer):
-        told = answer.headers.get("docker-content-digest", digest)
+    if succeeded(response):
+        told = response.headers.get("docker-content-digest", digest)
         if told != digest:
             bad(f"a manifest that was put as {digest} and taken as {told[:150]}")
         return
-    error = refusal(answer)
-    if answer.status in (400, 404) and any(code.endswith("BLOB_UNKNOWN") for code, _, _ in manifests.errors_of(answer)):
-        named = dict.fromkeys(re.findall("sha256:[0-9a-f]{64}", answer.body.decode(errors="replace")))
+    error = refusal(response)
+    if response.status in (400, 404) and any(
+        code.endswith("BLOB_UNKNOWN") for code, _, _ in manifests.errors_of(response)
+    ):
+        named = dict.fromkeys(re.findall("sha256:[0-9a-f]{64}", response.body.decode(errors="replace")))
         raise BlobsMissingError(
-            f"{error.message}: {', '.join(named)}" if named else error.message, status=answer.status
+            f"{error.message}: {', '.join(named)}" if named else error.message, status=response.status
         )
-    if answer.status == 405:
+    if response.status == 405:
         raise ReadOnlyError(f"{error.message}; the registry is read-only, or takes nothing by pushing", status=405)
     raise error
 
 
-def mounted(answer: Answer) -> bool:
+def mounted(response: Response) -> bool:
     """Whether a blob was taken over; 202: an upload was begun instead, at the answer's Location."""
-    if answer.status in (201, 202):
-        return answer.status == 201
-    if answer.status == 404:
+    if response.status in (201, 202):
+        return response.status == 201
+    if response.status == 404:
         return False
-    raise refusal(accepted(answer))
+    raise refusal(accepted(response))
 
 
-def end_upload(begun: Request, answer: Answer) -> Request | None:
+def end_upload(begun: Request, response: Response) -> Request | None:
     """Ends the upload that an answer to a mount says was begun; None: there is none, or it is not of that registry."""
-    location = answer.headers.get("location", "")
+    location = response.headers.get("location", "")
     target = address(begun.url, location)
-    if answer.status != 202 or not location or target is None:
+    if response.status != 202 or not location or target is None:
         return None
     here = urlsplit(begun.url)
     # No other DELETE may come of what a server writes there.

@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 from worker.config.settings import RegistrySettings, api_of, namespace_of
 from worker.registries.docker import manifests
 from worker.registries.docker.tokens import place
-from worker.registries.errors import BadAnswerError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
+from worker.registries.errors import BadResponseError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
 from worker.registries.http.client import Http
 from worker.registries.http.loops import each
-from worker.registries.http.messages import Answer, BrokenBodyError, Request, Retries
+from worker.registries.http.messages import BrokenBodyError, Request, Response, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Manifest
 from worker.registries.oci import blobs, protocol
 from worker.registries.oci.pages import PageSize, whole_list
-from worker.registries.oci.protocol import Found, Page
+from worker.registries.oci.protocol import Page, ResolvedManifest
 from worker.registries.oci.referrers import Referrers
 from worker.registries.oci.sign_in import CATALOG, NO_SCOPE, OciSigner, OciSignIn, SignIns
 
@@ -47,40 +47,44 @@ class Client:
     def time(self) -> datetime:
         """The registry's own, by whichever credentials it accepts. Raises RegistryError."""
         refused: RegistryError | None = None
-        for way in self.sign_ins.all:
+        for sign_in in self.sign_ins.all:
             try:
-                return self._time(way)
+                return self._time(sign_in)
             except (SignInError, PermissionDeniedError) as error:
                 refused = refused or error
-        raise refused or BadAnswerError("there are no credentials")
+        raise refused or BadResponseError("there are no credentials")
 
-    def _time(self, way: OciSignIn) -> datetime:
+    def _time(self, sign_in: OciSignIn) -> datetime:
         try:
             request = protocol.ping(self.api)
-            return self._signed(request, lambda answer: protocol.time_of(answer, self.api), OciSigner(way, NO_SCOPE))
+            return self._signed(
+                request, lambda response: protocol.time_of(response, self.api), OciSigner(sign_in, NO_SCOPE)
+            )
         except NotFoundError:
             if not self.namespace:
                 raise
         api = self.api.removesuffix(f"/{self.namespace}")  # most registries answer there alone
-        return self._signed(protocol.ping(api), lambda answer: protocol.time_of(answer, api), OciSigner(way, NO_SCOPE))
+        return self._signed(
+            protocol.ping(api), lambda response: protocol.time_of(response, api), OciSigner(sign_in, NO_SCOPE)
+        )
 
     def catalog(self) -> tuple[str, ...] | None:
         """Every repository that the registry lists, to any of our users; None: it lists none. Raises RegistryError."""
         self.refused.clear()
         lists, above = [], f"{self.namespace}/"
-        for way in self.sign_ins.all:
-            listed = self._catalog_at(self.api, way)
+        for sign_in in self.sign_ins.all:
+            listed = self._catalog_at(self.api, sign_in)
             if listed is None and self.namespace:
-                whole = self._catalog_at(self.api.removesuffix(f"/{self.namespace}"), way)
+                whole = self._catalog_at(self.api.removesuffix(f"/{self.namespace}"), sign_in)
                 listed = whole and tuple(name.removeprefix(above) for name in whole if name.startswith(above))
             if listed is not None:
                 lists.append(listed)
         return tuple(dict.fromkeys(name for names in lists for name in names)) if lists else None
 
-    def _catalog_at(self, api: str, way: OciSignIn) -> tuple[str, ...] | None:
+    def _catalog_at(self, api: str, sign_in: OciSignIn) -> tuple[str, ...] | None:
         def ask(query: Mapping[str, str]) -> Page | None:
             request = protocol.list_repositories(api, query)
-            return self._signed(request, protocol.repositories_page, OciSigner(way, CATALOG))
+            return self._signed(request, protocol.repositories_page, OciSigner(sign_in, CATALOG))
 
         try:
             size = self._catalog_pages
@@ -89,22 +93,22 @@ class Client:
             return None
         except SignInError:
             try:
-                self._time(way)  # where signing in works for everything else, it is the catalog that is refused
+                self._time(sign_in)  # where signing in works for everything else, it is the catalog that is refused
             except SignInError as error:
                 if not error.for_some:
                     raise
-                self.refused |= dict.fromkeys(way.globs, error)
+                self.refused |= dict.fromkeys(sign_in.globs, error)
             return None
 
     def tags(self, name: str) -> tuple[str, ...] | None:
         """Every tag of a repository, sorted; None: the registry does not know the repository.
 
-        Raises BadAnswerError where the list may be cut, and any other RegistryError.
+        Raises BadResponseError where the list may be cut, and any other RegistryError.
         """
 
         def ask(query: Mapping[str, str]) -> Page | None:
             request = protocol.list_tags(self.api, name, query)
-            return self.call(request, lambda answer: protocol.tags_page(answer, name), name)
+            return self.call(request, lambda response: protocol.tags_page(response, name), name)
 
         found = whole_list(ask, self.http.registry, name, self._tags_pages)
         return None if found is None else tuple(sorted(found))
@@ -113,16 +117,18 @@ class Client:
         request = protocol.list_referrers(self.api, name, digest, query)
         if not known:  # there may be no such API, and the path be nobody's
             request = replace(request, attempts=2, timeout=REFERRERS_SECONDS)
-        return self.call(request, lambda answer: protocol.referrers_page(answer, name, digest), name)
+        return self.call(request, lambda response: protocol.referrers_page(response, name, digest), name)
 
-    def look(self, name: str, reference: str, *, seen: bool = False, accept: str = manifests.ACCEPT) -> Found | None:
+    def resolve(
+        self, name: str, reference: str, *, seen: bool = False, accept: str = manifests.ACCEPT
+    ) -> ResolvedManifest | None:
         """What a tag or digest names now, without its body unless need be; None: it is not there.
 
         `seen`: it was there with the types that we accept, so that a HEAD's 404 is believed. Raises RegistryError.
         """
         request = manifests.read_manifest("HEAD", self.api, name, reference, accept)
-        found = self.call(request, lambda answer: protocol.head(answer, reference), name)
-        if isinstance(found, Found):
+        found = self.call(request, lambda response: protocol.head(response, reference), name)
+        if isinstance(found, ResolvedManifest):
             return found
         if seen and found == 404:
             return None
@@ -131,31 +137,33 @@ class Client:
         except NotFoundError:
             return None
 
-    def named(self, name: str, tags: Iterable[str]) -> dict[str, str]:
+    def tag_digests(self, name: str, tags: Iterable[str]) -> dict[str, str]:
         """Tag -> the digest that it names now; left out: a tag that is gone. Raises RegistryError."""
-        found = self.each(lambda tag: self.look(name, tag, seen=True), tags)
+        found = self.each(lambda tag: self.resolve(name, tag, seen=True), tags)
         return {tag: one.digest for tag, one in found.items() if one is not None}
 
-    def resolved(self, name: str, tags: Iterable[str]) -> dict[str, Found]:
+    def resolve_listed(self, name: str, tags: Iterable[str]) -> dict[str, ResolvedManifest]:
         """What each of these listed tags names; left out: one that a second list no longer has.
 
-        Raises BadAnswerError for a tag that is listed, and whose manifest is not there: it may have been an index over
-        anything. Raises any other RegistryError.
+        Raises BadResponseError for a tag that is listed, and whose manifest is not there: it may have been an
+        index over anything. Raises any other RegistryError.
         """
-        found = self.each(lambda tag: self.look(name, tag), tags)
+        found = self.each(lambda tag: self.resolve(name, tag), tags)
         if lost := [tag for tag, one in found.items() if one is None]:
             listed = frozenset(self.tags(name) or ())
-            found |= self.each(lambda tag: self.look(name, tag), [tag for tag in lost if tag in listed])
+            found |= self.each(lambda tag: self.resolve(name, tag), [tag for tag in lost if tag in listed])
             if broken := [tag for tag in lost if tag in listed and found[tag] is None]:
                 more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
                 what = f"the tag {broken[0]}{more} is listed, but its manifest is not there; delete or push the tag"
-                raise BadAnswerError(f"HTTP 404: {what}", self.http.registry, f"GET {manifests.about(name, broken[0])}")
+                raise BadResponseError(
+                    f"HTTP 404: {what}", self.http.registry, f"GET {manifests.about(name, broken[0])}"
+                )
         return {tag: one for tag, one in found.items() if one is not None}
 
-    def fetch(self, name: str, reference: str, accept: str = manifests.ACCEPT) -> Found:
+    def fetch(self, name: str, reference: str, accept: str = manifests.ACCEPT) -> ResolvedManifest:
         """A manifest as it is, hashed. Raises NotFoundError and any other RegistryError."""
         request = manifests.read_manifest("GET", self.api, name, reference, accept)
-        return self.call(request, lambda answer: protocol.fetched(answer, reference), name)
+        return self.call(request, lambda response: protocol.fetched(response, reference), name)
 
     def manifest(self, name: str, digest: str, accept: str = manifests.ACCEPT) -> Manifest:
         """What a manifest says. Raises NotFoundError and any other RegistryError."""
@@ -169,12 +177,12 @@ class Client:
             raise BrokenBodyError(f"a blob that is not the one that {digest} names", self.http.registry)
         return body
 
-    def tells_of(self, name: str, digest: str) -> bool:
+    def has_blob(self, name: str, digest: str) -> bool:
         """Whether a registry says that it has a blob, or where. Raises RegistryError."""
         request = blobs.read_blob("HEAD", self.api, name, digest)
-        return self.call(request, lambda answer: answer.status != 404 and bool(blobs.blob(answer)), name)
+        return self.call(request, lambda response: response.status != 404 and bool(blobs.blob(response)), name)
 
-    def has_a_byte(self, name: str, digest: str) -> bool:
+    def serves_blob(self, name: str, digest: str) -> bool:
         """Whether a blob's first byte can be fetched; asked twice, as a connection may break. Raises RegistryError."""
         request = blobs.read_blob("GET", self.api, name, digest, first_bytes=1)
         try:
@@ -187,18 +195,18 @@ class Client:
         """The answers by what was asked about, side by side. Raises what the first failure raises, and asks no more."""
         return each(ask, about, self._threads)
 
-    def _blob(self, request: Request, name: str) -> Answer:
+    def _blob(self, request: Request, name: str) -> Response:
         """A blob, from wherever it is served: credentials stay with the registry. Raises RegistryError."""
         for _ in range(REDIRECTS + 1):
             at_home = place(urlsplit(request.url)) == place(urlsplit(self.root))
-            answer = self._signed(request, blobs.blob, self.sign_ins.of(name, "pull") if at_home else None)
-            if isinstance(answer, Answer):
-                return answer
-            request = blobs.redirected(request, answer)
-        raise BadAnswerError(f"more than {REDIRECTS} redirects", self.http.registry, request.label)
+            response = self._signed(request, blobs.blob, self.sign_ins.of(name, "pull") if at_home else None)
+            if isinstance(response, Response):
+                return response
+            request = blobs.redirected(request, response)
+        raise BadResponseError(f"more than {REDIRECTS} redirects", self.http.registry, request.label)
 
     def call(
-        self, request: Request, read: Callable[[Answer], T], name: str, actions: str = "pull", source: str = ""
+        self, request: Request, read: Callable[[Response], T], name: str, actions: str = "pull", source: str = ""
     ) -> T:
         """What `read` makes of the answer, signed in as `SignIns.of` says. Raises RegistryError."""
         try:
@@ -208,12 +216,12 @@ class Client:
             raise
         return self._signed(request, read, signer)
 
-    def _signed(self, request: Request, read: Callable[[Answer], T], signer: OciSigner | None) -> T:
-        def read_hidden(answer: Answer) -> T:
+    def _signed(self, request: Request, read: Callable[[Response], T], signer: OciSigner | None) -> T:
+        def read_hidden(response: Response) -> T:
             try:
-                return read(self.sign_ins.masked(answer))
+                return read(self.sign_ins.masked(response))
             except RegistryError as error:
-                raise self.sign_ins.hidden(error, answer) from None
+                raise self.sign_ins.hidden(error, response) from None
 
         try:
             return self.http.call(request, read_hidden, signer)

@@ -7,15 +7,15 @@ from urllib.parse import urlsplit
 from worker.config.settings import HUB_HOSTS
 from worker.registries.docker import manifests
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     MaybeProtectedError,
     ProtectedError,
     ReadOnlyError,
     RefusesAllError,
     UsedByImageListsError,
 )
-from worker.registries.http.answers import protects, succeeded, without_names
-from worker.registries.http.messages import Answer, Request
+from worker.registries.http.messages import Request, Response
+from worker.registries.http.responses import protects, succeeded, without_names
 from worker.registries.oci.protocol import refusal
 from worker.text import one_line
 
@@ -36,51 +36,51 @@ SWITCHED_OFF = (
 def delete_manifest(api: str, name: str, digest: str, seconds: float, not_after: float | None) -> Request:
     """By digest only: with a tag, some registries take the tag and leave the manifest."""
     if not manifests.is_digest(digest):
-        raise BadAnswerError(f"refusing to delete by anything but a digest: {one_line(digest, 80)!r}")
+        raise BadResponseError(f"refusing to delete by anything but a digest: {one_line(digest, 80)!r}")
     # Not repeatable: what became of it is to be seen before it is asked for again.
     more = {"repeatable": False, "timeout": seconds, "max_seconds": seconds, "not_after": not_after}
     return manifests.manifest_request("DELETE", api, name, digest, **more)
 
 
-def deletion_begun(answer: Answer, url: str = "", name: str = "", tags: Iterable[str] = ()) -> None:
+def deletion_begun(response: Response, url: str = "", name: str = "", tags: Iterable[str] = ()) -> None:
     """Raises what a refused deletion means. A 405 has three meanings, and a 400 may have the first.
 
     `url`: the registry's, by which some are known that delete in another way; `name` and `tags`: the image's. The
     words of a 403 are a hint only: they may be about the caller.
     """
-    if succeeded(answer):
+    if succeeded(response):
         return
-    error = refusal(answer)
-    codes = {code for code, _, _ in manifests.errors_of(answer)}
+    error = refusal(response)
+    codes = {code for code, _, _ in manifests.errors_of(response)}
     parts = urlsplit(url)
     names = {name, *name.split("/"), *tags, parts.netloc, parts.hostname or "", *parts.path.split("/")}
-    words = without_names(manifests.words_of(answer) or error.message, names).replace("_", " ")
+    words = without_names(manifests.words_of(response) or error.message, names).replace("_", " ")
     needed = NEEDED.search(words) is not None
-    if answer.status in (400, 405) and "UNSUPPORTED" in codes:
-        remedy = own_deletion(url, answer.headers) or SWITCHED_OFF
-        raise RefusesAllError(f"{error.message}; {remedy}", status=answer.status)
-    if answer.status == 403 and (needed or protects(words)):
+    if response.status in (400, 405) and "UNSUPPORTED" in codes:
+        remedy = own_deletion(url, response.headers) or SWITCHED_OFF
+        raise RefusesAllError(f"{error.message}; {remedy}", status=response.status)
+    if response.status == 403 and (needed or protects(words)):
         raise MaybeProtectedError(error.message, status=403)
-    if answer.status in (400, 405, 409, 412, 422) and needed:
-        raise UsedByImageListsError(error.message, status=answer.status)
-    if answer.status in (412, 423) or (answer.status in (400, 405, 409, 422) and protects(words)):
-        raise ProtectedError(error.message, status=answer.status)
-    if answer.status != 405:
+    if response.status in (400, 405, 409, 412, 422) and needed:
+        raise UsedByImageListsError(error.message, status=response.status)
+    if response.status in (412, 423) or (response.status in (400, 405, 409, 422) and protects(words)):
+        raise ProtectedError(error.message, status=response.status)
+    if response.status != 405:
         raise error
-    if (allowed := _allowed(answer)) and "DELETE" not in allowed:
+    if (allowed := _allowed(response)) and "DELETE" not in allowed:
         remedy = "the registry is read-only; whoever runs it may end that (storage.maintenance.readonly)"
         raise RefusesAllError(f"{error.message}; {remedy}", status=405)
     raise (UsedByImageListsError if "DENIED" in codes else ReadOnlyError)(error.message, status=405)
 
 
-def allows_deletion(answer: Answer) -> bool | None:
+def allows_deletion(response: Response) -> bool | None:
     """False: the registry takes no changes now, by its header Allow; None: it does not say. Raises nothing."""
-    allowed = _allowed(answer) if succeeded(answer) or answer.status == 405 else set()
+    allowed = _allowed(response) if succeeded(response) or response.status == 405 else set()
     return None if not allowed or "DELETE" in allowed else False
 
 
-def _allowed(answer: Answer) -> set[str]:
-    return {method.strip().upper() for method in answer.headers.get("allow", "").split(",")} - {""}
+def _allowed(response: Response) -> set[str]:
+    return {method.strip().upper() for method in response.headers.get("allow", "").split(",")} - {""}
 
 
 def own_deletion(url: str, headers: Mapping[str, str]) -> str:

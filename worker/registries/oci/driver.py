@@ -30,12 +30,12 @@ from worker.registries.errors import (
 )
 from worker.registries.http.client import HttpDriver
 from worker.registries.http.loops import polls
-from worker.registries.http.messages import Answer, Request, Retries
+from worker.registries.http.messages import Request, Response, Retries
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Deletion, Kept, Manifests, Registry
+from worker.registries.interface import Deletion, ManifestCache, Registry, SavedManifest
 from worker.registries.oci import blobs, deletion, protocol
-from worker.registries.oci.around import Around
 from worker.registries.oci.client import Client
+from worker.registries.oci.current_tags import CurrentTags
 from worker.registries.oci.listing import Listing
 from worker.text import one_line
 
@@ -43,13 +43,13 @@ DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the re
 GLOB = frozenset("*?[\\")
 
 
-def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> Registry:
+def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache) -> Registry:
     """A registry of this kind; nothing is sent yet."""
     return Oci(settings, limiter, retries, manifests)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Begun:
+class StartedDeletion:
     """A deletion as it was asked for: the image's tags, and all of the repository's as they were listed before."""
 
     tags: tuple[str, ...] = ()
@@ -59,7 +59,9 @@ class Begun:
 class Oci(HttpDriver):
     """One registry, by its url. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> None:
+    def __init__(
+        self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache
+    ) -> None:
         self._globs = settings.repositories
         self._ignored = settings.ignore_unreadable
         self._configs = settings.push_time == "image"  # no other question needs them: no condition asks for labels yet
@@ -70,8 +72,8 @@ class Oci(HttpDriver):
         self.unread: dict[str, str] = {}  # digest -> why its manifest could not be read
         self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
         self._few = int(settings.rate.requests_per_second)  # so many tags are read in a second
-        self._arounds: dict[str, Around] = {}  # by repository
-        self._begun: dict[str, Begun] = {}  # by operation
+        self._tags_by_repository: dict[str, CurrentTags] = {}  # by repository
+        self._begun: dict[str, StartedDeletion] = {}  # by operation
         self._lock = threading.Lock()
 
     def clock(self) -> datetime:
@@ -86,9 +88,9 @@ class Oci(HttpDriver):
         yield from sorted(listed | self._client.refused.keys())  # what may be missing is unreadable by its globs
 
     def images(self, repository: str) -> tuple[Image, ...]:
-        return self.images_again(repository, {})
+        return self.relist(repository, {})
 
-    def images_again(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
+    def relist(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
         if refused := self._client.refused.get(repository):
             raise refused
         tags = self._tags_of(repository)
@@ -102,12 +104,12 @@ class Oci(HttpDriver):
 
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         label = f"HEAD {about(repository, image.digest)}"
-        if self._client.look(repository, image.digest, seen=True) is None:
+        if self._client.resolve(repository, image.digest, seen=True) is None:
             self._insist_that_no_tag_serves(repository, image.digest, image.tags)
             raise self._not_found("HTTP 404: there is no such manifest", label)
-        named = self._client.named(repository, image.tags)
+        named = self._client.tag_digests(repository, image.tags)
         known = known_tags or {}
-        others = self._around(repository).named(frozenset({*known, *image.tags}))
+        others = self._current_tags(repository).tag_digests(frozenset({*known, *image.tags}))
         if known:
             self._insist_that_nobody_needs(repository, image, others, known)
         named |= {tag: digest for tag, digest in others.items() if tag not in image.tags}
@@ -119,12 +121,15 @@ class Oci(HttpDriver):
     ) -> Deletion:
         """As the interface has it: a digest that is deleted twice is deleted once."""
         operation = f"{repository}@{image.digest}"
-        self._begun[operation] = Begun(image.tags, self._around(repository).last())
+        self._begun[operation] = StartedDeletion(image.tags, self._current_tags(repository).last())
         try:
             root, tags = self._client.root, image.tags
             request = deletion.delete_manifest(self._client.api, repository, image.digest, DELETE_SECONDS, not_after)
             self._client.call(
-                request, lambda answer: deletion.deletion_begun(answer, root, repository, tags), repository, "delete"
+                request,
+                lambda response: deletion.deletion_begun(response, root, repository, tags),
+                repository,
+                "delete",
             )
         except RegistryError as error:
             if isinstance(error, NotFoundError):
@@ -139,10 +144,10 @@ class Oci(HttpDriver):
         return dataclasses.replace(found, operation_id="") if found.done else found  # at once: there is nothing to ask
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
-        if deletion.of is not None and not deletion.done:  # another process may have begun it
-            repository, image = deletion.of
+        if deletion.target is not None and not deletion.done:  # another process may have begun it
+            repository, image = deletion.target
             deletion = dataclasses.replace(deletion, operation_id=f"{repository}@{image.digest}")
-            self._begun.setdefault(deletion.operation_id, Begun(image.tags))
+            self._begun.setdefault(deletion.operation_id, StartedDeletion(image.tags))
         for _ in () if deletion.done else polls(deadline):
             try:
                 deletion = self._standing(deletion.operation_id)
@@ -157,15 +162,15 @@ class Oci(HttpDriver):
 
     # What has no tag is asked for by its digest.
 
-    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        found = self._client.each(lambda digest: self._client.look(repository, digest, seen=True), digests)
+    def existing(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+        found = self._client.each(lambda digest: self._client.resolve(repository, digest, seen=True), digests)
         return frozenset(digest for digest, one in found.items() if one is not None)
 
-    def has_asked_for_credentials(self) -> bool:
-        return any(way.asked for way in self._client.sign_ins.all)
+    def was_challenged(self) -> bool:
+        return any(sign_in.asked for sign_in in self._client.sign_ins.all)
 
-    def are_read_alike(self, one: str, other: str) -> bool:
-        return self._client.sign_ins.way_for(one) is self._client.sign_ins.way_for(other)
+    def share_credentials(self, first: str, second: str) -> bool:
+        return self._client.sign_ins.sign_in_for(first) is self._client.sign_ins.sign_in_for(second)
 
     def allows_deletion(self, repository: str, digest: str) -> bool | None:
         request = manifests.manifest_request("OPTIONS", self._client.api, repository, digest)
@@ -173,29 +178,29 @@ class Oci(HttpDriver):
 
     # Undo.
 
-    def keep(self, repository: str, digest: str) -> Kept:
+    def save(self, repository: str, digest: str) -> SavedManifest:
         found = self._client.fetch(repository, digest)
-        return Kept(digest, found.media_type, found.body)
+        return SavedManifest(digest, found.media_type, found.body)
 
-    def tagged(self, repository: str, tag: str) -> str | None:
-        found = self._client.look(repository, tag)
+    def resolve_tag(self, repository: str, tag: str) -> str | None:
+        found = self._client.resolve(repository, tag)
         return None if found is None else found.digest
 
-    def put(self, repository: str, kept: Kept, tag: str = "") -> None:
-        reference = tag or kept.digest
-        request = blobs.put_manifest(self._client.api, repository, reference, kept.media_type, kept.body)
-        self._client.call(request, lambda answer: blobs.restore(answer, kept.digest), repository, "pull,push")
+    def push_manifest(self, repository: str, manifest: SavedManifest, tag: str = "") -> None:
+        reference = tag or manifest.digest
+        request = blobs.put_manifest(self._client.api, repository, reference, manifest.media_type, manifest.body)
+        self._client.call(request, lambda response: blobs.restore(response, manifest.digest), repository, "pull,push")
 
-    def lost_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
-        found = self._client.each(lambda digest: self._client.has_a_byte(repository, digest), digests)
+    def missing_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
+        found = self._client.each(lambda digest: self._client.serves_blob(repository, digest), digests)
         return tuple(digest for digest, has in found.items() if not has)
 
     def mount(self, repository: str, blob: str, source: str) -> bool:
         full = "/".join(filter(None, (self._client.namespace, source)))
         request = blobs.mount_blob(self._client.api, repository, blob, full)
 
-        def read(answer: Answer) -> tuple[bool, Request | None]:
-            return blobs.mounted(answer), blobs.end_upload(request, answer)
+        def read(response: Response) -> tuple[bool, Request | None]:
+            return blobs.mounted(response), blobs.end_upload(request, response)
 
         taken, ending = self._client.call(request, read, repository, "pull,push", source)
         if ending is not None:
@@ -235,17 +240,17 @@ class Oci(HttpDriver):
                 self._listed = frozenset(listed)
             return self._listed
 
-    def _around(self, repository: str) -> Around:
+    def _current_tags(self, repository: str) -> CurrentTags:
         with self._lock:
-            if repository not in self._arounds:
-                self._arounds[repository] = Around(self._client, self._manifests, repository, self._few)
-            return self._arounds[repository]
+            if repository not in self._tags_by_repository:
+                self._tags_by_repository[repository] = CurrentTags(self._client, self._manifests, repository, self._few)
+            return self._tags_by_repository[repository]
 
     def _insist_that_nobody_needs(
         self, repository: str, image: Image, others: Mapping[str, str], known: Mapping[str, str]
     ) -> None:
         """Leave alone what an image that was pushed since the plan needs: nobody protects it. Raises RegistryError."""
-        around = self._around(repository)
+        around = self._current_tags(repository)
         for tag, digest in others.items():
             if digest in (image.digest, known.get(tag), *self._ignored) or tag in image.tags:
                 continue
@@ -254,13 +259,13 @@ class Oci(HttpDriver):
 
     def _insist_that_no_tag_serves(self, repository: str, digest: str, tags: Iterable[str]) -> None:
         """Raises KeepsTagsError where a tag serves a digest that is not there, and any other RegistryError."""
-        if error := self._kept_tags(repository, digest, self._client.named(repository, tags)):
+        if error := self._kept_tags(repository, digest, self._client.tag_digests(repository, tags)):
             raise error
 
     def _kept_tags(self, repository: str, digest: str, named: Mapping[str, str]) -> KeepsTagsError | None:
         """The error of a digest that was not there, and that these tags name; None: they do not, or it is there now."""
         serving = sorted(tag for tag, other in named.items() if other == digest)
-        if not serving or self._client.look(repository, digest, seen=True) is not None:
+        if not serving or self._client.resolve(repository, digest, seen=True) is not None:
             return None
         return KeepsTagsError(
             f"HTTP 404, and yet {one_line(', '.join(serving), 200)} still serves it: this registry keeps the tags"
@@ -269,19 +274,19 @@ class Oci(HttpDriver):
             f"HEAD {about(repository, digest)}",
         )
 
-    def _collateral_tags(self, repository: str, begun: Begun) -> tuple[str, ...]:
+    def _collateral_tags(self, repository: str, begun: StartedDeletion) -> tuple[str, ...]:
         """The tags of others that are there no more: one was moved to the image while it was deleted."""
         if not (expected := begun.before - frozenset(begun.tags)):
             return ()
         try:
-            there = self._around(repository).since(time.monotonic())
+            there = self._current_tags(repository).since(time.monotonic())
         except RegistryError:
             return ()  # the next look at the repository compares them all
         return tuple(sorted(expected - there))
 
     def _is_gone(self, repository: str, digest: str) -> bool:
         try:
-            return self._client.look(repository, digest, seen=True) is None
+            return self._client.resolve(repository, digest, seen=True) is None
         except RegistryError:
             return False  # nobody knows
 
@@ -290,10 +295,10 @@ class Oci(HttpDriver):
         repository, at, digest = operation.partition("@")
         if not at:
             raise OperationUnknownError(f"no deletion has the id {operation!r}", self._client.http.registry)
-        if self._client.look(repository, digest, seen=True) is not None:
+        if self._client.resolve(repository, digest, seen=True) is not None:
             return Deletion(operation, done=False)
-        begun = self._begun.get(operation, Begun())
-        named = self._client.named(repository, begun.tags)
+        begun = self._begun.get(operation, StartedDeletion())
+        named = self._client.tag_digests(repository, begun.tags)
         raced = tuple(sorted(tag for tag, other in named.items() if other != digest))
         if digest in named.values():
             return Deletion(operation, done=False, raced=raced, failing=self._kept_tags(repository, digest, named))

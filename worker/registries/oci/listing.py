@@ -16,7 +16,7 @@ from policies.subjects import fallback_list, listed_subject, subjects_of
 from worker.registries.docker import manifests
 from worker.registries.docker.manifest_cache import read_through, size_of
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, SignInError
-from worker.registries.interface import Manifest, Manifests
+from worker.registries.interface import Manifest, ManifestCache
 from worker.registries.oci.client import Client
 from worker.text import one_line
 
@@ -34,7 +34,7 @@ class Listing:
     def __init__(
         self,
         client: Client,
-        manifests: Manifests,
+        manifests: ManifestCache,
         host: str,
         name: str,
         *,
@@ -58,15 +58,15 @@ class Listing:
 
     def images(self, tags: Sequence[str]) -> tuple[Image, ...]:
         """Every image that these tags, all of the repository's, lead to. Raises RegistryError."""
-        for tag, found in self._client.resolved(self._name, tags).items():
+        for tag, found in self._client.resolve_listed(self._name, tags).items():
             self._tags[found.digest].append(tag)
         level = list(self._tags)
         while level:
             self._read |= self._manifests(level)
             level = self._further(level)
         # What this repository does not store of the layers that manifests say to be elsewhere
-        told = {layer for manifest in self._read.values() if manifest is not None for layer in manifest.elsewhere}
-        stored = self._client.each(lambda digest: self._client.tells_of(self._name, digest), sorted(told))
+        told = {layer for manifest in self._read.values() if manifest is not None for layer in manifest.foreign_layers}
+        stored = self._client.each(lambda digest: self._client.has_blob(self._name, digest), sorted(told))
         self._away = {digest for digest, there in stored.items() if not there}
         perhaps = {digest for digest in self._read if listed_subject(self._tags.get(digest, ())) is not None}
         children = {child for digest in self._read if digest not in perhaps for child in self._children(digest)}
@@ -99,9 +99,9 @@ class Listing:
             for referrer in referrers[digest]:
                 self._subjects.setdefault(referrer, digest)
         known = [manifest for digest in level if (manifest := self._read[digest]) is not None]
-        strange = {digest for manifest in known for digest in manifest.strange} - self._strange
+        strange = {digest for manifest in known for digest in manifest.unknown_types} - self._strange
         self._strange |= strange
-        is_blob = self._client.each(lambda digest: self._client.tells_of(self._name, digest), sorted(strange))
+        is_blob = self._client.each(lambda digest: self._client.has_blob(self._name, digest), sorted(strange))
         self._blobs.update(digest for digest, is_one in is_blob.items() if is_one)
         wanted = {child for manifest in known for child in manifest.children or ()} - self._blobs
         wanted |= {one for listed in referrers.values() for one in listed}
@@ -112,7 +112,7 @@ class Listing:
             known = self._known.get(digest)
             if known is not None and not known.tags:  # else it has lost its tags, and may have gone with them
                 return True
-            return self._client.look(self._name, digest, accept=self._accept(digest)) is not None
+            return self._client.resolve(self._name, digest, accept=self._accept(digest)) is not None
 
         there = self._client.each(is_there, sorted(wanted - self._read.keys()))
         return [digest for digest, found in there.items() if found]
@@ -142,7 +142,7 @@ class Listing:
 
         unknown = [digest for digest in digests if digest not in self._known]
         found = read_through(self._memory, unknown, read, self._says_enough)
-        strange = {digest: one.media_type for digest, one in found.items() if manifests.is_strange(one.media_type)}
+        strange = {digest: one.media_type for digest, one in found.items() if manifests.is_unknown_type(one.media_type)}
         self._strange_types |= strange
         readable = {digest: one for digest, one in found.items() if digest not in strange}
         return {
@@ -152,7 +152,9 @@ class Listing:
 
     def _says_enough(self, remembered: Manifest) -> bool:
         """Whether it need not be read again; an earlier version of this program may have understood less of it."""
-        understood = not manifests.is_strange(remembered.media_type) and (not remembered.strange or remembered.layers)
+        understood = not manifests.is_unknown_type(remembered.media_type) and (
+            not remembered.unknown_types or remembered.layers
+        )
         return bool(understood) and (remembered.config_read or not self._configs)
 
     def _manifest(self, digest: str) -> Manifest | RegistryError:
@@ -189,7 +191,7 @@ class Listing:
         subject = manifest.subject
         if subject is None and not tags and not is_child:
             subject = self._subjects.get(digest)
-        none_of_ours = self._away.intersection(manifest.elsewhere) | ({*manifest.strange} - self._blobs)
+        none_of_ours = self._away.intersection(manifest.foreign_layers) | ({*manifest.unknown_types} - self._blobs)
         if none_of_ours:
             manifest = replace(manifest, layers=tuple(one for one in manifest.layers if one.digest not in none_of_ours))
         return Image(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from worker.registries.errors import BadAnswerError, RegistryError
+from worker.registries.errors import BadResponseError, RegistryError
 from worker.registries.http.loops import Progress
 from worker.registries.oci import protocol
 from worker.registries.oci.protocol import Page
@@ -47,7 +47,7 @@ def whole_list(
     A page without a Link is continued from its last row. An empty page, or nothing new, ends the list. But a server
     that ignores `last` sends the first page again, and one that compares it with names that are in another order
     leaves some out: if such a page has as many rows as were asked for, or is not the last, the list may be cut.
-    Raises BadAnswerError: it is cut, or never ends. Raises any other RegistryError.
+    Raises BadResponseError: it is cut, or never ends. Raises any other RegistryError.
     """
     listing = _Listing(ask, registry, about)
     page = _first_pages(listing, size, none_may_mean_refused)
@@ -60,7 +60,7 @@ def whole_list(
         repeated = not more and len((further or page).rows) == (size.rows or len(page.rows))
         if (more and unordered) or ((repeated or unordered) and _is_cut(listing, page, size)):
             message = f"the list is cut at {len(page.rows):,} rows, and nothing leads to the others"
-            raise BadAnswerError(message, registry, f"GET {about}")
+            raise BadResponseError(message, registry, f"GET {about}")
         if further is None or not more:
             break
         page = further
@@ -143,5 +143,5 @@ class _Listing:
             page = self._ask(following)
             if page is None:
                 what = f"the next page, {str(following)[:100]}, is not there"
-                raise BadAnswerError(what, self._progress.registry, f"GET {self._progress.about}")
+                raise BadResponseError(what, self._progress.registry, f"GET {self._progress.about}")
         return page

@@ -15,14 +15,14 @@ from msgspec import UNSET, Struct, UnsetType
 from worker.registries.docker import manifests
 from worker.registries.docker.manifests import Descriptor
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     PermissionDeniedError,
     RegistryError,
 )
-from worker.registries.http.answers import TAG, bad, decode, decode_any_text, succeeded, time_told
 from worker.registries.http.challenges import asks_for
-from worker.registries.http.messages import Answer, BrokenBodyError, Request
+from worker.registries.http.messages import BrokenBodyError, Request, Response
+from worker.registries.http.responses import TAG, bad, decode, decode_any_text, server_time, succeeded
 from worker.text import one_line
 
 PAGE_SIZE = 1000  # the most that distribution allows
@@ -61,7 +61,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResolvedManifest:
     """What a reference names: the manifest's digest and media type; its body where it was fetched."""
 
     digest: str
@@ -95,26 +95,26 @@ def _get(url: str, what: str, query: Mapping[str, str] | None = None) -> Request
 # Answers.
 
 
-def refusal(answer: Answer) -> RegistryError:
+def refusal(response: Response) -> RegistryError:
     """What an answer that is no 2xx means. A 401 after a fresh token is no matter of signing in."""
-    error = manifests.refusal(answer)
-    if answer.status == 401 and asks_for("bearer", answer.headers.get("www-authenticate", "")):
+    error = manifests.refusal(response)
+    if response.status == 401 and asks_for("bearer", response.headers.get("www-authenticate", "")):
         return PermissionDeniedError(error.message, status=401, request_id=error.request_id)
     return error
 
 
-def accepted(answer: Answer) -> Answer:
+def accepted(response: Response) -> Response:
     """The same answer, if it is a good one. Raises what a bad one means."""
-    if not succeeded(answer):
-        raise refusal(answer)
-    return answer
+    if not succeeded(response):
+        raise refusal(response)
+    return response
 
 
-def repositories_page(answer: Answer) -> Page | None:
+def repositories_page(response: Response) -> Page | None:
     """A page of the catalog; None: the registry has none, or not for us. Raises RegistryError."""
-    if answer.status in NO_LIST:
+    if response.status in NO_LIST:
         return None
-    body = accepted(answer).body
+    body = accepted(response).body
     try:
         listed = decode(body, WireCatalog)
     except BrokenBodyError:
@@ -123,53 +123,53 @@ def repositories_page(answer: Answer) -> Page | None:
         listed = perhaps
     # A name that is no Unicode is shown escaped, and is one that nobody can ask for: it alone is unreadable.
     names = [name.encode(errors="backslashreplace").decode() for name in listed.repositories or ()]
-    return Page(names, next_query(answer, "/_catalog"))
+    return Page(names, next_query(response, "/_catalog"))
 
 
-def tags_page(answer: Answer, name: str) -> Page | None:
+def tags_page(response: Response, name: str) -> Page | None:
     """A page of a repository's tags: null, [] and nothing at all are one; None: there is no such repository.
 
     Raises RegistryError.
     """
-    if answer.status == 404 and any(code == "NAME_UNKNOWN" for code, _, _ in manifests.errors_of(answer)):
+    if response.status == 404 and any(code == "NAME_UNKNOWN" for code, _, _ in manifests.errors_of(response)):
         return None
-    tags = decode(accepted(answer).body, WireTags).tags or []
+    tags = decode(accepted(response).body, WireTags).tags or []
     for tag in tags:
         if not TAG.fullmatch(tag):
             bad(f"an impossible tag: {tag[:200]!r}")
-    return Page(tags, next_query(answer, f"/{name}/tags/list"))
+    return Page(tags, next_query(response, f"/{name}/tags/list"))
 
 
-def referrers_page(answer: Answer, name: str, digest: str) -> Page | None:
+def referrers_page(response: Response, name: str, digest: str) -> Page | None:
     """A page of the digests that refer to a digest; None: the registry has no such API.
 
     An older registry, or what stands before it, may say anything to a path that it does not know. Raises RegistryError
     where that may also be the failure of a registry that has the API: a sick server, a refusal of credentials, a list
     that breaks off or cannot be read.
     """
-    asked_to_sign_in = answer.status in (401, 403) and "www-authenticate" in answer.headers
-    if answer.status in SICK or answer.status > 504 or asked_to_sign_in:
-        raise refusal(answer)
-    if answer.status != 200 or not answer.body.lstrip().startswith(b"{"):
+    asked_to_sign_in = response.status in (401, 403) and "www-authenticate" in response.headers
+    if response.status in SICK or response.status > 504 or asked_to_sign_in:
+        raise refusal(response)
+    if response.status != 200 or not response.body.lstrip().startswith(b"{"):
         return None
     try:
-        listed = decode(answer.body, WireReferrers).manifests
+        listed = decode(response.body, WireReferrers).manifests
     except BrokenBodyError:
         raise
-    except BadAnswerError:
+    except BadResponseError:
         return None
     if listed is UNSET:
         return None
     digests = [_digest(one.digest or "", "a referrer") for one in listed or ()]
-    return Page(digests, next_query(answer, f"/{name}/referrers/{digest}"))
+    return Page(digests, next_query(response, f"/{name}/referrers/{digest}"))
 
 
-def next_query(answer: Answer, path: str) -> Mapping[str, str] | None:
-    """The query of the page after this one, by the header Link alone; None: there is none. Raises BadAnswerError.
+def next_query(response: Response, path: str) -> Mapping[str, str] | None:
+    """The query of the page after this one, by the header Link alone; None: there is none. Raises BadResponseError.
 
     Only the query is taken from it: whatever host or path above a proxy on the way writes there, ours is asked.
     """
-    for target, relations in _links(answer.headers.get("link", "")):
+    for target, relations in _links(response.headers.get("link", "")):
         if "next" in relations:
             parts = address(path, target)
             if parts is None or not parts.path.endswith(path):
@@ -179,7 +179,7 @@ def next_query(answer: Answer, path: str) -> Mapping[str, str] | None:
 
 
 def _links(text: str) -> Iterator[tuple[str, frozenset[str]]]:
-    """The targets of a header Link and what they are (RFC 8288). Raises BadAnswerError.
+    """The targets of a header Link and what they are (RFC 8288). Raises BadResponseError.
 
     One that cannot be read must not be taken for none: the rest of a list would be missing, and nobody would know.
     """
@@ -194,36 +194,36 @@ def _links(text: str) -> Iterator[tuple[str, frozenset[str]]]:
         at = found.end()
 
 
-def head(answer: Answer, reference: str) -> Found | int:
+def head(response: Response, reference: str) -> ResolvedManifest | int:
     """What a reference names, from the answer to a HEAD; a status: only the answer to a GET can say what it means.
 
     An error of a HEAD has no body, so that a refused type looks like a manifest that is not there.
     """
-    if answer.status in (401, 429):
-        raise refusal(answer)
-    digest = answer.headers.get("docker-content-digest", "")
-    if answer.status != 200 or not digest:
-        return answer.status
+    if response.status in (401, 429):
+        raise refusal(response)
+    digest = response.headers.get("docker-content-digest", "")
+    if response.status != 200 or not digest:
+        return response.status
     if ":" in reference and _digest(digest, "a manifest") != reference:
         bad(f"asked for {reference}, told of {digest}")
-    return Found(_digest(digest, "a manifest"), manifests.type_of(answer))
+    return ResolvedManifest(_digest(digest, "a manifest"), manifests.type_of(response))
 
 
-def fetched(answer: Answer, reference: str) -> Found:
+def fetched(response: Response, reference: str) -> ResolvedManifest:
     """A manifest as it is, hashed. Raises RegistryError, and NotFoundError: there is none."""
-    accepted(answer)
-    told = answer.headers.get("docker-content-digest", "")
-    digest = reference if ":" in reference else told or f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
-    if manifests.content_of(_digest(digest, "a manifest"), answer.body) is None:
+    accepted(response)
+    told = response.headers.get("docker-content-digest", "")
+    digest = reference if ":" in reference else told or f"sha256:{hashlib.sha256(response.body).hexdigest()}"
+    if manifests.content_of(_digest(digest, "a manifest"), response.body) is None:
         raise BrokenBodyError(f"a manifest that is not the one that {one_line(digest, 150)} names")
-    return Found(digest, manifests.type_of(answer), answer.body)
+    return ResolvedManifest(digest, manifests.type_of(response), response.body)
 
 
-def time_of(answer: Answer, api: str) -> datetime:
+def time_of(response: Response, api: str) -> datetime:
     """The registry's own time, from an answer to `ping`. Raises RegistryError."""
-    if answer.status == 404:
+    if response.status == 404:
         raise NotFoundError(f"HTTP 404: no registry answers at {api}/", status=404)
-    return time_told(accepted(answer))
+    return server_time(accepted(response))
 
 
 def is_name(path: str) -> bool:

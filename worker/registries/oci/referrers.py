@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from worker.logs import Log
 from worker.registries.docker import manifests
-from worker.registries.errors import BadAnswerError, NoConnectionError, RegistryError, SignInError
+from worker.registries.errors import BadResponseError, NoConnectionError, RegistryError, SignInError
 from worker.registries.oci.pages import linked_list
 from worker.registries.oci.protocol import Page
 from worker.registries.oci.sign_in import UnchallengedError
@@ -62,7 +62,7 @@ class Referrers:
             elif isinstance(error, SignInError):  # refused here alone: no failure to sign in
                 message = f"the referrers API, which has answered before, refuses to: {error.message}"
                 where = (error.registry, error.request, error.status, error.request_id)
-                raise BadAnswerError(message, *where) from None
+                raise BadResponseError(message, *where) from None
             else:
                 raise
         if found is None:

@@ -11,10 +11,10 @@ from policies.patterns import Patterns
 from worker.config.settings import Credentials, RegistrySettings, namespace_of
 from worker.registries.docker.tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of, pull
 from worker.registries.errors import RegistryError, SignInError
-from worker.registries.http.answers import succeeded
 from worker.registries.http.challenges import asks_for
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Response
+from worker.registries.http.responses import succeeded
 from worker.registries.oci.passwords import user_of
 
 CATALOG: Scopes = ("registry:catalog:*",)
@@ -31,39 +31,39 @@ class SignIns:
 
     def __init__(self, settings: RegistrySettings, http: Http) -> None:
         several = len(settings.all_credentials) > 1
-        self._ways = [
+        self._sign_ins = [
             (
                 Patterns(given.repositories or ("**",), paths=True),
                 OciSignIn(settings, given, http, f"credentials[{number}]" if several else ""),
             )
             for number, given in enumerate(settings.all_credentials)
         ]
-        self.all = tuple(way for _, way in self._ways)
+        self.all = tuple(sign_in for _, sign_in in self._sign_ins)
         self._namespace = namespace_of(settings.url)
 
     def of(self, repository: str, actions: str, source: str = "") -> "OciSigner":
         """The signer for actions in a repository, and for reading `source`. Raises RegistryError: no way is for it."""
-        if (way := self.way_for(repository)) is None:
+        if (sign_in := self.sign_in_for(repository)) is None:
             remedy = "add an item for it, or one without repositories, such as {anonymous: true}"
             raise RegistryError(f"none of the credentials is for the repository {repository}: {remedy}")
         above = f"{self._namespace}/" if self._namespace else ""
         reading = pull(f"{above}{source}") if source else ()
-        return OciSigner(way, (f"repository:{above}{repository}:{actions}", *reading))
+        return OciSigner(sign_in, (f"repository:{above}{repository}:{actions}", *reading))
 
-    def way_for(self, repository: str) -> "OciSignIn | None":
+    def sign_in_for(self, repository: str) -> "OciSignIn | None":
         """How to sign in for a repository; None: no way is for it."""
-        return next((way for patterns, way in self._ways if patterns.match(repository) is not None), None)
+        return next((sign_in for patterns, sign_in in self._sign_ins if patterns.match(repository) is not None), None)
 
-    def masked(self, answer: Answer) -> Answer:
+    def masked(self, response: Response) -> Response:
         """As OciSignIn.masked, for all of them."""
-        for way in self.all:
-            answer = way.masked(answer)
-        return answer
+        for sign_in in self.all:
+            response = sign_in.masked(response)
+        return response
 
-    def hidden(self, error: RegistryError, answer: Answer | None = None) -> RegistryError:
+    def hidden(self, error: RegistryError, response: Response | None = None) -> RegistryError:
         """As OciSignIn.hidden, for all of them."""
-        for way in self.all:
-            error = way.hidden(error, answer)
+        for sign_in in self.all:
+            error = sign_in.hidden(error, response)
         return error
 
 
@@ -81,22 +81,22 @@ class OciSignIn(DockerSignIn):
     def identity(self, refused: str | None) -> str | None:
         return None if self.user is None else self.user.identity_token(refused)
 
-    def masked(self, answer: Answer) -> Answer:
+    def masked(self, response: Response) -> Response:
         """An answer without secrets in its body: whatever reads it may cut its words, and half a secret is one too.
 
         The body of a success stays as it is: it may have to be hashed, and may be the token that was asked for.
         """
-        if succeeded(answer) or not answer.body:
-            return answer
-        return replace(answer, body=hide(answer.body.decode(errors="replace"), self._secrets()).encode())
+        if succeeded(response) or not response.body:
+            return response
+        return replace(response, body=hide(response.body.decode(errors="replace"), self._secrets()).encode())
 
-    def hidden(self, error: RegistryError, answer: Answer | None = None) -> RegistryError:
+    def hidden(self, error: RegistryError, response: Response | None = None) -> RegistryError:
         """The error without secrets in its words. `answer`: where the words come from, perhaps with half a secret."""
         secrets = self._secrets()
-        if answer is not None and succeeded(answer):
-            text = answer.body.decode(errors="replace")
+        if response is not None and succeeded(response):
+            text = response.body.decode(errors="replace")
             if hide(text, secrets) != text:
-                error.message = f"HTTP {answer.status}: {HALF}"
+                error.message = f"HTTP {response.status}: {HALF}"
         error.message = hide(error.message, secrets)
         error.request_id = hide(error.request_id, secrets)
         return error
@@ -124,13 +124,13 @@ class OciSigner(ScopeSigner):
             return self.sign_in.user.sign()
         return super().sign()
 
-    def refused(self, authorization: str | None, answer: Answer) -> None:
+    def refused(self, authorization: str | None, response: Response) -> None:
         sign_in = self.sign_in
         sign_in.asked = True
-        if challenge_of(answer, sign_in.root, sign_in.hosts) is not None:
+        if challenge_of(response, sign_in.root, sign_in.hosts) is not None:
             sign_in.basic = False
-            super().refused(authorization, answer)
-        elif asks_for("basic", answer.headers.get("www-authenticate", "")) is None:
+            super().refused(authorization, response)
+        elif asks_for("basic", response.headers.get("www-authenticate", "")) is None:
             raise UnchallengedError("the registry answered 401 and did not say how to sign in", status=401)
         elif sign_in.user is None:
             remedy = "write credentials: {username: …, password: {file: …}}"
@@ -141,5 +141,5 @@ class OciSigner(ScopeSigner):
             )
         else:
             if sign_in.basic:
-                sign_in.user.refused(authorization, answer)
+                sign_in.user.refused(authorization, response)
             sign_in.basic = True

@@ -27,8 +27,8 @@ from worker.registries.errors import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.http.answers import BLOB_DIGEST, bad, decode, protects, status_error, succeeded, without_names
-from worker.registries.http.messages import Answer, Request
+from worker.registries.http.messages import Request, Response
+from worker.registries.http.responses import BLOB_DIGEST, bad, decode, protects, status_error, succeeded, without_names
 from worker.text import one_line
 
 T = TypeVar("T")
@@ -127,30 +127,30 @@ def listing(url: str, about: str, query: dict[str, str], token: str, page_size: 
 # Answers.
 
 
-def accepted(answer: Answer, kind: type[T]) -> T:
+def accepted(response: Response, kind: type[T]) -> T:
     """The body of a good answer. Raises what a bad one means."""
-    if succeeded(answer):
-        return decode(answer.body, kind)
-    raise refusal(answer)
+    if succeeded(response):
+        return decode(response.body, kind)
+    raise refusal(response)
 
 
-def registry(answer: Answer, registry_id: str) -> WireRegistry:
+def registry(response: Response, registry_id: str) -> WireRegistry:
     """The registry of this id. Raises RegistryError."""
-    found = accepted(answer, WireRegistry)
+    found = accepted(response, WireRegistry)
     if found.id != registry_id:
         bad(f"asked for registry {registry_id}, told of {found.id!r}")
     return found
 
 
-def refusal(answer: Answer) -> RegistryError:
+def refusal(response: Response) -> RegistryError:
     """What an answer that is no 2xx means: by the body's code, by the HTTP status only where the body has none."""
-    status = status_of(answer.body)
+    status = status_of(response.body)
     if status is None:
-        return status_error(answer)
+        return status_error(response)
     if status.code not in NAMES:
-        return status_error(answer, status.message or "")
+        return status_error(response, status.message or "")
     error = error_of(status)
-    error.status, error.request_id = answer.status, error.request_id or answer.headers.get("x-request-id", "")
+    error.status, error.request_id = response.status, error.request_id or response.headers.get("x-request-id", "")
     return error
 
 
@@ -191,30 +191,30 @@ def operation_error(status: Status) -> RegistryError:
     return kind(error.message, request_id=error.request_id)
 
 
-def operation(answer: Answer) -> Operation:
+def operation(response: Response) -> Operation:
     """Where an operation stands. Raises RegistryError."""
-    found = accepted(answer, Operation)
+    found = accepted(response, Operation)
     if not IDENTIFIER.fullmatch(found.id or ""):
         bad(f"an operation with the id {found.id!r}")
     return found
 
 
 def page_token(token: str | None) -> str:
-    """Empty on the last page. Raises BadAnswerError."""
+    """Empty on the last page. Raises BadResponseError."""
     if len(token or "") > 2048:
         bad("a page token of more than 2,048 characters")
     return token or ""
 
 
 def blob_of(wire: WireBlob) -> Blob:
-    """Raises BadAnswerError."""
+    """Raises BadResponseError."""
     if not BLOB_DIGEST.fullmatch(wire.digest or ""):
         bad(f"a blob with the digest {wire.digest!r}")
     return Blob(digest=wire.digest or "", size=int64(wire.size or 0, "size"))
 
 
 def int64(value: int | str, field: str) -> int:
-    """A number of bytes, as a string or a bare number. Raises BadAnswerError for what is negative or beyond 64 bits."""
+    """A number of bytes, as a string or a bare number. Raises BadResponseError: negative, or beyond 64 bits."""
     if isinstance(value, str):
         if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) <= 20):
             bad(f"{field} is not a number: {value[:40]!r}")

@@ -12,20 +12,20 @@ from worker.registries.docker.manifest_cache import Read, read_in_time, with_sub
 from worker.registries.docker.manifests import about
 from worker.registries.docker.tokens import DockerSignIn, ScopeSigner, pull
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     OperationUnknownError,
     RegistryError,
     TooLateError,
     UnavailableError,
 )
-from worker.registries.http.answers import succeeded
 from worker.registries.http.client import Http, HttpDriver
 from worker.registries.http.loops import Progress, each, polls
-from worker.registries.http.messages import Answer, Request, Retries
+from worker.registries.http.messages import Request, Response, Retries
 from worker.registries.http.rate_limit import Limiter
+from worker.registries.http.responses import succeeded
 from worker.registries.http.tokens import Basic, Bearer
-from worker.registries.interface import Manifest, Manifests, Subjects
+from worker.registries.interface import Manifest, ManifestCache, Subjects
 from worker.registries.yandex import api
 from worker.registries.yandex.sign_in import open_tokens
 
@@ -35,7 +35,9 @@ T = TypeVar("T")
 class YandexRegistry(HttpDriver):
     """One registry of either kind, by its id: its services, signed in. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> None:
+    def __init__(
+        self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache
+    ) -> None:
         self._id, self._manifests, self._concurrency = settings.id, manifests, settings.rate.concurrency
         self._operations = f"{settings.endpoints.operation}/operations"
         super().__init__(Http(settings.name, limiter, self._concurrency, retries, settings))
@@ -45,12 +47,12 @@ class YandexRegistry(HttpDriver):
         self._api = f"{docker}/v2"
         self._sign_in = DockerSignIn(self.http, docker, Basic(self.tokens, "iam"), account="iam")
 
-    def call(self, request: Request, read: Callable[[Answer], T], total: float | None = None) -> T:
+    def call(self, request: Request, read: Callable[[Response], T], total: float | None = None) -> T:
         """What `read` makes of the answer. Raises RegistryError."""
         return self.http.call(request, read, self.bearer, total)
 
     def pages(
-        self, request: Callable[[str], Request], read: Callable[[Answer], api.Page], key: Callable[[T], str]
+        self, request: Callable[[str], Request], read: Callable[[Response], api.Page], key: Callable[[T], str]
     ) -> Iterator[Sequence[T]]:
         """The rows of a listing, page by page. A row that comes twice is normal, a listing that does not get on is not.
 
@@ -75,11 +77,11 @@ class YandexRegistry(HttpDriver):
     def deletion(self, request: Request, subject: str) -> api.Operation:
         """The operation that a deletion begins; it must be of what was asked for, by its id. Raises RegistryError."""
 
-        def read(answer: Answer) -> api.Operation:
-            operation = api.operation(answer)
+        def read(response: Response) -> api.Operation:
+            operation = api.operation(response)
             told = operation.metadata and (operation.metadata.image_id or operation.metadata.artifact_id)
             if told and told != subject:
-                raise BadAnswerError(f"asked to delete {subject}, told of the deletion of {told}")
+                raise BadResponseError(f"asked to delete {subject}, told of the deletion of {told}")
             return operation
 
         return self.call(request, read)
@@ -127,14 +129,14 @@ class YandexRegistry(HttpDriver):
                 return TooLateError("not read: the time for reading was over")
             try:
                 return self._docker(
-                    "GET", repository, digest, lambda answer: manifests.manifest(answer, digest), not_after
+                    "GET", repository, digest, lambda response: manifests.manifest(response, digest), not_after
                 )
             except RegistryError as error:
                 return error
 
         return self._each(ask, digests)
 
-    def there(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
+    def existing(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
         def is_there(digest: str) -> bool:
             try:
                 self._insist_that_it_is_there(repository, digest)
@@ -161,9 +163,9 @@ class YandexRegistry(HttpDriver):
     def _insist_that_it_is_there(self, repository: str, digest: str) -> None:
         """Raises NotFoundError where the repository has no such manifest, or another error."""
 
-        def read(answer: Answer) -> None:
-            if not succeeded(answer):
-                raise manifests.refusal(answer)
+        def read(response: Response) -> None:
+            if not succeeded(response):
+                raise manifests.refusal(response)
 
         self._docker("HEAD", repository, digest, read)
 
@@ -172,7 +174,7 @@ class YandexRegistry(HttpDriver):
         method: Literal["GET", "HEAD"],
         repository: str,
         digest: str,
-        read: Callable[[Answer], T],
+        read: Callable[[Response], T],
         not_after: float | None = None,
     ) -> T:
         """A manifest by the Docker API. Raises RegistryError."""

@@ -16,7 +16,7 @@ from worker.registries.errors import (
     TooLateError,
     UnsuitableError,
 )
-from worker.registries.http.messages import Answer
+from worker.registries.http.messages import Response
 from worker.registries.interface import Deletion
 from worker.registries.yandex import api
 from worker.registries.yandex import cloud_protocol as protocol
@@ -74,7 +74,7 @@ class Deletions:
             if self._suitable:
                 return
             request = protocol.get_registry(self._root, self._id)
-            found = self._registry.call(request, lambda answer: protocol.registry(answer, self._id))
+            found = self._registry.call(request, lambda response: protocol.registry(response, self._id))
             if found.type == "TRANSITIONAL" and not self._transitional:
                 raise UnsuitableError(
                     f"registry {self._id} is of the type TRANSITIONAL: nothing is deleted there unless the file says"
@@ -126,7 +126,7 @@ class Deletions:
         return Begun(
             ",".join(operation.id or "" for operation in operations),
             done=False,
-            of=(path, image),
+            target=(path, image),
             before=before,
             ended=tuple(operation for operation in operations if operation.done),
             errors=(*missing, *errors),
@@ -142,8 +142,8 @@ class Deletions:
         label = about(path, image.digest)
         request = protocol.get_artifact(self._root, artifact.id, label)
 
-        def read(answer: Answer) -> str:
-            now = protocol.one_artifact(answer, artifact.id)
+        def read(response: Response) -> str:
+            now = protocol.one_artifact(response, artifact.id)
             if now is None:
                 return f"{artifact.name} is no image by now, or is being pushed"
             if not in_folder(now.path, now.name, self._id, path):

@@ -52,7 +52,11 @@ class Followed:
         """As the interface has it."""
         if deletion.done:
             return deletion
-        begun = deletion if isinstance(deletion, Begun) else Begun(deletion.operation_id, done=False, of=deletion.of)
+        begun = (
+            deletion
+            if isinstance(deletion, Begun)
+            else Begun(deletion.operation_id, done=False, target=deletion.target)
+        )
         try:
             found = self._followed(begun, deadline)
         except UnavailableError as error:
@@ -66,12 +70,12 @@ class Followed:
         errors = self._ended(begun, deadline)
         if errors is None:
             return None
-        if begun.of is None:
+        if begun.target is None:
             unknown = ("what it was about is not known", self._registry.http.registry)
             raise next(iter(errors), OperationUnknownError(*unknown, maybe_done=True))
         asked, wait = set(begun.asked), FIRST_POLL
         while True:
-            path, image = begun.of
+            path, image = begun.target
             left = self._left(begun, path, image)
             if not left.artifacts:
                 return self._gone(begun, left, errors)
@@ -119,7 +123,7 @@ class Followed:
             missing[-1].collateral_tags = left.collateral_tags
             raise missing[-1]  # somebody else was faster
         return Deletion(
-            begun.operation_id, done=True, raced=left.raced, collateral_tags=left.collateral_tags, of=begun.of
+            begun.operation_id, done=True, raced=left.raced, collateral_tags=left.collateral_tags, target=begun.target
         )
 
     def _failure(self, image: Image, left: Left, errors: Sequence[RegistryError]) -> RegistryError | None:

@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from policies.image import Image
 from worker.registries.docker.manifest_cache import size_of
-from worker.registries.http.answers import IMAGE_DIGEST, TAG, bad
+from worker.registries.http.responses import IMAGE_DIGEST, TAG, bad
 from worker.registries.yandex.api import PATH
 from worker.registries.yandex.cloud_protocol import Artifact
 from worker.text import one_line
@@ -31,7 +31,7 @@ class Place:
 
 
 def place_of(path: str, name: str, registry_id: str) -> Place:
-    """Raises BadAnswerError for a path that no repository can have."""
+    """Raises BadResponseError for a path that no repository can have."""
     text = path.strip("/")
     if text == registry_id or text.startswith(f"{registry_id}/"):
         text = text[len(registry_id) + 1 :]
@@ -78,7 +78,7 @@ def _is_path(text: str) -> bool:
 
 
 class Folder:
-    """What one folder holds: its artifacts by the digest of their manifests. Raises BadAnswerError for a broken one."""
+    """What one folder holds: its artifacts by the digest of their manifests. Raises BadResponseError."""
 
     def __init__(self, path: str, artifacts: Iterable[Artifact]) -> None:
         self.path = path
@@ -111,7 +111,7 @@ class Folder:
 
 
 def tags_of(artifact: Artifact) -> tuple[str, ...]:
-    """The tags that an artifact stands for: its name, or what its properties say. Raises BadAnswerError."""
+    """The tags that an artifact stands for: its name, or what its properties say. Raises BadResponseError."""
     named = () if names_digest(artifact) or not TAG.fullmatch(artifact.name) else (artifact.name,)
     told = (tag for name, value in artifact.properties.items() if TAGS.fullmatch(name) for tag in _split(value))
     return tuple(dict.fromkeys((*named, *told)))

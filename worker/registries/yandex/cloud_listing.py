@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from worker.registries.errors import BadAnswerError
+from worker.registries.errors import BadResponseError
 from worker.registries.yandex.cloud_images import Folder, nearest, place_of, settled
 from worker.registries.yandex.cloud_protocol import Artifact, WireArtifact, artifact_of, is_there
 
@@ -46,7 +46,7 @@ class Pile:
                 continue
             try:
                 place = place_of(artifact.path, artifact.name, self._registry_id)
-            except BadAnswerError as error:
+            except BadResponseError as error:
                 self._odd[artifact.id] = replace(artifact, broken=error.message)
                 continue
             if place.as_full is None:

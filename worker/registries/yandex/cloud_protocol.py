@@ -12,9 +12,9 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 
 from policies.image import Blob
-from worker.registries.errors import BadAnswerError, NotFoundError, UnsuitableError
-from worker.registries.http.answers import IMAGE_DIGEST, bad
-from worker.registries.http.messages import Answer, Request
+from worker.registries.errors import BadResponseError, NotFoundError, UnsuitableError
+from worker.registries.http.messages import Request, Response
+from worker.registries.http.responses import IMAGE_DIGEST, bad
 from worker.registries.yandex import api
 from worker.registries.yandex.api import (
     IDENTIFIER,
@@ -137,9 +137,9 @@ def delete_artifact(root: str, artifact_id: str, about: str, key: str, not_after
 # Answers.
 
 
-def registry(answer: Answer, registry_id: str) -> api.WireRegistry:
+def registry(response: Response, registry_id: str) -> api.WireRegistry:
     """The registry, if its images can be ours to delete. Raises UnsuitableError and any other RegistryError."""
-    found = api.registry(answer, registry_id)
+    found = api.registry(response, registry_id)
     if found.kind != "DOCKER":
         what = one_line(found.kind or "no kind", 40)
         raise UnsuitableError(
@@ -154,9 +154,9 @@ def registry(answer: Answer, registry_id: str) -> api.WireRegistry:
     return found
 
 
-def page(answer: Answer, registry_id: str) -> Page:
+def page(response: Response, registry_id: str) -> Page:
     """A page of WireArtifacts, whatever their kind. Raises RegistryError."""
-    found = accepted(answer, WireArtifacts)
+    found = accepted(response, WireArtifacts)
     rows = found.artifacts or []
     for row in rows:
         if not IDENTIFIER.fullmatch(row.id or ""):
@@ -166,12 +166,12 @@ def page(answer: Answer, registry_id: str) -> Page:
     return Page(rows, page_token(found.next_page_token))
 
 
-def one_artifact(answer: Answer, artifact_id: str) -> Artifact | None:
+def one_artifact(response: Response, artifact_id: str) -> Artifact | None:
     """One artifact; None: it is none of Docker's, or being made.
 
     Raises NotFoundError for one that is gone or going, and any other RegistryError.
     """
-    row = accepted(answer, WireArtifact)
+    row = accepted(response, WireArtifact)
     if row.id != artifact_id:
         bad(f"asked for the artifact {artifact_id}, told of {row.id!r}")
     if row.status in ("DELETING", "DELETED"):
@@ -195,7 +195,7 @@ def artifact_of(row: WireArtifact) -> Artifact | None:
         return None
     try:
         return _read(row, docker)
-    except BadAnswerError as error:
+    except BadResponseError as error:
         return Artifact(id=row.id or "", path=row.path or "", name=row.name or "", digest="", broken=error.message)
 
 

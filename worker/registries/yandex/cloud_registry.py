@@ -26,10 +26,10 @@ from worker.registries.docker.manifest_cache import (
 )
 from worker.registries.docker.manifests import about
 from worker.registries.errors import NotFoundError, RegistryError
-from worker.registries.http.answers import time_told
-from worker.registries.http.messages import Answer, Request, Retries
+from worker.registries.http.messages import Request, Response, Retries
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Deletion, Manifest, Manifests, Registry
+from worker.registries.http.responses import server_time
+from worker.registries.interface import Deletion, Manifest, ManifestCache, Registry
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.api import PAGE_SIZE
 from worker.registries.yandex.client import YandexRegistry
@@ -44,7 +44,7 @@ SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serv
 log = Log(__name__)
 
 
-def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> Registry:
+def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache) -> Registry:
     """A registry of this kind; nothing is sent yet."""
     return YandexCloudRegistry(settings, limiter, retries, manifests)
 
@@ -55,7 +55,9 @@ class YandexCloudRegistry(YandexRegistry):
     by_parts: Literal[True] = True
     page_size = PAGE_SIZE
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> None:
+    def __init__(
+        self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache
+    ) -> None:
         super().__init__(settings, limiter, retries, manifests)
         self._root = settings.endpoints.cloud_registry
         self._folders = Folders(self._read_folder)
@@ -68,9 +70,9 @@ class YandexCloudRegistry(YandexRegistry):
     def clock(self) -> datetime:
         """As the interface has it. Raises UnsuitableError, too: it is no Docker registry, or keeps nothing itself."""
 
-        def read(answer: Answer) -> datetime:
-            protocol.registry(answer, self._id)
-            return time_told(answer)
+        def read(response: Response) -> datetime:
+            protocol.registry(response, self._id)
+            return server_time(response)
 
         return self.call(protocol.get_registry(self._root, self._id), read)
 
@@ -92,7 +94,7 @@ class YandexCloudRegistry(YandexRegistry):
                 folder = Folder(repository, scanned)
         return self._complete(folder)
 
-    def listed(self, repository: str, since: float) -> tuple[Image, ...]:
+    def plain_listing(self, repository: str, since: float) -> tuple[Image, ...]:
         return tuple(images_of(self._folders.since(repository, since), self._id).values())
 
     def _pages(self, path: str | None) -> Iterator[Sequence[WireArtifact]]:
@@ -103,7 +105,7 @@ class YandexCloudRegistry(YandexRegistry):
                 return protocol.list_artifacts(self._root, self._id, token, self.page_size)
             return protocol.list_level(self._root, self._id, path, token, self.page_size)
 
-        return self.pages(request, lambda answer: protocol.page(answer, self._id), lambda row: row.id or "")
+        return self.pages(request, lambda response: protocol.page(response, self._id), lambda row: row.id or "")
 
     def _listed_whole(self) -> Pile:
         pile = Pile(self._id)
@@ -171,9 +173,9 @@ class YandexCloudRegistry(YandexRegistry):
         return tuple(found.values())
 
     def _asked_for(self, repository: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
-        known = self._manifests.known(digests)
+        known = self._manifests.load(digests)
         answers = dict(self.manifests(repository, [digest for digest in digests if digest not in known]))
-        self._manifests.remember({one: answer for one, answer in answers.items() if isinstance(answer, Manifest)})
+        self._manifests.save({one: response for one, response in answers.items() if isinstance(response, Manifest)})
 
         def ask(digest: str) -> Manifest | RegistryError:
             try:

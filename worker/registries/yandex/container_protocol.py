@@ -12,8 +12,8 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 
 from policies.image import Image
-from worker.registries.http.answers import IMAGE_DIGEST, TAG, bad
-from worker.registries.http.messages import Answer, Request
+from worker.registries.http.messages import Request, Response
+from worker.registries.http.responses import IMAGE_DIGEST, TAG, bad
 from worker.registries.yandex.api import (
     IDENTIFIER,
     PATH,
@@ -80,26 +80,26 @@ def delete_image(root: str, image_id: str, about: str, idempotency_key: str, not
 # Answers.
 
 
-def images_page(answer: Answer, name: str) -> Page:
+def images_page(response: Response, name: str) -> Page:
     """A page of the images of the repository with this full name. Raises RegistryError."""
-    page = accepted(answer, WireImages)
+    page = accepted(response, WireImages)
     return Page([image_of(row, name) for row in page.images or ()], page_token(page.next_page_token))
 
 
-def repositories_page(answer: Answer, registry_id: str) -> Page:
+def repositories_page(response: Response, registry_id: str) -> Page:
     """A page of repository paths, without the registry's id. Raises RegistryError."""
-    page = accepted(answer, WireRepositories)
+    page = accepted(response, WireRepositories)
     paths = (repository_path(row.name or "", registry_id) for row in page.repositories or ())
     return Page([path for path in paths if path], page_token(page.next_page_token))
 
 
-def image(answer: Answer, name: str) -> Image:
+def image(response: Response, name: str) -> Image:
     """One image, which must be of the repository with this full name. Raises RegistryError."""
-    return image_of(accepted(answer, WireImage), name)
+    return image_of(accepted(response, WireImage), name)
 
 
 def repository_path(name: str, registry_id: str) -> str:
-    """The path without the registry's id; empty for the registry's own node. Raises BadAnswerError."""
+    """The path without the registry's id; empty for the registry's own node. Raises BadResponseError."""
     if name == registry_id:
         return ""
     prefix, _, path = name.partition("/")
@@ -111,7 +111,7 @@ def repository_path(name: str, registry_id: str) -> str:
 
 
 def image_of(wire: WireImage, name: str) -> Image:
-    """The record of an image, checked. Raises BadAnswerError."""
+    """The record of an image, checked. Raises BadResponseError."""
     if not IMAGE_DIGEST.fullmatch(wire.digest or ""):
         bad(f"an image with the digest {wire.digest!r}")
     if not IDENTIFIER.fullmatch(wire.id or ""):
@@ -136,7 +136,7 @@ def image_of(wire: WireImage, name: str) -> Image:
 
 
 def tags_of(tags: Iterable[str], digest: str) -> tuple[str, ...]:
-    """Each tag once. Raises BadAnswerError: one is none, and what an image is called may be what keeps it."""
+    """Each tag once. Raises BadResponseError: one is none, and what an image is called may be what keeps it."""
     found = tuple(dict.fromkeys(tags))
     if "" in found:
         bad(f"an empty tag ({digest})")

@@ -17,16 +17,16 @@ from worker.registries.docker.manifest_cache import (
     with_known_subjects,
 )
 from worker.registries.docker.manifests import about
-from worker.registries.http.answers import bad, time_told
-from worker.registries.http.messages import Answer, Retries
+from worker.registries.http.messages import Response, Retries
 from worker.registries.http.rate_limit import Limiter
-from worker.registries.interface import Deletion, Manifests, Registry
+from worker.registries.http.responses import bad, server_time
+from worker.registries.interface import Deletion, ManifestCache, Registry
 from worker.registries.yandex import api
 from worker.registries.yandex import container_protocol as protocol
 from worker.registries.yandex.client import YandexRegistry
 
 
-def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> Registry:
+def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache) -> Registry:
     """A registry of this kind; nothing is sent yet."""
     return YandexContainerRegistry(settings, limiter, retries, manifests)
 
@@ -34,14 +34,16 @@ def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, 
 class YandexContainerRegistry(YandexRegistry):
     """One registry, by its id. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: Manifests) -> None:
+    def __init__(
+        self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache
+    ) -> None:
         super().__init__(settings, limiter, retries, manifests)
         self._root = settings.endpoints.container_registry
 
     def clock(self) -> datetime:
-        def read(answer: Answer) -> datetime:
-            api.registry(answer, self._id)
-            return time_told(answer)
+        def read(response: Response) -> datetime:
+            api.registry(response, self._id)
+            return server_time(response)
 
         registries = f"{self._root}/container-registry/v1/registries"
         return self.call(api.get_registry(registries, self._id), read)
@@ -49,7 +51,7 @@ class YandexContainerRegistry(YandexRegistry):
     def repositories(self) -> Iterator[str]:
         pages: Iterable[Sequence[str]] = self.pages(
             lambda token: protocol.list_repositories(self._root, self._id, token),
-            lambda answer: protocol.repositories_page(answer, self._id),
+            lambda response: protocol.repositories_page(response, self._id),
             str,
         )
         yield from sorted({path for paths in pages for path in paths})
@@ -58,7 +60,7 @@ class YandexContainerRegistry(YandexRegistry):
         name = self._name(repository)
         pages: Iterable[Sequence[Image]] = self.pages(
             lambda token: protocol.list_images(self._root, name, repository, token),
-            lambda answer: protocol.images_page(answer, name),
+            lambda response: protocol.images_page(response, name),
             lambda image: image.id,
         )
         rows = {image.id: image for page in pages for image in page}
@@ -72,8 +74,8 @@ class YandexContainerRegistry(YandexRegistry):
         return with_known_subjects(self._manifests, images, self._read(repository))
 
     def get(self, repository: str, image: Image, _known_tags: Mapping[str, str] | None = None) -> Image:
-        def read(answer: Answer) -> Image:
-            found = protocol.image(answer, self._name(repository))
+        def read(response: Response) -> Image:
+            found = protocol.image(response, self._name(repository))
             if found.id != image.id:
                 bad(f"asked for the image {image.id}, told of {found.id}")
             return found

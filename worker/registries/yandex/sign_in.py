@@ -15,10 +15,10 @@ from msgspec import Meta, Struct
 
 from worker.config.secret import Secret
 from worker.config.settings import RegistrySettings, WorkloadIdentity
-from worker.registries.errors import BadAnswerError, RateLimitedError, RegistryError, SignInError, UnavailableError
-from worker.registries.http.answers import decode, status_error
+from worker.registries.errors import BadResponseError, RateLimitedError, RegistryError, SignInError, UnavailableError
 from worker.registries.http.client import Http
-from worker.registries.http.messages import Answer, Request
+from worker.registries.http.messages import Request, Response
+from worker.registries.http.responses import decode, status_error
 from worker.registries.http.tokens import HOUR, Token, Tokens, lasting, read_credentials
 from worker.registries.yandex.api import accepted, refusal, status_of
 from worker.text import one_line
@@ -85,7 +85,7 @@ def key_tokens(secret: Secret, iam: str, http: Http) -> Tokens:
             repeatable=True,  # a second token costs nothing
             paced=False,
         )
-        return http.call(request, lambda answer: _iam_token(answer, secret.where))
+        return http.call(request, lambda response: _iam_token(response, secret.where))
 
     return Tokens(
         fetch, f"check that the service account of the key in {secret.where} still exists and may use this registry"
@@ -117,37 +117,37 @@ def exchanged_tokens(identity: WorkloadIdentity, sts: str, http: Http) -> Tokens
             repeatable=True,  # a second token costs nothing
             paced=False,
         )
-        return http.call(request, lambda answer: _exchanged(answer, subject, remedy))
+        return http.call(request, lambda response: _exchanged(response, subject, remedy))
 
     return Tokens(fetch, remedy)
 
 
-def _exchanged(answer: Answer, subject: str, remedy: str) -> Token:
-    if answer.status // 100 != 2:
-        told = _exchange_refusal(answer, subject)
-        if isinstance(told, UnavailableError | RateLimitedError | BadAnswerError):
+def _exchanged(response: Response, subject: str, remedy: str) -> Token:
+    if response.status // 100 != 2:
+        told = _exchange_refusal(response, subject)
+        if isinstance(told, UnavailableError | RateLimitedError | BadResponseError):
             raise told
-        raise SignInError(f"{told.message}; {remedy}", status=answer.status, request_id=told.request_id)
-    found = accepted(answer, TokenAnswer)
+        raise SignInError(f"{told.message}; {remedy}", status=response.status, request_id=told.request_id)
+    found = accepted(response, TokenAnswer)
     if (found.token_type or "Bearer").lower() != "bearer":
-        raise BadAnswerError("an exchanged token of another type than Bearer")
+        raise BadResponseError("an exchanged token of another type than Bearer")
     if not found.expires_in or found.expires_in < 0:
-        raise BadAnswerError("an exchanged token without expires_in")
+        raise BadResponseError("an exchanged token without expires_in")
     return lasting(checked(found.access_token or "", "the exchange"), min(found.expires_in, 12 * HOUR))
 
 
-def _exchange_refusal(answer: Answer, subject: str) -> RegistryError:
+def _exchange_refusal(response: Response, subject: str) -> RegistryError:
     """What the service says, in either of the forms that were seen of it; never the token, should it repeat that."""
-    answer = replace(answer, body=answer.body.replace(subject.encode(), b"***"))
-    if (status := status_of(answer.body)) is not None and status.code is not None:
-        return refusal(answer)
+    response = replace(response, body=response.body.replace(subject.encode(), b"***"))
+    if (status := status_of(response.body)) is not None and status.code is not None:
+        return refusal(response)
     try:
-        told = decode(answer.body, ExchangeError)
-    except BadAnswerError:
-        return status_error(answer)
+        told = decode(response.body, ExchangeError)
+    except BadResponseError:
+        return status_error(response)
     if told.error in ("temporarily_unavailable", "server_error"):
-        return UnavailableError(f"HTTP {answer.status}: {one_line(told.error)}", status=answer.status)
-    return status_error(answer, ": ".join(part for part in (told.error, told.error_description) if part))
+        return UnavailableError(f"HTTP {response.status}: {one_line(told.error)}", status=response.status)
+    return status_error(response, ": ".join(part for part in (told.error, told.error_description) if part))
 
 
 def metadata_tokens(root: str, http: Http) -> Tokens:
@@ -166,12 +166,12 @@ def metadata_tokens(root: str, http: Http) -> Tokens:
         direct=True,
     )
 
-    def read(answer: Answer) -> Token:
-        if answer.status in (401, 403, 404):
+    def read(response: Response) -> Token:
+        if response.status in (401, 403, 404):
             raise SignInError(
-                f"the metadata service has no token (HTTP {answer.status}): {remedy}", status=answer.status
+                f"the metadata service has no token (HTTP {response.status}): {remedy}", status=response.status
             )
-        found = accepted(answer, TokenAnswer)
+        found = accepted(response, TokenAnswer)
         life = max(0.0, min(found.expires_in or 0.0, 12 * HOUR))
         return lasting(checked(found.access_token or "", "metadata service"), life, longest=HOUR)
 
@@ -184,16 +184,16 @@ def metadata_tokens(root: str, http: Http) -> Tokens:
     return Tokens(fetch, remedy)
 
 
-def _iam_token(answer: Answer, where: str) -> Token:
-    if answer.status in (400, 401, 403, 404):
-        told = refusal(answer)
+def _iam_token(response: Response, where: str) -> Token:
+    if response.status in (400, 401, 403, 404):
+        told = refusal(response)
         remedy = f"the key in {where} was refused: if it was deleted make a new one, and check this machine's clock"
-        raise SignInError(f"{told.message}; {remedy}", status=answer.status, request_id=told.request_id)
-    found = accepted(answer, IamAnswer)
+        raise SignInError(f"{told.message}; {remedy}", status=response.status, request_id=told.request_id)
+    found = accepted(response, IamAnswer)
     if found.expires_at is None:
-        raise BadAnswerError("an IAM token without expiresAt")
+        raise BadResponseError("an IAM token without expiresAt")
     # Against the server's own clock, which tells whole seconds: ours may be wrong, and life is a difference.
-    life = (found.expires_at - (answer.date or datetime.now(UTC))).total_seconds() - 1.0
+    life = (found.expires_at - (response.date or datetime.now(UTC))).total_seconds() - 1.0
     return lasting(checked(found.iam_token or "", "IAM"), life)
 
 

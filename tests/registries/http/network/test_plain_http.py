@@ -13,7 +13,7 @@ from tests.support.oci.fake import Basic, FakeRegistry, Tokens
 from worker.cli.check import remarks
 from worker.config.addresses import is_private
 from worker.config.settings import Credentials, Network, Secret, load
-from worker.registries.errors import BadAnswerError, RegistryError, SignInError, UnavailableError
+from worker.registries.errors import BadResponseError, RegistryError, SignInError, UnavailableError
 
 INSECURE = Network(insecure_http=True)
 Names = dict[str, list[str]]
@@ -48,7 +48,7 @@ def inner(plain: FakeRegistry, names: Names) -> str:
 
 def test_a_private_address_is_fine(opened: Opener, plain: FakeRegistry, inner: str) -> None:
     assert [image.tags for image in opened(inner, network=INSECURE).images("shop/api")] == [("v1",)]
-    with pytest.raises(BadAnswerError, match=r"refusing to talk to registry\.internal:[0-9]+ without TLS"):
+    with pytest.raises(BadResponseError, match=r"refusing to talk to registry\.internal:[0-9]+ without TLS"):
         opened(inner).clock()
 
 
@@ -108,17 +108,17 @@ def test_the_registry_hears_its_name(opened: Opener, names: Names) -> None:
 def test_a_token_server_of_the_network(opened: Opener, names: Names, tmp_path: Path) -> None:
     names.update({"registry.internal": ["127.0.0.1"], "auth.internal": ["127.0.0.1"]})
     (tmp_path / "password").write_text("sesame")
-    way = Credentials(username="gc", password=Secret(file=tmp_path / "password"))
+    route = Credentials(username="gc", password=Secret(file=tmp_path / "password"))
     with FakeRegistry(Renamed(user=Basic("gc", "sesame"), elsewhere=True)) as registry:
         host = registry.token_host
         url = registry.url.replace("127.0.0.1", "registry.internal")
         allowed = (host.replace("127.0.0.1", "auth.internal"),)
-        assert opened(url, network=INSECURE, credentials=way, token_hosts=allowed).clock()
+        assert opened(url, network=INSECURE, credentials=route, token_hosts=allowed).clock()
         with pytest.raises(SignInError, match="only; if that is the registry's token server"):
-            opened(url, network=INSECURE, credentials=way).clock()
+            opened(url, network=INSECURE, credentials=route).clock()
         names["auth.internal"] = ["8.8.8.8"]
         with pytest.raises(RegistryError, match=r"private addresses only, and auth\.internal is 8\.8\.8\.8"):
-            opened(url, network=INSECURE, credentials=way, token_hosts=allowed).clock()
+            opened(url, network=INSECURE, credentials=route, token_hosts=allowed).clock()
 
 
 class Renamed(Tokens):
@@ -132,8 +132,8 @@ def test_no_redirect_leads_to_the_metadata_service(opened: Opener, plain: FakeRe
     headers = {"Location": "http://169.254.169.254/latest/meta-data"}
     plain.fault("status", "GET", "/blobs/", status=307, headers=headers, times=None)
     driver: Any = opened(inner, network=INSECURE)
-    with pytest.raises(BadAnswerError, match=r"refusing to talk to 169\.254\.169\.254 without TLS"):
-        driver.lost_blobs("shop/api", ["sha256:" + "a" * 64])
+    with pytest.raises(BadResponseError, match=r"refusing to talk to 169\.254\.169\.254 without TLS"):
+        driver.missing_blobs("shop/api", ["sha256:" + "a" * 64])
 
 
 def test_by_a_proxy_both_have_to_be_private(opened: Opener, plain: FakeRegistry, inner: str, names: Names) -> None:

@@ -77,7 +77,7 @@ def test_tokens_and_redirects_use_it_too(opened: Opener, proxy: ForwardProxy) ->
         driver = opened(
             registry.url, network=Network(proxy=proxy.url), token_hosts=(registry.token_host,), credentials=credentials
         )
-        assert driver.lost_blobs("shop/api", [pushed.layers[0].digest]) == ()  # type: ignore[attr-defined]
+        assert driver.missing_blobs("shop/api", [pushed.layers[0].digest]) == ()  # type: ignore[attr-defined]
     hosts = {line.split("/")[2] for line in proxy.matched}
     assert {registry.host, registry.token_host} < hosts
     assert len(hosts) == 3, "the blob's redirect went another way"

@@ -127,7 +127,7 @@ def test_configs_from_another_host(fake: Starter, opened: Opener, tmp_path: Path
     (image,) = driver.images("a")
     assert str(image.created_at) == "2020-02-03 04:05:06+00:00"
     blobs = [blob.digest for blob in (*image.layers, image.config) if blob]
-    assert driver.lost_blobs("a", [*blobs, m.digest_of(b"never")]) == (m.digest_of(b"never"),)
+    assert driver.missing_blobs("a", [*blobs, m.digest_of(b"never")]) == (m.digest_of(b"never"),)
 
 
 # Referrers that no tag shows
@@ -318,10 +318,10 @@ def test_each_token_is_asked_for_with_the_least_scope(fake: Starter, opened: Ope
     driver.clock()
     assert list(driver.repositories()) == ["shop/api"]
     image = next(one for one in driver.images("shop/api") if one.tags)
-    kept = driver.keep("shop/api", image.digest)
+    kept = driver.save("shop/api", image.digest)
     before = list(tokens.asked)
     driver.delete("shop/api", image, "key")
-    driver.put("shop/api", kept, "v1")
+    driver.push_manifest("shop/api", kept, "v1")
     assert before == [(), ("registry:catalog:*",), ("repository:shop/api:pull",)]
     assert tokens.asked[3:] == [("repository:shop/api:delete",), ("repository:shop/api:pull,push",)]
     used = {(one.method, one.authorization) for one in registry.requests if one.status in (200, 201, 202)}

@@ -24,7 +24,7 @@ from tests.support.drivers import with_defaults
 from tests.support.oci.manifests import INDEX, digest_of
 from worker.config.settings import Credentials, Rate, Secret
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     OperationUnknownError,
     PermissionDeniedError,
     RegistryError,
@@ -33,9 +33,9 @@ from worker.registries.errors import (
     UnavailableError,
     UsedByImageListsError,
 )
-from worker.registries.http.messages import Answer, Retries
+from worker.registries.http.messages import Response, Retries
 from worker.registries.http.tokens import base64_of
-from worker.registries.interface import Deletion, Kept
+from worker.registries.interface import Deletion, SavedManifest
 from worker.registries.oci.passwords import user_of
 
 
@@ -181,7 +181,7 @@ def test_a_new_tag_without_a_manifest_lets_nothing_go(
     index = stored.put(an_index(an_image("x")), "new", media_type=INDEX)
     driver = opened(server.url)
     stored.before = lambda asked: UNKNOWN if asked.path.endswith(("/new", index)) else None
-    with pytest.raises(BadAnswerError, match="the tag new is listed"):
+    with pytest.raises(BadResponseError, match="the tag new is listed"):
         driver.get("a", image(digest, "v1"), {"v1": digest})
 
 
@@ -305,9 +305,9 @@ def test_a_password_that_is_no_longer_the_one_refused(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("new")
     user = user_of(Credentials(username="anna", password=Secret(file=tmp_path / "password")), "https://registry.test")
     assert user is not None
-    user.refused(f"Basic {base64_of('anna:old')}", Answer(401, {}, b""))
+    user.refused(f"Basic {base64_of('anna:old')}", Response(401, {}, b""))
     with pytest.raises(SignInError, match=r"the user name 'anna' or the password in file .* was refused"):
-        user.refused(user.sign(), Answer(401, {}, b""))
+        user.refused(user.sign(), Response(401, {}, b""))
 
 
 def test_a_401_that_says_nothing(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
@@ -396,5 +396,5 @@ def test_what_is_put_by_its_tag_is_put_once(
     body = an_image("x")
     stored.before = lambda _: error(503, "UNAVAILABLE")
     with pytest.raises(UnavailableError):
-        opened(server.url).put("a", Kept(digest_of(body), "x/y", body), tag)
+        opened(server.url).push_manifest("a", SavedManifest(digest_of(body), "x/y", body), tag)
     assert server.lines() == [f"PUT /v2/a/manifests/{tag or digest_of(body)}"] * times

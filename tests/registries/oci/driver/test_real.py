@@ -88,13 +88,13 @@ def test_a_deletion_by_digest_takes_all_tags_and_nothing_else(opened: Opener) ->
         assert more == ("latest", "v1", "v2")
         deletion = driver.delete("a", images[both.digest], "key")
         assert (deletion.done, deletion.raced, deletion.collateral_tags) == (True, (), ("v2",))  # it was not planned
-        assert driver.follow(Deletion("", done=False, of=("a", images[both.digest])), 0.0).done
+        assert driver.follow(Deletion("", done=False, target=("a", images[both.digest])), 0.0).done
         assert pusher.tags("a").keys() == {"multi"}
         with pytest.raises(NotFoundError, match="MANIFEST_UNKNOWN"):
             driver.delete("a", images[both.digest], "another")
         with pytest.raises(NotFoundError):
             driver.get("a", images[both.digest])
-        assert driver.there("a", [both.digest, child.digest]) == {child.digest}
+        assert driver.existing("a", [both.digest, child.digest]) == {child.digest}
         assert driver.delete("a", images[child.digest], "child").done  # nobody protects it here
         (left,) = driver.images("a")
         assert (left.tags, left.children) == (("multi",), (child.digest,))
@@ -140,31 +140,31 @@ def test_a_deleted_index_is_put_back_with_its_children(opened: Opener) -> None:
         child = pusher.image("a", layers=[b"one"])
         index = pusher.index("a", "multi", children=[child])
         driver = opened(server.url)
-        kept = {one.digest: driver.keep("a", one.digest) for one in (index, child)}
+        kept = {one.digest: driver.save("a", one.digest) for one in (index, child)}
         assert {one.body for one in kept.values()} == {index.body, child.body}
         assert kept[index.digest].media_type == index.media_type
-        assert driver.tagged("a", "multi") == index.digest
+        assert driver.resolve_tag("a", "multi") == index.digest
         for image in driver.images("a"):
             driver.delete("a", image, "key")
-        assert driver.tagged("a", "multi") is None
+        assert driver.resolve_tag("a", "multi") is None
         with pytest.raises(NotFoundError):
-            driver.keep("a", child.digest)
+            driver.save("a", child.digest)
         with pytest.raises(BlobsMissingError, match="MANIFEST_BLOB_UNKNOWN"):
-            driver.put("a", kept[index.digest], "multi")
-        driver.put("a", kept[child.digest])
-        driver.put("a", kept[index.digest], "multi")
+            driver.push_manifest("a", kept[index.digest], "multi")
+        driver.push_manifest("a", kept[child.digest])
+        driver.push_manifest("a", kept[index.digest], "multi")
         assert pusher.pull_whole("a", "multi")
         pusher.image("b", "v1", layers=[b"other"])
         (blob,) = child.layers
         assert driver.mount("b", blob.digest, "a")
         assert not driver.mount("b", "sha256:" + "a" * 64, "a")
         assert not [*server.root.glob("**/_uploads/*/data")]  # no upload is left open
-        assert driver.lost_blobs("b", [blob.digest]) == ()
+        assert driver.missing_blobs("b", [blob.digest]) == ()
         for image in driver.images("a"):
             driver.delete("a", image, "key")
         server.collect()
         blobs = [one.digest for one in child.blobs]
-        assert set(driver.lost_blobs("a", blobs)) == set(blobs)  # the cache says that they are there
+        assert set(driver.missing_blobs("a", blobs)) == set(blobs)  # the cache says that they are there
         assert pusher.wire.ask("HEAD", f"/v2/a/blobs/{blobs[0]}").status == 200
 
 
@@ -208,11 +208,11 @@ def test_tokens_of_another_server_sign_in(opened: Opener, tmp_path: Path) -> Non
         driver.clock()
         assert list(driver.repositories()) == ["a/b"]
         (image,) = driver.images("a/b")
-        kept = driver.keep("a/b", image.digest)
+        kept = driver.save("a/b", image.digest)
         asked = [one.scopes for one in tokens.asked]
         assert asked == [(), ("registry:catalog:*",), ("repository:a/b:pull",)]
         assert driver.delete("a/b", image, "key").done
-        driver.put("a/b", kept, "v1")
+        driver.push_manifest("a/b", kept, "v1")
         assert tokens.asked[3].scopes == ("repository:a/b:delete",)
         assert [sorted(scope.rpartition(":")[2].split(",")) for scope in tokens.asked[4].scopes] == [["pull", "push"]]
         assert len(tokens.asked) == 5

@@ -50,7 +50,7 @@ def test_what_is_known_costs_a_request_a_tag(opened: Opener, tree: ScriptedRepos
     known = by_digest(driver.images("a"))
     assert len(known) == len(tree.manifests)
     before = len(server.asked)
-    assert by_digest(opened(server.url).images_again("a", known)) == known
+    assert by_digest(opened(server.url).relist("a", known)) == known
     asked = sorted(f"{one.method} {one.path.rpartition('/')[2]}" for one in server.asked[before:])
     assert asked == sorted([f"HEAD {tag}" for tag in tree.tags] + ["GET list", "GET list"])
 
@@ -112,7 +112,7 @@ def test_it_is_what_a_first_listing_finds(
     known = by_digest(driver.images("a"))
     change(tree)
     fresh = by_digest(driver.images("a"))
-    assert by_digest(driver.images_again("a", known)) == fresh
+    assert by_digest(driver.relist("a", known)) == fresh
     assert fresh != known
 
 
@@ -123,7 +123,7 @@ def test_a_listing_of_referrers_that_is_an_ordinary_index_by_now(
     known = by_digest(driver.images("a"))
     (tag,) = (one for one in tree.tags if one.startswith("sha256-") and not one.endswith(".sig"))
     listing = tree.tags["ordinary"] = tree.tags.pop(tag)
-    found = by_digest(driver.images_again("a", known))
+    found = by_digest(driver.relist("a", known))
     assert found[listing].children == (digest_of(REFERRER),)
     assert found[listing].tags == ("ordinary",)
     assert found.keys() == by_digest(driver.images("a")).keys()
@@ -146,7 +146,7 @@ def test_referrers_that_the_registry_lists(opened: Opener, stored: ScriptedRepos
     stored.put(an_image("new"), "v2")
     listed[new] = [{"digest": stored.put(an_image("of the new"))}]
     before = len(server.asked)
-    found = by_digest(driver.images_again("a", known))
+    found = by_digest(driver.relist("a", known))
     assert found == by_digest(driver.images("a"))
     assert len(found) == 4
     asked = [one.path for one in server.asked[before:] if "/referrers/" in one.path]
@@ -157,7 +157,7 @@ def test_referrers_that_the_registry_lists(opened: Opener, stored: ScriptedRepos
 def test_the_facts_that_are_known_stay(opened: Opener, tree: ScriptedRepository, server: Scripted) -> None:
     driver: Oci = opened(server.url, push_time="image")
     known = {digest: replace(one, labels={"a": digest}) for digest, one in by_digest(driver.images("a")).items()}
-    found = by_digest(driver.images_again("a", known))
+    found = by_digest(driver.relist("a", known))
     assert [digest for digest, one in found.items() if one.labels != {"a": digest}] == []
 
 
@@ -166,9 +166,9 @@ def test_on_a_real_registry(opened: Opener) -> None:
         pushed = one_of_each(Pusher(server.url))
         driver = opened(server.url)
         known = by_digest(driver.images("shop/api"))
-        assert by_digest(driver.images_again("shop/api", known)) == known
+        assert by_digest(driver.relist("shop/api", known)) == known
         pusher = Pusher(server.url)
         pusher.index("shop/api", "v1", children=[pushed["inner"], pushed["artifact"]])
-        found = by_digest(driver.images_again("shop/api", known))
+        found = by_digest(driver.relist("shop/api", known))
         assert found == by_digest(driver.images("shop/api"))
         assert len(found) == len(known) + 1

@@ -24,7 +24,7 @@ from tests.registries.oci.scripted import (
 )
 from tests.support.oci.manifests import IMAGE, INDEX, digest_of
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     PermissionDeniedError,
 )
 from worker.registries.interface import Manifest
@@ -42,7 +42,7 @@ def test_a_listed_tag_without_a_manifest_leaves_the_repository_unreadable(
         stored.put(an_image(str(number)), f"v{number}")
     for tag in ("v2", "v3"):
         del stored.manifests[stored.tags[tag]]
-    with pytest.raises(BadAnswerError, match=r"GET a:v2: HTTP 404: the tag v2 \(and 1 more\) is listed, but"):
+    with pytest.raises(BadResponseError, match=r"GET a:v2: HTTP 404: the tag v2 \(and 1 more\) is listed, but"):
         opened(server.url).images("a")
     assert server.lines().count("GET /v2/a/tags/list") == 4  # two lists, each asked on once
 
@@ -125,10 +125,10 @@ class Remembering:
     def __init__(self, held: dict[str, Manifest]) -> None:
         self.held = held
 
-    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
+    def load(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
         return {digest: self.held[digest] for digest in digests if digest in self.held}
 
-    def remember(self, manifests: Mapping[str, Manifest]) -> None:
+    def save(self, manifests: Mapping[str, Manifest]) -> None:
         self.held |= manifests
 
 
@@ -249,10 +249,10 @@ class Memory:
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
 
-    def known(self, digests: Any) -> Mapping[str, Any]:
+    def load(self, digests: Any) -> Mapping[str, Any]:
         return {digest: self.facts[digest] for digest in digests if digest in self.facts}
 
-    def remember(self, manifests: Mapping[str, Any]) -> None:
+    def save(self, manifests: Mapping[str, Any]) -> None:
         self.facts |= manifests
 
 

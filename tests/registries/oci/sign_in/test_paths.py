@@ -23,7 +23,7 @@ def test_a_proxy_has_put_a_registry_there(opened: Opener, path: str, auth: Token
         assert driver.clock()
         assert list(driver.repositories()) == ["shop/api", "shop/web"]
         assert len(driver.images("shop/api")) == 5
-        assert driver.lost_blobs("shop/api", [images[0].layers[0].digest]) == ()
+        assert driver.missing_blobs("shop/api", [images[0].layers[0].digest]) == ()
         assert driver.mount("shop/api", images[0].layers[0].digest, "shop/web") is False
         image = next(one for one in driver.images("shop/api") if one.digest == images[0].digest)
         assert driver.delete("shop/api", image, "key").done

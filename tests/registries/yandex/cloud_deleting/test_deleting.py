@@ -341,7 +341,7 @@ def test_another_process_takes_it_up(
     image = pushed(simulator, driver, "v1", "v2")
     begun = driver.delete("shop/api", image, key())
     of = ("shop/api", image)
-    ended = another.follow(Deletion(begun.operation_id, done=False, of=of), time.monotonic() + 5)
+    ended = another.follow(Deletion(begun.operation_id, done=False, target=of), time.monotonic() + 5)
     assert ended.done
     assert tags_left(simulator, image.digest) is None
 
@@ -386,9 +386,9 @@ def test_a_listing_that_fails_leaves_doubt(simulator: Simulator, driver: Registr
 def test_an_operation_that_is_not_known_is_settled_by_the_folder(simulator: Simulator, driver: Registry) -> None:
     image, kept = pushed(simulator, driver, "v1"), pushed(simulator, driver, "v2")
     driver.follow(driver.delete("shop/api", image, key()), time.monotonic() + 5)
-    gone = Deletion("crpunknown0000000000", done=False, of=("shop/api", image))
+    gone = Deletion("crpunknown0000000000", done=False, target=("shop/api", image))
     assert driver.follow(gone, time.monotonic() + 5).done
-    there = Deletion("crpunknown0000000000", done=False, of=("shop/api", kept))
+    there = Deletion("crpunknown0000000000", done=False, target=("shop/api", kept))
     with pytest.raises(RegistryError, match="crpunknown") as failure:
         driver.follow(there, time.monotonic() + 5)
     assert failure.value.maybe_done

@@ -97,6 +97,6 @@ def test_another_process_tells_of_tags_that_moved_meanwhile(
     begun = driver.delete("shop/api", image, key())
     simulator.push("shop/api", tags=["v2"])
     with open_registry(settings, retries=QUICK) as another:
-        known = Deletion(begun.operation_id, done=False, of=("shop/api", image))
+        known = Deletion(begun.operation_id, done=False, target=("shop/api", image))
         ended = another.follow(known, time.monotonic() + 5)
     assert (ended.done, ended.raced) == (True, ("v2",))

@@ -4,7 +4,7 @@ import pytest
 
 from tests.registries.yandex.cloud_registry.tools import FLAT, LEVEL, deleted, listed
 from tests.support.simulator.client import Simulator
-from worker.registries.errors import BadAnswerError, NotFoundError
+from worker.registries.errors import BadResponseError, NotFoundError
 from worker.registries.interface import Registry
 
 # Folders of folders
@@ -56,7 +56,7 @@ def test_a_plan_goes_on_beside_an_artifact_with_an_impossible_path(simulator: Si
     odd = {"path": "/shop//api/v1", "name": "v1"}
     simulator.push("other", tags=["v1"])
     simulator.fault("wrong_types", path=LEVEL, set=odd)
-    with pytest.raises(BadAnswerError, match="impossible path"):
+    with pytest.raises(BadResponseError, match="impossible path"):
         driver.images("shop/api")
     simulator.no_faults()
     simulator.fault("wrong_types", path=FLAT, set=odd)

@@ -16,7 +16,7 @@ from tests.support.waiting import until
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
@@ -25,7 +25,7 @@ from worker.registries.errors import (
     UnsuitableError,
 )
 from worker.registries.http.rate_limit import LocalLimiter
-from worker.registries.interface import Manifest, NoManifests, Registry
+from worker.registries.interface import Manifest, NoManifestCache, Registry
 from worker.registries.yandex.cloud_registry import YandexCloudRegistry
 
 DAY = timedelta(days=1)
@@ -188,7 +188,7 @@ def many(simulator: Simulator) -> set[str]:
 def paged(settings: RegistrySettings) -> Iterator[YandexCloudRegistry]:
     """Pages of 10."""
     limiter = LocalLimiter(settings.rate.requests_per_second)
-    with YandexCloudRegistry(settings, limiter, QUICK, NoManifests()) as registry:
+    with YandexCloudRegistry(settings, limiter, QUICK, NoManifestCache()) as registry:
         registry.page_size = 10
         yield registry
 
@@ -240,9 +240,9 @@ def test_a_listing_that_never_ends(
     simulator: Simulator, paged: Registry, many: set[str], fault: str, words: str
 ) -> None:
     simulator.fault(fault, path=f"{FLAT}|{LEVEL}")
-    with pytest.raises(BadAnswerError, match=f"production: GET artifacts: the listing never ends: .*{words}"):
+    with pytest.raises(BadResponseError, match=f"production: GET artifacts: the listing never ends: .*{words}"):
         list(paged.repositories())
-    with pytest.raises(BadAnswerError, match=f"production: GET many/r0: the listing never ends: .*{words}"):
+    with pytest.raises(BadResponseError, match=f"production: GET many/r0: the listing never ends: .*{words}"):
         paged.images("many/r0")
 
 
@@ -265,7 +265,7 @@ def test_an_artifact_that_cannot_be_right_makes_its_folder_unreadable(simulator:
     simulator.fault("wrong_types", path=f"{FLAT}|{LEVEL}", set=wrong)
     assert list(driver.repositories()) == ["shop/api"]
     for _ in range(2):
-        with pytest.raises(BadAnswerError, match="production: GET shop/api: an artifact with the digest 'sha256:12'"):
+        with pytest.raises(BadResponseError, match="production: GET shop/api: an artifact with the digest 'sha256:12'"):
             driver.images("shop/api")
 
 
@@ -306,10 +306,10 @@ class Memory:
     def __init__(self) -> None:
         self.held: dict[str, Manifest] = {}
 
-    def known(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
+    def load(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
         return {digest: self.held[digest] for digest in digests if digest in self.held}
 
-    def remember(self, manifests: Mapping[str, Manifest]) -> None:
+    def save(self, manifests: Mapping[str, Manifest]) -> None:
         self.held.update(manifests)
 
 

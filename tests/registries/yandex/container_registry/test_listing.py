@@ -13,7 +13,7 @@ from tests.support.simulator.client import Simulator
 from worker.config.settings import Endpoints, RegistrySettings
 from worker.registries import open_registry
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     PermissionDeniedError,
     RegistryError,
@@ -75,11 +75,11 @@ def test_the_size_of_an_index_where_the_registry_sums(simulator: Simulator, driv
     assert image.children == (child["digest"],)
 
 
-@pytest.mark.parametrize("answer", ["not_found", "empty"])
-def test_a_repository_that_is_not_there(simulator: Simulator, driver: Driver, answer: str) -> None:
+@pytest.mark.parametrize("response", ["not_found", "empty"])
+def test_a_repository_that_is_not_there(simulator: Simulator, driver: Driver, response: str) -> None:
     simulator.push("shop/api")
-    simulator.switch(missing_repository=answer)
-    if answer == "empty":
+    simulator.switch(missing_repository=response)
+    if response == "empty":
         assert driver.images("nowhere") == ()
     else:
         with pytest.raises(NotFoundError, match="production: GET nowhere: NOT_FOUND"):
@@ -115,7 +115,7 @@ def test_a_listing_that_breaks_the_protocol(
 ) -> None:
     simulator.push("shop/api", tags=["v1"])
     simulator.fault(path=LIST_IMAGES, **fault)  # type: ignore[arg-type]  # the table's values are what the fault takes
-    with pytest.raises(BadAnswerError, match=words) as failure:
+    with pytest.raises(BadResponseError, match=words) as failure:
         driver.images("shop/api")
     assert str(failure.value).startswith("production: GET shop/api: ")
     assert "\n" not in str(failure.value)
@@ -132,7 +132,7 @@ def test_repeated_rows_are_one_image(simulator: Simulator, driver: Driver) -> No
 def test_a_repository_of_another_registry_in_the_list(simulator: Simulator, driver: Driver) -> None:
     simulator.push("shop/api")
     simulator.fault("wrong_types", path=LIST_REPOSITORIES, set={"name": "crpelsewhere0000000a/shop/api"})
-    with pytest.raises(BadAnswerError, match="not of registry crpvab5oob146rh73ilt: 'crpelsewhere0000000a/shop/api'"):
+    with pytest.raises(BadResponseError, match="not of registry crpvab5oob146rh73ilt: 'crpelsewhere0000000a/shop/api'"):
         list(driver.repositories())
 
 
@@ -145,7 +145,7 @@ def test_two_repositories_never_mix(simulator: Simulator, driver: Driver) -> Non
 def test_an_image_of_another_repository_by_its_id(simulator: Simulator, driver: Driver) -> None:
     pushed = simulator.push("shop/api")
     image = image_of(driver, "shop/api", pushed["id"])
-    with pytest.raises(BadAnswerError, match="an image of 'crpvab5oob146rh73ilt/shop/api' where one of"):
+    with pytest.raises(BadResponseError, match="an image of 'crpvab5oob146rh73ilt/shop/api' where one of"):
         driver.get("shop/web", image)
 
 

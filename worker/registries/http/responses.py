@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
@@ -17,7 +17,7 @@ from worker.registries.errors import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.http.messages import Answer, BrokenBodyError
+from worker.registries.http.messages import BrokenBodyError, Response
 from worker.text import one_line
 
 T = TypeVar("T")
@@ -40,16 +40,16 @@ BY_STATUS: dict[int, type[RegistryError]] = {
 }  # fmt: skip
 
 
-def succeeded(answer: Answer) -> bool:
-    return 200 <= answer.status < 300
+def succeeded(response: Response) -> bool:
+    return 200 <= response.status < 300
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """A body as a struct. Raises BrokenBodyError (it is no JSON) or BadAnswerError (not the JSON that is described)."""
+    """A body as a struct. Raises BrokenBodyError (not JSON) or BadResponseError (not the JSON described)."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise BadAnswerError(f"an answer that the API does not describe: {error}") from error
+        raise BadResponseError(f"an answer that the API does not describe: {error}") from error
     except (ValueError, RecursionError) as error:
         shown = one_line(body[:60].decode(errors="replace"))
         raise BrokenBodyError(f"an answer that is not JSON ({error}); it begins {shown!r}") from error
@@ -63,23 +63,23 @@ def decode_any_text(body: bytes, kind: type[T]) -> T | None:
         return None
 
 
-def time_told(answer: Answer) -> datetime:
-    """The server's own time (aware, UTC). Raises BadAnswerError."""
-    if answer.date is None:
-        raise BadAnswerError("an answer without a readable Date: the clocks cannot be compared")
-    return answer.date
+def server_time(response: Response) -> datetime:
+    """The server's own time (aware, UTC). Raises BadResponseError."""
+    if response.date is None:
+        raise BadResponseError("an answer without a readable Date: the clocks cannot be compared")
+    return response.date
 
 
-def status_error(answer: Answer, words: str = "") -> RegistryError:
+def status_error(response: Response, words: str = "") -> RegistryError:
     """What an answer that is no 2xx means by its HTTP status alone, with these words or the body's own."""
-    kind = BY_STATUS.get(answer.status, RegistryError)
-    if 300 <= answer.status < 400:
-        kind = BadAnswerError
-    elif answer.status > 501:  # 501 says plainly that nothing was done
+    kind = BY_STATUS.get(response.status, RegistryError)
+    if 300 <= response.status < 400:
+        kind = BadResponseError
+    elif response.status > 501:  # 501 says plainly that nothing was done
         kind = UnavailableError  # whatever a proxy on the way calls it, what was asked for may have been done
-    said = one_line(words or answer.body[:1000].decode(errors="replace")) or "an empty answer"
-    request_id = answer.headers.get("x-request-id", "")
-    return kind(f"HTTP {answer.status}: {said}", status=answer.status, request_id=request_id)
+    said = one_line(words or response.body[:1000].decode(errors="replace")) or "an empty answer"
+    request_id = response.headers.get("x-request-id", "")
+    return kind(f"HTTP {response.status}: {said}", status=response.status, request_id=request_id)
 
 
 def protects(words: str) -> bool:
@@ -95,5 +95,5 @@ def without_names(words: str, names: Iterable[str] = ()) -> str:
 
 
 def bad(what: str) -> NoReturn:
-    """Raises BadAnswerError."""
-    raise BadAnswerError(one_line(what))
+    """Raises BadResponseError."""
+    raise BadResponseError(one_line(what))

@@ -12,7 +12,7 @@ from tests.support.oci.manifests import INDEX, digest_of
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
 from worker.config.settings import Rate
-from worker.registries.errors import BadAnswerError, NotFoundError, RegistryError, UsedByImageListsError
+from worker.registries.errors import BadResponseError, NotFoundError, RegistryError, UsedByImageListsError
 
 FEW = Rate(requests_per_second=20.0)
 MANY = tuple(f"t{number:02}" for number in range(21))  # tags: more than are read in a second
@@ -123,8 +123,8 @@ STRANGE = b'{"mediaType": "application/x", "schemaVersion": 2}'
     ("reply", "kind"),
     [
         pytest.param(error(500, "UNKNOWN"), RegistryError, id="not now"),
-        pytest.param(Reply(200, b"{}"), BadAnswerError, id="another"),
-        pytest.param(UNKNOWN, BadAnswerError, id="gone meanwhile"),
+        pytest.param(Reply(200, b"{}"), BadResponseError, id="another"),
+        pytest.param(UNKNOWN, BadResponseError, id="gone meanwhile"),
     ],
 )
 def test_what_cannot_be_read_may_need_anything(
@@ -151,7 +151,7 @@ def test_what_nobody_knows_may_need_anything(
     stored.put(STRANGE, *(() if listed else ("new",)), media_type="application/x")
     if listed:
         stored.put(an_index(STRANGE, types=["application/x"]), "new", media_type=INDEX)
-    with pytest.raises(BadAnswerError, match=r"is of the type 'application/x': it may need anything"):
+    with pytest.raises(BadResponseError, match=r"is of the type 'application/x': it may need anything"):
         opened(server.url).get("a", planned, {"pr-1": planned.digest})
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from policies.image import Image
 from policies.subjects import listed_subject, subjects_of
 from worker.registries.docker import manifests
-from worker.registries.errors import BadAnswerError, NotFoundError
-from worker.registries.interface import Manifest, Manifests
+from worker.registries.errors import BadResponseError, NotFoundError
+from worker.registries.interface import Manifest, ManifestCache
 from worker.registries.oci.client import Client
 from worker.text import one_line
 
@@ -19,13 +19,13 @@ FRESH = 1.0  # seconds for which what one thread saw serves the others
 MOST = 10_000  # manifests below one index
 
 
-class Around:
+class CurrentTags:
     """One repository: its tags are asked for once for all the threads of one second, each manifest once.
 
     `few`: of so many tags or fewer all are read anew, of more only those that the caller does not know.
     """
 
-    def __init__(self, client: Client, manifests: Manifests, repository: str, few: int) -> None:
+    def __init__(self, client: Client, manifests: ManifestCache, repository: str, few: int) -> None:
         self._client, self._memory, self._repository, self._few = client, manifests, repository, few
         self._lock = threading.Lock()  # of the tags; what a manifest says never changes
         self._asked_at = float("-inf")  # time.monotonic(), when the asking for tags began
@@ -34,10 +34,10 @@ class Around:
         self._below: dict[str, frozenset[str]] = {}
         self._read: dict[str, Manifest] = {}
 
-    def named(self, known: frozenset[str]) -> Mapping[str, str]:
+    def tag_digests(self, known: frozenset[str]) -> Mapping[str, str]:
         """Tag -> digest of every tag that is not among these, or of all if they are few.
 
-        Raises BadAnswerError for a tag that is not among these and whose manifest is not there, though it is listed:
+        Raises BadResponseError for a tag that is not among these and whose manifest is not there, though it is listed:
         it may need anything. Raises any other RegistryError.
         """
         came = time.monotonic()
@@ -45,9 +45,9 @@ class Around:
             self._ask(came - FRESH)
             wanted = [tag for tag in self._tags if len(self._tags) <= self._few or tag not in known]
             unseen = [tag for tag in wanted if tag not in self._named]
-            named = self._client.named(self._repository, unseen)
+            named = self._client.tag_digests(self._repository, unseen)
             lost = [tag for tag in unseen if tag not in named and tag not in known]
-            resolved = self._client.resolved(self._repository, lost)
+            resolved = self._client.resolve_listed(self._repository, lost)
             self._named = {**self._named, **named, **{tag: one.digest for tag, one in resolved.items()}}
             return {tag: self._named[tag] for tag in wanted if tag in self._named}
 
@@ -87,7 +87,7 @@ class Around:
                 found |= further.keys()
                 if len(found) > MOST:
                     raise self._unknown(f"lists more than {MOST:,} manifests", digest)
-                read = [self._listed(child, strange=child in one.strange) for child, one in further.items()]
+                read = [self._listed(child, strange=child in one.unknown_types) for child, one in further.items()]
                 level = [one for one in read if one is not None]
             self._below[digest] = frozenset(found)
         return self._below[digest]
@@ -101,7 +101,7 @@ class Around:
 
     def _listed(self, digest: str, *, strange: bool) -> Manifest | None:
         """What an index lists; None: it is a blob, or not there, and nothing can be pulled by it."""
-        if strange and self._client.tells_of(self._repository, digest):
+        if strange and self._client.has_blob(self._repository, digest):
             return None
         try:
             return self._manifest(digest, f"{manifests.ACCEPT}, */*" if strange else manifests.ACCEPT)
@@ -110,16 +110,16 @@ class Around:
 
     def _manifest(self, digest: str, accept: str = manifests.ACCEPT) -> Manifest:
         if digest not in self._read:
-            found = dict(self._memory.known([digest]))
-            if digest not in found or manifests.is_strange(found[digest].media_type):
+            found = dict(self._memory.load([digest]))
+            if digest not in found or manifests.is_unknown_type(found[digest].media_type):
                 found = {digest: self._client.manifest(self._repository, digest, accept)}
-                self._memory.remember(found)
+                self._memory.save(found)
             self._read |= found
         manifest = self._read[digest]
-        if manifests.is_strange(manifest.media_type):
+        if manifests.is_unknown_type(manifest.media_type):
             raise self._unknown(f"is of the type {one_line(manifest.media_type, 80)!r}", digest)
         return manifest
 
-    def _unknown(self, what: str, digest: str) -> BadAnswerError:
+    def _unknown(self, what: str, digest: str) -> BadResponseError:
         message = f"{digest}, pushed since the plan, {what}: it may need anything"
-        return BadAnswerError(message, self._client.http.registry, f"GET {manifests.about(self._repository, digest)}")
+        return BadResponseError(message, self._client.http.registry, f"GET {manifests.about(self._repository, digest)}")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from worker.registries.errors import (
-    BadAnswerError,
+    BadResponseError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
@@ -17,35 +17,35 @@ from worker.registries.errors import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.http.answers import (
+from worker.registries.http.messages import BrokenBodyError, Response
+from worker.registries.http.responses import (
     bad,
     decode,
     decode_any_text,
     protects,
+    server_time,
     status_error,
     succeeded,
-    time_told,
     without_names,
 )
-from worker.registries.http.messages import Answer, BrokenBodyError
 
 
 class Listed(Struct):
     names: list[str]
 
 
-def answer(status: int = 200, body: bytes = b"", **headers: str) -> Answer:
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+def response(status: int = 200, body: bytes = b"", **headers: str) -> Response:
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 @pytest.mark.parametrize(("status", "good"), [(199, False), (200, True), (204, True), (299, True), (300, False)])
 def test_which_answers_are_good(status: int, good: bool) -> None:
-    assert succeeded(answer(status)) is good
+    assert succeeded(response(status)) is good
 
 
 def test_a_body_is_read_as_it_is_described() -> None:
     assert decode(b'{"names": ["a"], "more": 1}', Listed) == Listed(["a"])
-    with pytest.raises(BadAnswerError, match="an answer that the API does not describe: Object missing") as missing:
+    with pytest.raises(BadResponseError, match="an answer that the API does not describe: Object missing") as missing:
         decode(b"{}", Listed)
     assert not isinstance(missing.value, BrokenBodyError)
 
@@ -71,29 +71,29 @@ def test_texts_that_are_no_unicode_can_be_read_all_the_same() -> None:
 def test_whatever_comes_it_is_read_or_refused(body: bytes) -> None:
     try:
         assert isinstance(decode(body, Listed), Listed)
-    except BadAnswerError:
+    except BadResponseError:
         decode_any_text(body, Listed)
 
 
 def test_the_servers_own_time() -> None:
-    told = answer(date="Tue, 24 Nov 2026 06:00:00 +0300")
-    assert time_told(told) == datetime(2026, 11, 24, 3, tzinfo=UTC)
+    told = response(date="Tue, 24 Nov 2026 06:00:00 +0300")
+    assert server_time(told) == datetime(2026, 11, 24, 3, tzinfo=UTC)
     for date in ("", "yesterday"):
-        with pytest.raises(BadAnswerError, match="without a readable Date"):
-            time_told(answer(date=date))
+        with pytest.raises(BadResponseError, match="without a readable Date"):
+            server_time(response(date=date))
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (301, BadAnswerError), (304, BadAnswerError), (400, RegistryError), (401, SignInError),
+        (301, BadResponseError), (304, BadResponseError), (400, RegistryError), (401, SignInError),
         (403, PermissionDeniedError), (404, NotFoundError), (405, RegistryError), (408, UnavailableError),
         (418, RegistryError), (429, RateLimitedError), (499, UnavailableError), (500, UnavailableError),
         (501, RegistryError), (502, UnavailableError), (503, UnavailableError), (520, UnavailableError),
     ],
 )  # fmt: skip
 def test_what_a_status_means(status: int, kind: type[RegistryError]) -> None:
-    error = status_error(answer(status, b"words", x_request_id="0f0c"))
+    error = status_error(response(status, b"words", x_request_id="0f0c"))
     assert type(error) is kind
     assert (error.status, error.request_id, error.message) == (status, "0f0c", f"HTTP {status}: words")
 
@@ -108,7 +108,7 @@ def test_what_a_status_means(status: int, kind: type[RegistryError]) -> None:
     ],
 )
 def test_the_words_of_a_refusal(body: bytes, words: str, message: str) -> None:
-    assert status_error(answer(500, body), words).message == message
+    assert status_error(response(500, body), words).message == message
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,6 @@ def test_names_are_no_words_of_a_refusal(words: str, names: tuple[str, ...], lef
 
 
 def test_what_is_bad_is_said_on_one_line() -> None:
-    with pytest.raises(BadAnswerError) as raised:
+    with pytest.raises(BadResponseError) as raised:
         bad("an odd\nname: \x1b[2J")
     assert str(raised.value) == "an odd name: [2J"
