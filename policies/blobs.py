@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from policies.image import Blob, Image
 
-Words = npt.NDArray[np.uint64]  # rows of four: a digest
+DigestRows = npt.NDArray[np.uint64]  # rows of four: a digest
 Sizes = npt.NDArray[np.int64]  # bytes
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64)
 _LENGTH = 71  # sha256: and 64 digits
@@ -44,7 +44,7 @@ class Blobs:
         self._sizes.fromlist([blob.size for blob in blobs])
 
     @property
-    def words(self) -> Words:
+    def digest_rows(self) -> DigestRows:
         """The digests, each once; the numbers below are places in this."""
         return self._packed[0]
 
@@ -80,8 +80,8 @@ class Blobs:
         return references, np.bincount(numbers[~by_going], minlength=len(self.sizes)) > 0
 
     @cached_property
-    def _packed(self) -> tuple[Words, tuple[str, ...]]:
-        return words_and_odd(list(self._number))
+    def _packed(self) -> tuple[DigestRows, tuple[str, ...]]:
+        return digest_rows_and_odd(list(self._number))
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -113,7 +113,7 @@ def blobs_of(image: Image) -> tuple[Blob, ...]:
     return image.layers if image.config is None else (image.config, *image.layers)
 
 
-def keys(rows: Words) -> npt.NDArray[np.uint64]:
+def keys(rows: DigestRows) -> npt.NDArray[np.uint64]:
     """One word for each digest: nearly always different for different digests, however digests were made up."""
     mixed: npt.NDArray[np.uint64] = rows[:, 0] * _MIX[0]
     for word in (1, 2, 3):
@@ -121,7 +121,7 @@ def keys(rows: Words) -> npt.NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(29))
 
 
-def groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def groups(rows: DigestRows) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """An order that brings equal digests together, by their keys, and where each group starts in it."""
     key = keys(rows)
     order = np.argsort(key)
@@ -137,12 +137,12 @@ def groups(rows: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     return order, np.flatnonzero(new)
 
 
-def words(digests: Sequence[str]) -> Words:
+def digest_rows(digests: Sequence[str]) -> DigestRows:
     """Digests as rows of four words; one that is not sha256 stands for itself by the SHA-256 of its text."""
-    return words_and_odd(digests)[0]
+    return digest_rows_and_odd(digests)[0]
 
 
-def words_and_odd(digests: Sequence[str]) -> tuple[Words, tuple[str, ...]]:
+def digest_rows_and_odd(digests: Sequence[str]) -> tuple[DigestRows, tuple[str, ...]]:
     """Digests as `words`, and those that are not sha256: and 64 digits in small letters."""
     packed, odd = _all_packed(digests), tuple[str, ...]()
     if packed is None:

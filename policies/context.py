@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from policies.holds import Holds
 from policies.image import Image
-from policies.push_times import TRUSTED, Times
-from policies.scan_history import NEVER, Seen, tags_hash
+from policies.push_times import TRUSTED, PushTimeTrust
+from policies.scan_history import NO_HISTORY, RepositoryHistory, tags_hash
 from policies.subjects import indexes_over
 from policies.units import duration_text
 
@@ -42,21 +42,23 @@ class PlanContext:
 
     holds: Holds = field(default_factory=Holds)
     evidence: Evidence = field(default_factory=Evidence)
-    history: Mapping[str, Seen] = field(default_factory=dict)  # repository -> what the scans before this one have seen
-    times: Times = TRUSTED
+    history: Mapping[str, RepositoryHistory] = field(
+        default_factory=dict
+    )  # repository -> what the scans before this one have seen
+    times: PushTimeTrust = TRUSTED
     settle: timedelta = timedelta(0)  # only what was seen for that long, with the same tags, may go
 
     ignore_unreadable: frozenset[str] = frozenset()  # digests: if unreadable, it alone stays, not what it may list
 
-    def seen(self, path: str) -> Seen:
+    def seen(self, path: str) -> RepositoryHistory:
         """What is remembered of a repository."""
-        return self.history.get(path, NEVER)
+        return self.history.get(path, NO_HISTORY)
 
     def unsettled(self, path: str, images: Sequence[Image], now: datetime) -> dict[str, str]:
         """By digest, why an image of this repository is not settled: no complete scan so long ago saw it as it is."""
         if not self.settle:
             return {}
-        known = self.seen(path).known([image.digest for image in images])
+        known = self.seen(path).lookup([image.digest for image in images])
         asked = f"settle asks for {duration_text(self.settle)}"
         found = {}
         for image in images:

@@ -12,7 +12,7 @@ from policies.context import NOTHING, PlanContext
 from policies.graph import Graph, countable
 from policies.image import Image
 from policies.registry_summary import RegistrySummary
-from policies.rules import Matches, Policy, Rule, Top, placeless, population, unreported
+from policies.rules import Policy, Rule, RuleMatches, Top, placeless, population, unreported
 
 Verdict = Literal["keep", "delete"]
 Cause = Literal[
@@ -110,7 +110,7 @@ class Evaluation:
         """The digests that go, once it is decided."""
         return self._by.keys()
 
-    def evaluate(self, rule: Rule, images: Sequence[Image]) -> Matches:
+    def evaluate(self, rule: Rule, images: Sequence[Image]) -> RuleMatches:
         """What a rule says of the images, its count included."""
         if rule.count is None:
             return rule.asks(images, self.context)
@@ -121,7 +121,7 @@ class Evaluation:
         self._note_graph(rule.name, top, asked)
         return top.narrows(asked, beyond=rule.count.beyond)
 
-    def _top(self, n: int, asked: Matches) -> Top:
+    def _top(self, n: int, asked: RuleMatches) -> Top:
         return Top.of(
             n,
             population(asked),
@@ -129,7 +129,7 @@ class Evaluation:
             uncounted=placeless(asked.yes, self.plan_context.times.returned),
         )
 
-    def _note_graph(self, rule: str | None, top: Top, asked: Matches) -> None:
+    def _note_graph(self, rule: str | None, top: Top, asked: RuleMatches) -> None:
         if top.tied:
             self._tied[rule] = top.tied
             self.undecidable.update(image.digest for image in asked.yes if image.digest in top.tied)
@@ -164,7 +164,7 @@ class Evaluation:
         keep.update({digest: kept for digest, kept in self._unreadable() if digest not in keep})
         if self._keep_per_repository:
             n = self._keep_per_repository
-            ranked = Matches(list(self._ranked), [])
+            ranked = RuleMatches(list(self._ranked), [])
             top = self._top(n, ranked)
             self._uncounted |= top.digests & unreported(self._ranked)
             self._note_graph(None, top, ranked)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 from policies.mistakes import BadValueError, Mistake, closest, join, listed
 from policies.units import shown
 
-Words = tuple[str, str]  # what was found, what to write instead
+Explanation = tuple[str, str]  # what was found, what to write instead
 TAG = "\0"  # the names of a union's members begin with it, so that no path shows them: no document holds the character
 
 
@@ -28,19 +28,19 @@ class Form(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    A_MAPPING: ClassVar[Words] = ("a mapping", "write keys and values, indented, below it")
+    A_MAPPING: ClassVar[Explanation] = ("a mapping", "write keys and values, indented, below it")
 
     @classmethod
-    def missing(cls, key: str, /) -> Words:
+    def missing(cls, key: str, /) -> Explanation:
         description = cls.model_fields[key].description
         return "is missing", f"write {description}" if description else "write it"
 
     @classmethod
-    def unknown(cls, key: str, _tree: object, /) -> Words:
+    def unknown(cls, key: str, _tree: object, /) -> Explanation:
         return unknown_key(key, list(cls.model_fields))
 
 
-def unknown_key(key: str, known: list[str], cutoff: float = 0.7) -> Words:
+def unknown_key(key: str, known: list[str], cutoff: float = 0.7) -> Explanation:
     return f"unknown key {shown(key)}", f"{closest(key, known, cutoff)} known here: {', '.join(known)}".strip()
 
 
@@ -62,7 +62,7 @@ def mistakes_of(error: ValidationError, form: type[Form], tree: object, at: str)
         yield Mistake(path, got, remedy)
 
 
-def _words(detail: Mapping[str, Any], form: type[Form], steps: Sequence[str | int], tree: Any) -> Words:
+def _words(detail: Mapping[str, Any], form: type[Form], steps: Sequence[str | int], tree: Any) -> Explanation:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         for step in steps[:-1]:
@@ -83,7 +83,7 @@ def _choices(context: Mapping[str, Any]) -> list[str]:
     return re.findall("'([^']*)'", context["expected"])
 
 
-EXPECTED: dict[str, Callable[[Mapping[str, Any]], Words]] = {
+EXPECTED: dict[str, Callable[[Mapping[str, Any]], Explanation]] = {
     "bool_type": lambda _: ("true or false", "write one of them, without quotes"),
     "dict_type": lambda _: Form.A_MAPPING,
     "finite_number": lambda _: ("a finite number", "write, for example, 20"),

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from policies.findings import Form, Words, unknown_key, written
+from policies.findings import Explanation, Form, unknown_key, written
 from policies.grammar import refuse_impossible
 from policies.mistakes import BadValueError
 from policies.patterns import Patterns
@@ -129,11 +129,11 @@ class Conditions(Form):
     per: _PerForm | None = None
     all: _All | None = None
 
-    A_MAPPING: ClassVar[Words] = ("a mapping of conditions", "write, for example, {older_than: 14d}")
-    MISPLACED: ClassVar[Mapping[str, Words]] = {}  # what the other verb has in its place
+    A_MAPPING: ClassVar[Explanation] = ("a mapping of conditions", "write, for example, {older_than: 14d}")
+    MISPLACED: ClassVar[Mapping[str, Explanation]] = {}  # what the other verb has in its place
 
     @classmethod
-    def unknown(cls, key: str, _tree: object, /) -> Words:
+    def unknown(cls, key: str, _tree: object, /) -> Explanation:
         known = list(cls.model_fields)
         if key in LATER:
             return "is not built yet", f"known here: {', '.join(known)}"
@@ -146,7 +146,7 @@ class DeleteConditions(Conditions):
     any_tag: _TagPatterns | None = None
     beyond_newest: _Number | None = None
 
-    MISPLACED: ClassVar[Mapping[str, Words]] = {
+    MISPLACED: ClassVar[Mapping[str, Explanation]] = {
         "newest": ("newest keeps", "write it in a keep rule, or beyond_newest here")
     }
 
@@ -156,7 +156,7 @@ class KeepConditions(Conditions):
 
     newest: _Number | None = None
 
-    MISPLACED: ClassVar[Mapping[str, Words]] = {
+    MISPLACED: ClassVar[Mapping[str, Explanation]] = {
         "beyond_newest": ("beyond_newest deletes", "write it in a select rule, or newest here"),
         "any_tag": ("any_tag is for select rules", "write tags: in a keep rule one matching tag is enough"),
     }
@@ -171,14 +171,14 @@ class RuleForm(Form):
     repositories: _PathPatterns | None = None
     except_repositories: _PathPatterns | None = None
 
-    A_MAPPING: ClassVar[Words] = ("a mapping of name, delete or keep", f"write, for example, {A_RULE}")
+    A_MAPPING: ClassVar[Explanation] = ("a mapping of name, delete or keep", f"write, for example, {A_RULE}")
 
     @classmethod
-    def missing(cls, _key: str, /) -> Words:
+    def missing(cls, _key: str, /) -> Explanation:
         return "expected a name, got nothing", NAME_REMEDY
 
     @classmethod
-    def unknown(cls, key: str, tree: object, /) -> Words:
+    def unknown(cls, key: str, tree: object, /) -> Explanation:
         if key in {*DeleteConditions.model_fields, *KeepConditions.model_fields, *LATER}:
             verb = "keep" if isinstance(tree, dict) and "keep" in tree else "delete"
             return f"{key} is a condition", f"write it inside {verb}: {{…}}"

@@ -15,11 +15,11 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from policies.blobs import Blobs, Words, blobs_of, words_and_odd
+from policies.blobs import Blobs, DigestRows, blobs_of, digest_rows_and_odd
 from policies.conditions import ConditionContext, Sighting
 from policies.image import Blob, Image, Repository
-from policies.push_times import Times
-from policies.scan_history import NEVER, Seen
+from policies.push_times import PushTimeTrust
+from policies.scan_history import NO_HISTORY, RepositoryHistory
 from policies.subjects import fallback_list, subjects_of
 
 _DIGEST, _TIME = attrgetter("digest"), attrgetter("created_at")
@@ -43,9 +43,9 @@ class Graph:
     suspicious: frozenset[str] = frozenset()  # digests of the images whose push time was taken away for that
 
     @cached_property
-    def digests(self) -> tuple[Words, tuple[str, ...]]:
+    def digests(self) -> tuple[DigestRows, tuple[str, ...]]:
         """Those of the images in their order, and which of them are of no usual kind."""
-        return words_and_odd([image.digest for image in self.images])
+        return digest_rows_and_odd([image.digest for image in self.images])
 
     @cached_property
     def order(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Graph:
         untagged = not self.by_digest[digest].tags
         return untagged if digest in self.children else digest in self.referrers
 
-    def with_push_times(self, times: Times) -> "Graph":
+    def with_push_times(self, times: PushTimeTrust) -> "Graph":
         """The same in the same order, without the push times that are not believed."""
         if times.all_trusted:
             return self
@@ -85,7 +85,7 @@ class Graph:
             suspicious=frozenset(image.digest for image in self.images if _is_before(image, times.after)),
         )
 
-    def context(self, now: datetime, seen: Seen = NEVER) -> ConditionContext:
+    def context(self, now: datetime, seen: RepositoryHistory = NO_HISTORY) -> ConditionContext:
         """What its images are seen against. `seen`: what earlier scans have seen of this repository."""
         known: dict[str, int | None] = {}
 
@@ -172,14 +172,14 @@ def _untimed(image: Image) -> Image:
     return replace(image, created_at=None)
 
 
-def sightings(seen: Seen, images: Sequence[Image]) -> Callable[[Image], Sighting | None]:
+def sightings(seen: RepositoryHistory, images: Sequence[Image]) -> Callable[[Image], Sighting | None]:
     """What complete scans have seen of each untagged image; looked up for all of them when it is first asked."""
     found: dict[str, Sighting] | None = None if len(seen) else {}
 
     def sighting(image: Image) -> Sighting | None:
         nonlocal found
         if found is None:
-            known = seen.known([one.digest for one in images if not one.tags])
+            known = seen.lookup([one.digest for one in images if not one.tags])
             found = {digest: Sighting(None if one.tags else one.since) for digest, one in known.items()}
         return found.get(image.digest)
 

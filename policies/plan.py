@@ -12,25 +12,25 @@ from operator import attrgetter
 
 from msgspec import Struct
 
-from policies.blobs import words
+from policies.blobs import digest_rows
 from policies.context import NOTHING, PlanContext
 from policies.decide import Cause, Decision, Evaluation, Settled, Verdict, decisions
 from policies.graph import Graph
 from policies.image import Image, Unreadable
 from policies.limits import Totals
-from policies.push_times import cluster, contradiction, is_most, late, suspicion_of, suspicion_of_late, suspicious
-from policies.reclaim import Closing, Columns, Reclaim, columns
+from policies.push_times import cluster, contradiction, distrust, is_most, late, suspicion_of, suspicion_of_late
+from policies.reclaim import PlanSummary, PlanSummaryBuilder, RepositoryTotals, repository_totals
 from policies.registry_summary import RegistrySummary, Survey, sum_up, survey_of
 from policies.rules import Policy
 from policies.warnings import PlanWarning, keeps_nothing, undecidable
 
-__all__ = ["make_plan", "decide", "unreadable_plan", "Plan", "RepositoryPlan", "Deletion", "Read"]
-__all__ += ["Survey", "RegistrySummary", "Decision", "Verdict", "Cause", "Closing"]
+__all__ = ["make_plan", "decide", "unreadable_plan", "Plan", "RepositoryPlan", "PlannedDeletion", "Read"]
+__all__ += ["Survey", "RegistrySummary", "Decision", "Verdict", "Cause", "PlanSummary"]
 
 Read = Callable[[Collection[str] | None], Iterable[Graph]]  # the repositories of these paths; None: all, each once
 
 
-class Deletion(Struct, frozen=True):
+class PlannedDeletion(Struct, frozen=True):
     """A decision to delete, with what must be gone before it."""
 
     decision: Decision
@@ -45,17 +45,17 @@ class RepositoryPlan:
 
     path: str
     decisions: tuple[Decision, ...]  # newest first, then by digest
-    columns: Columns
+    totals: RepositoryTotals
     graph: Graph
     unread: tuple[str, ...] = ()  # digests of untagged images whose subject decides and was not reported
 
     @property
     def rule_selected(self) -> Mapping[str, int]:
         """How many images each select rule selects, before keeps."""
-        return self.columns.rule_selected
+        return self.totals.rule_selected
 
     @cached_property
-    def deletions(self) -> tuple[Deletion, ...]:
+    def deletions(self) -> tuple[PlannedDeletion, ...]:
         """What goes, in the order of the decisions."""
         owners_of = self.graph.owners
         pairs = zip(self.decisions, self.graph.images, strict=True)
@@ -65,7 +65,8 @@ class RepositoryPlan:
             if digest in goes:
                 waves[digest] = 1 + max(waves[owner] for owner in owners_of[digest])
         return tuple(
-            Deletion(made, image, owners_of.get(digest, ()), waves[digest]) for digest, (made, image) in goes.items()
+            PlannedDeletion(made, image, owners_of.get(digest, ()), waves[digest])
+            for digest, (made, image) in goes.items()
         )
 
 
@@ -75,7 +76,7 @@ class Plan:
 
     policy: Policy
     unreadable: tuple[Unreadable, ...]  # by repository, each once
-    closing: Closing
+    summary: PlanSummary
     surveys: tuple[Survey, ...]  # of the readable repositories
     plan_context: PlanContext  # what decided beside the inventory: push times may have turned out doubtful
 
@@ -85,13 +86,13 @@ class Plan:
 
     @property
     def totals(self) -> Totals:
-        return self.closing.totals
+        return self.summary.totals
 
     @property
     def warnings(self) -> tuple[PlanWarning, ...]:
         """What a person should know of it."""
         keep_rules = self.policy.keep_rules if self.totals.images and self.complete else ()
-        return (*undecidable(self.closing.undecidable), *keeps_nothing(keep_rules, self.closing.keeping))
+        return (*undecidable(self.summary.undecidable), *keeps_nothing(keep_rules, self.summary.keeping))
 
 
 def make_plan(
@@ -114,11 +115,11 @@ def make_plan(
     failed = {one.repository: one for one in sorted(unreadable, key=attrgetter("repository", "reason"))}
     surveys: list[Survey] = []
     waiting: set[str] = set()
-    reclaim = Reclaim(numbered=numbered)
+    reclaim = PlanSummaryBuilder(numbered=numbered)
 
     def take(decided: RepositoryPlan) -> None:
         keep(decided)
-        reclaim.add(decided.columns)
+        reclaim.add(decided.totals)
 
     def decided(graph: Graph, summary: RegistrySummary) -> RepositoryPlan:
         return decide(graph, policy, now, summary, keep_per_repository=keep_per_repository, plan_context=plan_context)
@@ -134,7 +135,7 @@ def make_plan(
             take(decided(graph, RegistrySummary()))
     if (suspicion := _suspicion(surveys, read, plan_context)) is not None:
         again = partial(make_plan, read, policy, now, keep, keep_per_repository=keep_per_repository, numbered=numbered)
-        return again(unreadable=failed.values(), plan_context=replace(plan_context, times=suspicious(suspicion)))
+        return again(unreadable=failed.values(), plan_context=replace(plan_context, times=distrust(suspicion)))
     if waiting:
         summary = sum_up(surveys, policy, ordered=not plan_context.times.first_seen)
         for graph in read(waiting):
@@ -161,7 +162,7 @@ def _suspicion(surveys: Sequence[Survey], read: Read, plan_context: PlanContext)
 
 def _late_images(graph: Graph, plan_context: PlanContext) -> list[Image]:
     images = sorted(graph.images, key=attrgetter("digest"))
-    which = late(images, words([image.digest for image in images]), plan_context.seen(graph.path))
+    which = late(images, digest_rows([image.digest for image in images]), plan_context.seen(graph.path))
     return [image for image, is_late in zip(images, which.tolist(), strict=True) if is_late]
 
 
@@ -178,7 +179,7 @@ def decide(
     evaluation = Evaluation(graph, policy, now, summary, keep_per_repository, plan_context)
     made = evaluation.decisions()
     goes = evaluation.goes
-    held = columns(
+    held = repository_totals(
         graph.blobs,
         goes,
         counts=Totals(
@@ -197,6 +198,6 @@ def decide(
 def unreadable_plan(graph: Graph, failed: Unreadable) -> RepositoryPlan:
     """Everything of a repository that could not be listed whole stays, and counts in no total; its blobs are in use."""
     stays: Settled = ("keep", "unreadable", None, (), f"the repository could not be listed: {failed.reason}")
-    held = columns(graph.blobs, (), counts=Totals(), rule_selected={}, readable=False)
+    held = repository_totals(graph.blobs, (), counts=Totals(), rule_selected={}, readable=False)
     kept = decisions(graph.path, graph.images, {image.digest: stays for image in graph.images})
     return RepositoryPlan(graph.path, kept, held, graph)

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from policies.blobs import Words
+from policies.blobs import DigestRows
 from policies.image import Image
-from policies.scan_history import Seen
+from policies.scan_history import RepositoryHistory
 
 Pushes = npt.NDArray[np.float64]  # seconds since 1970, of the images that have a push time
 
@@ -29,7 +29,7 @@ _DATE = re.compile(r"(?<![0-9])(20[0-9]{2})([-._]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class PushTimeTrust:
     """Which push times are believed, and why the others are not."""
 
     after: datetime = _ALWAYS  # those at or after it are
@@ -48,19 +48,19 @@ class Times:
         return self.all_trusted and not self.first_seen and not self.unquestioned
 
 
-TRUSTED = Times()
-AS_SAVED = Times(unquestioned=True)
-OUR_OWN = Times(first_seen=True)
+TRUSTED = PushTimeTrust()
+UNCHECKED_TIMES = PushTimeTrust(unquestioned=True)
+FIRST_SEEN_TIMES = PushTimeTrust(first_seen=True)
 
 
-def suspicious(why: str) -> Times:
+def distrust(why: str) -> PushTimeTrust:
     """No push time is believed."""
-    return Times(_NEVER, why)
+    return PushTimeTrust(_NEVER, why)
 
 
-def trusted_after(instant: datetime, *, first_seen: bool = False) -> Times:
+def trusted_after(instant: datetime, *, first_seen: bool = False) -> PushTimeTrust:
     """A person's word: what was pushed at that instant or later has its true push time, what was before has not."""
-    return Times(instant, f"it is before trust_times_after, {_text(instant)}", first_seen)
+    return PushTimeTrust(instant, f"it is before trust_times_after, {_text(instant)}", first_seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Cluster:
         return self.start <= created_at.timestamp() <= self.end
 
 
-def dated(images: Iterable[Image], first_seen: Mapping[str, datetime], now: datetime) -> tuple[Image, ...]:
+def with_first_seen(images: Iterable[Image], first_seen: Mapping[str, datetime], now: datetime) -> tuple[Image, ...]:
     """The same images, those without a push time pushed when they were first seen; the others now."""
     return tuple(
         image if image.created_at is not None else replace(image, created_at=first_seen.get(image.digest, now))
@@ -105,7 +105,7 @@ def cluster(columns: Iterable[Pushes], images: int) -> Cluster | None:
     return Cluster(start, end, float(inside) / images)
 
 
-def late(images: Sequence[Image], digests: Words, seen: Seen) -> npt.NDArray[np.bool_]:
+def late(images: Sequence[Image], digests: DigestRows, seen: RepositoryHistory) -> npt.NDArray[np.bool_]:
     """Which of these images say that they were pushed after an earlier scan saw them. `digests`: theirs, in order."""
     if not len(seen):
         return np.zeros(len(images), dtype=np.bool_)
@@ -120,9 +120,9 @@ def is_most(count: int, images: int) -> bool:
     return count > 1 and count > images // 2
 
 
-def suspicion_of_late(count: int, images: int, path: str, image: Image, seen: Seen) -> str:
+def suspicion_of_late(count: int, images: int, path: str, image: Image, seen: RepositoryHistory) -> str:
     """61% of all images say that they were pushed after an earlier scan saw them: shop/api@… at 2026-11-20T10:00:00Z"""
-    known = seen.known([image.digest], missing_too=True)[image.digest]
+    known = seen.lookup([image.digest], include_missing=True)[image.digest]
     pushed = _text(image.created_at) if image.created_at else "never"
     return (
         f"{count / images:.0%} of all images say that they were pushed after an earlier scan saw them: "
@@ -130,10 +130,10 @@ def suspicion_of_late(count: int, images: int, path: str, image: Image, seen: Se
     )
 
 
-def contradiction(path: str, images: Sequence[Image], seen: Seen, found: Cluster) -> str | None:
+def contradiction(path: str, images: Sequence[Image], seen: RepositoryHistory, found: Cluster) -> str | None:
     """Why the shared push time cannot be the true one of some image of this repository; None: nothing says so."""
     inside = [image for image in images if image.created_at is not None and found.holds(image.created_at)]
-    known = seen.known([image.digest for image in inside], missing_too=True)
+    known = seen.lookup([image.digest for image in inside], include_missing=True)
     for image in sorted(inside, key=attrgetter("digest")):
         pushed = image.created_at
         if pushed is None:

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from policies.blobs import Blobs, Sizes, Words, blobs_of, groups, keys, words
+from policies.blobs import Blobs, DigestRows, Sizes, blobs_of, digest_rows, groups, keys
 from policies.image import Image
 from policies.limits import Totals
 
@@ -21,10 +21,10 @@ _KEPT, _COUNTED = 1, 2
 
 
 @dataclass(frozen=True)
-class Columns:
+class RepositoryTotals:
     """What of one or more decided repositories the totals of the registry need."""
 
-    words: Words
+    digest_rows: DigestRows
     sizes: Sizes
     references: npt.NDArray[np.int64]  # deletions that name the blob
     flags: npt.NDArray[np.uint8]  # _KEPT: something that stays names it; _COUNTED: in a readable repository
@@ -37,7 +37,7 @@ class Columns:
 _SHARE_BITS = 4  # of the keys: the digests are added up a sixteenth at a time
 
 
-def columns(
+def repository_totals(
     blobs: Blobs,
     goes: Collection[str],
     *,
@@ -46,11 +46,11 @@ def columns(
     keeping: frozenset[str] = frozenset(),
     undecidable: int = 0,
     readable: bool = True,
-) -> Columns:
+) -> RepositoryTotals:
     """The columns of one repository, of whose images `goes` go and the others stay."""
     references, stays = blobs.counted(goes)
-    return Columns(
-        words=blobs.words,
+    return RepositoryTotals(
+        digest_rows=blobs.digest_rows,
         sizes=blobs.sizes,
         references=references,
         flags=stays * np.uint8(_KEPT) | np.uint8(_COUNTED if readable else 0),
@@ -62,21 +62,21 @@ def columns(
 
 
 @dataclass(frozen=True)
-class Closing:
+class PlanSummary:
     """What all decided repositories come to: each blob once."""
 
     totals: Totals
     rule_selected: Mapping[str, int]
     keeping: frozenset[str]
     undecidable: int
-    _words: Words = field(repr=False)  # of the blobs that only deletions reference, sorted by key
+    _words: DigestRows = field(repr=False)  # of the blobs that only deletions reference, sorted by key
     _sizes: Sizes = field(repr=False)
     _references: npt.NDArray[np.uint32] = field(repr=False)
 
     def numbered(self, image: Image) -> dict[int, str]:
         """The numbers of those of its blobs that only deletions reference, ascending, each with its digest."""
         digests = list({blob.digest for blob in blobs_of(image)})
-        numbers = [self._numbers.get(tuple(row)) for row in words(digests).tolist()]
+        numbers = [self._numbers.get(tuple(row)) for row in digest_rows(digests).tolist()]
         return dict(sorted((n, digest) for n, digest in zip(numbers, digests, strict=True) if n is not None))
 
     def size(self, number: int) -> int:
@@ -92,7 +92,7 @@ class Closing:
         return {tuple(row): number for number, row in enumerate(self._words.tolist())}
 
 
-class Reclaim:
+class PlanSummaryBuilder:
     """Adds up decided repositories, in whatever order they come.
 
     Their blobs lie packed, side by side, and are closed a sixteenth of all digests at a time: so a million images need
@@ -107,19 +107,19 @@ class Reclaim:
         self._keeping: set[str] = set()
         self._undecidable = 0
 
-    def add(self, part: Columns) -> None:
+    def add(self, part: RepositoryTotals) -> None:
         """Take a repository in; nothing of it is needed any more."""
         self._counts = add(self._counts, part.counts)
         for rule, count in part.rule_selected.items():
             self._selected[rule] += count  # also where it is 0
         self._keeping |= part.keeping
         self._undecidable += part.undecidable
-        self._words += part.words.tobytes()
+        self._words += part.digest_rows.tobytes()
         self._sizes += part.sizes.tobytes()
         self._references += part.references.astype(np.uint32).tobytes()
         self._flags += part.flags.tobytes()
 
-    def close(self) -> "Closing":
+    def close(self) -> "PlanSummary":
         """Each blob once."""
         rows = np.frombuffer(self._words, dtype=np.uint64).reshape(-1, 4)
         sizes = np.frombuffer(self._sizes, dtype=np.int64)
@@ -132,7 +132,7 @@ class Reclaim:
             blobs, freed = _freed(rows[which], sizes[which], references[which], flags[which], numbered=self._numbered)
             totals = add(totals, blobs)
             shares.append(freed)
-        return Closing(
+        return PlanSummary(
             totals,
             dict(self._selected),
             frozenset(self._keeping),
@@ -143,11 +143,11 @@ class Reclaim:
         )
 
 
-Freed = tuple[Words, Sizes, npt.NDArray[np.uint32]]
+Freed = tuple[DigestRows, Sizes, npt.NDArray[np.uint32]]
 
 
 def _freed(
-    rows: Words, sizes: Sizes, references: npt.NDArray[np.uint32], flags: npt.NDArray[np.uint8], *, numbered: bool
+    rows: DigestRows, sizes: Sizes, references: npt.NDArray[np.uint32], flags: npt.NDArray[np.uint8], *, numbered: bool
 ) -> tuple[Totals, Freed]:
     """What the blobs of a share come to, and (`numbered`) those that only deletions reference, once, sorted by key."""
     once = _unite(rows, sizes, references, flags)
@@ -159,7 +159,7 @@ def _freed(
 
 
 def _unite(
-    rows: Words, sizes: Sizes, references: npt.NDArray[np.uint32], flags: npt.NDArray[np.uint8]
+    rows: DigestRows, sizes: Sizes, references: npt.NDArray[np.uint32], flags: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.bool_]:
     """Have one row of each blob speak for all of them; which rows do. Few blobs have more than one."""
     key = keys(rows)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
-from policies.blobs import Words, keys, words
+from policies.blobs import DigestRows, digest_rows, keys
 from policies.context import NOTHING, PlanContext
 from policies.graph import Graph, countable
 from policies.push_times import Pushes, late, pushes
@@ -21,7 +21,7 @@ class Survey:
     """What must be known of one repository before another can be decided."""
 
     path: str
-    digests: Words
+    digests: DigestRows
     open_subjects: frozenset[str] = frozenset()  # that referrers here name and that are not here
     places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)  # rule -> its newest here: N, and ties
     foreign_places: Mapping[str, tuple[tuple[Place, tuple[str, ...]], ...]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def sum_up(surveys: Iterable[Survey], policy: Policy, *, ordered: bool = True) -
     named = sorted({subject for one in surveys for subject in one.open_subjects})
     foreign: frozenset[str] = frozenset()
     if named:
-        wanted = words(named)
+        wanted = digest_rows(named)
         wanted_keys = keys(wanted)
         there: set[tuple[int, ...]] = set()
         for one in surveys:

@@ -27,7 +27,7 @@ class Count:
     per: Per = "repository"
 
 
-class Matches(NamedTuple):
+class RuleMatches(NamedTuple):
     """What a rule says of some images: these surely, these perhaps, the others not."""
 
     yes: list[Image]
@@ -50,14 +50,14 @@ class Rule:
             return False
         return self.except_repositories is None or self.except_repositories.match(repository) is None
 
-    def asks(self, images: Iterable[Image], context: ConditionContext) -> "Matches":
+    def asks(self, images: Iterable[Image], context: ConditionContext) -> "RuleMatches":
         """The conditions' common answer on each image, without the count: no if any says no, else unknown if any is."""
         yes, unknown = list(images), list[Image]()
         for condition in self.conditions:
             unknown = [image for image in unknown if condition.holds(image, context) is not NO]
             yes, perhaps = condition.split(yes, context)
             unknown += perhaps
-        return Matches(yes, unknown)
+        return RuleMatches(yes, unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +103,14 @@ class Top:
         digests = frozenset(digest for _, digest in taken)
         return Top(n, digests, last, ordered, frozenset(tied), len(taken) - len(counted))
 
-    def narrows(self, asked: Matches, *, beyond: bool) -> Matches:
+    def narrows(self, asked: RuleMatches, *, beyond: bool) -> RuleMatches:
         """Which of these are among the N, or (`beyond`) are not, after what the rule's conditions said of them."""
         among, tied = self.digests, self.tied
         unranked = [image for image in asked.yes if image.created_at is None or image.digest in tied]
         yes = [image for image in asked.yes if (image.digest in among) is not beyond]
         if unranked:
             yes = [image for image in yes if image.created_at is not None and image.digest not in tied]
-        return Matches(yes, [*unranked, *(image for image in asked.unknown if beyond or self._has_room_for(image))])
+        return RuleMatches(yes, [*unranked, *(image for image in asked.unknown if beyond or self._has_room_for(image))])
 
     def _has_room_for(self, image: Image) -> bool:
         """Whether fewer than N rank before this image, or might: its time, or its order, may be unknown."""
@@ -166,6 +166,6 @@ def newest_first(places: Iterable[Place]) -> list[Place]:
     return sorted(sorted(places, key=itemgetter(1)), key=itemgetter(0), reverse=True)
 
 
-def population(asked: Matches) -> Iterator[Place]:
+def population(asked: RuleMatches) -> Iterator[Place]:
     """Those that take a place in a count: they surely pass the rule's other conditions, and their time is known."""
     return ((image.created_at, image.digest) for image in asked.yes if image.created_at is not None)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from policies.blobs import Words, words
+from policies.blobs import DigestRows, digest_rows
 
 VANISHED_SHARE = 0.2  # of what the last complete scans saw; more, and the inventory is not believed
 
@@ -28,7 +28,7 @@ Rows = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]  # rows of two: the first 16 bytes of a digest
 
 
-class Listed(Protocol):
+class TaggedDigest(Protocol):
     """What is remembered of an image."""
 
     @property
@@ -38,7 +38,7 @@ class Listed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class DigestHistory:
     """What is remembered of one digest."""
 
     first_seen: datetime  # by a complete scan
@@ -47,7 +47,7 @@ class Known:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class RepositoryHistory:
     """What complete scans have seen of one repository; rows are sorted by `keys`, each once."""
 
     keys: Keys
@@ -63,7 +63,7 @@ class Seen:
     def _columns(self) -> tuple[npt.NDArray[Any], ...]:
         return self.keys, self.tags, self.first, self.since, self.missing
 
-    def rows_of(self, digests: Words) -> Rows:
+    def rows_of(self, digests: DigestRows) -> Rows:
         """For each digest its row, whether it is missing or not; -1: it is not remembered."""
         wanted = digests[:, :2]
         low = np.searchsorted(self.keys[:, 0], wanted[:, 0], side="left")
@@ -76,24 +76,24 @@ class Seen:
         rows[found] = np.where(self.keys[rows[found], 1] == wanted[found, 1], rows[found], _NOWHERE)
         return rows
 
-    def known(self, digests: Sequence[str], *, missing_too: bool = False) -> dict[str, Known]:
+    def lookup(self, digests: Sequence[str], *, include_missing: bool = False) -> dict[str, DigestHistory]:
         """What is remembered of those of these digests that the last complete scan saw, or any."""
         if not len(self) or not digests:
             return {}
-        rows = self.rows_of(words(digests))
-        there = (rows >= 0) & ((self.missing[rows] == _THERE) | missing_too)
+        rows = self.rows_of(digest_rows(digests))
+        there = (rows >= 0) & ((self.missing[rows] == _THERE) | include_missing)
         some = rows[there]
         facts = zip(self.first[some].tolist(), self.since[some].tolist(), self.tags[some].tolist(), strict=True)
         found = [digest for digest, is_there in zip(digests, there.tolist(), strict=True) if is_there]
         return {
-            digest: Known(_instant(first), _instant(since), tags)
+            digest: DigestHistory(_instant(first), _instant(since), tags)
             for digest, (first, since, tags) in zip(found, facts, strict=True)
         }
 
-    def without(self, digests: Words) -> "Seen":
+    def without(self, digests: DigestRows) -> "RepositoryHistory":
         """The same but for these digests."""
         stays = _away(self, digests)
-        return Seen(*(column[stays] for column in self._columns))
+        return RepositoryHistory(*(column[stays] for column in self._columns))
 
     def pack(self) -> bytes:
         """The same bytes for the same memory."""
@@ -105,7 +105,7 @@ class Seen:
         return b"".join(part.tobytes() for part in parts)
 
     @staticmethod
-    def unpack(packed: bytes) -> "Seen":
+    def unpack(packed: bytes) -> "RepositoryHistory":
         """What `pack` packed. Raises ValueError: it is something else."""
         form, count, distinct = np.frombuffer(packed[:12].ljust(12, b"\0"), dtype="<u4").tolist()
         width = np.dtype("<u2" if distinct <= 1 << 16 else "<u4")
@@ -123,14 +123,14 @@ class Seen:
         keys = column("<u8", 2 * count).astype(np.uint64).reshape(-1, 2)
         tags = column("<u8", count).astype(np.uint64)
         first, since, missing = (instants[column(width, count)] for _ in range(3))
-        return Seen(keys, tags, first, since, missing)
+        return RepositoryHistory(keys, tags, first, since, missing)
 
 
 def _columns_of(rows: int) -> Instants:
     return np.zeros(rows, dtype=np.int64)
 
 
-NEVER = Seen(
+NO_HISTORY = RepositoryHistory(
     np.empty((0, 2), dtype=np.uint64), np.empty(0, dtype=np.uint64), _columns_of(0), _columns_of(0), _columns_of(0)
 )
 
@@ -157,7 +157,9 @@ class Vanished:
         return self.share > VANISHED_SHARE
 
 
-def absent(before: Seen, listed: Words, ours: Words, accepted_at: datetime | None = None) -> Absent:
+def find_absent(
+    before: RepositoryHistory, listed: DigestRows, ours: DigestRows, accepted_at: datetime | None = None
+) -> Absent:
     """What is absent from a repository that was listed whole. `ours`: digests that we deleted since its last scan.
 
     What a person accepted as missing until `accepted_at` counts no more.
@@ -175,7 +177,7 @@ def absent(before: Seen, listed: Words, ours: Words, accepted_at: datetime | Non
     )
 
 
-def vanished(parts: Iterable[Absent]) -> Vanished:
+def add_up_absent(parts: Iterable[Absent]) -> Vanished:
     """What the repositories of a registry come to.
 
     While something is in doubt, the measure is what was known before that: new pushes do not outgrow a doubt.
@@ -188,36 +190,36 @@ def vanished(parts: Iterable[Absent]) -> Vanished:
     return Vanished(new, min(1.0, missing / saw) if saw else 0.0)
 
 
-def remember(
-    before: Seen,
-    images: Sequence[Listed],
+def update_history(
+    before: RepositoryHistory,
+    images: Sequence[TaggedDigest],
     now: datetime,
     *,
-    ours: Words | None = None,
-    went: Words | None = None,
+    ours: DigestRows | None = None,
+    went: DigestRows | None = None,
     accepted_at: datetime | None = None,
     suspicious_absence: bool = False,
-) -> Seen:
+) -> RepositoryHistory:
     """The memory after a complete scan that saw these images at `now`, each digest once, in any order.
 
     `went`: digests that went since the last scan. What is there again, after it went or was missing, begins anew.
     `doubtful`: what is absent, and neither ours nor accepted, is not forgotten but marked as missing.
     """
     at = (now - _EPOCH) // _MICROSECOND
-    digests = words([image.digest for image in images])
+    digests = digest_rows([image.digest for image in images])
     tags = np.array([tags_hash(image.tags) for image in images], dtype=np.uint64)
     rows = before.rows_of(digests)
     known = rows >= 0
     if len(before):
         known &= before.missing[rows] == _THERE
-        known &= _away(before, words([]) if went is None else went)[rows]
+        known &= _away(before, digest_rows([]) if went is None else went)[rows]
     first, since = np.full(len(rows), at), np.full(len(rows), at)
     first[known] = before.first[rows[known]]
     same = known & (before.tags[rows] == tags) if len(before) else known
     since[same] = before.since[rows[same]]
     parts = [(digests[:, :2], tags, first, since, _columns_of(len(rows)))]
     if suspicious_absence and len(before):
-        deleted = words([]) if ours is None else ours
+        deleted = digest_rows([]) if ours is None else ours
         stays = _away(before, digests) & _away(before, deleted) & ~_accepted(before, accepted_at)
         missing = np.where(before.missing == _THERE, at, before.missing)
         parts.append((before.keys[stays], before.tags[stays], before.first[stays], before.since[stays], missing[stays]))
@@ -232,17 +234,17 @@ def tags_hash(tags: Sequence[str]) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") or 1
 
 
-def _sorted(*columns: npt.NDArray[Any]) -> Seen:
+def _sorted(*columns: npt.NDArray[Any]) -> RepositoryHistory:
     keys = columns[0]
     order = np.lexsort((keys[:, 1], keys[:, 0]))
     keys = keys[order]
     once = np.ones(len(keys), dtype=np.bool_)
     once[1:] = np.any(keys[1:] != keys[:-1], axis=1)  # digests are, but 16 bytes of two might be the same
     order = order[once]
-    return Seen(*(column[order] for column in columns))
+    return RepositoryHistory(*(column[order] for column in columns))
 
 
-def _away(before: Seen, listed: Words) -> npt.NDArray[np.bool_]:
+def _away(before: RepositoryHistory, listed: DigestRows) -> npt.NDArray[np.bool_]:
     """For each row, whether its digest is not listed."""
     away = np.ones(len(before), dtype=np.bool_)
     if len(before) and len(listed):
@@ -251,7 +253,7 @@ def _away(before: Seen, listed: Words) -> npt.NDArray[np.bool_]:
     return away
 
 
-def _accepted(before: Seen, accepted_at: datetime | None) -> npt.NDArray[np.bool_]:
+def _accepted(before: RepositoryHistory, accepted_at: datetime | None) -> npt.NDArray[np.bool_]:
     if accepted_at is None:
         return np.zeros(len(before), dtype=np.bool_)
     accepted: npt.NDArray[np.bool_] = before.missing <= (accepted_at - _EPOCH) // _MICROSECOND

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select
 
-from policies.blobs import words
+from policies.blobs import digest_rows
 from policies.image import Image
 from policies.plan import Survey
 from worker.planning.scan_history import ScanHistoryRows, compare
@@ -50,7 +50,7 @@ def main() -> None:
 
 def night(store: Store, registry: dict[str, list[Image]], number: int, count: int) -> None:
     """One night's remembering, timed; what a scan does without it (listing, digests in columns) is not."""
-    surveys = [Survey(path, words([image.digest for image in images])) for path, images in registry.items()]
+    surveys = [Survey(path, digest_rows([image.digest for image in images])) for path, images in registry.items()]
     started = time.perf_counter()
     with store.read() as connection:
         before = scan_history.recall(connection, KEY, NAME)

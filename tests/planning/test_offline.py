@@ -86,7 +86,7 @@ def test_a_subject_in_a_repository_that_was_not_listed_is_not_there(tmp_path: Pa
 def test_decisions_can_be_read_as_records(large: Path) -> None:
     with plan_inventory(large, POLICY, NOW) as plan:
         assert tuple(plan.decisions.records()) == make_plan(records(large), POLICY, NOW).decisions
-        assert plan.plan.closing.rule_selected["pull requests"] > 0
+        assert plan.plan.summary.rule_selected["pull requests"] > 0
 
 
 @pytest.mark.parametrize("text", ["", "\n", "\n\n  \n", '{"registry": "x"}\n', '{"registry": "x"}'])

@@ -7,7 +7,7 @@ import pytest
 
 from policies.image import Image
 from policies.limits import Limits
-from policies.scan_history import NEVER, remember
+from policies.scan_history import NO_HISTORY, update_history
 from tests.planning.rows import Rows
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository
 from tests.support.drivers import with_defaults
@@ -83,7 +83,7 @@ def test_the_newest_of_each_repository_stay_where_the_file_says_so() -> None:
 
 def seen(*images: Image, days: float = 30) -> RegistryHistory:
     """An earlier scan that saw these images of shop/api."""
-    known = {"shop/api": remember(NEVER, images, NOW - days * DAY)}
+    known = {"shop/api": update_history(NO_HISTORY, images, NOW - days * DAY)}
     return RegistryHistory(seen=known, head=Head(NOW - days * DAY))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.image import Image
-from policies.scan_history import NEVER, Seen, remember
+from policies.scan_history import NO_HISTORY, RepositoryHistory, update_history
 from tests.planning.rows import Rows
 from tests.support.builders import DAY, NOW, digest, image
 from tests.support.drivers import with_defaults
@@ -25,8 +25,8 @@ def reader(before: RegistryHistory = RegistryHistory(), registry: RegistrySettin
     return RepositoryReader(None, registry, before, NOW)
 
 
-def seen(*images: Image, days: float) -> Seen:
-    return remember(NEVER, images, NOW - days * DAY)
+def seen(*images: Image, days: float) -> RepositoryHistory:
+    return update_history(NO_HISTORY, images, NOW - days * DAY)
 
 
 def times(images: Iterable[Image]) -> dict[str, datetime | None]:
@@ -63,7 +63,7 @@ def test_what_went_and_was_pushed_again_is_new() -> None:
 
 
 def test_what_had_been_missing_and_is_there_again_is_noted_as_returned() -> None:
-    missing = remember(seen(*UNTIMED, days=9), UNTIMED[:1], NOW - 5 * DAY, suspicious_absence=True)
+    missing = update_history(seen(*UNTIMED, days=9), UNTIMED[:1], NOW - 5 * DAY, suspicious_absence=True)
     made = reader(RegistryHistory(seen={"shop/api": missing}, head=HEAD))
     made.read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
     assert made.recalled.head == HEAD

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from policies.blobs import words
+from policies.blobs import digest_rows
 from policies.image import Image
 from policies.plan import Survey
-from policies.scan_history import NEVER, remember
+from policies.scan_history import NO_HISTORY, update_history
 from tests.support.harness import Harness, MakeHarness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.real_runs import served
@@ -108,9 +108,9 @@ class TestWhatIsRemembered:
     def test_a_repository_that_did_not_change_has_no_row(self) -> None:
         images = (Image(digest="sha256:" + "0" * 64, tags=("v1",)), Image(digest="sha256:" + "1" * 64))
         now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-        before = RegistryHistory(seen={"shop/api": remember(NEVER, images, now - DAY)}, head=Head(now - DAY))
+        before = RegistryHistory(seen={"shop/api": update_history(NO_HISTORY, images, now - DAY)}, head=Head(now - DAY))
         history_rows = ScanHistoryRows(
-            compare(before, [Survey("shop/api", words([one.digest for one in images]))], ()), now
+            compare(before, [Survey("shop/api", digest_rows([one.digest for one in images]))], ()), now
         )
 
         assert history_rows.of("shop/api", reversed(images)) == ()
@@ -246,7 +246,7 @@ class TestWhatVanished:
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
         seen = recalled(harness).seen["shop/api"]
         assert seen.missing.tolist() == [0, 0]
-        known = seen.known([back["digest"]])[back["digest"]]
+        known = seen.lookup([back["digest"]])[back["digest"]]
         assert known.first_seen == known.since == run.started_at  # it was away: it begins anew
 
     def test_a_fifth_is_not_more_than_a_fifth(self, simulator: Simulator, make_harness: MakeHarness) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.blobs import Blobs, groups, keys, words, words_and_odd
+from policies.blobs import Blobs, digest_rows, digest_rows_and_odd, groups, keys
 from policies.image import Blob, Image
 from tests.support.builders import NOW, digest
 
@@ -26,12 +26,12 @@ def named(*blobs: Blob, tag: str = "go", config: Blob | None = None, of: object 
     ],
 )
 def test_words_differ_as_digests_do(digests: list[str]) -> None:
-    rows = words(digests)
+    rows = digest_rows(digests)
     assert rows.shape == (len(digests), 4)
     assert len({tuple(row) for row in rows.tolist()}) == len(digests)
     assert len(set(keys(rows).tolist())) == len(digests)
     for number, one in enumerate(digests):
-        assert words([one]).tolist() == rows[number : number + 1].tolist()
+        assert digest_rows([one]).tolist() == rows[number : number + 1].tolist()
 
 
 def test_odd_digests_are_known() -> None:
@@ -41,14 +41,14 @@ def test_odd_digests_are_known() -> None:
     usual = Blobs()
     usual.add([named(Blob(digest(1), 1), config=Blob(digest(2), 1))])
     assert usual.odd == Blobs().odd == ()
-    assert words_and_odd([digest(1), digest(2), "sha256:" + "0" * 64])[1] == ()
-    assert all(words_and_odd([digest(1), one])[1] == (one,) for one in odd)
+    assert digest_rows_and_odd([digest(1), digest(2), "sha256:" + "0" * 64])[1] == ()
+    assert all(digest_rows_and_odd([digest(1), one])[1] == (one,) for one in odd)
 
 
 def numbers(blobs: Blobs, *digests: str) -> list[int]:
     """The places of these digests."""
-    places = {tuple(row): number for number, row in enumerate(blobs.words.tolist())}
-    return [places[tuple(row)] for row in words(digests).tolist()]
+    places = {tuple(row): number for number, row in enumerate(blobs.digest_rows.tolist())}
+    return [places[tuple(row)] for row in digest_rows(digests).tolist()]
 
 
 def test_a_blob_is_counted_once_for_each_image_that_goes() -> None:
@@ -85,7 +85,7 @@ def test_of_two_sizes_of_a_digest_the_smaller_counts() -> None:
 
 def test_a_repository_without_blobs_names_none() -> None:
     blobs = Blobs()
-    assert (len(blobs.words), len(blobs.sizes), blobs.of(named())) == (0, 0, frozenset())
+    assert (len(blobs.digest_rows), len(blobs.sizes), blobs.of(named())) == (0, 0, frozenset())
     blobs.add([named()])
     references, stays = blobs.counted({digest(1)})
     assert (references.tolist(), stays.tolist(), blobs.of(named())) == ([], [], frozenset())
@@ -114,7 +114,7 @@ def test_counts_are_those_of_plain_sets(rows: list[tuple[int, list[int], int | N
 
 @given(st.lists(st.sampled_from([digest(n) for n in range(4)] + ["sha512:ab", "x"]), max_size=12))
 def test_groups_bring_equal_digests_together(digests: list[str]) -> None:
-    order, starts = groups(words(digests))
+    order, starts = groups(digest_rows(digests))
     ends = [*starts.tolist()[1:], len(digests)]
     found = [[digests[place] for place in order[start:end]] for start, end in zip(starts.tolist(), ends, strict=False)]
     assert all(len(set(group)) == 1 for group in found)

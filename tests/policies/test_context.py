@@ -13,9 +13,9 @@ from policies.context import PlanContext
 from policies.graph import merged
 from policies.image import Image, Repository
 from policies.plan import Decision
-from policies.push_times import suspicious, trusted_after
+from policies.push_times import distrust, trusted_after
 from policies.rules import Policy
-from policies.scan_history import NEVER, Seen, remember
+from policies.scan_history import NO_HISTORY, RepositoryHistory, update_history
 from tests.policies.plan.test_properties import by_key, deleted, owners
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
 from tests.support.planning import WholePlan, make_plan
@@ -27,8 +27,8 @@ A, B, C = image(1), image(2), image(3)
 LONG = 10 * DAY  # since when what is settled was seen
 
 
-def seen(*images: Image, since: timedelta = LONG) -> Seen:
-    return remember(NEVER, images, NOW - since)
+def seen(*images: Image, since: timedelta = LONG) -> RepositoryHistory:
+    return update_history(NO_HISTORY, images, NOW - since)
 
 
 def plan_context(*known: Image, settle: timedelta = DAY, since: timedelta = LONG) -> PlanContext:
@@ -155,18 +155,18 @@ def test_a_settle_of_nothing_asks_nothing() -> None:
     assert decided(policy(EVERYTHING), [A], plan_context(settle=0 * DAY))["1"].cause == "selected"
 
 
-def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str, Seen]:
+def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str, RepositoryHistory]:
     """What scans have seen of some of these images: long ago, lately, or with other tags."""
     kinds = st.sampled_from(["never", "long", "lately", "retagged"])
     history = {}
     for one in repositories:
-        before, found = NEVER, {"long": [], "lately": [], "retagged": []}
+        before, found = NO_HISTORY, {"long": [], "lately": [], "retagged": []}
         for row in merged(one.images):
             kind = data.draw(kinds)
             if kind != "never":
                 found[kind].append(replace(row, tags=("other",)) if kind == "retagged" else row)
-        before = remember(before, [*found["long"], *found["retagged"]], NOW - LONG)
-        history[one.path] = remember(before, [row for rows in found.values() for row in rows], NOW - DAY / 2)
+        before = update_history(before, [*found["long"], *found["retagged"]], NOW - LONG)
+        history[one.path] = update_history(before, [row for rows in found.values() for row in rows], NOW - DAY / 2)
     return history
 
 
@@ -198,7 +198,7 @@ def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Po
 @settings(max_examples=50, deadline=None)
 @given(registries(), policies())
 def test_where_all_is_settled_it_is_the_same_plan(repositories: list[Repository], rules: Policy) -> None:
-    history = {one.path: remember(NEVER, merged(one.images), NOW - LONG) for one in repositories}
+    history = {one.path: update_history(NO_HISTORY, merged(one.images), NOW - LONG) for one in repositories}
     plan = make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history))
     assert make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history, settle=LONG)) == plan
 
@@ -236,7 +236,7 @@ def essence(plan: WholePlan) -> dict[tuple[str, str], tuple[object, ...]]:
 def test_a_push_time_that_is_not_believed_is_like_one_not_told(
     repositories: list[Repository], rules: Policy, keep: int, days: int | None
 ) -> None:
-    times = suspicious("a restore") if days is None else trusted_after(NOW - days * DAY)
+    times = distrust("a restore") if days is None else trusted_after(NOW - days * DAY)
     before = None if days is None else NOW - days * DAY
     told = make_plan(repositories, rules, NOW, keep_per_repository=keep, plan_context=PlanContext(times=times))
     without = make_plan(untimed(repositories, before), rules, NOW, keep_per_repository=keep)
@@ -250,7 +250,7 @@ def test_a_doubt_is_in_the_reasons() -> None:
     rules = policy(
         {"name": "old", "delete": {"older_than": "7d"}}, {"name": "n", "keep": {"newest": 1, "tagged": True}}
     )
-    one = decided(rules, [image(1), image(2, "v1")], PlanContext(times=suspicious("it was restored")))
+    one = decided(rules, [image(1), image(2, "v1")], PlanContext(times=distrust("it was restored")))
     assert one["1"].reason == "no rule selects it; old: its push time is not trusted: it was restored"
     assert one["2"].reason == "its push time is not trusted: it was restored"
     trusted = PlanContext(times=trusted_after(NOW - 20 * DAY))
@@ -262,7 +262,7 @@ def test_a_doubt_is_in_the_reasons() -> None:
 
 
 def test_the_newest_of_a_repository_cannot_be_told() -> None:
-    found = decided(policy(EVERYTHING), [A, B], PlanContext(times=suspicious("restored")), keep_per_repository=1)
+    found = decided(policy(EVERYTHING), [A, B], PlanContext(times=distrust("restored")), keep_per_repository=1)
     assert {one.cause for one in found.values()} == {"keep_per_repository"}
     assert found["1"].reason == (
         "perhaps one of the 1 newest of its repository: its push time is not trusted: restored"

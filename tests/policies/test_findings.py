@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 from pydantic import BeforeValidator, Field, ValidationError
 
-from policies.findings import TAG, Form, Words, mistakes_of, written
+from policies.findings import TAG, Explanation, Form, mistakes_of, written
 from policies.mistakes import BadValueError
 
 
@@ -18,7 +18,7 @@ def read_even(value: object) -> int:
 
 
 class Inner(Form):
-    A_MAPPING: ClassVar[Words] = ("a mapping of an inner", "write, for example, {even: 4}")
+    A_MAPPING: ClassVar[Explanation] = ("a mapping of an inner", "write, for example, {even: 4}")
 
     even: Annotated[int, BeforeValidator(written(read_even))] = 2
     kind: Literal["small", "large"] = "small"

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from policies.graph import Graph, GraphBuilder, blobs_of, build_graph, countable, merged
 from policies.image import Blob, Image
-from policies.push_times import TRUSTED, suspicious, trusted_after
+from policies.push_times import TRUSTED, distrust, trusted_after
 from tests.support.builders import DAY, NOW, digest, image, index, repository, signature
 
 
@@ -198,7 +198,7 @@ class TestPushTimes:
         assert found.suspicion
 
     def test_a_doubt_takes_away_all_and_leaves_the_order(self) -> None:
-        found = graph(*self.IMAGES, index(4, lists=[1], days=9)).with_push_times(suspicious("a restore"))
+        found = graph(*self.IMAGES, index(4, lists=[1], days=9)).with_push_times(distrust("a restore"))
         assert [one.digest for one in found.images] == [digest(1), digest(2), digest(4), digest(3)]
         assert {one.created_at for one in found.images} | {one.created_at for one in found.by_digest.values()} == {None}
         assert found.suspicious == {digest(1), digest(2), digest(4)}

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from policies.context import PlanContext
 from policies.image import Image, Repository
-from policies.push_times import OUR_OWN, TRUSTED, Times, cluster, named_day, pushes, trusted_after
+from policies.push_times import FIRST_SEEN_TIMES, TRUSTED, PushTimeTrust, cluster, named_day, pushes, trusted_after
 from tests.policies.plan.test_properties import deleted
 from tests.support.builders import DAY, NOW, image, policy, repository
-from tests.support.planning import closing_of, make_plan
+from tests.support.planning import make_plan, summary_of
 from tests.support.strategies import documents, keep_rules, registries
 
-FIRST_SEEN = PlanContext(times=OUR_OWN)
+FIRST_SEEN = PlanContext(times=FIRST_SEEN_TIMES)
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
 TIED = "first seen at 2026-10-05T03:00:00Z together with others, whose order nobody reported"
 OLDER, NEWER = [image(f"old {n}", days=90) for n in range(2)], [image(f"new {n}", days=1) for n in range(2)]
@@ -96,7 +96,7 @@ def test_the_reason_says_that_the_order_is_unknown(way: str, reason: str) -> Non
 
 
 def undecidable(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0) -> int:
-    return closing_of(repositories, policy(*rules), NOW, keep_per_repository=keep, plan_context=FIRST_SEEN).undecidable
+    return summary_of(repositories, policy(*rules), NOW, keep_per_repository=keep, plan_context=FIRST_SEEN).undecidable
 
 
 @pytest.mark.parametrize(("n", "count"), [(0, 0), (2, 0), (3, 3), (4, 3), (5, 0), (6, 2), (7, 0)])
@@ -194,5 +194,5 @@ def test_a_tag_may_name_a_day() -> None:
 
 
 def test_all_times_are_believed_by_default() -> None:
-    assert Times() == TRUSTED
+    assert PushTimeTrust() == TRUSTED
     assert TRUSTED.all_trusted

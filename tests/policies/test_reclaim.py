@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from policies.blobs import _MIX, Blobs, keys, words
+from policies.blobs import _MIX, Blobs, digest_rows, keys
 from policies.image import Blob, Image
 from policies.limits import Totals
 from policies.plan import RepositoryPlan
-from policies.reclaim import columns
+from policies.reclaim import repository_totals
 from tests.support.builders import NOW, close, digest, policy, repository
 from tests.support.planning import decide
 
@@ -19,7 +19,7 @@ def decided(path: str, *images: Image) -> RepositoryPlan:
 
 
 def totals(*plans: RepositoryPlan) -> tuple[int, int]:
-    found = close(plan.columns for plan in plans).totals
+    found = close(plan.totals for plan in plans).totals
     return found.reclaimable_bytes, found.registry_bytes
 
 
@@ -63,9 +63,9 @@ def test_digests_of_one_key_are_told_apart() -> None:
     one = [12345, 0, 0, 0]
     other = [0, 12345 * int(_MIX[0]) * pow(int(_MIX[1]), -1, 2**64) % 2**64, 0, 0]
     digests = [hexadecimal(one), hexadecimal(other)]
-    first, second = keys(words(digests)).tolist()
+    first, second = keys(digest_rows(digests)).tolist()
     assert first == second
-    assert words(digests).tolist() == [one, other]
+    assert digest_rows(digests).tolist() == [one, other]
     blobs = [Blob(digests[0], 3), Blob(digests[1], 4), Blob(digest("else"), 10)]
     plans = [
         decided("a", named(*blobs)),
@@ -73,7 +73,7 @@ def test_digests_of_one_key_are_told_apart() -> None:
         decided("c", named(*reversed(blobs))),
     ]
     assert totals(*plans) == (14, 17)
-    closing = close(plan.columns for plan in plans)
+    closing = close(plan.totals for plan in plans)
     numbers = closing.numbered(named(*blobs))
     assert sorted(closing.size(number) for number in numbers) == [4, 10]
     assert [closing.references(number) for number in numbers] == [2, 2]
@@ -87,5 +87,5 @@ def test_what_an_image_names_is_known_without_its_record() -> None:
     assert names == [[1, 2, 3, 5], [4]]
     assert blobs.of(named(of=3)) == frozenset()
     assert sorted(blobs.sizes.tolist()) == [1, 2, 3, 4, 5]
-    found = columns(blobs, {digest(1)}, counts=Totals(), rule_selected={})
+    found = repository_totals(blobs, {digest(1)}, counts=Totals(), rule_selected={})
     assert close([found]).totals == Totals(reclaimable_bytes=11, registry_bytes=15)

@@ -6,7 +6,7 @@ import pytest
 
 from policies.conditions import ConditionContext
 from policies.image import Image
-from policies.rules import Matches, Top, before, newest_first
+from policies.rules import RuleMatches, Top, before, newest_first
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
 from tests.support.planning import make_plan
 
@@ -30,7 +30,7 @@ EVERYTHING = {"name": "everything", "delete": {"all": True}}
 @pytest.mark.parametrize("kind", ["delete", "keep"])
 def test_all_conditions_must_hold(kind: str, conditions: dict[str, Any], of: Image, answer: str) -> None:
     rule = policy({kind: conditions}).rules[0]
-    expected = Matches([of] if answer == "yes" else [], [of] if answer == "unknown" else [])
+    expected = RuleMatches([of] if answer == "yes" else [], [of] if answer == "unknown" else [])
     assert rule.asks([of], ConditionContext(NOW)) == expected
 
 
@@ -68,8 +68,8 @@ def test_a_digest_takes_one_place_at_its_newest_time() -> None:
 def test_what_perhaps_passes_is_kept_while_fewer_than_n_rank_before_it(n: int, perhaps: Any, kept: bool) -> None:
     top = Top.of(n, [(TODAY, B), (YESTERDAY, B + "x")][: max(n, 0)])
     one = Image(digest=perhaps[1], created_at=perhaps[0])
-    assert top.narrows(Matches([], [one]), beyond=False) == Matches([], [one] if kept else [])
-    assert top.narrows(Matches([], [one]), beyond=True) == Matches([], [one])
+    assert top.narrows(RuleMatches([], [one]), beyond=False) == RuleMatches([], [one] if kept else [])
+    assert top.narrows(RuleMatches([], [one]), beyond=True) == RuleMatches([], [one])
 
 
 def causes(n: int, *images: Image) -> dict[str, str]:

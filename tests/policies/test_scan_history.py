@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.blobs import words
+from policies.blobs import digest_rows
 from policies.image import Image
-from policies.scan_history import NEVER, Absent, Known, Seen, Vanished, absent, remember, tags_hash, vanished
+from policies.scan_history import (
+    NO_HISTORY,
+    Absent,
+    DigestHistory,
+    RepositoryHistory,
+    Vanished,
+    add_up_absent,
+    find_absent,
+    tags_hash,
+    update_history,
+)
 from tests.support.builders import DAY, NOW, digest, image
 
 # Two begin with the same eight bytes, one is of another kind: what looks digests up must not mix any of them up.
@@ -74,14 +84,14 @@ def modelled(before: Mapping[str, Entry], scan: Scan, now: datetime, accepted: d
     return after
 
 
-def told(seen: Seen) -> set[tuple[object, ...]]:
+def told(seen: RepositoryHistory) -> set[tuple[object, ...]]:
     columns = (seen.keys.tolist(), seen.tags.tolist(), seen.first.tolist(), seen.since.tolist(), seen.missing.tolist())
     return {(*key, *facts) for key, *facts in zip(*columns, strict=True)}
 
 
 def modelled_rows(model: Mapping[str, Entry]) -> set[tuple[object, ...]]:
     return {
-        (*words([name])[0, :2].tolist(), tags_hash(one.tags), *map(micro, (one.first, one.since, one.missing)))
+        (*digest_rows([name])[0, :2].tolist(), tags_hash(one.tags), *map(micro, (one.first, one.since, one.missing)))
         for name, one in model.items()
     }
 
@@ -93,12 +103,12 @@ def micro(at: datetime | None) -> int:
 @settings(deadline=None)
 @given(scans)
 def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Scan]) -> None:
-    seen, model, accepted = NEVER, dict[str, Entry](), None
+    seen, model, accepted = NO_HISTORY, dict[str, Entry](), None
     for number, scan in enumerate(history):
         now = NOW + number * DAY
         accepted = now - DAY / 2 if scan.accepts else accepted
-        ours = words(sorted(scan.ours))
-        missed = absent(seen, words(list(scan.listing)), ours, accepted)
+        ours = digest_rows(sorted(scan.ours))
+        missed = find_absent(seen, digest_rows(list(scan.listing)), ours, accepted)
         gone = {
             name: one
             for name, one in model.items()
@@ -108,15 +118,17 @@ def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Scan]) -> Non
         }
         assert missed.new == sum(one.missing is None for one in gone.values())
         assert missed.old == sum(one.missing is not None for one in gone.values())
-        seen = remember(
+        seen = update_history(
             seen, images(scan.listing), now, ours=ours, accepted_at=accepted, suspicious_absence=scan.suspicious_absence
         )
         model = modelled(model, scan, now, accepted)
         assert told(seen) == modelled_rows(model)
         assert len(seen) == len(model)
-        assert told(Seen.unpack(seen.pack())) == told(seen)
-        assert seen.known(NAMES) == {
-            name: Known(one.first, one.since, tags_hash(one.tags)) for name, one in model.items() if one.missing is None
+        assert told(RepositoryHistory.unpack(seen.pack())) == told(seen)
+        assert seen.lookup(NAMES) == {
+            name: DigestHistory(one.first, one.since, tags_hash(one.tags))
+            for name, one in model.items()
+            if one.missing is None
         }
 
 
@@ -125,7 +137,7 @@ def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Scan]) -> Non
 def test_the_order_of_images_does_not_matter(listing: Listing, random) -> None:
     rows = images(listing)
     shuffled = [replace_tags(one, random.sample(one.tags, len(one.tags))) for one in random.sample(rows, len(rows))]
-    assert remember(NEVER, shuffled, NOW).pack() == remember(NEVER, rows, NOW).pack()
+    assert update_history(NO_HISTORY, shuffled, NOW).pack() == update_history(NO_HISTORY, rows, NOW).pack()
 
 
 def replace_tags(one: Image, tags: list[str]) -> Image:
@@ -135,8 +147,8 @@ def replace_tags(one: Image, tags: list[str]) -> Image:
 @settings(deadline=None)
 @given(listings)
 def test_a_scan_that_sees_the_same_again_changes_no_byte(listing: Listing) -> None:
-    once = remember(NEVER, images(listing), NOW)
-    again = remember(once, images(listing), NOW + DAY)
+    once = update_history(NO_HISTORY, images(listing), NOW)
+    again = update_history(once, images(listing), NOW + DAY)
     assert told(again) == told(once)
     assert again.pack() == once.pack()
 
@@ -147,18 +159,18 @@ def test_a_scan_that_sees_the_same_again_changes_no_byte(listing: Listing) -> No
         pytest.param(b"", id="nothing"),
         pytest.param(b"\1\0\0", id="half a head"),
         pytest.param(b"\2" + b"\0" * 11, id="another form"),
-        pytest.param(remember(NEVER, [image(1)], NOW).pack()[:-1], id="cut short"),
-        pytest.param(remember(NEVER, [image(1)], NOW).pack() + b"\0", id="too long"),
+        pytest.param(update_history(NO_HISTORY, [image(1)], NOW).pack()[:-1], id="cut short"),
+        pytest.param(update_history(NO_HISTORY, [image(1)], NOW).pack() + b"\0", id="too long"),
     ],
 )
 def test_what_is_no_memory_is_refused(packed: bytes) -> None:
     with pytest.raises(ValueError, match="a memory of another form, or cut short"):
-        Seen.unpack(packed)
+        RepositoryHistory.unpack(packed)
 
 
 def test_an_image_takes_thirty_one_bytes() -> None:
     """Before it is compressed; in the store the indexes of instants take next to nothing."""
-    assert len(remember(NEVER, [image(n, f"pr-{n}") for n in range(1000)], NOW).pack()) < 31_000
+    assert len(update_history(NO_HISTORY, [image(n, f"pr-{n}") for n in range(1000)], NOW).pack()) < 31_000
 
 
 def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent]:
@@ -189,25 +201,27 @@ def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent
 def test_more_than_a_fifth_vanished_is_doubtful(
     absences: list[Absent], found: Vanished, suspicious_absence: bool
 ) -> None:
-    assert vanished(absences) == found
-    assert vanished(absences).suspicious_absence is suspicious_absence
+    assert add_up_absent(absences) == found
+    assert add_up_absent(absences).suspicious_absence is suspicious_absence
 
 
 def test_an_accepted_absence_counts_no_more() -> None:
-    before = remember(NEVER, [image(n) for n in range(4)], NOW)
-    missing = remember(before, [image(0), image(1)], NOW + DAY, suspicious_absence=True)
-    listed = words([digest(0), digest(1)])
-    assert absent(missing, listed, words([])).old == 2
-    assert absent(missing, listed, words([]), accepted_at=NOW + DAY / 2).old == 2
-    accepted = absent(missing, listed, words([]), accepted_at=NOW + 2 * DAY)
+    before = update_history(NO_HISTORY, [image(n) for n in range(4)], NOW)
+    missing = update_history(before, [image(0), image(1)], NOW + DAY, suspicious_absence=True)
+    listed = digest_rows([digest(0), digest(1)])
+    assert find_absent(missing, listed, digest_rows([])).old == 2
+    assert find_absent(missing, listed, digest_rows([]), accepted_at=NOW + DAY / 2).old == 2
+    accepted = find_absent(missing, listed, digest_rows([]), accepted_at=NOW + 2 * DAY)
     assert (accepted.old, accepted.new, sum(accepted.first.values())) == (0, 0, 2)
-    assert len(remember(missing, [image(0)], NOW + 3 * DAY, accepted_at=NOW + 2 * DAY, suspicious_absence=True)) == 2
+    assert (
+        len(update_history(missing, [image(0)], NOW + 3 * DAY, accepted_at=NOW + 2 * DAY, suspicious_absence=True)) == 2
+    )
 
 
 def test_what_is_missing_is_not_known_and_begins_anew() -> None:
-    before = remember(NEVER, [image(1)], NOW)
-    missing = remember(before, [], NOW + DAY, suspicious_absence=True)
+    before = update_history(NO_HISTORY, [image(1)], NOW)
+    missing = update_history(before, [], NOW + DAY, suspicious_absence=True)
     assert len(missing) == 1
-    assert missing.known([digest(1)]) == {}
-    back = remember(missing, [image(1)], NOW + 2 * DAY)
-    assert back.known([digest(1)]) == {digest(1): Known(NOW + 2 * DAY, NOW + 2 * DAY, 0)}
+    assert missing.lookup([digest(1)]) == {}
+    back = update_history(missing, [image(1)], NOW + 2 * DAY)
+    assert back.lookup([digest(1)]) == {digest(1): DigestHistory(NOW + 2 * DAY, NOW + 2 * DAY, 0)}

@@ -9,14 +9,14 @@ from policies.holds import Hold, Holds
 from policies.image import Image
 from policies.warnings import keeps_nothing, undecidable
 from tests.support.builders import NOW, image, index, policy, repository
-from tests.support.planning import closing_of
+from tests.support.planning import summary_of
 
 
 def keeping(*rules: dict[str, Any], images: tuple[Image, ...], plan_context: PlanContext = NOTHING) -> set[str]:
     """The keep rules that keep something in one of two repositories."""
     parsed = policy(*rules)
     whole = [repository("a", *images), repository("b", image("other", "other", days=1))]
-    return set(closing_of(whole, parsed, NOW, plan_context=plan_context).keeping)
+    return set(summary_of(whole, parsed, NOW, plan_context=plan_context).keeping)
 
 
 @pytest.mark.parametrize(

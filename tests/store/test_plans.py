@@ -44,7 +44,7 @@ class Written:
 
 def written(*repositories: Repository, run_id: str = "run-1") -> Written:
     plan, parts = composed(repositories, RULES, builders.NOW)
-    writer, rows = PlanWriter(run_id, plan.closing), {}
+    writer, rows = PlanWriter(run_id, plan.summary), {}
     for one in sorted(repositories, key=lambda one: one.path):
         segment, lines = (
             Segment.of(one.path, one.images),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert
 
-from policies.scan_history import NEVER, Seen, remember
+from policies.scan_history import NO_HISTORY, RepositoryHistory, update_history
 from tests.store.rows import HOUR, KEY, NOW, SECOND, add_item, add_run, column
 from tests.support.builders import digest, image
 from worker.store import Store, StoreError, scan_history
@@ -16,10 +16,10 @@ from worker.store.tables import audit, scan_history_next
 from worker.store.tables import scan_history as history_table
 
 PATH = "shop/api"
-SEEN = remember(NEVER, [image("a", "v1"), image("b")], NOW)
+SEEN = update_history(NO_HISTORY, [image("a", "v1"), image("b")], NOW)
 
 
-def recalled(connection: Connection, head: Head | None = None, **seen: Seen) -> RegistryHistory:
+def recalled(connection: Connection, head: Head | None = None, **seen: RepositoryHistory) -> RegistryHistory:
     """What is remembered of `production`, after it was scanned so."""
     rows = [(path.replace("_", "/"), pack_seen(one)) for path, one in seen.items()]
     head_row = [] if head is None else [(HEAD, pack_head(head))]
@@ -28,15 +28,15 @@ def recalled(connection: Connection, head: Head | None = None, **seen: Seen) -> 
     return scan_history.recall(connection, KEY, "production")
 
 
-def known(seen: Seen) -> set[str]:
-    return set(seen.known([digest("a"), digest("b")]))
+def known(seen: RepositoryHistory) -> set[str]:
+    return set(seen.lookup([digest("a"), digest("b")]))
 
 
 def test_a_registry_that_was_never_scanned_is_not_remembered(store: Store) -> None:
     with store.write() as connection:
         found = recalled(connection)
-        assert (found, found.known(PATH), found.head) == (RegistryHistory(), NEVER, None)
-        assert scan_history.seen_of(connection, KEY, PATH) is NEVER
+        assert (found, found.known(PATH), found.head) == (RegistryHistory(), NO_HISTORY, None)
+        assert scan_history.seen_of(connection, KEY, PATH) is NO_HISTORY
 
 
 def test_what_a_scan_staged_is_remembered_once_its_plan_is_stored(store: Store) -> None:
@@ -56,7 +56,7 @@ def test_what_a_scan_staged_is_remembered_once_its_plan_is_stored(store: Store) 
 
 
 def test_a_scan_changes_the_paths_that_it_staged_and_no_other(store: Store) -> None:
-    less = remember(NEVER, [image("a")], NOW)
+    less = update_history(NO_HISTORY, [image("a")], NOW)
     with store.write() as connection:
         recalled(connection, Head(scanned_at=NOW), a=SEEN, b=SEEN, c=SEEN)
         scan_history.stage(connection, "later", [("a", pack_seen(less)), ("b", GONE)])
@@ -65,7 +65,7 @@ def test_a_scan_changes_the_paths_that_it_staged_and_no_other(store: Store) -> N
         found = scan_history.recall(connection, KEY, "production")
         assert {path: len(known(seen)) for path, seen in found.seen.items()} == {"a": 1, "c": 2}
         assert scan_history.recall(connection, "another", "production") == RegistryHistory()
-    assert pack_seen(NEVER) == GONE
+    assert pack_seen(NO_HISTORY) == GONE
 
 
 @pytest.mark.parametrize("path", [HEAD, PATH])

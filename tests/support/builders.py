@@ -7,7 +7,7 @@ from typing import Any
 
 from policies.document import parse_policy
 from policies.image import Blob, Image, Repository
-from policies.reclaim import Closing, Columns, Reclaim
+from policies.reclaim import PlanSummary, PlanSummaryBuilder, RepositoryTotals
 from policies.rules import Policy
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -62,9 +62,9 @@ def policy(*rules: Mapping[str, Any]) -> Policy:
     return made
 
 
-def close(parts: Iterable[Columns]) -> Closing:
+def close(parts: Iterable[RepositoryTotals]) -> PlanSummary:
     """What decided repositories come to."""
-    reclaim = Reclaim()
+    reclaim = PlanSummaryBuilder()
     for part in parts:
         reclaim.add(part)
     return reclaim.close()

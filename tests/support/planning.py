@@ -13,7 +13,7 @@ from policies.graph import Graph, build_graph
 from policies.image import Image, Repository
 from policies.limits import Limits, exceeded
 from policies.plan import Decision, Plan, RepositoryPlan
-from policies.reclaim import Closing
+from policies.reclaim import PlanSummary
 from policies.registry_summary import RegistrySummary
 from policies.rules import Policy
 from worker.planning.offline import plan_inventory
@@ -68,8 +68,8 @@ def make_plan(
     return WholePlan(**head(plan, now, registry=registry, exceeded=over), decisions=decisions)
 
 
-def closing_of(repositories: Iterable[Repository], policy: Policy, now: datetime, **more: Any) -> Closing:
-    return composed(repositories, policy, now, **more)[0].closing
+def summary_of(repositories: Iterable[Repository], policy: Policy, now: datetime, **more: Any) -> PlanSummary:
+    return composed(repositories, policy, now, **more)[0].summary
 
 
 def decide(
@@ -103,7 +103,7 @@ def head(plan: Plan, now: datetime, **more: Any) -> dict[str, Any]:
         "totals": plan.totals,
         "exceeded": (),
         "warnings": plan.warnings,
-        "undecidable": plan.closing.undecidable,
+        "undecidable": plan.summary.undecidable,
         **more,
     }
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import select, text, update
 
-from policies.scan_history import Seen
+from policies.scan_history import RepositoryHistory
 from tests.support.harness import Harness
 from worker.store import plans, scan_history
 from worker.store.runs import Run
@@ -29,9 +29,9 @@ def pass_time(harness: Harness, by: timedelta) -> None:
     assert before.head is not None
     shift = by // timedelta(microseconds=1)
 
-    def earlier(seen: Seen) -> Seen:
+    def earlier(seen: RepositoryHistory) -> RepositoryHistory:
         missing = seen.missing - shift * (seen.missing != 0)
-        return Seen(seen.keys, seen.tags, seen.first - shift, seen.since - shift, missing)
+        return RepositoryHistory(seen.keys, seen.tags, seen.first - shift, seen.since - shift, missing)
 
     head = Head(
         before.head.scanned_at - by,

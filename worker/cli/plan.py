@@ -83,7 +83,7 @@ def _head(plan: Plan, now: datetime, *, registry: str | None = None, **more: Any
         complete=plan.complete,
         unreadable=plan.unreadable,
         totals=plan.totals,
-        undecidable=plan.closing.undecidable,
+        undecidable=plan.summary.undecidable,
         **more,
     )
 

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from policies.findings import TAG, Words, unknown_key
+from policies.findings import TAG, Explanation, unknown_key
 from policies.forms import Duration
 from policies.limits import Limits
 from policies.mistakes import BadValueError, listed
@@ -202,7 +202,7 @@ SHARED_KEYS = ("name", "kind", "max_age", "allow_empty", "allow_foreign")
 class EvidenceSettings(Model):
     """One source that says what is in use. `worker.evidence` reads it."""
 
-    A_MAPPING: ClassVar[Words] = ("a mapping", "write name and kind, and what the kind needs")
+    A_MAPPING: ClassVar[Explanation] = ("a mapping", "write name and kind, and what the kind needs")
 
     name: Name = Field(description="a name of its own, such as name: production-cluster")
     kind: EvidenceKind = Field(description=listed(get_args(EvidenceKind), "or"))
@@ -314,7 +314,7 @@ class DefaultKeys(Network, Identity):
 class RegistryKeys(DefaultKeys):
     """One registry; what it does not say, `defaults` says."""
 
-    A_MAPPING: ClassVar[Words] = ("a mapping", "write kind, id or url, credentials and policy")
+    A_MAPPING: ClassVar[Explanation] = ("a mapping", "write kind, id or url, credentials and policy")
 
     kind: KindName = Field(description=f"kind: {listed(KINDS, 'or')}")
     credentials: SignIn = Field(

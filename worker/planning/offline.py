@@ -15,7 +15,7 @@ from pathlib import Path
 
 from policies.context import PlanContext
 from policies.plan import Plan, make_plan
-from policies.push_times import AS_SAVED
+from policies.push_times import UNCHECKED_TIMES
 from policies.rules import Policy
 from worker.config.files import stream
 from worker.planning.inventory_file import BLOCK, InventoryError, NotGroupedError, open_inventory
@@ -52,7 +52,7 @@ def plan_inventory(
                 lambda decided: decisions.add(decided, deletions=False),
                 unreadable=inventory.unreadable,
                 keep_per_repository=keep_per_repository,
-                plan_context=PlanContext(times=AS_SAVED),
+                plan_context=PlanContext(times=UNCHECKED_TIMES),
                 numbered=False,
             )
             return OfflinePlan(plan, decisions)

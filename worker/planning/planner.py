@@ -12,7 +12,7 @@ from policies.graph import Graph, build_graph
 from policies.image import UnreadableImage
 from policies.limits import Exceeded, exceeded
 from policies.plan import Plan, RepositoryPlan, make_plan
-from policies.push_times import OUR_OWN, TRUSTED, Times, suspicious, trusted_after
+from policies.push_times import FIRST_SEEN_TIMES, TRUSTED, PushTimeTrust, distrust, trusted_after
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
 from worker.planning.inventory import Inventory
@@ -103,15 +103,15 @@ def plan(
     )
 
 
-def _times(registry: RegistrySettings, before: RegistryHistory) -> Times:
+def _times(registry: RegistrySettings, before: RegistryHistory) -> PushTimeTrust:
     """Which push times are believed before this inventory is looked at. A doubt stays until a person answers it.
 
     What this store saw first, and when, is its own word: a whole registry seen first in one scan is no doubt.
     """
     trusted = registry.trust_times_after
     if not registry.reports_push_time:
-        own = OUR_OWN if trusted is None else trusted_after(trusted, first_seen=True)
+        own = FIRST_SEEN_TIMES if trusted is None else trusted_after(trusted, first_seen=True)
         return replace(own, returned=frozenset(before.head.returned if before.head else ()))
     if trusted is not None:
         return trusted_after(trusted)
-    return suspicious(before.head.suspicion) if before.head is not None and before.head.suspicion else TRUSTED
+    return distrust(before.head.suspicion) if before.head is not None and before.head.suspicion else TRUSTED

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from msgspec import structs
 
-from policies.blobs import words
+from policies.blobs import digest_rows
 from policies.image import Image
-from policies.push_times import dated
-from policies.scan_history import absent
+from policies.push_times import with_first_seen
+from policies.scan_history import find_absent
 from worker.config.settings import RegistrySettings
 from worker.registries.errors import RegistryError
 from worker.registries.interface import ListsTagsOnly, Registry
@@ -38,12 +38,12 @@ class RepositoryReader:
         if self.registry.reports_push_time:
             return images
         seen, digests = self.before.known(path), [image.digest for image in images]
-        known = seen.known(digests)
+        known = seen.lookup(digests)
         went = self.before.went.get(path, frozenset())  # and was pushed again
-        if len(seen.known(digests, missing_too=True)) > len(known):
+        if len(seen.lookup(digests, include_missing=True)) > len(known):
             self._returned.set()
         times = {digest: one.first_seen for digest, one in known.items() if digest not in went}
-        return dated(images, times, self.now)
+        return with_first_seen(images, times, self.now)
 
     @property
     def recalled(self) -> RegistryHistory:
@@ -60,7 +60,7 @@ class RepositoryReader:
         """Ask by its digest for whatever the last scan saw here and no tag leads to any more."""
         listed = [image.digest for image in images]
         ours = self.before.ours.get(path, ())
-        gone = absent(self.before.known(path), words(listed), words(ours), self.before.accepted_at)
+        gone = find_absent(self.before.known(path), digest_rows(listed), digest_rows(ours), self.before.accepted_at)
         lost = self._planned(path) - {*listed, *ours} if gone.new else frozenset()
         if not lost:
             return

@@ -232,7 +232,7 @@ def _beside_earlier_plans(store: Store, planned: Planned) -> Planned:
     """The same, blocked as well if it is unlike the registry's plans before it."""
     with store.read() as connection:
         sizes = run_rows.plan_sizes(connection, planned.registry.name, UNUSUAL_AMONG)
-    return replace(planned, exceeded=planned.exceeded + unusual(planned.plan.closing.totals, sizes))
+    return replace(planned, exceeded=planned.exceeded + unusual(planned.plan.summary.totals, sizes))
 
 
 def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) -> bool:
@@ -241,7 +241,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
     Portions, because a million decisions in one transaction would keep every other writer waiting. Nothing looks at the
     rows of a run that is still planning, and a scan that begins again clears them first.
     """
-    writer = PlanWriter(run.id, planned.plan.closing)
+    writer = PlanWriter(run.id, planned.plan.summary)
     history_rows = ScanHistoryRows(planned.compared, planned.now)
     remembered: list[tuple[str, bytes]] = []
 
@@ -284,14 +284,14 @@ def _log_plan(run: Run, planned: Planned, seconds: float) -> None:
     facts: dict[str, Any] = {"run": run.id, "registry": run.registry}
     for unreadable in planned.inventory.unreadable:
         log.warning("repository_unreadable", **facts, repository=unreadable.repository, reason=unreadable.reason)
-    totals = planned.plan.closing.totals
+    totals = planned.plan.summary.totals
     facts |= {"images": totals.images, "deletions": totals.delete, "reclaimable_bytes": totals.reclaimable_bytes}
     log.info("planned", **facts, complete=planned.plan.complete, seconds=round(seconds, 1))
 
 
 def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
     """What a run's row says of its plan."""
-    totals = planned.plan.closing.totals
+    totals = planned.plan.summary.totals
     return {
         "plan_sha256": writer.plan_sha256,
         "policy_sha256": planned.registry.policy.sha256,
@@ -299,9 +299,9 @@ def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
         "exceeded": msgspec.json.encode(planned.exceeded).decode(),
         "unreadable": msgspec.json.encode(planned.inventory.unreadable).decode(),
         "warnings": msgspec.json.encode(planned.warnings).decode(),
-        "undecidable": planned.plan.closing.undecidable,
+        "undecidable": planned.plan.summary.undecidable,
         "unreadable_images": msgspec.json.encode(planned.unreadable_images).decode(),
-        "rule_selected": msgspec.json.encode(dict(planned.plan.closing.rule_selected)).decode(),
+        "rule_selected": msgspec.json.encode(dict(planned.plan.summary.rule_selected)).decode(),
         "images": totals.images,
         "planned": totals.delete,
         "selected_bytes": storable(totals.selected_bytes),

@@ -4,14 +4,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from policies.blobs import words
+from policies.blobs import digest_rows
 from policies.image import Unreadable
 from policies.limits import Exceeded
 from policies.plan import Survey
-from policies.scan_history import VANISHED_SHARE, Listed, Seen, Vanished, absent, remember, vanished
+from policies.scan_history import (
+    VANISHED_SHARE,
+    RepositoryHistory,
+    TaggedDigest,
+    Vanished,
+    add_up_absent,
+    find_absent,
+    update_history,
+)
 from worker.store.scan_history import GONE, HEAD, Head, RegistryHistory, pack_head, pack_seen
 
-_NOTHING = words([])
+_NOTHING = digest_rows([])
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,13 @@ def compare(
     failed = frozenset(one.repository for one in unreadable)
     unasked = frozenset(path for path in before.seen if not asks_for(path))
     parts = (
-        absent(before.seen[path], listed.get(path, _NOTHING), words(before.ours.get(path, ())), before.accepted_at)
+        find_absent(
+            before.seen[path], listed.get(path, _NOTHING), digest_rows(before.ours.get(path, ())), before.accepted_at
+        )
         for path in before.seen
         if path not in failed and path not in unasked
     )
-    return Comparison(before, frozenset(listed), failed, vanished(parts), unasked)
+    return Comparison(before, frozenset(listed), failed, add_up_absent(parts), unasked)
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class ScanHistoryRows:
     compared: Comparison
     now: datetime
 
-    def of(self, path: str, images: Iterable[Listed]) -> tuple[tuple[str, bytes], ...]:
+    def of(self, path: str, images: Iterable[TaggedDigest]) -> tuple[tuple[str, bytes], ...]:
         """The row of a repository of which a complete scan saw these images, or none."""
         before = self.compared.before.known(path)
         after = self._after(path, before, tuple(images))
@@ -79,13 +89,13 @@ class ScanHistoryRows:
         lagging = {path: before.head.scanned(path) for path in before.seen if path in unread} if before.head else {}
         yield HEAD, pack_head(Head(self.now, lagging, suspicion, before.head.returned if before.head else ()))
 
-    def _after(self, path: str, before: Seen, images: tuple[Listed, ...]) -> Seen:
-        return remember(
+    def _after(self, path: str, before: RepositoryHistory, images: tuple[TaggedDigest, ...]) -> RepositoryHistory:
+        return update_history(
             before,
             images,
             self.now,
-            ours=words(self.compared.before.ours.get(path, ())),
-            went=words(sorted(self.compared.before.went.get(path, ()))),
+            ours=digest_rows(self.compared.before.ours.get(path, ())),
+            went=digest_rows(sorted(self.compared.before.went.get(path, ()))),
             accepted_at=self.compared.before.accepted_at,
             suspicious_absence=self.compared.vanished.suspicious_absence,
         )

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from policies.plan import Decision, Deletion, RepositoryPlan
+from policies.plan import Decision, PlannedDeletion, RepositoryPlan
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode_lines
@@ -56,7 +56,7 @@ class Decided(msgspec.Struct, frozen=True):
 
     path: str
     lines: bytes  # its decisions as NDJSON
-    deletions: tuple[Deletion, ...] = ()
+    deletions: tuple[PlannedDeletion, ...] = ()
 
 
 class Decisions:

@@ -13,7 +13,7 @@ import zstandard
 from sqlalchemy import Connection, ScalarResult, delete, exists, insert, select
 
 from policies.image import Image
-from policies.plan import Closing, Decision, Deletion
+from policies.plan import Decision, PlannedDeletion, PlanSummary
 from worker.store import freed_bytes
 from worker.store.engine import insert_for
 from worker.store.tables import batch, blob, inventory, item, repository, run, scan_history_next, undo
@@ -60,9 +60,9 @@ class PlanRows:
 class PlanWriter:
     """Makes a plan's rows, repository by repository, numbers what they name, and hashes what would be deleted."""
 
-    def __init__(self, run_id: str, closing: Closing) -> None:
+    def __init__(self, run_id: str, summary: PlanSummary) -> None:
         self._run_id = run_id
-        self._closing = closing
+        self._summary = summary
         self._batches = 0
         self._items = 0
         self._blobs: set[int] = set()
@@ -72,12 +72,12 @@ class PlanWriter:
     def plan_sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def rows(self, segment: Segment, decisions: bytes, deletions: Iterable[Deletion]) -> PlanRows:
+    def rows(self, segment: Segment, decisions: bytes, deletions: Iterable[PlannedDeletion]) -> PlanRows:
         """Repositories are to come in order of their paths: the hash depends on it. `decisions`: one a line."""
         path = segment.path
         row = {"run_id": self._run_id, "path": path, "inventory": segment.sha256, "decisions": compress(decisions)}
         rows = PlanRows(row, [], [], [])
-        by_wave: defaultdict[int, list[Deletion]] = defaultdict(list)
+        by_wave: defaultdict[int, list[PlannedDeletion]] = defaultdict(list)
         for deletion in deletions:
             by_wave[deletion.wave].append(deletion)
         for wave in sorted(by_wave):
@@ -85,16 +85,16 @@ class PlanWriter:
                 self._add_batch(rows, path, wave, some)
         return rows
 
-    def _add_batch(self, rows: PlanRows, path: str, wave: int, deletions: Sequence[Deletion]) -> None:
+    def _add_batch(self, rows: PlanRows, path: str, wave: int, deletions: Sequence[PlannedDeletion]) -> None:
         number, self._batches = self._batches, self._batches + 1
         rows.batches.append({"run_id": self._run_id, "number": number, "repository": path, "wave": wave})
         for deletion in deletions:
-            freed = self._closing.numbered(deletion.image)
+            freed = self._summary.numbered(deletion.image)
             rows.items.append(self._item(number, path, deletion, freed))
             rows.blobs.extend(self._blob(one, digest) for one, digest in freed.items() if one not in self._blobs)
             self._blobs.update(freed)
 
-    def _item(self, number: int, path: str, deletion: Deletion, freed: Iterable[int]) -> dict[str, Any]:
+    def _item(self, number: int, path: str, deletion: PlannedDeletion, freed: Iterable[int]) -> dict[str, Any]:
         decision = _encoder.encode(deletion.decision)
         self._hash.update(decision + b"\n")
         self._items += 1
@@ -116,8 +116,8 @@ class PlanWriter:
             "run_id": self._run_id,
             "number": number,
             "digest": digest,
-            "size": self._closing.size(number),
-            "remaining": self._closing.references(number),
+            "size": self._summary.size(number),
+            "remaining": self._summary.references(number),
         }
 
 

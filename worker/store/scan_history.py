@@ -13,8 +13,8 @@ import msgspec
 import zstandard
 from sqlalchemy import Connection, and_, delete, insert, literal, or_, select
 
-from policies.blobs import words
-from policies.scan_history import NEVER, Seen
+from policies.blobs import digest_rows
+from policies.scan_history import NO_HISTORY, RepositoryHistory
 from worker.store.engine import StoreError
 from worker.store.tables import audit, item, registry, run, scan_history, scan_history_next
 
@@ -36,16 +36,16 @@ class Head(msgspec.Struct, frozen=True, rename={"suspicion": "doubt"}):  # as st
         return self.lagging.get(path, self.scanned_at)
 
 
-class Remembered(Mapping[str, Seen]):
+class Remembered(Mapping[str, RepositoryHistory]):
     """The memory of each repository, unpacked whenever it is asked for: a registry's worth takes too much room."""
 
     def __init__(self, packed: Mapping[str, bytes]) -> None:
         self._packed = packed
 
-    def __getitem__(self, path: str) -> Seen:
+    def __getitem__(self, path: str) -> RepositoryHistory:
         packed = self._packed[path]
         try:
-            return Seen.unpack(zstandard.decompress(packed))
+            return RepositoryHistory.unpack(zstandard.decompress(packed))
         except (ValueError, zstandard.ZstdError) as error:
             raise StoreError(f"the store: what was seen of {path} cannot be read: {error}") from error
 
@@ -60,30 +60,30 @@ class Remembered(Mapping[str, Seen]):
 class RegistryHistory:
     """Everything that is remembered of a registry. The default: it was never scanned."""
 
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, RepositoryHistory] = field(default_factory=dict)
     head: Head | None = None
     accepted_at: datetime | None = None  # what was missing until then, a person accepted
     ours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # repository -> deleted by us since its last scan
     went: Mapping[str, frozenset[str]] = field(default_factory=dict)  # … or found gone: listed again, they are new
 
-    def known(self, path: str) -> Seen:
-        return self.seen.get(path, NEVER)
+    def known(self, path: str) -> RepositoryHistory:
+        return self.seen.get(path, NO_HISTORY)
 
     @property
-    def lasting(self) -> Mapping[str, Seen]:
+    def lasting(self) -> Mapping[str, RepositoryHistory]:
         """What is remembered of each repository but of what went since: it tells nothing of an image pushed again."""
         return Lasting(self.seen, self.went)
 
 
-class Lasting(Mapping[str, Seen]):
+class Lasting(Mapping[str, RepositoryHistory]):
     """The memory of each repository without what went since its last scan."""
 
-    def __init__(self, seen: Mapping[str, Seen], went: Mapping[str, frozenset[str]]) -> None:
+    def __init__(self, seen: Mapping[str, RepositoryHistory], went: Mapping[str, frozenset[str]]) -> None:
         self._seen, self._went = seen, went
 
-    def __getitem__(self, path: str) -> Seen:
+    def __getitem__(self, path: str) -> RepositoryHistory:
         went = self._went.get(path)
-        return self._seen[path].without(words(sorted(went))) if went else self._seen[path]
+        return self._seen[path].without(digest_rows(sorted(went))) if went else self._seen[path]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._seen)
@@ -92,11 +92,11 @@ class Lasting(Mapping[str, Seen]):
         return len(self._seen)
 
 
-def seen_of(connection: Connection, key: str, path: str) -> Seen:
+def seen_of(connection: Connection, key: str, path: str) -> RepositoryHistory:
     """What is remembered of one repository of a registry, by its `memory_key`. Raises StoreError."""
     found = select(scan_history.c.seen).where(scan_history.c.registry == key, scan_history.c.path == path)
     packed = connection.execute(found).scalar()
-    return NEVER if packed is None else Remembered({path: bytes(packed)})[path]
+    return NO_HISTORY if packed is None else Remembered({path: bytes(packed)})[path]
 
 
 def recall(connection: Connection, key: str, name: str) -> RegistryHistory:
@@ -163,7 +163,7 @@ def _add_cascades(connection: Connection, name: str, since: datetime, ours: dict
             ours[path].add(digest)
 
 
-def pack_seen(seen: Seen) -> bytes:
+def pack_seen(seen: RepositoryHistory) -> bytes:
     return zstandard.compress(seen.pack(), 3) if len(seen) else GONE
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from policies.blobs import blobs_of
 from policies.image import Image
-from policies.push_times import dated
+from policies.push_times import with_first_seen
 from policies.subjects import subjects_in
 from worker.config.settings import RegistrySettings
 from worker.registries.docker.manifest_cache import unreported
@@ -143,7 +143,7 @@ def dated_as_planned(registry: RegistrySettings, known: Snapshot, images: Sequen
     if registry.reports_push_time:
         return tuple(images)
     times = {image.digest: image.created_at for image in known.planned if image.created_at is not None}
-    return dated(images, times, datetime.now(UTC))
+    return with_first_seen(images, times, datetime.now(UTC))
 
 
 def unlistable(error: RegistryError, path: str) -> Comparison:

@@ -172,7 +172,7 @@ def test_repository_by_repository_it_is_the_same_plan(repositories: list[Reposit
         path: tuple(made for made in plan.decisions if made.repository == path)
         for path in {made.repository for made in plan.decisions}
     }
-    closing = close(one.columns for one in reversed(decided))
+    closing = close(one.totals for one in reversed(decided))
     assert closing.totals == plan.totals
     references: dict[int, int] = defaultdict(int)
     for one in decided:
