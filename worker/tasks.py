@@ -21,8 +21,8 @@ from redis.exceptions import RedisError
 
 from worker import reconcile as reconciling
 from worker.app import OTHER_STORES, SCAN_SECONDS, STORE_COMMAND, UnusableError, app, other_stores
-from worker.config.broker import NoRedisError, redis_url, trouble
-from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
+from worker.config.broker import NoRedisError, describe_redis_error, redis_url
+from worker.config.connection_urls import SQLITE_WITH_REMOTE_REDIS, is_sqlite_with_remote_redis
 from worker.config.settings import ConfigError, SecretError
 from worker.config.watch import SettingsWatch
 from worker.logs import Log
@@ -82,7 +82,9 @@ def publish(task_calls: Iterable[TaskCall]) -> bool:
         except UnusableError:  # no Redis is configured, or none runs
             return False
         except (OperationalError, RedisError, OSError) as error:
-            log.warning("task_not_published", task=task_call.task, ids=task_call.args, reason=trouble(error))
+            log.warning(
+                "task_not_published", task=task_call.task, ids=task_call.args, reason=describe_redis_error(error)
+            )
             return False
         log.debug("task_published", task=task_call.task, ids=task_call.args)
     return True
@@ -193,12 +195,12 @@ def warn_about_shared_redis() -> None:
     """Say once what a worker should not be beside. It goes on: rows say what is deleted, whoever takes a message."""
     try:
         settings = watch().current()
-        if is_file_beside_far_redis(settings.store, settings.redis_url()):
-            log.warning("store_file_beside_far_redis", reason=FILE_BESIDE_FAR_REDIS)
+        if is_sqlite_with_remote_redis(settings.store, settings.redis_url()):
+            log.warning("store_file_beside_far_redis", reason=SQLITE_WITH_REMOTE_REDIS)
         if other_stores(settings, own_store_id()):
             log.warning("other_store_on_redis", reason=OTHER_STORES)
     except (*EXPECTED_ERRORS, OperationalError, RedisError, OSError) as error:
-        log.warning("other_stores_unknown", reason=trouble(error))
+        log.warning("other_stores_unknown", reason=describe_redis_error(error))
 
 
 @signals.beat_init.connect(weak=False)
@@ -285,12 +287,12 @@ def verify(run_id: str) -> Iterable[TaskCall]:
 @task("gc.notify", str, seconds=60, grace=15)
 def tell(run_id: str) -> Iterable[TaskCall]:
     """Tell people of a run."""
-    notification.tell(store(), watch().current(), run_id, datetime.now(UTC))
+    notification.send_messages(store(), watch().current(), run_id, datetime.now(UTC))
     return ()
 
 
 @task("gc.after_run", str, seconds=90, grace=15)  # what follows has 60
 def follow(run_id: str) -> Iterable[TaskCall]:
     """Start what is configured to follow a run."""
-    after_run.follow(store(), watch().current(), run_id, datetime.now(UTC))
+    after_run.start(store(), watch().current(), run_id, datetime.now(UTC))
     return ()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from redis import exceptions
 
-from worker.config.broker import NoRedisError, celery_url, redis_url, trouble
+from worker.config.broker import NoRedisError, celery_url, describe_redis_error, redis_url
 from worker.config.files import own_redis_file
 from worker.config.settings import Settings, load
 
@@ -55,7 +55,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
     ],
 )  # fmt: skip
 def test_why_redis_did_not_do_it(error: Exception, words: str) -> None:
-    assert trouble(error) == words
+    assert describe_redis_error(error) == words
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.config.connection_urls import is_file_beside_far_redis, redis_flaw, store_flaw
+from worker.config.connection_urls import is_sqlite_with_remote_redis, redis_flaw, store_flaw
 
 
 @pytest.mark.parametrize(
@@ -106,4 +106,4 @@ def test_no_flaw_quotes_the_url(scheme: str, rest: str) -> None:
     ],
 )
 def test_workers_elsewhere_cannot_see_a_file(store: str, redis: str | None, far: bool) -> None:
-    assert is_file_beside_far_redis(store, redis) is far
+    assert is_sqlite_with_remote_redis(store, redis) is far

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.config.checks import UNTAGGED
-from worker.config.kinds import KINDS, ONLY_SOME_HAVE, UNKNOWN, of
+from worker.config.kinds import KINDS, ONLY_SOME_HAVE, UNKNOWN, kind_of
 from worker.config.settings import Credentials, Endpoints, RegistrySettings
 from worker.registries import DRIVERS
 
@@ -21,7 +21,7 @@ MAY_BE_EMPTY = {"to_read", "to_restore", "endpoint"}
 def test_a_kind_is_whole(kind):
     empty = {one.name for one in fields(kind) if getattr(kind, one.name) in ("", (), frozenset())}
     assert empty <= MAY_BE_EMPTY
-    assert of(kind.name) is kind
+    assert kind_of(kind.name) is kind
     assert kind.name in DRIVERS
 
 
@@ -33,7 +33,7 @@ def test_its_keys_are_keys_of_the_settings(kind):
 
 
 def test_of_a_kind_that_a_program_added_nothing_is_known():
-    assert of("of-its-own") is UNKNOWN
+    assert kind_of("of-its-own") is UNKNOWN
 
 
 def test_the_table_is_light():

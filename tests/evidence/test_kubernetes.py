@@ -6,11 +6,11 @@ import pytest
 
 from tests.support.api_server import GROUPS, TOKEN, ApiServer, certificate, kubeconfig
 from worker.evidence import EvidenceError, Use
-from worker.evidence.kubernetes import Limits, read
+from worker.evidence.kubernetes import Timeouts, read
 
-QUICK = Limits(total=30.0, silence=1.0, first_wait=0.01)
-HASTY = Limits(total=30.0, silence=0.1, first_wait=0.01)
-SHORT = Limits(total=1.0, silence=1.0, first_wait=0.01)
+QUICK = Timeouts(total=30.0, silence=1.0, first_wait=0.01)
+HASTY = Timeouts(total=30.0, silence=0.1, first_wait=0.01)
+SHORT = Timeouts(total=1.0, silence=1.0, first_wait=0.01)
 ENVIRON = {"HOME": "/nowhere"}
 EXEC = "client.authentication.k8s.io/v1"
 RIGHTS = "docs/evidence.md has the role that grants it"
@@ -176,7 +176,7 @@ def test_a_digest_of_sha512_and_the_tag_beside_it(cluster, source):
 def test_a_digest_that_is_not_understood_is_not_passed_over(cluster, source):
     cluster.add("pods", "x", spec=pod_spec("a.io/x:v1@blake3:abc", "a.io/y:v1"))
     reading = read(source(), QUICK, ENVIRON)
-    assert ([use.image for use in reading.uses], reading.odd) == (["a.io/y:v1"], ("a.io/x@blake3:abc",))
+    assert ([use.image for use in reading.uses], reading.unknown_digests) == (["a.io/y:v1"], ("a.io/x@blake3:abc",))
 
 
 @pytest.mark.parametrize("page", [1, 7, 500])
@@ -216,8 +216,8 @@ def test_namespaces_that_are_named_are_read_and_no_others(cluster, source):
         cluster.add("pods", "x", namespace, spec=pod_spec(f"a.io/{namespace}:v1"))
         cluster.add("jobs", "y", namespace, spec=template(f"a.io/{namespace}-job:v1"))
     cluster.forbidden = {(resource, "*") for resources in GROUPS.values() for resource in resources}
-    named = source(namespaces=("ml", "shop"))
-    assert [image for image, _ in uses(named)] == [
+    settings = source(namespaces=("ml", "shop"))
+    assert [image for image, _ in uses(settings)] == [
         "a.io/ml-job:v1", "a.io/ml:v1", "a.io/shop-job:v1", "a.io/shop:v1",
     ]  # fmt: skip
 
@@ -307,7 +307,7 @@ def test_passing_faults_are_waited_out(cluster, source):
     cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
     cluster.faults["pods"] = ["503", "cut", "429"]
     cluster.faults["jobs"] = ["hang"]
-    assert len(uses(source(), Limits(total=30.0, silence=0.3, first_wait=0.01))) == 1
+    assert len(uses(source(), Timeouts(total=30.0, silence=0.3, first_wait=0.01))) == 1
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_a_command_of_the_kubeconfig_that_never_ends(cluster, source, tmp_path):
     path = kubeconfig(tmp_path / "command", {"prod": cluster}, exec=command)
     what = "context prod: was not read within 0.2 s"
     remedy = "see how quickly its API server answers, and any command of the kubeconfig"
-    assert failure(source(kubeconfig=path), Limits(total=0.2)) == f"{what}; {remedy}"
+    assert failure(source(kubeconfig=path), Timeouts(total=0.2)) == f"{what}; {remedy}"
 
 
 def test_a_command_of_the_kubeconfig_signs_in(cluster, source, tmp_path):

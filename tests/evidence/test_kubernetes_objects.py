@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import yaml
 
-from worker.evidence.kubernetes_objects import KINDS, Object, page_of, uses_of
+from worker.evidence.kubernetes_objects import KINDS, Object, decode_page, uses_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text()
 
@@ -55,9 +55,9 @@ def test_whoever_wants_an_image_is_listed_before_what_is_made_for_it():
 
 
 def test_a_page_says_what_asks_for_the_next():
-    page = page_of(b'{"kind": "PodList", "metadata": {"continue": "abc"}, "items": null}', kind("Pod"))
+    page = decode_page(b'{"kind": "PodList", "metadata": {"continue": "abc"}, "items": null}', kind("Pod"))
     assert (page.more, page.items) == ("abc", None)
-    assert page_of(b'{"kind": "PodList", "metadata": {}, "items": []}', kind("Pod")).more == ""
+    assert decode_page(b'{"kind": "PodList", "metadata": {}, "items": []}', kind("Pod")).more == ""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_page_says_what_asks_for_the_next():
 )  # fmt: skip
 def test_what_is_no_page_of_the_kind_is_refused(body):
     with pytest.raises(ValueError, match=r"truncated|missing required field|expected a PodList, got a JobList"):
-        page_of(body, kind("Pod"))
+        decode_page(body, kind("Pod"))
 
 
 def test_an_image_of_a_template_is_in_use_by_its_owner():

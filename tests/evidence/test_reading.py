@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.evidence.reading import EvidenceError, Use, named, reading_of
+from worker.evidence.reading import EvidenceError, Use, parse_reference, reading_of
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -38,7 +38,7 @@ YCR = "cr.yandex/crpvab5oob146rh73ilt/shop/api"
     ],
 )
 def test_a_reference_is_a_digest_a_tag_or_both(text, digest, image):
-    assert named(text, "a")[:2] == (digest, image)
+    assert parse_reference(text, "a")[:2] == (digest, image)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_a_reference_is_a_digest_a_tag_or_both(text, digest, image):
     ],
 )
 def test_the_address_of_a_reference(text, name):
-    assert named(text, "a").name == name
+    assert parse_reference(text, "a").name == name
 
 
 @pytest.mark.parametrize("digest", [f"blake3:{HEX}", f"sha384:{HEX}", "sha256+b64:abc=", "x:1"])
 @pytest.mark.parametrize("tag", ["", ":v7"])
 def test_a_digest_that_is_not_understood_says_where_it_was(digest, tag):
-    assert named(f"{YCR}{tag}@{digest}", "a") == (None, None, "a", YCR, digest)
+    assert parse_reference(f"{YCR}{tag}@{digest}", "a") == (None, None, "a", YCR, digest)
 
 
 @pytest.mark.parametrize(
@@ -74,18 +74,18 @@ def test_a_digest_that_is_not_understood_says_where_it_was(digest, tag):
 )  # fmt: skip
 def test_what_is_no_reference(text):
     with pytest.raises(ValueError, match=r"^(is|has) "):
-        named(text, "a")
+        parse_reference(text, "a")
 
 
 @given(st.text() | st.from_regex(r"[a-z./:@\[\]-]{0,40}(@sha256:[0-9a-f]{64})?", fullmatch=True))
 def test_nothing_else_is_raised_and_what_is_read_reads_the_same_again(text):
     try:
-        digest, image, _, _, odd = named(text, "a")
+        digest, image, _, _, unknown_digest = parse_reference(text, "a")
     except ValueError:
         return
-    assert digest or image or odd
-    assert image is None or named(image, "a")[:2] == (None, image)
-    assert digest is None or named(digest, "a")[:2] == (digest, None)
+    assert digest or image or unknown_digest
+    assert image is None or parse_reference(image, "a")[:2] == (None, image)
+    assert digest is None or parse_reference(digest, "a")[:2] == (digest, None)
 
 
 AS_OF = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=3)))
@@ -93,7 +93,7 @@ AS_OF = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=3)))
 
 def test_a_reading_names_each_thing_once_by_the_first_who_uses_it():
     texts = [(f"{YCR}:v7", "b"), (f"{YCR}:v7", "a"), (f"{YCR}:v7", "b"), (f"{YCR}@{DIGEST}", "c"), (DIGEST, "d")]
-    reading = reading_of(AS_OF, [named(text, by) for text, by in texts])
+    reading = reading_of(AS_OF, [parse_reference(text, by) for text, by in texts])
     assert reading.as_of == datetime(2026, 11, 23, 3, tzinfo=UTC)
     assert reading.as_of.tzinfo is UTC
     assert reading.uses == (Use(None, f"{YCR}:v7", "b and 1 more"), Use(DIGEST, None, "c and 1 more"))
@@ -101,14 +101,14 @@ def test_a_reading_names_each_thing_once_by_the_first_who_uses_it():
 
 
 def test_a_digest_that_nobody_names_by_an_address_has_none():
-    reading = reading_of(AS_OF, [named(DIGEST, "a")])
+    reading = reading_of(AS_OF, [parse_reference(DIGEST, "a")])
     assert [reading.name_of(use) for use in reading.uses] == [None]
 
 
 def test_a_digest_that_is_not_understood_is_set_apart():
     texts = [f"{YCR}@blake3:{HEX}", f"{YCR}:v1@blake3:{HEX}", f"{YCR}:v2"]
-    reading = reading_of(AS_OF, [named(text, "a") for text in texts])
-    assert reading.odd == (f"{YCR}@blake3:{HEX}",)
+    reading = reading_of(AS_OF, [parse_reference(text, "a") for text in texts])
+    assert reading.unknown_digests == (f"{YCR}@blake3:{HEX}",)
     assert [use.image for use in reading.uses] == [f"{YCR}:v2"]
 
 

@@ -91,7 +91,7 @@ def minute(harness: Harness, after: timedelta = timedelta()) -> list[str]:
     """What reconcile rings at a time from now, carried out; the names of the tasks."""
     task_calls = harness.reconcile(after)
     for task_call in task_calls:
-        after_run.follow(harness.store, harness.settings, str(task_call.args[0]), datetime.now(UTC) + after)
+        after_run.start(harness.store, harness.settings, str(task_call.args[0]), datetime.now(UTC) + after)
     return [task_call.task for task_call in task_calls]
 
 
@@ -141,7 +141,7 @@ def test_a_command_that_takes_too_long_is_ended_with_what_it_started(make_harnes
     harness = make_harness(after_run={"command": ["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait"]})
     run = harness.sweep()
     with capture_logs() as logs:
-        after_run.follow(harness.store, harness.settings, run.id, datetime.now(UTC), seconds=1.0)
+        after_run.start(harness.store, harness.settings, run.id, datetime.now(UTC), seconds=1.0)
     assert logs[-1]["reason"] == "it was not done within 1 s"
     pid = int((tmp_path / "pid").read_text())
     ends = time.monotonic() + 10
@@ -176,7 +176,7 @@ def test_a_crash_in_the_midst_of_a_try_repeats_it(
         child = os.fork()
         if child == 0:
             harness.store.engine.dispose(close=False)
-            after_run.follow(harness.store, harness.settings, run.id, datetime.now(UTC) + number * 5 * MINUTE)
+            after_run.start(harness.store, harness.settings, run.id, datetime.now(UTC) + number * 5 * MINUTE)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         assert harness.reconcile(number * 5 * MINUTE) == (), "not at once"

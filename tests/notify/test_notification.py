@@ -31,7 +31,7 @@ def minute(harness: Harness, after: timedelta = timedelta()) -> None:
     """What reconcile and the tasks that it rings do at a time from now."""
     for task_call in harness.reconcile(after):
         assert task_call.task == "gc.notify"
-        notification.tell(harness.store, harness.settings, str(task_call.args[0]), datetime.now(UTC) + after)
+        notification.send_messages(harness.store, harness.settings, str(task_call.args[0]), datetime.now(UTC) + after)
 
 
 def failed(harness: Harness) -> str:

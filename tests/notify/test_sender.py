@@ -55,7 +55,7 @@ def test_a_secret_that_cannot_be_read_is_named_by_its_place(tmp_path: Path) -> N
     ],
 )
 def test_addresses(url: str, answer: bool, caplog: pytest.LogCaptureFixture) -> None:
-    assert sender.understood(url) is answer
+    assert sender.is_supported_address(url) is answer
     assert caplog.text == ""
 
 

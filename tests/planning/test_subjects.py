@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.harness import Harness, MakeHarness
 from tests.support.simulator.client import Simulator
-from worker.config.kinds import of
+from worker.config.kinds import kind_of
 from worker.planning import scan
 from worker.planning.planner import Planned, plan
 from worker.planning.subjects import plan_with_subjects
@@ -121,7 +121,7 @@ def test_where_no_manifest_may_be_read_the_unknown_stays(
     assert there(simulator) == {release, *unread}
     assert run.outcome == "succeeded"
     assert message(run).startswith("subjects_unknown: 3 untagged images are kept because their manifests could not be")
-    assert of(harness.settings.registries["production"].kind).to_read in message(run)
+    assert kind_of(harness.settings.registries["production"].kind).to_read in message(run)
     causes = {kept(planned(harness))[digest] for digest in unread}
     assert causes == {
         (

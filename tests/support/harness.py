@@ -122,7 +122,7 @@ class Harness:
             case "gc.verify", (str(run_id),):
                 return verify.verify(self.store, self.watch, run_id)
             case "gc.notify" | "gc.after_run", (str(run_id),):
-                carry_out = notification.tell if task_call.task == "gc.notify" else after_run.follow
+                carry_out = notification.send_messages if task_call.task == "gc.notify" else after_run.start
                 carry_out(self.store, self.settings, run_id, datetime.now(UTC))
                 return ()
         raise AssertionError(f"no such bell: {task_call}")

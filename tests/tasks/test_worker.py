@@ -17,7 +17,7 @@ from tests.support.tcp_fault_proxy import proxy_to
 from tests.support.waiting import until
 from tests.support.webhook import SECRET, Webhook
 from worker.app import OTHER_STORES, ROUTES
-from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
+from worker.config.connection_urls import SQLITE_WITH_REMOTE_REDIS, is_sqlite_with_remote_redis
 from worker.config.settings import load
 from worker.runs import lifecycle
 from worker.store import open_store
@@ -127,8 +127,8 @@ def test_a_file_as_the_store_of_a_far_redis_is_warned_of(
 ) -> None:
     sandbox = Sandbox(tmp_path, redis=redis, store=store)
     settings = load(sandbox.path, environ=sandbox.environ)
-    assert is_file_beside_far_redis(settings.store, settings.redis_url()) is far
-    assert (FILE_BESIDE_FAR_REDIS in sandbox.call("check").out) is far
+    assert is_sqlite_with_remote_redis(settings.store, settings.redis_url()) is far
+    assert (SQLITE_WITH_REMOTE_REDIS in sandbox.call("check").out) is far
 
 
 def test_a_worker_tells_of_a_run_that_failed(redis: RedisServer, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from policies.mistakes import Mistake
 from policies.warnings import INSTEAD
 from worker.cli.errors import DONE, FAILED, USAGE
 from worker.cli.options import Options, common
-from worker.config.connection_urls import FILE_BESIDE_FAR_REDIS, is_file_beside_far_redis
+from worker.config.connection_urls import SQLITE_WITH_REMOTE_REDIS, is_sqlite_with_remote_redis
 from worker.config.schema import schema as made_schema
 from worker.config.settings import ConfigError, RegistrySettings, Settings, find
-from worker.notify.sender import understood
+from worker.notify.sender import is_supported_address
 from worker.report.report import Column, Report, table_of
 from worker.text import counted
 
@@ -101,7 +101,7 @@ ASKED = (
 def check_addresses(settings: Settings, path: Path) -> None:
     """Raises ConfigError: apprise does not understand one."""
     remedy = "look its form up in apprise's list of services"
-    wrong = [number for number, one in enumerate(settings.notify) if not understood(one.address())]
+    wrong = [number for number, one in enumerate(settings.notify) if not is_supported_address(one.address())]
     if wrong:
         what = "apprise does not understand this address"
         raise ConfigError(tuple(Mistake(f"notify[{number}].url", what, remedy) for number in wrong), path)
@@ -109,8 +109,8 @@ def check_addresses(settings: Settings, path: Path) -> None:
 
 def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
     """The path of a key, and a sentence about it. Raises SecretError."""
-    if is_file_beside_far_redis(settings.store, settings.redis_url()):
-        yield "redis", FILE_BESIDE_FAR_REDIS
+    if is_sqlite_with_remote_redis(settings.store, settings.redis_url()):
+        yield "redis", SQLITE_WITH_REMOTE_REDIS
     for policy in settings.policies.values():
         for number, rule in enumerate(policy.rules):
             if rule.kind == "delete" and rule.conditions == (All(),) and rule.count is None:

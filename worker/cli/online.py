@@ -18,7 +18,7 @@ from policies.image import Image
 from worker.app import OTHER_STORES, other_stores
 from worker.cli.live import limiter_for, log_if_asked, recorded
 from worker.cli.moved import moved
-from worker.config.kinds import Kind, of
+from worker.config.kinds import Kind, kind_of
 from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings, SecretError, Settings
 from worker.evidence import read
 from worker.evidence.judgement import by_address, judge
@@ -129,7 +129,7 @@ def _access(settings: Settings, registry: RegistrySettings, now: datetime) -> It
 
 def _tried(settings: RegistrySettings, registry: Registry, allowed: list[bool | None]) -> Iterator[Finding]:
     """Sign in, list, read a manifest: each only where the one before worked. `allowed`: what is said of deletions."""
-    name, kind = settings.name, of(settings.kind)
+    name, kind = settings.name, kind_of(settings.kind)
     asked = datetime.now(UTC)
     there = _try(name, "sign in", needs(kind, kind.to_plan), registry.clock)
     if isinstance(there, Finding):
@@ -247,7 +247,7 @@ def clock(name: str, there: datetime, asked: datetime, answered: datetime) -> Fi
 
 def deletion(registry: RegistrySettings, now: datetime, allowed: bool | None = None) -> Finding:
     """What can be said without deleting: what the registry says of itself (`allowed`), or the vendor's pages."""
-    kind, name = of(registry.kind), registry.name
+    kind, name = kind_of(registry.kind), registry.name
     needed: Status = "failed" if registry.mode == "delete" else "warning"
     if own := own_deletion(registry.url, {}):
         return Finding(name, "delete", needed, own)

@@ -40,7 +40,7 @@ def connect(url: str) -> Redis:
     )
 
 
-def trouble(error: BaseException) -> str:
+def describe_redis_error(error: BaseException) -> str:
     """Why Redis did not do what it was asked, in words that quote no part of its URL."""
     words = (
         ((exceptions.AuthenticationError, exceptions.AuthorizationError), "it refuses the user or the password"),
@@ -56,7 +56,7 @@ def trouble(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     cause = error.__cause__ or error.__context__
-    return trouble(cause) if cause is not None else "the connection failed"
+    return describe_redis_error(cause) if cause is not None else "the connection failed"
 
 
 def celery_url(url: str) -> str:

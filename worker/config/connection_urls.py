@@ -62,13 +62,13 @@ def _check_redis(parts: SplitResult) -> None:
             raise _FlawError(f"its option {key} has a value that cannot be read")
 
 
-FILE_BESIDE_FAR_REDIS = (
+SQLITE_WITH_REMOTE_REDIS = (
     "the store is a file of this machine (SQLite), and Redis is on another one: a worker elsewhere would take messages"
     " about rows that it does not have; with workers on several machines use PostgreSQL"
 )
 
 
-def is_file_beside_far_redis(store: str, redis: str | None) -> bool:
+def is_sqlite_with_remote_redis(store: str, redis: str | None) -> bool:
     """Whether workers of other machines can take messages of this store, and not see the store."""
     parts = urlsplit(redis or "")
     there = parts.hostname if parts.scheme in ("redis", "rediss") else None

@@ -18,7 +18,7 @@ from worker.config.connection_urls import ENCODE, redis_flaw
 from worker.config.registry import AS_LIST, Credentials, EndpointKeys, Endpoints, RegistryKeys
 from worker.config.secret import Model, Secret, SecretError
 from worker.config.urls import Listen, NotifyUrl, RedisUrl, StoreUrl
-from worker.config.values import Names, Pause, Read, at_least
+from worker.config.values import Names, Pause, Reader, at_least
 
 Outcome = Literal["succeeded", "partial", "blocked", "failed", "aborted", "missed"]
 KNOWN: tuple[str, ...] = get_args(Outcome)
@@ -36,11 +36,11 @@ class RegistrySettings(RegistryKeys):
     @property
     def reports_push_time(self) -> bool:
         """False: an image counts as pushed when this store first saw it."""
-        return kinds.of(self.kind).reports_push_time or self.push_time == "image"
+        return kinds.kind_of(self.kind).reports_push_time or self.push_time == "image"
 
     @property
     def lists_untagged(self) -> bool:
-        return kinds.of(self.kind).lists_untagged
+        return kinds.kind_of(self.kind).lists_untagged
 
     @property
     def all_credentials(self) -> tuple[Credentials, ...]:
@@ -64,7 +64,7 @@ class RegistrySettings(RegistryKeys):
 
 def key_of(kind: str, endpoints: EndpointKeys, registry_id: str, url: str = "") -> str:
     """The identity of a registry: kind, endpoint (oci: its url) and id, however the endpoint is written."""
-    endpoint = kinds.of(kind).endpoint
+    endpoint = kinds.kind_of(kind).endpoint
     return f"{kind}|{one_endpoint(getattr(endpoints, endpoint) if endpoint else url)}|{registry_id}"
 
 
@@ -110,7 +110,7 @@ def read_outcomes(value: object) -> frozenset[str]:
 
 A_LIST_OF_OUTCOMES = {"type": "array", "items": {"enum": list(KNOWN)}, "minItems": 1}
 Outcomes = Annotated[
-    frozenset[str], Read(read_outcomes, {"anyOf": [{"type": "string", "const": "always"}, A_LIST_OF_OUTCOMES]})
+    frozenset[str], Reader(read_outcomes, {"anyOf": [{"type": "string", "const": "always"}, A_LIST_OF_OUTCOMES]})
 ]
 
 

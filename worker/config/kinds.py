@@ -72,6 +72,6 @@ WAYS_IN = tuple(dict.fromkeys(way for kind in _ALL for way in kind.ways_in))
 ONLY_SOME_HAVE = frozenset[str]().union(*(kind.keys for kind in _ALL))
 
 
-def of(name: str) -> Kind:
+def kind_of(name: str) -> Kind:
     """A kind by its name; of a name that a program has added by itself nothing is known but what a driver shows."""
     return KINDS.get(name, UNKNOWN)

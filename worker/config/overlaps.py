@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from worker.config.addresses import HUB_HOSTS, YANDEX_HOSTS, one_endpoint
 from worker.config.document import RegistrySettings
 
-Place = tuple[str, tuple[str, ...]]  # host with its port, and the segments that every address of an image begins with
+ImageRoot = tuple[
+    str, tuple[str, ...]
+]  # host with its port, and the segments that every address of an image begins with
 
 
 def overlaps(registries: Iterable[RegistrySettings]) -> Iterator[tuple[str, str, str]]:
@@ -45,7 +47,7 @@ def _shared(one: RegistrySettings, other: RegistrySettings) -> str:
     return ""
 
 
-def _own(registry: RegistrySettings) -> list[Place]:
+def _own(registry: RegistrySettings) -> list[ImageRoot]:
     """Where a registry's images are by what identifies it: for people's own names of it there are `addresses`."""
     if registry.id:
         docker = _host(urlsplit(registry.endpoints.docker).netloc)

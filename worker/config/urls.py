@@ -16,7 +16,7 @@ from policies.units import shown
 from worker.config.addresses import is_loopback, is_private, is_proxy_url
 from worker.config.connection_urls import REDIS_EXAMPLE, STORE_EXAMPLE, redis_flaw, store_flaw
 from worker.config.secret import AS_SECRET, AS_TEXT, TEXT_OR_SECRET, Secret, holds, url_schema
-from worker.config.values import Read, list_schema, read_text, read_texts, text_schema
+from worker.config.values import Reader, list_schema, read_text, read_texts, text_schema
 
 EXAMPLE, OCI_EXAMPLE = "https://cr.yandex", "https://registry.example.com"
 KEPT_APART = "keep the whole URL in {file: PATH} or {env: NAME}"
@@ -181,12 +181,12 @@ def read_listen(value: object) -> tuple[str, int]:
     return bare, int(port)
 
 
-Endpoint = Annotated[str, Read(read_endpoint, text_schema("^https?://[^/?#@]+/?$", EXAMPLE))]
-RegistryUrl = Annotated[str, Read(read_url, text_schema("^https?://[^/?#@]+(/[A-Za-z0-9._~%+/-]*)?$", OCI_EXAMPLE))]
+Endpoint = Annotated[str, Reader(read_endpoint, text_schema("^https?://[^/?#@]+/?$", EXAMPLE))]
+RegistryUrl = Annotated[str, Reader(read_url, text_schema("^https?://[^/?#@]+(/[A-Za-z0-9._~%+/-]*)?$", OCI_EXAMPLE))]
 DOCUMENT_EXAMPLE = "https://inventory.example.com/in-use"
-Address = Annotated[str, Read(read_address, text_schema("^https?://[^/?#@]+([/?][^#]*)?$", DOCUMENT_EXAMPLE))]
-Hosts = Annotated[tuple[str, ...], Read(read_hosts, list_schema("^[A-Za-z0-9.:\\[\\]-]+$"))]
-Listen = Annotated[tuple[str, int], Read(read_listen, text_schema("^.+:[0-9]{1,5}$", "127.0.0.1:9811"))]
+Address = Annotated[str, Reader(read_address, text_schema("^https?://[^/?#@]+([/?][^#]*)?$", DOCUMENT_EXAMPLE))]
+Hosts = Annotated[tuple[str, ...], Reader(read_hosts, list_schema("^[A-Za-z0-9.:\\[\\]-]+$"))]
+Listen = Annotated[tuple[str, int], Reader(read_listen, text_schema("^.+:[0-9]{1,5}$", "127.0.0.1:9811"))]
 ProxyUrl = Annotated[
     Annotated[str, BeforeValidator(written(read_proxy)), AS_TEXT]
     | Annotated[Secret, holds(_proxy_flaw, PROXY_REMEDY), AS_SECRET],

@@ -27,7 +27,7 @@ Schema = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class Reader:
     """How a value of the file is read, and what editors know of it; what is built by hand is not read again."""
 
     read: Callable[[Any], Any]
@@ -205,21 +205,21 @@ IDS = "`yc container registry list` or `yc cloud-registry registry list` shows t
 ACCOUNTS = "`yc iam service-account list` shows the ids"
 AN_ID = "^[A-Za-z0-9]{1,50}$"
 LIST_OF_TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
-Name = Annotated[str, Read(read_name, text_schema(f"^{NAME}$"))]
-KindName = Annotated[str, Read(read_kind, {"enum": list(KINDS)})]
-RegistryId = Annotated[str, Read(read_id_of("registry", IDS), text_schema(AN_ID, "crpvab5oob146rh73ilt"))]
-AccountId = Annotated[str, Read(read_id_of("service account", ACCOUNTS), text_schema(AN_ID, "ajepg0mjt06siua65usm"))]
-Schedule = Annotated[str, Read(read_schedule, text_schema("^ *\\S+( +\\S+){4} *$", "0 3 * * *"))]
-Timezone = Annotated[str, Read(read_timezone, {"type": "string", "examples": ["Europe/Moscow"]})]
-Paths = Annotated[tuple[str, ...], Read(read_paths, list_schema("^[A-Za-z0-9._/*?\\[\\]!\\\\-]+$"))]
-Digests = Annotated[tuple[str, ...], Read(read_digests, list_schema(f"^({DIGEST})$"))]
-Names = Annotated[tuple[str, ...], Read(lambda value: tuple(read_texts(value, "names", "production")), LIST_OF_TEXTS)]
-Words = Annotated[tuple[str, ...], Read(read_words, LIST_OF_TEXTS | {"items": {"type": "string"}})]
+Name = Annotated[str, Reader(read_name, text_schema(f"^{NAME}$"))]
+KindName = Annotated[str, Reader(read_kind, {"enum": list(KINDS)})]
+RegistryId = Annotated[str, Reader(read_id_of("registry", IDS), text_schema(AN_ID, "crpvab5oob146rh73ilt"))]
+AccountId = Annotated[str, Reader(read_id_of("service account", ACCOUNTS), text_schema(AN_ID, "ajepg0mjt06siua65usm"))]
+Schedule = Annotated[str, Reader(read_schedule, text_schema("^ *\\S+( +\\S+){4} *$", "0 3 * * *"))]
+Timezone = Annotated[str, Reader(read_timezone, {"type": "string", "examples": ["Europe/Moscow"]})]
+Paths = Annotated[tuple[str, ...], Reader(read_paths, list_schema("^[A-Za-z0-9._/*?\\[\\]!\\\\-]+$"))]
+Digests = Annotated[tuple[str, ...], Reader(read_digests, list_schema(f"^({DIGEST})$"))]
+Names = Annotated[tuple[str, ...], Reader(lambda value: tuple(read_texts(value, "names", "production")), LIST_OF_TEXTS)]
+Words = Annotated[tuple[str, ...], Reader(read_words, LIST_OF_TEXTS | {"items": {"type": "string"}})]
 HelperName = Annotated[
-    str, Read(read_helper, text_schema("^(?!docker-credential-)[A-Za-z0-9][A-Za-z0-9._-]*$", "ecr-login"))
+    str, Reader(read_helper, text_schema("^(?!docker-credential-)[A-Za-z0-9][A-Za-z0-9._-]*$", "ecr-login"))
 ]
-Yes = Annotated[bool, Read(read_true, {"const": True})]
+Yes = Annotated[bool, Reader(read_true, {"const": True})]
 # Of YAML's and ISO's ways to write one, those with a time and a zone.
 INSTANT = "^[0-9]{4}-?[0-9]{2}-?[0-9]{2}.[0-9:.,]+ ?(Z|[+-][0-9:]+)$"
-Instant = Annotated[datetime, Read(read_instant, text_schema(INSTANT, "2026-11-20T03:00:00Z"))]
+Instant = Annotated[datetime, Reader(read_instant, text_schema(INSTANT, "2026-11-20T03:00:00Z"))]
 Pause = Annotated[Duration, at_least(timedelta(seconds=1), "1s")]

@@ -23,7 +23,7 @@ import msgspec
 
 from policies.units import shown
 from worker.config.settings import EvidenceSettings
-from worker.evidence.reading import EvidenceError, Found, Reading, named, reading_of
+from worker.evidence.reading import EvidenceError, NamedImage, Reading, parse_reference, reading_of
 
 MAX_BYTES = 64 * 1024 * 1024
 REMEDY = "write it anew, whole, as docs/evidence.md shows"
@@ -106,9 +106,9 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _line(text: str, message: str) -> int:
     """The line of the byte that a decoder's message names; the last where it names none: there it ended too early."""
-    named = re.search(r"\(byte ([0-9]+)\)", message)
+    position = re.search(r"\(byte ([0-9]+)\)", message)
     content = text.encode()
-    return content.count(b"\n", 0, int(named[1]) if named else len(content)) + 1
+    return content.count(b"\n", 0, int(position[1]) if position else len(content)) + 1
 
 
 def _of_lines(text: str, source: str) -> Reading:
@@ -146,9 +146,9 @@ def _utc(moment: datetime) -> datetime:
         raise DocumentError(f"expected an instant of our time, got {moment}") from None
 
 
-def _uses(entries: Iterable[tuple[str, _Entry]], source: str) -> Iterator[Found]:
+def _uses(entries: Iterable[tuple[str, _Entry]], source: str) -> Iterator[NamedImage]:
     for where, entry in entries:
         try:
-            yield named(entry.image, entry.by or source)
+            yield parse_reference(entry.image, entry.by or source)
         except ValueError as error:
             raise DocumentError(f"{where}: {shown(entry.image)} {error}") from None

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from policies.image import Repository
 from policies.warnings import PlanWarning
-from worker.config.kinds import of
+from worker.config.kinds import kind_of
 from worker.config.settings import EvidenceSettings, RegistrySettings
 from worker.evidence.reading import EvidenceError, Reading, Use
 
@@ -27,7 +27,7 @@ def judge(settings: EvidenceSettings, reading: Reading, previous_count: int | No
 
     `previous_count`: how many uses the last reading that was believed had; None: there was none.
     """
-    age, count = now - reading.as_of, len(reading.uses) + len(reading.odd)
+    age, count = now - reading.as_of, len(reading.uses) + len(reading.unknown_digests)
     as_of = f"is as of {reading.as_of:%Y-%m-%dT%H:%M:%SZ}"
     if age < -AHEAD:
         what = f"{as_of}, {_age(-age)} ahead of the clock"
@@ -56,8 +56,8 @@ def _age(length: timedelta) -> str:
 class Scope:
     """What the references of a registry's sources are compared with."""
 
-    is_ours: Callable[[str], bool]  # whether "host/path" is of a registry of the file
-    is_here: Callable[[str], bool]  # whether it is of this registry
+    is_configured: Callable[[str], bool]  # whether "host/path" is of a registry of the file
+    is_of_registry: Callable[[str], bool]  # whether it is of this registry
     listed: Listed
 
 
@@ -71,22 +71,22 @@ class Matches:
     host: str = ""  # the most frequent of theirs, Docker Hub aside
 
 
-def matches_of(source: EvidenceSettings, reading: Reading, scope: Scope) -> Matches:
+def match_references(source: EvidenceSettings, reading: Reading, scope: Scope) -> Matches:
     """The references of a reading, compared. Raises EvidenceError: a digest of this registry is not understood."""
-    for text in reading.odd:
-        if scope.is_here(text.partition("@")[0]):
+    for text in reading.unknown_digests:
+        if scope.is_of_registry(text.partition("@")[0]):
             what = f"names {text}, whose digest is not understood: which image that is cannot be told"
             raise EvidenceError(source.name, what, "name it by a sha256 or sha512 digest, or by its tag alone")
     unknown = [use for use in reading.uses if not _is_named(reading, use, scope)]
     listed = scope.listed({use.digest for use in unknown if use.digest is not None})
-    foreign = [_text(reading, use) for use in unknown if use.digest not in listed] + list(reading.odd)
+    foreign = [_text(reading, use) for use in unknown if use.digest not in listed] + list(reading.unknown_digests)
     hosts = Counter(text.partition("/")[0] for text in foreign if "/" in text)
     hosts.pop(DOCKER_HUB, None)
     host = min(hosts, key=lambda one: (-hosts[one], one), default="")
-    return Matches(len(reading.uses) + len(reading.odd), len(foreign), next(iter(foreign), ""), host)
+    return Matches(len(reading.uses) + len(reading.unknown_digests), len(foreign), next(iter(foreign), ""), host)
 
 
-def names_ours(reading: Reading, scope: Scope) -> bool:
+def any_address_matches(reading: Reading, scope: Scope) -> bool:
     """Whether some reference matches by its address, without a look into the inventory."""
     return any(_is_named(reading, use, scope) for use in reading.uses)
 
@@ -98,10 +98,10 @@ def by_address(
 
     Digests without an address are left out: each may be one of this registry's. Raises EvidenceError as `matches_of`.
     """
-    matches = matches_of(source, reading, scope)
-    named = [name for use in reading.uses if (name := reading.name_of(use)) is not None]
-    foreign = sum(not scope.is_ours(name) for name in named) + len(reading.odd)
-    here = f", {sum(map(scope.is_here, named)):,} here" if named or reading.odd else ""
+    matches = match_references(source, reading, scope)
+    names = [name for use in reading.uses if (name := reading.name_of(use)) is not None]
+    foreign = sum(not scope.is_configured(name) for name in names) + len(reading.unknown_digests)
+    here = f", {sum(map(scope.is_of_registry, names)):,} here" if names or reading.unknown_digests else ""
     if not foreign or source.allow_foreign:
         return here, "", False
     doubt = f"{foreign:,} of them by no address of a registry of this file"
@@ -122,7 +122,7 @@ def judge_matches(source: EvidenceSettings, registry: RegistrySettings, matches:
 def remedy_for(registry: RegistrySettings, host: str) -> str:
     """What to write where references to a registry are taken for foreign."""
     on_purpose = "if that is so on purpose, say allow_foreign: true"
-    if host and "addresses" in of(registry.kind).keys:
+    if host and "addresses" in kind_of(registry.kind).keys:
         return f"if that is {registry.name} by another host, say addresses: [{host}] there; {on_purpose}"
     return f"see whether it names images of {registry.name} as they are pulled; {on_purpose}"
 
@@ -133,7 +133,7 @@ def warning_of(source: str, registry: RegistrySettings, matches: Matches) -> Pla
     names = f"{count:,} of the {of_all:,} images that evidence {source} names"
     are = "is" if count == 1 else "are"
     message = f"{names} {are} of no registry of this file and not in the inventory, such as {matches.example}"
-    if matches.host and "addresses" in of(registry.kind).keys:
+    if matches.host and "addresses" in kind_of(registry.kind).keys:
         message += f"; if that is {registry.name} by another host, say addresses: [{matches.host}]"
     return PlanWarning("evidence_foreign", message)
 
@@ -154,7 +154,7 @@ def digests_in(repositories: Iterable[Repository], wanted: Collection[str]) -> f
 
 def _is_named(reading: Reading, use: Use, scope: Scope) -> bool:
     name = reading.name_of(use)
-    return name is not None and scope.is_ours(name)
+    return name is not None and scope.is_configured(name)
 
 
 def _text(reading: Reading, use: Use) -> str:

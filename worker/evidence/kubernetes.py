@@ -22,8 +22,8 @@ import stamina.instrumentation
 from worker import __version__
 from worker.config.files import is_named_pipe
 from worker.config.settings import EvidenceSettings
-from worker.evidence.kubernetes_objects import KINDS, Kind, Object, Page, page_of, uses_of
-from worker.evidence.reading import EvidenceError, Found, Reading, reading_of
+from worker.evidence.kubernetes_objects import KINDS, Object, ObjectKind, ObjectPage, decode_page, uses_of
+from worker.evidence.reading import EvidenceError, NamedImage, Reading, reading_of
 from worker.registries.http.messages import is_local
 
 try:
@@ -48,7 +48,7 @@ RIGHTS = "docs/evidence.md has the role that grants it"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Timeouts:
     """How long to go on, in seconds."""
 
     total: float = 120.0  # for one cluster, with everything
@@ -74,7 +74,7 @@ class _GoneError(Exception):
 
 def read(
     settings: EvidenceSettings,
-    limits: Limits = Limits(),
+    limits: Timeouts = Timeouts(),
     environ: Mapping[str, str] = os.environ,
     service_account: Path = SERVICE_ACCOUNT,
 ) -> Reading:
@@ -86,7 +86,7 @@ def read(
     clusters = [
         _Cluster(settings, context, limits, environ, service_account) for context in settings.contexts or (None,)
     ]
-    found: list[Found] = []
+    found: list[NamedImage] = []
     for cluster in clusters:
         try:
             found += cluster.result()
@@ -102,14 +102,14 @@ class _Cluster:
         self,
         settings: EvidenceSettings,
         context: str | None,
-        limits: Limits,
+        limits: Timeouts,
         environ: Mapping[str, str],
         service_account: Path,
     ) -> None:
         self._settings, self._context, self._limits = settings, context, limits
         self._environ, self._service_account = environ, service_account
         self._ends = time.monotonic() + limits.total
-        self._found: list[Found] | None = None
+        self._found: list[NamedImage] | None = None
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"evidence {self.name}", daemon=True)
         self._thread.start()
@@ -118,7 +118,7 @@ class _Cluster:
     def name(self) -> str:
         return f"context {self._context}" if self._context else "cluster"
 
-    def result(self) -> list[Found]:
+    def result(self) -> list[NamedImage]:
         """What is in use there. Raises _FailedError, and what no one has thought of."""
         self._thread.join(max(0.0, self._ends - time.monotonic()) + 1.0)
         if self._error is not None:
@@ -134,7 +134,7 @@ class _Cluster:
         except Exception as error:  # noqa: BLE001 - raised again by `result`, in the thread that waits
             self._error = error
 
-    def _uses(self) -> Iterator[Found]:
+    def _uses(self) -> Iterator[NamedImage]:
         configuration = self._configuration()
         configuration.retries = urllib3.Retry(total=0, raise_on_redirect=False)  # ours, and no redirects
         address = urlsplit(configuration.host)
@@ -143,10 +143,10 @@ class _Cluster:
         with closing(ApiClient(configuration)) as client:
             client.user_agent = f"registry-gc/{__version__}"
             lists = _Lists(client, self._limits, self._ends)
-            for named in self._settings.namespaces:  # of one that does not exist every list is empty, and no error
-                lists.get(
-                    "/api/v1/namespaces/{namespace}", named, {}, f"namespace {named}", "the verb get on namespaces"
-                )
+            # A list of a namespace that does not exist is empty, without an error.
+            for wanted in self._settings.namespaces:
+                about, right = f"namespace {wanted}", "the verb get on namespaces"
+                lists.get("/api/v1/namespaces/{namespace}", wanted, {}, about, right)
             for kind in KINDS:
                 for namespace in self._settings.namespaces or (None,):
                     yield from lists.uses(kind, namespace, self._context or "cluster")
@@ -177,10 +177,10 @@ class _Cluster:
 class _Lists:
     """Reads lists of one API server to their end."""
 
-    def __init__(self, client: Any, limits: Limits, ends: float) -> None:
+    def __init__(self, client: Any, limits: Timeouts, ends: float) -> None:
         self._client, self._limits, self._ends = client, limits, ends
 
-    def uses(self, kind: Kind, namespace: str | None, cluster: str) -> list[Found]:
+    def uses(self, kind: ObjectKind, namespace: str | None, cluster: str) -> list[NamedImage]:
         """What all objects of a kind use. Raises _FailedError."""
         where = f"{kind.resource} in {f'namespace {namespace}' if namespace else 'all namespaces'}"
         for _ in range(1 + RESTARTS):
@@ -193,13 +193,13 @@ class _Lists:
         what = f"the list of {where} was gone before its end, {1 + RESTARTS} times"
         raise _FailedError(what, "see how quickly the API server answers")
 
-    def _pages(self, kind: Kind, namespace: str | None, where: str) -> Iterator[Page]:
+    def _pages(self, kind: ObjectKind, namespace: str | None, where: str) -> Iterator[ObjectPage]:
         path = f"{kind.root}/namespaces/{{namespace}}/{kind.resource}" if namespace else f"{kind.root}/{kind.resource}"
         query, seen = {"limit": str(PAGE)}, set[str]()
         while True:
             body = self.get(path, namespace, query, f"list of {where}", f"the verb list on {kind.right}")
             try:
-                page = page_of(body, kind)
+                page = decode_page(body, kind)
             except ValueError as error:  # msgspec's errors are such
                 raise _FailedError(f"the list of {where} is not understood: {error}", _SERVER) from None
             yield page
@@ -264,7 +264,7 @@ class _Lists:
 _SERVER = "see whether this is the API server's address"
 
 
-def _uses(one: Object, kind: Kind, cluster: str) -> Iterator[Found]:
+def _uses(one: Object, kind: ObjectKind, cluster: str) -> Iterator[NamedImage]:
     try:
         yield from uses_of(one, kind, cluster)
     except ValueError as error:  # msgspec's errors are such

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from worker.evidence.reading import Found, named
+from worker.evidence.reading import NamedImage, parse_reference
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ObjectKind:
     """One kind of object, and where its lists are."""
 
     name: str  # "Deployment"
@@ -33,15 +33,17 @@ class Kind:
 # In the order in which they give their names to what they use: who wants it, before who was made for it. What is made
 # for another comes after it, so that nothing that is on its way from one list to the next is missed.
 KINDS = (
-    Kind("Deployment", "apps", "deployments"),
-    Kind("StatefulSet", "apps", "statefulsets"),
-    Kind("DaemonSet", "apps", "daemonsets"),
-    Kind("CronJob", "batch", "cronjobs"),
-    Kind("Job", "batch", "jobs"),
-    Kind("ReplicationController", "", "replicationcontrollers"),
-    Kind("ReplicaSet", "apps", "replicasets"),  # those without pods too: a Deployment is rolled back to one
-    Kind("ControllerRevision", "apps", "controllerrevisions"),  # what StatefulSets and DaemonSets are rolled back to
-    Kind("Pod", "", "pods"),
+    ObjectKind("Deployment", "apps", "deployments"),
+    ObjectKind("StatefulSet", "apps", "statefulsets"),
+    ObjectKind("DaemonSet", "apps", "daemonsets"),
+    ObjectKind("CronJob", "batch", "cronjobs"),
+    ObjectKind("Job", "batch", "jobs"),
+    ObjectKind("ReplicationController", "", "replicationcontrollers"),
+    ObjectKind("ReplicaSet", "apps", "replicasets"),  # those without pods too: a Deployment is rolled back to one
+    ObjectKind(
+        "ControllerRevision", "apps", "controllerrevisions"
+    ),  # what StatefulSets and DaemonSets are rolled back to
+    ObjectKind("Pod", "", "pods"),
 )
 
 
@@ -126,7 +128,7 @@ class _ListMetadata(Struct):
     more: str = msgspec.field(name="continue", default="")
 
 
-class Page(Struct):
+class ObjectPage(Struct):
     """A part of a list."""
 
     kind: str
@@ -139,12 +141,12 @@ class Page(Struct):
         return self.metadata.more
 
 
-_page = msgspec.json.Decoder(Page)
+_page = msgspec.json.Decoder(ObjectPage)
 _pod_status = msgspec.json.Decoder(_PodStatus | None)
 _revision = msgspec.json.Decoder(_Template)
 
 
-def page_of(body: bytes, kind: Kind) -> Page:
+def decode_page(body: bytes, kind: ObjectKind) -> ObjectPage:
     """A page of a list of this kind. Raises ValueError: it is anything else, or was cut."""
     page = _page.decode(body)
     if page.kind != f"{kind.name}List":
@@ -152,7 +154,7 @@ def page_of(body: bytes, kind: Kind) -> Page:
     return page
 
 
-def uses_of(one: Object, kind: Kind, cluster: str) -> Iterator[Found]:
+def uses_of(one: Object, kind: ObjectKind, cluster: str) -> Iterator[NamedImage]:
     """Every image that an object names or has pulled. Raises ValueError: something is not understood."""
     by = f"{cluster}/{one.metadata.namespace}/{kind.name} {one.metadata.name}"
     for spec in _pod_specs(one, kind):
@@ -167,7 +169,7 @@ def uses_of(one: Object, kind: Kind, cluster: str) -> Iterator[Found]:
             yield read
 
 
-def _pod_specs(one: Object, kind: Kind) -> Iterator[_Spec]:
+def _pod_specs(one: Object, kind: ObjectKind) -> Iterator[_Spec]:
     spec = one.spec
     if kind.name == "ControllerRevision":
         owners = one.metadata.owner_references or ()
@@ -203,9 +205,9 @@ def _pulled(pod: Object) -> Iterator[str]:
             yield from (image.image_ref for image in mounted if image and image.image_ref)
 
 
-def _reference(text: str, by: str) -> Found | None:
+def _reference(text: str, by: str) -> NamedImage | None:
     """None: it is no reference. No node can have pulled by it either, so in a spec it is nobody's image."""
     try:
-        return named(text.strip(), by)
+        return parse_reference(text.strip(), by)
     except ValueError:
         return None

@@ -30,17 +30,19 @@ _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 LONGEST = 1024  # characters; a name has at most 255
 
 
-class Found(NamedTuple):
+class NamedImage(NamedTuple):
     """One thing that a source names."""
 
     digest: str | None
     image: str | None  # "host/path:tag"
     by: str
     name: str | None  # "host/path"; None: a digest alone was named
-    odd: str = ""  # a digest of an algorithm that is not known: what it names cannot be told; the others are None then
+    unknown_digest: str = (
+        ""  # a digest of an algorithm that is not known: what it names cannot be told; the others are None then
+    )
 
 
-def named(text: str, by: str) -> Found:
+def parse_reference(text: str, by: str) -> NamedImage:
     """What a reference names. Raises ValueError, which says what is wrong: it is none.
 
     Where the text has neither tag nor digest, the tag is `latest`; where it has only a digest, `image` is None. A tag
@@ -50,9 +52,9 @@ def named(text: str, by: str) -> Found:
     if len(bare) > LONGEST or not bare:
         raise ValueError("is empty" if not bare else f"has more than {LONGEST} characters")
     if _HEX.fullmatch(bare):
-        return Found(f"sha256:{bare}", None, by, None)
+        return NamedImage(f"sha256:{bare}", None, by, None)
     if _DIGEST.fullmatch(bare):
-        return Found(bare, None, by, None)
+        return NamedImage(bare, None, by, None)
     if bare.startswith(_ALGORITHMS):  # to a runtime a tag of Docker Hub's image "sha256"; to whoever wrote it, a digest
         raise ValueError(_NO_DIGEST)
     name, at, digest = bare.partition("@")
@@ -62,8 +64,8 @@ def named(text: str, by: str) -> Found:
     path, tag = _split_tag(name)
     path = _full_name(path)
     if at and not is_known:
-        return Found(None, None, by, path, digest)
-    return Found(digest or None, f"{path}:{tag or 'latest'}" if tag or not digest else None, by, path)
+        return NamedImage(None, None, by, path, digest)
+    return NamedImage(digest or None, f"{path}:{tag or 'latest'}" if tag or not digest else None, by, path)
 
 
 def _split_tag(name: str) -> tuple[str, str]:
@@ -102,7 +104,7 @@ class Reading(Struct, frozen=True):
     as_of: datetime  # aware, UTC; how old it is by the source's own word
     uses: tuple[Use, ...]  # distinct by digest and image, sorted
     names: dict[str, str] = {}  # digest -> "host/path" by which it was named first, if it was by any
-    odd: tuple[str, ...] = ()  # "host/path@…" whose digest is not understood, sorted
+    unknown_digests: tuple[str, ...] = ()  # "host/path@…" whose digest is not understood, sorted
 
     def name_of(self, use: Use) -> str | None:
         """ "host/path" of a use; None: a digest alone was named."""
@@ -125,17 +127,17 @@ class EvidenceError(Exception):
         return f"evidence {self.source}: {shortened(blanked(self.what), 600)}; {self.remedy}"
 
 
-def reading_of(as_of: datetime, everything: Iterable[Found]) -> Reading:
+def reading_of(as_of: datetime, everything: Iterable[NamedImage]) -> Reading:
     """A reading that names each thing once: by the first who uses it, and how many others do.
 
     Whoever names a thing again does not count as more evidence: fewer replicas at night are no sign of a broken source.
     """
     users: dict[tuple[str | None, str | None], dict[str, None]] = {}
     names: dict[str, str] = {}
-    odd: set[str] = set()
+    unknown_digests: set[str] = set()
     for digest, image, by, name, unknown in everything:
         if unknown:
-            odd.add(f"{name}@{unknown}")
+            unknown_digests.add(f"{name}@{unknown}")
             continue
         users.setdefault((digest, image), {})[by] = None
         if digest is not None and name is not None:
@@ -145,4 +147,4 @@ def reading_of(as_of: datetime, everything: Iterable[Found]) -> Reading:
         more = f" and {len(all_users) - 1:,} more" if len(all_users) > 1 else ""
         uses.append(Use(digest, image, shortened(blanked(next(iter(all_users))), LONGEST_BY - len(more)) + more))
     in_order = tuple(sorted(uses, key=lambda use: (use.digest or "", use.image or "")))
-    return Reading(as_of.astimezone(UTC), in_order, names, tuple(sorted(odd)))
+    return Reading(as_of.astimezone(UTC), in_order, names, tuple(sorted(unknown_digests)))

@@ -43,7 +43,7 @@ OLD = timedelta(days=1)  # what has not followed a run by then does not
 TAIL = 300  # bytes of what a command wrote last
 
 
-class FollowingError(Exception):
+class AfterRunError(Exception):
     """What follows a run did not succeed, and why."""
 
 
@@ -55,7 +55,7 @@ def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskC
         return tuple(TaskCall("gc.after_run", (run_id,)) for run_id in notices.to_follow(connection, now))
 
 
-def follow(store: Store, settings: "Settings", run_id: str, now: datetime, seconds: float = SECONDS) -> None:
+def start(store: Store, settings: "Settings", run_id: str, now: datetime, seconds: float = SECONDS) -> None:
     """Start what follows a run. Safe to call twice, late, or never. Raises StoreError."""
     with store.write() as connection:
         tries = notices.claim_following(connection, run_id, now=now, again=now + AGAIN)
@@ -74,7 +74,7 @@ def follow(store: Store, settings: "Settings", run_id: str, now: datetime, secon
     try:
         content = msgspec.json.encode(run_json(run))
         _command(what.command, content, seconds) if what.command else _post(what, content, seconds)
-    except FollowingError as error:
+    except AfterRunError as error:
         again = tries < TRIES
         level, what_next = (logging.WARNING, "will be tried again") if again else (logging.ERROR, "given up")
         log.log(level, "after_run_failed", **facts, reason=str(error), then=what_next)
@@ -96,7 +96,7 @@ def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
                 command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            raise FollowingError(f"it cannot be started: {getattr(error, 'strerror', None) or error}") from None
+            raise AfterRunError(f"it cannot be started: {getattr(error, 'strerror', None) or error}") from None
     output = PipeReader(process.stdout, lambda read: read[-4096:])
     try:
         code = process.wait(seconds)
@@ -106,11 +106,11 @@ def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
         process.wait()
         if not isinstance(error, subprocess.TimeoutExpired):
             raise  # the task's own time is up
-        raise FollowingError(f"it was not done within {seconds:g} s") from None
+        raise AfterRunError(f"it was not done within {seconds:g} s") from None
     if code:
         lines = output.ended().decode(errors="replace").split("\n")
         last = one_line(next((line for line in reversed(lines) if line.strip()), ""))[-TAIL:]
-        raise FollowingError(f"it ended with exit code {code}: {last or 'it wrote nothing'}")
+        raise AfterRunError(f"it ended with exit code {code}: {last or 'it wrote nothing'}")
 
 
 def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
@@ -130,7 +130,7 @@ def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
         try:
             client.call(request, _accepted, SecretBearer(what.token) if what.token else None)
         except RegistryError as error:
-            raise FollowingError(error.message) from None
+            raise AfterRunError(error.message) from None
 
 
 def _accepted(response: Response) -> None:

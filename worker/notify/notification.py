@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from worker.logs import Log
 from worker.notify.notice import notice_body, notice_title
-from worker.notify.sender import Kind, Message, send
+from worker.notify.sender import Message, MessageKind, send
 from worker.runs.lifecycle import TaskCall
 from worker.store import Store, notices
 from worker.store import runs as run_rows
@@ -28,7 +28,7 @@ TRIES = len(AGAIN) + 1
 MOST = 10  # messages rung in one minute: they share their queue with what opens runs
 MOST_WHILE_FAILING = 2  # each may take as long as it is given
 
-KINDS: Mapping[str, Kind] = {"succeeded": "success", "failed": "failure", "aborted": "info"}
+KINDS: Mapping[str, MessageKind] = {"succeeded": "success", "failed": "failure", "aborted": "info"}
 
 
 def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskCall, ...]:
@@ -61,7 +61,7 @@ def _may_try(notice: Notice, now: datetime) -> bool:
     return notice.after is None or notice.after <= now
 
 
-def tell(store: Store, settings: "Settings", run_id: str, now: datetime) -> None:
+def send_messages(store: Store, settings: "Settings", run_id: str, now: datetime) -> None:
     """Send the messages that a run still owes. Safe to call twice, late, or never. Raises StoreError."""
     with store.write() as connection:
         notice = notices.get(connection, run_id)

@@ -20,7 +20,7 @@ SECONDS = 15.0  # for one message to everybody
 STATUS = re.compile(r"\berror=(\d{3})\b")  # how apprise's own warnings tell it
 NAME = "registry-gc"
 
-Kind = Literal["info", "success", "warning", "failure"]
+MessageKind = Literal["info", "success", "warning", "failure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Message:
 
     title: str
     body: str
-    kind: Kind
+    kind: MessageKind
 
 
-def understood(url: str) -> bool:
+def is_supported_address(url: str) -> bool:
     """Whether apprise knows what to do with this address. Sends nothing."""
     return _service(url) is not None
 

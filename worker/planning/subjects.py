@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from policies.warnings import PlanWarning
-from worker.config.kinds import of
+from worker.config.kinds import kind_of
 from worker.planning.inventory import Alive, ScanStoppedError
 from worker.planning.planner import Planned
 from worker.registries.errors import RegistryError
@@ -102,7 +102,7 @@ def warning_of(planned: Planned, refusal: RegistryError | None) -> tuple[PlanWar
     images = "1 untagged image is kept" if count == 1 else f"{count:,} untagged images are kept"
     their, they_refer = ("its manifest", "it refers") if count == 1 else ("their manifests", "they refer")
     message = f"{images} because {their} could not be read yet: whether {they_refer} to an image that stays is unknown"
-    role = of(planned.registry.kind).to_read
+    role = kind_of(planned.registry.kind).to_read
     if refusal is not None:
         message += f"; the first refusal: {refusal}" + (
             f"; reading needs the role {role} on the registry" if role else ""

@@ -33,7 +33,7 @@ def shown_json(run: "Run") -> dict[str, Any]:
 
 def _is_exact(run: "Run") -> bool:
     """Whether the run's bytes are exact: what its registry does not list may need some of them."""
-    return kinds.of(kind_in(run.registry_key)).lists_untagged
+    return kinds.kind_of(kind_in(run.registry_key)).lists_untagged
 
 
 def _bytes(run: "Run", size: int) -> str:

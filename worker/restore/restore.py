@@ -123,7 +123,7 @@ def _image(connection: Connection, settings: Settings, words: str, name: str | N
 
 def _may_take_back(registry: RegistrySettings) -> bool:
     """Of a kind that a program has added by itself its driver tells."""
-    return registry.kind not in kinds.KINDS or bool(kinds.of(registry.kind).to_restore)
+    return registry.kind not in kinds.KINDS or bool(kinds.kind_of(registry.kind).to_restore)
 
 
 def restore(store: Store, asked: Asked, opened: Registry, tell: Tell = lambda _done, _all: None) -> list[Restored]:
@@ -197,7 +197,7 @@ class _Restoring:
     def _refusal(self, path: str, error: RegistryError) -> str:
         """What a person reads of an error after which the next image would fare no better."""
         if isinstance(error, PermissionDeniedError):  # another repository may be open to these credentials
-            needs = kinds.of(self.asked.registry.kind).to_restore or "pull and push"
+            needs = kinds.kind_of(self.asked.registry.kind).to_restore or "pull and push"
             return f"{error}; restoring needs the right to {needs} in {path}"
         self.halted = str(error)
         return self.halted

@@ -13,7 +13,15 @@ from policies.context import Evidence
 from policies.warnings import PlanWarning
 from worker.config.settings import HUB_HOSTS, YANDEX_HOSTS, EvidenceSettings, RegistrySettings, namespace_of
 from worker.evidence import judge, read
-from worker.evidence.judgement import Listed, Matches, Scope, judge_matches, matches_of, names_ours, warning_of
+from worker.evidence.judgement import (
+    Listed,
+    Matches,
+    Scope,
+    any_address_matches,
+    judge_matches,
+    match_references,
+    warning_of,
+)
 from worker.runs.clocks import check
 from worker.store import Store
 from worker.store import evidence as rows
@@ -75,10 +83,10 @@ def scope_of(
     """What the references of a registry's sources are compared with."""
     all_of_file = (registry, *registries)
 
-    def is_ours(name: str) -> bool:
+    def is_configured(name: str) -> bool:
         return any(path_in_registry(one, name) is not None for one in all_of_file)
 
-    return Scope(is_ours, lambda name: path_in_registry(registry, name) is not None, listed)
+    return Scope(is_configured, lambda name: path_in_registry(registry, name) is not None, listed)
 
 
 def _matches(
@@ -88,9 +96,9 @@ def _matches(
 
     In mid-run the inventory is asked only where no address matches: nobody reads the count.
     """
-    if not scanning and not one.reading.odd and names_ours(one.reading, scope):
+    if not scanning and not one.reading.unknown_digests and any_address_matches(one.reading, scope):
         return Matches(len(one.reading.uses), 0)
-    matches = matches_of(source, one.reading, scope)
+    matches = match_references(source, one.reading, scope)
     judge_matches(source, registry, matches)
     return matches
 

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from worker.config.broker import NoRedisError, redis_url, trouble
+from worker.config.broker import NoRedisError, describe_redis_error, redis_url
 from worker.config.settings import SecretError, Settings
 from worker.logs import Log
 from worker.store import StoreError
@@ -84,7 +84,7 @@ def redis_trouble(settings: Settings) -> str | None:
     except (ValueError, TypeError):  # their texts quote the URL
         return "its URL cannot be used"
     except RedisError as error:
-        return trouble(error)
+        return describe_redis_error(error)
     except (SecretError, NoRedisError) as error:
         return str(error)
     return None

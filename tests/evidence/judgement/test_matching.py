@@ -8,8 +8,8 @@ from policies.image import Blob, Image, Repository
 from policies.limits import Limits
 from policies.rules import Policy
 from worker.config.settings import Credentials, EvidenceSettings, RegistrySettings
-from worker.evidence.judgement import digests_in, judge_matches, matches_of, warning_of
-from worker.evidence.reading import EvidenceError, named, reading_of
+from worker.evidence.judgement import digests_in, judge_matches, match_references, warning_of
+from worker.evidence.reading import EvidenceError, parse_reference, reading_of
 from worker.runs.evidence import scope_of
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
@@ -35,9 +35,9 @@ SOURCE = EvidenceSettings(name="cluster", kind="file", max_age=timedelta(hours=1
 
 
 def matches(*texts: str, registry: RegistrySettings = OCI):
-    reading = reading_of(NOW, [named(text, "pod") for text in texts])
+    reading = reading_of(NOW, [parse_reference(text, "pod") for text in texts])
     scope = scope_of(registry, [OCI, SECOND, YANDEX], lambda digests: digests_in(INVENTORY, digests))
-    return matches_of(SOURCE, reading, scope)
+    return match_references(SOURCE, reading, scope)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ class Server(ABC):
 
     @property
     def tells(self) -> kinds.Kind:
-        return kinds.of(self.kind)
+        return kinds.kind_of(self.kind)
 
     # What is there
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from policies.image import Blob
-from worker.registries.yandex.cloud_following import left_of, rest_of
+from worker.registries.yandex.cloud_following import effect_of, untagged_leftovers
 from worker.registries.yandex.cloud_images import (
     Folder,
     image_of,
@@ -65,13 +65,13 @@ def test_tags_and_images_that_went_along_are_named(
     before: tuple[Artifact, ...], after: tuple[Artifact, ...], asked: tuple[str, ...], collateral_tags: tuple[str, ...]
 ) -> None:
     image = image_of([INDEX], ["idx"], "x")
-    assert left_of(image, folder(*before), folder(*after), asked).collateral_tags == collateral_tags
-    assert left_of(image, None, folder(*after), asked).collateral_tags == ()
+    assert effect_of(image, folder(*before), folder(*after), asked).collateral_tags == collateral_tags
+    assert effect_of(image, None, folder(*after), asked).collateral_tags == ()
 
 
 def test_what_is_left_of_an_image() -> None:
     image = replace(image_of([artifact()], ["v1", "v2", "v3"], "x"), tags=("v1", "v2", "v3"))
-    left = left_of(image, None, folder(artifact(D1, "v1"), artifact(D1, "new"), artifact(D2, "v2")))
+    left = effect_of(image, None, folder(artifact(D1, "v1"), artifact(D1, "new"), artifact(D2, "v2")))
     assert (left.tags, left.new_tags, left.raced) == (("v1",), ("new",), ("v2",))
     assert len(left.artifacts) == 2
 
@@ -98,8 +98,8 @@ def test_what_the_last_tag_leaves(
     tags: tuple[str, ...], asked: set[tuple[str, bool]], after: dict[str, Any], rest: int, again: bool
 ) -> None:
     image = replace(image_of([artifact()], tags, "x"), tags=tags)
-    left = left_of(image, None, folder(artifact(**{"name": D1, **after})))
-    assert len(rest_of(image, left, asked)) == rest
+    left = effect_of(image, None, folder(artifact(**{"name": D1, **after})))
+    assert len(untagged_leftovers(image, left, asked)) == rest
     assert left.pushed_again is again
 
 

@@ -10,12 +10,12 @@ from policies.image import Blob
 from worker.registries.errors import BadResponseError
 from worker.registries.yandex.cloud_images import (
     Folder,
-    Place,
+    PossibleFolders,
     disagrees,
     image_of,
     images_of,
     in_folder,
-    place_of,
+    possible_folders,
     settled,
     tags_of,
 )
@@ -41,25 +41,25 @@ def artifact(digest: str = D1, name: str = "v1", **more: Any) -> Artifact:
 @pytest.mark.parametrize(
     ("path", "name", "place"),
     [
-        ("/shop/api/1.4.2", "1.4.2", Place("shop/api", "shop/api/1.4.2")),
-        ("shop/api/1.4.2", "1.4.2", Place("shop/api", "shop/api/1.4.2")),
-        (f"/{REGISTRY}/shop/api/1.4.2", "1.4.2", Place("shop/api", "shop/api/1.4.2")),
-        (f"/shop/api/{D1}", D1, Place("shop/api", None)),
-        ("/shop/api", "1.4.2", Place(None, "shop/api")),
-        ("/shop/api/", "1.4.2", Place(None, "shop/api")),
-        ("/shop/api", "api", Place("shop", "shop/api")),
-        ("", "1.4.2", Place(None, "")),
-        ("/1.4.2", "1.4.2", Place("", "1.4.2")),
+        ("/shop/api/1.4.2", "1.4.2", PossibleFolders("shop/api", "shop/api/1.4.2")),
+        ("shop/api/1.4.2", "1.4.2", PossibleFolders("shop/api", "shop/api/1.4.2")),
+        (f"/{REGISTRY}/shop/api/1.4.2", "1.4.2", PossibleFolders("shop/api", "shop/api/1.4.2")),
+        (f"/shop/api/{D1}", D1, PossibleFolders("shop/api", None)),
+        ("/shop/api", "1.4.2", PossibleFolders(None, "shop/api")),
+        ("/shop/api/", "1.4.2", PossibleFolders(None, "shop/api")),
+        ("/shop/api", "api", PossibleFolders("shop", "shop/api")),
+        ("", "1.4.2", PossibleFolders(None, "")),
+        ("/1.4.2", "1.4.2", PossibleFolders("", "1.4.2")),
     ],
 )
-def test_a_path_says_in_which_folder_an_artifact_lies(path: str, name: str, place: Place) -> None:
-    assert place_of(path, name, REGISTRY) == place
+def test_a_path_says_in_which_folder_an_artifact_lies(path: str, name: str, place: PossibleFolders) -> None:
+    assert possible_folders(path, name, REGISTRY) == place
 
 
 @pytest.mark.parametrize("path", ["/shop//api/x", "/../shop/x", "/shop/a pi/x", "/shop/-/x", "/" + "a/" * 200 + "x"])
 def test_a_path_that_no_repository_can_have(path: str) -> None:
     with pytest.raises(BadResponseError, match="impossible path"):
-        place_of(path, "x", REGISTRY)
+        possible_folders(path, "x", REGISTRY)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_path_that_no_repository_can_have(path: str) -> None:
     ],
 )
 def test_a_tag_that_is_named_like_its_repository(parents: set[str], some_full: bool, folder: str) -> None:
-    assert settled(place_of("/shop/api", "api", REGISTRY), parents, some_full=some_full) == folder
+    assert settled(possible_folders("/shop/api", "api", REGISTRY), parents, some_full=some_full) == folder
 
 
 def test_what_lies_in_a_folder_that_was_asked_for() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from worker.registries.errors import UnavailableError
 from worker.registries.yandex.cloud_images import Folder
-from worker.registries.yandex.cloud_listing import Folders, Pile
+from worker.registries.yandex.cloud_listing import ArtifactsByFolder, FolderListings
 from worker.registries.yandex.cloud_protocol import WireArtifact, WireContent, WireDocker
 
 DIGEST = f"sha256:{'7' * 64}"
@@ -30,7 +30,7 @@ def row(number: int, path: str, name: str) -> WireArtifact:
 def test_an_artifact_with_an_impossible_path_makes_one_repository_unreadable_at_most(
     path: str, name: str, folder: str | None
 ) -> None:
-    pile = Pile("crpvab5oob146rh73ilt")
+    pile = ArtifactsByFolder("crpvab5oob146rh73ilt")
     odd = row(9, path, name)
     pile.add([odd, row(1, "/shop/api/v1", "v1"), row(2, "/web/v1", "v1"), odd])
     pile.settle()
@@ -43,7 +43,7 @@ def test_an_artifact_with_an_impossible_path_makes_one_repository_unreadable_at_
 def test_what_moves_between_two_pages_is_taken_as_it_came_last() -> None:
     moved = row(1, "/shop/api/v1", "v1")
     moved.content = WireContent(docker=WireDocker(manifest_digest=f"sha256:{7:064x}"))
-    pile = Pile("crpvab5oob146rh73ilt")
+    pile = ArtifactsByFolder("crpvab5oob146rh73ilt")
     pile.add([row(1, "/shop/api/v1", "v1"), moved])
     pile.settle()
     found = {one.id: one.digest for one in pile.take("shop/api") or ()}
@@ -53,7 +53,7 @@ def test_what_moves_between_two_pages_is_taken_as_it_came_last() -> None:
 
 def taken(*rows: WireArtifact) -> dict[str, list[str | None]]:
     """By folder: the ids of its artifacts."""
-    pile = Pile("crpvab5oob146rh73ilt")
+    pile = ArtifactsByFolder("crpvab5oob146rh73ilt")
     pile.add(rows)
     pile.settle()
     return {folder: [one.id for one in pile.take(folder) or ()] for folder in pile.folders()}
@@ -66,7 +66,7 @@ def test_artifacts_are_taken_by_folder() -> None:
 
 
 def test_what_is_no_image_of_ours_is_left_alone_and_counted_once() -> None:
-    pile = Pile("crpvab5oob146rh73ilt")
+    pile = ArtifactsByFolder("crpvab5oob146rh73ilt")
     going, of_another_kind = row(1, "/shop/v1", "v1"), row(2, "/shop/v2", "v2")
     going.status, of_another_kind.content = "DELETING", None
     pile.add([going, of_another_kind, going])
@@ -91,7 +91,7 @@ class Read:
 
 def test_a_folder_is_listed_again_only_for_whoever_wants_a_later_listing() -> None:
     read = Read()
-    folders = Folders(read)
+    folders = FolderListings(read)
     first = folders.since("shop/api", 0.0)
     assert folders.since("shop/api", 0.0) is first
     assert folders.since("shop/api", time.monotonic()) is not first
@@ -101,7 +101,7 @@ def test_a_folder_is_listed_again_only_for_whoever_wants_a_later_listing() -> No
 
 def test_a_folder_that_was_forgotten_is_listed_again() -> None:
     read = Read()
-    folders = Folders(read)
+    folders = FolderListings(read)
     first = folders.since("shop/api", 0.0)
     folders.forget("shop/api")
     assert folders.since("shop/api", 0.0) is not first
@@ -109,7 +109,7 @@ def test_a_folder_that_was_forgotten_is_listed_again() -> None:
 
 def test_a_listing_that_failed_is_nobodys() -> None:
     read = Read()
-    folders = Folders(read)
+    folders = FolderListings(read)
     read.error = UnavailableError("no answer")
     with pytest.raises(UnavailableError):
         folders.since("shop/api", 0.0)

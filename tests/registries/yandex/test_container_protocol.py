@@ -105,7 +105,7 @@ def test_null_is_absent() -> None:
     body = {"images": [{**row(), **dict.fromkeys(names)}], "nextPageToken": None}
     page = protocol.images_page(response(body), NAME)
     assert page.rows == [Image(digest=DIGEST, id="crpgjj83lpveh0rtjbcu", name=NAME)]
-    assert protocol.images_page(response({"images": None}), NAME) == api.Page([], "")
+    assert protocol.images_page(response({"images": None}), NAME) == api.ListingPage([], "")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from worker.config.broker import connect, trouble
+from worker.config.broker import connect, describe_redis_error
 from worker.registries.errors import LimiterUnavailableError
 from worker.registries.http.rate_limit import CHECK_AFTER, LONGEST_PAUSE
 
@@ -77,5 +77,5 @@ class RedisLimiter:
         try:
             return command(*args, **kwargs)
         except RedisError as error:
-            what = f"Redis, which holds the request limit, does not answer: {trouble(error)}"
+            what = f"Redis, which holds the request limit, does not answer: {describe_redis_error(error)}"
             raise LimiterUnavailableError(what) from None  # redis-py's own error quotes the address

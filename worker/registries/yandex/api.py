@@ -89,7 +89,7 @@ class WireRegistry(Struct):
     type: str | None = None  # Cloud Registry
 
 
-class Page(Struct):
+class ListingPage(Struct):
     """A page of a listing, and the token of the next page, empty on the last."""
 
     rows: list[Any]

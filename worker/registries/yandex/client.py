@@ -52,7 +52,7 @@ class YandexRegistry(HttpDriver):
         return self.http.call(request, read, self.bearer, total)
 
     def pages(
-        self, request: Callable[[str], Request], read: Callable[[Response], api.Page], key: Callable[[T], str]
+        self, request: Callable[[str], Request], read: Callable[[Response], api.ListingPage], key: Callable[[T], str]
     ) -> Iterator[Sequence[T]]:
         """The rows of a listing, page by page. A row that comes twice is normal, a listing that does not get on is not.
 

@@ -22,7 +22,7 @@ from worker.registries.yandex import api
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.client import YandexRegistry
 from worker.registries.yandex.cloud_images import Folder, in_folder, tags_of
-from worker.registries.yandex.cloud_listing import Folders
+from worker.registries.yandex.cloud_listing import FolderListings
 from worker.registries.yandex.cloud_protocol import Artifact
 
 READ_LATELY = 3.0  # seconds: a listing that was begun no longer ago is what `get` has read, as a rule
@@ -30,7 +30,7 @@ ROLES = "deleting needs the role cloud-registry.artifacts.pusher, and cloud-regi
 
 
 @dataclass(frozen=True, slots=True)
-class Begun(Deletion):
+class StartedDeletion(Deletion):
     """A deletion as the process knows it that began it."""
 
     before: Folder | None = None  # the folder as it was
@@ -39,10 +39,10 @@ class Begun(Deletion):
     asked: frozenset[tuple[str, bool]] = frozenset()  # artifacts by id, and whether they had a tag
 
 
-class Deletions:
+class ArtifactDeleter:
     """The deletions of one registry that this process asks for. Safe to use from several threads."""
 
-    def __init__(self, settings: RegistrySettings, registry: YandexRegistry, folders: Folders) -> None:
+    def __init__(self, settings: RegistrySettings, registry: YandexRegistry, folders: FolderListings) -> None:
         self._id, self._root = settings.id, settings.endpoints.cloud_registry
         self._transitional = settings.transitional
         self._registry, self._folders = registry, folders
@@ -91,7 +91,7 @@ class Deletions:
         with self._lock:
             return self._digests.setdefault(path, set())
 
-    def _ask_for(self, before: Folder, image: Image, key: str, not_after: float | None) -> Begun:
+    def _ask_for(self, before: Folder, image: Image, key: str, not_after: float | None) -> StartedDeletion:
         """Once the first artifact was asked for, the others are as well, if they are still what they were.
 
         Raises RegistryError where nothing at all was accepted, TooLateError where what was read has grown too old.
@@ -123,7 +123,7 @@ class Deletions:
             asked.add((artifact.id, bool(tags_of(artifact))))
         if not operations:
             raise self._nothing_accepted(before, image, missing)
-        return Begun(
+        return StartedDeletion(
             ",".join(operation.id or "" for operation in operations),
             done=False,
             target=(path, image),

@@ -24,14 +24,14 @@ from worker.registries.http.loops import FIRST_POLL, LONGEST_POLL
 from worker.registries.interface import Deletion
 from worker.registries.yandex import api
 from worker.registries.yandex.client import YandexRegistry
-from worker.registries.yandex.cloud_deleting import Begun, Deletions
+from worker.registries.yandex.cloud_deleting import ArtifactDeleter, StartedDeletion
 from worker.registries.yandex.cloud_images import Folder
-from worker.registries.yandex.cloud_listing import Folders
+from worker.registries.yandex.cloud_listing import FolderListings
 from worker.registries.yandex.cloud_protocol import Artifact
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class DeletionEffect:
     """What is left of an image, and what went or moved beside it."""
 
     artifacts: Sequence[Artifact]  # of its digest
@@ -42,10 +42,10 @@ class Left:
     collateral_tags: tuple[str, ...]  # tags, and digests of untagged children, of other images that are gone
 
 
-class Followed:
+class DeletionFollower:
     """The deletions of one registry, whoever has asked for them. Safe to use from several threads."""
 
-    def __init__(self, registry: YandexRegistry, folders: Folders, deletions: Deletions) -> None:
+    def __init__(self, registry: YandexRegistry, folders: FolderListings, deletions: ArtifactDeleter) -> None:
         self._registry, self._folders, self._deletions = registry, folders, deletions
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
@@ -54,8 +54,8 @@ class Followed:
             return deletion
         begun = (
             deletion
-            if isinstance(deletion, Begun)
-            else Begun(deletion.operation_id, done=False, target=deletion.target)
+            if isinstance(deletion, StartedDeletion)
+            else StartedDeletion(deletion.operation_id, done=False, target=deletion.target)
         )
         try:
             found = self._followed(begun, deadline)
@@ -65,7 +65,7 @@ class Followed:
             found = None
         return found or deletion
 
-    def _followed(self, begun: Begun, deadline: float) -> Deletion | None:
+    def _followed(self, begun: StartedDeletion, deadline: float) -> Deletion | None:
         """None: it is not known yet how it ended."""
         errors = self._ended(begun, deadline)
         if errors is None:
@@ -82,7 +82,7 @@ class Followed:
             if (error := self._failure(image, left, errors)) is not None:
                 error.collateral_tags = left.collateral_tags
                 raise error
-            if rest := rest_of(image, left, asked):
+            if rest := untagged_leftovers(image, left, asked):
                 if not self._delete_rest(begun, path, image, rest, errors, asked, deadline):
                     return None
             elif time.monotonic() >= deadline:
@@ -91,7 +91,7 @@ class Followed:
                 time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
                 wait = min(wait * 2, LONGEST_POLL)
 
-    def _ended(self, begun: Begun, deadline: float) -> list[RegistryError] | None:
+    def _ended(self, begun: StartedDeletion, deadline: float) -> list[RegistryError] | None:
         """What the operations did not do; None: they have not all ended."""
         known = {operation.id: operation for operation in begun.ended}
         errors = list(begun.errors)
@@ -107,7 +107,7 @@ class Followed:
                 errors.append(failed)
         return errors
 
-    def _left(self, begun: Begun, path: str, image: Image) -> Left:
+    def _left(self, begun: StartedDeletion, path: str, image: Image) -> DeletionEffect:
         try:
             after = self._folders.since(path, time.monotonic())
         except NotFoundError:
@@ -115,9 +115,9 @@ class Followed:
         except RegistryError as error:
             error.maybe_done = True
             raise
-        return left_of(image, begun.before, after, self._deletions.going(path))
+        return effect_of(image, begun.before, after, self._deletions.going(path))
 
-    def _gone(self, begun: Begun, left: Left, errors: Sequence[RegistryError]) -> Deletion:
+    def _gone(self, begun: StartedDeletion, left: DeletionEffect, errors: Sequence[RegistryError]) -> Deletion:
         missing = [error for error in errors if isinstance(error, NotFoundError)]
         if missing and len(missing) == len(begun.operation_id.split(",")) + len(begun.errors):
             missing[-1].collateral_tags = left.collateral_tags
@@ -126,7 +126,7 @@ class Followed:
             begun.operation_id, done=True, raced=left.raced, collateral_tags=left.collateral_tags, target=begun.target
         )
 
-    def _failure(self, image: Image, left: Left, errors: Sequence[RegistryError]) -> RegistryError | None:
+    def _failure(self, image: Image, left: DeletionEffect, errors: Sequence[RegistryError]) -> RegistryError | None:
         """Why an image that is still there will not go; None: it may yet."""
         if left.new_tags or left.pushed_again:
             what = f"tagged {', '.join(left.new_tags)}" if left.new_tags else "pushed again"
@@ -144,7 +144,7 @@ class Followed:
 
     def _delete_rest(
         self,
-        begun: Begun,
+        begun: StartedDeletion,
         path: str,
         image: Image,
         rest: Sequence[Artifact],
@@ -174,11 +174,11 @@ class Followed:
         return True
 
 
-def left_of(image: Image, before: Folder | None, after: Folder, asked: Collection[str] = ()) -> Left:
+def effect_of(image: Image, before: Folder | None, after: Folder, asked: Collection[str] = ()) -> DeletionEffect:
     """`before` None: not known. `asked`: digests whose deletion was asked for as well: they may be gone."""
     now = after.tags.get(image.digest, set())
     owner = {tag: digest for digest, tags in after.tags.items() for tag in tags}
-    return Left(
+    return DeletionEffect(
         artifacts=after.of(image.digest),
         tags=tuple(sorted(now & set(image.tags))),
         new_tags=tuple(sorted(now - set(image.tags))),
@@ -188,7 +188,7 @@ def left_of(image: Image, before: Folder | None, after: Folder, asked: Collectio
     )
 
 
-def rest_of(image: Image, left: Left, asked: Collection[tuple[str, bool]]) -> Sequence[Artifact]:
+def untagged_leftovers(image: Image, left: DeletionEffect, asked: Collection[tuple[str, bool]]) -> Sequence[Artifact]:
     """Untagged artifacts that the last tag's deletion has left, and whose own was not asked for yet.
 
     `asked`: by id, and whether it had a tag then; empty: another process has asked, and for the image as it was.

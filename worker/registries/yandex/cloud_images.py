@@ -23,14 +23,14 @@ TAGS = re.compile(r"(.*[._-])?tags?", re.IGNORECASE)  # the name of a property t
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PossibleFolders:
     """The folders that an artifact may lie in, one of them at least; "" is the registry itself."""
 
     as_full: str | None  # where `path` ends in its name
     as_parent: str | None  # where `path` is the folder
 
 
-def place_of(path: str, name: str, registry_id: str) -> Place:
+def possible_folders(path: str, name: str, registry_id: str) -> PossibleFolders:
     """Raises BadResponseError for a path that no repository can have."""
     text = path.strip("/")
     if text == registry_id or text.startswith(f"{registry_id}/"):
@@ -40,7 +40,7 @@ def place_of(path: str, name: str, registry_id: str) -> Place:
     as_parent = text if _is_path(text) else None
     if (not ends_in_name and as_parent is None) or (ends_in_name and not _is_path(head)):
         bad(f"an artifact with an impossible path: {one_line(path, 300)!r}")
-    return Place(head if ends_in_name else None, as_parent)
+    return PossibleFolders(head if ends_in_name else None, as_parent)
 
 
 def nearest(path: str, name: str, registry_id: str) -> str:
@@ -60,11 +60,11 @@ def nearest(path: str, name: str, registry_id: str) -> str:
 
 def in_folder(path: str, name: str, registry_id: str, folder: str) -> bool:
     """Whether an artifact that was listed for this folder lies in it: the folder asked for leaves no doubt."""
-    place = place_of(path, name, registry_id)
+    place = possible_folders(path, name, registry_id)
     return folder in (place.as_full, place.as_parent)
 
 
-def settled(place: Place, parents: "frozenset[str] | set[str]", *, some_full: bool) -> str:
+def settled(place: PossibleFolders, parents: "frozenset[str] | set[str]", *, some_full: bool) -> str:
     """The folder of an artifact for which both are possible.
 
     `parents`: the folders of those whose `path` is certainly a folder; `some_full`: others certainly have full paths.

@@ -13,11 +13,11 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.registries.errors import BadResponseError
-from worker.registries.yandex.cloud_images import Folder, nearest, place_of, settled
+from worker.registries.yandex.cloud_images import Folder, nearest, possible_folders, settled
 from worker.registries.yandex.cloud_protocol import Artifact, WireArtifact, artifact_of, is_there
 
 
-class Pile:
+class ArtifactsByFolder:
     """Artifacts by folder in a temporary file, which goes with the last reference.
 
     Filled and settled by one thread; then several may take folders from it.
@@ -25,7 +25,7 @@ class Pile:
 
     def __init__(self, registry_id: str) -> None:
         self._registry_id = registry_id
-        self._file = tempfile.TemporaryFile(prefix="registry-gc-")  # noqa: SIM115 - lives as long as the pile
+        self._file = tempfile.TemporaryFile(prefix="registry-gc-")  # noqa: SIM115 - lives as long as this object
         self._end = 0
         self._surely: dict[str, array[int]] = {}  # folder -> offset, length, offset, length, …
         self._perhaps: dict[str, array[int]] = {}  # by the folder in a full path, where that is not certain
@@ -45,7 +45,7 @@ class Pile:
                     self.left_alone["without Docker content" if is_there(row) else "deleted or being made"] += 1
                 continue
             try:
-                place = place_of(artifact.path, artifact.name, self._registry_id)
+                place = possible_folders(artifact.path, artifact.name, self._registry_id)
             except BadResponseError as error:
                 self._odd[artifact.id] = replace(artifact, broken=error.message)
                 continue
@@ -71,7 +71,7 @@ class Pile:
                 self._surely.setdefault(folder, array("Q")).extend(places)
                 continue
             for artifact, offset, length in self._read(places):
-                place = place_of(artifact.path, artifact.name, self._registry_id)
+                place = possible_folders(artifact.path, artifact.name, self._registry_id)
                 where = settled(place, self._parents, some_full=self._some_full)
                 self._surely.setdefault(where, array("Q")).extend((offset, length))
         self._perhaps = {}
@@ -100,24 +100,24 @@ class Pile:
 
 
 @dataclass(slots=True)
-class _Held:
+class _CachedListing:
     lock: threading.Lock = field(default_factory=threading.Lock)
     folder: Folder | None = None
     begun: float = 0.0  # time.monotonic()
 
 
-class Folders:
+class FolderListings:
     """The newest listing of each folder that was asked for. Safe to use from several threads."""
 
     def __init__(self, read: Callable[[str], Folder]) -> None:
         self._read = read
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _CachedListing] = {}
         self._lock = threading.Lock()
 
     def since(self, path: str, moment: float) -> Folder:
         """A listing that was begun at `moment` (`time.monotonic()`) or later. Raises what reading raises."""
         with self._lock:
-            held = self._held.setdefault(path, _Held())
+            held = self._held.setdefault(path, _CachedListing())
         with held.lock:
             if held.folder is None or held.begun < moment:
                 begun = time.monotonic()

@@ -19,7 +19,7 @@ from worker.registries.yandex import api
 from worker.registries.yandex.api import (
     IDENTIFIER,
     PAGE_SIZE,
-    Page,
+    ListingPage,
     WireBlob,
     accepted,
     blob_of,
@@ -154,7 +154,7 @@ def registry(response: Response, registry_id: str) -> api.WireRegistry:
     return found
 
 
-def page(response: Response, registry_id: str) -> Page:
+def page(response: Response, registry_id: str) -> ListingPage:
     """A page of WireArtifacts, whatever their kind. Raises RegistryError."""
     found = accepted(response, WireArtifacts)
     rows = found.artifacts or []
@@ -163,7 +163,7 @@ def page(response: Response, registry_id: str) -> Page:
             bad(f"an artifact with the id {row.id!r}")
         if row.registry_id not in (None, "", registry_id):
             bad(f"an artifact of the registry {row.registry_id!r} where one of {registry_id} was asked for ({row.id})")
-    return Page(rows, page_token(found.next_page_token))
+    return ListingPage(rows, page_token(found.next_page_token))
 
 
 def one_artifact(response: Response, artifact_id: str) -> Artifact | None:

@@ -33,10 +33,10 @@ from worker.registries.interface import Deletion, Manifest, ManifestCache, Regis
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.api import PAGE_SIZE
 from worker.registries.yandex.client import YandexRegistry
-from worker.registries.yandex.cloud_deleting import Deletions
-from worker.registries.yandex.cloud_following import Followed
+from worker.registries.yandex.cloud_deleting import ArtifactDeleter
+from worker.registries.yandex.cloud_following import DeletionFollower
 from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of, in_folder
-from worker.registries.yandex.cloud_listing import Folders, Pile
+from worker.registries.yandex.cloud_listing import ArtifactsByFolder, FolderListings
 from worker.registries.yandex.cloud_protocol import Artifact, WireArtifact
 
 SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serves every image that is read again
@@ -60,10 +60,10 @@ class YandexCloudRegistry(YandexRegistry):
     ) -> None:
         super().__init__(settings, limiter, retries, manifests)
         self._root = settings.endpoints.cloud_registry
-        self._folders = Folders(self._read_folder)
-        self._deletions = Deletions(settings, self, self._folders)
-        self._followed = Followed(self, self._folders, self._deletions)
-        self._pile: Pile | None = None  # what the last `repositories` has listed
+        self._folders = FolderListings(self._read_folder)
+        self._deletions = ArtifactDeleter(settings, self, self._folders)
+        self._follower = DeletionFollower(self, self._folders, self._deletions)
+        self._pile: ArtifactsByFolder | None = None  # what the last `repositories` has listed
         self._told: set[str] = set()  # folders whose own artifacts their listing shows, if there are any
         self._lock = threading.Lock()
 
@@ -107,8 +107,8 @@ class YandexCloudRegistry(YandexRegistry):
 
         return self.pages(request, lambda response: protocol.page(response, self._id), lambda row: row.id or "")
 
-    def _listed_whole(self) -> Pile:
-        pile = Pile(self._id)
+    def _listed_whole(self) -> ArtifactsByFolder:
+        pile = ArtifactsByFolder(self._id)
         with self._located("artifacts"):
             for rows in self._pages(None):
                 pile.add(rows)
@@ -206,7 +206,7 @@ class YandexCloudRegistry(YandexRegistry):
         return self._deletions.delete(repository, image, idempotency_key, not_after)
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
-        return self._followed.follow(deletion, deadline)
+        return self._follower.follow(deletion, deadline)
 
 
 def _named(images: Iterable[Image]) -> set[str]:

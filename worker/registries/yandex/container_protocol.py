@@ -17,7 +17,7 @@ from worker.registries.http.responses import IMAGE_DIGEST, TAG, bad
 from worker.registries.yandex.api import (
     IDENTIFIER,
     PATH,
-    Page,
+    ListingPage,
     WireBlob,
     accepted,
     blob_of,
@@ -80,17 +80,17 @@ def delete_image(root: str, image_id: str, about: str, idempotency_key: str, not
 # Answers.
 
 
-def images_page(response: Response, name: str) -> Page:
+def images_page(response: Response, name: str) -> ListingPage:
     """A page of the images of the repository with this full name. Raises RegistryError."""
     page = accepted(response, WireImages)
-    return Page([image_of(row, name) for row in page.images or ()], page_token(page.next_page_token))
+    return ListingPage([image_of(row, name) for row in page.images or ()], page_token(page.next_page_token))
 
 
-def repositories_page(response: Response, registry_id: str) -> Page:
+def repositories_page(response: Response, registry_id: str) -> ListingPage:
     """A page of repository paths, without the registry's id. Raises RegistryError."""
     page = accepted(response, WireRepositories)
     paths = (repository_path(row.name or "", registry_id) for row in page.repositories or ())
-    return Page([path for path in paths if path], page_token(page.next_page_token))
+    return ListingPage([path for path in paths if path], page_token(page.next_page_token))
 
 
 def image(response: Response, name: str) -> Image:

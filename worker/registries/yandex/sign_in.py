@@ -27,12 +27,12 @@ METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header
 
 
-class IamAnswer(Struct, rename="camel"):
+class IamTokenResponse(Struct, rename="camel"):
     iam_token: str | None = None
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-class TokenAnswer(Struct):
+class AccessTokenResponse(Struct):
     """Of a machine's metadata, and of an exchange (RFC 8693, section 2.2.1)."""
 
     access_token: str | None = None
@@ -128,7 +128,7 @@ def _exchanged(response: Response, subject: str, remedy: str) -> Token:
         if isinstance(told, UnavailableError | RateLimitedError | BadResponseError):
             raise told
         raise SignInError(f"{told.message}; {remedy}", status=response.status, request_id=told.request_id)
-    found = accepted(response, TokenAnswer)
+    found = accepted(response, AccessTokenResponse)
     if (found.token_type or "Bearer").lower() != "bearer":
         raise BadResponseError("an exchanged token of another type than Bearer")
     if not found.expires_in or found.expires_in < 0:
@@ -171,7 +171,7 @@ def metadata_tokens(root: str, http: Http) -> Tokens:
             raise SignInError(
                 f"the metadata service has no token (HTTP {response.status}): {remedy}", status=response.status
             )
-        found = accepted(response, TokenAnswer)
+        found = accepted(response, AccessTokenResponse)
         life = max(0.0, min(found.expires_in or 0.0, 12 * HOUR))
         return lasting(checked(found.access_token or "", "metadata service"), life, longest=HOUR)
 
@@ -189,7 +189,7 @@ def _iam_token(response: Response, where: str) -> Token:
         told = refusal(response)
         remedy = f"the key in {where} was refused: if it was deleted make a new one, and check this machine's clock"
         raise SignInError(f"{told.message}; {remedy}", status=response.status, request_id=told.request_id)
-    found = accepted(response, IamAnswer)
+    found = accepted(response, IamTokenResponse)
     if found.expires_at is None:
         raise BadResponseError("an IAM token without expiresAt")
     # Against the server's own clock, which tells whole seconds: ours may be wrong, and life is a difference.
