@@ -62,13 +62,13 @@ class Loaded(Cluster):
         self.start("beat", "worker.cli", "beat")
 
     def write(self, registries: dict[str, dict[str, Any]], rules: list[dict[str, Any]], **keys: Any) -> None:
-        whole = document(self.night.simulator, self.folder, redis=self.redis.url, timing=TIMING, **keys)
+        whole = document(self.harness.simulator, self.folder, redis=self.redis.url, timing=TIMING, **keys)
         like = whole["registries"]["production"]
         whole["registries"] = {name: {**like, **own} for name, own in registries.items()}
         whole["policies"] = {"nightly": rules}
-        new = self.night.path.with_suffix(".new")
+        new = self.harness.path.with_suffix(".new")
         new.write_text(yaml.safe_dump(json.loads(json.dumps(whole))))  # without aliases, which are not read
-        new.replace(self.night.path)
+        new.replace(self.harness.path)
 
     def running(self) -> set[str]:
         return {name for name, process in self._processes.items() if process.poll() is None}
@@ -76,11 +76,11 @@ class Loaded(Cluster):
     def ended(self) -> Counter[str]:
         """How many runs ended, by outcome."""
         outcomes = select(run.c.outcome, func.count()).where(run.c.state == "finished").group_by(run.c.outcome)
-        with self.night.store.read() as connection:
+        with self.harness.store.read() as connection:
             return Counter({str(name): int(number) for name, number in connection.execute(outcomes)})
 
     def sums(self) -> tuple[int, int]:
-        with self.night.store.read() as connection:
+        with self.harness.store.read() as connection:
             planned, deleted = connection.execute(select(func.sum(run.c.planned), func.sum(run.c.deleted))).one()
         return int(planned or 0), int(deleted or 0)
 
@@ -95,7 +95,7 @@ class Loaded(Cluster):
                 break
             time.sleep(0.5)
         seconds = time.monotonic() - began
-        state, asked = self.night.simulator.state(), self.night.simulator.requests()
+        state, asked = self.harness.simulator.state(), self.harness.simulator.requests()
         deletes = [one for one in asked if one["method"] == "DELETE"]
         return Measured(
             runs,
@@ -159,7 +159,7 @@ def loaded(**switches: Any) -> Iterator[Loaded]:
             yield made
         finally:
             made.stop()
-            made.night.store.dispose()
+            made.harness.store.dispose()
 
 
 def many_registries(count: int, images: int) -> Measured:
@@ -195,15 +195,15 @@ def fill_registries(made: Loaded, ids: list[str], images: int) -> dict[str, str]
             )
     path = made.folder / "fill.json"
     path.write_text(json.dumps(commands))
-    made.night.simulator.fill(str(path))
-    return {image["id"]: one for one in ids for image in made.night.simulator.images(registry=one)}
+    made.harness.simulator.fill(str(path))
+    return {image["id"]: one for one in ids for image in made.harness.simulator.images(registry=one)}
 
 
 def one_large(images: int, faults: float) -> Measured:
     """One registry of so many images, a quarter of which go, while so great a share of all requests fails."""
     rate, concurrency = 100, 16
     with loaded(fill=str(images)) as made:
-        simulator = made.night.simulator
+        simulator = made.harness.simulator
         for kind, share in (("status", 0.5), ("reset", 0.3), ("reply_lost", 0.2)):
             simulator.control("fault", kind=kind, path="^/(container-registry|operations)/", probability=faults * share)
         own = {"rate": {"requests_per_second": rate, "concurrency": concurrency}}

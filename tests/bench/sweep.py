@@ -69,13 +69,13 @@ def fill(made: Loaded, images: int, deletions: int) -> None:
     ]
     path = made.folder / "fill.json"
     path.write_text(json.dumps(commands))
-    made.night.simulator.fill(str(path))
+    made.harness.simulator.fill(str(path))
 
 
 def by_shell(images: int, deletions: int) -> Cost:
     with loaded(latency=LATENCY) as made:
         fill(made, images, deletions)
-        simulator = made.night.simulator
+        simulator = made.harness.simulator
         named = {"URL": simulator.url, "TOKEN": simulator.token, "ID": simulator.registry_id}
         environ = os.environ | named | {"CONCURRENCY": str(CONCURRENCY)}
         before, began = os.times(), time.monotonic()
@@ -114,7 +114,7 @@ def by_us(images: int, deletions: int, *, workers: int = 1, store: str | None = 
         cpu += after.children_user + after.children_system - ours.children_user - ours.children_system
         if ended.returncode:
             sys.stdout.write(ended.stderr.decode()[-2000:] + made.log("worker-0")[-2000:])
-        return Cost(wall, cpu, len(made.night.simulator.deleted_ids()), say_rate(made, rate))
+        return Cost(wall, cpu, len(made.harness.simulator.deleted_ids()), say_rate(made, rate))
 
 
 def ready(made: Loaded, workers: int) -> None:
@@ -128,7 +128,7 @@ def ready(made: Loaded, workers: int) -> None:
 
 def say_rate(made: Loaded, rate: int) -> float:
     """How much of the rate the deletion phase used, from its first DELETE to its last."""
-    asked = [(one["method"], datetime.fromisoformat(one["at"]).timestamp()) for one in made.night.simulator.requests()]
+    asked = [(one["method"], datetime.fromisoformat(one["at"]).timestamp()) for one in made.harness.simulator.requests()]
     deletes = [at for method, at in asked if method == "DELETE"]
     first, last = min(deletes), max(deletes)
     within = sum(first <= at <= last for _, at in asked)
