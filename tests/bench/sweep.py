@@ -128,7 +128,9 @@ def ready(made: Loaded, workers: int) -> None:
 
 def say_rate(made: Loaded, rate: int) -> float:
     """How much of the rate the deletion phase used, from its first DELETE to its last."""
-    asked = [(one["method"], datetime.fromisoformat(one["at"]).timestamp()) for one in made.harness.simulator.requests()]
+    asked = [
+        (one["method"], datetime.fromisoformat(one["at"]).timestamp()) for one in made.harness.simulator.requests()
+    ]
     deletes = [at for method, at in asked if method == "DELETE"]
     first, last = min(deletes), max(deletes)
     within = sum(first <= at <= last for _, at in asked)

@@ -14,10 +14,10 @@ from policies.image import Image
 from tests.support.command import Result
 from tests.support.drivers import with_defaults
 from tests.support.harness import document, write
-from tests.support.oci.fake import Basic, FakeRegistry, Tokens
-from tests.support.oci.fake_wire import Say
+from tests.support.oci.fake import BasicAuth, FakeRegistry, TokenAuth
+from tests.support.oci.fake_wire import FakeResponse
 from tests.support.oci.pusher import Pusher, basic
-from tests.support.oci.server import DockerRegistry, Htpasswd
+from tests.support.oci.server import DockerRegistry, HtpasswdAuth
 from tests.support.servers import redis_server
 from tests.support.simulator.client import Simulator
 from worker.cli.online import clock, deletion, manifests
@@ -286,10 +286,10 @@ NOT_KNOWN = "not known whether they work"
     [
         pytest.param(None, USER, "warning", NOT_KNOWN, id="never asked for"),
         pytest.param(None, {"anonymous": True}, "ok", "nobody is signed in", id="nobody"),
-        pytest.param(Basic("robot", "secret"), USER, "ok", "signed in, and", id="basic"),
-        pytest.param(Tokens(user=Basic("robot", "secret")), USER, "ok", "signed in, and", id="tokens"),
+        pytest.param(BasicAuth("robot", "secret"), USER, "ok", "signed in, and", id="basic"),
+        pytest.param(TokenAuth(user=BasicAuth("robot", "secret")), USER, "ok", "signed in, and", id="tokens"),
         pytest.param(
-            Basic("robot", "secret"), ITEMS, "warning", "not known of each of the 2 credentials", id="several"
+            BasicAuth("robot", "secret"), ITEMS, "warning", "not known of each of the 2 credentials", id="several"
         ),
     ],
 )
@@ -361,7 +361,7 @@ def test_what_a_registry_says_in_detail_is_shown(gc: Command, tmp_path: Path) ->
     with FakeRegistry() as registry:
         body = b'{"errors": [{"code": "DENIED", "message": "denied", "detail": "the project is archived"}]}'
         registry.push("shop/api", "v1")
-        registry.only_answer = Say(403, body)
+        registry.only_answer = FakeResponse(403, body)
         hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p"}
         write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
         said = found(gc, 1)["sign in"]
@@ -378,7 +378,7 @@ def test_how_far_a_clock_may_be_off(seconds: float, status: str) -> None:
 
 
 def test_a_real_registry_of_the_kind_oci(gc: Command, tmp_path: Path) -> None:
-    user = Htpasswd("robot", "open sesame")
+    user = HtpasswdAuth("robot", "open sesame")
     with DockerRegistry(auth=user) as registry:
         pusher = Pusher(registry.url, authorization=basic(user.user, user.password))
         children = [pusher.image("shop/api", layers=[layer]) for layer in (b"one", b"two")]

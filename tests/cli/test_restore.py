@@ -11,7 +11,7 @@ from tests.support.harness import Harness
 from tests.support.oci import real_runs
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
-from tests.support.oci.tokens import TokenServer, User
+from tests.support.oci.tokens import TokenServer, TokenUser
 
 GC = Callable[..., Result]
 RULES = [{"name": "old", "delete": {"tags": ["old*"]}}]
@@ -153,8 +153,8 @@ def test_a_registry_that_takes_nothing_just_now(
 def test_who_may_delete_may_not_push(tmp_path: Path, gc: GC) -> None:
     """The night's credentials restore nothing, and the message says what is needed; others do."""
     users = {
-        "night": User("n", ("repository:*:pull,delete", "registry:catalog:*")),
-        "rescue": User("r", ("repository:*:pull,push", "registry:catalog:*")),
+        "night": TokenUser("n", ("repository:*:pull,delete", "registry:catalog:*")),
+        "rescue": TokenUser("r", ("repository:*:pull,push", "registry:catalog:*")),
     }
     with TokenServer(users) as tokens, DockerRegistry(auth=tokens.auth) as guarded:
         pusher = Pusher(guarded.url, authorization=tokens.bearer("rescue", "repository:f/mine:pull,push"))

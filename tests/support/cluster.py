@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMING = {"reconcile": "1s", "lease": "2s"}
 
 
-class Halts:
+class Breakpoints:
     """Where processes are to stand still: see `worker/runs/checkpoints.py`."""
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +40,7 @@ class Halts:
         """The next one that comes by stands still there, once."""
         (self.folder / point).touch()
 
-    def there(self, point: Checkpoint) -> bool:
+    def is_reached(self, point: Checkpoint) -> bool:
         """Whether a process stands still there."""
         return (self.folder / f"{point}.halted").exists()
 
@@ -72,10 +72,10 @@ class Cluster:
         self.settings: dict[str, Any] = {"timing": TIMING, "redis": redis.url, **registry, **ways}
         self.harness = Harness(served, folder, **self.settings)
         self.folder = folder
-        self.halts = Halts(folder / "halts")
+        self.breakpoints = Breakpoints(folder / "halts")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._started: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
-        self.came_back: list[str] = []  # what `look_after` had to start again
+        self.restarted: list[str] = []  # what `look_after` had to start again
 
     def start(self, name: str, *words: str, **environ: str) -> None:
         """`python -m words…`"""
@@ -94,7 +94,7 @@ class Cluster:
     @property
     def environ(self) -> dict[str, str]:
         ours = {"REGISTRY_GC_CONFIG": str(self.harness.path), "STATE_DIRECTORY": str(self.folder / "state")}
-        return os.environ | ours | {HALTS: str(self.halts.folder)}
+        return os.environ | ours | {HALTS: str(self.breakpoints.folder)}
 
     def start_worker(self, name: str = "worker", *, slots: int = 2) -> None:
         """Start a worker of all queues."""
@@ -110,11 +110,11 @@ class Cluster:
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 
-    def look_after(self) -> None:
+    def restart_ended(self) -> None:
         """Start again what ended by itself, as a supervisor does."""
         for name, process in list(self._processes.items()):
             if process.poll() is not None:
-                self.came_back.append(name)
+                self.restarted.append(name)
                 self.kill(name)  # with whatever it left behind
                 words, environ = self._started[name]
                 self.start(name, *words, **environ)
@@ -169,7 +169,7 @@ class Cluster:
 
         def over() -> Run | None:
             if supervised:
-                self.look_after()
+                self.restart_ended()
             try:
                 run = lifecycle.get(self.harness.store, run_id)
             except StoreError:

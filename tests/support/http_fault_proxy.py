@@ -24,7 +24,7 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length",
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProxiedRequest:
     """One request as it came in; `target` is the path and the query, still encoded."""
 
     at: datetime  # when it came
@@ -39,7 +39,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ProxyResponse:
     """One answer. `fate`: whole, or the end of the connection after the first `size` bytes of its body, or at once."""
 
     status: int
@@ -49,28 +49,28 @@ class Reply:
     size: int = 0
 
 
-Forward = Callable[[], Reply]
-Action = Callable[[Asked, Forward], Reply]
+ForwardRequest = Callable[[], ProxyResponse]
+Action = Callable[[ProxiedRequest, ForwardRequest], ProxyResponse]
 """What becomes of a request; `Forward` has the server answer it."""
 
 
-def reply_with(reply: Reply) -> Action:
+def respond_with(reply: ProxyResponse) -> Action:
     """The same answer to each; the server learns nothing."""
     return lambda asked, forward: reply
 
 
-def never_passed_on(asked: Asked, forward: Forward) -> Reply:
+def never_forwarded(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
     """The connection ends, and the server has learnt nothing."""
-    return Reply(0, fate="nothing")
+    return ProxyResponse(0, fate="nothing")
 
 
-def response_lost(asked: Asked, forward: Forward) -> Reply:
+def response_lost(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
     """The server does what it was asked, and the connection ends before a word of that."""
     forward()
-    return Reply(0, fate="nothing")
+    return ProxyResponse(0, fate="nothing")
 
 
-def half(asked: Asked, forward: Forward) -> Reply:
+def half_of_body(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
     """Half of the body, and then the end of the connection."""
     found = forward()
     return replace(found, fate="cut", size=len(found.body) // 2)
@@ -81,38 +81,38 @@ def cut_after(size: int) -> Action:
     return lambda asked, forward: replace(forward(), fate="cut", size=size)
 
 
-def answered_instead(reply: Reply) -> Action:
+def carried_out_and_replaced(reply: ProxyResponse) -> Action:
     """The server does what it was asked, and something between it and us answers."""
 
-    def act(asked: Asked, forward: Forward) -> Reply:
+    def act(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
         forward()
         return reply
 
     return act
 
 
-def passed_on(asked: Asked, forward: Forward) -> Reply:
+def forwarded(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
     return forward()
 
 
-def after(call: Callable[[], object], action: Action) -> Action:
+def call_first(call: Callable[[], object], action: Action) -> Action:
     """This is called when the request has come, and has not gone on yet."""
 
-    def act(asked: Asked, forward: Forward) -> Reply:
+    def act(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
         call()
         return action(asked, forward)
 
     return act
 
 
-def garbled(asked: Asked, forward: Forward) -> Reply:
+def garbled(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
     """Another body of the same length."""
     found = forward()
     return replace(found, body=b"x" * len(found.body))
 
 
 @dataclass(slots=True)
-class Rule:
+class FaultRule:
     calls: re.Pattern[str]
     action: Action
     passing: int  # so many pass first
@@ -125,10 +125,10 @@ class HttpFaultProxy(Loopback):
     def __init__(self, target: str = "") -> None:
         super().__init__(_handler(self))
         self.target = target  # the server's url
-        self.log: list[Asked] = []
+        self.log: list[ProxiedRequest] = []
         self.open_connections = 0
-        self.ahead = timedelta(0)  # what the server's clock shows too much
-        self._rules: list[Rule] = []
+        self.clock_ahead = timedelta(0)  # what the server's clock shows too much
+        self._rules: list[FaultRule] = []
         self._words: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -138,17 +138,17 @@ class HttpFaultProxy(Loopback):
             self.log.clear()
             self._rules.clear()
             self._words.clear()
-            self.ahead = timedelta(0)
+            self.clock_ahead = timedelta(0)
 
-    def on(self, calls: str, action: Action, *, passing: int = 0, times: int | None = None) -> Rule:
+    def on(self, calls: str, action: Action, *, passing: int = 0, times: int | None = None) -> FaultRule:
         """What becomes of requests whose "METHOD /path?query" the expression is found in; the first rule counts."""
-        rule = Rule(re.compile(calls), action, passing, times)
+        rule = FaultRule(re.compile(calls), action, passing, times)
         with self._lock:
             self._rules.append(rule)
         return rule
 
     @property
-    def all_struck(self) -> bool:
+    def all_faults_struck(self) -> bool:
         """Whether every rule that holds a number of times has held that often."""
         return not any(rule.times for rule in self._rules)
 
@@ -158,29 +158,29 @@ class HttpFaultProxy(Loopback):
             self._rules.clear()
             self._words.clear()
 
-    def say(self, word: str, instead_of: str) -> None:
+    def replace_text(self, word: str, instead_of: str) -> None:
         """Other words in all answers: in their JSON, and in their headers if a header can have them."""
         self._words[instead_of] = word
 
-    def asked(self, calls: str = "") -> list[Asked]:
+    def received(self, calls: str = "") -> list[ProxiedRequest]:
         """The requests so far that the expression is found in, oldest first."""
         with self._lock:
             return [one for one in self.log if re.search(calls, one.line)]
 
-    def was_asked_with(self, word: str) -> list[str]:
+    def received_naming(self, word: str) -> list[str]:
         """The requests with this in their path, encoded or not."""
         with self._lock:
             lines = [one.line.partition("?")[0] for one in self.log]
         return [line for line in lines if word in line or word in unquote(line)]
 
-    def _reply(self, asked: Asked, forward: Forward) -> Reply:
+    def _reply(self, asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
         with self._lock:
             self.log.append(asked)
             action = self._action(asked)
         reply = action(asked, forward) if action else forward()
         return self._reworded(reply)
 
-    def _action(self, asked: Asked) -> Action | None:
+    def _action(self, asked: ProxiedRequest) -> Action | None:
         for rule in self._rules:
             if not rule.calls.search(asked.line) or rule.times == 0:
                 continue
@@ -191,15 +191,15 @@ class HttpFaultProxy(Loopback):
             return rule.action
         return None
 
-    def _reworded(self, reply: Reply) -> Reply:
+    def _reworded(self, reply: ProxyResponse) -> ProxyResponse:
         far = urlsplit(self.target).netloc
         body, headers = reply.body, {name: value.replace(far, self.host) for name, value in reply.headers}
         for old, new in self._words.items():
             body = body.replace(old.encode(), json.dumps(new)[1:-1].encode())
             if new.isprintable() and new.isascii():
                 headers = {name: value.replace(old, new) for name, value in headers.items()}
-        if self.ahead:
-            headers["Date"] = format_datetime(datetime.now(UTC) + self.ahead, usegmt=True)
+        if self.clock_ahead:
+            headers["Date"] = format_datetime(datetime.now(UTC) + self.clock_ahead, usegmt=True)
         return replace(reply, body=body, headers=tuple(headers.items()))
 
 
@@ -228,19 +228,19 @@ def _handler(proxy: HttpFaultProxy) -> type[BaseHTTPRequestHandler]:
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            asked = Asked(datetime.now(UTC), self.command, self.path, headers, body)
+            asked = ProxiedRequest(datetime.now(UTC), self.command, self.path, headers, body)
             self._send(proxy._reply(asked, lambda: self._forward(asked)))
 
-        def _forward(self, asked: Asked) -> Reply:
+        def _forward(self, asked: ProxiedRequest) -> ProxyResponse:
             headers = {name: value for name, value in asked.headers.items() if name not in HOP_BY_HOP}
             self.far.request(asked.method, asked.target, body=asked.body or None, headers=headers)
-            answer = self.far.getresponse()
-            kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP]
-            if asked.method == "HEAD" and (length := answer.getheader("Content-Length")):
+            respond_with = self.far.getresponse()
+            kept = [(name, value) for name, value in respond_with.getheaders() if name.lower() not in HOP_BY_HOP]
+            if asked.method == "HEAD" and (length := respond_with.getheader("Content-Length")):
                 kept.append(("Content-Length", length))
-            return Reply(answer.status, answer.read(), kept)
+            return ProxyResponse(respond_with.status, respond_with.read(), kept)
 
-        def _send(self, reply: Reply) -> None:
+        def _send(self, reply: ProxyResponse) -> None:
             if reply.fate == "nothing":
                 self._end()
                 return

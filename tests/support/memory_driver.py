@@ -6,7 +6,7 @@ from typing import Self
 
 from policies.image import Image
 from tests.support.memory_faults import OWN_ERRORS, Call, error_of
-from tests.support.memory_registry import Instance, MemoryRegistry, Operation, described
+from tests.support.memory_registry import Instance, MemoryOperation, MemoryRegistry, described
 from worker.registries.errors import NotFoundError, OperationUnknownError
 from worker.registries.interface import Deletion, SavedManifest, Usage
 
@@ -68,7 +68,7 @@ class MemoryDriver:
             raise OperationUnknownError("no such operation", "production", maybe_done=True)
         return self._told(operation)
 
-    def _told(self, operation: Operation) -> Deletion:
+    def _told(self, operation: MemoryOperation) -> Deletion:
         if operation.done and operation.error is not None:
             raise OWN_ERRORS[operation.error](f"operation {operation.id} failed", "production")
         return Deletion(operation.id, operation.done)

@@ -71,7 +71,7 @@ class Instance:
 
 
 @dataclass(slots=True)
-class Operation:
+class MemoryOperation:
     """One deletion that arrived."""
 
     id: str
@@ -109,7 +109,7 @@ class MemoryRegistry:
     faults: list[Fault] = field(default_factory=list)
     usual: Fate = AT_ONCE  # of an operation
     fates: list[Fate] = field(default_factory=list)  # of the next ones
-    operations: dict[str, Operation] = field(default_factory=dict)  # by key
+    operations: dict[str, MemoryOperation] = field(default_factory=dict)  # by key
     effects: list[Effect] = field(default_factory=list)
     known: dict[str, Content] = field(default_factory=dict)  # whatever was pushed at any time
     changes: int = 0  # by anybody but us
@@ -224,13 +224,13 @@ class MemoryRegistry:
             self.untag(path, tag)  # it names a manifest whose bytes are not there
         self.blobs.free_at_once()
 
-    def delete(self, path: str, image_id: str, key: str) -> Operation:
+    def delete(self, path: str, image_id: str, key: str) -> MemoryOperation:
         """Our deletion arrives. Whatever becomes of it, the operation keeps it."""
         if (known := self.operations.get(key)) is not None:
             assert known.image_id == image_id, "one key for two images"
             return known
         fate = self.fates.pop(0) if self.fates else self.usual
-        found = Operation(f"op{len(self.operations)}", path, image_id, fate)
+        found = MemoryOperation(f"op{len(self.operations)}", path, image_id, fate)
         self.operations[key] = found
         if fate.kind == "by_clock":
             found.ends_at = self.now() + timedelta(seconds=60 * fate.after)
@@ -243,7 +243,7 @@ class MemoryRegistry:
             found.done, found.error = True, fate.error
         return found
 
-    def ask(self, operation_id: str) -> Operation | None:
+    def ask(self, operation_id: str) -> MemoryOperation | None:
         """Where an operation stands; None: the registry does not know it."""
         for key, found in self.operations.items():
             if found.id == operation_id:
@@ -258,7 +258,7 @@ class MemoryRegistry:
             if found.ends_at is not None and not found.done and self.now() >= found.ends_at:
                 self._carry_out(key, found)
 
-    def _go_on(self, key: str, found: Operation) -> None:
+    def _go_on(self, key: str, found: MemoryOperation) -> None:
         if found.done or found.asked <= found.fate.after:
             return
         if found.fate.kind == "fails":
@@ -267,7 +267,7 @@ class MemoryRegistry:
             self._carry_out(key, found)
             found.forgotten = found.fate.kind == "forgotten"
 
-    def _carry_out(self, key: str, found: Operation) -> None:
+    def _carry_out(self, key: str, found: MemoryOperation) -> None:
         found.done = True
         images = self.repositories.get(found.repository, {})
         instance = next((one for one in images.values() if one.id == found.image_id), None)

@@ -100,8 +100,8 @@ class Scenario(Cluster):
         fill(self.simulator, self.registry_id)
         self.harness.rewrite(**self.settings, id=self.registry_id, **changes)
         self._asked = self.simulator.state()["requests"]
-        self.halts.clear()
-        self.look_after()
+        self.breakpoints.clear()
+        self.restart_ended()
 
     def open(self) -> None:
         """Ring for a run, from outside; `run_id` is known once it is opened."""
@@ -121,17 +121,17 @@ class Scenario(Cluster):
     def halted(self, point: Checkpoint) -> int:
         """The number of the process that stands still there."""
 
-        def there() -> bool:
-            self.look_after()
-            return self.halts.there(point)
+        def is_reached() -> bool:
+            self.restart_ended()
+            return self.breakpoints.is_reached(point)
 
-        until(there, timeout=BEGINNING, what=f"a process to come to {point}")
-        return self.halts.pid(point)
+        until(is_reached, timeout=BEGINNING, what=f"a process to come to {point}")
+        return self.breakpoints.pid(point)
 
     def come_to(self, point: Checkpoint) -> int:
         """Another run, up to where a process stands still at this point: its number."""
         self.begin()
-        self.halts.arm(point)
+        self.breakpoints.arm(point)
         self.open()
         pid = self.halted(point)
         self.opened()

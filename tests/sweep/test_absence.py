@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from tests.support.harness import Harness, MakeHarness
-from tests.support.oci.fake import Basic, FakeRegistry, Users
+from tests.support.oci.fake import BasicAuth, FakeRegistry, UserListAuth
 from tests.support.oci.real_runs import served
 from tests.support.simulator.client import Simulator
 from worker.store.tables import audit, item
@@ -108,13 +108,13 @@ def test_where_only_tags_are_listed(fake: FakeRegistry, tmp_path: Path, keeps: s
 def test_only_what_the_same_credentials_read_confirms_a_404(
     tmp_path: Path, witness: str, state: str, cause: str | None
 ) -> None:
-    users = {Basic("robot-a", "sesame"): ("a/kept",), Basic("robot-b", "poppy"): ("b/api", "b/kept")}
+    users = {BasicAuth("robot-a", "sesame"): ("a/kept",), BasicAuth("robot-b", "poppy"): ("b/api", "b/kept")}
     ways = []
     for user in users:
         (tmp_path / user.user).write_text(user.password)
         password = {"file": str(tmp_path / user.user)}
         ways.append({"repositories": [f"{user.user[-1]}/**"], "username": user.user, "password": password})
-    with FakeRegistry(Users(users, catalog=("robot-a", "robot-b"))) as registry:
+    with FakeRegistry(UserListAuth(users, catalog=("robot-a", "robot-b"))) as registry:
         registry.fill("b/api", 3, prefix="pr-")
         registry.push(witness, "v1")
         keys: dict[str, Any] = {"rules": PULLS, "rate": {"requests_per_second": 1000, "concurrency": 4}}

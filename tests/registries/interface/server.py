@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.support.drivers import QUICK
-from tests.support.http_fault_proxy import HttpFaultProxy, Reply, garbled, reply_with
+from tests.support.http_fault_proxy import HttpFaultProxy, ProxyResponse, garbled, respond_with
 from worker.config import kinds
 from worker.config.settings import RegistrySettings
 from worker.registries import open_registry
@@ -140,15 +140,15 @@ class Server(ABC):
     # How it refuses
 
     @abstractmethod
-    def refusal(self, status: int, words: str) -> Reply:
+    def refusal(self, status: int, words: str) -> ProxyResponse:
         """An error of this status (403 or 429) in the form of this kind."""
 
     def forbid(self, calls: str) -> None:
         """The credentials are not allowed these calls."""
-        self.proxy.on(calls, reply_with(self.refusal(403, "no permission for that")))
+        self.proxy.on(calls, respond_with(self.refusal(403, "no permission for that")))
 
     def throttle(self, calls: str, seconds: int, times: int | None = None) -> None:
         """429, with the wish to come again after so many seconds."""
         refused = self.refusal(429, "slow down")
         headers = (*refused.headers, ("Retry-After", str(seconds)))
-        self.proxy.on(calls, reply_with(Reply(429, refused.body, headers)), times=times)
+        self.proxy.on(calls, respond_with(ProxyResponse(429, refused.body, headers)), times=times)

@@ -7,7 +7,7 @@ import pytest
 from tests.registries.interface.server import Server
 from tests.registries.interface.steps import DELETION_SECONDS, deleted, ended, one, present, rechecked_at, without
 from tests.support.drivers import key
-from tests.support.http_fault_proxy import never_passed_on
+from tests.support.http_fault_proxy import never_forwarded
 from worker.registries.errors import NotFoundError, RegistryError, TooLateError, UsedByImageListsError
 from worker.registries.interface import DeletesByParts, Deletion, Registry
 
@@ -104,14 +104,14 @@ def test_sends_nothing_when_it_is_too_late(server: Server, driver: Registry, pus
     with pytest.raises(TooLateError) as failure:
         driver.delete("shop/api", image, key(), not_after=time.monotonic())
     assert not failure.value.maybe_done
-    assert server.proxy.asked(server.calls.delete) == []
+    assert server.proxy.received(server.calls.delete) == []
     assert server.state() == before
 
 
 def test_goes_on_with_a_deletion_that_was_cut_half_way(server: Server, driver: Registry, pushed: str) -> None:
     assert isinstance(driver, DeletesByParts)
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
-    server.proxy.on(server.calls.delete, never_passed_on, passing=1)
+    server.proxy.on(server.calls.delete, never_forwarded, passing=1)
     failure = ended(driver, "shop/api", image)
     assert isinstance(failure, RegistryError) or not failure.done
     left = server.state()["shop/api"][pushed]

@@ -37,9 +37,9 @@ def test_lists_page_after_page(server: Server, driver: Registry) -> None:
     assert list(driver.repositories()) == ["long", "other"]
     assert tags(listed(driver, "long")) == server.state()["long"]
     with server.open() as another:  # by itself, without the listing of the registry before
-        before = len(server.proxy.asked(server.calls.images))
+        before = len(server.proxy.received(server.calls.images))
         assert tags(listed(another, "long")) == server.state()["long"]
-    assert len(server.proxy.asked(server.calls.images)) - before >= 3
+    assert len(server.proxy.received(server.calls.images)) - before >= 3
 
 
 class Remembered(NoManifestCache):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.registries.interface.server import Server
 from tests.registries.interface.steps import listed, one
-from tests.support.http_fault_proxy import Asked, Forward, Reply
+from tests.support.http_fault_proxy import ForwardRequest, ProxiedRequest, ProxyResponse
 from tests.support.waiting import until
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.interface import FindsByDigest, ListsTagsOnly, Registry, Restores
@@ -76,7 +76,7 @@ def test_is_what_the_table_of_kinds_says(server: Server, driver: Registry) -> No
 
 def test_tells_the_time_of_the_registry(server: Server, driver: Registry) -> None:
     for ahead in (timedelta(0), timedelta(hours=3)):
-        server.proxy.ahead = ahead
+        server.proxy.clock_ahead = ahead
         told = driver.clock()
         assert told.utcoffset() == timedelta(0)
         assert abs(told - datetime.now(UTC) - ahead) < timedelta(seconds=30)
@@ -84,13 +84,13 @@ def test_tells_the_time_of_the_registry(server: Server, driver: Registry) -> Non
 
 def test_counts_its_requests(server: Server, driver: Registry) -> None:
     server.push("shop/api", "v1")
-    before = len(server.proxy.asked())
+    before = len(server.proxy.received())
     for path in driver.repositories():
         driver.images(path)
     spent = driver.usage()
-    assert sum(spent.requests.values()) == len(server.proxy.asked()) - before > 0
+    assert sum(spent.requests.values()) == len(server.proxy.received()) - before > 0
     assert driver.usage().requests == {}
-    server.proxy.on("", lambda asked, forward: Reply(503))
+    server.proxy.on("", lambda asked, forward: ProxyResponse(503))
     with pytest.raises(RegistryError):
         driver.images("shop/api")
     assert any(code == "503" for _, code in driver.usage().requests)
@@ -112,10 +112,10 @@ def test_tells_no_secret(server: Server, driver: Registry, caplog: pytest.LogCap
     listed(driver, "shop/api")
     sent: list[str] = []
 
-    def repeat(asked: Asked, forward: Forward) -> Reply:
+    def repeat(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
         sent.append(asked.headers.get("authorization", ""))
         reply = server.refusal(403, f"not with {sent[-1]}")
-        return Reply(403, reply.body, reply.headers)
+        return ProxyResponse(403, reply.body, reply.headers)
 
     server.proxy.on(server.calls.images, repeat)
     with pytest.raises(RegistryError) as failure:

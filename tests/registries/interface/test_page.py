@@ -28,7 +28,7 @@ def test_what_a_server_cannot_is_a_case() -> None:
 
 def test_the_suite_is_run_on_every_kind_and_more() -> None:
     kinds = {server.kind for server in SERVERS.values()}
-    assert kinds == {*KINDS, "shelf"}
+    assert kinds == {*KINDS, "example"}
     assert {case for case in cases() if all(case in one.cannot for one in SERVERS.values())} == set()
 
 
@@ -38,13 +38,13 @@ def test_the_row_of_the_example_is_whole() -> None:
 
 
 def test_the_page_shows_the_row_and_the_driver() -> None:
-    assert blocks().keys() == {"worker/config/kinds.py", "worker/registries/shelf.py"}
+    assert blocks().keys() == {"worker/config/kinds.py", "worker/registries/example.py"}
 
 
 @pytest.mark.parametrize("words", [["format", "--check"], ["check"]], ids=["form", "rules"])
 def test_the_driver_reads_as_ours(words: list[str]) -> None:
-    command = [sys.executable, "-m", "ruff", *words, "--stdin-filename", "worker/registries/shelf.py", "-"]
-    text = blocks()["worker/registries/shelf.py"]
+    command = [sys.executable, "-m", "ruff", *words, "--stdin-filename", "worker/registries/example.py", "-"]
+    text = blocks()["worker/registries/example.py"]
     done = subprocess.run(
         command, cwd=PAGE.parents[1], input=text, capture_output=True, text=True, timeout=60, check=False
     )

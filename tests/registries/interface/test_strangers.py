@@ -37,23 +37,23 @@ def unless_refused(call: Callable[[], T]) -> T | None:
 def test_believes_no_strange_repository(server: Server, driver: Registry, name: str) -> None:
     server.push("harmless", "v1")
     server.push("other", "v1")
-    server.proxy.say(name, instead_of="harmless")
+    server.proxy.replace_text(name, instead_of="harmless")
     paths = unless_refused(lambda: list(driver.repositories()))
     assert paths is None or {*paths} - {name} == {"other"}
     for path in paths or ():  # one that is told of is unreadable by itself
         assert unless_refused(lambda path=path: driver.images(path)) is None or path != name
-    assert server.proxy.was_asked_with(name) == []
+    assert server.proxy.received_naming(name) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_puts_no_strange_tag_into_a_path(server: Server, driver: Registry, name: str) -> None:
     """And leaves none out of an image that it tells of: a tag may be what keeps it."""
     digest = server.push("shop/api", "harmless", "v1").digest
-    server.proxy.say(name, instead_of="harmless")
+    server.proxy.replace_text(name, instead_of="harmless")
     found = unless_refused(lambda: listed(driver, "shop/api"))
     if found and digest in found:
         assert set(found[digest].tags) in ({name, "v1"}, {"v1"} if server.names_may_be_no_tags else {name, "v1"})
-    assert server.proxy.was_asked_with(name) == []
+    assert server.proxy.received_naming(name) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,8 +62,8 @@ def test_believes_no_strange_digest(server: Server, driver: Registry, name: str)
     index = server.push_index("shop/api", [child.digest], "v1")
     for digest in (child.digest, index.digest):
         server.proxy.heal()
-        server.proxy.say(name, instead_of=digest)
+        server.proxy.replace_text(name, instead_of=digest)
         found = unless_refused(lambda: listed(driver, "shop/api")) or {}
         assert name not in found
         assert all(name not in (image.children or ()) for image in found.values())
-    assert server.proxy.was_asked_with(name) == []
+    assert server.proxy.received_naming(name) == []

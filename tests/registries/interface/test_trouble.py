@@ -9,12 +9,12 @@ from tests.registries.interface.steps import deleted, ended, listed, present, re
 from tests.support.drivers import key
 from tests.support.http_fault_proxy import (
     Action,
-    Asked,
-    Forward,
-    Reply,
-    half,
-    never_passed_on,
-    reply_with,
+    ForwardRequest,
+    ProxiedRequest,
+    ProxyResponse,
+    half_of_body,
+    never_forwarded,
+    respond_with,
     response_lost,
 )
 from worker.registries.errors import PermissionDeniedError, RateLimitedError, RegistryError, UnavailableError
@@ -56,7 +56,7 @@ def test_waits_when_a_deletion_is_throttled(server: Server, driver: Registry, pu
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
     server.throttle(server.calls.delete, seconds=0, times=2)
     assert deleted(driver, "shop/api", image).done
-    assert len(server.proxy.asked(server.calls.delete)) == 3
+    assert len(server.proxy.received(server.calls.delete)) == 3
     assert present(server.state()) == without(before, "shop/api", pushed)
 
 
@@ -75,13 +75,13 @@ def test_gives_up_when_it_is_throttled_for_ever(server: Server, pushed: str, sec
     assert server.state() == before
 
 
-@pytest.mark.parametrize("cut", [half, never_passed_on], ids=["in the middle", "at once"])
+@pytest.mark.parametrize("cut", [half_of_body, never_forwarded], ids=["in the middle", "at once"])
 def test_asks_again_when_a_listing_breaks_off(server: Server, driver: Registry, pushed: str, cut: Action) -> None:
     server.proxy.on(server.calls.images, cut, times=2)
     assert pushed in listed(driver, "shop/api")
 
 
-@pytest.mark.parametrize("trouble", [half, reply_with(Reply(503))], ids=["cut", "503"])
+@pytest.mark.parametrize("trouble", [half_of_body, respond_with(ProxyResponse(503))], ids=["cut", "503"])
 def test_gives_nothing_partial_when_a_listing_always_breaks_off(
     server: Server, driver: Registry, pushed: str, trouble: Action
 ) -> None:
@@ -104,7 +104,7 @@ def test_knows_what_it_does_not_know_when_a_deletion_was_not_heard(
     server: Server, driver: Registry, pushed: str, times: int | None
 ) -> None:
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
-    server.proxy.on(server.calls.delete, never_passed_on, times=times)
+    server.proxy.on(server.calls.delete, never_forwarded, times=times)
     ending = ended(driver, "shop/api", image)
     assert outcome_is_true(server, ending, pushed), ending
     assert present(server.state()) in (present(before), without(before, "shop/api", pushed))
@@ -126,7 +126,7 @@ def test_leaves_alone_what_was_pushed_again_when_the_answer_to_a_deletion_was_lo
 ) -> None:
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
 
-    def pushed_again(asked: Asked, forward: Forward) -> Reply:
+    def pushed_again(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
         reply = response_lost(asked, forward)
         assert pushed not in server.state()["shop/api"]
         assert server.push("shop/api", "v1").digest == pushed
@@ -134,7 +134,7 @@ def test_leaves_alone_what_was_pushed_again_when_the_answer_to_a_deletion_was_lo
 
     server.proxy.on(server.calls.delete, pushed_again, times=1)
     ended(driver, "shop/api", image, seconds=0.5)
-    assert len(server.proxy.asked(server.calls.delete)) >= 1
+    assert len(server.proxy.received(server.calls.delete)) >= 1
     assert server.state() == before
 
 

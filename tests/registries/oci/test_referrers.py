@@ -7,7 +7,7 @@ import pytest
 from policies.image import Image
 from tests.registries.oci.conftest import Opener
 from tests.registries.oci.scripted import NO_PAGE, Asked, Reply, Scripted, ScriptedRepository, an_image, document, error
-from tests.support.oci.fake import Basic, FakeRegistry
+from tests.support.oci.fake import BasicAuth, FakeRegistry
 from worker.config.settings import Credentials, Rate, Secret
 from worker.registries.errors import BadResponseError, RegistryError
 from worker.registries.oci import referrers
@@ -77,7 +77,7 @@ def test_whatever_is_no_list_leaves_the_repository_readable(
 def test_a_sign_in_that_is_refused_for_referrers_alone(opened: Opener, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("secret")
     given = Credentials(username="robot", password=Secret(file=tmp_path / "password"))
-    with FakeRegistry(Basic("robot", "secret")) as registry:
+    with FakeRegistry(BasicAuth("robot", "secret")) as registry:
         pushed = registry.push("a", "v1")
         refusal = {"status": 401, "headers": {"WWW-Authenticate": 'Basic realm="x"'}}
         registry.fault("status", "GET", "/referrers/", times=None, **refusal)

@@ -1,13 +1,13 @@
-"""A shelf: a small registry that tells everything in its listings and deletes at once.
+"""The example registry of docs/adding-a-registry.md: its listings hold every fact, and it deletes at once.
 
-GET    /shelf/v1                                     {}, with the header Date, as everywhere
-GET    /shelf/v1/repositories?after=NAME             {"rows": ["shop/api"], "next": "shop/api"}; the last: no `next`
-GET    /shelf/v1/images?repository=NAME&after=DIGEST {"rows": [IMAGE], "next": "sha256:…"}
-GET    /shelf/v1/images/DIGEST?repository=NAME       IMAGE
-DELETE /shelf/v1/images/DIGEST?repository=NAME       204: the image and its tags are gone; 409: an index needs it
+GET    /example/v1                                     {}, with the header Date, as everywhere
+GET    /example/v1/repositories?after=NAME             {"rows": ["shop/api"], "next": "shop/api"}; the last: no `next`
+GET    /example/v1/images?repository=NAME&after=DIGEST {"rows": [IMAGE], "next": "sha256:…"}
+GET    /example/v1/images/DIGEST?repository=NAME       IMAGE
+DELETE /example/v1/images/DIGEST?repository=NAME       204: the image and its tags are gone; 409: an index needs it
 
 IMAGE: digest, tags, pushedAt, mediaType, config {digest, size}, layers, children (of an index), subject. Basic sign-in.
-An error is {"error": "in words"}.
+An error is {"error": MESSAGE}.
 """
 
 import base64
@@ -23,38 +23,38 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from tests.support.servers import Loopback
 
 PAGE = 50
-ROOT = "/shelf/v1"
+ROOT = "/example/v1"
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 Row = dict[str, Any]
 
 
-class RefusalError(Exception):
+class ExampleError(Exception):
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
         self.status = status
 
 
-class ShelfServer(Loopback):
-    """Listens on loopback while its block runs. `shelves`: repository -> digest -> IMAGE."""
+class ExampleServer(Loopback):
+    """Listens on loopback while its block runs. `repositories`: repository -> digest -> IMAGE."""
 
     def __init__(self, user: str, password: str) -> None:
         super().__init__(_handler(self))
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        self.shelves: dict[str, dict[str, Row]] = {}
+        self.repositories: dict[str, dict[str, Row]] = {}
         self._lock = threading.Lock()
 
-    # What is there
+    # Content
 
     def push(self, repository: str, tags: Sequence[str], **facts: Any) -> Row:
         """An image or an index: `config` and `layers`, or `children`; `subject`."""
         digest = digest_of(json.dumps(facts, sort_keys=True))
         with self._lock:
-            shelf = self.shelves.setdefault(repository, {})
+            images = self.repositories.setdefault(repository, {})
             media_type = INDEX if "children" in facts else IMAGE
             now = datetime.now(UTC).isoformat()
-            row = shelf.setdefault(digest, {"digest": digest, "tags": [], "pushedAt": now, "mediaType": media_type})
+            row = images.setdefault(digest, {"digest": digest, "tags": [], "pushedAt": now, "mediaType": media_type})
             row.update(facts)
         for tag in tags:
             self.tag(repository, digest, tag)
@@ -63,22 +63,22 @@ class ShelfServer(Loopback):
     def tag(self, repository: str, digest: str, tag: str) -> None:
         self.untag(repository, tag)
         with self._lock:
-            self.shelves[repository][digest]["tags"].append(tag)
+            self.repositories[repository][digest]["tags"].append(tag)
 
     def untag(self, repository: str, tag: str) -> None:
         with self._lock:
-            for row in self.shelves[repository].values():
+            for row in self.repositories[repository].values():
                 if tag in row["tags"]:
                     row["tags"].remove(tag)
 
     def remove(self, repository: str, digest: str) -> None:
         with self._lock:
-            del self.shelves[repository][digest]
+            del self.repositories[repository][digest]
 
-    # Answering
+    # Responses
 
     def answer(self, method: str, target: str, authorization: str) -> tuple[int, Any]:
-        """Status and JSON."""
+        """Status and JSON document of the response."""
         parts = urlsplit(target)
         path, query = unquote(parts.path).removeprefix(ROOT), dict(parse_qsl(parts.query))
         if authorization != self._authorization:
@@ -86,29 +86,29 @@ class ShelfServer(Loopback):
         try:
             with self._lock:
                 return self._answer(method, path, query)
-        except RefusalError as error:
+        except ExampleError as error:
             return error.status, {"error": str(error)}
 
     def _answer(self, method: str, path: str, query: Mapping[str, str]) -> tuple[int, Any]:
         if (method, path) == ("GET", ""):
             return 200, {}
         if (method, path) == ("GET", "/repositories"):
-            return 200, _page({name: name for name, shelf in self.shelves.items() if shelf}, query)
-        shelf = self.shelves.get(query.get("repository", ""))
-        if shelf is None:
-            raise RefusalError(404, "no such repository")
+            return 200, _page({name: name for name, images in self.repositories.items() if images}, query)
+        images = self.repositories.get(query.get("repository", ""))
+        if images is None:
+            raise ExampleError(404, "no such repository")
         if (method, path) == ("GET", "/images"):
-            return 200, _page(shelf, query)
-        row = shelf.get(path.removeprefix("/images/"))
+            return 200, _page(images, query)
+        row = images.get(path.removeprefix("/images/"))
         if row is None:
-            raise RefusalError(404, "no such image")
-        return self._deleted(shelf, row) if method == "DELETE" else (200, row)
+            raise ExampleError(404, "no such image")
+        return self._delete(images, row) if method == "DELETE" else (200, row)
 
     @staticmethod
-    def _deleted(shelf: dict[str, Row], row: Row) -> tuple[int, Any]:
-        if any(row["digest"] in one.get("children", ()) for one in shelf.values()):
-            raise RefusalError(409, "an index needs it")
-        del shelf[row["digest"]]
+    def _delete(images: dict[str, Row], row: Row) -> tuple[int, Any]:
+        if any(row["digest"] in other.get("children", ()) for other in images.values()):
+            raise ExampleError(409, "an index needs it")
+        del images[row["digest"]]
         return 204, None
 
 
@@ -123,11 +123,11 @@ def digest_of(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _handler(server: ShelfServer) -> type[BaseHTTPRequestHandler]:
+def _handler(server: ExampleServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
-        wbufsize = 64 * 1024  # one packet an answer
+        wbufsize = 64 * 1024  # one packet per response
 
         def _any(self) -> None:
             status, document = server.answer(self.command, self.path, self.headers.get("Authorization", ""))

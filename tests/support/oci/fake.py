@@ -2,7 +2,7 @@
 
 It answers as distribution does, by `Switches` as others do; `refused` has what no driver of ours may send.
 
-with FakeRegistry(**FLAVOURS["zot"]) as registry:       # or FakeRegistry(Tokens(), tags_page=2)
+with FakeRegistry(**FLAVOURS["zot"]) as registry:       # or FakeRegistry(TokenAuth(), tags_page=2)
     image = registry.push("shop/api", "v1", layers=[b"base", 1000])
     registry.push_index("shop/api", "all", children=[image.digest])
     registry.fault("cut", "DELETE", carried_out=True)   # `fake_faults.py` has the kinds
@@ -21,25 +21,27 @@ from itertools import count
 from typing import Any, Self
 
 from tests.support.oci import manifests as m
-from tests.support.oci.fake_auth import Basic, Tokens, Users, unauthorized
-from tests.support.oci.fake_faults import Chosen, Fault, Hook, Kind
+from tests.support.oci.fake_auth import BasicAuth, TokenAuth, UserListAuth, unauthorized
+from tests.support.oci.fake_faults import BeforeResponse, FakeFault, FaultKind, RequestMatcher
 from tests.support.oci.fake_routes import NO_PAGE, READS, Routes, accepted, blob_bytes
-from tests.support.oci.fake_store import TYPES, RefusalError, Store, sized
-from tests.support.oci.fake_switches import FLAVOURS, Switches
-from tests.support.oci.fake_wire import Ask, Listener, Say
+from tests.support.oci.fake_store import TYPES, FakeRefusalError, FakeStore, sized
+from tests.support.oci.fake_switches import FLAVOURS, FakeSwitches
+from tests.support.oci.fake_wire import FakeRequest, FakeResponse, Listener
 from tests.support.oci.manifests import Descriptor, Pushed
 
-__all__ = ["FLAVOURS", "Basic", "FakeRegistry", "Recorded", "Switches", "Tokens", "Users"]
+__all__ = ["FLAVOURS", "BasicAuth", "FakeRegistry", "FakeSwitches", "RecordedRequest", "TokenAuth", "UserListAuth"]
 
 Layer = bytes | int | tuple[str, int]
 """A layer by its bytes, by its size alone (another layer each time), or by its digest and size."""
 
-READ_ONLY = Say(405, b"Method not allowed\n", {"Content-Type": "text/plain; charset=utf-8", "Allow": "GET, HEAD"})
+READ_ONLY = FakeResponse(
+    405, b"Method not allowed\n", {"Content-Type": "text/plain; charset=utf-8", "Allow": "GET, HEAD"}
+)
 CREATED = "2026-01-02T03:04:05Z"
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedRequest:
     """A request that was answered. `authorization`: "basic", the scopes of its token, or empty; `status` 0: cut off."""
 
     method: str
@@ -59,18 +61,18 @@ class FakeRegistry:
     `switches.deletion = "off"` and its like take effect with the next request.
     """
 
-    def __init__(self, auth: Basic | Tokens | Users | None = None, **switches: Any) -> None:
+    def __init__(self, auth: BasicAuth | TokenAuth | UserListAuth | None = None, **switches: Any) -> None:
         self.auth = auth
-        self.switches = Switches(**switches)
-        self.requests: list[Recorded] = []
+        self.switches = FakeSwitches(**switches)
+        self.requests: list[RecordedRequest] = []
         self.refused: list[str] = []
-        self._store = Store()
+        self._store = FakeStore()
         self._lock = threading.RLock()
-        self._hooks: list[Hook] = []
-        self._faults: list[Fault] = []
-        self.only_answer: Say | None = None  # to everything, where a test wants that
-        self._listener, self._storage = Listener(self._answer), Listener(self._stored)
-        self._tokens = Listener(self._token)
+        self._hooks: list[BeforeResponse] = []
+        self._faults: list[FakeFault] = []
+        self.only_answer: FakeResponse | None = None  # to everything, where a test wants that
+        self._listener, self._storage = Listener(self._answer), Listener(self._storage_answer)
+        self._tokens = Listener(self._token_answer)
         self._routes = Routes(self._store, self.switches, lambda: f"http://{self._storage.host}")
         self._stack = ExitStack()
         self._numbers = count(1)
@@ -234,13 +236,13 @@ class FakeRegistry:
     def before(self, method: str, path: str, call: Callable[[], object], *, after: int = 0) -> None:
         """Call this once, right before the first matching request is answered, or one after so many."""
         with self._lock:
-            self._hooks.append(Hook(Chosen(method, path, after), call))
+            self._hooks.append(BeforeResponse(RequestMatcher(method, path, after), call))
 
-    def fault(self, kind: Kind, method: str = "", path: str = "", **options: Any) -> None:
+    def fault(self, kind: FaultKind, method: str = "", path: str = "", **options: Any) -> None:
         """Spoil matching answers: `times` (1; None: all), `after`, and of Fault status, code, headers, carried_out."""
-        chosen = Chosen(method, path, options.pop("after", 0), options.pop("times", 1))
+        chosen = RequestMatcher(method, path, options.pop("after", 0), options.pop("times", 1))
         with self._lock:
-            self._faults.append(Fault(kind, chosen, **options))
+            self._faults.append(FakeFault(kind, chosen, **options))
 
     def heal(self) -> None:
         """No more faults."""
@@ -249,97 +251,99 @@ class FakeRegistry:
 
     # Answering
 
-    def _answer(self, ask: Ask) -> Say:
+    def _answer(self, request: FakeRequest) -> FakeResponse:
         if self.only_answer is not None:
             return self.only_answer
-        if ask.path != "/token" and self.switches.mounted != "/v2":
-            if not ask.path.startswith(f"{self.switches.mounted}/"):
+        if request.path != "/token" and self.switches.mounted != "/v2":
+            if not request.path.startswith(f"{self.switches.mounted}/"):
                 return NO_PAGE
-            ask = replace(ask, path=f"/v2{ask.path.removeprefix(self.switches.mounted)}")
+            request = replace(request, path=f"/v2{request.path.removeprefix(self.switches.mounted)}")
         with self._lock:
-            calls = [hook.call for hook in self._hooks if hook.chosen.take(ask)]
-            fault = next((fault for fault in self._faults if fault.chosen.take(ask)), None)
+            calls = [hook.call for hook in self._hooks if hook.chosen.take(request)]
+            fault = next((fault for fault in self._faults if fault.chosen.take(request)), None)
         for call in calls:
             call()
-        say = fault.spoil(lambda: self._carried_out(ask)) if fault else self._carried_out(ask)
+        response = fault.spoil(lambda: self._carried_out(request)) if fault else self._carried_out(request)
         with self._lock:
-            status = 0 if say.fate == "nothing" else say.status
-            self.requests.append(Recorded(ask.method, ask.path, ask.query, self._who(ask), status))
-        return say
+            status = 0 if response.fate == "nothing" else response.status
+            self.requests.append(
+                RecordedRequest(request.method, request.path, request.query, self._authorization_of(request), status)
+            )
+        return response
 
-    def _carried_out(self, ask: Ask) -> Say:
+    def _carried_out(self, request: FakeRequest) -> FakeResponse:
         with self._lock:
             self._routes.settle()
-            self._judge(ask)
+            self._note_refused(request)
             try:
-                return self._said(ask)
-            except RefusalError as error:
-                return Say(error.status, error.body())
+                return self._routed(request)
+            except FakeRefusalError as error:
+                return FakeResponse(error.status, error.body())
             except Exception as error:  # noqa: BLE001 - a mistake of the fake's own must reach the test
-                self.refused.append(f"{ask.method} {ask.path}: the fake failed: {error!r}")
-                return Say(500, RefusalError(500, "UNKNOWN", "unknown error").body())
+                self.refused.append(f"{request.method} {request.path}: the fake failed: {error!r}")
+                return FakeResponse(500, FakeRefusalError(500, "UNKNOWN", "unknown error").body())
 
-    def _said(self, ask: Ask) -> Say:
-        if ask.path == "/token" and isinstance(self.auth, Tokens) and not self.auth.elsewhere:
-            return self.auth.issue(ask) if ask.method == "GET" or self.auth.identity else NO_PAGE
-        if ask.path == "/v2" and ask.method == "GET":
-            return Say(301, b"", {"Location": "/v2/"})
-        route = self._routes.find(ask)
-        if route is not None and "/referrers/" in ask.path and not self.switches.referrers:
+    def _routed(self, request: FakeRequest) -> FakeResponse:
+        if request.path == "/token" and isinstance(self.auth, TokenAuth) and not self.auth.elsewhere:
+            return self.auth.issue(request) if request.method == "GET" or self.auth.identity else NO_PAGE
+        if request.path == "/v2" and request.method == "GET":
+            return FakeResponse(301, b"", {"Location": "/v2/"})
+        route = self._routes.find(request)
+        if route is not None and "/referrers/" in request.path and not self.switches.referrers:
             page = b"<html><body>Welcome</body></html>"
-            return NO_PAGE if self.switches.no_referrers == 404 else Say(self.switches.no_referrers, page)
+            return NO_PAGE if self.switches.no_referrers == 404 else FakeResponse(self.switches.no_referrers, page)
         if route is None:
             return NO_PAGE
-        return self._barred(ask, route.scopes) or route.call(ask, route.groups)
+        return self._access_refusal(request, route.scopes) or route.call(request, route.groups)
 
-    def _barred(self, ask: Ask, scopes: Sequence[str]) -> Say | None:
+    def _access_refusal(self, request: FakeRequest, scopes: Sequence[str]) -> FakeResponse | None:
         """The refusal of what this user, or anybody, may not do."""
-        if self.auth is not None and (refusal := self.auth.allow(ask, scopes, self._realm)) is not None:
+        if self.auth is not None and (refusal := self.auth.allow(request, scopes, self._realm)) is not None:
             return refusal
-        if ask.path == "/v2/_catalog" and self.switches.catalog == 401:
+        if request.path == "/v2/_catalog" and self.switches.catalog == 401:
             return unauthorized('Basic realm="fake"')
-        if self.switches.deletion == "read-only" and ask.method not in (*READS, "OPTIONS"):
+        if self.switches.deletion == "read-only" and request.method not in (*READS, "OPTIONS"):
             return READ_ONLY
         return None
 
-    def _judge(self, ask: Ask) -> None:
+    def _note_refused(self, request: FakeRequest) -> None:
         """Note what no driver of ours may send."""
-        if ask.path in ("/v2", "/token"):
+        if request.path in ("/v2", "/token"):
             return
-        route = self._routes.find(ask)
+        route = self._routes.find(request)
         if route is None:
-            self.refused.append(f"{ask.method} {ask.path}: no registry knows this request")
-        elif ask.method == "DELETE" and ":" not in route.groups["reference"]:
-            self.refused.append(f"{ask.method} {ask.path}: a deletion by tag")
-        elif ask.method in READS and "reference" in route.groups:
-            lacking = set(TYPES) - accepted(ask.headers.get("accept", ""))
+            self.refused.append(f"{request.method} {request.path}: no registry knows this request")
+        elif request.method == "DELETE" and ":" not in route.groups["reference"]:
+            self.refused.append(f"{request.method} {request.path}: a deletion by tag")
+        elif request.method in READS and "reference" in route.groups:
+            lacking = set(TYPES) - accepted(request.headers.get("accept", ""))
             if lacking:
-                self.refused.append(f"{ask.method} {ask.path}: Accept lacks {', '.join(sorted(lacking))}")
+                self.refused.append(f"{request.method} {request.path}: Accept lacks {', '.join(sorted(lacking))}")
 
     @property
     def _realm(self) -> str:
-        return self.token_host if isinstance(self.auth, Tokens) and self.auth.elsewhere else self.host
+        return self.token_host if isinstance(self.auth, TokenAuth) and self.auth.elsewhere else self.host
 
-    def _token(self, ask: Ask) -> Say:
+    def _token_answer(self, request: FakeRequest) -> FakeResponse:
         """The answer of the port that has nothing but tokens."""
         with self._lock:
-            if ask.path == "/token" and ask.method == "GET" and isinstance(self.auth, Tokens):
-                return self.auth.issue(ask)
+            if request.path == "/token" and request.method == "GET" and isinstance(self.auth, TokenAuth):
+                return self.auth.issue(request)
             return NO_PAGE
 
-    def _stored(self, ask: Ask) -> Say:
+    def _storage_answer(self, request: FakeRequest) -> FakeResponse:
         """The answer of the other port, where blobs are."""
-        digest = ask.path.removeprefix("/storage/")
+        digest = request.path.removeprefix("/storage/")
         with self._lock:
-            if ask.headers.get("authorization"):
-                self.refused.append(f"{ask.method} {ask.path}: signed in to where blobs are stored")
-            if ask.method not in READS or digest not in self._store.blobs or ask.query != {"signature": "x+y"}:
+            if request.headers.get("authorization"):
+                self.refused.append(f"{request.method} {request.path}: signed in to where blobs are stored")
+            if request.method not in READS or digest not in self._store.blobs or request.query != {"signature": "x+y"}:
                 return NO_PAGE
-            return blob_bytes(self._store, ask, digest)
+            return blob_bytes(self._store, request, digest)
 
-    def _who(self, ask: Ask) -> str:
-        authorization = ask.headers.get("authorization", "")
-        if isinstance(self.auth, Tokens) and authorization.startswith("Bearer "):
+    def _authorization_of(self, request: FakeRequest) -> str:
+        authorization = request.headers.get("authorization", "")
+        if isinstance(self.auth, TokenAuth) and authorization.startswith("Bearer "):
             return self.auth.scopes_of(authorization)
         return authorization.partition(" ")[0].lower()
 

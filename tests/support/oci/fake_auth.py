@@ -9,13 +9,13 @@ from itertools import count
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from tests.support.oci.fake_wire import Ask, Say
+from tests.support.oci.fake_wire import FakeRequest, FakeResponse
 
 SERVICE = "fake-registry"
 
 
 @dataclass(frozen=True, slots=True)
-class Basic:
+class BasicAuth:
     """One user and a password."""
 
     user: str
@@ -25,34 +25,34 @@ class Basic:
         said = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         return authorization == f"Basic {said}"
 
-    def allow(self, ask: Ask, needed: Sequence[str], host: str) -> Say | None:
+    def allow(self, request: FakeRequest, needed: Sequence[str], host: str) -> FakeResponse | None:
         """None: go on."""
-        if self.fits(ask.headers.get("authorization", "")):
+        if self.fits(request.headers.get("authorization", "")):
             return None
         return unauthorized('Basic realm="fake"')
 
 
 @dataclass(frozen=True, slots=True)
-class Users:
+class UserListAuth:
     """Several users, each with the repositories that it may see, and `catalog` who may list them."""
 
-    users: Mapping[Basic, tuple[str, ...]]
+    users: Mapping[BasicAuth, tuple[str, ...]]
     catalog: tuple[str, ...] = ()  # their names
 
-    def allow(self, ask: Ask, needed: Sequence[str], host: str) -> Say | None:
+    def allow(self, request: FakeRequest, needed: Sequence[str], host: str) -> FakeResponse | None:
         """None: go on."""
-        known = next((one for one in self.users if one.fits(ask.headers.get("authorization", ""))), None)
+        known = next((one for one in self.users if one.fits(request.headers.get("authorization", ""))), None)
         if known is None:
             return unauthorized('Basic realm="fake"')
         names = [scope.split(":")[1] for scope in needed if scope.startswith("repository:")]
         listing = any(scope.startswith("registry:catalog:") for scope in needed)
         if set(names) <= set(self.users[known]) and (not listing or known.user in self.catalog):
             return None
-        return Say(403, b'{"errors": [{"code": "DENIED", "message": "not for this user"}]}')
+        return FakeResponse(403, b'{"errors": [{"code": "DENIED", "message": "not for this user"}]}')
 
 
 @dataclass(slots=True)
-class Tokens:
+class TokenAuth:
     """A token server under /token of the same host, or `elsewhere`: of another port.
 
     `granted`: scopes of one action each, "repository:shop/api:pull", "registry:catalog:*"; None: whatever is asked.
@@ -61,7 +61,7 @@ class Tokens:
     """
 
     granted: set[str] | None = None
-    user: Basic | None = None
+    user: BasicAuth | None = None
     lifetime: float = 300.0
     elsewhere: bool = False
     tells_lifetime: bool = True
@@ -72,12 +72,12 @@ class Tokens:
     _issued: dict[str, tuple[frozenset[str], float]] = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
-    def issue(self, ask: Ask) -> Say:
+    def issue(self, request: FakeRequest) -> FakeResponse:
         """The answer of the realm: fewer scopes than asked for are no error."""
-        authorization = ask.headers.get("authorization", "")
+        authorization = request.headers.get("authorization", "")
         if self.user and not self.user.fits(authorization):
             return unauthorized('Basic realm="token"')
-        pairs = parse_qsl(ask.body.decode()) if ask.method == "POST" else list(ask.pairs)
+        pairs = parse_qsl(request.body.decode()) if request.method == "POST" else list(request.pairs)
         traded = ("grant_type", "refresh_token") in pairs and ("refresh_token", self.identity) in pairs
         if self.identity is not None and not traded:
             return unauthorized('Bearer realm="token"')
@@ -90,18 +90,18 @@ class Tokens:
             self.clock() + self.lifetime,
         )
         told = {"expires_in": max(1, int(self.lifetime))} if self.tells_lifetime else {}
-        return Say(200, json.dumps({self.named: token, **told}).encode())
+        return FakeResponse(200, json.dumps({self.named: token, **told}).encode())
 
     def expire(self) -> None:
         """All tokens so far, at once."""
         self._issued = {token: (actions, float("-inf")) for token, (actions, _) in self._issued.items()}
 
-    def allow(self, ask: Ask, needed: Sequence[str], host: str) -> Say | None:
+    def allow(self, request: FakeRequest, needed: Sequence[str], host: str) -> FakeResponse | None:
         """None: go on."""
         challenge = f'Bearer realm="http://{host}/token",service="{SERVICE}"'
         if needed:
             challenge += f',scope="{" ".join(needed)}"'
-        kind, _, token = ask.headers.get("authorization", "").partition(" ")
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind != "Bearer":
             return unauthorized(challenge)
         actions, until = self._issued.get(token, (frozenset(), float("-inf")))
@@ -122,6 +122,6 @@ def single(scope: str) -> list[str]:
     return [f"{about}:{action}" for action in actions.split(",")]
 
 
-def unauthorized(challenge: str) -> Say:
+def unauthorized(challenge: str) -> FakeResponse:
     errors = [{"code": "UNAUTHORIZED", "message": "authentication required", "detail": None}]
-    return Say(401, json.dumps({"errors": errors}).encode(), {"Www-Authenticate": challenge})
+    return FakeResponse(401, json.dumps({"errors": errors}).encode(), {"Www-Authenticate": challenge})

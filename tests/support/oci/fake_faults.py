@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tests.support.oci.fake_store import RefusalError
-from tests.support.oci.fake_wire import Ask, Say
+from tests.support.oci.fake_store import FakeRefusalError
+from tests.support.oci.fake_wire import FakeRequest, FakeResponse
 
-Kind = Literal["status", "cut", "cut body", "broken body", "html"]
+FaultKind = Literal["status", "cut", "cut body", "broken body", "html"]
 
 
 @dataclass(slots=True)
-class Chosen:
+class RequestMatcher:
     """Requests of a method ("" for any) whose path the expression is found in; `after` of them pass first."""
 
     method: str
@@ -20,9 +20,9 @@ class Chosen:
     after: int = 0
     times: int | None = 1  # None: always
 
-    def take(self, ask: Ask) -> bool:
+    def take(self, request: FakeRequest) -> bool:
         """Whether this one is chosen; it counts as one either way."""
-        if self.times == 0 or self.method not in ("", ask.method) or not re.search(self.path, ask.path):
+        if self.times == 0 or self.method not in ("", request.method) or not re.search(self.path, request.path):
             return False
         if self.after:
             self.after -= 1
@@ -32,39 +32,39 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
-    chosen: Chosen
+class BeforeResponse:
+    chosen: RequestMatcher
     call: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FakeFault:
     """`carried_out`: the registry does what it was asked before it spoils the answer."""
 
-    kind: Kind
-    chosen: Chosen
+    kind: FaultKind
+    chosen: RequestMatcher
     status: int = 503
     code: str = "UNKNOWN"
     text: str = ""  # plain, in place of the protocol's errors
     headers: Mapping[str, str] = field(default_factory=dict)
     carried_out: bool = False
 
-    def spoil(self, carry_out: Callable[[], Say]) -> Say:
+    def spoil(self, carry_out: Callable[[], FakeResponse]) -> FakeResponse:
         """The answer in place of the registry's own."""
         if self.kind in ("cut body", "broken body"):
             return self._spoilt(carry_out())
         if self.carried_out:
             carry_out()
         if self.kind == "cut":
-            return Say(fate="nothing")
+            return FakeResponse(fate="nothing")
         if self.kind == "html":
-            return Say(self.status, b"<html><body>Bad gateway</body></html>", {"Content-Type": "text/html"})
+            return FakeResponse(self.status, b"<html><body>Bad gateway</body></html>", {"Content-Type": "text/html"})
         if self.text:
-            return Say(self.status, self.text.encode(), {"Content-Type": "text/plain", **self.headers})
-        refusal = RefusalError(self.status, self.code, self.code.lower().replace("_", " "))
-        return Say(self.status, refusal.body(), self.headers)
+            return FakeResponse(self.status, self.text.encode(), {"Content-Type": "text/plain", **self.headers})
+        refusal = FakeRefusalError(self.status, self.code, self.code.lower().replace("_", " "))
+        return FakeResponse(self.status, refusal.body(), self.headers)
 
-    def _spoilt(self, say: Say) -> Say:
+    def _spoilt(self, response: FakeResponse) -> FakeResponse:
         if self.kind == "cut body":
-            return replace(say, fate="half")
-        return replace(say, body=b"{" + b"x" * (len(say.body) - 1))
+            return replace(response, fate="half")
+        return replace(response, body=b"{" + b"x" * (len(response.body) - 1))

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.support.oci import manifests as m
-from tests.support.oci.fake_store import RefusalError, Store, StoredRepository
-from tests.support.oci.fake_switches import Switches
-from tests.support.oci.fake_wire import Ask, Say
+from tests.support.oci.fake_store import FakeRefusalError, FakeRepository, FakeStore
+from tests.support.oci.fake_switches import FakeSwitches
+from tests.support.oci.fake_wire import FakeRequest, FakeResponse
 from tests.support.oci.manifests import Pushed
 
 PART = r"[A-Za-z0-9]+(?:(?:\.|_|__|-+)[A-Za-z0-9]+)*"
@@ -21,15 +21,15 @@ NAME = rf"(?P<name>{PART}(?:/{PART})*)"
 TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 DIGEST = r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
 SHA256 = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
-NO_PAGE = Say(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
+NO_PAGE = FakeResponse(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
 READS = ("GET", "HEAD")
 # The status is what GitLab's own tests ask for; its code and words were not seen, and are made up here.
-GITLAB = RefusalError(409, "MANIFEST_REFERENCED_IN_LIST", "manifest referenced by a manifest list")
+GITLAB = FakeRefusalError(409, "MANIFEST_REFERENCED_IN_LIST", "manifest referenced by a manifest list")
 UNSUPPORTED = "The operation is unsupported."
 LOCKED = {
-    "harbor": RefusalError(412, "PRECONDITION", "Failed to process request due to 'pr-1' configured as immutable."),
-    "protected": RefusalError(403, "DENIED", "the tag pr-1 is protected from deletion"),
-    "forbidden": RefusalError(403, "DENIED", "requested access to the resource is denied"),
+    "harbor": FakeRefusalError(412, "PRECONDITION", "Failed to process request due to 'pr-1' configured as immutable."),
+    "protected": FakeRefusalError(403, "DENIED", "the tag pr-1 is protected from deletion"),
+    "forbidden": FakeRefusalError(403, "DENIED", "requested access to the resource is denied"),
 }
 
 
@@ -37,7 +37,7 @@ LOCKED = {
 class Route:
     """A request that is part of the protocol. `scopes`: what its token must allow."""
 
-    call: Callable[[Ask, Mapping[str, str]], Say]
+    call: Callable[[FakeRequest, Mapping[str, str]], FakeResponse]
     groups: Mapping[str, str]
     scopes: tuple[str, ...]
 
@@ -46,8 +46,8 @@ class Route:
 class Routes:
     """The calls of one registry. Whoever calls has the lock."""
 
-    store: Store
-    switches: Switches
+    store: FakeStore
+    switches: FakeSwitches
     storage_url: Callable[[], str]
     uploads: dict[str, bytes] = field(default_factory=dict)
     late: list[tuple[str, str]] = field(default_factory=list)  # repository, digest: accepted, and not done yet
@@ -64,17 +64,17 @@ class Routes:
         before = self.tasks[-1][0] if self.tasks else time.monotonic()
         self.tasks.append((before + self.switches.deletion_seconds, name, digest))
 
-    def find(self, ask: Ask) -> Route | None:
+    def find(self, request: FakeRequest) -> Route | None:
         """Which call this is; None: none that a registry knows."""
         capitals = self.switches.capitals
         for methods, pattern, call, actions in self._table():
-            if ask.method in methods.split() and (found := re.fullmatch(pattern, ask.path)):
+            if request.method in methods.split() and (found := re.fullmatch(pattern, request.path)):
                 if found.groupdict().get("name", "").lower() != found.groupdict().get("name", "") and not capitals:
                     return Route(lambda _ask, _groups: NO_PAGE, found.groupdict(), ())
-                return Route(call, found.groupdict(), _scopes(ask, found.groupdict(), actions))
+                return Route(call, found.groupdict(), _scopes(request, found.groupdict(), actions))
         return None
 
-    def _table(self) -> Sequence[tuple[str, str, Callable[[Ask, Mapping[str, str]], Say], str]]:
+    def _table(self) -> Sequence[tuple[str, str, Callable[[FakeRequest, Mapping[str, str]], FakeResponse], str]]:
         manifest = rf"/v2/{NAME}/manifests/(?P<reference>{TAG}|{DIGEST})"
         blob = rf"/v2/{NAME}/blobs/(?P<digest>{DIGEST})"
         upload = rf"/v2/{NAME}/blobs/uploads/(?P<upload>[0-9a-f-]+)"
@@ -89,25 +89,25 @@ class Routes:
             ("PATCH", upload, self._patch, "pull,push"),
             ("PUT", upload, self._finish, "pull,push"),
             ("GET", r"/v2/_catalog", self._catalog, "*"),
-            ("GET HEAD", r"/v2/", lambda _ask, _groups: Say(200, b"{}"), ""),
+            ("GET HEAD", r"/v2/", lambda _ask, _groups: FakeResponse(200, b"{}"), ""),
             ("GET", rf"/v2/{NAME}/referrers/(?P<digest>{DIGEST})", self._referrers, "pull"),
         )
 
     # Reading
 
-    def _manifest(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+    def _manifest(self, request: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
         name, reference = groups["name"], groups["reference"]
         if ":" in reference and not self._may_name_a_manifest(name, reference):
-            raise RefusalError(500, "UNKNOWN", "unknown error", {})
-        found = self._acceptable(name, reference, ask.headers.get("accept", ""))
-        if ask.headers.get("if-none-match") == f'"{found.digest}"':
-            return Say(304)
+            raise FakeRefusalError(500, "UNKNOWN", "unknown error", {})
+        found = self._acceptable(name, reference, request.headers.get("accept", ""))
+        if request.headers.get("if-none-match") == f'"{found.digest}"':
+            return FakeResponse(304)
         headers = {"Content-Type": found.media_type, "Etag": f'"{found.digest}"'}
-        return Say(200, found.body, headers | self._digest(found.digest))
+        return FakeResponse(200, found.body, headers | self._digest(found.digest))
 
     def _may_name_a_manifest(self, name: str, digest: str) -> bool:
         """A digest that is none, and a blob that is no manifest, are beyond a registry."""
-        stored = self.store.repositories.get(name, StoredRepository())
+        stored = self.store.repositories.get(name, FakeRepository())
         return bool(SHA256.fullmatch(digest)) and (digest in stored.manifests or digest not in stored.blobs)
 
     def _acceptable(self, name: str, reference: str, accept: str) -> Pushed:
@@ -118,86 +118,86 @@ class Routes:
         if found.media_type in (m.IMAGE, m.INDEX):
             word = "manifest" if found.media_type == m.IMAGE else "index"
             message = f"OCI {word} found, but accept header does not support OCI {word.replace('index', 'indexe')}s"
-            raise RefusalError(404, "MANIFEST_UNKNOWN", message)
+            raise FakeRefusalError(404, "MANIFEST_UNKNOWN", message)
         if ":" in reference:
             return found
         if found.media_type == m.DOCKER_INDEX and m.DOCKER_IMAGE in accepted(accept):
             return self.store.find(name, _for_linux(found))
-        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid")
+        raise FakeRefusalError(400, "MANIFEST_INVALID", "manifest invalid")
 
-    def _tags(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+    def _tags(self, request: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
         name = groups["name"]
         stored = self.store.repositories.get(name)
         if stored is None or not stored.tagged_once:
-            raise RefusalError(404, "NAME_UNKNOWN", "repository name not known to registry", {"name": name})
+            raise FakeRefusalError(404, "NAME_UNKNOWN", "repository name not known to registry", {"name": name})
         if self.switches.tags_page is None:
             return _document({"name": name, "tags": list(stored.tags) or None})
         page = self.switches.tags_page
         if self.switches.tags_by_n:
-            page = page if "n" in ask.query else None
-            if not ask.query.get("n", "0").isdecimal():
-                raise _invalid_number(ask.query["n"])
-        rows, link = self._page(ask, sorted(stored.tags), page, self.switches.tags_most)
+            page = page if "n" in request.query else None
+            if not request.query.get("n", "0").isdecimal():
+                raise _invalid_number(request.query["n"])
+        rows, link = self._page(request, sorted(stored.tags), page, self.switches.tags_most)
         return _document({"name": name, "tags": rows}, **link)
 
-    def _catalog(self, ask: Ask, _groups: Mapping[str, str]) -> Say:
+    def _catalog(self, request: FakeRequest, _groups: Mapping[str, str]) -> FakeResponse:
         if self.switches.catalog == 404:
             return NO_PAGE
         if self.switches.catalog != 200:
             code = "DENIED" if self.switches.catalog == 403 else "UNSUPPORTED"
-            raise RefusalError(self.switches.catalog, code, "the catalog is not for you")
+            raise FakeRefusalError(self.switches.catalog, code, "the catalog is not for you")
         most = self.switches.catalog_most
-        rows, link = self._page(ask, sorted(self.store.repositories), self.switches.catalog_page, most)
+        rows, link = self._page(request, sorted(self.store.repositories), self.switches.catalog_page, most)
         return _document({"repositories": rows}, **link)
 
     def _page(
-        self, ask: Ask, rows: Sequence[str], page: int | None, most: int | None
+        self, request: FakeRequest, rows: Sequence[str], page: int | None, most: int | None
     ) -> tuple[list[str], dict[str, str]]:
         """A page of a list, at most `page` rows of it. An `n` of more than `most` is refused."""
-        wanted = number(ask)
+        wanted = number(request)
         if wanted is not None and most is not None and wanted > most:
             raise _invalid_number(wanted)
-        if self.switches.last == "refused" and "last" in ask.query:
-            raise RefusalError(400, "UNSUPPORTED", "unknown parameter last")
+        if self.switches.last == "refused" and "last" in request.query:
+            raise FakeRefusalError(400, "UNSUPPORTED", "unknown parameter last")
         if self.switches.last == "ignored":
-            ask = replace(ask, pairs=tuple(pair for pair in ask.pairs if pair[0] != "last"))
-        shown, link = paged(ask, rows, page)
+            request = replace(request, pairs=tuple(pair for pair in request.pairs if pair[0] != "last"))
+        shown, link = paged(request, rows, page)
         return shown, link if self.switches.links else {}
 
-    def _referrers(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+    def _referrers(self, request: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
         rows = self.store.referrers(groups["name"], groups["digest"])
-        kind = ask.query.get("artifactType")
+        kind = request.query.get("artifactType")
         if kind:
             rows = [row for row in rows if row.get("artifactType") == kind]
         by_digest = {row["digest"]: row for row in rows}
-        shown, headers = paged(ask, list(by_digest), self.switches.referrers_page)
+        shown, headers = paged(request, list(by_digest), self.switches.referrers_page)
         headers |= {"Content-Type": m.INDEX, **({"OCI-Filters-Applied": "artifactType"} if kind else {})}
         listed = [by_digest[digest] for digest in shown]
         return _document({"schemaVersion": 2, "mediaType": m.INDEX, "manifests": listed}, **headers)
 
-    def _blob(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+    def _blob(self, request: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
         digest = groups["digest"]
-        stored = self.store.repositories.get(groups["name"], StoredRepository())
+        stored = self.store.repositories.get(groups["name"], FakeRepository())
         if digest not in stored.blobs or not self.store.has_blob(digest):
-            raise RefusalError(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
+            raise FakeRefusalError(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
         if self.switches.redirect:
-            return Say(307, b"", {"Location": f"{self.storage_url()}/storage/{digest}?signature=x%2By"})
-        return blob_bytes(self.store, ask, digest) if ask.method in READS else NO_PAGE
+            return FakeResponse(307, b"", {"Location": f"{self.storage_url()}/storage/{digest}?signature=x%2By"})
+        return blob_bytes(self.store, request, digest) if request.method in READS else NO_PAGE
 
     # Changing
 
-    def _delete(self, _ask: Ask, groups: Mapping[str, str]) -> Say:
+    def _delete(self, _ask: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
         name, digest = groups["name"], groups["reference"]
         if self.switches.deletion in ("off", "off 400"):
-            raise RefusalError(405 if self.switches.deletion == "off" else 400, "UNSUPPORTED", UNSUPPORTED)
+            raise FakeRefusalError(405 if self.switches.deletion == "off" else 400, "UNSUPPORTED", UNSUPPORTED)
         if not SHA256.fullmatch(digest):
             return self._delete_tag(name, digest)
         if self.switches.protects and self.store.stored(name).parents.get(digest):
             message = "manifest is referenced by an index"
-            raise RefusalError(405, "DENIED", message) if self.switches.protects == "denied" else GITLAB
+            raise FakeRefusalError(405, "DENIED", message) if self.switches.protects == "denied" else GITLAB
         tags = self.store.stored(name).tags_of.get(digest, ())
         if self.switches.locks and any(re.search(self.switches.locks, f"{name}:{tag}") for tag in tags):
-            named = RefusalError(403, "DENIED", f"robot may not delete in {name}")
+            named = FakeRefusalError(403, "DENIED", f"robot may not delete in {name}")
             raise LOCKED.get(self.switches.locked_says, named)
         if self.switches.deletion_seconds and digest in self.store.stored(name).manifests:
             self._begin_task(name, digest)
@@ -214,27 +214,27 @@ class Routes:
             )
             for digest in self.store.freed() if self.switches.frees_at_once else ():
                 self.store.free(digest, cached=False)
-        return Say(202)
+        return FakeResponse(202)
 
-    def _delete_tag(self, name: str, tag: str) -> Say:
+    def _delete_tag(self, name: str, tag: str) -> FakeResponse:
         if ":" in tag or self.switches.by_tag == "refused":
-            raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+            raise FakeRefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         if self.switches.by_tag == "unsupported":
-            raise RefusalError(405, "UNSUPPORTED", UNSUPPORTED)
+            raise FakeRefusalError(405, "UNSUPPORTED", UNSUPPORTED)
         self.store.find(name, tag)
         self.store.stored(name).untag(tag)
-        return Say(202)
+        return FakeResponse(202)
 
-    def _put(self, ask: Ask, groups: Mapping[str, str]) -> Say:
+    def _put(self, request: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
         name = groups["name"]
         if ":" in groups["reference"] and not SHA256.fullmatch(groups["reference"]):
-            raise RefusalError(500, "UNKNOWN", "unknown error", {})
+            raise FakeRefusalError(500, "UNKNOWN", "unknown error", {})
         before = self.store.stored(name).tags.get(groups["reference"])
         pushed = self.store.put(
             name,
             groups["reference"],
-            ask.body,
-            ask.headers.get("content-type", ""),
+            request.body,
+            request.headers.get("content-type", ""),
             takes_incomplete=self.switches.takes_incomplete,
         )
         if self.switches.forgets_untagged and before and not self.store.stored(name).tags_of[before]:
@@ -242,46 +242,48 @@ class Routes:
         headers = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
         if self.switches.referrers and pushed.subject:
             headers["OCI-Subject"] = pushed.subject
-        return Say(201, b"", headers)
+        return FakeResponse(201, b"", headers)
 
-    def _options(self, _ask: Ask, _groups: Mapping[str, str]) -> Say:
-        return Say(
+    def _options(self, _ask: FakeRequest, _groups: Mapping[str, str]) -> FakeResponse:
+        return FakeResponse(
             200, b"", {"Allow": "GET, HEAD" if self.switches.deletion == "read-only" else "DELETE, GET, HEAD, PUT"}
         )
 
-    def _begin(self, ask: Ask, groups: Mapping[str, str]) -> Say:
-        name, digest = groups["name"], ask.query.get("mount", "")
-        source = self.store.repositories.get(ask.query.get("from", ""), StoredRepository())
+    def _begin(self, request: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
+        name, digest = groups["name"], request.query.get("mount", "")
+        source = self.store.repositories.get(request.query.get("from", ""), FakeRepository())
         if digest and digest in source.blobs and self.store.has_blob(digest):
             self.store.stored(name).blobs.add(digest)
             return _created(name, digest)
         self.uploads[upload := str(uuid.uuid4())] = b""
-        return Say(
+        return FakeResponse(
             202, b"", {"Location": f"/v2/{name}/blobs/uploads/{upload}?_state=s%3D", "Docker-Upload-Uuid": upload}
         )
 
-    def _patch(self, ask: Ask, groups: Mapping[str, str]) -> Say:
-        self.uploads[groups["upload"]] = self._so_far(groups["upload"]) + ask.body
-        return Say(202, b"", {"Location": ask.path, "Range": f"0-{len(self.uploads[groups['upload']]) - 1}"})
+    def _patch(self, request: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
+        self.uploads[groups["upload"]] = self._so_far(groups["upload"]) + request.body
+        return FakeResponse(
+            202, b"", {"Location": request.path, "Range": f"0-{len(self.uploads[groups['upload']]) - 1}"}
+        )
 
-    def _finish(self, ask: Ask, groups: Mapping[str, str]) -> Say:
-        data = self._so_far(groups["upload"]) + ask.body
-        if (digest := m.digest_of(data)) != ask.query.get("digest"):
-            raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+    def _finish(self, request: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
+        data = self._so_far(groups["upload"]) + request.body
+        if (digest := m.digest_of(data)) != request.query.get("digest"):
+            raise FakeRefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         del self.uploads[groups["upload"]]
         self.store.add_blob(groups["name"], digest, data)
         return _created(groups["name"], digest)
 
     def _so_far(self, upload: str) -> bytes:
         if upload not in self.uploads:
-            raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+            raise FakeRefusalError(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
         return self.uploads[upload]
 
     def _digest(self, digest: str) -> dict[str, str]:
         return {"Docker-Content-Digest": digest} if self.switches.digest_header else {}
 
 
-def blob_bytes(store: Store, ask: Ask, digest: str) -> Say:
+def blob_bytes(store: FakeStore, request: FakeRequest, digest: str) -> FakeResponse:
     """A blob, or the range of it that was asked for. One that is only a size has zeros, and is not to be had whole.
 
     Of a blob that only a cache tells of the headers come, and then the end of the connection.
@@ -289,19 +291,19 @@ def blob_bytes(store: Store, ask: Ask, digest: str) -> Say:
     held, size = store.blobs.get(digest, b""), store.size(digest)
     headers = {"Docker-Content-Digest": digest, "Etag": f'"{digest}"', "Accept-Ranges": "bytes"}
     headers["Content-Type"] = "application/octet-stream"
-    asked = ask.headers.get("range")
-    if ask.method != "HEAD" and digest not in store.blobs:
-        return Say(200 if asked is None else 206, b"", headers, fate="half", length=size)
-    if ask.method == "HEAD" or (asked is None and not isinstance(held, int)):
-        return Say(200, b"" if isinstance(held, int) else held, headers, length=size)
+    asked = request.headers.get("range")
+    if request.method != "HEAD" and digest not in store.blobs:
+        return FakeResponse(200 if asked is None else 206, b"", headers, fate="half", length=size)
+    if request.method == "HEAD" or (asked is None and not isinstance(held, int)):
+        return FakeResponse(200, b"" if isinstance(held, int) else held, headers, length=size)
     if asked is None:
-        raise RefusalError(500, "UNKNOWN", "this layer has no bytes here: nobody should have asked for it")
+        raise FakeRefusalError(500, "UNKNOWN", "this layer has no bytes here: nobody should have asked for it")
     first, last = span(asked, size)
     if first > last:
         beyond = {"Content-Range": f"bytes */{size}"} if first >= size else {}
-        return Say(416, b"", headers | {"Content-Type": "text/plain"} | beyond)
+        return FakeResponse(416, b"", headers | {"Content-Type": "text/plain"} | beyond)
     part = bytes(last + 1 - first) if isinstance(held, int) else held[first : last + 1]
-    return Say(206, part, headers | {"Content-Range": f"bytes {first}-{last}/{size}"})
+    return FakeResponse(206, part, headers | {"Content-Range": f"bytes {first}-{last}/{size}"})
 
 
 def span(asked: str, size: int) -> tuple[int, int]:
@@ -319,15 +321,15 @@ def accepted(header: str) -> frozenset[str]:
     return frozenset(one.partition(";")[0].strip() for one in header.split(","))
 
 
-def number(ask: Ask) -> int | None:
+def number(request: FakeRequest) -> int | None:
     """`n` of a listing; what is no number counts as absent."""
-    text = ask.query.get("n", "")
+    text = request.query.get("n", "")
     return int(text) if text.isdecimal() else None
 
 
-def paged(ask: Ask, rows: Sequence[str], most: int | None) -> tuple[list[str], dict[str, str]]:
+def paged(request: FakeRequest, rows: Sequence[str], most: int | None) -> tuple[list[str], dict[str, str]]:
     """A page, of at most so many, and the header that leads to the next one: relative, and encoded."""
-    last, wanted = ask.query.get("last"), number(ask)
+    last, wanted = request.query.get("last"), number(request)
     if last in rows:
         rows = rows[rows.index(last) + 1 :]
     elif last is not None:
@@ -336,23 +338,23 @@ def paged(ask: Ask, rows: Sequence[str], most: int | None) -> tuple[list[str], d
     shown = list(rows[:size])
     if not shown or len(rows) == size:
         return shown, {}
-    kept = [(name, value) for name, value in ask.pairs if name not in ("last", "n")]
+    kept = [(name, value) for name, value in request.pairs if name not in ("last", "n")]
     query = urlencode([*kept, ("last", shown[-1]), ("n", str(wanted or most or size))])
-    return shown, {"Link": f'<{ask.path}?{query}>; rel="next"'}
+    return shown, {"Link": f'<{request.path}?{query}>; rel="next"'}
 
 
-def _invalid_number(wanted: int | str) -> RefusalError:
-    return RefusalError(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested", {"n": wanted})
+def _invalid_number(wanted: int | str) -> FakeRefusalError:
+    return FakeRefusalError(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested", {"n": wanted})
 
 
-def _scopes(ask: Ask, groups: Mapping[str, str], actions: str) -> tuple[str, ...]:
+def _scopes(request: FakeRequest, groups: Mapping[str, str], actions: str) -> tuple[str, ...]:
     if not actions:
         return ()
     if "name" not in groups:
         return ("registry:catalog:*",)
     scopes = [f"repository:{groups['name']}:{actions}"]
-    if ask.method == "POST" and ask.query.get("from"):
-        scopes.append(f"repository:{ask.query['from']}:pull")
+    if request.method == "POST" and request.query.get("from"):
+        scopes.append(f"repository:{request.query['from']}:pull")
     return tuple(scopes)
 
 
@@ -361,12 +363,12 @@ def _for_linux(found: Pushed) -> str:
     for child in json.loads(found.body)["manifests"]:
         if child.get("platform", {}).get("os", "linux") == "linux":
             return str(child["digest"])
-    raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+    raise FakeRefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
 
 
-def _created(name: str, digest: str) -> Say:
-    return Say(201, b"", {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest})
+def _created(name: str, digest: str) -> FakeResponse:
+    return FakeResponse(201, b"", {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest})
 
 
-def _document(content: Any, **headers: str) -> Say:
-    return Say(200, json.dumps(content).encode() + b"\n", headers)
+def _document(content: Any, **headers: str) -> FakeResponse:
+    return FakeResponse(200, json.dumps(content).encode() + b"\n", headers)

@@ -12,7 +12,7 @@ TYPES = (m.IMAGE, m.INDEX, m.DOCKER_IMAGE, m.DOCKER_INDEX)
 MANIFEST_BYTES = 4 << 20
 
 
-class RefusalError(Exception):
+class FakeRefusalError(Exception):
     """An error of the protocol, as it goes over the wire."""
 
     def __init__(self, status: int, code: str, message: str, *details: Any) -> None:
@@ -29,7 +29,7 @@ class RefusalError(Exception):
 
 
 @dataclass(slots=True)
-class StoredRepository:
+class FakeRepository:
     """One repository; what was pushed stays in push order."""
 
     manifests: dict[str, Pushed] = field(default_factory=dict)
@@ -72,18 +72,18 @@ class StoredRepository:
             self.referrers[gone.subject].pop(digest, None)
 
 
-class Store:
+class FakeStore:
     """All repositories. Not safe for several threads: who has it has a lock."""
 
     def __init__(self) -> None:
-        self.repositories: dict[str, StoredRepository] = {}
+        self.repositories: dict[str, FakeRepository] = {}
         self.blobs: dict[str, bytes | int] = {}  # int: a size alone, for layers that nobody fetches
         self.cached: dict[str, int] = {}  # sizes of blobs that a collector has freed, and that a cache tells of
         self.deleted: list[tuple[str, str]] = []
 
-    def stored(self, repository: str) -> StoredRepository:
+    def stored(self, repository: str) -> FakeRepository:
         """A repository, made where need be; it never goes again."""
-        return self.repositories.setdefault(repository, StoredRepository())
+        return self.repositories.setdefault(repository, FakeRepository())
 
     def size(self, blob: str) -> int:
         held = self.blobs[blob] if blob in self.blobs else self.cached[blob]
@@ -109,12 +109,12 @@ class Store:
 
     def find(self, repository: str, reference: str) -> Pushed:
         """The manifest that a tag or a digest names. Raises RefusalError."""
-        stored = self.repositories.get(repository, StoredRepository())
+        stored = self.repositories.get(repository, FakeRepository())
         digest = stored.tags.get(reference, reference)
         found = stored.manifests.get(digest) or (None if digest == reference else stored.ghosts.get(digest))
         if found is None:
             detail = {"Name": repository, "Revision": reference} if ":" in reference else {"Tag": reference}
-            raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail)
+            raise FakeRefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail)
         return found
 
     def put(
@@ -126,13 +126,13 @@ class Store:
         """
         pushed = _checked(repository, body, media_type)
         if ":" in reference and reference != pushed.digest:
-            raise RefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+            raise FakeRefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         stored = self.stored(repository)
         missing = dict.fromkeys(one.digest for one in pushed.blobs if one.digest not in stored.blobs)
         if not takes_incomplete:
             missing |= dict.fromkeys(one.digest for one in pushed.children if one.digest not in stored.manifests)
         if missing:
-            raise RefusalError(
+            raise FakeRefusalError(
                 400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", *({"digest": one} for one in missing)
             )
         stored.put(pushed)
@@ -152,7 +152,7 @@ class Store:
         """Raises RefusalError where it is not there."""
         stored = self.repositories.get(repository)
         if stored is None or digest not in stored.manifests:
-            raise RefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+            raise FakeRefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
         children = [one.digest for one in stored.manifests[digest].children] if children_too else []
         stored.remove(digest, tags_stay=tags_stay, tags_answer=tags_answer)
         self.deleted.append((repository, digest))
@@ -187,21 +187,21 @@ class Store:
 
     def referrers(self, repository: str, subject: str) -> list[dict[str, Any]]:
         """The descriptors of those that name this subject, as the referrers API shows them."""
-        stored = self.repositories.get(repository, StoredRepository())
+        stored = self.repositories.get(repository, FakeRepository())
         return [_shown(stored.manifests[digest]) for digest in stored.referrers.get(subject, ())]
 
 
 def _checked(repository: str, body: bytes, media_type: str) -> Pushed:
     if len(body) > MANIFEST_BYTES:
-        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", "http: request body too large")
+        raise FakeRefusalError(400, "MANIFEST_INVALID", "manifest invalid", "http: request body too large")
     try:
         document = json.loads(body)
         pushed = m.parsed(repository, body, media_type)
         said = document.get("mediaType", media_type)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", str(error)) from error
+        raise FakeRefusalError(400, "MANIFEST_INVALID", "manifest invalid", str(error)) from error
     if media_type not in TYPES or said != media_type:
-        raise RefusalError(400, "MANIFEST_INVALID", "manifest invalid", {"mediaType": media_type})
+        raise FakeRefusalError(400, "MANIFEST_INVALID", "manifest invalid", {"mediaType": media_type})
     return pushed
 
 

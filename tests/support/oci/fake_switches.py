@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 
 @dataclass(slots=True, kw_only=True)
-class Switches:
+class FakeSwitches:
     """How this registry differs from distribution 2.8, which the defaults are."""
 
     tags_page: int | None = None  # None: all tags in one answer, in push order, whatever `n` and `last` say

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class FakeRequest:
     """One request. `pairs`: its query, decoded, in order; `headers` in lower case."""
 
     method: str
@@ -29,7 +29,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class FakeResponse:
     """One answer. `fate`: whole; half of its body, and then the end of the connection; or nothing but that end."""
 
     status: int = 200
@@ -42,7 +42,7 @@ class Say:
 class Listener:
     """Listens on a free port of 127.0.0.1 while its block runs; one thread for each connection."""
 
-    def __init__(self, answer: Callable[[Ask], Say]) -> None:
+    def __init__(self, answer: Callable[[FakeRequest], FakeResponse]) -> None:
         self._open: set[socket.socket] = set()
         self._handler = _handler(answer, self._open)
         self._restarts: list[threading.Thread] = []
@@ -93,25 +93,27 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
 
 
-def _handler(answer: Callable[[Ask], Say], open_now: set[socket.socket]) -> type[socketserver.StreamRequestHandler]:
+def _handler(
+    answer: Callable[[FakeRequest], FakeResponse], open_connections: set[socket.socket]
+) -> type[socketserver.StreamRequestHandler]:
     class Handler(socketserver.StreamRequestHandler):
         disable_nagle_algorithm = True
         wbufsize = 64 * 1024  # one packet an answer
 
         def handle(self) -> None:
-            open_now.add(self.connection)
+            open_connections.add(self.connection)
             with suppress(OSError):
-                while (ask := read_ask(self.rfile)) is not None:
-                    self.wfile.write(as_bytes(ask, say := answer(ask)))
+                while (request := read_request(self.rfile)) is not None:
+                    self.wfile.write(response_bytes(request, response := answer(request)))
                     self.wfile.flush()
-                    if say.fate != "whole" or ask.headers.get("connection", "").lower() == "close":
+                    if response.fate != "whole" or request.headers.get("connection", "").lower() == "close":
                         break
-            open_now.discard(self.connection)
+            open_connections.discard(self.connection)
 
     return Handler
 
 
-def read_ask(stream: BinaryIO) -> Ask | None:
+def read_request(stream: BinaryIO) -> FakeRequest | None:
     """The next request of a connection; None: there is no further one."""
     words = stream.readline(65_536).decode("latin-1").split()
     if len(words) != 3:
@@ -123,23 +125,23 @@ def read_ask(stream: BinaryIO) -> Ask | None:
     parts = urlsplit(words[1])
     pairs = tuple(parse_qsl(parts.query, keep_blank_values=True))
     body = stream.read(int(headers.get("content-length") or 0))
-    return Ask(words[0], unquote(parts.path), pairs, headers, body)
+    return FakeRequest(words[0], unquote(parts.path), pairs, headers, body)
 
 
-def as_bytes(ask: Ask, say: Say) -> bytes:
+def response_bytes(request: FakeRequest, response: FakeResponse) -> bytes:
     """What goes over the wire."""
-    if say.fate == "nothing":
+    if response.fate == "nothing":
         return b""
     headers = {
         "Content-Type": "application/json; charset=utf-8",
         "Docker-Distribution-Api-Version": "registry/2.0",
         "Date": formatdate(usegmt=True),
-        "Content-Length": str(len(say.body) if say.length is None else say.length),
-        **say.headers,
+        "Content-Length": str(len(response.body) if response.length is None else response.length),
+        **response.headers,
     }
-    lines = [f"HTTP/1.1 {say.status} {phrase(say.status)}", *(f"{name}: {headers[name]}" for name in headers)]
-    body = say.body[: len(say.body) // 2] if say.fate == "half" else say.body
-    return "\r\n".join([*lines, "", ""]).encode() + (b"" if ask.method == "HEAD" else body)
+    lines = [f"HTTP/1.1 {response.status} {phrase(response.status)}", *(f"{name}: {headers[name]}" for name in headers)]
+    body = response.body[: len(response.body) // 2] if response.fate == "half" else response.body
+    return "\r\n".join([*lines, "", ""]).encode() + (b"" if request.method == "HEAD" else body)
 
 
 def phrase(status: int) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tests.support.oci import manifests as m
 from tests.support.oci.manifests import Descriptor, Pushed
-from tests.support.oci.wire import Answer, UnexpectedAnswerError, Wire
+from tests.support.oci.wire import UnexpectedStatusError, Wire, WireResponse
 
 LINUX = ("linux", "amd64")
 BLOB_TYPE = "application/octet-stream"
@@ -19,7 +19,7 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-class NotWholeError(AssertionError):
+class IncompleteImageError(AssertionError):
     """An image cannot be pulled whole; `missing` names every manifest and blob that is not there as it should be."""
 
     def __init__(self, repository: str, reference: str, missing: Sequence[str]) -> None:
@@ -161,12 +161,12 @@ class Pusher:
         body = m.image_body(self.blob(repository, config, m.CONFIG), [layer])
         return self.manifest(repository, body, m.IMAGE, f"{fallback_tag(subject.digest)}.{kind}")
 
-    def delete(self, repository: str, digest: str) -> Answer:
+    def delete(self, repository: str, digest: str) -> WireResponse:
         return self.wire.ask("DELETE", f"/v2/{repository}/manifests/{digest}")
 
     # Pulling
 
-    def get(self, repository: str, reference: str) -> Answer:
+    def get(self, repository: str, reference: str) -> WireResponse:
         """GET of a manifest with all types accepted."""
         return self.wire.ask("GET", f"/v2/{repository}/manifests/{reference}", headers={"Accept": m.ACCEPT})
 
@@ -174,7 +174,7 @@ class Pusher:
         """The record of a manifest that somebody else pushed."""
         answer = self.get(repository, reference)
         if answer.status != 200:
-            raise UnexpectedAnswerError(f"GET {repository}:{reference}", answer)
+            raise UnexpectedStatusError(f"GET {repository}:{reference}", answer)
         return m.parsed(repository, answer.body, answer.header("Content-Type"), tags)
 
     def exists(self, repository: str, reference: str) -> bool:
@@ -198,7 +198,7 @@ class Pusher:
             if reference not in seen:
                 self._pull(repository, reference, seen, missing)
         if missing:
-            raise NotWholeError(repository, ", ".join(references), missing)
+            raise IncompleteImageError(repository, ", ".join(references), missing)
         return frozenset(seen)
 
     def _pull(self, repository: str, reference: str, seen: dict[str, None], missing: list[str]) -> None:

@@ -11,9 +11,9 @@ from sqlalchemy import select
 
 from tests.support.cluster import cluster, command, metric
 from tests.support.harness import Harness
+from tests.support.oci.contents import Key, RegistryContents, fill
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
-from tests.support.oci.world import Key, World, fill
 from worker.registries import open_registry
 from worker.restore import restore as restoring
 from worker.restore.images import Restored
@@ -27,7 +27,7 @@ RULES = [
     {"name": "indexes", "delete": {"tags": ["multi-1", "multi-2", "nested-*", "list-*"]}},
     {"name": "copies", "delete": {"tags": ["skopeo-all", "skopeo-docker"]}},
 ]
-TAKEN = ("pr-[0-4]", "build-*", "multi-[12]", "nested-*", "list-*", "skopeo-all", "skopeo-docker")
+SELECTED_TAGS = ("pr-[0-4]", "build-*", "multi-[12]", "nested-*", "list-*", "skopeo-all", "skopeo-docker")
 """What these rules select, said once more: of the pull requests only `pr-5` is younger than 30 days."""
 
 
@@ -44,22 +44,22 @@ def restore(harness: Harness, words: str, *, partly: bool = False) -> dict[str, 
         return {one.digest: one for one in restoring.restore(harness.store, asked, opened)}
 
 
-def ought_to_go(world: World, patterns: Iterable[str]) -> frozenset[Key]:
+def expected_deletions(contents: RegistryContents, patterns: Iterable[str]) -> frozenset[Key]:
     """What a policy that selects these tags takes of all that is listed, worked out without the policies' code.
 
     An untagged child goes with the last of its indexes, a referrer (by `subject`, by cosign's tags, or as the fallback
     index) with its subject.
     """
-    listed = {key: one for key, one in world.images.items() if key in world.listed}
+    listed = {key: one for key, one in contents.images.items() if key in contents.listed}
     gone: set[Key] = set()
     while True:
-        more = {key for key in listed if key not in gone and _goes(key, listed, gone, tuple(patterns))}
+        more = {key for key in listed if key not in gone and _is_deleted(key, listed, gone, tuple(patterns))}
         if not more:
             return frozenset(gone)
         gone |= more
 
 
-def _goes(key: Key, listed: Mapping[Key, Any], gone: set[Key], patterns: tuple[str, ...]) -> bool:
+def _is_deleted(key: Key, listed: Mapping[Key, Any], gone: set[Key], patterns: tuple[str, ...]) -> bool:
     repository, digest = key
     image = listed[key]
     if subject := _subject(image):
@@ -80,7 +80,7 @@ def _subject(image: Any) -> str:
     return image.subject or (fallback[0] if fallback else "")
 
 
-def there(registry: DockerRegistry, keys: Iterable[Key], **sign_in: str) -> frozenset[Key]:
+def still_present(registry: DockerRegistry, keys: Iterable[Key], **sign_in: str) -> frozenset[Key]:
     """Those of these manifests that the registry still gives."""
     pusher = Pusher(registry.url, **sign_in)
     return frozenset(key for key in keys if pusher.exists(*key))
@@ -96,12 +96,12 @@ def pull_all(registry: DockerRegistry, keys: Iterable[Key]) -> None:
         pusher.pull_whole(repository, *digests)
 
 
-def collected(registry: DockerRegistry, world: World) -> dict[str, int]:
+def collected(registry: DockerRegistry, contents: RegistryContents) -> dict[str, int]:
     """What the registry's plain collector takes from its disk, manifests' own files aside: digest -> bytes."""
     before = registry.data_files()
     registry.collect().check_returncode()
     after = registry.data_files()
-    manifests = {digest for _, digest in world.images}
+    manifests = {digest for _, digest in contents.images}
     return {digest: size for digest, size in before.items() if digest not in after and digest not in manifests}
 
 
@@ -117,9 +117,9 @@ def named(store: Store, run_id: str, *, reclaimed: bool) -> dict[str, int]:
 def bytes_agree(folder: Path, *, cache: bool) -> None:
     """A whole night through Celery: what the plan, the metrics and the registry's own collector say is the same."""
     with DockerRegistry(cache=cache) as registry:
-        world = fill(registry, now=datetime.now(UTC), untagged=False)
-        assert not world.unlisted
-        expected = ought_to_go(world, TAKEN)
+        contents = fill(registry, now=datetime.now(UTC), untagged=False)
+        assert not contents.unlisted
+        expected = expected_deletions(contents, SELECTED_TAGS)
         with cluster(
             served(registry), folder, rules=RULES, rate={"requests_per_second": 1000, "concurrency": 8}
         ) as made:
@@ -134,15 +134,15 @@ def bytes_agree(folder: Path, *, cache: bool) -> None:
             reclaimed = named(made.harness.store, run["id"], reclaimed=True)
 
         assert {(item.decision.repository, item.decision.digest) for item in items} == expected
-        assert (run["outcome"], run["deleted"], run["images"]) == ("succeeded", len(expected), len(world.listed))
-        kept = frozenset(world.images) - expected
-        assert there(registry, expected) == frozenset()
+        assert (run["outcome"], run["deleted"], run["images"]) == ("succeeded", len(expected), len(contents.listed))
+        kept = frozenset(contents.images) - expected
+        assert still_present(registry, expected) == frozenset()
         pull_all(registry, kept)
 
-        freed = collected(registry, world)
-        assert planned == reclaimed == freed == world.freed(expected)
+        freed = collected(registry, contents)
+        assert planned == reclaimed == freed == contents.freed(expected)
         assert run["reclaimable_bytes"] == run["reclaimed_bytes"] == counted == sum(freed.values()) > 0
         pull_all(registry, kept)
         figures = f"plan {run['reclaimable_bytes']:,}, metrics {int(counted):,}, disk {sum(freed.values()):,} bytes"
-        what = f"{len(expected)} of {len(world.listed)} manifests, {len(freed)} configs and layers"
+        what = f"{len(expected)} of {len(contents.listed)} manifests, {len(freed)} configs and layers"
         print(f"\n{figures} ({what}; {'with' if cache else 'without'} cache)")  # noqa: T201 - what -s is for

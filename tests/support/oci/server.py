@@ -38,7 +38,7 @@ def program(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Htpasswd:
+class HtpasswdAuth:
     """Basic sign-in of one user."""
 
     user: str
@@ -46,7 +46,7 @@ class Htpasswd:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class BearerAuth:
     """Bearer sign-in: where tokens come from, and the certificates that prove them. See `tokens.py`."""
 
     realm: str  # URL
@@ -68,7 +68,7 @@ class DockerRegistry:
         cache: bool = False,
         delete: bool = True,
         readonly: bool = False,
-        auth: Htpasswd | Token | None = None,
+        auth: HtpasswdAuth | BearerAuth | None = None,
     ) -> None:
         self._program = program("docker-registry")
         self.folder = Path(tempfile.mkdtemp(prefix="registry-gc-docker-registry-"))
@@ -189,11 +189,11 @@ class DockerRegistry:
         match self._auth:
             case None:
                 return {}
-            case Htpasswd(user, password):
+            case HtpasswdAuth(user, password):
                 path = self.folder / "htpasswd"
                 path.write_text(bcrypt_line(user, password))
                 return {"auth": {"htpasswd": {"realm": "basic-realm", "path": str(path)}}}
-            case Token(realm, service, issuer, bundle):
+            case BearerAuth(realm, service, issuer, bundle):
                 bearer = {"realm": realm, "service": service, "issuer": issuer, "rootcertbundle": str(bundle)}
                 return {"auth": {"token": bearer}}
 

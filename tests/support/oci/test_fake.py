@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.oci import manifests as m
-from tests.support.oci.fake import Basic, FakeRegistry, Tokens
-from tests.support.oci.fake_store import RefusalError
+from tests.support.oci.fake import BasicAuth, FakeRegistry, TokenAuth
+from tests.support.oci.fake_store import FakeRefusalError
 from tests.support.oci.pusher import Pusher, basic
-from tests.support.oci.wire import Answer, Wire
+from tests.support.oci.wire import Wire, WireResponse
 
 ALL = {"Accept": m.ACCEPT}
 NOWHERE = "sha256:" + "0" * 64
@@ -24,7 +24,7 @@ def fake() -> Iterator[FakeRegistry]:
         yield registry
 
 
-def ask(registry: FakeRegistry, method: str, path: str, **options: Any) -> Answer:
+def ask(registry: FakeRegistry, method: str, path: str, **options: Any) -> WireResponse:
     wire = Wire(registry.url)
     try:
         return wire.ask(method, path, **{"headers": ALL, **options})
@@ -32,7 +32,7 @@ def ask(registry: FakeRegistry, method: str, path: str, **options: Any) -> Answe
         wire.close()
 
 
-def codes(answer: Answer) -> list[str]:
+def codes(answer: WireResponse) -> list[str]:
     return [error["code"] for error in json.loads(answer.body)["errors"]]
 
 
@@ -314,7 +314,7 @@ def test_what_a_push_checks(
 
 def test_blobs_are_per_repository(fake: FakeRegistry) -> None:
     image = fake.push("a", "v1")
-    with pytest.raises(RefusalError) as failure:
+    with pytest.raises(FakeRefusalError) as failure:
         fake.put("b", image.body, image.media_type, "v1")
     assert {detail["digest"] for detail in failure.value.details} == {blob.digest for blob in image.blobs}
 
@@ -391,7 +391,7 @@ def test_what_no_driver_may_send(fake: FakeRegistry, method: str, path: str, sta
 
 
 def test_basic() -> None:
-    with FakeRegistry(Basic("anna", "secret")) as fake:
+    with FakeRegistry(BasicAuth("anna", "secret")) as fake:
         refused = ask(fake, "GET", "/v2/")
         assert (refused.status, refused.header("Www-Authenticate")) == (401, 'Basic realm="fake"')
         statuses = [
@@ -417,7 +417,7 @@ def test_basic() -> None:
     ],
 )
 def test_tokens(method: str, path: str, scope: str) -> None:
-    tokens = Tokens(user=Basic("anna", "secret"))
+    tokens = TokenAuth(user=BasicAuth("anna", "secret"))
     with FakeRegistry(tokens, referrers=True) as fake:
 
         def challenged(token: str) -> str:

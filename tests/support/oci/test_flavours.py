@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from tests.support.drivers import QUICK, with_defaults
-from tests.support.oci.fake import FLAVOURS, Basic, FakeRegistry, Tokens
+from tests.support.oci.fake import FLAVOURS, BasicAuth, FakeRegistry, TokenAuth
 from tests.support.oci.manifests import ACCEPT, IMAGE, Pushed
 from tests.support.oci.pusher import basic
-from tests.support.oci.wire import Answer, Wire
+from tests.support.oci.wire import Wire, WireResponse
 from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
 from worker.registries.interface import Registry
 
 
-def ask(registry: FakeRegistry, method: str, path: str, url: str = "", **options: Any) -> Answer:
+def ask(registry: FakeRegistry, method: str, path: str, url: str = "", **options: Any) -> WireResponse:
     wire = Wire(url or registry.url)
     try:
         return wire.ask(method, path, **{"headers": {"Accept": ACCEPT}, **options})
@@ -24,7 +24,7 @@ def ask(registry: FakeRegistry, method: str, path: str, url: str = "", **options
         wire.close()
 
 
-def code(answer: Answer) -> str:
+def code(answer: WireResponse) -> str:
     return str(json.loads(answer.body)["errors"][0]["code"]) if answer.body else ""
 
 
@@ -144,7 +144,7 @@ def anna(folder: Path) -> Credentials:
 
 
 def test_a_realm_on_another_port() -> None:
-    tokens = Tokens(user=Basic("anna", "secret"), elsewhere=True, named="access_token", tells_lifetime=False)
+    tokens = TokenAuth(user=BasicAuth("anna", "secret"), elsewhere=True, named="access_token", tells_lifetime=False)
     with FakeRegistry(tokens) as registry:
         told = ask(registry, "GET", "/v2/").header("Www-Authenticate")
         assert told == f'Bearer realm="http://{registry.token_host}/token",service="fake-registry"'

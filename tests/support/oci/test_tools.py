@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.oci import manifests as m
-from tests.support.oci.pusher import NotWholeError, Pusher, basic, fallback_tag
-from tests.support.oci.server import DockerRegistry, Htpasswd
-from tests.support.oci.tokens import Asked, TokenServer, User
-from tests.support.oci.wire import UnexpectedAnswerError, Wire
-from tests.support.oci.world import REPOSITORIES, fill
+from tests.support.oci.contents import REPOSITORIES, fill
+from tests.support.oci.pusher import IncompleteImageError, Pusher, basic, fallback_tag
+from tests.support.oci.server import DockerRegistry, HtpasswdAuth
+from tests.support.oci.tokens import TokenRequest, TokenServer, TokenUser
+from tests.support.oci.wire import UnexpectedStatusError, Wire
 from tests.support.waiting import until
 
 REPOSITORY = "shop/api"
@@ -81,7 +81,7 @@ def test_what_cannot_be_pulled_whole_is_named(pusher):
     lost = pusher.image(REPOSITORY, layers=[b"one"])
     pusher.index(REPOSITORY, "multi", children=[lost, pusher.image(REPOSITORY, layers=[b"two"])])
     pusher.delete(REPOSITORY, lost.digest)
-    with pytest.raises(NotWholeError, match="cannot be pulled whole") as caught:
+    with pytest.raises(IncompleteImageError, match="cannot be pulled whole") as caught:
         pusher.pull_whole(REPOSITORY, "multi")
     assert caught.value.missing == (f"manifest {lost.digest} (404)",)
 
@@ -118,7 +118,7 @@ def test_servers_share_a_root_and_refuse_in_their_own_ways():
 
 
 def test_htpasswd_lets_only_its_user_in():
-    with DockerRegistry(auth=Htpasswd("robot", "right")) as registry:
+    with DockerRegistry(auth=HtpasswdAuth("robot", "right")) as registry:
         for authorization in (None, basic("robot", "wrong")):
             answer = Pusher(registry.url, authorization=authorization).wire.ask("GET", "/v2/")
             assert (answer.status, answer.header("Www-Authenticate")) == (401, 'Basic realm="basic-realm"')
@@ -127,7 +127,7 @@ def test_htpasswd_lets_only_its_user_in():
         assert pusher.pull_whole(REPOSITORY, "a")
 
 
-USERS = {"robot": User("right", ("repository:shop/*:pull,push",)), "": User("", ("repository:shop/*:pull",))}
+USERS = {"robot": TokenUser("right", ("repository:shop/*:pull,push",)), "": TokenUser("", ("repository:shop/*:pull",))}
 
 
 def asked_for(tokens, scopes, authorization=None):
@@ -149,9 +149,9 @@ def test_tokens_grant_what_a_user_may():
         )
         scopes = (f"repository:{REPOSITORY}:pull,delete", "registry:catalog:*")
         granted = (f"repository:{REPOSITORY}:pull",)
-        assert asked_for(tokens, scopes, basic("robot", "right")) == Asked("robot", scopes, granted, 200)
-        assert asked_for(tokens, scopes) == Asked("", scopes, granted, 200)
-        assert asked_for(tokens, scopes, basic("robot", "wrong")) == Asked("", scopes, (), 401)
+        assert asked_for(tokens, scopes, basic("robot", "right")) == TokenRequest("robot", scopes, granted, 200)
+        assert asked_for(tokens, scopes) == TokenRequest("", scopes, granted, 200)
+        assert asked_for(tokens, scopes, basic("robot", "wrong")) == TokenRequest("", scopes, (), 401)
 
 
 def test_tokens_expire_by_time_and_at_once():
@@ -171,31 +171,33 @@ def test_tokens_expire_by_time_and_at_once():
 def test_a_filled_registry_is_what_its_records_say(untagged):
     with DockerRegistry() as registry:
         repositories = REPOSITORIES if untagged else REPOSITORIES[:1]
-        world = fill(registry, repositories=repositories, untagged=untagged, by_skopeo=untagged)
+        contents = fill(registry, repositories=repositories, untagged=untagged, by_skopeo=untagged)
         pusher = Pusher(registry.url)
-        stored = world.blobs(world.images) | {one.digest: len(one.body) for one in world.images.values()}
+        stored = contents.blobs(contents.images) | {one.digest: len(one.body) for one in contents.images.values()}
         assert registry.data_files() == stored
         for repository in repositories:
-            own = {tag: digest for (of, tag), digest in world.tags.items() if of == repository}
+            own = {tag: digest for (of, tag), digest in contents.tags.items() if of == repository}
             assert pusher.tags(repository) == own
-        assert len(world.listed) >= (90 if untagged else 30)
-        assert bool(world.unlisted) is untagged
-        assert {m.IMAGE, m.INDEX, m.DOCKER_IMAGE, m.DOCKER_INDEX} == {one.media_type for one in world.images.values()}
-        kept = {key for key, one in world.images.items() if any(tag.startswith("v") for tag in one.tags)}
-        gone = frozenset(world.images) - world.under(kept)
+        assert len(contents.listed) >= (90 if untagged else 30)
+        assert bool(contents.unlisted) is untagged
+        assert {m.IMAGE, m.INDEX, m.DOCKER_IMAGE, m.DOCKER_INDEX} == {
+            one.media_type for one in contents.images.values()
+        }
+        kept = {key for key, one in contents.images.items() if any(tag.startswith("v") for tag in one.tags)}
+        gone = frozenset(contents.images) - contents.under(kept)
         before = registry.data_files()
         for repository, digest in gone:
             assert pusher.delete(repository, digest).status == 202
         assert registry.collect().returncode == 0
         left = registry.data_files()
-        manifests = {one.digest for one in world.images.values()}
-        assert {d: size for d, size in before.items() if d not in left and d not in manifests} == world.freed(gone)
+        manifests = {one.digest for one in contents.images.values()}
+        assert {d: size for d, size in before.items() if d not in left and d not in manifests} == contents.freed(gone)
         for key in kept:
             pusher.pull_whole(*key)
 
 
 def test_an_unexpected_answer_is_shown(pusher):
-    with pytest.raises(UnexpectedAnswerError, match=r"PUT /v2/shop/api/manifests/a: 500 .*UNKNOWN"):
+    with pytest.raises(UnexpectedStatusError, match=r"PUT /v2/shop/api/manifests/a: 500 .*UNKNOWN"):
         pusher.manifest(REPOSITORY, b"{}", m.IMAGE, "a")
 
 

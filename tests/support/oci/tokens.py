@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support.oci.server import DockerRegistry, Token
+from tests.support.oci.server import BearerAuth, DockerRegistry
 from tests.support.servers import Loopback
 
 LEEWAY = 60
@@ -27,7 +27,7 @@ LEEWAY = 60
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class TokenUser:
     """`grants`: scopes as asked for, the name as a glob: `repository:shop/*:pull,delete`, `registry:catalog:*`."""
 
     password: str
@@ -35,7 +35,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TokenRequest:
     """One request for a token. `user`: empty for anonymous; `granted`: what the token says, in the words of scopes."""
 
     user: str
@@ -44,7 +44,7 @@ class Asked:
     status: int
 
 
-class Signer:
+class TokenSigner:
     """A key and its certificate."""
 
     def __init__(self) -> None:
@@ -77,13 +77,15 @@ class TokenServer(Loopback):
     service = "registry of the tests"
     issuer = "token server of the tests"
 
-    def __init__(self, users: Mapping[str, User], *, says_expires_in: int = 300, lives: int = 300 + LEEWAY) -> None:
+    def __init__(
+        self, users: Mapping[str, TokenUser], *, says_expires_in: int = 300, lives: int = 300 + LEEWAY
+    ) -> None:
         super().__init__(_handler(self))
         self.users = dict(users)
         self.says_expires_in = says_expires_in
         self.lives = lives
-        self.asked: list[Asked] = []
-        self._signer = Signer()
+        self.asked: list[TokenRequest] = []
+        self._signer = TokenSigner()
         self._folder = tempfile.TemporaryDirectory(prefix="registry-gc-tokens-")
         self.bundle.write_bytes(self._signer.pem())
 
@@ -96,9 +98,9 @@ class TokenServer(Loopback):
         return Path(self._folder.name) / "bundle.pem"
 
     @property
-    def auth(self) -> Token:
+    def auth(self) -> BearerAuth:
         """What a DockerRegistry's `auth` has to be to trust this server."""
-        return Token(f"{self.url}/token", self.service, self.issuer, self.bundle)
+        return BearerAuth(f"{self.url}/token", self.service, self.issuer, self.bundle)
 
     def token(self, user: str, *scopes: str, lives: int | None = None) -> str:
         """A token for what this user may do of the scopes."""
@@ -113,7 +115,7 @@ class TokenServer(Loopback):
 
     def expire_everything(self, registry: DockerRegistry) -> None:
         """Have every token handed out so far refused: another key, and the registry started again to trust that."""
-        self._signer = Signer()
+        self._signer = TokenSigner()
         self.bundle.write_bytes(self._signer.pem())
         registry.restart()
 
@@ -122,10 +124,10 @@ class TokenServer(Loopback):
         scopes = tuple(scope for value in parse_qs(query).get("scope", []) for scope in value.split())
         user = self._who(authorization)
         if user is None:
-            self.asked.append(Asked("", scopes, (), 401))
+            self.asked.append(TokenRequest("", scopes, (), 401))
             return 401, {"details": "incorrect username or password"}
         granted = (f"{one['type']}:{one['name']}:{','.join(one['actions'])}" for one in self._access(user, scopes))
-        self.asked.append(Asked(user, scopes, tuple(granted), 200))
+        self.asked.append(TokenRequest(user, scopes, tuple(granted), 200))
         issued = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return 200, {"token": self.token(user, *scopes), "expires_in": self.says_expires_in, "issued_at": issued}
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WireResponse:
     """`body` whole, though the connection may have been cut: then it is shorter than the Content-Length."""
 
     status: int
@@ -22,10 +22,10 @@ class Answer:
         return str(self.headers.get(name, ""))
 
 
-class UnexpectedAnswerError(AssertionError):
+class UnexpectedStatusError(AssertionError):
     """The registry answered with another status; `answer` has it all."""
 
-    def __init__(self, asked: str, answer: Answer) -> None:
+    def __init__(self, asked: str, answer: WireResponse) -> None:
         super().__init__(f"{asked}: {answer.status} {answer.body[:500].decode(errors='replace')}")
         self.answer = answer
 
@@ -40,7 +40,7 @@ class Wire:
 
     def ask(
         self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] = MappingProxyType({})
-    ) -> Answer:
+    ) -> WireResponse:
         """Any answer; `path` may be a whole URL of the same host."""
         parts = urlsplit(path)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -50,7 +50,7 @@ class Wire:
             self.close()  # a server that was restarted: once more, on a new connection
             return self._ask(method, target, body, {**self._own, **headers})
 
-    def _ask(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def _ask(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> WireResponse:
         self._connection.request(method, target, body=body, headers=dict(headers))
         answer = self._connection.getresponse()
         try:
@@ -58,13 +58,13 @@ class Wire:
         except http.client.IncompleteRead as error:
             read = error.partial
             self.close()
-        return Answer(answer.status, answer.headers, read)
+        return WireResponse(answer.status, answer.headers, read)
 
-    def expect(self, status: int, method: str, path: str, **options: Any) -> Answer:
+    def expect(self, status: int, method: str, path: str, **options: Any) -> WireResponse:
         """An answer with this status; UnexpectedAnswerError otherwise."""
         answer = self.ask(method, path, **options)
         if answer.status != status:
-            raise UnexpectedAnswerError(f"{method} {path}", answer)
+            raise UnexpectedStatusError(f"{method} {path}", answer)
         return answer
 
     def close(self) -> None:

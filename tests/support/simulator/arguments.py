@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Command = Callable[["Server", dict[str, Any]], Any]
 
 
-class CommandError(ValueError):
+class ControlError(ValueError):
     """The control plane was asked for something it does not have."""
 
 
@@ -59,5 +59,5 @@ def image_of(server: "Server", arguments: dict[str, Any]) -> Image:
     else:
         found = cloud.find(arguments["repository"], arguments["reference"], arguments.get("registry", DEFAULT_REGISTRY))
     if found is None:
-        raise CommandError(f"no such image: {arguments}")
+        raise ControlError(f"no such image: {arguments}")
     return found

@@ -10,8 +10,8 @@ from typing import Any
 from tests.support.simulator import cloud_messages, messages
 from tests.support.simulator.cloud_artifacts import Artifact, ArtifactDeletion
 from tests.support.simulator.cloud_filters import CHOICES, KINDS, TYPES, Query
-from tests.support.simulator.http import Reply, Request
-from tests.support.simulator.pages import Listing, by_id, newest_first, page
+from tests.support.simulator.http import SimulatedRequest, SimulatedResponse
+from tests.support.simulator.pages import PagedList, by_id, newest_first, page
 from tests.support.simulator.registry import DEFAULT_FOLDER, Registry
 from tests.support.simulator.services import fate_of, key_of, registry_of
 from tests.support.simulator.state import State
@@ -20,9 +20,9 @@ from tests.support.simulator.status import (
     NOT_FOUND,
     PERMISSION_DENIED,
     RESOURCE_EXHAUSTED,
-    RefusedError,
+    RefusedRequestError,
     StatusError,
-    status_reply,
+    status_response,
 )
 
 ROOT = "/cloud-registry/v1/"
@@ -31,26 +31,26 @@ PAGING = {"pageSize", "pageToken"}
 Kinds = dict[str, dict[str, Any]]
 
 
-def answer(state: State, request: Request, kinds: Kinds) -> Reply:
+def answer(state: State, request: SimulatedRequest, kinds: Kinds) -> SimulatedResponse:
     """The answer to a signed-in call; `kinds` are the faults that struck it, with their arguments."""
     resource, _, rest = request.path.removeprefix(ROOT).partition("/")
     if request.method == "DELETE" and resource == "artifacts" and rest:
         return delete_artifact(state, request, plain(request, rest), kinds)
     if request.method != "GET":
-        raise RefusedError(f"{request.method} {request.path}: not a method for this client", 405)
+        raise RefusedRequestError(f"{request.method} {request.path}: not a method for this client", 405)
     if not state.switches.may_view:
         raise lacking(state, request.path)
     if resource == "artifacts":
         return get_artifact(state, request, rest) if rest else list_of_artifacts(state, request, kinds)
     if resource == "registries":
         return in_registries(state, request, rest, kinds)
-    raise RefusedError(f"{request.path}: no such resource", 404)
+    raise RefusedRequestError(f"{request.path}: no such resource", 404)
 
 
-def plain(request: Request, text: str) -> str:
+def plain(request: SimulatedRequest, text: str) -> str:
     """An id: one segment without a verb."""
     if "/" in text or ":" in text or len(text) > 50:
-        raise RefusedError(f"{request.path}: not a call of this client", 404)
+        raise RefusedRequestError(f"{request.path}: not a call of this client", 404)
     return text
 
 
@@ -63,7 +63,7 @@ def lacking(state: State, what: str) -> StatusError:
 # Registries
 
 
-def in_registries(state: State, request: Request, rest: str, kinds: Kinds) -> Reply:
+def in_registries(state: State, request: SimulatedRequest, rest: str, kinds: Kinds) -> SimulatedResponse:
     """`…/registries`, and one of them: itself, one level of its tree, or the artifact at a path."""
     if not rest:
         return list_of_registries(state, request, kinds)
@@ -72,14 +72,14 @@ def in_registries(state: State, request: Request, rest: str, kinds: Kinds) -> Re
     if rest.endswith("/artifacts:getByPath"):
         return get_by_path(state, request, plain(request, rest.removesuffix("/artifacts:getByPath")))
     Query(request, set())
-    return Reply(200, cloud_messages.registry(registry_of(state, plain(request, rest)), state.switches))
+    return SimulatedResponse(200, cloud_messages.registry(registry_of(state, plain(request, rest)), state.switches))
 
 
-def list_of_registries(state: State, request: Request, kinds: Kinds) -> Reply:
+def list_of_registries(state: State, request: SimulatedRequest, kinds: Kinds) -> SimulatedResponse:
     choices = {"kind": KINDS, "type": TYPES, "status": ("CREATING", "ACTIVE", "DELETING")}
     query = Query(request, {"folderId", "nameFilter", *PAGING}, choices)
     if not query.one("folderId"):
-        raise RefusedError(f"{request.path}: folderId is required")
+        raise RefusedRequestError(f"{request.path}: folderId is required")
     named = query.equation("nameFilter", "name")
     rows = [
         row
@@ -87,7 +87,7 @@ def list_of_registries(state: State, request: Request, kinds: Kinds) -> Reply:
         if named(row.name)
         and all(getattr(row, name) in (query.several(name) or [getattr(row, name)]) for name in choices)
     ]
-    listing = Listing(
+    listing = PagedList(
         "registries",
         rows,
         by_id,
@@ -118,9 +118,9 @@ def rendered(state: State, artifact: Artifact) -> bytes:
     return cloud_messages.artifact(artifact, status_of(state, artifact), state.switches)
 
 
-def page_of(state: State, rows: list[Artifact], query: Query, kinds: Kinds) -> Reply:
+def page_of(state: State, rows: list[Artifact], query: Query, kinds: Kinds) -> SimulatedResponse:
     usual = newest_first if state.switches.list_order == "created_at" else by_id
-    listing = Listing(
+    listing = PagedList(
         "artifacts",
         rows,
         query.order() or usual,
@@ -130,7 +130,7 @@ def page_of(state: State, rows: list[Artifact], query: Query, kinds: Kinds) -> R
     return page(state, listing, query.paging(), kinds)
 
 
-def list_of_artifacts(state: State, request: Request, kinds: Kinds) -> Reply:
+def list_of_artifacts(state: State, request: SimulatedRequest, kinds: Kinds) -> SimulatedResponse:
     """The flat list of a registry or a folder: folders, deleted ones and all, unless the filters say otherwise."""
     single = {"folderId", "registryId", "nameFilter", "pathFilter", "createdAfter", "createdBefore", "orderBy"}
     query = Query(request, single | PAGING, CHOICES | {"labels": ()})
@@ -171,7 +171,7 @@ def narrowed(state: State, rows: list[Artifact], query: Query) -> list[Artifact]
     ]
 
 
-def list_of_level(state: State, request: Request, registry_id: str, kinds: Kinds) -> Reply:
+def list_of_level(state: State, request: SimulatedRequest, registry_id: str, kinds: Kinds) -> SimulatedResponse:
     query = Query(request, {"path", *PAGING})
     registry = registry_of(state, registry_id)
     folder = query.one("path").strip("/")
@@ -182,50 +182,52 @@ def list_of_level(state: State, request: Request, registry_id: str, kinds: Kinds
     return page_of(state, below, query, kinds)
 
 
-def get_artifact(state: State, request: Request, artifact_id: str) -> Reply:
+def get_artifact(state: State, request: SimulatedRequest, artifact_id: str) -> SimulatedResponse:
     Query(request, set())
     found = state.artifact_store.get(plain(request, artifact_id))
     if found is None:
         raise StatusError(NOT_FOUND, f"Artifact {artifact_id} not found")
-    return Reply(200, rendered(state, found))
+    return SimulatedResponse(200, rendered(state, found))
 
 
-def get_by_path(state: State, request: Request, registry_id: str) -> Reply:
+def get_by_path(state: State, request: SimulatedRequest, registry_id: str) -> SimulatedResponse:
     """By the full path, whatever `path` shows; of several the one that is still there."""
     query = Query(request, {"path"})
     place = query.one("path").strip("/")
     if not place:
-        raise RefusedError(f"{request.path}: path is required")
+        raise RefusedRequestError(f"{request.path}: path is required")
     found = state.artifact_store.at(registry_of(state, registry_id), place)
     if not found:
         raise StatusError(NOT_FOUND, f"Artifact {place} not found")
-    return Reply(200, rendered(state, min(found, key=lambda row: status_of(state, row) == "DELETED")))
+    return SimulatedResponse(200, rendered(state, min(found, key=lambda row: status_of(state, row) == "DELETED")))
 
 
-def delete_artifact(state: State, request: Request, artifact_id: str, kinds: Kinds) -> Reply:
+def delete_artifact(state: State, request: SimulatedRequest, artifact_id: str, kinds: Kinds) -> SimulatedResponse:
     query = Query(request, set(), {"withHistory": ("true", "false")})
     key = key_of(request)
     if not state.switches.may_delete:
         raise lacking(state, f"Artifact {artifact_id}")
     if state.switches.migration == "unfinished":
-        reply = status_reply(RESOURCE_EXHAUSTED, "The registry is being migrated")
-        reply.headers["Retry-After"] = str(state.switches.retry_after or 1)
-        return reply
+        response = status_response(RESOURCE_EXHAUSTED, "The registry is being migrated")
+        response.headers["Retry-After"] = str(state.switches.retry_after or 1)
+        return response
     found = state.artifact_store.get(artifact_id)
     if found is not None:
         deletable(state, found)
     deletion = ArtifactDeletion(state.artifact_store, artifact_id, query.one("withHistory") == "true")
     accepted = state.operations.delete(deletion, key, state.switches, state.now(), fate_of(kinds))
     state.settle()  # of no duration at all: done at once
-    return Reply(200, messages.operation(accepted, state.switches))
+    return SimulatedResponse(200, messages.operation(accepted, state.switches))
 
 
 def deletable(state: State, found: Artifact) -> None:
     """Raises RefusedError for what this client has to leave alone."""
     registry = state.cloud.registries[found.registry]
     if found.image is None or found.kind != "ARTIFACT":
-        raise RefusedError(f"DELETE {found.place}: not a Docker artifact")
+        raise RefusedRequestError(f"DELETE {found.place}: not a Docker artifact")
     if registry.kind != "DOCKER" or registry.type in {"REMOTE", "VIRTUAL"}:
-        raise RefusedError(f"DELETE {found.place}: in a registry of the kind {registry.kind}, type {registry.type}")
+        raise RefusedRequestError(
+            f"DELETE {found.place}: in a registry of the kind {registry.kind}, type {registry.type}"
+        )
     if found.image.softly_deleted_at is not None:
-        raise RefusedError(f"DELETE {found.place}: the registry's policy has deleted it softly")
+        raise RefusedRequestError(f"DELETE {found.place}: the registry's policy has deleted it softly")

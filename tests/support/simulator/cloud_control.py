@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from tests.support.simulator import cloud_messages
-from tests.support.simulator.arguments import Command, CommandError, created_at, image_of, summary
+from tests.support.simulator.arguments import Command, ControlError, created_at, image_of, summary
 from tests.support.simulator.cloud import status_of
 from tests.support.simulator.cloud_artifacts import Artifact
 from tests.support.simulator.cloud_filters import CHOICES, KINDS, TYPES
@@ -38,7 +38,7 @@ def push_other(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     """Something without Docker content at `path` ("docs/readme.txt"): `kind` FOLDER, PACKAGE or ARTIFACT."""
     kind, registry = arguments.get("kind", "ARTIFACT"), arguments.get("registry", DEFAULT_REGISTRY)
     if kind not in CHOICES["kind"] or registry not in server.state.cloud.registries:
-        raise CommandError(f"no kind {kind!r} of artifacts, or no registry {registry!r}")
+        raise ControlError(f"no kind {kind!r} of artifacts, or no registry {registry!r}")
     folder, _, name = arguments["path"].strip("/").rpartition("/")
     at, others = created_at(server, arguments), server.state.artifact_store.others
     pushed = Artifact(
@@ -60,7 +60,7 @@ def set_artifact(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     """Gives the artifact `artifact` (an id) another `status`: CREATING, say, while it is being pushed."""
     row = server.state.artifact_store.get(arguments["artifact"])
     if row is None or arguments["status"] not in CHOICES["status"]:
-        raise CommandError(f"no such artifact, or no such status: {arguments}")
+        raise ControlError(f"no such artifact, or no such status: {arguments}")
     server.state.artifact_store.statuses[row.id] = arguments["status"]
     return shown(server, row)
 
@@ -72,7 +72,7 @@ def set_registry(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     for name, choices in known.items():
         value = arguments.get(name, getattr(registry, name))
         if value not in choices:
-            raise CommandError(f"{name}: one of {', '.join(choices)}, got {value!r}")
+            raise ControlError(f"{name}: one of {', '.join(choices)}, got {value!r}")
         setattr(registry, name, value)
     return {"id": registry.id, **{name: getattr(registry, name) for name in known}}
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.support.simulator.http import Request
+from tests.support.simulator.http import SimulatedRequest
 from tests.support.simulator.pages import Key
-from tests.support.simulator.status import RefusedError
+from tests.support.simulator.status import RefusedRequestError
 
 KINDS = ("MAVEN", "NPM", "DOCKER", "NUGET", "DEBIAN", "PYPI", "BINARY", "GO")
 TYPES = ("LOCAL", "REMOTE", "VIRTUAL", "TRANSITIONAL")
@@ -27,19 +27,21 @@ Test = Callable[[str], bool]
 class Query:
     """A request's parameters: those in `repeated` any number of times, others once; raises RefusedError."""
 
-    def __init__(self, request: Request, known: set[str], repeated: dict[str, tuple[str, ...]] | None = None) -> None:
+    def __init__(
+        self, request: SimulatedRequest, known: set[str], repeated: dict[str, tuple[str, ...]] | None = None
+    ) -> None:
         self.path = request.path
         self._values: dict[str, list[str]] = {}
         several = repeated or {}
         for name, value in request.query:
             if name not in known and name not in several:
-                raise RefusedError(f"{self.path}: no parameter {name!r}")
+                raise RefusedRequestError(f"{self.path}: no parameter {name!r}")
             if name in self._values and name not in several:
-                raise RefusedError(f"{self.path}: parameter {name!r} twice")
+                raise RefusedRequestError(f"{self.path}: parameter {name!r} twice")
             if len(value) > LIMITS.get(name, 50):
-                raise RefusedError(f"{self.path}: {name} is longer than the service takes")
+                raise RefusedRequestError(f"{self.path}: {name} is longer than the service takes")
             if several.get(name) and value not in several[name]:
-                raise RefusedError(f"{self.path}: {name}: {value!r} is none of {', '.join(several[name])}")
+                raise RefusedRequestError(f"{self.path}: {name}: {value!r} is none of {', '.join(several[name])}")
             self._values.setdefault(name, []).append(value)
 
     def one(self, name: str) -> str:
@@ -59,7 +61,7 @@ class Query:
             return lambda _: True
         found = EQUATION.fullmatch(text)
         if found is None or found["field"] != field:
-            raise RefusedError(f"{self.path}: {name}: {text!r} is not {field} = or != a value in quotes")
+            raise RefusedRequestError(f"{self.path}: {name}: {text!r} is not {field} = or != a value in quotes")
         wanted, equal = found["value"].strip("/"), found["sign"] == "="
         return lambda value: (value.strip("/") == wanted) is equal
 
@@ -67,7 +69,7 @@ class Query:
         text = self.one(name)
         if not text:
             return None
-        wrong = RefusedError(f"{self.path}: {name}: {text!r} is no moment like 2026-11-24T03:00:00.127Z")
+        wrong = RefusedRequestError(f"{self.path}: {name}: {text!r} is no moment like 2026-11-24T03:00:00.127Z")
         if not MOMENT.fullmatch(text):
             raise wrong
         try:
@@ -79,13 +81,13 @@ class Query:
         """`createdAfter`: at this time or later; `createdBefore`: before this time."""
         after, before = self.moment("createdAfter"), self.moment("createdBefore")
         if after and before and after > before:
-            raise RefusedError(f"{self.path}: createdAfter {after} is later than createdBefore {before}")
+            raise RefusedRequestError(f"{self.path}: createdAfter {after} is later than createdBefore {before}")
         return lambda at: (after is None or at >= after) and (before is None or at < before)
 
     def labels(self) -> dict[str, str]:
         pairs = [text.partition("=") for text in self.several("labels")]
         if any(not key or not sign for key, sign, _ in pairs):
-            raise RefusedError(f"{self.path}: labels: not key=value: {self.several('labels')}")
+            raise RefusedRequestError(f"{self.path}: labels: not key=value: {self.several('labels')}")
         return {key: value for key, _, value in pairs}
 
     def order(self) -> Callable[[Any], Key] | None:
@@ -95,7 +97,7 @@ class Query:
             return None
         found = ORDER.fullmatch(text)
         if found is None:
-            raise RefusedError(
+            raise RefusedRequestError(
                 f"{self.path}: orderBy: {text!r} is not name, created_at or modified_at with asc or desc"
             )
         field, backwards = found["field"], found["way"] == "desc"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tests.support.simulator import cloud_control, fill
-from tests.support.simulator.arguments import Command, CommandError, blob_from, created_at, image_of, summary
-from tests.support.simulator.faults import Fault
-from tests.support.simulator.http import Reply, Request
+from tests.support.simulator.arguments import Command, ControlError, blob_from, created_at, image_of, summary
+from tests.support.simulator.faults import InjectedFault
+from tests.support.simulator.http import SimulatedRequest, SimulatedResponse
 from tests.support.simulator.registry import (
     DEFAULT_FOLDER,
     DEFAULT_REGISTRY,
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 TYPES = {"oci": (OCI_MANIFEST, OCI_INDEX), "docker": (DOCKER_MANIFEST, DOCKER_INDEX)}
 
 
-def answer(server: "Server", request: Request) -> Reply:
+def answer(server: "Server", request: SimulatedRequest) -> SimulatedResponse:
     """POST /_control/NAME with a JSON object; GET where it takes nothing."""
     try:
         arguments = orjson.loads(request.body) if request.body else {}
         server.state.settle()
         found = run(server, request.path.removeprefix("/_control/"), arguments)
     except (ValueError, KeyError, TypeError) as error:
-        return Reply(400, orjson.dumps({"error": f"{type(error).__name__}: {error}"}))
-    return Reply(200, orjson.dumps(found))
+        return SimulatedResponse(400, orjson.dumps({"error": f"{type(error).__name__}: {error}"}))
+    return SimulatedResponse(200, orjson.dumps(found))
 
 
 def run(server: "Server", name: str, arguments: dict[str, Any]) -> Any:
     if name not in COMMANDS:
-        raise CommandError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+        raise ControlError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
     return COMMANDS[name](server, arguments)
 
 
@@ -136,7 +136,7 @@ def fault(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     """`kind`, `method`, `path`, `times`, `after`, `probability`; the rest goes to the kind."""
     named = {"kind", "method", "path", "times", "after", "probability"}
     own = {key: value for key, value in arguments.items() if key in named}
-    made = Fault(**own, args={key: value for key, value in arguments.items() if key not in named})
+    made = InjectedFault(**own, args={key: value for key, value in arguments.items() if key not in named})
     server.state.faults.append(made)
     return {"place": len(server.state.faults) - 1}
 

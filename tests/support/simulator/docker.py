@@ -6,11 +6,11 @@ from urllib.parse import quote
 
 import orjson
 
-from tests.support.simulator.http import Reply, Request
+from tests.support.simulator.http import SimulatedRequest, SimulatedResponse
 from tests.support.simulator.registry import OCI_INDEX, OCI_MANIFEST, Image
 from tests.support.simulator.sign_in import basic, issue_docker_token
 from tests.support.simulator.state import State
-from tests.support.simulator.status import RefusedError
+from tests.support.simulator.status import RefusedRequestError
 
 MANIFEST = re.compile(r"/v2/(?P<name>[^/]+/.+)/manifests/(?P<reference>[^/]+)")
 TAGS = re.compile(r"/v2/(?P<name>[^/]+/.+)/tags/list")
@@ -18,22 +18,22 @@ SCOPE = re.compile(r"repository:(?P<name>[^:]+):pull")
 TOKEN_PATHS = {"/v2/token/", "/v2/token"}
 
 
-def answer(state: State, request: Request) -> Reply:
+def answer(state: State, request: SimulatedRequest) -> SimulatedResponse:
     if request.method not in {"GET", "HEAD"}:
-        raise RefusedError(f"{request.method} {request.path}: not a call of this client", 405)
+        raise RefusedRequestError(f"{request.method} {request.path}: not a call of this client", 405)
     if request.path in TOKEN_PATHS:
         return token(state, request)
     if request.path == "/v2/":
-        return Reply(200, b"{}") if signed_in(state, request, "") else challenge(state, request, "")
+        return SimulatedResponse(200, b"{}") if signed_in(state, request, "") else challenge(state, request, "")
     found = MANIFEST.fullmatch(request.path) or TAGS.fullmatch(request.path)
     if found is None or request.query:
-        raise RefusedError(f"{request.method} {request.path}: no such call", 404)
+        raise RefusedRequestError(f"{request.method} {request.path}: no such call", 404)
     if not signed_in(state, request, found["name"]):
         return challenge(state, request, found["name"])
     return in_repository(state, request, found["name"], found.groupdict().get("reference", ""))
 
 
-def in_repository(state: State, request: Request, name: str, reference: str) -> Reply:
+def in_repository(state: State, request: SimulatedRequest, name: str, reference: str) -> SimulatedResponse:
     """A manifest, or the tags where no reference is given."""
     if state.switches.ip_rules == "refuse" or not state.switches.may_pull:
         return problem(403, "DENIED", "requested access to the resource is denied")
@@ -45,16 +45,16 @@ def in_repository(state: State, request: Request, name: str, reference: str) -> 
         return problem(404, "NAME_UNKNOWN", f"Repository {name} not found")
     if not reference:
         tags = sorted(tag for tag, image in repository.tags.items() if not image.softly_deleted_at)
-        return Reply(200, orjson.dumps({"name": name, "tags": tags or None}))
+        return SimulatedResponse(200, orjson.dumps({"name": name, "tags": tags or None}))
     image = repository.images.get(reference) or repository.tags.get(reference)
     return manifest(request, None if image is None or image.softly_deleted_at else image)
 
 
-def problem(status: int, code: str, message: str, detail: Any = None) -> Reply:
-    return Reply(status, orjson.dumps({"errors": [{"code": code, "message": message, "detail": detail}]}))
+def problem(status: int, code: str, message: str, detail: Any = None) -> SimulatedResponse:
+    return SimulatedResponse(status, orjson.dumps({"errors": [{"code": code, "message": message, "detail": detail}]}))
 
 
-def manifest(request: Request, image: Image | None) -> Reply:
+def manifest(request: SimulatedRequest, image: Image | None) -> SimulatedResponse:
     """A manifest byte for byte, if the Accept list names its type."""
     if image is None:
         return problem(404, "MANIFEST_UNKNOWN", "manifest unknown")
@@ -63,10 +63,10 @@ def manifest(request: Request, image: Image | None) -> Reply:
         what = "OCI index" if image.is_index else "OCI manifest"
         return problem(404, "MANIFEST_UNKNOWN", f"{what} found, but accept header does not support it")
     headers = {"Docker-Content-Digest": image.digest, "Docker-Distribution-Api-Version": "registry/2.0"}
-    return Reply(200, image.manifest, content_type=image.media_type, headers=headers)
+    return SimulatedResponse(200, image.manifest, content_type=image.media_type, headers=headers)
 
 
-def signed_in(state: State, request: Request, name: str) -> bool:
+def signed_in(state: State, request: SimulatedRequest, name: str) -> bool:
     header = request.headers.get("authorization", "")
     kind, _, value = header.partition(" ")
     if kind != "Bearer":
@@ -75,30 +75,30 @@ def signed_in(state: State, request: Request, name: str) -> bool:
     return expires is not None and state.now() < expires and (not name or name in names)
 
 
-def challenge(state: State, request: Request, name: str) -> Reply:
+def challenge(state: State, request: SimulatedRequest, name: str) -> SimulatedResponse:
     """401 with where to get a token. A realm on a foreign host must not be followed with credentials."""
     host = "registry.example.net" if state.switches.docker_realm == "foreign_host" else request.host
     value = f'Bearer realm="http://{host}/v2/token/",service="{request.host}"'
     if name:
         value += f',scope="repository:{quote(name)}:pull"'
-    reply = problem(401, "UNAUTHORIZED", "authentication required")
-    reply.headers["WWW-Authenticate"] = value
-    return reply
+    response = problem(401, "UNAUTHORIZED", "authentication required")
+    response.headers["WWW-Authenticate"] = value
+    return response
 
 
-def token(state: State, request: Request) -> Reply:
+def token(state: State, request: SimulatedRequest) -> SimulatedResponse:
     """A Bearer token for the scopes asked for, against Basic credentials."""
     unknown = {name for name, _ in request.query} - {"account", "scope", "service", "client_id"}
     if unknown:
-        raise RefusedError(f"{request.path}: no parameter {sorted(unknown)}")
+        raise RefusedRequestError(f"{request.path}: no parameter {sorted(unknown)}")
     if dict(request.query).get("service") not in {request.host, None}:
-        raise RefusedError("the service asked for is another host")
+        raise RefusedRequestError("the service asked for is another host")
     if not basic(state, request.headers.get("authorization", "")):
         return problem(401, "UNAUTHORIZED", "authentication required")
     names: set[str] = set()
     for scope in (value for name, value in request.query if name == "scope"):
         found = SCOPE.fullmatch(scope)
         if found is None:
-            raise RefusedError(f"scope {scope!r} asks for more than this client needs")
+            raise RefusedRequestError(f"scope {scope!r} asks for more than this client needs")
         names.add(found["name"])
-    return Reply(200, orjson.dumps(issue_docker_token(state, names)))
+    return SimulatedResponse(200, orjson.dumps(issue_docker_token(state, names)))

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from tests.support.simulator.http import Reply
-from tests.support.simulator.status import HTTP_STATUS, UNAUTHENTICATED, status_reply
+from tests.support.simulator.http import SimulatedResponse
+from tests.support.simulator.status import HTTP_STATUS, UNAUTHENTICATED, status_response
 
 KINDS = {
     "latency": "the answer comes `seconds` later, plus up to `jitter`",
@@ -47,7 +47,7 @@ class UnknownFaultError(ValueError):
 
 
 @dataclass(slots=True)
-class Fault:
+class InjectedFault:
     """Strikes requests of the services, never those of the control plane."""
 
     kind: str
@@ -79,58 +79,64 @@ class Fault:
         return True
 
 
-def reply_instead(fault: Fault) -> Reply | None:
+def response_instead(fault: InjectedFault) -> SimulatedResponse | None:
     """The answer of a fault under which nothing is done; None: the request goes on."""
     args = fault.args
     match fault.kind:
         case "status":
             headers = {"Retry-After": str(args["retry_after"])} if "retry_after" in args else {}
             body = args.get("body", "upstream connect error or disconnect/reset before headers")
-            return Reply(int(args.get("status", 503)), str(body).encode(), content_type="text/plain", headers=headers)
+            return SimulatedResponse(
+                int(args.get("status", 503)), str(body).encode(), content_type="text/plain", headers=headers
+            )
         case "error":
             code = int(args.get("code", 13))
-            reply = status_reply(code, str(args.get("message", "Internal error")), HTTP_STATUS.get(code, 500))
+            response = status_response(code, str(args.get("message", "Internal error")), HTTP_STATUS.get(code, 500))
             if "retry_after" in args:
-                reply.headers["Retry-After"] = str(args["retry_after"])
-            return reply
+                response.headers["Retry-After"] = str(args["retry_after"])
+            return response
         case "unauthenticated":
-            return status_reply(UNAUTHENTICATED, "The token has expired")
+            return status_response(UNAUTHENTICATED, "The token has expired")
         case "reset":
-            return Reply(0, fate="reset")
+            return SimulatedResponse(0, fate="reset")
         case "hang":
-            return Reply(0, fate="hang")
+            return SimulatedResponse(0, fate="hang")
     return None
 
 
-def spoil(fault: Fault, reply: Reply, chance: random.Random) -> Reply:
+def spoil(fault: InjectedFault, response: SimulatedResponse, chance: random.Random) -> SimulatedResponse:
     """What a fault makes of a finished answer."""
     args = fault.args
     match fault.kind:
         case "latency":
-            reply.delay += float(args.get("seconds", 0.05)) + chance.uniform(0, float(args.get("jitter", 0)))
+            response.delay += float(args.get("seconds", 0.05)) + chance.uniform(0, float(args.get("jitter", 0)))
         case "reply_lost":
-            reply.fate = "reset"
+            response.fate = "reset"
         case "cut":
-            reply.fate = "cut"
+            response.fate = "cut"
         case "drip":
-            reply.fate, reply.pause = "drip", float(args.get("seconds", 0.05))
+            response.fate, response.pause = "drip", float(args.get("seconds", 0.05))
         case "no_date":
-            reply.dated = False
+            response.dated = False
         case "huge_body":
-            reply.body += b" " * int(args.get("bytes", 256 * 2**20))
+            response.body += b" " * int(args.get("bytes", 256 * 2**20))
         case "repeated_row":
-            reply.body = altered(reply.body, {}, [], again=True)
+            response.body = altered(response.body, {}, [], again=True)
         case "html":
             page = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
-            return Reply(int(args.get("status", 200)), page, content_type="text/html; charset=utf-8", delay=reply.delay)
+            return SimulatedResponse(
+                int(args.get("status", 200)), page, content_type="text/html; charset=utf-8", delay=response.delay
+            )
         case "broken_utf8":
-            reply.body = reply.body.replace(b'":"', b'":"\xff\xfe', 1) if b'":"' in reply.body else b'{"\xff":1}'
+            response.body = (
+                response.body.replace(b'":"', b'":"\xff\xfe', 1) if b'":"' in response.body else b'{"\xff":1}'
+            )
         case "wrong_types" | "huge_numbers" | "missing_fields":
             changes = args.get("set", DEFAULT_SET.get(fault.kind, {}))
-            reply.body = altered(
-                reply.body, changes, args.get("drop", ["digest"] if fault.kind == "missing_fields" else [])
+            response.body = altered(
+                response.body, changes, args.get("drop", ["digest"] if fault.kind == "missing_fields" else [])
             )
-    return reply
+    return response
 
 
 def altered(body: bytes, changes: dict[str, Any], drop: list[str], *, again: bool = False) -> bytes:

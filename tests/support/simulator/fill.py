@@ -27,7 +27,7 @@ HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 
 
 @dataclass(frozen=True)
-class Habit:
+class RepositoryProfile:
     """How a team uses one repository: how many pushes of each kind in two years."""
 
     path: str
@@ -42,29 +42,29 @@ class Habit:
 
 
 SERVICES = (
-    Habit("shop/api", "python", 45 * MB, releases=22, branches=60, pulls=34, platforms=2, signed=True),
-    Habit("shop/web", "node", 80 * MB, releases=20, branches=56, pulls=36),
-    Habit("shop/cart", "jre", 60 * MB, releases=14, branches=36, pulls=20),
-    Habit("shop/checkout", "jre", 65 * MB, releases=14, branches=34, pulls=18, signed=True),
-    Habit("shop/search", "jre", 140 * MB, releases=10, branches=32, pulls=18, nightlies=30),
-    Habit("shop/worker", "python", 50 * MB, releases=16, branches=44, pulls=22, platforms=2),
-    Habit("platform/gateway", "", 28 * MB, releases=22, branches=44, pulls=24, platforms=3, signed=True),
-    Habit("platform/auth", "", 24 * MB, releases=16, branches=28, pulls=14, platforms=2, signed=True),
-    Habit("platform/notifier", "python", 38 * MB, releases=10, branches=20, pulls=12),
-    Habit("platform/scheduler", "", 22 * MB, releases=10, branches=18, pulls=8),
-    Habit("platform/billing", "jre", 70 * MB, releases=14, branches=32, pulls=18, signed=True),
-    Habit("ml/trainer", "python", 4 * GB, releases=6, branches=22, nightlies=34),
-    Habit("ml/features", "python", 900 * MB, releases=8, branches=20, pulls=8, nightlies=26),
-    Habit("ml/serving", "python", 1_600 * MB, releases=8, branches=16, pulls=8),
-    Habit("data/etl", "python", 210 * MB, releases=8, branches=22, pulls=10, nightlies=24),
-    Habit("data/exporter", "", 18 * MB, releases=8, branches=12, pulls=6, platforms=2),
-    Habit("data/loader", "jre", 95 * MB, releases=6, branches=14, pulls=6),
-    Habit("tools/ci-runner", "node", 700 * MB, releases=6, branches=18, nightlies=30),
-    Habit("tools/lint", "node", 120 * MB, releases=6, branches=12, pulls=6),
-    Habit("tools/backup", "", 15 * MB, releases=6, branches=8, platforms=2),
-    Habit("base/python", "python", 12 * MB, releases=14, nightlies=16, platforms=2, signed=True),
-    Habit("base/node", "node", 14 * MB, releases=12, nightlies=14, platforms=2),
-    Habit("base/jre", "jre", 10 * MB, releases=12, nightlies=12),
+    RepositoryProfile("shop/api", "python", 45 * MB, releases=22, branches=60, pulls=34, platforms=2, signed=True),
+    RepositoryProfile("shop/web", "node", 80 * MB, releases=20, branches=56, pulls=36),
+    RepositoryProfile("shop/cart", "jre", 60 * MB, releases=14, branches=36, pulls=20),
+    RepositoryProfile("shop/checkout", "jre", 65 * MB, releases=14, branches=34, pulls=18, signed=True),
+    RepositoryProfile("shop/search", "jre", 140 * MB, releases=10, branches=32, pulls=18, nightlies=30),
+    RepositoryProfile("shop/worker", "python", 50 * MB, releases=16, branches=44, pulls=22, platforms=2),
+    RepositoryProfile("platform/gateway", "", 28 * MB, releases=22, branches=44, pulls=24, platforms=3, signed=True),
+    RepositoryProfile("platform/auth", "", 24 * MB, releases=16, branches=28, pulls=14, platforms=2, signed=True),
+    RepositoryProfile("platform/notifier", "python", 38 * MB, releases=10, branches=20, pulls=12),
+    RepositoryProfile("platform/scheduler", "", 22 * MB, releases=10, branches=18, pulls=8),
+    RepositoryProfile("platform/billing", "jre", 70 * MB, releases=14, branches=32, pulls=18, signed=True),
+    RepositoryProfile("ml/trainer", "python", 4 * GB, releases=6, branches=22, nightlies=34),
+    RepositoryProfile("ml/features", "python", 900 * MB, releases=8, branches=20, pulls=8, nightlies=26),
+    RepositoryProfile("ml/serving", "python", 1_600 * MB, releases=8, branches=16, pulls=8),
+    RepositoryProfile("data/etl", "python", 210 * MB, releases=8, branches=22, pulls=10, nightlies=24),
+    RepositoryProfile("data/exporter", "", 18 * MB, releases=8, branches=12, pulls=6, platforms=2),
+    RepositoryProfile("data/loader", "jre", 95 * MB, releases=6, branches=14, pulls=6),
+    RepositoryProfile("tools/ci-runner", "node", 700 * MB, releases=6, branches=18, nightlies=30),
+    RepositoryProfile("tools/lint", "node", 120 * MB, releases=6, branches=12, pulls=6),
+    RepositoryProfile("tools/backup", "", 15 * MB, releases=6, branches=8, platforms=2),
+    RepositoryProfile("base/python", "python", 12 * MB, releases=14, nightlies=16, platforms=2, signed=True),
+    RepositoryProfile("base/node", "node", 14 * MB, releases=12, nightlies=14, platforms=2),
+    RepositoryProfile("base/jre", "jre", 10 * MB, releases=12, nightlies=12),
 )
 CHARTS = ("charts/shop", "charts/platform")
 BASES = {
@@ -91,7 +91,7 @@ class Builder:
             digest_of(f"{self.label} {self.count}".encode()), max(100, int(size * self.random.lognormvariate(0, 0.35)))
         )
 
-    def base_layers(self, habit: Habit, at: datetime, platform: int = 0) -> list[Blob]:
+    def base_layers(self, habit: RepositoryProfile, at: datetime, platform: int = 0) -> list[Blob]:
         """The base of that time: a new one every four months, shared by all repositories that build on it."""
         generation = (self.now - at).days // 120
         return [
@@ -102,7 +102,7 @@ class Builder:
             for place, size in enumerate(BASES.get(habit.base, ()))
         ]
 
-    def image(self, habit: Habit, at: datetime, tags: list[str], platform: int = 0) -> Image:
+    def image(self, habit: RepositoryProfile, at: datetime, tags: list[str], platform: int = 0) -> Image:
         """An image: base layers, dependencies shared by the builds of a month, and its own layers."""
         month = (self.now - at).days // 30
         size = int(habit.size * (0.55 + (month * 37 % 11) / 20))
@@ -118,7 +118,7 @@ class Builder:
             media_type=DOCKER_MANIFEST if habit.base == "jre" else OCI_MANIFEST,
         )
 
-    def release(self, habit: Habit, at: datetime, tags: list[str]) -> None:
+    def release(self, habit: RepositoryProfile, at: datetime, tags: list[str]) -> None:
         """A release: one image, or an index over untagged children; signed where the team signs."""
         if habit.platforms == 1:
             released = self.image(habit, at, tags)
@@ -165,7 +165,7 @@ def commit(builder: Builder) -> str:
     return f"{builder.random.getrandbits(28):07x}"
 
 
-def releases(builder: Builder, habit: Habit) -> Iterator[Push]:
+def releases(builder: Builder, habit: RepositoryProfile) -> Iterator[Push]:
     """`latest` follows the newest release, `stable` comes a release later."""
     at = times(builder, habit.releases)
     for place, moment in enumerate(at):
@@ -173,7 +173,7 @@ def releases(builder: Builder, habit: Habit) -> Iterator[Push]:
         yield moment, partial(builder.release, habit, moment, tags)
 
 
-def branches(builder: Builder, habit: Habit) -> Iterator[Push]:
+def branches(builder: Builder, habit: RepositoryProfile) -> Iterator[Push]:
     """Builds of main, most with a commit tag, and of branches: a tag that moves on leaves the build before untagged."""
     for moment in times(builder, habit.branches, oldest=400):
         topic = builder.random.choice(["login", "upgrade", "metrics", "cleaner-logs", "retry"])
@@ -183,7 +183,7 @@ def branches(builder: Builder, habit: Habit) -> Iterator[Push]:
         yield moment, partial(builder.image, habit, moment, tags)
 
 
-def pulls(builder: Builder, habit: Habit) -> Iterator[Push]:
+def pulls(builder: Builder, habit: RepositoryProfile) -> Iterator[Push]:
     """Each pull request is pushed one to four times within days: all but the last are untagged leftovers."""
     for number, moment in enumerate(times(builder, habit.pulls, oldest=240), start=builder.random.randrange(100, 900)):
         later = timedelta(0)
@@ -193,7 +193,7 @@ def pulls(builder: Builder, habit: Habit) -> Iterator[Push]:
             later += timedelta(milliseconds=int(builder.random.uniform(0.05, 2.5) * 86_400_000))
 
 
-def nightlies(builder: Builder, habit: Habit) -> Iterator[Push]:
+def nightlies(builder: Builder, habit: RepositoryProfile) -> Iterator[Push]:
     for place in range(habit.nightlies, 0, -1):
         moment = builder.now - place * DAY - timedelta(hours=1)
         tags = ["nightly", f"nightly-{moment:%Y%m%d}"]

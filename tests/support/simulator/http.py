@@ -20,7 +20,7 @@ LARGEST_BODY = 64 * 1024 * 1024  # a filling of a large registry comes in by the
 
 
 @dataclass(slots=True)
-class Request:
+class SimulatedRequest:
     """One request as it came in. Header names are lower-case."""
 
     method: str
@@ -36,7 +36,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class Reply:
+class SimulatedResponse:
     """One answer, with what shall become of it on the way."""
 
     status: int
@@ -53,7 +53,7 @@ class BadRequestError(Exception):
     """Bytes that are no request this server reads."""
 
 
-def parse_head(head: bytes) -> Request:
+def parse_head(head: bytes) -> SimulatedRequest:
     """The request of a head without its last empty line; raises BadRequestError."""
     try:
         first, *lines = head.decode("ascii").split("\r\n")
@@ -65,29 +65,29 @@ def parse_head(head: bytes) -> Request:
         raise BadRequestError(f"not HTTP/1.1: {version}")
     raw_path, _, query = target.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True) if query else []
-    return Request(method=method, raw_path=raw_path, query=pairs, headers=headers, path=unquote(raw_path))
+    return SimulatedRequest(method=method, raw_path=raw_path, query=pairs, headers=headers, path=unquote(raw_path))
 
 
-def head_of(reply: Reply, date: str) -> bytes:
+def head_of(response: SimulatedResponse, date: str) -> bytes:
     try:
-        phrase = HTTPStatus(reply.status).phrase
+        phrase = HTTPStatus(response.status).phrase
     except ValueError:  # 499 is the vendor's own
         phrase = "Client Closed Request"
-    lines = [f"HTTP/1.1 {reply.status} {phrase}"]
-    if reply.dated:
+    lines = [f"HTTP/1.1 {response.status} {phrase}"]
+    if response.dated:
         lines.append(f"Date: {date}")
-    if reply.content_type:
-        lines.append(f"Content-Type: {reply.content_type}")
-    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
-    if "Content-Length" not in reply.headers:
-        lines.append(f"Content-Length: {len(reply.body)}")
+    if response.content_type:
+        lines.append(f"Content-Type: {response.content_type}")
+    lines += [f"{name}: {value}" for name, value in response.headers.items()]
+    if "Content-Length" not in response.headers:
+        lines.append(f"Content-Length: {len(response.body)}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
 class Connection(asyncio.Protocol):
     """One connection: requests one after the other, each answered before the next is looked at."""
 
-    def __init__(self, answer: Callable[[Request], Reply], date: Callable[[], str]) -> None:
+    def __init__(self, answer: Callable[[SimulatedRequest], SimulatedResponse], date: Callable[[], str]) -> None:
         self._answer, self._date = answer, date
         self._buffer = bytearray()
         self._busy = False
@@ -127,29 +127,29 @@ class Connection(asyncio.Protocol):
         request.body = bytes(self._buffer[end + 4 : end + 4 + length])
         del self._buffer[: end + 4 + length]
         self._busy = True
-        reply = self._answer(request)
-        if reply.delay > 0:
-            asyncio.get_running_loop().call_later(reply.delay, self._send, request, reply)
+        response = self._answer(request)
+        if response.delay > 0:
+            asyncio.get_running_loop().call_later(response.delay, self._send, request, response)
         else:
-            self._send(request, reply)
+            self._send(request, response)
 
-    def _send(self, request: Request, reply: Reply) -> None:
+    def _send(self, request: SimulatedRequest, response: SimulatedResponse) -> None:
         transport = self._transport
-        if transport is None or reply.fate == "hang":
+        if transport is None or response.fate == "hang":
             return
-        if reply.fate == "reset":
+        if response.fate == "reset":
             self._reset(transport)
             return
-        head = head_of(reply, self._date())
-        if reply.fate == "cut":
-            transport.write(head + reply.body[: len(reply.body) // 2])
+        head = head_of(response, self._date())
+        if response.fate == "cut":
+            transport.write(head + response.body[: len(response.body) // 2])
             transport.close()
             return
-        if reply.fate == "drip":
+        if response.fate == "drip":
             transport.write(head)
-            self._drip(reply.body, reply.pause)
+            self._drip(response.body, response.pause)
             return
-        transport.write(head if request.method == "HEAD" else head + reply.body)
+        transport.write(head if request.method == "HEAD" else head + response.body)
         if request.headers.get("connection", "").lower() == "close":
             transport.close()
             return
@@ -174,6 +174,8 @@ class Connection(asyncio.Protocol):
 
     def _close_with(self, reason: str) -> None:
         if self._transport is not None:
-            reply = Reply(400, reason.encode(), content_type="text/plain", headers={"Connection": "close"})
-            self._transport.write(head_of(reply, self._date()) + reply.body)
+            response = SimulatedResponse(
+                400, reason.encode(), content_type="text/plain", headers={"Connection": "close"}
+            )
+            self._transport.write(head_of(response, self._date()) + response.body)
             self._transport.close()

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from tests.support.simulator.operations import Operation
+from tests.support.simulator.operations import SimulatedOperation
 from tests.support.simulator.registry import DEFAULT_FOLDER, Blob, Image, Registry, Repository
 from tests.support.simulator.status import status_body
 from tests.support.simulator.switches import Switches
@@ -86,7 +86,7 @@ def registry(held: Registry, switches: Switches) -> bytes:
     return orjson.dumps(dressed(message, switches))
 
 
-def operation(held: Operation, switches: Switches) -> bytes:
+def operation(held: SimulatedOperation, switches: Switches) -> bytes:
     """`metadata` and `response` are of the type Any, so they name theirs."""
     message: dict[str, Any] = {
         "id": held.id,

@@ -43,7 +43,7 @@ class Deletion(Protocol):
 
 
 @dataclass(slots=True)
-class Operation:
+class SimulatedOperation:
     id: str
     deletion: Deletion
     created_at: datetime
@@ -55,29 +55,29 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Fate:
+class OperationFault:
     """What a fault makes of the next operation."""
 
     hang: bool = False
     error: tuple[int, str] | None = None
 
 
-NO_FATE = Fate()
+NO_OPERATION_FAULT = OperationFault()
 
 
 class Operations:
     """Every operation since the start. Nothing runs by itself: `settle` does whatever is due by then."""
 
     def __init__(self, seed: int = 0) -> None:
-        self.by_id: dict[str, Operation] = {}
+        self.by_id: dict[str, SimulatedOperation] = {}
         self.deleting: set[str] = set()  # ids of what is being deleted now
-        self._by_key: dict[str, Operation] = {}
-        self._due: list[tuple[datetime, int, Operation]] = []
+        self._by_key: dict[str, SimulatedOperation] = {}
+        self._due: list[tuple[datetime, int, SimulatedOperation]] = []
         self._random = random.Random(seed)
 
     def delete(
-        self, deletion: Deletion, key: str, switches: Switches, now: datetime, fate: Fate = NO_FATE
-    ) -> Operation:
+        self, deletion: Deletion, key: str, switches: Switches, now: datetime, fate: OperationFault = NO_OPERATION_FAULT
+    ) -> SimulatedOperation:
         """Accepts a deletion, or raises StatusError where the service refuses at once."""
         known = self._by_key.get(key) if key and switches.idempotency == "remembered" else None
         if known is not None:
@@ -94,10 +94,12 @@ class Operations:
             self._by_key[key] = operation
         return operation
 
-    def _accept(self, deletion: Deletion, switches: Switches, now: datetime, fate: Fate) -> Operation:
+    def _accept(
+        self, deletion: Deletion, switches: Switches, now: datetime, fate: OperationFault
+    ) -> SimulatedOperation:
         seconds = self._random.uniform(switches.operation_seconds_from, switches.operation_seconds_to)
         never = fate.hang or switches.operations == "never_done"
-        operation = Operation(
+        operation = SimulatedOperation(
             id=id_from("operation", deletion.id, str(len(self.by_id))),
             deletion=deletion,
             created_at=now,
@@ -114,7 +116,7 @@ class Operations:
             heapq.heappush(self._due, (operation.finishes_at, len(self.by_id), operation))
         return operation
 
-    def _begin(self, operation: Operation, switches: Switches) -> None:
+    def _begin(self, operation: SimulatedOperation, switches: Switches) -> None:
         if switches.image_vanishes == "at_acceptance":
             operation.deletion.carry_out(switches, operation.created_at)
         else:
@@ -126,7 +128,7 @@ class Operations:
             at, _, operation = heapq.heappop(self._due)
             self._finish(operation, at, switches)
 
-    def _finish(self, operation: Operation, at: datetime, switches: Switches) -> None:
+    def _finish(self, operation: SimulatedOperation, at: datetime, switches: Switches) -> None:
         operation.done, operation.modified_at = True, at
         operation.error = operation.doomed
         if operation.error is not None or switches.image_vanishes == "at_acceptance":

@@ -7,16 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 from tests.support.simulator import messages
-from tests.support.simulator.http import Reply
-from tests.support.simulator.state import Bookmark, State
-from tests.support.simulator.status import INVALID_ARGUMENT, RefusedError, StatusError
+from tests.support.simulator.http import SimulatedResponse
+from tests.support.simulator.state import PageToken, State
+from tests.support.simulator.status import INVALID_ARGUMENT, RefusedRequestError, StatusError
 
 LIFE = timedelta(seconds=60)  # of a token, where tokens expire
 Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Listing:
+class PagedList:
     """All rows of an answer, before it is cut into pages."""
 
     resource: str  # also the field of the answer: "images"
@@ -35,7 +35,9 @@ def newest_first(row: Any) -> Key:
     return (f"{4_102_444_800 - row.created_at.timestamp():017.6f}", row.id)
 
 
-def page(state: State, listing: Listing, query: dict[str, str], kinds: dict[str, dict[str, Any]]) -> Reply:
+def page(
+    state: State, listing: PagedList, query: dict[str, str], kinds: dict[str, dict[str, Any]]
+) -> SimulatedResponse:
     """One page. A token belongs to the query it was made for; of the query only the page size may change."""
     size = page_size(query.get("pageSize", ""), listing.page_size)
     scope = tuple(sorted((name, value) for name, value in query.items() if name not in {"pageToken", "pageSize"}))
@@ -48,9 +50,9 @@ def page(state: State, listing: Listing, query: dict[str, str], kinds: dict[str,
         shifting = state.switches.deletes_during_paging == "rows_shift"
         after = start + len(chosen) if shifting else listing.key(chosen[-1]) if chosen else place
         token = "AAAAc2FtZQ" if "same_token" in kinds else secrets.token_urlsafe(18)
-        state.bookmarks[token] = Bookmark((("resource", listing.resource), *scope), after, state.now())
+        state.bookmarks[token] = PageToken((("resource", listing.resource), *scope), after, state.now())
     rows = [listing.render(row) for row in chosen]
-    return Reply(200, messages.listing(listing.resource, rows, token, state.switches))
+    return SimulatedResponse(200, messages.listing(listing.resource, rows, token, state.switches))
 
 
 def start_of(ordered: Sequence[Any], place: Key | int | None, key: Callable[[Any], Key]) -> int:
@@ -63,7 +65,7 @@ def page_size(text: str, default: int) -> int:
     if not text:
         return default
     if not text.isdigit() or int(text) > 1_000:
-        raise RefusedError(f"pageSize {text!r} is not 0 to 1000")
+        raise RefusedRequestError(f"pageSize {text!r} is not 0 to 1000")
     return int(text) or default
 
 
@@ -72,7 +74,7 @@ def bookmark(state: State, token: str, query: tuple[tuple[str, str], ...]) -> Ke
         return None
     found = state.bookmarks.get(token)
     if found is None or found.query != query:
-        raise RefusedError("pageToken was not made for this query")
+        raise RefusedRequestError("pageToken was not made for this query")
     if state.switches.page_token == "expires" and state.now() - found.issued_at > LIFE:
         raise StatusError(INVALID_ARGUMENT, "Page token has expired")
     return found.after

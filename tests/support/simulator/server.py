@@ -6,10 +6,10 @@ from email.utils import formatdate
 from typing import Any
 
 from tests.support.simulator import cloud, control, docker, services, sign_in
-from tests.support.simulator.faults import reply_instead, spoil
-from tests.support.simulator.http import Connection, Reply, Request
-from tests.support.simulator.state import Asked, State
-from tests.support.simulator.status import RESOURCE_EXHAUSTED, RefusedError, StatusError, status_reply
+from tests.support.simulator.faults import response_instead, spoil
+from tests.support.simulator.http import Connection, SimulatedRequest, SimulatedResponse
+from tests.support.simulator.state import LoggedRequest, State
+from tests.support.simulator.status import RESOURCE_EXHAUSTED, RefusedRequestError, StatusError, status_response
 from tests.support.simulator.switches import Switches
 
 FRONT_PROXY_BODY = b"stream timeout\nrequest-id: 5a6b0a52-3f1b-4b63-8a0a-0d5a5b6f6a11\ntrace-id: 91d2b1a8c3\n"
@@ -36,7 +36,7 @@ class Server:
             self._date = (second, formatdate(second, usegmt=True))
         return self._date[1]
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: SimulatedRequest) -> SimulatedResponse:
         """Whatever happens, an answer; a mistake of the simulator itself is a 500 that tests notice in `refused`."""
         if request.path.startswith("/_control/"):
             return control.answer(self, request)
@@ -44,16 +44,16 @@ class Server:
         state.settle()
         asked = self._note(request)
         try:
-            reply = self._through_faults(request, asked)
+            response = self._through_faults(request, asked)
         except Exception as error:  # noqa: BLE001 - the border of the process: a crash must reach the test, not the console
             state.refused.append(
                 {"request": f"{request.method} {request.path}", "why": f"the simulator failed: {error!r}"}
             )
-            reply = status_reply(13, f"the simulator failed: {error!r}")
-        asked.status = reply.status if reply.fate == "whole" else 0
-        return reply
+            response = status_response(13, f"the simulator failed: {error!r}")
+        asked.status = response.status if response.fate == "whole" else 0
+        return response
 
-    def _note(self, request: Request) -> Asked:
+    def _note(self, request: SimulatedRequest) -> LoggedRequest:
         query = "&".join(f"{name}={value}" for name, value in request.query)
         image = ""
         if request.path.startswith("/container-registry/v1/images/"):
@@ -62,13 +62,13 @@ class Server:
         artifact = request.path.removeprefix(cloud.ARTIFACTS) if request.path.startswith(cloud.ARTIFACTS) else ""
         if artifact:
             image = self.state.artifact_store.image_id(artifact)
-        asked = Asked(self.state.now(), request.method, request.path, query, key, image, artifact)
+        asked = LoggedRequest(self.state.now(), request.method, request.path, query, key, image, artifact)
         self.state.log.append(asked)
         if request.method == "DELETE" and (target := artifact or image):
             self.state.deletes[target] = self.state.deletes.get(target, 0) + 1
         return asked
 
-    def _through_faults(self, request: Request, asked: Asked) -> Reply:
+    def _through_faults(self, request: SimulatedRequest, asked: LoggedRequest) -> SimulatedResponse:
         state = self.state
         target = f"{request.path}?{asked.query}" if asked.query else request.path
         struck = [fault for fault in list(state.faults) if fault.strikes(request.method, target, state.random)]
@@ -76,37 +76,37 @@ class Server:
         self._run(struck, "before", asked)
         if any(fault.kind == "expire_tokens" for fault in struck):
             state.expire_tokens()
-        reply = next((instead for fault in struck if (instead := reply_instead(fault))), None) or self._work(
+        response = next((instead for fault in struck if (instead := response_instead(fault))), None) or self._work(
             request, struck
         )
         self._run(struck, "after", asked)
         for fault in struck:
-            reply = spoil(fault, reply, state.random)
-        reply.delay += state.switches.latency + state.random.uniform(0, state.switches.latency_jitter)
-        return reply
+            response = spoil(fault, response, state.random)
+        response.delay += state.switches.latency + state.random.uniform(0, state.switches.latency_jitter)
+        return response
 
-    def _run(self, struck: list[Any], when: str, asked: Asked) -> None:
+    def _run(self, struck: list[Any], when: str, asked: LoggedRequest) -> None:
         """Runs the commands that faults hang on this request. `{image}`, `{artifact}` in them are what it names."""
         for fault in struck:
             if fault.kind == "do" and fault.args.get("when", "before") == when:
                 for command in fault.args["commands"]:
                     control.run(self, command["command"], control.filled_in(command, asked.image, asked.artifact))
 
-    def _work(self, request: Request, struck: list[Any]) -> Reply:
+    def _work(self, request: SimulatedRequest, struck: list[Any]) -> SimulatedResponse:
         """The services' own answer."""
         try:
             return self._throttled() or self._route(request, {fault.kind: fault.args for fault in struck})
         except StatusError as error:
-            return status_reply(error.code, error.message)
-        except RefusedError as error:
+            return status_response(error.code, error.message)
+        except RefusedRequestError as error:
             self.state.refused.append({"request": f"{request.method} {request.path}", "why": error.message})
-            return status_reply(3, error.message, error.status)
+            return status_response(3, error.message, error.status)
 
-    def _throttled(self) -> Reply | None:
+    def _throttled(self) -> SimulatedResponse | None:
         """The front's own refusals: a broken proxy, and a bucket that holds one second's worth of requests."""
         state, switches = self.state, self.state.switches
         if switches.front_proxy_status:
-            return Reply(switches.front_proxy_status, FRONT_PROXY_BODY, content_type="text/plain")
+            return SimulatedResponse(switches.front_proxy_status, FRONT_PROXY_BODY, content_type="text/plain")
         if not switches.requests_per_second:
             return None
         now = time.monotonic()
@@ -116,15 +116,15 @@ class Server:
         if state.bucket >= 1:
             state.bucket -= 1
             return None
-        reply = status_reply(RESOURCE_EXHAUSTED, "Request limit exceeded")
+        response = status_response(RESOURCE_EXHAUSTED, "Request limit exceeded")
         if switches.retry_after:
-            reply.headers["Retry-After"] = str(switches.retry_after)
-        return reply
+            response.headers["Retry-After"] = str(switches.retry_after)
+        return response
 
-    def _route(self, request: Request, kinds: dict[str, dict[str, Any]]) -> Reply:
+    def _route(self, request: SimulatedRequest, kinds: dict[str, dict[str, Any]]) -> SimulatedResponse:
         path = request.path
         if request.body and request.method in {"GET", "HEAD"}:
-            raise RefusedError(f"{request.method} with a body")
+            raise RefusedRequestError(f"{request.method} with a body")
         if path.startswith((services.ROOT, "/operations/")):
             sign_in.check_bearer(self.state, request)
             return services.answer(self.state, request, kinds)
@@ -139,7 +139,7 @@ class Server:
             return sign_in.exchange(self.state, request)
         if path.startswith("/computeMetadata/"):
             return sign_in.metadata(self.state, request)
-        raise RefusedError(f"{request.method} {path}: no such path", 404)
+        raise RefusedRequestError(f"{request.method} {path}: no such path", 404)
 
 
 async def serve(server: Server, port: int) -> None:

@@ -9,16 +9,16 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from tests.support.simulator.http import Reply, Request
+from tests.support.simulator.http import SimulatedRequest, SimulatedResponse
 from tests.support.simulator.messages import timestamp
 from tests.support.simulator.state import State
 from tests.support.simulator.status import (
     HTTP_STATUS,
     INVALID_ARGUMENT,
     UNAUTHENTICATED,
-    RefusedError,
+    RefusedRequestError,
     StatusError,
-    status_reply,
+    status_response,
 )
 
 AUDIENCE = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
@@ -30,7 +30,7 @@ EXCHANGE_FORM = {
 }  # beside `audience`, the service account's id, and `subject_token`, the pod's
 
 
-def check_bearer(state: State, request: Request) -> None:
+def check_bearer(state: State, request: SimulatedRequest) -> None:
     """Raises StatusError unless the request carries a valid IAM token."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind != "Bearer" or not valid(state, token):
@@ -42,27 +42,27 @@ def valid(state: State, token: str) -> bool:
     return expires is not None and state.now() < expires
 
 
-def iam(state: State, request: Request) -> Reply:
+def iam(state: State, request: SimulatedRequest) -> SimulatedResponse:
     """POST /iam/v1/tokens with a signed key."""
     if request.method != "POST" or request.path != "/iam/v1/tokens" or request.query:
-        raise RefusedError(f"{request.method} {request.path}: not a call of this client", 405)
+        raise RefusedRequestError(f"{request.method} {request.path}: not a call of this client", 405)
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-        raise RefusedError("Content-Type is not application/json")
+        raise RefusedRequestError("Content-Type is not application/json")
     try:
         body = orjson.loads(request.body)
     except orjson.JSONDecodeError as error:
-        raise RefusedError("the body is not JSON") from error
+        raise RefusedRequestError("the body is not JSON") from error
     if (
         not isinstance(body, dict)
         or set(body) != {"jwt"}
         or not isinstance(body["jwt"], str)
         or len(body["jwt"]) > 8_000
     ):
-        raise RefusedError("the body is not {jwt: text of at most 8000 characters}")
+        raise RefusedRequestError("the body is not {jwt: text of at most 8000 characters}")
     check_signed(state, body["jwt"], [AUDIENCE, f"http://{request.host}/iam/v1/tokens"])
     token = state.issue_token()
     expires = timestamp(state.tokens[token], 9)
-    return Reply(200, orjson.dumps({"iamToken": token, "expiresAt": expires}))
+    return SimulatedResponse(200, orjson.dumps({"iamToken": token, "expiresAt": expires}))
 
 
 def check_signed(state: State, signed: str, audiences: list[str]) -> None:
@@ -87,49 +87,49 @@ def check_signed(state: State, signed: str, audiences: list[str]) -> None:
         raise StatusError(INVALID_ARGUMENT, "JWT lives longer than an hour")
 
 
-def metadata(state: State, request: Request) -> Reply:
+def metadata(state: State, request: SimulatedRequest) -> SimulatedResponse:
     """The token of a virtual machine's service account."""
     if request.path != METADATA_PATH or request.method != "GET" or request.query:
-        raise RefusedError(f"{request.method} {request.path}: not a call of this client", 404)
+        raise RefusedRequestError(f"{request.method} {request.path}: not a call of this client", 404)
     if request.headers.get("metadata-flavor") != "Google":
-        raise RefusedError("Metadata-Flavor: Google is missing", 403)
+        raise RefusedRequestError("Metadata-Flavor: Google is missing", 403)
     if "authorization" in request.headers:
-        raise RefusedError("the metadata service is asked without Authorization", 403)
+        raise RefusedRequestError("the metadata service is asked without Authorization", 403)
     token = state.issue_token()
     seconds = int((state.tokens[token] - state.now()).total_seconds())
-    return Reply(200, orjson.dumps({"access_token": token, "expires_in": seconds, "token_type": "Bearer"}))
+    return SimulatedResponse(200, orjson.dumps({"access_token": token, "expires_in": seconds, "token_type": "Bearer"}))
 
 
-def exchange(state: State, request: Request) -> Reply:
+def exchange(state: State, request: SimulatedRequest) -> SimulatedResponse:
     """POST /oauth/token: a pod's token for one of the service account that is linked to it."""
     if request.method != "POST" or request.path != "/oauth/token" or request.query:
-        raise RefusedError(f"{request.method} {request.path}: not a call of this client", 405)
+        raise RefusedRequestError(f"{request.method} {request.path}: not a call of this client", 405)
     if request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
-        raise RefusedError("Content-Type is not application/x-www-form-urlencoded")
+        raise RefusedRequestError("Content-Type is not application/x-www-form-urlencoded")
     if "authorization" in request.headers:
-        raise RefusedError("the exchange is asked without Authorization", 403)
+        raise RefusedRequestError("the exchange is asked without Authorization", 403)
     try:
         pairs = parse_qsl(request.body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
     except ValueError as error:
-        raise RefusedError("the body is no form") from error
+        raise RefusedRequestError("the body is no form") from error
     form = dict(pairs)
     if len(form) != len(pairs) or set(form) != {*EXCHANGE_FORM, "audience", "subject_token"}:
-        raise RefusedError(f"not the fields of an exchange, each once: {sorted(name for name, _ in pairs)}")
+        raise RefusedRequestError(f"not the fields of an exchange, each once: {sorted(name for name, _ in pairs)}")
     if any(form[name] != value for name, value in EXCHANGE_FORM.items()):
-        raise RefusedError("not an exchange of an id token for an access token")
+        raise RefusedRequestError("not an exchange of an id token for an access token")
     if state.subjects.get(form["subject_token"]) != form["audience"]:
         return _no_exchange(state, f"no credential links {form['subject_token']} to {form['audience']}")
     token = state.issue_token()
     seconds = int((state.tokens[token] - state.now()).total_seconds())
-    return Reply(200, orjson.dumps({"access_token": token, "token_type": "Bearer", "expires_in": seconds}))
+    return SimulatedResponse(200, orjson.dumps({"access_token": token, "token_type": "Bearer", "expires_in": seconds}))
 
 
-def _no_exchange(state: State, message: str) -> Reply:
+def _no_exchange(state: State, message: str) -> SimulatedResponse:
     """In one of the two forms that were seen; both repeat the token, as no service should."""
     if state.switches.exchange_errors == "status":
-        return status_reply(UNAUTHENTICATED, message)
+        return status_response(UNAUTHENTICATED, message)
     document = {"error": "invalid_grant", "error_description": message}
-    return Reply(HTTP_STATUS[INVALID_ARGUMENT], orjson.dumps(document))
+    return SimulatedResponse(HTTP_STATUS[INVALID_ARGUMENT], orjson.dumps(document))
 
 
 def basic(state: State, header: str) -> bool:

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.support.simulator.cloud_artifacts import ArtifactStore
-from tests.support.simulator.faults import Fault
+from tests.support.simulator.faults import InjectedFault
 from tests.support.simulator.operations import Operations
 from tests.support.simulator.registry import Cloud, Registry
 from tests.support.simulator.switches import Switches
 
 
 @dataclass(slots=True)
-class Asked:
+class LoggedRequest:
     """One request of the log."""
 
     at: datetime
@@ -30,7 +30,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Bookmark:
+class PageToken:
     """Where a page token goes on, and for which query it was made."""
 
     query: tuple[tuple[str, str], ...]
@@ -50,11 +50,11 @@ class State:
         self.cloud = Cloud(datetime(2024, 5, 20, 7, 41, 12, 4_000, tzinfo=UTC))
         self.operations = Operations(seed)
         self.artifact_store = ArtifactStore(self.cloud, lambda: self.switches)
-        self.faults: list[Fault] = []
-        self.log: list[Asked] = []
+        self.faults: list[InjectedFault] = []
+        self.log: list[LoggedRequest] = []
         self.refused: list[dict[str, object]] = []
         self.deletes: dict[str, int] = {}  # DELETE requests by the id of an image or artifact
-        self.bookmarks: dict[str, Bookmark] = {}
+        self.bookmarks: dict[str, PageToken] = {}
         self.tokens: dict[str, datetime] = {}  # IAM tokens and when they expire
         self.docker_tokens: dict[str, tuple[datetime, set[str]]] = {}  # and the repositories they may read
         self.keys: dict[str, tuple[str, str]] = {}  # key id -> (service account id, public key)

@@ -3,7 +3,7 @@
 import json
 import uuid
 
-from tests.support.simulator.http import Reply
+from tests.support.simulator.http import SimulatedResponse
 
 HTTP_STATUS = {
     1: 499,
@@ -42,7 +42,7 @@ class StatusError(Exception):
         self.code, self.message = code, message
 
 
-class RefusedError(Exception):
+class RefusedRequestError(Exception):
     """A request that no client of the real service should send: recorded, and answered with a 4xx."""
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -55,5 +55,5 @@ def status_body(code: int, message: str) -> dict[str, object]:
     return {"code": code, "message": message, "details": [info]}
 
 
-def status_reply(code: int, message: str, http_status: int | None = None) -> Reply:
-    return Reply(http_status or HTTP_STATUS.get(code, 500), json.dumps(status_body(code, message)).encode())
+def status_response(code: int, message: str, http_status: int | None = None) -> SimulatedResponse:
+    return SimulatedResponse(http_status or HTTP_STATUS.get(code, 500), json.dumps(status_body(code, message)).encode())

@@ -92,5 +92,5 @@ def test_a_call_needs_a_token(simulator: Simulator, cloud: CloudApi) -> None:
 @pytest.mark.parametrize("command", ["push_other", "set_registry", "set_artifact"])
 def test_wrong_words_of_the_control_plane(simulator: Simulator, command: str) -> None:
     wrong = {"push_other": {"path": "x", "kind": "FILE"}, "set_registry": {"type": "MIRROR"}}
-    with pytest.raises(Exception, match=r"CommandError"):
+    with pytest.raises(Exception, match=r"ControlError"):
         simulator.control(command, **wrong.get(command, {"artifact": "cn10", "status": "ACTIVE"}))

@@ -23,26 +23,26 @@ BATCHES = 3  # two waves of the one repository, one of the other
 def child(scenario: Scenario, point: Checkpoint, pid: int) -> None:
     """The pool's child that is at this point; the worker starts another."""
     os.kill(pid, signal.SIGKILL)
-    scenario.halts.release(point)
+    scenario.breakpoints.release(point)
 
 
 def tree(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
     """The worker with all its children."""
     scenario.kill("worker")
-    scenario.halts.release(point)
+    scenario.breakpoints.release(point)
     scenario.start_worker()
 
 
 def beat(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
     scenario.kill("beat")
-    scenario.halts.release(point)
+    scenario.breakpoints.release(point)
     scenario.start_beat()
 
 
 def redis_with_its_file(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
     scenario.lost_redis = True
     scenario.redis.kill()
-    scenario.halts.release(point)
+    scenario.breakpoints.release(point)
     scenario.redis.start()
 
 
@@ -51,14 +51,14 @@ def redis_empty(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
     scenario.lost_redis = True
     scenario.redis.kill()
     forget(scenario.redis)
-    scenario.halts.release(point)
+    scenario.breakpoints.release(point)
     scenario.redis.start()
 
 
 def emptied(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
     """The same Redis, emptied under connections that stay."""
     scenario.redis.empty()
-    scenario.halts.release(point)
+    scenario.breakpoints.release(point)
 
 
 VICTIMS: dict[str, Callable[[Scenario, Checkpoint, int], None]] = {
@@ -80,7 +80,7 @@ def hurt(scenario: Scenario, point: Checkpoint, victim: Callable[[Scenario, Chec
     scenario.whole(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well)
     # Celery's worker may die of a lost Redis, even seconds later: kombu fails over what it has not acknowledged. Then
     # its supervisor starts it again. Of nothing else that is done to it here it dies.
-    assert not scenario.came_back or scenario.lost_redis
+    assert not scenario.restarted or scenario.lost_redis
 
 
 def store_connection(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
@@ -92,7 +92,7 @@ def store_connection(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
         connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         before = log.stat().st_size
-        scenario.halts.release(point)
+        scenario.breakpoints.release(point)
         refused = f'database "{name}" is not currently accepting connections'
         until(lambda: refused in log.read_bytes()[before:].decode(errors="replace"), what="somebody to be refused")
         connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
@@ -122,7 +122,7 @@ def test_a_worker_is_asked_to_stop_at(point: Checkpoint, scenarios: Scenarios) -
     with scenarios.case("sqlite") as scenario:
         scenario.come_to(point)
         scenario.terminate("worker")
-        scenario.halts.release(point)
+        scenario.breakpoints.release(point)
         assert scenario.wait("worker", WARM) == 0
         scenario.intents_first()
 

@@ -14,22 +14,22 @@ from sqlalchemy import select, update
 from tests.support.cluster import ROOT, metric
 from tests.support.harness import Harness
 from tests.support.http_fault_proxy import (
+    FaultRule,
     HttpFaultProxy,
-    Reply,
-    Rule,
-    after,
-    answered_instead,
+    ProxyResponse,
+    call_first,
+    carried_out_and_replaced,
     cut_after,
-    never_passed_on,
-    passed_on,
-    reply_with,
+    forwarded,
+    never_forwarded,
+    respond_with,
     response_lost,
 )
 from tests.support.oci import real_runs
+from tests.support.oci.contents import Key, RegistryContents
 from tests.support.oci.manifests import Pushed
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
-from tests.support.oci.world import Key, World
 from worker.runs import lifecycle
 from worker.store.runs import Run
 from worker.store.tables import audit, batch, item
@@ -38,7 +38,11 @@ FAST = {"requests_per_second": 1000, "concurrency": 8}
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
 OLDS, KEPT = 4, 3
 MANIFESTS = "/v2/shop/api/manifests/"
-BAD_GATEWAY, FORBIDDEN, TOO_MANY = Reply(502), Reply(403), Reply(429, headers=[("Retry-After", "1")])
+BAD_GATEWAY, FORBIDDEN, TOO_MANY = (
+    ProxyResponse(502),
+    ProxyResponse(403),
+    ProxyResponse(429, headers=[("Retry-After", "1")]),
+)
 
 
 @dataclass
@@ -65,8 +69,8 @@ class Link:
         """At what its digest names: HEAD, and the GET that repeats it where HEAD says neither yes nor 404."""
         return f"^(HEAD|GET) {MANIFESTS}{self.digest}"
 
-    def world(self) -> World:
-        return World((*self.old, *self.kept))
+    def contents(self) -> RegistryContents:
+        return RegistryContents((*self.old, *self.kept))
 
     def swept(self) -> Run:
         """A run to its end: what is left in doubt is claimed again, as minutes of reconcile would."""
@@ -84,18 +88,18 @@ class Link:
 
     def deletes(self, digest: str = "") -> int:
         """How many DELETEs came to the link: of one digest, or of all."""
-        return len(self.proxy.asked(f"^DELETE .*{digest}$"))
+        return len(self.proxy.received(f"^DELETE .*{digest}$"))
 
     def whole(self, run: Run, *, gone: list[Pushed] | None = None) -> None:
         """Exactly the plan went, what is kept pulls whole, and nothing was asked for before it was written down."""
         gone = self.old if gone is None else gone
-        assert self.proxy.all_struck, "a fault met nothing"
+        assert self.proxy.all_faults_struck, "a fault met nothing"
         planned = {one.decision.digest for one in self.harness.items(run.id)}
         assert planned == {one.digest for one in gone}
         assert self.harness.outcomes(run.id) == dict.fromkeys(planned, ("deleted", None))
         assert (run.deleted, run.failed, run.skipped, run.gone) == (len(gone), 0, 0, 0)
         everything = keys_of([*self.old, *self.kept])
-        assert real_runs.there(self.registry, everything) == everything - keys_of(gone)
+        assert real_runs.still_present(self.registry, everything) == everything - keys_of(gone)
         real_runs.pull_all(self.registry, everything - keys_of(gone))
         self.intents_first(run, planned)
 
@@ -105,7 +109,7 @@ class Link:
             intended = {row.digest: row.intent_at for row in rows}
             audited = connection.execute(select(audit.c.digest).where(audit.c.outcome == "deleted")).scalars().all()
         assert sorted(audited) == sorted(planned)  # each of them once
-        asked = [(one.at, one.line.rpartition("/")[2]) for one in self.proxy.asked("^DELETE")]
+        asked = [(one.at, one.line.rpartition("/")[2]) for one in self.proxy.received("^DELETE")]
         assert {digest for _, digest in asked} == planned
         assert all(intended[digest] <= at for at, digest in asked)
 
@@ -134,24 +138,24 @@ def test_an_answer_that_is_lost_after_the_deletion(link):
     assert run.state == "finished"
     link.whole(run)
     assert link.deletes() == len(link.old)
-    world = link.world()
-    freed = real_runs.collected(link.registry, world)
-    assert freed == world.freed(keys_of(link.old))
+    contents = link.contents()
+    freed = real_runs.collected(link.registry, contents)
+    assert freed == contents.freed(keys_of(link.old))
     assert run.reclaimed_bytes == run.reclaimable_bytes == sum(freed.values()) > 0
     real_runs.pull_all(link.registry, keys_of(link.kept))
 
 
 def test_an_answer_that_is_lost_when_it_cannot_be_looked_at_either(link):
     """In doubt until the next claim, which finds it gone and knows whose doing that was."""
-    no_looks: list[Rule] = []
+    no_looks: list[FaultRule] = []
 
     def refuse_looks() -> None:
-        no_looks.append(link.proxy.on(link.look, reply_with(FORBIDDEN), times=2))  # HEAD, and the GET that repeats it
+        no_looks.append(link.proxy.on(link.look, respond_with(FORBIDDEN), times=2))  # HEAD, and the GET that repeats it
 
-    link.proxy.on(link.delete, after(refuse_looks, response_lost), times=1)
+    link.proxy.on(link.delete, call_first(refuse_looks, response_lost), times=1)
     run_id, task_calls = link.harness.plan()
     link.harness.carry_out(task_calls)
-    assert link.proxy.all_struck
+    assert link.proxy.all_faults_struck
     assert [rule.times for rule in no_looks] == [0]
     assert link.harness.outcomes(run_id)[link.digest] == ("intent", None)
     link.go_on(run_id)
@@ -161,7 +165,7 @@ def test_an_answer_that_is_lost_when_it_cannot_be_looked_at_either(link):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_deletion_that_never_reaches_the_registry(link, times):
-    link.proxy.on(link.delete, never_passed_on, times=times)
+    link.proxy.on(link.delete, never_forwarded, times=times)
     run = link.swept()
     link.whole(run)
     assert link.deletes(link.digest) == times + 1
@@ -169,18 +173,18 @@ def test_a_deletion_that_never_reaches_the_registry(link, times):
 
 
 def test_a_deletion_that_never_reaches_the_registry_is_given_up_after_three_attempts(link):
-    link.proxy.on(link.delete, never_passed_on, times=3)
+    link.proxy.on(link.delete, never_forwarded, times=3)
     run = link.swept()
-    assert link.proxy.all_struck
+    assert link.proxy.all_faults_struck
     assert link.harness.outcomes(run.id)[link.digest] == ("failed", "unconfirmed")
     assert (run.outcome, run.deleted, run.failed) == ("partial", len(link.old) - 1, 1)
     everything = keys_of([*link.old, *link.kept])
-    assert real_runs.there(link.registry, everything) == everything - keys_of(link.old[1:])
+    assert real_runs.still_present(link.registry, everything) == everything - keys_of(link.old[1:])
 
 
 @pytest.mark.parametrize("reaches", [True, False], ids=["though it is deleted", "and it is not"])
 def test_an_intermediary_answers_502(link, reaches):
-    link.proxy.on(link.delete, (answered_instead if reaches else reply_with)(BAD_GATEWAY), times=1)
+    link.proxy.on(link.delete, (carried_out_and_replaced if reaches else respond_with)(BAD_GATEWAY), times=1)
     run = link.swept()
     link.whole(run)
     assert link.deletes(link.digest) == (1 if reaches else 2)
@@ -211,10 +215,10 @@ def test_a_repository_that_cannot_be_listed_again_before_its_deletions_loses_not
     link.proxy.on("^GET /v2/shop/api/tags/list", cut_after(25), passing=2, times=5)
     run_id, task_calls = link.harness.plan()
     link.harness.carry_out(task_calls)
-    assert link.proxy.all_struck
+    assert link.proxy.all_faults_struck
     assert link.deletes() == 0
     everything = keys_of([*link.old, *link.kept])
-    assert real_runs.there(link.registry, everything) == everything
+    assert real_runs.still_present(link.registry, everything) == everything
     link.go_on(run_id)
     link.whole(link.harness.run(run_id))
 
@@ -223,10 +227,10 @@ def test_too_many_looks_at_once_are_slowed_down(link):
     """429 to some of the first HEADs, to a deletion, and to the look after it: each is asked again."""
 
     def refuse_the_look_after_it() -> None:
-        link.proxy.on(link.look, reply_with(TOO_MANY), times=1)
+        link.proxy.on(link.look, respond_with(TOO_MANY), times=1)
 
-    link.proxy.on("^HEAD .*/(old|v)", reply_with(TOO_MANY), times=4)
-    link.proxy.on(link.delete, after(refuse_the_look_after_it, reply_with(TOO_MANY)), times=1)
+    link.proxy.on("^HEAD .*/(old|v)", respond_with(TOO_MANY), times=4)
+    link.proxy.on(link.delete, call_first(refuse_the_look_after_it, respond_with(TOO_MANY)), times=1)
     run = link.swept()
     link.whole(run)
     assert (run.outcome, run.unreadable) == ("succeeded", ())
@@ -248,7 +252,7 @@ def test_a_tag_that_is_pushed_while_the_deletion_of_its_old_digest_is_under_way(
     def push() -> None:
         new.append(pusher.image("shop/api", "old-0", layers=[b"shared", b"pushed meanwhile"]))
 
-    link.proxy.on(link.delete, after(push, passed_on), times=1)
+    link.proxy.on(link.delete, call_first(push, forwarded), times=1)
     run = link.swept()
     link.kept += new
     link.whole(run)
@@ -274,7 +278,7 @@ def test_a_push_is_found_though_the_deletions_answer_is_lost(link):
     def push() -> None:
         new.append(pusher.image("shop/api", "old-0", layers=[b"pushed meanwhile"]))
 
-    link.proxy.on(link.delete, after(push, response_lost), times=1)
+    link.proxy.on(link.delete, call_first(push, response_lost), times=1)
     run = link.swept()
     link.kept += new
     link.whole(run)

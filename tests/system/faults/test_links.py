@@ -42,7 +42,7 @@ def test_the_link_is_bad(link: str, fault: str, point: Checkpoint, scenarios: Sc
         struck = bad.struck
 
         FAULTS[fault](bad)
-        scenario.halts.release(point)
+        scenario.breakpoints.release(point)
 
         until(lambda: bad.struck > struck, timeout=SOON, what="the link to be bad for somebody")
         until(lambda: bad.well, timeout=BLACK_HOLE + SOON, what="the link to be good again")

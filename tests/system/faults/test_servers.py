@@ -66,7 +66,7 @@ def test_redis_will_not_serve(
         scenario.come_to(point)
         before = len(scenario.log())
         spoil(redis)
-        scenario.halts.release(point)
+        scenario.breakpoints.release(point)
 
         until(lambda: re.search(says, scenario.log()[before:]), timeout=SOON, what=f"{says} in the log")
         mend(redis)
@@ -84,7 +84,7 @@ def test_postgresql_is_stopped_and_started(point: Checkpoint, scenarios: Scenari
         server, _ = scenario.database
         before = len(scenario.log())
         server.stop()
-        scenario.halts.release(point)
+        scenario.breakpoints.release(point)
         until(lambda: "the store: " in scenario.log()[before:], timeout=SOON, what="the store's absence in the log")
         server.start()
 
@@ -125,7 +125,7 @@ def test_the_disk_under_the_store_is_full(point: Checkpoint, running: Simulator,
                 while True:
                     file.write(b"x" * 4096)
             before = len(scenario.log())
-            scenario.halts.release(point)
+            scenario.breakpoints.release(point)
 
             def said(times: int) -> None:
                 told = "the store: database or disk is full"

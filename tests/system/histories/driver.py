@@ -7,7 +7,7 @@ from datetime import timedelta
 from policies.image import Image
 from tests.support.memory_driver import MemoryDriver
 from tests.support.memory_faults import LIMITER, Call, error_of
-from tests.support.memory_registry import Operation, listed
+from tests.support.memory_registry import MemoryOperation, listed
 from tests.system.histories.process import Process, Reading
 from worker.registries.docker.manifest_cache import read_through, resolved
 from worker.registries.errors import NotFoundError, OperationUnknownError, RegistryError, TooLateError
@@ -123,6 +123,6 @@ class HistoryDriver(MemoryDriver):
             raise unknown
         return self._told(operation)
 
-    def _told(self, operation: Operation) -> Deletion:
+    def _told(self, operation: MemoryOperation) -> Deletion:
         self._world.stats[f"operation: {operation.fate.kind}"] += 1
         return super()._told(operation)

@@ -10,12 +10,12 @@ import pytest
 from tests.support.cluster import ROOT
 from tests.support.harness import Harness
 from tests.support.oci import real_runs
+from tests.support.oci.contents import REPOSITORIES, fill
 from tests.support.oci.manifests import INDEX
-from tests.support.oci.pusher import NotWholeError, Pusher, basic
+from tests.support.oci.pusher import IncompleteImageError, Pusher, basic
 from tests.support.oci.real_runs import served
-from tests.support.oci.server import DockerRegistry, Htpasswd
-from tests.support.oci.tokens import TokenServer, User
-from tests.support.oci.world import REPOSITORIES, fill
+from tests.support.oci.server import DockerRegistry, HtpasswdAuth
+from tests.support.oci.tokens import TokenServer, TokenUser
 from worker.config.kinds import KINDS
 
 FAST = {"requests_per_second": 1000, "concurrency": 8}
@@ -52,38 +52,40 @@ def plan_of(made):
 
 def test_what_is_untagged_and_unlisted_makes_the_bytes_an_upper_bound(make_harness):
     with DockerRegistry() as registry:
-        world = fill(registry, now=datetime.now(UTC), repositories=REPOSITORIES[:2], by_skopeo=False)
-        expected = real_runs.ought_to_go(world, ["nightly", "pr-*"])
+        contents = fill(registry, now=datetime.now(UTC), repositories=REPOSITORIES[:2], by_skopeo=False)
+        expected = real_runs.expected_deletions(contents, ["nightly", "pr-*"])
         made = make_harness(registry, rules=[{"name": "all of it", "delete": {"tags": ["nightly", "pr-*"]}}])
         planned = plan_of(made)
         run = made.sweep()
-        assert (run.outcome, run.images) == ("succeeded", len(world.listed))
-        assert real_runs.there(registry, world.images) == frozenset(world.images) - expected
-        freed = real_runs.collected(registry, world)
+        assert (run.outcome, run.images) == ("succeeded", len(contents.listed))
+        assert real_runs.still_present(registry, contents.images) == frozenset(contents.images) - expected
+        freed = real_runs.collected(registry, contents)
         reclaimed = real_runs.named(made.store, run.id, reclaimed=True)
         # Everything that is freed was named; what was named and is not freed, overwritten images hold.
-        assert freed == world.freed(expected)
-        assert reclaimed == world.freed(expected, of=world.listed)
+        assert freed == contents.freed(expected)
+        assert reclaimed == contents.freed(expected, of=contents.listed)
         held = reclaimed.items() - freed.items()
-        assert held == reclaimed.items() & world.blobs(world.unlisted).items()
+        assert held == reclaimed.items() & contents.blobs(contents.unlisted).items()
         assert run.reclaimed_bytes == sum(reclaimed.values()) > sum(freed.values()) > 0
         assert planned["reclaimable_is_upper_bound"] is True
         assert planned["totals"]["reclaimable_bytes"] == run.reclaimed_bytes
-        real_runs.pull_all(registry, (key for key in world.unlisted if world.images[key].config))
+        real_runs.pull_all(registry, (key for key in contents.unlisted if contents.images[key].config))
 
 
 def test_delete_untagged_breaks_indexes_that_are_kept():
     """The server's own doing, up to 2.8.3, whoever deletes: never run it with that option beside us."""
     with DockerRegistry() as registry:
-        world = fill(registry, repositories=["shop/api"], untagged=False, by_skopeo=False)
-        indexes = [key for key, one in world.images.items() if one.media_type == INDEX and one.tags]
+        contents = fill(registry, repositories=["shop/api"], untagged=False, by_skopeo=False)
+        indexes = [key for key, one in contents.images.items() if one.media_type == INDEX and one.tags]
         real_runs.pull_all(registry, indexes)
         assert registry.collect(delete_untagged=True).returncode == 0
         pusher = Pusher(registry.url)
-        assert real_runs.there(registry, indexes) == frozenset(indexes)
-        with pytest.raises(NotWholeError) as broken:
+        assert real_runs.still_present(registry, indexes) == frozenset(indexes)
+        with pytest.raises(IncompleteImageError) as broken:
             pusher.pull_whole("shop/api", "multi-0")
-        untagged = [child.digest for child in world.images["shop/api", world.tags["shop/api", "multi-0"]].children]
+        untagged = [
+            child.digest for child in contents.images["shop/api", contents.tags["shop/api", "multi-0"]].children
+        ]
         assert broken.value.missing == tuple(f"manifest {digest} (404)" for digest in untagged)
 
 
@@ -111,7 +113,7 @@ def test_a_registry_that_deletes_nothing_is_left_at_once(make_harness, options, 
         assert (run.outcome, run.deleted) == ("failed", 0)
         assert run.failed <= 8, "one refusal is enough, but for those that were under way"
         assert says in (run.message or "")
-        assert real_runs.there(registry, keys_of(pushed)) == keys_of(pushed)
+        assert real_runs.still_present(registry, keys_of(pushed)) == keys_of(pushed)
 
 
 def secret(folder, text, **keys):
@@ -122,7 +124,7 @@ def secret(folder, text, **keys):
 
 
 def test_htpasswd(make_harness, tmp_path):
-    with DockerRegistry(auth=Htpasswd("robot", "right")) as registry:
+    with DockerRegistry(auth=HtpasswdAuth("robot", "right")) as registry:
         sign_in = {"authorization": basic("robot", "right")}
         pushed = push_old(registry, **sign_in)
         wrong = make_harness(registry, entry=secret(tmp_path, "wrong")).sweep()
@@ -130,7 +132,7 @@ def test_htpasswd(make_harness, tmp_path):
         assert "wrong" not in (wrong.message or "")
         run = make_harness(registry, entry=secret(tmp_path, "right")).sweep()
         assert (run.outcome, run.deleted) == ("succeeded", 3)
-        assert real_runs.there(registry, keys_of(pushed), **sign_in) == frozenset()
+        assert real_runs.still_present(registry, keys_of(pushed), **sign_in) == frozenset()
 
 
 GRANTS = ("registry:catalog:*", "repository:shop/*:pull,push,delete")
@@ -138,7 +140,7 @@ GRANTS = ("registry:catalog:*", "repository:shop/*:pull,push,delete")
 
 def test_a_token_that_is_refused_half_way_is_replaced(make_harness, tmp_path):
     """The token server says 300 seconds, the registry takes a token for two; one batch lasts longer."""
-    with TokenServer({"robot": User("right", GRANTS)}) as tokens, DockerRegistry(auth=tokens.auth) as registry:
+    with TokenServer({"robot": TokenUser("right", GRANTS)}) as tokens, DockerRegistry(auth=tokens.auth) as registry:
         sign_in = {"authorization": tokens.bearer("robot", "repository:shop/api:pull,push")}
         pushed = push_old(registry, 20, **sign_in)
         tokens.lives = 2
@@ -149,7 +151,7 @@ def test_a_token_that_is_refused_half_way_is_replaced(make_harness, tmp_path):
         made.carry_out(task_calls)
         run = made.run(run_id)
         assert (run.outcome, run.deleted, run.failed) == ("succeeded", 20, 0)
-        assert real_runs.there(registry, keys_of(pushed), **sign_in) == frozenset()
+        assert real_runs.still_present(registry, keys_of(pushed), **sign_in) == frozenset()
         scopes = [scope for one in tokens.asked for scope in one.scopes]
         assert set(scopes) == {"registry:catalog:*", "repository:shop/api:pull", "repository:shop/api:delete"}
         assert max(len(one.scopes) for one in tokens.asked) == 1
@@ -161,8 +163,8 @@ def test_a_token_that_is_refused_half_way_is_replaced(make_harness, tmp_path):
 
 def test_a_token_that_may_not_delete_is_a_refusal(make_harness, tmp_path):
     users = {
-        "robot": User("right", ("registry:catalog:*", "repository:shop/*:pull")),
-        "writer": User("", ("repository:shop/*:pull,push",)),
+        "robot": TokenUser("right", ("registry:catalog:*", "repository:shop/*:pull")),
+        "writer": TokenUser("", ("repository:shop/*:pull,push",)),
     }
     with TokenServer(users) as tokens, DockerRegistry(auth=tokens.auth) as registry:
         sign_in = {"authorization": tokens.bearer("writer", "repository:shop/api:pull,push")}
@@ -172,13 +174,13 @@ def test_a_token_that_may_not_delete_is_a_refusal(make_harness, tmp_path):
         assert (run.outcome, run.deleted) == ("failed", 0)
         assert KINDS["oci"].to_delete in (run.message or "")
         assert {cause for state, cause in made.outcomes(run.id).values() if state == "failed"} == {"permission_denied"}
-        assert real_runs.there(registry, keys_of(pushed), **sign_in) == keys_of(pushed)
+        assert real_runs.still_present(registry, keys_of(pushed), **sign_in) == keys_of(pushed)
         refused = [one for one in tokens.asked if one.scopes == ("repository:shop/api:delete",)]
         assert 0 < len(refused) <= 12, "a refusal is not asked about again and again"
 
 
 def test_a_token_server_elsewhere_is_given_no_password_unless_the_file_says_so(make_harness, tmp_path):
-    with TokenServer({"robot": User("right", GRANTS)}) as tokens, DockerRegistry(auth=tokens.auth) as registry:
+    with TokenServer({"robot": TokenUser("right", GRANTS)}) as tokens, DockerRegistry(auth=tokens.auth) as registry:
         run = make_harness(registry, entry=secret(tmp_path, "right")).sweep()
         assert (run.outcome, tokens.asked) == ("failed", [])
         assert f"token_hosts: ['{tokens.host}']" in (run.message or "")
@@ -202,5 +204,5 @@ def test_a_tag_that_moves_in_mid_run_is_left_alone(make_harness, looked):
         outcomes = made.outcomes(run_id)
         assert outcomes[first.digest] == outcomes[second.digest] == ("skipped", "changed")
         assert outcomes[third.digest] == ("deleted", None)
-        assert real_runs.there(registry, keys_of([first, second, third, new])) == keys_of([first, second, new])
+        assert real_runs.still_present(registry, keys_of([first, second, third, new])) == keys_of([first, second, new])
         assert pusher.tags("shop/api") == {"old-0": new.digest, "old-1": second.digest, "wanted": second.digest}

@@ -6,10 +6,10 @@ import pytest
 
 from tests.support.harness import Harness
 from tests.support.oci import real_runs
+from tests.support.oci.contents import REPOSITORIES, fill
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.real_runs import restore
 from tests.support.oci.server import DockerRegistry
-from tests.support.oci.world import REPOSITORIES, fill
 
 FAST = {"requests_per_second": 1000, "concurrency": 8}
 OLD = [{"name": "old", "delete": {"tags": ["old*"]}}]
@@ -25,19 +25,19 @@ def harness(registry, tmp_path):
 def test_before_the_collector_everything_comes_back(tmp_path):
     with DockerRegistry() as registry:
         repositories = REPOSITORIES[:2]
-        world = fill(registry, now=datetime.now(UTC), repositories=repositories, untagged=False, by_skopeo=False)
+        contents = fill(registry, now=datetime.now(UTC), repositories=repositories, untagged=False, by_skopeo=False)
         pusher = Pusher(registry.url)
         tags = [pusher.tags(repository) for repository in repositories]
         harness = Harness(real_runs.served(registry), tmp_path, rules=real_runs.RULES, rate=FAST)
         run = harness.sweep()
-        assert run.deleted == len(real_runs.ought_to_go(world, real_runs.TAKEN)) > 0
+        assert run.deleted == len(real_runs.expected_deletions(contents, real_runs.SELECTED_TAGS)) > 0
         found = restore(harness, run.id)
         harness.store.dispose()
         assert {one.answer for one in found.values()} == {"whole"}
         assert len(found) == run.deleted
         assert [pusher.tags(repository) for repository in repositories] == tags
-        assert real_runs.collected(registry, world) == {}
-        real_runs.pull_all(registry, world.images)
+        assert real_runs.collected(registry, contents) == {}
+        real_runs.pull_all(registry, contents.images)
 
 
 @pytest.fixture

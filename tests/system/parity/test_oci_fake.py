@@ -12,7 +12,7 @@ from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.manifests import Pushed
 from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
-from tests.support.oci.wire import Answer, Wire
+from tests.support.oci.wire import Wire, WireResponse
 
 NOWHERE = "sha256:" + "0" * 64
 COMPARED = (
@@ -42,7 +42,7 @@ class Both:
         return real, fake
 
 
-def asked_once(url: str, method: str, target: str, **options: Any) -> Answer:
+def asked_once(url: str, method: str, target: str, **options: Any) -> WireResponse:
     wire = Wire(url)
     try:
         return wire.ask(method, target, **options)
@@ -50,7 +50,7 @@ def asked_once(url: str, method: str, target: str, **options: Any) -> Answer:
         wire.close()
 
 
-def said(answer: Answer) -> dict[str, Any]:
+def said(answer: WireResponse) -> dict[str, Any]:
     """What a client goes by: JSON as its document, and no length of what may be written in several ways."""
     headers = {name: answer.header(name) for name in COMPARED if answer.header(name)}
     kind = answer.header("Content-Type").partition(";")[0]

@@ -49,7 +49,7 @@ class Stage:
         """Wait until the log of a worker, which somebody looks after, has these words."""
 
         def done() -> bool:
-            self.cluster.look_after()
+            self.cluster.restart_ended()
             return words in self.cluster.log()
 
         until(done, timeout=60, what=f"a worker that says {words!r}")
@@ -65,7 +65,7 @@ class Stage:
         """Wait until every message was answered for, by workers that somebody looks after."""
 
         def done() -> bool:
-            self.cluster.look_after()
+            self.cluster.restart_ended()
             return not left(self.redis) and not under_way(self.redis)
 
         until(done, timeout=60, what="an answer to every message")
@@ -190,7 +190,7 @@ def test_forged_messages_delete_nothing_and_change_no_row(stage: Stage, which: s
     stage.drained()
     assert changes(before, stage.rows()) == {}
     assert stage.deletes() == deletes
-    assert stage.cluster.came_back == []
+    assert stage.cluster.restarted == []
     assert "a task's id that is too long" in stage.cluster.log()
 
 
@@ -277,13 +277,13 @@ ENDLESS = [
 def test_garbage_may_end_a_worker_and_never_more(stage: Stage) -> None:
     """By Celery's design: what is no message at all ends a worker. It is gone then, and the next worker goes on."""
     stage.drained()  # a worker that ends keeps the message that it has not answered for until Redis's time-out
-    before, deletes, ends = stage.rows(), stage.deletes(), len(stage.cluster.came_back)
+    before, deletes, ends = stage.rows(), stage.deletes(), len(stage.cluster.restarted)
     for text in GARBAGE:  # one by one: what a worker had fetched beside it comes back only after Redis's own time-out
         push(stage.redis, text, "gc.delete")
         stage.drained()
     push(stage.redis, message("gc.sweep", ["still there"], task_id="still-there"))
     stage.answered("there is no registry 'still there'")
-    assert 0 < len(stage.cluster.came_back) - ends <= len(GARBAGE)
+    assert 0 < len(stage.cluster.restarted) - ends <= len(GARBAGE)
     assert changes(before, stage.rows()) == {}
     assert stage.deletes() == deletes
 
@@ -291,12 +291,12 @@ def test_garbage_may_end_a_worker_and_never_more(stage: Stage) -> None:
 @pytest.mark.parametrize("text", ENDLESS)
 def test_a_spoilt_message_of_a_task_may_end_workers_until_the_queue_is_emptied(stage: Stage, text: str) -> None:
     """By Celery's design, too; docs/operations.md says what to do. Nothing is lost with the queue's messages."""
-    before, deletes, ends = stage.rows(), stage.deletes(), len(stage.cluster.came_back)
+    before, deletes, ends = stage.rows(), stage.deletes(), len(stage.cluster.restarted)
     push(stage.redis, text, "gc.delete")
 
     def ended() -> bool:
-        stage.cluster.look_after()
-        return len(stage.cluster.came_back) > ends
+        stage.cluster.restart_ended()
+        return len(stage.cluster.restarted) > ends
 
     until(ended, timeout=60, what="the end of a worker")
     stage.cluster.kill("worker")

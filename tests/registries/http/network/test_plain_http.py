@@ -9,7 +9,7 @@ import pytest
 
 from tests.registries.http.network.conftest import Opener
 from tests.registries.http.network.servers import ForwardProxy
-from tests.support.oci.fake import Basic, FakeRegistry, Tokens
+from tests.support.oci.fake import BasicAuth, FakeRegistry, TokenAuth
 from worker.cli.check import remarks
 from worker.config.addresses import is_private
 from worker.config.settings import Credentials, Network, Secret, load
@@ -109,7 +109,7 @@ def test_a_token_server_of_the_network(opened: Opener, names: Names, tmp_path: P
     names.update({"registry.internal": ["127.0.0.1"], "auth.internal": ["127.0.0.1"]})
     (tmp_path / "password").write_text("sesame")
     route = Credentials(username="gc", password=Secret(file=tmp_path / "password"))
-    with FakeRegistry(Renamed(user=Basic("gc", "sesame"), elsewhere=True)) as registry:
+    with FakeRegistry(Renamed(user=BasicAuth("gc", "sesame"), elsewhere=True)) as registry:
         host = registry.token_host
         url = registry.url.replace("127.0.0.1", "registry.internal")
         allowed = (host.replace("127.0.0.1", "auth.internal"),)
@@ -121,7 +121,7 @@ def test_a_token_server_of_the_network(opened: Opener, names: Names, tmp_path: P
             opened(url, network=INSECURE, credentials=route, token_hosts=allowed).clock()
 
 
-class Renamed(Tokens):
+class Renamed(TokenAuth):
     """Names the host of its realm otherwise."""
 
     def allow(self, ask: Any, needed: Any, host: str) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from tests.registries.http.network.conftest import Opener
 from tests.registries.http.network.servers import Authority, ForwardProxy
 from tests.support.drivers import answering, with_defaults
-from tests.support.oci.fake import FakeRegistry, Tokens
+from tests.support.oci.fake import FakeRegistry, TokenAuth
 from worker.config.settings import ConfigError, Credentials, Endpoints, Network, Secret, load
 from worker.registries import open_registry
 from worker.registries.errors import RegistryError, SignInError, UnavailableError
@@ -71,7 +71,7 @@ def test_unless_the_key_says_so(opened: Opener, plain: FakeRegistry, proxy: Forw
 
 
 def test_tokens_and_redirects_use_it_too(opened: Opener, proxy: ForwardProxy) -> None:
-    with FakeRegistry(Tokens(elsewhere=True), redirect=True) as registry:
+    with FakeRegistry(TokenAuth(elsewhere=True), redirect=True) as registry:
         pushed = registry.push("shop/api", "v1", layers=[b"layer"])
         credentials = Credentials(anonymous=True)
         driver = opened(

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from tests.registries.interface.server import Calls, Pushed, Server, State
 from tests.support.drivers import with_defaults
 from tests.support.example_registry import load
-from tests.support.example_registry.server import PAGE, ROOT, ShelfServer, digest_of
-from tests.support.http_fault_proxy import HttpFaultProxy, Reply
+from tests.support.example_registry.server import PAGE, ROOT, ExampleServer, digest_of
+from tests.support.http_fault_proxy import HttpFaultProxy, ProxyResponse
 from worker.config.kinds import Kind
 from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries import DRIVERS
@@ -20,7 +20,7 @@ USER, PASSWORD = "anna", "not-to-be-told-to-anybody"
 
 
 class Example(Server):
-    name = kind = "shelf"
+    name = kind = "example"
     page = PAGE
     secrets = (PASSWORD,)
     calls = Calls(
@@ -51,8 +51,8 @@ class Example(Server):
     def running(self, folder: Path) -> Iterator[None]:
         self.password = folder / "password"
         self.password.write_text(PASSWORD)
-        with ShelfServer(USER, PASSWORD) as self.shelf, HttpFaultProxy(self.shelf.url) as self.proxy:
-            DRIVERS[self.kind] = load("worker/registries/shelf.py").open_driver
+        with ExampleServer(USER, PASSWORD) as self.backend, HttpFaultProxy(self.backend.url) as self.proxy:
+            DRIVERS[self.kind] = load("worker/registries/example.py").open_driver
             try:
                 yield
             finally:
@@ -63,7 +63,7 @@ class Example(Server):
         return row()
 
     def empty(self) -> None:
-        self.shelf.shelves.clear()
+        self.backend.repositories.clear()
 
     def settings(self, url: str) -> RegistrySettings:
         credentials = Credentials(username=USER, password=Secret(file=self.password))
@@ -73,7 +73,7 @@ class Example(Server):
         held = [blob(layer) for layer in layers]
         config = blob(f"config of {layers}")
         more: dict[str, Any] = {"subject": subject} if subject else {}
-        row = self.shelf.push(repository, tags, config=config, layers=held, **more)
+        row = self.backend.push(repository, tags, config=config, layers=held, **more)
         return Pushed(
             repository=repository,
             digest=row["digest"],
@@ -84,7 +84,7 @@ class Example(Server):
         )
 
     def push_index(self, repository: str, children: Sequence[str], *tags: str) -> Pushed:
-        row = self.shelf.push(repository, tags, children=list(children))
+        row = self.backend.push(repository, tags, children=list(children))
         return Pushed(
             repository=repository,
             digest=row["digest"],
@@ -94,13 +94,13 @@ class Example(Server):
         )
 
     def tag(self, repository: str, digest: str, tag: str) -> None:
-        self.shelf.tag(repository, digest, tag)
+        self.backend.tag(repository, digest, tag)
 
     def untag(self, repository: str, tag: str) -> None:
-        self.shelf.untag(repository, tag)
+        self.backend.untag(repository, tag)
 
     def remove(self, repository: str, digest: str) -> None:
-        self.shelf.remove(repository, digest)
+        self.backend.remove(repository, digest)
 
     def fill(self, repository: str, count: int) -> Mapping[str, Manifest]:
         for number in range(count):
@@ -109,20 +109,20 @@ class Example(Server):
 
     def state(self) -> State:
         return {
-            path: {digest: frozenset(row["tags"]) for digest, row in shelf.items()}
-            for path, shelf in self.shelf.shelves.items()
+            path: {digest: frozenset(row["tags"]) for digest, row in images.items()}
+            for path, images in self.backend.repositories.items()
         }
 
     def protect_children(self) -> None:
         """It always does."""
 
-    def refusal(self, status: int, words: str) -> Reply:
-        return Reply(status, json.dumps({"error": words}).encode(), (("Content-Type", "application/json"),))
+    def refusal(self, status: int, words: str) -> ProxyResponse:
+        return ProxyResponse(status, json.dumps({"error": words}).encode(), (("Content-Type", "application/json"),))
 
 
 def row() -> Kind:
     """The page's row of the table of kinds."""
-    found = load("worker/config/kinds.py", Kind=Kind).SHELF
+    found = load("worker/config/kinds.py", Kind=Kind).EXAMPLE
     assert isinstance(found, Kind)
     return found
 

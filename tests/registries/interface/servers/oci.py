@@ -10,15 +10,15 @@ from typing import ClassVar
 
 from tests.registries.interface.server import Calls, Pushed, Server, State
 from tests.support.drivers import with_defaults
-from tests.support.http_fault_proxy import HttpFaultProxy, Reply
+from tests.support.http_fault_proxy import HttpFaultProxy, ProxyResponse
 from tests.support.oci import manifests as m
-from tests.support.oci.fake import Basic, FakeRegistry, Tokens
+from tests.support.oci.fake import BasicAuth, FakeRegistry, TokenAuth
 from tests.support.oci.pusher import Pusher, basic
-from tests.support.oci.server import DockerRegistry, Htpasswd
+from tests.support.oci.server import DockerRegistry, HtpasswdAuth
 from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries.interface import Manifest
 
-USER = Htpasswd("anna", "not-to-be-told-to-anybody")
+USER = HtpasswdAuth("anna", "not-to-be-told-to-anybody")
 MEMORY = Path("/dev/shm")
 WHOLE = "an image goes as a whole"
 CODES = {403: "DENIED", 429: "TOOMANYREQUESTS"}
@@ -45,9 +45,9 @@ class Oci(Server):
     def hide_children(self) -> None:
         """What has no tag is in no listing anyway."""
 
-    def refusal(self, status: int, words: str) -> Reply:
+    def refusal(self, status: int, words: str) -> ProxyResponse:
         body = json.dumps({"errors": [{"code": CODES[status], "message": words}]}).encode()
-        return Reply(status, body, (("Content-Type", "application/json"),))
+        return ProxyResponse(status, body, (("Content-Type", "application/json"),))
 
     def _serve(self, folder: Path) -> None:
         self.password = folder / "password"
@@ -137,7 +137,7 @@ class Fake(Oci):
 
     def empty(self) -> None:
         self.stack.close()
-        made = FakeRegistry(Tokens(user=Basic(USER.user, USER.password)), referrers=True, tags_page=self.page)
+        made = FakeRegistry(TokenAuth(user=BasicAuth(USER.user, USER.password)), referrers=True, tags_page=self.page)
         self.registry = self.stack.enter_context(made)
         self.proxy.target = made.url
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tests.registries.interface.server import Calls, Pushed, Server, State
 from tests.support.drivers import with_defaults
-from tests.support.http_fault_proxy import HttpFaultProxy, Reply, garbled
+from tests.support.http_fault_proxy import HttpFaultProxy, ProxyResponse, garbled
 from tests.support.simulator.client import Simulator
 from tests.support.simulator.registry import OCI_INDEX, OCI_MANIFEST
 from worker.config.settings import Credentials, Endpoints, RegistrySettings, Secret
@@ -103,9 +103,9 @@ class Simulated(Server):
     def refused(self) -> Sequence[str]:
         return [str(one) for one in self.simulator.state()["refused"]]
 
-    def refusal(self, status: int, words: str) -> Reply:
+    def refusal(self, status: int, words: str) -> ProxyResponse:
         body = json.dumps({"code": CODES[status], "message": words}).encode()
-        return Reply(status, body, (("Content-Type", "application/json"),))
+        return ProxyResponse(status, body, (("Content-Type", "application/json"),))
 
 
 class ContainerRegistry(Simulated):

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from tests.support.drivers import QUICK, with_defaults
 from tests.support.harness import Harness
 from tests.support.oci import manifests as m
-from tests.support.oci.fake import Basic, FakeRegistry, Tokens
+from tests.support.oci.fake import BasicAuth, FakeRegistry, TokenAuth
 from tests.support.oci.real_runs import served
 from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
@@ -121,7 +121,7 @@ def test_where_no_header_tells_the_digest(fake: Starter, opened: Opener) -> None
 
 
 def test_configs_from_another_host(fake: Starter, opened: Opener, tmp_path: Path) -> None:
-    registry = fake(Tokens(user=Basic("anna", "secret")), redirect=True)
+    registry = fake(TokenAuth(user=BasicAuth("anna", "secret")), redirect=True)
     registry.push("a", "v1", created="2020-02-03T04:05:06Z")
     driver = opened(registry, push_time="image", credentials=by_password(tmp_path))
     (image,) = driver.images("a")
@@ -311,7 +311,7 @@ def by_password(folder: Path) -> Credentials:
 
 
 def test_each_token_is_asked_for_with_the_least_scope(fake: Starter, opened: Opener, tmp_path: Path) -> None:
-    tokens = Tokens(user=Basic("anna", "secret"))
+    tokens = TokenAuth(user=BasicAuth("anna", "secret"))
     registry = fake(tokens, referrers=True)
     referred(registry, "v1")
     driver = opened(registry, credentials=by_password(tmp_path))
@@ -337,7 +337,7 @@ def test_each_token_is_asked_for_with_the_least_scope(fake: Starter, opened: Ope
 
 
 def test_too_little_is_a_refusal_and_no_loop(fake: Starter, opened: Opener, tmp_path: Path) -> None:
-    tokens = Tokens({"repository:a:pull"}, user=Basic("anna", "secret"))
+    tokens = TokenAuth({"repository:a:pull"}, user=BasicAuth("anna", "secret"))
     registry = fake(tokens)
     registry.push("a", "v1")
     driver = opened(registry, credentials=by_password(tmp_path))
@@ -351,7 +351,7 @@ def test_too_little_is_a_refusal_and_no_loop(fake: Starter, opened: Opener, tmp_
 
 
 def test_tokens_that_expire_half_way(fake: Starter, opened: Opener, tmp_path: Path) -> None:
-    tokens = Tokens(user=Basic("anna", "secret"))
+    tokens = TokenAuth(user=BasicAuth("anna", "secret"))
     registry = fake(tokens)
     registry.fill("a", 30)
     registry.before("HEAD", "/manifests/", tokens.expire, after=10)
@@ -366,7 +366,7 @@ def test_tokens_that_expire_half_way(fake: Starter, opened: Opener, tmp_path: Pa
 def test_a_catalog_that_is_refused_is_no_wrong_password(
     fake: Starter, opened: Opener, tmp_path: Path, status: int
 ) -> None:
-    registry = fake(Basic("anna", "secret"), catalog=status)
+    registry = fake(BasicAuth("anna", "secret"), catalog=status)
     registry.push("a", "v1")
     driver = opened(registry, credentials=by_password(tmp_path))
     driver.clock()

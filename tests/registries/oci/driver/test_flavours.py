@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.support.drivers import QUICK, with_defaults
-from tests.support.oci.fake import FLAVOURS, Basic, FakeRegistry, Tokens
+from tests.support.oci.fake import FLAVOURS, BasicAuth, FakeRegistry, TokenAuth
 from tests.support.oci.manifests import ACCEPT
-from tests.support.oci.wire import Answer, Wire
+from tests.support.oci.wire import Wire, WireResponse
 from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
 from worker.registries.errors import RateLimitedError, RefusesAllError, RegistryError, UsedByImageListsError
@@ -85,7 +85,7 @@ def anna(folder: Path) -> Credentials:
 @pytest.mark.parametrize("named", ["token", "access_token"])
 @pytest.mark.parametrize("allowed", [True, False])
 def test_the_driver_signs_in_only_where_it_may(tmp_path: Path, named: Any, allowed: bool) -> None:
-    tokens = Tokens(user=Basic("anna", "secret"), elsewhere=True, named=named, tells_lifetime=False)
+    tokens = TokenAuth(user=BasicAuth("anna", "secret"), elsewhere=True, named=named, tells_lifetime=False)
     with FakeRegistry(tokens) as registry:
         registry.push("a", "v1")
         hosts = (registry.token_host,) if allowed else ()
@@ -100,7 +100,7 @@ def test_the_driver_signs_in_only_where_it_may(tmp_path: Path, named: Any, allow
         assert registry.refused == []
 
 
-def ask(registry: FakeRegistry, method: str, path: str, url: str = "", **options: Any) -> Answer:
+def ask(registry: FakeRegistry, method: str, path: str, url: str = "", **options: Any) -> WireResponse:
     wire = Wire(url or registry.url)
     try:
         return wire.ask(method, path, **{"headers": {"Accept": ACCEPT}, **options})

@@ -10,8 +10,8 @@ from msgspec import UNSET
 from tests.registries.oci.conftest import Opener
 from tests.support.oci.manifests import Pushed, image_body
 from tests.support.oci.pusher import Pusher, basic
-from tests.support.oci.server import DockerRegistry, Htpasswd
-from tests.support.oci.tokens import TokenServer, User
+from tests.support.oci.server import DockerRegistry, HtpasswdAuth
+from tests.support.oci.tokens import TokenServer, TokenUser
 from tests.support.waiting import until
 from worker.config.settings import Credentials, Secret
 from worker.registries.errors import (
@@ -169,7 +169,7 @@ def test_a_deleted_index_is_put_back_with_its_children(opened: Opener) -> None:
 
 
 def test_a_user_and_a_password_sign_in(opened: Opener, tmp_path: Path) -> None:
-    with DockerRegistry(auth=Htpasswd("anna", "right secret")) as server:
+    with DockerRegistry(auth=HtpasswdAuth("anna", "right secret")) as server:
         pusher = Pusher(server.url, authorization=basic("anna", "right secret"))
         pusher.image("a", "v1", layers=[b"one"])
         driver = opened(server.url, credentials=by_password(tmp_path, "right secret"))
@@ -187,7 +187,7 @@ def test_a_user_and_a_password_sign_in(opened: Opener, tmp_path: Path) -> None:
 
 
 def test_a_password_that_changes(opened: Opener, tmp_path: Path) -> None:
-    with DockerRegistry(auth=Htpasswd("anna", "right")) as server:
+    with DockerRegistry(auth=HtpasswdAuth("anna", "right")) as server:
         driver = opened(server.url, credentials=by_password(tmp_path, "right"))
         driver.clock()
         by_password(tmp_path, "wrong")
@@ -199,7 +199,7 @@ def test_a_password_that_changes(opened: Opener, tmp_path: Path) -> None:
 
 def test_tokens_of_another_server_sign_in(opened: Opener, tmp_path: Path) -> None:
     grants = ("repository:*:pull,push,delete", "registry:catalog:*")
-    users = {"anna": User("secret one", grants), "bert": User("secret two", ("repository:*:pull",))}
+    users = {"anna": TokenUser("secret one", grants), "bert": TokenUser("secret two", ("repository:*:pull",))}
     with TokenServer(users) as tokens, DockerRegistry(auth=tokens.auth) as server:
         pusher = Pusher(server.url, authorization=tokens.bearer("anna", "repository:a/b:pull,push"))
         pusher.image("a/b", "v1", "v2", layers=[b"one"])
@@ -241,7 +241,7 @@ def test_tokens_of_another_server_sign_in(opened: Opener, tmp_path: Path) -> Non
 
 
 def test_credentials_go_to_no_other_host(opened: Opener, tmp_path: Path) -> None:
-    with TokenServer({"anna": User("secret")}) as tokens, DockerRegistry(auth=tokens.auth) as server:
+    with TokenServer({"anna": TokenUser("secret")}) as tokens, DockerRegistry(auth=tokens.auth) as server:
         driver = opened(server.url, credentials=by_password(tmp_path, "secret"))
         with pytest.raises(SignInError, match=rf"write token_hosts: \['{tokens.host}'\]"):
             driver.clock()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.registries.http.network.conftest import Opener
 from tests.registries.oci.passwords.tools import NONE, Program, calls, printing, signed_in
-from tests.support.oci.fake import Basic, FakeRegistry, Tokens
+from tests.support.oci.fake import BasicAuth, FakeRegistry, TokenAuth
 from worker.config.settings import ConfigError, Credentials, Secret, load
 from worker.registries.errors import SignInError
 from worker.registries.oci import passwords
@@ -25,7 +25,7 @@ policies: {p: []}
 
 def test_a_helper_is_asked_by_docker_s_protocol(opened: Opener, program: Program, tmp_path: Path) -> None:
     program("docker-credential-fake", printing(ServerURL="x", Username="AWS", Secret="pa:ss"))
-    with FakeRegistry(Basic("AWS", "pa:ss")) as registry:
+    with FakeRegistry(BasicAuth("AWS", "pa:ss")) as registry:
         signed_in(opened, registry, helper="fake")
         signed_in(opened, registry, helper="fake")
     assert calls(tmp_path) == [f"['get'] {registry.host}"], "not once for both clients of the process"
@@ -36,7 +36,7 @@ def test_a_helper_may_know_the_server_by_its_address(opened: Opener, program: Pr
         "docker-credential-fake",
         f"if 'https://' not in told: print({NONE!r}); sys.exit(1)\n{printing(Username='gc', Secret='s')}",
     )
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         signed_in(opened, registry, helper="fake")
     assert calls(tmp_path) == [f"['get'] {registry.host}", f"['get'] https://{registry.host}"]
 
@@ -54,7 +54,7 @@ def test_a_command_gives_a_name_and_a_password(
     opened: Opener, program: Program, tmp_path: Path, document: dict[str, Any]
 ) -> None:
     file = program("password", printing(**document))
-    with FakeRegistry(Tokens(user=Basic("gc", "s"))) as registry:
+    with FakeRegistry(TokenAuth(user=BasicAuth("gc", "s"))) as registry:
         signed_in(opened, registry, command=(str(file), "$HOME", "a b"))
     assert calls(tmp_path) == ["['$HOME', 'a b'] "], "a shell read it"
 
@@ -62,7 +62,7 @@ def test_a_command_gives_a_name_and_a_password(
 def test_what_expires_is_asked_for_again(opened: Opener, program: Program, tmp_path: Path) -> None:
     until = "time.time() + (1 if len(open(here + '/calls').readlines()) == 1 else 3600)"
     file = program("password", f"print(json.dumps({{'username': 'gc', 'password': 's', 'expires_at': {until}}}))")
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         driver = opened(registry.url, credentials=Credentials(command=(str(file),)))
         deadline = time.monotonic() + 10
         while len(calls(tmp_path)) < 2 and time.monotonic() < deadline:
@@ -75,19 +75,19 @@ def test_what_expires_is_asked_for_again(opened: Opener, program: Program, tmp_p
 def test_what_is_refused_is_asked_for_again(opened: Opener, program: Program, tmp_path: Path) -> None:
     secret = "'s' + str(len(open(here + '/calls').readlines()))"
     program("docker-credential-fake", f"print(json.dumps({{'Username': 'gc', 'Secret': {secret}}}))")
-    with FakeRegistry(Basic("gc", "s1")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s1")) as registry:
         driver = opened(registry.url, credentials=Credentials(helper="fake"))
         assert driver.clock()
-        registry.auth = Basic("gc", "s2")
+        registry.auth = BasicAuth("gc", "s2")
         assert driver.clock()
-        registry.auth = Basic("gc", "s3")
+        registry.auth = BasicAuth("gc", "s3")
         signed_in(opened, registry, helper="fake")  # another client, with what the process remembers
     assert len(calls(tmp_path)) == 3
 
 
 def test_what_stays_refused_is_no_endless_loop(opened: Opener, program: Program, tmp_path: Path) -> None:
     program("docker-credential-fake", printing(Username="gc", Secret="wrong secret"))
-    with FakeRegistry(Basic("gc", "right")) as registry:
+    with FakeRegistry(BasicAuth("gc", "right")) as registry:
         driver = opened(registry.url, credentials=Credentials(helper="fake"))
         with pytest.raises(SignInError) as raised:
             driver.clock()
@@ -130,7 +130,7 @@ def test_a_command_that_gives_nothing(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     file = program("password", body)
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         driver = opened(registry.url, credentials=Credentials(command=(str(file),)))
         with pytest.raises(SignInError) as raised:
             driver.clock()
@@ -144,7 +144,7 @@ def test_a_program_that_does_not_end_is_killed_with_its_children(
 ) -> None:
     monkeypatch.setattr(passwords, "SECONDS", 0.5)
     file = program("password", "import subprocess; subprocess.run(['sleep', '60'])")
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         started = time.monotonic()
         with pytest.raises(SignInError, match="did not end within 0 s and was killed; it must not ask anybody"):
             signed_in(opened, registry, command=(str(file),))
@@ -161,7 +161,7 @@ def test_what_a_program_leaves_running_is_not_waited_for(
         "password", f"{printing(Username='gc', Secret='s')}\n{leave}\nprint(left.pid, file=open(here + '/pid', 'w'))"
     )
     try:
-        with FakeRegistry(Basic("gc", "s")) as registry:
+        with FakeRegistry(BasicAuth("gc", "s")) as registry:
             started = time.monotonic()
             signed_in(opened, registry, command=(str(file),))
             assert time.monotonic() - started < 10
@@ -170,7 +170,7 @@ def test_what_a_program_leaves_running_is_not_waited_for(
 
 
 def test_a_program_that_is_not_there(opened: Opener, tmp_path: Path) -> None:
-    with FakeRegistry(Basic("gc", "s")) as registry, pytest.raises(SignInError) as raised:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry, pytest.raises(SignInError) as raised:
         signed_in(opened, registry, command=("no-such-program",))
     assert "no-such-program cannot be started: No such file" in str(raised.value)
 
@@ -258,7 +258,7 @@ def test_programs_of_the_configuration_are_found(tmp_path: Path, program: Progra
 
 def test_a_command_runs_where_the_file_is(opened: Opener, program: Program, tmp_path: Path) -> None:
     program("password", printing(Username="gc", Secret="s"))
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         signed_in(opened, registry, folder=tmp_path, command=["bin/password"])
 
 
@@ -269,7 +269,7 @@ def test_an_instant_of_our_own_form() -> None:
 
 def test_a_password_of_the_environment_that_is_no_text(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hunter2\udcff")
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         driver = opened(registry.url, credentials=Credentials(username="gc", password=Secret(env="SECRET")))
         with pytest.raises(SignInError, match="environment variable SECRET has characters that do not exist") as raised:
             driver.clock()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.registries.http.network.conftest import Opener
 from tests.registries.oci.passwords.tools import NONE, Program, calls, printing, signed_in
-from tests.support.oci.fake import Basic, FakeRegistry, Tokens
+from tests.support.oci.fake import BasicAuth, FakeRegistry, TokenAuth
 from worker.config.settings import Credentials
 from worker.registries.errors import SignInError
 from worker.registries.oci import passwords
@@ -23,13 +23,13 @@ def auth(name: str, password: str) -> dict[str, str]:
 @pytest.mark.parametrize("key", ["HOST", "http://HOST", "https://HOST/", "https://HOST/v1/", "https://HOST/v2/"])
 def test_docker_s_file_gives_the_password_of_its_server(opened: Opener, tmp_path: Path, key: str) -> None:
     file = tmp_path / "config.json"
-    with FakeRegistry(Basic("gc", "pa:ss")) as registry:
+    with FakeRegistry(BasicAuth("gc", "pa:ss")) as registry:
         others = {"other.example": auth("x", "y"), f"x{registry.host}": auth("x", "z")}
         mine = key.replace("HOST", registry.host)
         file.write_text(json.dumps({"auths": {**others, mine: auth("gc", "pa:ss")}}))
         driver = opened(registry.url, credentials=Credentials(docker_config=file))
         assert driver.clock()
-        registry.auth = Basic("gc", "new")
+        registry.auth = BasicAuth("gc", "new")
         file.write_text(json.dumps({"auths": {mine: {"username": "gc", "password": "new"}}}))
         assert driver.clock(), "the file was not read again"
 
@@ -156,7 +156,7 @@ def test_docker_s_file_names_a_helper(
 ) -> None:
     program("docker-credential-fake", printing(Username="gc", Secret="s"))
     file = tmp_path / "config.json"
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         file.write_text(json.dumps(document).replace("HOST", registry.host))
         signed_in(opened, registry, docker_config=file)
     assert calls(tmp_path) == [f"['get'] {registry.host}"]
@@ -168,7 +168,7 @@ def test_a_helper_is_asked_by_the_key_that_the_file_marks(opened: Opener, progra
         f"if '/v2/' not in told: print({NONE!r}); sys.exit(1)\n{printing(Username='gc', Secret='s')}",
     )
     file = tmp_path / "config.json"
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         marks = {f"https://{registry.host}/v2/": {}, f"https://{registry.host}/v3/": {}, "other.example": {}}
         file.write_text(json.dumps({"credsStore": "fake", "auths": marks}))
         signed_in(opened, registry, docker_config=file)
@@ -179,14 +179,14 @@ def test_a_helper_is_asked_by_the_key_that_the_file_marks(opened: Opener, progra
 def test_the_file_s_own_password_where_the_helper_has_none(opened: Opener, program: Program, tmp_path: Path) -> None:
     program("docker-credential-fake", f"print({NONE!r}); sys.exit(1)")
     file = tmp_path / "config.json"
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         file.write_text(json.dumps({"credsStore": "fake", "auths": {registry.host: auth("gc", "s")}}))
         signed_in(opened, registry, docker_config=file)
 
 
 @pytest.mark.parametrize("by_helper", [False, True])
 def test_an_identity_token_is_exchanged(opened: Opener, program: Program, tmp_path: Path, by_helper: bool) -> None:
-    tokens = Tokens(identity="identity-1")
+    tokens = TokenAuth(identity="identity-1")
     with FakeRegistry(tokens) as registry:
         registry.push("shop/api", "v1")
         file = tmp_path / "config.json"
@@ -199,7 +199,7 @@ def test_an_identity_token_is_exchanged(opened: Opener, program: Program, tmp_pa
 
 
 def test_an_identity_token_that_was_refused_is_read_again(opened: Opener, tmp_path: Path) -> None:
-    tokens, file = Tokens(identity="identity-1"), tmp_path / "config.json"
+    tokens, file = TokenAuth(identity="identity-1"), tmp_path / "config.json"
     with FakeRegistry(tokens) as registry:
         file.write_text(json.dumps({"auths": {registry.host: {"identitytoken": "identity-2"}}}))
         driver = opened(registry.url, credentials=Credentials(docker_config=file))
@@ -225,7 +225,7 @@ def test_an_identity_token_that_was_refused_is_read_again(opened: Opener, tmp_pa
 )
 def test_docker_s_file_without_a_password(opened: Opener, tmp_path: Path, content: Any, message: str) -> None:
     file = tmp_path / "config.json"
-    with FakeRegistry(Basic("gc", "s")) as registry:
+    with FakeRegistry(BasicAuth("gc", "s")) as registry:
         if content is not None:
             written = content if isinstance(content, str) else json.dumps(content)
             file.write_text(written.replace("HOST", registry.host))

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from tests.registries.http.network.conftest import Opener
 from tests.support.harness import Harness
-from tests.support.oci.fake import Basic, FakeRegistry, Tokens, Users
+from tests.support.oci.fake import BasicAuth, FakeRegistry, TokenAuth, UserListAuth
 from worker.config.settings import ConfigError, Credentials, Secret, load
 from worker.registries.errors import PermissionDeniedError, RegistryError
 from worker.store import tables
@@ -22,7 +22,7 @@ registries:
     policy: p
 policies: {p: []}
 """
-A, B = Basic("robot-a", "sesame"), Basic("robot-b", "poppy")
+A, B = BasicAuth("robot-a", "sesame"), BasicAuth("robot-b", "poppy")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def several(ways: tuple[Credentials, ...]) -> dict[str, object]:
 
 
 def test_each_repository_by_its_own_user(opened: Opener, ways: tuple[Credentials, ...]) -> None:
-    with FakeRegistry(Users({A: ("team-a/api",), B: ("team-b/api", "shared")})) as registry:
+    with FakeRegistry(UserListAuth({A: ("team-a/api",), B: ("team-b/api", "shared")})) as registry:
         for path in ("team-a/api", "team-b/api", "shared"):
             registry.push(path, "v1")
         driver = opened(registry.url, repositories=("team-a/api", "team-b/api", "shared"), **several(ways))
@@ -49,7 +49,7 @@ def test_each_repository_by_its_own_user(opened: Opener, ways: tuple[Credentials
 
 
 def test_tokens_are_asked_for_by_the_repository_s_user(opened: Opener, ways: tuple[Credentials, ...]) -> None:
-    with FakeRegistry(Tokens(user=B)) as registry:
+    with FakeRegistry(TokenAuth(user=B)) as registry:
         registry.push("team-a/api", "v1")
         registry.push("team-b/api", "v1")
         driver = opened(registry.url, **several((ways[1], ways[0])))
@@ -60,7 +60,7 @@ def test_tokens_are_asked_for_by_the_repository_s_user(opened: Opener, ways: tup
 
 def test_the_first_that_matches_counts(opened: Opener, ways: tuple[Credentials, ...]) -> None:
     everything = Credentials(anonymous=True)
-    with FakeRegistry(Users({A: ("team-a/api",)})) as registry:
+    with FakeRegistry(UserListAuth({A: ("team-a/api",)})) as registry:
         registry.push("team-a/api", "v1")
         assert opened(registry.url, **several((ways[0], everything))).images("team-a/api")
         with pytest.raises(RegistryError):
@@ -82,10 +82,10 @@ def test_a_repository_that_none_is_for_is_unreadable(opened: Opener, ways: tuple
 
 def test_the_catalog_is_what_any_of_them_may_list(opened: Opener, ways: tuple[Credentials, ...]) -> None:
     users = {A: ("team-a/api",), B: ("team-b/api",)}
-    with FakeRegistry(Users(users, catalog=("robot-b",))) as registry:
+    with FakeRegistry(UserListAuth(users, catalog=("robot-b",))) as registry:
         registry.push("team-a/api", "v1")
         assert list(opened(registry.url, **several(ways)).repositories()) == ["team-a/api"]
-        registry.auth = Users(users)
+        registry.auth = UserListAuth(users)
         with pytest.raises(RegistryError, match="does not list its repositories"):
             list(opened(registry.url, **several(ways)).repositories())
 
@@ -104,7 +104,7 @@ def written(ways: tuple[Credentials, ...]) -> list[dict[str, object]]:
 def test_one_wrong_password_ends_no_run(tmp_path: Path, ways: tuple[Credentials, ...], wrong: int, named: bool) -> None:
     users = {A: ("team-a/api",), B: ("team-b/api",)}
     paths = ("team-a/api", "team-b/api")
-    with FakeRegistry(Users(users, catalog=("robot-a", "robot-b"))) as registry:
+    with FakeRegistry(UserListAuth(users, catalog=("robot-a", "robot-b"))) as registry:
         images = {path: registry.push(path, "pr-1", layers=[path.encode()]).digest for path in paths}
         entry = {"kind": "oci", "url": registry.url, "credentials": written(ways)}
         harness = Harness(entry | ({"repositories": list(paths)} if named else {}), tmp_path, rules=PULL_REQUESTS)
@@ -122,7 +122,7 @@ def test_one_wrong_password_ends_no_run(tmp_path: Path, ways: tuple[Credentials,
 
 
 def test_where_no_password_works_the_run_fails(tmp_path: Path, ways: tuple[Credentials, ...]) -> None:
-    with FakeRegistry(Users({})) as registry:
+    with FakeRegistry(UserListAuth({})) as registry:
         registry.push("team-a/api", "pr-1")
         entry = {"kind": "oci", "url": registry.url, "credentials": written(ways)}
         harness = Harness(entry, tmp_path, rules=PULL_REQUESTS)
@@ -139,7 +139,7 @@ def works(harness: Harness) -> bool:
 
 
 def test_no_password_of_any_is_told(opened: Opener, ways: tuple[Credentials, ...]) -> None:
-    with FakeRegistry(Users({A: ("team-b/api",), B: ()})) as registry:
+    with FakeRegistry(UserListAuth({A: ("team-b/api",), B: ()})) as registry:
         registry.fault("status", "GET", "/tags/list", status=403, times=None, code="sesame-and-poppy")
         driver = opened(registry.url, **several(ways))
         with pytest.raises(PermissionDeniedError) as raised:

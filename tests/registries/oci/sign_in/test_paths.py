@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from tests.registries.http.network.conftest import Opener
-from tests.support.oci.fake import FakeRegistry, Tokens
+from tests.support.oci.fake import FakeRegistry, TokenAuth
 from worker.registries.errors import NotFoundError
 
 ABOVE, BELOW = "/artifactory/api/docker/local", "/v2/project"
 
 
 @pytest.mark.parametrize("path", [ABOVE, BELOW])
-@pytest.mark.parametrize("auth", [None, Tokens(), Tokens(elsewhere=True)], ids=["nobody", "tokens", "elsewhere"])
-def test_a_proxy_has_put_a_registry_there(opened: Opener, path: str, auth: Tokens | None) -> None:
+@pytest.mark.parametrize("auth", [None, TokenAuth(), TokenAuth(elsewhere=True)], ids=["nobody", "tokens", "elsewhere"])
+def test_a_proxy_has_put_a_registry_there(opened: Opener, path: str, auth: TokenAuth | None) -> None:
     """Pages, sign-in, blobs, deletion and mounts, though the registry itself knows nothing of the path."""
     mounted = path if path.startswith("/v2") else f"{path}/v2"
     with FakeRegistry(auth, mounted=mounted, tags_page=2, catalog_page=1, redirect=True) as registry:
@@ -35,7 +35,7 @@ def test_a_proxy_has_put_a_registry_there(opened: Opener, path: str, auth: Token
 
 def test_a_namespace_of_an_ordinary_registry(opened: Opener) -> None:
     """The registry knows its repositories by their whole names, answers /v2/ alone, and lists them all."""
-    tokens = Tokens(granted={"registry:catalog:*", "repository:project/api:pull", "repository:project/web:pull"})
+    tokens = TokenAuth(granted={"registry:catalog:*", "repository:project/api:pull", "repository:project/web:pull"})
     with FakeRegistry(tokens) as registry:
         for name in ("project/api", "project/web", "other/api"):
             registry.push(name, "v1")

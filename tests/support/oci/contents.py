@@ -22,7 +22,7 @@ Key = tuple[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class RegistryContents:
     """`pushed`: in the order of pushing. What tags point to, and what they reach, follows from it."""
 
     pushed: tuple[Pushed, ...]
@@ -85,7 +85,7 @@ def fill(
     repositories: Sequence[str] = REPOSITORIES,
     untagged: bool = True,
     by_skopeo: bool = True,
-) -> World:
+) -> RegistryContents:
     """Push a registry full, some 40 images a repository; `now`: what configs count their age from, 1 to 200 days.
 
     `by_skopeo`: the first two get a few more images by it. `untagged`: overwritten tags leave manifests behind that no
@@ -99,7 +99,7 @@ def fill(
         for repository in repositories[:2]:
             filler.fill_by_skopeo(repository, registry.host)
     pusher.close()
-    return World(tuple(filler.pushed))
+    return RegistryContents(tuple(filler.pushed))
 
 
 class _Filler:
