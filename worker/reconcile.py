@@ -22,7 +22,7 @@ def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple
     `settings` None: the file is invalid. Nothing is opened then, and what is deleting is rung so that it is skipped.
     """
     with store.write() as connection:
-        run_rows.beat(connection, "beat", now)
+        run_rows.record_heartbeat(connection, "beat", now)
     task_calls: list[TaskCall] = []
     with store.read() as connection:
         left = run_rows.unfinished(connection)
@@ -57,7 +57,7 @@ def _recover(store: Store, settings: "Settings", run: Run, now: datetime) -> tup
             registry = registry_of(settings, run) if run.swept_at is None else None
             if registry is not None and (reason := late(run, registry, now)) is not None:
                 with store.write() as connection:
-                    run_rows.ask_to_stop(connection, run.id, *reason)
+                    run_rows.request_stop(connection, run.id, *reason)
             return lifecycle.next_task_calls(store, run.id, now, again_after=settings.timing.lease)
 
 

@@ -34,7 +34,7 @@ from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, TaskCall, UnknownRegistryError, UnknownRunError
 from worker.runs.terms import registry_of
 from worker.store import Store, StoreError, open_store
-from worker.store.about import store_id
+from worker.store.store_info import store_id
 from worker.sweep import batches
 from worker.sweep import verify as verifying
 from worker.sweep.recheck import give_up, recheck_repository

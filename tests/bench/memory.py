@@ -53,7 +53,7 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
     surveys = [Survey(path, digest_rows([image.digest for image in images])) for path, images in registry.items()]
     started = time.perf_counter()
     with store.read() as connection:
-        before = scan_history.recall(connection, KEY, NAME)
+        before = scan_history.load(connection, KEY, NAME)
     recalled = time.perf_counter()
     compared = compare(before, surveys, ())
     compared_at = time.perf_counter()
@@ -65,7 +65,7 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
             scan_history.stage(connection, "run", rows[at : at + 500])
     with store.write() as connection:
         scan_history.stage(connection, "run", history_rows.rest(suspicion=""))
-        scan_history.move(connection, "run", KEY)
+        scan_history.apply_staged(connection, "run", KEY)
     written = time.perf_counter()
     size, most = _size(store)
     parts = {"recall": recalled - started, "compare": compared_at - recalled, "make": made - compared_at}

@@ -115,7 +115,7 @@ def test_a_lost_key_keeps_nobody_from_holding(filled, make_harness, gc, tmp_path
         assert (done.code, done.out.count("\n")) == (0, 1)
         assert done.err.startswith("warning: the registry could not be asked what is held today: ")
     with made.store.read() as connection:
-        assert len(holds.rows(connection, datetime.now(UTC))) == 2
+        assert len(holds.active_rows(connection, datetime.now(UTC))) == 2
 
 
 def test_a_hold_alone_binds_a_run_that_is_deleting(filled, make_harness, gc):

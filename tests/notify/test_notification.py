@@ -199,7 +199,7 @@ def test_a_sender_that_died_is_followed_by_another(
     with harness.store.write() as connection:
         notice = notices.get(connection, run_id)
         assert notice is not None
-        notices.note(connection, notice, tries=1, after=now + 2 * MINUTE, told=())
+        notices.record_attempt(connection, notice, tries=1, after=now + 2 * MINUTE, notified=())
     minute(harness, MINUTE)
     assert hook.received == []
     minute(harness, 3 * MINUTE)

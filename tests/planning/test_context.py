@@ -13,7 +13,7 @@ from tests.support.builders import DAY, NOW, digest, image
 from tests.support.drivers import with_defaults
 from tests.support.stores import opened
 from worker.config.settings import Credentials, RegistrySettings, Settings
-from worker.planning.context import note_held_ids, plan_context_of
+from worker.planning.context import plan_context_of, record_held_digests
 from worker.planning.inventory import Inventory, take_inventory
 from worker.store import Store, holds
 
@@ -60,7 +60,7 @@ def test_what_a_held_id_names_is_kept_in_mind(store: Store) -> None:
     hold(store, Hold(kind="image", value="crpa"))
     hold(store, Hold(kind="image", value="crpgone"))
     hold(store, Hold(kind="tag", repository="shop/api", value="v1"))
-    note_held_ids(store, REGISTRY, plan_context(store), inventory())
+    record_held_digests(store, REGISTRY, plan_context(store), inventory())
     assert [(one.value, one.digest) for one in plan_context(store).holds.holds] == [
         ("crpa", digest("a")), ("crpgone", None), ("v1", None)
     ]  # fmt: skip
@@ -68,5 +68,5 @@ def test_what_a_held_id_names_is_kept_in_mind(store: Store) -> None:
 
 def test_what_an_id_named_first_stays_known(store: Store) -> None:
     hold(store, Hold(kind="image", value="crpa", digest=digest("before")))
-    note_held_ids(store, REGISTRY, plan_context(store), inventory())
+    record_held_digests(store, REGISTRY, plan_context(store), inventory())
     assert [one.digest for one in plan_context(store).holds.holds] == [digest("before")]

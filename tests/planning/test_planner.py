@@ -16,11 +16,11 @@ from worker.config.settings import Credentials, RegistrySettings
 from worker.planning.inventory import take_inventory
 from worker.planning.planner import NEVER_SCANNED, Planned, plan
 from worker.registries.errors import RegistryError, UnavailableError
-from worker.store.scan_history import Head, RegistryHistory
+from worker.store.scan_history import LastScan, RegistryHistory
 
 OLD = policy({"name": "old", "delete": {"older_than": "14d"}})
 EVERYTHING = policy({"name": "everything", "delete": {"all": True}})
-RESTORED = Head(NOW - DAY, suspicion="more than half share one push time")
+RESTORED = LastScan(NOW - DAY, suspicion="more than half share one push time")
 IMAGES = [image(1, "pr-1", days=50), image(2, "v1", days=1)]
 
 
@@ -84,7 +84,7 @@ def test_the_newest_of_each_repository_stay_where_the_file_says_so() -> None:
 def seen(*images: Image, days: float = 30) -> RegistryHistory:
     """An earlier scan that saw these images of shop/api."""
     known = {"shop/api": update_history(NO_HISTORY, images, NOW - days * DAY)}
-    return RegistryHistory(seen=known, head=Head(NOW - days * DAY))
+    return RegistryHistory(seen=known, last_scan=LastScan(NOW - days * DAY))
 
 
 def test_nothing_goes_that_no_scan_has_seen_for_as_long_as_the_file_asks() -> None:
@@ -105,11 +105,11 @@ def test_that_most_of_a_registry_has_vanished_is_over_a_limit() -> None:
 
 class TestPushTimes:
     def test_a_doubt_stays_until_a_person_answers_it(self) -> None:
-        suspicious = planned({"shop/api": IMAGES}, before=RegistryHistory(head=RESTORED))
+        suspicious = planned({"shop/api": IMAGES}, before=RegistryHistory(last_scan=RESTORED))
         assert suspicious.suspicion == RESTORED.suspicion
         assert {one.verdict for one in suspicious.decisions.records()} == {"keep"}
         answered = planned(
-            {"shop/api": IMAGES}, production(trust_times_after=NOW - 60 * DAY), RegistryHistory(head=RESTORED)
+            {"shop/api": IMAGES}, production(trust_times_after=NOW - 60 * DAY), RegistryHistory(last_scan=RESTORED)
         )
         assert answered.suspicion == ""
         assert {one.digest for one in answered.decisions.records() if one.verdict == "delete"} == {digest(1)}
@@ -120,7 +120,7 @@ class TestPushTimes:
 
     def test_times_of_this_stores_own_are_no_doubt(self) -> None:
         same = [image(number, days=30) for number in range(9)]
-        found = planned({"shop/api": same}, oci(), RegistryHistory(head=RESTORED))
+        found = planned({"shop/api": same}, oci(), RegistryHistory(last_scan=RESTORED))
         assert found.suspicion == ""
         assert found.plan.plan_context.times.first_seen
         assert {one.verdict for one in found.decisions.records()} == {"delete"}

@@ -14,9 +14,9 @@ from tests.support.drivers import with_defaults
 from worker.config.settings import Credentials, RegistrySettings
 from worker.planning.reader import RepositoryReader
 from worker.registries.errors import UnavailableError
-from worker.store.scan_history import Head, RegistryHistory
+from worker.store.scan_history import LastScan, RegistryHistory
 
-HEAD = Head(NOW - DAY)
+HEAD = LastScan(NOW - DAY)
 OCI = with_defaults(kind="oci", url="https://a.example", credentials=Credentials(anonymous=True))
 YANDEX = with_defaults(id="crp1", credentials=Credentials(metadata=True))
 
@@ -38,25 +38,25 @@ TIMED = Rows({"shop/api": [image(1, "v1", days=50)]})
 
 
 def test_a_push_time_that_the_registry_tells_stays() -> None:
-    before = RegistryHistory(seen={"shop/api": seen(image(1, "v1"), days=9)}, head=HEAD)
+    before = RegistryHistory(seen={"shop/api": seen(image(1, "v1"), days=9)}, last_scan=HEAD)
     assert times(reader(before, YANDEX).read(TIMED, "shop/api")) == {digest(1): NOW - 50 * DAY}
 
 
 def test_an_image_without_a_push_time_was_pushed_when_it_was_first_seen() -> None:
-    before = RegistryHistory(seen={"shop/api": seen(UNTIMED[0], days=9)}, head=HEAD)
+    before = RegistryHistory(seen={"shop/api": seen(UNTIMED[0], days=9)}, last_scan=HEAD)
     found = reader(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
     assert times(found) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
 
 
 def test_what_another_repository_saw_says_nothing() -> None:
-    before = RegistryHistory(seen={"shop/web": seen(UNTIMED[0], days=9)}, head=HEAD)
+    before = RegistryHistory(seen={"shop/web": seen(UNTIMED[0], days=9)}, last_scan=HEAD)
     found = reader(before).read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
     assert times(found) == {digest(1): NOW}
 
 
 def test_what_went_and_was_pushed_again_is_new() -> None:
     before = RegistryHistory(
-        seen={"shop/api": seen(*UNTIMED, days=9)}, head=HEAD, went={"shop/api": frozenset([digest(1)])}
+        seen={"shop/api": seen(*UNTIMED, days=9)}, last_scan=HEAD, gone={"shop/api": frozenset([digest(1)])}
     )
     found = reader(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
     assert times(found) == {digest(1): NOW, digest(2): NOW - 9 * DAY}
@@ -64,13 +64,13 @@ def test_what_went_and_was_pushed_again_is_new() -> None:
 
 def test_what_had_been_missing_and_is_there_again_is_noted_as_returned() -> None:
     missing = update_history(seen(*UNTIMED, days=9), UNTIMED[:1], NOW - 5 * DAY, suspicious_absence=True)
-    made = reader(RegistryHistory(seen={"shop/api": missing}, head=HEAD))
+    made = reader(RegistryHistory(seen={"shop/api": missing}, last_scan=HEAD))
     made.read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
-    assert made.recalled.head == HEAD
+    assert made.recalled.last_scan == HEAD
     found = made.read(Rows({"shop/api": UNTIMED}), "shop/api")
     assert times(found) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
-    assert made.recalled.head is not None
-    assert made.recalled.head.returned == (NOW,)
+    assert made.recalled.last_scan is not None
+    assert made.recalled.last_scan.returned == (NOW,)
 
 
 def test_what_cannot_be_read_is_the_callers_to_handle() -> None:

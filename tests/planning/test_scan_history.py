@@ -22,7 +22,7 @@ from worker.runs import lifecycle
 from worker.runs.lifecycle import TaskCall
 from worker.store import runs as night_runs
 from worker.store import scan_history
-from worker.store.scan_history import HEAD, Head, RegistryHistory
+from worker.store.scan_history import LAST_SCAN_PATH, LastScan, RegistryHistory
 from worker.store.tables import run as run_table
 from worker.store.tables import scan_history_next
 
@@ -108,7 +108,9 @@ class TestWhatIsRemembered:
     def test_a_repository_that_did_not_change_has_no_row(self) -> None:
         images = (Image(digest="sha256:" + "0" * 64, tags=("v1",)), Image(digest="sha256:" + "1" * 64))
         now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-        before = RegistryHistory(seen={"shop/api": update_history(NO_HISTORY, images, now - DAY)}, head=Head(now - DAY))
+        before = RegistryHistory(
+            seen={"shop/api": update_history(NO_HISTORY, images, now - DAY)}, last_scan=LastScan(now - DAY)
+        )
         history_rows = ScanHistoryRows(
             compare(before, [Survey("shop/api", digest_rows([one.digest for one in images]))], ()), now
         )
@@ -116,7 +118,7 @@ class TestWhatIsRemembered:
         assert history_rows.of("shop/api", reversed(images)) == ()
         assert len(history_rows.of("shop/api", images[:1])) == 1
         assert len(history_rows.of("shop/web", images)) == 1
-        assert [path for path, _ in history_rows.rest("")] == [HEAD]
+        assert [path for path, _ in history_rows.rest("")] == [LAST_SCAN_PATH]
 
     def test_a_night_that_changes_nothing_writes_one_row(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         for path in ("shop/api", "shop/web", "base"):
@@ -124,14 +126,14 @@ class TestWhatIsRemembered:
         harness = make_harness()
         harness.plan()
         before = rows(harness)
-        assert set(before) == {HEAD, "shop/api", "shop/web", "base"}
+        assert set(before) == {LAST_SCAN_PATH, "shop/api", "shop/web", "base"}
         simulator.push("base", tags=["v2"])
 
         harness.reconcile()
         end(harness)
         harness.plan()
 
-        assert {path for path, seen in rows(harness).items() if before[path] != seen} == {HEAD, "base"}
+        assert {path for path, seen in rows(harness).items() if before[path] != seen} == {LAST_SCAN_PATH, "base"}
         assert remembered(harness) == {"shop/api": 1, "shop/web": 1, "base": 2}
         assert staged(harness) == 0
 
@@ -177,7 +179,7 @@ class TestWhatIsRemembered:
 
         assert (run.outcome, run.complete, run.foreign_deletions, run.exceeded) == ("partial", False, 0, ())
         assert rows(harness)["shop/api"] == before["shop/api"]
-        head = recalled(harness).head
+        head = recalled(harness).last_scan
         assert head is not None
         assert set(head.lagging) == {"shop/api"}
         assert head.lagging["shop/api"] < head.scanned_at

@@ -7,15 +7,15 @@ import pytest
 
 from tests.support.records import NOW, decision
 from worker.report.audit import audit_report, verified_report
-from worker.store.audit import Verified
-from worker.store.history import Audited
+from worker.store.audit import AuditCheck
+from worker.store.history import AuditRecord
 
 
-def audited(**more: Any) -> Audited:
+def audited(**more: Any) -> AuditRecord:
     facts = {"at": NOW, "registry": "production", "repository": "shop/api", "digest": f"sha256:{1:064x}", "id": "crp1"}
     facts |= {"tags": ("pr-1", "pr-2"), "run": "run-1", "item": 0, "outcome": "deleted", "operation_id": None, "seq": 7}
     facts |= {"reclaimed_bytes": 1536, "decision": decision(), "sha256": "ab" * 32, "facts": "[1]"}
-    return Audited(**facts | more)
+    return AuditRecord(**facts | more)
 
 
 @pytest.mark.parametrize(
@@ -50,24 +50,24 @@ SPAN = {"first_at": NOW, "last_at": NOW + timedelta(hours=1)}
 @pytest.mark.parametrize(
     ("found", "line"),
     [
-        (Verified(0, None, None, "", "", None), "the audit's chain holds: 0 rows; head none yet"),
+        (AuditCheck(0, None, None, "", "", None), "the audit's chain holds: 0 rows; head none yet"),
         (
-            Verified(rows=1, **SPAN, anchor="", head="", broken=None),
+            AuditCheck(rows=1, **SPAN, anchor="", head="", broken=None),
             "the audit's chain holds: 1 row, from 2026-11-23T03:00:00Z to 2026-11-23T04:00:00Z; head none yet",
         ),
         (
-            Verified(rows=2000, **SPAN, anchor="x", head="abc", broken=None),
+            AuditCheck(rows=2000, **SPAN, anchor="x", head="abc", broken=None),
             "the audit's chain holds: 2,000 rows, from 2026-11-23T03:00:00Z to 2026-11-23T04:00:00Z; head abc",
         ),
     ],
     ids=["empty", "no run has finished", "many"],
 )
-def test_a_chain_that_holds_is_one_line(found: Verified, line: str) -> None:
+def test_a_chain_that_holds_is_one_line(found: AuditCheck, line: str) -> None:
     report = verified_report(found)
     assert list(report.table()) == [line]
     assert (report.head["rows"], report.head["head"], report.head["anchor"]) == (found.rows, found.head, found.anchor)
 
 
 def test_a_chain_that_is_broken_says_where() -> None:
-    found = Verified(rows=1, **SPAN, anchor="", head="", broken="seq 2 does not follow")
+    found = AuditCheck(rows=1, **SPAN, anchor="", head="", broken="seq 2 does not follow")
     assert verified_report(found).head["broken"] == "seq 2 does not follow"

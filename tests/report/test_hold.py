@@ -9,12 +9,15 @@ import pytest
 from policies.holds import Hold
 from tests.support.records import NOW
 from worker.report.hold import held_report, holds_report, pauses_report, released_report, what_text
-from worker.store.holds import ALL, HeldRow, Pause
+from worker.store.holds import ALL, Pause, StoredHold
 
 DIGEST = f"sha256:{1:064x}"
 TAG = Hold(kind="tag", repository="shop/api", value="v1", digest=DIGEST, who="anna", reason="trial\x1b")
 GLOB = Hold(kind="repository", repository="ml/**", value="ml/**", until=NOW + timedelta(days=1))
-ROWS = [HeldRow(id=3, registry="production", hold=TAG, at=NOW), HeldRow(id=12, registry="staging", hold=GLOB, at=NOW)]
+ROWS = [
+    StoredHold(id=3, registry="production", hold=TAG, at=NOW),
+    StoredHold(id=12, registry="staging", hold=GLOB, at=NOW),
+]
 OF_ONE = Pause("production", NOW, "anna", "moving")
 OF_ALL = Pause(ALL, NOW, "bert", "")
 

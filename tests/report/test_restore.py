@@ -9,8 +9,8 @@ from policies.limits import Limits
 from policies.rules import Policy
 from worker.config.settings import Credentials, RegistrySettings
 from worker.report.restore import restored_report
-from worker.restore.images import Left, Restored
-from worker.restore.restore import Asked
+from worker.restore.images import MovedTag, RestoredImage
+from worker.restore.restore import RestoreRequest
 
 REGISTRY = RegistrySettings(
     name="production",
@@ -23,17 +23,17 @@ REGISTRY = RegistrySettings(
 DIGEST = f"sha256:{1:064x}"
 
 
-def restored(answer: Any = "whole", **more: Any) -> Restored:
+def restored(answer: Any = "whole", **more: Any) -> RestoredImage:
     facts = {"run": "run-1", "repository": "shop/api", "digest": DIGEST, "answer": answer, "tags": ("v1", "v2")}
-    return Restored(**facts | more)
+    return RestoredImage(**facts | more)
 
 
-def asked(**more: Any) -> Asked:
-    return Asked(REGISTRY, "run-1", {"shop/api": 2}, **more)
+def asked(**more: Any) -> RestoreRequest:
+    return RestoreRequest(REGISTRY, "run-1", {"shop/api": 2}, **more)
 
 
 def test_an_image_a_row_and_its_record() -> None:
-    report = restored_report(asked(who="anna"), [restored(left=(Left("v3", "sha256:9"),), message="v3 was pushed")])
+    report = restored_report(asked(who="anna"), [restored(left=(MovedTag("v3", "sha256:9"),), message="v3 was pushed")])
     heading, row, *_ = report.table()
     assert heading.split()[:3] == ["REPOSITORY", "DIGEST", "TAGS"]
     assert row == f"shop/api    {DIGEST[:19]}  v1 v2  whole   v3 was pushed"
@@ -61,7 +61,7 @@ KEEP = "The next run selects what is back again, unless its policy is changed: `
         ),
         pytest.param(
             [restored("partly", tags=()), restored()],
-            {"who": "an\x1bna", "unkept": 1},
+            {"who": "an\x1bna", "unsaved": 1},
             [
                 "",
                 "Restored by an\\x1bna.",
@@ -79,5 +79,5 @@ KEEP = "The next run selects what is back again, unless its policy is changed: `
         ),
     ],
 )
-def test_what_follows_the_table(found: list[Restored], more: dict[str, Any], lines: list[str]) -> None:
+def test_what_follows_the_table(found: list[RestoredImage], more: dict[str, Any], lines: list[str]) -> None:
     assert list(restored_report(asked(**more), found).below) == lines

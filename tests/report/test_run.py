@@ -78,7 +78,7 @@ FACTS: list[Any] = [
     ),
     pytest.param({"emptied_repositories": ("a", "b")}, "emptied     a\n            b", id="emptied"),
     pytest.param(
-        {"raced": ({"repository": "a", "digest": "sha256:1", "tags": ["v1", "v2"]},)},
+        {"raced_pushes": ({"repository": "a", "digest": "sha256:1", "tags": ["v1", "v2"]},)},
         "raced       pushed again: v1, v2, while a@sha256:1 was deleted",
         id="raced",
     ),

@@ -12,7 +12,7 @@ from tests.support.restoring import Family, answers, find, restore
 from worker.config.settings import load
 from worker.registries.errors import PermissionDeniedError, UnavailableError
 from worker.restore import restore as restoring
-from worker.restore.restore import NothingKeptError, TakesNothingBackError
+from worker.restore.restore import NothingToRestoreError, RestoreUnsupportedError
 from worker.runs import lifecycle
 from worker.runs.lifecycle import AlreadyRunningError, UnknownRegistryError
 from worker.store.tables import undo
@@ -52,19 +52,21 @@ class TestWhatIsAsked:
     def test_nothing_of_that_name(self, registry: MemoryRegistry, harness: MemoryHarness, words: str) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         harness.sweep()
-        with pytest.raises(NothingKeptError, match=f"no run has the id '{words}', and no deleted image of production"):
+        with pytest.raises(
+            NothingToRestoreError, match=f"no run has the id '{words}', and no deleted image of production"
+        ):
             find(harness, words)
 
     def test_a_run_that_deleted_nothing(self, harness: MemoryHarness) -> None:
         run = harness.sweep()
-        with pytest.raises(NothingKeptError, match=f"run {run.id} deleted nothing"):
+        with pytest.raises(NothingToRestoreError, match=f"run {run.id} deleted nothing"):
             find(harness, run.id)
 
     def test_a_digest_of_two_repositories(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         for path in ("shop/api", "shop/web"):
             gone = registry.push_image(path, "old", layers=["a"])
         harness.sweep()
-        with pytest.raises(NothingKeptError, match=rf"say which: shop/api@{gone.digest}, shop/web@{gone.digest}"):
+        with pytest.raises(NothingToRestoreError, match=rf"say which: shop/api@{gone.digest}, shop/web@{gone.digest}"):
             find(harness, gone.digest)
         assert find(harness, f"shop/web@{gone.digest}").repositories == {"shop/web": 1}
 
@@ -78,13 +80,13 @@ class TestWhatIsAsked:
             opened = lifecycle.open_run(harness.store, harness.settings, name, trigger="command", now=now)
             harness.carry_out(opened.task_calls)
         with pytest.raises(
-            NothingKeptError, match="was deleted from production, second; say from which with --registry"
+            NothingToRestoreError, match="was deleted from production, second; say from which with --registry"
         ):
             find(harness, "shop/api:old")
         asked = find(harness, "shop/api:old", "second")
         assert (asked.registry.name, asked.run_id) == ("second", opened.run_id)
         assert find(harness, opened.run_id).registry.name == "second"
-        with pytest.raises(NothingKeptError, match=f"run {opened.run_id} is not one of production, but of second"):
+        with pytest.raises(NothingToRestoreError, match=f"run {opened.run_id} is not one of production, but of second"):
             find(harness, opened.run_id, "production")
         with pytest.raises(UnknownRegistryError, match=r"no registry 'third' in .*; known: production, second"):
             find(harness, "shop/api:old", "third")
@@ -93,7 +95,9 @@ class TestWhatIsAsked:
         registry.push_image("shop/api", "old", layers=["a"])
         run = harness.sweep()
         harness.change(id="another")
-        with pytest.raises(NothingKeptError, match=rf"run {run.id} deleted from production \(.* crp1\), which .* has"):
+        with pytest.raises(
+            NothingToRestoreError, match=rf"run {run.id} deleted from production \(.* crp1\), which .* has"
+        ):
             find(harness, run.id)
 
     def test_a_kind_that_takes_nothing_back(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
@@ -102,13 +106,13 @@ class TestWhatIsAsked:
         asked = find(harness, run.id)
         plain = load(harness.path, environ={"TOKEN": "t"})
         said = "production is a yandex-container-registry, which takes no deleted image back"
-        with pytest.raises(TakesNothingBackError, match=said):
-            restoring.find(harness.store, plain, "shop/api:old", "production")
+        with pytest.raises(RestoreUnsupportedError, match=said):
+            restoring.resolve_request(harness.store, plain, "shop/api:old", "production")
         with pytest.raises(
-            TakesNothingBackError, match=r"no registry of .* is of a kind that takes deleted images back"
+            RestoreUnsupportedError, match=r"no registry of .* is of a kind that takes deleted images back"
         ):
-            restoring.find(harness.store, plain, "shop/api:old")
-        with pytest.raises(TakesNothingBackError, match="production is a memory"):
+            restoring.resolve_request(harness.store, plain, "shop/api:old")
+        with pytest.raises(RestoreUnsupportedError, match="production is a memory"):
             restoring.restore(harness.store, asked, MemoryDriver(registry))
 
     def test_what_was_not_kept_is_counted(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
@@ -116,7 +120,7 @@ class TestWhatIsAsked:
         run = harness.sweep()
         with harness.store.write() as connection:
             connection.execute(delete(undo).where(undo.c.digest == one.digest))
-        assert find(harness, run.id).unkept == 1
+        assert find(harness, run.id).unsaved == 1
         assert restore(harness, run.id).keys() == {other.digest}
 
 

@@ -90,7 +90,7 @@ def test_what_a_hold_holds_today(
     wanted = hold_of(settings, words.format(**image))
     placed = place(made.store, settings, wanted, NOW)
     with made.store.read() as connection:
-        (row,) = holds.rows(connection, NOW)
+        (row,) = holds.active_rows(connection, NOW)
     assert (row.id, row.hold) == (placed.number, placed.hold)
     assert placed.hold.digest == (image["digest"] if named else None)
     assert warning in (placed.warning or "")

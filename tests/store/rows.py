@@ -53,7 +53,7 @@ def add_item(
     said = decision(repository=facts.get("repository", PATH), digest=image.digest, id=image.id, tags=image.tags)
     values = {"run_id": run_id, "number": number, "batch": 0, "repository": PATH, "digest": image.digest}
     values |= {"image": msgspec.json.encode(image).decode(), "decision": msgspec.json.encode(said).decode()}
-    values |= {"owners": json.dumps(list(owners)), "blobs": freed_bytes.pack(blobs), "state": "planned"}
+    values |= {"owners": json.dumps(list(owners)), "blobs": freed_bytes.pack_numbers(blobs), "state": "planned"}
     connection.execute(insert(item).values(values | facts))
     return get_item(connection, number, run_id=run_id)
 

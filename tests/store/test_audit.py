@@ -23,7 +23,7 @@ from worker.report.audit import audit_report
 from worker.store import Store, StoreError, open_store, sweeping
 from worker.store import audit as chained
 from worker.store import runs as run_rows
-from worker.store.audit import Verified
+from worker.store.audit import AuditCheck
 from worker.store.history import deletions
 from worker.store.sweeping import Item
 from worker.store.tables import audit, item, run
@@ -117,7 +117,7 @@ def last_of(store: Store, name: str) -> str:
     return found.audit_sha256
 
 
-def verified(store: Store, noted: str | None = None) -> Verified:
+def verified(store: Store, noted: str | None = None) -> AuditCheck:
     with store.read() as connection:
         return chained.verify(connection, noted)
 
@@ -133,7 +133,7 @@ def broken_row(number: int) -> str:
 
 
 def test_chains_that_nobody_touched_hold(store: Store) -> None:
-    assert verified(store) == Verified(0, None, None, "", "", None)
+    assert verified(store) == AuditCheck(0, None, None, "", "", None)
     fill(store, 5)
     found = verified(store)
     assert (found.rows, found.first_at, found.last_at, found.broken) == (5, START + DAY, START + 5 * DAY, None)

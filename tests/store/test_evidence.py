@@ -5,7 +5,7 @@ from dataclasses import replace
 from tests.store.rows import HOUR, NOW, column
 from worker.evidence.reading import Reading, Use
 from worker.store import Store
-from worker.store.evidence import Known, known, remember
+from worker.store.evidence import StoredReading, save_readings, stored_readings
 from worker.store.tables import evidence
 
 USES = (
@@ -13,23 +13,23 @@ USES = (
     Use(by="pod shop/web-1\u2028", image=None, digest=f"sha256:{1:064x}"),
 )
 READING = Reading(as_of=NOW - HOUR, uses=USES)
-CLUSTER = Known("cluster", "ab" * 32, NOW, READING, baseline=7, foreign=1)
+CLUSTER = StoredReading("cluster", "ab" * 32, NOW, READING, baseline=7, foreign=1)
 
 
 def test_what_was_read_is_known_by_the_source_s_name(store: Store) -> None:
-    file = Known("file", "cd" * 32, NOW, Reading(as_of=NOW, uses=()), baseline=0)
+    file = StoredReading("file", "cd" * 32, NOW, Reading(as_of=NOW, uses=()), baseline=0)
     with store.write() as connection:
-        remember(connection, "production", [CLUSTER, file])
-        remember(connection, "staging", [replace(file, baseline=3)])
-        assert known(connection, "production") == {"cluster": CLUSTER, "file": file}
-        assert known(connection, "staging")["file"].baseline == 3
-        assert known(connection, "elsewhere") == {}
+        save_readings(connection, "production", [CLUSTER, file])
+        save_readings(connection, "staging", [replace(file, baseline=3)])
+        assert stored_readings(connection, "production") == {"cluster": CLUSTER, "file": file}
+        assert stored_readings(connection, "staging")["file"].baseline == 3
+        assert stored_readings(connection, "elsewhere") == {}
         assert sorted(column(connection, evidence, "count")) == [0, 0, 2]
 
 
 def test_a_newer_reading_takes_the_place_of_the_one_before(store: Store) -> None:
     newer = replace(CLUSTER, read_at=NOW + HOUR, reading=Reading(as_of=NOW, uses=USES[:1]), baseline=1, foreign=0)
     with store.write() as connection:
-        remember(connection, "production", [CLUSTER])
-        remember(connection, "production", [newer])
-        assert known(connection, "production") == {"cluster": newer}
+        save_readings(connection, "production", [CLUSTER])
+        save_readings(connection, "production", [newer])
+        assert stored_readings(connection, "production") == {"cluster": newer}

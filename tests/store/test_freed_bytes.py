@@ -97,16 +97,16 @@ def test_a_blob_is_freed_with_its_last_reference_if_one_was_ours(
     counted: Store, taken: list[dict[int, bool]], freed: list[dict[int, int]], total: int
 ) -> None:
     with counted.write() as connection:
-        assert [freed_bytes.free(connection, "run-1", ours) for ours in taken] == freed
+        assert [freed_bytes.release_references(connection, "run-1", ours) for ours in taken] == freed
         assert column(connection, run, "reclaimed_bytes") == [total]
 
 
 def test_a_blob_that_a_new_image_names_is_never_freed(counted: Store) -> None:
     with counted.write() as connection:
-        freed_bytes.free(connection, "run-1", {1: True, 2: True})
-        freed_bytes.keep(connection, "run-1", {"sha256:0", "sha256:1", "sha256:unknown"})
-        assert column(connection, blob, "kept") == [True, False]  # the second was freed before
-        assert freed_bytes.free(connection, "run-1", {0: True}) == {0: 0}
+        freed_bytes.release_references(connection, "run-1", {1: True, 2: True})
+        freed_bytes.mark_still_referenced(connection, "run-1", {"sha256:0", "sha256:1", "sha256:unknown"})
+        assert column(connection, blob, "still_referenced") == [True, False]  # the second was freed before
+        assert freed_bytes.release_references(connection, "run-1", {0: True}) == {0: 0}
         assert column(connection, run, "reclaimed_bytes") == [TWO]
 
 
@@ -116,7 +116,7 @@ def test_a_sum_stays_what_a_column_can_hold(store: Store) -> None:
         add_run(connection, reclaimed_bytes=most - 1)
         add_blob(connection, 0, 2**61, 1)
         add_item(connection, 0, image(0), blobs=[0])
-        assert freed_bytes.free(connection, "run-1", {0: True}) == {0: most}
+        assert freed_bytes.release_references(connection, "run-1", {0: True}) == {0: most}
         assert column(connection, run, "reclaimed_bytes") == [most]
 
 
@@ -138,12 +138,12 @@ def test_whether_it_went_along(
         add_run(connection)
         for number, (name, (state, owners)) in enumerate(rows.items()):
             add_item(connection, number, image(name), state=state, owners=map(digest, owners))
-        assert freed_bytes.went_along(connection, "run-1", "shop/api", map(digest, asked)) is went
-        assert not freed_bytes.went_along(connection, "run-1", "elsewhere", map(digest, asked))
+        assert freed_bytes.was_deleted_with_owner(connection, "run-1", "shop/api", map(digest, asked)) is went
+        assert not freed_bytes.was_deleted_with_owner(connection, "run-1", "elsewhere", map(digest, asked))
 
 
 def test_numbers_are_packed_as_four_bytes() -> None:
-    assert freed_bytes.unpack(freed_bytes.pack([0, 7, 2**32 - 1])) == [0, 7, 2**32 - 1]
-    assert len(freed_bytes.pack(range(10))) == 40
-    assert freed_bytes.unpack(b"") == []
+    assert freed_bytes.unpack_numbers(freed_bytes.pack_numbers([0, 7, 2**32 - 1])) == [0, 7, 2**32 - 1]
+    assert len(freed_bytes.pack_numbers(range(10))) == 40
+    assert freed_bytes.unpack_numbers(b"") == []
     assert list(freed_bytes.portions([1, 2, 3], 2)) == [[1, 2], [3]]

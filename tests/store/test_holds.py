@@ -14,7 +14,7 @@ IMAGE = Hold(kind="image", value="crp1")
 
 
 def held(connection: Connection, *registries: str) -> list[int]:
-    return [one.id for one in holds.rows(connection, NOW, registries=registries or None)]
+    return [one.id for one in holds.active_rows(connection, NOW, registries=registries or None)]
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_hold_lasts_until_its_instant(store: Store, until: object, lasts: bool
     with store.write() as connection:
         number = holds.add(connection, "production", wanted, NOW - HOUR)
         assert held(connection) == ([number] if lasts else [])
-        (row,) = holds.rows(connection, NOW - 2 * HOUR)
+        (row,) = holds.active_rows(connection, NOW - 2 * HOUR)
     assert (row.id, row.registry, row.hold, row.at) == (number, "production", wanted, NOW - HOUR)
 
 
@@ -64,10 +64,10 @@ def test_what_a_held_tag_or_id_names_is_noted(store: Store) -> None:
     with store.write() as connection:
         tag, image, noted = (holds.add(connection, "production", one, NOW) for one in (TAG, IMAGE, IMAGE))
         elsewhere = holds.add(connection, "staging", IMAGE, NOW)
-        holds.note_digest(connection, tag, "sha256:1")
-        holds.note_digest(connection, noted, "sha256:2")
-        holds.note_ids(connection, "production", KEY, {"crp1": "sha256:3", "v1": "sha256:4"})
-        digests = {row.id: row.hold.digest for row in holds.rows(connection, NOW)}
+        holds.set_digest(connection, tag, "sha256:1")
+        holds.set_digest(connection, noted, "sha256:2")
+        holds.set_digests(connection, "production", KEY, {"crp1": "sha256:3", "v1": "sha256:4"})
+        digests = {row.id: row.hold.digest for row in holds.active_rows(connection, NOW)}
     assert digests == {tag: "sha256:1", image: "sha256:3", noted: "sha256:2", elsewhere: None}
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.store.rows import column
 from worker.registries.interface import Manifest
 from worker.store import Store
-from worker.store.freed_bytes import AT_ONCE
+from worker.store.freed_bytes import ROWS_PER_QUERY
 from worker.store.manifests import StoredManifests
 from worker.store.tables import manifest
 
@@ -32,14 +32,14 @@ def test_who_has_read_more_of_one_takes_its_place(store: Store) -> None:
 
 
 def test_more_can_be_asked_for_than_one_query_takes(store: Store) -> None:
-    many = {f"sha256:{number}": Manifest(f"sha256:{number}", "", None) for number in range(2 * AT_ONCE + 1)}
+    many = {f"sha256:{number}": Manifest(f"sha256:{number}", "", None) for number in range(2 * ROWS_PER_QUERY + 1)}
     StoredManifests(store, "one").save(many)
     assert StoredManifests(store, "one").load(many) == many
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["told not to remember", "without a store"])
 def test_who_only_looks_writes_nothing(store: Store, there: bool) -> None:
-    StoredManifests(store if there else None, "one", remember=not there).save(both())
+    StoredManifests(store if there else None, "one", save=not there).save(both())
     with store.read() as connection:
         assert column(connection, manifest, "digest") == []
     assert StoredManifests(None, "one").load(both()) == {}

@@ -29,7 +29,7 @@ def test_sums_are_over_all_runs_of_a_registry(store: Store) -> None:
     with store.write() as connection:
         for number, facts in enumerate(
             [
-                ENDED | {"deleted": 3, "reclaimed_bytes": 2**50, "different": 2},
+                ENDED | {"deleted": 3, "reclaimed_bytes": 2**50, "difference_count": 2},
                 ENDED | {"deleted": 2, "skipped": 1, "foreign_deletions": 4, "trigger": "schedule"},
                 ENDED | {"outcome": "failed", "failed": 1},
                 {"state": "deleting", "planned": 9, "deleted": 1, "gone": 1},
@@ -97,9 +97,9 @@ def test_the_newest_of_each_kind_is_shown(store: Store) -> None:
 
 def test_what_is_known_beside_runs(store: Store) -> None:
     with store.write() as connection:
-        runs.note_registry(connection, "production", "0 3 * * * UTC", NOW)
-        runs.note_sign_in(connection, "production", works=False)
-        runs.beat(connection, "beat", NOW)
+        runs.record_registry(connection, "production", "0 3 * * * UTC", NOW)
+        runs.record_sign_in(connection, "production", works=False)
+        runs.record_heartbeat(connection, "beat", NOW)
         for value in (1, 2.5):
             sweeping.add_to_tally(connection, "production", "rate_wait_seconds", "", value)
         sweeping.add_to_tally(connection, "production", "skipped", "locked", 3)
@@ -109,7 +109,7 @@ def test_what_is_known_beside_runs(store: Store) -> None:
         )
         assert heartbeats(connection) == {"beat": NOW}
     found = measured(store).of("production")
-    assert (found.enabled_since, found.line, found.line_since) == (NOW, "0 3 * * * UTC", NOW)
+    assert (found.enabled_since, found.cron_line, found.cron_line_since) == (NOW, "0 3 * * * UTC", NOW)
     assert found.auth_ok is False
     assert found.tallies == {"rate_wait_seconds": {"": 3.5}, "skipped": {"locked": 3}}
     assert (found.evidence, found.foreign_references) == ({"cluster": NOW}, {"cluster": 7})

@@ -29,20 +29,20 @@ def test_what_there_is_to_tell(store: Store, facts: dict[str, Any], word: str | 
     with store.write() as connection:
         add_run(connection, **facts)
         assert notices.get(connection, "run-1") == wanted
-        assert notices.waiting(connection) == ([] if wanted is None else [wanted])
+        assert notices.unsent(connection) == ([] if wanted is None else [wanted])
         assert notices.get(connection, "run-2") is None
 
 
 def test_how_far_telling_has_come_is_remembered_until_it_is_closed(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, **ENDED)
-        notices.note(connection, NOTICE, tries=2, after=NOW + HOUR, told=[3, 1])
+        notices.record_attempt(connection, NOTICE, tries=2, after=NOW + HOUR, notified=[3, 1])
         again = Notice(
             run_id="run-1", registry="production", word="failed", since=NOW, tries=2, after=NOW + HOUR,
-            told=frozenset({1, 3}),
+            notified=frozenset({1, 3}),
         )  # fmt: skip
         assert notices.get(connection, "run-1") == again
-        notices.close(connection, NOTICE)
+        notices.mark_notified(connection, NOTICE)
         assert notices.get(connection, "run-1") is None
         assert (only(connection, run)["notified"], only(connection, run)["notifying"]) == ("failed", None)
 
@@ -51,10 +51,10 @@ def test_a_new_word_is_told_anew(store: Store) -> None:
     waits = Notice(run_id="run-1", registry="production", word="blocked", since=NOW)
     with store.write() as connection:
         add_run(connection, state="blocked", planned_at=NOW)
-        notices.note(connection, waits, tries=4, after=NOW + HOUR, told=[0])
+        notices.record_attempt(connection, waits, tries=4, after=NOW + HOUR, notified=[0])
         connection.execute(run.update().values(ENDED))
         assert notices.get(connection, "run-1") == NOTICE
-        notices.close(connection, waits)  # by who was telling the former word
+        notices.mark_notified(connection, waits)  # by who was telling the former word
         assert notices.get(connection, "run-1") == NOTICE
 
 
@@ -72,22 +72,22 @@ def test_those_that_were_tried_least_come_first_then_the_oldest(store: Store) ->
             notice = notices.get(connection, f"run-{number}")
             assert notice is not None
             if tries:
-                notices.note(connection, notice, tries=tries, after=NOW, told=())
-        assert [one.run_id for one in notices.waiting(connection)] == ["run-2", "run-1", "run-0"]
+                notices.record_attempt(connection, notice, tries=tries, after=NOW, notified=())
+        assert [one.run_id for one in notices.unsent(connection)] == ["run-2", "run-1", "run-0"]
 
 
 def test_a_run_that_deleted_something_is_followed_until_it_is_over(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, **ENDED, deleted=1)
-        assert notices.to_follow(connection, NOW) == ["run-1"]
-        assert notices.claim_following(connection, "run-1", now=NOW, again=NOW + HOUR) == 1
-        assert notices.claim_following(connection, "run-1", now=NOW, again=NOW + HOUR) is None
-        assert notices.to_follow(connection, NOW + HOUR - SECOND) == []
-        assert notices.to_follow(connection, NOW + HOUR) == ["run-1"]
-        assert notices.claim_following(connection, "run-1", now=NOW + HOUR, again=NOW + 2 * HOUR) == 2
-        notices.end_following(connection, "run-1")
-        assert notices.to_follow(connection, NOW + 9 * HOUR) == []
-        assert notices.claim_following(connection, "run-1", now=NOW + 9 * HOUR, again=NOW) is None
+        assert notices.due_after_runs(connection, NOW) == ["run-1"]
+        assert notices.claim_after_run(connection, "run-1", now=NOW, again=NOW + HOUR) == 1
+        assert notices.claim_after_run(connection, "run-1", now=NOW, again=NOW + HOUR) is None
+        assert notices.due_after_runs(connection, NOW + HOUR - SECOND) == []
+        assert notices.due_after_runs(connection, NOW + HOUR) == ["run-1"]
+        assert notices.claim_after_run(connection, "run-1", now=NOW + HOUR, again=NOW + 2 * HOUR) == 2
+        notices.finish_after_run(connection, "run-1")
+        assert notices.due_after_runs(connection, NOW + 9 * HOUR) == []
+        assert notices.claim_after_run(connection, "run-1", now=NOW + 9 * HOUR, again=NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_a_run_that_deleted_something_is_followed_until_it_is_over(store: Store)
 def test_what_is_not_to_be_followed_is_dropped(store: Store, facts: dict[str, Any], followed: bool) -> None:
     with store.write() as connection:
         add_run(connection, **ENDED | {"deleted": 1} | facts)
-        notices.drop_followed(connection, ["production"], NOW - HOUR)
-        assert notices.to_follow(connection, NOW) == (["run-1"] if followed else [])
-        dropped = only(connection, run)["after_run_over"]
+        notices.skip_after_runs(connection, ["production"], NOW - HOUR)
+        assert notices.due_after_runs(connection, NOW) == (["run-1"] if followed else [])
+        dropped = only(connection, run)["after_run_done"]
     assert dropped is (not followed and facts.get("state") != "deleting")
 
 
@@ -114,4 +114,4 @@ def test_runs_are_followed_in_the_order_in_which_they_ended(store: Store) -> Non
     with store.write() as connection:
         for number in (1, 0, 2):
             add_run(connection, f"run-{number}", **ENDED | {"deleted": 1, "finished_at": NOW + number * SECOND})
-        assert notices.to_follow(connection, NOW) == ["run-0", "run-1", "run-2"]
+        assert notices.due_after_runs(connection, NOW) == ["run-0", "run-1", "run-2"]

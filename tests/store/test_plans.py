@@ -13,7 +13,7 @@ from tests.support import builders
 from tests.support.builders import digest, image, index, policy, repository
 from tests.support.planning import composed
 from worker.store import Store, freed_bytes, plans
-from worker.store.plans import BATCH_SIZE, ROWS_AT_ONCE, PlanRows, PlanWriter, Segment
+from worker.store.plans import BATCH_SIZE, ROWS_PER_TRANSACTION, PlanRows, PlanWriter, Segment
 from worker.store.tables import batch, blob, inventory, item, run
 from worker.store.tables import repository as repository_table
 
@@ -72,7 +72,7 @@ def test_each_blob_that_only_deletions_name_is_one_row_with_its_references() -> 
         digest("base"): (10, 3), digest("own"): (10, 1),
     }  # fmt: skip
     assert web.blobs == []  # its blob was numbered with the repository before
-    numbers = {one["digest"]: set(freed_bytes.unpack(one["blobs"])) for one in (*shop.items, *web.items)}
+    numbers = {one["digest"]: set(freed_bytes.unpack_numbers(one["blobs"])) for one in (*shop.items, *web.items)}
     base, own = by_digest[digest("base")]["number"], by_digest[digest("own")]["number"]
     assert numbers == {digest("old"): {base, own}, digest("child"): {base}, digest("index"): set(),
                        digest("web"): {base}}  # fmt: skip
@@ -99,8 +99,8 @@ def test_a_plan_is_read_back_as_it_was_written(store: Store) -> None:
         assert plans.repositories(connection, "run-1") == ["shop/api", "shop/web"]
         assert plans.images_of(connection, "run-1", "shop/api") == SHOP.images
         assert plans.decisions_of(connection, "run-1", "shop/api") == plan.parts["shop/api"].decisions
-        assert plans.kept_in(connection, "run-1", "shop/api") == (digest("kept"),)
-        assert plans.kept_in(connection, "run-1", "shop/web") == ()
+        assert plans.kept_digests(connection, "run-1", "shop/api") == (digest("kept"),)
+        assert plans.kept_digests(connection, "run-1", "shop/web") == ()
         found = list(plans.items_of(connection, "run-1"))
         deletions = [one.decision for part in plan.parts.values() for one in part.deletions]
         assert sorted(one.decision.digest for one in found) == sorted(one.digest for one in deletions)
@@ -171,7 +171,12 @@ def test_repositories_come_in_portions_by_their_deletions() -> None:
     def rows(items: int) -> tuple[Segment, PlanRows]:
         return segment, PlanRows({}, [], [{}] * items, [])
 
-    sizes = [[len(one.items) for _, one in some] for some in plans.portions(map(rows, [ROWS_AT_ONCE, 1, 2, 600, 3]))]
-    assert sizes == [[ROWS_AT_ONCE], [1, 2, 600], [3]]
-    assert [len(some) for some in plans.portions(rows(0) for _ in range(ROWS_AT_ONCE + 1))] == [ROWS_AT_ONCE, 1]
+    sizes = [
+        [len(one.items) for _, one in some] for some in plans.portions(map(rows, [ROWS_PER_TRANSACTION, 1, 2, 600, 3]))
+    ]
+    assert sizes == [[ROWS_PER_TRANSACTION], [1, 2, 600], [3]]
+    assert [len(some) for some in plans.portions(rows(0) for _ in range(ROWS_PER_TRANSACTION + 1))] == [
+        ROWS_PER_TRANSACTION,
+        1,
+    ]
     assert list(plans.portions([])) == []

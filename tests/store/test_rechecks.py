@@ -61,27 +61,27 @@ def test_digests_by_the_state_of_their_items(store: Store) -> None:
         for number, state in enumerate(states):
             add_item(connection, number, image(state, state), state=state)
         add_item(connection, 90, image("elsewhere"), state="deleted", repository="elsewhere")
-        begun = rechecks.digests_in(connection, "run-1", PATH, ("intent", "accepted"))
-        names = rechecks.planned_names(connection, "run-1", PATH)
+        begun = rechecks.digests_in_states(connection, "run-1", PATH, ("intent", "accepted"))
+        names = rechecks.names_to_delete(connection, "run-1", PATH)
         asked = [digest(one) for one in (*states, "elsewhere")]
-        gone = rechecks.gone_of(connection, "run-1", PATH, asked)
-        some = rechecks.gone_of(connection, "run-1", PATH, [digest("gone"), digest("planned")])
+        gone = rechecks.deleted_digests(connection, "run-1", PATH, asked)
+        some = rechecks.deleted_digests(connection, "run-1", PATH, [digest("gone"), digest("planned")])
     assert begun == {digest("intent"), digest("accepted")}
     assert names == {name for state in states[:5] for name in (digest(state), state)}
     assert (gone, some) == ({digest("deleted"), digest("gone")}, {digest("gone")})
 
 
 def test_what_is_not_deleted_yet_comes_in_portions(store: Store) -> None:
-    most = rechecks.AT_ONCE
+    most = rechecks.ITEMS_PER_TRANSACTION
     with store.write() as connection:
         add_run(connection)
         add_batch(connection, 0, lease_until=NOW)
         add_batch(connection, 1, lease_until=NOW - SECOND)
         for number in range(most + 2):
             add_item(connection, number, image(number), batch=number % 2, state="intent" if number else "deleted")
-        first = rechecks.undeleted(connection, "run-1", PATH, NOW)
-        rest = rechecks.undeleted(connection, "run-1", PATH, NOW, after=first[-1].item.number)
-        named = rechecks.undeleted(connection, "run-1", PATH, NOW, digests=[digest(0), digest(7)])
+        first = rechecks.open_items(connection, "run-1", PATH, NOW)
+        rest = rechecks.open_items(connection, "run-1", PATH, NOW, after=first[-1].item.number)
+        named = rechecks.open_items(connection, "run-1", PATH, NOW, digests=[digest(0), digest(7)])
     assert [one.item.number for one in first] == list(range(1, most + 1))
     assert [one.item.number for one in rest] == [most + 1]
     assert [one.item.number for one in named] == [7]

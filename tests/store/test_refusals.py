@@ -16,13 +16,13 @@ def test_what_is_set_aside_is_planned_again_and_waits(store: Store, hint: bool) 
         intended = add_item(connection, 0, image(0), state="intent", idempotency_key="key", operation_id="op1")
         done = add_item(connection, 1, image(1), state="deleted", idempotency_key="key")
         for one in (intended, done):
-            refusals.set_aside(connection, one, "denied", hint=hint)
+            refusals.defer(connection, one, "denied", hint=hint)
         found = get_item(connection, 0)
         assert (found.state, found.idempotency_key, found.operation_id) == ("planned", None, None)
         assert (found.refused, found.refused_hint) == ("denied", hint)
         assert get_item(connection, 1) == done
-        assert refusals.waiting(connection, "run-1") == [found]
-        assert refusals.waiting(connection, "run-2") == []
+        assert refusals.deferred_items(connection, "run-1") == [found]
+        assert refusals.deferred_items(connection, "run-2") == []
 
 
 def test_what_others_met_says_what_a_refusal_is_about(store: Store) -> None:
@@ -36,10 +36,10 @@ def test_what_others_met_says_what_a_refusal_is_about(store: Store) -> None:
         for number, (path, state, refused) in enumerate(rows):
             add_batch(connection, number, repository=path)
             add_item(connection, number, image(number), batch=number, repository=path, state=state, refused=refused)
-        assert refusals.untried(connection, "run-1") == {"b", "d", "e"}
-        assert refusals.deleted_in(connection, "run-1") == {"c"}
-        assert refusals.refused_in(connection, "run-1") == {"a": 3, "b": 1}
-        assert [refusals.is_settled(connection, "run-1", path) for path in "abf"] == [True, False, False]
+        assert refusals.repositories_to_try(connection, "run-1") == {"b", "d", "e"}
+        assert refusals.repositories_with_deletions(connection, "run-1") == {"c"}
+        assert refusals.refusals_by_repository(connection, "run-1") == {"a": 3, "b": 1}
+        assert [refusals.has_failed_refusal(connection, "run-1", path) for path in "abf"] == [True, False, False]
 
 
 def test_what_waits_for_an_earlier_wave_is_not_untried(store: Store) -> None:
@@ -49,9 +49,9 @@ def test_what_waits_for_an_earlier_wave_is_not_untried(store: Store) -> None:
         add_batch(connection, 1, wave=1)
         add_item(connection, 0, image(0), refused="denied")
         add_item(connection, 1, image(1), batch=1)
-        assert refusals.untried(connection, "run-1") == frozenset()
+        assert refusals.repositories_to_try(connection, "run-1") == frozenset()
         connection.execute(batch.update().where(batch.c.number == 0).values(done=True))
-        assert refusals.untried(connection, "run-1") == {PATH}
+        assert refusals.repositories_to_try(connection, "run-1") == {PATH}
 
 
 @pytest.mark.parametrize(

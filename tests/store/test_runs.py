@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.store.rows import HOUR, KEY, NOW, SECOND, add_batch, add_item, add_run, column, only
 from tests.support.builders import image
 from worker.store import Store, leases, runs
-from worker.store.runs import Run, SourceTerms, Terms, terms_text
+from worker.store.runs import Run, SourceTerms, Terms, encode_terms
 from worker.store.tables import batch, heartbeat, item, registry, run, swept_run
 
 LATER = NOW + HOUR
@@ -32,7 +32,7 @@ def test_a_record_has_what_the_row_says(store: Store) -> None:
     source = SourceTerms(name="cluster", sha256="ab", max_age=HOUR, allow_empty=False)
     terms = Terms(file_sha256="cd", in_use=(source,), deadline=2 * HOUR, ignore_unreadable=("sha256:1",))
     with store.write() as connection:
-        add_run(connection, terms=terms_text(terms), warnings='[{"code": "a"}]', rule_selected='{"old": 3}')
+        add_run(connection, terms=encode_terms(terms), warnings='[{"code": "a"}]', rule_selected='{"old": 3}')
         found = get(connection)
         assert runs.get(connection, "run-2") is None
     assert (found.terms, found.warnings, found.rule_selected) == (terms, ({"code": "a"},), {"old": 3})
@@ -109,7 +109,7 @@ def test_the_first_reason_to_stop_stays(store: Store, state: str, stop: str | No
         add_run(connection, state=state, stop=stop, message="before")
         add_batch(connection, 0, published_at=NOW)
         add_batch(connection, 1, published_at=NOW, done=True)
-        assert runs.ask_to_stop(connection, "run-1", "aborted", "after") is asked
+        assert runs.request_stop(connection, "run-1", "aborted", "after") is asked
         found = get(connection)
         assert (found.stop, found.message) == (("aborted", "after") if asked else (stop, "before"))
         assert column(connection, batch, "published_at") == [None if asked else NOW, NOW]
@@ -139,7 +139,7 @@ def test_a_scan_is_claimed(store: Store, facts: dict[str, Any], claimed: bool) -
         assert found.scans == facts.get("scans", 0) + 1
         lease = runs.scan_lease(found)
         assert leases.holds(connection, lease)
-        runs.ask_to_stop(connection, "run-1", "aborted", "")
+        runs.request_stop(connection, "run-1", "aborted", "")
         assert not leases.holds(connection, lease)
 
 
@@ -164,12 +164,12 @@ def test_a_run_is_swept_and_finished_once_when_every_batch_is_done(store: Store)
         add_run(connection, lease_until=LATER, owner="me")
         add_batch(connection, 0, done=True)
         add_batch(connection, 1)
-        runs.note_swept(connection, "run-1", NOW)
+        runs.mark_swept(connection, "run-1", NOW)
         assert get(connection).swept_at is None
         assert not runs.finish_swept(connection, "run-1", "succeeded", NOW, None)
         connection.execute(batch.update().values(done=True))
-        runs.note_swept(connection, "run-1", NOW)
-        runs.note_swept(connection, "run-1", LATER)
+        runs.mark_swept(connection, "run-1", NOW)
+        runs.mark_swept(connection, "run-1", LATER)
         assert (get(connection).swept_at, get(connection).lease_until) == (NOW, None)
         assert runs.finish_swept(connection, "run-1", "succeeded", NOW, "well")
         assert not runs.finish_swept(connection, "run-1", "partial", LATER, "late")
@@ -184,12 +184,12 @@ def test_systemic_failures_are_counted_in_a_row(store: Store) -> None:
         assert [runs.count_failure(connection, "run-1") for _ in range(3)] == [1, 2, 3]
         assert runs.count_failure(connection, "run-1", first=True) == 1
         add_item(connection, 0, image(0), refused="no")
-        runs.healthy(connection, "run-1")
+        runs.reset_failures(connection, "run-1")
         assert get(connection).systemic_failures == 1  # what a refusal is about is not known yet
         add_item(connection, 1, image(1), refused="no", state="skipped")
         connection.execute(run.update().values(systemic_failures=4))
         connection.execute(item.update().where(item.c.number == 0).values(state="failed"))
-        runs.healthy(connection, "run-1")
+        runs.reset_failures(connection, "run-1")
         assert get(connection).systemic_failures == 0
 
 
@@ -197,37 +197,37 @@ def test_a_warning_is_kept_once_and_not_without_end(store: Store) -> None:
     with store.write() as connection:
         add_run(connection)
         for _ in range(2):
-            runs.warn(connection, "run-1", "clock", "is off")
+            runs.add_warning(connection, "run-1", "clock", "is off")
         assert get(connection).warnings == ({"code": "clock", "message": "is off"},)
-        for number in range(runs.MOST_WARNINGS + 5):
-            runs.warn(connection, "run-1", "clock", str(number))
-        runs.warn(connection, "none", "clock", "is off")
-        assert len(get(connection).warnings) == runs.MOST_WARNINGS
+        for number in range(runs.MAX_WARNINGS + 5):
+            runs.add_warning(connection, "run-1", "clock", str(number))
+        runs.add_warning(connection, "none", "clock", "is off")
+        assert len(get(connection).warnings) == runs.MAX_WARNINGS
 
 
 def test_tags_that_were_pushed_meanwhile_are_listed_up_to_a_number(store: Store) -> None:
     with store.write() as connection:
         add_run(connection)
-        for number in range(runs.MOST_RACED + 2):
-            runs.note_raced(connection, get(connection), "shop/api", f"sha256:{number}", ("v1", "v2"))
-        raced = get(connection).raced
-    assert len(raced) == runs.MOST_RACED
+        for number in range(runs.MAX_RACED_PUSHES + 2):
+            runs.record_raced_push(connection, get(connection), "shop/api", f"sha256:{number}", ("v1", "v2"))
+        raced = get(connection).raced_pushes
+    assert len(raced) == runs.MAX_RACED_PUSHES
     assert raced[0] == {"repository": "shop/api", "digest": "sha256:0", "tags": ["v1", "v2"]}
 
 
 def test_a_schedule_counts_from_when_its_line_is_known(store: Store) -> None:
     with store.write() as connection:
-        assert runs.note_registry(connection, "production", "0 3 * * * UTC", NOW) == NOW
-        assert runs.note_registry(connection, "production", "0 3 * * * UTC", LATER) == NOW
-        assert runs.note_registry(connection, "production", None, LATER) == LATER
+        assert runs.record_registry(connection, "production", "0 3 * * * UTC", NOW) == NOW
+        assert runs.record_registry(connection, "production", "0 3 * * * UTC", LATER) == NOW
+        assert runs.record_registry(connection, "production", None, LATER) == LATER
         row = only(connection, registry)
-        assert (row["enabled_since"], row["line"], row["line_since"]) == (NOW, None, LATER)
-        runs.note_sign_in(connection, "production", works=False)
+        assert (row["enabled_since"], row["cron_line"], row["cron_line_since"]) == (NOW, None, LATER)
+        runs.record_sign_in(connection, "production", works=False)
         runs.accept_vanished(connection, "production", LATER)
         runs.accept_vanished(connection, "elsewhere", NOW)
         row = only(connection, registry)
         assert (row["auth_ok"], row["vanished_accepted_at"]) == (False, LATER)
-        runs.note_sign_in(connection, "production", works=True)
+        runs.record_sign_in(connection, "production", works=True)
         assert only(connection, registry)["auth_ok"] is True
 
 
@@ -248,5 +248,5 @@ def test_sizes_are_of_plans_whose_runs_came_to_their_end(store: Store) -> None:
 def test_a_sign_of_life_is_the_last_one(store: Store) -> None:
     with store.write() as connection:
         for at in (NOW, LATER):
-            runs.beat(connection, "beat", at)
+            runs.record_heartbeat(connection, "beat", at)
         assert connection.execute(select(heartbeat)).all() == [("beat", LATER)]

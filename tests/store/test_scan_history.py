@@ -10,8 +10,16 @@ from policies.scan_history import NO_HISTORY, RepositoryHistory, update_history
 from tests.store.rows import HOUR, KEY, NOW, SECOND, add_item, add_run, column
 from tests.support.builders import digest, image
 from worker.store import Store, StoreError, scan_history
-from worker.store.runs import accept_vanished, note_registry
-from worker.store.scan_history import GONE, HEAD, LATE, Head, RegistryHistory, pack_head, pack_seen
+from worker.store.runs import accept_vanished, record_registry
+from worker.store.scan_history import (
+    DELETION_WINDOW,
+    LAST_SCAN_PATH,
+    REMOVED,
+    LastScan,
+    RegistryHistory,
+    pack_last_scan,
+    pack_repository,
+)
 from worker.store.tables import audit, scan_history_next
 from worker.store.tables import scan_history as history_table
 
@@ -19,13 +27,13 @@ PATH = "shop/api"
 SEEN = update_history(NO_HISTORY, [image("a", "v1"), image("b")], NOW)
 
 
-def recalled(connection: Connection, head: Head | None = None, **seen: RepositoryHistory) -> RegistryHistory:
+def recalled(connection: Connection, head: LastScan | None = None, **seen: RepositoryHistory) -> RegistryHistory:
     """What is remembered of `production`, after it was scanned so."""
-    rows = [(path.replace("_", "/"), pack_seen(one)) for path, one in seen.items()]
-    head_row = [] if head is None else [(HEAD, pack_head(head))]
+    rows = [(path.replace("_", "/"), pack_repository(one)) for path, one in seen.items()]
+    head_row = [] if head is None else [(LAST_SCAN_PATH, pack_last_scan(head))]
     scan_history.stage(connection, "scan", [*rows, *head_row])
-    scan_history.move(connection, "scan", KEY)
-    return scan_history.recall(connection, KEY, "production")
+    scan_history.apply_staged(connection, "scan", KEY)
+    return scan_history.load(connection, KEY, "production")
 
 
 def known(seen: RepositoryHistory) -> set[str]:
@@ -35,56 +43,58 @@ def known(seen: RepositoryHistory) -> set[str]:
 def test_a_registry_that_was_never_scanned_is_not_remembered(store: Store) -> None:
     with store.write() as connection:
         found = recalled(connection)
-        assert (found, found.known(PATH), found.head) == (RegistryHistory(), NO_HISTORY, None)
-        assert scan_history.seen_of(connection, KEY, PATH) is NO_HISTORY
+        assert (found, found.repository(PATH), found.last_scan) == (RegistryHistory(), NO_HISTORY, None)
+        assert scan_history.load_repository(connection, KEY, PATH) is NO_HISTORY
 
 
 def test_what_a_scan_staged_is_remembered_once_its_plan_is_stored(store: Store) -> None:
-    head = Head(scanned_at=NOW, lagging={"shop/web": NOW - HOUR}, suspicion="all at once", returned=(NOW,))
+    head = LastScan(scanned_at=NOW, lagging={"shop/web": NOW - HOUR}, suspicion="all at once", returned=(NOW,))
     with store.write() as connection:
-        scan_history.stage(connection, "scan", [(PATH, pack_seen(SEEN)), (HEAD, pack_head(head))])
+        scan_history.stage(connection, "scan", [(PATH, pack_repository(SEEN)), (LAST_SCAN_PATH, pack_last_scan(head))])
         scan_history.stage(connection, "scan", [])
-        assert scan_history.recall(connection, KEY, "production") == RegistryHistory()
-        scan_history.move(connection, "scan", KEY)
-        found = scan_history.recall(connection, KEY, "production")
-        assert (found.head, set(found.seen), len(found.seen)) == (head, {PATH}, 1)
+        assert scan_history.load(connection, KEY, "production") == RegistryHistory()
+        scan_history.apply_staged(connection, "scan", KEY)
+        found = scan_history.load(connection, KEY, "production")
+        assert (found.last_scan, set(found.seen), len(found.seen)) == (head, {PATH}, 1)
         assert (
-            known(found.known(PATH)) == known(scan_history.seen_of(connection, KEY, PATH)) == {digest("a"), digest("b")}
+            known(found.repository(PATH))
+            == known(scan_history.load_repository(connection, KEY, PATH))
+            == {digest("a"), digest("b")}
         )
         assert column(connection, scan_history_next, "path") == []
-    assert (head.scanned(PATH), head.scanned("shop/web")) == (NOW, NOW - HOUR)
+    assert (head.listed_at(PATH), head.listed_at("shop/web")) == (NOW, NOW - HOUR)
 
 
 def test_a_scan_changes_the_paths_that_it_staged_and_no_other(store: Store) -> None:
     less = update_history(NO_HISTORY, [image("a")], NOW)
     with store.write() as connection:
-        recalled(connection, Head(scanned_at=NOW), a=SEEN, b=SEEN, c=SEEN)
-        scan_history.stage(connection, "later", [("a", pack_seen(less)), ("b", GONE)])
-        scan_history.stage(connection, "unstored", [("c", GONE)])
-        scan_history.move(connection, "later", KEY)
-        found = scan_history.recall(connection, KEY, "production")
+        recalled(connection, LastScan(scanned_at=NOW), a=SEEN, b=SEEN, c=SEEN)
+        scan_history.stage(connection, "later", [("a", pack_repository(less)), ("b", REMOVED)])
+        scan_history.stage(connection, "unstored", [("c", REMOVED)])
+        scan_history.apply_staged(connection, "later", KEY)
+        found = scan_history.load(connection, KEY, "production")
         assert {path: len(known(seen)) for path, seen in found.seen.items()} == {"a": 1, "c": 2}
-        assert scan_history.recall(connection, "another", "production") == RegistryHistory()
-    assert pack_seen(NO_HISTORY) == GONE
+        assert scan_history.load(connection, "another", "production") == RegistryHistory()
+    assert pack_repository(NO_HISTORY) == REMOVED
 
 
-@pytest.mark.parametrize("path", [HEAD, PATH])
+@pytest.mark.parametrize("path", [LAST_SCAN_PATH, PATH])
 def test_what_cannot_be_read_is_an_error_that_names_it(store: Store, path: str) -> None:
     with store.write() as connection:
-        recalled(connection, Head(scanned_at=NOW), shop_api=SEEN)
+        recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
         connection.execute(history_table.update().where(history_table.c.path == path).values(seen=b"rubbish"))
     with (
         store.read() as connection,
         pytest.raises(StoreError, match=path or "when production was scanned"),
     ):
-        scan_history.recall(connection, KEY, "production").known(PATH)
+        scan_history.load(connection, KEY, "production").repository(PATH)
 
 
 def test_what_a_person_accepted_is_recalled(store: Store) -> None:
     with store.write() as connection:
-        note_registry(connection, "production", None, NOW)
+        record_registry(connection, "production", None, NOW)
         accept_vanished(connection, "production", NOW)
-        assert recalled(connection, Head(scanned_at=NOW)).accepted_at == NOW
+        assert recalled(connection, LastScan(scanned_at=NOW)).accepted_at == NOW
 
 
 def deleted(connection: Connection, of: str, at: datetime, *, run_id: str = "run-1", **facts: Any) -> None:
@@ -115,12 +125,12 @@ def test_what_was_deleted_since_the_last_scan(
         add_run(connection, "other", registry="staging", registry_key="staging", started_at=NOW)
         deleted(connection, "a", at, outcome=outcome)
         deleted(connection, "b", NOW + HOUR, run_id="other", registry="staging")
-        found = recalled(connection, Head(scanned_at=NOW), shop_api=SEEN)
-    assert found.ours == ({PATH: (digest("a"),)} if ours else {})
-    assert found.went == ({PATH: frozenset({digest("a")})} if went else {})
+        found = recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
+    assert found.deleted_by_us == ({PATH: (digest("a"),)} if ours else {})
+    assert found.gone == ({PATH: frozenset({digest("a")})} if went else {})
     assert known(found.seen[PATH]) == {digest("a"), digest("b")}
-    assert known(found.lasting[PATH]) == ({digest("b")} if went else {digest("a"), digest("b")})
-    assert (list(found.lasting), len(found.lasting)) == ([PATH], 1)
+    assert known(found.without_gone[PATH]) == ({digest("b")} if went else {digest("a"), digest("b")})
+    assert (list(found.without_gone), len(found.without_gone)) == ([PATH], 1)
 
 
 @pytest.mark.parametrize(
@@ -133,13 +143,17 @@ def test_what_was_deleted_since_the_last_scan(
         pytest.param({"state": "planned"}, NOW, False, False, id="planned"),
         pytest.param(
             {"state": "intent", "intent_at": NOW - SECOND},
-            NOW - LATE,
+            NOW - DELETION_WINDOW,
             True,
             False,
             id="begun before, perhaps done later",
         ),
         pytest.param(
-            {"state": "intent", "intent_at": NOW - SECOND}, NOW - LATE - SECOND, False, False, id="begun long before"
+            {"state": "intent", "intent_at": NOW - SECOND},
+            NOW - DELETION_WINDOW - SECOND,
+            False,
+            False,
+            id="begun long before",
         ),
     ],
 )
@@ -149,8 +163,8 @@ def test_what_may_have_been_deleted(
     with store.write() as connection:
         add_run(connection, started_at=started)
         add_item(connection, 0, image("a"), **facts)
-        found = recalled(connection, Head(scanned_at=NOW), shop_api=SEEN)
-    assert (PATH in found.ours, PATH in found.went) == (ours, went)
+        found = recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
+    assert (PATH in found.deleted_by_us, PATH in found.gone) == (ours, went)
 
 
 def test_what_went_along_with_what_we_deleted_is_ours_too(store: Store) -> None:
@@ -160,14 +174,14 @@ def test_what_went_along_with_what_we_deleted_is_ours_too(store: Store) -> None:
         deleted(connection, "inner", NOW + SECOND, outcome="gone", owners=[digest("index")])
         deleted(connection, "child", NOW + SECOND, outcome="gone", owners=[digest("inner")])
         deleted(connection, "a", NOW + SECOND, outcome="gone", owners=[digest("elsewhere")])
-        found = recalled(connection, Head(scanned_at=NOW))
-    assert set(found.ours[PATH]) == {digest("index"), digest("inner"), digest("child")}
+        found = recalled(connection, LastScan(scanned_at=NOW))
+    assert set(found.deleted_by_us[PATH]) == {digest("index"), digest("inner"), digest("child")}
 
 
 def test_a_repository_that_lags_is_asked_from_its_own_last_listing(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, started_at=NOW - HOUR)
         deleted(connection, "a", NOW - SECOND)
-        lagging = Head(scanned_at=NOW, lagging={PATH: NOW - HOUR})
-        assert recalled(connection, Head(scanned_at=NOW)).ours == {}
-        assert recalled(connection, lagging).ours == {PATH: (digest("a"),)}
+        lagging = LastScan(scanned_at=NOW, lagging={PATH: NOW - HOUR})
+        assert recalled(connection, LastScan(scanned_at=NOW)).deleted_by_us == {}
+        assert recalled(connection, lagging).deleted_by_us == {PATH: (digest("a"),)}

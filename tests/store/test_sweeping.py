@@ -44,15 +44,15 @@ def test_leases_and_waves(simulator: Simulator, make_harness: MakeHarness) -> No
 
 
 def test_no_more_than_so_many_batches_are_rung_at_once(simulator: Simulator, make_harness: MakeHarness) -> None:
-    for number in range(sweeping.MOST_RUNG + 5):
+    for number in range(sweeping.MAX_PUBLISHED + 5):
         simulator.push(f"shop/api{number}", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     run_id, task_calls = harness.plan()
 
-    assert len(task_calls) == sweeping.MOST_RUNG
+    assert len(task_calls) == sweeping.MAX_PUBLISHED
     assert lifecycle.next_task_calls(harness.store, run_id, datetime.now(UTC)) == ()
     harness.carry_out(task_calls)
-    assert harness.run(run_id).deleted == sweeping.MOST_RUNG + 5
+    assert harness.run(run_id).deleted == sweeping.MAX_PUBLISHED + 5
 
 
 def test_the_audit_adds_up(simulator: Simulator, make_harness: MakeHarness) -> None:
@@ -101,10 +101,13 @@ def test_a_repository_that_cannot_be_looked_at_keeps_no_other_waiting(
 ) -> None:
     harness = make_harness()
     now = datetime.now(UTC)
-    first = [sweeping.Ready(number, "shop/api", None) for number in range(50)]
-    others = [sweeping.Ready(50, "shop/web", None), *(sweeping.Ready(51 + one, "shop/cart", now) for one in range(40))]
-    chosen = sweeping.fair([*first, *others], sweeping.MOST_RUNG, now - HOUR)
-    assert [one.batch for one in chosen] == [0, 50, *range(51, 51 + sweeping.MOST_RUNG - 2)]
+    first = [sweeping.ReadyBatch(number, "shop/api", None) for number in range(50)]
+    others = [
+        sweeping.ReadyBatch(50, "shop/web", None),
+        *(sweeping.ReadyBatch(51 + one, "shop/cart", now) for one in range(40)),
+    ]
+    chosen = sweeping.choose_fairly([*first, *others], sweeping.MAX_PUBLISHED, now - HOUR)
+    assert [one.batch for one in chosen] == [0, 50, *range(51, 51 + sweeping.MAX_PUBLISHED - 2)]
     assert harness.store is not None
 
 
@@ -123,7 +126,7 @@ def test_which_outcomes_say_that_the_registry_answers_as_it_should(outcome: Outc
 def ready_batches(store: Store) -> list[int]:
     """Batches of run-1 that are rung now; what was rung in the last hour is not rung again."""
     with store.write() as connection:
-        taken = sweeping.take_ready(connection, "run-1", NOW, NOW - HOUR, NOW - HOUR)
+        taken = sweeping.mark_published(connection, "run-1", NOW, NOW - HOUR, NOW - HOUR)
     return [one.batch for one in taken]
 
 
@@ -173,7 +176,9 @@ def test_a_batch_is_claimed(
         rows.add_batch(connection, 1, **facts)
         held = sweeping.claim(connection, "run-1", 1, owner="me", now=NOW, until=NOW + HOUR)
         assert (held.takeovers if held else None) == takeovers
-        assert sweeping.at_work(connection, "run-1", NOW) == int(held is not None or facts.get("lease_until") == NOW)
+        assert sweeping.count_held_batches(connection, "run-1", NOW) == int(
+            held is not None or facts.get("lease_until") == NOW
+        )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +196,7 @@ def test_a_batch_that_is_given_back_is_done_if_nothing_is_left(store: Store, sta
         sweeping.release(connection, held, NOW)
         row = rows.only(connection, batch)
         assert (row["done"], row["owner"], row["lease_until"], row["published_at"]) == (done, None, None, NOW)
-        assert sweeping.is_waiting(connection, "run-1") is not done
+        assert sweeping.has_open_batches(connection, "run-1") is not done
         sweeping.mark_unpublished(connection, "run-1", NOW)
         assert rows.only(connection, batch)["published_at"] == (NOW if done else None)
 
@@ -212,9 +217,9 @@ def test_what_is_barred_is_told_to_who_holds_it(store: Store) -> None:
     with store.write() as connection:
         items = [rows.add_item(connection, number, image(number)) for number in range(3)]
         rows.add_item(connection, 3, image(3), state="deleted")
-        sweeping.bar(connection, items[1], "something needs it")
-        assert sweeping.open_items(connection, "run-1", [0, 1, 3]) == {0: None, 1: "something needs it"}
-        assert sweeping.open_items(connection, "run-1", [0, 1], ["intent"]) == {}
+        sweeping.record_stop_reason(connection, items[1], "something needs it")
+        assert sweeping.items_in_states(connection, "run-1", [0, 1, 3]) == {0: None, 1: "something needs it"}
+        assert sweeping.items_in_states(connection, "run-1", [0, 1], ["intent"]) == {}
 
 
 def test_outcomes_are_counted_audited_and_tallied_once(store: Store) -> None:

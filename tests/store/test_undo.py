@@ -16,7 +16,7 @@ from worker.registries.errors import (
     PermissionDeniedError,
     UnavailableError,
 )
-from worker.restore.restore import NothingKeptError
+from worker.restore.restore import NothingToRestoreError
 from worker.runs import lifecycle
 from worker.store import holds, retention
 from worker.store import undo as rows
@@ -41,9 +41,9 @@ class TestWhatIsKept:
         family = Family(registry)
         run = either.sweep()
         with either.store.read() as connection:
-            kept = {one.kept.digest: one for one in rows.of_run(connection, run.id, "shop/api")}
+            kept = {one.kept.digest: one for one in rows.find_by_run(connection, run.id, "shop/api")}
             assert rows.repositories_of(connection, run.id) == {"shop/api": 7}
-            assert rows.count_unkept(connection, run.id) == 0
+            assert rows.count_unsaved(connection, run.id) == 0
         assert {one: (found.kept.body, found.kept.media_type) for one, found in kept.items()} == {
             one.digest: (one.body, one.media_type) for one in family.all
         }
@@ -86,7 +86,7 @@ class TestWhatIsKept:
         harness.carry_out(task_calls)
         assert count(harness) == 1
         with harness.store.read() as connection:
-            assert rows.of_run(connection, run_id, "shop/api") == []
+            assert rows.find_by_run(connection, run_id, "shop/api") == []
         registry.faults.clear()
         with harness.store.write() as connection:
             connection.execute(update(batch).values(published_at=None))
@@ -104,7 +104,7 @@ class TestWhatIsKept:
         with either.store.write() as connection:
             retention.forget(connection, "production", plans=0)
         assert count(either) == 0
-        with pytest.raises(NothingKeptError, match=r"nothing is kept \(any more\) of what run .* deleted"):
+        with pytest.raises(NothingToRestoreError, match=r"nothing is kept \(any more\) of what run .* deleted"):
             find(either, run.id)
 
     def test_though_runs_that_delete_nothing_come_after_it(
@@ -122,7 +122,7 @@ class TestWhatIsKept:
         for gone, run in taken[1:]:
             assert find(either, run.id).repositories == {"shop/api": 1}
             assert answers(restore(either, gone.digest)) == {"whole"}
-        with pytest.raises(NothingKeptError, match=r"the last 30 runs that deleted anything"):
+        with pytest.raises(NothingToRestoreError, match=r"the last 30 runs that deleted anything"):
             find(either, taken[0][1].id)
 
     def test_of_a_run_of_which_only_doubt_is_left(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
@@ -134,7 +134,7 @@ class TestWhatIsKept:
         assert restore(either, run.id).keys() == {gone.digest}
         with either.store.write() as connection:
             retention.forget(connection, "production", plans=0)
-        with pytest.raises(NothingKeptError, match=r"nothing is kept \(any more\)"):
+        with pytest.raises(NothingToRestoreError, match=r"nothing is kept \(any more\)"):
             find(either, run.id)
 
     def test_not_of_a_run_that_surely_deleted_nothing(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
@@ -142,7 +142,7 @@ class TestWhatIsKept:
         registry.fail("delete", "shop/api", PermissionDeniedError("denied"))
         refused = harness.sweep()
         assert (refused.failed, count(harness)) == (1, 1)
-        with pytest.raises(NothingKeptError, match=f"run {refused.id} deleted nothing"):
+        with pytest.raises(NothingToRestoreError, match=f"run {refused.id} deleted nothing"):
             find(harness, refused.id)
         harness.sweep(dry_run=True)
         with harness.store.write() as connection:

@@ -8,7 +8,7 @@ from tests.store.rows import HOUR, NOW, PATH, SECOND, add_item, add_run
 from tests.support.builders import digest, image
 from worker.store import Store, leases, runs, verification
 from worker.store.tables import run
-from worker.store.verification import MOST, Difference, Left, Unsuccessful
+from worker.store.verification import MAX_LISTED, DeletionState, Difference, Unsuccessful
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_swept_run_is_verified_by_one(store: Store, facts: dict[str, Any], cla
             assert not leases.holds(connection, lease)
 
 
-@pytest.mark.parametrize("count", [0, 2, MOST, MOST + 1])
+@pytest.mark.parametrize("count", [0, 2, MAX_LISTED, MAX_LISTED + 1])
 def test_differences_are_listed_up_to_a_number_and_counted(store: Store, count: int) -> None:
     differences = [Difference(PATH, f"sha256:{number}", "is there") for number in range(count)]
     with store.write() as connection:
@@ -50,9 +50,9 @@ def test_differences_are_listed_up_to_a_number_and_counted(store: Store, count: 
         assert written is not None
         assert not verification.record(connection, leases.Lease(run, {"id": "run-1"}, found.fence - 1), [], NOW)
         assert runs.get(connection, "run-1") == written
-    assert (written.different, written.verified_at, written.emptied_repositories) == (count, NOW, ("a", "b"))
-    assert len(written.differences) == min(count, MOST + 1)
-    if count > MOST:
+    assert (written.difference_count, written.verified_at, written.emptied_repositories) == (count, NOW, ("a", "b"))
+    assert len(written.differences) == min(count, MAX_LISTED + 1)
+    if count > MAX_LISTED:
         assert written.differences[-1] == {"repository": "", "digest": None, "difference": "and 1 more"}
 
 
@@ -62,7 +62,7 @@ def test_a_verification_that_is_given_up_says_why(store: Store) -> None:
         one = runs.get(connection, "run-1")
         assert one is not None
         given_up = verification.give_up(connection, one, "no answer", NOW)
-    assert (given_up.verified_at, given_up.different) == (NOW, 1)
+    assert (given_up.verified_at, given_up.difference_count) == (NOW, 1)
     assert given_up.differences == ({"repository": "", "digest": None, "difference": "no answer"},)
 
 
@@ -80,10 +80,10 @@ def test_what_a_sweep_left_of_a_repository(store: Store) -> None:
         for number, facts in enumerate(states):
             add_item(connection, number, image(number), **facts)
         add_item(connection, 90, image(90), repository="elsewhere", state="deleted")
-        left = verification.left_in(connection, "run-1", PATH)
+        left = verification.deletion_states(connection, "run-1", PATH)
         deleted = list(verification.deleted_images(connection, "run-1"))
-    begun = {name: one.begun for name, one in left.items()}
-    assert left[digest(2)] == Left(image(2), "planned", begun=False)
+    begun = {name: one.attempted for name, one in left.items()}
+    assert left[digest(2)] == DeletionState(image(2), "planned", attempted=False)
     assert begun == {digest(number): number in (0, 3, 4) for number in range(6)}
     assert sorted(one.digest for one in deleted) == sorted(digest(number) for number in (0, 1, 90))
 

@@ -10,8 +10,8 @@ from worker.registries.errors import (
     NotFoundError,
 )
 from worker.restore import restore as restoring
-from worker.restore.images import Restored
-from worker.restore.restore import Asked
+from worker.restore.images import RestoredImage
+from worker.restore.restore import RestoreRequest
 from worker.store.runs import Run
 from worker.store.tables import undo
 
@@ -22,11 +22,11 @@ def count(harness: MemoryHarness) -> int:
         return found
 
 
-def find(harness: MemoryHarness, words: str, registry: str | None = None) -> Asked:
-    return restoring.find(harness.store, harness.settings, words, registry)
+def find(harness: MemoryHarness, words: str, registry: str | None = None) -> RestoreRequest:
+    return restoring.resolve_request(harness.store, harness.settings, words, registry)
 
 
-def restore(harness: MemoryHarness, words: str) -> dict[str, Restored]:
+def restore(harness: MemoryHarness, words: str) -> dict[str, RestoredImage]:
     """By digest what became of what is asked for; nothing of before is in what was asked of the registry."""
     harness.registry.asked.clear()
     found = restoring.restore(harness.store, find(harness, words), RestoringMemoryDriver(harness.registry))
@@ -34,7 +34,7 @@ def restore(harness: MemoryHarness, words: str) -> dict[str, Restored]:
     return {one.digest: one for one in found}
 
 
-def answers(found: dict[str, Restored]) -> set[str]:
+def answers(found: dict[str, RestoredImage]) -> set[str]:
     return {one.answer for one in found.values()}
 
 

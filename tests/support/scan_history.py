@@ -8,14 +8,14 @@ from policies.scan_history import RepositoryHistory
 from tests.support.harness import Harness
 from worker.store import plans, scan_history
 from worker.store.runs import Run
-from worker.store.scan_history import HEAD, Head, RegistryHistory, pack_head, pack_seen
+from worker.store.scan_history import LAST_SCAN_PATH, LastScan, RegistryHistory, pack_last_scan, pack_repository
 from worker.store.tables import scan_history as history_table
 
 
 def recalled(harness: Harness) -> RegistryHistory:
     with harness.store.read() as connection:
         registry = harness.settings.registries["production"]
-        return scan_history.recall(connection, registry.history_key, "production")
+        return scan_history.load(connection, registry.history_key, "production")
 
 
 def remembered(harness: Harness) -> dict[str, int]:
@@ -26,20 +26,22 @@ def remembered(harness: Harness) -> dict[str, int]:
 def pass_time(harness: Harness, by: timedelta) -> None:
     """Let everything that is remembered have happened so much earlier: as if that time had passed since."""
     before = recalled(harness)
-    assert before.head is not None
+    assert before.last_scan is not None
     shift = by // timedelta(microseconds=1)
 
     def earlier(seen: RepositoryHistory) -> RepositoryHistory:
         missing = seen.missing - shift * (seen.missing != 0)
         return RepositoryHistory(seen.keys, seen.tags, seen.first - shift, seen.since - shift, missing)
 
-    head = Head(
-        before.head.scanned_at - by,
-        {path: at - by for path, at in before.head.lagging.items()},
-        before.head.suspicion,
-        tuple(at - by for at in before.head.returned),
+    head = LastScan(
+        before.last_scan.scanned_at - by,
+        {path: at - by for path, at in before.last_scan.lagging.items()},
+        before.last_scan.suspicion,
+        tuple(at - by for at in before.last_scan.returned),
     )
-    rows = {HEAD: pack_head(head)} | {path: pack_seen(earlier(seen)) for path, seen in before.seen.items()}
+    rows = {LAST_SCAN_PATH: pack_last_scan(head)} | {
+        path: pack_repository(earlier(seen)) for path, seen in before.seen.items()
+    }
     with harness.store.write() as connection:
         for path, seen in rows.items():
             connection.execute(update(history_table).where(history_table.c.path == path).values(seen=seen))

@@ -10,14 +10,14 @@ import pytest
 from tests.web.builders import NOW
 from tests.web.pages import Pages, write
 from worker.store import open_store
-from worker.store.runs import beat
+from worker.store.runs import record_heartbeat
 from worker.web.health import beat_check
 
 
 def sign_of_life(folder: Path, at: datetime) -> None:
     store = open_store(f"sqlite:///{folder}/store.db")
     with store.write() as connection:
-        beat(connection, "beat", at)
+        record_heartbeat(connection, "beat", at)
     store.dispose()
 
 

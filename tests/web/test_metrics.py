@@ -25,7 +25,7 @@ from worker import __version__
 from worker.config.settings import EvidenceSettings, RegistrySettings
 from worker.store import Store, open_store
 from worker.store.measures import IMAGE_OUTCOMES
-from worker.store.runs import beat, note_registry, note_sign_in
+from worker.store.runs import record_heartbeat, record_registry, record_sign_in
 from worker.store.tables import evidence, metadata, pause, run, tally
 from worker.web.metrics import COUNTERS, GAUGES, MODES, RUN_OUTCOMES, TRIGGERS, StoreCollector
 
@@ -286,14 +286,15 @@ UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied
         ),
         pytest.param(
             [
-                COUNTS | {"outcome": "partial", "differences": differences("shop/api", "shop/web"), "different": 2},
-                COUNTS | {"outcome": "partial", "differences": differences("ml/train"), "different": 1},
+                COUNTS
+                | {"outcome": "partial", "differences": differences("shop/api", "shop/web"), "difference_count": 2},
+                COUNTS | {"outcome": "partial", "differences": differences("ml/train"), "difference_count": 1},
                 {
                     "state": "deleting",
                     "outcome": None,
                     "finished_at": None,
                     "differences": differences("late"),
-                    "different": 1,
+                    "difference_count": 1,
                 },
             ],
             {"verification_differences_total": 3},
@@ -383,9 +384,9 @@ def test_tallies(store: Store) -> None:
 
 def test_what_is_known_of_a_registry_and_of_beat(store: Store) -> None:
     with store.write() as connection:
-        note_registry(connection, "production", None, NOW)
-        note_sign_in(connection, "production", works=False)
-        beat(connection, "beat", NOW)
+        record_registry(connection, "production", None, NOW)
+        record_sign_in(connection, "production", works=False)
+        record_heartbeat(connection, "beat", NOW)
     series = scrape(store, PRODUCTION)
     assert of(series, "enabled_since_timestamp_seconds") == NOW.timestamp()
     assert of(series, "auth_ok") == 0
@@ -448,7 +449,7 @@ def test_foreign_references_of_the_last_scan(store: Store) -> None:
 )
 def test_last_due(store: Store, line: str, since: datetime, due_at: datetime | None) -> None:
     with store.write() as connection:
-        note_registry(connection, "production", line, since)
+        record_registry(connection, "production", line, since)
     told = of(scrape(store, PRODUCTION), "last_due_timestamp_seconds")
     assert told == (0 if due_at is None else due_at.timestamp())
 

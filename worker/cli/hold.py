@@ -13,7 +13,7 @@ from worker.runs.clocks import ClockError, check
 from worker.runs.hold_requests import hold_of, place
 from worker.runs.lifecycle import registry_named
 from worker.store import Store, open_store
-from worker.store.holds import HeldRow
+from worker.store.holds import StoredHold
 
 
 def _until(value: str) -> datetime:
@@ -61,7 +61,7 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
             warn_of_clocks(store)
     if placed.warning:
         say(f"warning: {placed.warning}")
-    options.report(held_report(HeldRow(id=placed.number, registry=registry, hold=placed.hold, at=now)))
+    options.report(held_report(StoredHold(id=placed.number, registry=registry, hold=placed.hold, at=now)))
 
 
 def warn_of_clocks(store: Store) -> None:

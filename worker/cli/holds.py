@@ -20,11 +20,11 @@ from worker.store import open_store
 @common()
 def holds(options: Options, registry: str | None) -> None:
     """What is held, and what is paused, in REGISTRY or in all."""
-    held: list[rows.HeldRow] = []
+    held: list[rows.StoredHold] = []
     paused: list[rows.Pause] = []
     with recorded(options.settings_of_store(), registry) as connection:
         if connection is not None:
-            held = rows.rows(connection, datetime.now(UTC), registries=None if registry is None else (registry,))
+            held = rows.active_rows(connection, datetime.now(UTC), registries=None if registry is None else (registry,))
             paused = _pauses(connection, registry)
     options.report(holds_report(held, paused))
 
@@ -44,11 +44,11 @@ def release(options: Options, words: tuple[str, ...], who: str) -> None:
     if number is None and len(words) != 2:
         raise click.UsageError("give a hold's number, or REGISTRY and REFERENCE; `registry-gc holds` shows them")
     now = datetime.now(UTC)
-    released: list[rows.HeldRow] = []
+    released: list[rows.StoredHold] = []
     with remembered(options.settings_of_store()) as store:
         if store is not None:
             with store.write() as connection:
-                for row in rows.rows(connection, now):
+                for row in rows.active_rows(connection, now):
                     wanted = row.id == number if number is not None else (row.registry, what_text(row.hold)) == words
                     if wanted and rows.release(connection, row.id, who, now):
                         released.append(row)

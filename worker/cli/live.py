@@ -16,7 +16,7 @@ from worker.registries.errors import LimiterUnavailableError
 from worker.registries.http.rate_limit import Limiter, LocalLimiter
 from worker.runs.lifecycle import UnknownRegistryError, UnknownRunError
 from worker.store import Store, open_store
-from worker.store.about import registries
+from worker.store.store_info import registry_names
 
 
 class Tell(Protocol):
@@ -29,7 +29,7 @@ def check_known(settings: Settings, connection: Connection | None, name: str | N
     """Raises UnknownRegistryError, StoreError: neither the file nor the store has heard of a registry of that name."""
     if name is None or name in settings.registries:
         return
-    known = {*settings.registries, *(() if connection is None else registries(connection))}
+    known = {*settings.registries, *(() if connection is None else registry_names(connection))}
     if name not in known:
         raise UnknownRegistryError(name, known, f"{settings.path} or its store")
 

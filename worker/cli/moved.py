@@ -5,20 +5,20 @@ from collections.abc import Iterable, Iterator
 from worker.cli.live import recorded
 from worker.config.settings import RegistrySettings, Settings
 from worker.store import StoreError
-from worker.store.about import Former, former
+from worker.store.store_info import PastRegistry, past_registries
 
 
 def moved(settings: Settings) -> dict[str, str]:
     """A sentence for each registry that was of another kind, by its name; empty where the store cannot be read."""
     try:
         with recorded(settings) as connection:
-            known = [] if connection is None else former(connection)
+            known = [] if connection is None else past_registries(connection)
     except StoreError:  # commands that need the store say what is wrong with it
         return {}
     return dict(_sentences(settings.registries.values(), known))
 
 
-def _sentences(registries: Iterable[RegistrySettings], known: list[Former]) -> Iterator[tuple[str, str]]:
+def _sentences(registries: Iterable[RegistrySettings], known: list[PastRegistry]) -> Iterator[tuple[str, str]]:
     """What is to be said of each entry whose kind changed after its last run. `known`: the newest first."""
     for entry in registries:
         last = next((one for one in known if one.name == entry.name), None)

@@ -31,7 +31,7 @@ from worker.registries.oci.deletion import own_deletion
 from worker.runs.circuit_breaker import ENDING, SUCCESSOR
 from worker.runs.evidence import scope_of
 from worker.store import StoreError
-from worker.store.about import store_id
+from worker.store.store_info import store_id
 from worker.web.health import redis_trouble
 
 Status = Literal["ok", "warning", "failed"]

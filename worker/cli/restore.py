@@ -9,7 +9,7 @@ from worker.cli.live import limiter_for, log_if_asked, progress_bar, remembered
 from worker.cli.options import Options, common, who_option
 from worker.registries import open_registry
 from worker.report.restore import restored_report
-from worker.restore.restore import find
+from worker.restore.restore import resolve_request
 from worker.restore.restore import restore as restore_images
 
 
@@ -31,7 +31,7 @@ def restore(options: Options, what: str, registry: str | None, partly: bool, who
     with remembered(settings) as store:
         if store is None:
             raise CommandError("there is no store yet, and so nothing that was deleted", USAGE)
-        asked = replace(find(store, settings, what, registry), who=who, partly=partly)
+        asked = replace(resolve_request(store, settings, what, registry), who=who, partly=partly)
         named = asked.registry
         with (
             limiter_for(settings, named) as limiter,
@@ -40,4 +40,4 @@ def restore(options: Options, what: str, registry: str | None, partly: bool, who
         ):
             found = restore_images(store, asked, opened, tell)
     options.report(restored_report(asked, found))
-    return DONE if not asked.unkept and all(one.answer == "whole" for one in found) else FAILED
+    return DONE if not asked.unsaved and all(one.answer == "whole" for one in found) else FAILED

@@ -51,20 +51,20 @@ def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskC
     """Each minute: the runs to be followed now. Raises StoreError."""
     registries = [registry.name for registry in settings.registries.values() if registry.after_run is not None]
     with store.write() as connection:
-        notices.drop_followed(connection, registries, now - OLD)
-        return tuple(TaskCall("gc.after_run", (run_id,)) for run_id in notices.to_follow(connection, now))
+        notices.skip_after_runs(connection, registries, now - OLD)
+        return tuple(TaskCall("gc.after_run", (run_id,)) for run_id in notices.due_after_runs(connection, now))
 
 
 def start(store: Store, settings: "Settings", run_id: str, now: datetime, seconds: float = SECONDS) -> None:
     """Start what follows a run. Safe to call twice, late, or never. Raises StoreError."""
     with store.write() as connection:
-        tries = notices.claim_following(connection, run_id, now=now, again=now + AGAIN)
+        tries = notices.claim_after_run(connection, run_id, now=now, again=now + AGAIN)
         run = run_rows.get(connection, run_id)
         registry = settings.registries.get(run.registry) if run is not None else None
         if tries is None or run is None or registry is None or registry.after_run is None:
             return
         if tries > TRIES:  # the last try never came to its end
-            notices.end_following(connection, run_id)
+            notices.finish_after_run(connection, run_id)
             return
     what = registry.after_run
     to = what.command[0] if what.command else urlsplit(what.url or "").netloc  # the rest may be a secret
@@ -83,7 +83,7 @@ def start(store: Store, settings: "Settings", run_id: str, now: datetime, second
     else:
         log.info("after_run_succeeded", **facts, seconds=round(time.monotonic() - began, 1))
     with store.write() as connection:
-        notices.end_following(connection, run_id)
+        notices.finish_after_run(connection, run_id)
 
 
 def _command(command: Sequence[str], content: bytes, seconds: float) -> None:

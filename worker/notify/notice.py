@@ -52,8 +52,8 @@ def _reasons(run: "Run") -> Iterator[str]:
         yield run.message
     if run.unreadable:
         yield f"{counted(len(run.unreadable), 'repository', 'repositories')} could not be read"
-    if run.raced:
-        yield f"{counted(len(run.raced), 'image')} had a tag that was pushed again while it was deleted"
+    if run.raced_pushes:
+        yield f"{counted(len(run.raced_pushes), 'image')} had a tag that was pushed again while it was deleted"
     if run.differences:
         yield f"{counted(len(run.differences), 'difference')} found after the sweep"
 

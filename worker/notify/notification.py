@@ -37,12 +37,12 @@ def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskC
     What nobody wants to know, or is older than a day, is done with: who is added to the file tomorrow is not told.
     """
     with store.read() as connection:
-        waiting = notices.waiting(connection)
+        waiting = notices.unsent(connection)
     due: list[TaskCall] = []
     for one in waiting:
         if not _wanted(settings, one) or one.since < now - OLD:
             with store.write() as connection:
-                notices.close(connection, one)
+                notices.mark_notified(connection, one)
         elif _may_try(one, now):
             due.append(TaskCall("gc.notify", (one.run_id,)))
     return tuple(due[: MOST_WHILE_FAILING if any(one.tries for one in waiting) else MOST])
@@ -67,13 +67,13 @@ def send_messages(store: Store, settings: "Settings", run_id: str, now: datetime
         notice = notices.get(connection, run_id)
         if notice is None or not _may_try(notice, now):
             return
-        wanted = {number: one for number, one in _wanted(settings, notice).items() if number not in notice.told}
+        wanted = {number: one for number, one in _wanted(settings, notice).items() if number not in notice.notified}
         tries = notice.tries + 1
         if not wanted or tries > TRIES:
-            notices.close(connection, notice)
+            notices.mark_notified(connection, notice)
             return
         again = now + AGAIN[min(tries, len(AGAIN)) - 1]
-        notices.note(connection, notice, tries=tries, after=again, told=notice.told)
+        notices.record_attempt(connection, notice, tries=tries, after=again, notified=notice.notified)
         run = run_rows.get(connection, run_id)
     if run is None:
         return
@@ -85,10 +85,10 @@ def send_messages(store: Store, settings: "Settings", run_id: str, now: datetime
         if current is None or current.word != notice.word:
             return  # somebody else told it too, or there is something newer to tell
         if not failures or tries == TRIES:
-            notices.close(connection, current)
+            notices.mark_notified(connection, current)
         elif current.tries == tries:
-            told = current.told | (wanted.keys() - failures.keys())
-            notices.note(connection, current, tries=tries, after=again, told=told)
+            told = current.notified | (wanted.keys() - failures.keys())
+            notices.record_attempt(connection, current, tries=tries, after=again, notified=told)
 
 
 def _log(notice: Notice, wanted: Iterable[int], failures: Mapping[int, str], tries: int) -> None:

@@ -20,17 +20,17 @@ def plan_context_of(
     inventory: Inventory,
     now: datetime,
     *,
-    remember: bool = True,
+    save: bool = True,
 ) -> tuple[PlanContext, tuple[PlanWarning, ...]]:
     """What decides beside the inventory, and what the evidence of use leaves to be said.
 
-    `now`: the plan's time. `remember` False: nothing is written. Raises EvidenceError, StoreError.
+    `now`: the plan's time. `save` False: nothing is written. Raises EvidenceError, StoreError.
     """
 
     def listed(digests: Collection[str]) -> Collection[str]:
         return digests_in(inventory.repositories(), digests)
 
-    gathered = gather(store, registry, settings.registries.values(), listed, scanning=True, remember=remember)
+    gathered = gather(store, registry, settings.registries.values(), listed, scanning=True, remember=save)
     plan_context = PlanContext(evidence=gathered.evidence)
     if store is not None:
         with store.read() as connection:
@@ -39,7 +39,9 @@ def plan_context_of(
     return plan_context, gathered.warnings
 
 
-def note_held_ids(store: Store, registry: RegistrySettings, plan_context: PlanContext, inventory: Inventory) -> None:
+def record_held_digests(
+    store: Store, registry: RegistrySettings, plan_context: PlanContext, inventory: Inventory
+) -> None:
     """Keep what held ids name, as long as somebody can tell: a registry that changes its kind changes its ids."""
     wanted = {one.value for one in plan_context.holds.holds if one.kind == "image" and one.digest is None}
     if not wanted:
@@ -47,4 +49,4 @@ def note_held_ids(store: Store, registry: RegistrySettings, plan_context: PlanCo
     images = (image for repository in inventory.repositories() for image in repository.images)
     found = {image.id: image.digest for image in images if image.id in wanted}
     with store.write() as connection:
-        holds.note_ids(connection, registry.name, registry.key, found)
+        holds.set_digests(connection, registry.name, registry.key, found)

@@ -16,9 +16,9 @@ from policies.push_times import FIRST_SEEN_TIMES, TRUSTED, PushTimeTrust, distru
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
 from worker.planning.inventory import Inventory
+from worker.planning.manifest_problems import ManifestProblems
 from worker.planning.scan_history import Comparison, compare
 from worker.planning.spool import Decisions
-from worker.planning.unclear import Unclear
 from worker.runs.tags_read import tags_not_read
 from worker.store.scan_history import RegistryHistory
 
@@ -59,14 +59,14 @@ def plan(
     """
     plan_context = replace(
         plan_context,
-        history=before.lasting,
+        history=before.without_gone,
         settle=registry.settle,
         times=_times(registry, before),
         ignore_unreadable=frozenset(registry.ignore_unreadable),
     )
     decisions = Decisions()
     unread: dict[str, tuple[str, ...]] = {}
-    unclear = Unclear(plan_context.ignore_unreadable, inventory.unread)
+    unclear = ManifestProblems(plan_context.ignore_unreadable, inventory.unread)
     tags: dict[str, int] = {}  # of repositories in which something goes
 
     def read(only: Collection[str] | None) -> Iterator[Graph]:
@@ -111,7 +111,9 @@ def _times(registry: RegistrySettings, before: RegistryHistory) -> PushTimeTrust
     trusted = registry.trust_times_after
     if not registry.reports_push_time:
         own = FIRST_SEEN_TIMES if trusted is None else trusted_after(trusted, first_seen=True)
-        return replace(own, returned=frozenset(before.head.returned if before.head else ()))
+        return replace(own, returned=frozenset(before.last_scan.returned if before.last_scan else ()))
     if trusted is not None:
         return trusted_after(trusted)
-    return distrust(before.head.suspicion) if before.head is not None and before.head.suspicion else TRUSTED
+    return (
+        distrust(before.last_scan.suspicion) if before.last_scan is not None and before.last_scan.suspicion else TRUSTED
+    )

@@ -37,9 +37,9 @@ class RepositoryReader:
             self._look_for(opened, path, images)
         if self.registry.reports_push_time:
             return images
-        seen, digests = self.before.known(path), [image.digest for image in images]
+        seen, digests = self.before.repository(path), [image.digest for image in images]
         known = seen.lookup(digests)
-        went = self.before.went.get(path, frozenset())  # and was pushed again
+        went = self.before.gone.get(path, frozenset())  # and was pushed again
         if len(seen.lookup(digests, include_missing=True)) > len(known):
             self._returned.set()
         times = {digest: one.first_seen for digest, one in known.items() if digest not in went}
@@ -48,19 +48,21 @@ class RepositoryReader:
     @property
     def recalled(self) -> RegistryHistory:
         """What earlier scans have seen; what lost its tag and is there all the same has not vanished."""
-        accounted = dict(self.before.ours)
+        accounted = dict(self.before.deleted_by_us)
         for path, digests in self._there.items():
             accounted[path] = (*accounted.get(path, ()), *sorted(digests))
-        head = self.before.head
+        head = self.before.last_scan
         if head is not None and self._returned.is_set():
             head = structs.replace(head, returned=(*head.returned, self.now))
-        return replace(self.before, ours=accounted, head=head)
+        return replace(self.before, deleted_by_us=accounted, last_scan=head)
 
     def _look_for(self, opened: ListsTagsOnly, path: str, images: Sequence[Image]) -> None:
         """Ask by its digest for whatever the last scan saw here and no tag leads to any more."""
         listed = [image.digest for image in images]
-        ours = self.before.ours.get(path, ())
-        gone = find_absent(self.before.known(path), digest_rows(listed), digest_rows(ours), self.before.accepted_at)
+        ours = self.before.deleted_by_us.get(path, ())
+        gone = find_absent(
+            self.before.repository(path), digest_rows(listed), digest_rows(ours), self.before.accepted_at
+        )
         lost = self._planned(path) - {*listed, *ours} if gone.new else frozenset()
         if not lost:
             return

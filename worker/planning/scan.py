@@ -13,7 +13,7 @@ from policies.limits import UNUSUAL_AMONG, unusual
 from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.reading import EvidenceError
 from worker.logs import Log
-from worker.planning.context import note_held_ids, plan_context_of
+from worker.planning.context import plan_context_of, record_held_digests
 from worker.planning.inventory import (
     Alive,
     Inventory,
@@ -39,10 +39,10 @@ from worker.runs.outcome import log_finished
 from worker.runs.terms import expire, registry_of, terms_of, why_unconfigured
 from worker.store import Store, leases, plans, retention, scan_history
 from worker.store import runs as run_rows
-from worker.store.freed_bytes import storable
+from worker.store.freed_bytes import capped_bytes
 from worker.store.manifests import StoredManifests
 from worker.store.plans import PlanRows, PlanWriter, Segment
-from worker.store.runs import Run, terms_text
+from worker.store.runs import Run, encode_terms
 from worker.store.scan_history import RegistryHistory
 
 log = Log(__name__)
@@ -58,12 +58,12 @@ class _Listed(msgspec.Struct):
 _images = msgspec.json.Decoder(_Listed)
 
 
-def recall(store: Store | None, registry: RegistrySettings) -> RegistryHistory:
+def load_history(store: Store | None, registry: RegistrySettings) -> RegistryHistory:
     """What earlier scans have seen. Raises StoreError."""
     if store is None:
         return NEVER_SCANNED
     with store.read() as connection:
-        return scan_history.recall(connection, registry.history_key, registry.name)
+        return scan_history.load(connection, registry.history_key, registry.name)
 
 
 def plan_live(
@@ -80,13 +80,13 @@ def plan_live(
     Raises UnknownRegistryError, ClockError, RegistryError, EvidenceError, StoreError.
     """
     registry = lifecycle.registry_named(settings, name)
-    reader = RepositoryReader(store, registry, recall(store, registry), datetime.now(UTC))
+    reader = RepositoryReader(store, registry, load_history(store, registry), datetime.now(UTC))
     inventory = _list(store, registry, reader, limiter, progress)
     at = now or inventory.listed_at
-    plan_context, warnings = plan_context_of(store, settings, registry, inventory, at, remember=False)
+    plan_context, warnings = plan_context_of(store, settings, registry, inventory, at, save=False)
 
     def opened_again() -> AbstractContextManager[Registry]:
-        return open_registry(registry, limiter, manifests=StoredManifests(store, registry.key, remember=False))
+        return open_registry(registry, limiter, manifests=StoredManifests(store, registry.key, save=False))
 
     planned = plan_with_subjects(lambda: plan(inventory, registry, at, plan_context, reader.recalled), opened_again)
     planned = replace(planned, warnings=(*planned.warnings, *warnings))
@@ -104,7 +104,7 @@ def list_live(
     return _list(
         store,
         registry,
-        RepositoryReader(store, registry, recall(store, registry), datetime.now(UTC)),
+        RepositoryReader(store, registry, load_history(store, registry), datetime.now(UTC)),
         limiter,
         progress,
     )
@@ -117,7 +117,7 @@ def _list(
     limiter: Limiter | None,
     progress: Progress,
 ) -> Inventory:
-    manifests = StoredManifests(store, registry.key, remember=False)
+    manifests = StoredManifests(store, registry.key, save=False)
     with open_registry(registry, limiter, manifests=manifests) as opened:
         check(_clock, store, opened)
         n = registry.rate.concurrency
@@ -193,7 +193,7 @@ def _plan_run(
 ) -> Planned:
     manifests = StoredManifests(store, registry.key)
     started = run.started_at or run.opened_at
-    reader = RepositoryReader(store, registry, recall(store, registry), started)
+    reader = RepositoryReader(store, registry, load_history(store, registry), started)
     with open_registry(registry, limiter, manifests=manifests) as opened, saving_usage(store, registry.name, opened):
         try:
             check(_clock, store, opened)
@@ -207,7 +207,7 @@ def _plan_run(
     note_sign_in(store, registry.name, works=inventory.signed_in)
     at = inventory.listed_at
     plan_context, warnings = plan_context_of(store, settings, registry, inventory, at)
-    note_held_ids(store, registry, plan_context, inventory)
+    record_held_digests(store, registry, plan_context, inventory)
 
     @contextmanager
     def opened_again() -> Iterator[Registry]:
@@ -267,8 +267,8 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
         if not leases.holds(connection, run_rows.scan_lease(run)):
             return False
         scan_history.stage(connection, run.id, history_rows.rest(planned.suspicion))
-        scan_history.move(connection, run.id, planned.registry.history_key)
-        facts = _facts(planned, writer) | {"terms": terms_text(terms_of(settings, planned.registry))}
+        scan_history.apply_staged(connection, run.id, planned.registry.history_key)
+        facts = _facts(planned, writer) | {"terms": encode_terms(terms_of(settings, planned.registry))}
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **facts)
         older: list[str] = []
         if run.mode == "delete":  # a dry run says nothing against a plan that waits for its approval
@@ -304,9 +304,9 @@ def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
         "rule_selected": msgspec.json.encode(dict(planned.plan.summary.rule_selected)).decode(),
         "images": totals.images,
         "planned": totals.delete,
-        "selected_bytes": storable(totals.selected_bytes),
-        "reclaimable_bytes": storable(totals.reclaimable_bytes),
-        "registry_bytes": storable(totals.registry_bytes),
+        "selected_bytes": capped_bytes(totals.selected_bytes),
+        "reclaimable_bytes": capped_bytes(totals.reclaimable_bytes),
+        "registry_bytes": capped_bytes(totals.registry_bytes),
         "foreign_deletions": planned.compared.vanished.new,
         "suspicion": planned.suspicion or None,
     }

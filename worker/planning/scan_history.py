@@ -17,7 +17,14 @@ from policies.scan_history import (
     find_absent,
     update_history,
 )
-from worker.store.scan_history import GONE, HEAD, Head, RegistryHistory, pack_head, pack_seen
+from worker.store.scan_history import (
+    LAST_SCAN_PATH,
+    REMOVED,
+    LastScan,
+    RegistryHistory,
+    pack_last_scan,
+    pack_repository,
+)
 
 _NOTHING = digest_rows([])
 
@@ -59,7 +66,10 @@ def compare(
     unasked = frozenset(path for path in before.seen if not asks_for(path))
     parts = (
         find_absent(
-            before.seen[path], listed.get(path, _NOTHING), digest_rows(before.ours.get(path, ())), before.accepted_at
+            before.seen[path],
+            listed.get(path, _NOTHING),
+            digest_rows(before.deleted_by_us.get(path, ())),
+            before.accepted_at,
         )
         for path in before.seen
         if path not in failed and path not in unasked
@@ -76,26 +86,35 @@ class ScanHistoryRows:
 
     def of(self, path: str, images: Iterable[TaggedDigest]) -> tuple[tuple[str, bytes], ...]:
         """The row of a repository of which a complete scan saw these images, or none."""
-        before = self.compared.before.known(path)
+        before = self.compared.before.repository(path)
         after = self._after(path, before, tuple(images))
-        return () if after.pack() == before.pack() else ((path, pack_seen(after)),)
+        return () if after.pack() == before.pack() else ((path, pack_repository(after)),)
 
     def rest(self, suspicion: str) -> Iterator[tuple[str, bytes]]:
         """The rows of repositories that are gone, then that of the registry."""
         for path in self.compared.paths_gone():
-            yield from ((path, GONE),) if path in self.compared.unasked else self.of(path, ())
+            yield from ((path, REMOVED),) if path in self.compared.unasked else self.of(path, ())
         before = self.compared.before
         unread = self.compared.unreadable
-        lagging = {path: before.head.scanned(path) for path in before.seen if path in unread} if before.head else {}
-        yield HEAD, pack_head(Head(self.now, lagging, suspicion, before.head.returned if before.head else ()))
+        lagging = (
+            {path: before.last_scan.listed_at(path) for path in before.seen if path in unread}
+            if before.last_scan
+            else {}
+        )
+        yield (
+            LAST_SCAN_PATH,
+            pack_last_scan(
+                LastScan(self.now, lagging, suspicion, before.last_scan.returned if before.last_scan else ())
+            ),
+        )
 
     def _after(self, path: str, before: RepositoryHistory, images: tuple[TaggedDigest, ...]) -> RepositoryHistory:
         return update_history(
             before,
             images,
             self.now,
-            ours=digest_rows(self.compared.before.ours.get(path, ())),
-            went=digest_rows(sorted(self.compared.before.went.get(path, ()))),
+            ours=digest_rows(self.compared.before.deleted_by_us.get(path, ())),
+            went=digest_rows(sorted(self.compared.before.gone.get(path, ()))),
             accepted_at=self.compared.before.accepted_at,
             suspicious_absence=self.compared.vanished.suspicious_absence,
         )

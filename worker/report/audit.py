@@ -8,11 +8,11 @@ from worker.report.report import Column, Report
 from worker.text import counted, instant, short
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
-    from worker.store.audit import Verified
-    from worker.store.history import Audited
+    from worker.store.audit import AuditCheck
+    from worker.store.history import AuditRecord
 
 
-def audited_json(one: "Audited") -> dict[str, Any]:
+def audited_json(one: "AuditRecord") -> dict[str, Any]:
     """A deletion: where and what, by what it went, then its place in the chain."""
     what = ("at", "registry", "repository", "digest", "id", "tags", "run", "outcome", "operation_id", "reclaimed_bytes")
     why = ("created_at", "size", "cause", "rule", "reason")
@@ -21,7 +21,7 @@ def audited_json(one: "Audited") -> dict[str, Any]:
     return told | {key: getattr(one, key) for key in place}
 
 
-def audit_report(deletions: Iterable["Audited"]) -> Report:
+def audit_report(deletions: Iterable["AuditRecord"]) -> Report:
     """Deletions, one a row."""
     return Report(key="deletions", rows=deletions, row=audited_json, columns=DELETED, nothing="Nothing was deleted.")
 
@@ -42,7 +42,7 @@ DELETED = (
 )
 
 
-def verified_report(found: "Verified") -> Report:
+def verified_report(found: "AuditCheck") -> Report:
     """One line to keep: with the head, which proves later that nothing up to it was changed."""
     span = f", from {instant(found.first_at)} to {instant(found.last_at)}" if found.rows else ""
     line = f"the audit's chain holds: {counted(found.rows, 'row')}{span}; head {found.head or 'none yet'}"

@@ -8,10 +8,10 @@ from worker.text import escaped, instant, short
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from policies.holds import Hold
-    from worker.store.holds import HeldRow, Pause
+    from worker.store.holds import Pause, StoredHold
 
 
-def held_json(one: "HeldRow") -> dict[str, Any]:
+def held_json(one: "StoredHold") -> dict[str, Any]:
     names = ("kind", "repository", "value", "digest", "until", "reason", "who")
     return {"id": one.id, "registry": one.registry, "at": one.at} | {name: getattr(one.hold, name) for name in names}
 
@@ -21,7 +21,7 @@ def pause_json(one: "Pause") -> dict[str, Any]:
     return {"registry": registry, "at": one.at, "who": one.who, "reason": one.reason}
 
 
-def holds_report(held: Sequence["HeldRow"], pauses: Sequence["Pause"]) -> Report:
+def holds_report(held: Sequence["StoredHold"], pauses: Sequence["Pause"]) -> Report:
     """What is held, one a row, below what is paused."""
     return Report(
         whole={"holds": [held_json(one) for one in held], "pauses": [pause_json(one) for one in pauses]},
@@ -50,14 +50,14 @@ HELD = (
 )
 
 
-def held_report(row: "HeldRow") -> Report:
+def held_report(row: "StoredHold") -> Report:
     """A hold that was placed just now."""
     named = f" ({row.hold.digest})" if row.hold.digest else ""
     line = f"hold {row.id} on {what_text(row.hold)}{named} of {row.registry}: {row.hold.sentence()}"
     return Report(head=held_json(row), above=(escaped(line),))
 
 
-def released_report(released: Sequence["HeldRow"]) -> Report:
+def released_report(released: Sequence["StoredHold"]) -> Report:
     lines = (escaped(f"released hold {one.id} on {what_text(one.hold)} of {one.registry}") for one in released)
     return Report(head={"released": [one.id for one in released]}, above=lines)
 

@@ -8,18 +8,18 @@ from worker.report.report import Column, Report
 from worker.text import counted, escaped, short
 
 if TYPE_CHECKING:  # the store brings SQLAlchemy along
-    from worker.restore.images import Restored
-    from worker.restore.restore import Asked
+    from worker.restore.images import RestoredImage
+    from worker.restore.restore import RestoreRequest
 
 ANSWERS = ("whole", "partly", "lost", "unfinished")
 
 
-def restored_report(asked: "Asked", found: Sequence["Restored"]) -> Report:
+def restored_report(asked: "RestoreRequest", found: Sequence["RestoredImage"]) -> Report:
     """An image a row, then by name what is missing, how many there are, and what will become of them."""
     answers = Counter[str](one.answer for one in found)
     head = {"registry": asked.registry.name, "run": asked.run_id, **{answer: answers[answer] for answer in ANSWERS}}
     return Report(
-        head=head | {"unkept": asked.unkept, "restored_by": asked.who},
+        head=head | {"unkept": asked.unsaved, "restored_by": asked.who},
         key="images",
         rows=found,
         columns=RESTORED,
@@ -36,7 +36,7 @@ RESTORED = (
 )
 
 
-def _below(asked: "Asked", found: Sequence["Restored"], answers: Counter[str]) -> Iterator[str]:
+def _below(asked: "RestoreRequest", found: Sequence["RestoredImage"], answers: Counter[str]) -> Iterator[str]:
     for one in found:
         if one.missing:
             yield ""
@@ -44,9 +44,9 @@ def _below(asked: "Asked", found: Sequence["Restored"], answers: Counter[str]) -
             yield from (f"  {digest}" for digest in one.missing)
     yield ""
     if asked.who:
-        yield f"Restored by {asked.who}."
-    if asked.unkept:
-        yield f"Of {counted(asked.unkept, 'image')} that run {asked.run_id} deleted nothing was kept."
+        yield f"RestoredImage by {asked.who}."
+    if asked.unsaved:
+        yield f"Of {counted(asked.unsaved, 'image')} that run {asked.run_id} deleted nothing was kept."
     yield ", ".join(f"{answers[answer]:,} {answer}" for answer in ANSWERS if answers[answer]) + "."
     back = [one for one in found if one.answer in ("whole", "partly")]
     if back:

@@ -19,16 +19,16 @@ if TYPE_CHECKING:  # the store brings SQLAlchemy along
     from worker.store.runs import Run
 
 SHOWN_KEYS = (
-    "exceeded", "unreadable", "unreadable_images", "undecidable", "warnings", "emptied_repositories", "differences",
-    "raced",
-)  # fmt: skip
+    *("exceeded", "unreadable", "unreadable_images", "undecidable", "warnings", "emptied_repositories", "differences"),
+)
 OUTCOME_KEYS = ("state", "outcome_cause", "message", "operation_id", "attempts", "at")
 
 
 def shown_json(run: "Run") -> dict[str, Any]:
     """What `show` says of a run beside its items: the contract's keys, and SHOWN_KEYS where there is something."""
     bound = {} if _is_exact(run) else {"reclaimable_is_upper_bound": True}
-    return run_json(run) | bound | present(run, SHOWN_KEYS)
+    raced = {"raced": run.raced_pushes} if run.raced_pushes else {}
+    return run_json(run) | bound | present(run, SHOWN_KEYS) | raced
 
 
 def _is_exact(run: "Run") -> bool:
@@ -122,7 +122,7 @@ def _facts(run: "Run") -> Iterator[tuple[str, str]]:
     yield "done", outcome_text(run)
     yield from _listed("emptied", run.emptied_repositories)
     raced = "pushed again: {}, while {repository}@{digest} was deleted"
-    yield from _listed("raced", [raced.format(", ".join(one["tags"]), **one) for one in run.raced])
+    yield from _listed("raced", [raced.format(", ".join(one["tags"]), **one) for one in run.raced_pushes])
     yield from _listed("differences", map(difference_text, run.differences))
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from worker.registries.docker.manifests import IMAGE_TYPES, INDEX_TYPES
 from worker.registries.errors import BlobsMissingError, NotFoundError, PermissionDeniedError, RegistryError
 from worker.registries.interface import Restores, SavedManifest
-from worker.store.undo import Undo
+from worker.store.undo import UndoRecord
 
 Answer = Literal["whole", "partly", "lost", "unfinished"]
 Sources = Callable[[str], Sequence[str]]  # a blob's digest -> repositories that may have it, the likeliest first
@@ -29,7 +29,7 @@ CACHED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class MovedTag:
     """A tag that names another image by now: somebody has pushed it since."""
 
     tag: str
@@ -37,7 +37,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
+class RestoredImage:
     """What is there of one image that was deleted, now that it was tried to put it back; its JSON has these keys.
 
     whole: manifest, blobs, and all that an index lists; partly: its manifest, but not all of that, or not every tag;
@@ -49,21 +49,21 @@ class Restored:
     run: str
     answer: Answer
     tags: tuple[str, ...] = ()  # that name it now, of those it had
-    left: tuple[Left, ...] = ()
+    left: tuple[MovedTag, ...] = ()
     missing: tuple[str, ...] = ()  # blobs, and manifests that it lists, which are not there
     message: str = ""
 
     @classmethod
-    def of(cls, undo: Undo, answer: Answer, **more: Any) -> Self:
+    def of(cls, undo: UndoRecord, answer: Answer, **more: Any) -> Self:
         """The answer for an image of which that was kept; `more`: the other fields."""
         return cls(run=undo.run_id, repository=undo.repository, digest=undo.kept.digest, answer=answer, **more)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedImage:
     """An image to put back. `tagged`: by its tags too; else an index needs it, and nobody has asked for more."""
 
-    undo: Undo
+    undo: UndoRecord
     tagged: bool = True
 
 
@@ -103,12 +103,12 @@ class _Named:
     """What became of an image's tags."""
 
     have: list[str] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
+    left: list[MovedTag] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)  # why some tags are not there
 
 
 @dataclass(slots=True)
-class PuttingBack:
+class ImageRestorer:
     """One repository, into which images are put back in the order in which they are handed in."""
 
     registry: Restores
@@ -119,36 +119,36 @@ class PuttingBack:
     _there: dict[str, bool] = field(default_factory=dict)  # by digest: what indexes list, and nobody has put back
     _fetched: set[str] = field(default_factory=set)  # blobs, while a manifest was there that keeps them there
 
-    def restore(self, wanted: Wanted) -> Restored:
+    def restore(self, wanted: WantedImage) -> RestoredImage:
         """One image. Raises RegistryError: a systemic one, after which the next image would fare no better."""
         try:
             found = self._tried(wanted.undo, wanted.undo.image.tags if wanted.tagged else ())
         except RegistryError as error:
             if error.systemic:
                 raise
-            found = Restored.of(wanted.undo, "unfinished", message=str(error))
+            found = RestoredImage.of(wanted.undo, "unfinished", message=str(error))
         self.answers[found.digest] = found.answer
         return found
 
-    def _tried(self, undo: Undo, tags: Sequence[str]) -> Restored:
+    def _tried(self, undo: UndoRecord, tags: Sequence[str]) -> RestoredImage:
         needs = needs_of(undo.kept)
         there = self._is_there(undo.kept.digest)
         lost = self._lost(needs.blobs)
         if lost:  # a manifest over lost blobs is not put: some registries would list its tag and have nothing
-            return Restored.of(undo, "partly" if there else "lost", missing=lost, message=COLLECTED)
+            return RestoredImage.of(undo, "partly" if there else "lost", missing=lost, message=COLLECTED)
         if not there:
             try:  # by its digest first: a tag is moved only to what is surely there
                 self.registry.push_manifest(self.path, undo.kept)
             except BlobsMissingError as error:
                 missing = tuple(dict.fromkeys(DIGEST.findall(error.message))) or self._absent(needs.manifests)
-                return Restored.of(undo, "lost", missing=missing, message=str(error))
+                return RestoredImage.of(undo, "lost", missing=missing, message=str(error))
             if not self._is_there(undo.kept.digest):
-                return Restored.of(undo, "lost", message=CACHED)
+                return RestoredImage.of(undo, "lost", message=CACHED)
         complete = self.partly or not self._absent(needs.manifests)
         named = self._tag(undo.kept, tags, may_put=complete)
         return self._judged(undo, needs, named)
 
-    def _judged(self, undo: Undo, needs: Needs, named: _Named) -> Restored:
+    def _judged(self, undo: UndoRecord, needs: Needs, named: _Named) -> RestoredImage:
         """What is there of an image whose manifest was read back."""
         lost = self.registry.missing_blobs(self.path, [one for one in needs.blobs if one not in self._fetched])
         self._fetched.update(set(needs.blobs).difference(lost))
@@ -158,7 +158,7 @@ class PuttingBack:
         words += named.refused
         whole = not (lost or absent or named.refused)
         words += [f"{one.tag} was pushed since, and is left as it is" for one in named.left]
-        return Restored.of(
+        return RestoredImage.of(
             undo,
             "whole" if whole else "partly",
             tags=tuple(named.have),
@@ -227,13 +227,13 @@ class PuttingBack:
             elif now is None:
                 named.refused.append(f"the registry took the tag {tag} and does not have it")
             else:
-                named.left.append(Left(tag, now))
+                named.left.append(MovedTag(tag, now))
         return named
 
 
 def in_order(
-    wanted: Collection[Wanted], needs: Mapping[str, Sequence[str]], subjects: Mapping[str, Sequence[str]]
-) -> list[Wanted]:
+    wanted: Collection[WantedImage], needs: Mapping[str, Sequence[str]], subjects: Mapping[str, Sequence[str]]
+) -> list[WantedImage]:
     """Each image after all that it lists (`needs`), however deep, and, where no circle forbids it, after its subjects.
 
     The order in which they come makes no difference. Both maps are from digests to digests.

@@ -18,11 +18,11 @@ from worker.config.settings import RegistrySettings, Settings
 from worker.logs import Log
 from worker.registries.errors import PermissionDeniedError, RegistryError
 from worker.registries.interface import Registry, Restores
-from worker.restore.images import PuttingBack, Restored, Wanted, in_order, needs_of
+from worker.restore.images import ImageRestorer, RestoredImage, WantedImage, in_order, needs_of
 from worker.runs.lifecycle import AlreadyRunningError, registry_named
 from worker.store import Store, plans, runs, undo
 from worker.store.runs import Run
-from worker.store.undo import Undo
+from worker.store.undo import UndoRecord
 
 SIDE_BY_SIDE = 8  # repositories
 MOST_SOURCES = 4  # repositories that a blob is tried to be taken over from
@@ -32,13 +32,13 @@ log = Log(__name__)
 Tell = Callable[[int, int], None]
 
 
-class NothingKeptError(Exception):
+class NothingToRestoreError(Exception):
     """Nothing that could be put back goes by that name."""
 
     exit_code = 2
 
 
-class TakesNothingBackError(Exception):
+class RestoreUnsupportedError(Exception):
     """A registry of a kind that takes no deleted image back."""
 
     exit_code = 2
@@ -49,19 +49,19 @@ class TakesNothingBackError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RestoreRequest:
     """What is to be put back, and where: all that a run deleted, or one image."""
 
     registry: RegistrySettings
     run_id: str
     repositories: Mapping[str, int]  # how many images of each
-    image: Undo | None = None  # None: the whole run
-    unkept: int = 0  # images that the run deleted of which nothing was kept
+    image: UndoRecord | None = None  # None: the whole run
+    unsaved: int = 0  # images that the run deleted of which nothing was kept
     who: str | None = None  # asks for it
     partly: bool = False  # indexes get their tags back, though images that they list are not there
 
 
-def find(store: Store, settings: Settings, words: str, registry: str | None = None) -> Asked:
+def resolve_request(store: Store, settings: Settings, words: str, registry: str | None = None) -> RestoreRequest:
     """What a run's id, `path:tag`, `path@sha256:…`, a digest or an image's id asks for, in a registry or in any.
 
     Of several deletions of an image it is the newest. Raises NothingKeptError, TakesNothingBackError,
@@ -71,54 +71,56 @@ def find(store: Store, settings: Settings, words: str, registry: str | None = No
         run = runs.get(connection, words)
         asked = _image(connection, settings, words, registry) if run is None else _run(connection, settings, run)
         if registry not in (None, asked.registry.name):
-            raise NothingKeptError(f"run {words} is not one of {registry}, but of {asked.registry.name}")
+            raise NothingToRestoreError(f"run {words} is not one of {registry}, but of {asked.registry.name}")
         active = runs.active(connection, asked.registry.key)
     if active is not None and active.mode == "delete":
         raise AlreadyRunningError(asked.registry.name, active.id)
     return asked
 
 
-def _run(connection: Connection, settings: Settings, run: Run) -> Asked:
+def _run(connection: Connection, settings: Settings, run: Run) -> RestoreRequest:
     registry = next((one for one in settings.registries.values() if one.key == run.registry_key), None)
     if registry is None:
         key = run.registry_key.replace("|", " ").strip()
-        raise NothingKeptError(f"run {run.id} deleted from {run.registry} ({key}), which {settings.path} has no more")
+        raise NothingToRestoreError(
+            f"run {run.id} deleted from {run.registry} ({key}), which {settings.path} has no more"
+        )
     if not _may_take_back(registry):
-        raise TakesNothingBackError(registry)
+        raise RestoreUnsupportedError(registry)
     if repositories := undo.repositories_of(connection, run.id):
-        return Asked(registry, run.id, repositories, unkept=undo.count_unkept(connection, run.id))
+        return RestoreRequest(registry, run.id, repositories, unsaved=undo.count_unsaved(connection, run.id))
     if run.deleted or run.gone or (run.forgotten and run.failed):  # what was `unconfirmed` is then among the failures
-        raise NothingKeptError(f"nothing is kept (any more) of what run {run.id} deleted; {_how_long(settings)}")
-    raise NothingKeptError(f"run {run.id} deleted nothing: there is nothing to restore")
+        raise NothingToRestoreError(f"nothing is kept (any more) of what run {run.id} deleted; {_how_long(settings)}")
+    raise NothingToRestoreError(f"run {run.id} deleted nothing: there is nothing to restore")
 
 
 def _how_long(settings: Settings) -> str:
     return f"kept is what the last {settings.retention.plans} runs that deleted anything took (retention.plans)"
 
 
-def _image(connection: Connection, settings: Settings, words: str, name: str | None) -> Asked:
+def _image(connection: Connection, settings: Settings, words: str, name: str | None) -> RestoreRequest:
     asked = list(settings.registries.values()) if name is None else [registry_named(settings, name)]
     registries = [one for one in asked if _may_take_back(one)]
     if not registries and name is not None:
-        raise TakesNothingBackError(asked[0])
+        raise RestoreUnsupportedError(asked[0])
     if not registries:
-        raise TakesNothingBackError(f"no registry of {settings.path} is of a kind that takes deleted images back")
-    newest: dict[tuple[str, str], tuple[RegistrySettings, Undo]] = {}  # by registry and repository
+        raise RestoreUnsupportedError(f"no registry of {settings.path} is of a kind that takes deleted images back")
+    newest: dict[tuple[str, str], tuple[RegistrySettings, UndoRecord]] = {}  # by registry and repository
     for registry in registries:
-        for one in undo.named(connection, registry.key, words):
+        for one in undo.find_by_reference(connection, registry.key, words):
             newest.setdefault((registry.name, one.repository), (registry, one))
     if not newest:
         where = name or ", ".join(one.name for one in registries)
         missing = f"no run has the id {words!r}, and no deleted image of {where} is known by it"
-        raise NothingKeptError(f"{missing}; {_how_long(settings)}")
+        raise NothingToRestoreError(f"{missing}; {_how_long(settings)}")
     names = sorted({registry for registry, _ in newest})
     if len(names) > 1:
-        raise NothingKeptError(f"{words!r} was deleted from {', '.join(names)}; say from which with --registry")
+        raise NothingToRestoreError(f"{words!r} was deleted from {', '.join(names)}; say from which with --registry")
     if len(newest) > 1:
         paths = ", ".join(sorted(f"{one.repository}@{one.kept.digest}" for _, one in newest.values()))
-        raise NothingKeptError(f"{words!r} was deleted from several repositories; say which: {paths}")
+        raise NothingToRestoreError(f"{words!r} was deleted from several repositories; say which: {paths}")
     ((registry, one),) = newest.values()
-    return Asked(registry, one.run_id, {one.repository: 1}, one)
+    return RestoreRequest(registry, one.run_id, {one.repository: 1}, one)
 
 
 def _may_take_back(registry: RegistrySettings) -> bool:
@@ -126,13 +128,15 @@ def _may_take_back(registry: RegistrySettings) -> bool:
     return registry.kind not in kinds.KINDS or bool(kinds.kind_of(registry.kind).to_restore)
 
 
-def restore(store: Store, asked: Asked, opened: Registry, tell: Tell = lambda _done, _all: None) -> list[Restored]:
+def restore(
+    store: Store, asked: RestoreRequest, opened: Registry, tell: Tell = lambda _done, _all: None
+) -> list[RestoredImage]:
     """Put back what is asked for, and what that needs; by repository, each image after all that it lists.
 
     Raises TakesNothingBackError, StoreError, LimiterUnavailableError. What a registry refuses is in the answers.
     """
     if not isinstance(opened, Restores):
-        raise TakesNothingBackError(asked.registry)
+        raise RestoreUnsupportedError(asked.registry)
     work = _Restoring(store, asked, opened, tell)
     threads = min(SIDE_BY_SIDE, asked.registry.rate.concurrency, len(asked.repositories))
     with ThreadPoolExecutor(threads, "restore") as pool:
@@ -148,7 +152,7 @@ class _Restoring:
     """A restoration at work: several threads, each with one repository at a time."""
 
     store: Store
-    asked: Asked
+    asked: RestoreRequest
     registry: Restores
     tell: Tell
     halted: str = ""  # why nothing further is begun, in any repository
@@ -157,22 +161,22 @@ class _Restoring:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _looking: threading.Lock = field(default_factory=threading.Lock)  # while sources are looked up
 
-    def repository(self, path: str) -> list[Restored]:
+    def repository(self, path: str) -> list[RestoredImage]:
         """Put back what is asked for of one repository. Raises StoreError."""
         with self.store.read() as connection:
             wanted = _wanted(connection, self.asked, path)
-        work = PuttingBack(self.registry, path, self._sources_of, self.asked.partly)
-        found: list[Restored] = []
+        work = ImageRestorer(self.registry, path, self._sources_of, self.asked.partly)
+        found: list[RestoredImage] = []
         refused = ""  # why nothing further is begun in this repository
         for one in wanted:
             if why := refused or self.halted:
-                found.append(Restored.of(one.undo, "unfinished", message=f"not tried: {why}"))
+                found.append(RestoredImage.of(one.undo, "unfinished", message=f"not tried: {why}"))
                 continue
             try:
                 found.append(work.restore(one))
             except RegistryError as error:
                 refused = self._refusal(path, error)
-                found.append(Restored.of(one.undo, "unfinished", message=refused))
+                found.append(RestoredImage.of(one.undo, "unfinished", message=refused))
             self._note(found[-1])
         return found
 
@@ -202,7 +206,7 @@ class _Restoring:
         self.halted = str(error)
         return self.halted
 
-    def _note(self, one: Restored) -> None:
+    def _note(self, one: RestoredImage) -> None:
         facts = {"registry": self.asked.registry.name, "run": one.run, "repository": one.repository}
         facts |= {"by": self.asked.who} if self.asked.who else {}
         log.info("image_restored", **facts, digest=one.digest, answer=one.answer, tags=one.tags)
@@ -211,25 +215,25 @@ class _Restoring:
             self.tell(self._done, max(self._done, sum(self.asked.repositories.values())))
 
 
-def _wanted(connection: Connection, asked: Asked, path: str) -> list[Wanted]:
+def _wanted(connection: Connection, asked: RestoreRequest, path: str) -> list[WantedImage]:
     """What is to be put back into a repository, in order: what was asked for, and deleted children that it needs."""
-    of_run = undo.of_run(connection, asked.run_id, path)
+    of_run = undo.find_by_run(connection, asked.run_id, path)
     chosen = of_run if asked.image is None else _with_referrers(asked.image, of_run)
-    wanted = {one.kept.digest: Wanted(one) for one in chosen}
+    wanted = {one.kept.digest: WantedImage(one) for one in chosen}
     needs: dict[str, tuple[str, ...]] = {}
     unread = list(wanted)
     for digest in unread:  # grows while it is read
         needs[digest] = needs_of(wanted[digest].undo.kept).manifests
         for child in needs[digest]:
-            found = [] if child in wanted else undo.of_digest(connection, asked.registry.key, child, path)
+            found = [] if child in wanted else undo.find_by_digest(connection, asked.registry.key, child, path)
             if found:
-                wanted[child] = Wanted(found[0], tagged=False)
+                wanted[child] = WantedImage(found[0], tagged=False)
                 unread.append(child)
     subjects = subjects_in(one.undo.image for one in wanted.values())
     return in_order(wanted.values(), needs, subjects)
 
 
-def _with_referrers(image: Undo, of_run: Iterable[Undo]) -> list[Undo]:
+def _with_referrers(image: UndoRecord, of_run: Iterable[UndoRecord]) -> list[UndoRecord]:
     """An image with the signatures and other referrers of it, and of what it lists, that went in the same run."""
     others = {one.kept.digest: one for one in of_run}
     subjects = subjects_in(one.image for one in (*others.values(), image))

@@ -32,7 +32,7 @@ def saving_usage(store: Store, name: str, registry: Registry) -> Iterator[None]:
 def note_sign_in(store: Store, name: str, *, works: bool) -> None:
     """Remember whether signing in works, for who watches from outside."""
     with store.write() as connection:
-        run_rows.note_sign_in(connection, name, works=works)
+        run_rows.record_sign_in(connection, name, works=works)
 
 
 def count_failure(store: Store, run: Run, error: RegistryError, *, first: bool = False) -> bool:
@@ -49,7 +49,7 @@ def count_failure(store: Store, run: Run, error: RegistryError, *, first: bool =
         if failures < HOPELESS and not error.final:
             return False
         message = str(error) if error.final else _hopeless(run, error)
-        run_rows.ask_to_stop(connection, run.id, "hopeless", message)
+        run_rows.request_stop(connection, run.id, "hopeless", message)
     return True
 
 

@@ -25,7 +25,7 @@ from worker.evidence.judgement import (
 from worker.runs.clocks import check
 from worker.store import Store
 from worker.store import evidence as rows
-from worker.store.evidence import Known
+from worker.store.evidence import StoredReading
 
 SHARED_FOR = timedelta(minutes=5)  # that long a reading serves all batches of a run before a source is asked again
 GOOD_FOR = timedelta(minutes=8)  # a batch begins only on younger ones: it takes a minute, and the law's bound is ten
@@ -73,7 +73,7 @@ def gather(
     fresh = [one for one in readings if one is not known.get(one.source)]
     if store is not None and remember and fresh:
         with store.write() as connection:
-            rows.remember(connection, registry.name, fresh)
+            rows.save_readings(connection, registry.name, fresh)
     return GatheredEvidence(evidence_of(registry, readings), tuple(warnings))
 
 
@@ -90,7 +90,7 @@ def scope_of(
 
 
 def _matches(
-    source: EvidenceSettings, registry: RegistrySettings, one: Known, scope: Scope, *, scanning: bool
+    source: EvidenceSettings, registry: RegistrySettings, one: StoredReading, scope: Scope, *, scanning: bool
 ) -> Matches:
     """A new reading, compared and judged. Raises EvidenceError.
 
@@ -115,23 +115,23 @@ def recent_evidence(store: Store, registry: RegistrySettings) -> Evidence | None
     return evidence_of(registry, [one for one in readings if one is not None])
 
 
-def _known(store: Store | None, registry: RegistrySettings) -> dict[str, Known]:
+def _known(store: Store | None, registry: RegistrySettings) -> dict[str, StoredReading]:
     if store is None:
         return {}
     with store.read() as connection:
-        return rows.known(connection, registry.name)
+        return rows.stored_readings(connection, registry.name)
 
 
-def _before(source: EvidenceSettings, known: Known | None) -> Known | None:
+def _before(source: EvidenceSettings, known: StoredReading | None) -> StoredReading | None:
     """What is known of a source, unless its settings make it another one."""
     return known if known is not None and known.sha256 == settings_sha256(source) else None
 
 
-def _is_younger(one: Known, age: timedelta, now: datetime) -> bool:
+def _is_younger(one: StoredReading, age: timedelta, now: datetime) -> bool:
     return timedelta() <= now - one.read_at < age
 
 
-def _one(source: EvidenceSettings, known: Known | None, *, scanning: bool) -> Known:
+def _one(source: EvidenceSettings, known: StoredReading | None, *, scanning: bool) -> StoredReading:
     before, began = _before(source, known), datetime.now(UTC)  # as old as its beginning: never taken for younger
     if not scanning and before is not None and _is_younger(before, SHARED_FOR, began):
         judge(source, before.reading, None, began)
@@ -140,7 +140,7 @@ def _one(source: EvidenceSettings, known: Known | None, *, scanning: bool) -> Kn
     judge(source, reading, None if before is None else before.baseline, datetime.now(UTC))
     count = len(reading.uses)
     baseline = count if scanning or before is None else before.baseline
-    return Known(
+    return StoredReading(
         source.name, settings_sha256(source), began, reading, baseline, 0 if before is None else before.foreign
     )
 
@@ -151,7 +151,7 @@ def settings_sha256(source: EvidenceSettings) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def evidence_of(registry: RegistrySettings, readings: Iterable[Known]) -> Evidence:
+def evidence_of(registry: RegistrySettings, readings: Iterable[StoredReading]) -> Evidence:
     """All sources together, tags by the registry's own addresses."""
     digests: dict[str, str] = {}
     tags: dict[tuple[str, str], str] = {}

@@ -59,4 +59,4 @@ def give_up(store: Store, run_id: str, why: str) -> None:
     """Nothing more goes in this run: what is in use is not known."""
     log.warning("evidence_refused", run=run_id, reason=why)
     with store.write() as connection:
-        run_rows.ask_to_stop(connection, run_id, "failed", why)
+        run_rows.request_stop(connection, run_id, "failed", why)

@@ -105,7 +105,7 @@ def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime)
 @contextmanager
 def _open(store: Store, registry: RegistrySettings) -> Iterator[Registry]:
     """The registry, asked with little patience, at a pace of our own. Raises RegistryError."""
-    manifests = StoredManifests(store, registry.key, remember=False)
+    manifests = StoredManifests(store, registry.key, save=False)
     with (
         closing(LocalLimiter(registry.rate.requests_per_second)) as limiter,
         open_registry(registry, limiter, Retries(total=REGISTRY_SECONDS), manifests) as opened,
@@ -141,7 +141,7 @@ def _named(store: Store, number: int, wanted: Hold, images: tuple[Image, ...], w
 def _with_digest(store: Store, number: int, wanted: Hold, digest: str) -> PlacedHold:
     """What a tag or an id names now is held with it."""
     with store.write() as connection:
-        holds.note_digest(connection, number, digest)
+        holds.set_digest(connection, number, digest)
     return PlacedHold(number, replace(wanted, digest=digest))
 
 

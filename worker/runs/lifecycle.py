@@ -107,7 +107,7 @@ def open_run(
         values["mode"] = "dry-run"
     try:
         with store.write() as connection:
-            runs.note_registry(connection, name, schedule_line(registry), now)
+            runs.record_registry(connection, name, schedule_line(registry), now)
             runs.add(connection, values)
     except IntegrityError:
         with store.read() as connection:
@@ -160,18 +160,18 @@ def note_registries(store: Store, settings: Settings, now: datetime) -> None:
     """Remember what is configured, at the start of every process: from then on its schedule counts."""
     with store.write() as connection:
         for registry in settings.registries.values():
-            runs.note_registry(connection, registry.name, schedule_line(registry), now)
+            runs.record_registry(connection, registry.name, schedule_line(registry), now)
 
 
 def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> tuple[TaskCall, ...]:
     """Open the run that is due now, or record it as missed, once. Raises UnknownRegistryError, StoreError."""
     registry = registry_named(settings, name)
     with store.write() as connection:
-        line_since = runs.note_registry(connection, name, schedule_line(registry), now)
+        cron_line_since = runs.record_registry(connection, name, schedule_line(registry), now)
         last = runs.last_due_time(connection, registry.key)
     if registry.schedule is None:
         return ()
-    after = max(moment for moment in (line_since, last, now - SEARCH_BACK) if moment is not None)
+    after = max(moment for moment in (cron_line_since, last, now - SEARCH_BACK) if moment is not None)
     due_at, _ = due(registry.schedule, registry.timezone, min(after, now), now)
     if due_at is None:
         return ()
@@ -227,7 +227,7 @@ def next_task_calls(
         clock = store.now(connection)
         if run.swept_at is not None:
             return () if leases.is_held(run.lease_until, clock) else (TaskCall("gc.verify", (run_id,)),)
-        ready = sweeping.take_ready(connection, run_id, clock, clock - again_after, clock - RECHECK_VALID_FOR)
+        ready = sweeping.mark_published(connection, run_id, clock, clock - again_after, clock - RECHECK_VALID_FOR)
     task_calls: dict[TaskCall, None] = {}
     for one in ready:
         if recheck_is_valid(one.rechecked_at, clock) or run.stop is not None:
@@ -256,10 +256,10 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
             sweeping.finish_batches(connection, run_id, store.now(connection), states=in_doubt)
         if run.verified_at is None and run.stop in VERIFIED and run.deleted + run.gone:
             if run.verifications < VERIFICATIONS or leases.is_held(run.lease_until, store.now(connection)):
-                runs.note_swept(connection, run_id, now)
+                runs.mark_swept(connection, run_id, now)
                 return False
             run = verification.give_up(connection, run, "the verification was begun three times and never ended", now)
-        if sweeping.is_waiting(connection, run_id):
+        if sweeping.has_open_batches(connection, run_id):
             return False
         left = verification.unsuccessful(connection, run_id)
         outcome, message = outcome_of(run, left), message_of(run, left)
@@ -317,7 +317,7 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
         if idle:
             runs.finish(connection, run, run.state, "aborted", now, "aborted by hand")
         else:
-            runs.ask_to_stop(connection, run_id, "aborted", "aborted by hand")
+            runs.request_stop(connection, run_id, "aborted", "aborted by hand")
     if idle:
         log_finished(store, run_id)
     return next_task_calls(store, run_id, now)

@@ -55,7 +55,7 @@ def message_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str | None:
     if run.message:
         return run.message
     if run.differences:
-        count = counted(run.different, "difference") + ("" if run.different == 1 else ", the first")
+        count = counted(run.difference_count, "difference") + ("" if run.difference_count == 1 else ", the first")
         what = f"{count}: {difference_text(run.differences[0])}"
         return f"the verification after the sweep found {what}; `registry-gc show {run.id}` lists them"
     if (run.unreadable or run.unreadable_images) and not any(_is_incomplete(one) for one in unsuccessful):

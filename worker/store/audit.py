@@ -177,7 +177,7 @@ def _old(rows: Iterable[Row[Any]], before: datetime) -> list[Row[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class AuditCheck:
     """What verifying found: the rows that hold, and the first thing that does not."""
 
     rows: int
@@ -188,7 +188,7 @@ class Verified:
     broken: str | None  # None: nothing is wrong
 
 
-def verify(connection: Connection, noted: str | None = None) -> Verified:
+def verify(connection: Connection, noted: str | None = None) -> AuditCheck:
     """Compute every hash again: the chain of runs, each run's, and the former one. Raises StoreError.
 
     `noted`: the head, or a run's last hash, as somebody noted it earlier; it has to be in a chain still. For that, and
@@ -205,7 +205,7 @@ def verify(connection: Connection, noted: str | None = None) -> Verified:
     broken = broken or check.of_rows(connection.execute(rows))
     broken = broken or check.of_ends(connection.execute(heads))
     span = _moment(check.first_at), _moment(check.last_at)
-    return Verified(check.rows, *span, anchor.sha256, runs.sha256, broken)
+    return AuditCheck(check.rows, *span, anchor.sha256, runs.sha256, broken)
 
 
 @dataclass(slots=True)

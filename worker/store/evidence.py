@@ -17,7 +17,7 @@ _uses = msgspec.json.Decoder(Use)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredReading:
     """What is known of one source: its newest reading, and when that was made."""
 
     source: str
@@ -28,17 +28,19 @@ class Known:
     foreign: int = 0  # how many of the last scan's matched no registry of the file and no digest of the inventory
 
 
-def known(connection: Connection, registry: str) -> dict[str, Known]:
+def stored_readings(connection: Connection, registry: str) -> dict[str, StoredReading]:
     """By the source's name."""
     found = {}
     for row in connection.execute(select(evidence).where(evidence.c.registry == registry)):
         uses = tuple(_uses.decode_lines(zstandard.decompress(row.uses)))
         reading = Reading(as_of=row.as_of, uses=uses)
-        found[row.source] = Known(row.source, row.sha256, row.read_at, reading, row.baseline, row.foreign_references)
+        found[row.source] = StoredReading(
+            row.source, row.sha256, row.read_at, reading, row.baseline, row.foreign_references
+        )
     return found
 
 
-def remember(connection: Connection, registry: str, readings: Sequence[Known]) -> None:
+def save_readings(connection: Connection, registry: str, readings: Sequence[StoredReading]) -> None:
     """Keep these readings in place of the ones before."""
     for one in readings:
         lines = b"".join(_encoder.encode(use) + b"\n" for use in one.reading.uses)

@@ -16,7 +16,7 @@ from worker.text import Reference, parse_reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audited:
+class AuditRecord:
     """One deletion: what, when, by which run and rule, its operation."""
 
     at: datetime
@@ -43,7 +43,7 @@ def deletions(
     reference: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-) -> Iterator[Audited]:
+) -> Iterator[AuditRecord]:
     """Newest first, read as they are asked for; `reference`: `path:tag`, `path@sha256:…`, or an image's id.
 
     `since` is in, `until` is out.
@@ -68,11 +68,11 @@ def deletions(
     return (one for one in map(_audited, connection.execute(found)) if not named.tag or named.tag in one.tags)
 
 
-def _audited(row: Row[Any]) -> Audited:
+def _audited(row: Row[Any]) -> AuditRecord:
     decoded = {
         "at": EPOCH + timedelta(microseconds=row.at),
         "tags": tuple(json.loads(row.tags)),
         "decision": msgspec.json.decode(row.decision, type=Decision, strict=False),
         "facts": facts_text(row[: len(FACTS)]),
     }
-    return Audited(**{**row._mapping, **decoded})
+    return AuditRecord(**{**row._mapping, **decoded})

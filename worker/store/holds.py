@@ -16,7 +16,7 @@ _FACTS = ("kind", "repository", "value", "digest", "until", "reason", "who")  # 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldRow:
+class StoredHold:
     """A hold as the store knows it, with its number and whose it is."""
 
     id: int
@@ -55,12 +55,12 @@ def add(connection: Connection, registry: str, held: Hold, now: datetime) -> int
     return number
 
 
-def note_digest(connection: Connection, number: int, digest: str) -> None:
+def set_digest(connection: Connection, number: int, digest: str) -> None:
     """What a held tag or id named when it was held."""
     connection.execute(update(hold).where(hold.c.id == number).values(digest=digest))
 
 
-def note_ids(connection: Connection, registry: str, registry_key: str, digests: Mapping[str, str]) -> None:
+def set_digests(connection: Connection, registry: str, registry_key: str, digests: Mapping[str, str]) -> None:
     """What held ids name, by id: where a registry changes its kind, ids change and digests do not."""
     names = names_of(connection, registry, registry_key)
     for image_id, digest in digests.items():
@@ -77,17 +77,21 @@ def names_of(connection: Connection, registry: str, registry_key: str) -> tuple[
 def active(connection: Connection, registry: str, registry_key: str, now: datetime) -> Holds:
     """Every hold of a registry that holds at this instant, under whichever of its names it was placed."""
     names = names_of(connection, registry, registry_key)
-    return Holds(tuple(row.hold for row in rows(connection, now, registries=names)))
+    return Holds(tuple(row.hold for row in active_rows(connection, now, registries=names)))
 
 
-def rows(connection: Connection, now: datetime, *, registries: Collection[str] | None = None) -> list[HeldRow]:
+def active_rows(
+    connection: Connection, now: datetime, *, registries: Collection[str] | None = None
+) -> list[StoredHold]:
     """What holds at this instant, oldest first; of registries of these names, or of all."""
     lasting = or_(hold.c.until.is_(None), hold.c.until > now)
     found = select(hold).where(hold.c.released_at.is_(None), lasting).order_by(hold.c.id)
     if registries is not None:
         found = found.where(hold.c.registry.in_(registries))
     return [
-        HeldRow(id=row.id, registry=row.registry, hold=Hold(**{name: getattr(row, name) for name in _FACTS}), at=row.at)
+        StoredHold(
+            id=row.id, registry=row.registry, hold=Hold(**{name: getattr(row, name) for name in _FACTS}), at=row.at
+        )
         for row in connection.execute(found)
     ]
 

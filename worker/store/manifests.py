@@ -14,12 +14,12 @@ _facts = msgspec.json.Decoder(Manifest)
 
 
 class StoredManifests:
-    """The manifests of one registry, by its key. `remember` False, or no store: nothing is written."""
+    """The manifests of one registry, by its key. `save` False, or no store: nothing is written."""
 
-    def __init__(self, store: Store | None, registry_key: str, *, remember: bool = True) -> None:
+    def __init__(self, store: Store | None, registry_key: str, *, save: bool = True) -> None:
         self._store = store
         self._key = registry_key
-        self._remember = remember
+        self._save = save
 
     def load(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
         """What was read from these manifests before."""
@@ -36,7 +36,7 @@ class StoredManifests:
 
     def save(self, manifests: Mapping[str, Manifest]) -> None:
         """Keep what was read, so that it is never asked again; who has read more of one takes its place."""
-        if self._store is not None and self._remember and manifests:
+        if self._store is not None and self._save and manifests:
             rows = [
                 {"registry_key": self._key, "digest": digest, "facts": msgspec.json.encode(manifests[digest])}
                 for digest in sorted(manifests)

@@ -37,8 +37,8 @@ class RegistryMeasures:
     active: bool = False
     last_success: datetime | None = None  # of a run in the registry's own mode
     enabled_since: datetime | None = None
-    line: str | None = None  # its cron line and zone, as beat knows it
-    line_since: datetime | None = None  # since when: nothing before is due
+    cron_line: str | None = None  # its cron line and zone, as beat knows it
+    cron_line_since: datetime | None = None  # since when: nothing before is due
     auth_ok: bool = True
     paused: bool = False
     evidence: dict[str, datetime] = field(default_factory=dict)  # source -> as of when it was last believed
@@ -74,12 +74,16 @@ def measure(connection: Connection) -> Measures:
     for known in connection.execute(select(registry)):
         one = found[known.name]
         one.enabled_since, one.auth_ok = known.enabled_since, known.auth_ok
-        one.line, one.line_since = known.line, known.line_since
+        one.cron_line, one.cron_line_since = known.cron_line, known.cron_line_since
     shown = (evidence.c.registry, evidence.c.source, evidence.c.as_of, evidence.c.foreign_references)
     for read in connection.execute(select(*shown)):
         found[read.registry].evidence[read.source] = read.as_of
         found[read.registry].foreign_references[read.source] = read.foreign_references
-    wrong = select(run.c.registry, func.sum(run.c.different)).where(run.c.state == "finished").group_by(run.c.registry)
+    wrong = (
+        select(run.c.registry, func.sum(run.c.difference_count))
+        .where(run.c.state == "finished")
+        .group_by(run.c.registry)
+    )
     for name, count in connection.execute(wrong):
         found[name].differences = int(count or 0)
     for row in _newest(connection, run.c.finished_at, run.c.state == "finished", run.c.outcome != "missed"):

@@ -15,7 +15,7 @@ from worker.store.tables import run
 _word = case((run.c.state == "finished", run.c.outcome), (run.c.state == "blocked", "blocked"))
 _SINCE = func.coalesce(run.c.finished_at, run.c.planned_at, run.c.opened_at, type_=run.c.opened_at.type)
 _COLUMNS = (run.c.id, run.c.registry, _word.label("word"), _SINCE.label("since"), run.c.notified, run.c.notifying)
-_ENDED = (run.c.state == "finished") & run.c.after_run_over.is_(False)  # and not followed yet
+_ENDED = (run.c.state == "finished") & run.c.after_run_done.is_(False)  # and not followed yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,19 +28,19 @@ class Notice:
     since: datetime
     tries: int = 0  # begun so far
     after: datetime | None = None  # not again before
-    told: frozenset[int] = frozenset()  # whoever is told already, by number in the file
+    notified: frozenset[int] = frozenset()  # receivers that have the message, by number in the file
 
 
-class _Notifying(msgspec.Struct, frozen=True):
+class _Notifying(msgspec.Struct, frozen=True, rename={"notified": "told"}):  # as earlier stores have it
     """The column `notifying`."""
 
     word: str
     tries: int
     after: datetime
-    told: tuple[int, ...]
+    notified: tuple[int, ...]
 
 
-def waiting(connection: Connection) -> list[Notice]:
+def unsent(connection: Connection) -> list[Notice]:
     """Of which runs people are still to be told, those first that were tried least."""
     untold = or_(run.c.notified.is_(None), run.c.notified != _word)
     found: Select[Any] = select(*_COLUMNS).where(run.c.state.in_(("finished", "blocked")), untold)
@@ -60,46 +60,48 @@ def _notice(row: Row[Any]) -> Notice:
     with suppress(msgspec.DecodeError):  # nobody can read it: then it begins anew, and stands in no other run's way
         notifying = None if row.notifying is None else msgspec.json.decode(row.notifying, type=_Notifying)
         if notifying is not None and notifying.word == row.word:  # else it was blocked then, and has ended since
-            return replace(notice, tries=notifying.tries, after=notifying.after, told=frozenset(notifying.told))
+            return replace(notice, tries=notifying.tries, after=notifying.after, notified=frozenset(notifying.notified))
     return notice
 
 
-def note(connection: Connection, notice: Notice, *, tries: int, after: datetime, told: Collection[int]) -> None:
+def record_attempt(
+    connection: Connection, notice: Notice, *, tries: int, after: datetime, notified: Collection[int]
+) -> None:
     """How far notifying has come. Only within the transaction that got the notice."""
-    notifying = msgspec.json.encode(_Notifying(notice.word, tries, after, tuple(sorted(told)))).decode()
+    notifying = msgspec.json.encode(_Notifying(notice.word, tries, after, tuple(sorted(notified)))).decode()
     connection.execute(update(run).where(run.c.id == notice.run_id).values(notifying=notifying))
 
 
-def close(connection: Connection, notice: Notice) -> None:
+def mark_notified(connection: Connection, notice: Notice) -> None:
     """Nobody is to be told of this any more, unless the run's outcome has become another meanwhile."""
     same = update(run).where(run.c.id == notice.run_id, _word == notice.word)
     connection.execute(same.values(notified=notice.word, notifying=None))
 
 
-def drop_followed(connection: Connection, registries: Collection[str], oldest: datetime) -> None:
+def skip_after_runs(connection: Connection, registries: Collection[str], oldest: datetime) -> None:
     """Be done with runs that deleted nothing, ended before `oldest`, or are of other registries than these."""
     unwanted = or_(run.c.deleted == 0, run.c.finished_at < oldest, run.c.registry.not_in(registries))
-    connection.execute(update(run).where(_ENDED, unwanted).values(after_run_over=True))
+    connection.execute(update(run).where(_ENDED, unwanted).values(after_run_done=True))
 
 
 def _is_due(now: datetime) -> ColumnElement[bool]:
-    return and_(_ENDED, run.c.deleted > 0, or_(run.c.after_run_again.is_(None), run.c.after_run_again <= now))
+    return and_(_ENDED, run.c.deleted > 0, or_(run.c.after_run_retry_at.is_(None), run.c.after_run_retry_at <= now))
 
 
-def to_follow(connection: Connection, now: datetime) -> list[str]:
+def due_after_runs(connection: Connection, now: datetime) -> list[str]:
     """The runs to be followed now, those that ended first before the others."""
     return list(connection.execute(select(run.c.id).where(_is_due(now)).order_by(run.c.finished_at)).scalars())
 
 
-def claim_following(connection: Connection, run_id: str, *, now: datetime, again: datetime) -> int | None:
+def claim_after_run(connection: Connection, run_id: str, *, now: datetime, again: datetime) -> int | None:
     """Count one more try, the next one not before `again`; how many were begun. None: it is over, or not yet due."""
     mine = update(run).where(run.c.id == run_id, _is_due(now))
-    tried = mine.values(after_run_tries=run.c.after_run_tries + 1, after_run_again=again)
+    tried = mine.values(after_run_tries=run.c.after_run_tries + 1, after_run_retry_at=again)
     if connection.execute(tried).rowcount != 1:
         return None
     return int(connection.execute(select(run.c.after_run_tries).where(run.c.id == run_id)).scalar_one())
 
 
-def end_following(connection: Connection, run_id: str) -> None:
+def finish_after_run(connection: Connection, run_id: str) -> None:
     """It was followed, or given up."""
-    connection.execute(update(run).where(run.c.id == run_id).values(after_run_over=True))
+    connection.execute(update(run).where(run.c.id == run_id).values(after_run_done=True))

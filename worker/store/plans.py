@@ -19,7 +19,7 @@ from worker.store.engine import insert_for
 from worker.store.tables import batch, blob, inventory, item, repository, run, scan_history_next, undo
 
 BATCH_SIZE = 100
-ROWS_AT_ONCE = 500
+ROWS_PER_TRANSACTION = 500
 
 _encoder = msgspec.json.Encoder()
 _images = msgspec.json.Decoder(Image, strict=False)
@@ -107,7 +107,7 @@ class PlanWriter:
             "image": _encoder.encode(deletion.image).decode(),
             "digest": deletion.image.digest,
             "owners": json.dumps(deletion.owners),
-            "blobs": freed_bytes.pack(tuple(freed)),
+            "blobs": freed_bytes.pack_numbers(tuple(freed)),
         }
 
     def _blob(self, number: int, digest: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def portions(rows: Iterable[tuple[Segment, PlanRows]]) -> Iterator[list[tuple[Se
     for pair in rows:
         portion.append(pair)
         size += 1 + len(pair[1].items)
-        if size >= ROWS_AT_ONCE:
+        if size >= ROWS_PER_TRANSACTION:
             yield portion
             portion, size = [], 0
     if portion:
@@ -194,7 +194,7 @@ def decisions_of(connection: Connection, run_id: str, path: str) -> tuple[Decisi
     return tuple(_decisions.decode_lines(zstandard.decompress(connection.execute(found).scalar_one())))
 
 
-def kept_in(connection: Connection, run_id: str, path: str) -> tuple[str, ...]:
+def kept_digests(connection: Connection, run_id: str, path: str) -> tuple[str, ...]:
     """Digests of the images that a run's plan keeps in a repository."""
     return tuple(one.digest for one in decisions_of(connection, run_id, path) if one.verdict == "keep")
 

@@ -12,7 +12,7 @@ from worker.store.leases import Lease
 from worker.store.sweeping import ITEM_COLUMNS, Item, decode_image, item_of
 from worker.store.tables import batch, item, repository
 
-AT_ONCE = 200  # items settled in one transaction: others want to write, too
+ITEMS_PER_TRANSACTION = 200  # items settled in one transaction: others want to write, too
 
 
 def claim(
@@ -47,35 +47,35 @@ def rechecked_at(connection: Connection, run_id: str, path: str) -> datetime | N
     return connection.execute(found).scalar()
 
 
-def digests_in(connection: Connection, run_id: str, path: str, states: Collection[str]) -> frozenset[str]:
+def digests_in_states(connection: Connection, run_id: str, path: str, states: Collection[str]) -> frozenset[str]:
     """Digests of a repository's items that are in one of these states."""
     mine = (item.c.run_id == run_id) & (item.c.repository == path) & item.c.state.in_(states)
     return frozenset(connection.execute(select(item.c.digest).where(mine)).scalars())
 
 
 @dataclass(frozen=True, slots=True)
-class Undeleted:
+class OpenItem:
     """An item that is planned or intended, and whether a worker holds its batch now."""
 
     item: Item
     held: bool
 
 
-def undeleted(
+def open_items(
     connection: Connection, run_id: str, path: str, now: datetime, *, after: int = -1, digests: Sequence[str] = ()
-) -> list[Undeleted]:
+) -> list[OpenItem]:
     """The next AT_ONCE of a repository's items behind number `after`, in order; of these digests, where given."""
     its_batch = and_(batch.c.run_id == item.c.run_id, batch.c.number == item.c.batch)
     mine = (item.c.run_id == run_id) & (item.c.repository == path) & item.c.state.in_(("planned", "intent"))
     found = select(*ITEM_COLUMNS, batch.c.lease_until).select_from(item.join(batch, its_batch)).where(mine)
-    found = found.where(item.c.number > after).order_by(item.c.number).limit(AT_ONCE)
+    found = found.where(item.c.number > after).order_by(item.c.number).limit(ITEMS_PER_TRANSACTION)
     if digests:
         found = found.where(item.c.digest.in_(digests))
     rows = connection.execute(found)
-    return [Undeleted(item_of(row), leases.is_held(row.lease_until, now)) for row in rows]
+    return [OpenItem(item_of(row), leases.is_held(row.lease_until, now)) for row in rows]
 
 
-def gone_of(connection: Connection, run_id: str, path: str, digests: Collection[str]) -> frozenset[str]:
+def deleted_digests(connection: Connection, run_id: str, path: str, digests: Collection[str]) -> frozenset[str]:
     """Which of these images of a repository the run has deleted, or found gone."""
     gone: set[str] = set()
     mine = (item.c.run_id == run_id) & (item.c.repository == path) & item.c.state.in_(("deleted", "gone"))
@@ -84,7 +84,7 @@ def gone_of(connection: Connection, run_id: str, path: str, digests: Collection[
     return frozenset(gone)
 
 
-def planned_names(connection: Connection, run_id: str, path: str) -> frozenset[str]:
+def names_to_delete(connection: Connection, run_id: str, path: str) -> frozenset[str]:
     """Tags and digests of all that a run deletes in a repository; of what was skipped or failed nothing."""
     mine = (item.c.run_id == run_id) & (item.c.repository == path) & item.c.state.not_in(("skipped", "failed"))
     rows = connection.execute(select(item.c.digest, item.c.image).where(mine)).all()

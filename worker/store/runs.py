@@ -42,7 +42,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     transitional: bool = True  # yandex-cloud-registry: may delete from a registry of that type
 
 
-def terms_text(terms: Terms) -> str:
+def encode_terms(terms: Terms) -> str:
     """As the run's row keeps them."""
     return msgspec.json.encode(terms).decode()
 
@@ -78,7 +78,7 @@ class Run:
     unreadable: tuple[dict[str, str], ...]
     rule_selected: dict[str, int]
     differences: tuple[dict[str, Any], ...]
-    raced: tuple[dict[str, Any], ...]
+    raced_pushes: tuple[dict[str, Any], ...]
     warnings: tuple[dict[str, str], ...]
     unreadable_images: tuple[dict[str, str], ...]
     emptied_repositories: tuple[str, ...]
@@ -97,7 +97,7 @@ class Run:
     reclaimed_bytes: int
     registry_bytes: int
     undecidable: int
-    different: int
+    difference_count: int
     foreign_deletions: int
     suspicion: str | None
     scans: int
@@ -109,11 +109,19 @@ class Run:
     lease_until: datetime | None
 
 
-MOST_WARNINGS = 100  # of one run that are added while it deletes
-MOST_RACED = 100  # listed of one run; the tally counts them all
+MAX_WARNINGS = 100  # of one run that are added while it deletes
+MAX_RACED_PUSHES = 100  # listed of one run; the tally counts them all
 
 _COLUMNS = tuple(run.c[field.name] for field in fields(Run))
-_LISTS = ("exceeded", "unreadable", "differences", "raced", "warnings", "unreadable_images", "emptied_repositories")
+_LISTS = (
+    "exceeded",
+    "unreadable",
+    "differences",
+    "raced_pushes",
+    "warnings",
+    "unreadable_images",
+    "emptied_repositories",
+)
 _NEWEST_FIRST = (run.c.opened_at.desc(), run.c.id.desc())
 
 
@@ -196,22 +204,22 @@ def finish(
     return change(connection, one.id, [state], state="finished", outcome=outcome, finished_at=now, message=kept)
 
 
-def note_raced(connection: Connection, one: Run, repository: str, digest: str, tags: Sequence[str]) -> None:
+def record_raced_push(connection: Connection, one: Run, repository: str, digest: str, tags: Sequence[str]) -> None:
     """Keep which tags were pushed while the image they named was deleted. Only for who has locked the run."""
-    if len(one.raced) < MOST_RACED:
-        raced = [*one.raced, {"repository": repository, "digest": digest, "tags": list(tags)}]
-        connection.execute(update(run).where(run.c.id == one.id).values(raced=json.dumps(raced)))
+    if len(one.raced_pushes) < MAX_RACED_PUSHES:
+        raced = [*one.raced_pushes, {"repository": repository, "digest": digest, "tags": list(tags)}]
+        connection.execute(update(run).where(run.c.id == one.id).values(raced_pushes=json.dumps(raced)))
 
 
-def warn(connection: Connection, run_id: str, code: str, message: str) -> None:
+def add_warning(connection: Connection, run_id: str, code: str, message: str) -> None:
     """Add a warning to a run's, once."""
     one, warning = get(connection, run_id, lock=True), {"code": code, "message": message}
-    if one is not None and warning not in one.warnings and len(one.warnings) < MOST_WARNINGS:
+    if one is not None and warning not in one.warnings and len(one.warnings) < MAX_WARNINGS:
         warnings = json.dumps([*one.warnings, warning])
         connection.execute(update(run).where(run.c.id == run_id).values(warnings=warnings))
 
 
-def ask_to_stop(connection: Connection, run_id: str, stop: str, message: str) -> bool:
+def request_stop(connection: Connection, run_id: str, stop: str, message: str) -> bool:
     """The first reason to stop stays; False: the run is not deleting or planning, or has been asked already."""
     asked = update(run).where(run.c.id == run_id, run.c.state.in_(("planning", "deleting")), run.c.stop.is_(None))
     if connection.execute(asked.values(stop=stop, message=message)).rowcount == 0:
@@ -260,7 +268,7 @@ def finish_swept(connection: Connection, run_id: str, outcome: str, now: datetim
     return True
 
 
-def note_swept(connection: Connection, run_id: str, now: datetime) -> None:
+def mark_swept(connection: Connection, run_id: str, now: datetime) -> None:
     """Every batch of a deleting run is done, if so: what it left is to be looked at. The scan's lease is over."""
     waiting = exists().where(batch.c.run_id == run_id, ~batch.c.done)
     done = update(run).where(run.c.id == run_id, run.c.state == "deleting", run.c.swept_at.is_(None), ~waiting)
@@ -274,26 +282,28 @@ def count_failure(connection: Connection, run_id: str, *, first: bool = False) -
     return int(connection.execute(select(run.c.systemic_failures).where(run.c.id == run_id)).scalar_one())
 
 
-def healthy(connection: Connection, run_id: str) -> None:
+def reset_failures(connection: Connection, run_id: str) -> None:
     """The registry answers as it should: a row of failures ends here, but for refused deletions."""
     refused = exists().where(item.c.run_id == run_id, item.c.refused.is_not(None), item.c.state == "planned")
     failing = update(run).where(run.c.id == run_id, run.c.systemic_failures != 0, ~refused)
     connection.execute(failing.values(systemic_failures=0))
 
 
-def note_registry(connection: Connection, name: str, line: str | None, now: datetime) -> datetime:
+def record_registry(connection: Connection, name: str, cron_line: str | None, now: datetime) -> datetime:
     """Remember a configured registry; since when its cron line stands: nothing before is due by it. Safe to repeat."""
-    values = {"name": name, "enabled_since": now, "line": line, "line_since": now}
+    values = {"name": name, "enabled_since": now, "cron_line": cron_line, "cron_line_since": now}
     connection.execute(insert_for(connection, registry).values(values).on_conflict_do_nothing())
     mine = registry.c.name == name
     connection.execute(
-        update(registry).where(mine, registry.c.line.is_distinct_from(line)).values(line=line, line_since=now)
+        update(registry)
+        .where(mine, registry.c.cron_line.is_distinct_from(cron_line))
+        .values(cron_line=cron_line, cron_line_since=now)
     )
-    since: datetime = connection.execute(select(registry.c.line_since).where(mine)).scalar_one()
+    since: datetime = connection.execute(select(registry.c.cron_line_since).where(mine)).scalar_one()
     return since
 
 
-def note_sign_in(connection: Connection, name: str, *, works: bool) -> None:
+def record_sign_in(connection: Connection, name: str, *, works: bool) -> None:
     other = update(registry).where(registry.c.name == name, registry.c.auth_ok != works)
     connection.execute(other.values(auth_ok=works))
 
@@ -310,7 +320,7 @@ def plan_sizes(connection: Connection, name: str, most: int) -> list[int]:
     return list(connection.execute(newest.limit(most)).scalars())
 
 
-def beat(connection: Connection, name: str, now: datetime) -> None:
+def record_heartbeat(connection: Connection, name: str, now: datetime) -> None:
     """Leave a sign of life."""
     sign = insert_for(connection, heartbeat).values(name=name, at=now)
     connection.execute(sign.on_conflict_do_update(index_elements=[heartbeat.c.name], set_={"at": now}))

@@ -18,12 +18,12 @@ from policies.scan_history import NO_HISTORY, RepositoryHistory
 from worker.store.engine import StoreError
 from worker.store.tables import audit, item, registry, run, scan_history, scan_history_next
 
-HEAD = ""  # no repository has this path
-LATE = timedelta(days=1)  # how long after its run's beginning a deletion in doubt may still be carried out
-GONE = b""  # in `scan_history_next`: nothing is left to remember of this path
+LAST_SCAN_PATH = ""  # no repository has this path
+DELETION_WINDOW = timedelta(days=1)  # how long after its run's beginning a deletion in doubt may still be carried out
+REMOVED = b""  # in `scan_history_next`: nothing is left to remember of this path
 
 
-class Head(msgspec.Struct, frozen=True, rename={"suspicion": "doubt"}):  # as stores of earlier versions have it
+class LastScan(msgspec.Struct, frozen=True, rename={"suspicion": "doubt"}):  # as stores of earlier versions have it
     """What is remembered of a registry as a whole."""
 
     scanned_at: datetime  # of the last scan whose plan was stored
@@ -31,12 +31,12 @@ class Head(msgspec.Struct, frozen=True, rename={"suspicion": "doubt"}):  # as st
     suspicion: str = ""  # why push times are not believed
     returned: tuple[datetime, ...] = ()  # scans that saw images again that had been missing
 
-    def scanned(self, path: str) -> datetime:
+    def listed_at(self, path: str) -> datetime:
         """When a repository was last listed whole, if it is remembered at all."""
         return self.lagging.get(path, self.scanned_at)
 
 
-class Remembered(Mapping[str, RepositoryHistory]):
+class PackedHistories(Mapping[str, RepositoryHistory]):
     """The memory of each repository, unpacked whenever it is asked for: a registry's worth takes too much room."""
 
     def __init__(self, packed: Mapping[str, bytes]) -> None:
@@ -61,28 +61,30 @@ class RegistryHistory:
     """Everything that is remembered of a registry. The default: it was never scanned."""
 
     seen: Mapping[str, RepositoryHistory] = field(default_factory=dict)
-    head: Head | None = None
+    last_scan: LastScan | None = None
     accepted_at: datetime | None = None  # what was missing until then, a person accepted
-    ours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # repository -> deleted by us since its last scan
-    went: Mapping[str, frozenset[str]] = field(default_factory=dict)  # … or found gone: listed again, they are new
+    deleted_by_us: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # repository -> deleted by us since its last scan
+    gone: Mapping[str, frozenset[str]] = field(default_factory=dict)  # … or found gone: listed again, they are new
 
-    def known(self, path: str) -> RepositoryHistory:
+    def repository(self, path: str) -> RepositoryHistory:
         return self.seen.get(path, NO_HISTORY)
 
     @property
-    def lasting(self) -> Mapping[str, RepositoryHistory]:
+    def without_gone(self) -> Mapping[str, RepositoryHistory]:
         """What is remembered of each repository but of what went since: it tells nothing of an image pushed again."""
-        return Lasting(self.seen, self.went)
+        return HistoriesWithoutGone(self.seen, self.gone)
 
 
-class Lasting(Mapping[str, RepositoryHistory]):
+class HistoriesWithoutGone(Mapping[str, RepositoryHistory]):
     """The memory of each repository without what went since its last scan."""
 
     def __init__(self, seen: Mapping[str, RepositoryHistory], went: Mapping[str, frozenset[str]]) -> None:
-        self._seen, self._went = seen, went
+        self._seen, self._gone = seen, went
 
     def __getitem__(self, path: str) -> RepositoryHistory:
-        went = self._went.get(path)
+        went = self._gone.get(path)
         return self._seen[path].without(digest_rows(sorted(went))) if went else self._seen[path]
 
     def __iter__(self) -> Iterator[str]:
@@ -92,31 +94,31 @@ class Lasting(Mapping[str, RepositoryHistory]):
         return len(self._seen)
 
 
-def seen_of(connection: Connection, key: str, path: str) -> RepositoryHistory:
+def load_repository(connection: Connection, key: str, path: str) -> RepositoryHistory:
     """What is remembered of one repository of a registry, by its `memory_key`. Raises StoreError."""
     found = select(scan_history.c.seen).where(scan_history.c.registry == key, scan_history.c.path == path)
     packed = connection.execute(found).scalar()
-    return NO_HISTORY if packed is None else Remembered({path: bytes(packed)})[path]
+    return NO_HISTORY if packed is None else PackedHistories({path: bytes(packed)})[path]
 
 
-def recall(connection: Connection, key: str, name: str) -> RegistryHistory:
+def load(connection: Connection, key: str, name: str) -> RegistryHistory:
     """What is remembered of a registry, by its `memory_key` and its name. Raises StoreError."""
     found = select(scan_history.c.path, scan_history.c.seen).where(scan_history.c.registry == key)
     rows = {path: bytes(seen) for path, seen in connection.execute(found)}
-    packed_head = rows.pop(HEAD, None)
+    packed_head = rows.pop(LAST_SCAN_PATH, None)
     if packed_head is None:
         return RegistryHistory()
     try:
-        head = msgspec.json.decode(zstandard.decompress(packed_head), type=Head)
+        head = msgspec.json.decode(zstandard.decompress(packed_head), type=LastScan)
     except (msgspec.DecodeError, zstandard.ZstdError) as error:
         raise StoreError(f"the store: when {name} was scanned last cannot be read: {error}") from error
     accepted = connection.execute(select(registry.c.vanished_accepted_at).where(registry.c.name == name)).scalar()
     ours, went = _since_last_scan(connection, name, head)
-    return RegistryHistory(Remembered(rows), head, accepted, ours, went)
+    return RegistryHistory(PackedHistories(rows), head, accepted, ours, went)
 
 
 def _since_last_scan(
-    connection: Connection, name: str, head: Head
+    connection: Connection, name: str, head: LastScan
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, frozenset[str]]]:
     """By repository: what we deleted, or may have, since it was last scanned; and that with what was found gone.
 
@@ -130,7 +132,7 @@ def _since_last_scan(
     settled = select(*columns).join(run, run.c.id == audit.c.run_id)
     later = or_(audit.c.at >= since, run.c.started_at >= since)
     for path, digest, at, outcome, started in connection.execute(settled.where(run.c.registry == name, later)):
-        scanned = head.scanned(path)
+        scanned = head.listed_at(path)
         if outcome == "deleted" and max(at, started) >= scanned:
             ours[path].add(digest)
         if started == scanned or at >= scanned:
@@ -138,10 +140,10 @@ def _since_last_scan(
     begun = select(item.c.repository, item.c.digest, item.c.intent_at, run.c.started_at)
     begun = begun.join(run, run.c.id == item.c.run_id).where(run.c.registry == name)
     suspicious_absence = item.c.state.in_(("intent", "accepted")) | (item.c.outcome_cause == "unconfirmed")
-    later = or_(item.c.intent_at >= since, run.c.started_at >= since - LATE)
+    later = or_(item.c.intent_at >= since, run.c.started_at >= since - DELETION_WINDOW)
     for path, digest, at, started in connection.execute(begun.where(suspicious_absence, later)):
-        scanned = head.scanned(path)
-        if started >= scanned - LATE:
+        scanned = head.listed_at(path)
+        if started >= scanned - DELETION_WINDOW:
             ours[path].add(digest)
         if started == scanned or (at is not None and at >= scanned):
             went[path].add(digest)
@@ -163,11 +165,11 @@ def _add_cascades(connection: Connection, name: str, since: datetime, ours: dict
             ours[path].add(digest)
 
 
-def pack_seen(seen: RepositoryHistory) -> bytes:
-    return zstandard.compress(seen.pack(), 3) if len(seen) else GONE
+def pack_repository(seen: RepositoryHistory) -> bytes:
+    return zstandard.compress(seen.pack(), 3) if len(seen) else REMOVED
 
 
-def pack_head(head: Head) -> bytes:
+def pack_last_scan(head: LastScan) -> bytes:
     return zstandard.compress(msgspec.json.encode(head), 3)
 
 
@@ -177,13 +179,13 @@ def stage(connection: Connection, run_id: str, rows: Iterable[tuple[str, bytes]]
         connection.execute(insert(scan_history_next), some)
 
 
-def move(connection: Connection, run_id: str, key: str) -> None:
+def apply_staged(connection: Connection, run_id: str, key: str) -> None:
     """Make what a scan staged the memory, in the transaction in which its plan becomes one."""
     staged = scan_history_next.c.run_id == run_id
     changed = select(scan_history_next.c.path).where(staged)
     connection.execute(delete(scan_history).where(scan_history.c.registry == key, scan_history.c.path.in_(changed)))
     left = select(literal(key), scan_history_next.c.path, scan_history_next.c.seen).where(
-        staged, scan_history_next.c.seen != GONE
+        staged, scan_history_next.c.seen != REMOVED
     )
     connection.execute(insert(scan_history).from_select(["registry", "path", "seen"], left))
     connection.execute(delete(scan_history_next).where(staged))

@@ -21,7 +21,7 @@ from worker.store.tables import EPOCH, UNFINISHED, Instant, batch, item, reposit
 
 Final = Literal["deleted", "gone", "skipped", "failed"]
 
-MOST_RUNG = 32  # batches of one run
+MAX_PUBLISHED = 32  # batches of one run
 
 _earlier = batch.alias("earlier")
 EARLIER_WAVE = exists().where(
@@ -51,7 +51,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadyBatch:
     """A batch that may be claimed now, and when its repository was listed again."""
 
     batch: int
@@ -93,9 +93,9 @@ class Item:
     refused_hint: bool = False  # whether that hints at protection
 
 
-def take_ready(
+def mark_published(
     connection: Connection, run_id: str, now: datetime, published_before: datetime, stale: datetime
-) -> list[Ready]:
+) -> list[ReadyBatch]:
     """Batches that nobody holds, whose turn has come, and that were not rung since `rung_before`; now they are.
 
     No more than MOST_RUNG of a run are out at once: the end of each rings the next. What was never rung comes first,
@@ -110,16 +110,16 @@ def take_ready(
     unrung = or_(batch.c.published_at.is_(None), batch.c.published_at <= published_before)
     found = columns.select_from(batch.join(repository, same)).where(mine, is_free(batch, now), unrung, ~EARLIER_WAVE)
     rows = connection.execute(found.order_by(batch.c.published_at.nulls_first(), batch.c.number))
-    ready = fair((Ready(*row) for row in rows), max(0, MOST_RUNG - out), stale)
+    ready = choose_fairly((ReadyBatch(*row) for row in rows), max(0, MAX_PUBLISHED - out), stale)
     if ready:
         some = update(batch).where(batch.c.run_id == run_id, batch.c.number.in_([one.batch for one in ready]))
         connection.execute(some.values(published_at=now))
     return ready
 
 
-def fair(candidates: Iterable[Ready], most: int, stale: datetime) -> list[Ready]:
+def choose_fairly(candidates: Iterable[ReadyBatch], most: int, stale: datetime) -> list[ReadyBatch]:
     """At most so many of the candidates, in their order; of a repository that has to be looked at first, one."""
-    chosen: list[Ready] = []
+    chosen: list[ReadyBatch] = []
     to_look_at: set[str] = set()
     for one in candidates:
         if len(chosen) == most:
@@ -147,19 +147,19 @@ def claim(
     return Claim(*connection.execute(select(*columns).where(batch.c.run_id == run_id, batch.c.number == number)).one())
 
 
-def at_work(connection: Connection, run_id: str, now: datetime) -> int:
+def count_held_batches(connection: Connection, run_id: str, now: datetime) -> int:
     """How many batches of a run somebody holds."""
     held = select(func.count()).select_from(batch).where(batch.c.run_id == run_id, ~is_free(batch, now))
     return connection.execute(held).scalar_one()
 
 
-def begun_in(connection: Connection, run_id: str) -> frozenset[int]:
+def batches_in_progress(connection: Connection, run_id: str) -> frozenset[int]:
     """The batches of a run with a deletion that was begun and has no outcome yet."""
     begun = (item.c.run_id == run_id) & item.c.state.in_(("intent", "accepted"))
     return frozenset(connection.execute(select(item.c.batch).distinct().where(begun)).scalars())
 
 
-def is_held_back(connection: Connection, run_id: str) -> bool:
+def has_postponed_batches(connection: Connection, run_id: str) -> bool:
     """Whether a batch of a run waits to be rung behind those that were never rung."""
     waiting = (batch.c.run_id == run_id) & ~batch.c.done & (batch.c.published_at == EPOCH)
     return connection.execute(select(batch.c.number).where(waiting).limit(1)).first() is not None
@@ -182,7 +182,7 @@ def finish_batches(
     connection.execute(mine.values(done=True))
 
 
-def is_waiting(connection: Connection, run_id: str) -> bool:
+def has_open_batches(connection: Connection, run_id: str) -> bool:
     """Whether a batch of a run is not done."""
     found = select(batch.c.number).where(batch.c.run_id == run_id, ~batch.c.done).limit(1)
     return connection.execute(found).first() is not None
@@ -227,7 +227,7 @@ def _key(one: Item) -> dict[str, Any]:
     return {"its_run": one.run_id, "its_number": one.number}
 
 
-def open_items(
+def items_in_states(
     connection: Connection,
     run_id: str,
     numbers: Collection[int],
@@ -236,8 +236,8 @@ def open_items(
 ) -> dict[int, str | None]:
     """Those of a run's items that are in one of these states, with why nothing more is to be asked for them."""
     mine = (item.c.run_id == run_id) & item.c.number.in_(numbers) & item.c.state.in_(states)
-    found = select(item.c.number, item.c.barred).where(mine).order_by(item.c.number)
-    return {row.number: row.barred for row in connection.execute(found.with_for_update() if lock else found)}
+    found = select(item.c.number, item.c.stop_reason).where(mine).order_by(item.c.number)
+    return {row.number: row.stop_reason for row in connection.execute(found.with_for_update() if lock else found)}
 
 
 def record_intents(connection: Connection, keys: Sequence[tuple[Item, str]], now: datetime) -> None:
@@ -265,10 +265,10 @@ def withdraw_intents(connection: Connection, items: Sequence[Item]) -> None:
     connection.execute(mine, rows)
 
 
-def bar(connection: Connection, one: Item, reason: str) -> None:
+def record_stop_reason(connection: Connection, one: Item, reason: str) -> None:
     """Nothing more is to be asked of the registry for this item, though a worker holds it just now."""
     mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number)
-    connection.execute(mine.values(barred=reason))
+    connection.execute(mine.values(stop_reason=reason))
 
 
 def record_accepted(connection: Connection, accepted: Sequence[tuple[Item, str]], now: datetime) -> None:
@@ -298,7 +298,7 @@ def record_outcomes(
     # The run's row first: it makes outcomes of one run queue up, so that shared blobs are counted once and in order.
     registry = connection.execute(select(run.c.registry).where(run.c.id == run_id).with_for_update()).scalar_one()
     by_number = {one.number: (one, outcome) for one, outcome in reversed(outcomes)}  # the first of an item counts
-    unfinished = open_items(connection, run_id, by_number)
+    unfinished = items_in_states(connection, run_id, by_number)
     settled = [by_number[number] for number in unfinished]
     if not settled:
         return []
@@ -333,10 +333,11 @@ def _free_and_audit(connection: Connection, registry: str, gone: Sequence[tuple[
         return
     run_id = gone[0][0].run_id
     ours = {
-        one.number: outcome.state == "deleted" or freed_bytes.went_along(connection, run_id, one.repository, one.owners)
+        one.number: outcome.state == "deleted"
+        or freed_bytes.was_deleted_with_owner(connection, run_id, one.repository, one.owners)
         for one, outcome in gone
     }
-    freed = freed_bytes.free(connection, run_id, ours)
+    freed = freed_bytes.release_references(connection, run_id, ours)
     found = select(item.c.number, item.c.decision, item.c.operation_id)
     rows = connection.execute(found.where(item.c.run_id == run_id, item.c.number.in_(ours)))
     facts = {row.number: row for row in rows}

@@ -93,12 +93,14 @@ run = _table(
     Column("approved_by", Text),
     Column("aborted_by", Text),
     Column("terms", Text, nullable=False, server_default="{}"),  # JSON of store.runs.Terms
-    Column("raced", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, tags}]: pushed meanwhile
+    Column(
+        "raced_pushes", Text, nullable=False, server_default="[]"
+    ),  # JSON: [{repository, digest, tags}]: pushed meanwhile
     Column("differences", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, difference}]
     *(_count(name) for name in ("images", "planned", "deleted", "gone", "skipped", "failed")),
     *(_count(f"{name}_bytes") for name in ("selected", "reclaimable", "reclaimed", "registry", "budget_missed")),
     _count("undecidable"),  # images kept because nobody reported an order between them and others
-    _count("different"),  # how many differences a verification found, listed or not
+    _count("difference_count"),  # how many differences a verification found, listed or not
     _count("foreign_deletions"),  # images that vanished since the scan before, and not by us
     Column("scans", Integer, nullable=False, server_default="0"),
     Column("systemic_failures", Integer, nullable=False, server_default="0"),  # in a row
@@ -107,9 +109,9 @@ run = _table(
     Column("audit_sha256", String(64), nullable=False, server_default=""),  # of its newest row in the audit
     Column("notifying", Text),  # JSON of a notification that is under way: {word, tries, after, told}
     # What `after_run` starts: whether that is over, how often it was tried, and not before when again.
-    Column("after_run_over", Boolean, nullable=False, server_default=text("false")),
+    Column("after_run_done", Boolean, nullable=False, server_default=text("false")),
     Column("after_run_tries", Integer, nullable=False, server_default="0"),
-    Column("after_run_again", Instant),
+    Column("after_run_retry_at", Instant),
     Column("owner", Text),  # the lease of the scan, or of the verification
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
@@ -174,7 +176,7 @@ item = _table(
     Column("message", Text),
     Column("refused_hint", Boolean, nullable=False, server_default=text("false")),  # at protection
     Column("refused", Text),  # a registry's refusal as not permitted, while another image is tried
-    Column("barred", Text),  # why nothing more is to be asked for it, found while a worker held it
+    Column("stop_reason", Text),  # why nothing more is to be asked for it, found while a worker held it
     Column("idempotency_key", String(36)),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("operation_id", Text),
@@ -192,8 +194,10 @@ blob = _table(
     Column("digest", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("remaining", Integer, nullable=False),  # references not yet deleted or gone
-    Column("ours", Boolean, nullable=False, server_default=text("false")),  # at least one was deleted by us
-    Column("kept", Boolean, nullable=False, server_default=text("false")),  # an image pushed since the plan names it
+    Column("deleted_by_us", Boolean, nullable=False, server_default=text("false")),  # at least one was deleted by us
+    Column(
+        "still_referenced", Boolean, nullable=False, server_default=text("false")
+    ),  # an image pushed since the plan names it
 )
 
 manifest = _table(
@@ -272,8 +276,8 @@ registry = _table(
     "registry",
     Column("name", Text, primary_key=True),
     Column("enabled_since", Instant, nullable=False),
-    Column("line", Text),  # cron line and zone
-    Column("line_since", Instant),  # since when this line is known: nothing before it is due
+    Column("cron_line", Text),  # cron line and zone
+    Column("cron_line_since", Instant),  # since when this line is known: nothing before it is due
     Column("auth_ok", Boolean, nullable=False, server_default=text("true")),
     Column("vanished_accepted_at", Instant),  # what had vanished until then a person has accepted
 )
@@ -334,8 +338,8 @@ scan_history_next = _table(
     Column("seen", LargeBinary, nullable=False),
 )
 
-about = _table(
-    "about",
+store_info = _table(
+    "store_info",
     Column("name", String(40), primary_key=True),  # store_id: which store this is, wherever it is opened from
     Column("value", Text, nullable=False),
 )

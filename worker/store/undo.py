@@ -20,7 +20,7 @@ from worker.text import parse_reference
 
 
 @dataclass(frozen=True, slots=True)
-class Undo:
+class UndoRecord:
     """One image that was deleted, or was to be, as it was."""
 
     run_id: str
@@ -37,13 +37,13 @@ _GONE = item_table.c.state.in_(("deleted", "gone")) | (item_table.c.outcome_caus
 _FOUND = select(undo).join(item_table, _SAME).where(_GONE)
 
 
-def kept_of(connection: Connection, run_id: str, numbers: Collection[int]) -> frozenset[int]:
+def restorable_items(connection: Connection, run_id: str, numbers: Collection[int]) -> frozenset[int]:
     """Which of a run's items, by number, can be put back by what is here."""
     found = select(undo.c.item).where(undo.c.run_id == run_id, undo.c.item.in_(numbers))
     return frozenset(connection.execute(found).scalars())
 
 
-def keep(
+def save(
     connection: Connection, registry: str, registry_key: str, images: Sequence[tuple[Item, SavedManifest]], at: datetime
 ) -> None:
     """Keep images' manifests and what their plan knows of them; done twice, the first stays."""
@@ -79,7 +79,7 @@ def repositories_of(connection: Connection, run_id: str) -> dict[str, int]:
     return {row.repository: row.kept for row in rows}
 
 
-def of_run(connection: Connection, run_id: str, repository: str) -> list[Undo]:
+def find_by_run(connection: Connection, run_id: str, repository: str) -> list[UndoRecord]:
     """What a run deleted from a repository, or found gone after it had asked for its deletion, as its plan goes."""
     mine = _FOUND.where(undo.c.run_id == run_id, undo.c.repository == repository)
     return [_record(row) for row in connection.execute(mine.order_by(undo.c.item))]
@@ -92,26 +92,26 @@ def images_of_run(connection: Connection, run_id: str) -> Iterator[Image]:
         yield decode_image(text)
 
 
-def count_unkept(connection: Connection, run_id: str) -> int:
+def count_unsaved(connection: Connection, run_id: str) -> int:
     """How many images a run deleted of which nothing was kept."""
     mine = (item_table.c.run_id == run_id) & (item_table.c.state == "deleted")
     unkept = select(func.count()).select_from(item_table).where(mine, ~exists().where(_SAME))
     return connection.execute(unkept).scalar_one()
 
 
-def of_digest(connection: Connection, registry_key: str, digest: str, repository: str) -> list[Undo]:
+def find_by_digest(connection: Connection, registry_key: str, digest: str, repository: str) -> list[UndoRecord]:
     """The same of one digest of a repository, in whatever run of a registry, newest first."""
     mine = (undo.c.registry_key == registry_key) & (undo.c.repository == repository) & (undo.c.digest == digest)
     return _newest_first(connection, mine)
 
 
-def named(connection: Connection, registry_key: str, words: str) -> list[Undo]:
+def find_by_reference(connection: Connection, registry_key: str, words: str) -> list[UndoRecord]:
     """The same of what `path:tag`, `path@digest`, a digest or an image's id named when it was deleted."""
     mine, reference = undo.c.registry_key == registry_key, parse_reference(words)
     if is_digest(words):
         return _newest_first(connection, mine & (undo.c.digest == words))
     if reference.digest:
-        return of_digest(connection, registry_key, reference.digest, reference.path)
+        return find_by_digest(connection, registry_key, reference.digest, reference.path)
     # An image is JSON text, its tags and its id strings in it; SQLite's LIKE takes upper case for lower, what follows
     # does not.
     mine &= undo.c.image.contains(f'"{reference.tag or words}"', autoescape=True)
@@ -121,11 +121,11 @@ def named(connection: Connection, registry_key: str, words: str) -> list[Undo]:
     return [one for one in found if reference.tag in one.image.tags]
 
 
-def _newest_first(connection: Connection, which: ColumnElement[bool]) -> list[Undo]:
+def _newest_first(connection: Connection, which: ColumnElement[bool]) -> list[UndoRecord]:
     found = _FOUND.where(which).order_by(undo.c.at.desc(), undo.c.run_id.desc())
     return [_record(row) for row in connection.execute(found)]
 
 
-def _record(row: Row[Any]) -> Undo:
+def _record(row: Row[Any]) -> UndoRecord:
     kept = SavedManifest(row.digest, row.media_type, zstandard.decompress(row.body))
-    return Undo(row.run_id, row.item, row.repository, decode_image(row.image), kept, row.at)
+    return UndoRecord(row.run_id, row.item, row.repository, decode_image(row.image), kept, row.at)

@@ -15,8 +15,8 @@ from worker.store.runs import Run
 from worker.store.sweeping import decode_image
 from worker.store.tables import item, run
 
-SETTLED = ("deleted", "gone")
-MOST = 1000  # differences that are listed; more are counted in a last one
+DELETED_STATES = ("deleted", "gone")
+MAX_LISTED = 1000  # differences that are listed; more are counted in a last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class DeletionState:
     """One planned deletion, as the sweep left it."""
 
     image: Image
     state: str
-    begun: bool  # it may have been deleted, whatever its state says
+    attempted: bool  # it may have been deleted, whatever its state says
 
 
 def claim(connection: Connection, run_id: str, *, owner: str, now: datetime, until: datetime) -> Run | None:
@@ -60,9 +60,9 @@ def record(
 
 def _found(differences: Sequence[Difference]) -> dict[str, Any]:
     """The first of them as they are listed, and how many there are."""
-    more = len(differences) - MOST
-    listed = differences if more <= 0 else [*differences[:MOST], Difference("", None, f"and {more:,} more")]
-    return {"differences": json.dumps([asdict(one) for one in listed]), "different": len(differences)}
+    more = len(differences) - MAX_LISTED
+    listed = differences if more <= 0 else [*differences[:MAX_LISTED], Difference("", None, f"and {more:,} more")]
+    return {"differences": json.dumps([asdict(one) for one in listed]), "difference_count": len(differences)}
 
 
 def give_up(connection: Connection, one: Run, why: str, now: datetime) -> Run:
@@ -74,16 +74,18 @@ def give_up(connection: Connection, one: Run, why: str, now: datetime) -> Run:
 
 def deleted_images(connection: Connection, run_id: str) -> Iterator[Image]:
     """Every image that a run deleted or found gone."""
-    found = select(item.c.image).where(item.c.run_id == run_id, item.c.state.in_(SETTLED))
+    found = select(item.c.image).where(item.c.run_id == run_id, item.c.state.in_(DELETED_STATES))
     return (decode_image(text) for text in connection.execute(found).scalars())
 
 
-def left_in(connection: Connection, run_id: str, path: str) -> Mapping[str, Left]:
+def deletion_states(connection: Connection, run_id: str, path: str) -> Mapping[str, DeletionState]:
     """By digest: the planned deletions of a repository."""
     columns = (item.c.digest, item.c.image, item.c.state, item.c.attempts, item.c.outcome_cause)
     found = select(*columns).where(item.c.run_id == run_id, item.c.repository == path)
     return {
-        row.digest: Left(decode_image(row.image), row.state, row.attempts > 0 or row.outcome_cause == "unconfirmed")
+        row.digest: DeletionState(
+            decode_image(row.image), row.state, row.attempts > 0 or row.outcome_cause == "unconfirmed"
+        )
         for row in connection.execute(found)
     }
 

@@ -56,7 +56,7 @@ def still_there(
 ) -> frozenset[str]:
     """Those of these digests that are there after all. Raises UntrustedListingError, RegistryError, StoreError."""
     with store.read() as connection:
-        kept = plans.kept_in(connection, run_id, repository)
+        kept = plans.kept_digests(connection, run_id, repository)
     if isinstance(registry, ListsTagsOnly):
         # Each tag would have to be read; the digests themselves are asked for instead.
         kept = kept[:WITNESSES]
@@ -102,6 +102,6 @@ def _kept_elsewhere(registry: Registry, store: Store, run_id: str, repository: s
         if isinstance(registry, HasSeveralCredentials) and not registry.share_credentials(repository, path):
             continue
         with store.read() as connection:
-            if kept := plans.kept_in(connection, run_id, path):
+            if kept := plans.kept_digests(connection, run_id, path):
                 image = next(one for one in plans.images_of(connection, run_id, path) if one.digest == kept[0])
                 yield path, image

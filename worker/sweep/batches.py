@@ -59,8 +59,8 @@ def delete_batch(
         held = sweeping.claim(connection, run_id, number, owner=identity(), now=now, until=now + lease)
         if run is None or held is None:
             return ()
-        beside = sweeping.at_work(connection, run_id, now)
-        begun = sweeping.begun_in(connection, run_id)
+        beside = sweeping.count_held_batches(connection, run_id, now)
+        begun = sweeping.batches_in_progress(connection, run_id)
         if not (run.deleted or run.stop or number in begun) and (begun or beside > 1):
             sweeping.release(connection, held, EPOCH)  # a run's first deletion goes alone; who tries it rings again
             return ()
@@ -161,7 +161,7 @@ def _may_begin(store: Store, run: Run, work: Batch, live_check: LiveCheck, items
         work.begun = time.monotonic()
     except ClockError as error:
         with store.write() as connection:
-            run_rows.ask_to_stop(connection, run.id, "failed", str(error))
+            run_rows.request_stop(connection, run.id, "failed", str(error))
         return False
     except RegistryError as error:
         count_failure(store, run, error)
@@ -182,7 +182,7 @@ def _compare_and_list(store: Store, work: Batch, live_check: LiveCheck, not_afte
             " rate.requests_per_second higher, or sweep while nobody pushes"
         )
         with store.write() as connection:
-            run_rows.warn(connection, work.run.id, "not_compared_again", message)
+            run_rows.add_warning(connection, work.run.id, "not_compared_again", message)
 
 
 def _leave(store: Store, run: Run, items: list[Item], reason: str, *, asked: bool) -> list[Item]:

@@ -122,8 +122,8 @@ def snapshot(
     """
     with store.read() as connection:
         planned = tuple(plans.images_of(connection, run.id, path))
-        deleted = rechecks.digests_in(connection, run.id, path, ("deleted", "gone"))
-        begun = rechecks.digests_in(connection, run.id, path, ("intent", "accepted"))
+        deleted = rechecks.digests_in_states(connection, run.id, path, ("deleted", "gone"))
+        begun = rechecks.digests_in_states(connection, run.id, path, ("intent", "accepted"))
         decisions = plans.decisions_of(connection, run.id, path)
     kept = frozenset(one.digest for one in decisions if one.verdict == "keep")
     if not isinstance(opened, DeletesByParts):

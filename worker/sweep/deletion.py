@@ -88,7 +88,7 @@ class Batch:
         todo.sort(key=lambda work: work.item.state == "planned")  # what was begun comes first
         if isinstance(self.registry, Restores):
             with self.store.read() as connection:
-                self._saved = undo.kept_of(connection, self.run.id, [work.item.number for work in todo])
+                self._saved = undo.restorable_items(connection, self.run.id, [work.item.number for work in todo])
         size = self.most
         with ThreadPoolExecutor(self.most, thread_name_prefix="delete") as self._pool:
             while todo and not (self.halted.is_set() or self.lost.is_set()):
@@ -120,8 +120,8 @@ class Batch:
         """Whether the run's first deletion, which goes alone, has no outcome yet, or has one that others wait for."""
         with self.store.read() as connection:
             if self._alone:
-                return self.held.batch in sweeping.begun_in(connection, self.run.id)
-            return sweeping.is_held_back(connection, self.run.id)
+                return self.held.batch in sweeping.batches_in_progress(connection, self.run.id)
+            return sweeping.has_postponed_batches(connection, self.run.id)
 
     def _in_order(self, items: list[Item]) -> list[Item]:
         """What is to be tried, in which order. Until a repository's first deletion is accepted, one at a time: where
@@ -342,7 +342,7 @@ class Batch:
         if deletion.raced:
             with self.store.write() as connection:
                 if (run := run_rows.get(connection, self.run.id, lock=True)) is not None:
-                    run_rows.note_raced(connection, run, item.repository, item.digest, deletion.raced)
+                    run_rows.record_raced_push(connection, run, item.repository, item.digest, deletion.raced)
                     sweeping.add_to_tally(connection, self.run.registry, "raced_pushes", "", len(deletion.raced))
         self.results.settle(item, outcomes.deleted(deletion))
 
@@ -350,9 +350,11 @@ class Batch:
         if not collateral_tags:
             return
         with self.store.write() as connection:
-            planned = rechecks.planned_names(connection, self.run.id, item.repository)
+            planned = rechecks.names_to_delete(connection, self.run.id, item.repository)
             if unplanned := tuple(name for name in collateral_tags if name not in planned):
-                run_rows.ask_to_stop(connection, self.run.id, "hopeless", outcomes.has_collateral_tags(item, unplanned))
+                run_rows.request_stop(
+                    connection, self.run.id, "hopeless", outcomes.has_collateral_tags(item, unplanned)
+                )
                 self._halt()
 
     def is_back(self, error: RegistryError) -> bool:

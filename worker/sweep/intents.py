@@ -68,7 +68,7 @@ class Intents:
             if run is None or run.state != "deleting" or run.stop is not None:
                 self.halted.set()
             elif (stop := ("failed", wrong) if wrong else late(run, registry, clock.at)) is not None:
-                run_rows.ask_to_stop(connection, run.id, *stop)
+                run_rows.request_stop(connection, run.id, *stop)
                 self.halted.set()
             else:
                 self._write(connection, registry, works, results, clock.at)
@@ -86,7 +86,7 @@ class Intents:
             if run is None or run.state != "deleting" or run.stop is not None or not mine:
                 self.halted.set()
                 return False
-            if any(sweeping.open_items(connection, self.run.id, self._numbers, lock=False).values()):
+            if any(sweeping.items_in_states(connection, self.run.id, self._numbers, lock=False).values()):
                 return False  # a recheck has found what needs it
             return self._wishes_now(connection, self.store.now(connection)) == self._wishes
 
@@ -103,12 +103,12 @@ class Intents:
         now: datetime,
     ) -> None:
         numbers = [work.item.number for work in works]
-        barred = sweeping.open_items(connection, self.run.id, numbers, ("planned", "intent"))
-        left = [work for work in works if work.item.number in barred]  # the others have their final state already
+        stop_reasons = sweeping.items_in_states(connection, self.run.id, numbers, ("planned", "intent"))
+        left = [work for work in works if work.item.number in stop_reasons]  # the others have their final state already
         if not left:
             return
         self._wishes = self._wishes_now(connection, now)
-        objections = self._objections(connection, registry, [work.item for work in left], self._wishes, barred)
+        objections = self._objections(connection, registry, [work.item for work in left], self._wishes, stop_reasons)
         intended = []
         for work in left:
             if (objection := objections.get(work.item.number)) is not None:
@@ -121,7 +121,7 @@ class Intents:
         self._numbers = [work.item.number for work in intended]
         sweeping.record_intents(connection, [(work.item, work.key) for work in intended], now)
         kept = [(work.item, work.kept) for work in intended if work.kept is not None]
-        undo.keep(connection, self.run.registry, self.run.registry_key, kept, now)
+        undo.save(connection, self.run.registry, self.run.registry_key, kept, now)
 
     def _objections(
         self,
@@ -129,16 +129,16 @@ class Intents:
         registry: RegistrySettings,
         items: Sequence[Item],
         wishes: Wishes,
-        barred: Mapping[int, str | None],
+        stop_reasons: Mapping[int, str | None],
     ) -> dict[int, Outcome]:
-        """By its number, why an item is not to be deleted. `barred`: why nothing more is to be asked for it."""
+        """By its number, why an item is not to be deleted. `stop_reasons`: why nothing more is to be asked for it."""
         pause, holds_now = wishes
         path, images = self.held.repository, {one.digest: one.image for one in items}
         if holds_now.holds and self.live_check is not None:
             images |= {image.digest: image for one in items for image in self.live_check.with_children(one)}
         held = holds_now.reasons(path, tuple(images.values())) if holds_now.holds else {}
         unsettled = self._unsettled(connection, registry, [one.image for one in items])
-        gone = rechecks.gone_of(connection, self.run.id, path, {owner for one in items for owner in one.owners})
+        gone = rechecks.deleted_digests(connection, self.run.id, path, {owner for one in items for owner in one.owners})
         found: dict[int, Outcome] = {}
         for one in items:
             if (why := unsettled.get(one.digest)) is not None:
@@ -149,7 +149,7 @@ class Intents:
                 found[one.number] = Outcome("skipped", "held", why)
             elif (used := self.used(one)) is not None:
                 found[one.number] = used
-            elif (why := barred[one.number]) is not None:
+            elif (why := stop_reasons[one.number]) is not None:
                 found[one.number] = Outcome("skipped", "still_needed", why)
             elif needed := next((owner for owner in one.owners if owner not in gone), None):
                 found[one.number] = Outcome("skipped", "still_needed", f"{needed}, which needs it, was not deleted")
@@ -162,6 +162,6 @@ class Intents:
         if registry.settle <= self.run.terms.settle:
             return {}
         path = self.held.repository
-        seen = {path: scan_history.seen_of(connection, registry.history_key, path)}
+        seen = {path: scan_history.load_repository(connection, registry.history_key, path)}
         plan_context = PlanContext(history=seen, settle=registry.settle)
         return plan_context.unsettled(path, images, self.run.started_at or self.run.opened_at)

@@ -26,7 +26,7 @@ from worker.store import Store, freed_bytes, holds, leases, rechecks, sweeping
 from worker.store import runs as run_rows
 from worker.store.leases import Lease
 from worker.store.manifests import StoredManifests
-from worker.store.rechecks import Undeleted
+from worker.store.rechecks import OpenItem
 from worker.store.runs import Run
 from worker.store.sweeping import Outcome
 from worker.sweep import outcomes
@@ -139,7 +139,7 @@ def _settle(
     if against or comparison.reason is not None:
         facts = {"run": run.id, "registry": run.registry, "repository": path, "reason": comparison.reason}
         log.info("recheck", **facts, needed=sorted(comparison.needed), changed=sorted(comparison.changed))
-    for digests in freed_bytes.portions(against, rechecks.AT_ONCE) if comparison.reason is None else [()]:
+    for digests in freed_bytes.portions(against, rechecks.ITEMS_PER_TRANSACTION) if comparison.reason is None else [()]:
         after = -1
         while (last := _settle_some(store, run, path, comparison, after, digests, held)) is not None:
             after = last
@@ -148,9 +148,9 @@ def _settle(
             return
         now = store.now(connection)
         rechecks.record(connection, run.id, path, began, now, comparison.reason)
-        freed_bytes.keep(connection, run.id, comparison.blobs)
+        freed_bytes.mark_still_referenced(connection, run.id, comparison.blobs)
         if comparison.cause not in ("mode", "paused"):  # else nobody talked to the registry
-            run_rows.healthy(connection, run.id)
+            run_rows.reset_failures(connection, run.id)
 
 
 def _settle_some(
@@ -161,7 +161,7 @@ def _settle_some(
         if not _goes_on(connection, run, held):
             return None
         now = store.now(connection)
-        found = rechecks.undeleted(connection, run.id, path, now, after=after, digests=digests)
+        found = rechecks.open_items(connection, run.id, path, now, after=after, digests=digests)
         outcomes_by_item = [(one.item, _outcome(connection, one, comparison)) for one in found]
         settled = [(item, outcome) for item, outcome in outcomes_by_item if outcome is not None]
         settled = sweeping.record_outcomes(connection, run.id, settled, now)
@@ -176,7 +176,7 @@ def _goes_on(connection: Connection, run: Run, held: Lease | None) -> bool:
     return mine and current is not None and current.state == "deleting" and current.stop is None
 
 
-def _outcome(connection: Connection, one: Undeleted, comparison: Comparison) -> Outcome | None:
+def _outcome(connection: Connection, one: OpenItem, comparison: Comparison) -> Outcome | None:
     """A planned one is skipped. One that was begun and is still there must not be asked for again, not even by the
     worker that holds it; one that is not listed is left to the next claim, which may only read it.
     """
@@ -188,5 +188,7 @@ def _outcome(connection: Connection, one: Undeleted, comparison: Comparison) -> 
     if listed and not one.held:
         return outcomes.still_there(reason)
     if listed or comparison.cause not in ("mode", "paused"):  # which are asked with each intent
-        sweeping.bar(connection, one.item, reason)  # unlisted: not seen to be gone, the listing may have failed
+        sweeping.record_stop_reason(
+            connection, one.item, reason
+        )  # unlisted: not seen to be gone, the listing may have failed
     return None

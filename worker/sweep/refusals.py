@@ -31,11 +31,14 @@ def set_aside(store: Store, run: Run, item: Item, error: RegistryError) -> Outco
         current = run_rows.get(connection, run.id, lock=True)
         deletes = current is not None and current.deleted > 0
         if (hint and (deletes or refusals.was_locked(connection, run, item))) or (
-            item.repository in refusals.deleted_in(connection, run.id)
+            item.repository in refusals.repositories_with_deletions(connection, run.id)
         ):
             return outcomes.protected(str(error))
-        refusals.set_aside(connection, item, str(error), hint=hint)
-        others = refusals.untried(connection, run.id) - refusals.refused_in(connection, run.id).keys()
+        refusals.defer(connection, item, str(error), hint=hint)
+        others = (
+            refusals.repositories_to_try(connection, run.id)
+            - refusals.refusals_by_repository(connection, run.id).keys()
+        )
     if not (hint or deletes or others):
         count_failure(store, run, error)
     return None
@@ -45,7 +48,7 @@ def settle(store: Store, run_id: str) -> None:
     """Record the outcomes of what was set aside, as far as it can be told by now. Raises StoreError."""
     with store.write() as connection:
         run = run_rows.get(connection, run_id, lock=True)
-        items = refusals.waiting(connection, run_id)
+        items = refusals.deferred_items(connection, run_id)
         if run is None or run.state != "deleting" or not items:
             return
         if not (settled := list(_decided(connection, run, items))):
@@ -58,9 +61,9 @@ def settle(store: Store, run_id: str) -> None:
 
 
 def _decided(connection: Connection, run: Run, items: Iterable[Item]) -> Iterable[tuple[Item, Outcome]]:
-    deletes = refusals.deleted_in(connection, run.id)
-    tries = refusals.refused_in(connection, run.id)
-    left = refusals.untried(connection, run.id) if run.stop is None else frozenset()
+    deletes = refusals.repositories_with_deletions(connection, run.id)
+    tries = refusals.refusals_by_repository(connection, run.id)
+    left = refusals.repositories_to_try(connection, run.id) if run.stop is None else frozenset()
     left = frozenset(path for path in left if tries.get(path, 0) < MOST_TRIES)
     for one in items:
         if one.repository in deletes or (one.refused_hint and run.deleted):
@@ -72,16 +75,16 @@ def _decided(connection: Connection, run: Run, items: Iterable[Item]) -> Iterabl
 def given_up(store: Store, run: Run, path: str) -> bool | None:
     """Whether no further image of a repository is tried, as each try was refused; None: not until others were tried."""
     with store.read() as connection:
-        tries = refusals.refused_in(connection, run.id).get(path, 0)
-        if tries < MOST_TRIES or path in refusals.deleted_in(connection, run.id):
+        tries = refusals.refusals_by_repository(connection, run.id).get(path, 0)
+        if tries < MOST_TRIES or path in refusals.repositories_with_deletions(connection, run.id):
             return False
-        return refusals.is_settled(connection, run.id, path) or None
+        return refusals.has_failed_refusal(connection, run.id, path) or None
 
 
 def deletes_in(store: Store, run: Run, path: str) -> bool:
     """Whether the run has deleted an image of a repository."""
     with store.read() as connection:
-        return path in refusals.deleted_in(connection, run.id)
+        return path in refusals.repositories_with_deletions(connection, run.id)
 
 
 def spread(items: Sequence[Item]) -> list[Item]:

@@ -29,7 +29,7 @@ from worker.store import Store, leases, plans
 from worker.store import verification as rows
 from worker.store.manifests import StoredManifests
 from worker.store.runs import Run
-from worker.store.verification import SETTLED, Difference, Left
+from worker.store.verification import DELETED_STATES, DeletionState, Difference
 
 log = Log(__name__)
 
@@ -137,15 +137,15 @@ def expectation(store: Store, run: Run, path: str, shared: frozenset[int]) -> Ex
     """What a repository should look like; None: nothing was deleted there, and nothing there shares a blob with it."""
     with store.read() as connection:
         images = tuple(plans.images_of(connection, run.id, path))
-        planned = rows.left_in(connection, run.id, path)
-    gone = {digest: left.image for digest, left in planned.items() if left.state in SETTLED}
+        planned = rows.deletion_states(connection, run.id, path)
+    gone = {digest: left.image for digest, left in planned.items() if left.state in DELETED_STATES}
     there = frozenset(_related(images, planned, gone, shared))
     emptied = bool(gone) and all(image.digest in gone for image in images)
     return Expectation(path, gone, there, emptied) if gone or there else None
 
 
 def _related(
-    images: Iterable[Image], planned: Mapping[str, Left], gone: Mapping[str, Image], shared: frozenset[int]
+    images: Iterable[Image], planned: Mapping[str, DeletionState], gone: Mapping[str, Image], shared: frozenset[int]
 ) -> Iterator[str]:
     """Digests of what stayed and shares an index, a subject or a blob with what was deleted."""
     images = tuple(images)
@@ -157,7 +157,7 @@ def _related(
             touched.update(index.children)
     for image in images:
         left = planned.get(image.digest)
-        if image.digest in gone or (left is not None and left.begun):
+        if image.digest in gone or (left is not None and left.attempted):
             continue
         names = {image.digest, *_graph(image, about)}
         if not touched.isdisjoint(names) or any(hash(blob.digest) in shared for blob in blobs_of(image)):

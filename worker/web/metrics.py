@@ -155,9 +155,9 @@ def _next_run(of: Configured) -> float:
 
 def _last_due(of: Configured) -> float:
     m, settings = of.measures, of.settings
-    if settings.schedule is None or m.line_since is None or m.line != schedule_line(settings):
+    if settings.schedule is None or m.cron_line_since is None or m.cron_line != schedule_line(settings):
         return 0  # a line that beat has not seen yet was never due
-    last, _ = due(settings.schedule, settings.timezone, min(m.line_since, of.now), of.now)
+    last, _ = due(settings.schedule, settings.timezone, min(m.cron_line_since, of.now), of.now)
     return _seconds(last)
 
 

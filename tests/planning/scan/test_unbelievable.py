@@ -106,7 +106,7 @@ class TestPushTimes:
         answered = harness.sweep()
         assert answered.suspicion is None
         assert answered.planned == 10  # the five, and those of the shop's web pushed after that
-        head = recalled(harness).head
+        head = recalled(harness).last_scan
         assert head is not None
         assert head.suspicion == ""
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from tests.support.builders import digest, image
 from worker.registries.interface import SavedManifest
-from worker.restore.images import Wanted, in_order
-from worker.store.undo import Undo
+from worker.restore.images import WantedImage, in_order
+from worker.store.undo import UndoRecord
 
 
-def wanted(name: int) -> Wanted:
+def wanted(name: int) -> WantedImage:
     one = image(name)
-    return Wanted(Undo("run", name, "shop/api", one, SavedManifest(one.digest, "", b""), datetime.now(UTC)))
+    return WantedImage(UndoRecord("run", name, "shop/api", one, SavedManifest(one.digest, "", b""), datetime.now(UTC)))
 
 
 @given(st.data())

@@ -14,7 +14,7 @@ from worker.registries.errors import (
     RegistryError,
 )
 from worker.restore import restore as restoring
-from worker.restore.images import CACHED, COLLECTED, Left
+from worker.restore.images import CACHED, COLLECTED, MovedTag
 
 
 class TestPuttingBack:
@@ -101,7 +101,7 @@ class TestPuttingBack:
         harness.sweep()
         theirs = registry.push_image("shop/api", "old", layers=["b"])
         found = restore(harness, f"shop/api@{gone.digest}")[gone.digest]
-        assert (found.answer, found.tags, found.left) == ("whole", ("old-2",), (Left("old", theirs.digest),))
+        assert (found.answer, found.tags, found.left) == ("whole", ("old-2",), (MovedTag("old", theirs.digest),))
         assert found.message == "old was pushed since, and is left as it is"
         assert registry.tags("shop/api") == {"old": theirs.digest, "old-2": gone.digest}
 

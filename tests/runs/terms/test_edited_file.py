@@ -18,7 +18,7 @@ from tests.support.simulator.client import Simulator
 from worker.runs import evidence_refresh, lifecycle
 from worker.runs.lifecycle import NotBlockedError, TaskCall
 from worker.runs.terms import stricter, terms_of
-from worker.store.runs import Run, Terms, terms_text
+from worker.store.runs import Run, Terms, encode_terms
 from worker.store.tables import evidence
 from worker.store.tables import run as run_table
 
@@ -194,7 +194,7 @@ def test_an_unreadable_image_that_is_named_since_the_plan_freezes_its_repository
 ) -> None:
     registry = harness.settings.registries["production"]
     planned_by = terms_of(harness.settings, registry.model_copy(update={"ignore_unreadable": planned}))
-    terms = msgspec.json.decode(terms_text(planned_by), type=Terms)
+    terms = msgspec.json.decode(encode_terms(planned_by), type=Terms)
     assert stricter(registry.model_copy(update={"ignore_unreadable": edited}), terms).ignore_unreadable == bound
     earlier = registry.model_copy(update={"ignore_unreadable": edited})
     assert stricter(earlier, Terms()).ignore_unreadable == edited  # planned by an earlier version

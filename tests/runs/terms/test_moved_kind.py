@@ -284,7 +284,7 @@ class TestPushTimesOfTheMigration:
         old = {one.digest for one in images if one.created_at is not None and one.created_at <= minute_ago}
         assert set(harness.outcomes(believed.id)) == old
         assert len(old) > 6
-        head = recalled(harness).head
+        head = recalled(harness).last_scan
         assert head is not None
         assert head.suspicion == ""
 

@@ -16,7 +16,7 @@ from tests.support.oci.pusher import Pusher
 from tests.support.oci.server import DockerRegistry
 from worker.registries import open_registry
 from worker.restore import restore as restoring
-from worker.restore.images import Restored
+from worker.restore.images import RestoredImage
 from worker.store import Store
 from worker.store.tables import blob
 
@@ -37,9 +37,9 @@ def served(registry: DockerRegistry, **keys: Any) -> dict[str, Any]:
     return own | keys
 
 
-def restore(harness: Harness, words: str, *, partly: bool = False) -> dict[str, Restored]:
+def restore(harness: Harness, words: str, *, partly: bool = False) -> dict[str, RestoredImage]:
     """Digest -> what the answer says of it."""
-    asked = replace(restoring.find(harness.store, harness.settings, words), partly=partly)
+    asked = replace(restoring.resolve_request(harness.store, harness.settings, words), partly=partly)
     with open_registry(harness.settings.registries["production"]) as opened:
         return {one.digest: one for one in restoring.restore(harness.store, asked, opened)}
 
@@ -109,7 +109,7 @@ def named(store: Store, run_id: str, *, reclaimed: bool) -> dict[str, int]:
     """The blobs that the run's plan counts as reclaimable; `reclaimed`: that its outcomes count: digest -> bytes."""
     wanted = select(blob.c.digest, blob.c.size).where(blob.c.run_id == run_id)
     if reclaimed:
-        wanted = wanted.where(blob.c.remaining == 0, blob.c.ours, ~blob.c.kept)
+        wanted = wanted.where(blob.c.remaining == 0, blob.c.deleted_by_us, ~blob.c.still_referenced)
     with store.read() as connection:
         return {row.digest: row.size for row in connection.execute(wanted)}
 

@@ -122,7 +122,7 @@ def bar(harness: Harness, run_id: str, digest: str) -> None:
     """A recheck finds an image that needs this one."""
     with harness.store.write() as connection:
         this = (item.c.run_id == run_id) & (item.c.digest == digest)
-        connection.execute(update(item).where(this).values(barred="an index pushed since needs it"))
+        connection.execute(update(item).where(this).values(stop_reason="an index pushed since needs it"))
 
 
 def take_over(harness: Harness, run_id: str, _digest: str) -> None:

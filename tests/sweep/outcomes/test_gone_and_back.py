@@ -11,7 +11,7 @@ from tests.support.oci.fake import FakeRegistry
 from tests.support.scan_history import pass_time, reasons, recalled
 from tests.support.simulator.client import Simulator
 from worker.registries import open_registry
-from worker.restore.restore import find, restore
+from worker.restore.restore import resolve_request, restore
 from worker.store.tables import run as run_table
 
 DAY = timedelta(days=1)
@@ -74,7 +74,7 @@ def test_what_we_deleted_and_no_scan_saw_for_a_while(fake: FakeRegistry, harness
 def test_what_was_restored(fake: FakeRegistry, harness: Harness, deleted: str) -> None:
     registry = harness.settings.registries["production"]
     with open_registry(registry) as opened:
-        (back,) = restore(harness.store, find(harness.store, harness.settings, f"{PATH}@{deleted}"), opened)
+        (back,) = restore(harness.store, resolve_request(harness.store, harness.settings, f"{PATH}@{deleted}"), opened)
     assert (back.digest, deleted in fake.state()[PATH]) == (deleted, True)
     assert is_young_for_fourteen_days(harness, deleted)
 
@@ -130,7 +130,7 @@ def test_a_deletion_after_another_runs_scan(fake: FakeRegistry, harness: Harness
     """A plan that waited for its approval while another was made."""
     digest = month_old(fake, harness)
     run_id, task_calls = harness.plan()
-    head = recalled(harness).head
+    head = recalled(harness).last_scan
     assert head is not None
     with harness.store.write() as connection:  # as if it had begun before the last scan
         before = head.scanned_at - timedelta(hours=1)

@@ -267,7 +267,7 @@ def test_a_tag_that_is_pushed_while_the_deletion_of_its_old_digest_is_under_way(
 def test_no_race_is_told_of_where_nobody_pushed(link):
     run = link.swept()
     link.whole(run)
-    assert run.raced == ()
+    assert run.raced_pushes == ()
     assert metric(SimpleNamespace(harness=link.harness), 'registry_gc_raced_pushes_total{registry="production"}') == 0
 
 
@@ -282,4 +282,4 @@ def test_a_push_is_found_though_the_deletions_answer_is_lost(link):
     run = link.swept()
     link.kept += new
     link.whole(run)
-    assert [one["tags"] for one in run.raced] == [["old-0"]]
+    assert [one["tags"] for one in run.raced_pushes] == [["old-0"]]

@@ -13,7 +13,7 @@ SKIPPED = (
 )
 STOPS = ("aborted", "expired", "deadline", "hopeless", "failed")
 OUTCOMES = ("succeeded", "partial", "blocked", "failed", "aborted", "missed")
-SEEN = ("a batch was taken over", "an item was barred")
+SEEN = ("a batch was taken over", "an item was stopped")
 
 # What there is to come by, by the word that its counts begin with.
 THERE_IS: Mapping[str, tuple[str, ...]] = {

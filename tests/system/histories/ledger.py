@@ -199,15 +199,15 @@ class Ledger:
 
     def _check_new_intents(self, process: Process) -> None:
         found = self.rows(
-            "select run_id, number, batch, repository, digest, owners, barred, idempotency_key, attempts from item"
+            "select run_id, number, batch, repository, digest, owners, stop_reason, idempotency_key, attempts from item"
             " where state in ('intent', 'accepted')"
         )
         before, self._begun = self._begun, {}
         for item in found:
             place = (item["run_id"], item["number"])
             self._begun[place] = item["attempts"]
-            if item["barred"] is not None:
-                self.world.stats["seen: an item was barred"] += 1
+            if item["stop_reason"] is not None:
+                self.world.stats["seen: an item was stopped"] += 1
             if item["attempts"] > before.get(place, 0):  # else none is new; one that was taken back may come again
                 intent = Intent(self.world.tick(), process, *place)
                 self.intents.append(intent)
@@ -231,7 +231,7 @@ class Ledger:
         promise(run["id"] == process.run_id and run["id"] in self.plans, "only its own stored plan", **facts)
         promise(run["mode"] == "delete", "a dry run deletes nothing", **facts)
         promise(run["state"] == "deleting" and run["stop"] is None, "a stopped run deletes nothing", **facts)
-        promise(item["barred"] is None, "what is barred is left alone", **facts)
+        promise(item["stop_reason"] is None, "an item with a stop reason is left alone", **facts)
         lease = self._leases.get((item["run_id"], item["batch"]))  # as it was before this commit
         promise(batch["fence"] == process.fence and lease is not None and lease > now, "only under a lease", **facts)
         started, deleting = _instant(run["started_at"]), _instant(run["deleting_at"])

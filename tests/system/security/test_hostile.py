@@ -20,7 +20,7 @@ from worker.app import KEY_PREFIX
 from worker.store.tables import metadata
 
 FAR = "9999-12-31T23:59:59+00:00"
-HONEST = ("verified_at", "verifications", "notified", "after_run_over")
+HONEST = ("verified_at", "verifications", "notified", "after_run_done")
 LIMITS = {"max_share": "100%", "max_images": 3}
 
 

@@ -152,7 +152,7 @@ def test_a_schedule_counts_from_the_start_of_beat(sandbox, redis, store):
 
 def _line_since(store):
     with store.read() as connection:
-        return connection.execute(select(noted.c.line_since).where(noted.c.line == "0 3 1 1 * UTC")).scalar()
+        return connection.execute(select(noted.c.cron_line_since).where(noted.c.cron_line == "0 3 1 1 * UTC")).scalar()
 
 
 def test_redis_away_ringing_gives_up_soon_and_says_so(sandbox, redis):

@@ -268,7 +268,7 @@ def test_a_tag_that_moves_in_mid_run(fake: Starter, make_harness: Sleeper) -> No
     made.carry_out(task_calls)
     assert registry.state() == {"a": {new.digest: ("old-0",)}}
     assert made.outcomes(run_id) == {one.digest: ("deleted", None) for one in pushed}
-    assert made.run(run_id).raced == ({"repository": "a", "digest": pushed[0].digest, "tags": ["old-0"]},)
+    assert made.run(run_id).raced_pushes == ({"repository": "a", "digest": pushed[0].digest, "tags": ["old-0"]},)
 
 
 @pytest.mark.parametrize("kind", ["cut", "status", "html"])

@@ -1,4 +1,4 @@
-"""Columns and tables that are named by what they hold; their contents stay as they are."""
+"""Renames columns and tables by what they hold; their contents stay."""
 
 from alembic import op
 
@@ -12,8 +12,17 @@ COLUMNS = (
     ("repository", "looked_at", "rechecked_at"),
     ("repository", "look", "refusal"),
     ("batch", "rung_at", "published_at"),
+    ("run", "raced", "raced_pushes"),
+    ("run", "different", "difference_count"),
+    ("run", "after_run_over", "after_run_done"),
+    ("run", "after_run_again", "after_run_retry_at"),
+    ("item", "barred", "stop_reason"),
+    ("blob", "ours", "deleted_by_us"),
+    ("blob", "kept", "still_referenced"),
+    ("registry", "line", "cron_line"),
+    ("registry", "line_since", "cron_line_since"),
 )
-TABLES = (("memory", "scan_history"), ("memory_next", "scan_history_next"))
+TABLES = (("memory", "scan_history"), ("memory_next", "scan_history_next"), ("about", "store_info"))
 
 
 def upgrade() -> None:

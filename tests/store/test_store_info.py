@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from worker.store import open_store
-from worker.store.about import store_id
+from worker.store.store_info import store_id
 
 
 def test_a_store_keeps_its_id(tmp_path: Path) -> None:

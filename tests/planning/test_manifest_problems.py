@@ -2,13 +2,13 @@
 
 from policies.image import Blob, Image
 from tests.support.builders import digest, image, index
-from worker.planning.unclear import Unclear
+from worker.planning.manifest_problems import ManifestProblems
 
 NOTHING: frozenset[str] = frozenset()
 
 
-def noted(*images: Image, ignored: frozenset[str] = NOTHING, **why: str) -> Unclear:
-    unclear = Unclear(ignored, {digest(name): reason for name, reason in why.items()})
+def noted(*images: Image, ignored: frozenset[str] = NOTHING, **why: str) -> ManifestProblems:
+    unclear = ManifestProblems(ignored, {digest(name): reason for name, reason in why.items()})
     unclear.note("shop/api", images)
     return unclear
 

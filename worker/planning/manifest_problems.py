@@ -8,7 +8,7 @@ from policies.warnings import PlanWarning
 
 
 @dataclass(slots=True)
-class Unclear:
+class ManifestProblems:
     """What was found so far. `ignored`: digests of unreadable images that a person has set aside. `why`: by digest,
     what was wrong with manifests, where the registry's driver has noted it.
     """

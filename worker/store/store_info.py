@@ -6,22 +6,22 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select, union
 
 from worker.config.settings import kind_in
-from worker.store.tables import about, audit, registry, run
+from worker.store.tables import audit, registry, run, store_info
 
 
 def store_id(connection: Connection) -> str:
     """The store's own id, made with its schema."""
-    return str(connection.execute(select(about.c.value).where(about.c.name == "store_id")).scalar_one())
+    return str(connection.execute(select(store_info.c.value).where(store_info.c.name == "store_id")).scalar_one())
 
 
-def registries(connection: Connection) -> set[str]:
+def registry_names(connection: Connection) -> set[str]:
     """Configured while a process ran, scanned, or deleted from; also those that left the configuration since."""
     names = union(select(registry.c.name), select(run.c.registry), select(audit.c.registry))
     return set(connection.execute(names).scalars())
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
+class PastRegistry:
     """A registry as runs of it were opened."""
 
     name: str  # the configured one
@@ -37,8 +37,8 @@ class Former:
         return self.key.rpartition("|")[2]
 
 
-def former(connection: Connection) -> list[Former]:
+def past_registries(connection: Connection) -> list[PastRegistry]:
     """Each name with each of its keys, the newest first."""
     last = func.max(run.c.opened_at, type_=run.c.opened_at.type)
     found = select(run.c.registry, run.c.registry_key, last).group_by(run.c.registry, run.c.registry_key)
-    return [Former(*row) for row in connection.execute(found.order_by(last.desc(), run.c.registry))]
+    return [PastRegistry(*row) for row in connection.execute(found.order_by(last.desc(), run.c.registry))]
