@@ -23,6 +23,10 @@ from worker.web.metrics import COUNTERS, FAILURE_CAUSES, GAUGES, LIMITS, MODES, 
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md")
+DECISIONS = tuple(sorted((ROOT / "docs" / "decisions").glob("*.md")))
+each_page = pytest.mark.parametrize(
+    "path", [pytest.param(path, id=str(path.relative_to(ROOT))) for path in (*PAGES, *DECISIONS)]
+)
 MODELS: tuple[type[Form], ...] = (
     document.Document,
     document.Web,
@@ -45,11 +49,11 @@ def page(name: str) -> str:
 
 
 def blocks(kind: str) -> Iterator[tuple[str, str]]:
-    """Every fenced block of that kind, with where it stands."""
+    """Every fenced block of that kind, with its page and line."""
     for path in PAGES:
         text = path.read_text()
-        for found in re.finditer(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            yield f"{path.name}:{text.count(chr(10), 0, found.start()) + 1}", found[1]
+        for block in re.finditer(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            yield f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, block.start()) + 1}", block[1]
 
 
 def examples(shape: type) -> list[Any]:
@@ -57,7 +61,7 @@ def examples(shape: type) -> list[Any]:
     return [pytest.param(text, id=where) for where, text, tree in loaded if isinstance(tree, shape)]
 
 
-FILES = [one for one in examples(dict) if one.values[0].startswith("# registry-gc.yaml")]
+FILES = [example for example in examples(dict) if example.values[0].startswith("# registry-gc.yaml")]
 
 
 @pytest.mark.parametrize("text", FILES)
@@ -94,7 +98,7 @@ def test_every_key_of_the_file_is_in_the_reference(model: type[Form]) -> None:
 
 def ticked(text: str) -> list[str]:
     """Words in backquotes; of `tags: [pattern…]` the key."""
-    return [found.split(":")[0] for found in re.findall(r"`([^`]*)`", text)]
+    return [word.split(":")[0] for word in re.findall(r"`([^`]*)`", text)]
 
 
 def test_every_condition_is_in_the_reference() -> None:
@@ -107,8 +111,8 @@ def test_every_cause_of_a_verdict_is_explained() -> None:
 
 
 def test_every_metric_is_explained_and_no_other() -> None:
-    counters = {f"registry_gc_{one.name}_total" for one in COUNTERS}
-    gauges = {f"registry_gc_{one.name}" for one in GAUGES}
+    counters = {f"registry_gc_{metric.name}_total" for metric in COUNTERS}
+    gauges = {f"registry_gc_{metric.name}" for metric in GAUGES}
     own = {"registry_gc_beat_heartbeat_timestamp_seconds", "registry_gc_build_info"}
     named = re.findall(r"^\| `(registry_gc_\w+)` \|", page("metrics.md"), re.MULTILINE)
     assert sorted(named) == sorted(counters | gauges | own)
@@ -122,15 +126,15 @@ def test_every_value_of_a_label_is_named() -> None:
 
 
 def test_every_cause_of_a_failed_image_says_what_to_do() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", page("operations.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", page("runs.md"), re.MULTILINE)
     assert set(FAILURE_CAUSES) <= set(rows)
 
 
 def test_every_direct_dependency_is_justified() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"].values()
-    wanted = [*project["project"]["dependencies"], *(one for group in groups for one in group)]
-    names = {re.split(r"[\[<>=]", one)[0] for one in wanted}
+    wanted = [*project["project"]["dependencies"], *(package for group in groups for package in group)]
+    names = {re.split(r"[\[<>=]", package)[0] for package in wanted}
     rows = re.findall(r"^\|([^|]*)\|", page("dependencies.md"), re.MULTILINE)
     known = {name.strip().split("\\[")[0] for row in rows for name in row.split(",")}
     assert names <= known
@@ -142,10 +146,43 @@ def test_every_command_in_the_documentation_is_there() -> None:
     assert set(re.findall(r"(?:^|`|/bin/)registry-gc ([a-z]+)", text, re.MULTILINE)) == commands
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in PAGES])
-def test_links_between_pages_lead_somewhere(path: Path) -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
-    assert [target for target in targets if not (path.parent / target).exists()] == []
+@each_page
+def test_links_between_pages_lead_to_a_page_and_a_heading(path: Path) -> None:
+    text = path.read_text()
+    broken = []
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
+        linked = path.parent / target if target else path
+        if not linked.exists() or (anchor and anchor not in headings(linked.read_text())):
+            broken.append(f"{target}#{anchor}")
+    assert broken == []
+
+
+def headings(text: str) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", without_fences(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def without_fences(text: str) -> str:
+    return re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@each_page
+def test_prose_has_at_most_120_characters_a_line(path: Path) -> None:
+    lines = without_fences(path.read_text()).splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.lstrip().startswith("|")] == []
+
+
+def test_every_page_is_linked_from_its_index() -> None:
+    for index in (ROOT / "docs" / "README.md", ROOT / "docs" / "decisions" / "README.md"):
+        pages = {path.name for path in index.parent.glob("*.md")} - {index.name}
+        assert pages <= set(re.findall(r"\]\(([^)#:]+)\)", index.read_text()))
+    assert "decisions/README.md" in (ROOT / "docs" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in PAGES if path.parent.name == "docs"])
+def test_a_page_begins_with_what_its_reader_can_do_after_it(path: Path) -> None:
+    assert re.match(r"# .+\n\nAfter this page you (can|have|know) ", path.read_text())
 
 
 @pytest.mark.skipif(
@@ -158,5 +195,5 @@ def test_the_queries_are_prometheus_queries(tmp_path: Path) -> None:
     rules = [{"record": f"q{number}", "expr": row.replace("\\|", "|")} for number, row in enumerate(rows)]
     path = tmp_path / "rules.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "questions", "rules": rules}]}))
-    found = subprocess.run(["promtool", "check", "rules", str(path)], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+    checked = subprocess.run(["promtool", "check", "rules", str(path)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr

@@ -103,7 +103,7 @@ def test_the_audit(filled, make_harness, gc):
     assert (gc("audit", "production", "shop/web:never").code, gc("audit", "production", "crp1").code) == (0, 0)
 
 
-RECIPE = re.search(r"```python\n(import hashlib.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
+RECIPE = re.search(r"```python\n(import hashlib.*?)```", (ROOT / "docs" / "audit.md").read_text(), re.DOTALL)
 
 
 def test_the_chain_is_verified_also_from_an_export_alone(filled, make_harness, gc, tmp_path):

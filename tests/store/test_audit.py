@@ -412,7 +412,7 @@ def test_much_is_forgotten_in_portions(store: Store) -> None:
 
 
 def test_an_export_proves_itself(store: Store) -> None:
-    """By the recipe of docs/operations.md, whatever names hold."""
+    """By the recipe of docs/audit.md, whatever names hold."""
     fill(store, 5)
     finish(store, "staging")
     assert run_recipe(store) == [
@@ -431,7 +431,7 @@ def test_an_export_proves_itself(store: Store) -> None:
 
 def run_recipe(store: Store, *arguments: str) -> list[str]:
     """What the script of the documentation says of an export, oldest first."""
-    page = (ROOT / "docs" / "operations.md").read_text()
+    page = (ROOT / "docs" / "audit.md").read_text()
     script = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "hashlib" in code)
     with store.read() as connection:
         export = b"".join(reversed(list(audit_report(deletions(connection)).ndjson())))
