@@ -23,9 +23,9 @@ OPERATIONS = "/operations/"
 
 def test_an_operation_that_never_ends_is_given_back(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(operations="never_done")
-    accepted = driver.delete("shop/api", image, key())
+    parse_body = driver.delete("shop/api", image, key())
     started = time.monotonic()
-    assert driver.follow(accepted, soon(0.5)) == accepted
+    assert driver.follow(parse_body, soon(0.5)) == parse_body
     assert 0.4 < time.monotonic() - started < 2.0
     assert len(simulator.requests("GET", OPERATIONS)) >= 2
 
@@ -49,17 +49,19 @@ def test_an_error_before_done_is_followed_to_the_end(simulator: Simulator, drive
 def test_an_error_before_done_is_believed_when_time_is_up(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(error_before_done=True, operation_seconds_from=3.0, operation_seconds_to=3.0)
     simulator.fault("fail_operation", method="DELETE", code=13, message="Internal error")
-    accepted = driver.delete("shop/api", image, key())
+    parse_body = driver.delete("shop/api", image, key())
     started = time.monotonic()
     with pytest.raises(OperationFailedError, match="INTERNAL: Internal error"):
-        driver.follow(accepted, soon(2.5))
+        driver.follow(parse_body, soon(2.5))
     assert time.monotonic() - started < 2.9  # it is not done before three seconds are over
 
 
 def test_the_operation_of_another_image_is_not_ours(simulator: Simulator, driver: Driver, image: Image) -> None:
     metadata = {"imageId": "crpsomebodyelse00000"}
     simulator.fault("wrong_types", method="DELETE", set={"metadata": metadata})
-    with pytest.raises(BadResponseError, match=f"asked to delete {image.id}, told of the deletion of crpsomebodyelse"):
+    with pytest.raises(
+        BadResponseError, match=f"expected the deletion of {image.id}, got the deletion of crpsomebodyelse"
+    ):
         driver.delete("shop/api", image, key())
 
 
@@ -88,10 +90,10 @@ def test_trouble_while_following_is_ridden_out(simulator: Simulator, driver: Dri
 
 def test_a_registry_that_dies_while_following(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(operations="never_done")
-    accepted = driver.delete("shop/api", image, key())
+    parse_body = driver.delete("shop/api", image, key())
     simulator.fault("hang", path=OPERATIONS)
     started = time.monotonic()
-    assert driver.follow(accepted, soon(0.5)) == accepted
+    assert driver.follow(parse_body, soon(0.5)) == parse_body
     assert time.monotonic() - started < 3.0
 
 

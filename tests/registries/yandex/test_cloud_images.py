@@ -11,12 +11,12 @@ from worker.registries.errors import BadResponseError
 from worker.registries.yandex.cloud_images import (
     Folder,
     PossibleFolders,
-    disagrees,
+    have_conflicting_manifests,
     image_of,
     images_of,
-    in_folder,
+    is_in_folder,
     possible_folders,
-    settled,
+    resolve_folder,
     tags_of,
 )
 from worker.registries.yandex.cloud_protocol import Artifact
@@ -58,12 +58,12 @@ def test_a_path_says_in_which_folder_an_artifact_lies(path: str, name: str, plac
 
 @pytest.mark.parametrize("path", ["/shop//api/x", "/../shop/x", "/shop/a pi/x", "/shop/-/x", "/" + "a/" * 200 + "x"])
 def test_a_path_that_no_repository_can_have(path: str) -> None:
-    with pytest.raises(BadResponseError, match="impossible path"):
+    with pytest.raises(BadResponseError, match="invalid path"):
         possible_folders(path, "x", REGISTRY)
 
 
 @pytest.mark.parametrize(
-    ("parents", "some_full", "folder"),
+    ("parents", "has_full_paths", "folder"),
     [
         pytest.param(set(), False, "shop", id="all may be full"),
         pytest.param({"web"}, False, "shop/api", id="some are parents and none is full"),
@@ -71,8 +71,10 @@ def test_a_path_that_no_repository_can_have(path: str) -> None:
         pytest.param({"web", "shop/api"}, True, "shop/api", id="there are both, and the folder is one"),
     ],
 )
-def test_a_tag_that_is_named_like_its_repository(parents: set[str], some_full: bool, folder: str) -> None:
-    assert settled(possible_folders("/shop/api", "api", REGISTRY), parents, some_full=some_full) == folder
+def test_a_tag_that_is_named_like_its_repository(parents: set[str], has_full_paths: bool, folder: str) -> None:
+    assert (
+        resolve_folder(possible_folders("/shop/api", "api", REGISTRY), parents, has_full_paths=has_full_paths) == folder
+    )
 
 
 def test_what_lies_in_a_folder_that_was_asked_for() -> None:
@@ -83,7 +85,7 @@ def test_what_lies_in_a_folder_that_was_asked_for() -> None:
         ("/shop/api/cache/v1", "v1", False),
         ("/shop", "v1", False),
     ):
-        assert in_folder(path, name, REGISTRY, "shop/api") is answer_, path
+        assert is_in_folder(path, name, REGISTRY, "shop/api") is answer_, path
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_the_tags_of_an_artifact_are_its_name_and_its_properties(
 
 @pytest.mark.parametrize("value", ["v1;v2", "[1]", "[broken", "-x"])
 def test_tags_that_cannot_be_read_are_no_guess(value: str) -> None:
-    with pytest.raises(BadResponseError, match="tags that are none"):
+    with pytest.raises(BadResponseError, match="invalid tags"):
         Folder("shop/api", [artifact(name=D1, properties={"tags": value})])
 
 
@@ -141,19 +143,19 @@ def test_a_time_that_is_not_told_makes_all_unknown() -> None:
 def test_artifacts_that_tell_different_manifests_tell_nothing() -> None:
     same = [artifact(name="v1"), artifact(name="v2", config=None, children=(D2,))]
     image = image_of(same, ["v1", "v2"], "x")
-    assert disagrees(same)
+    assert have_conflicting_manifests(same)
     assert (image.children, image.config, image.compressed_size) == (None, None, None)
 
 
 def test_an_artifact_that_tells_nothing_disagrees_with_none() -> None:
     same = [artifact(name="v1"), artifact(name="v2", config=None)]
-    assert not disagrees(same)
+    assert not have_conflicting_manifests(same)
     assert image_of(same, [], "x").config == Blob(C1, 500)
 
 
 def test_of_an_artifact_that_came_twice_the_later_counts() -> None:
     moved = Folder("x", [artifact(name="v1", id="a"), artifact(D2, "v1", id="a")])
-    assert (moved.of(D1), next(one for one, tags in moved.tags.items() if "v1" in tags)) == ((), D2)
+    assert (moved.artifacts(D1), next(one for one, tags in moved.tags.items() if "v1" in tags)) == ((), D2)
 
 
 def folder(*artifacts: Artifact) -> Folder:

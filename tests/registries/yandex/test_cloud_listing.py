@@ -30,33 +30,33 @@ def row(number: int, path: str, name: str) -> WireArtifact:
 def test_an_artifact_with_an_impossible_path_makes_one_repository_unreadable_at_most(
     path: str, name: str, folder: str | None
 ) -> None:
-    pile = ArtifactsByFolder("crpvab5oob146rh73ilt")
+    listing = ArtifactsByFolder("crpvab5oob146rh73ilt")
     odd = row(9, path, name)
-    pile.add([odd, row(1, "/shop/api/v1", "v1"), row(2, "/web/v1", "v1"), odd])
-    pile.settle()
-    assert pile.folders() == ["shop/api", "web"]
-    broken = {found: [one.id for one in pile.take(found) or () if one.broken] for found in ("shop/api", "web")}
+    listing.add([odd, row(1, "/shop/api/v1", "v1"), row(2, "/web/v1", "v1"), odd])
+    listing.finish()
+    assert listing.folders() == ["shop/api", "web"]
+    broken = {found: [one.id for one in listing.take(found) or () if one.broken] for found in ("shop/api", "web")}
     assert broken == {"shop/api": ["id9"] if folder else [], "web": []}
-    assert pile.left_alone == ({} if folder else {"with an impossible path": 1})
+    assert listing.ignored_counts == ({} if folder else {"with an invalid path": 1})
 
 
 def test_what_moves_between_two_pages_is_taken_as_it_came_last() -> None:
     moved = row(1, "/shop/api/v1", "v1")
     moved.content = WireContent(docker=WireDocker(manifest_digest=f"sha256:{7:064x}"))
-    pile = ArtifactsByFolder("crpvab5oob146rh73ilt")
-    pile.add([row(1, "/shop/api/v1", "v1"), moved])
-    pile.settle()
-    found = {one.id: one.digest for one in pile.take("shop/api") or ()}
+    listing = ArtifactsByFolder("crpvab5oob146rh73ilt")
+    listing.add([row(1, "/shop/api/v1", "v1"), moved])
+    listing.finish()
+    found = {one.id: one.digest for one in listing.take("shop/api") or ()}
     assert found == {"id1": f"sha256:{7:064x}"}
-    assert pile.take("shop/api") is None  # a scan reads each folder once
+    assert listing.take("shop/api") is None  # a scan reads each folder once
 
 
 def taken(*rows: WireArtifact) -> dict[str, list[str | None]]:
     """By folder: the ids of its artifacts."""
-    pile = ArtifactsByFolder("crpvab5oob146rh73ilt")
-    pile.add(rows)
-    pile.settle()
-    return {folder: [one.id for one in pile.take(folder) or ()] for folder in pile.folders()}
+    listing = ArtifactsByFolder("crpvab5oob146rh73ilt")
+    listing.add(rows)
+    listing.finish()
+    return {folder: [one.id for one in listing.take(folder) or ()] for folder in listing.folders()}
 
 
 def test_artifacts_are_taken_by_folder() -> None:
@@ -66,13 +66,13 @@ def test_artifacts_are_taken_by_folder() -> None:
 
 
 def test_what_is_no_image_of_ours_is_left_alone_and_counted_once() -> None:
-    pile = ArtifactsByFolder("crpvab5oob146rh73ilt")
-    going, of_another_kind = row(1, "/shop/v1", "v1"), row(2, "/shop/v2", "v2")
-    going.status, of_another_kind.content = "DELETING", None
-    pile.add([going, of_another_kind, going])
-    pile.settle()
-    assert pile.folders() == []
-    assert pile.left_alone == {"deleted or being made": 1, "without Docker content": 1}
+    listing = ArtifactsByFolder("crpvab5oob146rh73ilt")
+    requested, of_another_kind = row(1, "/shop/v1", "v1"), row(2, "/shop/v2", "v2")
+    requested.status, of_another_kind.content = "DELETING", None
+    listing.add([requested, of_another_kind, requested])
+    listing.finish()
+    assert listing.folders() == []
+    assert listing.ignored_counts == {"deleted or being created": 1, "without Docker content": 1}
 
 
 class Read:

@@ -56,7 +56,7 @@ def docker(**content: Any) -> dict[str, Any]:
 
 def read(**changes: Any) -> Artifact | None:
     (found,) = protocol.page(response({"artifacts": [row(**changes)]}), REGISTRY).rows
-    return protocol.artifact_of(found)
+    return protocol.to_artifact(found)
 
 
 def artifact(digest: str = D1, name: str = "v1", **more: Any) -> Artifact:
@@ -129,7 +129,7 @@ def test_what_a_manifest_was_told_to_hold(
 ) -> None:
     found = read(content=docker(**content))
     assert found is not None
-    assert (found.children, found.told) == (children, told)
+    assert (found.children, found.has_manifest) == (children, told)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_cannot_be_right_speaks_against_its_folder(content: dict[str, Any],
     [
         ({"id": None}, "an artifact with the id None"),
         ({"id": "../x"}, r"an artifact with the id '\.\./x'"),
-        ({"registryId": "crpother"}, "of the registry 'crpother'"),
+        ({"registryId": "crpother"}, "of 'crpother'"),
     ],
 )
 def test_a_page_that_cannot_be_believed(changes: dict[str, Any], words: str) -> None:
@@ -165,11 +165,15 @@ def test_a_page_that_cannot_be_believed(changes: dict[str, Any], words: str) -> 
 @pytest.mark.parametrize(
     ("kind", "type_", "words"),
     [
-        ("MAVEN", "LOCAL", "of the kind MAVEN: only registries of the kind DOCKER"),
-        (None, "LOCAL", "of the kind no kind"),
-        ("DOCKER", "REMOTE", "of the type REMOTE: it shows what is kept elsewhere; name the LOCAL registry"),
-        ("DOCKER", "VIRTUAL", "of the type VIRTUAL"),
-        ("DOCKER", None, "of the type no type"),
+        ("MAVEN", "LOCAL", "has the kind MAVEN: only registries of the kind DOCKER"),
+        (None, "LOCAL", "has the kind no kind"),
+        (
+            "DOCKER",
+            "REMOTE",
+            "has the type REMOTE: its images are stored in another registry; configure the registry of the type LOCAL",
+        ),
+        ("DOCKER", "VIRTUAL", "has the type VIRTUAL"),
+        ("DOCKER", None, "has the type no type"),
     ],
 )
 def test_a_registry_that_is_refused(kind: str | None, type_: str | None, words: str) -> None:
@@ -180,7 +184,7 @@ def test_a_registry_that_is_refused(kind: str | None, type_: str | None, words: 
 
 
 def test_a_registry_that_was_not_asked_for() -> None:
-    with pytest.raises(BadResponseError, match="told of 'crpother'"):
+    with pytest.raises(BadResponseError, match="got 'crpother'"):
         protocol.registry(response({"id": "crpother", "kind": "DOCKER", "type": "LOCAL"}), REGISTRY)
 
 
@@ -217,7 +221,7 @@ def test_whatever_comes_is_a_page_or_one_of_our_errors(document: Any) -> None:
         rows = protocol.page(response(document), REGISTRY).rows
     except RegistryError:
         return
-    assert all(isinstance(protocol.artifact_of(one), Artifact | None) for one in rows)
+    assert all(isinstance(protocol.to_artifact(one), Artifact | None) for one in rows)
 
 
 # Places

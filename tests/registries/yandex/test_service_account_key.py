@@ -41,8 +41,8 @@ def spoilt(change: Callable[[dict[str, str]], object]) -> Callable[[dict[str, st
         pytest.param(lambda key: "[" * 10_000, "not the JSON of a service account key", id="deep"),
         pytest.param(lambda key: key["private_key"], "not the JSON of a service account key", id="the bare key"),
         pytest.param(spoilt(lambda key: [key]), "not the JSON of a service account key", id="a list"),
-        pytest.param(spoilt(lambda key: {}), "it lacks id, service_account_id, private_key", id="an empty object"),
-        pytest.param(spoilt(lambda key: {**key, "id": 7}), "it lacks id", id="a number for the id"),
+        pytest.param(spoilt(lambda key: {}), "missing id, service_account_id, private_key", id="an empty object"),
+        pytest.param(spoilt(lambda key: {**key, "id": 7}), "missing id", id="a number for the id"),
         pytest.param(spoilt(lambda key: {**key, "private_key": "x"}), "no line -----BEGIN", id="no key"),
         pytest.param(
             spoilt(lambda key: {**key, "private_key": key["private_key"][:400]}),

@@ -163,7 +163,7 @@ def test_the_metadata_service_gives_tokens(simulator: Simulator, tmp_path: Path)
     [
         pytest.param({"kind": "status", "status": 404}, "has no token .HTTP 404.", id="no account"),
         pytest.param({"kind": "reset"}, "broke off", id="reset"),
-        pytest.param({"kind": "missing_fields", "drop": ["access_token"]}, "this is no token", id="no token"),
+        pytest.param({"kind": "missing_fields", "drop": ["access_token"]}, "not a token", id="no token"),
     ],
 )
 def test_a_metadata_service_in_trouble_is_named(
@@ -309,7 +309,7 @@ def test_a_given_token_that_has_expired(simulator: Simulator, settings: Registry
     (tmp_path / "token").write_text("t1.longexpired")
     with open_registry(settings, retries=QUICK) as registry:
         with pytest.raises(
-            SignInError, match="the token was refused; IAM tokens live for at most 12 hours: put a fresh"
+            SignInError, match="the token was refused; IAM tokens are valid for at most 12 hours: write a new token"
         ):
             registry.clock()
         assert registry.usage().requests == {("GET", "401"): 1}
@@ -320,8 +320,8 @@ def test_a_given_token_that_has_expired(simulator: Simulator, settings: Registry
     [
         pytest.param(None, "file .* does not exist; the configuration names it", id="missing"),
         pytest.param("", "file .* is empty", id="empty"),
-        pytest.param("two words", "file .*: this is no token", id="words"),
-        pytest.param("é", "file .*: this is no token", id="not ASCII"),
+        pytest.param("two words", "file .*: not a token", id="words"),
+        pytest.param("é", "file .*: not a token", id="not ASCII"),
     ],
 )
 def test_a_token_file_that_is_none(

@@ -1,4 +1,4 @@
 """The drivers of Yandex Container Registry and Yandex Cloud Registry.
 
-Manifests, which both serve by the Docker API, are read by `worker.registries.docker`.
+`worker.registries.docker` reads manifests, which both registries serve by the Docker API.
 """

@@ -1,4 +1,4 @@
-"""What the vendor's services have in common, as plain functions: errors, operations, page tokens, numbers, times.
+"""Plain functions for all services of the vendor: requests, errors, operations, page tokens, numbers, times.
 
 Sources: the vendor's API definitions (operation, google.rpc.status), as proto3 JSON: an int64 is a string, and absent,
 null and default are the same.
@@ -33,22 +33,22 @@ from worker.text import one_line
 
 T = TypeVar("T")
 
-PAGE_SIZE = 1000  # the most the API allows
+PAGE_SIZE = 1000  # the maximum of the API
 INT64_MAX = 2**63 - 1
 IDENTIFIER = re.compile(r"[0-9A-Za-z_-]{1,50}")
 PATH = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*(?:/[0-9A-Za-z][0-9A-Za-z._-]*)*")
-NAMES = {
+CODE_NAMES = {
     1: "CANCELLED", 2: "UNKNOWN", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND", 6: "ALREADY_EXISTS",
     7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION", 10: "ABORTED", 11: "OUT_OF_RANGE",
     12: "UNIMPLEMENTED", 13: "INTERNAL", 14: "UNAVAILABLE", 15: "DATA_LOSS", 16: "UNAUTHENTICATED",
 }  # fmt: skip
-BY_CODE: dict[int, type[RegistryError]] = {
+ERRORS_BY_CODE: dict[int, type[RegistryError]] = {
     1: UnavailableError, 2: UnavailableError, 4: UnavailableError, 5: NotFoundError, 7: PermissionDeniedError,
     8: RateLimitedError, 10: UnavailableError, 13: UnavailableError, 14: UnavailableError, 16: SignInError,
 }  # fmt: skip
 
 
-# What is on the wire. Everything may be absent or null.
+# Wire formats. Every field may be absent or null.
 
 
 class WireBlob(Struct, rename="camel"):
@@ -65,8 +65,8 @@ class Status(Struct):
 
     @property
     def request_id(self) -> str:
-        told = (detail.get("requestId") for detail in self.details or ())
-        return next((text for text in told if isinstance(text, str)), "")
+        request_ids = (detail.get("requestId") for detail in self.details or ())
+        return next((text for text in request_ids if isinstance(text, str)), "")
 
 
 class WireMetadata(Struct, rename="camel"):
@@ -75,11 +75,11 @@ class WireMetadata(Struct, rename="camel"):
 
 
 class Operation(Struct):
-    """Where an asynchronous call stands."""
+    """The state of an asynchronous call."""
 
     id: str | None = None
     done: bool | None = None
-    error: Status | None = None  # may come before `done`, while the service rolls back
+    error: Status | None = None  # may be set before `done`, while the service rolls back
     metadata: WireMetadata | None = None
 
 
@@ -90,7 +90,7 @@ class WireRegistry(Struct):
 
 
 class ListingPage(Struct):
-    """A page of a listing, and the token of the next page, empty on the last."""
+    """A page of a listing, and the token of the next page; the last page has an empty token."""
 
     rows: list[Any]
     token: str
@@ -104,7 +104,7 @@ def get_registry(registries: str, registry_id: str) -> Request:
 
 
 def delete(url: str, about: str, idempotency_key: str, not_after: float | None = None) -> Request:
-    """A deletion, which asked for twice with the same key is one."""
+    """A deletion. The service executes two requests with the same key once."""
     return Request(
         method="DELETE",
         url=url,
@@ -120,52 +120,52 @@ def get(url: str, about: str, query: dict[str, str] | None = None) -> Request:
 
 
 def listing(url: str, about: str, query: dict[str, str], token: str, page_size: int = PAGE_SIZE) -> Request:
-    """A page of a listing; without a token the first."""
+    """A page of a listing; without a token, the first page."""
     return get(url, about, query | {"pageSize": str(page_size)} | ({"pageToken": token} if token else {}))
 
 
-# Answers.
+# Responses.
 
 
-def accepted(response: Response, kind: type[T]) -> T:
-    """The body of a good answer. Raises what a bad one means."""
+def parse_body(response: Response, kind: type[T]) -> T:
+    """The body of a successful response. Raises the error that any other response means."""
     if succeeded(response):
         return decode(response.body, kind)
     raise refusal(response)
 
 
 def registry(response: Response, registry_id: str) -> WireRegistry:
-    """The registry of this id. Raises RegistryError."""
-    found = accepted(response, WireRegistry)
-    if found.id != registry_id:
-        bad(f"asked for registry {registry_id}, told of {found.id!r}")
-    return found
+    """The registry with this id. Raises RegistryError."""
+    parsed = parse_body(response, WireRegistry)
+    if parsed.id != registry_id:
+        bad(f"expected registry {registry_id}, got {parsed.id!r}")
+    return parsed
 
 
 def refusal(response: Response) -> RegistryError:
-    """What an answer that is no 2xx means: by the body's code, by the HTTP status only where the body has none."""
-    status = status_of(response.body)
+    """The error that a non-2xx response means: by the code in the body, or else by the HTTP status."""
+    status = parse_status(response.body)
     if status is None:
         return status_error(response)
-    if status.code not in NAMES:
+    if status.code not in CODE_NAMES:
         return status_error(response, status.message or "")
-    error = error_of(status)
+    error = status_to_error(status)
     error.status, error.request_id = response.status, error.request_id or response.headers.get("x-request-id", "")
     return error
 
 
-def status_of(body: bytes) -> Status | None:
-    """The google.rpc.Status that a body is; None: it is something else, a front end's page or plain text."""
+def parse_status(body: bytes) -> Status | None:
+    """The body as a google.rpc.Status; None: it is something else, such as a proxy's HTML page."""
     try:
         return msgspec.json.decode(body, type=Status)
     except (ValueError, RecursionError):
         return None
 
 
-def error_of(status: Status) -> RegistryError:
-    """The error a code stands for, with the vendor's words."""
+def status_to_error(status: Status) -> RegistryError:
+    """The error that the code of a status means, with the message of the service."""
     code, words = status.code or 0, one_line(status.message or "")
-    kind = BY_CODE.get(code, RegistryError)
+    kind = ERRORS_BY_CODE.get(code, RegistryError)
     protected = protects(without_names(words))
     if code == 7 and protected:
         kind = MaybeProtectedError
@@ -176,14 +176,17 @@ def error_of(status: Status) -> RegistryError:
     elif code == 9:
         kind = ProtectedError if protected else OperationFailedError
     return kind(
-        f"{NAMES.get(code, f'code {code}')}: {words}" if words else NAMES.get(code, f"code {code}"),
+        f"{CODE_NAMES.get(code, f'code {code}')}: {words}" if words else CODE_NAMES.get(code, f"code {code}"),
         request_id=status.request_id,
     )
 
 
-def operation_error(status: Status) -> RegistryError:
-    """The error an accepted operation ended with: what is not about the image or our rights is a failed operation."""
-    error = error_of(status)
+def operation_to_error(status: Status) -> RegistryError:
+    """The error of an operation that was accepted and failed.
+
+    An error about neither the image nor our permissions means a failed operation.
+    """
+    error = status_to_error(status)
     about_the_image = NotFoundError | UsedByImageListsError | ProtectedError
     if isinstance(error, about_the_image | ReadOnlyError | PermissionDeniedError):
         return error
@@ -192,21 +195,21 @@ def operation_error(status: Status) -> RegistryError:
 
 
 def operation(response: Response) -> Operation:
-    """Where an operation stands. Raises RegistryError."""
-    found = accepted(response, Operation)
-    if not IDENTIFIER.fullmatch(found.id or ""):
-        bad(f"an operation with the id {found.id!r}")
-    return found
+    """The state of an operation. Raises RegistryError."""
+    parsed = parse_body(response, Operation)
+    if not IDENTIFIER.fullmatch(parsed.id or ""):
+        bad(f"an operation with the id {parsed.id!r}")
+    return parsed
 
 
 def page_token(token: str | None) -> str:
-    """Empty on the last page. Raises BadResponseError."""
+    """The checked token of the next page; empty on the last page. Raises BadResponseError."""
     if len(token or "") > 2048:
         bad("a page token of more than 2,048 characters")
     return token or ""
 
 
-def blob_of(wire: WireBlob) -> Blob:
+def parse_blob(wire: WireBlob) -> Blob:
     """Raises BadResponseError."""
     if not BLOB_DIGEST.fullmatch(wire.digest or ""):
         bad(f"a blob with the digest {wire.digest!r}")
@@ -214,7 +217,7 @@ def blob_of(wire: WireBlob) -> Blob:
 
 
 def int64(value: int | str, field: str) -> int:
-    """A number of bytes, as a string or a bare number. Raises BadResponseError: negative, or beyond 64 bits."""
+    """A number of bytes from a string or a number. Raises BadResponseError: negative, or more than 63 bits."""
     if isinstance(value, str):
         if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) <= 20):
             bad(f"{field} is not a number: {value[:40]!r}")
@@ -225,7 +228,7 @@ def int64(value: int | str, field: str) -> int:
 
 
 def instant(moment: datetime | None) -> datetime | None:
-    """Aware, UTC; None for what is absent, and for a zero that a server filled in: it would make the image very old."""
+    """The time as UTC; None if it is absent or zero: a server's zero default would make the image very old."""
     if moment is None or moment.year < 1971:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the drivers of the vendor's registries share: signed calls, whole listings, operations, manifests by digest."""
+"""The shared client of both Yandex drivers: signed calls, complete listings, operations, manifests by digest."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class YandexRegistry(HttpDriver):
-    """One registry of either kind, by its id: its services, signed in. Safe to use from several threads."""
+    """One registry of either kind: its services, with sign-in. Safe to use from several threads."""
 
     def __init__(
         self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache
@@ -48,23 +48,23 @@ class YandexRegistry(HttpDriver):
         self._sign_in = DockerSignIn(self.http, docker, Basic(self.tokens, "iam"), account="iam")
 
     def call(self, request: Request, read: Callable[[Response], T], total: float | None = None) -> T:
-        """What `read` makes of the answer. Raises RegistryError."""
+        """The result of `read` for the response. Raises RegistryError."""
         return self.http.call(request, read, self.bearer, total)
 
     def pages(
         self, request: Callable[[str], Request], read: Callable[[Response], api.ListingPage], key: Callable[[T], str]
     ) -> Iterator[Sequence[T]]:
-        """The rows of a listing, page by page. A row that comes twice is normal, a listing that does not get on is not.
+        """The rows of a listing, page by page. Raises RegistryError, also for a listing that never ends.
 
-        Of a row that comes twice the later one counts: the listing may be long, and it is the fresher.
-        `request`: for the page that a token leads to, "" to the first; `key`: which row it is.
+        A listing may repeat a row while the registry changes; the later copy is newer and counts.
+        `request`: builds the request of a page from its token, "" for the first page; `key`: identifies a row.
         """
         known: set[str] = set()
-        token, asked = "", request("")
-        progress = Progress(self.http.registry, asked.about)
+        token, page_request = "", request("")
+        progress = Progress(self.http.registry, page_request.about)
         progress.begin(token)
         while True:
-            page, before = self.call(asked, read), len(known)
+            page, before = self.call(page_request, read), len(known)
             known.update(key(row) for row in page.rows)
             if token := page.token:
                 new = len(known) > before
@@ -72,24 +72,25 @@ class YandexRegistry(HttpDriver):
             yield page.rows
             if not token:
                 return
-            asked = request(token)
+            page_request = request(token)
 
-    def deletion(self, request: Request, subject: str) -> api.Operation:
-        """The operation that a deletion begins; it must be of what was asked for, by its id. Raises RegistryError."""
+    def start_deletion(self, request: Request, subject: str) -> api.Operation:
+        """Send a deletion; the operation must name `subject`, an image or artifact id. Raises RegistryError."""
 
         def read(response: Response) -> api.Operation:
             operation = api.operation(response)
-            told = operation.metadata and (operation.metadata.image_id or operation.metadata.artifact_id)
-            if told and told != subject:
-                raise BadResponseError(f"asked to delete {subject}, told of the deletion of {told}")
+            deleted = operation.metadata and (operation.metadata.image_id or operation.metadata.artifact_id)
+            if deleted and deleted != subject:
+                raise BadResponseError(f"expected the deletion of {subject}, got the deletion of {deleted}")
             return operation
 
         return self.call(request, read)
 
-    def ended(self, operation_id: str, deadline: float) -> api.Operation | None:
-        """An operation at its end; None: it goes on when `time.monotonic()` has reached `deadline`. Asks at least once.
+    def wait_for_operation(self, operation_id: str, deadline: float) -> api.Operation | None:
+        """The operation when it has ended; None: it is unfinished at `deadline` (`time.monotonic()`).
 
-        Raises OperationUnknownError and any other RegistryError, with `maybe_done`: how it ended is not known.
+        Sends at least one request. Raises OperationUnknownError and any other RegistryError, with `maybe_done`: the
+        outcome of the operation is unknown.
         """
         request = api.get(f"{self._operations}/{quote(operation_id, safe='')}", f"operation {operation_id}")
         for last in polls(deadline):
@@ -103,73 +104,74 @@ class YandexRegistry(HttpDriver):
                     return None
                 error.maybe_done = True
                 raise
-            # An error may be told while the service is still rolling back: final only with `done`, or when time is up.
+            # An error may appear while the service rolls back: it is final with `done`, or at the deadline.
             if operation.done or (operation.error and last):
                 return operation
         return None
 
-    def failure(self, operation: api.Operation, label: str) -> RegistryError | None:
-        """What an operation that has ended did not do; None: it did what it was to do."""
+    def operation_failure(self, operation: api.Operation, label: str) -> RegistryError | None:
+        """The error of an ended operation; None: it succeeded."""
         if operation.error is None:
             return None
-        error = api.operation_error(operation.error)
+        error = api.operation_to_error(operation.error)
         error.registry, error.request = self.http.registry, label
         return error
 
     def manifests(
         self, repository: str, digests: Sequence[str], not_after: float | None = None
     ) -> Mapping[str, Manifest | RegistryError]:
-        """The manifests of these digests, read side by side by the Docker API.
+        """The manifests of these digests, read in parallel by the Docker API, each with its own result or error.
 
-        Each answer stands alone, an error never spreads. No request begins once `time.monotonic()` is `not_after`.
+        No request starts after `not_after` (`time.monotonic()`).
         """
 
-        def ask(digest: str) -> Manifest | RegistryError:
+        def read_one(digest: str) -> Manifest | RegistryError:
             if not_after is not None and time.monotonic() >= not_after:
-                return TooLateError("not read: the time for reading was over")
+                return TooLateError("not read: the time limit for reading manifests was reached")
             try:
-                return self._docker(
+                return self._docker_call(
                     "GET", repository, digest, lambda response: manifests.manifest(response, digest), not_after
                 )
             except RegistryError as error:
                 return error
 
-        return self._each(ask, digests)
+        return each(read_one, digests, self._concurrency)
 
     def existing(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        def is_there(digest: str) -> bool:
+        def exists(digest: str) -> bool:
             try:
-                self._insist_that_it_is_there(repository, digest)
+                self._require_manifest(repository, digest)
             except NotFoundError:
                 return False
             return True
 
-        return frozenset(digest for digest, found in self._each(is_there, digests).items() if found)
+        return frozenset(digest for digest, there in each(exists, digests, self._concurrency).items() if there)
 
     def read_subjects(
         self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
     ) -> Subjects:
-        found, refusal = read_in_time(self._manifests, digests, self._read(repository, not_after), not_after)
-        listed = with_subjects(images, found)
-        return Subjects((*listed, *self._unlisted(repository, listed)), refusal)
+        read = self._manifest_reader(repository, not_after)
+        known, refusal = read_in_time(self._manifests, digests, read, not_after)
+        listed = with_subjects(images, known)
+        return Subjects((*listed, *self._unlisted_images(repository, listed)), refusal)
 
-    def _unlisted(self, _repository: str, _images: Sequence[Image]) -> Sequence[Image]:
-        """What children and subjects lead to that no listing shows. Raises RegistryError."""
+    def _unlisted_images(self, _repository: str, _images: Sequence[Image]) -> Sequence[Image]:
+        """Children and subjects of these images that the listing does not show. Raises RegistryError."""
         return ()
 
-    def _read(self, repository: str, not_after: float | None = None) -> Read:
+    def _manifest_reader(self, repository: str, not_after: float | None = None) -> Read:
         return lambda digests: self.manifests(repository, digests, not_after)
 
-    def _insist_that_it_is_there(self, repository: str, digest: str) -> None:
-        """Raises NotFoundError where the repository has no such manifest, or another error."""
+    def _require_manifest(self, repository: str, digest: str) -> None:
+        """Raises NotFoundError if the repository has no such manifest, and any other RegistryError."""
 
         def read(response: Response) -> None:
             if not succeeded(response):
                 raise manifests.refusal(response)
 
-        self._docker("HEAD", repository, digest, read)
+        self._docker_call("HEAD", repository, digest, read)
 
-    def _docker(
+    def _docker_call(
         self,
         method: Literal["GET", "HEAD"],
         repository: str,
@@ -177,14 +179,10 @@ class YandexRegistry(HttpDriver):
         read: Callable[[Response], T],
         not_after: float | None = None,
     ) -> T:
-        """A manifest by the Docker API. Raises RegistryError."""
-        name, label = self._name(repository), about(repository, digest)
+        """Request a manifest by the Docker API. Raises RegistryError."""
+        name, label = self._full_name(repository), about(repository, digest)
         request = manifests.read_manifest(method, self._api, name, digest, about=label, not_after=not_after)
         return self.http.call(request, read, ScopeSigner(self._sign_in, pull(name)))
 
-    def _each(self, ask: Callable[[str], T], digests: Iterable[str]) -> Mapping[str, T]:
-        """What `ask` says of each of these digests, asked side by side."""
-        return each(ask, digests, self._concurrency)
-
-    def _name(self, repository: str) -> str:
+    def _full_name(self, repository: str) -> str:
         return f"{self._id}/{repository}"

@@ -1,8 +1,8 @@
-"""Images out of artifacts: where each lies, and which of one folder are one image. Pure.
+"""Groups artifacts into images, and finds the folder of an artifact. No I/O.
 
-One digest in one folder is an image, whatever number of artifacts stand for it. The vendor's pages show `path` as the
-full path, the artifact's own name included, and as its folder alone. So the last segment decides which folder it is,
-and where that could be either, what all artifacts of the listing show together.
+All artifacts of one digest in one folder are one image. The vendor's documentation shows `path` both as the full path,
+with the name of the artifact, and as the path of its folder. The last segment of the path decides which of them it is;
+where it could be either, the paths of all artifacts in the listing decide.
 """
 
 import json
@@ -19,19 +19,19 @@ from worker.registries.yandex.api import PATH
 from worker.registries.yandex.cloud_protocol import Artifact
 from worker.text import one_line
 
-TAGS = re.compile(r"(.*[._-])?tags?", re.IGNORECASE)  # the name of a property that has tags
+TAGS = re.compile(r"(.*[._-])?tags?", re.IGNORECASE)  # the name of a property that contains tags
 
 
 @dataclass(frozen=True, slots=True)
 class PossibleFolders:
-    """The folders that an artifact may lie in, one of them at least; "" is the registry itself."""
+    """The folders that an artifact may be in, at least one; "" is the root of the registry."""
 
-    as_full: str | None  # where `path` ends in its name
-    as_parent: str | None  # where `path` is the folder
+    as_full: str | None  # if `path` is the full path; None: it does not end with the name
+    as_parent: str | None  # if `path` is the folder; None: no folder can have this path
 
 
 def possible_folders(path: str, name: str, registry_id: str) -> PossibleFolders:
-    """Raises BadResponseError for a path that no repository can have."""
+    """The folders that a path may mean. Raises BadResponseError for a path that no repository can have."""
     text = path.strip("/")
     if text == registry_id or text.startswith(f"{registry_id}/"):
         text = text[len(registry_id) + 1 :]
@@ -39,14 +39,14 @@ def possible_folders(path: str, name: str, registry_id: str) -> PossibleFolders:
     ends_in_name = bool(name) and last == name
     as_parent = text if _is_path(text) else None
     if (not ends_in_name and as_parent is None) or (ends_in_name and not _is_path(head)):
-        bad(f"an artifact with an impossible path: {one_line(path, 300)!r}")
+        bad(f"an artifact with an invalid path: {one_line(path, 300)!r}")
     return PossibleFolders(head if ends_in_name else None, as_parent)
 
 
-def nearest(path: str, name: str, registry_id: str) -> str:
-    """The folder that an artifact with an impossible path is likeliest to lie in; "" where nothing can be said.
+def likely_folder(path: str, name: str, registry_id: str) -> str:
+    """The likeliest folder of an artifact with an invalid path: the longest valid prefix without empty segments.
 
-    Empty segments are no segments, and of the rest the longest beginning counts that a repository can have.
+    Returns "" if no prefix is valid.
     """
     segments = [segment for segment in path.split("/") if segment]
     if segments[:1] == [registry_id]:
@@ -58,19 +58,20 @@ def nearest(path: str, name: str, registry_id: str) -> str:
     return "/".join(segments)
 
 
-def in_folder(path: str, name: str, registry_id: str, folder: str) -> bool:
-    """Whether an artifact that was listed for this folder lies in it: the folder asked for leaves no doubt."""
-    place = possible_folders(path, name, registry_id)
-    return folder in (place.as_full, place.as_parent)
+def is_in_folder(path: str, name: str, registry_id: str, folder: str) -> bool:
+    """Whether an artifact in the listing of this folder is in the folder itself. Raises BadResponseError."""
+    candidates = possible_folders(path, name, registry_id)
+    return folder in (candidates.as_full, candidates.as_parent)
 
 
-def settled(place: PossibleFolders, parents: "frozenset[str] | set[str]", *, some_full: bool) -> str:
+def resolve_folder(candidates: PossibleFolders, parents: "frozenset[str] | set[str]", *, has_full_paths: bool) -> str:
     """The folder of an artifact for which both are possible.
 
-    `parents`: the folders of those whose `path` is certainly a folder; `some_full`: others certainly have full paths.
+    `parents`: paths in the same listing that are certainly those of folders; `has_full_paths`: some paths in it are
+    certainly full paths.
     """
-    is_parent = place.as_parent in parents if some_full else bool(parents)
-    return (place.as_parent if is_parent else place.as_full) or ""
+    is_parent = candidates.as_parent in parents if has_full_paths else bool(parents)
+    return (candidates.as_parent if is_parent else candidates.as_full) or ""
 
 
 def _is_path(text: str) -> bool:
@@ -78,76 +79,76 @@ def _is_path(text: str) -> bool:
 
 
 class Folder:
-    """What one folder holds: its artifacts by the digest of their manifests. Raises BadResponseError."""
+    """The artifacts of a folder, by manifest digest. Raises BadResponseError if the folder has a broken artifact."""
 
     def __init__(self, path: str, artifacts: Iterable[Artifact]) -> None:
         self.path = path
         self.by_digest: dict[str, list[Artifact]] = {}
         self.tags: dict[str, set[str]] = {}  # by digest
-        for artifact in {one.id: one for one in artifacts}.values():
+        for artifact in {artifact.id: artifact for artifact in artifacts}.values():
             if artifact.broken:
                 bad(artifact.broken)
             self.by_digest.setdefault(artifact.digest, []).append(artifact)
-        for digest, same in self.by_digest.items():
-            self.tags[digest] = {tag for artifact in same for tag in tags_of(artifact)}
+        for digest, same_image in self.by_digest.items():
+            self.tags[digest] = {tag for artifact in same_image for tag in tags_of(artifact)}
 
-    def of(self, digest: str) -> Sequence[Artifact]:
+    def artifacts(self, digest: str) -> Sequence[Artifact]:
         return self.by_digest.get(digest, ())
 
     def names(self, without: str) -> dict[str, str]:
-        """What the images but one are known by, to whose digest: their tags, and the digest of what has none."""
+        """name -> digest of every other image: its tags, or its digest if it is untagged."""
         return {name: digest for digest, tags in self.tags.items() if digest != without for name in (tags or (digest,))}
 
     def below(self, digest: str) -> set[str]:
-        """The digests that an index lists, however deep, as far as this folder tells."""
-        found: set[str] = set()
+        """The children of an index and their children, as far as artifacts of this folder list them."""
+        children: set[str] = set()
         todo = [digest]
         while todo:
-            for artifact in self.of(todo.pop()):
-                new = set(artifact.children or ()) - found
-                found |= new
+            for artifact in self.artifacts(todo.pop()):
+                new = set(artifact.children or ()) - children
+                children |= new
                 todo += new
-        return found
+        return children
 
 
 def tags_of(artifact: Artifact) -> tuple[str, ...]:
-    """The tags that an artifact stands for: its name, or what its properties say. Raises BadResponseError."""
-    named = () if names_digest(artifact) or not TAG.fullmatch(artifact.name) else (artifact.name,)
-    told = (tag for name, value in artifact.properties.items() if TAGS.fullmatch(name) for tag in _split(value))
-    return tuple(dict.fromkeys((*named, *told)))
+    """The tags of an artifact: its name, and the tags in its properties. Raises BadResponseError."""
+    named = () if is_named_by_digest(artifact) or not TAG.fullmatch(artifact.name) else (artifact.name,)
+    in_properties = (tag for key, text in artifact.properties.items() if TAGS.fullmatch(key) for tag in _split(text))
+    return tuple(dict.fromkeys((*named, *in_properties)))
 
 
-def names_digest(artifact: Artifact) -> bool:
-    """Whether its name is its digest, in one way or another, and so no tag."""
+def is_named_by_digest(artifact: Artifact) -> bool:
+    """Whether the name of the artifact is a digest in some notation, and therefore no tag."""
     digits = artifact.digest.removeprefix("sha256:")
     return artifact.name in (artifact.digest, digits, f"sha256-{digits}") or bool(IMAGE_DIGEST.fullmatch(artifact.name))
 
 
 def _split(value: str) -> list[str]:
-    """Tags in a property: a JSON list, or words between commas or spaces. What cannot be read leaves no guess."""
+    """The tags in a property: a JSON list, or a list separated by commas or spaces. Raises BadResponseError."""
     try:
-        found = json.loads(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
+        items = json.loads(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
     except ValueError:
-        found = [value]
-    tags = [tag for tag in found if isinstance(tag, str) and TAG.fullmatch(tag)]
-    if len(tags) != len(found):
-        bad(f"a property with tags that are none: {value[:80]!r}")
+        items = [value]
+    tags = [tag for tag in items if isinstance(tag, str) and TAG.fullmatch(tag)]
+    if len(tags) != len(items):
+        bad(f"a property with invalid tags: {value[:80]!r}")
     return tags
 
 
 def image_of(artifacts: Sequence[Artifact], tags: Iterable[str], name: str) -> Image:
-    """The image that artifacts of one digest and folder stand for. What they disagree in is not known.
+    """The image of artifacts of one digest in one folder. A fact in which the artifacts differ is unknown.
 
-    `children` None: what is in its manifest is not known; a manifest's `subject` is never told.
+    `children` None: the manifest is unknown. Artifacts never report the `subject` of a manifest.
     """
-    contents = {(one.config, one.layers, one.children) for one in artifacts if one.told}
+    contents = {(part.config, part.layers, part.children) for part in artifacts if part.has_manifest}
     config, layers, children = next(iter(contents)) if len(contents) == 1 else (None, (), None)
-    times = [max((at for at in (one.created_at, one.modified_at) if at), default=None) for one in artifacts]
+    times = [max((at for at in (part.created_at, part.modified_at) if at), default=None) for part in artifacts]
     known = [at for at in times if at is not None]
-    own = [one.id for one in artifacts if names_digest(one)]  # of those that stand for the digest itself
+    untagged = [part.id for part in artifacts if is_named_by_digest(part)]
     return Image(
         digest=artifacts[0].digest,
-        id=min(own or [one.id for one in artifacts]),
+        id=min(untagged or [part.id for part in artifacts]),
         name=name,
         compressed_size=size_of(config, layers) if config else None,
         config=config,
@@ -159,12 +160,12 @@ def image_of(artifacts: Sequence[Artifact], tags: Iterable[str], name: str) -> I
     )
 
 
-def disagrees(artifacts: Sequence[Artifact]) -> bool:
-    """Whether artifacts of one digest tell different manifests."""
-    return len({(one.config, one.layers, one.children) for one in artifacts if one.told}) > 1
+def have_conflicting_manifests(artifacts: Sequence[Artifact]) -> bool:
+    """Whether artifacts of one digest report different manifests."""
+    return len({(part.config, part.layers, part.children) for part in artifacts if part.has_manifest}) > 1
 
 
 def images_of(folder: Folder, registry_id: str) -> Mapping[str, Image]:
     """The images of a folder by digest."""
     name = f"{registry_id}/{folder.path}"
-    return {digest: image_of(same, folder.tags[digest], name) for digest, same in folder.by_digest.items()}
+    return {digest: image_of(parts, folder.tags[digest], name) for digest, parts in folder.by_digest.items()}

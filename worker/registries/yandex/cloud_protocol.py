@@ -1,7 +1,7 @@
-"""Yandex Cloud Registry's REST protocol as plain functions: requests built, rows and registries read.
+"""Yandex Cloud Registry's REST protocol as plain functions that build requests and parse responses. No I/O.
 
-Source: the vendor's API definitions (cloudregistry.v1). Everything may be absent, and absent, null and default are the
-same. A row is an artifact: a tag or a digest of an image, a folder, or something else; `cloud_images` makes images.
+Source: the vendor's API definitions (cloudregistry.v1). Every field may be absent; absent, null and default mean the
+same. A row is an artifact: a tag or a digest of an image, a folder, or something else. `cloud_images` groups them.
 """
 
 import re
@@ -21,27 +21,27 @@ from worker.registries.yandex.api import (
     PAGE_SIZE,
     ListingPage,
     WireBlob,
-    accepted,
-    blob_of,
     delete,
     get,
     instant,
     listing,
     page_token,
+    parse_blob,
+    parse_body,
 )
 from worker.text import one_line
 
 API = "/cloud-registry/v1"
-# What is being made is no image yet; what is going or gone none any more.
-THERE = ("ACTIVE", "STATUS_UNSPECIFIED", None)
-# A registry's own policy may delete softly and say so in `properties` alone; only names that say nothing else.
+# The other statuses mean that the artifact is being created or deleted, or is deleted.
+ACTIVE_STATUSES = ("ACTIVE", "STATUS_UNSPECIFIED", None)
+# A registry's own policy may delete softly and report it only in `properties`, by a name that means nothing else.
 SOFTLY_DELETED = re.compile(r"soft[-_. ]?delet(ed|ion)([-_. ]?(at|on|time))?", re.IGNORECASE)
-NOT = ("", "false", "no", "0")
+FALSE_VALUES = ("", "false", "no", "0")
 
 Moment = Annotated[datetime, Meta(tz=True)] | None
 
 
-# What is on the wire.
+# Wire formats.
 
 
 class WireImageManifest(Struct):
@@ -86,23 +86,23 @@ class WireArtifacts(Struct, rename="camel"):
 
 
 class Artifact(Struct, frozen=True, gc=False, kw_only=True, array_like=True):
-    """A Docker artifact that is there. Which folder it lies in is for `cloud_images` to say."""
+    """A Docker artifact that exists. `cloud_images` finds its folder."""
 
     id: str
-    path: str  # as told
+    path: str  # as reported
     name: str
     digest: str  # of its manifest
     created_at: datetime | None = None
     modified_at: datetime | None = None
     config: Blob | None = None
     layers: tuple[Blob, ...] = ()
-    children: tuple[str, ...] | None = None  # digests; None: it is no index, or nothing was told of its manifest
+    children: tuple[str, ...] | None = None  # digests; None: it is no index, or its manifest is not reported
     properties: dict[str, str] = {}
-    broken: str = ""  # what is wrong with it: nothing can be said of the folder that it is in
+    broken: str = ""  # what is wrong with it; its folder is unreadable then
 
     @property
-    def told(self) -> bool:
-        """Whether its manifest's content was told."""
+    def has_manifest(self) -> bool:
+        """Whether the registry reported the content of the manifest."""
         return self.config is not None or self.children is not None
 
 
@@ -115,8 +115,8 @@ def list_artifacts(root: str, registry_id: str, token: str = "", page_size: int 
     return listing(f"{root}{API}/artifacts", "artifacts", query, token, page_size)
 
 
-def list_level(root: str, registry_id: str, path: str, token: str = "", page_size: int = PAGE_SIZE) -> Request:
-    """A page of what lies in one folder."""
+def list_folder(root: str, registry_id: str, path: str, token: str = "", page_size: int = PAGE_SIZE) -> Request:
+    """A page of the content of one folder."""
     url = f"{root}{API}/registries/{quote(registry_id, safe='')}:listArtifacts"
     return listing(url, path, {"path": path}, token, page_size)
 
@@ -130,68 +130,68 @@ def get_artifact(root: str, artifact_id: str, about: str) -> Request:
 
 
 def delete_artifact(root: str, artifact_id: str, about: str, key: str, not_after: float | None = None) -> Request:
-    """Never with `withHistory`: it would let a name of an immutable registry be given away again."""
+    """Never with `withHistory`: an immutable registry would then allow a second push of the name."""
     return delete(f"{root}{API}/artifacts/{quote(artifact_id, safe='')}", about, key, not_after)
 
 
-# Answers.
+# Responses.
 
 
 def registry(response: Response, registry_id: str) -> api.WireRegistry:
-    """The registry, if its images can be ours to delete. Raises UnsuitableError and any other RegistryError."""
-    found = api.registry(response, registry_id)
-    if found.kind != "DOCKER":
-        what = one_line(found.kind or "no kind", 40)
+    """The registry, if it stores Docker images. Raises UnsuitableError and any other RegistryError."""
+    registry = api.registry(response, registry_id)
+    if registry.kind != "DOCKER":
+        kind = one_line(registry.kind or "no kind", 40)
         raise UnsuitableError(
-            f"registry {registry_id} is of the kind {what}: only registries of the kind DOCKER have images"
+            f"registry {registry_id} has the kind {kind}: only registries of the kind DOCKER store images"
         )
-    if found.type not in ("LOCAL", "TRANSITIONAL"):
-        what = one_line(found.type or "no type", 40)
+    if registry.type not in ("LOCAL", "TRANSITIONAL"):
+        type_ = one_line(registry.type or "no type", 40)
         raise UnsuitableError(
-            f"registry {registry_id} is of the type {what}: it shows what is kept elsewhere;"
-            " name the LOCAL registry instead"
+            f"registry {registry_id} has the type {type_}: its images are stored in another registry;"
+            " configure the registry of the type LOCAL instead"
         )
-    return found
+    return registry
 
 
 def page(response: Response, registry_id: str) -> ListingPage:
-    """A page of WireArtifacts, whatever their kind. Raises RegistryError."""
-    found = accepted(response, WireArtifacts)
-    rows = found.artifacts or []
+    """A page of WireArtifacts of any kind. Raises RegistryError."""
+    parsed = parse_body(response, WireArtifacts)
+    rows = parsed.artifacts or []
     for row in rows:
         if not IDENTIFIER.fullmatch(row.id or ""):
             bad(f"an artifact with the id {row.id!r}")
         if row.registry_id not in (None, "", registry_id):
-            bad(f"an artifact of the registry {row.registry_id!r} where one of {registry_id} was asked for ({row.id})")
-    return ListingPage(rows, page_token(found.next_page_token))
+            bad(f"expected artifacts of registry {registry_id}, got {row.id} of {row.registry_id!r}")
+    return ListingPage(rows, page_token(parsed.next_page_token))
 
 
-def one_artifact(response: Response, artifact_id: str) -> Artifact | None:
-    """One artifact; None: it is none of Docker's, or being made.
+def parse_artifact(response: Response, artifact_id: str) -> Artifact | None:
+    """The artifact with this id; None: it is no Docker artifact, or is being created.
 
-    Raises NotFoundError for one that is gone or going, and any other RegistryError.
+    Raises NotFoundError if it is deleted or being deleted, and any other RegistryError.
     """
-    row = accepted(response, WireArtifact)
+    row = parse_body(response, WireArtifact)
     if row.id != artifact_id:
-        bad(f"asked for the artifact {artifact_id}, told of {row.id!r}")
+        bad(f"expected the artifact {artifact_id}, got {row.id!r}")
     if row.status in ("DELETING", "DELETED"):
         raise NotFoundError(f"the artifact {artifact_id} is {row.status}")
-    return artifact_of(row)
+    return to_artifact(row)
 
 
-def is_there(row: WireArtifact) -> bool:
-    """Whether a row stands for something that was neither deleted, softly or not, nor is still being made."""
+def is_active(row: WireArtifact) -> bool:
+    """Whether a row is neither deleted, not even softly, nor being created or deleted."""
     soft = any(
-        SOFTLY_DELETED.fullmatch(name) and str(value).lower() not in NOT
+        SOFTLY_DELETED.fullmatch(name) and str(value).lower() not in FALSE_VALUES
         for name, value in (row.properties or {}).items()
     )
-    return row.status in THERE and not soft
+    return row.status in ACTIVE_STATUSES and not soft
 
 
-def artifact_of(row: WireArtifact) -> Artifact | None:
-    """The Docker artifact of a row; None: it is something else, or not there."""
+def to_artifact(row: WireArtifact) -> Artifact | None:
+    """The Docker artifact of a row; None: it is something else, or not active."""
     docker = row.content.docker if row.content else None
-    if docker is None or row.kind not in ("ARTIFACT", None) or not is_there(row):
+    if docker is None or row.kind not in ("ARTIFACT", None) or not is_active(row):
         return None
     try:
         return _read(row, docker)
@@ -203,9 +203,9 @@ def _read(row: WireArtifact, docker: WireDocker) -> Artifact:
     if not IMAGE_DIGEST.fullmatch(docker.manifest_digest or ""):
         bad(f"an artifact with the digest {docker.manifest_digest!r} ({row.id})")
     image, index = docker.image_manifest, docker.manifest_list
-    config = blob_of(image.config) if image and image.config and image.config.digest else None
+    config = parse_blob(image.config) if image and image.config and image.config.digest else None
     listed = (index.manifests if index else None) or ()
-    children = [blob_of(child.manifest_descriptor or WireBlob()).digest for child in listed]
+    children = [parse_blob(child.manifest_descriptor or WireBlob()).digest for child in listed]
     return Artifact(
         id=row.id or "",
         path=row.path or "",
@@ -214,7 +214,7 @@ def _read(row: WireArtifact, docker: WireDocker) -> Artifact:
         created_at=instant(row.created_at),
         modified_at=instant(row.modified_at),
         config=config,
-        layers=tuple(blob_of(layer) for layer in image.layers or ()) if image and config else (),
-        children=tuple(dict.fromkeys(children)) or None,  # an arm without anything in it says nothing
+        layers=tuple(parse_blob(layer) for layer in image.layers or ()) if image and config else (),
+        children=tuple(dict.fromkeys(children)) or None,  # an empty `manifest_list` reports nothing
         properties={name: str(value) for name, value in (row.properties or {}).items()},
     )

@@ -1,8 +1,7 @@
-"""Yandex Cloud Registry: lists artifacts and makes images of them, deletes images artifact by artifact.
+"""Yandex Cloud Registry: lists artifacts, groups them into images, deletes images artifact by artifact.
 
-This adapter only sends; what goes over the wire and what comes back is in `cloud_protocol`, where artifacts lie and
-what images they are in `cloud_images`. A scan lists the registry once; whatever is asked later is
-listed anew, folder by folder.
+The driver only sends: `cloud_protocol` builds requests and parses responses, `cloud_images` finds the folder and the
+image of an artifact. A scan lists the registry once; later reads list single folders again.
 """
 
 import threading
@@ -26,6 +25,7 @@ from worker.registries.docker.manifest_cache import (
 )
 from worker.registries.docker.manifests import about
 from worker.registries.errors import NotFoundError, RegistryError
+from worker.registries.http.loops import each
 from worker.registries.http.messages import Request, Response, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.responses import server_time
@@ -35,22 +35,22 @@ from worker.registries.yandex.api import PAGE_SIZE
 from worker.registries.yandex.client import YandexRegistry
 from worker.registries.yandex.cloud_deleting import ArtifactDeleter
 from worker.registries.yandex.cloud_following import DeletionFollower
-from worker.registries.yandex.cloud_images import Folder, disagrees, image_of, images_of, in_folder
+from worker.registries.yandex.cloud_images import Folder, have_conflicting_manifests, image_of, images_of, is_in_folder
 from worker.registries.yandex.cloud_listing import ArtifactsByFolder, FolderListings
 from worker.registries.yandex.cloud_protocol import Artifact, WireArtifact
 
-SHARED = 1.0  # seconds: a listing of a folder that was begun no longer ago serves every image that is read again
+SHARED = 1.0  # seconds: `get` shares a listing of a folder that started within this time
 
 log = Log(__name__)
 
 
 def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache) -> Registry:
-    """A registry of this kind; nothing is sent yet."""
+    """A registry of this kind. Sends nothing."""
     return YandexCloudRegistry(settings, limiter, retries, manifests)
 
 
 class YandexCloudRegistry(YandexRegistry):
-    """One registry, by its id. Safe to use from several threads."""
+    """One registry. Safe to use from several threads."""
 
     by_parts: Literal[True] = True
     page_size = PAGE_SIZE
@@ -63,12 +63,12 @@ class YandexCloudRegistry(YandexRegistry):
         self._folders = FolderListings(self._read_folder)
         self._deletions = ArtifactDeleter(settings, self, self._folders)
         self._follower = DeletionFollower(self, self._folders, self._deletions)
-        self._pile: ArtifactsByFolder | None = None  # what the last `repositories` has listed
-        self._told: set[str] = set()  # folders whose own artifacts their listing shows, if there are any
+        self._listing: ArtifactsByFolder | None = None  # the listing of the last `repositories`
+        self._complete_folders: set[str] = set()  # folders whose listing includes their own artifacts
         self._lock = threading.Lock()
 
     def clock(self) -> datetime:
-        """As the interface has it. Raises UnsuitableError, too: it is no Docker registry, or keeps nothing itself."""
+        """See `Registry.clock`. Also raises UnsuitableError: it is no Docker registry, or stores no images itself."""
 
         def read(response: Response) -> datetime:
             protocol.registry(response, self._id)
@@ -79,125 +79,127 @@ class YandexCloudRegistry(YandexRegistry):
     # Listing
 
     def repositories(self) -> Iterator[str]:
-        pile = self._listed_whole()
+        listing = self._list_all()
         with self._lock:
-            self._pile = pile
-        yield from pile.folders()
+            self._listing = listing
+        yield from listing.folders()
 
     def images(self, repository: str) -> tuple[Image, ...]:
         with self._lock:
-            scanned = self._pile.take(repository) if self._pile else None
+            scanned = self._listing.take(repository) if self._listing else None
         if scanned is None:
             folder = self._folders.since(repository, time.monotonic())
         else:
-            with self._located(repository):
+            with self._with_request_label(repository):
                 folder = Folder(repository, scanned)
-        return self._complete(folder)
+        read = self._manifest_reader(repository)
+        images = dict(images_of(folder, self._id))
+        unknown = [
+            digest
+            for digest, image in images.items()
+            if image.children is None and not have_conflicting_manifests(folder.artifacts(digest))
+        ]
+        manifests = read_through(self._manifests, unknown, read)
+        images |= {digest: _with_manifest(images[digest], manifests.get(digest)) for digest in unknown}
+        listed = with_known_subjects(self._manifests, tuple(images.values()), read)
+        return (*listed, *self._unlisted_images(repository, listed))
 
     def plain_listing(self, repository: str, since: float) -> tuple[Image, ...]:
         return tuple(images_of(self._folders.since(repository, since), self._id).values())
 
     def _pages(self, path: str | None) -> Iterator[Sequence[WireArtifact]]:
-        """Of what lies in a folder; None: in the whole registry."""
+        """The artifacts of a folder; None: of the whole registry."""
 
         def request(token: str) -> Request:
             if path is None:
                 return protocol.list_artifacts(self._root, self._id, token, self.page_size)
-            return protocol.list_level(self._root, self._id, path, token, self.page_size)
+            return protocol.list_folder(self._root, self._id, path, token, self.page_size)
 
         return self.pages(request, lambda response: protocol.page(response, self._id), lambda row: row.id or "")
 
-    def _listed_whole(self) -> ArtifactsByFolder:
-        pile = ArtifactsByFolder(self._id)
-        with self._located("artifacts"):
+    def _list_all(self) -> ArtifactsByFolder:
+        listing = ArtifactsByFolder(self._id)
+        with self._with_request_label("artifacts"):
             for rows in self._pages(None):
-                pile.add(rows)
-            pile.settle()
-        if pile.left_alone:
-            told = ", ".join(f"{count} {what}" for what, count in sorted(pile.left_alone.items()))
-            log.info("artifacts_not_listed", registry_id=self._id, kinds=told)
-        return pile
+                listing.add(rows)
+            listing.finish()
+        if listing.ignored_counts:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(listing.ignored_counts.items()))
+            log.info("artifacts_not_listed", registry_id=self._id, kinds=kinds)
+        return listing
 
     def _read_folder(self, path: str) -> Folder:
-        """What lies in a folder now. One that shows nothing but folders is looked for in the whole registry.
+        """The current content of a folder.
 
-        Not when it has shown artifacts before, and not again when the registry has shown none for it either.
+        A folder's listing may show only its subfolders. Then the listing of the whole registry decides, unless the
+        folder has shown artifacts before, or the registry has shown none for it.
         """
         rows: list[WireArtifact] = [row for rows in self._pages(path) for row in rows]
-        artifacts: Iterable[Artifact] = filter(None, map(protocol.artifact_of, rows))
+        artifacts: Iterable[Artifact] = filter(None, map(protocol.to_artifact, rows))
         folders_only = bool(rows) and all(row.kind in ("FOLDER", "PACKAGE") for row in rows)
-        if folders_only and path not in self._told:
-            hidden = self._listed_whole().take(path)
+        if folders_only and path not in self._complete_folders:
+            hidden = self._list_all().take(path)
             artifacts, folders_only = hidden or (), hidden is not None
-        with self._located(path):
-            found = [one for one in artifacts if in_folder(one.path, one.name, self._id, path)]
+        with self._with_request_label(path):
+            own = [artifact for artifact in artifacts if is_in_folder(artifact.path, artifact.name, self._id, path)]
             if rows and not folders_only:
-                self._told.add(path)
-            return Folder(path, found)
+                self._complete_folders.add(path)
+            return Folder(path, own)
 
     @contextmanager
-    def _located(self, what: str) -> Iterator[None]:
-        """An error knows what it was about: those who read rows need not."""
+    def _with_request_label(self, label: str) -> Iterator[None]:
+        """Add the registry and the request to the errors of parsers, which know neither."""
         try:
             yield
         except RegistryError as error:
-            error.registry, error.request = error.registry or self.http.registry, error.request or f"GET {what}"
+            error.registry, error.request = error.registry or self.http.registry, error.request or f"GET {label}"
             raise
 
-    # What is not told with artifacts
+    # Images without an artifact
 
-    def _complete(self, folder: Folder) -> tuple[Image, ...]:
-        """The images of a folder, and what they lead to that no artifact stands for."""
-        read = self._read(folder.path)
-        images = dict(images_of(folder, self._id))
-        untold = [one for one in images if images[one].children is None and not disagrees(folder.of(one))]
-        found = read_through(self._manifests, untold, read)
-        images |= {digest: _filled(images[digest], found.get(digest)) for digest in untold}
-        listed = with_known_subjects(self._manifests, tuple(images.values()), read)
-        return (*listed, *self._unlisted(folder.path, listed))
-
-    def _unlisted(self, repository: str, images: Sequence[Image]) -> Sequence[Image]:
-        """What the Docker API has of those. What is remembered of one is no proof that it is there."""
-        found: dict[str, Image] = {}
-        asked = {image.digest for image in images}
-        wanted = _named(images) - asked
+    def _unlisted_images(self, repository: str, images: Sequence[Image]) -> Sequence[Image]:
+        """Children and subjects of these images that only the Docker API has."""
+        unlisted: dict[str, Image] = {}
+        checked = {image.digest for image in images}
+        wanted = _linked_digests(images) - checked
         while wanted:
             new = {}
-            for digest, manifest in self._asked_for(repository, sorted(wanted)).items():
+            for digest, manifest in self._read_existing(repository, sorted(wanted)).items():
                 if not isinstance(manifest, NotFoundError):
-                    image = Image(digest=digest, name=self._name(repository))
-                    new[digest] = _filled(image, manifest if isinstance(manifest, Manifest) else None)
-            found |= new
-            asked |= wanted
-            wanted = _named(new.values()) - asked
-        return tuple(found.values())
+                    image = Image(digest=digest, name=self._full_name(repository))
+                    new[digest] = _with_manifest(image, manifest if isinstance(manifest, Manifest) else None)
+            unlisted |= new
+            checked |= wanted
+            wanted = _linked_digests(new.values()) - checked
+        return tuple(unlisted.values())
 
-    def _asked_for(self, repository: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+    def _read_existing(self, repository: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        """The manifests of these digests. A cached manifest is no proof that the image still exists."""
         known = self._manifests.load(digests)
-        answers = dict(self.manifests(repository, [digest for digest in digests if digest not in known]))
-        self._manifests.save({one: response for one, response in answers.items() if isinstance(response, Manifest)})
+        results = dict(self.manifests(repository, [digest for digest in digests if digest not in known]))
+        self._manifests.save({digest: result for digest, result in results.items() if isinstance(result, Manifest)})
 
-        def ask(digest: str) -> Manifest | RegistryError:
+        def check(digest: str) -> Manifest | RegistryError:
             try:
-                self._insist_that_it_is_there(repository, digest)
+                self._require_manifest(repository, digest)
             except RegistryError as error:
                 return error
             return known[digest]
 
-        return {**answers, **self._each(ask, list(known))}
+        return {**results, **each(check, list(known), self._concurrency)}
 
     # One image
 
     def get(self, repository: str, image: Image, _known_tags: Mapping[str, str] | None = None) -> Image:
         folder = self._folders.since(repository, time.monotonic() - SHARED)
-        same = folder.of(image.digest)
-        if same:
-            found = image_of(same, folder.tags[image.digest], self._name(repository))
-            return replace(image, id=found.id, tags=found.tags, created_at=found.created_at)  # a manifest never changes
+        if artifacts := folder.artifacts(image.digest):
+            current = image_of(artifacts, folder.tags[image.digest], self._full_name(repository))
+            # The manifest of a digest never changes.
+            return replace(image, id=current.id, tags=current.tags, created_at=current.created_at)
         if image.id:
             label = f"GET {about(repository, image.digest)}"
             raise NotFoundError("no artifact has this digest", self.http.registry, label)
-        self._insist_that_it_is_there(repository, image.digest)  # an index led to it: no artifact stands for it
+        self._require_manifest(repository, image.digest)  # an index lists it; it has no artifact
         return image
 
     def delete(
@@ -209,16 +211,16 @@ class YandexCloudRegistry(YandexRegistry):
         return self._follower.follow(deletion, deadline)
 
 
-def _named(images: Iterable[Image]) -> set[str]:
+def _linked_digests(images: Iterable[Image]) -> set[str]:
     """The children and subjects of images."""
-    named = {child for image in images for child in image.children or ()}
-    return named | {image.subject for image in images if isinstance(image.subject, str)}
+    children = {child for image in images for child in image.children or ()}
+    return children | {image.subject for image in images if isinstance(image.subject, str)}
 
 
-def _filled(image: Image, manifest: Manifest | None) -> Image:
-    """The image with what its manifest says; `children` None: it could not be read."""
-    found = resolved(image, manifest)
+def _with_manifest(image: Image, manifest: Manifest | None) -> Image:
+    """The image with the facts of its manifest; `children` None: the manifest could not be read."""
+    linked = resolved(image, manifest)
     if manifest is None or manifest.config is None or image.config is not None:
-        return found
-    size = size_of(manifest.config, manifest.layers) if found.children is UNSET else None
-    return replace(found, config=manifest.config, layers=manifest.layers, compressed_size=size)
+        return linked
+    size = size_of(manifest.config, manifest.layers) if linked.children is UNSET else None
+    return replace(linked, config=manifest.config, layers=manifest.layers, compressed_size=size)

@@ -1,7 +1,7 @@
-"""Yandex Container Registry's REST protocol as plain functions: requests built, answers read. Nothing is sent here.
+"""Yandex Container Registry's REST protocol as plain functions that build requests and parse responses. No I/O.
 
-Source: the vendor's API definitions (containerregistry.v1). Absent, null and default are the same, except an absent
-`compressedSize`, which is unknown.
+Source: the vendor's API definitions (containerregistry.v1). Absent, null and default mean the same, except that an
+absent `compressedSize` is unknown.
 """
 
 from collections.abc import Iterable
@@ -19,17 +19,17 @@ from worker.registries.yandex.api import (
     PATH,
     ListingPage,
     WireBlob,
-    accepted,
-    blob_of,
     delete,
     get,
     instant,
     int64,
     listing,
     page_token,
+    parse_blob,
+    parse_body,
 )
 
-# What is on the wire. Everything may be absent or null.
+# Wire formats. Every field may be absent or null.
 
 
 class WireImage(Struct, rename="camel"):
@@ -77,52 +77,52 @@ def delete_image(root: str, image_id: str, about: str, idempotency_key: str, not
     return delete(f"{root}/container-registry/v1/images/{quote(image_id, safe='')}", about, idempotency_key, not_after)
 
 
-# Answers.
+# Responses.
 
 
 def images_page(response: Response, name: str) -> ListingPage:
     """A page of the images of the repository with this full name. Raises RegistryError."""
-    page = accepted(response, WireImages)
+    page = parse_body(response, WireImages)
     return ListingPage([image_of(row, name) for row in page.images or ()], page_token(page.next_page_token))
 
 
 def repositories_page(response: Response, registry_id: str) -> ListingPage:
     """A page of repository paths, without the registry's id. Raises RegistryError."""
-    page = accepted(response, WireRepositories)
+    page = parse_body(response, WireRepositories)
     paths = (repository_path(row.name or "", registry_id) for row in page.repositories or ())
     return ListingPage([path for path in paths if path], page_token(page.next_page_token))
 
 
 def image(response: Response, name: str) -> Image:
-    """One image, which must be of the repository with this full name. Raises RegistryError."""
-    return image_of(accepted(response, WireImage), name)
+    """One image of the repository with this full name. Raises RegistryError."""
+    return image_of(parse_body(response, WireImage), name)
 
 
 def repository_path(name: str, registry_id: str) -> str:
-    """The path without the registry's id; empty for the registry's own node. Raises BadResponseError."""
+    """The path without the registry's id; empty for the registry itself. Raises BadResponseError."""
     if name == registry_id:
         return ""
     prefix, _, path = name.partition("/")
     if prefix != registry_id:
-        bad(f"a repository that is not of registry {registry_id}: {name!r}")
+        bad(f"expected a repository of registry {registry_id}, got {name!r}")
     if not PATH.fullmatch(path) or len(path) > 256:
-        bad(f"a repository with an impossible name: {name!r}")
+        bad(f"a repository with an invalid name: {name!r}")
     return path
 
 
 def image_of(wire: WireImage, name: str) -> Image:
-    """The record of an image, checked. Raises BadResponseError."""
+    """The checked record of an image. Raises BadResponseError."""
     if not IMAGE_DIGEST.fullmatch(wire.digest or ""):
         bad(f"an image with the digest {wire.digest!r}")
     if not IDENTIFIER.fullmatch(wire.id or ""):
         bad(f"an image with the id {wire.id!r} ({wire.digest})")
     if wire.name != name:
-        bad(f"an image of {wire.name!r} where one of {name!r} was asked for ({wire.id})")
-    config = blob_of(wire.config) if wire.config and wire.config.digest else None
-    layers = tuple(blob_of(layer) for layer in wire.layers or ())
+        bad(f"expected images of {name!r}, got {wire.id} of {wire.name!r}")
+    config = parse_blob(wire.config) if wire.config and wire.config.digest else None
+    layers = tuple(parse_blob(layer) for layer in wire.layers or ())
     size = None if wire.compressed_size is None else int64(wire.compressed_size, "compressedSize")
     if size == 0 and config is None and not layers:
-        size = None  # a printed default, not a fact: this is how an index may show itself
+        size = None  # a printed default, not a fact: an index may look like this
     return Image(
         digest=wire.digest or "",
         id=wire.id or "",
@@ -136,11 +136,11 @@ def image_of(wire: WireImage, name: str) -> Image:
 
 
 def tags_of(tags: Iterable[str], digest: str) -> tuple[str, ...]:
-    """Each tag once. Raises BadResponseError: one is none, and what an image is called may be what keeps it."""
-    found = tuple(dict.fromkeys(tags))
-    if "" in found:
+    """Each tag once. Raises BadResponseError for an invalid tag: a keep rule may need the real one."""
+    unique = tuple(dict.fromkeys(tags))
+    if "" in unique:
         bad(f"an empty tag ({digest})")
-    for tag in found:
+    for tag in unique:
         if not TAG.fullmatch(tag):
-            bad(f"the impossible tag {tag[:80]!r} ({digest})")
-    return found
+            bad(f"the invalid tag {tag[:80]!r} ({digest})")
+    return unique

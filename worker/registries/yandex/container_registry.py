@@ -1,6 +1,6 @@
-"""Yandex Container Registry: lists, reads and deletes images by its REST API, reads manifests by its Docker API.
+"""Yandex Container Registry: lists, reads and deletes images by the REST API, reads manifests by the Docker API.
 
-This adapter only sends; what goes over the wire and what comes back is in `container_protocol` and `docker/`.
+The driver only sends: `container_protocol` and `docker/` build requests and parse responses.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,12 +27,12 @@ from worker.registries.yandex.client import YandexRegistry
 
 
 def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache) -> Registry:
-    """A registry of this kind; nothing is sent yet."""
+    """A registry of this kind. Sends nothing."""
     return YandexContainerRegistry(settings, limiter, retries, manifests)
 
 
 class YandexContainerRegistry(YandexRegistry):
-    """One registry, by its id. Safe to use from several threads."""
+    """One registry. Safe to use from several threads."""
 
     def __init__(
         self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache
@@ -57,48 +57,48 @@ class YandexContainerRegistry(YandexRegistry):
         yield from sorted({path for paths in pages for path in paths})
 
     def images(self, repository: str) -> tuple[Image, ...]:
-        name = self._name(repository)
+        name = self._full_name(repository)
         pages: Iterable[Sequence[Image]] = self.pages(
             lambda token: protocol.list_images(self._root, name, repository, token),
             lambda response: protocol.images_page(response, name),
             lambda image: image.id,
         )
         rows = {image.id: image for page in pages for image in page}
-        images = merged(tuple(rows.values()))  # two rows of one digest are one image, with the tags of both
-        wanted = [image.digest for image in images if image.config is None]  # an index, or it cannot be known
-        found = read_through(self._manifests, wanted, self._read(repository))
+        images = merged(tuple(rows.values()))  # rows with the same digest are one image, with the tags of all
+        without_config = [image.digest for image in images if image.config is None]  # indexes, as a rule
+        known = read_through(self._manifests, without_config, self._manifest_reader(repository))
         images = tuple(
-            resolved(image, found.get(image.digest)) if image.config is None else replace(image, subject=None)
+            resolved(image, known.get(image.digest)) if image.config is None else replace(image, subject=None)
             for image in images
         )
-        return with_known_subjects(self._manifests, images, self._read(repository))
+        return with_known_subjects(self._manifests, images, self._manifest_reader(repository))
 
     def get(self, repository: str, image: Image, _known_tags: Mapping[str, str] | None = None) -> Image:
         def read(response: Response) -> Image:
-            found = protocol.image(response, self._name(repository))
-            if found.id != image.id:
-                bad(f"asked for the image {image.id}, told of {found.id}")
-            return found
+            parsed = protocol.image(response, self._full_name(repository))
+            if parsed.id != image.id:
+                bad(f"expected the image {image.id}, got {parsed.id}")
+            return parsed
 
-        found = self.call(protocol.get_image(self._root, image.id, about(repository, image.digest)), read)
-        return replace(found, subject=image.subject)
+        current = self.call(protocol.get_image(self._root, image.id, about(repository, image.digest)), read)
+        return replace(current, subject=image.subject)
 
     def delete(
         self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
     ) -> Deletion:
         label = about(repository, image.digest)
         request = protocol.delete_image(self._root, image.id, label, idempotency_key, not_after)
-        operation = self.deletion(request, image.id)
+        operation = self.start_deletion(request, image.id)
         return self._outcome(operation, request.label) if operation.done else Deletion(operation.id or "", done=False)
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
         if deletion.done:
             return deletion
-        operation = self.ended(deletion.operation_id, deadline)
+        operation = self.wait_for_operation(deletion.operation_id, deadline)
         return self._outcome(operation, f"GET operation {deletion.operation_id}") if operation else deletion
 
     def _outcome(self, operation: api.Operation, label: str) -> Deletion:
-        """Of an operation that has ended."""
-        if (error := self.failure(operation, label)) is not None:
+        """The outcome of an ended operation. Raises its error."""
+        if (error := self.operation_failure(operation, label)) is not None:
             raise error
         return Deletion(operation.id or "", done=bool(operation.done))

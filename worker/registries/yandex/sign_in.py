@@ -1,6 +1,6 @@
-"""Signs in to Yandex Cloud: an IAM token as given, by an account's key, by a pod's token, or by a machine's metadata.
+"""Signs in to Yandex Cloud: by an IAM token, a service account key, a pod's token or the metadata service.
 
-Tokens are fetched early, by one thread at a time, and once more when one is refused. No message or repr shows a token.
+One thread at a time renews a token, before it expires and after a refusal. No message or repr shows a token.
 """
 
 import json
@@ -20,11 +20,11 @@ from worker.registries.http.client import Http
 from worker.registries.http.messages import Request, Response
 from worker.registries.http.responses import decode, status_error
 from worker.registries.http.tokens import HOUR, Token, Tokens, lasting, read_credentials
-from worker.registries.yandex.api import accepted, refusal, status_of
+from worker.registries.yandex.api import parse_body, parse_status, refusal
 from worker.text import one_line
 
 METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
-PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # anything else has no place in a header
+PRINTABLE = re.compile(r"[\x21-\x7e]{1,8000}")  # other characters are invalid in a header
 
 
 class IamTokenResponse(Struct, rename="camel"):
@@ -33,7 +33,7 @@ class IamTokenResponse(Struct, rename="camel"):
 
 
 class AccessTokenResponse(Struct):
-    """Of a machine's metadata, and of an exchange (RFC 8693, section 2.2.1)."""
+    """The response of the metadata service and of a token exchange (RFC 8693, section 2.2.1)."""
 
     access_token: str | None = None
     token_type: str | None = None
@@ -41,38 +41,38 @@ class AccessTokenResponse(Struct):
 
 
 class ExchangeError(Struct):
-    """RFC 6749, section 5.2."""
+    """The error of a token exchange (RFC 6749, section 5.2)."""
 
     error: str | None = None
     error_description: str | None = None
 
 
 def open_tokens(settings: RegistrySettings, http: Http) -> Tokens:
-    """The tokens that a registry's credentials give. Reads and sends nothing yet."""
+    """The tokens for a registry's credentials. Reads and sends nothing yet."""
     credentials = settings.all_credentials[0]
     if credentials.iam_token is not None:
-        return given_tokens(credentials.iam_token)
+        return iam_tokens(credentials.iam_token)
     if credentials.service_account_key is not None:
-        return key_tokens(credentials.service_account_key, settings.endpoints.iam, http)
+        return service_account_tokens(credentials.service_account_key, settings.endpoints.iam, http)
     if credentials.workload_identity is not None:
         return exchanged_tokens(credentials.workload_identity, settings.endpoints.sts, http)
     return metadata_tokens(settings.endpoints.metadata, http)
 
 
-def given_tokens(secret: Secret) -> Tokens:
-    """Read anew at each use: whoever keeps the file fresh needs no restart of ours."""
+def iam_tokens(secret: Secret) -> Tokens:
+    """A configured IAM token, reread at each use, so that a renewed file needs no restart."""
 
     def fetch() -> Token:
-        return Token(checked(read_credentials(secret), secret.where), refresh_at=0.0, expires_at=0.0)
+        return Token(check_token(read_credentials(secret), secret.where), refresh_at=0.0, expires_at=0.0)
 
     return Tokens(
         fetch,
-        f"IAM tokens live for at most 12 hours: put a fresh one into {secret.where}, or use a service account key",
+        f"IAM tokens are valid for at most 12 hours: write a new token to {secret.where}, or use a service account key",
     )
 
 
-def key_tokens(secret: Secret, iam: str, http: Http) -> Tokens:
-    """An IAM token for a JWT that the key signs; the key is read anew for each, so that it may be rotated."""
+def service_account_tokens(secret: Secret, iam: str, http: Http) -> Tokens:
+    """IAM tokens for a JWT that the key signs. Each request rereads the key, so that it can be rotated."""
     from worker.registries.yandex.service_account_key import signed_jwt  # noqa: PLC0415 - cryptography loads slowly
 
     def fetch() -> Token:
@@ -93,14 +93,14 @@ def key_tokens(secret: Secret, iam: str, http: Http) -> Tokens:
 
 
 def exchanged_tokens(identity: WorkloadIdentity, sts: str, http: Http) -> Tokens:
-    """An IAM token for the pod's own, which the cluster renews: its file is read anew for each exchange."""
+    """IAM tokens in exchange for the pod's token. The cluster renews the file, so each exchange rereads it."""
     remedy = (
         f"check that a federated credential links the subject of the token in {identity.token.where} to the service"
-        f" account {identity.service_account}, and that the token is fresh and made for the federation's audience"
+        f" account {identity.service_account}, and that the token is valid and issued for the federation's audience"
     )
 
     def fetch() -> Token:
-        subject = checked(read_credentials(identity.token), identity.token.where)
+        subject = check_token(read_credentials(identity.token), identity.token.where)
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
             "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
@@ -124,34 +124,34 @@ def exchanged_tokens(identity: WorkloadIdentity, sts: str, http: Http) -> Tokens
 
 def _exchanged(response: Response, subject: str, remedy: str) -> Token:
     if response.status // 100 != 2:
-        told = _exchange_refusal(response, subject)
-        if isinstance(told, UnavailableError | RateLimitedError | BadResponseError):
-            raise told
-        raise SignInError(f"{told.message}; {remedy}", status=response.status, request_id=told.request_id)
-    found = accepted(response, AccessTokenResponse)
-    if (found.token_type or "Bearer").lower() != "bearer":
+        error = _exchange_refusal(response, subject)
+        if isinstance(error, UnavailableError | RateLimitedError | BadResponseError):
+            raise error
+        raise SignInError(f"{error.message}; {remedy}", status=response.status, request_id=error.request_id)
+    parsed = parse_body(response, AccessTokenResponse)
+    if (parsed.token_type or "Bearer").lower() != "bearer":
         raise BadResponseError("an exchanged token of another type than Bearer")
-    if not found.expires_in or found.expires_in < 0:
+    if not parsed.expires_in or parsed.expires_in < 0:
         raise BadResponseError("an exchanged token without expires_in")
-    return lasting(checked(found.access_token or "", "the exchange"), min(found.expires_in, 12 * HOUR))
+    return lasting(check_token(parsed.access_token or "", "the exchange"), min(parsed.expires_in, 12 * HOUR))
 
 
 def _exchange_refusal(response: Response, subject: str) -> RegistryError:
-    """What the service says, in either of the forms that were seen of it; never the token, should it repeat that."""
+    """The service's error, in either of its two known formats, without the pod's token if the service repeats it."""
     response = replace(response, body=response.body.replace(subject.encode(), b"***"))
-    if (status := status_of(response.body)) is not None and status.code is not None:
+    if (status := parse_status(response.body)) is not None and status.code is not None:
         return refusal(response)
     try:
-        told = decode(response.body, ExchangeError)
+        error = decode(response.body, ExchangeError)
     except BadResponseError:
         return status_error(response)
-    if told.error in ("temporarily_unavailable", "server_error"):
-        return UnavailableError(f"HTTP {response.status}: {one_line(told.error)}", status=response.status)
-    return status_error(response, ": ".join(part for part in (told.error, told.error_description) if part))
+    if error.error in ("temporarily_unavailable", "server_error"):
+        return UnavailableError(f"HTTP {response.status}: {one_line(error.error)}", status=response.status)
+    return status_error(response, ": ".join(part for part in (error.error, error.error_description) if part))
 
 
 def metadata_tokens(root: str, http: Http) -> Tokens:
-    """What the virtual machine's service account gets; asked again every hour, as the vendor advises."""
+    """Tokens of the virtual machine's service account, renewed every hour, as the vendor advises."""
     remedy = (
         "metadata: true works on a virtual machine with a service account attached; elsewhere use service_account_key"
     )
@@ -171,9 +171,9 @@ def metadata_tokens(root: str, http: Http) -> Tokens:
             raise SignInError(
                 f"the metadata service has no token (HTTP {response.status}): {remedy}", status=response.status
             )
-        found = accepted(response, AccessTokenResponse)
-        life = max(0.0, min(found.expires_in or 0.0, 12 * HOUR))
-        return lasting(checked(found.access_token or "", "metadata service"), life, longest=HOUR)
+        parsed = parse_body(response, AccessTokenResponse)
+        life = max(0.0, min(parsed.expires_in or 0.0, 12 * HOUR))
+        return lasting(check_token(parsed.access_token or "", "metadata service"), life, longest=HOUR)
 
     def fetch() -> Token:
         try:
@@ -186,19 +186,19 @@ def metadata_tokens(root: str, http: Http) -> Tokens:
 
 def _iam_token(response: Response, where: str) -> Token:
     if response.status in (400, 401, 403, 404):
-        told = refusal(response)
+        error = refusal(response)
         remedy = f"the key in {where} was refused: if it was deleted make a new one, and check this machine's clock"
-        raise SignInError(f"{told.message}; {remedy}", status=response.status, request_id=told.request_id)
-    found = accepted(response, IamTokenResponse)
-    if found.expires_at is None:
+        raise SignInError(f"{error.message}; {remedy}", status=response.status, request_id=error.request_id)
+    parsed = parse_body(response, IamTokenResponse)
+    if parsed.expires_at is None:
         raise BadResponseError("an IAM token without expiresAt")
-    # Against the server's own clock, which tells whole seconds: ours may be wrong, and life is a difference.
-    life = (found.expires_at - (response.date or datetime.now(UTC))).total_seconds() - 1.0
-    return lasting(checked(found.iam_token or "", "IAM"), life)
+    # By the server's clock, in whole seconds: the local clock may be wrong.
+    life = (parsed.expires_at - (response.date or datetime.now(UTC))).total_seconds() - 1.0
+    return lasting(check_token(parsed.iam_token or "", "IAM"), life)
 
 
-def checked(token: str, where: str) -> str:
-    """A token fit for a header. Raises SignInError, which does not repeat it."""
+def check_token(token: str, where: str) -> str:
+    """The token, if it is valid in a header. Raises SignInError, which does not show it."""
     if not PRINTABLE.fullmatch(token):
-        raise SignInError(f"{where}: this is no token (empty, too long, or with spaces or letters that no token has)")
+        raise SignInError(f"{where}: not a token (empty, too long, or with characters that no token has)")
     return token

@@ -56,7 +56,7 @@ def test_a_plan_goes_on_beside_an_artifact_with_an_impossible_path(simulator: Si
     odd = {"path": "/shop//api/v1", "name": "v1"}
     simulator.push("other", tags=["v1"])
     simulator.fault("wrong_types", path=LEVEL, set=odd)
-    with pytest.raises(BadResponseError, match="impossible path"):
+    with pytest.raises(BadResponseError, match="invalid path"):
         driver.images("shop/api")
     simulator.no_faults()
     simulator.fault("wrong_types", path=FLAT, set=odd)

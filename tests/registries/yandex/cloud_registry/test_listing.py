@@ -43,9 +43,9 @@ def test_the_clock_is_the_registrys(simulator: Simulator, driver: Registry) -> N
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "MAVEN"}, "production: GET registry .*of the kind MAVEN"),
-        ({"type": "REMOTE"}, "of the type REMOTE"),
-        ({"type": "VIRTUAL"}, "of the type VIRTUAL"),
+        ({"kind": "MAVEN"}, "production: GET registry .*has the kind MAVEN"),
+        ({"type": "REMOTE"}, "has the type REMOTE"),
+        ({"type": "VIRTUAL"}, "has the type VIRTUAL"),
     ],
 )
 def test_a_registry_whose_images_are_not_ours(

@@ -54,7 +54,7 @@ def test_exactly_what_was_planned_goes(
     simulator: Simulator, make_harness: Callable[..., Harness], switches: dict[str, Any]
 ) -> None:
     simulator.switch(**switches)
-    going = [old(simulator, f"pr-{n}", f"pr-{n}-x", layers=["base:1000", 100]) for n in range(5)]
+    requested = [old(simulator, f"pr-{n}", f"pr-{n}-x", layers=["base:1000", 100]) for n in range(5)]
     child = old(simulator, layers=[10])
     index = simulator.push_index("shop/api", [child], tags=["pr-9"], age=30 * DAY)["digest"]
     kept = [old(simulator, "v1", "pr-7", layers=["base:1000", 7]), old(simulator, "main")]
@@ -64,7 +64,7 @@ def test_exactly_what_was_planned_goes(
     assert {one["digest"] for one in simulator.images()} == set(kept)
     assert (run.deleted + run.gone, run.skipped, run.failed) == (7, 0, 0)
     assert run.deleted >= 6
-    assert {harness.outcomes(run.id)[digest] for digest in (*going, index)} == {("deleted", None)}
+    assert {harness.outcomes(run.id)[digest] for digest in (*requested, index)} == {("deleted", None)}
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"]  # a child that went along went by our request
 
 
@@ -194,7 +194,7 @@ def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
     assert (run.outcome == "succeeded") is says_so
     assert (tags_left(simulator, digest) is None) is says_so
     if not says_so:
-        assert "nothing is deleted there unless the file says transitional: true" in str(run.message)
+        assert "to delete images there, write transitional: true" in str(run.message)
 
 
 @pytest.mark.parametrize("type_", ["REMOTE", "VIRTUAL"])
@@ -205,4 +205,4 @@ def test_a_registry_of_others_images_is_not_planned(
     old(simulator, "pr-1")
     run = make_harness().sweep()
     assert (run.outcome, run.images) == ("failed", 0)
-    assert f"of the type {type_}" in str(run.message)
+    assert f"has the type {type_}" in str(run.message)

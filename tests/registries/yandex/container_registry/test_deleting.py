@@ -40,10 +40,10 @@ def test_a_deletion_is_followed_to_its_end(
     simulator: Simulator, driver: Driver, image: Image, style: str, seconds: float
 ) -> None:
     simulator.switch(empty_fields=style, operation_seconds_from=seconds, operation_seconds_to=seconds)
-    accepted = driver.delete("shop/api", image, key())
-    assert accepted.operation_id
-    assert accepted.done is (seconds == 0.0)
-    assert driver.follow(accepted, soon()) == Deletion(accepted.operation_id, done=True)
+    parse_body = driver.delete("shop/api", image, key())
+    assert parse_body.operation_id
+    assert parse_body.done is (seconds == 0.0)
+    assert driver.follow(parse_body, soon()) == Deletion(parse_body.operation_id, done=True)
     assert simulator.deleted_ids() == {image.id}
 
 
