@@ -59,7 +59,7 @@ class ConditionContext:
         """Why the push time of an image is unknown."""
         if image.digest in self.suspicious:
             return f"its push time is not trusted: {self.suspicion}"
-        return "its push time was not told"
+        return "its push time is unknown"
 
 
 class Condition(ABC):
@@ -352,4 +352,4 @@ def _age_facts(images: Sequence[Image], context: ConditionContext, word: str, ag
 
 def _size_fact(image: Image, context: ConditionContext, bound: str) -> str:
     size = context.size(image)
-    return "its size was not told" if size is None else f"{bytes_text(size)}, {bound}"
+    return "its size is unknown" if size is None else f"{bytes_text(size)}, {bound}"

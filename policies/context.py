@@ -59,7 +59,7 @@ class PlanContext:
         if not self.settle:
             return {}
         known = self.seen(path).lookup([image.digest for image in images])
-        asked = f"settle asks for {duration_text(self.settle)}"
+        asked = f"settle requires {duration_text(self.settle)}"
         found = {}
         for image in images:
             one = known.get(image.digest)

@@ -37,7 +37,7 @@ class Decision(Struct, frozen=True, gc=False):
     reason: str
 
 
-SUBJECT_UNKNOWN = "its manifest has not been read: it may be a signature or an attestation of an image that stays"
+SUBJECT_UNKNOWN = "its manifest was not read: it may be a signature or an attestation of an image that is kept"
 Settled = tuple[Verdict, Cause, str | None, tuple[str, ...], str]  # the end of a decision: verdict to reason
 _DIGEST = attrgetter("digest")
 
@@ -198,7 +198,7 @@ class Evaluation:
                     origin.setdefault(owner, origin[digest])
         for digest, first in origin.items():
             del self._by[digest]
-            why = f"what would go with it is not settled: {short(first)}, {stays[first]}"
+            why = f"an image that would be deleted with it is not settled: {short(first)}, {stays[first]}"
             self._postponed[digest] = _stays("unsettled", stays.get(digest, why))
         self._keep_what_is_owned()
 
@@ -234,7 +234,7 @@ class Evaluation:
                 if digest in select:
                     chosen[rule.name].append(image)
                 else:
-                    reason = f"its {self._tie(digest, self.graph.owners[digest][0])} goes"
+                    reason = f"its {self._tie(digest, self.graph.owners[digest][0])} is deleted"
                     settled[digest] = ("delete", "follows", rule.name, (), reason)
             elif (kept := keep.get(digest) or postponed.get(digest)) is not None:
                 settled[digest] = kept
@@ -279,14 +279,14 @@ class Evaluation:
         """Why the place of an image in a count is unknown. `rule`: None: the count of keep_per_repository."""
         if image.digest in self._tied.get(rule, ()):
             at = f"{_utc(image.created_at):%Y-%m-%dT%H:%M:%SZ}"
-            return f"first seen at {at} together with others, whose order nobody reported"
+            return f"first seen at {at} together with other images, in an unknown order"
         return self.context.untimed(image)
 
     def _need(self, digest: str, needed_by: tuple[str, ...]) -> str:
         first = needed_by[0]
         more = f", and {len(needed_by) - 1} more" if len(needed_by) > 1 else ""
         if first in self.graph.by_digest:
-            return f"{self._tie(digest, first)} stays{more}"
+            return f"{self._tie(digest, first)} is kept{more}"
         return f"subject {short(first)} is in another repository{more}"
 
     def _tie(self, digest: str, owner: str) -> str:
@@ -318,10 +318,8 @@ def _utc(instant: datetime | None) -> datetime | None:
     return instant if instant is None or instant.tzinfo is UTC else instant.astimezone(UTC)
 
 
-IGNORED = (
-    "what it lists could not be read; ignore_unreadable names it: it stays, and what it may list goes by the rules"
-)
-SET_ASIDE = "ignore_unreadable names it: it is set aside and stays, though it can be read now"
+IGNORED = "its children could not be read and ignore_unreadable names it: it is kept; the rules decide on its children"
+SET_ASIDE = "ignore_unreadable names it: it is kept, although it can be read now"
 
 
 def short(digest: str) -> str:
@@ -332,5 +330,5 @@ def short(digest: str) -> str:
 
 def _unread(image: Image, unread: str) -> str:
     if image.children is None:
-        return "what this index lists could not be read"
+        return "the children of this index could not be read"
     return f"index {short(unread)} could not be read and may list it"

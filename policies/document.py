@@ -93,9 +93,7 @@ def _whole(form: RuleForm, here: str) -> Iterator[Mistake]:
         yield Mistake(f"{here}.{kind}", "expected at least one condition", "write all: true if every image is meant")
     elif "per" in given and not given & {"newest", "beyond_newest"}:
         count = "beyond_newest" if kind == "delete" else "newest"
-        yield Mistake(
-            f"{here}.{kind}.per", "says where to count, and nothing is counted", f"write {count}: N beside it"
-        )
+        yield Mistake(f"{here}.{kind}.per", "the rule counts nothing", f"write {count}: N beside it")
 
 
 def _rule(form: RuleForm) -> Rule:

@@ -51,7 +51,7 @@ def mistakes_of(error: ValidationError, form: type[Form], tree: object, at: str)
             continue  # what it depends on is wrong by itself
         steps = [step for step in detail["loc"] if not str(step).startswith(TAG)]
         if detail["type"] == "invalid_key":
-            steps, got, remedy = steps[:-1], f"expected words for keys, got {shown(steps[-1])}", "put it in quotes"
+            steps, got, remedy = steps[:-1], f"expected text as a key, got {shown(steps[-1])}", "put it in quotes"
         elif detail["type"] == "value_error" and isinstance(bad := detail["ctx"]["error"], BadValueError):
             steps, got, remedy = [*steps, *filter(None, [bad.key])], bad.got, bad.remedy
         else:

@@ -147,7 +147,7 @@ class DeleteConditions(Conditions):
     beyond_newest: _Number | None = None
 
     MISPLACED: ClassVar[Mapping[str, Explanation]] = {
-        "newest": ("newest keeps", "write it in a keep rule, or beyond_newest here")
+        "newest": ("is for keep rules", "write it in a keep rule, or beyond_newest here")
     }
 
 
@@ -157,8 +157,8 @@ class KeepConditions(Conditions):
     newest: _Number | None = None
 
     MISPLACED: ClassVar[Mapping[str, Explanation]] = {
-        "beyond_newest": ("beyond_newest deletes", "write it in a select rule, or newest here"),
-        "any_tag": ("any_tag is for select rules", "write tags: in a keep rule one matching tag is enough"),
+        "beyond_newest": ("is for select rules", "write it in a select rule, or newest here"),
+        "any_tag": ("is for select rules", "write tags: in a keep rule one matching tag is enough"),
     }
 
 

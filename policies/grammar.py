@@ -34,19 +34,19 @@ def _reasons(text: str, *, paths: bool) -> Iterator[str]:
     """Why the pattern can match nothing; none where it may match something."""
     name, allowed, most = ("path", _TAG | {"/"}, PATH_LENGTH) if paths else ("tag", _TAG, TAG_LENGTH)
     if text.startswith("re:"):
-        yield from (f"no {name} has {shown(one)}" for one in _needed(text[3:]) if one not in allowed)
+        yield from (f"a {name} cannot contain {shown(one)}" for one in _needed(text[3:]) if one not in allowed)
         return
     if (word := _ESCAPED_WORD.search(text)) is not None:
         yield f"{word.group()} in a glob is the letter {word.group()[1:]}"
     parts = list(tokens(text))
     positions = [part for part in parts if part[0] not in ("*", "**")]
-    yield from (f"no {name} has {shown(part[1])}" for part in positions if not _possible(*part, allowed))
+    yield from (f"a {name} cannot contain {shown(part[1])}" for part in positions if not _possible(*part, allowed))
     if len(positions) > most:
         yield f"no {name} is longer than {most} characters"
     if not paths and not _possible(*parts[0], _TAG - _NOT_FIRST):
-        yield f"no tag begins with {shown(parts[0][1])}"
+        yield f"a tag cannot begin with {shown(parts[0][1])}"
     if paths and (text.startswith("/") or text.endswith("/") or "//" in text):
-        yield "no path begins or ends with /, or has two side by side"
+        yield "a path has no / at its beginning or end, and no //"
 
 
 def _possible(kind: str, characters: str, allowed: frozenset[str]) -> bool:
@@ -130,7 +130,7 @@ def _form(text: str, paths: bool) -> str:
     if text.startswith("sha256:"):
         return f"write digests: [{text}]"
     if "/" in text or ":" in text:
-        return "write the tag alone, and where it is under repositories, beside delete or keep"
+        return "write the tag alone, and its path under repositories, beside delete or keep"
     return "a tag has at most 128 of A-Z, a-z, 0-9, '_', '.' and '-', the last two not at its beginning"
 
 

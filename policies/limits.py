@@ -78,8 +78,8 @@ def exceeded_text(found: Iterable[Exceeded | Mapping[str, Any]]) -> str:
 
 
 _WORDS = {
-    "vanished": "{value} of what the last complete scan saw has vanished and was not deleted here, allowed {allowed}",
-    "unusual": "{value} images are more than three times as many as plans usually delete here, allowed {allowed}",
+    "vanished": "{value} of the images of the last complete scan are missing, not deleted by us, allowed {allowed}",
+    "unusual": "{value} images are more than three times what a plan usually deletes here, allowed {allowed}",
 }
 
 

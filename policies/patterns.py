@@ -186,8 +186,8 @@ def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
         together.Add(expression)
     if not _works(together):
         room = f"RE2's {_MEMORY >> 20} MiB"
-        got = f"{_refused(texts[0])}: with those beside it, it needs more than {room}"
-        raise BadValueError(got, "write less")
+        got = f"{_refused(texts[0])}: with the patterns beside it, it needs more than {room}"
+        raise BadValueError(got, "write fewer or shorter patterns")
     least, greatest = min(low for low, _ in ranges), max(high for _, high in ranges)
 
     def matcher(name: str) -> str | None:

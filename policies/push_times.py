@@ -2,7 +2,7 @@
 
 More than half of a registry's images that share one push time within a minute are a suspicion. One of them that an
 earlier scan saw before that time, or whose tag names an earlier day, makes it a doubt. So does it, however far apart
-the times are, that more than half of them say that they were pushed after an earlier scan saw them.
+the times are, that more than half of them report a push time after an earlier scan saw them.
 """
 
 import re
@@ -106,7 +106,7 @@ def cluster(columns: Iterable[Pushes], images: int) -> Cluster | None:
 
 
 def late(images: Sequence[Image], digests: DigestRows, seen: RepositoryHistory) -> npt.NDArray[np.bool_]:
-    """Which of these images say that they were pushed after an earlier scan saw them. `digests`: theirs, in order."""
+    """Which of these images report a push time after an earlier scan saw them. `digests`: theirs, in order."""
     if not len(seen):
         return np.zeros(len(images), dtype=np.bool_)
     rows = seen.rows_of(digests)
@@ -121,11 +121,11 @@ def is_most(count: int, images: int) -> bool:
 
 
 def suspicion_of_late(count: int, images: int, path: str, image: Image, seen: RepositoryHistory) -> str:
-    """61% of all images say that they were pushed after an earlier scan saw them: shop/api@… at 2026-11-20T10:00:00Z"""
+    """61% of all images report a push time after an earlier scan saw them: shop/api@… at 2026-11-20T10:00:00Z"""
     known = seen.lookup([image.digest], include_missing=True)[image.digest]
     pushed = _text(image.created_at) if image.created_at else "never"
     return (
-        f"{count / images:.0%} of all images say that they were pushed after an earlier scan saw them: "
+        f"{count / images:.0%} of all images report a push time after an earlier scan saw them: "
         f"{path}@{image.digest} at {pushed}, seen at {_text(known.first_seen)}"
     )
 
@@ -144,14 +144,14 @@ def contradiction(path: str, images: Sequence[Image], seen: RepositoryHistory, f
         for tag in sorted(image.tags):
             day = named_day(tag)
             if day is not None and pushed - day >= _DAY:
-                return f"the tag of {path}:{tag} names an earlier day"
+                return f"the tag {path}:{tag} names an earlier day"
     return None
 
 
 def suspicion_of(found: Cluster, why: str) -> str:
-    """61% of all images say that they were pushed within a minute, at 2026-11-20T10:00:00Z, but the tag of … names …"""
+    """61% of all images report a push time within the same minute, 2026-11-20T10:00:00Z, but the tag … names …"""
     at = datetime.fromtimestamp(found.start, UTC)
-    return f"{found.share:.0%} of all images say that they were pushed within a minute, at {_text(at)}, but {why}"
+    return f"{found.share:.0%} of all images report a push time within the same minute, {_text(at)}, but {why}"
 
 
 def named_day(tag: str) -> datetime | None:

@@ -17,11 +17,11 @@ class PlanWarning(Struct, frozen=True):
 def undecidable(images: int) -> Iterator[PlanWarning]:
     """Of images kept because nobody reported an order between them and others; nothing where there are none."""
     if images:
-        stay = "1 image stays because its" if images == 1 else f"{images:,} images stay because their"
+        kept = "1 image is kept because its" if images == 1 else f"{images:,} images are kept because their"
         yield PlanWarning(
             "undecidable",
-            f"{stay} place at the border of a count is unknown: this store first saw the images that tie there in one"
-            f" scan, and the registry reports no push times; {INSTEAD}.",
+            f"{kept} rank in a count is unknown: the registry reports no push times, and one scan of this store first"
+            f" saw {'it' if images == 1 else 'them'} together with other images; {INSTEAD}.",
         )
 
 

@@ -47,7 +47,7 @@ class TestSettle:
         first = harness.sweep()
         assert (first.outcome, first.planned) == ("succeeded", 0)
         cause, reason = reasons(harness, first)[old["digest"]]
-        assert (cause, reason) == ("unsettled", "no earlier complete scan has seen it; settle asks for 1 day")
+        assert (cause, reason) == ("unsettled", "no earlier complete scan has seen it; settle requires 1 day")
 
         pass_time(harness, 23 * timedelta(hours=1))
         assert harness.sweep().planned == 0
@@ -214,7 +214,7 @@ class TestWhatVanished:
         first = harness.sweep()
         assert (first.state, exceeded(first), first.foreign_deletions) == ("blocked", ["vanished"], 3)
         assert first.exceeded[0]["value"] == pytest.approx(0.3)
-        assert "30% of what the last complete scan saw has vanished" in (first.message or "")
+        assert "30% of the images of the last complete scan are missing" in (first.message or "")
 
         second = harness.sweep()  # the next night it is as doubtful as before, and not counted again
         assert (second.state, exceeded(second), second.foreign_deletions) == ("blocked", ["vanished"], 0)

@@ -82,7 +82,7 @@ def test_what_refers_to_a_kept_image_stays(simulator: Simulator, sweep: MakeHarn
     assert (run.outcome, run.warnings) == ("succeeded", ())
     assert {one.decision.digest for one in harness.items(run.id)} == {build, of_build, leftover}
     assert kept(before).keys() == {release, attestation, its_signature}
-    assert kept(before)[attestation] == ("needed", f"subject {release[:19]}… stays")
+    assert kept(before)[attestation] == ("needed", f"subject {release[:19]}… is kept")
 
 
 @pytest.mark.parametrize("may_pull", [True, False])
@@ -126,7 +126,7 @@ def test_where_no_manifest_may_be_read_the_unknown_stays(
     assert causes == {
         (
             "unreadable",
-            "its manifest has not been read: it may be a signature or an attestation of an image that stays",
+            "its manifest was not read: it may be a signature or an attestation of an image that is kept",
         )
     }
     simulator.switch(may_pull=True, ip_rules="open")

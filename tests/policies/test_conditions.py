@@ -115,10 +115,10 @@ def test_an_index_is_as_large_as_all_it_lists(size: int | None, answer: Answer) 
         (OlderThan(timedelta(hours=36)), image(1, days=2), "48 hours old, at least 36"),
         (OlderThan(timedelta(minutes=90)), image(1, days=0.0625), "90 minutes old, at least 90"),
         (NewerThan(14 * DAY), image(1, days=-3), "0 days old, less than 14"),
-        (NewerThan(14 * DAY), image(1, days=None), "its push time was not told"),
+        (NewerThan(14 * DAY), image(1, days=None), "its push time is unknown"),
         (LargerThan(5 << 30), image(1, size=6 << 30), "6 GiB, larger than 5 GiB"),
         (SmallerThan(1 << 20), image(1, size=1000), "1000 B, smaller than 1 MiB"),
-        (SmallerThan(1 << 20), image(1, size=None), "its size was not told"),
+        (SmallerThan(1 << 20), image(1, size=None), "its size is unknown"),
     ],
 )  # fmt: skip
 def test_an_answer_has_its_fact(condition: Condition, of: Image, fact: str) -> None:

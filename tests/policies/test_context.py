@@ -124,9 +124,9 @@ def test_nothing_unsettled_goes(images: list[Image], known: list[Image], causes:
 @pytest.mark.parametrize(
     ("of", "known", "since", "reason"),
     [
-        (A, [], LONG, "no earlier complete scan has seen it; settle asks for 36 hours"),
-        (image(1, "a"), [A], LONG, "the last complete scan saw it with other tags; settle asks for 36 hours"),
-        (A, [A], DAY, "seen with these tags since 2026-11-23T03:00:00Z; settle asks for 36 hours"),
+        (A, [], LONG, "no earlier complete scan has seen it; settle requires 36 hours"),
+        (image(1, "a"), [A], LONG, "the last complete scan saw it with other tags; settle requires 36 hours"),
+        (A, [A], DAY, "seen with these tags since 2026-11-23T03:00:00Z; settle requires 36 hours"),
     ],
     ids=["never", "tags", "since"],
 )
@@ -139,8 +139,8 @@ def test_what_goes_along_says_which_child_keeps_it() -> None:
     images = [index(9, "pr-1", lists=[1]), A]
     found = decided(policy(PR), images, plan_context(images[0]))
     assert found["9"].reason == (
-        f"what would go with it is not settled: sha256:{digest(1)[7:19]}…, "
-        "no earlier complete scan has seen it; settle asks for 1 day"
+        f"an image that would be deleted with it is not settled: sha256:{digest(1)[7:19]}…, "
+        "no earlier complete scan has seen it; settle requires 1 day"
     )
 
 

@@ -145,7 +145,7 @@ MISTAKES = [
         "[{name: a, delete: {all: true}, highest: 3}]",
         "[0].highest: highest is a condition; write it inside delete: {…}",
     ),
-    ("[{name: a, keep: {all: true}, 5: 6}]", "[0]: expected words for keys, got 5; put it in quotes"),
+    ("[{name: a, keep: {all: true}, 5: 6}]", "[0]: expected text as a key, got 5; put it in quotes"),
     (
         "[{name: a, keep: {all: true}, repositories: ml/**}]",
         "[0].repositories: expected a list of patterns, got 'ml/**'; write, for example, [\"ml/**\"]",
@@ -228,19 +228,19 @@ MISTAKES = [
         keep("{newest: 1.0}"),
         "[0].keep.newest: expected a whole number from 0 to 1000000000, got 1.0; write, for example, 10",
     ),
-    (delete("{newest: 3}"), "[0].delete.newest: newest keeps; write it in a keep rule, or beyond_newest here"),
+    (delete("{newest: 3}"), "[0].delete.newest: is for keep rules; write it in a keep rule, or beyond_newest here"),
     (
         keep("{beyond_newest: 3}"),
-        "[0].keep.beyond_newest: beyond_newest deletes; write it in a select rule, or newest here",
+        "[0].keep.beyond_newest: is for select rules; write it in a select rule, or newest here",
     ),
     (
         keep("{any_tag: [a]}"),
-        "[0].keep.any_tag: any_tag is for select rules; write tags: in a keep rule one matching tag is enough",
+        "[0].keep.any_tag: is for select rules; write tags: in a keep rule one matching tag is enough",
     ),
-    (keep("{per: registry}"), "[0].keep.per: says where to count, and nothing is counted; write newest: N beside it"),
+    (keep("{per: registry}"), "[0].keep.per: the rule counts nothing; write newest: N beside it"),
     (
         delete("{per: repository, all: true}"),
-        "[0].delete.per: says where to count, and nothing is counted; write beyond_newest: N beside it",
+        "[0].delete.per: the rule counts nothing; write beyond_newest: N beside it",
     ),
     (
         keep("{newest: 1, per: team}"),

@@ -66,7 +66,7 @@ def mistakes(tree: object) -> list[str]:
         ({"name": "a", "count": "1"}, "top.count: expected a whole number, got '1'; "
          "write, for example, 10, without quotes"),
         ({"name": "a", "on": "yes"}, "top.on: expected true or false, got 'yes'; write one of them, without quotes"),
-        ({"name": "a", 5: 1}, "top: expected words for keys, got 5; put it in quotes"),
+        ({"name": "a", 5: 1}, "top: expected text as a key, got 5; put it in quotes"),
     ],
 )  # fmt: skip
 def test_a_mistake_has_its_place_and_the_words_of_its_form(tree: object, line: str) -> None:

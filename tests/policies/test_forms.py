@@ -57,7 +57,7 @@ def test_what_a_value_means(tree: object, key: str, value: object) -> None:
         ({"per": "tag"}, "r.per: expected repository or registry, got 'tag'; leave it out to count in each repository"),
         ({"per": "re:(.*)"},
          "r.per: a count by capture groups is not built yet; known here: repository, registry"),
-        ({"newest": 3}, "r.newest: newest keeps; write it in a keep rule, or beyond_newest here"),
+        ({"newest": 3}, "r.newest: is for keep rules; write it in a keep rule, or beyond_newest here"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_none(tree: object, line: str) -> None:
@@ -67,9 +67,9 @@ def test_a_value_that_is_none(tree: object, line: str) -> None:
 @pytest.mark.parametrize(
     ("tree", "line"),
     [
-        ({"beyond_newest": 3}, "r.beyond_newest: beyond_newest deletes; write it in a select rule, or newest here"),
+        ({"beyond_newest": 3}, "r.beyond_newest: is for select rules; write it in a select rule, or newest here"),
         ({"any_tag": ["a"]},
-         "r.any_tag: any_tag is for select rules; write tags: in a keep rule one matching tag is enough"),
+         "r.any_tag: is for select rules; write tags: in a keep rule one matching tag is enough"),
     ],
 )  # fmt: skip
 def test_a_condition_of_the_other_verb(tree: object, line: str) -> None:

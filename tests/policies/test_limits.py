@@ -72,8 +72,8 @@ def test_a_plan_unlike_those_before(before: tuple[int, ...], allowed: int | None
 
 def test_the_new_limits_in_words() -> None:
     assert exceeded_text([Exceeded("vanished", 1 / 3, 0.2), Exceeded("unusual", 7000, 300)]) == (
-        "33.33% of what the last complete scan saw has vanished and was not deleted here, allowed 20%; "
-        "7,000 images are more than three times as many as plans usually delete here, allowed 300"
+        "33.33% of the images of the last complete scan are missing, not deleted by us, allowed 20%; "
+        "7,000 images are more than three times what a plan usually deletes here, allowed 300"
     )
 
 

@@ -18,7 +18,7 @@ from tests.support.strategies import documents, keep_rules, registries
 
 FIRST_SEEN = PlanContext(times=FIRST_SEEN_TIMES)
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
-TIED = "first seen at 2026-10-05T03:00:00Z together with others, whose order nobody reported"
+TIED = "first seen at 2026-10-05T03:00:00Z together with other images, in an unknown order"
 OLDER, NEWER = [image(f"old {n}", days=90) for n in range(2)], [image(f"new {n}", days=1) for n in range(2)]
 SAME = [image(f"same {n}", days=50) for n in range(3)]
 

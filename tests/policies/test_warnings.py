@@ -54,9 +54,7 @@ def test_a_rule_for_other_repositories_keeps_nothing() -> None:
 
 def test_a_warning_names_what_it_is_about() -> None:
     assert list(undecidable(0)) == []
-    assert next(undecidable(1)).message.startswith(
-        "1 image stays because its place at the border of a count is unknown"
-    )
+    assert next(undecidable(1)).message.startswith("1 image is kept because its rank in a count is unknown")
     assert [(one.code, one.message) for one in keeps_nothing(["a", "b"], {"a"})] == [
         (
             "keep_rule_matches_nothing",

@@ -80,13 +80,13 @@ def test_push_times_that_cannot_be_true_are_a_warning(simulator, make_harness, g
     for number, tag in enumerate(("2024-05-01", "v1", "v2")):
         simulator.push("shop/api", tags=[tag], age=30 * DAY + timedelta(seconds=number))
     make_harness(rules=[{"name": "old", "delete": {"older_than": "14d"}}])
-    warning = "Push times are not trusted: 100% of all images say that they were pushed within a minute, at "
+    warning = "Push times are not trusted: 100% of all images report a push time within the same minute, "
 
     done = gc("plan", "production", "--format", "json")
     assert done.code == 0
     assert done.err.startswith(f"warning: {warning}")
     assert done.err.count("\n") == 1
-    assert "but the tag of shop/api:2024-05-01 names an earlier day" in done.err
+    assert "but the tag shop/api:2024-05-01 names an earlier day" in done.err
     assert done.json["totals"]["delete"] == 0
     assert all(one["created_at"] is not None for one in done.json["decisions"])
 

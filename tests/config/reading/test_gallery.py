@@ -236,7 +236,8 @@ MESSAGES = {
     ),
     "repositories-with-a-port": (
         "registries.production.repositories: expected a pattern that a repository's path can match, got"
-        " 'registry.example.com:443/shop/**': no path has ':'; write the path alone, without host, tag or digest"
+        " 'registry.example.com:443/shop/**': a path cannot contain ':'; write the path alone, without host, tag"
+        " or digest"
     ),
     "repositories-with-a-host": (
         "registries.production.repositories[1]: 'registry.example.com/shop/**' begins with the host of"
@@ -244,7 +245,7 @@ MESSAGES = {
     ),
     "repositories-from-the-root": (
         "registries.production.repositories: expected a pattern that a repository's path can match, got '/shop/api':"
-        " no path begins or ends with /, or has two side by side; write shop/api"
+        " a path has no / at its beginning or end, and no //; write shop/api"
     ),
     "rule-with-an-id": (
         "policies.nightly[1].repositories[0]: 'crpvab5oob146rh73ilt/shop/**' begins with the id of"
@@ -255,8 +256,8 @@ MESSAGES = {
         " registries.production, which no path has; write shop"
     ),
     "pattern-of-no-tag": (
-        "policies.nightly[0].keep.tags[0]: expected a pattern that a tag can match, got '^v[0-9]+$': no tag has '^';"
-        " write re:v[0-9]+"
+        "policies.nightly[0].keep.tags[0]: expected a pattern that a tag can match, got '^v[0-9]+$': a tag cannot"
+        " contain '^'; write re:v[0-9]+"
     ),
     "repositories-not-closed": (
         "registries.production.repositories: expected a pattern, got 'shop/[a-', whose [ is never closed;"
@@ -457,7 +458,7 @@ MESSAGES = {
     ),
     "pattern-is-a-number": "policies.nightly[1].delete.tags[0]: expected a pattern, got 1.1; write it in quotes",
     "newest-in-a-select-rule": (
-        "policies.nightly[1].delete.newest: newest keeps; write it in a keep rule, or beyond_newest here"
+        "policies.nightly[1].delete.newest: is for keep rules; write it in a keep rule, or beyond_newest here"
     ),
     "digest": (
         "policies.nightly[1].delete.digests[0]: expected a digest, got 'sha256:abc'; write sha256: and 64 digits 0-9a-f"

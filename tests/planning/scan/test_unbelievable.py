@@ -58,7 +58,7 @@ class TestAnUnusualPlan:
         run = self.planned(simulator, harness)
 
         assert (run.state, exceeded(run)) == ("blocked", ["unusual"])
-        assert "7 images are more than three times as many as plans usually delete here, allowed 6" in run.message
+        assert "7 images are more than three times what a plan usually deletes here, allowed 6" in run.message
 
     def test_runs_without_a_plan_or_an_end_do_not_count(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         harness = make_harness()
@@ -89,7 +89,7 @@ class TestPushTimes:
 
         assert (run.outcome, run.planned) == ("succeeded", 0)
         assert run.suspicion is not None
-        assert "100% of all images say that they were pushed within a minute" in run.suspicion
+        assert "100% of all images report a push time within the same minute" in run.suspicion
         assert "names an earlier day" in run.suspicion
         assert any("push times  not trusted" in line for line in show_report(run, []).table())
         said = reasons(harness, run).values()

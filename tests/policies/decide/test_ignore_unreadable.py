@@ -33,7 +33,7 @@ def test_another_unreadable_image_still_keeps_its_repository() -> None:
 def test_it_stays_where_it_can_be_read_again_and_needs_its_children_then() -> None:
     made = verdicts(index("a", "pr-1", lists="x"), image("x"), image("y", "pr-2"))
     assert made[digest("a")][:2] == ("keep", "unreadable")
-    assert "ignore_unreadable names it: it is set aside and stays, though it can be read now" in made[digest("a")][2]
+    assert "ignore_unreadable names it: it is kept, although it can be read now" in made[digest("a")][2]
     assert made[digest("x")][:2] == ("keep", "needed")
     assert made[digest("y")][0] == "delete"
 

@@ -47,7 +47,7 @@ CASES: list[Any] = [
     pytest.param(
         [PR],
         [image(1, "pr-7", days=None)],
-        ("keep", "no_rule", None, "no rule selects it; pull requests: its push time was not told"),
+        ("keep", "no_rule", None, "no rule selects it; pull requests: its push time is unknown"),
         id="unknown does not select",
     ),
     pytest.param(
@@ -59,13 +59,13 @@ CASES: list[Any] = [
     pytest.param(
         [EVERYTHING, {"name": "new", "keep": {"newer_than": "1d"}}],
         [image(1, days=None)],
-        ("keep", "kept_by_rule", "new", "its push time was not told"),
+        ("keep", "kept_by_rule", "new", "its push time is unknown"),
         id="unknown keeps",
     ),
     pytest.param(
         [EVERYTHING, {"name": "small", "keep": {"tagged": True, "smaller_than": "1MB"}}],
         [image(1, "a", size=None)],
-        ("keep", "kept_by_rule", "small", "its size was not told"),
+        ("keep", "kept_by_rule", "small", "its size is unknown"),
         id="the fact that was not told is named",
     ),
     pytest.param(
@@ -86,7 +86,7 @@ CASES: list[Any] = [
     pytest.param(
         [EVERYTHING],
         [index(1, lists=None)],
-        ("keep", "unreadable", None, "what this index lists could not be read"),
+        ("keep", "unreadable", None, "the children of this index could not be read"),
         id="an unreadable index",
     ),
     pytest.param(
@@ -104,13 +104,13 @@ CASES: list[Any] = [
     pytest.param(
         [LEFTOVERS],
         [image(1), index(2, "v1", lists=[1])],
-        ("keep", "needed", None, f"index {SHORT_2} stays"),
+        ("keep", "needed", None, f"index {SHORT_2} is kept"),
         id="a child of what stays",
     ),
     pytest.param(
         [PR],
         [image(1), index(2, "pr-1", lists=[1])],
-        ("delete", "follows", "pull requests", f"its index {SHORT_2} goes"),
+        ("delete", "follows", "pull requests", f"its index {SHORT_2} is deleted"),
         id="an untagged child goes with its index",
     ),
     pytest.param(
@@ -128,49 +128,49 @@ CASES: list[Any] = [
     pytest.param(
         [PR],
         [image(1), index(2, "pr-1", lists=[1]), index(3, "pr-2", lists=[1], days=3)],
-        ("keep", "needed", None, f"index sha256:{digest(3)[7:19]}… stays"),
+        ("keep", "needed", None, f"index sha256:{digest(3)[7:19]}… is kept"),
         id="one index of two stays",
     ),
     pytest.param(
         [PR, RELEASES],
         [image(1, days=3), index(2, "pr-1", lists=[1]), image(9, "v1", subject=digest(1))],
-        ("delete", "follows", "pull requests", f"its index {SHORT_2} goes"),
+        ("delete", "follows", "pull requests", f"its index {SHORT_2} is deleted"),
         id="a referrer keeps nothing",
     ),
     pytest.param(
         [EVERYTHING],
         [image(1, children=(digest(1),))],
-        ("keep", "needed", None, f"index {SHORT_1} stays"),
+        ("keep", "needed", None, f"index {SHORT_1} is kept"),
         id="a circle of one",
     ),
     pytest.param(
         [EVERYTHING],
         [index(1, lists=[2]), index(2, lists=[1])],
-        ("keep", "needed", None, f"index {SHORT_2} stays"),
+        ("keep", "needed", None, f"index {SHORT_2} is kept"),
         id="a circle of two",
     ),
     pytest.param(
         [EVERYTHING],
         [image(1), index(2, lists=[3, 1]), index(3, lists=[2])],
-        ("keep", "needed", None, f"index {SHORT_2} stays"),
+        ("keep", "needed", None, f"index {SHORT_2} is kept"),
         id="a child of a circle",
     ),
     pytest.param(
         [{"name": "old", "delete": {"older_than": "30d"}}],
         [image(1, subject=digest(2)), image(2, days=3)],
-        ("keep", "needed", None, f"subject {SHORT_2} stays"),
+        ("keep", "needed", None, f"subject {SHORT_2} is kept"),
         id="a referrer stays with its subject",
     ),
     pytest.param(
         [PR],
         [image(1, subject=digest(2), days=0), image(2, "pr-1")],
-        ("delete", "follows", "pull requests", f"its subject {SHORT_2} goes"),
+        ("delete", "follows", "pull requests", f"its subject {SHORT_2} is deleted"),
         id="a referrer goes with its subject",
     ),
     pytest.param(
         [PR],
         [image(1, "sbom", subject=digest(2), days=0), image(2, "pr-1")],
-        ("delete", "follows", "pull requests", f"its subject {SHORT_2} goes"),
+        ("delete", "follows", "pull requests", f"its subject {SHORT_2} is deleted"),
         id="a tagged referrer too",
     ),
     pytest.param(
@@ -200,13 +200,13 @@ CASES: list[Any] = [
     pytest.param(
         [LEFTOVERS],
         [image(1, subject=digest(2)), image(2, subject=None)],
-        ("keep", "needed", None, f"subject {SHORT_2} stays"),
+        ("keep", "needed", None, f"subject {SHORT_2} is kept"),
         id="a referrer of what stays because its own subject was not reported",
     ),
     pytest.param(
         [LEFTOVERS, PR],
         [image(1, subject=None), index(2, "v1", lists=[1])],
-        ("keep", "needed", None, f"index {SHORT_2} stays"),
+        ("keep", "needed", None, f"index {SHORT_2} is kept"),
         id="whose index stays anyway, nobody need read",
     ),
     pytest.param(
@@ -236,7 +236,7 @@ def test_needed_by_names_all_that_stay() -> None:
         policy(PR), image(1), index(2, "v1", lists=[1]), index(3, "v2", lists=[1]), index(4, "pr-1", lists=[1])
     )
     assert made["1"].needed_by == tuple(sorted([digest(2), digest(3)]))
-    assert made["1"].reason.endswith("stays, and 1 more")
+    assert made["1"].reason.endswith("is kept, and 1 more")
 
 
 @pytest.mark.parametrize("kind", ["sig", "att", "sbom"])

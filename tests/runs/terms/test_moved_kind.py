@@ -266,7 +266,7 @@ class TestPushTimesOfTheMigration:
 
         assert (run.outcome, run.planned, exceeded(run)) == ("succeeded", 0, [])
         assert run.suspicion is not None
-        assert "say that they were pushed after an earlier scan saw them" in run.suspicion
+        assert "report a push time after an earlier scan saw them" in run.suspicion
         said = reasons(harness, run).values()
         assert all(f"old: its push time is not trusted: {run.suspicion}" in reason for _, reason in said)
         assert (len(alive(simulator)), simulator.requests("DELETE")) == (12, [])

@@ -169,6 +169,6 @@ def test_where_push_times_are_told_it_has_to_settle_again(
 
     assert run.planned == 0
     cause, reason = reasons(harness, run)[again["digest"]]
-    assert (cause, reason) == ("unsettled", "no earlier complete scan has seen it; settle asks for 1 day")
+    assert (cause, reason) == ("unsettled", "no earlier complete scan has seen it; settle requires 1 day")
     pass_time(harness, DAY)
     assert harness.sweep().deleted == 1

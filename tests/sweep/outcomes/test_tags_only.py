@@ -76,9 +76,9 @@ def test_images_of_one_scan_are_not_ranked(fake: FakeRegistry, tmp_path: Path, r
     (warning,) = first.warnings
     assert warning == {
         "code": "undecidable",
-        "message": "8 images stay because their place at the border of a count is unknown: this store first saw the"
-        " images that tie there in one scan, and the registry reports no push times; write push_time: image in the"
-        " registry, or keep rules on tags.",
+        "message": "8 images are kept because their rank in a count is unknown: the registry reports no push times, and"
+        " one scan of this store first saw them together with other images; write push_time: image in the registry,"
+        " or keep rules on tags.",
     }
     pass_time(harness, DAY)
     days.append([fake.push(PATH, f"build-{n}", layers=[n]).digest for n in range(8, 16)])
