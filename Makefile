@@ -1,16 +1,16 @@
-# Two commands set everything up on a fresh machine: `make demo` runs the main job, `make test` the quick tests.
+# Two commands set up a fresh machine: `make demo` shows a complete run, `make test` runs the quick tests.
 SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# Tests start hundreds of interpreters: without compiled files on the disk each would compile every module again.
+# Tests start hundreds of interpreters; without compiled files on disk each of them compiles every module.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-system drill check format bench lock clean setup services
 
 setup: $(VENV)/.ready
 
-# The lock holds a hash for every file; the project itself is installed from this folder, without its dependencies.
+# The lock file has a hash for every file; the project itself is installed from this folder, without dependencies.
 $(VENV)/.ready: locks/dev.txt pyproject.toml deploy/setup.sh
 	@VENV=$(VENV) deploy/setup.sh
 
@@ -18,21 +18,21 @@ $(VENV)/.ready: locks/dev.txt pyproject.toml deploy/setup.sh
 demo: setup $(if $(filter oci,$(KIND)),services)
 	@$(BIN)/python -m tests.demo $(KIND)
 
-# Every module's tests, the contract of every driver, the properties by examples that are always the same, and a night of
-# each kind with real servers and processes: five minutes.
+# The tests of every module, the contract of every driver, the properties with fixed examples, and a complete run on each
+# kind of registry with real servers and processes: five minutes.
 test: setup services
 	@$(BIN)/python -m pytest -n 5 --dist worksteal --ignore tests/system $(ARGS)
 
-# The rest, tests/system: every crash point and bad link, histories, nights on real registries, secrets, parity of fakes;
-# and of the others the nights again on PostgreSQL, the properties again by random examples.
+# tests/system: every crash point and bad link, histories, runs on real registries, secrets, parity of fakes; and from the
+# other tests the complete runs on PostgreSQL, and the properties with random examples.
 test-system: setup services
 	@$(BIN)/python -m pytest -n 4 --dist worksteal --system $(ARGS)
 
-# Servers that only tests need (Redis, PostgreSQL, docker-registry and more): by apt-get when root, else the tests say so.
+# Servers that only tests need (Redis, PostgreSQL, docker-registry and more): installed by apt-get if root, else reported.
 services:
 	@deploy/test-services.sh
 
-# Ten thousand histories against a model of a registry (HISTORIES, SEED): half an hour on two processors.
+# Ten thousand random histories against a model of a registry (HISTORIES, SEED): half an hour on two processors.
 drill: setup
 	@$(BIN)/python -m tests.system.histories.drill
 

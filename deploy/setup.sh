@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment from the lock: Python 3.11 or later, every file checked against its hash.
+# Creates the virtual environment from the lock file: Python 3.11 or later, every file checked against its hash.
 set -euo pipefail
 venv=${VENV:-.venv}
 
@@ -16,7 +16,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
   else
-    echo "$python cannot make virtual environments; install Debian's package python3-venv and try again." >&2
+    echo "$python cannot create virtual environments; install Debian's package python3-venv and try again." >&2
     exit 1
   fi
 fi

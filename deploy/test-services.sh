@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Debian packages that only the tests use. Nothing is started here: each test starts its own server on loopback.
+# Installs Debian packages that only the tests use. It starts nothing: each test starts its own server on loopback.
 set -uo pipefail
 missing=()
 command -v redis-server >/dev/null || command -v valkey-server >/dev/null || missing+=(redis-server)
@@ -16,8 +16,8 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   exit 0
 fi
 echo "Installing for the tests: ${missing[*]}" >&2
-# No service is to start by itself, now or at the next boot: the tests start their own. The units of the registry, which would
-# listen on every interface, and of PgBouncer are masked; `systemctl unmask docker-registry pgbouncer` undoes that.
+# No service may start by itself, now or at the next boot: the tests start their own. The units of PgBouncer and of the
+# registry, which would listen on every interface, are masked; `systemctl unmask docker-registry pgbouncer` undoes that.
 policy=/usr/sbin/policy-rc.d
 [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && trap 'rm -f "$policy"' EXIT; }
 for service in docker-registry pgbouncer; do
