@@ -83,7 +83,7 @@ class Fault:
         self.times -= 1
         return True
 
-    def told(self) -> str:
+    def label(self) -> str:
         return self.error if self.lost == "clean" else f"{self.error}, {self.lost}"
 
 

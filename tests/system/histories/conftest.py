@@ -1,21 +1,21 @@
-"""A world without chance: what happens in it is written down in the test."""
+"""A history whose steps the test itself writes down."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from tests.system.histories.history import History
 from tests.system.histories.history_store import HistoryStore
-from tests.system.histories.world import World
 from worker.runs import checkpoints
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    """An empty registry in memory, and an empty store; at the end every run has ended, and every promise was kept."""
+def history() -> Iterator[History]:
+    """An empty in-memory registry and an empty store; at its end every run finishes and every invariant holds."""
     history_store = HistoryStore.of_this_process()
     history_store.empty()
-    made = World(history_store, Counter())
+    made = History(history_store, Counter())
     checkpoints.observers.append(made.at_checkpoint)
     try:
         yield made
@@ -27,5 +27,5 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(autouse=True)
 def no_real_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registry that is away in a history does not come back while a batch waits: its time stands still."""
+    """A batch does not wait for an unavailable registry: the clock of a history stands still meanwhile."""
     monkeypatch.setattr("worker.sweep.outage.LONGEST", 0.0)

@@ -1,4 +1,4 @@
-"""What histories came by, and what they did not: printed after a drill."""
+"""What histories covered, and what they did not: the report of a drill."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,8 @@ STOPS = ("aborted", "expired", "deadline", "hopeless", "failed")
 OUTCOMES = ("succeeded", "partial", "blocked", "failed", "aborted", "missed")
 SEEN = ("a batch was taken over", "an item was stopped")
 
-# What there is to come by, by the word that its counts begin with.
-THERE_IS: Mapping[str, tuple[str, ...]] = {
+# What a drill can cover, by the prefix of its counts.
+COVERABLE: Mapping[str, tuple[str, ...]] = {
     "run": OUTCOMES,
     "stop": STOPS,
     "item": (
@@ -30,31 +30,31 @@ THERE_IS: Mapping[str, tuple[str, ...]] = {
     "killed at": tuple(f"checkpoint {name}" for name in get_args(Checkpoint)),
     "seen": SEEN,
 }
-IN_WORDS = {
+TITLES = {
     "run": "runs by outcome",
-    "stop": "runs that were stopped, by why",
-    "item": "images by what became of them",
+    "stop": "stopped runs by cause",
+    "item": "planned images by state and cause",
     "checkpoint": "checkpoints",
     "fault": "faults by call and kind",
     "operation": "operations by fate",
-    "killed at": "deaths of our process, by place",
-    "seen": "rare things seen",
+    "killed at": "kills of our process by point",
+    "seen": "rare events",
 }
 
 
 def report(stats: Mapping[str, int]) -> Iterable[str]:
-    """Lines for a person."""
+    """The report as lines of text."""
     faults = sum(count for name, count in stats.items() if name.startswith("fault: "))
     halts = sum(count for name, count in stats.items() if name.startswith("in between: "))
-    yield f"{stats['histories']:,} histories, {stats['steps']:,} steps, of them {halts:,} in the midst of a process"
-    yield f"{faults:,} faults, {stats['processes killed']:,} deaths of our own process"
-    yield f"{stats['bytes: compared with the world']:,} times the bytes were compared with the whole world"
-    for kind, words in IN_WORDS.items():
-        found = _of(stats, kind)
+    yield f"{stats['histories']:,} histories, {stats['steps']:,} steps, {halts:,} of them while a process was halted"
+    yield f"{faults:,} faults, {stats['processes killed']:,} kills of a process of ours"
+    yield f"{stats['bytes: compared with the registry']:,} comparisons of reclaimed bytes with the whole registry"
+    for kind, title in TITLES.items():
+        counts = _of(stats, kind)
         yield ""
-        yield f"{words}:"
-        yield from _columns(found)
-        if missing := [name for name in THERE_IS[kind] if not any(_covers(one, name) for one in found)]:
+        yield f"{title}:"
+        yield from _columns(counts)
+        if missing := [name for name in COVERABLE[kind] if not any(_covers(covered, name) for covered in counts)]:
             yield f"  NOT covered: {', '.join(missing)}"
 
 
@@ -62,10 +62,10 @@ def _of(stats: Mapping[str, int], kind: str) -> Counter[str]:
     return Counter({name.removeprefix(f"{kind}: "): n for name, n in stats.items() if name.startswith(f"{kind}: ")})
 
 
-def _covers(found: str, name: str) -> bool:
-    return found == name or found.startswith(f"{name}, ")  # "delete unavailable, lost" is a "delete unavailable"
+def _covers(covered: str, name: str) -> bool:
+    return covered == name or covered.startswith(f"{name}, ")  # "delete unavailable, lost" is a "delete unavailable"
 
 
-def _columns(found: Counter[str]) -> Iterable[str]:
-    for name, count in sorted(found.items()):
+def _columns(counts: Counter[str]) -> Iterable[str]:
+    for name, count in sorted(counts.items()):
         yield f"  {count:>9,}  {name}"

@@ -1,6 +1,6 @@
-"""Thousands of histories, never the same ones, on two processors: `make drill`.
+"""`make drill`: thousands of random histories in two processes.
 
-HISTORIES says how many (10,000), SEED repeats a drill. What fails is printed as short as it could be made.
+HISTORIES is their number (10,000); SEED repeats a drill. A failing history is printed after Hypothesis shortened it.
 """
 
 import json
@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.system.histories.coverage import report
-from tests.system.histories.ledger import BROKEN
+from tests.system.histories.invariants import VIOLATIONS
 from tests.system.histories.machine import Histories, SideBySide
 
 PARTS = 2
-CHUNK = 250  # histories of one search: each begins anew, else they grow alike
-SIDE_BY_SIDE = 8  # every so many chunks
+CHUNK = 250  # histories of one Hypothesis search; a long search produces similar histories
+SIDE_BY_SIDE = 8  # one chunk in eight runs batches with threads
 
 
 def main() -> int:
@@ -61,22 +61,21 @@ def _drill(histories: int, first: int) -> int:
         for file in files:
             stats.update(json.loads(file.read_text()) if file.exists() else {})
     sys.stdout.write("\n".join(report(stats)) + "\n")
-    sys.stdout.write(
-        f"\n{time.monotonic() - began:.0f} s; {'a promise was broken' if any(codes) else 'no promise was broken'}\n"
-    )
+    result = "an invariant was broken" if any(codes) else "no invariant was broken"
+    sys.stdout.write(f"\n{time.monotonic() - began:.0f} s; {result}\n")
     return max(map(abs, codes))
 
 
 def _part(first: int, histories: int, file: Path) -> int:
-    """Some of the histories, in chunks; what they came by is left in the file, however it ends."""
+    """Run a part of the histories in chunks; the counts are written to the file even if a history fails."""
     try:
         for number in range(-(-histories // CHUNK)):
             machine = SideBySide if number % SIDE_BY_SIDE == SIDE_BY_SIDE - 1 else Histories
-            some = min(CHUNK, histories - number * CHUNK)
+            count = min(CHUNK, histories - number * CHUNK)
             run_state_machine_as_test(
                 seed(first * 1000 + number)(machine),
                 settings=settings(
-                    max_examples=some,
+                    max_examples=count,
                     stateful_step_count=12,
                     database=None,
                     deadline=None,
@@ -86,8 +85,8 @@ def _part(first: int, histories: int, file: Path) -> int:
                 ),
             )
     finally:
-        if BROKEN:
-            sys.stderr.write(f"the first promise that was broken: {BROKEN[0]}\n")
+        if VIOLATIONS:
+            sys.stderr.write(f"the first invariant that was broken: {VIOLATIONS[0]}\n")
         file.write_text(json.dumps(Histories.stats))
     return 0
 

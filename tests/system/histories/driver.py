@@ -1,4 +1,4 @@
-"""The registry in memory as a process of a history sees it: with halts, faults, and notes of what it read and sent."""
+"""The in-memory registry's driver in a history: it passes points, applies faults, and records reads and requests."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from worker.registries.interface import Deletion, Manifest, ManifestCache, Usage
 
 
 class HistoryDriver(MemoryDriver):
-    """One process's connection."""
+    """The connection of one process."""
 
     def __init__(self, process: Process, manifests: ManifestCache) -> None:
-        super().__init__(process.world.registry)
+        super().__init__(process.history.registry)
         self._manifests = manifests
         self._process = process
-        self._world = process.world
+        self._world = process.history
         self._usage = Usage()
 
     def usage(self) -> Usage:
@@ -29,11 +29,11 @@ class HistoryDriver(MemoryDriver):
         return spent
 
     def _call(self, call: Call, path: str = "", what: str = "") -> None:
-        """A request goes out: halts, faults, and what the registry did meanwhile."""
+        """Send a request: pass its point, let due operations finish, and raise the fault if one is planned."""
         self._process.point(call)
         with self._world.lock:
             self.registry.settle()
-            fault = next((one for one in self.registry.faults if one.strikes(call, path, what)), None)
+            fault = next((fault for fault in self.registry.faults if fault.strikes(call, path, what)), None)
             self._count(call, fault.error if fault else "200")
         if fault is not None:
             raise error_of(fault, call)
@@ -55,15 +55,17 @@ class HistoryDriver(MemoryDriver):
             self._process.refused.add(repository)
             raise
         with self._world.lock:
-            there = dict(self.registry.repositories[repository])
-            self._process.listings[repository] = there
+            instances = dict(self.registry.repositories[repository])
+            self._process.listings[repository] = instances
         self._process.point("listed")
-        images = tuple(listed(repository, held) for held in there.values())
+        images = tuple(listed(repository, instance) for instance in instances.values())
         wanted = [image.digest for image in images if image.config is None]
         if not wanted:
             return images
-        found = read_through(self._manifests, wanted, lambda digests: self._read(repository, digests))
-        return tuple(resolved(one, found.get(one.digest)) if one.config is None else one for one in images)
+        manifests = read_through(self._manifests, wanted, lambda digests: self._read(repository, digests))
+        return tuple(
+            resolved(image, manifests.get(image.digest)) if image.config is None else image for image in images
+        )
 
     def _read(self, repository: str, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
         return {digest: self._manifest(repository, digest) for digest in digests}
@@ -71,23 +73,23 @@ class HistoryDriver(MemoryDriver):
     def _manifest(self, repository: str, digest: str) -> Manifest | RegistryError:
         try:
             self._call("manifests", repository)
-            held = self.registry.repositories.get(repository, {}).get(digest)
-            if held is None:
+            instance = self.registry.repositories.get(repository, {}).get(digest)
+            if instance is None:
                 raise NotFoundError("no such manifest", "production")
         except RegistryError as error:
             self._process.unread.add((repository, digest))
             return error
-        return Manifest(digest, held.content.media_type, held.content.children, held.content.subject)
+        return Manifest(digest, instance.content.media_type, instance.content.children, instance.content.subject)
 
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         self._call("get", repository)
         with self._world.lock:
-            held = next((one for _, one in self.registry.instances() if one.id == image.id), None)
-            if held is None:
+            instance = next((stored for _, stored in self.registry.instances() if stored.id == image.id), None)
+            if instance is None:
                 raise NotFoundError("no such image", "production")
-            facts = (held.digest, held.tags, held.created_at)
+            facts = (instance.digest, instance.tags, instance.created_at)
             self._process.readings[image.id] = Reading(self._world.tick(), facts)
-        return listed(repository, held)
+        return listed(repository, instance)
 
     def delete(
         self, repository: str, image: Image, idempotency_key: str, *, not_after: float | None = None
@@ -96,12 +98,12 @@ class HistoryDriver(MemoryDriver):
         operation = None
         with self._world.lock:
             self.registry.settle()
-            fault = next((one for one in self.registry.faults if one.strikes("delete", repository)), None)
+            fault = next((fault for fault in self.registry.faults if fault.strikes("delete", repository)), None)
             if fault is None or fault.error not in (LIMITER, "too_late"):
                 if not_after is not None and time.monotonic() >= not_after:
                     raise TooLateError("read too long ago", "production")
-                self._world.ledger.deletion_sent(self._process, repository, image, idempotency_key)
-            self._count("delete", "200" if fault is None else fault.told())
+                self._world.invariants.deletion_sent(self._process, repository, image, idempotency_key)
+            self._count("delete", "200" if fault is None else fault.label())
             if fault is None or fault.lost == "lost and done":
                 operation = self.registry.delete(repository, image.id, idempotency_key)
         self._process.point("answer")
@@ -114,7 +116,7 @@ class HistoryDriver(MemoryDriver):
         self._call("follow")
         with self._world.lock:
             operation = self.registry.ask(deletion.operation_id)
-            if operation is not None and not operation.done:  # it is waited for, until nobody waits any longer
+            if operation is not None and not operation.done:  # `follow` waits until its deadline
                 self._world.pass_time(timedelta(seconds=max(0.0, deadline - time.monotonic())))
         self._process.point("answer")
         if operation is None:

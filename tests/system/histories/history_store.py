@@ -1,4 +1,4 @@
-"""One store a process for all histories: a file of its own, emptied before each. Forgets faster than a real one may."""
+"""One store per process, emptied before each history. It does not wait for the disk, as a real store has to."""
 
 import atexit
 import functools
@@ -15,18 +15,18 @@ from worker.store.tables import metadata
 
 
 class HistoryStore:
-    """The store's engine, and a connection beside it that sees what is committed."""
+    """The store's engine, and a connection of the tests' own that reads committed rows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = folder / "registry-gc.db"
         self.engine: Engine = open_store(f"sqlite:///{path}").engine
-        event.listen(self.engine, "connect", _hurry)
-        self.engine.dispose()  # those that were opened before are not in a hurry
+        event.listen(self.engine, "connect", _without_fsync)
+        self.engine.dispose()  # connections opened before this point would wait for the disk
         self.raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.raw.row_factory = sqlite3.Row
         self.raw.execute("PRAGMA synchronous=OFF")
-        self._new = {name: self._rows(name) for name in self._tables()}  # what a new store has of itself
+        self._new = {name: self._rows(name) for name in self._tables()}  # the rows of a new store
 
     def _tables(self) -> list[str]:
         return [table.name for table in metadata.sorted_tables]
@@ -37,7 +37,7 @@ class HistoryStore:
     @classmethod
     @functools.cache
     def of_this_process(cls) -> "HistoryStore":
-        shared = Path("/dev/shm")  # memory: these histories are not about the disk
+        shared = Path("/dev/shm")  # memory: histories do not test the disk
         folder = tempfile.mkdtemp(prefix="registry-gc-histories-", dir=shared if shared.is_dir() else None)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return cls(Path(folder))
@@ -52,5 +52,5 @@ class HistoryStore:
         self.raw.execute("COMMIT")
 
 
-def _hurry(connection: Any, _record: Any) -> None:
+def _without_fsync(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=OFF")

@@ -1,6 +1,6 @@
-"""Histories: Hypothesis chooses what happens, in which order and how far into what; the ledger says what must be true.
+"""Histories: Hypothesis chooses the actions, their order, and the points at which they interrupt a process of ours.
 
-No choice depends on what happened before, so a history can be cut shorter step by step.
+No choice depends on what happened before, so Hypothesis can shorten a failing history step by step.
 """
 
 import functools
@@ -14,54 +14,43 @@ import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.support.memory_faults import Fate
-from tests.system.histories.actions import ACTIONS, CHANGES, TROUBLES, WORKS, Action, push, push_index, push_referrer
+from tests.system.histories.actions import ACTIONS, CHANGES, TASKS, TROUBLES, Action, push, push_index, push_referrer
+from tests.system.histories.history import History, PlannedAction
 from tests.system.histories.history_store import HistoryStore
-from tests.system.histories.oracle import LAWS, Law
-from tests.system.histories.world import Later, World
+from tests.system.histories.model import POLICIES, ModelPolicy
 from worker.runs import checkpoints
 from worker.runs.checkpoints import Checkpoint
 
-Numbers = tuple[int, int, int]
-Happening = tuple[str, Numbers]
-Between = tuple[str, int, list[Happening]]  # at which point, after how many of them, what
+ActionNumbers = tuple[int, int, int]
+ActionCall = tuple[str, ActionNumbers]
+Interruption = tuple[str, int, list[ActionCall]]  # a point, how many processes pass it first, the actions there
 
-DEATH = "die"
-NOTHING = (0, 0, 0)
+KILL = "kill"
+NO_NUMBERS = (0, 0, 0)
 SMALL = st.integers(0, 11)
 NUMBERS = st.tuples(SMALL, SMALL, SMALL)
 
 
-def happenings(some: Mapping[str, Action]) -> st.SearchStrategy[Happening]:
-    return st.tuples(st.sampled_from(sorted(some)), NUMBERS)
+def action_calls(actions: Mapping[str, Action]) -> st.SearchStrategy[ActionCall]:
+    return st.tuples(st.sampled_from(sorted(actions)), NUMBERS)
 
 
-# Where something may happen in the midst of a process: at any point, or at one that matters.
-PLACES = (
+# Where an action may interrupt a process: at any point (""), or at a point that matters.
+POINTS = (
     *("", "", "", "get", "delete", "delete", "answer", "answer", "follow", "images", "listed", "manifests"),
     *("written", "commit", *(f"checkpoint {name}" for name in get_args(Checkpoint))),
 )
-OFTEN = (
-    *("fate", "lose_answers", "lose_answers", "fault", "fault", "fault", "pass_time", "grow_stale"),
-    *(
-        "need",
-        "need",
-        "push_back",
-        "retag",
-        "hold",
-        "pause",
-        "use",
-        "use_early",
-        "minute",
-        "minute",
-        "look",
-        "ring",
-        "drain",
-    ),
+FREQUENT_ACTIONS = (
+    *("fate", "lose_answers", "lose_answers", "fault", "fault", "fault", "pass_time", "grow_stale", "push_dependent"),
+    *("push_dependent", "push_deleted_again", "retag", "hold", "pause", "begin_use", "begin_use_early"),
+    *("lease_runs_out", "lease_runs_out", "recheck", "run_task_call", "drain"),
 )
-ANYTHING = st.tuples(
-    st.sampled_from(PLACES),
+ANY_INTERRUPTION = st.tuples(
+    st.sampled_from(POINTS),
     st.integers(0, 3) | st.integers(0, 70),
-    st.lists(st.tuples(st.sampled_from([DEATH, DEATH, *OFTEN, *sorted(ACTIONS)]), NUMBERS), min_size=1, max_size=3),
+    st.lists(
+        st.tuples(st.sampled_from([KILL, KILL, *FREQUENT_ACTIONS, *sorted(ACTIONS)]), NUMBERS), min_size=1, max_size=3
+    ),
 )
 IN_A_BATCH = st.sampled_from(
     (
@@ -69,30 +58,33 @@ IN_A_BATCH = st.sampled_from(
         *("checkpoint image_read_again", "checkpoint intent_recorded", "checkpoint delete_sent"),
     )
 )
-# A lease runs out under its holder, and others may go on with the batch.
+# The lease of a batch expires while its holder works, and another process may take the batch over.
 TAKEOVER = st.tuples(
     IN_A_BATCH,
     st.integers(0, 5),
-    st.lists(st.tuples(st.sampled_from(["minute", "ring", "look", "need", DEATH]), NUMBERS), max_size=2).map(
-        lambda what: [("pass_time", (2, 0, 0)), *what]
-    ),
+    st.lists(
+        st.tuples(st.sampled_from(["lease_runs_out", "run_task_call", "recheck", "push_dependent", KILL]), NUMBERS),
+        max_size=2,
+    ).map(lambda calls: [("pass_time", (2, 0, 0)), *calls]),
 )
-# A repository is listed again while a batch of it is held, and something came that needs what is to go.
-NEEDED = st.tuples(
+# A repository is rechecked while a batch of it is halted, after somebody pushed what needs an image of the batch.
+NEEDED_AGAIN = st.tuples(
     IN_A_BATCH,
     st.integers(0, 5),
-    st.tuples(NUMBERS, NUMBERS).map(lambda two: [("grow_stale", (1, 0, 0)), ("need", two[0]), ("look", two[1])]),
+    st.tuples(NUMBERS, NUMBERS).map(
+        lambda two: [("grow_stale", (1, 0, 0)), ("push_dependent", two[0]), ("recheck", two[1])]
+    ),
 )
-# Somebody says stop, or time does, while a batch is at work.
-STOPPED = st.tuples(
+# A person or a deadline stops the run while a batch is at work.
+STOPPED_IN_BATCH = st.tuples(
     IN_A_BATCH,
     st.integers(0, 5),
     st.sampled_from(["abort", "set_mode", "pause", "hold", "grow_late"]).map(lambda name: [(name, (1, 0, 0))]),
 )
-BETWEEN = st.lists(ANYTHING | ANYTHING | TAKEOVER | NEEDED | STOPPED, max_size=4)
-SOME_TROUBLE = {name: TROUBLES[name] for name in ("fault", "fate", "lose_answers", "store_trouble", "set_mode")}
-USUAL = (Fate("at_once"), Fate("late", 0), Fate("late", 2), Fate("by_clock", 1))
-FILLING = (push, push_index, push, push_referrer)
+INTERRUPTIONS = st.lists(ANY_INTERRUPTION | ANY_INTERRUPTION | TAKEOVER | NEEDED_AGAIN | STOPPED_IN_BATCH, max_size=4)
+FREQUENT_TROUBLES = {name: TROUBLES[name] for name in ("fault", "fate", "lose_answers", "store_trouble", "set_mode")}
+OPERATION_FATES = (Fate("at_once"), Fate("late", 0), Fate("late", 2), Fate("by_clock", 1))
+PUSH_ACTIONS = (push, push_index, push, push_referrer)
 PUSHES = st.lists(st.tuples(st.integers(0, 3), NUMBERS), max_size=4)
 
 
@@ -107,127 +99,144 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         type(self).history_store = HistoryStore.of_this_process()
         self.history_store.empty()
-        self.world = World(self.history_store, self.stats, threads=self.threads)
-        checkpoints.observers.append(self.world.at_checkpoint)
+        self.history = History(self.history_store, self.stats, threads=self.threads)
+        checkpoints.observers.append(self.history.at_checkpoint)
         self.stats["histories"] += 1
 
     @initialize(
         pushes=st.lists(st.tuples(st.integers(0, 3), NUMBERS), min_size=3, max_size=10),
-        law=st.sampled_from(LAWS),
+        policy=st.sampled_from(POLICIES),
         strict=st.booleans(),
-        usual=st.sampled_from(USUAL),
+        usual=st.sampled_from(OPERATION_FATES),
         evidence=st.sampled_from((None, None, False, True)),
     )
     def begin(
-        self, pushes: list[tuple[int, Numbers]], law: Law, strict: bool, usual: Fate, evidence: bool | None
+        self,
+        pushes: list[tuple[int, ActionNumbers]],
+        policy: ModelPolicy,
+        strict: bool,
+        usual: Fate,
+        evidence: bool | None,
     ) -> None:
-        self.world.law, self.world.registry.strict, self.world.registry.usual = law, strict, usual
+        self.history.policy, self.history.registry.strict, self.history.registry.usual = policy, strict, usual
         if evidence is not None:
-            self.world.ask_for_evidence(strict=evidence)
-        self._fill(pushes)
+            self.history.add_evidence_source(strict=evidence)
+        self._push(pushes)
 
-    def _fill(self, pushes: list[tuple[int, Numbers]]) -> None:
-        for what, numbers in pushes:
-            FILLING[what](self.world, *numbers)
+    def _push(self, pushes: list[tuple[int, ActionNumbers]]) -> None:
+        for kind, numbers in pushes:
+            PUSH_ACTIONS[kind](self.history, *numbers)
 
-    @rule(what=st.lists(happenings(CHANGES), min_size=1, max_size=4))
-    def change(self, what: list[Happening]) -> None:
-        for one in what:
-            self._do(*one)
+    @rule(calls=st.lists(action_calls(CHANGES), min_size=1, max_size=4))
+    def change(self, calls: list[ActionCall]) -> None:
+        for call in calls:
+            self._do(*call)
 
-    @rule(what=st.lists(happenings(TROUBLES), min_size=1, max_size=2))
-    def trouble(self, what: list[Happening]) -> None:
-        for one in what:
-            self._do(*one)
+    @rule(calls=st.lists(action_calls(TROUBLES), min_size=1, max_size=2))
+    def trouble(self, calls: list[ActionCall]) -> None:
+        for call in calls:
+            self._do(*call)
 
-    @rule(what=happenings(WORKS))
-    def work(self, what: Happening) -> None:
-        self._do(*what)
+    @rule(call=action_calls(TASKS))
+    def task(self, call: ActionCall) -> None:
+        self._do(*call)
 
-    @rule(pushes=PUSHES, between=BETWEEN, trouble=st.lists(happenings(SOME_TROUBLE), max_size=2))
-    def night(self, pushes: list[tuple[int, Numbers]], between: list[Between], trouble: Sequence[Happening]) -> None:
-        """A run by hand, as far as it gets, and what happens in its midst."""
-        self._fill(pushes)
-        for one in trouble:
-            self._do(*one)
-        self._plant(between)
-        self._do("night", NOTHING)
-
-    @rule(minutes=st.integers(1, 3), between=BETWEEN)
-    def minutes(self, minutes: int, between: list[Between]) -> None:
-        """Two minutes go by, a few times, and what is left goes on."""
-        self._plant(between)
-        for _ in range(minutes):
-            self.world.pass_time(timedelta(seconds=121))
-            self._do("reconcile", NOTHING)
-            self._do("drain", NOTHING)
-
-    @rule(between=BETWEEN, what=st.sampled_from(["grow_stale", "grow_late"]))
-    def last_moment(self, between: list[Between], what: str) -> None:
-        """What is left goes on while the last listing, or the plan, is good for half a minute more."""
-        self._do(what, NOTHING)
-        self._plant(between)
-        self._do("reconcile", NOTHING)
-        self._do("drain", NOTHING)
-
-    @rule(pushes=PUSHES, lost=NUMBERS, between=BETWEEN, needed=NEEDED)
-    def suspicion(
-        self, pushes: list[tuple[int, Numbers]], lost: Numbers, between: list[Between], needed: Between
+    @rule(
+        pushes=PUSHES,
+        interruptions=INTERRUPTIONS,
+        troubles=st.lists(action_calls(FREQUENT_TROUBLES), max_size=2),
+    )
+    def whole_run(
+        self,
+        pushes: list[tuple[int, ActionNumbers]],
+        interruptions: list[Interruption],
+        troubles: Sequence[ActionCall],
     ) -> None:
-        """A night leaves deletions in doubt; what comes then needs them, at the last moment."""
+        """Open a run and carry out its task calls, with interruptions."""
+        self._push(pushes)
+        for trouble in troubles:
+            self._do(*trouble)
+        self._plan_interruptions(interruptions)
+        self._do("whole_run", NO_NUMBERS)
+
+    @rule(times=st.integers(1, 3), interruptions=INTERRUPTIONS)
+    def leases_run_out(self, times: int, interruptions: list[Interruption]) -> None:
+        """Pass two minutes a few times, and carry on with unfinished work each time."""
+        self._plan_interruptions(interruptions)
+        for _ in range(times):
+            self.history.pass_time(timedelta(seconds=121))
+            self._do("reconcile", NO_NUMBERS)
+            self._do("drain", NO_NUMBERS)
+
+    @rule(interruptions=INTERRUPTIONS, expiring=st.sampled_from(["grow_stale", "grow_late"]))
+    def last_moment(self, interruptions: list[Interruption], expiring: str) -> None:
+        """Carry on with unfinished work while the last recheck, or the plan, is valid for half a minute more."""
+        self._do(expiring, NO_NUMBERS)
+        self._plan_interruptions(interruptions)
+        self._do("reconcile", NO_NUMBERS)
+        self._do("drain", NO_NUMBERS)
+
+    @rule(pushes=PUSHES, lost=NUMBERS, interruptions=INTERRUPTIONS, needed=NEEDED_AGAIN)
+    def unconfirmed_deletions(
+        self,
+        pushes: list[tuple[int, ActionNumbers]],
+        lost: ActionNumbers,
+        interruptions: list[Interruption],
+        needed: Interruption,
+    ) -> None:
+        """A run leaves deletions unconfirmed; images pushed at the last moment need what was to be deleted."""
         self._do("lose_answers", lost)
-        self.night(pushes, between, ())
+        self.whole_run(pushes, interruptions, ())
         self.last_moment([needed], "grow_stale")
 
-    @rule(pushes=PUSHES, deaths=st.lists(IN_A_BATCH, min_size=2, max_size=6))
-    def deadly(self, pushes: list[tuple[int, Numbers]], deaths: list[str]) -> None:
-        """Whoever takes on a batch dies over it, again and again."""
-        self._fill(pushes)
-        for place in deaths:
-            self._plant([(place, 0, [(DEATH, NOTHING)])])
-            self._do("night" if place == deaths[0] else "minute", NOTHING)
+    @rule(pushes=PUSHES, points=st.lists(IN_A_BATCH, min_size=2, max_size=6))
+    def repeated_death(self, pushes: list[tuple[int, ActionNumbers]], points: list[str]) -> None:
+        """Every process that claims a batch dies in it."""
+        self._push(pushes)
+        for number, point in enumerate(points):
+            self._plan_interruptions([(point, 0, [(KILL, NO_NUMBERS)])])
+            self._do("lease_runs_out" if number else "whole_run", NO_NUMBERS)
 
-    @rule(pushes=PUSHES, what=NUMBERS, minutes=st.integers(1, 6))
-    def sick(self, pushes: list[tuple[int, Numbers]], what: Numbers, minutes: int) -> None:
-        """A registry that fails in the same way for minutes."""
-        self._fill(pushes)
-        self._do("sickness", what)
-        self._do("night", NOTHING)
-        for _ in range(minutes):
-            self._do("minute", NOTHING)
-        self._do("heal", NOTHING)
+    @rule(pushes=PUSHES, numbers=NUMBERS, times=st.integers(1, 6))
+    def persistent_failure(self, pushes: list[tuple[int, ActionNumbers]], numbers: ActionNumbers, times: int) -> None:
+        """The registry fails in the same way for minutes."""
+        self._push(pushes)
+        self._do("persistent_fault", numbers)
+        self._do("whole_run", NO_NUMBERS)
+        for _ in range(times):
+            self._do("lease_runs_out", NO_NUMBERS)
+        self._do("clear_faults", NO_NUMBERS)
 
-    def _do(self, name: str, numbers: Numbers) -> None:
+    def _do(self, name: str, numbers: ActionNumbers) -> None:
         self.stats["steps"] += 1
         self.stats[f"step: {name}"] += 1
-        ACTIONS[name](self.world, *numbers)
-        self.world.ledger.check()
+        ACTIONS[name](self.history, *numbers)
+        self.history.invariants.check()
 
-    def _plant(self, between: list[Between]) -> None:
-        """What happens in the midst of what comes next, so many points from now."""
-        for at, left, what in between:
-            for name, numbers in what:
-                happen = functools.partial(self._happen, name, numbers)
-                self.world.later.append(Later(at, left, happen, is_work=name in WORKS, deadly=name == DEATH))
+    def _plan_interruptions(self, interruptions: list[Interruption]) -> None:
+        """Each action runs when a process of the next step has passed so many points of that name."""
+        for point, passes, calls in interruptions:
+            for name, numbers in calls:
+                action = functools.partial(self._interrupt, name, numbers)
+                self.history.planned_actions.append(
+                    PlannedAction(point, passes, action, is_task=name in TASKS, kills=name == KILL)
+                )
 
-    def _happen(self, name: str, numbers: Numbers) -> None:
+    def _interrupt(self, name: str, numbers: ActionNumbers) -> None:
         self.stats["steps"] += 1
         self.stats[f"in between: {name}"] += 1
-        ACTIONS[name](self.world, *numbers)
+        ACTIONS[name](self.history, *numbers)
 
     def teardown(self) -> None:
         try:
-            if not self._failed():
-                self.world.settle()
+            if sys.exc_info()[0] is None:
+                self.history.settle()
         finally:
-            checkpoints.observers.remove(self.world.at_checkpoint)
-            self.world.close()
-
-    def _failed(self) -> bool:
-        return sys.exc_info()[0] is not None
+            checkpoints.observers.remove(self.history.at_checkpoint)
+            self.history.close()
 
 
 class SideBySide(Histories):
-    """The same with several threads in a batch: who comes first is not said, so none is halted for another's work."""
+    """Histories whose batches use four threads. No thread is halted for another's work: their order is not fixed."""
 
     threads: ClassVar[int] = 4

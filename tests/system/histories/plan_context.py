@@ -1,4 +1,4 @@
-"""What people asked for and what is in use, read a second time by plainer means than the program's."""
+"""Holds and evidence of use, evaluated a second time by simpler code than the program's."""
 
 import json
 import re
@@ -10,58 +10,58 @@ from pathlib import Path
 
 from tests.support.memory_registry import Instance
 
-GOOD_FOR = timedelta(minutes=10)  # evidence may be as old as that at the time of a batch
+EVIDENCE_VALID_FOR = timedelta(minutes=10)  # the age that evidence may have when a batch uses it
 
 
 @dataclass
 class InUse:
-    """The file that says what is in use: what it says, since when (true time), and whether it can be believed."""
+    """The evidence file: the names in use, since when (true time), and whether the file is whole."""
 
     file: Path
     since: dict[str, datetime] = field(default_factory=dict)  # a digest, or path:tag
-    believed: bool = True
+    trusted: bool = True
     broken_since: datetime | None = None
     changed_at: datetime | None = None
 
     def write(self, as_of: datetime, address: str) -> None:
-        images = [one if one.startswith("sha256:") else f"{address}/{one}" for one in sorted(self.since)]
+        images = [name if name.startswith("sha256:") else f"{address}/{name}" for name in sorted(self.since)]
         text = json.dumps({"as_of": as_of.isoformat(), "images": images})
-        self.file.write_text(text if self.believed else text[: len(text) // 2])
+        self.file.write_text(text if self.trusted else text[: len(text) // 2])
 
     def users(self, images: Mapping[str, Instance], path: str, before: datetime | None) -> set[str]:
-        """Digests of a repository that are in use since `before`, and the indexes that list them."""
+        """Digests of a repository that have been in use since `before`, and the indexes that list them."""
         names = {name for name, since in self.since.items() if before is None or since <= before}
-        found = {
+        used = {
             digest
-            for digest, held in images.items()
+            for digest, instance in images.items()
             if digest in names
-            or (held.content.config is not None and held.content.config.digest in names)
-            or any(f"{path}:{tag}" in names for tag in held.tags)
+            or (instance.content.config is not None and instance.content.config.digest in names)
+            or any(f"{path}:{tag}" in names for tag in instance.tags)
         }
         while more := {
             digest
-            for digest, held in images.items()
-            if digest not in found and not found.isdisjoint(held.content.children or ())
+            for digest, instance in images.items()
+            if digest not in used and not used.isdisjoint(instance.content.children or ())
         }:
-            found |= more
-        return found
+            used |= more
+        return used
 
 
-def held_by_people(rows: Iterable[sqlite3.Row], now: datetime, path: str, held: Instance) -> bool:
-    """Whether one of these holds is on an image at this instant."""
+def is_held(rows: Iterable[sqlite3.Row], now: datetime, path: str, instance: Instance) -> bool:
+    """Whether one of the holds covers the image at this time."""
     micros = now.timestamp() * 1e6
-    return any(_on(row, path, held) for row in rows if row["until"] is None or row["until"] > micros)
+    return any(_on(row, path, instance) for row in rows if row["until"] is None or row["until"] > micros)
 
 
-def _on(row: sqlite3.Row, path: str, held: Instance) -> bool:
+def _on(row: sqlite3.Row, path: str, instance: Instance) -> bool:
     match row["kind"]:
         case "repository":
             pattern = re.escape(row["value"]).replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
             return re.fullmatch(pattern, path) is not None
         case "image":
-            return bool(row["value"] == held.id)
+            return bool(row["value"] == instance.id)
         case "digest":
-            return row["repository"] in (None, path) and row["value"] == held.digest
+            return row["repository"] in (None, path) and row["value"] == instance.digest
     if row["repository"] != path:
         return False
-    return row["value"] in held.tags or row["digest"] == held.digest
+    return row["value"] in instance.tags or row["digest"] == instance.digest

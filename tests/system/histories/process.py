@@ -1,7 +1,7 @@
-"""One process of ours: it carries out one bell, may be halted at any point while others work, and dies as a whole.
+"""One process of ours: it carries out one task call, can be halted at any point while others work, and can be killed.
 
-Once it is dead, its store, its eye on the file and its connections answer with `Killed` alone: like a kill, that
-unwinds through whatever the code does at its ends without writing anything.
+The store, the configuration file and the connections of a killed process raise `Killed` from then on. Like a SIGKILL,
+that ends the process without another write, whatever its code does in `finally`.
 """
 
 from collections.abc import Iterator
@@ -19,37 +19,41 @@ from worker.runs.lifecycle import TaskCall
 from worker.store import Store, StoreError
 
 if TYPE_CHECKING:
-    from tests.system.histories.world import World
+    from tests.system.histories.history import History
 
 
 class Killed(BaseException):
-    """The process is no more."""
+    """The process was killed."""
 
 
 @dataclass(slots=True)
 class Reading:
-    """An image as this process read it last."""
+    """An image as this process last read it."""
 
-    at: int  # World.moment
+    at: int  # History.moment
     facts: tuple[str, frozenset[str], datetime]
 
 
 @dataclass(slots=True)
 class Process:
-    world: "World"
+    history: "History"
     task_call: TaskCall | None = None
     dead: bool = False
-    listings: dict[str, dict[str, Instance]] = field(default_factory=dict)  # by path: what was listed, by digest
+    listings: dict[str, dict[str, Instance]] = field(
+        default_factory=dict
+    )  # path -> digest -> the instance that was listed
     refused: set[str] = field(default_factory=set)  # paths that could not be listed
     unread: set[tuple[str, str]] = field(default_factory=set)  # path and digest of manifests that could not be read
     readings: dict[str, Reading] = field(default_factory=dict)  # by image id
-    modes: list[tuple[int, str | None]] = field(default_factory=list)  # every look at the file, and its mode
-    settle: timedelta = timedelta()  # as the file said when it was read last
-    fence: int | None = None  # of the batch it claimed
+    modes: list[tuple[int, str | None]] = field(
+        default_factory=list
+    )  # each reading of the file: History.moment and the mode
+    settle: timedelta = timedelta()  # of the last reading of the file
+    fence: int | None = None  # of the claimed batch
     began: datetime | None = None  # true time
     claimed_at: datetime | None = None  # true time
     began_listing: dict[str, datetime] = field(default_factory=dict)  # true time
-    blobs_before: dict[str, int] = field(default_factory=dict)  # of the whole registry, when it began
+    blobs_before: dict[str, int] = field(default_factory=dict)  # of the whole registry when the process started
     changes_before: int = 0
     effects_before: int = 0
 
@@ -58,22 +62,22 @@ class Process:
         return str(self.task_call.args[0]) if self.task_call is not None else None
 
     def point(self, name: str, *, inside: bool = False) -> None:
-        """Anything may happen here; `inside` a transaction only our own death may."""
+        """Let planned actions run here; `inside` a transaction only a kill may."""
         if self.dead:
             raise Killed
-        self.world.pass_point(self, name, inside=inside)
+        self.history.reach_point(self, name, inside=inside)
         if self.dead:
             raise Killed
 
     def store(self) -> "ProcessStore":
-        return ProcessStore(self, self.world.engine)
+        return ProcessStore(self, self.history.engine)
 
     def watch(self) -> "ProcessWatch":
         return ProcessWatch(self)
 
 
 class ProcessStore(Store):
-    """The real store, as one process reaches it."""
+    """The real store behind the points and faults of one process."""
 
     def __init__(self, process: Process, engine: Engine) -> None:
         super().__init__(engine)
@@ -91,22 +95,22 @@ class ProcessStore(Store):
         process = self._process
         process.point("write")
         self._fail("write")
-        with process.world.lock:  # nothing happens between what a transaction saw and what the ledger makes of it
+        with process.history.lock:  # nothing happens between the commit and the check of the invariants
             with super().write() as connection:
                 yield connection
                 process.point("commit", inside=True)
                 self._fail("commit")
-            process.world.ledger.committed(process)
+            process.history.invariants.committed(process)
         process.point("written")
-        self._fail("written")  # the commit is done, and its answer lost
+        self._fail("written")  # the commit is done; the process does not learn it
 
     def _fail(self, where: str) -> None:
-        if self._process.world.store_fails(where):
+        if self._process.history.store_fails(where):
             raise StoreError(f"this history: the store is away ({where})")
 
 
 class ProcessWatch:
-    """The configuration file, as one process reads it."""
+    """The configuration file behind the points of one process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -115,9 +119,9 @@ class ProcessWatch:
     def current(self) -> Settings:
         process = self._process
         process.point("settings")
-        settings = process.world.settings()
+        settings = process.history.settings()
         registry = settings.registries.get("production") if settings else None
-        process.modes.append((process.world.tick(), registry.mode if registry else None))
+        process.modes.append((process.history.tick(), registry.mode if registry else None))
         process.settle = registry.settle if registry else process.settle
         if settings is None:
             raise ConfigError((), Path("registry-gc.yaml"))

@@ -1,6 +1,6 @@
-"""A registry, a store, two clocks and bells: where a history happens. What can happen is in `actions`.
+"""The state of one history: a registry, a store, two clocks and the waiting task calls. `actions` has what changes it.
 
-Processes of ours stand on a stack: whoever is halted at a point waits while another works.
+Processes of ours are a stack: a process that is halted at a point waits while another one works.
 """
 
 import threading
@@ -19,8 +19,8 @@ from tests.support.memory_registry import MemoryRegistry
 from tests.system.histories.contents import plain
 from tests.system.histories.driver import HistoryDriver
 from tests.system.histories.history_store import HistoryStore
-from tests.system.histories.ledger import Ledger
-from tests.system.histories.oracle import LAWS, Law, bytes_of
+from tests.system.histories.invariants import Invariants
+from tests.system.histories.model import POLICIES, ModelPolicy, bytes_of
 from tests.system.histories.plan_context import InUse
 from tests.system.histories.process import Killed, Process
 from worker import reconcile
@@ -52,9 +52,9 @@ from worker.sweep import batches, recheck, verify
 START = datetime(2026, 11, 24, 2, 50, tzinfo=UTC)
 DAY = timedelta(days=1)
 LEASE = timedelta(seconds=120)
-MOST_BELLS = 200  # of one draining
+MOST_TASK_CALLS = 200  # in one `drain`
 
-# What ends a task with one line, as in worker/tasks.py, or is told to who typed the command.
+# Errors that end a task with one line of log, as in worker/tasks.py, or a command with a message.
 EXPECTED = (
     StoreError,
     RegistryError,
@@ -69,18 +69,18 @@ EXPECTED = (
 
 
 @dataclass(slots=True)
-class Later:
-    """What is to happen when somebody comes by a point, after so many others have."""
+class PlannedAction:
+    """An action that runs when a process passes a point, after so many processes have passed it."""
 
-    at: str  # a point's name; empty: any
-    left: int
+    point: str  # empty: any point
+    passes: int  # still to come before the action
     action: Callable[[], None]
-    is_work: bool  # of another process of ours
-    deadly: bool = False  # whoever comes by dies there
+    is_task: bool  # the action is work of another process of ours
+    kills: bool = False  # the process that passes is killed
 
 
-class World:
-    """Everything of one history."""
+class History:
+    """The registry, the store, the clocks and the settings of one history, and the processes of ours in it."""
 
     def __init__(self, history_store: HistoryStore, stats: Counter[str], *, threads: int = 1) -> None:
         self.engine = history_store.engine
@@ -89,24 +89,24 @@ class World:
         self.lock = threading.RLock()
         self.moment = 0
         self.true_time = START
-        self.ours, self.theirs = timedelta(), timedelta()  # how far each clock is off
+        self.ours, self.theirs = timedelta(), timedelta()  # the error of our clock and of the registry's
         self.registry = MemoryRegistry(now=lambda: self.true_time + self.theirs)
-        self.ledger = Ledger(self, history_store.raw)
+        self.invariants = Invariants(self, history_store.raw)
         self.task_calls: list[TaskCall] = []
         self.stack: list[Process] = []
-        self.later: list[Later] = []
-        self.store_troubles: dict[str, list[int]] = {}  # where -> how many pass, how many fail then
-        self.law: Law = LAWS[0]
+        self.planned_actions: list[PlannedAction] = []
+        self.store_troubles: dict[str, list[int]] = {}  # operation -> how many succeed first, how many fail then
+        self.policy: ModelPolicy = POLICIES[0]
         self.mode, self.plan_max_age, self.deadline = "delete", timedelta(hours=24), None
         self.deadline: timedelta | None
         self.limits = Limits(max_share=1.0)
         self.schedule: str | None = None
         self.settle_for = timedelta()
         self.valid, self.configured = True, True
-        self.in_use: InUse | None = None  # where there is a source of evidence
+        self.in_use: InUse | None = None  # None: no source of evidence is configured
         self.strict_evidence = False
-        self.standing_changed_at = START  # true time: holds, pauses, evidence
-        self.stepped_back = timedelta()  # our clock, in all
+        self.context_changed_at = START  # true time of the last change of holds, pauses or evidence
+        self.stepped_back = timedelta()  # how far our clock was set back in total
         self._evidence_file = history_store.folder / "in-use.json"
         self._clock = time_machine.travel(START, tick=False)
         self._traveller = self._clock.start()
@@ -129,29 +129,29 @@ class World:
             self._traveller.move_to(self.now(), tick=False)
 
     def step_clock(self, much: timedelta) -> None:
-        """Our clock is set; no time passes."""
+        """Set our clock forward or back; no time passes."""
         with self.lock:
             self.ours += much
             self.stepped_back += max(timedelta(), -much)
             self._traveller.move_to(self.now(), tick=False)
 
-    def ask_for_evidence(self, strict: bool) -> None:
-        """From now on a source says what is in use."""
+    def add_evidence_source(self, strict: bool) -> None:
+        """Configure a source of evidence. `strict`: evidence that names no image is refused."""
         self.in_use, self.strict_evidence = InUse(self._evidence_file), strict
-        if strict:  # then nothing in use is no evidence
+        if strict:  # an empty list would be refused
             self.in_use.since[plain(9).digest] = self.true_time
-        self.say_in_use()
+        self.write_evidence()
 
-    def say_in_use(self) -> None:
+    def write_evidence(self) -> None:
         if self.in_use is not None:
-            self.standing_changed_at = self.in_use.changed_at = self.true_time
+            self.context_changed_at = self.in_use.changed_at = self.true_time
             self.in_use.write(self.now(), f"{urlsplit(Endpoints().docker).netloc}/crp1")
 
     def settings(self) -> Settings | None:
-        """The file as it is now; None: it is invalid."""
+        """The configuration as the file now has it; None: the file is invalid."""
         if not self.valid:
             return None
-        policy, mistakes = parse_policy(self.law.name, self.law.document, "policies")
+        policy, mistakes = parse_policy(self.policy.name, self.policy.document, "policies")
         assert policy is not None, mistakes
         registry = RegistrySettings(
             name="production",
@@ -163,7 +163,7 @@ class World:
             settle=self.settle_for,
             in_use=self._sources(),
             policy=policy,
-            keep_per_repository=self.law.keep_per_repository,
+            keep_per_repository=self.policy.keep_per_repository,
             limits=self.limits,
             rate=Rate(requests_per_second=1000.0, concurrency=self.threads),
             plan_max_age=self.plan_max_age,
@@ -200,24 +200,24 @@ class World:
             self.stats[f"fault: store {where}"] += 1
             return True
 
-    def pass_point(self, process: Process, name: str, *, inside: bool) -> None:
-        """Carry out what was to happen so many points from then."""
+    def reach_point(self, process: Process, name: str, *, inside: bool) -> None:
+        """A process passes a point: run the actions that are planned for it."""
         self.tick()
-        due: list[Later] = []
+        due: list[PlannedAction] = []
         with self.lock:
-            for one in [one for one in self.later if one.at in ("", name)]:
-                if one.left > 0:
-                    one.left -= 1
-                elif one.deadly or not inside:
-                    self.later.remove(one)
-                    due.append(one)
-        for one in due:
+            for planned in [planned for planned in self.planned_actions if planned.point in ("", name)]:
+                if planned.passes > 0:
+                    planned.passes -= 1
+                elif planned.kills or not inside:
+                    self.planned_actions.remove(planned)
+                    due.append(planned)
+        for planned in due:
             self.stats[f"halted at: {name}"] += 1
-            if one.deadly:
+            if planned.kills:
                 self.stats[f"killed at: {name}"] += 1
                 process.dead = True
-            elif not one.is_work or (self.threads == 1 and len(self.stack) < 4):
-                one.action()
+            elif not planned.is_task or (self.threads == 1 and len(self.stack) < 4):
+                planned.action()
 
     def at_checkpoint(self, name: str) -> None:
         self.stats[f"checkpoint: {name}"] += 1
@@ -225,18 +225,18 @@ class World:
             self.stack[-1].point(f"checkpoint {name}")
 
     def work(self, body: Callable[[Process], tuple[TaskCall, ...]], task_call: TaskCall | None = None) -> None:
-        """One process of ours does this, from its beginning to its end."""
+        """Start a process of ours, let it carry out `body`, and end it."""
         self.pass_time(timedelta(milliseconds=1))
         process = Process(self, task_call)
         process.began = self.true_time
         process.changes_before, process.effects_before = self.registry.changes, len(self.registry.effects)
-        process.blobs_before = bytes_of(held for _, held in self.registry.instances())
+        process.blobs_before = bytes_of(instance for _, instance in self.registry.instances())
         self.stack.append(process)
         try:
             self.task_calls += body(process)
         except EXPECTED as error:
             if isinstance(error, StoreError) and "this history" not in str(error):
-                raise  # nobody asked for that
+                raise  # no action of the history caused it
             self.stats[f"ended early: {type(error).__name__}"] += 1
         except Killed:
             self.stats["processes killed"] += 1
@@ -244,7 +244,7 @@ class World:
             self.stack.pop()
 
     def carry_out(self, task_call: TaskCall) -> None:
-        self.stats[f"bell: {task_call.task}"] += 1
+        self.stats[f"task call: {task_call.task}"] += 1
         self.work(lambda process: self._task(process, task_call), task_call)
 
     def _task(self, process: Process, task_call: TaskCall) -> tuple[TaskCall, ...]:
@@ -260,7 +260,7 @@ class World:
                 return evidence_refresh.refresh_evidence(store, watch, run_id)
             case "gc.verify", (str(run_id),):
                 return verify.verify(store, watch, run_id)
-        raise AssertionError(f"no such bell: {task_call}")
+        raise AssertionError(f"unknown task call: {task_call}")
 
     def reconcile(self) -> None:
         def body(process: Process) -> tuple[TaskCall, ...]:
@@ -287,45 +287,45 @@ class World:
         self.work(body)
 
     def drain(self) -> None:
-        """Carry out every bell, in turn, until none is left."""
-        for _ in range(MOST_BELLS):
+        """Carry out the waiting task calls in order, and those that they publish, until none waits."""
+        for _ in range(MOST_TASK_CALLS):
             if not self.task_calls:
                 return
             self.carry_out(self.task_calls.pop(0))
-        raise AssertionError(f"bells without end: {self.task_calls[:5]}")
+        raise AssertionError(f"task calls without end: {self.task_calls[:5]}")
 
-    def heal(self) -> None:
-        """Nothing fails any more; operations go on as they do."""
+    def clear_faults(self) -> None:
+        """Clear all faults; operations that are under way keep their fate."""
         self.registry.faults.clear()
         self.registry.fates.clear()
         self.store_troubles.clear()
         self.valid = self.configured = True
 
     def settle(self) -> None:
-        """Let every run end: heal, and give it time."""
-        self.heal()
-        self.later.clear()
+        """Clear all faults, and pass time until every run is finished; then check the final state."""
+        self.clear_faults()
+        self.planned_actions.clear()
         self.schedule = None
         if self.in_use is not None:
-            self.in_use.believed, self.in_use.broken_since = True, None
-            self.say_in_use()
+            self.in_use.trusted, self.in_use.broken_since = True, None
+            self.write_evidence()
         for step in range(80):
-            if not self.ledger.rows("select 1 from run where state != 'finished'"):
+            if not self.invariants.rows("select 1 from run where state != 'finished'"):
                 break
             self.reconcile()
             self.drain()
-            self.ledger.check()
+            self.invariants.check()
             self.pass_time(timedelta(hours=25) if step == 40 else LEASE + timedelta(seconds=1))
             self.registry.settle()
-        self.ledger.check()
-        self.ledger.check_end()
+        self.invariants.check()
+        self.invariants.check_end()
         self._count_outcomes()
 
     def _count_outcomes(self) -> None:
-        for run in self.ledger.rows("select outcome, stop, mode from run"):
+        for run in self.invariants.rows("select outcome, stop, mode from run"):
             self.stats[f"run: {run['outcome']}"] += 1
             if run["stop"]:
                 self.stats[f"stop: {run['stop']}"] += 1
-        for item in self.ledger.rows("select state, outcome_cause from item"):
+        for item in self.invariants.rows("select state, outcome_cause from item"):
             cause = f" {item['outcome_cause']}" if item["outcome_cause"] else ""
             self.stats[f"item: {item['state']}{cause}"] += 1
