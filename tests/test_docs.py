@@ -173,6 +173,20 @@ def test_prose_has_at_most_120_characters_a_line(path: Path) -> None:
     assert [line for line in lines if len(line) > 120 and not line.lstrip().startswith("|")] == []
 
 
+PRIVATE_WORDS = re.compile(
+    r"\b(bells?|rung|jury|letterbox|memoir|strays|untold|doubts?|doubtful|believed?|told|heard|lies|stands?|whoever)\b"
+)
+
+
+@each_page
+def test_prose_has_no_private_words(path: Path) -> None:
+    lines = without_fences(path.read_text()).splitlines()
+    assert [line for line in lines if PRIVATE_WORDS.search(re.sub(r"`[^`]*`", "", line)) and not CASE.match(line)] == []
+
+
+CASE = re.compile(r"^\| .* \| (passes|cannot \(\d\)) \|$|^\d\. ")  # of docs/adding-a-registry.md: named by the suite
+
+
 def test_every_page_is_linked_from_its_index() -> None:
     for index in (ROOT / "docs" / "README.md", ROOT / "docs" / "decisions" / "README.md"):
         pages = {path.name for path in index.parent.glob("*.md")} - {index.name}
@@ -183,6 +197,16 @@ def test_every_page_is_linked_from_its_index() -> None:
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in PAGES if path.parent.name == "docs"])
 def test_a_page_begins_with_what_its_reader_can_do_after_it(path: Path) -> None:
     assert re.match(r"# .+\n\nAfter this page you (can|have|know) ", path.read_text())
+
+
+def test_the_messages_that_troubleshooting_quotes_exist() -> None:
+    text = page("troubleshooting.md")
+    rows = text[text.index("## Messages of a run") : text.index("## An image was skipped")]
+    sources = [path.read_text() for folder in ("policies", "worker") for path in (ROOT / folder).rglob("*.py")]
+    code = re.sub(r'"\s*\n\s*f?"', "", "\n".join(sources))  # adjacent literals are one message
+    quoted = set(re.findall(r"^\| `([^`]+)` \|", rows, re.MULTILINE)) - {"database or disk is full"}  # of SQLite
+    assert len(quoted) >= 20
+    assert {message for message in quoted if message not in code} == set()
 
 
 @pytest.mark.skipif(
