@@ -120,13 +120,13 @@ def test_what_gives_no_evidence(service, status, headers, body, message):
 
 def test_an_answer_that_was_cut(service):
     service.length = len(LINES) + 10
-    assert "the answer from 127.0.0.1" in failure(source(service))
+    assert "the response from 127.0.0.1" in failure(source(service))
     assert len(service.seen) == QUICK.attempts
 
 
 def test_an_answer_that_never_ends(service):
     service.endless, service.length = True, 10**9
-    assert "the answer was still coming in when time was up" in failure(source(service))
+    assert "the response was not complete in time" in failure(source(service))
 
 
 def test_a_service_that_is_not_there_is_an_error(service):
@@ -139,7 +139,7 @@ def test_a_service_that_is_not_there_is_an_error(service):
 def test_a_token_that_cannot_be_read_or_sent(service):
     unset = EvidenceSettings(name="list", kind="http", max_age=timedelta(1), url=service.url, token=secret_of({}))
     assert "environment variable TOKEN is not set" in failure(unset)
-    assert "holds characters that no header may hold" in failure(source(service, "a\nb"))
+    assert "has characters that an HTTP header must not have" in failure(source(service, "a\nb"))
     assert service.seen == []
 
 

@@ -61,7 +61,7 @@ def test_a_refused_sign_in_ends_the_scan() -> None:
 
 def for_some() -> SignInError:
     error = SignInError("the password is not accepted")
-    error.for_some = True
+    error.partial = True
     return error
 
 
@@ -92,9 +92,9 @@ def test_how_a_repository_is_read_is_the_callers_to_say() -> None:
 
 
 class Telling(Rows):
-    unread = {"sha256:ab": "a time-out"}  # noqa: RUF012 - as a driver has it
+    read_errors = {"sha256:ab": "a time-out"}  # noqa: RUF012 - as a driver has it
 
 
 def test_why_manifests_could_not_be_read_is_kept() -> None:
     telling = Telling({"a": [A]})
-    assert take_inventory(telling, now=NOW, concurrency=1).unread == telling.unread
+    assert take_inventory(telling, now=NOW, concurrency=1).unread == telling.read_errors

@@ -7,17 +7,17 @@ import pytest
 from worker.registries import errors
 from worker.registries.errors import (
     FailureCause,
-    KeepsTagsError,
     NoConnectionError,
     NotFoundError,
     OperationBrokenError,
     OperationFailedError,
+    PermanentlyReadOnlyError,
     PermissionDeniedError,
     RateLimitedError,
     ReadOnlyError,
-    RefusesAllError,
     RegistryError,
     SignInError,
+    TagsStillServedError,
     UnavailableError,
     UnsuitableError,
 )
@@ -57,12 +57,16 @@ def test_which_errors_every_other_image_would_meet_as_well() -> None:
     systemic = {one for one in ALL.values() if one.systemic}
     assert systemic == {
         UnavailableError, NoConnectionError, SignInError, PermissionDeniedError, errors.MaybeProtectedError,
-        ReadOnlyError, RefusesAllError, UnsuitableError, OperationBrokenError, KeepsTagsError,
+        ReadOnlyError, PermanentlyReadOnlyError, UnsuitableError, OperationBrokenError, TagsStillServedError,
     }  # fmt: skip
 
 
 def test_which_errors_end_a_run_at_once() -> None:
-    assert {one for one in ALL.values() if one.final} == {RefusesAllError, UnsuitableError, KeepsTagsError}
+    assert {one for one in ALL.values() if one.final} == {
+        PermanentlyReadOnlyError,
+        UnsuitableError,
+        TagsStillServedError,
+    }
     assert all(one.systemic for one in ALL.values() if one.final)
 
 
@@ -74,9 +78,9 @@ def test_which_errors_end_a_run_at_once() -> None:
         (RateLimitedError, "rate_limited"),
         (SignInError, "permission_denied"),
         (PermissionDeniedError, "permission_denied"),
-        (RefusesAllError, "read_only"),
+        (PermanentlyReadOnlyError, "read_only"),
         (OperationFailedError, "operation_failed"),
-        (KeepsTagsError, "operation_failed"),
+        (TagsStillServedError, "operation_failed"),
         (NotFoundError, "other"),
     ],
 )

@@ -80,7 +80,7 @@ def take_inventory(
         listed_at=now,
         segments=segments,
         unreadable=tuple(Unreadable(repository=path, reason=str(refused[path])) for path in sorted(refused)),
-        unread=dict(registry.unread) if isinstance(registry, ReportsReadErrors) else {},
+        unread=dict(registry.read_errors) if isinstance(registry, ReportsReadErrors) else {},
         signed_in=not sign_ins,
     )
 
@@ -92,7 +92,7 @@ def _collect(listed: "dict[Future[None], str]", progress: Progress, alive: Alive
         try:
             future.result()
         except RegistryError as error:
-            if isinstance(error, SignInError) and not error.for_some:
+            if isinstance(error, SignInError) and not error.partial:
                 raise  # no other repository would fare better, and none of them is at fault
             refused[listed[future]] = error
         progress(number, len(listed))

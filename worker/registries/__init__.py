@@ -1,7 +1,6 @@
-"""The registries: what they are asked (`interface`), what they raise (`errors`), one driver a kind, what drivers share.
+"""Registries: their calls (`interface`), their errors (`errors`), one driver per kind, and what drivers share.
 
-`http/transport.py` is the one module of the program that imports httpx. It is loaded with the first driver: a command
-that talks to no registry need not wait for it.
+Only `http/transport.py` imports httpx. It is loaded with the first driver, so that other commands start faster.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from worker.registries.interface import ManifestCache, NoManifestCache, Registry
 
 Driver = Callable[[RegistrySettings, Limiter, Retries, ManifestCache], Registry]
 
-# By kind: the module that has its driver, whose `open_driver` is a Driver. Loaded where a registry is talked to.
+# By kind: the module whose `open_driver` is a Driver; imported on first use.
 DRIVERS: dict[str, str | Driver] = {
     "yandex-container-registry": "worker.registries.yandex.container_registry",
     "yandex-cloud-registry": "worker.registries.yandex.cloud_registry",
@@ -28,19 +27,18 @@ def open_registry(
     retries: Retries | None = None,
     manifests: ManifestCache | None = None,
 ) -> Registry:
-    """The driver for a registry's kind; nothing is sent yet.
+    """The driver for the kind of a registry. Sends no request.
 
-    Without a `limiter` the rate is kept by this process alone. A limiter that is handed in stays the caller's to close.
-    `manifests`: what is known of them already, and where what is read is remembered; None: nowhere.
+    `limiter`: closed by the caller; None: this process alone observes the rate. `manifests`: None: no cache.
     """
-    found = DRIVERS[settings.kind]
-    driver: Driver = import_module(found).open_driver if isinstance(found, str) else found
-    pace = limiter or LocalLimiter(settings.rate.requests_per_second)
-    return driver(settings, pace, retries or Retries(), manifests or NoManifestCache())
+    entry = DRIVERS[settings.kind]
+    driver: Driver = import_module(entry).open_driver if isinstance(entry, str) else entry
+    limiter = limiter or LocalLimiter(settings.rate.requests_per_second)
+    return driver(settings, limiter, retries or Retries(), manifests or NoManifestCache())
 
 
 def open_limiter(redis_url: str, settings: RegistrySettings) -> Limiter:
-    """The limiter of a registry, shared through Redis. Asks nothing yet."""
-    from worker.registries.http.redis_limit import RedisLimiter  # noqa: PLC0415 - many a command needs no Redis
+    """The limiter of a registry, shared through Redis. Sends no request."""
+    from worker.registries.http.redis_limit import RedisLimiter  # noqa: PLC0415 - most commands need no Redis
 
     return RedisLimiter(redis_url, settings.key, settings.rate.requests_per_second)

@@ -1,28 +1,28 @@
-"""The errors of the registries, whatever their kind. What a driver raises is one of these.
+"""The errors of all registries: a driver raises no other.
 
-RegistryError                    anything a registry or the way to it did wrong
-├── UnavailableError             no answer, a time-out, 5xx, a cut body: systemic, worth another try later
-│   └── NoConnectionError        … and nothing was sent
-├── RateLimitedError             still throttled after the client's own patience
+RegistryError                    the registry, or the connection to it, failed
+├── UnavailableError             no response, a time-out, 5xx, a truncated body: systemic, worth another attempt later
+│   └── NoConnectionError        no connection, so nothing was sent
+├── RateLimitedError             the registry still throttles after the client's retries
 ├── SignInError                  no valid credentials: systemic
-├── PermissionDeniedError        the credentials may not do this: systemic
-│   └── MaybeProtectedError      … or a rule of the registry protects this image: its words hint at that
+├── PermissionDeniedError        the credentials lack a permission: systemic
+│   └── MaybeProtectedError      … or a rule of the registry protects this image, as its message suggests
 ├── ReadOnlyError                the registry refuses every change: systemic
-│   └── RefusesAllError          … and says so for good: one refusal is enough to stop
-├── UnsuitableError              the registry is none whose images are ours to delete: nobody need try
-├── NotFoundError                there is no such image or repository
-├── OperationUnknownError        the registry does not know the operation (any more)
-├── TooLateError                 a deletion was not sent: what was read before it had grown too old
+│   └── PermanentlyReadOnlyError … and always will: one refusal is enough to stop
+├── UnsuitableError              registry-gc must not delete in this registry: no attempt is worth it
+├── NotFoundError                no such image or repository
+├── OperationUnknownError        the registry does not know the operation, or has forgotten it
+├── TooLateError                 a deletion was not sent: the facts that it rests on are too old
 ├── UsedByImageListsError        an index still needs this image: not a failure
 ├── ProtectedError               a rule of the registry protects this image (immutable, locked): not a failure
-├── BlobsMissingError            a manifest cannot be put back: what it names is not there
-├── BadResponseError               an answer that breaks the protocol
-│   └── UnservedNameError        … a repository that is listed by a name under which none is served
+├── BlobsMissingError            a manifest cannot be restored: the registry lacks blobs or children that it names
+├── BadResponseError             a response that breaks the protocol
+│   └── UnservedNameError        the registry lists a repository by a name that it does not serve
 └── OperationFailedError         the registry accepted a deletion and then reported an error
-    ├── OperationBrokenError     … that says the service is ill: systemic
-    └── KeepsTagsError           the digest is gone, and its tags still serve the image: nothing can be deleted
+    ├── OperationBrokenError     … that means a broken service: systemic
+    └── TagsStillServedError     the digest is gone, but its tags still serve the image: nothing can be deleted
 
-LimiterUnavailableError          no request may be sent now: Redis, which holds the request limit, does not answer
+LimiterUnavailableError          no request may be sent: Redis, which holds the rate limit, does not respond
 """
 
 from dataclasses import dataclass
@@ -42,21 +42,21 @@ FailureCause = Literal[
 
 @dataclass(eq=False)
 class RegistryError(Exception):
-    """A registry's refusal or silence, in one line a person can act on. Never holds a secret."""
+    """A failure of a registry, in one line that says what to do. Never contains a secret."""
 
     exit_code = 1
 
     message: str
     registry: str = ""  # the configured name
-    request: str = ""  # "DELETE shop/api@sha256:9f86…": method and what it was about
-    status: int | None = None  # HTTP status, where there was one
-    request_id: str = ""  # what the vendor's support asks for
-    maybe_done: bool = False  # of a deletion: an earlier attempt of this call was lost on the way and may have done it
-    collateral_tags: tuple[str, ...] = ()  # of a deletion: as Deletion has them
+    request: str = ""  # method and subject: "DELETE shop/api@sha256:9f86…"
+    status: int | None = None  # HTTP status, if there was a response
+    request_id: str = ""  # for the vendor's support
+    maybe_done: bool = False  # of a deletion: an attempt without a response may have succeeded
+    collateral_tags: tuple[str, ...] = ()  # of a deletion: as in Deletion
 
     cause: ClassVar[FailureCause] = "other"
-    systemic: ClassVar[bool] = False  # the next image would fare no better
-    final: ClassVar[bool] = False  # and nobody need try: the message says what is to be done
+    systemic: ClassVar[bool] = False  # the next image would fail in the same way
+    final: ClassVar[bool] = False  # every further attempt would fail: the message says what to do
 
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.registry, self.request) if part)
@@ -79,7 +79,7 @@ class RateLimitedError(RegistryError):
 class SignInError(RegistryError):
     cause = "permission_denied"
     systemic = True
-    for_some = False  # of credentials that are for some repositories: others have their own
+    partial = False  # whether the refused credentials are for some repositories only: others may have their own
 
 
 class PermissionDeniedError(RegistryError):
@@ -96,7 +96,7 @@ class ReadOnlyError(RegistryError):
     systemic = True
 
 
-class RefusesAllError(ReadOnlyError):
+class PermanentlyReadOnlyError(ReadOnlyError):
     final = True
 
 
@@ -122,7 +122,7 @@ class UsedByImageListsError(RegistryError):
 
 
 class ProtectedError(RegistryError):
-    """Says of the image, not of the caller, that it may not be deleted."""
+    """The image, not the caller, is the reason why it may not be deleted."""
 
 
 class BadResponseError(RegistryError):
@@ -130,11 +130,11 @@ class BadResponseError(RegistryError):
 
 
 class UnservedNameError(BadResponseError):
-    """Says of a repository's name, not of the way to the registry, that the repository cannot be listed."""
+    """The name of the repository, not the connection, is the reason why it cannot be listed."""
 
 
 class BlobsMissingError(RegistryError):
-    """A manifest names what the registry does not have (any more)."""
+    """The registry does not have, or no longer has, what the manifest names."""
 
 
 class OperationFailedError(RegistryError):
@@ -145,12 +145,12 @@ class OperationBrokenError(OperationFailedError):
     systemic = True
 
 
-class KeepsTagsError(OperationFailedError):
+class TagsStillServedError(OperationFailedError):
     systemic = True
     final = True
 
 
 class LimiterUnavailableError(Exception):
-    """Redis cannot say when the next request may go, so none goes. No fault of the registry: try later."""
+    """Redis does not grant the next request, so none is sent. The registry is not at fault: try again later."""
 
     exit_code = 1

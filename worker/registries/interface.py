@@ -1,7 +1,7 @@
-"""What the rest of the program asks of a registry, whatever its kind.
+"""The calls that the program makes to a registry of any kind.
 
-A driver translates one registry's protocol into these calls and the errors of `worker.registries.errors`. Every driver
-is synchronous and safe to use from several threads of one process.
+A driver translates the protocol of one registry into these calls and into the errors of `worker.registries.errors`.
+Every driver is synchronous and safe to use from several threads of one process.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,48 +17,44 @@ from worker.registries.errors import RegistryError
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """Where a deletion stands. `done` is the registry's word that the image is gone."""
+    """The state of a deletion. `done`: the registry confirms that the image is deleted."""
 
-    operation_id: str  # empty where a registry deletes at once
+    operation_id: str  # empty if the registry deletes at once
     done: bool
-    raced: tuple[str, ...] = ()  # tags the image had that name another by now: they were pushed while it was deleted
-    collateral_tags: tuple[
-        str, ...
-    ] = ()  # tags (untagged: digests) of others that went with it: see whether they were planned
-    target: tuple[str, Image] | None = None  # repository and image, for `follow`: another process may have begun it
-    failing: RegistryError | None = None  # why it will hardly ever be done
+    raced: tuple[str, ...] = ()  # tags of the image that name another image now: pushed during the deletion
+    collateral_tags: tuple[str, ...] = ()  # deleted tags (untagged: digests) of other images; perhaps not planned
+    target: tuple[str, Image] | None = None  # repository and image, for `follow` in a process that did not send it
+    failing: RegistryError | None = None  # why the deletion is not expected to succeed
 
 
 class Manifest(
     msgspec.Struct,
     frozen=True,
     omit_defaults=True,
-    rename={"foreign_layers": "elsewhere", "unknown_types": "strange"},  # as stores have them
+    rename={"foreign_layers": "elsewhere", "unknown_types": "strange"},  # the keys in the store
 ):
-    """What an image's manifest says; a digest's manifest never changes, so this may be kept for ever.
+    """The content of a manifest. The manifest of a digest never changes, so a cache never expires.
 
-    `created` and `labels` stand in the image's config, which a driver reads only where somebody asks for them.
+    `created` and `labels` come from the image's config, which a driver reads only on request.
     """
 
     digest: str
     media_type: str
-    children: tuple[str, ...] | None  # digests; None: it is no index
-    subject: str | None = None  # a digest; None: it has none
+    children: tuple[str, ...] | None  # digests; None: the manifest is not an index
+    subject: str | None = None  # a digest; None: the manifest has no subject
     config: Blob | None = None
     layers: tuple[Blob, ...] = ()  # in manifest order; of an index: the blobs that it lists
     artifact_type: str = ""
-    created: datetime | None = None  # when the image was made, as its maker says
+    created: datetime | None = None  # when the image was built, according to its config or annotation
     labels: dict[str, str] | None = None  # None: not read
     config_read: bool = False
-    foreign_layers: tuple[str, ...] = ()  # digests of those layers that it says to fetch from another place
-    unknown_types: tuple[
-        str, ...
-    ] = ()  # those of its children whose type nobody knows: in `layers` too, in case of a blob
-    unsized: bool = False  # it tells no size, or an impossible one, of one of its blobs: that has 0 above
+    foreign_layers: tuple[str, ...] = ()  # digests of the layers that have `urls`
+    unknown_types: tuple[str, ...] = ()  # children of an unknown media type; also in `layers`, as they may be blobs
+    unsized: bool = False  # the size of a config or layer is missing or impossible; that blob has size 0 above
 
 
 class ManifestCache(Protocol):
-    """What is known of manifests, and where what was read is remembered."""
+    """Manifests that were read before."""
 
     def load(self, digests: Iterable[str], /) -> Mapping[str, Manifest]: ...
 
@@ -66,7 +62,7 @@ class ManifestCache(Protocol):
 
 
 class NoManifestCache:
-    """Knows nothing and remembers nothing."""
+    """A cache that is always empty."""
 
     def load(self, _digests: Iterable[str]) -> Mapping[str, Manifest]:
         return {}
@@ -76,7 +72,7 @@ class NoManifestCache:
 
 @dataclass(frozen=True, slots=True)
 class SavedManifest:
-    """A manifest as it was, byte for byte: what is needed to put it back."""
+    """A manifest byte for byte, so that it can be restored."""
 
     digest: str
     media_type: str
@@ -85,20 +81,20 @@ class SavedManifest:
 
 @dataclass(slots=True)
 class Usage:
-    """What talking to a registry has cost since it was last asked: for the metrics."""
+    """Requests and waiting time since the last report, for the metrics."""
 
     requests: dict[tuple[str, str], int] = field(default_factory=dict)  # (method, status code or "error") -> count
     rate_wait_seconds: float = 0.0
 
 
 class Registry(Protocol):
-    """One registry, signed in. A context manager: leaving it closes its connections."""
+    """A connection to one registry. As a context manager it closes its connections on exit."""
 
     def __enter__(self) -> "Registry": ...
     def __exit__(self, *exc: object) -> None: ...
 
     def clock(self) -> datetime:
-        """The registry's own time (aware, UTC), from the `Date` of a cheap answer.
+        """The registry's time (aware, UTC), from the `Date` header of an inexpensive response.
 
         Raises UnavailableError, SignInError, PermissionDeniedError, NotFoundError (no such registry).
         """
@@ -110,156 +106,152 @@ class Registry(Protocol):
         """
 
     def images(self, repository: str) -> tuple[Image, ...]:
-        """Every image of a repository that can be found, each digest once, with what its manifest says of others.
+        """Every image of a repository, each digest once, with children and subject from its manifest.
 
-        What a listing does not show and an index or a subject leads to is among them, if it is there. An image whose
-        manifest could not be read has `children` None. `created_at` is None where the registry tells no push time.
-        Raises any RegistryError, or NotFoundError when the repository is not there: nothing partial is ever returned.
+        An image that the listing omits is included if an index or a subject leads to it and it exists. `children` is
+        None if the manifest could not be read. `created_at` is None if the registry does not report a push time.
+        Raises NotFoundError (no such repository) and any other RegistryError; never returns a partial listing.
         """
 
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None, /) -> Image:
-        """This image as it is now, its tags too, without reading manifests. A fact the registry cannot tell stays.
+        """The current state of an image and its tags, without its manifest. A fact that cannot be read stays as it is.
 
-        `known_tags`: of the repository, and the digests that they named when it was last listed; where an image's own
-        tags cannot be asked for, the
-        others are looked at. Raises NotFoundError and any other RegistryError.
+        `known_tags`: the tags of the repository and their digests at the last listing. A registry that cannot report
+        the tags of one image reads the other tags instead. Raises NotFoundError and any other RegistryError.
         """
 
     def delete(
         self, repository: str, image: Image, idempotency_key: str, /, *, not_after: float | None = None
     ) -> Deletion:
-        """Ask for the deletion of an image and all its tags; the same key never deletes twice.
+        """Delete an image and all its tags. The same key never deletes twice.
 
-        Nothing is sent once `time.monotonic()` has reached `not_after`: a wait for the rate, a pause that the registry
-        asked for or a repeat may have made what the caller read before too old. Raises TooLateError (this call did
-        nothing), NotFoundError, UsedByImageListsError, ProtectedError, ReadOnlyError and any other RegistryError, with
-        `maybe_done`.
+        The request is not sent once `time.monotonic()` reaches `not_after`: after a wait for the rate limit, a pause
+        or a retry, the facts that the caller read may be outdated. Raises TooLateError (not sent), NotFoundError,
+        UsedByImageListsError, ProtectedError, ReadOnlyError and any other RegistryError, with `maybe_done`.
         """
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
-        """Ask about a deletion until it is done or `time.monotonic()` reaches `deadline`; it may be unfinished then.
+        """Poll a deletion, at least once, until it is done or `time.monotonic()` reaches `deadline`.
 
-        Asks at least once. Raises, as the operation's own error: NotFoundError (the image was not there),
-        UsedByImageListsError, ProtectedError, PermissionDeniedError, ReadOnlyError, OperationFailedError: it ended
-        without a deletion.
-        Raises, as an answer to the question: OperationUnknownError, and any other RegistryError, with `maybe_done`:
-        how it ended is not known.
+        Raises the error of a deletion that failed: NotFoundError (the image did not exist), UsedByImageListsError,
+        ProtectedError, PermissionDeniedError, ReadOnlyError, OperationFailedError. Raises the error of a poll that
+        failed, with `maybe_done`, as the result is unknown: OperationUnknownError and any other RegistryError.
         """
 
     def usage(self) -> Usage:
-        """What was spent since the last call; the count starts again."""
+        """Usage since the last call; resets the counters."""
 
 
 @runtime_checkable
 class FindsByDigest(Registry, Protocol):
-    """A registry that can be asked for an image by its digest alone, whatever its listing shows."""
+    """A registry that can find an image by its digest alone, whether it lists the image or not."""
 
     def existing(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        """Those of these digests that are there now, each asked for by itself. Raises any RegistryError."""
+        """The digests that exist now; one request each. Raises any RegistryError."""
 
 
 @runtime_checkable
 class ListsTagsOnly(FindsByDigest, Protocol):
-    """A registry that does not list what has no tag: such an image can only be asked for by its digest."""
+    """A registry that does not list untagged images: they can only be found by digest."""
 
     def relist(self, repository: str, known: Mapping[str, Image]) -> tuple[Image, ...]:
-        """Like `images`, of a repository of which these are known, by digest: a request a tag, more for what is new.
+        """List a repository again with one request per tag, and more only for images that are not in `known`.
 
-        What is known is returned as it is, with its tags of now: its children, config and referrers are not asked for.
-        A known image without a tag is believed to be there where one leads to it that is: leave out of `known` what
-        may have been deleted since. Raises as `images` does.
+        `known`: images by digest. They are returned with their current tags; their children, config and referrers are
+        not read again. An untagged known image counts as existing if an existing image leads to it: leave out of
+        `known` the images that may be deleted. Raises the errors of `images`.
         """
 
 
 @runtime_checkable
 class HasSeveralCredentials(Registry, Protocol):
-    """A registry that may be read by several credentials, each for some repositories."""
+    """A registry that may have several credentials, each for some repositories."""
 
     def share_credentials(self, first: str, second: str) -> bool:
-        """Whether the same credentials are for both repositories. Asks nothing of the registry."""
+        """Whether both repositories are read with the same credentials. Sends no request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """The images of a repository after some of their manifests were read, and why the reading ended early."""
+    """The images of a repository after some of their manifests were read."""
 
     images: tuple[Image, ...]
-    refusal: RegistryError | None = None  # the first; None: every manifest that was asked for was read in time
+    refusal: RegistryError | None = None  # the first error; None: every requested manifest was read in time
 
 
 @runtime_checkable
 class ReadsSubjects(Registry, Protocol):
-    """A registry that does not list what an image refers to: only the image's manifest says so."""
+    """A registry that does not list subjects: only the manifest of an image names its subject."""
 
     def read_subjects(
         self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
     ) -> Subjects:
-        """These images of a repository, after the manifests of those digests among them were read, each once, ever.
+        """Read the manifests of `digests` among `images` and set their subjects. Each manifest is read only once ever.
 
-        `subject` stays None where the manifest could not be read, or not before `time.monotonic()` reached `not_after`.
-        A subject that no listing shows and that is there is added. What is refused is returned, not raised.
+        `subject` stays None if the manifest could not be read, or not before `time.monotonic()` reached `not_after`.
+        A subject that the listing omits is added if it exists. Errors are returned, not raised.
         """
 
 
 @runtime_checkable
 class ListsFolders(Registry, Protocol):
-    """A registry whose plain listing tells less than `images`, for fewer requests."""
+    """A registry whose plain listing reports less than `images`, with fewer requests."""
 
     def plain_listing(self, repository: str, since: float) -> tuple[Image, ...]:
-        """The images that the listing itself shows, begun at `since` (`time.monotonic()`) or later.
+        """The images of a listing that began at `since` (`time.monotonic()`) or later.
 
-        Nothing is asked about what they lead to. Raises as `images` does.
+        Children and subjects are not read. Raises the errors of `images`.
         """
 
 
 @runtime_checkable
 class ReportsDeletionSupport(Registry, Protocol):
-    """A registry that may say that it is read-only before anything is deleted."""
+    """A registry that may report that it is read-only, without a deletion."""
 
     def allows_deletion(self, repository: str, digest: str) -> bool | None:
-        """False: it is read-only now; None: it does not say so, which is no promise. Raises any RegistryError."""
+        """False: the registry is read-only now; None: not reported, so deletions may fail. Raises any RegistryError."""
 
 
 @runtime_checkable
 class ReportsReadErrors(Registry, Protocol):
-    """A registry that notes what was wrong with the manifests that it could not read."""
+    """A registry that records why manifests could not be read."""
 
-    unread: Mapping[str, str]  # digest -> why, in one line; one of them may have been read since
+    read_errors: Mapping[str, str]  # digest -> the reason, in one line; a later attempt may have succeeded
 
 
 @runtime_checkable
 class ReportsChallenges(Registry, Protocol):
-    """A registry that may answer requests without wanting to know who sends them."""
+    """A registry that may answer requests without credentials."""
 
     def was_challenged(self) -> bool:
-        """Whether it has refused a request of this client that came without them."""
+        """Whether the registry has refused a request of this client that had no credentials."""
 
 
 @runtime_checkable
 class DeletesByParts(Registry, Protocol):
-    """A registry that deletes an image tag by tag: one whose deletion was begun may be left with some of its tags."""
+    """A registry that deletes an image tag by tag: an interrupted deletion may leave some of the tags."""
 
     by_parts: Literal[True]
 
 
 @runtime_checkable
 class Restores(Registry, Protocol):
-    """A registry that takes a deleted manifest back while it still has the blobs."""
+    """A registry that accepts a deleted manifest again while it still has the blobs."""
 
     def save(self, repository: str, digest: str) -> SavedManifest:
-        """The manifest as it is, checked against its digest. Raises NotFoundError and any other RegistryError."""
+        """Read a manifest and check it against its digest. Raises NotFoundError and any other RegistryError."""
 
     def resolve_tag(self, repository: str, tag: str) -> str | None:
-        """The digest that a tag names; None: there is no such tag. Raises RegistryError."""
+        """The digest that a tag names; None: no such tag. Raises RegistryError."""
 
     def push_manifest(self, repository: str, manifest: SavedManifest, tag: str = "") -> None:
-        """Push a saved manifest by its tag, or by its digest. Only `save` proves that it is there.
+        """Push a manifest by its tag, or else by its digest. Only `save` proves that the registry has it.
 
         Raises BlobsMissingError, and any other RegistryError.
         """
 
     def missing_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
-        """Those of these blobs that cannot be fetched: a byte of each is. Raises RegistryError."""
+        """The blobs that cannot be downloaded: one byte of each is requested. Raises RegistryError."""
 
     def mount(self, repository: str, blob: str, source: str) -> bool:
-        """Have the registry take a blob over from another of its repositories; whether it did. Raises RegistryError."""
+        """Mount a blob of another repository of the registry; False: refused. Raises RegistryError."""

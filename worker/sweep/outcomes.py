@@ -9,12 +9,12 @@ from typing import Literal
 
 from policies.image import Image
 from worker.registries.errors import (
-    KeepsTagsError,
     NotFoundError,
     OperationUnknownError,
     PermissionDeniedError,
     ProtectedError,
     RegistryError,
+    TagsStillServedError,
     UsedByImageListsError,
 )
 from worker.registries.interface import Deletion
@@ -48,7 +48,7 @@ def after_error(item: Item, phase: Phase, error: RegistryError, *, last: bool) -
         doubt = error.maybe_done or (begun and not isinstance(error, UsedByImageListsError | ProtectedError))
     else:
         doubt = error.maybe_done
-    if doubt and not isinstance(error, KeepsTagsError):  # whose digest is gone for good, and not its tags
+    if doubt and not isinstance(error, TagsStillServedError):  # whose digest is gone for good, and not its tags
         return _unconfirmed(f"whether it was deleted is not known: {error}") if last else None
     if isinstance(error, UsedByImageListsError):
         return Outcome("skipped", "used_by_image_lists", str(error))

@@ -11,8 +11,8 @@ from policies.image import Blob
 from tests.support.builders import digest, image, index
 from worker.registries.docker.manifest_cache import (
     PORTION,
-    read_in_time,
     read_through,
+    read_until,
     resolved,
     size_of,
     unreported,
@@ -90,7 +90,7 @@ class TestReadInTime:
     def test_the_first_is_read_alone_and_the_others_in_portions(self) -> None:
         digests = [digest(number) for number in range(PORTION + 3)]
         memory, reader = Memory(), Reader()
-        found, refusal = read_in_time(memory, digests, reader, float("inf"))
+        found, refusal = read_until(memory, digests, reader, float("inf"))
         assert (list(found), refusal) == (digests, None)
         assert [len(some) for some in reader.asked] == [1, PORTION, 2]
         assert memory.told == reader.asked
@@ -98,21 +98,21 @@ class TestReadInTime:
     @pytest.mark.parametrize("error", [SignInError("no"), UnavailableError("no answer")])
     def test_a_refusal_that_all_would_meet_ends_it(self, error: RegistryError) -> None:
         memory, reader = Memory(), Reader(a=error)
-        assert read_in_time(memory, [A, B, C], reader, float("inf")) == ({}, error)
+        assert read_until(memory, [A, B, C], reader, float("inf")) == ({}, error)
         assert reader.asked == [[A]]
 
     def test_another_refusal_holds_up_no_other(self) -> None:
         gone = NotFoundError("gone")
-        found, refusal = read_in_time(Memory(), [A, B, C], Reader(a=gone), float("inf"))
+        found, refusal = read_until(Memory(), [A, B, C], Reader(a=gone), float("inf"))
         assert (found.keys(), refusal) == ({B, C}, gone)
 
     def test_when_time_is_up_nothing_more_is_read(self) -> None:
         reader = Reader()
-        assert read_in_time(Memory(manifest(A)), [A, B], reader, time.monotonic() - 1) == ({}, None)
+        assert read_until(Memory(manifest(A)), [A, B], reader, time.monotonic() - 1) == ({}, None)
         assert reader.asked == []
 
     def test_that_time_was_up_is_no_refusal(self) -> None:
-        found, refusal = read_in_time(Memory(), [A, B], Reader(a=TooLateError("too late")), float("inf"))
+        found, refusal = read_until(Memory(), [A, B], Reader(a=TooLateError("too late")), float("inf"))
         assert (found.keys(), refusal) == ({B}, None)
 
 

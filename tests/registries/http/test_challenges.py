@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.registries.http.challenges import Challenge, asks_for, challenges
+from worker.registries.http.challenges import Challenge, find_challenge, parse_challenges
 
 BEARER = Challenge("bearer", {"realm": "https://a.example/token", "service": "s"})
 BASIC = Challenge("basic", {"realm": "x"})
@@ -32,13 +32,13 @@ BASIC = Challenge("basic", {"realm": "x"})
     ],
 )
 def test_each_challenge_is_read_with_its_parameters(header: str, found: tuple[Challenge, ...]) -> None:
-    assert challenges(header) == found
+    assert parse_challenges(header) == found
 
 
 def test_the_word_bearer_in_another_challenge_is_no_challenge() -> None:
-    assert asks_for("bearer", 'Basic realm="Bearer realm=https://evil.example/token"') is None
+    assert find_challenge("bearer", 'Basic realm="Bearer realm=https://evil.example/token"') is None
 
 
 def test_a_long_header_takes_no_long_time() -> None:
     for piece in ('Bearer a="', "x" * 10 + " ", "a=b,", 'Basic realm="\\', "=", " \t"):
-        challenges(piece * 20_000)
+        parse_challenges(piece * 20_000)

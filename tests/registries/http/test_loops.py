@@ -55,12 +55,14 @@ def test_pages_that_get_on_never_end_a_listing() -> None:
 def test_a_page_that_comes_twice_ends_it() -> None:
     pages = progress()
     pages.turn("b", new=True)
-    with pytest.raises(BadResponseError, match="GET shop/api: the listing never ends: the page 'b' came twice"):
+    with pytest.raises(
+        BadResponseError, match="GET shop/api: the listing does not end: the page 'b' is requested twice"
+    ):
         pages.turn("b", new=True)
 
 
 def test_the_first_page_is_no_page_to_go_on_with() -> None:
-    with pytest.raises(BadResponseError, match="the page '' came twice"):
+    with pytest.raises(BadResponseError, match="the page '' is requested twice"):
         progress().turn("", new=True)
 
 
@@ -68,12 +70,12 @@ def test_pages_that_bring_nothing_new_end_it() -> None:
     pages = progress()
     for number in range(EMPTY_PAGES):
         pages.turn(str(number), new=False)
-    with pytest.raises(BadResponseError, match="a further page brought nothing new"):
+    with pytest.raises(BadResponseError, match="the last pages had no new rows"):
         pages.turn("one more", new=False)
 
 
 def test_a_page_that_repeats_another_ends_it_at_once() -> None:
-    with pytest.raises(BadResponseError, match="a further page brought nothing new"):
+    with pytest.raises(BadResponseError, match="the last pages had no new rows"):
         progress().turn("b", new=False, repeated=True)
 
 

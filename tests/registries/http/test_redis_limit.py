@@ -70,7 +70,7 @@ def test_without_redis_nothing_is_sent(simulator: Simulator, settings: RegistryS
             registry.clock()
             server.kill()
             before = len(simulator.requests())
-            with pytest.raises(LimiterUnavailableError, match="Redis, which holds the request limit, does not answer"):
+            with pytest.raises(LimiterUnavailableError, match="Redis, which holds the rate limit, does not respond"):
                 registry.clock()
             assert len(simulator.requests()) == before
             server.start()
@@ -98,7 +98,7 @@ def test_a_password_is_not_told(settings: RegistrySettings) -> None:
 
 def test_a_pause_of_ten_years_in_redis_is_cut(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes to Redis may write that; it must not keep everybody waiting for ten years."""
-    monkeypatch.setattr("worker.registries.http.redis_limit.LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr("worker.registries.http.redis_limit.MAX_PAUSE", 0.3)
     limiter = RedisLimiter(redis.url, "ten years", 20.0)
     with closing(Redis.from_url(redis.url)) as client:
         client.set("registry-gc:limit:{ten years}:pause", "1", px=10 * 365 * 86_400_000)

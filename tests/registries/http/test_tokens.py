@@ -18,7 +18,7 @@ from worker.registries.http.tokens import (
     Token,
     Tokens,
     base64_of,
-    lasting,
+    expiring_token,
     read_credentials,
 )
 
@@ -36,7 +36,7 @@ from worker.registries.http.tokens import (
 )
 def test_when_a_token_is_replaced(life: float, longest: float, refresh: float) -> None:
     now = time.monotonic()
-    token = lasting("t1.x", life, longest)
+    token = expiring_token("t1.x", life, longest)
     assert token.refresh_at - now == pytest.approx(refresh, abs=1.0)
     assert token.expires_at - now == pytest.approx(life, abs=1.0)
 
@@ -111,7 +111,7 @@ def test_a_refused_token_is_replaced_once_however_many_were_refused() -> None:
 
 
 def test_where_there_is_no_other_token_the_refusal_is_final() -> None:
-    bearer = Bearer(Tokens(lambda: lasting("t1", 60.0), "see the key"))
+    bearer = Bearer(Tokens(lambda: expiring_token("t1", 60.0), "see the key"))
     with pytest.raises(SignInError, match="the token was refused; see the key"):
         bearer.refused(bearer.sign(), REFUSED)
 
@@ -155,5 +155,5 @@ def test_a_secret_that_cannot_be_read_says_where_it_is() -> None:
 
 
 def test_no_token_is_shown() -> None:
-    assert "hunter2" not in repr(lasting("hunter2", 60.0))
+    assert "hunter2" not in repr(expiring_token("hunter2", 60.0))
     assert base64_of("ü") == "w7w="

@@ -57,7 +57,7 @@ def test_a_listing_that_never_ends(
         return document({"tags": ["v1"]}, Link=link)
 
     stored.before = pages
-    with pytest.raises(BadResponseError, match="the listing never ends"):
+    with pytest.raises(BadResponseError, match="the listing does not end"):
         opened(server.url).images("a")
 
 
@@ -128,7 +128,7 @@ def test_a_catalog_that_breaks_off_is_none(
     opened: Opener, stored: ScriptedRepository, server: Scripted, body: bytes
 ) -> None:
     stored.before = lambda asked: Reply(200, body)
-    with pytest.raises(BadResponseError, match="an answer that"):
+    with pytest.raises(BadResponseError, match="the response does not match"):
         list(opened(server.url).repositories())
 
 

@@ -8,11 +8,11 @@ from worker.registries.errors import (
     BadResponseError,
     MaybeProtectedError,
     NotFoundError,
+    PermanentlyReadOnlyError,
     PermissionDeniedError,
     ProtectedError,
     RateLimitedError,
     ReadOnlyError,
-    RefusesAllError,
     RegistryError,
     SignInError,
     UnavailableError,
@@ -24,7 +24,14 @@ from worker.registries.oci import deletion
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
 
-SYSTEMIC = (RefusesAllError, ReadOnlyError, PermissionDeniedError, MaybeProtectedError, SignInError, UnavailableError)
+SYSTEMIC = (
+    PermanentlyReadOnlyError,
+    ReadOnlyError,
+    PermissionDeniedError,
+    MaybeProtectedError,
+    SignInError,
+    UnavailableError,
+)
 
 
 ROOT = "https://registry.example.com"
@@ -41,12 +48,24 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Resp
 @pytest.mark.parametrize(
     ("response", "kind", "words"),
     [
-        (told(405, "UNSUPPORTED", "The operation is unsupported."), RefusesAllError, "REGISTRY_STORAGE_DELETE_ENABLED"),
-        (told(400, "UNSUPPORTED", "unsupported"), RefusesAllError, "storage.delete.enabled: true"),
-        (told(405, "UNSUPPORTED", "no", x_github_request_id="1"), RefusesAllError, "GHCR deletes by GitHub's own API"),
-        (told(405, "UNSUPPORTED", "no", docker_ratelimit_source="1"), RefusesAllError, "Docker Hub deletes by its own"),
-        (told(405, "UNSUPPORTED", "no"), RefusesAllError, "a pull-through cache takes no deletions"),
-        (told(405, allow="GET, HEAD"), RefusesAllError, "the registry is read-only"),
+        (
+            told(405, "UNSUPPORTED", "The operation is unsupported."),
+            PermanentlyReadOnlyError,
+            "REGISTRY_STORAGE_DELETE_ENABLED",
+        ),
+        (told(400, "UNSUPPORTED", "unsupported"), PermanentlyReadOnlyError, "storage.delete.enabled: true"),
+        (
+            told(405, "UNSUPPORTED", "no", x_github_request_id="1"),
+            PermanentlyReadOnlyError,
+            "GHCR deletes by GitHub's own API",
+        ),
+        (
+            told(405, "UNSUPPORTED", "no", docker_ratelimit_source="1"),
+            PermanentlyReadOnlyError,
+            "Docker Hub deletes by its own",
+        ),
+        (told(405, "UNSUPPORTED", "no"), PermanentlyReadOnlyError, "a pull-through cache takes no deletions"),
+        (told(405, allow="GET, HEAD"), PermanentlyReadOnlyError, "the registry is read-only"),
         (told(405, "DENIED", "requested access to the resource is denied"), UsedByImageListsError, "DENIED"),
         (told(405, "MANIFEST_INVALID", "manifest is referenced by an index image"), UsedByImageListsError, "index"),
         (told(409, "MANIFEST_REFERENCED_IN_LIST", "a manifest list"), UsedByImageListsError, "MANIFEST_REFERENCED"),

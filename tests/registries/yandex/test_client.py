@@ -114,14 +114,14 @@ def test_a_listing_of_two_pages(simulator: Simulator, driver: Driver, long_listi
     assert len(asked) == 2
     assert all("pageSize=1000" in request["query"] for request in asked)
     for fault, words in (
-        ("same_token", "came twice"),
-        ("repeated_page", "brought nothing new"),
-        ("endless_token", "brought nothing new"),
+        ("same_token", "is requested twice"),
+        ("repeated_page", "no new rows"),
+        ("endless_token", "no new rows"),
     ):
         simulator.fault(fault, path=LIST_IMAGES)
         with pytest.raises(BadResponseError, match=words) as failure:
             driver.images("long")
-        assert str(failure.value).startswith("production: GET long: the listing never ends")
+        assert str(failure.value).startswith("production: GET long: the listing does not end")
         simulator.no_faults()
 
 

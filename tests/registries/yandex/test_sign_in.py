@@ -162,7 +162,7 @@ def test_the_metadata_service_gives_tokens(simulator: Simulator, tmp_path: Path)
     ("fault", "words"),
     [
         pytest.param({"kind": "status", "status": 404}, "has no token .HTTP 404.", id="no account"),
-        pytest.param({"kind": "reset"}, "broke off", id="reset"),
+        pytest.param({"kind": "reset"}, "was cut off", id="reset"),
         pytest.param({"kind": "missing_fields", "drop": ["access_token"]}, "not a token", id="no token"),
     ],
 )

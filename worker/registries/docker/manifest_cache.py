@@ -36,7 +36,7 @@ def read_through(
     return known
 
 
-def read_in_time(
+def read_until(
     memory: ManifestCache, digests: Sequence[str], read: Read, not_after: float
 ) -> tuple[Mapping[str, Manifest], RegistryError | None]:
     """`read_through` in portions, each remembered before the next is read, and the first refusal.

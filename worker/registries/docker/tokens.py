@@ -22,7 +22,7 @@ from worker.registries.errors import (
     SignInError,
     UnavailableError,
 )
-from worker.registries.http.challenges import asks_for
+from worker.registries.http.challenges import find_challenge
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Request, Response, Signer, is_local
 from worker.registries.http.responses import decode, succeeded
@@ -58,7 +58,7 @@ def challenge_of(response: Response, root: str, hosts: Collection[str] | None = 
     Credentials follow only to where the configuration sends them: to `root`, and to `hosts` ("auth.example.com",
     "127.0.0.1:5001"), which None says cannot be configured.
     """
-    found = asks_for("bearer", response.headers.get("www-authenticate", ""))
+    found = find_challenge("bearer", response.headers.get("www-authenticate", ""))
     if found is None:
         return None
     parameters = found.parameters

@@ -1,6 +1,6 @@
-"""What a 401 asks for: the header WWW-Authenticate, by RFC 9110, sections 11.2, 11.3 and 11.6.1.
+"""Challenges of a 401: the header WWW-Authenticate of RFC 9110, sections 11.2, 11.3 and 11.6.1.
 
-Some registries write a realm without quotation marks, though it is a URL: it ends at a space or comma.
+Some registries send a realm without quotation marks although it is a URL: it ends at a space or comma.
 """
 
 import re
@@ -11,37 +11,37 @@ WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 SCHEME = re.compile(rf"({WORD})(?=[ \t,]|$)")
 TOKEN68 = re.compile(r"[ \t]+[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
 PARAMETER = re.compile(rf"""({WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))""", re.DOTALL)
-LONGEST = 16_000  # characters
+MAX_LENGTH = 16_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One of the ways to sign in that a server names. Scheme and names in small letters."""
+    """An authentication scheme that a server accepts. Scheme and parameter names are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-def challenges(header: str) -> tuple[Challenge, ...]:
-    """All challenges of a header in order. What cannot be read ends it: nothing behind that is guessed at."""
-    found: list[tuple[str, dict[str, str]]] = []
-    at, text = 0, header[:LONGEST]
+def parse_challenges(header: str) -> tuple[Challenge, ...]:
+    """All challenges of a header in order. Parsing ends at the first malformed part; nothing after it is guessed."""
+    parsed: list[tuple[str, dict[str, str]]] = []
+    at, text = 0, header[:MAX_LENGTH]
     while at < len(text):
         if text[at] in " \t,":
             at += 1
-        elif found and (parameter := PARAMETER.match(text, at)):
+        elif parsed and (parameter := PARAMETER.match(text, at)):
             name, quoted, bare = parameter.groups()
             value = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
-            found[-1][1].setdefault(name.lower(), value)
+            parsed[-1][1].setdefault(name.lower(), value)
             at = parameter.end()
         elif scheme := SCHEME.match(text, at):
-            found.append((scheme[1].lower(), {}))
+            parsed.append((scheme[1].lower(), {}))
             at = (TOKEN68.match(text, scheme.end()) or scheme).end()
         else:
             break
-    return tuple(Challenge(scheme, parameters) for scheme, parameters in found)
+    return tuple(Challenge(scheme, parameters) for scheme, parameters in parsed)
 
 
-def asks_for(scheme: str, header: str) -> Challenge | None:
-    """The first challenge of a scheme, "bearer" or "basic"; None: the server does not name it."""
-    return next((one for one in challenges(header) if one.scheme == scheme), None)
+def find_challenge(scheme: str, header: str) -> Challenge | None:
+    """The first challenge of a scheme, "bearer" or "basic"; None: the header has none."""
+    return next((challenge for challenge in parse_challenges(header) if challenge.scheme == scheme), None)

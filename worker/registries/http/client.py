@@ -1,6 +1,6 @@
-"""Sends requests until they are answered: a total, retries, the rate, one fresh sign-in. `transport` sends each once.
+"""Calls with retries, a total time, the rate limit and one renewal of the credentials. `transport` sends each request.
 
-What an answer means is not known here: callers hand in a function that reads it and raises the errors of `interface`.
+Callers pass a function that reads a response and raises the errors of `worker.registries.errors`.
 """
 
 import threading
@@ -30,30 +30,30 @@ from worker.registries.http.rate_limit import BoundedLimiter, Limiter
 from worker.registries.http.transport import Transport
 from worker.registries.interface import Usage
 
-# Retries are counted in `usage`; stamina's own line would go to standard output wherever structlog is not set up.
+# `usage` counts retries. stamina's own log line would go to standard output if structlog is not configured.
 stamina.instrumentation.set_on_retry_hooks([])
 
 T = TypeVar("T")
 
-RESTART_POLL = 0.5  # seconds between two attempts to connect to a server that starts again
+RESTART_POLL = 0.5  # seconds between two attempts to connect to a server that restarts
 
 
 @dataclass(slots=True)
 class _Call:
-    """What one call has gone through so far."""
+    """The state of one call."""
 
     request: Request
-    ends: float  # time.monotonic(); moved by the waits for the rate
+    ends: float  # time.monotonic(); extended by the waits for the rate limit
     response: Response | None = None  # of the last attempt
-    signed_again: bool = False
-    hopeless: bool = False  # signing in failed, after all the patience it has of its own
-    error: RegistryError | None = None  # of the last attempt that was tried again
+    reauthorized: bool = False
+    hopeless: bool = False  # no retry: the sign-in failed after its own retries
+    error: RegistryError | None = None  # of the last attempt that was retried
     attempts: int = 0
-    maybe_done: bool = False  # an earlier attempt may have reached the server without its answer reaching us
+    maybe_done: bool = False  # an earlier attempt may have succeeded although its response was lost
 
 
 class Http:
-    """A client for one registry's services, shared by the threads of one process. Closing it closes its connections."""
+    """The HTTP client of one registry. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Http:
         self._transport.close()
 
     def usage(self) -> Usage:
-        """What was spent since the last call; the count starts again."""
+        """Usage since the last call; resets the counters."""
         with self._usage_lock:
             spent, self._usage = self._usage, Usage()
         return spent
@@ -83,21 +83,22 @@ class Http:
     def call(
         self, request: Request, read: Callable[[Response], T], signer: Signer | None = None, total: float | None = None
     ) -> T:
-        """Send until `read` accepts an answer, or patience ends. Raises what `read` raised last, or UnavailableError.
-
-        `total` (seconds) shortens the patience. `maybe_done` of a deletion's error: an attempt may have done it.
+        """Send a request, with retries, until `read` accepts the response. Raises the last error of `read`, or
+        UnavailableError; `maybe_done`: an attempt at a deletion may have succeeded. `total`: at most so many seconds.
         """
         address = urlsplit(request.url)
-        plain = address.scheme == "http" and self._routes.plain_is_fine(request.url, direct=request.direct)
+        plain = address.scheme == "http" and self._routes.allows_plain_http(request.url, direct=request.direct)
         if address.scheme != "https" and not plain:
-            raise BadResponseError(f"refusing to talk to {address.netloc} without TLS", self.registry, request.label)
+            raise BadResponseError(
+                f"refused to send a request to {address.netloc} without TLS; use https", self.registry, request.label
+            )
         retries = self._retries
         seconds = max(request.max_seconds, min(retries.total, retries.total if total is None else total))
         call = _Call(request, ends=time.monotonic() + seconds)
         attempts = stamina.retry_context(
-            on=lambda error: self._again(call, error),
-            attempts=None,  # counted by us, as well
-            timeout=None,  # counted by us, without the waits for the rate
+            on=lambda error: self._retry_after(call, error),
+            attempts=None,  # `_retry_after` counts attempts
+            timeout=None,  # and time, without the waits for the rate limit
             wait_initial=retries.first_wait,
             wait_max=retries.longest_wait,
             wait_jitter=retries.jitter,
@@ -107,34 +108,34 @@ class Http:
                 with attempt:
                     return self._attempt(call, read, signer)
         except RegistryError as last:
-            # That it is too late for another attempt says less than why there had to be another.
+            # The reason for the retry says more than the fact that it was too late for it.
             error = call.error if isinstance(last, TooLateError) and call.error is not None else last
             error.maybe_done |= call.maybe_done and request.method == "DELETE"
             raise error from None
-        raise AssertionError("stamina gave no attempt")
+        raise AssertionError("stamina made no attempt")
 
     def _attempt(self, call: _Call, read: Callable[[Response], T], signer: Signer | None) -> T:
         call.response = None
-        authorization = self._signed(call, signer)
+        authorization = self._authorize(call, signer)
         call.response = response = self._send(call, authorization)
-        while response.status == 401 and signer and not call.signed_again:
-            unsigned, authorization = authorization is None, self._signed(call, signer, authorization, response)
-            # A first answer only says how to sign in; a password that was remembered may be refused after it.
-            call.signed_again = not (unsigned and (authorization or "").startswith("Basic "))
+        while response.status == 401 and signer and not call.reauthorized:
+            unsigned, authorization = authorization is None, self._authorize(call, signer, authorization, response)
+            # The first 401 only asks for a password; a second one may refuse it.
+            call.reauthorized = not (unsigned and (authorization or "").startswith("Basic "))
             call.response = response = self._send(call, authorization)
         try:
             return read(response)
         except RegistryError as error:
             self._locate(error, call.request)
-            if credentials := (authorization or "").partition(" ")[2]:  # a server may repeat them
+            if credentials := (authorization or "").partition(" ")[2]:  # the response may quote them
                 error.message = error.message.replace(credentials, "***")
             call.maybe_done |= isinstance(error, UnavailableError | BadResponseError)
             raise
 
-    def _signed(
+    def _authorize(
         self, call: _Call, signer: Signer | None, refused: str | None = None, response: Response | None = None
     ) -> str | None:
-        """A signature for the next request; a fresh one where `answer` refused the last."""
+        """The header Authorization of the next request. `response`: the 401 that refused the last one."""
         if signer is None:
             return None
         try:
@@ -146,11 +147,11 @@ class Http:
             self._locate(error, call.request)
             raise
 
-    def _again(self, call: _Call, error: Exception) -> bool | float:
-        """Whether another attempt is worth it; a number says after how many seconds, because the server did."""
+    def _retry_after(self, call: _Call, error: Exception) -> bool | float:
+        """Whether to retry; a number: after so many seconds, as the server asks."""
         if not isinstance(error, UnavailableError | RateLimitedError | BrokenBodyError):
             return False
-        unsent = isinstance(error, RateLimitedError | NoConnectionError)  # nothing was done
+        unsent = isinstance(error, RateLimitedError | NoConnectionError)  # not carried out
         if call.hopeless or not (call.request.repeatable or unsent):
             return False
         call.attempts += 1
@@ -182,19 +183,17 @@ class Http:
             except RegistryError as error:
                 self._count(request, "error")
                 self._locate(error, request)
-                call.maybe_done |= error.maybe_done or isinstance(
-                    error, BadResponseError
-                )  # it answered: it has arrived
+                call.maybe_done |= error.maybe_done or isinstance(error, BadResponseError)  # it has arrived
                 raise
         self._count(request, str(response.status))
         if response.status == 407:
-            message = f"{self._transport.proxy_of(request)} asks for a password"
+            message = f"{self._transport.proxy_of(request)} requires a user name and a password; add them to its URL"
             raise UnavailableError(message, self.registry, request.label)
         return response
 
     @contextmanager
     def _slot(self, call: _Call) -> Iterator[None]:
-        """A place among the requests in flight, then the rate's permission. Neither counts towards the call's time."""
+        """Wait for a free connection and for the rate limit. Both waits extend the time of the call."""
         if not call.request.paced:
             yield
             return
@@ -205,7 +204,7 @@ class Http:
             except LimiterUnavailableError as error:
                 if call.request.method != "DELETE":
                     raise
-                raise TooLateError(str(error)) from None  # of a deletion it has to be known whether it was sent
+                raise TooLateError(str(error)) from None  # a deletion that was certainly not sent
             call.ends += time.monotonic() - started
             with self._usage_lock:
                 self._usage.rate_wait_seconds += waited
@@ -213,11 +212,11 @@ class Http:
             if not_after is not None and isinstance(self.limiter, BoundedLimiter):
                 not_after = min(not_after, self.limiter.deletions_until)
             if not_after is not None and time.monotonic() >= not_after:
-                raise TooLateError("its turn came too late: what was read before is no longer fresh")
+                raise TooLateError("not sent: waited too long for the rate limit after the image was re-read")
             yield
 
     def _locate(self, error: RegistryError, request: Request) -> None:
-        """An error knows what it was about: readers of answers need not."""
+        """Add registry and request to an error that has none."""
         error.registry, error.request = error.registry or self.registry, error.request or request.label
 
     def _count(self, request: Request, code: str) -> None:
@@ -227,7 +226,7 @@ class Http:
 
 
 class HttpDriver:
-    """A driver that asks by one client: a context manager, leaving it closes the client's connections."""
+    """A driver with one HTTP client, which it closes on exit."""
 
     def __init__(self, http: Http) -> None:
         self.http = http

@@ -1,7 +1,4 @@
-"""How a registry is reached: which certificates are trusted, which proxy is asked, where plain http may go.
-
-Nothing is sent here; `http` asks for it with every request.
-"""
+"""Network routes: trusted certificates, proxies, and the addresses that allow plain http. Sends no request."""
 
 import ipaddress
 import os
@@ -23,37 +20,37 @@ from worker.config.secret import SecretError, add_certificates
 from worker.config.settings import Network
 from worker.registries.http.messages import LINK_LOCAL_METADATA, is_local
 
-IN_PLACE_OF_THE_STORE = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # OpenSSL reads them by itself, as curl does
-ADDRESSES_SERVE = 20.0  # seconds
+STORE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # they replace the system's store; OpenSSL reads them
+CACHE_SECONDS = 20.0  # for which the addresses of a host are valid
 
 
 class NetworkError(Exception):
-    """A registry cannot be reached in the way that is configured: what is wrong, and what to do. Holds no secret."""
+    """A mistake in the network settings of a registry. Its message says what to do and contains no secret."""
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """What to trust: the system's store and the certificates of `ca_file`. Raises NetworkError.
+    """Trust the system's store and the certificates of `ca_file`. Raises NetworkError.
 
-    One context serves all clients of the process: reading the certificates takes longer than most requests.
+    All clients of the process share a context: loading the certificates takes longer than most requests.
     """
-    environment = tuple(os.environ.get(name) for name in IN_PLACE_OF_THE_STORE)
+    environment = tuple(os.environ.get(name) for name in STORE_VARIABLES)
     stamp = None
     if ca_file is not None:
         with suppress(OSError):
-            found = ca_file.stat()
-            stamp = found.st_mtime_ns, found.st_size
+            status = ca_file.stat()
+            stamp = status.st_mtime_ns, status.st_size
     return _tls_context(ca_file, stamp, environment)
 
 
 @lru_cache(maxsize=16)
 def _tls_context(ca_file: Path | None, _stamp: object, environment: tuple[str | None, ...]) -> ssl.SSLContext:
-    """`_stamp`: of the file, which is read again when it has changed."""
+    """`_stamp`: changes with the file, which is then loaded again."""
     context = ssl.create_default_context()
-    # Python 3.13 sets it by itself. Many certificates of private authorities lack what it asks for; curl accepts them.
+    # Python 3.13 sets this flag, but many certificates of private authorities do not comply; curl accepts them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     paths = ssl.get_default_verify_paths()
     if not any(environment) and not paths.cafile and not (paths.capath and any(Path(paths.capath).iterdir())):
-        # The smallest container images have no certificates.
+        # Minimal container images have no certificates.
         context.load_verify_locations(certifi.where())
     if ca_file is not None:
         try:
@@ -68,14 +65,14 @@ def _tls_context(ca_file: Path | None, _stamp: object, environment: tuple[str | 
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """Which proxy is used for which URL: the registry's own for all of them, else what the environment says."""
+    """The proxy for each URL: the registry's own proxy, or else those of the environment."""
 
-    own: str | None = field(default=None, repr=False)  # a URL, which may hold a password; so may these
+    own: str | None = field(default=None, repr=False)  # URLs; they may contain passwords
     by_scheme: Mapping[str, str] = field(default_factory=dict, repr=False)  # "http", "https", "all"
     exceptions: str = ""  # NO_PROXY
 
     def of(self, url: str) -> str | None:
-        """The proxy's URL; None: none. What never leaves this machine uses the environment's proxies never."""
+        """The URL of the proxy; None: no proxy. Requests to this machine never use the proxies of the environment."""
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or USUAL_PORTS.get(parts.scheme, 0)
         if host == LINK_LOCAL_METADATA:
@@ -96,42 +93,43 @@ def proxies_of(network: Network, environ: Mapping[str, str] = os.environ) -> Pro
             return Proxies(own=_proxy_url(network.proxy.read(), network.proxy.where))
         except SecretError as error:
             raise NetworkError(f"{error}; the configuration names it as this registry's proxy") from None
-    # The lower-case name counts more, as with curl.
-    names = {name: f"{name}_proxy" for name in ("http", "https", "all", "no")}
-    used = {name: one if environ.get(one) else one.upper() for name, one in names.items()}
-    found = {name: environ.get(one, "").strip() for name, one in used.items()}
-    exceptions = found.pop("no")
-    urls = {name: _proxy_url(text, f"environment variable {used[name]}") for name, text in found.items() if text}
-    return Proxies(by_scheme=urls, exceptions=exceptions)
+    by_scheme: dict[str, str] = {}
+    for scheme in ("http", "https", "all"):
+        variable = _variable(f"{scheme}_proxy", environ)
+        if text := environ.get(variable, "").strip():
+            by_scheme[scheme] = _proxy_url(text, f"environment variable {variable}")
+    exceptions = environ.get(_variable("no_proxy", environ), "").strip()
+    return Proxies(by_scheme=by_scheme, exceptions=exceptions)
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> str:
+    """The lower-case name takes precedence, as in curl."""
+    return name if environ.get(name) else name.upper()
 
 
 def _proxy_url(text: str, where: str) -> str:
-    """The URL without a path; without a scheme it is http's. Raises NetworkError, which does not repeat it."""
+    """The URL without its path; the default scheme is http. Raises NetworkError, which does not quote the URL."""
     url = text if "://" in text else f"http://{text}"
     if not is_proxy_url(url):
-        raise NetworkError(f"{where} is no URL of a proxy; write http://HOST:PORT (https:// is read too, socks is not)")
+        raise NetworkError(f"{where} is not a proxy URL; write http://HOST:PORT or https://HOST:PORT (not SOCKS)")
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def is_excepted(host: str, port: int, exceptions: str) -> bool:
-    """Whether NO_PROXY names this host: by itself, by a domain above it, by a network of addresses, or as "*"."""
+    """Whether NO_PROXY has this host, a parent domain, a network that contains it, or "*"."""
     for entry in re.split(r"[,\s]+", exceptions.lower()):
-        name, its_port = _split_port(entry)
-        if entry == "*" or (name and its_port in ("", str(port)) and _names(name, host.lower().rstrip("."))):
+        name, _, entry_port = entry.partition(":")
+        if bracketed := re.fullmatch(r"\[([^\]]+)\](?::([0-9]+))?", entry):
+            name, entry_port = bracketed[1], bracketed[2] or ""
+        elif not entry_port.isdecimal():
+            name, entry_port = entry, ""
+        if entry == "*" or (name and entry_port in ("", str(port)) and _matches(name, host.lower().rstrip("."))):
             return True
     return False
 
 
-def _split_port(entry: str) -> tuple[str, str]:
-    bracketed = re.fullmatch(r"\[([^\]]+)\](?::([0-9]+))?", entry)
-    if bracketed:
-        return bracketed[1], bracketed[2] or ""
-    name, colon, port = entry.partition(":")
-    return (name, port) if colon and port.isdecimal() else (entry, "")
-
-
-def _names(entry: str, host: str) -> bool:
+def _matches(entry: str, host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -143,27 +141,27 @@ def _names(entry: str, host: str) -> bool:
         return False
 
 
-# Both.
+# Routes.
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How one request goes: through this proxy, to one of these hosts."""
+    """The route of one request: its proxy, if any, and the hosts to try."""
 
     proxy: str | None = field(repr=False)
     hosts: tuple[str, ...]
 
 
 class Routes:
-    """The ways to all hosts that a registry's client talks to. Safe to use from several threads."""
+    """The routes of one registry's client. Safe to use from several threads."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self._proxies: Proxies | None = None
-        self._addresses: dict[str, tuple[tuple[str, ...], float]] = {}  # by host; until when (time.monotonic())
+        self._addresses: dict[str, tuple[tuple[str, ...], float]] = {}  # by host; valid until (time.monotonic())
 
     def of(self, url: str, *, direct: bool) -> Route:
-        """Raises NetworkError, and OSError: a name has no address."""
+        """The route to a URL. Raises NetworkError, and OSError: a host name has no address."""
         proxy, parts = self.proxy(url, direct=direct), urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme != "http" or is_local(host):
@@ -172,43 +170,42 @@ class Routes:
         if proxy is None:
             return Route(None, addresses)
         if not proxy.startswith("https:"):
-            self._private(proxy)  # it hears all that is said
-        return Route(proxy, (host,))  # it looks the name up by itself
+            self._private(proxy)  # the proxy receives requests and responses in plain text
+        return Route(proxy, (host,))  # the proxy resolves the host name
 
     def proxy(self, url: str, *, direct: bool) -> str | None:
-        """The proxy's URL. Raises NetworkError."""
+        """The URL of the proxy; None: no proxy. Raises NetworkError."""
         if self._proxies is None:
             self._proxies = proxies_of(self.network)
         return None if direct else self._proxies.of(url)
 
     def named(self, url: str, *, direct: bool) -> str:
-        """The proxy, for people; empty: there is none."""
+        """The proxy, for messages; empty: no proxy."""
         proxy = self.proxy(url, direct=direct)
         return f"the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""
 
-    def plain_is_fine(self, url: str, *, direct: bool) -> bool:
-        """Whether plain http may go there, as far as its host's name tells."""
+    def allows_plain_http(self, url: str, *, direct: bool) -> bool:
+        """Whether plain http is allowed for this URL. `of` checks the addresses of the host, too."""
         host = urlsplit(url).hostname or ""
         if host == LINK_LOCAL_METADATA:
-            return direct  # no server sends us there
+            return direct  # no redirect or realm leads there
         return is_local(host) or self.network.insecure_http
 
     def _private(self, url: str) -> tuple[str, ...]:
-        """A host's addresses, all of them private, looked up anew when they have served for a while.
+        """The addresses of a host, cached for CACHE_SECONDS. Connections use these addresses, as DNS may change.
 
-        Whoever connects connects to one of these, not to the name: the next answer of the name's server may be
-        another. Raises NetworkError, and OSError: it has none.
+        Raises NetworkError: an address is not private. Raises OSError: the host has no address.
         """
         parts = urlsplit(url)
         host = parts.hostname or ""
         addresses, until = self._addresses.get(host, ((), 0.0))
         if time.monotonic() < until:
             return addresses
-        found = socket.getaddrinfo(host, parts.port or 80, type=socket.SOCK_STREAM)
-        addresses = tuple(dict.fromkeys(str(one[4][0]) for one in found))
+        entries = socket.getaddrinfo(host, parts.port or 80, type=socket.SOCK_STREAM)
+        addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in entries))
         for address in addresses:
             if not is_private(address):
-                what = f"plain http goes to private addresses only, and {host} is {address}"
+                what = f"plain http is allowed for private addresses only, and {host} has the address {address}"
                 raise NetworkError(f"{what}; use https, or a tunnel to a loopback address")
-        self._addresses[host] = addresses, time.monotonic() + ADDRESSES_SERVE
+        self._addresses[host] = addresses, time.monotonic() + CACHE_SECONDS
         return addresses

@@ -1,7 +1,4 @@
-"""How fast a registry may be asked: evenly spaced requests under one limit, shared by every process through Redis.
-
-What all processes share is in `redis_limit`.
-"""
+"""The rate limit of a registry within one process: evenly spaced requests. `redis_limit` is shared by all processes."""
 
 import threading
 import time
@@ -11,25 +8,25 @@ from typing import Protocol
 
 from worker.registries.errors import TooLateError
 
-LONGEST_PAUSE = 30.0  # seconds; a registry that asks for more is asked again, not obeyed for an hour
-CHECK_AFTER = 0.05  # seconds; who waited longer than this looks whether a pause was asked for meanwhile
+MAX_PAUSE = 30.0  # seconds; if a registry asks for more, the next request asks it again
+CHECK_AFTER = 0.05  # seconds; after a longer wait, check for a new pause
 
 
 class Limiter(Protocol):
-    """What every attempt of every request asks first. Safe to use from several threads."""
+    """Grants each attempt of each request. Safe to use from several threads."""
 
     def wait(self) -> float:
-        """Block until one more request may be sent; the seconds waited. Raises LimiterUnavailableError."""
+        """Block until the next request may be sent; returns the seconds waited. Raises LimiterUnavailableError."""
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for this long, at most LONGEST_PAUSE: the registry wants it. Raises LimiterUnavailableError."""
+        """Grant no request for so many seconds, at most MAX_PAUSE. Raises LimiterUnavailableError."""
 
     def close(self) -> None:
-        """Give up connections, where there are any."""
+        """Close the connections, if any."""
 
 
 class LocalLimiter:
-    """The limit of one process alone: for commands that must work without Redis."""
+    """The limit of one process: for commands that work without Redis."""
 
     def __init__(self, rate: float) -> None:
         self._interval = 1.0 / rate
@@ -52,24 +49,24 @@ class LocalLimiter:
 
     def pause(self, seconds: float) -> None:
         with self._lock:
-            self._paused_until = max(self._paused_until, time.monotonic() + min(seconds, LONGEST_PAUSE))
+            self._paused_until = max(self._paused_until, time.monotonic() + min(seconds, MAX_PAUSE))
 
     def close(self) -> None:
         pass
 
 
 class BoundedLimiter:
-    """Another limiter, which lets nothing more pass while a time that was set is over: so a long listing ends."""
+    """Adds a time limit to a limiter, so that a long listing ends."""
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
         self._not_after: float | None = None  # time.monotonic()
-        self.deletions_until = float("inf")  # time.monotonic() from which no request that may come too late is sent
-        self.stopped = False  # somebody was turned away since the time was set
+        self.deletions_until = float("inf")  # time.monotonic() from which no request with a `not_after` is sent
+        self.stopped = False  # whether a request was refused since `until` began
 
     @contextmanager
     def until(self, moment: float) -> Iterator[None]:
-        """For all threads, let nothing pass once `time.monotonic()` is `moment`. Whoever comes then: TooLateError."""
+        """Refuse the requests of all threads, with TooLateError, once `time.monotonic()` reaches `moment`."""
         self._not_after, self.stopped = moment, False
         try:
             yield
@@ -91,4 +88,4 @@ class BoundedLimiter:
     def _check_time(self) -> None:
         if self._not_after is not None and time.monotonic() >= self._not_after:
             self.stopped = True
-            raise TooLateError("the time for asking was over")
+            raise TooLateError("not sent: the time limit of the listing was reached")

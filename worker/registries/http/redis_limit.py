@@ -1,7 +1,7 @@
-"""The rate limit that all processes of all machines with one Redis keep together.
+"""The rate limit of a registry, shared by all processes of all machines through Redis.
 
-Slots are handed out on the Redis server's clock, the next one 1/rate after the last; the waiting itself happens here,
-outside Redis. A registry that asks for a pause gets it from every process, not only from the one that was told.
+Redis assigns slots on its own clock, each 1/rate after the last; each process then waits for its slot. A pause that a
+registry asks of one process holds for all of them.
 """
 
 import time
@@ -11,11 +11,11 @@ from redis.exceptions import RedisError
 
 from worker.config.broker import connect, describe_redis_error
 from worker.registries.errors import LimiterUnavailableError
-from worker.registries.http.rate_limit import CHECK_AFTER, LONGEST_PAUSE
+from worker.registries.http.rate_limit import CHECK_AFTER, MAX_PAUSE
 
-# KEYS: the next free slot (µs), the pause. ARGV: 1/rate in µs, the longest pause in ms. Answers how long to wait, in
-# µs. A slot in the far future is left over from a clock that was set back: it is forgotten. A pause that is longer than
-# the longest was written by somebody else: it is cut.
+# KEYS: the next free slot (µs), the pause. ARGV: 1/rate in µs, the longest pause in ms. Returns the wait in µs. A slot
+# in the far future remains from before the clock was set back: it is ignored. Another program may have written a
+# longer pause: it is shortened.
 RESERVE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -43,13 +43,13 @@ return 1
 
 
 class RedisLimiter:
-    """The limit of one registry. Fails closed."""
+    """The limit of one registry. Without Redis no request is sent."""
 
     def __init__(self, url: str, key: str, rate: float) -> None:
-        """`url` of Redis, `key` the registry's identity (`RegistrySettings.key`), `rate` in requests a second."""
+        """`url`: of Redis; `key`: of the registry (`RegistrySettings.key`); `rate`: requests per second."""
         self._client = connect(url)
         self._interval = round(1_000_000 / rate)
-        # In braces: one hash slot for both keys, should it be a cluster.
+        # Braces: a Redis cluster stores both keys in one hash slot.
         self._slot_key, self._pause_key = f"registry-gc:limit:{{{key}}}:slot", f"registry-gc:limit:{{{key}}}:pause"
         self._reserve_script = self._client.register_script(RESERVE)
         self._pause_script = self._client.register_script(PAUSE)
@@ -57,16 +57,16 @@ class RedisLimiter:
     def wait(self) -> float:
         started = time.monotonic()
         while True:
-            limits = [self._interval, round(LONGEST_PAUSE * 1000)]
-            response = self._ask(self._reserve_script, keys=[self._slot_key, self._pause_key], args=limits)
-            delay = int(response) / 1_000_000
+            limits = [self._interval, round(MAX_PAUSE * 1000)]
+            wait = self._ask(self._reserve_script, keys=[self._slot_key, self._pause_key], args=limits)
+            delay = int(wait) / 1_000_000
             if delay > 0:
                 time.sleep(delay)
             if delay < CHECK_AFTER or self._ask(self._client.pttl, self._pause_key) <= 0:
                 return time.monotonic() - started
 
     def pause(self, seconds: float) -> None:
-        milliseconds = max(1, round(min(seconds, LONGEST_PAUSE) * 1000))
+        milliseconds = max(1, round(min(seconds, MAX_PAUSE) * 1000))
         self._ask(self._pause_script, keys=[self._pause_key], args=[milliseconds])
 
     def close(self) -> None:
@@ -77,5 +77,5 @@ class RedisLimiter:
         try:
             return command(*args, **kwargs)
         except RedisError as error:
-            what = f"Redis, which holds the request limit, does not answer: {describe_redis_error(error)}"
-            raise LimiterUnavailableError(what) from None  # redis-py's own error quotes the address
+            message = f"Redis, which holds the rate limit, does not respond: {describe_redis_error(error)}"
+            raise LimiterUnavailableError(message) from None  # redis-py's own error quotes the address

@@ -1,4 +1,4 @@
-"""What the answers of every registry have in common: JSON that may be anything, statuses, strangers' words."""
+"""Responses of any registry: JSON that may be invalid, HTTP statuses, error texts."""
 
 import json
 import re
@@ -25,15 +25,16 @@ T = TypeVar("T")
 IMAGE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 BLOB_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9A-Za-z=_-]{1,200}")
-# Words for an image that its registry protects: Harbor ("configured as immutable"), Azure ("disallowed on this
-# registry, repository or image"), GitLab ("protected"). "A protected resource" is said of callers without permission.
+# Words that protect an image: Harbor ("configured as immutable"), Azure ("disallowed on this
+# registry, repository or image"), GitLab ("protected"). Of a "protected resource" a server
+# tells callers that lack a permission.
 PROTECTS = re.compile(
     r"\bimmutab|\bprotected\b(?! (?:resource|endpoint|area|api|url)\b)"
     r"|\b(?:tag|image|manifest|artifact)s? (?:is|are) locked\b|\blegal hold\b"
     r"|\bdisallowed on this registry, repository or image\b|\bretention (?:policy|lock)\b",
     re.IGNORECASE,
 )
-ADDRESS = re.compile(r"""[^\s"']*[/@$][^\s"']*""")  # of a repository, an image or a robot account
+ADDRESS = re.compile(r"""[^\s"']*[/@$][^\s"']*""")  # a repository, an image or a robot account
 BY_STATUS: dict[int, type[RegistryError]] = {
     401: SignInError, 403: PermissionDeniedError, 404: NotFoundError, 408: UnavailableError, 429: RateLimitedError,
     499: UnavailableError, 500: UnavailableError, 502: UnavailableError, 503: UnavailableError, 504: UnavailableError,
@@ -45,18 +46,18 @@ def succeeded(response: Response) -> bool:
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """A body as a struct. Raises BrokenBodyError (not JSON) or BadResponseError (not the JSON described)."""
+    """A JSON body as a struct. Raises BrokenBodyError (not JSON), BadResponseError (other JSON than `kind`)."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise BadResponseError(f"an answer that the API does not describe: {error}") from error
+        raise BadResponseError(f"the response does not match the API: {error}") from error
     except (ValueError, RecursionError) as error:
         shown = one_line(body[:60].decode(errors="replace"))
-        raise BrokenBodyError(f"an answer that is not JSON ({error}); it begins {shown!r}") from error
+        raise BrokenBodyError(f"the response is not JSON ({error}); it begins with {shown!r}") from error
 
 
 def decode_any_text(body: bytes, kind: type[T]) -> T | None:
-    """A body whose texts need not be Unicode: what of them is none are lone surrogates. None: it is not that either."""
+    """Like `decode`, with a lone surrogate for each byte that is not UTF-8; None: still not such JSON."""
     try:
         return msgspec.convert(json.loads(body.decode(errors="surrogateescape")), kind)
     except (ValueError, RecursionError, msgspec.ValidationError):
@@ -64,36 +65,36 @@ def decode_any_text(body: bytes, kind: type[T]) -> T | None:
 
 
 def server_time(response: Response) -> datetime:
-    """The server's own time (aware, UTC). Raises BadResponseError."""
+    """The time of the server (aware, UTC). Raises BadResponseError: the header Date is absent or invalid."""
     if response.date is None:
-        raise BadResponseError("an answer without a readable Date: the clocks cannot be compared")
+        raise BadResponseError("the response has no valid Date header, so the clocks cannot be compared")
     return response.date
 
 
 def status_error(response: Response, words: str = "") -> RegistryError:
-    """What an answer that is no 2xx means by its HTTP status alone, with these words or the body's own."""
+    """The error of a response that is not 2xx, by its HTTP status. Its message has `words`, or else the body."""
     kind = BY_STATUS.get(response.status, RegistryError)
     if 300 <= response.status < 400:
         kind = BadResponseError
-    elif response.status > 501:  # 501 says plainly that nothing was done
-        kind = UnavailableError  # whatever a proxy on the way calls it, what was asked for may have been done
-    said = one_line(words or response.body[:1000].decode(errors="replace")) or "an empty answer"
+    elif response.status > 501:  # 501: certainly not carried out
+        kind = UnavailableError  # whatever status a proxy sends: the request may have been carried out
+    text = one_line(words or response.body[:1000].decode(errors="replace")) or "the response is empty"
     request_id = response.headers.get("x-request-id", "")
-    return kind(f"HTTP {response.status}: {said}", status=response.status, request_id=request_id)
+    return kind(f"HTTP {response.status}: {text}", status=response.status, request_id=request_id)
 
 
 def protects(words: str) -> bool:
-    """Whether a refusal says that the image, not the caller, is the reason. `words`: without names."""
+    """Whether an error text gives the image, not the caller, as the reason. `words`: the text without names."""
     return PROTECTS.search(words.replace("_", " ")) is not None
 
 
 def without_names(words: str, names: Iterable[str] = ()) -> str:
-    """A refusal's words without these names and without addresses: a repository may be called `protected`."""
+    """An error text without these names and without addresses: a repository may be called `protected`."""
     for name in sorted(filter(None, names), key=len, reverse=True):
         words = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", words, flags=re.IGNORECASE)
     return ADDRESS.sub(" ", words)
 
 
-def bad(what: str) -> NoReturn:
+def bad(message: str) -> NoReturn:
     """Raises BadResponseError."""
-    raise BadResponseError(one_line(what))
+    raise BadResponseError(one_line(message))

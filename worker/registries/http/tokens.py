@@ -1,7 +1,4 @@
-"""A token, or a name with its password, that somebody gives for a while: fetched early, by one thread at a time.
-
-And who signs requests with one.
-"""
+"""Tokens and passwords that expire: renewed early, by one thread at a time. And the signers that send them."""
 
 import base64
 import threading
@@ -14,12 +11,12 @@ from worker.registries.errors import RegistryError, SignInError
 from worker.registries.http.messages import Response
 
 HOUR = 3600.0
-RETRY_EARLY = 30.0  # seconds until an early refresh that failed is tried again; the old token serves meanwhile
+RETRY_EARLY = 30.0  # seconds until a failed early renewal is retried; the old token is used meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token and how long it serves, in `time.monotonic()`."""
+    """A token, or a password, with its times in `time.monotonic()`."""
 
     value: str = field(repr=False)
     refresh_at: float
@@ -27,49 +24,49 @@ class Token:
 
 
 class Tokens:
-    """The current token, fetched when needed. Safe to use from several threads."""
+    """The current token, fetched on demand. Safe to use from several threads."""
 
     def __init__(self, fetch: Callable[[], Token], remedy: str, what: str = "the token was") -> None:
-        """`fetch` raises RegistryError; `remedy` tells people what to do when its tokens are refused."""
+        """`fetch` raises RegistryError. `remedy`: what to do if the registry refuses a token."""
         self._fetch, self._remedy, self._what = fetch, remedy, what
         self._lock = threading.Lock()
         self._token: Token | None = None
 
     @property
     def last(self) -> str | None:
-        """The token that was fetched last, good or not; nothing is fetched for it."""
+        """The last token, valid or not; never fetches one."""
         token = self._token
         return token.value if token else None
 
     def current(self) -> str:
-        """A token that should be good now. Raises SignInError and what fetching raises."""
+        """A token that has not expired. Raises SignInError and the errors of `fetch`."""
         token, now = self._token, time.monotonic()
         if token and now < token.refresh_at:
             return token.value
         if token and now < token.expires_at:
-            return self._renewed_early(token)
+            return self._renew_early(token)
         with self._lock:
             if self._token is None or time.monotonic() >= self._token.refresh_at:
                 self._token = self._fetch()
             return self._token.value
 
-    def _renewed_early(self, token: Token) -> str:
-        """A fresher token if one is to be had; the old one where it is not, or where another thread is at it."""
+    def _renew_early(self, token: Token) -> str:
+        """A new token; the old token if that fails or if another thread is fetching one."""
         if not self._lock.acquire(blocking=False):
             return token.value
         try:
             self._token = self._fetch()
-        except RegistryError:  # the old token is still good: worth no alarm yet
+        except RegistryError:  # the old token is still valid, so this is no failure yet
             self._token = Token(token.value, time.monotonic() + RETRY_EARLY, token.expires_at)
         finally:
             self._lock.release()
         return self._token.value
 
     def replace(self, stale: str) -> None:
-        """Fetch another token than this one, which was refused. Raises SignInError when there is no other."""
+        """Replace a token that the registry refused. Raises SignInError: `fetch` returns the same token again."""
         with self._lock:
             if self._token is not None and self._token.value != stale:
-                return  # another thread was quicker
+                return  # another thread has replaced it
             self._token = None
             token = self._fetch()
             if token.value == stale:
@@ -77,8 +74,8 @@ class Tokens:
             self._token = token
 
 
-def lasting(value: str, life: float, longest: float = 12 * HOUR) -> Token:
-    """A token with `life` seconds left: good to the end, replaced at four fifths or five minutes before it."""
+def expiring_token(value: str, life: float, longest: float = 12 * HOUR) -> Token:
+    """A token that expires in `life` seconds; renewed after four fifths of them, or five minutes before the end."""
     now = time.monotonic()
     early = min(life * 0.8, life - 300.0 if life > 600.0 else life, longest)
     return Token(value, refresh_at=now + early, expires_at=now + life)
@@ -86,7 +83,7 @@ def lasting(value: str, life: float, longest: float = 12 * HOUR) -> Token:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Signs with a token."""
+    """Sends a token as Bearer."""
 
     tokens: Tokens
 
@@ -99,26 +96,26 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class Basic:
-    """Signs with a name and a password: the tokens are passwords, or, without `name`, "name:password"."""
+    """Sends a user name and a password. The tokens are passwords, or, without `name`, "name:password"."""
 
     tokens: Tokens
     name: str = ""
 
     def sign(self) -> str:
-        return f"Basic {base64_of(self.before + self.tokens.current())}"
+        return f"Basic {base64_of(self.prefix + self.tokens.current())}"
 
     def refused(self, authorization: str | None, _answer: Response) -> None:
         pair = base64.b64decode((authorization or "").removeprefix("Basic ")).decode()
-        self.tokens.replace(pair.removeprefix(self.before))
+        self.tokens.replace(pair.removeprefix(self.prefix))
 
     @property
-    def before(self) -> str:
+    def prefix(self) -> str:
         return f"{self.name}:" if self.name else ""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretBearer:
-    """Signs with a token from a secret, read anew each time: where it is refused there is nothing to renew."""
+    """Sends a token from a secret, which is read for each request and cannot be renewed."""
 
     token: Secret
 
@@ -128,7 +125,7 @@ class SecretBearer:
         except SecretError as error:
             raise SignInError(str(error)) from None
         if not token.isascii() or not token.isprintable():
-            raise SignInError("the token holds characters that no header may hold")
+            raise SignInError(f"{self.token.where} has characters that an HTTP header must not have; replace it")
         return f"Bearer {token}"
 
     def refused(self, _authorization: str | None, _answer: Response) -> None:
@@ -136,7 +133,7 @@ class SecretBearer:
 
 
 def read_credentials(secret: Secret) -> str:
-    """What the configuration names to sign in with. Raises SignInError."""
+    """A secret with credentials. Raises SignInError."""
     try:
         return secret.read()
     except SecretError as error:

@@ -1,7 +1,7 @@
-"""Sends one request, once, by its way. The one module that imports httpx.
+"""Sends one request, once, over its network route. The only module that imports httpx.
 
-An exchange has a total, its headers included: httpx's time-outs count from byte to byte, so that a server which sends
-one every few seconds would be waited for without end. Each read and write gets no more than what is left of the total.
+An exchange has a total time. httpx's time-outs count from byte to byte, so a server that sends a byte every few seconds
+would never time out. The time-out of each read and write is at most what remains of the total.
 """
 
 import ssl
@@ -22,9 +22,9 @@ from worker.registries.http.messages import Request, Response
 from worker.registries.http.network import Routes, tls_context
 from worker.text import one_line
 
-TIME_IS_UP = "the answer was still coming in when time was up"
-MAX_BODY = 64 * 1024 * 1024  # bytes, unpacked; a page of 1,000 images with 127 layers each has 20 MiB
-PIECE = 1 << 20  # bytes of an unpacked body at once
+TIME_IS_UP = "the response was not complete in time"
+MAX_BODY = 64 * 1024 * 1024  # bytes, decompressed; a page of 1,000 images with 127 layers each has 20 MiB
+CHUNK = 1 << 20  # bytes of a decompressed body at once
 GZIP = zlib.MAX_WBITS | 16
 
 
@@ -45,18 +45,18 @@ class Transport:
         self._client.close()
 
     def send(self, request: Request, authorization: str | None, ends: float) -> Response:
-        """The answer, which is whole before `ends` (`time.monotonic()`).
+        """The complete response, before `ends` (`time.monotonic()`).
 
-        Raises NetworkError, and UnavailableError or BadResponseError; `maybe_done`: a deletion that may have arrived.
+        Raises NetworkError, UnavailableError, BadResponseError; `maybe_done`: a deletion may have arrived.
         """
         left = ends - time.monotonic()
         if left <= 0:
-            raise UnavailableError("no time was left to ask", self._registry, request.label)
+            raise UnavailableError("no time left for the request", self._registry, request.label)
         silence = min(request.timeout, left)
         timeout = httpx.Timeout(connect=min(5.0, silence), read=silence, write=min(10.0, silence), pool=silence)
         headers = dict(request.headers) | ({"Authorization": authorization} if authorization else {})
         host = urlsplit(request.url).netloc
-        # Without a cause: httpx's errors carry the request, and that the token.
+        # `from None`: the errors of httpx contain the request with its token.
         try:
             with (
                 self._deadline.at(ends),
@@ -71,30 +71,28 @@ class Transport:
                 ) as response,
             ):
                 body = _body(response, request)
-                told = {name.lower(): value for name, value in response.headers.items()}
-                return Response(response.status_code, told, body)
+                received = {name.lower(): value for name, value in response.headers.items()}
+                return Response(response.status_code, received, body)
         except httpx.ProxyError as error:
             message = f"{self.proxy_of(request)} refused a connection to {host}: {one_line(_text(error))}"
             raise UnavailableError(message, self._registry, request.label) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            through = f" by {proxy}" if (proxy := self.proxy_of(request)) else ""
+            through = f" through {proxy}" if (proxy := self.proxy_of(request)) else ""
             message = f"no connection to {host}{through}: {_text(error)}"
             if "CERTIFICATE_VERIFY_FAILED" in message:
-                message += (
-                    "; where an authority of your own has signed the certificate, name the authority's with ca_file"
-                )
+                message += "; if a private authority signed the certificate, name the authority's own with ca_file"
             raise NoConnectionError(message, self._registry, request.label) from None
         except httpx.TimeoutException:
-            over = self._deadline.matched and time.monotonic() >= ends
-            what = TIME_IS_UP if over else f"no answer from {host} within {silence:.0f} s"
-            raise self._lost(request, what) from None
+            over = self._deadline.received and time.monotonic() >= ends
+            message = TIME_IS_UP if over else f"no response from {host} within {silence:.0f} s"
+            raise self._lost(request, message) from None
         except zlib.error:
-            raise self._lost(request, f"the answer from {host} broke off: it cannot be unpacked") from None
+            raise self._lost(request, f"the response from {host} was cut off: it cannot be decompressed") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._lost(request, f"the answer from {host} broke off: {_text(error)}") from None
+            raise self._lost(request, f"the response from {host} was cut off: {_text(error)}") from None
 
     def proxy_of(self, request: Request) -> str:
-        """The proxy that a request goes through, for people; empty: none."""
+        """The proxy of a request, for messages; empty: no proxy."""
         return self._routes.named(request.url, direct=request.direct)
 
     def _lost(self, request: Request, message: str) -> UnavailableError:
@@ -103,40 +101,40 @@ class Transport:
 
 
 def _body(response: httpx.Response, request: Request) -> bytes:
-    """The whole body, or what of it is enough."""
-    kept, size = [], 0
+    """The body, or its first bytes if the request needs no more."""
+    chunks, size = [], 0
     try:
-        for piece in unpacked(response.headers.get("Content-Encoding", ""), response.iter_raw()):
-            kept.append(piece)
-            size += len(piece)
+        for chunk in decompressed(response.headers.get("Content-Encoding", ""), response.iter_raw()):
+            chunks.append(chunk)
+            size += len(chunk)
             if size > MAX_BODY:
-                raise BadResponseError(f"an answer of more than {MAX_BODY >> 20} MiB", status=response.status_code)
+                raise BadResponseError(f"the response is larger than {MAX_BODY >> 20} MiB", status=response.status_code)
             if request.first_bytes is not None and size >= request.first_bytes:
                 break
     except (httpx.RemoteProtocolError, httpx.ReadError):
         if request.first_bytes is None:
-            raise  # else what came before it was cut tells enough
-    return b"".join(kept)
+            raise  # otherwise the bytes before the cut are enough
+    return b"".join(chunks)
 
 
-def unpacked(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The body, no piece of it over PIECE where it was packed. Raises BadResponseError, zlib.error.
+def decompressed(encoding: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """A body in chunks; chunks of a compressed body have at most CHUNK bytes. Raises BadResponseError, zlib.error.
 
-    `encoding`: the header Content-Encoding. Who packs twice makes a thousand times more of each byte: only one is read.
+    `encoding`: the header Content-Encoding. Double compression would allow a million bytes per byte: it is refused.
     """
-    named = encoding.strip().lower()
-    if named in ("", "identity"):
-        yield from pieces
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        yield from chunks
         return
-    if named not in ("gzip", "x-gzip"):
-        raise BadResponseError(f"an answer with the Content-Encoding {one_line(encoding)!r}; only gzip was asked for")
+    if name not in ("gzip", "x-gzip"):
+        raise BadResponseError(f"the response has the Content-Encoding {one_line(encoding)!r}; only gzip was requested")
     decoder = zlib.decompressobj(GZIP)
     started = False
-    for packed in pieces:
-        started = started or bool(packed)
-        rest = packed
+    for compressed in chunks:
+        started = started or bool(compressed)
+        rest = compressed
         while rest and not decoder.eof:
-            yield decoder.decompress(rest, PIECE)
+            yield decoder.decompress(rest, CHUNK)
             rest = decoder.unconsumed_tail
     if started and not (decoder.eof and not decoder.unused_data):
         raise zlib.error("incomplete, or more than one")
@@ -147,29 +145,29 @@ def _text(error: Exception) -> str:
 
 
 class Deadline(threading.local):
-    """When the exchange of this thread has to be over."""
+    """The end of this thread's exchange."""
 
-    ends = float("inf")  # time.monotonic(); infinite outside of an exchange
-    matched = False  # whether the server has sent anything since it began
+    ends = float("inf")  # time.monotonic(); infinite outside an exchange
+    received = False  # whether the server has sent a byte in this exchange
 
     @contextmanager
     def at(self, ends: float) -> Iterator[None]:
-        self.ends, self.matched = ends, False
+        self.ends, self.received = ends, False
         try:
             yield
         finally:
             self.ends = float("inf")
 
     def within(self, timeout: float | None, error: type[Exception]) -> float | None:
-        """A time-out that ends with the exchange. Raises `error`: that is over already."""
+        """`timeout`, but not beyond the exchange. Raises `error`: the exchange has ended."""
         left = self.ends - time.monotonic()
         if left <= 0:
-            raise error("time is up")
+            raise error("the exchange has ended")
         return left if timeout is None else min(timeout, left)
 
 
 class Backend(httpcore.SyncBackend):
-    """Connections of httpcore that keep to a deadline."""
+    """Connections of httpcore that observe a deadline."""
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
@@ -193,7 +191,7 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         content = self._stream.read(max_bytes, self._deadline.within(timeout, httpcore.ReadTimeout))
-        self._deadline.matched |= bool(content)
+        self._deadline.received |= bool(content)
         return content
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -213,7 +211,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _RoutedTransport(httpx.BaseTransport):
-    """Sends each request by its way. Reads certificates and proxies when they are first needed."""
+    """Sends each request over its route. Certificates and proxies are read on first use."""
 
     def __init__(self, routes: Routes, connections: int, deadline: Deadline) -> None:
         self._routes, self._backend = routes, Backend(deadline)
@@ -246,13 +244,13 @@ class _RoutedTransport(httpx.BaseTransport):
                 secure = trusted if proxy and proxy.startswith("https:") else None
                 by = httpx.Proxy(proxy, ssl_context=secure) if proxy else None
                 made = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
-                # httpcore takes a backend, and httpx has no argument to hand it on. Nothing else of theirs is touched.
+                # httpcore accepts a backend, but httpx cannot pass it on. No other internal of theirs is used.
                 made._pool._network_backend = self._backend
                 self._transports[proxy] = made
             return self._transports[proxy]
 
 
 def _to(request: httpx.Request, host: str) -> httpx.Request:
-    """The same, sent to this host; its header Host keeps the name."""
+    """The request to another host; the header Host stays the same."""
     request.url = request.url.copy_with(host=host)
     return request

@@ -95,7 +95,7 @@ class Client:
             try:
                 self._time(sign_in)  # where signing in works for everything else, it is the catalog that is refused
             except SignInError as error:
-                if not error.for_some:
+                if not error.partial:
                     raise
                 self.refused |= dict.fromkeys(sign_in.globs, error)
             return None
@@ -227,5 +227,5 @@ class Client:
             return self.http.call(request, read_hidden, signer)
         except RegistryError as error:
             if isinstance(error, SignInError) and signer is not None and signer.sign_in.name:
-                error.message, error.for_some = f"{signer.sign_in.name}: {error.message}", True
+                error.message, error.partial = f"{signer.sign_in.name}: {error.message}", True
             raise self.sign_ins.hidden(error) from None

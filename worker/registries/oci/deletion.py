@@ -9,9 +9,9 @@ from worker.registries.docker import manifests
 from worker.registries.errors import (
     BadResponseError,
     MaybeProtectedError,
+    PermanentlyReadOnlyError,
     ProtectedError,
     ReadOnlyError,
-    RefusesAllError,
     UsedByImageListsError,
 )
 from worker.registries.http.messages import Request, Response
@@ -58,7 +58,7 @@ def deletion_begun(response: Response, url: str = "", name: str = "", tags: Iter
     needed = NEEDED.search(words) is not None
     if response.status in (400, 405) and "UNSUPPORTED" in codes:
         remedy = own_deletion(url, response.headers) or SWITCHED_OFF
-        raise RefusesAllError(f"{error.message}; {remedy}", status=response.status)
+        raise PermanentlyReadOnlyError(f"{error.message}; {remedy}", status=response.status)
     if response.status == 403 and (needed or protects(words)):
         raise MaybeProtectedError(error.message, status=403)
     if response.status in (400, 405, 409, 412, 422) and needed:
@@ -69,7 +69,7 @@ def deletion_begun(response: Response, url: str = "", name: str = "", tags: Iter
         raise error
     if (allowed := _allowed(response)) and "DELETE" not in allowed:
         remedy = "the registry is read-only; whoever runs it may end that (storage.maintenance.readonly)"
-        raise RefusesAllError(f"{error.message}; {remedy}", status=405)
+        raise PermanentlyReadOnlyError(f"{error.message}; {remedy}", status=405)
     raise (UsedByImageListsError if "DENIED" in codes else ReadOnlyError)(error.message, status=405)
 
 

@@ -19,11 +19,11 @@ from worker.config.settings import RegistrySettings, namespace_of
 from worker.registries.docker import manifests
 from worker.registries.docker.manifests import about
 from worker.registries.errors import (
-    KeepsTagsError,
     NotFoundError,
     OperationUnknownError,
     RateLimitedError,
     RegistryError,
+    TagsStillServedError,
     UnavailableError,
     UnservedNameError,
     UsedByImageListsError,
@@ -69,7 +69,7 @@ class Oci(HttpDriver):
         self._manifests = manifests
         self._client = Client(settings, limiter, retries)
         super().__init__(self._client.http)
-        self.unread: dict[str, str] = {}  # digest -> why its manifest could not be read
+        self.read_errors: dict[str, str] = {}  # digest -> why its manifest could not be read
         self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
         self._few = int(settings.rate.requests_per_second)  # so many tags are read in a second
         self._tags_by_repository: dict[str, CurrentTags] = {}  # by repository
@@ -100,7 +100,7 @@ class Oci(HttpDriver):
         try:
             return listing.images(tags or ())  # without tags: pushed to by digest only, or not at all, and yet listed
         finally:
-            self.unread |= listing.unread
+            self.read_errors |= listing.read_errors
 
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         label = f"HEAD {about(repository, image.digest)}"
@@ -258,16 +258,16 @@ class Oci(HttpDriver):
                 raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
 
     def _insist_that_no_tag_serves(self, repository: str, digest: str, tags: Iterable[str]) -> None:
-        """Raises KeepsTagsError where a tag serves a digest that is not there, and any other RegistryError."""
+        """Raises TagsStillServedError where a tag serves a digest that is not there, and any other RegistryError."""
         if error := self._kept_tags(repository, digest, self._client.tag_digests(repository, tags)):
             raise error
 
-    def _kept_tags(self, repository: str, digest: str, named: Mapping[str, str]) -> KeepsTagsError | None:
+    def _kept_tags(self, repository: str, digest: str, named: Mapping[str, str]) -> TagsStillServedError | None:
         """The error of a digest that was not there, and that these tags name; None: they do not, or it is there now."""
         serving = sorted(tag for tag, other in named.items() if other == digest)
         if not serving or self._client.resolve(repository, digest, seen=True) is not None:
             return None
-        return KeepsTagsError(
+        return TagsStillServedError(
             f"HTTP 404, and yet {one_line(', '.join(serving), 200)} still serves it: this registry keeps the tags"
             " of deleted images, so that none can be deleted there by its digest; set mode: dry-run",
             self._client.http.registry,

@@ -47,7 +47,7 @@ class Listing:
         self._configs = configs
         self._tags: defaultdict[str, list[str]] = defaultdict(list)  # digest -> tags
         self._read: dict[str, Manifest | None] = {}  # digest -> what its manifest says; None: it could not be read
-        self.unread: dict[str, str] = {}  # digest -> why its manifest could not be read
+        self.read_errors: dict[str, str] = {}  # digest -> why its manifest could not be read
         self._subjects: dict[str, str] = {}  # digest -> what it refers to, by a listing of referrers
         self._strange: set[str] = set()  # digests that an index names as of a type that nobody knows
         self._strange_types: dict[str, str] = {}  # digest of a manifest of which nobody knows what it names -> its type
@@ -163,7 +163,7 @@ class Listing:
         except HOPELESS:
             raise
         except RegistryError as error:
-            self.unread[digest] = one_line(error.message, 200)
+            self.read_errors[digest] = one_line(error.message, 200)
             return error
         return self._with_config(manifest) if self._configs else manifest
 

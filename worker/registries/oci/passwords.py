@@ -26,7 +26,7 @@ from worker.config.files import PipeReader
 from worker.config.secret import SecretError, read_docker_config
 from worker.config.settings import Credentials, namespace_of
 from worker.registries.errors import SignInError
-from worker.registries.http.tokens import Basic, Token, Tokens, base64_of, lasting, read_credentials
+from worker.registries.http.tokens import Basic, Token, Tokens, base64_of, expiring_token, read_credentials
 from worker.text import one_line
 
 SECONDS = 30.0  # for a program to answer in
@@ -60,7 +60,7 @@ class User(Basic):
                 secret = self.tokens.current()
         if not secret:
             return ()
-        return base64_of(f"{self.before}{secret}"), secret if self.name else secret.partition(":")[2]
+        return base64_of(f"{self.prefix}{secret}"), secret if self.name else secret.partition(":")[2]
 
 
 def user_of(credentials: Credentials, url: str) -> User | None:
@@ -267,7 +267,7 @@ def _read(output: bytes, program: str) -> Token:
     life = _seconds_until(expires_at, program)
     if life <= 0:
         raise SignInError(f"{program} printed a password that has expired; check this machine's clock")
-    return lasting(pair, life)
+    return expiring_token(pair, life)
 
 
 def _seconds_until(instant: object, program: str) -> float:

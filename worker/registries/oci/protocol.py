@@ -20,7 +20,7 @@ from worker.registries.errors import (
     PermissionDeniedError,
     RegistryError,
 )
-from worker.registries.http.challenges import asks_for
+from worker.registries.http.challenges import find_challenge
 from worker.registries.http.messages import BrokenBodyError, Request, Response
 from worker.registries.http.responses import TAG, bad, decode, decode_any_text, server_time, succeeded
 from worker.text import one_line
@@ -98,7 +98,7 @@ def _get(url: str, what: str, query: Mapping[str, str] | None = None) -> Request
 def refusal(response: Response) -> RegistryError:
     """What an answer that is no 2xx means. A 401 after a fresh token is no matter of signing in."""
     error = manifests.refusal(response)
-    if response.status == 401 and asks_for("bearer", response.headers.get("www-authenticate", "")):
+    if response.status == 401 and find_challenge("bearer", response.headers.get("www-authenticate", "")):
         return PermissionDeniedError(error.message, status=401, request_id=error.request_id)
     return error
 

@@ -11,7 +11,7 @@ from policies.patterns import Patterns
 from worker.config.settings import Credentials, RegistrySettings, namespace_of
 from worker.registries.docker.tokens import DockerSignIn, Scopes, ScopeSigner, challenge_of, pull
 from worker.registries.errors import RegistryError, SignInError
-from worker.registries.http.challenges import asks_for
+from worker.registries.http.challenges import find_challenge
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Response
 from worker.registries.http.responses import succeeded
@@ -130,7 +130,7 @@ class OciSigner(ScopeSigner):
         if challenge_of(response, sign_in.root, sign_in.hosts) is not None:
             sign_in.basic = False
             super().refused(authorization, response)
-        elif asks_for("basic", response.headers.get("www-authenticate", "")) is None:
+        elif find_challenge("basic", response.headers.get("www-authenticate", "")) is None:
             raise UnchallengedError("the registry answered 401 and did not say how to sign in", status=401)
         elif sign_in.user is None:
             remedy = "write credentials: {username: …, password: {file: …}}"

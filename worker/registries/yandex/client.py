@@ -8,7 +8,7 @@ from urllib.parse import quote
 from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.registries.docker import manifests
-from worker.registries.docker.manifest_cache import Read, read_in_time, with_subjects
+from worker.registries.docker.manifest_cache import Read, read_until, with_subjects
 from worker.registries.docker.manifests import about
 from worker.registries.docker.tokens import DockerSignIn, ScopeSigner, pull
 from worker.registries.errors import (
@@ -151,7 +151,7 @@ class YandexRegistry(HttpDriver):
         self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float
     ) -> Subjects:
         read = self._manifest_reader(repository, not_after)
-        known, refusal = read_in_time(self._manifests, digests, read, not_after)
+        known, refusal = read_until(self._manifests, digests, read, not_after)
         listed = with_subjects(images, known)
         return Subjects((*listed, *self._unlisted_images(repository, listed)), refusal)
 

@@ -19,7 +19,7 @@ from worker.registries.errors import BadResponseError, RateLimitedError, Registr
 from worker.registries.http.client import Http
 from worker.registries.http.messages import Request, Response
 from worker.registries.http.responses import decode, status_error
-from worker.registries.http.tokens import HOUR, Token, Tokens, lasting, read_credentials
+from worker.registries.http.tokens import HOUR, Token, Tokens, expiring_token, read_credentials
 from worker.registries.yandex.api import parse_body, parse_status, refusal
 from worker.text import one_line
 
@@ -133,7 +133,7 @@ def _exchanged(response: Response, subject: str, remedy: str) -> Token:
         raise BadResponseError("an exchanged token of another type than Bearer")
     if not parsed.expires_in or parsed.expires_in < 0:
         raise BadResponseError("an exchanged token without expires_in")
-    return lasting(check_token(parsed.access_token or "", "the exchange"), min(parsed.expires_in, 12 * HOUR))
+    return expiring_token(check_token(parsed.access_token or "", "the exchange"), min(parsed.expires_in, 12 * HOUR))
 
 
 def _exchange_refusal(response: Response, subject: str) -> RegistryError:
@@ -173,7 +173,7 @@ def metadata_tokens(root: str, http: Http) -> Tokens:
             )
         parsed = parse_body(response, AccessTokenResponse)
         life = max(0.0, min(parsed.expires_in or 0.0, 12 * HOUR))
-        return lasting(check_token(parsed.access_token or "", "metadata service"), life, longest=HOUR)
+        return expiring_token(check_token(parsed.access_token or "", "metadata service"), life, longest=HOUR)
 
     def fetch() -> Token:
         try:
@@ -194,7 +194,7 @@ def _iam_token(response: Response, where: str) -> Token:
         raise BadResponseError("an IAM token without expiresAt")
     # By the server's clock, in whole seconds: the local clock may be wrong.
     life = (parsed.expires_at - (response.date or datetime.now(UTC))).total_seconds() - 1.0
-    return lasting(check_token(parsed.iam_token or "", "IAM"), life)
+    return expiring_token(check_token(parsed.iam_token or "", "IAM"), life)
 
 
 def check_token(token: str, where: str) -> str:

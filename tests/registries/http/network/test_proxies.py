@@ -102,7 +102,9 @@ def test_a_password_comes_from_a_secret_and_is_never_shown(
 def test_a_proxy_that_asks_for_a_password_of_plain_requests(opened: Opener, plain: FakeRegistry) -> None:
     with ForwardProxy(password="gc:secret").running() as p, pytest.raises(UnavailableError) as raised:
         opened(plain.url, network=Network(proxy=p.url)).clock()
-    assert raised.value.message == f"the proxy 127.0.0.1:{p.port} asks for a password"
+    assert (
+        raised.value.message == f"the proxy 127.0.0.1:{p.port} requires a user name and a password; add them to its URL"
+    )
 
 
 def test_a_proxy_that_refuses(opened: Opener) -> None:
@@ -113,7 +115,9 @@ def test_a_proxy_that_refuses(opened: Opener) -> None:
 
 
 def test_a_proxy_that_is_away(opened: Opener) -> None:
-    with pytest.raises(UnavailableError, match=r"no connection to registry\.example\.com by the proxy 127\.0\.0\.1:9"):
+    with pytest.raises(
+        UnavailableError, match=r"no connection to registry\.example\.com through the proxy 127\.0\.0\.1:9"
+    ):
         opened("https://registry.example.com", network=Network(proxy="http://127.0.0.1:9")).clock()
 
 
@@ -197,7 +201,7 @@ def test_what_the_environment_says(environ: dict[str, str], url: str, proxy: str
 def test_the_environment_names_no_proxy(text: str) -> None:
     with pytest.raises(NetworkError) as raised:
         proxies_of(Network(), {"HTTPS_PROXY": text})
-    assert str(raised.value).startswith("environment variable HTTPS_PROXY is no URL of a proxy; write http://HOST:PORT")
+    assert str(raised.value).startswith("environment variable HTTPS_PROXY is not a proxy URL; write http://HOST:PORT")
     assert text not in str(raised.value)
 
 

@@ -17,8 +17,8 @@ from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
 from worker.registries.errors import (
     NotFoundError,
+    PermanentlyReadOnlyError,
     PermissionDeniedError,
-    RefusesAllError,
     RegistryError,
     UnavailableError,
     UsedByImageListsError,
@@ -189,9 +189,9 @@ def digests(pushed: list[m.Pushed]) -> set[str]:
 @pytest.mark.parametrize(
     ("switches", "error", "says"),
     [
-        ({"deletion": "off"}, RefusesAllError, "REGISTRY_STORAGE_DELETE_ENABLED"),
-        ({"deletion": "off 400"}, RefusesAllError, "REGISTRY_STORAGE_DELETE_ENABLED"),
-        ({"deletion": "read-only"}, RefusesAllError, "read-only"),
+        ({"deletion": "off"}, PermanentlyReadOnlyError, "REGISTRY_STORAGE_DELETE_ENABLED"),
+        ({"deletion": "off 400"}, PermanentlyReadOnlyError, "REGISTRY_STORAGE_DELETE_ENABLED"),
+        ({"deletion": "read-only"}, PermanentlyReadOnlyError, "read-only"),
         ({"protects": "denied"}, UsedByImageListsError, "index"),
         ({"protects": "gitlab"}, UsedByImageListsError, "manifest list"),
     ],

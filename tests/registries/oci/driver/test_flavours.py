@@ -12,7 +12,7 @@ from tests.support.oci.manifests import ACCEPT
 from tests.support.oci.wire import Wire, WireResponse
 from worker.config.settings import Credentials, Secret
 from worker.registries import open_registry
-from worker.registries.errors import RateLimitedError, RefusesAllError, RegistryError, UsedByImageListsError
+from worker.registries.errors import PermanentlyReadOnlyError, RateLimitedError, RegistryError, UsedByImageListsError
 from worker.registries.interface import Deletion, Registry
 
 
@@ -45,7 +45,7 @@ def test_the_driver_deletes_or_says_why_not(flavour: FakeRegistry) -> None:
     with opened(flavour) as driver:
         images = {image.digest: image for image in driver.images("a")}
         if flavour.switches.deletion == "off":
-            with pytest.raises(RefusesAllError):
+            with pytest.raises(PermanentlyReadOnlyError):
                 driver.delete("a", images[other.digest], "key")
             return
         assert driver.delete("a", images[other.digest], "key") == Deletion("", done=True)

@@ -17,8 +17,8 @@ from worker.config.settings import Credentials, Secret
 from worker.registries.errors import (
     BlobsMissingError,
     NotFoundError,
+    PermanentlyReadOnlyError,
     PermissionDeniedError,
-    RefusesAllError,
     SignInError,
 )
 from worker.registries.interface import Deletion, ListsTagsOnly, Restores
@@ -126,10 +126,10 @@ def test_a_registry_that_takes_no_deletions_refuses_all(opened: Opener) -> None:
         pushed = pusher.image("a", "v1", layers=[b"one"])
         driver = opened(server.url)
         (image,) = driver.images("a")
-        with pytest.raises(RefusesAllError, match=r"UNSUPPORTED.*REGISTRY_STORAGE_DELETE_ENABLED=true"):
+        with pytest.raises(PermanentlyReadOnlyError, match=r"UNSUPPORTED.*REGISTRY_STORAGE_DELETE_ENABLED=true"):
             driver.delete("a", image, "key")
         server.restart(delete=True, readonly=True)
-        with pytest.raises(RefusesAllError, match=r"read-only"):
+        with pytest.raises(PermanentlyReadOnlyError, match=r"read-only"):
             driver.delete("a", image, "key")
         assert pusher.exists("a", pushed.digest)
 

@@ -149,7 +149,7 @@ def test_a_lost_answer_and_a_forgotten_key_may_have_been_ours(
 
 def test_a_deletion_is_given_up_after_five_attempts(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.fault("reset", method="DELETE")
-    with pytest.raises(UnavailableError, match="broke off"):
+    with pytest.raises(UnavailableError, match="was cut off"):
         driver.delete("shop/api", image, key())
     assert len(simulator.requests("DELETE")) == 5
 
@@ -164,7 +164,7 @@ def test_a_spoilt_answer_to_a_deletion_is_asked_for_again(
 
 
 def test_a_deletion_whose_turn_comes_too_late_is_not_sent(simulator: Simulator, driver: Driver, image: Image) -> None:
-    with pytest.raises(TooLateError, match="no longer fresh") as failure:
+    with pytest.raises(TooLateError, match="waited too long for the rate limit") as failure:
         driver.delete("shop/api", image, key(), not_after=time.monotonic())
     assert not failure.value.maybe_done
     assert simulator.requests(method="DELETE") == []

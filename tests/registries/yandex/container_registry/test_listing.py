@@ -89,7 +89,7 @@ def test_a_repository_that_is_not_there(simulator: Simulator, driver: Driver, re
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        pytest.param({"kind": "html"}, "not JSON .*begins '<!DOCTYPE html>", id="HTML"),
+        pytest.param({"kind": "html"}, "not JSON .*begins with '<!DOCTYPE html>", id="HTML"),
         pytest.param({"kind": "broken_utf8"}, "not JSON .*'utf-8' codec", id="broken UTF-8"),
         pytest.param(
             {"kind": "wrong_types"},
