@@ -114,10 +114,10 @@ def test_what_a_manifest_says_is_read_by_its_type(
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ([], "does not describe"),
+        ([], "does not match the API"),
         (b"\xff", "not JSON"),
         (b'{"a":' * 100_000, "not JSON"),
-        ({"mediaType": 5}, "does not describe"),
+        ({"mediaType": 5}, "does not match the API"),
         (
             {"mediaType": OCI_INDEX, "manifests": [{"digest": A}], "config": {"digest": B}},
             "an index and an image at once",
@@ -126,9 +126,9 @@ def test_what_a_manifest_says_is_read_by_its_type(
         ({"mediaType": OCI_IMAGE, "manifests": [{"digest": A}]}, "that lists manifests"),
         ({"mediaType": OCI_INDEX, "manifests": [{}]}, "names the digest 'None'"),
         ({"mediaType": OCI_INDEX, "manifests": [{"digest": "latest"}]}, "names the digest 'latest'"),
-        ({"mediaType": OCI_INDEX, "manifests": {"digest": A}}, "does not describe"),
+        ({"mediaType": OCI_INDEX, "manifests": {"digest": A}}, "does not match the API"),
         ({"mediaType": OCI_IMAGE, "subject": {"digest": "sha256:../../x"}}, "names the digest"),
-        ({"mediaType": OCI_IMAGE, "subject": A}, "does not describe"),
+        ({"mediaType": OCI_IMAGE, "subject": A}, "does not match the API"),
     ],
 )
 def test_a_manifest_that_cannot_be_believed(document: Any, words: str) -> None:
