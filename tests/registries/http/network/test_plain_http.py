@@ -152,7 +152,7 @@ def test_by_a_proxy_both_have_to_be_private(opened: Opener, plain: FakeRegistry,
         ):
             opened(inner, network=Network(proxy=elsewhere, insecure_http=True)).clock()
         names["registry.internal"] = ["8.8.8.8"]
-        with pytest.raises(UnavailableError, match=r"registry\.internal is 8\.8\.8\.8"):
+        with pytest.raises(UnavailableError, match=r"registry\.internal has the address 8\.8\.8\.8"):
             opened(inner, network=Network(proxy=proxy.url, insecure_http=True)).clock()
     assert len(proxy.matched) == 1
 
