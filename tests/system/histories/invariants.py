@@ -420,7 +420,7 @@ class Invariants:
 
     def _kept_blobs(self, run_id: str, plan: Plan) -> set[str]:
         """Blobs that an image pushed after the plan names as well."""
-        rows = self.rows("select digest from blob where run_id = ? and kept", run_id)
+        rows = self.rows("select digest from blob where run_id = ? and still_referenced", run_id)
         kept = {row["digest"] for row in rows}
         planned = {blob for images in plan.listings.values() for blob in bytes_of(images.values())}
         require(kept <= planned, "a kept blob was planned", blobs=kept)
