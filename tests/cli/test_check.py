@@ -76,7 +76,7 @@ def test_check_refuses_an_address_that_apprise_does_not_understand(tmp_path: Pat
     well = {"url": "json://127.0.0.1:9/"}
     sandbox = Sandbox(tmp_path, notify=[well, {"url": {"file": str(address)}}])
     done = called("check", cwd=tmp_path, TEST_TOKEN="t1.none")
-    wrong = "notify[1].url: apprise does not understand this address; look its form up in apprise's list of services"
+    wrong = "notify[1].url: apprise does not support this address; look its form up in apprise's list of services"
     assert (done.code, done.out, done.err) == (2, "", f"registry-gc.yaml: {wrong}\n")
     sandbox.write(notify=[well])
     assert called("check", cwd=tmp_path, TEST_TOKEN="t1.none").code == 0

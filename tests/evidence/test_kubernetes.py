@@ -207,8 +207,8 @@ def test_a_list_that_is_always_gone_before_its_end(cluster, source):
     cluster.add("pods", "a", spec=pod_spec("a.io/x:v1"))
     cluster.add("pods", "b", spec=pod_spec("a.io/x:v2"))
     cluster.faults["pods"] = ["", "410"] * 10
-    what = "context prod: the list of pods in all namespaces was gone before its end, 4 times"
-    assert failure(source()) == f"{what}; see how quickly the API server answers"
+    what = "context prod: the list of pods in all namespaces expired before its end, 4 times"
+    assert failure(source()) == f"{what}; check how quickly the API server answers"
 
 
 def test_namespaces_that_are_named_are_read_and_no_others(cluster, source):
@@ -241,7 +241,7 @@ def test_one_namespace_that_may_not_be_read_fails_the_whole(cluster, source, res
 
 def test_a_namespace_that_does_not_exist_is_no_empty_one(cluster, source):
     what = "context prod: namespace shpo: not found (404)"
-    remedy = "see that it exists, and that this is the API server's address"
+    remedy = "check that it exists, and that this is the API server's address"
     assert failure(source(namespaces=("default", "shpo"))) == f"{what}; {remedy}"
     cluster.forbidden = {("namespaces", "any")}
     what = "context prod: namespace default: forbidden (403)"
@@ -251,14 +251,14 @@ def test_a_namespace_that_does_not_exist_is_no_empty_one(cluster, source):
 @pytest.mark.parametrize(
     ("faults", "message"),
     [
-        pytest.param(["503"] * 9, "the API server answers 503; see how it fares", id="ill"),
-        pytest.param(["429"] * 9, "the API server answers 429; see how it fares", id="throttled"),
-        pytest.param(["500"] * 9, "the API server answers 500; see how it fares", id="broken"),
+        pytest.param(["503"] * 9, "the API server answers 503; check the API server", id="ill"),
+        pytest.param(["429"] * 9, "the API server answers 429; check the API server", id="throttled"),
+        pytest.param(["500"] * 9, "the API server answers 500; check the API server", id="broken"),
         pytest.param(
-            ["410"], "the API server answers 410; see whether this is the API server's address", id="gone at the start"
+            ["410"], "the API server answers 410; check that this is the API server's address", id="gone at the start"
         ),
         pytest.param(
-            ["redirect"], "the API server answers 302; see whether this is the API server's address", id="elsewhere"
+            ["redirect"], "the API server answers 302; check that this is the API server's address", id="elsewhere"
         ),
     ],
 )
@@ -292,15 +292,13 @@ def test_a_server_that_gives_no_list(cluster, source, faults, message):
 )
 def test_an_answer_that_is_no_list_of_pods(cluster, source, body, what):
     cluster.faults["pods"] = [body or " "]
-    remedy = "see whether this is the API server's address"
-    assert failure(source()) == (
-        f"context prod: the list of pods in all namespaces is not understood: {what}; {remedy}"
-    )
+    remedy = "check that this is the API server's address"
+    assert failure(source()) == (f"context prod: the list of pods in all namespaces cannot be parsed: {what}; {remedy}")
 
 
 def test_a_list_that_goes_round_in_a_circle(cluster, source):
     cluster.faults["pods"] = ['{"kind": "PodList", "metadata": {"continue": "MQ=="}, "items": []}'] * 9
-    assert "goes round in a circle" in failure(source())
+    assert "repeats a page" in failure(source())
 
 
 def test_passing_faults_are_waited_out(cluster, source):
@@ -315,7 +313,7 @@ def test_passing_faults_are_waited_out(cluster, source):
     [
         pytest.param("cut", QUICK, "IncompleteRead", id="cut"),
         pytest.param("hang", HASTY, "Read timed out", id="silent"),
-        pytest.param("drip", SHORT, "the time was up", id="a drop now and then"),
+        pytest.param("drip", SHORT, "the time limit was reached", id="a drop now and then"),
     ],
 )
 def test_answers_that_do_not_come(cluster, source, fault, limits, message):
@@ -327,7 +325,7 @@ def test_answers_that_do_not_come(cluster, source, fault, limits, message):
 
 def test_an_image_id_that_is_not_understood_is_not_passed_over(cluster, source):
     cluster.add("pods", "x", "ml", spec=pod_spec("a.io/x:v1"), status={"containerStatuses": [{"imageID": "0xcafe!"}]})
-    what = "context prod: Pod ml/x is not understood: its status names an image as '0xcafe!'"
+    what = "context prod: Pod ml/x cannot be parsed: its status names an image as '0xcafe!'"
     assert failure(source()) == f"{what}; report it with this line"
 
 
@@ -340,7 +338,7 @@ def test_an_image_id_that_is_not_understood_is_not_passed_over(cluster, source):
 )
 def test_an_object_without_what_it_must_have(cluster, source, resource, rest, what):
     cluster.add(resource, "x", **rest)
-    assert f"default/x is not understood: {what}" in failure(source())
+    assert f"default/x cannot be parsed: {what}" in failure(source())
 
 
 def test_a_resource_that_the_server_does_not_have_is_no_empty_one(cluster, source):
@@ -405,7 +403,7 @@ def test_a_kubeconfig_that_cannot_be_used(source, tmp_path, content, what):
     if content is not None:
         path.write_text(content)
     told = failure(source(kubeconfig=path))
-    assert told.startswith(f"context prod: no kubeconfig that can be used: {what}")
+    assert told.startswith(f"context prod: no usable kubeconfig: {what}")
     assert "secret-word" not in told
 
 
@@ -424,7 +422,7 @@ def test_a_command_of_the_kubeconfig_that_never_ends(cluster, source, tmp_path):
     }
     path = kubeconfig(tmp_path / "command", {"prod": cluster}, exec=command)
     what = "context prod: was not read within 0.2 s"
-    remedy = "see how quickly its API server answers, and any command of the kubeconfig"
+    remedy = "check how quickly its API server answers, and any command of the kubeconfig"
     assert failure(source(kubeconfig=path), Timeouts(total=0.2)) == f"{what}; {remedy}"
 
 

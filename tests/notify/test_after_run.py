@@ -134,7 +134,7 @@ def test_a_failure_is_tried_three_times_and_the_run_stays_as_it_is(
     assert harness.run(run.id) == run
     said = [line for line in logs if "failed" in line["event"]]
     assert [line["log_level"] for line in said] == ["warning", "warning", "error"]
-    assert said[0]["reason"] == "it ended with exit code 3: ['$HOME', '; false']"
+    assert said[0]["reason"] == "the command ended with exit code 3: ['$HOME', '; false']"
 
 
 def test_a_command_that_takes_too_long_is_ended_with_what_it_started(make_harness: MakeHarness, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_command_that_takes_too_long_is_ended_with_what_it_started(make_harnes
     run = harness.sweep()
     with capture_logs() as logs:
         after_run.start(harness.store, harness.settings, run.id, datetime.now(UTC), seconds=1.0)
-    assert logs[-1]["reason"] == "it was not done within 1 s"
+    assert logs[-1]["reason"] == "the command did not end within 1 s"
     pid = int((tmp_path / "pid").read_text())
     ends = time.monotonic() + 10
     while _lives(pid):
@@ -163,7 +163,9 @@ def test_a_program_that_is_not_there(make_harness: MakeHarness) -> None:
     harness.sweep()
     with capture_logs() as logs:
         minute(harness)
-    assert [line["reason"] for line in logs if "reason" in line] == ["it cannot be started: No such file or directory"]
+    assert [line["reason"] for line in logs if "reason" in line] == [
+        "the command cannot be started: No such file or directory"
+    ]
 
 
 def test_a_crash_in_the_midst_of_a_try_repeats_it(

@@ -50,7 +50,7 @@ skipped    2
 failed     2
 took       1h02m
 
-See what it did: registry-gc show 20261123T030000Z-0011aabb"""
+Read the result: registry-gc show 20261123T030000Z-0011aabb"""
 
 
 def test_a_whole_message() -> None:

@@ -93,7 +93,7 @@ def test_what_arrives_of_a_partial_run(
     lines = [line.split(maxsplit=1) for line in message["message"].splitlines() if line]
     assert [line[0] for line in lines] == [
         "registry", "run", "outcome", "why", "images", "planned", "deleted", "gone", "skipped", "failed",
-        "audit", "took", "See",
+        "audit", "took", "Read",
     ]  # fmt: skip
     said = dict(lines[:-1])
     assert said["why"].startswith(f"1 of 4 images failed (operation_failed), for example shop/api@{image['digest']}: ")
@@ -268,7 +268,7 @@ def test_no_word_of_an_address_is_logged(
     fields = "".join(str(vars(record)) for record in caplog.records)
     written = caplog.text + fields + "".join(capfd.readouterr()) + repr(harness.settings)
     assert "notify[1]" in written
-    assert "apprise does not understand the address" in written
+    assert "apprise does not support the address" in written
     assert SECRET not in written
     with harness.store.read() as connection:
         rows = connection.execute(text("select * from run")).mappings().all()

@@ -119,7 +119,7 @@ def test_a_source_that_names_another_host_protects_nothing_and_ends_the_run(make
     made = make_harness(in_use=source.settings())
     run = made.sweep()
     assert (run.outcome, run.plan_sha256, simulator.deleted_ids()) == ("failed", None, set())
-    assert run.message.startswith("evidence list: names 2 images, none of them of a registry of this file")
+    assert run.message.startswith("evidence list: names 2 images, none of them in a registry of this file")
     made.rewrite(in_use=source.settings(allow_foreign=True))
     run = made.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", len(filled))
@@ -133,7 +133,7 @@ def test_a_digest_in_the_inventory_matches_by_whatever_host(make_harness, filled
     run = made.sweep()
     assert causes(made, run.id, filled) == dict.fromkeys(("pr-0", "pr-1", "pr-2"), "deleted")
     (warning,) = [one for one in run.warnings if one["code"] == "evidence_foreign"]
-    assert warning["message"].startswith("2 of the 3 images that evidence list names are of no registry of this file")
+    assert warning["message"].startswith("2 of the 3 images that evidence list names are in no registry of this file")
     with made.store.read() as connection:
         assert connection.execute(select(evidence.c.foreign_references)).scalars().all() == [2]
 
@@ -147,7 +147,7 @@ def test_a_source_that_names_another_host_in_mid_run_stops_it(make_harness, fill
     made.carry_out(task_calls)
     run = made.run(run_id)
     assert (run.outcome, run.deleted, simulator.deleted_ids()) == ("failed", 0, set())
-    assert "none of them of a registry of this file" in run.message
+    assert "none of them in a registry of this file" in run.message
 
 
 def test_digests_alone_are_compared_with_the_plan_in_mid_run(make_harness, filled, source):
@@ -172,7 +172,7 @@ def test_a_digest_of_this_registry_that_is_not_understood_ends_the_run(make_harn
     source.says(source.unused(), f"{address(made, 'shop/api:pr-1')}@blake3:{'7' * 64}")
     run = made.sweep()
     assert (run.outcome, simulator.deleted_ids()) == ("failed", set())
-    assert "whose digest is not understood" in run.message
+    assert "with a digest of an unknown algorithm" in run.message
 
 
 BAD = {

@@ -99,11 +99,11 @@ ASKED = (
 
 
 def check_addresses(settings: Settings, path: Path) -> None:
-    """Raises ConfigError: apprise does not understand one."""
+    """Raises ConfigError: apprise does not support an address."""
     remedy = "look its form up in apprise's list of services"
     wrong = [number for number, one in enumerate(settings.notify) if not is_supported_address(one.address())]
     if wrong:
-        what = "apprise does not understand this address"
+        what = "apprise does not support this address"
         raise ConfigError(tuple(Mistake(f"notify[{number}].url", what, remedy) for number in wrong), path)
 
 

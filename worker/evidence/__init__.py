@@ -1,6 +1,7 @@
-"""What is in use, by whom, as of when: one file a source. What it means for a plan is not decided here.
+"""Sources of evidence: which images are in use, by whom, as of when. One module per kind of source.
 
-`read` asks one source; `judge` says whether its answer can be believed. Both raise EvidenceError, with one line.
+`read` reads one source; `judge` checks whether the reading can be trusted. Both raise EvidenceError. The effect of
+evidence on a plan is decided in `policies`.
 """
 
 from collections.abc import Callable
@@ -12,11 +13,11 @@ from worker.evidence.reading import EvidenceError, Reading, Use
 
 __all__ = ["EvidenceError", "Reading", "Use", "judge", "read"]
 
-# By kind: the module whose `read` asks such a source. Loaded where one is asked: one brings httpx, one a whole client.
+# kind -> module. A module is imported when its source is read: httpx and the Kubernetes client load slowly.
 SOURCES = {"file": "document", "http": "http", "kubernetes": "kubernetes"}
 
 
 def read(settings: EvidenceSettings) -> Reading:
-    """What a source says now, whole or not at all. Raises EvidenceError. Takes at most some minutes."""
-    ask: Callable[[EvidenceSettings], Reading] = import_module(f"{__name__}.{SOURCES[settings.kind]}").read
-    return ask(settings)
+    """The complete reading of a source. Raises EvidenceError. Takes at most a few minutes."""
+    read_source: Callable[[EvidenceSettings], Reading] = import_module(f"{__name__}.{SOURCES[settings.kind]}").read
+    return read_source(settings)

@@ -1,4 +1,4 @@
-"""Reads the document of the sources `file` and `http`: what is in use and as of when, as JSON or as lines.
+"""Reads the document of the sources `file` and `http`: the images in use, and as of when, as JSON or as lines.
 
     {"as_of": "2026-11-23T03:00:00Z", "images": ["cr.yandex/crp…/shop/api:v7", {"image": "sha256:…", "by": "…"}]}
 
@@ -6,8 +6,8 @@
     cr.yandex/crp…/shop/api:v7    who uses it
     # end
 
-Both say themselves when they were written and where they end: a file's times tell neither (a failing `kubectl > file`
-is a fresh and empty one). A document with one line that cannot be understood is refused whole.
+Both formats contain their time and mark their end, because a file's modification time proves neither: a failed
+`kubectl > file` leaves a new, empty file. One invalid line makes the whole document invalid.
 """
 
 import json
@@ -26,12 +26,12 @@ from worker.config.settings import EvidenceSettings
 from worker.evidence.reading import EvidenceError, NamedImage, Reading, parse_reference, reading_of
 
 MAX_BYTES = 64 * 1024 * 1024
-REMEDY = "write it anew, whole, as docs/evidence.md shows"
+REMEDY = "write the whole file again, as docs/evidence.md shows"
 _FIRST, _LAST = "# as_of:", "# end"
 
 
 class DocumentError(Exception):
-    """What is wrong with a document, and where in it."""
+    """What is wrong with a document, and where."""
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,29 +40,29 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
-    # A key that is not known here may be what says that there is more: such a document is not read.
+    # An unknown key may announce further images, so the document is refused.
     as_of: Annotated[datetime, msgspec.Meta(tz=True)]
     images: list[str | _Entry]
 
 
 def read(settings: EvidenceSettings) -> Reading:
-    """What a file says, as of when it says so itself: its modification time means nothing. Raises EvidenceError."""
-    path = settings.path or Path()  # the configuration insists on one
+    """The reading of a file, as of the time that it contains. Raises EvidenceError."""
+    path = settings.path or Path()  # required by the configuration
     try:
         return read_document(_content(path), settings.name)
     except OSError as error:
         what = f"{path} cannot be read: {error.strerror}"
-        raise EvidenceError(settings.name, what, "see that it is there and readable") from error
+        raise EvidenceError(settings.name, what, "check that the file exists and is readable") from error
     except DocumentError as error:
         raise EvidenceError(settings.name, f"{path}: {error}", REMEDY) from error
 
 
 def _content(path: Path) -> bytes:
-    # Without waiting: opening a named pipe that nobody writes to would take for ever.
+    # Non-blocking: opening a named pipe without a writer would wait forever.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise DocumentError("is no regular file")
+            raise DocumentError("is not a regular file")
         content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise DocumentError(f"is larger than {MAX_BYTES >> 20} MiB")
@@ -70,7 +70,7 @@ def _content(path: Path) -> bytes:
 
 
 def read_document(content: bytes, source: str) -> Reading:
-    """The reading that a document holds; who is not said to use an image is `source`. Raises DocumentError."""
+    """The reading of a document. `source` uses the images for which no user is named. Raises DocumentError."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -89,23 +89,23 @@ def _of_json(text: str, source: str) -> Reading:
     except msgspec.ValidationError as error:
         raise DocumentError(f"is not of the form {{as_of, images}}: {error}") from None
     except msgspec.DecodeError as error:
-        raise DocumentError(f"line {_line(text, str(error))}: is not JSON, or was cut: {error}") from None
-    json.loads(text, object_pairs_hook=_once)  # the decoder above takes the last of two
-    entries = (one if isinstance(one, _Entry) else _Entry(one) for one in document.images)
-    return reading_of(_utc(document.as_of), _uses(((f"images[{n}]", one) for n, one in enumerate(entries)), source))
+        raise DocumentError(f"line {_line(text, str(error))}: is not JSON, or is incomplete: {error}") from None
+    json.loads(text, object_pairs_hook=_once)  # the decoder above accepts a repeated key
+    entries = (image if isinstance(image, _Entry) else _Entry(image) for image in document.images)
+    return reading_of(_utc(document.as_of), _uses(((f"images[{n}]", entry) for n, entry in enumerate(entries)), source))
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for key in keys if keys.count(key) > 1)
         raise DocumentError(f"has the key {shown(repeated)} twice: write each once")
-    return found
+    return mapping
 
 
 def _line(text: str, message: str) -> int:
-    """The line of the byte that a decoder's message names; the last where it names none: there it ended too early."""
+    """The line of the byte that a decoder's message names; the last line if it names none."""
     position = re.search(r"\(byte ([0-9]+)\)", message)
     content = text.encode()
     return content.count(b"\n", 0, int(position[1]) if position else len(content)) + 1
@@ -120,10 +120,10 @@ def _of_lines(text: str, source: str) -> Reading:
             f'line {first[0]}: does not say when it was written: expected "{_FIRST} 2026-11-23T03:00:00Z"'
         )
     if last[1] != _LAST:
-        raise DocumentError(f'line {last[0]}: the last line is not "{_LAST}": the list was cut')
+        raise DocumentError(f'line {last[0]}: the last line is not "{_LAST}": the list is incomplete')
     for number, line in lines[1:-1]:
         if line == _LAST or line.startswith(_FIRST):
-            raise DocumentError(f"line {number}: begins or ends a list in the midst of one: write one list a file")
+            raise DocumentError(f"line {number}: a second list begins or ends here: write one list per file")
     entries = [(f"line {n}", _Entry(*line.split(None, 1))) for n, line in lines[1:-1] if not line.startswith("#")]
     return reading_of(_as_of(*first), _uses(entries, source))
 
@@ -143,7 +143,7 @@ def _utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        raise DocumentError(f"expected an instant of our time, got {moment}") from None
+        raise DocumentError(f"expected an instant that UTC can represent, got {moment}") from None
 
 
 def _uses(entries: Iterable[tuple[str, _Entry]], source: str) -> Iterator[NamedImage]:

@@ -1,4 +1,4 @@
-"""Evidence from a service: the document of `document.py` by GET."""
+"""Evidence from an HTTP service, which answers GET with the document of `document.py`."""
 
 from urllib.parse import urlsplit
 
@@ -20,20 +20,20 @@ from worker.registries.http.rate_limit import LocalLimiter
 from worker.registries.http.tokens import SecretBearer
 
 RETRIES = Retries(attempts=4, total=60.0)
-REMEDY = "see the service's own log, and docs/evidence.md for what it must answer"
+REMEDY = "see the log of the service; docs/evidence.md describes the response"
 
 _REFUSALS: dict[int, tuple[type[RegistryError], str]] = {
     401: (SignInError, "does not accept the token"),
-    403: (PermissionDeniedError, "does not let this token read it"),
-    404: (NotFoundError, "does not know this address"),
+    403: (PermissionDeniedError, "does not allow this token to read it"),
+    404: (NotFoundError, "has no such address"),
     429: (RateLimitedError, "asks for fewer requests"),
 }
 
 
 def read(settings: EvidenceSettings, retries: Retries = RETRIES) -> Reading:
-    """What the service says. Raises EvidenceError."""
-    url = settings.url or ""  # the configuration insists on one
-    host = urlsplit(url).netloc  # without path and query, which may be a secret
+    """The reading of the service. Raises EvidenceError."""
+    url = settings.url or ""  # required by the configuration
+    host = urlsplit(url).netloc  # path and query may contain a secret
     request = Request(method="GET", url=url, about=host, repeatable=True, paced=False, timeout=20.0)
     signer = SecretBearer(settings.token) if settings.token else None
     client = Http(settings.name, LocalLimiter(1.0), 1, retries)
@@ -56,8 +56,8 @@ def read(settings: EvidenceSettings, retries: Retries = RETRIES) -> Reading:
 
 def _refusal(status: int) -> RegistryError:
     if 300 <= status < 400:
-        return BadResponseError(f"answers {status}: redirects are not followed, write the address it leads to")
-    kind, what = _REFUSALS.get(status, (BadResponseError, "gives no document"))
+        return BadResponseError(f"answers {status}: redirects are not followed; write the final address")
+    kind, what = _REFUSALS.get(status, (BadResponseError, "returns no document"))
     if status >= 500:
-        kind, what = UnavailableError, "is ill"
+        kind, what = UnavailableError, "fails"
     return kind(f"the service {what}: {status}", status=status)

@@ -1,6 +1,6 @@
-"""The objects of a cluster that name images: which kinds are listed, and what of each is read. No I/O.
+"""The Kubernetes objects that name images: the kinds that are listed, and the fields that are read. No I/O.
 
-Only the fields that are read are described: what a newer server says beside them does no harm.
+The structs describe only the fields that are read, so that further fields of newer servers are ignored.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from worker.evidence.reading import NamedImage, parse_reference
 
 @dataclass(frozen=True, slots=True)
 class ObjectKind:
-    """One kind of object, and where its lists are."""
+    """One kind of object, and the address of its lists."""
 
     name: str  # "Deployment"
     group: str  # "apps"; empty: core
@@ -26,12 +26,12 @@ class ObjectKind:
 
     @property
     def right(self) -> str:
-        """What a role must grant, as `kubectl auth can-i list` takes it."""
+        """The resource that a role must grant, as `kubectl auth can-i list` spells it."""
         return f"{self.resource}.{self.group}" if self.group else self.resource
 
 
-# In the order in which they give their names to what they use: who wants it, before who was made for it. What is made
-# for another comes after it, so that nothing that is on its way from one list to the next is missed.
+# Owners come before the objects that they create: a use is reported by its owner's name, and an object that is created
+# between two lists is not missed.
 KINDS = (
     ObjectKind("Deployment", "apps", "deployments"),
     ObjectKind("StatefulSet", "apps", "statefulsets"),
@@ -39,16 +39,16 @@ KINDS = (
     ObjectKind("CronJob", "batch", "cronjobs"),
     ObjectKind("Job", "batch", "jobs"),
     ObjectKind("ReplicationController", "", "replicationcontrollers"),
-    ObjectKind("ReplicaSet", "apps", "replicasets"),  # those without pods too: a Deployment is rolled back to one
+    ObjectKind("ReplicaSet", "apps", "replicasets"),  # also without pods: a Deployment can be rolled back to it
     ObjectKind(
         "ControllerRevision", "apps", "controllerrevisions"
-    ),  # what StatefulSets and DaemonSets are rolled back to
+    ),  # StatefulSets and DaemonSets can be rolled back to it
     ObjectKind("Pod", "", "pods"),
 )
 
 
 class _Read(Struct, rename="camel"):
-    """A part of an object; what is null or absent is empty."""
+    """A part of an object; null and absent mean empty."""
 
 
 class _ImageVolume(_Read):
@@ -64,7 +64,7 @@ class _Container(_Read):
 
 
 class _Spec(_Read):
-    """Of a pod, of what has a template of pods, or of a CronJob: they share no field's name."""
+    """The spec of a pod, of an object with a pod template, or of a CronJob: their field names differ."""
 
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
@@ -75,7 +75,7 @@ class _Spec(_Read):
 
 
 class _Template(_Read):
-    """Of pods, of jobs, or of a revision."""
+    """The template of pods or jobs, or the data of a revision."""
 
     spec: _Spec | None = None
 
@@ -120,8 +120,8 @@ class Object(_Read):
 
     metadata: _Metadata
     spec: _Spec | None = None
-    status: msgspec.Raw = msgspec.Raw(b"null")  # only a pod's is read: each kind has a status of its own
-    data: msgspec.Raw = msgspec.Raw(b"null")  # of a ControllerRevision: each controller writes its own
+    status: msgspec.Raw = msgspec.Raw(b"null")  # read for pods only: its format depends on the kind
+    data: msgspec.Raw = msgspec.Raw(b"null")  # of a ControllerRevision: its format depends on the controller
 
 
 class _ListMetadata(Struct):
@@ -133,11 +133,11 @@ class ObjectPage(Struct):
 
     kind: str
     metadata: _ListMetadata
-    items: list[Object] | None  # null is empty, absent is no list
+    items: list[Object] | None  # null means empty; absent is an error
 
     @property
     def more(self) -> str:
-        """What asks for the next page; empty after the last."""
+        """The token of the next page; empty on the last page."""
         return self.metadata.more
 
 
@@ -147,35 +147,35 @@ _revision = msgspec.json.Decoder(_Template)
 
 
 def decode_page(body: bytes, kind: ObjectKind) -> ObjectPage:
-    """A page of a list of this kind. Raises ValueError: it is anything else, or was cut."""
+    """A page of a list of this kind. Raises ValueError: it is something else, or incomplete."""
     page = _page.decode(body)
     if page.kind != f"{kind.name}List":
         raise ValueError(f"expected a {kind.name}List, got a {page.kind[:60]}")
     return page
 
 
-def uses_of(one: Object, kind: ObjectKind, cluster: str) -> Iterator[NamedImage]:
-    """Every image that an object names or has pulled. Raises ValueError: something is not understood."""
-    by = f"{cluster}/{one.metadata.namespace}/{kind.name} {one.metadata.name}"
-    for spec in _pod_specs(one, kind):
+def uses_of(item: Object, kind: ObjectKind, cluster: str) -> Iterator[NamedImage]:
+    """Every image that an object names or has pulled. Raises ValueError: a part cannot be parsed."""
+    by = f"{cluster}/{item.metadata.namespace}/{kind.name} {item.metadata.name}"
+    for spec in _pod_specs(item, kind):
         for text in _wanted(spec):
-            if (read := _reference(text, by)) is not None:
-                yield read
+            if (image := _reference(text, by)) is not None:
+                yield image
     if kind.name == "Pod":
-        for text in _pulled(one):
-            read = _reference(text, by)
-            if read is None:
+        for text in _pulled(item):
+            image = _reference(text, by)
+            if image is None:
                 raise ValueError(f"its status names an image as {text[:200]!r}")
-            yield read
+            yield image
 
 
-def _pod_specs(one: Object, kind: ObjectKind) -> Iterator[_Spec]:
-    spec = one.spec
+def _pod_specs(item: Object, kind: ObjectKind) -> Iterator[_Spec]:
+    spec = item.spec
     if kind.name == "ControllerRevision":
-        owners = one.metadata.owner_references or ()
+        owners = item.metadata.owner_references or ()
         if not any(owner.api_version.startswith("apps/") for owner in owners):
-            return  # other controllers' data is their own
-        spec = _revision.decode(one.data).spec
+            return  # the data of other controllers has another format
+        spec = _revision.decode(item.data).spec
     if spec is None:
         raise ValueError("it has no spec")
     if kind.name == "Pod":
@@ -188,8 +188,8 @@ def _pod_specs(one: Object, kind: ObjectKind) -> Iterator[_Spec]:
 
 def _wanted(spec: _Spec) -> Iterator[str]:
     for containers in (spec.containers, spec.init_containers, spec.ephemeral_containers):
-        yield from (one.image for one in containers or () if one.image)
-    yield from (one.image.reference for one in spec.volumes or () if one.image and one.image.reference)
+        yield from (container.image for container in containers or () if container.image)
+    yield from (volume.image.reference for volume in spec.volumes or () if volume.image and volume.image.reference)
 
 
 def _pulled(pod: Object) -> Iterator[str]:
@@ -199,14 +199,14 @@ def _pulled(pod: Object) -> Iterator[str]:
         status.init_container_statuses,
         status.ephemeral_container_statuses,
     ):
-        for one in statuses or ():
-            yield from (text for text in (one.image_id, one.image) if text)
-            mounted = (mount.volume_status.image for mount in one.mounts or () if mount.volume_status)
+        for container in statuses or ():
+            yield from (text for text in (container.image_id, container.image) if text)
+            mounted = (mount.volume_status.image for mount in container.mounts or () if mount.volume_status)
             yield from (image.image_ref for image in mounted if image and image.image_ref)
 
 
 def _reference(text: str, by: str) -> NamedImage | None:
-    """None: it is no reference. No node can have pulled by it either, so in a spec it is nobody's image."""
+    """None: it is no reference. In a spec it is no use then: no node can pull it."""
     try:
         return parse_reference(text.strip(), by)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What a source of evidence says: what is in use, by whom, as of when; and why there is none. No I/O.
+"""The reading of a source of evidence: the images in use, by whom, as of when. No I/O.
 
-References are read in any of their usual forms, and written in one. Source: the grammar of references of the
-distribution project, and what container runtimes report as `imageID`.
+References are accepted in every usual form and normalized to one form. Source: the reference grammar of the
+distribution project, and the `imageID` values that container runtimes report.
 """
 
 import re
@@ -15,11 +15,11 @@ from msgspec import Struct
 from worker.text import blanked, shortened
 
 LONGEST_BY = 200  # characters
-# Which runtime said it; what follows is a reference or a digest.
+# The runtime that reported it; a reference or a digest follows.
 _RUNTIMES = re.compile(r"(?:docker-pullable|docker|containerd|cri-o|oci)://")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _ALGORITHMS = ("sha256:", "sha384:", "sha512:")
-# A digest by the grammar of the OCI image specification, whatever its algorithm; these two are never another's.
+# A digest of another algorithm, by the grammar of the OCI image specification.
 _ANY_DIGEST = re.compile(r"(?!sha256:|sha512:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _NO_DIGEST = "has no digest of sha256: and 64 digits 0-9a-f"
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -31,22 +31,19 @@ LONGEST = 1024  # characters; a name has at most 255
 
 
 class NamedImage(NamedTuple):
-    """One thing that a source names."""
+    """One image that a source names."""
 
     digest: str | None
     image: str | None  # "host/path:tag"
     by: str
-    name: str | None  # "host/path"; None: a digest alone was named
-    unknown_digest: str = (
-        ""  # a digest of an algorithm that is not known: what it names cannot be told; the others are None then
-    )
+    name: str | None  # "host/path"; None: the source names only a digest
+    unknown_digest: str = ""  # a digest of an unknown algorithm; `digest` and `image` are None then
 
 
 def parse_reference(text: str, by: str) -> NamedImage:
-    """What a reference names. Raises ValueError, which says what is wrong: it is none.
+    """The image that a reference names. Raises ValueError with the reason: it is not a reference.
 
-    Where the text has neither tag nor digest, the tag is `latest`; where it has only a digest, `image` is None. A tag
-    beside a digest counts as well: whoever wrote it expects it to be there.
+    Without tag and digest, the tag is `latest`; with a digest alone, `image` is None. With both, both are in use.
     """
     bare = _RUNTIMES.sub("", text, count=1) if "://" in text[:20] else text
     if len(bare) > LONGEST or not bare:
@@ -55,7 +52,7 @@ def parse_reference(text: str, by: str) -> NamedImage:
         return NamedImage(f"sha256:{bare}", None, by, None)
     if _DIGEST.fullmatch(bare):
         return NamedImage(bare, None, by, None)
-    if bare.startswith(_ALGORITHMS):  # to a runtime a tag of Docker Hub's image "sha256"; to whoever wrote it, a digest
+    if bare.startswith(_ALGORITHMS):  # a runtime would read it as a tag of Docker Hub's image "sha256"
         raise ValueError(_NO_DIGEST)
     name, at, digest = bare.partition("@")
     is_known = _DIGEST.fullmatch(digest) is not None
@@ -69,17 +66,17 @@ def parse_reference(text: str, by: str) -> NamedImage:
 
 
 def _split_tag(name: str) -> tuple[str, str]:
-    """The name without its tag, and the tag, empty where there is none: a colon before a slash is a port's."""
+    """The name without its tag, and the tag or "". A colon before a slash belongs to a port."""
     path, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:
         return name, ""
     if not _TAG.fullmatch(tag):
-        raise ValueError("has no proper tag after the colon")
+        raise ValueError("has an invalid tag after the colon")
     return path, tag
 
 
 def _full_name(name: str) -> str:
-    """With its host, in lower case. Without one it is Docker Hub's, as every runtime reads it."""
+    """The name with its host in lower case. A name without a host belongs to Docker Hub, as for every runtime."""
     host, slash, path = name.partition("/")
     if not slash or not (set(".:") & set(host) or host == "localhost"):
         host, path = "docker.io", name if slash else f"library/{name}"
@@ -91,23 +88,23 @@ def _full_name(name: str) -> str:
 
 
 class Use(Struct, frozen=True):
-    """One thing that is in use, by its digest, its reference or both."""
+    """One image in use, by its digest, its reference or both."""
 
     digest: str | None  # "sha256:…", of an index, of an image, or of its config
-    image: str | None  # "host/path:tag"; None: no tag was said
+    image: str | None  # "host/path:tag"; None: no tag was named
     by: str  # who uses it: "prod/shop/Deployment api and 2 more"; printable, at most 200 characters
 
 
 class Reading(Struct, frozen=True):
-    """All that one source told at once."""
+    """Everything that one source reports at one time."""
 
-    as_of: datetime  # aware, UTC; how old it is by the source's own word
+    as_of: datetime  # aware, UTC; reported by the source
     uses: tuple[Use, ...]  # distinct by digest and image, sorted
-    names: dict[str, str] = {}  # digest -> "host/path" by which it was named first, if it was by any
-    unknown_digests: tuple[str, ...] = ()  # "host/path@…" whose digest is not understood, sorted
+    names: dict[str, str] = {}  # digest -> the first "host/path" by which it was named
+    unknown_digests: tuple[str, ...] = ()  # "host/path@…" with a digest of an unknown algorithm; sorted
 
     def name_of(self, use: Use) -> str | None:
-        """ "host/path" of a use; None: a digest alone was named."""
+        """ "host/path" of a use; None: the source names only a digest."""
         if use.image is not None:
             return use.image.rpartition(":")[0]
         return self.names.get(use.digest or "")
@@ -115,7 +112,7 @@ class Reading(Struct, frozen=True):
 
 @dataclass(eq=False)
 class EvidenceError(Exception):
-    """A source that cannot be believed: one line that names it, what is wrong, and what to do. Holds no secret."""
+    """A source that cannot be read or trusted. Its one line names the source, the problem and the remedy; no secret."""
 
     exit_code = 1
 
@@ -128,9 +125,9 @@ class EvidenceError(Exception):
 
 
 def reading_of(as_of: datetime, everything: Iterable[NamedImage]) -> Reading:
-    """A reading that names each thing once: by the first who uses it, and how many others do.
+    """A reading with each image once, by its first user and the number of the others.
 
-    Whoever names a thing again does not count as more evidence: fewer replicas at night are no sign of a broken source.
+    Further users do not count as more evidence: fewer replicas at night do not mean a broken source.
     """
     users: dict[tuple[str | None, str | None], dict[str, None]] = {}
     names: dict[str, str] = {}

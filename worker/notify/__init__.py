@@ -1,4 +1,4 @@
-"""Tells people and other programs how runs ended. Never delays a run.
+"""Notifies people and other programs of the outcome of runs. Never delays a run.
 
-What a run's outcome is, is decided in `worker.runs`.
+`worker.runs` decides the outcome of a run.
 """

@@ -1,7 +1,7 @@
-"""Starts what is configured to follow a run that deleted something, such as the registry's own collector of blobs.
+"""Executes `after_run` after a run that deleted images, for example the registry's own garbage collector.
 
-At least once: a try is written down before it begins, its success afterwards, so that a crash in between repeats it.
-What fails here is logged, and changes nothing about the run. `reconcile` enqueues what is due.
+At least once: an attempt is recorded before it starts and its success afterwards; a crash in between repeats it.
+A failure is logged and does not change the run. `reconcile` publishes the tasks that are due.
 """
 
 import logging
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 
 log = Log(__name__)
 
-SECONDS = 60.0  # for one try
+SECONDS = 60.0  # for one attempt
 TRIES = 3
-AGAIN = timedelta(minutes=2)  # from one try to the next
-OLD = timedelta(days=1)  # what has not followed a run by then does not
-TAIL = 300  # bytes of what a command wrote last
+AGAIN = timedelta(minutes=2)  # between two attempts
+OLD = timedelta(days=1)  # later it is not executed any more
+TAIL = 300  # characters at the end of a command's output
 
 
 class AfterRunError(Exception):
-    """What follows a run did not succeed, and why."""
+    """The command or request failed, with the reason."""
 
 
 def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskCall, ...]:
-    """Each minute: the runs to be followed now. Raises StoreError."""
+    """The runs whose `after_run` is due, once a minute. Raises StoreError."""
     registries = [registry.name for registry in settings.registries.values() if registry.after_run is not None]
     with store.write() as connection:
         notices.skip_after_runs(connection, registries, now - OLD)
@@ -56,24 +56,25 @@ def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskC
 
 
 def start(store: Store, settings: "Settings", run_id: str, now: datetime, seconds: float = SECONDS) -> None:
-    """Start what follows a run. Safe to call twice, late, or never. Raises StoreError."""
+    """Execute the `after_run` of a run. Safe to call twice, late, or never. Raises StoreError."""
     with store.write() as connection:
         tries = notices.claim_after_run(connection, run_id, now=now, again=now + AGAIN)
         run = run_rows.get(connection, run_id)
         registry = settings.registries.get(run.registry) if run is not None else None
         if tries is None or run is None or registry is None or registry.after_run is None:
             return
-        if tries > TRIES:  # the last try never came to its end
+        if tries > TRIES:  # the last attempt did not end
             notices.finish_after_run(connection, run_id)
             return
-    what = registry.after_run
-    to = what.command[0] if what.command else urlsplit(what.url or "").netloc  # the rest may be a secret
+    action = registry.after_run
+    # Path, query and arguments may contain a secret.
+    to = action.command[0] if action.command else urlsplit(action.url or "").netloc
     facts = {"run": run_id, "registry": run.registry, "try_": tries, "to": to}
     log.info("after_run_started", **facts)
     began = time.monotonic()
     try:
         content = msgspec.json.encode(run_json(run))
-        _command(what.command, content, seconds) if what.command else _post(what, content, seconds)
+        _command(action.command, content, seconds) if action.command else _post(action, content, seconds)
     except AfterRunError as error:
         again = tries < TRIES
         level, what_next = (logging.WARNING, "will be tried again") if again else (logging.ERROR, "given up")
@@ -96,7 +97,7 @@ def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
                 command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            raise AfterRunError(f"it cannot be started: {getattr(error, 'strerror', None) or error}") from None
+            raise AfterRunError(f"the command cannot be started: {getattr(error, 'strerror', None) or error}") from None
     output = PipeReader(process.stdout, lambda read: read[-4096:])
     try:
         code = process.wait(seconds)
@@ -105,17 +106,17 @@ def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if not isinstance(error, subprocess.TimeoutExpired):
-            raise  # the task's own time is up
-        raise AfterRunError(f"it was not done within {seconds:g} s") from None
+            raise  # the time limit of the task
+        raise AfterRunError(f"the command did not end within {seconds:g} s") from None
     if code:
         lines = output.ended().decode(errors="replace").split("\n")
         last = one_line(next((line for line in reversed(lines) if line.strip()), ""))[-TAIL:]
-        raise AfterRunError(f"it ended with exit code {code}: {last or 'it wrote nothing'}")
+        raise AfterRunError(f"the command ended with exit code {code}: {last or 'no output'}")
 
 
-def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
+def _post(action: "AfterRun", content: bytes, seconds: float) -> None:
     """Send `content` to the URL. Raises FollowingError."""
-    url = what.url or ""
+    url = action.url or ""
     request = Request(
         method="POST",
         url=url,
@@ -128,7 +129,7 @@ def _post(what: "AfterRun", content: bytes, seconds: float) -> None:
     )
     with closing(Http("after_run", LocalLimiter(1.0), 1, Retries(attempts=1, total=seconds))) as client:
         try:
-            client.call(request, _accepted, SecretBearer(what.token) if what.token else None)
+            client.call(request, _accepted, SecretBearer(action.token) if action.token else None)
         except RegistryError as error:
             raise AfterRunError(error.message) from None
 

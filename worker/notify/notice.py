@@ -1,4 +1,4 @@
-"""A message about one run, as plain text: a title, then a table of some ten lines and the command to type next."""
+"""A message about one run as plain text: a title, a table of about ten lines, and the command to type next."""
 
 import shlex
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from policies.units import bytes_text
 from worker.text import counted, escaped, shortened, took
 
-if TYPE_CHECKING:  # the store brings SQLAlchemy along
+if TYPE_CHECKING:  # the store imports SQLAlchemy
     from worker.store.runs import Run
 
 NAME = 100  # characters of a name
-WHY = 800  # of what a registry may have said
-LONGEST = 1900  # of the whole: the narrowest service takes 2,000
+WHY = 800  # characters of a registry's message
+LONGEST = 1900  # characters of the body: the smallest limit of a service is 2,000
 
 
 def notice_title(run: "Run") -> str:
@@ -21,13 +21,13 @@ def notice_title(run: "Run") -> str:
 
 
 def notice_body(run: "Run") -> str:
-    """What happened, how much, and what to do. No more than LONGEST characters."""
+    """The outcome, the numbers and the next command, in at most LONGEST characters."""
     table = [f"{name:<10} {value}" for name, value in _facts(run) if value]
     return "\n".join([*table, "", *_next(run)])[:LONGEST]
 
 
 def _shown(text: str, most: int) -> str:
-    """Text from elsewhere: on one line, with nothing that does not print, and not too long."""
+    """Foreign text on one line, escaped and shortened."""
     return shortened(escaped(" ".join(text.split())), most)
 
 
@@ -53,7 +53,7 @@ def _reasons(run: "Run") -> Iterator[str]:
     if run.unreadable:
         yield f"{counted(len(run.unreadable), 'repository', 'repositories')} could not be read"
     if run.raced_pushes:
-        yield f"{counted(len(run.raced_pushes), 'image')} had a tag that was pushed again while it was deleted"
+        yield f"{counted(len(run.raced_pushes), 'image')} had a tag that was pushed again during the deletion"
     if run.differences:
         yield f"{counted(len(run.differences), 'difference')} found after the sweep"
 
@@ -62,12 +62,12 @@ def _next(run: "Run") -> Iterator[str]:
     """The command to type next."""
     show = f"registry-gc show {run.id}"
     if run.state == "blocked":
-        yield f"Look at the plan: {show}"
-        yield f"Then let it go on, or stop it: registry-gc approve {run.id}, or registry-gc abort {run.id}"
+        yield f"Read the plan: {show}"
+        yield f"Then approve or abort it: registry-gc approve {run.id}, or registry-gc abort {run.id}"
     elif run.outcome == "failed":
-        yield "See what is configured, reachable and allowed: registry-gc check --online"
+        yield "Check configuration, network and permissions: registry-gc check --online"
     elif run.outcome == "blocked":
-        yield f"Look at what it would have deleted: {show}"
-        yield f"Begin anew: registry-gc sweep {shlex.quote(_shown(run.registry, NAME))}"
+        yield f"Read what it would have deleted: {show}"
+        yield f"Start a new run: registry-gc sweep {shlex.quote(_shown(run.registry, NAME))}"
     else:
-        yield f"See what it did: {show}"
+        yield f"Read the result: {show}"

@@ -1,7 +1,7 @@
-"""Tells people of runs: that one is blocked, or how it ended. Never in a run's way: what fails here is only logged.
+"""Sends notifications about runs that are blocked or have ended. A failure is only logged, and never delays a run.
 
-At least once: a try is written down before a message is sent, its success afterwards, so that a crash in between sends
-it again, a few times at most. `reconcile` rings for what is due.
+At least once: an attempt is recorded before a message is sent and its success afterwards, so that a crash in between
+sends it again, a few times at most. `reconcile` publishes the tasks that are due.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,55 +21,53 @@ if TYPE_CHECKING:
 
 log = Log(__name__)
 
-OLD = timedelta(days=1)  # who has not been told by then does not need to be
-# When a message is tried again, from the try before: five tries within about an hour.
+OLD = timedelta(days=1)  # later a message is not sent any more
+# Delays between attempts: five attempts within about an hour.
 AGAIN = tuple(timedelta(minutes=minutes) for minutes in (2, 8, 20, 30))
 TRIES = len(AGAIN) + 1
-MOST = 10  # messages rung in one minute: they share their queue with what opens runs
-MOST_WHILE_FAILING = 2  # each may take as long as it is given
+MOST = 10  # task calls a minute: they share the queue of the tasks that open runs
+MOST_WHILE_FAILING = 2  # each may take its whole time limit
 
 KINDS: Mapping[str, MessageKind] = {"succeeded": "success", "failed": "failure", "aborted": "info"}
 
 
 def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskCall, ...]:
-    """Each minute: ring for the runs of which people are to be told now. Raises StoreError.
+    """The runs whose notification is due, once a minute. Raises StoreError.
 
-    What nobody wants to know, or is older than a day, is done with: who is added to the file tomorrow is not told.
+    A notification without a recipient, or older than a day, is closed: a recipient that is added later does not get it.
     """
     with store.read() as connection:
         waiting = notices.unsent(connection)
     due: list[TaskCall] = []
-    for one in waiting:
-        if not _wanted(settings, one) or one.since < now - OLD:
+    for notice in waiting:
+        if not _recipients(settings, notice) or notice.since < now - OLD:
             with store.write() as connection:
-                notices.mark_notified(connection, one)
-        elif _may_try(one, now):
-            due.append(TaskCall("gc.notify", (one.run_id,)))
-    return tuple(due[: MOST_WHILE_FAILING if any(one.tries for one in waiting) else MOST])
+                notices.mark_notified(connection, notice)
+        elif notice.after is None or notice.after <= now:
+            due.append(TaskCall("gc.notify", (notice.run_id,)))
+    return tuple(due[: MOST_WHILE_FAILING if any(notice.tries for notice in waiting) else MOST])
 
 
-def _wanted(settings: "Settings", notice: Notice) -> dict[int, "Notification"]:
-    """Who is to be told, by number in the file."""
+def _recipients(settings: "Settings", notice: Notice) -> dict[int, "Notification"]:
+    """The recipients of a notification, by number in the file."""
     return {
-        number: one
-        for number, one in enumerate(settings.notify)
-        if notice.word in one.on and (not one.registries or notice.registry in one.registries)
+        number: recipient
+        for number, recipient in enumerate(settings.notify)
+        if notice.word in recipient.on and (not recipient.registries or notice.registry in recipient.registries)
     }
-
-
-def _may_try(notice: Notice, now: datetime) -> bool:
-    return notice.after is None or notice.after <= now
 
 
 def send_messages(store: Store, settings: "Settings", run_id: str, now: datetime) -> None:
     """Send the messages that a run still owes. Safe to call twice, late, or never. Raises StoreError."""
     with store.write() as connection:
         notice = notices.get(connection, run_id)
-        if notice is None or not _may_try(notice, now):
+        if notice is None or (notice.after is not None and notice.after > now):
             return
-        wanted = {number: one for number, one in _wanted(settings, notice).items() if number not in notice.notified}
+        recipients = {
+            number: to for number, to in _recipients(settings, notice).items() if number not in notice.notified
+        }
         tries = notice.tries + 1
-        if not wanted or tries > TRIES:
+        if not recipients or tries > TRIES:
             notices.mark_notified(connection, notice)
             return
         again = now + AGAIN[min(tries, len(AGAIN)) - 1]
@@ -78,21 +76,21 @@ def send_messages(store: Store, settings: "Settings", run_id: str, now: datetime
     if run is None:
         return
     message = Message(notice_title(run), notice_body(run), KINDS.get(notice.word, "warning"))
-    failures = send(message, wanted)
-    _log(notice, wanted, failures, tries)
+    failures = send(message, recipients)
+    _log(notice, recipients, failures, tries)
     with store.write() as connection:
         current = notices.get(connection, run_id)
         if current is None or current.word != notice.word:
-            return  # somebody else told it too, or there is something newer to tell
+            return  # another worker sent it too, or the notification has changed
         if not failures or tries == TRIES:
             notices.mark_notified(connection, current)
         elif current.tries == tries:
-            told = current.notified | (wanted.keys() - failures.keys())
-            notices.record_attempt(connection, current, tries=tries, after=again, notified=told)
+            reached = current.notified | (recipients.keys() - failures.keys())
+            notices.record_attempt(connection, current, tries=tries, after=again, notified=reached)
 
 
-def _log(notice: Notice, wanted: Iterable[int], failures: Mapping[int, str], tries: int) -> None:
-    for number in wanted:
+def _log(notice: Notice, recipients: Iterable[int], failures: Mapping[int, str], tries: int) -> None:
+    for number in recipients:
         facts = {"run": notice.run_id, "registry": notice.registry, "of": notice.word, "to": f"notify[{number}]"}
         if number not in failures:
             log.info("notification_sent", **facts)

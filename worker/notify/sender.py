@@ -1,6 +1,6 @@
-"""Sends messages through the library apprise, within a time limit. The one module that imports it, and only when asked.
+"""Sends messages through the library apprise, within a time limit. Only this module imports it, when it is needed.
 
-An address is a secret: nothing that apprise logs or raises leaves this room, except the number of an HTTP status.
+An address is a secret: of what apprise logs or raises, only an HTTP status leaves this module.
 """
 
 import logging
@@ -16,8 +16,8 @@ from worker.config.secret import SecretError
 if TYPE_CHECKING:
     from worker.config.settings import Notification
 
-SECONDS = 15.0  # for one message to everybody
-STATUS = re.compile(r"\berror=(\d{3})\b")  # how apprise's own warnings tell it
+SECONDS = 15.0  # for one message to all recipients
+STATUS = re.compile(r"\berror=(\d{3})\b")  # in apprise's warnings
 NAME = "registry-gc"
 
 MessageKind = Literal["info", "success", "warning", "failure"]
@@ -25,7 +25,7 @@ MessageKind = Literal["info", "success", "warning", "failure"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Plain text; `kind` is what some services show as a colour."""
+    """Plain text; some services show `kind` as a colour."""
 
     title: str
     body: str
@@ -33,13 +33,13 @@ class Message:
 
 
 def is_supported_address(url: str) -> bool:
-    """Whether apprise knows what to do with this address. Sends nothing."""
+    """Whether apprise supports this address. Sends nothing."""
     return _service(url) is not None
 
 
 def send(message: Message, to: Mapping[int, "Notification"], seconds: float = SECONDS) -> dict[int, str]:
-    """Send a message to all of these at once; whom it did not reach, by their number, and why."""
-    senders = {number: _Sender(message, one) for number, one in to.items()}
+    """Send a message to all recipients in parallel. Returns number -> reason of each failed delivery."""
+    senders = {number: _Sender(message, recipient) for number, recipient in to.items()}
     for sender in senders.values():
         sender.start()
     deadline = time.monotonic() + seconds
@@ -50,7 +50,7 @@ def send(message: Message, to: Mapping[int, "Notification"], seconds: float = SE
 
 
 class _Sender(threading.Thread):
-    """One delivery. A daemon: the process does not wait for a service that never answers."""
+    """One delivery. A daemon thread: the process does not wait for a service that never answers."""
 
     def __init__(self, message: Message, to: "Notification") -> None:
         super().__init__(daemon=True)
@@ -62,19 +62,19 @@ class _Sender(threading.Thread):
         try:
             service = _service(self._to.address())
             if service is None:
-                self.failure = "apprise does not understand the address"
+                self.failure = "apprise does not support the address"
                 return
             title, kind = self._message.title, self._message.kind
             sent = service.notify(self._message.body, title=title, notify_type=kind, body_format="text")
             self.failure = None if sent else _statuses.last() or "apprise could not deliver it"
         except SecretError as error:
             self.failure = str(error)
-        except Exception as error:  # noqa: BLE001 -- one of a hundred services' own code; its text may hold the address
+        except Exception as error:  # noqa: BLE001 -- code of one of a hundred services; its text may contain the address
             self.failure = type(error).__name__
 
 
 def _service(url: str) -> Any:
-    """What sends to this address; None: apprise does not understand it. Nothing that it logs goes anywhere else."""
+    """The apprise service of an address; None: not supported. Its log records go only to `_statuses`."""
     from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - a third of a second that only some need to pay
 
     logger = logging.getLogger("apprise")
@@ -89,15 +89,15 @@ def _service(url: str) -> Any:
 
 
 class _Statuses(logging.Handler):
-    """Takes what apprise logs, and keeps of it each thread's last HTTP status."""
+    """Collects the last HTTP status that apprise logs in each thread."""
 
     def __init__(self) -> None:
         super().__init__()
         self._of_thread = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if found := STATUS.search(record.getMessage()):
-            self._of_thread.status = found[1]
+        if match := STATUS.search(record.getMessage()):
+            self._of_thread.status = match[1]
 
     def last(self) -> str | None:
         status = getattr(self._of_thread, "status", None)
@@ -105,7 +105,7 @@ class _Statuses(logging.Handler):
 
 
 def _silence(_record: logging.LogRecord) -> bool:
-    """Drops what is logged while a message is sent: the libraries of some services tell whole addresses at DEBUG."""
+    """Drops log records of a sending thread: the libraries of some services log whole addresses at DEBUG."""
     return not isinstance(threading.current_thread(), _Sender)
 
 

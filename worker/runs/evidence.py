@@ -14,7 +14,7 @@ from policies.warnings import PlanWarning
 from worker.config.settings import HUB_HOSTS, YANDEX_HOSTS, EvidenceSettings, RegistrySettings, namespace_of
 from worker.evidence import judge, read
 from worker.evidence.judgement import (
-    Listed,
+    DigestLookup,
     Matches,
     Scope,
     any_address_matches,
@@ -43,7 +43,7 @@ def gather(
     store: Store | None,
     registry: RegistrySettings,
     registries: Iterable[RegistrySettings],
-    listed: Listed,
+    listed: DigestLookup,
     *,
     scanning: bool,
     remember: bool = True,
@@ -78,7 +78,7 @@ def gather(
 
 
 def scope_of(
-    registry: RegistrySettings, registries: Iterable[RegistrySettings], listed: Listed = lambda _: ()
+    registry: RegistrySettings, registries: Iterable[RegistrySettings], listed: DigestLookup = lambda _: ()
 ) -> Scope:
     """What the references of a registry's sources are compared with."""
     all_of_file = (registry, *registries)

@@ -43,7 +43,7 @@ def test_a_document_is_read_in_either_form(content):
         pytest.param(b"", "is empty", id="empty"),
         pytest.param(b" \n\n", "is empty", id="blank"),
         pytest.param(
-            LINES + LINES, "line 6: begins or ends a list in the midst of one: write one list a file", id="two lists"
+            LINES + LINES, "line 6: a second list begins or ends here: write one list per file", id="two lists"
         ),
         pytest.param(
             JSON.replace('"images"', '"images": [], "images"', 1),
@@ -53,7 +53,7 @@ def test_a_document_is_read_in_either_form(content):
         pytest.param(b"\x1c\n", "is empty", id="blank by Unicode alone"),
         pytest.param(
             "# as_of: 0001-01-01T00:00:00+14:00\n# end",
-            "expected an instant of our time, got 0001-01-01 00:00:00+14:00",
+            "expected an instant that UTC can represent, got 0001-01-01 00:00:00+14:00",
             id="an instant before all time",
         ),
         pytest.param(
@@ -73,11 +73,15 @@ def test_a_document_is_read_in_either_form(content):
         ),
         pytest.param(
             LINES[: LINES.index(DIGEST)],
-            'line 4: the last line is not "# end": the list was cut',
+            'line 4: the last line is not "# end": the list is incomplete',
             id="cut after a line",
         ),
-        pytest.param(LINES[:60], 'line 2: the last line is not "# end": the list was cut', id="cut within a line"),
-        pytest.param(f"# as_of: {AS_OF}", 'line 1: the last line is not "# end": the list was cut', id="one line"),
+        pytest.param(
+            LINES[:60], 'line 2: the last line is not "# end": the list is incomplete', id="cut within a line"
+        ),
+        pytest.param(
+            f"# as_of: {AS_OF}", 'line 1: the last line is not "# end": the list is incomplete', id="one line"
+        ),
         pytest.param(
             f"# as_of: {AS_OF}\n{API}\nError from server (Forbidden): pods is forbidden\n# end",
             "line 3: 'Error' is not host/path:tag, host/path@sha256:… or sha256:…",
@@ -87,10 +91,10 @@ def test_a_document_is_read_in_either_form(content):
         pytest.param(
             LINES.encode("utf-16"), "line 1: is not text in UTF-8: holds the byte 0xff", id="another encoding"
         ),
-        pytest.param(JSON[:-1], "line 1: is not JSON, or was cut: Input data was truncated", id="cut JSON"),
+        pytest.param(JSON[:-1], "line 1: is not JSON, or is incomplete: Input data was truncated", id="cut JSON"),
         pytest.param(
             f'{{"as_of": "{AS_OF}",\n "images": [\n{API}]}}',
-            "line 3: is not JSON, or was cut: JSON is malformed: invalid character (byte 47)",
+            "line 3: is not JSON, or is incomplete: JSON is malformed: invalid character (byte 47)",
             id="JSON without its quotes",
         ),
         pytest.param(

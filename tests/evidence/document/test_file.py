@@ -44,34 +44,34 @@ def large(path):
     ("make", "message"),
     [
         pytest.param(
-            pipe, "{}: is no regular file; write it anew, whole, as docs/evidence.md shows", id="a named pipe"
+            pipe, "{}: is not a regular file; write the whole file again, as docs/evidence.md shows", id="a named pipe"
         ),
         pytest.param(
             lambda path: path.mkdir(),
-            "{} cannot be read: Is a directory; see that it is there and readable",
+            "{} cannot be read: Is a directory; check that the file exists and is readable",
             id="a folder",
         ),
         pytest.param(
             lambda path: path.symlink_to("/dev/zero"),
-            "{}: is no regular file; write it anew, whole, as docs/evidence.md shows",
+            "{}: is not a regular file; write the whole file again, as docs/evidence.md shows",
             id="a device",
         ),
         pytest.param(
             listening,
-            "{} cannot be read: No such device or address; see that it is there and readable",
+            "{} cannot be read: No such device or address; check that the file exists and is readable",
             id="a socket",
         ),
         pytest.param(
             lambda path: None,
-            "{} cannot be read: No such file or directory; see that it is there and readable",
+            "{} cannot be read: No such file or directory; check that the file exists and is readable",
             id="nothing",
         ),
         pytest.param(
-            large, "{}: is larger than 64 MiB; write it anew, whole, as docs/evidence.md shows", id="too large"
+            large, "{}: is larger than 64 MiB; write the whole file again, as docs/evidence.md shows", id="too large"
         ),
         pytest.param(
             lambda path: path.write_text(""),
-            "{}: is empty; write it anew, whole, as docs/evidence.md shows",
+            "{}: is empty; write the whole file again, as docs/evidence.md shows",
             id="what a failing kubectl leaves behind",
         ),
     ],

@@ -70,9 +70,9 @@ def test_a_source_of_which_nothing_matches_is_no_evidence() -> None:
     with pytest.raises(EvidenceError) as raised:
         judge_matches(SOURCE, OCI, found)
     assert str(raised.value) == (
-        "evidence cluster: names 4 images, none of them of a registry of this file, such as"
-        " docker.io/library/nginx:latest; if that is production by another host, say addresses: [mirror.example.com]"
-        " there; if that is so on purpose, say allow_foreign: true"
+        "evidence cluster: names 4 images, none of them in a registry of this file, such as"
+        " docker.io/library/nginx:latest; if mirror.example.com is another host of production, add"
+        " addresses: [mirror.example.com] to it; if this is intended, write allow_foreign: true"
     )
     judge_matches(SOURCE.model_copy(update={"allow_foreign": True}), OCI, found)
     judge_matches(SOURCE, OCI, matches("mirror.example.com/shop/api:v1", "registry.example.com/shop/api:v1"))
@@ -90,16 +90,18 @@ def test_what_does_not_match_is_warned_of() -> None:
     one = warning_of("cluster", OCI, matches("nginx", text))
     assert (one.code, one.message) == (
         "evidence_foreign",
-        "1 of the 2 images that evidence cluster names is of no registry of this file and not in the inventory, such as"
+        "1 of the 2 images that evidence cluster names is in no registry of this file and not in the inventory, such as"
         " docker.io/library/nginx:latest",
     )
     two = warning_of("cluster", OCI, matches("nginx", "mirror.example.com/shop/api:v1", text))
-    assert two.message.startswith("2 of the 3 images that evidence cluster names are of no registry of this file")
-    assert two.message.endswith("; if that is production by another host, say addresses: [mirror.example.com]")
+    assert two.message.startswith("2 of the 3 images that evidence cluster names are in no registry of this file")
+    assert two.message.endswith(
+        "; if mirror.example.com is another host of production, add addresses: [mirror.example.com] to it"
+    )
 
 
 def test_a_digest_of_this_registry_that_is_not_understood_fails_the_source() -> None:
     text = f"registry.example.com/shop/api:v1@blake3:{'0' * 64}"
-    with pytest.raises(EvidenceError, match="whose digest is not understood"):
+    with pytest.raises(EvidenceError, match="with a digest of an unknown algorithm"):
         matches(text, "registry.example.com/shop/api:v2")
     assert matches(text, registry=SECOND).foreign == 1

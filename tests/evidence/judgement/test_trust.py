@@ -9,8 +9,8 @@ from worker.evidence import EvidenceError, Reading, Use, judge
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
-STALE = "see why it is not renewed, or raise max_age"
-ALLOW = "if that is so on purpose, say allow_empty: true"
+STALE = "check why it is not renewed, or raise max_age"
+ALLOW = "if this is intended, write allow_empty: true"
 
 
 def judged(*, age=timedelta(0), count=10, before=None, allow_empty=False, max_age=24 * HOUR):
@@ -56,15 +56,18 @@ def test_a_fresh_reading_of_about_as_much_is_believed(facts):
         ),
         pytest.param(
             {"age": -5 * MINUTE - SECOND},
-            "is as of 2026-11-23T03:05:01Z, 5 minutes ahead of the clock; set the clock of whoever wrote it",
+            "is as of 2026-11-23T03:05:01Z, 5 minutes ahead of the clock;"
+            " correct the clock of the machine that wrote it",
             id="from the future",
         ),
-        pytest.param({"count": 0}, f"says that nothing is in use; see what it reads; {ALLOW}", id="empty"),
-        pytest.param({"count": 0, "before": 0}, f"says that nothing is in use; see what it reads; {ALLOW}", id="still"),
+        pytest.param({"count": 0}, f"says that nothing is in use; check what it reads; {ALLOW}", id="empty"),
+        pytest.param(
+            {"count": 0, "before": 0}, f"says that nothing is in use; check what it reads; {ALLOW}", id="still"
+        ),
         pytest.param(
             {"count": 4, "before": 9},
             "says that 4 images are in use, less than half of the 9 of last time; "
-            f"see whether it still reads everything; {ALLOW}",
+            f"check whether it still reads everything; {ALLOW}",
             id="less than half",
         ),
     ],
