@@ -55,7 +55,7 @@ class ConditionContext:
         unset, index_size = UNSET, self.index_size
         return [image.compressed_size if image.children is unset else index_size(image) for image in images]
 
-    def untimed(self, image: Image) -> str:
+    def why_untimed(self, image: Image) -> str:
         """Why the push time of an image is unknown."""
         if image.digest in self.suspicious:
             return f"its push time is not trusted: {self.suspicion}"
@@ -347,7 +347,7 @@ def _age_facts(images: Sequence[Image], context: ConditionContext, word: str, ag
     ages = [None if span is None else (span.days * 86_400 + span.seconds) // seconds for span in spans]
     asked = f"old, {word} {age // unit}"
     texts = {old: f"{counted_in(max(old, 0), name)} {asked}" for old in set(ages) if old is not None}
-    return [context.untimed(image) if old is None else texts[old] for image, old in zip(images, ages, strict=True)]
+    return [context.why_untimed(image) if old is None else texts[old] for image, old in zip(images, ages, strict=True)]
 
 
 def _size_fact(image: Image, context: ConditionContext, bound: str) -> str:

@@ -1,4 +1,4 @@
-"""What is known of a registry's images beside its inventory: what people hold, what is in use, what scans have seen."""
+"""The facts beyond the inventory that decide along with the rules: holds, evidence of use, and the scan history."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,62 +14,60 @@ from policies.units import duration_text
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that is in use, from all sources of one registry, each with who uses it."""
+    """The images in use, from all sources of one registry, each with its user."""
 
-    digests: Mapping[str, str] = field(default_factory=dict)  # of an index, of an image, or of its config -> by whom
-    tags: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (repository's path, tag) -> by whom
+    digests: Mapping[str, str] = field(default_factory=dict)  # of an index, of an image, or of its config -> user
+    tags: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (repository's path, tag) -> user
 
     def in_use(self, path: str, images: Iterable[Image]) -> dict[str, str]:
-        """By digest, why an image of this repository is in use. What is in use by its child keeps its indexes."""
+        """By digest, why an image of this repository is in use. An index is in use if one of its children is."""
         if not self.digests and not self.tags:
             return {}
         images = tuple(images)
-        used = {image.digest: f"in use by {by}" for image in images if (by := self._by(path, image)) is not None}
+        used = {image.digest: f"in use by {user}" for image in images if (user := self._user(path, image)) is not None}
         over = indexes_over(images, used)
-        return used | {index: f"lists {origin}, {used[origin]}" for index, origin in over.items()}
+        return used | {index: f"lists {child}, {used[child]}" for index, child in over.items()}
 
-    def _by(self, path: str, image: Image) -> str | None:
-        if (by := self.digests.get(image.digest)) is not None:
-            return by
-        if image.config is not None and (by := self.digests.get(image.config.digest)) is not None:
-            return by
+    def _user(self, path: str, image: Image) -> str | None:
+        if (user := self.digests.get(image.digest)) is not None:
+            return user
+        if image.config is not None and (user := self.digests.get(image.config.digest)) is not None:
+            return user
         return next((self.tags[path, tag] for tag in image.tags if (path, tag) in self.tags), None)
 
 
 @dataclass(frozen=True)
 class PlanContext:
-    """What decides along with the rules, as of the plan's instant. The default knows of nothing."""
+    """The facts that decide along with the rules, as of the time of the plan. The default has none."""
 
     holds: Holds = field(default_factory=Holds)
     evidence: Evidence = field(default_factory=Evidence)
-    history: Mapping[str, RepositoryHistory] = field(
-        default_factory=dict
-    )  # repository -> what the scans before this one have seen
-    times: PushTimeTrust = TRUSTED
-    settle: timedelta = timedelta(0)  # only what was seen for that long, with the same tags, may go
+    history: Mapping[str, RepositoryHistory] = field(default_factory=dict)  # repository -> what earlier scans saw
+    push_times: PushTimeTrust = TRUSTED
+    settle: timedelta = timedelta(0)  # scans must have seen an image for that long, with its tags, before it is deleted
 
-    ignore_unreadable: frozenset[str] = frozenset()  # digests: if unreadable, it alone stays, not what it may list
+    ignore_unreadable: frozenset[str] = frozenset()  # digests: an unreadable index that keeps no other image
 
-    def seen(self, path: str) -> RepositoryHistory:
-        """What is remembered of a repository."""
+    def history_of(self, path: str) -> RepositoryHistory:
+        """The scan history of a repository."""
         return self.history.get(path, NO_HISTORY)
 
     def unsettled(self, path: str, images: Sequence[Image], now: datetime) -> dict[str, str]:
-        """By digest, why an image of this repository is not settled: no complete scan so long ago saw it as it is."""
+        """By digest, why an image of this repository is unsettled: scans have not seen it unchanged for long enough."""
         if not self.settle:
             return {}
-        known = self.seen(path).lookup([image.digest for image in images])
-        asked = f"settle requires {duration_text(self.settle)}"
-        found = {}
+        history = self.history_of(path).lookup([image.digest for image in images])
+        required = f"settle requires {duration_text(self.settle)}"
+        reasons = {}
         for image in images:
-            one = known.get(image.digest)
-            if one is None:
-                found[image.digest] = f"no earlier complete scan has seen it; {asked}"
-            elif one.tags != tags_hash(image.tags):
-                found[image.digest] = f"the last complete scan saw it with other tags; {asked}"
-            elif now - one.since < self.settle:
-                found[image.digest] = f"seen with these tags since {one.since:%Y-%m-%dT%H:%M:%SZ}; {asked}"
-        return found
+            known = history.get(image.digest)
+            if known is None:
+                reasons[image.digest] = f"no earlier complete scan has seen it; {required}"
+            elif known.tags != tags_hash(image.tags):
+                reasons[image.digest] = f"the last complete scan saw it with other tags; {required}"
+            elif now - known.since < self.settle:
+                reasons[image.digest] = f"seen with these tags since {known.since:%Y-%m-%dT%H:%M:%SZ}; {required}"
+        return reasons
 
 
 NOTHING = PlanContext()

@@ -1,6 +1,9 @@
-"""The rules of a policy before the images of one repository: a verdict, a cause and a reason for each."""
+"""Applies the rules of a policy to one repository: a verdict, a cause and a reason for every image.
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+`Evaluation.decisions` is the table of contents; its steps follow in the order in which a decision is made.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Literal
@@ -12,7 +15,7 @@ from policies.context import NOTHING, PlanContext
 from policies.graph import Graph, countable
 from policies.image import Image
 from policies.registry_summary import RegistrySummary
-from policies.rules import Policy, Rule, RuleMatches, Top, placeless, population, unreported
+from policies.rules import Count, Newest, Policy, Rule, RuleMatches, rank_keys, uncounted_digests, unreported_subjects
 
 Verdict = Literal["keep", "delete"]
 Cause = Literal[
@@ -22,7 +25,7 @@ Cause = Literal[
 
 
 class Decision(Struct, frozen=True, gc=False):
-    """What becomes of one image, and why. Its JSON is an element of a plan's `decisions`."""
+    """The verdict on one image, and its reason. Its JSON is an element of a plan's `decisions`."""
 
     id: str
     repository: str
@@ -37,13 +40,22 @@ class Decision(Struct, frozen=True, gc=False):
     reason: str
 
 
+ExplainedVerdict = tuple[Verdict, Cause, str | None, tuple[str, ...], str]  # the fields of a decision from `verdict` on
 SUBJECT_UNKNOWN = "its manifest was not read: it may be a signature or an attestation of an image that is kept"
-Settled = tuple[Verdict, Cause, str | None, tuple[str, ...], str]  # the end of a decision: verdict to reason
+IGNORED = "its children could not be read and ignore_unreadable names it: it is kept; the rules decide on its children"
+SET_ASIDE = "ignore_unreadable names it: it is kept, although it can be read now"
 _DIGEST = attrgetter("digest")
 
 
+def _keep(cause: Cause, reason: str, rule: str | None = None) -> ExplainedVerdict:
+    return "keep", cause, rule, (), reason
+
+
+_NO_RULE = _keep("no_rule", "no rule selects it")
+
+
 class Evaluation:
-    """Asks every rule about the images of one repository, then settles what belongs together."""
+    """Decides on the images of one repository."""
 
     def __init__(
         self,
@@ -54,281 +66,263 @@ class Evaluation:
         keep_per_repository: int,
         plan_context: PlanContext = NOTHING,
     ) -> None:
-        self._told = graph.images  # with the push times that are not believed
-        self.graph = graph = graph.with_push_times(plan_context.times)
+        self._reported = graph.images  # with their push times, trusted or not
+        self.graph = graph = graph.with_push_times(plan_context.push_times)
         self.plan_context = plan_context
-        self.foreign = summary.foreign
-        self.context = graph.context(now, plan_context.seen(graph.path))
-        self._tops = summary.tops
+        self.context = graph.context(now, plan_context.history_of(graph.path))
+        self._newest_of_registry = summary.newest
         self._keep_per_repository = keep_per_repository
-        self._ranked = graph.ranked(summary.foreign)
-        self._countable = countable(self._ranked, plan_context.ignore_unreadable)
+        self._rankable = graph.rankable(summary.foreign_subjects)
+        self._countable = countable(self._rankable, plan_context.ignore_unreadable)
         self._rules = [rule for rule in policy.rules if rule.applies_to(graph.path)]
-        self._ordered = not plan_context.times.first_seen  # whether images of equal times have an order
+        self._foreign_subjects = {  # digest -> its subjects in other repositories
+            digest: subjects
+            for digest, missing in graph.missing_subjects.items()
+            if (subjects := tuple([subject for subject in missing if subject in summary.foreign_subjects]))
+        }
+        self.selected: dict[str, int] = {}  # select rule -> images that it selects, before keeps
+        self.keeping: set[str] = set()  # keep rules that match an image here, even if another rule keeps that image
+        self.undecidable: set[str] = set()  # digests whose rank in a count is unknown
+        self.unread: set[str] = set()  # digests of untagged images whose unreported subject decides
+        self.deleting: dict[str, Rule] = {}  # digest -> the rule that deletes it
+        self._selecting: dict[str, Rule] = {}  # digest -> the first select rule that selects it
+        self._unknown: dict[str, Rule] = {}  # digest -> the first select rule whose answer is unknown
+        self._kept: dict[str, ExplainedVerdict] = {}  # digest -> why it is kept, whatever its owners' verdict
         self._tied: dict[str | None, frozenset[str]] = {}  # rule, or None: keep_per_repository -> images tied in it
-        self.undecidable: set[str] = set()  # digests whose rank in some count nobody can tell
-        self.selected: dict[str, int] = {}  # images that each select rule selects, before keeps
-        self.keeping: set[str] = set()  # keep rules that keep something here, also what another rule keeps
-        self._select: dict[str, Rule] = {}  # digest -> the first select rule that selects it
-        self._unknown_rule: dict[str, Rule] = {}  # the first select rule whose answer is unknown
-        self._keep: dict[str, Settled] = {}  # what stays, whatever its owners do
-        self._by: dict[str, Rule] = {}  # of what goes: the rule it bears
-        self._postponed: dict[str, Settled] = {}  # what would go, once settled and read
-        self._unread: tuple[str, ...] = ()  # digests of what would go if its subject were known
-        self._uncounted: set[str] = set()  # digests of what would take a place in a count if its subject were known
 
     def decisions(self) -> tuple[Decision, ...]:
-        """A decision for every image, in their order. Owners are settled before what they own; what owns itself in a
-        circle stays.
-        """
-        self._hear_selects()
-        self._hear_keeps()
-        owners_of = self.graph.owners
-        stays = {*self._keep, *(digest for digest in self.graph.open_subjects if self._elsewhere(digest))}
-        self._by = {
-            digest: rule for digest, rule in self._select.items() if digest not in stays and digest not in owners_of
-        }
-        for digest in self.graph.order:
-            owners = owners_of[digest]
-            if digest not in stays and all(owner in self._by for owner in owners):
-                if digest in self._select:
-                    self._by[digest] = self._select[digest]
-                elif self.graph.follows(digest):
-                    self._by[digest] = self._by[owners[0]]
-        if self.plan_context.settle and self._by:
-            self._settle()
-        self._keep_unread()
-        return decisions(self.graph.path, self._told, self._settled())
-
-    @property
-    def unread(self) -> tuple[str, ...]:
-        """The digests of untagged images of which the subject decides and is not known, sorted."""
-        return tuple(sorted({*self._unread, *self._uncounted}))
-
-    @property
-    def goes(self) -> Collection[str]:
-        """The digests that go, once it is decided."""
-        return self._by.keys()
-
-    def evaluate(self, rule: Rule, images: Sequence[Image]) -> RuleMatches:
-        """What a rule says of the images, its count included."""
-        if rule.count is None:
-            return rule.asks(images, self.context)
-        asked = rule.asks(self._countable, self.context)
-        of_registry = rule.count.per == "registry"
-        top = self._tops[rule.name] if of_registry else self._top(rule.count.n, asked)
-        self._uncounted |= top.digests & unreported(asked.yes)
-        self._note_graph(rule.name, top, asked)
-        return top.narrows(asked, beyond=rule.count.beyond)
-
-    def _top(self, n: int, asked: RuleMatches) -> Top:
-        return Top.of(
-            n,
-            population(asked),
-            ordered=self._ordered,
-            uncounted=placeless(asked.yes, self.plan_context.times.returned),
-        )
-
-    def _note_graph(self, rule: str | None, top: Top, asked: RuleMatches) -> None:
-        if top.tied:
-            self._tied[rule] = top.tied
-            self.undecidable.update(image.digest for image in asked.yes if image.digest in top.tied)
-
-    def _hear_selects(self) -> None:
-        matched = [(rule, self.evaluate(rule, self.graph.images)) for rule in self._rules if rule.kind == "delete"]
-        self.selected = {rule.name: len(yes) for rule, (yes, _) in matched}
-        for rule, (yes, unknown) in reversed(matched):  # of several rules the first is told
-            self._select.update(dict.fromkeys(map(_DIGEST, yes), rule))
-            self._unknown_rule.update(dict.fromkeys(map(_DIGEST, unknown), rule))
-
-    def _hear_keeps(self) -> None:
-        """In the order of causes; the first that keeps an image is the one it bears."""
-        keep = self._keep
-        keep.update(
-            (image.digest, _stays("locked", "locked in the registry")) for image in self.graph.images if image.locked
-        )
-        for digest, reason in self.plan_context.holds.reasons(self.graph.path, self.graph.images).items():
-            keep.setdefault(digest, _stays("held", reason))
-        for digest, reason in self.plan_context.evidence.in_use(self.graph.path, self.graph.images).items():
-            keep.setdefault(digest, _stays("in_use", reason))
-        for rule in self._rules:
-            if rule.kind == "keep":
-                matched = self.evaluate(rule, self.graph.images)
-                if matched.yes or matched.unknown:
-                    self.keeping.add(rule.name)
-                left = [image for image in matched.yes if image.digest not in keep]
-                for image, fact in zip(left, self._facts(rule, left), strict=True):
-                    keep[image.digest] = ("keep", "kept_by_rule", rule.name, (), fact)
-                for image in matched.unknown:
-                    keep.setdefault(image.digest, _stays("kept_by_rule", self._untold(rule, image), rule.name))
-        keep.update({digest: kept for digest, kept in self._unreadable() if digest not in keep})
+        """A decision for every image, in the order of the graph."""
+        self._apply_select_rules()
+        self._keep_held_and_used()
+        self._apply_keep_rules()
+        self._keep_unreadable()
         if self._keep_per_repository:
-            n = self._keep_per_repository
-            ranked = RuleMatches(list(self._ranked), [])
-            top = self._top(n, ranked)
-            self._uncounted |= top.digests & unreported(self._ranked)
-            self._note_graph(None, top, ranked)
-            always = top.narrows(ranked, beyond=False)
-            sure = f"one of the {n} newest of its repository"
-            for image in always.yes:
-                keep.setdefault(image.digest, _stays("keep_per_repository", sure))
-            for image in always.unknown:
-                reason = f"perhaps {sure}: {self._unranked(None, image)}"
-                keep.setdefault(image.digest, _stays("keep_per_repository", reason))
+            self._keep_newest()
+        self._delete_selected_and_followers()
+        if self.plan_context.settle and self.deleting:
+            self._keep_unsettled()
+        self._keep_unread()
+        return decisions(self.graph.path, self._reported, self._verdicts())
 
-    def _unreadable(self) -> Iterator[tuple[str, Settled]]:
-        """What stays because of an image whose manifest could not be read."""
+    def _apply_select_rules(self) -> None:
+        matches = [(rule, self._match(rule)) for rule in self._rules if rule.kind == "delete"]
+        self.selected = {rule.name: len(yes) for rule, (yes, _) in matches}
+        for rule, (yes, unknown) in reversed(matches):  # the first of several rules is written last
+            self._selecting.update(dict.fromkeys(map(_DIGEST, yes), rule))
+            self._unknown.update(dict.fromkeys(map(_DIGEST, unknown), rule))
+
+    def _match(self, rule: Rule) -> RuleMatches:
+        """The images that match a rule, its count included."""
+        if rule.count is None:
+            return rule.match(self.graph.images, self.context)
+        return self._count(rule.name, rule.count, rule.match(self._countable, self.context))
+
+    def _count(self, rule: str | None, count: Count, matches: RuleMatches) -> RuleMatches:
+        """The matches that are among the N newest, or beyond them. `rule`: None for keep_per_repository."""
+        if rule is not None and count.per == "registry":
+            newest = self._newest_of_registry[rule]
+        else:
+            times = self.plan_context.push_times
+            uncounted = uncounted_digests(matches.yes, times.returned)
+            newest = Newest.of(count.n, rank_keys(matches), ordered=not times.first_seen, uncounted=uncounted)
+        self.unread |= newest.digests & unreported_subjects(matches.yes)
+        if newest.tied:
+            self._tied[rule] = newest.tied
+            self.undecidable.update(image.digest for image in matches.yes if image.digest in newest.tied)
+        return newest.narrow(matches, beyond=count.beyond)
+
+    def _keep_held_and_used(self) -> None:
+        """Keep the images that are locked, held or in use. Of several causes, the first is the cause of a decision."""
+        path, images = self.graph.path, self.graph.images
+        self._kept = {image.digest: _keep("locked", "locked in the registry") for image in images if image.locked}
+        for digest, reason in self.plan_context.holds.reasons(path, images).items():
+            self._kept.setdefault(digest, _keep("held", reason))
+        for digest, reason in self.plan_context.evidence.in_use(path, images).items():
+            self._kept.setdefault(digest, _keep("in_use", reason))
+
+    def _apply_keep_rules(self) -> None:
+        kept = self._kept
+        for rule in self._rules:
+            if rule.kind == "delete":
+                continue
+            matches = self._match(rule)
+            if matches.yes or matches.unknown:
+                self.keeping.add(rule.name)
+            images = [image for image in matches.yes if image.digest not in kept]
+            for image, facts in zip(images, self._facts(rule, images), strict=True):
+                kept[image.digest] = ("keep", "kept_by_rule", rule.name, (), facts)
+            for image in matches.unknown:  # an unknown answer keeps
+                if image.digest not in kept:
+                    kept[image.digest] = _keep("kept_by_rule", self._unknown_fact(rule, image), rule.name)
+
+    def _keep_unreadable(self) -> None:
+        """Keep each index whose children could not be read and, as it may list them, all other images."""
         ignored = self.plan_context.ignore_unreadable
-        unread = self.graph.may_list_all(ignored)
+        unreadable = self.graph.first_unreadable(ignored)
         for image in self.graph.images if self.graph.unreadable or ignored else ():
             if image.digest in ignored:
-                yield image.digest, _stays("unreadable", IGNORED if image.children is None else SET_ASIDE)
-            elif unread is not None:
-                yield image.digest, _stays("unreadable", _unread(image, unread))
+                reason = IGNORED if image.children is None else SET_ASIDE
+            elif unreadable is None:
+                continue
+            elif image.children is None:
+                reason = "the children of this index could not be read"
+            else:
+                reason = f"index {short(unreadable)} could not be read and may list it"
+            self._kept.setdefault(image.digest, _keep("unreadable", reason))
 
-    def _settle(self) -> None:
-        """Of what would go, keep what is not settled, the owners it would follow, and whatever those need."""
+    def _keep_newest(self) -> None:
+        """Keep the newest images of the repository, as the registry's `keep_per_repository` says."""
+        count = Count(self._keep_per_repository)
+        matches = self._count(None, count, RuleMatches(list(self._rankable), []))
+        among = f"one of the {count.n} newest of its repository"
+        for image in matches.yes:
+            self._kept.setdefault(image.digest, _keep("keep_per_repository", among))
+        for image in matches.unknown:
+            reason = f"perhaps {among}: {self._unknown_rank(None, image)}"
+            self._kept.setdefault(image.digest, _keep("keep_per_repository", reason))
+
+    def _delete_selected_and_followers(self) -> None:
+        """Delete selected images, and images that follow their owners once all owners are deleted.
+
+        Each owner is decided before the images that it owns; images that own each other in a circle are kept.
+        """
+        graph, selecting, deleting = self.graph, self._selecting, self.deleting
+        kept = self._kept.keys() | self._foreign_subjects.keys()
+        for digest, rule in selecting.items():
+            if digest not in kept and digest not in graph.owners:
+                deleting[digest] = rule
+        for digest in graph.order:
+            owners = graph.owners[digest]
+            if digest not in kept and all(owner in deleting for owner in owners):
+                if digest in selecting:
+                    deleting[digest] = selecting[digest]
+                elif graph.follows_owners(digest):
+                    deleting[digest] = deleting[owners[0]]
+
+    def _keep_unsettled(self) -> None:
+        """Keep unsettled images, the owners with which they would be deleted, and all that these images need."""
         graph = self.graph
-        going = [image for image in graph.images if image.digest in self._by]
-        stays = self.plan_context.unsettled(graph.path, going, self.context.now)
-        origin = {digest: digest for digest in stays}
-        for digest in reversed(graph.order):  # before its owners
-            if digest in origin and graph.follows(digest):
+        images = [image for image in graph.images if image.digest in self.deleting]
+        reasons = self.plan_context.unsettled(graph.path, images, self.context.now)
+        origins = {digest: digest for digest in reasons}  # an image to keep -> the unsettled image that keeps it
+        for digest in reversed(graph.order):  # each image before its owners
+            if digest in origins and graph.follows_owners(digest):
                 for owner in graph.owners[digest]:
-                    origin.setdefault(owner, origin[digest])
-        for digest, first in origin.items():
-            del self._by[digest]
-            why = f"an image that would be deleted with it is not settled: {short(first)}, {stays[first]}"
-            self._postponed[digest] = _stays("unsettled", stays.get(digest, why))
-        self._keep_what_is_owned()
+                    origins.setdefault(owner, origins[digest])
+        for digest, origin in origins.items():
+            of_origin = f"an image that would be deleted with it is not settled: {short(origin)}, {reasons[origin]}"
+            self._kept[digest] = _keep("unsettled", reasons.get(digest, of_origin))
+            del self.deleting[digest]
+        self._keep_owned()
 
     def _keep_unread(self) -> None:
-        """Of what rules select, keep the untagged images whose subject was not reported, and whatever needs them."""
-        unreported = [image.digest for image in self.graph.images if image.subject is None and not image.tags]
-        self._unread = tuple([one for one in unreported if one in self._by and one in self._select])
-        for digest in self._unread:
-            del self._by[digest]
-            self._postponed[digest] = _stays("unreadable", SUBJECT_UNKNOWN)
-        if self._unread:
-            self._keep_what_is_owned()
+        """Keep selected untagged images with an unreported subject, and all that these images need."""
+        unreported = unreported_subjects(self.graph.images)
+        unread = [digest for digest in unreported if digest in self.deleting and digest in self._selecting]
+        for digest in unread:
+            self._kept[digest] = _keep("unreadable", SUBJECT_UNKNOWN)
+            del self.deleting[digest]
+        self.unread.update(unread)
+        if unread:
+            self._keep_owned()
 
-    def _keep_what_is_owned(self) -> None:
-        """Of what would go, keep each image of which an owner stays."""
+    def _keep_owned(self) -> None:
+        """Keep each image that has a kept owner."""
         for digest in self.graph.order:
-            if digest in self._by and not all(owner in self._by for owner in self.graph.owners[digest]):
-                del self._by[digest]
+            if digest in self.deleting and not all(owner in self.deleting for owner in self.graph.owners[digest]):
+                del self.deleting[digest]
 
-    def _elsewhere(self, digest: str) -> tuple[str, ...]:
-        """Those of its subjects that are in other repositories."""
-        named = self.graph.open_subjects.get(digest)
-        return tuple([subject for subject in named if subject in self.foreign]) if named else ()
-
-    def _settled(self) -> dict[str, Settled]:
-        """What becomes of every image, when it is settled what goes."""
-        by, select, keep, postponed, owned = self._by, self._select, self._keep, self._postponed, self.graph.owners
-        settled: dict[str, Settled] = {}
-        chosen: dict[str, list[Image]] = {rule.name: [] for rule in self._rules}
-        for image in self.graph.images:
+    def _verdicts(self) -> dict[str, ExplainedVerdict]:
+        """The verdict on every image, with its reason."""
+        graph, deleting, selecting, kept, unknown = (
+            self.graph,
+            self.deleting,
+            self._selecting,
+            self._kept,
+            self._unknown,
+        )
+        needed_by = {
+            digest: tuple([owner for owner in owners if owner not in deleting])
+            for digest, owners in graph.owners.items()
+            if digest not in deleting
+        }
+        for digest, subjects in self._foreign_subjects.items():
+            needed_by[digest] = (*needed_by.get(digest, ()), *subjects)
+        verdicts: dict[str, ExplainedVerdict] = {}
+        selected: dict[str, list[Image]] = {rule.name: [] for rule in self._rules}
+        for image in graph.images:
             digest = image.digest
-            if (rule := by.get(digest)) is not None:
-                if digest in select:
-                    chosen[rule.name].append(image)
+            if (rule := deleting.get(digest)) is not None:
+                if digest in selecting:
+                    selected[rule.name].append(image)
                 else:
-                    reason = f"its {self._tie(digest, self.graph.owners[digest][0])} is deleted"
-                    settled[digest] = ("delete", "follows", rule.name, (), reason)
-            elif (kept := keep.get(digest) or postponed.get(digest)) is not None:
-                settled[digest] = kept
-            elif digest in owned or digest in self._unknown_rule or digest in self.graph.open_subjects:
-                settled[digest] = self._not_selected(image)
+                    reason = f"its {self._relation(graph.owners[digest][0], digest)} is deleted"
+                    verdicts[digest] = ("delete", "follows", rule.name, (), reason)
+            elif (verdict := kept.get(digest)) is not None:
+                verdicts[digest] = verdict
+            elif owners := needed_by.get(digest):
+                verdicts[digest] = ("keep", "needed", None, tuple(sorted(owners)), self._need(digest, owners))
+            elif (rule := unknown.get(digest)) is not None:  # an unknown answer does not select
+                reason = f"no rule selects it; {rule.name}: {self._unknown_fact(rule, image)}"
+                verdicts[digest] = _keep("no_rule", reason)
             else:
-                settled[digest] = _NO_RULE
+                verdicts[digest] = _NO_RULE
         for rule in self._rules:
-            images = chosen[rule.name]
-            for image, fact in zip(images, self._facts(rule, images), strict=True):
-                settled[image.digest] = ("delete", "selected", rule.name, (), fact)
-        return settled
+            images = selected[rule.name]
+            for image, facts in zip(images, self._facts(rule, images), strict=True):
+                verdicts[image.digest] = ("delete", "selected", rule.name, (), facts)
+        return verdicts
 
-    def _not_selected(self, image: Image) -> Settled:
-        """What stays because it is needed, or because no rule selects it."""
-        digest = image.digest
-        needed_by = tuple([owner for owner in self.graph.owners.get(digest, ()) if owner not in self._by])
-        if needed_by := needed_by + self._elsewhere(digest):
-            return "keep", "needed", None, tuple(sorted(needed_by)), self._need(digest, needed_by)
-        rule = self._unknown_rule.get(digest)
-        if rule is None:
-            return _NO_RULE
-        return _stays("no_rule", f"no rule selects it; {rule.name}: {self._untold(rule, image)}")
+    def _need(self, digest: str, owners: Sequence[str]) -> str:
+        """Why an image is needed: its first kept owner here, or its first subject elsewhere."""
+        more = f", and {len(owners) - 1} more" if len(owners) > 1 else ""
+        if owners[0] in self.graph.by_digest:
+            return f"{self._relation(owners[0], digest)} is kept{more}"
+        return f"subject {short(owners[0])} is in another repository{more}"
 
-    def _facts(self, rule: Rule, images: Sequence[Image]) -> Iterable[str]:
-        """The facts behind a rule's yes on each of these."""
-        told = [condition.facts(images, self.context) for condition in rule.conditions]
-        if rule.count is not None:
-            group = " of the registry" if rule.count.per == "registry" else ""
-            counted = f"{'not ' if rule.count.beyond else ''}one of the {rule.count.n} newest{group}"
-            told.append([counted] * len(images))
-        return told[0] if len(told) == 1 else map("; ".join, zip(*told, strict=True))
-
-    def _untold(self, rule: Rule, image: Image) -> str:
-        """The first fact that was not told, where a rule's answer is unknown."""
-        for condition in rule.conditions:
-            if condition.holds(image, self.context) is UNKNOWN:
-                return condition.fact(image, self.context)
-        return self._unranked(rule.name, image)
-
-    def _unranked(self, rule: str | None, image: Image) -> str:
-        """Why the place of an image in a count is unknown. `rule`: None: the count of keep_per_repository."""
-        if image.digest in self._tied.get(rule, ()):
-            at = f"{_utc(image.created_at):%Y-%m-%dT%H:%M:%SZ}"
-            return f"first seen at {at} together with other images, in an unknown order"
-        return self.context.untimed(image)
-
-    def _need(self, digest: str, needed_by: tuple[str, ...]) -> str:
-        first = needed_by[0]
-        more = f", and {len(needed_by) - 1} more" if len(needed_by) > 1 else ""
-        if first in self.graph.by_digest:
-            return f"{self._tie(digest, first)} is kept{more}"
-        return f"subject {short(first)} is in another repository{more}"
-
-    def _tie(self, digest: str, owner: str) -> str:
+    def _relation(self, owner: str, digest: str) -> str:
+        """The owner of an image, as its index or its subject."""
         children = self.graph.by_digest[owner].children
         is_index = isinstance(children, tuple) and digest in children
         return f"{'index' if is_index else 'subject'} {short(owner)}"
 
+    def _facts(self, rule: Rule, images: Sequence[Image]) -> Iterable[str]:
+        """For each of the images, the facts for which it matches a rule."""
+        facts = [condition.facts(images, self.context) for condition in rule.conditions]
+        if rule.count is not None:
+            group = " of the registry" if rule.count.per == "registry" else ""
+            counted = f"{'not ' if rule.count.beyond else ''}one of the {rule.count.n} newest{group}"
+            facts.append([counted] * len(images))
+        return facts[0] if len(facts) == 1 else map("; ".join, zip(*facts, strict=True))
 
-def _stays(cause: Cause, reason: str, rule: str | None = None) -> Settled:
-    return "keep", cause, rule, (), reason
+    def _unknown_fact(self, rule: Rule, image: Image) -> str:
+        """The first unknown fact for which the answer of a rule is unknown."""
+        for condition in rule.conditions:
+            if condition.holds(image, self.context) is UNKNOWN:
+                return condition.fact(image, self.context)
+        return self._unknown_rank(rule.name, image)
+
+    def _unknown_rank(self, rule: str | None, image: Image) -> str:
+        """Why the rank of an image in a count is unknown. `rule`: None for keep_per_repository."""
+        if image.created_at is not None and image.digest in self._tied.get(rule, ()):
+            first_seen = f"{image.created_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            return f"first seen at {first_seen} together with other images, in an unknown order"
+        return self.context.why_untimed(image)
 
 
-_NO_RULE = _stays("no_rule", "no rule selects it")
-
-
-def decisions(path: str, images: Iterable[Image], settled: Mapping[str, Settled]) -> tuple[Decision, ...]:
-    """A decision on each of these images of a repository, with the image's own facts."""
+def decisions(path: str, images: Iterable[Image], verdicts: Mapping[str, ExplainedVerdict]) -> tuple[Decision, ...]:
+    """The decision on each image of a repository, with the facts of the image."""
     return tuple([
         Decision(
             image.id, path, image.digest, image.tags, at if at is None or at.tzinfo is UTC else at.astimezone(UTC),
-            image.compressed_size, *settled[image.digest],
+            image.compressed_size, *verdicts[image.digest],
         )
         for image in images
         for at in (image.created_at,)
     ])  # fmt: skip
 
 
-def _utc(instant: datetime | None) -> datetime | None:
-    return instant if instant is None or instant.tzinfo is UTC else instant.astimezone(UTC)
-
-
-IGNORED = "its children could not be read and ignore_unreadable names it: it is kept; the rules decide on its children"
-SET_ASIDE = "ignore_unreadable names it: it is kept, although it can be read now"
-
-
 def short(digest: str) -> str:
-    """A digest for a sentence."""
+    """A digest in a sentence."""
     algorithm, _, digits = digest.partition(":")
     return f"{algorithm}:{digits[:12]}…" if len(digits) > 12 else digest
-
-
-def _unread(image: Image, unread: str) -> str:
-    if image.children is None:
-        return "the children of this index could not be read"
-    return f"index {short(unread)} could not be read and may list it"

@@ -36,7 +36,9 @@ class Graph:
     owners: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> indexes and subjects here, sorted
     children: frozenset[str] = frozenset()  # digests that an index here lists
     referrers: frozenset[str] = frozenset()  # digests whose subject is here
-    open_subjects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> subjects that are not here
+    missing_subjects: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # digest -> subjects that are not here
     unreadable: tuple[str, ...] = ()  # digests of images whose manifest could not be read, sorted
     by_digest: Mapping[str, Image] = field(default_factory=dict)  # filled where there is an index
     suspicion: str = ""  # why push times are not believed
@@ -63,11 +65,11 @@ class Graph:
                     order.append(other)
         return tuple(order)
 
-    def may_list_all(self, ignored: Container[str] = ()) -> str | None:
+    def first_unreadable(self, ignored: Container[str] = ()) -> str | None:
         """The first unreadable image that may list anything here; None: all could be read, or are to be ignored."""
         return next((digest for digest in self.unreadable if digest not in ignored), None)
 
-    def follows(self, digest: str) -> bool:
+    def follows_owners(self, digest: str) -> bool:
         """Whether it goes with its owners though no rule selects it: an untagged child, or a referrer."""
         untagged = not self.by_digest[digest].tags
         return untagged if digest in self.children else digest in self.referrers
@@ -119,9 +121,9 @@ class Graph:
         sizes = self.blobs.sizes
         return sum(int(sizes[number]) for number in named) + other
 
-    def ranked(self, foreign: frozenset[str]) -> tuple[Image, ...]:
+    def rankable(self, foreign: frozenset[str]) -> tuple[Image, ...]:
         """Newest first, what is neither a child nor a referrer whose subject is here or (`foreign`) elsewhere."""
-        away = {digest for digest, named in self.open_subjects.items() if not foreign.isdisjoint(named)}
+        away = {digest for digest, named in self.missing_subjects.items() if not foreign.isdisjoint(named)}
         apart = away.union(self.owners)
         return tuple([image for image in self.images if image.digest not in apart]) if apart else self.images
 
@@ -144,7 +146,7 @@ class GraphBuilder:
 
     def graph(self) -> Graph:
         """What the images are to each other. The order of their rows makes no difference."""
-        images = _newest_first(merged(self._rows))
+        images = _newest_first(merge_rows(self._rows))
         indexes = [image for image in images if image.children is not UNSET]
         perhaps = [
             one for one in images if isinstance(one.subject, str) or (one.tags and one.tags[0].startswith("sha256-"))
@@ -213,14 +215,14 @@ def _tied(
         for child in here:  # a list is deleted before what it lists, as every index is
             owners.setdefault(child, set()).add(index.digest)
     referrers = set()
-    open_subjects = {}
+    missing_subjects = {}
     for digest, named in subjects.items():
         here = [subject for subject in named if subject in by_digest]
         if here:
             referrers.add(digest)
             owners.setdefault(digest, set()).update(here)
         if len(here) < len(named):
-            open_subjects[digest] = tuple(subject for subject in named if subject not in by_digest)
+            missing_subjects[digest] = tuple(subject for subject in named if subject not in by_digest)
     for digest, subject in perhaps.items():
         if subject in by_digest:
             owners.setdefault(digest, set()).add(subject)
@@ -231,7 +233,7 @@ def _tied(
         owners={digest: tuple(sorted(found)) for digest, found in owners.items()},
         children=frozenset(children),
         referrers=frozenset(referrers),
-        open_subjects=open_subjects,
+        missing_subjects=missing_subjects,
         unreadable=tuple(sorted(index.digest for index in indexes if index.children is None)),
         by_digest=by_digest,
     )
@@ -246,7 +248,7 @@ def countable(images: Iterable[Image], ignored: Container[str] = ()) -> list[Ima
     ]
 
 
-def merged(rows: Sequence[Image]) -> Sequence[Image]:
+def merge_rows(rows: Sequence[Image]) -> Sequence[Image]:
     """Each digest once. A fact in which its rows differ is unknown; tags and blobs are united."""
     if len({row.digest for row in rows}) == len(rows):
         return rows

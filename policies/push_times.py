@@ -19,7 +19,7 @@ from policies.blobs import DigestRows
 from policies.image import Image
 from policies.scan_history import RepositoryHistory
 
-Pushes = npt.NDArray[np.float64]  # seconds since 1970, of the images that have a push time
+PushSeconds = npt.NDArray[np.float64]  # seconds since 1970, of the images that have a push time
 
 SHARED_WITHIN = 60.0  # seconds
 _DAY = timedelta(days=1)
@@ -64,7 +64,7 @@ def trusted_after(instant: datetime, *, first_seen: bool = False) -> PushTimeTru
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class SharedTime:
     """Push times that more than half of a registry's images share."""
 
     start: float  # seconds since 1970
@@ -83,17 +83,17 @@ def with_first_seen(images: Iterable[Image], first_seen: Mapping[str, datetime],
     )
 
 
-def pushes(images: Iterable[Image]) -> Pushes:
+def push_seconds(images: Iterable[Image]) -> PushSeconds:
     """The push times of these images as a column."""
     return np.array(
         [image.created_at.timestamp() for image in images if image.created_at is not None], dtype=np.float64
     )
 
 
-def cluster(columns: Iterable[Pushes], images: int) -> Cluster | None:
+def shared_time(columns: Iterable[PushSeconds], images: int) -> SharedTime | None:
     """The push times that more than half of so many images share, within a minute; None: there are none such."""
     some = np.sort(np.concatenate([np.empty(0), *columns]))
-    if not is_most(len(some), images):  # one image shares its push time with nobody
+    if not is_majority(len(some), images):  # one image shares its push time with nobody
         return None
     needed = images // 2 + 1
     first, last = some[: len(some) - needed + 1], some[needed - 1 :]  # of each run of so many
@@ -102,10 +102,10 @@ def cluster(columns: Iterable[Pushes], images: int) -> Cluster | None:
         return None
     start, end = float(first[starts[0]]), float(last[starts[-1]])
     inside = np.searchsorted(some, end, side="right") - np.searchsorted(some, start, side="left")
-    return Cluster(start, end, float(inside) / images)
+    return SharedTime(start, end, float(inside) / images)
 
 
-def late(images: Sequence[Image], digests: DigestRows, seen: RepositoryHistory) -> npt.NDArray[np.bool_]:
+def pushed_after_seen(images: Sequence[Image], digests: DigestRows, seen: RepositoryHistory) -> npt.NDArray[np.bool_]:
     """Which of these images report a push time after an earlier scan saw them. `digests`: theirs, in order."""
     if not len(seen):
         return np.zeros(len(images), dtype=np.bool_)
@@ -115,12 +115,12 @@ def late(images: Sequence[Image], digests: DigestRows, seen: RepositoryHistory) 
     return after
 
 
-def is_most(count: int, images: int) -> bool:
+def is_majority(count: int, images: int) -> bool:
     """Whether so many of a registry's images are a suspicion: more than half, and not one alone."""
     return count > 1 and count > images // 2
 
 
-def suspicion_of_late(count: int, images: int, path: str, image: Image, seen: RepositoryHistory) -> str:
+def late_push_suspicion(count: int, images: int, path: str, image: Image, seen: RepositoryHistory) -> str:
     """61% of all images report a push time after an earlier scan saw them: shop/api@… at 2026-11-20T10:00:00Z"""
     known = seen.lookup([image.digest], include_missing=True)[image.digest]
     pushed = _text(image.created_at) if image.created_at else "never"
@@ -130,7 +130,7 @@ def suspicion_of_late(count: int, images: int, path: str, image: Image, seen: Re
     )
 
 
-def contradiction(path: str, images: Sequence[Image], seen: RepositoryHistory, found: Cluster) -> str | None:
+def contradiction(path: str, images: Sequence[Image], seen: RepositoryHistory, found: SharedTime) -> str | None:
     """Why the shared push time cannot be the true one of some image of this repository; None: nothing says so."""
     inside = [image for image in images if image.created_at is not None and found.holds(image.created_at)]
     known = seen.lookup([image.digest for image in inside], include_missing=True)
@@ -142,19 +142,19 @@ def contradiction(path: str, images: Sequence[Image], seen: RepositoryHistory, f
         if one is not None and one.first_seen < pushed:
             return f"an earlier scan saw {path}@{image.digest} at {_text(one.first_seen)}"
         for tag in sorted(image.tags):
-            day = named_day(tag)
+            day = day_in_tag(tag)
             if day is not None and pushed - day >= _DAY:
                 return f"the tag {path}:{tag} names an earlier day"
     return None
 
 
-def suspicion_of(found: Cluster, why: str) -> str:
+def shared_time_suspicion(found: SharedTime, why: str) -> str:
     """61% of all images report a push time within the same minute, 2026-11-20T10:00:00Z, but the tag … names …"""
     at = datetime.fromtimestamp(found.start, UTC)
     return f"{found.share:.0%} of all images report a push time within the same minute, {_text(at)}, but {why}"
 
 
-def named_day(tag: str) -> datetime | None:
+def day_in_tag(tag: str) -> datetime | None:
     """The beginning, in UTC, of the latest calendar day that a tag names, as 2024-05-01, 20240501 or 2024.05.01."""
     days = []
     for year, _, month, day in _DATE.findall(tag):

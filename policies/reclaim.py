@@ -1,8 +1,8 @@
 """Exact bytes: the blobs that no remaining image of the registry references.
 
-What spans repositories is held in compact columns: a row for each blob of each repository. A digest is four 64-bit
-words; rows are sorted by one key mixed from them, and equal keys are proved to be equal digests by all four, or else
-sorted the slow way.
+Facts that span repositories are compact columns: a row for each blob of each repository. A digest is four 64-bit
+words. Rows are sorted by one key that mixes the four words; where different digests have the same key, all four words
+are sorted.
 """
 
 from collections import Counter
@@ -22,16 +22,16 @@ _KEPT, _COUNTED = 1, 2
 
 @dataclass(frozen=True)
 class RepositoryTotals:
-    """What of one or more decided repositories the totals of the registry need."""
+    """The blobs and counts of a decided repository, from which `PlanSummaryBuilder` adds up the plan."""
 
     digest_rows: DigestRows
     sizes: Sizes
     references: npt.NDArray[np.int64]  # deletions that name the blob
-    flags: npt.NDArray[np.uint8]  # _KEPT: something that stays names it; _COUNTED: in a readable repository
+    flags: npt.NDArray[np.uint8]  # _KEPT: a kept image names it; _COUNTED: in a readable repository
     counts: Totals = field(default_factory=Totals)  # without the bytes of blobs
     rule_selected: Mapping[str, int] = field(default_factory=dict)  # images that a rule selects, before keeps
-    keeping: frozenset[str] = frozenset()  # keep rules that keep something
-    undecidable: int = 0  # images whose rank in some count nobody can tell
+    keeping: frozenset[str] = frozenset()  # keep rules that match an image
+    undecidable: int = 0  # images whose rank in a count is unknown
 
 
 _SHARE_BITS = 4  # of the keys: the digests are added up a sixteenth at a time
@@ -39,7 +39,7 @@ _SHARE_BITS = 4  # of the keys: the digests are added up a sixteenth at a time
 
 def repository_totals(
     blobs: Blobs,
-    goes: Collection[str],
+    deleted: Collection[str],
     *,
     counts: Totals,
     rule_selected: Mapping[str, int],
@@ -47,13 +47,13 @@ def repository_totals(
     undecidable: int = 0,
     readable: bool = True,
 ) -> RepositoryTotals:
-    """The columns of one repository, of whose images `goes` go and the others stay."""
-    references, stays = blobs.counted(goes)
+    """The totals of one repository, of which the digests `deleted` are deleted and the others kept."""
+    references, kept = blobs.counted(deleted)
     return RepositoryTotals(
         digest_rows=blobs.digest_rows,
         sizes=blobs.sizes,
         references=references,
-        flags=stays * np.uint8(_KEPT) | np.uint8(_COUNTED if readable else 0),
+        flags=kept * np.uint8(_KEPT) | np.uint8(_COUNTED if readable else 0),
         counts=counts,
         rule_selected=rule_selected,
         keeping=keeping,
@@ -63,7 +63,7 @@ def repository_totals(
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """What all decided repositories come to: each blob once."""
+    """The totals of all decided repositories, each blob once."""
 
     totals: Totals
     rule_selected: Mapping[str, int]
@@ -73,18 +73,18 @@ class PlanSummary:
     _sizes: Sizes = field(repr=False)
     _references: npt.NDArray[np.uint32] = field(repr=False)
 
-    def numbered(self, image: Image) -> dict[int, str]:
-        """The numbers of those of its blobs that only deletions reference, ascending, each with its digest."""
+    def freed_blobs(self, image: Image) -> dict[int, str]:
+        """The blobs of an image that only deletions reference: their numbers, ascending, each with its digest."""
         digests = list({blob.digest for blob in blobs_of(image)})
         numbers = [self._numbers.get(tuple(row)) for row in digest_rows(digests).tolist()]
         return dict(sorted((n, digest) for n, digest in zip(numbers, digests, strict=True) if n is not None))
 
     def size(self, number: int) -> int:
-        """Bytes of a blob."""
+        """Bytes of the blob with that number."""
         return int(self._sizes[number])
 
     def references(self, number: int) -> int:
-        """How many deletions reference a blob, each image of each repository once."""
+        """How many deletions reference the blob; each image of each repository counts once."""
         return int(self._references[number])
 
     @cached_property
@@ -93,53 +93,55 @@ class PlanSummary:
 
 
 class PlanSummaryBuilder:
-    """Adds up decided repositories, in whatever order they come.
+    """Adds up decided repositories, in any order.
 
-    Their blobs lie packed, side by side, and are closed a sixteenth of all digests at a time: so a million images need
-    little more memory than the rows themselves. `numbered` False: nobody will ask which blobs a deletion frees.
+    The builder packs their blobs and unites a sixteenth of all digests at a time: so a million images need little more
+    memory than the rows themselves. `number_blobs` False: `PlanSummary.freed_blobs` is not needed.
     """
 
-    def __init__(self, *, numbered: bool = True) -> None:
-        self._numbered = numbered
+    def __init__(self, *, number_blobs: bool = True) -> None:
+        self._number_blobs = number_blobs
         self._words, self._sizes, self._references, self._flags = (bytearray() for _ in range(4))
         self._counts = Totals()
         self._selected: Counter[str] = Counter()
         self._keeping: set[str] = set()
         self._undecidable = 0
 
-    def add(self, part: RepositoryTotals) -> None:
-        """Take a repository in; nothing of it is needed any more."""
-        self._counts = add(self._counts, part.counts)
-        for rule, count in part.rule_selected.items():
-            self._selected[rule] += count  # also where it is 0
-        self._keeping |= part.keeping
-        self._undecidable += part.undecidable
-        self._words += part.digest_rows.tobytes()
-        self._sizes += part.sizes.tobytes()
-        self._references += part.references.astype(np.uint32).tobytes()
-        self._flags += part.flags.tobytes()
+    def add(self, totals: RepositoryTotals) -> None:
+        """Add a repository. The builder keeps no reference to its columns."""
+        self._counts = add(self._counts, totals.counts)
+        for rule, count in totals.rule_selected.items():
+            self._selected[rule] += count  # even if it is 0
+        self._keeping |= totals.keeping
+        self._undecidable += totals.undecidable
+        self._words += totals.digest_rows.tobytes()
+        self._sizes += totals.sizes.tobytes()
+        self._references += totals.references.astype(np.uint32).tobytes()
+        self._flags += totals.flags.tobytes()
 
-    def close(self) -> "PlanSummary":
-        """Each blob once."""
+    def build(self) -> "PlanSummary":
+        """The summary, each blob once."""
         rows = np.frombuffer(self._words, dtype=np.uint64).reshape(-1, 4)
         sizes = np.frombuffer(self._sizes, dtype=np.int64)
         references = np.frombuffer(self._references, dtype=np.uint32)
         flags = np.frombuffer(self._flags, dtype=np.uint8)
         share_of = (keys(rows) >> np.uint64(64 - _SHARE_BITS)).astype(np.uint8)
-        totals, shares = self._counts, []
+        counts, shares = self._counts, []
         for share in range(1 << _SHARE_BITS):
             which = np.flatnonzero(share_of == share)
-            blobs, freed = _freed(rows[which], sizes[which], references[which], flags[which], numbered=self._numbered)
-            totals = add(totals, blobs)
+            blob_bytes, freed = _freed(
+                rows[which], sizes[which], references[which], flags[which], number_blobs=self._number_blobs
+            )
+            counts = add(counts, blob_bytes)
             shares.append(freed)
         return PlanSummary(
-            totals,
+            counts,
             dict(self._selected),
             frozenset(self._keeping),
             self._undecidable,
-            np.concatenate([one for one, _, _ in shares]),
-            np.concatenate([one for _, one, _ in shares]),
-            np.concatenate([one for _, _, one in shares]),
+            np.concatenate([rows for rows, _, _ in shares]),
+            np.concatenate([sizes for _, sizes, _ in shares]),
+            np.concatenate([references for _, _, references in shares]),
         )
 
 
@@ -147,12 +149,17 @@ Freed = tuple[DigestRows, Sizes, npt.NDArray[np.uint32]]
 
 
 def _freed(
-    rows: DigestRows, sizes: Sizes, references: npt.NDArray[np.uint32], flags: npt.NDArray[np.uint8], *, numbered: bool
+    rows: DigestRows,
+    sizes: Sizes,
+    references: npt.NDArray[np.uint32],
+    flags: npt.NDArray[np.uint8],
+    *,
+    number_blobs: bool,
 ) -> tuple[Totals, Freed]:
-    """What the blobs of a share come to, and (`numbered`) those that only deletions reference, once, sorted by key."""
+    """The totals of a share of all blobs, and (`number_blobs`) the freed blobs, each once, sorted by key."""
     once = _unite(rows, sizes, references, flags)
     freed, counted = once & (flags & _KEPT == 0), once & (flags & _COUNTED != 0)
-    which = np.flatnonzero(freed if numbered else [])
+    which = np.flatnonzero(freed if number_blobs else [])
     which = which[groups(rows[which])[0]]
     totals = Totals(reclaimable_bytes=_sum(sizes[freed]), registry_bytes=_sum(sizes[counted]))
     return totals, (rows[which], sizes[which], references[which])
@@ -161,7 +168,7 @@ def _freed(
 def _unite(
     rows: DigestRows, sizes: Sizes, references: npt.NDArray[np.uint32], flags: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.bool_]:
-    """Have one row of each blob speak for all of them; which rows do. Few blobs have more than one."""
+    """Add all rows of a blob up in its first row; a mask of these first rows. Few blobs have more than one row."""
     key = keys(rows)
     ordered = np.sort(key)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
@@ -170,23 +177,23 @@ def _unite(
         return once
     place = np.searchsorted(repeated, key)
     place[place == len(repeated)] = 0
-    several = np.flatnonzero(repeated[place] == key)
-    order, starts = groups(rows[several])
-    several = several[order]
-    first = several[starts]
-    sizes[first] = np.minimum.reduceat(sizes[several], starts)
-    references[first] = np.add.reduceat(references[several], starts)
-    flags[first] = np.bitwise_or.reduceat(flags[several], starts)
-    once[several] = False
+    repeats = np.flatnonzero(repeated[place] == key)
+    order, starts = groups(rows[repeats])
+    repeats = repeats[order]
+    first = repeats[starts]
+    sizes[first] = np.minimum.reduceat(sizes[repeats], starts)
+    references[first] = np.add.reduceat(references[repeats], starts)
+    flags[first] = np.bitwise_or.reduceat(flags[repeats], starts)
+    once[repeats] = False
     once[first] = True
     return once
 
 
 def _sum(sizes: npt.NDArray[np.int64]) -> int:
-    """Exact, however large: halves are added apart, so that no sum overflows."""
+    """The exact sum: the upper and the lower halves are added separately, so that no sum overflows."""
     return (int((sizes >> 32).sum()) << 32) + int((sizes & 0xFFFFFFFF).sum())
 
 
-def add(one: Totals, other: Totals) -> Totals:
-    """Totals of two parts of a registry."""
-    return Totals(**{name: getattr(one, name) + getattr(other, name) for name in Totals.__struct_fields__})
+def add(left: Totals, right: Totals) -> Totals:
+    """The totals of two parts of a registry."""
+    return Totals(**{name: getattr(left, name) + getattr(right, name) for name in Totals.__struct_fields__})

@@ -1,6 +1,7 @@
-"""What repositories are to each other: subjects that are elsewhere, and counts of the whole registry.
+"""Facts that span repositories: subjects in other repositories, and counts across the registry.
 
-A survey holds of one repository what the others must know of it, in compact columns; `sum_up` brings them together.
+A survey holds, in compact columns, the facts of one repository that decisions in other repositories need;
+`summarize` combines the surveys of a registry.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,31 +13,31 @@ import numpy as np
 from policies.blobs import DigestRows, digest_rows, keys
 from policies.context import NOTHING, PlanContext
 from policies.graph import Graph, countable
-from policies.push_times import Pushes, late, pushes
-from policies.rules import Place, Policy, Top, first_places, newest_first, placeless, population
+from policies.push_times import PushSeconds, push_seconds, pushed_after_seen
+from policies.rules import Newest, Policy, RankKey, first_ranked, newest_first, rank_keys, uncounted_digests
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What must be known of one repository before another can be decided."""
+    """The facts of one repository that decisions in other repositories need."""
 
     path: str
     digests: DigestRows
-    open_subjects: frozenset[str] = frozenset()  # that referrers here name and that are not here
-    places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)  # rule -> its newest here: N, and ties
-    foreign_places: Mapping[str, tuple[tuple[Place, tuple[str, ...]], ...]] = field(default_factory=dict)
-    # … of referrers whose subjects (beside each) are not here: they count only where those are nowhere
-    uncounted: frozenset[str] = frozenset()  # digests among the places that take none
-    pushes: Pushes = field(default_factory=lambda: np.empty(0))  # when its images say that they were pushed
-    late: int = 0  # how many of them say that this was after an earlier scan saw them
+    missing_subjects: frozenset[str] = frozenset()  # named by referrers here, and not in this repository
+    newest: Mapping[str, tuple[RankKey, ...]] = field(default_factory=dict)  # rule -> the N newest here, with ties
+    newest_referrers: Mapping[str, tuple[tuple[RankKey, tuple[str, ...]], ...]] = field(default_factory=dict)
+    # rule -> referrers without a subject here, each with its subjects: they count only if no repository has these
+    uncounted: frozenset[str] = frozenset()  # digests in `newest` that do not count towards N
+    push_seconds: PushSeconds = field(default_factory=lambda: np.empty(0))  # push times as reported
+    pushed_after_seen: int = 0  # images that report a push time after an earlier scan saw them
 
 
 @dataclass(frozen=True)
 class RegistrySummary:
-    """What the repositories of a registry are to each other."""
+    """The facts of a registry that decisions in each of its repositories need."""
 
-    foreign: frozenset[str] = frozenset()  # subjects, named by referrers of other repositories, that are somewhere
-    tops: Mapping[str, Top] = field(default_factory=dict)  # rule -> the newest of the registry
+    foreign_subjects: frozenset[str] = frozenset()  # named by referrers of one repository, present in another
+    newest: Mapping[str, Newest] = field(default_factory=dict)  # rule -> the newest images of the registry
 
 
 def survey_of(
@@ -45,62 +46,65 @@ def survey_of(
     now: datetime,
     plan_context: PlanContext = NOTHING,
 ) -> Survey:
-    """What the other repositories must know of this one."""
-    seen, times, ignore_unreadable = plan_context.seen(graph.path), plan_context.times, plan_context.ignore_unreadable
-    told, graph = graph.images, graph.with_push_times(times)
-    context = graph.context(now, seen)
-    places, foreign_places = {}, {}
-    frozen = graph.may_list_all(ignore_unreadable) is not None
-    uncounted: set[str] = set()
-    for rule in policy.of_registry():
-        if rule.count is None or frozen or not rule.applies_to(graph.path):
+    """The survey of one repository."""
+    history, times = plan_context.history_of(graph.path), plan_context.push_times
+    ignored, reported = plan_context.ignore_unreadable, graph.images
+    graph = graph.with_push_times(times)
+    context = graph.context(now, history)
+    newest, newest_referrers = {}, {}
+    all_kept = graph.first_unreadable(ignored) is not None
+    all_uncounted: set[str] = set()
+    for rule in policy.registry_rules():
+        if rule.count is None or all_kept or not rule.applies_to(graph.path):
             continue
-        images = countable((image for image in graph.images if image.digest not in graph.owners), ignore_unreadable)
-        here = [image for image in images if image.digest not in graph.open_subjects]
-        there = [image for image in images if image.digest in graph.open_subjects]
-        asked = rule.asks(here, context)
-        beside = placeless(asked.yes, times.returned)
-        found = first_places(rule.count.n, population(asked), ordered=not times.first_seen, uncounted=beside)
-        places[rule.name] = tuple(found)
-        uncounted |= beside.intersection(digest for _, digest in found)
-        foreign_places[rule.name] = tuple(
-            (place, graph.open_subjects[place[1]]) for place in population(rule.asks(there, context))
+        images = countable((image for image in graph.images if image.digest not in graph.owners), ignored)
+        ordinary = [image for image in images if image.digest not in graph.missing_subjects]
+        referrers = [image for image in images if image.digest in graph.missing_subjects]
+        matches = rule.match(ordinary, context)
+        uncounted = uncounted_digests(matches.yes, times.returned)
+        first = first_ranked(rule.count.n, rank_keys(matches), ordered=not times.first_seen, uncounted=uncounted)
+        newest[rule.name] = tuple(first)
+        all_uncounted |= uncounted.intersection(digest for _, digest in first)
+        newest_referrers[rule.name] = tuple(
+            (rank, graph.missing_subjects[rank[1]]) for rank in rank_keys(rule.match(referrers, context))
         )
     digests, _ = graph.digests
     return Survey(
         path=graph.path,
         digests=digests,
-        open_subjects=frozenset(subject for named in graph.open_subjects.values() for subject in named),
-        places=places,
-        foreign_places=foreign_places,
-        uncounted=frozenset(uncounted),
-        pushes=pushes(told) if times.questioned else np.empty(0),
-        late=int(late(told, digests, seen).sum()) if times.questioned else 0,
+        missing_subjects=frozenset(subject for named in graph.missing_subjects.values() for subject in named),
+        newest=newest,
+        newest_referrers=newest_referrers,
+        uncounted=frozenset(all_uncounted),
+        push_seconds=push_seconds(reported) if times.questioned else np.empty(0),
+        pushed_after_seen=int(pushed_after_seen(reported, digests, history).sum()) if times.questioned else 0,
     )
 
 
-def sum_up(surveys: Iterable[Survey], policy: Policy, *, ordered: bool = True) -> RegistrySummary:
-    """What the surveys of all readable repositories come to, in whatever order they come.
+def summarize(surveys: Iterable[Survey], policy: Policy, *, ordered: bool = True) -> RegistrySummary:
+    """The summary of all readable repositories; the order of their surveys makes no difference.
 
-    `ordered`: whether images of equal times have an order.
+    `ordered`: whether images with equal push times have an order.
     """
     surveys = list(surveys)
-    named = sorted({subject for one in surveys for subject in one.open_subjects})
-    foreign: frozenset[str] = frozenset()
+    named = sorted({subject for survey in surveys for subject in survey.missing_subjects})
+    foreign_subjects: frozenset[str] = frozenset()
     if named:
-        wanted = digest_rows(named)
-        wanted_keys = keys(wanted)
-        there: set[tuple[int, ...]] = set()
-        for one in surveys:
-            hits = one.digests[np.isin(keys(one.digests), wanted_keys)]
-            there.update(map(tuple, hits.tolist()))
-        foreign = frozenset(subject for subject, row in zip(named, wanted.tolist(), strict=True) if tuple(row) in there)
-    tops = {}
-    uncounted = frozenset[str]().union(*(one.uncounted for one in surveys))
-    for rule in policy.of_registry():
+        rows = digest_rows(named)
+        row_keys = keys(rows)
+        present: set[tuple[int, ...]] = set()
+        for survey in surveys:
+            candidates = survey.digests[np.isin(keys(survey.digests), row_keys)]
+            present.update(map(tuple, candidates.tolist()))
+        pairs = zip(named, rows.tolist(), strict=True)
+        foreign_subjects = frozenset(subject for subject, row in pairs if tuple(row) in present)
+    newest = {}
+    uncounted = frozenset[str]().union(*(survey.uncounted for survey in surveys))
+    for rule in policy.registry_rules():
         if rule.count is not None:
-            places = [place for one in surveys for place in one.places.get(rule.name, ())]
-            for one in surveys:
-                places += [p for p, subjects in one.foreign_places.get(rule.name, ()) if foreign.isdisjoint(subjects)]
-            tops[rule.name] = Top.of(rule.count.n, newest_first(places), ordered=ordered, uncounted=uncounted)
-    return RegistrySummary(foreign, tops)
+            ranks = [rank for survey in surveys for rank in survey.newest.get(rule.name, ())]
+            for survey in surveys:
+                referrers = survey.newest_referrers.get(rule.name, ())
+                ranks += [rank for rank, subjects in referrers if foreign_subjects.isdisjoint(subjects)]
+            newest[rule.name] = Newest.of(rule.count.n, newest_first(ranks), ordered=ordered, uncounted=uncounted)
+    return RegistrySummary(foreign_subjects, newest)

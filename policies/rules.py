@@ -1,6 +1,6 @@
-"""Select and keep rules, and counting: which images are among the newest.
+"""Select rules, keep rules and counts: which images match a rule, and which are among the newest.
 
-What *unknown* means is settled here and nowhere else: it does not select, and it does keep.
+Only this module resolves an *unknown* answer: a select rule does not select the image, a keep rule keeps it.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -15,12 +15,12 @@ from policies.patterns import Patterns
 
 Kind = Literal["delete", "keep"]
 Per = Literal["repository", "registry"]
-Place = tuple[datetime, str]  # push time and digest: what the newest are ranked by
+RankKey = tuple[datetime, str]  # push time and digest, which rank images
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """`newest: N`, or `beyond_newest: N`: what is not among them. Counted by distinct digest."""
+    """`newest: N`, or `beyond_newest: N` for the images that are not among them. Counts distinct digests."""
 
     n: int
     beyond: bool = False
@@ -28,7 +28,7 @@ class Count:
 
 
 class RuleMatches(NamedTuple):
-    """What a rule says of some images: these surely, these perhaps, the others not."""
+    """The images that match a rule, and the images of which that is unknown; the other images do not match."""
 
     yes: list[Image]
     unknown: list[Image]
@@ -36,7 +36,7 @@ class RuleMatches(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """All its conditions must hold, in the repositories it applies to."""
+    """Matches an image in which all its conditions hold, in the repositories to which it applies."""
 
     name: str
     kind: Kind
@@ -50,13 +50,13 @@ class Rule:
             return False
         return self.except_repositories is None or self.except_repositories.match(repository) is None
 
-    def asks(self, images: Iterable[Image], context: ConditionContext) -> "RuleMatches":
-        """The conditions' common answer on each image, without the count: no if any says no, else unknown if any is."""
+    def match(self, images: Iterable[Image], context: ConditionContext) -> "RuleMatches":
+        """The images for which all conditions answer yes, and those for which none answers no. Leaves out the count."""
         yes, unknown = list(images), list[Image]()
         for condition in self.conditions:
             unknown = [image for image in unknown if condition.holds(image, context) is not NO]
-            yes, perhaps = condition.split(yes, context)
-            unknown += perhaps
+            yes, undecided = condition.split(yes, context)
+            unknown += undecided
         return RuleMatches(yes, unknown)
 
 
@@ -70,102 +70,104 @@ class Policy:
 
     @property
     def keep_rules(self) -> tuple[str, ...]:
-        """Their names."""
+        """The names of the keep rules."""
         return tuple(rule.name for rule in self.rules if rule.kind == "keep")
 
-    def of_registry(self) -> tuple[Rule, ...]:
-        """The rules that cannot be answered by one repository alone."""
+    def registry_rules(self) -> tuple[Rule, ...]:
+        """The rules that count across the whole registry."""
         return tuple(rule for rule in self.rules if rule.count is not None and rule.count.per == "registry")
 
 
 @dataclass(frozen=True, slots=True)
-class Top:
-    """The first N of a ranking: what takes a place in them, and whether another image might.
+class Newest:
+    """The N newest images of a repository or registry.
 
-    Where equal times have no order (`ordered` is false), all that tie at the border of N are `tied`: whether such an
-    image is among the N is unknown.
+    If equal push times have no order (`ordered` is false), the images that share the push time of the N-th are `tied`:
+    whether a tied image is among the N is unknown.
     """
 
     n: int
-    digests: frozenset[str] = frozenset()  # of the N, and of whatever is tied
-    last: Place | None = None  # the least of the N
+    digests: frozenset[str] = frozenset()  # of the N newest, the tied and the uncounted images before the N-th
+    last: RankKey | None = None  # of the N-th
     ordered: bool = True
     tied: frozenset[str] = frozenset()
-    uncounted: int = 0  # how many of the digests take no place
+    uncounted: int = 0  # how many of the digests do not count towards N
 
     @staticmethod
-    def of(n: int, places: Iterable[Place], *, ordered: bool = True, uncounted: Collection[str] = ()) -> "Top":
-        """`places`: newest first; a digest seen again takes no further place, one that is `uncounted` takes none."""
-        taken = first_places(n, places, ordered=ordered, uncounted=uncounted)
-        counted = [place for place in taken if place[1] not in uncounted]
+    def of(n: int, ranks: Iterable[RankKey], *, ordered: bool = True, uncounted: Collection[str] = ()) -> "Newest":
+        """`ranks`: newest first. A repeated digest counts once, an `uncounted` digest not at all."""
+        first = first_ranked(n, ranks, ordered=ordered, uncounted=uncounted)
+        counted = [rank for rank in first if rank[1] not in uncounted]
         last = counted[min(n, len(counted)) - 1] if counted else None
         tied = [digest for time, digest in counted if last is not None and time == last[0]] if len(counted) > n else []
-        digests = frozenset(digest for _, digest in taken)
-        return Top(n, digests, last, ordered, frozenset(tied), len(taken) - len(counted))
+        digests = frozenset(digest for _, digest in first)
+        return Newest(n, digests, last, ordered, frozenset(tied), len(first) - len(counted))
 
-    def narrows(self, asked: RuleMatches, *, beyond: bool) -> RuleMatches:
-        """Which of these are among the N, or (`beyond`) are not, after what the rule's conditions said of them."""
+    def narrow(self, matches: RuleMatches, *, beyond: bool) -> RuleMatches:
+        """The matches that are among the N newest or, with `beyond`, that are not."""
         among, tied = self.digests, self.tied
-        unranked = [image for image in asked.yes if image.created_at is None or image.digest in tied]
-        yes = [image for image in asked.yes if (image.digest in among) is not beyond]
+        unranked = [image for image in matches.yes if image.created_at is None or image.digest in tied]
+        yes = [image for image in matches.yes if (image.digest in among) is not beyond]
         if unranked:
             yes = [image for image in yes if image.created_at is not None and image.digest not in tied]
-        return RuleMatches(yes, [*unranked, *(image for image in asked.unknown if beyond or self._has_room_for(image))])
+        return RuleMatches(
+            yes, [*unranked, *(image for image in matches.unknown if beyond or self._may_include(image))]
+        )
 
-    def _has_room_for(self, image: Image) -> bool:
-        """Whether fewer than N rank before this image, or might: its time, or its order, may be unknown."""
+    def _may_include(self, image: Image) -> bool:
+        """Whether an image that may match could be among the N; its push time or its order may be unknown."""
         if len(self.digests) - self.uncounted < self.n or image.created_at is None:
             return True
         if self.last is None:
             return False
         if not self.ordered:
             return image.created_at >= self.last[0]
-        return before((image.created_at, image.digest), self.last)
+        return ranks_before((image.created_at, image.digest), self.last)
 
 
-def first_places(n: int, places: Iterable[Place], *, ordered: bool, uncounted: Collection[str] = ()) -> list[Place]:
-    """The first N, each digest once; where equal times have no order, also whatever ties with the last of them.
+def first_ranked(n: int, ranks: Iterable[RankKey], *, ordered: bool, uncounted: Collection[str] = ()) -> list[RankKey]:
+    """The first N of `ranks`, newest first, each digest once, with the `uncounted` digests that rank before the N-th.
 
-    `places`: newest first. `uncounted`: digests that come along where they rank before the N-th, beside the N.
+    If equal push times have no order, the result includes every rank with the push time of the N-th.
     """
-    taken: dict[str, Place] = {}
+    first: dict[str, RankKey] = {}
     counted = 0
-    border: datetime | None = None  # the time of the N-th
-    for place in places:
-        if counted >= n and (ordered or place[0] != border):
+    last_time: datetime | None = None
+    for rank in ranks:
+        if counted >= n and (ordered or rank[0] != last_time):
             break
-        if place[1] not in taken:
-            taken[place[1]] = place
-            counted += place[1] not in uncounted
-            border = place[0]
-    return list(taken.values())
+        if rank[1] not in first:
+            first[rank[1]] = rank
+            counted += rank[1] not in uncounted
+            last_time = rank[0]
+    return list(first.values())
 
 
-def unreported(images: Iterable[Image]) -> frozenset[str]:
-    """The digests of untagged images whose subject was not reported: each may be a referrer, which nobody counts."""
+def unreported_subjects(images: Iterable[Image]) -> frozenset[str]:
+    """The digests of untagged images whose subject is unreported: each may be a referrer, which does not count."""
     return frozenset([image.digest for image in images if image.subject is None and not image.tags])
 
 
-def placeless(images: Iterable[Image], returned: Collection[datetime]) -> frozenset[str]:
-    """The digests of images that take no place in a count, and so push no other image out of it.
+def uncounted_digests(images: Iterable[Image], returned: Collection[datetime]) -> frozenset[str]:
+    """The digests of images that do not count towards N, and so push no other image out of the N newest.
 
-    Those whose subject was not reported. And those that a scan (`returned`) saw first together with images that had
-    been missing: whether these were pushed again or were there all the time, nobody can say.
+    These are images with an unreported subject, and images that a scan (`returned`) first saw together with images that
+    had been missing: whether they were pushed then or had been there before is unknown.
     """
     images = tuple(images)
     again = [image.digest for image in images if image.created_at in returned] if returned else []
-    return unreported(images).union(again)
+    return unreported_subjects(images).union(again)
 
 
-def before(one: Place, other: Place) -> bool:
-    """Whether `one` ranks before `other`: the newer first; of equal times the lower digest counts as the newer."""
-    return one[0] > other[0] or (one[0] == other[0] and one[1] < other[1])
+def ranks_before(left: RankKey, right: RankKey) -> bool:
+    """Whether `left` is newer than `right`; if their push times are equal, the lower digest is the newer."""
+    return left[0] > right[0] or (left[0] == right[0] and left[1] < right[1])
 
 
-def newest_first(places: Iterable[Place]) -> list[Place]:
-    return sorted(sorted(places, key=itemgetter(1)), key=itemgetter(0), reverse=True)
+def newest_first(ranks: Iterable[RankKey]) -> list[RankKey]:
+    return sorted(sorted(ranks, key=itemgetter(1)), key=itemgetter(0), reverse=True)
 
 
-def population(asked: RuleMatches) -> Iterator[Place]:
-    """Those that take a place in a count: they surely pass the rule's other conditions, and their time is known."""
-    return ((image.created_at, image.digest) for image in asked.yes if image.created_at is not None)
+def rank_keys(matches: RuleMatches) -> Iterator[RankKey]:
+    """Those of the images that count: they match all other conditions, and their push time is known."""
+    return ((image.created_at, image.digest) for image in matches.yes if image.created_at is not None)

@@ -122,5 +122,5 @@ class TestPushTimes:
         same = [image(number, days=30) for number in range(9)]
         found = planned({"shop/api": same}, oci(), RegistryHistory(last_scan=RESTORED))
         assert found.suspicion == ""
-        assert found.plan.plan_context.times.first_seen
+        assert found.plan.plan_context.push_times.first_seen
         assert {one.verdict for one in found.decisions.records()} == {"delete"}

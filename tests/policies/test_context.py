@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from policies.context import PlanContext
-from policies.graph import merged
+from policies.graph import merge_rows
 from policies.image import Image, Repository
 from policies.plan import Decision
 from policies.push_times import distrust, trusted_after
@@ -161,7 +161,7 @@ def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str
     history = {}
     for one in repositories:
         before, found = NO_HISTORY, {"long": [], "lately": [], "retagged": []}
-        for row in merged(one.images):
+        for row in merge_rows(one.images):
             kind = data.draw(kinds)
             if kind != "never":
                 found[kind].append(replace(row, tags=("other",)) if kind == "retagged" else row)
@@ -180,7 +180,7 @@ def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Po
     gone, found = deleted(plan), by_key(plan)
     assert gone <= without
     for one in repositories:
-        images = {row.digest: row for row in merged(one.images)}
+        images = {row.digest: row for row in merge_rows(one.images)}
         unsettled = stands.unsettled(one.path, list(images.values()), NOW)
         needs = owners(one)
         for name, row in images.items():
@@ -198,7 +198,7 @@ def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Po
 @settings(max_examples=50, deadline=None)
 @given(registries(), policies())
 def test_where_all_is_settled_it_is_the_same_plan(repositories: list[Repository], rules: Policy) -> None:
-    history = {one.path: update_history(NO_HISTORY, merged(one.images), NOW - LONG) for one in repositories}
+    history = {one.path: update_history(NO_HISTORY, merge_rows(one.images), NOW - LONG) for one in repositories}
     plan = make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history))
     assert make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history, settle=LONG)) == plan
 
@@ -223,7 +223,8 @@ def untimed(repositories: list[Repository], before: datetime | None) -> list[Rep
         return replace(row, created_at=None) if early else row
 
     return [
-        replace(repository, images=tuple(one(row) for row in merged(repository.images))) for repository in repositories
+        replace(repository, images=tuple(one(row) for row in merge_rows(repository.images)))
+        for repository in repositories
     ]
 
 
@@ -238,7 +239,7 @@ def test_a_push_time_that_is_not_believed_is_like_one_not_told(
 ) -> None:
     times = distrust("a restore") if days is None else trusted_after(NOW - days * DAY)
     before = None if days is None else NOW - days * DAY
-    told = make_plan(repositories, rules, NOW, keep_per_repository=keep, plan_context=PlanContext(times=times))
+    told = make_plan(repositories, rules, NOW, keep_per_repository=keep, plan_context=PlanContext(push_times=times))
     without = make_plan(untimed(repositories, before), rules, NOW, keep_per_repository=keep)
     assert essence(told) == essence(without)
     assert told.totals == without.totals
@@ -250,10 +251,10 @@ def test_a_doubt_is_in_the_reasons() -> None:
     rules = policy(
         {"name": "old", "delete": {"older_than": "7d"}}, {"name": "n", "keep": {"newest": 1, "tagged": True}}
     )
-    one = decided(rules, [image(1), image(2, "v1")], PlanContext(times=distrust("it was restored")))
+    one = decided(rules, [image(1), image(2, "v1")], PlanContext(push_times=distrust("it was restored")))
     assert one["1"].reason == "no rule selects it; old: its push time is not trusted: it was restored"
     assert one["2"].reason == "its push time is not trusted: it was restored"
-    trusted = PlanContext(times=trusted_after(NOW - 20 * DAY))
+    trusted = PlanContext(push_times=trusted_after(NOW - 20 * DAY))
     early = decided(rules, [image(1), image(3, days=10)], trusted)
     assert early["1"].reason == (
         "no rule selects it; old: its push time is not trusted: it is before trust_times_after, 2026-11-04T03:00:00Z"
@@ -262,7 +263,7 @@ def test_a_doubt_is_in_the_reasons() -> None:
 
 
 def test_the_newest_of_a_repository_cannot_be_told() -> None:
-    found = decided(policy(EVERYTHING), [A, B], PlanContext(times=distrust("restored")), keep_per_repository=1)
+    found = decided(policy(EVERYTHING), [A, B], PlanContext(push_times=distrust("restored")), keep_per_repository=1)
     assert {one.cause for one in found.values()} == {"keep_per_repository"}
     assert found["1"].reason == (
         "perhaps one of the 1 newest of its repository: its push time is not trusted: restored"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from policies.graph import Graph, GraphBuilder, blobs_of, build_graph, countable, merged
+from policies.graph import Graph, GraphBuilder, blobs_of, build_graph, countable, merge_rows
 from policies.image import Blob, Image
 from policies.push_times import TRUSTED, distrust, trusted_after
 from tests.support.builders import DAY, NOW, digest, image, index, repository, signature
@@ -34,12 +34,12 @@ class TestOwners:
         found = graph(image(1), signature(1), image("sbom", subject=digest(1)))
         assert owners(found) == {digest("sig of 1"): {digest(1)}, digest("sbom"): {digest(1)}}
         assert found.referrers == {digest("sig of 1"), digest("sbom")}
-        assert not found.open_subjects
+        assert not found.missing_subjects
 
     def test_a_subject_that_is_not_here_is_open(self) -> None:
         found = graph(image(1), image("sbom", subject=digest("elsewhere")))
         assert (found.owners, found.referrers) == ({}, frozenset())
-        assert found.open_subjects == {digest("sbom"): (digest("elsewhere"),)}
+        assert found.missing_subjects == {digest("sbom"): (digest("elsewhere"),)}
 
     def test_a_list_of_referrers_is_owned_by_its_subject_and_owns_what_it_lists(self) -> None:
         tag = f"sha256-{digest(1).removeprefix('sha256:')}"
@@ -71,7 +71,7 @@ class TestOwners:
     ],
 )
 def test_what_goes_with_its_owners(images: list[Image], goes_along: bool) -> None:
-    assert graph(*images).follows(digest(2)) is goes_along
+    assert graph(*images).follows_owners(digest(2)) is goes_along
 
 
 class TestOrder:
@@ -123,7 +123,7 @@ class TestImages:
 
 class TestMerged:
     def test_rows_that_say_the_same_are_one(self) -> None:
-        assert merged([image(1, "v1"), image(1, "v1"), image(2)]) == [image(1, "v1"), image(2)]
+        assert merge_rows([image(1, "v1"), image(1, "v1"), image(2)]) == [image(1, "v1"), image(2)]
 
     @pytest.mark.parametrize(
         ("fact", "one", "other", "unknown"),
@@ -145,12 +145,12 @@ class TestMerged:
     ) -> None:
         rows = [replace(image(1), **{fact: value}) for value in (one, other)]
         for order in (rows, rows[::-1]):
-            (found,) = merged(order)
+            (found,) = merge_rows(order)
             assert getattr(found, fact) == unknown
 
     def test_what_either_row_has_the_image_has(self) -> None:
         rows = [image(1, "v1", layers=["a"]), replace(image(1, "v2", layers=["b"]), locked=True)]
-        (found,) = merged(rows)
+        (found,) = merge_rows(rows)
         assert (found.tags, found.locked) == (("v1", "v2"), True)
         assert set(blobs_of(found)) == {Blob(digest("a"), 10), Blob(digest("b"), 10)}
 
@@ -179,9 +179,9 @@ def test_an_unreadable_image_may_list_anything_unless_it_is_ignored() -> None:
     found = graph(index("u", lists=None), index("w", lists=None), image(1))
     first, second = sorted([digest("u"), digest("w")])
     assert found.unreadable == (first, second)
-    assert found.may_list_all() == found.may_list_all({digest(1)}) == first
-    assert found.may_list_all({first}) == second
-    assert found.may_list_all({first, second}) is None
+    assert found.first_unreadable() == found.first_unreadable({digest(1)}) == first
+    assert found.first_unreadable({first}) == second
+    assert found.first_unreadable({first, second}) is None
 
 
 class TestPushTimes:
@@ -207,8 +207,8 @@ class TestPushTimes:
 def test_children_and_referrers_are_not_ranked() -> None:
     images = [index(1, "v1", days=1, lists=[2]), image(2), image(3, days=3), image("sbom", subject=digest("away"))]
     found = graph(*images)
-    assert {one.digest for one in found.ranked(frozenset())} == {digest(1), digest(3), digest("sbom")}
-    assert [one.digest for one in found.ranked(frozenset([digest("away")]))] == [digest(1), digest(3)]
+    assert {one.digest for one in found.rankable(frozenset())} == {digest(1), digest(3), digest("sbom")}
+    assert [one.digest for one in found.rankable(frozenset([digest("away")]))] == [digest(1), digest(3)]
 
 
 def test_what_stays_in_any_case_takes_no_place_in_a_count() -> None:

@@ -10,13 +10,21 @@ from msgspec.structs import replace
 
 from policies.context import PlanContext
 from policies.image import Image, Repository
-from policies.push_times import FIRST_SEEN_TIMES, TRUSTED, PushTimeTrust, cluster, named_day, pushes, trusted_after
+from policies.push_times import (
+    FIRST_SEEN_TIMES,
+    TRUSTED,
+    PushTimeTrust,
+    day_in_tag,
+    push_seconds,
+    shared_time,
+    trusted_after,
+)
 from tests.policies.plan.test_properties import deleted
 from tests.support.builders import DAY, NOW, image, policy, repository
 from tests.support.planning import make_plan, summary_of
 from tests.support.strategies import documents, keep_rules, registries
 
-FIRST_SEEN = PlanContext(times=FIRST_SEEN_TIMES)
+FIRST_SEEN = PlanContext(push_times=FIRST_SEEN_TIMES)
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
 TIED = "first seen at 2026-10-05T03:00:00Z together with other images, in an unknown order"
 OLDER, NEWER = [image(f"old {n}", days=90) for n in range(2)], [image(f"new {n}", days=1) for n in range(2)]
@@ -132,7 +140,7 @@ def test_what_perhaps_passes_ties_as_well() -> None:
 
 
 def test_trusted_times_are_still_of_our_own() -> None:
-    at = PlanContext(times=trusted_after(NOW - 60 * DAY, first_seen=True))
+    at = PlanContext(push_times=trusted_after(NOW - 60 * DAY, first_seen=True))
     assert kept(counted(1, "beyond")["rules"], repository("a", *SAME), at=at) == ids(*SAME)
 
 
@@ -182,15 +190,15 @@ def test_without_an_order_nothing_more_goes(
     ],
 )
 def test_times_that_more_than_half_share_are_a_cluster(seconds: list[float], images: int, share: float | None) -> None:
-    column = pushes([replace(image(n), created_at=NOW + timedelta(seconds=one)) for n, one in enumerate(seconds)])
-    found = cluster([column[:1], column[1:]], images)
+    column = push_seconds([replace(image(n), created_at=NOW + timedelta(seconds=one)) for n, one in enumerate(seconds)])
+    found = shared_time([column[:1], column[1:]], images)
     assert (found.share if found else None) == share
 
 
 def test_a_tag_may_name_a_day() -> None:
-    assert named_day("v1.2.3") is None
-    assert named_day("2024-05-01_2024-06-01") == datetime.fromisoformat("2024-06-01T00:00:00Z")
-    assert named_day("2024-0501") is None
+    assert day_in_tag("v1.2.3") is None
+    assert day_in_tag("2024-05-01_2024-06-01") == datetime.fromisoformat("2024-06-01T00:00:00Z")
+    assert day_in_tag("2024-0501") is None
 
 
 def test_all_times_are_believed_by_default() -> None:

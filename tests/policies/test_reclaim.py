@@ -8,7 +8,7 @@ from policies.image import Blob, Image
 from policies.limits import Totals
 from policies.plan import RepositoryPlan
 from policies.reclaim import repository_totals
-from tests.support.builders import NOW, close, digest, policy, repository
+from tests.support.builders import NOW, add_up, digest, policy, repository
 from tests.support.planning import decide
 
 EVERYTHING = policy({"delete": {"all": True}}, {"keep": {"tags": ["keep"]}})
@@ -19,7 +19,7 @@ def decided(path: str, *images: Image) -> RepositoryPlan:
 
 
 def totals(*plans: RepositoryPlan) -> tuple[int, int]:
-    found = close(plan.totals for plan in plans).totals
+    found = add_up(plan.totals for plan in plans).totals
     return found.reclaimable_bytes, found.registry_bytes
 
 
@@ -73,8 +73,8 @@ def test_digests_of_one_key_are_told_apart() -> None:
         decided("c", named(*reversed(blobs))),
     ]
     assert totals(*plans) == (14, 17)
-    closing = close(plan.totals for plan in plans)
-    numbers = closing.numbered(named(*blobs))
+    closing = add_up(plan.totals for plan in plans)
+    numbers = closing.freed_blobs(named(*blobs))
     assert sorted(closing.size(number) for number in numbers) == [4, 10]
     assert [closing.references(number) for number in numbers] == [2, 2]
 
@@ -88,4 +88,4 @@ def test_what_an_image_names_is_known_without_its_record() -> None:
     assert blobs.of(named(of=3)) == frozenset()
     assert sorted(blobs.sizes.tolist()) == [1, 2, 3, 4, 5]
     found = repository_totals(blobs, {digest(1)}, counts=Totals(), rule_selected={})
-    assert close([found]).totals == Totals(reclaimable_bytes=11, registry_bytes=15)
+    assert add_up([found]).totals == Totals(reclaimable_bytes=11, registry_bytes=15)

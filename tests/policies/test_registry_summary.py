@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from policies.context import PlanContext
 from policies.graph import build_graph
 from policies.image import Image
-from policies.registry_summary import RegistrySummary, Survey, sum_up, survey_of
+from policies.registry_summary import RegistrySummary, Survey, summarize, survey_of
 from policies.rules import Policy
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository
 
@@ -22,7 +22,7 @@ def surveys(rules: Policy, *repositories: list[Image], plan_context: PlanContext
 
 
 def summary(rules: Policy, *repositories: list[Image]) -> RegistrySummary:
-    return sum_up(surveys(rules, *repositories), rules)
+    return summarize(surveys(rules, *repositories), rules)
 
 
 @pytest.mark.parametrize(
@@ -37,60 +37,60 @@ def summary(rules: Policy, *repositories: list[Image]) -> RegistrySummary:
 )
 def test_a_subject_that_is_not_beside_its_referrer(others: list[list[Image]], somewhere: bool) -> None:
     found = summary(NO_COUNT, [image("sbom", subject=digest("subject"))], *others)
-    assert found.foreign == (frozenset([digest("subject")]) if somewhere else frozenset())
+    assert found.foreign_subjects == (frozenset([digest("subject")]) if somewhere else frozenset())
 
 
 def test_a_subject_beside_its_referrer_is_not_foreign() -> None:
     here = [image("subject"), image("sbom", subject=digest("subject"))]
-    assert summary(NO_COUNT, here, [image("subject")]).foreign == frozenset()
+    assert summary(NO_COUNT, here, [image("subject")]).foreign_subjects == frozenset()
 
 
 def test_digests_of_other_kinds_are_found_too() -> None:
     odd = "sha512:" + "a" * 128
     there = Image(digest=odd)
-    assert summary(NO_COUNT, [image("sbom", subject=odd)], [there]).foreign == {odd}
+    assert summary(NO_COUNT, [image("sbom", subject=odd)], [there]).foreign_subjects == {odd}
 
 
 def test_the_newest_are_those_of_all_repositories() -> None:
     found = summary(NEWEST, [image(1, days=1), image(2, days=8)], [image(3, days=2), image(4, days=3)])
-    assert found.tops["newest"].digests == {digest(1), digest(3)}
-    assert found.tops["newest"].last == (NOW - 2 * DAY, digest(3))
+    assert found.newest["newest"].digests == {digest(1), digest(3)}
+    assert found.newest["newest"].last == (NOW - 2 * DAY, digest(3))
 
 
 def test_a_digest_in_two_repositories_takes_one_place() -> None:
     found = summary(NEWEST, [image(1, days=1)], [image(1, days=2)], [image(2, days=3), image(3, days=4)])
-    assert found.tops["newest"].digests == {digest(1), digest(2)}
+    assert found.newest["newest"].digests == {digest(1), digest(2)}
 
 
 def test_a_referrer_takes_a_place_only_where_its_subject_is_nowhere() -> None:
     referrer = image("sbom", days=1, subject=digest("subject"))
     others = [image(2, days=3), image(3, days=4)]
-    assert summary(NEWEST, [referrer], others).tops["newest"].digests == {digest("sbom"), digest(2)}
+    assert summary(NEWEST, [referrer], others).newest["newest"].digests == {digest("sbom"), digest(2)}
     with_subject = summary(NEWEST, [referrer], [*others, image("subject", days=9)])
-    assert with_subject.tops["newest"].digests == {digest(2), digest(3)}
+    assert with_subject.newest["newest"].digests == {digest(2), digest(3)}
 
 
 def test_children_and_locked_images_take_no_place() -> None:
     images = [index(1, "v1", days=5, lists=[2]), image(2, days=1), image(3, days=2, locked=True), image(4, days=6)]
-    assert summary(NEWEST, images).tops["newest"].digests == {digest(1), digest(4)}
+    assert summary(NEWEST, images).newest["newest"].digests == {digest(1), digest(4)}
 
 
 def test_a_repository_that_an_unreadable_image_freezes_takes_no_place() -> None:
     frozen = [image(1, days=1), index(2, days=1, lists=None)]
-    assert summary(NEWEST, frozen, [image(3, days=9)]).tops["newest"].digests == {digest(3)}
+    assert summary(NEWEST, frozen, [image(3, days=9)]).newest["newest"].digests == {digest(3)}
     ignoring = surveys(NEWEST, frozen, plan_context=PlanContext(ignore_unreadable=frozenset([digest(2)])))
-    assert sum_up(ignoring, NEWEST).tops["newest"].digests == {digest(1)}
+    assert summarize(ignoring, NEWEST).newest["newest"].digests == {digest(1)}
 
 
 def test_a_repository_that_the_rule_is_not_for_takes_no_place() -> None:
     rules = policy({"name": "newest", "keep": {"newest": 1, "per": "registry"}, "repositories": ["r1"]})
-    assert summary(rules, [image(1, days=1)], [image(2, days=9)]).tops["newest"].digests == {digest(2)}
+    assert summary(rules, [image(1, days=1)], [image(2, days=9)]).newest["newest"].digests == {digest(2)}
 
 
 def test_without_an_order_all_that_tie_at_the_border_are_tied() -> None:
     parts = surveys(NEWEST, [image(1, days=1), image(2, days=2)], [image(3, days=2)])
-    assert sum_up(parts, NEWEST, ordered=False).tops["newest"].tied == {digest(2), digest(3)}
-    assert sum_up(parts, NEWEST).tops["newest"].tied == frozenset()
+    assert summarize(parts, NEWEST, ordered=False).newest["newest"].tied == {digest(2), digest(3)}
+    assert summarize(parts, NEWEST).newest["newest"].tied == frozenset()
 
 
 def test_a_rule_of_each_repository_needs_no_summary() -> None:
@@ -99,8 +99,8 @@ def test_a_rule_of_each_repository_needs_no_summary() -> None:
 
 
 def test_an_empty_registry_has_no_newest() -> None:
-    assert summary(NEWEST).tops["newest"].last is None
-    assert sum_up([], NO_COUNT) == RegistrySummary()
+    assert summary(NEWEST).newest["newest"].last is None
+    assert summarize([], NO_COUNT) == RegistrySummary()
 
 
 DAYS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=8)
@@ -114,6 +114,6 @@ def test_the_summary_is_that_of_one_ranking_in_whatever_order(repositories, rand
         for of, days in dict(rows).items():
             newest[digest(of)] = min(days, newest.get(digest(of), days))
     expected = sorted(newest, key=lambda one: (newest[one], one))[:2]
-    assert sum_up(parts, NEWEST).tops["newest"].digests == set(expected)
+    assert summarize(parts, NEWEST).newest["newest"].digests == set(expected)
     random.shuffle(parts)
-    assert sum_up(parts, NEWEST).tops["newest"].digests == set(expected)
+    assert summarize(parts, NEWEST).newest["newest"].digests == set(expected)

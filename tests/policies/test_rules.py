@@ -6,7 +6,7 @@ import pytest
 
 from policies.conditions import ConditionContext
 from policies.image import Image
-from policies.rules import RuleMatches, Top, before, newest_first
+from policies.rules import Newest, RuleMatches, newest_first, ranks_before
 from tests.support.builders import DAY, NOW, digest, image, index, policy, repository, signature
 from tests.support.planning import make_plan
 
@@ -31,7 +31,7 @@ EVERYTHING = {"name": "everything", "delete": {"all": True}}
 def test_all_conditions_must_hold(kind: str, conditions: dict[str, Any], of: Image, answer: str) -> None:
     rule = policy({kind: conditions}).rules[0]
     expected = RuleMatches([of] if answer == "yes" else [], [of] if answer == "unknown" else [])
-    assert rule.asks([of], ConditionContext(NOW)) == expected
+    assert rule.match([of], ConditionContext(NOW)) == expected
 
 
 A, B, C = sorted([digest(1), digest(2), digest(3)])
@@ -39,20 +39,20 @@ TODAY, YESTERDAY = NOW, NOW - DAY
 
 
 def test_who_ranks_before_whom() -> None:
-    assert before((TODAY, B), (YESTERDAY, A))
-    assert before((TODAY, A), (TODAY, B))
-    assert not before((TODAY, B), (TODAY, A))
-    assert not before((TODAY, A), (TODAY, A))
+    assert ranks_before((TODAY, B), (YESTERDAY, A))
+    assert ranks_before((TODAY, A), (TODAY, B))
+    assert not ranks_before((TODAY, B), (TODAY, A))
+    assert not ranks_before((TODAY, A), (TODAY, A))
     assert newest_first([(YESTERDAY, A), (TODAY, C), (TODAY, B)]) == [(TODAY, B), (TODAY, C), (YESTERDAY, A)]
 
 
 def test_a_digest_takes_one_place_at_its_newest_time() -> None:
     places = [(TODAY, B), (YESTERDAY, B), (YESTERDAY, C)]
-    assert Top.of(1, places) == Top(1, frozenset([B]), (TODAY, B))
-    assert Top.of(2, [(TODAY, A), (TODAY, B), (YESTERDAY, B)]) == Top(2, frozenset([A, B]), (TODAY, B))
-    assert Top.of(3, places) == Top(3, frozenset([B, C]), (YESTERDAY, C))
-    assert Top.of(3, [(TODAY, B), (YESTERDAY, B)]) == Top(3, frozenset([B]), (TODAY, B))
-    assert Top.of(0, places) == Top(0)
+    assert Newest.of(1, places) == Newest(1, frozenset([B]), (TODAY, B))
+    assert Newest.of(2, [(TODAY, A), (TODAY, B), (YESTERDAY, B)]) == Newest(2, frozenset([A, B]), (TODAY, B))
+    assert Newest.of(3, places) == Newest(3, frozenset([B, C]), (YESTERDAY, C))
+    assert Newest.of(3, [(TODAY, B), (YESTERDAY, B)]) == Newest(3, frozenset([B]), (TODAY, B))
+    assert Newest.of(0, places) == Newest(0)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_a_digest_takes_one_place_at_its_newest_time() -> None:
     ],
 )
 def test_what_perhaps_passes_is_kept_while_fewer_than_n_rank_before_it(n: int, perhaps: Any, kept: bool) -> None:
-    top = Top.of(n, [(TODAY, B), (YESTERDAY, B + "x")][: max(n, 0)])
+    top = Newest.of(n, [(TODAY, B), (YESTERDAY, B + "x")][: max(n, 0)])
     one = Image(digest=perhaps[1], created_at=perhaps[0])
-    assert top.narrows(RuleMatches([], [one]), beyond=False) == RuleMatches([], [one] if kept else [])
-    assert top.narrows(RuleMatches([], [one]), beyond=True) == RuleMatches([], [one])
+    assert top.narrow(RuleMatches([], [one]), beyond=False) == RuleMatches([], [one] if kept else [])
+    assert top.narrow(RuleMatches([], [one]), beyond=True) == RuleMatches([], [one])
 
 
 def causes(n: int, *images: Image) -> dict[str, str]:

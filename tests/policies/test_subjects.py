@@ -123,7 +123,7 @@ def test_an_index_of_images_keeps_its_children_whatever_it_is_called() -> None:
         images = image(1, "old"), image(8), image(9), list_of(of, 8, 9, days=1)
         assert waves(decided([TAGGED, EVERYTHING], *images[1:])) == {}
         assert waves(decided([OLD], *images)) == {"1": 0}
-        assert [one.digest for one in build_graph(repository("a", *images)).ranked(frozenset())] == [
+        assert [one.digest for one in build_graph(repository("a", *images)).rankable(frozenset())] == [
             digest(f"list of {of}"),
             digest(1),
         ]

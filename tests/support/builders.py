@@ -62,9 +62,9 @@ def policy(*rules: Mapping[str, Any]) -> Policy:
     return made
 
 
-def close(parts: Iterable[RepositoryTotals]) -> PlanSummary:
-    """What decided repositories come to."""
-    reclaim = PlanSummaryBuilder()
-    for part in parts:
-        reclaim.add(part)
-    return reclaim.close()
+def add_up(repositories: Iterable[RepositoryTotals]) -> PlanSummary:
+    """The summary of decided repositories."""
+    builder = PlanSummaryBuilder()
+    for totals in repositories:
+        builder.add(totals)
+    return builder.build()

@@ -52,8 +52,8 @@ def plan_inventory(
                 lambda decided: decisions.add(decided, deletions=False),
                 unreadable=inventory.unreadable,
                 keep_per_repository=keep_per_repository,
-                plan_context=PlanContext(times=UNCHECKED_TIMES),
-                numbered=False,
+                plan_context=PlanContext(push_times=UNCHECKED_TIMES),
+                number_blobs=False,
             )
             return OfflinePlan(plan, decisions)
 

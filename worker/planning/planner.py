@@ -43,7 +43,7 @@ class Planned:
     @property
     def suspicion(self) -> str:
         """Why push times are not believed; empty: they are, or a person has said which ones are."""
-        return "" if self.registry.trust_times_after is not None else self.plan.plan_context.times.suspicion
+        return "" if self.registry.trust_times_after is not None else self.plan.plan_context.push_times.suspicion
 
 
 def plan(
@@ -61,7 +61,7 @@ def plan(
         plan_context,
         history=before.without_gone,
         settle=registry.settle,
-        times=_times(registry, before),
+        push_times=_push_times(registry, before),
         ignore_unreadable=frozenset(registry.ignore_unreadable),
     )
     decisions = Decisions()
@@ -103,7 +103,7 @@ def plan(
     )
 
 
-def _times(registry: RegistrySettings, before: RegistryHistory) -> PushTimeTrust:
+def _push_times(registry: RegistrySettings, before: RegistryHistory) -> PushTimeTrust:
     """Which push times are believed before this inventory is looked at. A doubt stays until a person answers it.
 
     What this store saw first, and when, is its own word: a whole registry seen first in one scan is no doubt.

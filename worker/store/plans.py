@@ -89,7 +89,7 @@ class PlanWriter:
         number, self._batches = self._batches, self._batches + 1
         rows.batches.append({"run_id": self._run_id, "number": number, "repository": path, "wave": wave})
         for deletion in deletions:
-            freed = self._summary.numbered(deletion.image)
+            freed = self._summary.freed_blobs(deletion.image)
             rows.items.append(self._item(number, path, deletion, freed))
             rows.blobs.extend(self._blob(one, digest) for one, digest in freed.items() if one not in self._blobs)
             self._blobs.update(freed)

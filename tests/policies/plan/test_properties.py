@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from policies.graph import build_graph, merged, subjects_of
+from policies.graph import build_graph, merge_rows, subjects_of
 from policies.image import Repository, Unreadable
 from policies.plan import Decision
-from policies.registry_summary import sum_up, survey_of
+from policies.registry_summary import summarize, survey_of
 from policies.rules import Policy
-from tests.support.builders import NOW, close, policy
+from tests.support.builders import NOW, add_up, policy
 from tests.support.planning import WholePlan, composed, decide, make_plan
 from tests.support.strategies import documents, keep_rules, policies, registries
 
@@ -36,7 +36,7 @@ def without(repositories: list[Repository], gone: set[Key]) -> list[Repository]:
 
 def owners(repository: Repository) -> dict[str, set[str]]:
     """Who needs each image, told as plainly as possible."""
-    images = {image.digest: image for image in merged(repository.images)}
+    images = {image.digest: image for image in merge_rows(repository.images)}
     found: dict[str, set[str]] = defaultdict(set)
     for image in images.values():
         for child in image.children or () if image.children is not UNSET else ():
@@ -53,9 +53,9 @@ def test_nothing_kept_loses_what_it_needs(repositories: list[Repository], rules:
     gone = deleted(plan)
     everywhere = {image.digest for one in repositories for image in one.images}
     for one in repositories:
-        unreadable = any(image.children is None for image in merged(one.images))
+        unreadable = any(image.children is None for image in merge_rows(one.images))
         here = {image.digest for image in one.images}
-        for image in merged(one.images):
+        for image in merge_rows(one.images):
             if (one.path, image.digest) in gone:
                 assert not unreadable
                 assert not image.locked
@@ -163,7 +163,7 @@ def test_forgetting_a_fact_deletes_nothing_it_was_kept_for(
 @given(registries(), policies(), st.integers(0, 1))
 def test_repository_by_repository_it_is_the_same_plan(repositories: list[Repository], rules: Policy, keep: int) -> None:
     plan = make_plan(repositories, rules, NOW, keep_per_repository=keep)
-    known = sum_up([survey_of(build_graph(one), rules, NOW) for one in reversed(repositories)], rules)
+    known = summarize([survey_of(build_graph(one), rules, NOW) for one in reversed(repositories)], rules)
     decided = [decide(one, rules, NOW, known, keep_per_repository=keep) for one in repositories]
     composition, kept = composed(repositories, rules, NOW, keep_per_repository=keep)
     assert {path: one.decisions for path, one in kept.items()} == {one.path: one.decisions for one in decided}
@@ -172,14 +172,14 @@ def test_repository_by_repository_it_is_the_same_plan(repositories: list[Reposit
         path: tuple(made for made in plan.decisions if made.repository == path)
         for path in {made.repository for made in plan.decisions}
     }
-    closing = close(one.totals for one in reversed(decided))
+    closing = add_up(one.totals for one in reversed(decided))
     assert closing.totals == plan.totals
     references: dict[int, int] = defaultdict(int)
     for one in decided:
         for deletion in one.deletions:
             waves = {other.decision.digest: other.wave for other in one.deletions}
             assert deletion.wave == max((waves[owner] + 1 for owner in deletion.owners), default=0)
-            numbers = closing.numbered(deletion.image)
+            numbers = closing.freed_blobs(deletion.image)
             assert len(set(numbers.values())) == len(numbers)
             for number in numbers:
                 references[number] += 1

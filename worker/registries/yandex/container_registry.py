@@ -8,7 +8,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from policies.graph import merged
+from policies.graph import merge_rows
 from policies.image import Image
 from worker.config.settings import RegistrySettings
 from worker.registries.docker.manifest_cache import (
@@ -64,7 +64,7 @@ class YandexContainerRegistry(YandexRegistry):
             lambda image: image.id,
         )
         rows = {image.id: image for page in pages for image in page}
-        images = merged(tuple(rows.values()))  # rows with the same digest are one image, with the tags of all
+        images = merge_rows(tuple(rows.values()))  # rows with the same digest are one image, with the tags of all
         without_config = [image.digest for image in images if image.config is None]  # indexes, as a rule
         known = read_through(self._manifests, without_config, self._manifest_reader(repository))
         images = tuple(
