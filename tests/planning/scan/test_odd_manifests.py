@@ -55,7 +55,7 @@ def test_why_an_image_is_unreadable_is_said(registry: FakeRegistry, tmp_path: Pa
     assert set(reasons) == {inner.digest, broken.digest, odd}
     assert "could not be read (HTTP 400: MANIFEST_INVALID" in reasons[inner.digest]
     assert f"(a manifest that is not the one that {broken.digest} names)" in reasons[broken.digest]
-    assert f"(a manifest of type '{m.IMAGE}' that lists manifests)" in reasons[odd]
+    assert f"(the manifest lists manifests, but its type is '{m.IMAGE}')" in reasons[odd]
     assert whole.digest not in reasons
 
 

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from policies.image import Blob
 from tests.support.builders import digest, image, index
 from worker.registries.docker.manifest_cache import (
-    PORTION,
+    BATCH,
     read_through,
     read_until,
     resolved,
@@ -88,11 +88,11 @@ class TestReadThrough:
 
 class TestReadInTime:
     def test_the_first_is_read_alone_and_the_others_in_portions(self) -> None:
-        digests = [digest(number) for number in range(PORTION + 3)]
+        digests = [digest(number) for number in range(BATCH + 3)]
         memory, reader = Memory(), Reader()
         found, refusal = read_until(memory, digests, reader, float("inf"))
         assert (list(found), refusal) == (digests, None)
-        assert [len(some) for some in reader.asked] == [1, PORTION, 2]
+        assert [len(some) for some in reader.asked] == [1, BATCH, 2]
         assert memory.told == reader.asked
 
     @pytest.mark.parametrize("error", [SignInError("no"), UnavailableError("no answer")])

@@ -120,14 +120,14 @@ def test_what_a_manifest_says_is_read_by_its_type(
         ({"mediaType": 5}, "does not match the API"),
         (
             {"mediaType": OCI_INDEX, "manifests": [{"digest": A}], "config": {"digest": B}},
-            "an index and an image at once",
+            "is an index and has a config or layers",
         ),
-        ({"mediaType": OCI_INDEX, "layers": [{"digest": B}]}, "an index and an image at once"),
-        ({"mediaType": OCI_IMAGE, "manifests": [{"digest": A}]}, "that lists manifests"),
-        ({"mediaType": OCI_INDEX, "manifests": [{}]}, "names the digest 'None'"),
-        ({"mediaType": OCI_INDEX, "manifests": [{"digest": "latest"}]}, "names the digest 'latest'"),
+        ({"mediaType": OCI_INDEX, "layers": [{"digest": B}]}, "is an index and has a config or layers"),
+        ({"mediaType": OCI_IMAGE, "manifests": [{"digest": A}]}, "the manifest lists manifests, but its type is"),
+        ({"mediaType": OCI_INDEX, "manifests": [{}]}, "names an invalid digest: 'None'"),
+        ({"mediaType": OCI_INDEX, "manifests": [{"digest": "latest"}]}, "names an invalid digest: 'latest'"),
         ({"mediaType": OCI_INDEX, "manifests": {"digest": A}}, "does not match the API"),
-        ({"mediaType": OCI_IMAGE, "subject": {"digest": "sha256:../../x"}}, "names the digest"),
+        ({"mediaType": OCI_IMAGE, "subject": {"digest": "sha256:../../x"}}, "names an invalid digest"),
         ({"mediaType": OCI_IMAGE, "subject": A}, "does not match the API"),
     ],
 )
@@ -214,7 +214,7 @@ def test_nothing_beside_the_signed_content_is_read() -> None:
     content = json.dumps({"mediaType": OCI_INDEX, "manifests": [{"digest": A}]}, indent=3).encode()
     body = content[:-2] + b',\n   "manifests": [],\n   "signatures": []\n}'
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    with pytest.raises(BrokenBodyError, match="is not the one asked for"):
+    with pytest.raises(BrokenBodyError, match="the response is another manifest"):
         manifests.parsed(body, OCI_INDEX, digest)
     assert manifests.parsed(
         content[:-2] + b',\n   "signatures": [], "manifests": []\n}', OCI_INDEX, digest

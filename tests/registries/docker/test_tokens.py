@@ -47,7 +47,7 @@ def test_credentials_go_to_no_other_host(simulator: Simulator, driver: Driver) -
     simulator.switch(docker_realm="foreign_host")
     found = one(driver.manifests("shop/api", [digest]))
     assert isinstance(found, SignInError)
-    assert "sends to http://registry.example.net for a token; credentials are given to 127.0.0.1" in str(found)
+    assert "token server is http://registry.example.net, but credentials are sent to 127.0.0.1" in str(found)
     assert simulator.requests("GET", TOKEN) == []
 
 
@@ -113,7 +113,7 @@ def test_a_challenge_names_its_realm_and_service(header: str, challenge: tuple[s
     ],
 )
 def test_a_challenge_to_elsewhere(realm: str) -> None:
-    with pytest.raises(SignInError, match=r"credentials are given to cr\.yandex only"):
+    with pytest.raises(SignInError, match=r"credentials are sent to cr\.yandex only"):
         tokens.challenge_of(Response(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
 
 
@@ -153,7 +153,7 @@ def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: 
 )
 def test_a_challenge_to_a_host_that_is_not(realm: str, remedy: bool) -> None:
     response = Response(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b"")
-    with pytest.raises(SignInError, match=r"given to cr\.yandex, auth\.example\.com, .* only") as failure:
+    with pytest.raises(SignInError, match=r"sent to cr\.yandex, auth\.example\.com, .* only") as failure:
         tokens.challenge_of(response, "https://cr.yandex", HOSTS)
     assert ("write token_hosts:" in str(failure.value)) is remedy
 

@@ -1,4 +1,4 @@
-"""What drivers share of the Docker Registry API: manifests and token authentication.
+"""Manifests and token authentication of the Docker Registry API, for several drivers.
 
-What only the OCI distribution specification has is in `worker.registries.oci`.
+`worker.registries.oci` has the rest of the OCI distribution specification.
 """

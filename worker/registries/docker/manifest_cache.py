@@ -1,4 +1,4 @@
-"""Manifests as drivers share them: read once per digest, then remembered; what one says is put into its image."""
+"""Manifests are read once per digest and then cached; their facts are added to images."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,69 +9,68 @@ from msgspec.structs import replace
 
 from policies.image import Blob, Image
 from policies.subjects import listed_subject
-from worker.registries.docker.manifests import MOST_BYTES
+from worker.registries.docker.manifests import MAX_BYTES
 from worker.registries.errors import RegistryError, TooLateError
 from worker.registries.interface import Manifest, ManifestCache
 
-PORTION = 256  # manifests that are read before they are remembered: what a crash loses
+BATCH = 256  # manifests that are read before they are cached: a crash loses at most so many
 
 Read = Callable[[Sequence[str]], Mapping[str, Manifest | RegistryError]]
 
 
 def read_through(
-    memory: ManifestCache, digests: Sequence[str], read: Read, enough: Callable[[Manifest], bool] = lambda _: True
+    cache: ManifestCache, digests: Sequence[str], read: Read, complete: Callable[[Manifest], bool] = lambda _: True
 ) -> Mapping[str, Manifest]:
-    """What is remembered of these digests, and what `read` finds of the others; left out: what could not be read.
+    """The cached manifests of these digests, and those that `read` returns for the others; errors are left out.
 
-    `enough`: whether what is remembered of one says enough; else it is read again.
+    `complete`: whether a cached manifest has every fact that is needed; if not, it is read again.
     """
-    wanted = list(dict.fromkeys(digests))
-    known = dict(memory.load(wanted))
-    unknown = [digest for digest in wanted if digest not in known or not enough(known[digest])]
-    if unknown:
-        answers = read(unknown)
-        new = {digest: response for digest, response in answers.items() if isinstance(response, Manifest)}
-        memory.save(new)
+    digests = list(dict.fromkeys(digests))
+    known = dict(cache.load(digests))
+    missing = [digest for digest in digests if digest not in known or not complete(known[digest])]
+    if missing:
+        new = {digest: result for digest, result in read(missing).items() if isinstance(result, Manifest)}
+        cache.save(new)
         known |= new
     return known
 
 
 def read_until(
-    memory: ManifestCache, digests: Sequence[str], read: Read, not_after: float
+    cache: ManifestCache, digests: Sequence[str], read: Read, not_after: float
 ) -> tuple[Mapping[str, Manifest], RegistryError | None]:
-    """`read_through` in portions, each remembered before the next is read, and the first refusal.
+    """`read_through` in batches, each cached before the next is read; returns the manifests and the first error.
 
-    A refusal that the next manifest would meet as well ends the reading: the first portion is one manifest.
+    A systemic error ends the reading. The first batch is a single manifest, so that such an error costs one request.
     """
-    found: dict[str, Manifest] = {}
-    refusals: list[RegistryError] = []
+    manifests: dict[str, Manifest] = {}
+    errors: list[RegistryError] = []
 
-    def noting(some: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
-        answers = read(some)
-        refusals.extend(one for one in answers.values() if isinstance(one, RegistryError))
-        return answers
+    def read_and_collect_errors(batch: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
+        results = read(batch)
+        errors.extend(result for result in results.values() if isinstance(result, RegistryError))
+        return results
 
-    for start, end in pairwise((0, 1, *range(1 + PORTION, len(digests) + PORTION, PORTION))):
-        if time.monotonic() >= not_after or any(one.systemic for one in refusals):
+    for start, end in pairwise((0, 1, *range(1 + BATCH, len(digests) + BATCH, BATCH))):
+        if time.monotonic() >= not_after or any(error.systemic for error in errors):
             break
-        found |= read_through(memory, digests[start:end], noting)
-    return found, next((one for one in refusals if not isinstance(one, TooLateError)), None)
+        manifests |= read_through(cache, digests[start:end], read_and_collect_errors)
+    return manifests, next((error for error in errors if not isinstance(error, TooLateError)), None)
 
 
 def unreported(images: Iterable[Image]) -> list[str]:
-    """The digests of the untagged images whose subject was not reported. What is tagged has tags to be judged by."""
+    """The digests of the untagged images without a reported subject. Tagged images are judged by their tags."""
     return [image.digest for image in images if image.subject is None and not image.tags]
 
 
-def with_known_subjects(memory: ManifestCache, images: Sequence[Image], read: Read) -> tuple[Image, ...]:
-    """The images with the subjects that are remembered, and those of what a fallback list of referrers lists."""
+def with_known_subjects(cache: ManifestCache, images: Sequence[Image], read: Read) -> tuple[Image, ...]:
+    """The images with their cached subjects; the subjects of the children of fallback lists are read as well."""
     listed = {child for image in images if listed_subject(image.tags) is not None for child in image.children or ()}
     unread = [image.digest for image in images if image.subject is None and image.digest in listed]
-    return with_subjects(images, {**memory.load(unreported(images)), **read_through(memory, unread, read)})
+    return with_subjects(images, {**cache.load(unreported(images)), **read_through(cache, unread, read)})
 
 
 def with_subjects(images: Iterable[Image], manifests: Mapping[str, Manifest]) -> tuple[Image, ...]:
-    """The images, those whose manifest was read with the subject that it names."""
+    """The images, with the subject of their manifest if it was read."""
     return tuple(
         image
         if (manifest := manifests.get(image.digest)) is None
@@ -81,14 +80,14 @@ def with_subjects(images: Iterable[Image], manifests: Mapping[str, Manifest]) ->
 
 
 def size_of(config: Blob | None, layers: Sequence[Blob]) -> int | None:
-    """Bytes of config and layers, each once, as the pusher wrote them; None: there are none, or it cannot be."""
+    """Bytes of config and layers, each blob once, from the manifest; None: no blobs, or an impossible sum."""
     blobs = (*((config,) if config else ()), *layers)
     size = sum({blob.digest: blob.size for blob in blobs}.values())
-    return size if blobs and size <= MOST_BYTES else None
+    return size if blobs and size <= MAX_BYTES else None
 
 
 def resolved(image: Image, manifest: Manifest | None) -> Image:
-    """The image with what its manifest says of others; `children` None: it could not be read."""
+    """The image with the facts of its manifest; `children` is None if the manifest could not be read."""
     if manifest is None:
         return replace(image, children=None)
     children = UNSET if manifest.children is None else manifest.children

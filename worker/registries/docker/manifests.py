@@ -1,6 +1,6 @@
-"""Manifests of the Docker Registry API: which are asked for, and what one says. Nothing is sent here.
+"""Manifests of the Docker Registry API: requests for them, and their content. Sends no request.
 
-Sources: the OCI distribution and image specifications. What a digest names is hashed before it is believed.
+Sources: the OCI distribution and image specifications. Every body is checked against its digest.
 """
 
 import base64
@@ -23,32 +23,37 @@ from worker.text import one_line
 
 INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 IMAGE_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
-ARTIFACT_TYPES = (  # the first of a draft of the OCI specification, the second of ORAS before that
+ARTIFACT_TYPES = (  # of a draft of the OCI specification, and of ORAS before it
     "application/vnd.oci.artifact.manifest.v1+json",
     "application/vnd.cncf.oras.artifact.manifest.v1+json",
 )
-SCHEMA1_TYPES = (  # Docker's before 2016; the second is signed within its own body
+SCHEMA1_TYPES = (  # of Docker before 2016; the second contains its signature
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
 MANIFEST_TYPES = (*IMAGE_TYPES, *INDEX_TYPES, *ARTIFACT_TYPES, *SCHEMA1_TYPES)
-# Without an index's type a registry may refuse an index, or answer with one of its children instead; with that of
-# schema 1 it may make such a manifest of another.
+# Without the type of an index a registry may refuse an index or return one of its children; with the type of schema 1
+# it may convert other manifests into schema 1.
 ACCEPT = ", ".join((*IMAGE_TYPES, *INDEX_TYPES, *ARTIFACT_TYPES))
-GENERIC_TYPES = ("", "application/json", "application/octet-stream", "text/plain")  # of a body that nobody looked into
+GENERIC_TYPES = (
+    "",
+    "application/json",
+    "application/octet-stream",
+    "text/plain",
+)  # not specific
 CONFIG_TYPES = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 LAYER_TYPES = re.compile(r"application/vnd\.(oci\.image\.layer|docker\.image\.rootfs)\..+")
 BLOB_TYPES = re.compile(rf"{LAYER_TYPES.pattern}|application/vnd\.buildkit\.cacheconfig\..+", re.IGNORECASE)
 CREATED = "org.opencontainers.image.created"  # annotation
-DIGESTS = {"sha256": 64, "sha512": 128}  # algorithm -> hexadecimal digits; others cannot be checked
-MOST_BYTES = 2**50  # of one blob or one image: beyond 1 PiB a size is not believed, but unknown
+DIGESTS = {"sha256": 64, "sha512": 128}  # algorithm -> hexadecimal digits; no other algorithm is supported
+MAX_BYTES = 2**50  # of one blob or image; a size above 1 PiB counts as unknown
 
 
 class Descriptor(Struct, rename="camel"):
     digest: str | None = None
     media_type: str | None = None
-    size: Any = None  # whatever the pusher wrote: no registry checks it
-    urls: list[str] | None = None  # where else a layer is that may not be in the registry
+    size: Any = None  # any JSON value: registries do not check it
+    urls: list[str] | None = None  # other sources of a layer that may be missing in the registry
 
 
 class WireLayer(Struct, rename="camel"):
@@ -78,42 +83,42 @@ class WireConfig(Struct):
 
 
 def about(name: str, reference: str) -> str:
-    """For people: shop/api@sha256:9f86…, or shop/api:tag."""
+    """A reference for messages: shop/api@sha256:9f86…, or shop/api:tag."""
     return f"{name}@{reference[:19]}…" if ":" in reference else f"{name}:{reference}"
 
 
 def manifest_request(method: Any, api: str, name: str, reference: str, **more: Any) -> Request:
-    """About a manifest. `api`: where the registry's API begins, "https://registry.example.com/v2"."""
+    """A request for a manifest. `api`: the base URL of the API, "https://registry.example.com/v2"."""
     url = f"{api}/{quote(name)}/manifests/{quote(reference, safe=':')}"
     facts: dict[str, Any] = {"about": about(name, reference), "repeatable": True}
     return Request(method=method, url=url, **facts | more)
 
 
 def read_manifest(method: Any, api: str, name: str, reference: str, accept: str = ACCEPT, **more: Any) -> Request:
-    """For a manifest's content, or by HEAD for its digest and type."""
+    """GET for the content of a manifest, HEAD for its digest and media type."""
     return manifest_request(method, api, name, reference, headers={"Accept": accept}, **more)
 
 
 def manifest(response: Response, digest: str) -> Manifest:
-    """What a manifest says of others. Raises RegistryError: also when the body is not the one that the digest names."""
+    """The manifest in a response. Raises RegistryError, also if the body does not have this digest."""
     if not succeeded(response):
         raise refusal(response)
     return parsed(response.body, type_of(response), digest)
 
 
-def parsed(body: bytes, told_type: str, digest: str) -> Manifest:
-    """The same of a body. `told_type`: the header's. Raises BadResponseError."""
+def parsed(body: bytes, content_type: str, digest: str) -> Manifest:
+    """The manifest in a body. `content_type`: of the header. Raises BadResponseError."""
     content = content_of(digest, body)
     if content is None:
-        raise BrokenBodyError(f"a manifest that is not the one asked for: its digest is not {digest}")
+        raise BrokenBodyError(f"the response is another manifest: its digest is not {digest}")
     wire = decode(content, WireManifest)
-    media_type = _media_type(wire, told_type)
+    media_type = _media_type(wire, content_type)
     if media_type in SCHEMA1_TYPES:
         return _schema1(wire, media_type, digest)
     if media_type in INDEX_TYPES:
         return _index(wire, media_type, digest)
     if wire.manifests:
-        raise BadResponseError(f"a manifest of type {one_line(media_type, 80)!r} that lists manifests")
+        raise BadResponseError(f"the manifest lists manifests, but its type is {one_line(media_type, 80)!r}")
     layers = wire.layers or wire.blobs or ()
     described = (*((wire.config,) if wire.config else ()), *layers)
     return Manifest(
@@ -126,105 +131,105 @@ def parsed(body: bytes, told_type: str, digest: str) -> Manifest:
         artifact_type=_artifact_type(wire, layers),
         foreign_layers=tuple(dict.fromkeys(_digest(layer) for layer in wire.layers or () if layer.urls)),
         created=_annotated(wire),
-        unsized=not all(_is_size(one.size) for one in described),
+        unsized=not all(_is_size(blob.size) for blob in described),
     )
 
 
-def _media_type(wire: WireManifest, told_type: str) -> str:
-    """What a manifest is: as it says itself, else as its content shows (image-spec 1.1: mediaType SHOULD be set)."""
+def _media_type(wire: WireManifest, content_type: str) -> str:
+    """The media type of a manifest: its own field, or else by its content (image-spec 1.1: mediaType SHOULD be set)."""
     if wire.media_type:
         return wire.media_type
     if wire.schema_version == 1 and wire.fs_layers is not None:
-        return told_type if told_type in SCHEMA1_TYPES else SCHEMA1_TYPES[0]
-    if told_type not in (*GENERIC_TYPES, *IMAGE_TYPES, *INDEX_TYPES):
-        return told_type
+        return content_type if content_type in SCHEMA1_TYPES else SCHEMA1_TYPES[0]
+    if content_type not in (*GENERIC_TYPES, *IMAGE_TYPES, *INDEX_TYPES):
+        return content_type
     if wire.manifests is not None:
-        return told_type if told_type in INDEX_TYPES else INDEX_TYPES[0]
+        return content_type if content_type in INDEX_TYPES else INDEX_TYPES[0]
     if wire.config is not None or wire.layers is not None:
-        return told_type if told_type in IMAGE_TYPES else IMAGE_TYPES[0]
-    return told_type
+        return content_type if content_type in IMAGE_TYPES else IMAGE_TYPES[0]
+    return content_type
 
 
 def _index(wire: WireManifest, media_type: str, digest: str) -> Manifest:
-    """An index. Build caches list their layers in one: what is a blob by its type is none of its children.
+    """An index. Build caches list their layers in an index: an entry with the media type of a blob is not a child.
 
-    What is of an unknown type stands in `children` and in `layers`: a registry has to be asked which it is.
+    An entry of an unknown type is in `children` and in `layers`: only the registry knows whether it is a blob.
     """
     if wire.config or wire.layers:
-        raise BadResponseError("a manifest that is an index and an image at once")
+        raise BadResponseError("the manifest is an index and has a config or layers as well")
     entries = wire.manifests or []
-    blobs = [one for one in entries if one.media_type and BLOB_TYPES.fullmatch(one.media_type)]
-    strange = [one for one in entries if is_unknown_type(one.media_type) and one not in blobs]
+    blobs = [entry for entry in entries if entry.media_type and BLOB_TYPES.fullmatch(entry.media_type)]
+    unknown = [entry for entry in entries if is_unknown_type(entry.media_type) and entry not in blobs]
     return Manifest(
         digest,
         media_type,
-        tuple(dict.fromkeys(_digest(one) for one in entries if one not in blobs)),
+        tuple(dict.fromkeys(_digest(entry) for entry in entries if entry not in blobs)),
         _digest(wire.subject) if wire.subject else None,
-        layers=tuple(_blob(one) for one in (*blobs, *strange)),
+        layers=tuple(_blob(entry) for entry in (*blobs, *unknown)),
         artifact_type=wire.artifact_type or "",
         created=_annotated(wire),
-        unknown_types=tuple(dict.fromkeys(map(_digest, strange))),
-        unsized=not all(_is_size(one.size) for one in (*blobs, *strange)),
+        unknown_types=tuple(dict.fromkeys(map(_digest, unknown))),
+        unsized=not all(_is_size(entry.size) for entry in (*blobs, *unknown)),
     )
 
 
 def _schema1(wire: WireManifest, media_type: str, digest: str) -> Manifest:
-    """An image without children. It tells no sizes."""
-    named = dict.fromkeys(_digest(Descriptor(digest=layer.blob_sum)) for layer in wire.fs_layers or ())
-    return Manifest(digest, media_type, None, layers=tuple(Blob(digest=one) for one in named), unsized=True)
+    """An image without children. Schema 1 has no sizes."""
+    digests = dict.fromkeys(_digest(Descriptor(digest=layer.blob_sum)) for layer in wire.fs_layers or ())
+    return Manifest(digest, media_type, None, layers=tuple(Blob(digest=layer) for layer in digests), unsized=True)
 
 
 def config_facts(body: bytes) -> tuple[datetime | None, dict[str, str]]:
-    """When an image was made and its labels, from its config. Raises BadResponseError."""
+    """Build time and labels of an image, from its config. Raises BadResponseError."""
     wire = decode(body, WireConfig)
     labels = (wire.config.labels if wire.config else None) or {}
     return instant(wire.created), {key: value for key, value in labels.items() if isinstance(value, str)}
 
 
 def instant(text: object) -> datetime | None:
-    """An instant (aware, UTC) as RFC 3339 has it; None: it is none."""
+    """An instant of RFC 3339 (aware, UTC); None: invalid."""
     if not isinstance(text, str):
         return None
     try:
-        found = datetime.fromisoformat(text)
-        return None if found.tzinfo is None else found.astimezone(UTC)
+        moment = datetime.fromisoformat(text)
+        return None if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
 def type_of(response: Response) -> str:
-    """A body's media type without its parameters."""
+    """The media type of a response, without parameters."""
     return response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def is_unknown_type(media_type: str | None) -> bool:
-    """Whether it is a type of which nobody can say what such a manifest names."""
+    """Whether manifests of this type cannot be parsed; no type at all is not unknown."""
     return bool(media_type) and media_type not in MANIFEST_TYPES
 
 
 def names(digest: str, body: bytes) -> bool:
-    """Whether a digest is this body's."""
+    """Whether the body has this digest."""
     algorithm, _, encoded = digest.partition(":")
     return algorithm in DIGESTS and hashlib.new(algorithm, body).hexdigest() == encoded
 
 
 def content_of(digest: str, body: bytes) -> bytes | None:
-    """The part of a manifest that its digest names; None: it names none.
+    """The part of a body that has this digest; None: no part.
 
-    The digest of a signed schema 1 is of its content without the signatures, and nothing else of it may be read.
+    The digest of a signed schema 1 manifest covers the manifest without its signatures, so only that part is read.
     """
     return body if names(digest, body) else next((part for part in _payloads(body) if names(digest, part)), None)
 
 
 def _payloads(body: bytes) -> Iterator[bytes]:
-    """What may have been signed in a body: as the first signature says, or else all but the signatures.
+    """The parts of a body that may be signed: as the first signature defines it, or else all but the signatures.
 
-    Source: libtrust's JSON signatures: a body up to `formatLength`, and `formatTail`.
+    Source: libtrust's JSON signatures: the body up to `formatLength`, and `formatTail`.
     """
     try:
         protected = msgspec.json.decode(body)["signatures"][0]["protected"]
-        said = msgspec.json.decode(_base64url(protected))
-        yield body[: int(said["formatLength"])] + _base64url(said["formatTail"])
+        header = msgspec.json.decode(_base64url(protected))
+        yield body[: int(header["formatLength"])] + _base64url(header["formatTail"])
     except (ValueError, TypeError, LookupError, RecursionError):
         pass
     before, signatures, _ = body.rpartition(b'"signatures"')
@@ -237,40 +242,40 @@ def _base64url(text: str) -> bytes:
 
 
 def is_digest(text: str) -> bool:
-    """Whether it is a digest that can be checked."""
+    """Whether the text is a digest of a supported algorithm."""
     algorithm, _, encoded = text.partition(":")
     return len(encoded) == DIGESTS.get(algorithm) and re.fullmatch("[0-9a-f]+", encoded) is not None
 
 
 def refusal(response: Response) -> RegistryError:
-    """What an answer that is no 2xx means: by the HTTP status, with the words of the body's first error."""
-    if not (told := errors_of(response)):
+    """The error of a response that is not 2xx: by its HTTP status, with the text of the first error in the body."""
+    if not (errors := errors_of(response)):
         return status_error(response)
-    code, message, error = told[0]
+    code, message, error = errors[0]
     detail = error.get("detail")
-    more = f" ({detail.strip()})" if isinstance(detail, str) and detail.strip() else ""  # they often say more
+    more = f" ({detail.strip()})" if isinstance(detail, str) and detail.strip() else ""  # often more specific
     return status_error(response, f"{code}: {message}{more}")
 
 
-def words_of(response: Response) -> str:
-    """The codes, messages and details of every error; empty where the body has another form."""
+def error_text(response: Response) -> str:
+    """The codes, messages and details of all errors; empty if the body has another format."""
     keys = ("code", "message", "detail")
     return " ".join(text for *_, error in errors_of(response) for key in keys for text in _texts(error.get(key)))
 
 
-def _texts(told: object) -> Iterator[str]:
-    """Every text in a value of JSON, the keys aside."""
-    if isinstance(told, str):
-        yield told
-    for one in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
-        yield from _texts(one)
+def _texts(value: object) -> Iterator[str]:
+    """Every string in a JSON value, without keys."""
+    if isinstance(value, str):
+        yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(child)
 
 
 def errors_of(response: Response) -> Sequence[tuple[str, str, dict[str, Any]]]:
-    """(code, message, whole) of every error a body tells; none where it has another form, which is allowed."""
+    """(code, message, whole error) of each error in a body; none if the body has another format, which is allowed."""
     try:
         errors = msgspec.json.decode(response.body)["errors"]
-        return [(str(one["code"]), str(one.get("message") or ""), one) for one in errors]
+        return [(str(error["code"]), str(error.get("message") or ""), error) for error in errors]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return []
 
@@ -280,7 +285,7 @@ def _annotated(wire: WireManifest) -> datetime | None:
 
 
 def _artifact_type(wire: WireManifest, layers: Sequence[Descriptor]) -> str:
-    """What it is, where it is no image: as it says, by its config, or (attestations of builds) by its layers."""
+    """The type of an artifact: its own field, or by its config, or (build attestations) by its layers."""
     if wire.artifact_type:
         return wire.artifact_type
     config = wire.config.media_type or "" if wire.config else ""
@@ -293,7 +298,7 @@ def _artifact_type(wire: WireManifest, layers: Sequence[Descriptor]) -> str:
 
 def _digest(descriptor: Descriptor) -> str:
     if not BLOB_DIGEST.fullmatch(descriptor.digest or ""):
-        raise BadResponseError(f"a manifest that names the digest {one_line(str(descriptor.digest), 80)!r}")
+        raise BadResponseError(f"the manifest names an invalid digest: {one_line(str(descriptor.digest), 80)!r}")
     return descriptor.digest or ""
 
 
@@ -302,5 +307,5 @@ def _blob(descriptor: Descriptor) -> Blob:
     return Blob(digest=_digest(descriptor), size=size if _is_size(size) else 0)
 
 
-def _is_size(told: object) -> TypeGuard[int]:
-    return isinstance(told, int) and not isinstance(told, bool) and 0 <= told <= MOST_BYTES
+def _is_size(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_BYTES

@@ -1,6 +1,6 @@
-"""Docker's token authentication: what a 401 asks for, and the tokens it leads to, one per realm, service and scope.
+"""Docker's token authentication: the challenge of a 401, and its tokens, one per realm, service and scope.
 
-Source: distribution's token specification. Whose name and password a token is asked for with is the caller's business.
+Source: distribution's token specification. The caller chooses the user name and the password.
 """
 
 import re
@@ -30,10 +30,10 @@ from worker.text import one_line
 
 SCOPES = re.compile("[!-~]+( [!-~]+)*")
 TOKEN = re.compile(r"[\x21-\x7e]{1,16000}")
-REMEMBERED = 200  # tokens, so that no error shows one
-SHORTEST_LIFE = 60.0  # seconds a token serves where the answer does not say; the protocol's own default
+MASKED = 200  # recent tokens that errors must not show
+DEFAULT_LIFE = 60.0  # seconds, if the response has no expires_in; from the specification
 
-Scopes = tuple[str, ...]  # ("repository:shop/api:pull",); none: to sign in, and no more
+Scopes = tuple[str, ...]  # ("repository:shop/api:pull",); empty: only to sign in
 
 
 class WireToken(Struct):
@@ -44,26 +44,26 @@ class WireToken(Struct):
 
 @dataclass(frozen=True, slots=True)
 class TokenChallenge:
-    """Where a 401 sends for a token, and for which."""
+    """The Bearer challenge of a 401."""
 
     realm: str
     service: str
-    scopes: Scopes = ()  # none: it does not say
-    too_little: bool = False  # the token that was refused is good, and does not allow this
+    scopes: Scopes = ()  # empty: not given
+    too_little: bool = False  # the refused token is valid, but lacks the scope
 
 
 def challenge_of(response: Response, root: str, hosts: Collection[str] | None = None) -> TokenChallenge | None:
-    """The Bearer challenge of a 401; None: there is none. Raises SignInError for a realm on another host.
+    """The Bearer challenge of a 401; None: no such challenge. Raises SignInError for a realm on another host.
 
-    Credentials follow only to where the configuration sends them: to `root`, and to `hosts` ("auth.example.com",
-    "127.0.0.1:5001"), which None says cannot be configured.
+    Credentials are sent only to `root` and to the configured `hosts` ("auth.example.com", "127.0.0.1:5001"); None: the
+    kind of registry has no such setting.
     """
-    found = find_challenge("bearer", response.headers.get("www-authenticate", ""))
-    if found is None:
+    challenge = find_challenge("bearer", response.headers.get("www-authenticate", ""))
+    if challenge is None:
         return None
-    parameters = found.parameters
+    parameters = challenge.parameters
     realm = urlsplit(urljoin(root + "/", parameters.get("realm", "")))
-    _insist_on_host(realm, urlsplit(root), hosts)
+    _require_allowed_host(realm, urlsplit(root), hosts)
     scope = parameters.get("scope", "")
     return TokenChallenge(
         realm._replace(query="", fragment="").geturl(),
@@ -74,29 +74,31 @@ def challenge_of(response: Response, root: str, hosts: Collection[str] | None = 
 
 
 def pull(name: str) -> Scopes:
-    """To read a repository by its full name."""
+    """The scopes to read a repository. `name`: its full name."""
     return (f"repository:{name}:pull",)
 
 
-def place(address: SplitResult) -> str:
-    """Host and port as they tell servers apart; a port that is the usual one is left out."""
-    usual = {"https": ":443", "http": ":80"}.get(address.scheme, "")
-    return address.netloc.lower().removesuffix(usual)
+def host_and_port(address: SplitResult) -> str:
+    """Host and port in lower case, without the default port of the scheme."""
+    default = {"https": ":443", "http": ":80"}.get(address.scheme, "")
+    return address.netloc.lower().removesuffix(default)
 
 
-def _insist_on_host(realm: SplitResult, home: SplitResult, hosts: Collection[str] | None) -> None:
-    # Plain http to another machine is only used where the configuration says so, and checked by whoever sends.
-    plain_is_fine = is_local(realm.hostname or "") or (home.scheme == "http" and not is_local(home.hostname or ""))
-    safe = realm.scheme == "https" or (realm.scheme == "http" and plain_is_fine)
-    ours = realm.scheme == home.scheme and place(realm) == place(home)
-    if ours or (safe and place(realm) in (hosts or ())):
+def _require_allowed_host(realm: SplitResult, home: SplitResult, hosts: Collection[str] | None) -> None:
+    # Plain http to another machine needs the configuration's consent, which the HTTP client checks.
+    plain_allowed = is_local(realm.hostname or "") or (home.scheme == "http" and not is_local(home.hostname or ""))
+    safe = realm.scheme == "https" or (realm.scheme == "http" and plain_allowed)
+    ours = realm.scheme == home.scheme and host_and_port(realm) == host_and_port(home)
+    if ours or (safe and host_and_port(realm) in (hosts or ())):
         return
     where = one_line(f"{realm.scheme}://{realm.netloc}", 120)
     remedy = ""
     if hosts is not None and safe and "@" not in realm.netloc:
-        remedy = f"; if that is the registry's token server, write token_hosts: [{one_line(place(realm), 120)!r}]"
-    told = ", ".join([home.netloc, *(hosts or ())])
-    raise SignInError(f"the registry sends to {where} for a token; credentials are given to {told} only{remedy}")
+        remedy = (
+            f"; if that is the registry's token server, write token_hosts: [{one_line(host_and_port(realm), 120)!r}]"
+        )
+    allowed = ", ".join([home.netloc, *(hosts or ())])
+    raise SignInError(f"the registry's token server is {where}, but credentials are sent to {allowed} only{remedy}")
 
 
 def get_token(challenge: TokenChallenge, scopes: Scopes, account: str = "") -> Request:
@@ -110,7 +112,7 @@ def get_token(challenge: TokenChallenge, scopes: Scopes, account: str = "") -> R
 
 
 def trade_token(challenge: TokenChallenge, scopes: Scopes, identity: str) -> Request:
-    """Asks for a token in exchange for an identity token. Source: distribution's OAuth 2 token specification."""
+    """Exchanges an identity token for a token. Source: distribution's OAuth 2 token specification."""
     form = {"grant_type": "refresh_token", "client_id": "registry-gc", "refresh_token": identity}
     form |= {name: value for name, value in (("service", challenge.service), ("scope", " ".join(scopes))) if value}
     return Request(
@@ -119,38 +121,38 @@ def trade_token(challenge: TokenChallenge, scopes: Scopes, identity: str) -> Req
         about=f"Docker token for {', '.join(scopes) or 'signing in'}",
         headers={"Content-Type": "application/x-www-form-urlencoded"},
         body=urlencode(form).encode(),
-        repeatable=True,  # a second token costs nothing
+        repeatable=True,  # a second token does no harm
     )
 
 
 def docker_token(response: Response) -> tuple[str, float]:
-    """The header value a token answer is good for, and for how many seconds. Raises RegistryError.
+    """The header Authorization from the response of a token server, and its life in seconds. Raises RegistryError.
 
-    A 404 of a token server says nothing of images: whatever only means "no token" is a SignInError.
+    A 404 of a token server does not concern an image: errors that mean "no token" are SignInErrors.
     """
     if not succeeded(response):
         error = manifests.refusal(response)
         if isinstance(error, UnavailableError | RateLimitedError | BadResponseError | PermissionDeniedError):
             raise error
         raise SignInError(error.message, status=response.status, request_id=error.request_id)
-    found = decode(response.body, WireToken)
-    token = found.token or found.access_token or ""
+    wire = decode(response.body, WireToken)
+    token = wire.token or wire.access_token or ""
     if not TOKEN.fullmatch(token):
-        raise BadResponseError("an answer without a usable Docker token")
-    return f"Bearer {token}", max(1.0, min(found.expires_in or SHORTEST_LIFE, 12 * 3600.0))
+        raise BadResponseError("the response has no valid Docker token")
+    return f"Bearer {token}", max(1.0, min(wire.expires_in or DEFAULT_LIFE, 12 * 3600.0))
 
 
 @dataclass(slots=True)
-class _Pass:
+class _ScopeToken:
     """The token of one realm, service and scope."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     authorization: str | None = field(default=None, repr=False)
-    good_until: float = 0.0  # time.monotonic()
+    valid_until: float = 0.0  # time.monotonic()
 
 
 class DockerSignIn:
-    """The Docker tokens of one registry, got with `basic` (None: as nobody) where the registry's challenge says."""
+    """The Docker tokens of one registry, requested with `basic`; None: anonymously."""
 
     def __init__(
         self,
@@ -162,27 +164,27 @@ class DockerSignIn:
         hosts: Collection[str] | None = None,
     ) -> None:
         self.root, self.hosts = root, hosts
-        self.challenge: TokenChallenge | None = None  # known after the first 401; its realm serves for every scope
-        self.asked_for: dict[Scopes, Scopes] = {}  # ours -> what the registry has asked for instead
+        self.challenge: TokenChallenge | None = None  # of the last 401; its realm serves all scopes
+        self.required_scopes: dict[Scopes, Scopes] = {}  # our scopes -> the scopes that the registry requires instead
         self._http, self._basic, self._account = http, basic, account
-        self._passes: dict[tuple[str, str, Scopes], _Pass] = {}
-        self.given: deque[str] = deque(maxlen=REMEMBERED)  # the last of the tokens, good or not
+        self._tokens: dict[tuple[str, str, Scopes], _ScopeToken] = {}
+        self.issued: deque[str] = deque(maxlen=MASKED)  # the last tokens, valid or not
         self._lock = threading.Lock()
 
     def masked(self, response: Response) -> Response:
-        """An answer without what must not be told of it."""
+        """The response without secrets."""
         return response
 
     def identity(self, _refused: str | None) -> str | None:
-        """An identity token, another than the refused one; None: there is a name and a password, or nobody."""
+        """An identity token other than the refused one; None: a user name and a password, or anonymous."""
         return None
 
-    def held(self, challenge: TokenChallenge, scopes: Scopes) -> _Pass:
+    def held(self, challenge: TokenChallenge, scopes: Scopes) -> _ScopeToken:
         with self._lock:
-            return self._passes.setdefault((challenge.realm, challenge.service, scopes), _Pass())
+            return self._tokens.setdefault((challenge.realm, challenge.service, scopes), _ScopeToken())
 
-    def renew(self, held: _Pass, challenge: TokenChallenge, scopes: Scopes) -> None:
-        """A fresh token, by name and password or for an identity token. Raises RegistryError. Its lock is held."""
+    def renew(self, held: _ScopeToken, challenge: TokenChallenge, scopes: Scopes) -> None:
+        """Fetch a new token; the caller holds its lock. Raises RegistryError."""
 
         def read(response: Response) -> tuple[str, float]:
             return docker_token(self.masked(response))
@@ -198,13 +200,13 @@ class DockerSignIn:
                 if (fresh := self.identity(identity)) is None:
                     raise
                 authorization, life = self._http.call(trade_token(challenge, scopes, fresh), read)
-        held.authorization, held.good_until = authorization, time.monotonic() + 0.8 * life
-        self.given.append(authorization.removeprefix("Bearer "))
+        held.authorization, held.valid_until = authorization, time.monotonic() + 0.8 * life
+        self.issued.append(authorization.removeprefix("Bearer "))
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeSigner:
-    """Signs what needs these scopes, or those that the registry asks for in their place."""
+    """Sends a token for these scopes, or for those that the registry requires instead."""
 
     sign_in: DockerSignIn
     scopes: Scopes
@@ -212,25 +214,25 @@ class ScopeSigner:
     def sign(self) -> str | None:
         if (challenge := self.sign_in.challenge) is None:
             return None
-        scopes = self.sign_in.asked_for.get(self.scopes, self.scopes)
+        scopes = self.sign_in.required_scopes.get(self.scopes, self.scopes)
         held = self.sign_in.held(challenge, scopes)
         with held.lock:
-            if time.monotonic() >= held.good_until:
+            if time.monotonic() >= held.valid_until:
                 self.sign_in.renew(held, challenge, scopes)
             return held.authorization
 
     def refused(self, authorization: str | None, response: Response) -> None:
         challenge = challenge_of(response, self.sign_in.root, self.sign_in.hosts)
         if challenge is None:
-            raise SignInError("the Docker API answered 401 and did not say where to get a token", status=401)
+            raise SignInError("the registry answered 401 without a Bearer challenge", status=401)
         scopes = challenge.scopes or self.scopes
-        self.sign_in.challenge, self.sign_in.asked_for[self.scopes] = challenge, scopes
+        self.sign_in.challenge, self.sign_in.required_scopes[self.scopes] = challenge, scopes
         held = self.sign_in.held(challenge, scopes)
         with held.lock:
             if held.authorization is not None and held.authorization != authorization:
-                return  # another thread was quicker
+                return  # another thread has renewed it
             if held.authorization is not None and challenge.too_little:
-                held.good_until = 0.0  # should the rights be given meanwhile
-                what = f"HTTP 401: the token for {', '.join(scopes) or 'signing in'} does not allow this"
-                raise PermissionDeniedError(what, status=401, request_id=response.headers.get("x-request-id", ""))
+                held.valid_until = 0.0  # the next request fetches a new token: the permission may be granted meanwhile
+                message = f"HTTP 401: the token for {', '.join(scopes) or 'signing in'} does not allow this"
+                raise PermissionDeniedError(message, status=401, request_id=response.headers.get("x-request-id", ""))
             self.sign_in.renew(held, challenge, scopes)

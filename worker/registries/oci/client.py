@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from worker.config.settings import RegistrySettings, api_of, namespace_of
 from worker.registries.docker import manifests
-from worker.registries.docker.tokens import place
+from worker.registries.docker.tokens import host_and_port
 from worker.registries.errors import BadResponseError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
 from worker.registries.http.client import Http
 from worker.registries.http.loops import each
@@ -198,7 +198,7 @@ class Client:
     def _blob(self, request: Request, name: str) -> Response:
         """A blob, from wherever it is served: credentials stay with the registry. Raises RegistryError."""
         for _ in range(REDIRECTS + 1):
-            at_home = place(urlsplit(request.url)) == place(urlsplit(self.root))
+            at_home = host_and_port(urlsplit(request.url)) == host_and_port(urlsplit(self.root))
             response = self._signed(request, blobs.blob, self.sign_ins.of(name, "pull") if at_home else None)
             if isinstance(response, Response):
                 return response

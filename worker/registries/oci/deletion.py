@@ -54,7 +54,7 @@ def deletion_begun(response: Response, url: str = "", name: str = "", tags: Iter
     codes = {code for code, _, _ in manifests.errors_of(response)}
     parts = urlsplit(url)
     names = {name, *name.split("/"), *tags, parts.netloc, parts.hostname or "", *parts.path.split("/")}
-    words = without_names(manifests.words_of(response) or error.message, names).replace("_", " ")
+    words = without_names(manifests.error_text(response) or error.message, names).replace("_", " ")
     needed = NEEDED.search(words) is not None
     if response.status in (400, 405) and "UNSUPPORTED" in codes:
         remedy = own_deletion(url, response.headers) or SWITCHED_OFF

@@ -102,7 +102,7 @@ class OciSignIn(DockerSignIn):
         return error
 
     def _secrets(self) -> tuple[str, ...]:
-        return (*(() if self.user is None else self.user.secrets()), *self.given)
+        return (*(() if self.user is None else self.user.secrets()), *self.issued)
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
