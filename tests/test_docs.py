@@ -157,6 +157,15 @@ def test_links_between_pages_lead_to_a_page_and_a_heading(path: Path) -> None:
     assert broken == []
 
 
+@each_page
+def test_files_that_a_page_names_exist(path: Path) -> None:
+    named = set(re.findall(r"`((?:worker|policies|tests|deploy|docs)/[\w./-]*)`", path.read_text()))
+    assert {name for name in named if not (ROOT / name).exists() and name not in OF_THE_EXAMPLE} == set()
+
+
+OF_THE_EXAMPLE = {"worker/registries/example.py"}  # the driver that docs/adding-a-registry.md writes
+
+
 def headings(text: str) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
     titles = re.findall(r"^#+ (.+)$", without_fences(text), re.MULTILINE)
