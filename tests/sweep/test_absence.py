@@ -59,7 +59,7 @@ def test_an_empty_list_confirms_no_404(
     run = harness.run(run_id)
     assert set(harness.outcomes(run_id).values()) == {("failed", "unconfirmed")}
     assert (run.outcome, run.gone, run.deleted, run.reclaimed_bytes) == ("partial", 0, 0, 0)
-    assert "not believed" in (run.message or "")
+    assert "not trusted" in (run.message or "")
     assert audited(harness) == []
 
     simulator.no_faults()

@@ -199,7 +199,7 @@ class TestMoreTagsThanAreReadInASecond:
     def test_reading_that_takes_too_long_is_given_up(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(batches, "BEGUN_BY", 0.5)
+        monkeypatch.setattr(batches, "BEGIN_BY", 0.5)
         _, harness, old = self.planned(fake, tmp_path)
         run_id, task_calls = rechecked(harness)
         task_calls = harness.carry_out(task_calls, until="gc.delete_batch")

@@ -22,7 +22,7 @@ DELETED, LOCKED, FAILED = (
 
 
 @pytest.fixture
-def results(store: Store) -> OutcomeRecorder:
+def recorder(store: Store) -> OutcomeRecorder:
     """Those of a claimed batch with three intended items."""
     with store.write() as connection:
         rows.add_run(connection, systemic_failures=2)
@@ -30,85 +30,85 @@ def results(store: Store) -> OutcomeRecorder:
         for number in range(3):
             rows.add_item(connection, number, image(number, "pr"), state="intent", attempts=1)
         now = store.now(connection)
-        held = sweeping.claim(connection, "run-1", 0, owner="me", now=now, until=now + HOUR)
+        claim = sweeping.claim(connection, "run-1", 0, owner="me", now=now, until=now + HOUR)
         current = runs.get(connection, "run-1")
-    assert held is not None
+    assert claim is not None
     assert current is not None
-    return OutcomeRecorder(store, current, held, HOUR)
+    return OutcomeRecorder(store, current, claim, HOUR)
 
 
-def works(results: OutcomeRecorder) -> list[Attempt]:
-    with results.store.read() as connection:
+def attempts(recorder: OutcomeRecorder) -> list[Attempt]:
+    with recorder.store.read() as connection:
         return [Attempt(rows.get_item(connection, number)) for number in range(3)]
 
 
-def states(results: OutcomeRecorder) -> list[str]:
-    with results.store.read() as connection:
+def states(recorder: OutcomeRecorder) -> list[str]:
+    with recorder.store.read() as connection:
         return rows.column(connection, item, "state")
 
 
-def lose(results: OutcomeRecorder) -> None:
+def lose(recorder: OutcomeRecorder) -> None:
     """Somebody else takes the batch over."""
-    with results.store.write() as connection:
+    with recorder.store.write() as connection:
         connection.execute(batch.update().values(fence=batch.c.fence + 1))
 
 
-def test_a_chunk_is_recorded_in_one_step(results: OutcomeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_chunk_is_recorded_in_one_step(recorder: OutcomeRecorder, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    done, accepted, unsent = works(results)
+    done, accepted, unsent = attempts(recorder)
     done.deletion, accepted.deletion = Deletion("op1", done=True), Deletion("op2", done=False)
     done.unsent = accepted.unsent = False
-    results.settle(done.item, DELETED)
+    recorder.add(done.item, DELETED)
     unsent.item = as_claimed(unsent, state="planned", attempts=0)
-    results.record([done, accepted, unsent])
-    assert states(results) == ["deleted", "accepted", "planned"]
+    recorder.record([done, accepted, unsent])
+    assert states(recorder) == ["deleted", "accepted", "planned"]
     assert (accepted.is_unfinished, done.is_unfinished, unsent.is_unfinished) == (True, False, False)
-    with results.store.read() as connection:
+    with recorder.store.read() as connection:
         row = rows.only(connection, run)
         assert (row["deleted"], row["systemic_failures"]) == (1, 0)
     (record,) = [one for one in caplog.records if one.getMessage().startswith("image_")]
     assert (record.getMessage(), record.__dict__["operation"]) == ("image_deleted", "op1")
 
 
-def as_claimed(work: Attempt, **facts: Any) -> sweeping.Item:
+def as_claimed(attempt: Attempt, **facts: Any) -> sweeping.Item:
     """An item as it was when its batch was claimed."""
-    values = {name: getattr(work.item, name) for name in work.item.__dataclass_fields__}
+    values = {name: getattr(attempt.item, name) for name in attempt.item.__dataclass_fields__}
     return sweeping.Item(**values | facts)
 
 
-def test_an_outcome_is_recorded_once_and_what_is_recorded_is_forgotten(results: OutcomeRecorder) -> None:
-    results.record_all([work.item for work in works(results)], LOCKED)
-    results.record()
-    results.record_all([works(results)[0].item], FAILED)
-    assert states(results) == ["skipped"] * 3
-    with results.store.read() as connection:
+def test_an_outcome_is_recorded_once_and_what_is_recorded_is_forgotten(recorder: OutcomeRecorder) -> None:
+    recorder.record_all([attempt.item for attempt in attempts(recorder)], LOCKED)
+    recorder.record()
+    recorder.record_all([attempts(recorder)[0].item], FAILED)
+    assert states(recorder) == ["skipped"] * 3
+    with recorder.store.read() as connection:
         row = rows.only(connection, run)
         assert (row["skipped"], row["failed"]) == (3, 0)
 
 
-def test_who_lost_the_lease_records_only_what_is_true_all_the_same(results: OutcomeRecorder) -> None:
-    done, accepted, skipped = works(results)
+def test_who_lost_the_lease_records_only_what_is_true_all_the_same(recorder: OutcomeRecorder) -> None:
+    done, accepted, skipped = attempts(recorder)
     done.unsent = accepted.unsent = False
     done.deletion, accepted.deletion = Deletion("", done=True), Deletion("op2", done=False)
-    results.settle(done.item, DELETED)
-    results.settle(skipped.item, LOCKED)
-    lose(results)
+    recorder.add(done.item, DELETED)
+    recorder.add(skipped.item, LOCKED)
+    lose(recorder)
     with pytest.raises(LeaseLostError):
-        results.record([done, accepted, skipped])
-    assert states(results) == ["deleted", "accepted", "intent"]
+        recorder.record([done, accepted, skipped])
+    assert states(recorder) == ["deleted", "accepted", "intent"]
 
 
-def test_recording_renews_the_lease(results: OutcomeRecorder) -> None:
-    with results.store.write() as connection:
-        connection.execute(batch.update().values(lease_until=results.store.now(connection) + HOUR / 60))
+def test_recording_renews_the_lease(recorder: OutcomeRecorder) -> None:
+    with recorder.store.write() as connection:
+        connection.execute(batch.update().values(lease_until=recorder.store.now(connection) + HOUR / 60))
         before = rows.only(connection, batch)["lease_until"]
-    results.record()  # nothing to record: nothing is asked of the store
-    with results.store.read() as connection:
+    recorder.record()  # nothing to record: nothing is asked of the store
+    with recorder.store.read() as connection:
         assert rows.only(connection, batch)["lease_until"] == before
-    results.record_all([works(results)[0].item], LOCKED)
-    with results.store.read() as connection:
+    recorder.record_all([attempts(recorder)[0].item], LOCKED)
+    with recorder.store.read() as connection:
         assert rows.only(connection, batch)["lease_until"] > before
-        assert leases.holds(connection, results.held.lease, lock=False)
+        assert leases.holds(connection, recorder.claim.lease, lock=False)
 
 
 @pytest.mark.parametrize(
@@ -117,23 +117,29 @@ def test_recording_renews_the_lease(results: OutcomeRecorder) -> None:
     ids=["nothing yet", "a failure", "a refusal that is an answer", "an answer before the failure"],
 )
 def test_whether_the_registry_answered_since_the_last_failure(
-    results: OutcomeRecorder, outcomes: list[Outcome], healthy: bool
+    recorder: OutcomeRecorder, outcomes: list[Outcome], healthy: bool
 ) -> None:
-    for work, outcome in zip(works(results), outcomes, strict=False):
-        results.settle(work.item, outcome)
-    assert results.end_health() is healthy
-    assert results.end_health() is False
+    for attempt, outcome in zip(attempts(recorder), outcomes, strict=False):
+        recorder.add(attempt.item, outcome)
+    assert recorder.end_health() is healthy
+    assert recorder.end_health() is False
 
 
-def test_work_begins_anew_in_another_chunk(results: OutcomeRecorder) -> None:
-    work = works(results)[0]
-    work.again, work.clear, work.key, work.unsent = True, True, "key", False
-    work.begin()
-    assert (work.again, work.clear, work.key, work.unsent, work.deletion) == (False, False, "", True, None)
-    work.item = as_claimed(work, state="accepted", operation_id="op1")
-    work.begin()
-    assert work.deletion == Deletion("op1", done=False, target=("shop/api", work.item.image))
-    assert work.is_unfinished
+def test_work_begins_anew_in_another_chunk(recorder: OutcomeRecorder) -> None:
+    attempt = attempts(recorder)[0]
+    attempt.again, attempt.clear, attempt.key, attempt.unsent = True, True, "key", False
+    attempt.begin()
+    assert (attempt.again, attempt.clear, attempt.key, attempt.unsent, attempt.deletion) == (
+        False,
+        False,
+        "",
+        True,
+        None,
+    )
+    attempt.item = as_claimed(attempt, state="accepted", operation_id="op1")
+    attempt.begin()
+    assert attempt.deletion == Deletion("op1", done=False, target=("shop/api", attempt.item.image))
+    assert attempt.is_unfinished
 
 
 @pytest.mark.parametrize(
@@ -142,10 +148,10 @@ def test_work_begins_anew_in_another_chunk(results: OutcomeRecorder) -> None:
     ids=["deleted", "skipped", "failed"],
 )
 def test_an_outcome_is_one_event_with_its_facts(
-    results: OutcomeRecorder, outcome: Outcome, level: str, caplog: pytest.LogCaptureFixture
+    recorder: OutcomeRecorder, outcome: Outcome, level: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    log_settled("production", [(works(results)[1].item, outcome)], {1: "op7"})
+    log_settled("production", [(attempts(recorder)[1].item, outcome)], {1: "op7"})
     (record,) = caplog.records
     facts = record.__dict__
     assert (record.getMessage(), record.levelname) == (f"image_{outcome.state}", level)

@@ -1,7 +1,7 @@
-"""Whether images that were not found are really gone. Credentials that lost their rights see 404 and an empty list.
+"""Whether images that the registry did not find are gone. Credentials without rights see 404 and an empty list, too.
 
-So a listing that lacks an image says something only if it shows what else must be there: all that the plan keeps in the
-repository, or, where the plan keeps nothing there, a kept image of another repository that the same credentials read.
+So a listing without an image is trusted only if it has everything that the plan keeps in the repository. Where the plan
+keeps nothing there, the same credentials must read a kept image of another repository.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,11 +15,11 @@ from worker.store.sweeping import Item, Outcome
 from worker.sweep import outcomes
 from worker.sweep.outcomes import Missing
 
-WITNESSES = 3  # kept images that are asked for one by one
+WITNESSES = 3  # kept images that are read one by one
 
 
 class UntrustedListingError(Exception):
-    """The registry shows nothing of what must be there: what it does not show may be there as well."""
+    """The registry does not show what must be there: what it does not show may be there, too."""
 
 
 def outcomes_of(
@@ -31,9 +31,9 @@ def outcomes_of(
     seconds: float,
     is_last: Callable[[Item], bool],
 ) -> list[tuple[Item, Outcome]]:
-    """What becomes of each image that was not found: one listing speaks for all. Raises LimiterUnavailableError.
+    """The outcome of each image that was not found, from one listing. Raises LimiterUnavailableError.
 
-    A listing that takes longer than so many seconds says nothing; `is_last`: no later claim asks about this one.
+    `seconds`: the longest wait for the listing. `is_last`: whether no later claim asks about an item.
     """
     digests = {item.digest for item, _ in missing}
     reader = ThreadPoolExecutor(1, "confirm")
@@ -41,24 +41,27 @@ def outcomes_of(
     try:
         there = listing.result(timeout=seconds)
     except RegistryError as error:
-        return [(item, outcomes.without_listing(str(error))) for item, _ in missing]
+        outcome = outcomes.unconfirmed(f"it was not found, and listing its repository failed: {error}")
+        return [(item, outcome) for item, _ in missing]
     except UntrustedListingError as error:
-        return [(item, outcomes.unbelievable(str(error))) for item, _ in missing]
+        outcome = outcomes.unconfirmed(f"it was not found, which is not trusted: {error}")
+        return [(item, outcome) for item, _ in missing]
     except TimeoutError:
-        return [(item, outcomes.without_listing("it took too long")) for item, _ in missing if is_last(item)]
+        outcome = outcomes.unconfirmed("it was not found, and listing its repository failed: it took too long")
+        return [(item, outcome) for item, _ in missing if is_last(item)]
     finally:
         reader.shutdown(wait=False)  # a listing that still runs ends when the registry is closed
-    return [(item, outcomes.after_listing(one, listed=item.digest in there)) for item, one in missing]
+    return [(item, outcomes.after_listing(absent, listed=item.digest in there)) for item, absent in missing]
 
 
 def still_there(
     registry: Registry, store: Store, run_id: str, repository: str, missing: Collection[str]
 ) -> frozenset[str]:
-    """Those of these digests that are there after all. Raises UntrustedListingError, RegistryError, StoreError."""
+    """The digests that are there after all. Raises UntrustedListingError, RegistryError, StoreError."""
     with store.read() as connection:
         kept = plans.kept_digests(connection, run_id, repository)
     if isinstance(registry, ListsTagsOnly):
-        # Each tag would have to be read; the digests themselves are asked for instead.
+        # A listing would read each tag; the digests are read instead.
         kept = kept[:WITNESSES]
         there = registry.existing(repository, sorted({*missing, *kept}))
     else:
@@ -66,34 +69,34 @@ def still_there(
     if unseen := [digest for digest in kept if digest not in there]:
         raise UntrustedListingError(f"neither is {repository}@{unseen[0]}, which the plan keeps")
     if not kept and not there:
-        _insist_on_another(registry, store, run_id, repository)
+        _require_kept_image_elsewhere(registry, store, run_id, repository)
     return there.intersection(missing)
 
 
-def _insist_on_another(registry: Registry, store: Store, run_id: str, repository: str) -> None:
-    """Have the registry show a kept image of another repository, by the same credentials.
+def _require_kept_image_elsewhere(registry: Registry, store: Store, run_id: str, repository: str) -> None:
+    """Read a kept image of another repository with the same credentials.
 
     Raises UntrustedListingError, RegistryError.
     """
-    asked: list[str] = []
+    absent: list[str] = []
     for path, image in _kept_elsewhere(registry, store, run_id, repository):
         try:
             registry.get(path, image)
         except NotFoundError:
-            asked.append(f"{path}@{image.digest}")
+            absent.append(f"{path}@{image.digest}")
         else:
             return
-        if len(asked) == WITNESSES:
+        if len(absent) == WITNESSES:
             break
-    if asked:
-        raise UntrustedListingError(f"neither is {asked[0]}, which the plan keeps")
+    if absent:
+        raise UntrustedListingError(f"neither is {absent[0]}, which the plan keeps")
     raise UntrustedListingError(
         "the plan keeps no image by which to see that the registry shows these credentials what is there"
     )
 
 
 def _kept_elsewhere(registry: Registry, store: Store, run_id: str, repository: str) -> Iterator[tuple[str, Image]]:
-    """A kept image of each other repository that has one and is read by the same credentials."""
+    """A kept image of each other repository that has one and that the same credentials read."""
     with store.read() as connection:
         paths = plans.repositories(connection, run_id)
     for path in paths:
@@ -103,5 +106,6 @@ def _kept_elsewhere(registry: Registry, store: Store, run_id: str, repository: s
             continue
         with store.read() as connection:
             if kept := plans.kept_digests(connection, run_id, path):
-                image = next(one for one in plans.images_of(connection, run_id, path) if one.digest == kept[0])
+                images = plans.images_of(connection, run_id, path)
+                image = next(image for image in images if image.digest == kept[0])
                 yield path, image

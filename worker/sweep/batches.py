@@ -1,7 +1,7 @@
-"""Carries a plan out, batch by batch: claims one, has its repository listed and its evidence asked, lets it delete.
+"""Carries out one batch of a plan: claims it, requires a recheck and recent evidence, opens the registry, deletes.
 
-A batch may be carried out twice, late, or never: only who holds its lease deletes, and what is done is never done
-again. What happens to each image is in `deleting`.
+A batch may be carried out twice, late, or never: only the holder of its lease deletes, and no deletion is repeated.
+How each image is deleted is in `worker.sweep.deletion`.
 """
 
 import time
@@ -37,13 +37,12 @@ from worker.store.sweeping import Claim, Item, LeaseLostError, Outcome
 from worker.store.tables import EPOCH
 from worker.sweep import outcomes, refusals
 from worker.sweep.comparison import snapshot
-from worker.sweep.deletion import READING_IS_GOOD, Batch
-from worker.sweep.intents import Intents
+from worker.sweep.deletion import READING_VALID_FOR, Batch
 from worker.sweep.live_check import LiveCheck
 from worker.sweep.recording import OutcomeRecorder, log_settled
 
-CALL_SECONDS = 8.0  # patience with one call, the wait for the rate not counted: a batch must end within its time limit
-BEGUN_BY = 40.0  # seconds until a batch begins to delete, with or without having listed its repository
+CALL_SECONDS = 8.0  # for one request, without the wait for the rate limit: a batch must end within its time limit
+BEGIN_BY = 40.0  # seconds until a batch begins to delete, whether its repository was listed or not
 TAKEOVERS = 5  # expired leases of one batch before what is left of it is `poison`
 
 log = Log(__name__)
@@ -56,41 +55,41 @@ def delete_batch(
     lease = current_lease(watch)
     with store.write() as connection:
         run, now = run_rows.get(connection, run_id, lock=True), store.now(connection)
-        held = sweeping.claim(connection, run_id, number, owner=identity(), now=now, until=now + lease)
-        if run is None or held is None:
+        claim = sweeping.claim(connection, run_id, number, owner=identity(), now=now, until=now + lease)
+        if run is None or claim is None:
             return ()
-        beside = sweeping.count_held_batches(connection, run_id, now)
+        concurrent = sweeping.count_held_batches(connection, run_id, now)
         begun = sweeping.batches_in_progress(connection, run_id)
-        if not (run.deleted or run.stop or number in begun) and (begun or beside > 1):
-            sweeping.release(connection, held, EPOCH)  # a run's first deletion goes alone; who tries it rings again
+        if not (run.deleted or run.stop or number in begun) and (begun or concurrent > 1):
+            sweeping.release(connection, claim, EPOCH)  # a run's first deletion is sent alone; its batch publishes next
             return ()
         items = sweeping.unfinished_items(connection, run_id, number)
-        rechecked_at = rechecks.rechecked_at(connection, run_id, held.repository)
-    facts = {"run": run_id, "registry": run.registry, "repository": held.repository, "batch": number}
-    again: datetime | None = now  # when it was rung last, as far as others are concerned
+        rechecked_at = rechecks.rechecked_at(connection, run_id, claim.repository)
+    facts = {"run": run_id, "registry": run.registry, "repository": claim.repository, "batch": number}
+    published_at: datetime | None = now  # the time to store for the batch's last task call
     try:
         reach("batch_claimed")
         if run.stop is None and not lifecycle.recheck_is_valid(rechecked_at, now):
-            return (TaskCall("gc.recheck", (run_id, held.repository)),)
+            return (TaskCall("gc.recheck", (run_id, claim.repository)),)
         reach("repository_listed_again")
-        registry = current_registry(watch, run)  # a run that deletes nothing more need not know what is in use
+        registry = current_registry(watch, run)  # a run that deletes nothing more needs no evidence
         evidence = Evidence() if run.stop is not None or registry is None else recent_evidence(store, registry)
         if evidence is None:
             return (TaskCall("gc.refresh_evidence", (run_id,)),)
         log.info("batch_started", **facts, images=len(items))
         began = time.monotonic()
-        work = _carry_out(store, watch, run, held, items, evidence, limiter, lease, beside)
+        batch = _carry_out(store, watch, run, claim, items, evidence, limiter, lease, concurrent)
         refusals.settle(store, run_id)
-        if (work is not None and work.out_of_time) or lifecycle.is_stopped(store, run_id):
-            again = None  # what was begun is then brought to its end
-        elif work is not None and work.go_on:
-            again = EPOCH  # behind those that were never rung
+        if (batch is not None and batch.out_of_time) or lifecycle.is_stopped(store, run_id):
+            published_at = None  # begun deletions are then resolved at once
+        elif batch is not None and batch.go_on:
+            published_at = EPOCH  # after the batches that were never published
         log.info("batch_done", **facts, seconds=round(time.monotonic() - began, 1))
     except LeaseLostError:
         log.warning("batch_lost", **facts, reason="another worker has taken over its lease")
     finally:
-        with suppress(StoreError), store.write() as connection:  # else the lease runs out by itself
-            sweeping.release(connection, held, store.now(connection) if again == now else again)
+        with suppress(StoreError), store.write() as connection:  # else the lease expires
+            sweeping.release(connection, claim, store.now(connection) if published_at == now else published_at)
     reach("batch_swept")
     return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
@@ -99,66 +98,64 @@ def _carry_out(
     store: Store,
     watch: Watch,
     run: Run,
-    held: Claim,
+    claim: Claim,
     items: list[Item],
     evidence: Evidence,
     limiter: Limiter | None,
     lease: timedelta,
-    beside: int,
+    concurrent: int,
 ) -> Batch | None:
-    """The batch as it was left; None: nobody may talk to its registry. `beside`: batches of the run at work."""
-    poison = held.takeovers >= TAKEOVERS
+    """The batch after its work; None: its registry is not configured. `concurrent`: batches of the run at work."""
+    poison = claim.takeovers >= TAKEOVERS
     resolving = "the run was stopped" if run.stop else "workers died over its batch" if poison else ""
     registry = current_registry(watch, run)
     if registry is None:
         registry, resolving = last_known_registry(watch, run), why_unconfigured_now(watch, run)
-        items = _leave(store, run, items, resolving, asked=registry is not None)
+        items = _skip_planned(store, run, items, resolving, can_resolve=registry is not None)
         if registry is None or not items:
             return None
     retries = Retries(total=CALL_SECONDS, waits_for_restarts=True)
     manifests = StoredManifests(store, registry.key)
     pace = BoundedLimiter(limiter or LocalLimiter(registry.rate.requests_per_second))
     with open_registry(registry, pace, retries, manifests) as opened, saving_usage(store, run.registry, opened):
-        known = snapshot(store, run, registry, held.repository, opened, deleting=True)
-        used = {} if resolving else evidence.in_use(held.repository, known.planned)
-        live_check = None if resolving else LiveCheck(opened, registry, known, pace, beside=beside)
-        # A chunk has no more images than the rate serves, beside other batches, while half a reading's time passes.
-        served = int(registry.rate.requests_per_second * READING_IS_GOOD / 4 / max(1, beside))
-        most = 1 if poison else max(1, min(registry.rate.concurrency, served))
-        intents = Intents(store, watch, run, held, lease, used, live_check)
-        results = OutcomeRecorder(store, run, held, lease)
-        work = Batch(
-            store, watch, run, held, opened, pace, lease, resolving, known.tags, live_check, intents, results, most
-        )
-        work.last = poison or run.stop is not None
-        with Heartbeat(store, held.lease, lease) as heartbeat:
-            work.lost = heartbeat.lost
-            if live_check is not None and not _may_begin(store, run, work, live_check, items):
-                return work
-            work.carry_out(items)
+        known = snapshot(store, run, registry, claim.repository, opened, deleting=True)
+        in_use = {} if resolving else evidence.in_use(claim.repository, known.planned)
+        live_check = None if resolving else LiveCheck(opened, registry, known, pace, concurrent=concurrent)
+        # The rate, shared with the other batches, serves all images of a chunk in a quarter of a reading's time.
+        served = int(registry.rate.requests_per_second * READING_VALID_FOR / 4 / max(1, concurrent))
+        max_chunk = 1 if poison else max(1, min(registry.rate.concurrency, served))
+        recorder = OutcomeRecorder(store, run, claim, lease)
+        context = (store, watch, run, claim, opened, pace, lease)
+        batch = Batch(*context, resolving, known.tags, in_use, live_check, recorder, max_chunk)
+        batch.last = poison or run.stop is not None
+        with Heartbeat(store, claim.lease, lease) as heartbeat:
+            batch.lost = heartbeat.lost
+            if live_check is not None and not _may_begin(store, run, batch, live_check, items):
+                return batch
+            batch.carry_out(items)
             if poison and run.stop is None:
                 never_begun = [item for item in items if item.state == "planned"]
-                message = f"workers died over this batch {held.takeovers} times"
-                results.record_all(never_begun, Outcome("failed", "poison", message))
-    return work
+                message = f"workers died over this batch {claim.takeovers} times"
+                recorder.record_all(never_begun, Outcome("failed", "poison", message))
+    return batch
 
 
-def _may_begin(store: Store, run: Run, work: Batch, live_check: LiveCheck, items: list[Item]) -> bool:
+def _may_begin(store: Store, run: Run, batch: Batch, live_check: LiveCheck, items: list[Item]) -> bool:
     """Compare the clocks and list the repository before anything is begun; the batch's time begins after that.
 
     False: the registry does not answer, and the next claim tries again; or the clocks disagree, which stops the run.
     """
     if all(item.state == "accepted" for item in items):
         return True
-    not_after = time.monotonic() + BEGUN_BY
+    not_after = time.monotonic() + BEGIN_BY
     try:
         try:
-            _compare_and_list(store, work, live_check, not_after)
+            _compare_and_list(store, batch, live_check, not_after)
         except UnavailableError as error:
-            if not work.is_back(error):
+            if not batch.is_back(error):
                 raise
-            _compare_and_list(store, work, live_check, not_after)
-        work.begun = time.monotonic()
+            _compare_and_list(store, batch, live_check, not_after)
+        batch.begun = time.monotonic()
     except ClockError as error:
         with store.write() as connection:
             run_rows.request_stop(connection, run.id, "failed", str(error))
@@ -171,31 +168,32 @@ def _may_begin(store: Store, run: Run, work: Batch, live_check: LiveCheck, items
     return True
 
 
-def _compare_and_list(store: Store, work: Batch, live_check: LiveCheck, not_after: float) -> None:
+def _compare_and_list(store: Store, batch: Batch, live_check: LiveCheck, not_after: float) -> None:
     """Raises ClockError, RegistryError, LimiterUnavailableError."""
-    check(lambda: datetime.now(UTC), store, work.registry)
+    check(lambda: datetime.now(UTC), store, batch.registry)
     if (why := live_check.begin(not_after)) is not None:
-        path = work.held.repository
-        log.warning("not_compared", run=work.run.id, registry=work.run.registry, repository=path, reason=str(why))
+        path = batch.claim.repository
+        log.warning("not_compared", run=batch.run.id, registry=batch.run.registry, repository=path, reason=str(why))
         message = (
-            f"{path}: its deletions are compared with what was there up to 10 minutes before, as {why}. Set"
+            f"{path}: its deletions are compared with a listing that is up to 10 minutes old, as {why}. Set"
             " rate.requests_per_second higher, or sweep while nobody pushes"
         )
         with store.write() as connection:
-            run_rows.add_warning(connection, work.run.id, "not_compared_again", message)
+            run_rows.add_warning(connection, batch.run.id, "not_compared_again", message)
 
 
-def _leave(store: Store, run: Run, items: list[Item], reason: str, *, asked: bool) -> list[Item]:
-    """Begin nothing more in a batch whose registry the file no longer has; what was begun is returned.
+def _skip_planned(store: Store, run: Run, items: list[Item], reason: str, *, can_resolve: bool) -> list[Item]:
+    """Skip the planned items of a batch whose registry is no longer configured; the others, whose deletion was begun.
 
-    `asked`: how that ended can be asked. Else it waits for a valid file, as long as the plan would be good.
+    `can_resolve`: the registry can be asked about those. Else they wait for a valid file, until the plan expires.
     """
     with store.write() as connection:
         now = store.now(connection)
         outcomes_by_state = {"planned": Outcome("skipped", "mode", reason)}
-        if not asked and now >= plan_is_good_until(run, None):
-            outcomes_by_state |= dict.fromkeys(("intent", "accepted"), outcomes.never_asked(reason))
-        settled = [(one, outcomes_by_state[one.state]) for one in items if one.state in outcomes_by_state]
+        if not can_resolve and now >= plan_is_good_until(run, None):
+            unresolved = outcomes.unconfirmed(f"its deletion was begun, and its end could not be asked: {reason}")
+            outcomes_by_state |= dict.fromkeys(("intent", "accepted"), unresolved)
+        settled = [(item, outcomes_by_state[item.state]) for item in items if item.state in outcomes_by_state]
         settled = sweeping.record_outcomes(connection, run.id, settled, now)
     log_settled(run.registry, settled)
-    return [one for one in items if one.state not in outcomes_by_state]
+    return [item for item in items if item.state not in outcomes_by_state]

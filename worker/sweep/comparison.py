@@ -110,7 +110,7 @@ class Snapshot:
         """Digests of what a begun deletion has left some tags of: it is to be gone on with, and nothing new."""
         before = {image.digest: image for image in self.planned if image.digest in self.begun}
         pairs = ((before.get(image.digest), image) for image in images)
-        return {now.digest for then, now in pairs if then is not None and outcomes.is_left_of(then, now)}
+        return {now.digest for then, now in pairs if then is not None and outcomes.is_partly_deleted(then, now)}
 
 
 def snapshot(
@@ -177,7 +177,7 @@ def _changed(planned: Sequence[Image], images: Sequence[Image]) -> Mapping[str, 
     now = {image.digest: image for image in images}
     pairs = ((image, now.get(image.digest)) for image in planned)
     return {
-        before.digest: f"its tags are {outcomes.listed(after.tags)} now, planned {outcomes.listed(before.tags)}"
+        before.digest: f"its tags are {outcomes.tags_text(after.tags)} now, planned {outcomes.tags_text(before.tags)}"
         for before, after in pairs
         if after is not None and set(after.tags) != set(before.tags)
     }

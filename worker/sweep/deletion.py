@@ -1,7 +1,8 @@
-"""One claimed batch at work: the one place that deletes.
+"""Deletes the images of one claimed batch: the only module that deletes.
 
-It works in chunks: images are read again side by side and compared, their intents recorded in one transaction, their
-deletions sent side by side, their outcomes recorded in one transaction. `Batch._chunk` is the whole story.
+`Batch._delete_chunk` has the order of every deletion: read the image again and compare it, record the intent, send the
+DELETE, record that it was accepted, follow its operation, record its outcome. The methods below it follow that order.
+`worker.sweep.batches` claims the batch; `live_check` and `outcomes` say what speaks against a deletion.
 """
 
 import threading
@@ -12,7 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from uuid import uuid4
 
+from sqlalchemy import Connection
+
+from policies.context import PlanContext
+from policies.holds import Holds
+from worker.config.settings import RegistrySettings
 from worker.registries.errors import (
     LimiterUnavailableError,
     NotFoundError,
@@ -25,13 +32,13 @@ from worker.registries.http.rate_limit import BoundedLimiter
 from worker.registries.interface import DeletesByParts, Deletion, Registry, Restores
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure
-from worker.runs.terms import Watch, current_registry
-from worker.store import Store, rechecks, sweeping, undo
+from worker.runs.clocks import disagreement, of_store
+from worker.runs.terms import Watch, current_registry, late, permitted_registry
+from worker.store import Store, holds, leases, rechecks, scan_history, sweeping, undo
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Claim, Item, LeaseLostError, Outcome
 from worker.sweep import absence, outcomes, refusals
-from worker.sweep.intents import Intents
 from worker.sweep.live_check import LiveCheck
 from worker.sweep.outage import OutageWait
 from worker.sweep.outcomes import ATTEMPTS, Missing, Phase
@@ -41,277 +48,359 @@ START_NO_IMAGE_AFTER = 45.0  # seconds into a batch
 CONFIRM_NOTHING_AFTER = 65.0  # seconds into a batch: a listing may take a while
 LISTED_BY = 80.0  # seconds into a batch
 IMAGE_SECONDS = 30.0  # for one image: half of it until its DELETE is begun, the rest for following its operation
-READING_IS_GOOD = 3.0  # seconds from an image's reading to its DELETE; at a slow rate, four turns
-READ_AGAIN_AFTER = 1.5  # seconds: who has asked that long for others reads the image anew
-READINGS = 3  # of one image in one claim, where its turn came too late
-PERMISSION_IS_GOOD = 1.0  # seconds for which a reading of the run, the file, pauses and holds lets deletions be sent
-FOLLOW_SHARE = 0.25  # of a lease an operation is waited for at most; the next claim asks again
-PATIENCE_LEASES = 5  # how many leases a begun deletion may stay in doubt before it is `unconfirmed`
+READING_VALID_FOR = 3.0  # seconds from an image's reading to its DELETE; at a slow rate, four requests
+REREAD_AFTER = 1.5  # seconds: an image is read once more if the other checks took longer
+MAX_READINGS = 3  # of one image in one claim, where each was too old when its DELETE could be sent
+PERMISSION_VALID_FOR = 1.0  # seconds for which a reading of the run, the file, pauses and holds permits deletions
+FOLLOW_SHARE = 0.25  # of a lease: the longest wait for an operation; the next claim asks again
+DOUBT_LEASES = 5  # how many leases a begun deletion may stay in doubt before it is `unconfirmed`
 
 
 @dataclass(slots=True)
 class Batch:
-    """One claimed batch at work: chunk after chunk, each of as many threads as it has images."""
+    """One claimed batch. Each image of a chunk has a thread."""
 
     store: Store
     watch: Watch
     run: Run
-    held: Claim
+    claim: Claim
     registry: Registry
     pace: BoundedLimiter
     lease: timedelta
-    resolving: str  # why nothing new is deleted: only what was begun is brought to its end; empty: it is
-    known_tags: Mapping[str, str]  # of the repository -> what they named when the plan was made
+    resolving: str  # why nothing new is deleted and only begun deletions are resolved; empty: images are deleted
+    known_tags: Mapping[str, str]  # of the repository: tag -> digest when the plan was made
+    in_use: Mapping[str, str]  # digest -> why, by the evidence
     live_check: LiveCheck | None  # None: nothing new is deleted
-    intents: Intents
-    results: OutcomeRecorder
-    most: int  # images of a chunk
-    lost: threading.Event = field(default_factory=threading.Event)
-    go_on: bool = False  # what is left of the batch may go on at once, behind others
+    recorder: OutcomeRecorder
+    max_chunk: int  # images
+    lost: threading.Event = field(default_factory=threading.Event)  # the lease
+    go_on: bool = False  # the rest of the batch may continue at once, after other batches
     out_of_time: bool = False
     missing: list[tuple[Item, Missing]] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
-    last: bool = False  # no later claim asks what became of what was begun
-    halted: threading.Event = field(init=False)  # nothing further is begun
-    outage: OutageWait = field(init=False)
+    last: bool = False  # no later claim resolves a deletion in doubt
+    halted: threading.Event = field(default_factory=threading.Event)  # nothing further is begun
+    _outage: OutageWait = field(init=False)
     _pool: ThreadPoolExecutor = field(init=False)
-    _gate: threading.Lock = field(default_factory=threading.Lock)  # past it, a deletion counts as sent
+    _gate: threading.Lock = field(default_factory=threading.Lock)  # a deletion that passed it counts as sent
     _alone: bool = False  # one image at a time: the registry has not accepted a deletion in this repository yet
-    _saved: Collection[int] = ()  # numbers of items that the store can put back
+    _saved: Collection[int] = ()  # numbers of items that the store can restore
+    _permission_read_at: float = 0.0  # time.monotonic() before the last intents were checked
+    _pause_and_holds: tuple[holds.Pause | None, Holds] | None = None  # when the last intents were recorded
+    _intended: Sequence[int] = ()  # numbers of the items of the last intents
 
     def __post_init__(self) -> None:
-        self.halted, self.outage = self.intents.halted, OutageWait(self.registry)
+        self._outage = OutageWait(self.registry)
 
     def carry_out(self, items: list[Item]) -> None:
-        """Take every item as far as it gets. Raises StoreError, once every thread has stopped."""
+        """Take every item as far as possible. Raises StoreError, after every thread has stopped."""
         todo = [Attempt(item) for item in self._in_order(items) if item.refused is None]  # else `refusals` settles it
-        todo.sort(key=lambda work: work.item.state == "planned")  # what was begun comes first
+        todo.sort(key=lambda attempt: attempt.item.state == "planned")  # begun deletions come first
         if isinstance(self.registry, Restores):
             with self.store.read() as connection:
-                self._saved = undo.restorable_items(connection, self.run.id, [work.item.number for work in todo])
-        size = self.most
-        with ThreadPoolExecutor(self.most, thread_name_prefix="delete") as self._pool:
+                self._saved = undo.restorable_items(connection, self.run.id, [attempt.item.number for attempt in todo])
+        size = self.max_chunk
+        with ThreadPoolExecutor(self.max_chunk, thread_name_prefix="delete") as self._pool:
             while todo and not (self.halted.is_set() or self.lost.is_set()):
-                if self._seconds() > START_NO_IMAGE_AFTER:
+                if self._elapsed() > START_NO_IMAGE_AFTER:
                     self.out_of_time = True
                     break
-                if not self.run.deleted and todo[0].item.state == "planned" and self._gives_way():
-                    self.go_on |= bool(self.missing) or not self._alone  # the first's outcome is known, or soon
+                if not self.run.deleted and todo[0].item.state == "planned" and self._waits_for_first_deletion():
+                    self.go_on |= bool(self.missing) or not self._alone  # its outcome is known, or will be soon
                     break
                 at = 1 if self._alone else size
                 try:
-                    again = self._chunk(todo[:at])
+                    again = self._delete_chunk(todo[:at])
                 except LeaseLostError:
                     self.lost.set()
                     break
                 todo = again + todo[at:]
-                # What grew too old was read beside too many others for the rate, or for this machine.
-                size = max(1, size // 2) if again else min(self.most, size * 2)
-        seconds = LISTED_BY - self._seconds()
+                # A reading became too old: the chunk is too large for the rate, or for this machine.
+                size = max(1, size // 2) if again else min(self.max_chunk, size * 2)
+        seconds = LISTED_BY - self._elapsed()
         if self.missing and seconds > LISTED_BY - CONFIRM_NOTHING_AFTER and not self.lost.is_set():
-            where = (self.registry, self.store, self.run.id, self.held.repository)
+            where = (self.registry, self.store, self.run.id, self.claim.repository)
             with suppress(LimiterUnavailableError):
                 is_last = partial(self._is_last, phase="read")
                 for item, outcome in absence.outcomes_of(*where, self.missing, seconds, is_last):
-                    self.results.settle(item, outcome)
-                self.results.record()
+                    self.recorder.add(item, outcome)
+                self.recorder.record()
 
-    def _gives_way(self) -> bool:
-        """Whether the run's first deletion, which goes alone, has no outcome yet, or has one that others wait for."""
+    def _waits_for_first_deletion(self) -> bool:
+        """Whether the run's first deletion, which is sent alone, has no outcome yet, or one that others wait for."""
         with self.store.read() as connection:
             if self._alone:
-                return self.held.batch in sweeping.batches_in_progress(connection, self.run.id)
+                return self.claim.batch in sweeping.batches_in_progress(connection, self.run.id)
             return sweeping.has_postponed_batches(connection, self.run.id)
 
     def _in_order(self, items: list[Item]) -> list[Item]:
-        """What is to be tried, in which order. Until a repository's first deletion is accepted, one at a time: where
-        none is, a refusal costs one request, and another image is tried before the next.
+        """The items to try, in order. Until the registry accepts a deletion in the repository they are tried one at a
+        time: where it accepts none, a refusal costs one request, and another image is tried before the next.
         """
+        begun = [item for item in items if item.state != "planned"]
         if self.resolving:
-            return [item for item in items if item.state != "planned"]
-        given_up = refusals.given_up(self.store, self.run, self.held.repository)
-        if given_up is not False:  # what was begun; the rest waits, or has failed if that settled
-            rest = [item for item in items if item.state == "planned" and item.refused is None]
+            return begun
+        given_up = refusals.given_up(self.store, self.run, self.claim.repository)
+        if given_up is not False:  # the planned items wait, or fail where the refusals are settled
             if given_up:
-                self.results.record_all(rest, outcomes.not_tried(refusals.MOST_TRIES))
-            return [item for item in items if item.state != "planned"]
-        self._alone = not refusals.deletes_in(self.store, self.run, self.held.repository)
+                rest = [item for item in items if item.state == "planned" and item.refused is None]
+                message = f"not tried: the registry refused {refusals.MOST_TRIES} others of its repository"
+                self.recorder.record_all(rest, Outcome("failed", "permission_denied", message))
+            return begun
+        self._alone = not refusals.deletes_in(self.store, self.run, self.claim.repository)
         refused = any(item.refused is not None for item in items)
         return refusals.spread(items) if self._alone and refused else items
 
-    def _chunk(self, chunk: Sequence[Attempt]) -> list[Attempt]:
-        """Read again, intend, delete, record, follow, record: the order of these lines is the promise of this program.
+    def _delete_chunk(self, chunk: Sequence[Attempt]) -> list[Attempt]:
+        """Reread, intend, delete, record, follow, record: the order of these lines is the promise of this program.
 
-        Those that must be read again. Raises StoreError, LeaseLostError.
+        Returns the attempts to be read again. Raises StoreError, LeaseLostError.
         """
-        for work in chunk:
-            work.begin()
-        begun = [work for work in chunk if work.item.state == "accepted"]  # before, by another claim
-        self._side_by_side(self._reread, [work for work in chunk if work not in begun])
+        for attempt in chunk:
+            attempt.begin()
+        accepted = [attempt for attempt in chunk if attempt.item.state == "accepted"]  # in an earlier claim
+        self._run_in_threads(self._reread, [attempt for attempt in chunk if attempt not in accepted])
         reach("chunk_read_again")
-        clear = [work for work in chunk if work.clear and not self._is_stale(work)]
-        intended = self.intents.record([] if self._ends() else clear, self.results)
+        clear = [attempt for attempt in chunk if attempt.clear and not self._is_stale(attempt)]
+        intended = self._record_intents([] if self._must_stop() else clear)
         try:
             if intended:
                 reach("intent_recorded")
                 self._send_all(intended)
                 reach("chunk_sent")
-        finally:  # what the registry has accepted is true, whatever else went wrong
-            self.results.record(intended)
-        if any(work.deletion is not None for work in intended):
+        finally:  # what the registry accepted is recorded, whatever else failed
+            self.recorder.record(intended)
+        if any(attempt.deletion is not None for attempt in intended):
             reach("operation_accepted")
         try:
-            self._side_by_side(self._follow, [work for work in (*begun, *intended) if work.is_unfinished])
+            self._run_in_threads(self._follow, [each for each in (*accepted, *intended) if each.is_unfinished])
         finally:
-            self.results.record()
-        return [work for work in chunk if work.again and work.readings < READINGS]
+            self.recorder.record()
+        return [attempt for attempt in chunk if attempt.again and attempt.readings < MAX_READINGS]
 
-    def _side_by_side(
-        self, step: Callable[[Attempt], None], works: Sequence[Attempt], meanwhile: Callable[[], None] | None = None
-    ) -> None:
-        """Take a step with each. Raises what one of them raised, once all have ended. `meanwhile`: twice a second."""
-        futures: list[Future[None]] = []
-        try:
-            for work in works:
-                futures.append(self._pool.submit(self._guarded, step, work))
-            while meanwhile is not None and wait(futures, timeout=PERMISSION_IS_GOOD / 2).not_done:
-                meanwhile()
-        except BaseException:
-            self._halt()
-            raise
-        finally:
-            self._wait(futures)
-
-    def _guarded(self, step: Callable[[Attempt], None], work: Attempt) -> None:
-        try:
-            step(work)
-        except LimiterUnavailableError:
-            self.halted.set()
-        except BaseException:
-            self.halted.set()  # the store is away: no other thread is to delete anything either
-            raise
-
-    def _wait(self, futures: Sequence[Future[None]]) -> None:
-        try:
-            wait(futures)
-        except BaseException:  # the task's time limit: every thread ends the step it is at, and begins no other
-            self._halt()
-            wait(futures)
-            raise
-        for future in futures:
-            future.result()
-
-    def _seconds(self) -> float:
-        return time.monotonic() - self.begun
-
-    def _ends(self) -> bool:
-        """Whether nothing further is to be begun, not even of an image at work."""
-        return self.halted.is_set() or self.lost.is_set() or self._seconds() > START_NO_IMAGE_AFTER + IMAGE_SECONDS / 2
-
-    def _reread(self, work: Attempt) -> None:
-        """Read an image again, with what is needed to put it back, and ask what evidence and others say against it."""
-        item, begun = work.item, time.monotonic()
-        if self._ends():
+    def _reread(self, attempt: Attempt) -> None:
+        """Read an image again, save what would restore it, and check it against evidence and newer images."""
+        item, began = attempt.item, time.monotonic()
+        if self._must_stop():
             return
-        if item.state == "planned" and self.live_check and (known := self.live_check.refusal_of_all(item)):
-            self.results.settle(item, known)
+        if item.state == "planned" and self.live_check and (refusal := self.live_check.refusal_of_all(item)):
+            self.recorder.add(item, refusal)
             return
-        work.readings += 1
+        attempt.readings += 1
         try:
-            self._keep(work)
-            outcome = self._read(work)
-            in_time = work.read_at - begun < IMAGE_SECONDS / 2
+            self._save(attempt)
+            outcome = self._compare(attempt)
+            in_time = attempt.read_at - began < IMAGE_SECONDS / 2
             if outcome is None and in_time and not self.resolving:
-                said = self.intents.used(item) or (self.live_check and self.live_check.refusal(item))
-                outcome = outcomes.of_state(item, said) if said else None
-                if outcome is None and time.monotonic() - work.read_at > READ_AGAIN_AFTER:  # it has taken its time
-                    outcome = self._read(work)
+                objection = self._in_use(item) or (self.live_check and self.live_check.refusal(item))
+                outcome = outcomes.after_objection(item, objection) if objection else None
+                if outcome is None and time.monotonic() - attempt.read_at > REREAD_AFTER:  # the checks took long
+                    outcome = self._compare(attempt)
         except RegistryError as error:
-            work.again = work.readings < READINGS and self.is_back(error)
-            if not work.again:
+            attempt.again = attempt.readings < MAX_READINGS and self.is_back(error)
+            if not attempt.again:
                 self._settle_error(item, "read", error)
             return
         if outcome is None and self.resolving:
             outcome = outcomes.still_there(self.resolving)
         if outcome is not None:
-            self.results.settle(item, outcome)
-        work.clear = outcome is None and in_time
+            self.recorder.add(item, outcome)
+        attempt.clear = outcome is None and in_time
 
-    def _keep(self, work: Attempt) -> None:
-        """Have what is needed to put an image back, where its registry takes it back and the store has it not yet.
+    def _save(self, attempt: Attempt) -> None:
+        """Save what restores an image, where its registry can take it back and the store does not have it yet.
 
-        Raises RegistryError: what cannot be kept is not deleted.
+        Raises RegistryError: an image that cannot be saved is not deleted.
         """
-        item = work.item
-        if self.resolving or not isinstance(self.registry, Restores) or work.kept or item.number in self._saved:
+        item = attempt.item
+        if self.resolving or not isinstance(self.registry, Restores) or attempt.kept or item.number in self._saved:
             return
         try:
-            work.kept = self.registry.save(item.repository, item.digest)
+            attempt.kept = self.registry.save(item.repository, item.digest)
         except NotFoundError:
             self.registry.get(item.repository, item.image, self.known_tags)  # which asks for its tags as well
             raise
 
-    def _read(self, work: Attempt) -> Outcome | None:
-        """What an image's reading says against its deletion. Raises RegistryError."""
-        now = self.registry.get(work.item.repository, work.item.image, self.known_tags)
-        work.read_at = time.monotonic()
+    def _compare(self, attempt: Attempt) -> Outcome | None:
+        """Read an image; its outcome if it differs from the plan. Raises RegistryError."""
+        image = self.registry.get(attempt.item.repository, attempt.item.image, self.known_tags)
+        attempt.read_at = time.monotonic()
         reach("image_read_again")
-        return outcomes.not_as_planned(work.item, now, by_parts=isinstance(self.registry, DeletesByParts))
+        return outcomes.after_rereading(attempt.item, image, by_parts=isinstance(self.registry, DeletesByParts))
 
-    def _is_stale(self, work: Attempt) -> bool:
-        """Whether others of the chunk took so long that an image's reading would hardly be good until its DELETE."""
-        late = time.monotonic() - work.read_at > self._good_for() / 2
-        work.again = late and work.readings < READINGS
-        return work.again
+    def _in_use(self, item: Item) -> Outcome | None:
+        reason = self.in_use.get(item.digest)
+        return None if reason is None else Outcome("skipped", "in_use", reason)
 
-    def _good_for(self) -> float:
+    def _is_stale(self, attempt: Attempt) -> bool:
+        """Whether an image's reading would be too old when its DELETE can be sent, as others of the chunk took long."""
+        stale = time.monotonic() - attempt.read_at > self._reading_valid_for() / 2
+        attempt.again = stale and attempt.readings < MAX_READINGS
+        return attempt.again
+
+    def _reading_valid_for(self) -> float:
         registry = current_registry(self.watch, self.run)
-        return READING_IS_GOOD if registry is None else max(READING_IS_GOOD, 4 / registry.rate.requests_per_second)
+        return READING_VALID_FOR if registry is None else max(READING_VALID_FOR, 4 / registry.rate.requests_per_second)
 
-    def _send_all(self, works: Sequence[Attempt]) -> None:
-        """Have each deletion sent, as long as nothing has come up against them; read anew at least once a second."""
-        self.pace.deletions_until = self.intents.asked_at + PERMISSION_IS_GOOD
+    def _record_intents(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """Record intents, and every outcome not recorded yet; the attempts that have an intent now, with its key.
+
+        The same transaction checks the lease, the run's state, the plan's age, holds, pauses, bars and owners; the mode
+        is read just before. It halts a run that may delete nothing more. Raises LeaseLostError.
+        """
+        self._permission_read_at = time.monotonic()
+        registry = permitted_registry(self.watch, self.run, self.claim.repository) if attempts else ""
+        if isinstance(registry, str):
+            for attempt in attempts:
+                skipped = outcomes.after_objection(attempt.item, Outcome("skipped", "mode", registry))
+                self.recorder.add(attempt.item, skipped)
+            self.recorder.record()
+            return []
+        with self.store.write() as connection:
+            clock = of_store(lambda: datetime.now(UTC), self.store, connection)
+            run = run_rows.get(connection, self.run.id, lock=True)
+            sweeping.renew(connection, self.claim, clock.at, clock.at + self.lease)
+            wrong = disagreement([clock])
+            if run is None or run.state != "deleting" or run.stop is not None:
+                self.halted.set()
+            elif (stop := ("failed", wrong) if wrong else late(run, registry, clock.at)) is not None:
+                run_rows.request_stop(connection, run.id, *stop)
+                self.halted.set()
+            else:
+                self._write_intents(connection, registry, attempts, clock.at)
+            recorded = self.recorder.write(connection, clock.at)
+        self.recorder.mark_recorded(recorded)
+        return [attempt for attempt in attempts if attempt.key]
+
+    def _write_intents(
+        self, connection: Connection, registry: RegistrySettings, attempts: Sequence[Attempt], now: datetime
+    ) -> None:
+        numbers = [attempt.item.number for attempt in attempts]
+        bars = sweeping.items_in_states(connection, self.run.id, numbers, ("planned", "intent"))
+        attempts = [attempt for attempt in attempts if attempt.item.number in bars]  # the others have their final state
+        if not attempts:
+            return
+        self._pause_and_holds = pause, active_holds = self._read_pause_and_holds(connection, now)
+        items = [attempt.item for attempt in attempts]
+        objections = self._objections(connection, registry, items, pause, active_holds, bars)
+        intended = []
+        for attempt in attempts:
+            if (objection := objections.get(attempt.item.number)) is not None:
+                self.recorder.add(attempt.item, outcomes.after_objection(attempt.item, objection))
+                continue
+            # A key belongs to an attempt, and is used again only while that attempt's outcome is unknown.
+            old = attempt.item.idempotency_key if attempt.item.state == "intent" else None
+            attempt.key = old or str(uuid4())
+            intended.append(attempt)
+        self._intended = [attempt.item.number for attempt in intended]
+        sweeping.record_intents(connection, [(attempt.item, attempt.key) for attempt in intended], now)
+        kept = [(attempt.item, attempt.kept) for attempt in intended if attempt.kept is not None]
+        undo.save(connection, self.run.registry, self.run.registry_key, kept, now)
+
+    def _read_pause_and_holds(self, connection: Connection, now: datetime) -> tuple[holds.Pause | None, Holds]:
+        names = self.run.registry, self.run.registry_key
+        return holds.paused(connection, *names), holds.active(connection, *names, now)
+
+    def _objections(
+        self,
+        connection: Connection,
+        registry: RegistrySettings,
+        items: Sequence[Item],
+        pause: holds.Pause | None,
+        active_holds: Holds,
+        bars: Mapping[int, str | None],
+    ) -> dict[int, Outcome]:
+        """By item number, why an item is not to be deleted. `bars`: by item number, the objection of a recheck."""
+        path, images = self.claim.repository, {item.digest: item.image for item in items}
+        if active_holds.holds and self.live_check is not None:
+            images |= {image.digest: image for item in items for image in self.live_check.with_children(item)}
+        held = active_holds.reasons(path, tuple(images.values())) if active_holds.holds else {}
+        unsettled: Mapping[str, str] = {}
+        if registry.settle > self.run.terms.settle:
+            history = {path: scan_history.load_repository(connection, registry.history_key, path)}
+            context = PlanContext(history=history, settle=registry.settle)
+            planned_images = [item.image for item in items]
+            unsettled = context.unsettled(path, planned_images, self.run.started_at or self.run.opened_at)
+        gone = rechecks.deleted_digests(
+            connection, self.run.id, path, {owner for item in items for owner in item.owners}
+        )
+        objections: dict[int, Outcome] = {}
+        for item in items:
+            if (why := unsettled.get(item.digest)) is not None:
+                objection = Outcome("skipped", "mode", f"settle was raised since the plan: {why}")
+            elif pause is not None:
+                objection = Outcome("skipped", "paused", pause.sentence())
+            elif (why := held.get(item.digest)) is not None:
+                objection = Outcome("skipped", "held", why)
+            elif (used := self._in_use(item)) is not None:
+                objection = used
+            elif (why := bars[item.number]) is not None:
+                objection = Outcome("skipped", "still_needed", why)
+            elif needed := next((owner for owner in item.owners if owner not in gone), None):
+                objection = Outcome("skipped", "still_needed", f"{needed}, which needs it, was not deleted")
+            else:
+                continue
+            objections[item.number] = objection
+        return objections
+
+    def _send_all(self, attempts: Sequence[Attempt]) -> None:
+        """Send each deletion while nothing speaks against it; that is read again at least once a second."""
+        self.pace.deletions_until = self._permission_read_at + PERMISSION_VALID_FOR
         try:
-            if time.monotonic() - self.intents.asked_at > PERMISSION_IS_GOOD / 2:  # the store has taken its time
-                self._ask_again()
-            self._side_by_side(self._send, works, meanwhile=self._ask_again)
+            if time.monotonic() - self._permission_read_at > PERMISSION_VALID_FOR / 2:  # the store was slow
+                self._renew_permission()
+            self._run_in_threads(self._send, attempts, meanwhile=self._renew_permission)
         finally:
             self.pace.deletions_until = float("inf")
 
-    def _ask_again(self) -> None:
-        """Permit deletions for another second if what they were intended by still holds."""
+    def _renew_permission(self) -> None:
+        """Permit deletions for another second if what permitted their intents still does. Raises StoreError."""
         began = time.monotonic()
-        self.pace.deletions_until = began + PERMISSION_IS_GOOD if self.intents.still_hold() else 0.0
-        if self._ends():  # it may have come to that since it was asked
+        self.pace.deletions_until = began + PERMISSION_VALID_FOR if self._are_intents_permitted() else 0.0
+        if self._must_stop():  # it may have come to that meanwhile
             self.pace.deletions_until = 0.0
 
-    def _send(self, work: Attempt) -> None:
-        item = work.item
-        with self._gate:  # once the batch is halted, what is unsent stays so, whoever still waits for its thread
-            if self._ends():
+    def _are_intents_permitted(self) -> bool:
+        """Whether file, lease, pauses, holds and rechecks still permit the last intents. Raises StoreError."""
+        if isinstance(permitted_registry(self.watch, self.run, self.claim.repository), str):
+            return False
+        with self.store.read() as connection:
+            run = run_rows.get(connection, self.run.id)
+            mine = leases.holds(connection, self.claim.lease, lock=False)
+            if run is None or run.state != "deleting" or run.stop is not None or not mine:
+                self.halted.set()
+                return False
+            if any(sweeping.items_in_states(connection, self.run.id, self._intended, lock=False).values()):
+                return False  # a recheck found an image that needs one of them
+            return self._read_pause_and_holds(connection, self.store.now(connection)) == self._pause_and_holds
+
+    def _send(self, attempt: Attempt) -> None:
+        item = attempt.item
+        with self._gate:  # once the batch is halted, what is unsent stays unsent
+            if self._must_stop():
                 return
-            work.unsent = False
+            attempt.unsent = False
         try:
-            # Longer each time: else a crowd would delete nothing.
-            not_after = work.read_at + work.readings * self._good_for()
-            deletion = self.registry.delete(item.repository, item.image, work.key, not_after=not_after)
+            # Longer with each reading: else a chunk that is too large would delete nothing.
+            not_after = attempt.read_at + attempt.readings * self._reading_valid_for()
+            deletion = self.registry.delete(item.repository, item.image, attempt.key, not_after=not_after)
         except RegistryError as error:
             stopped = isinstance(error, RateLimitedError) and time.monotonic() >= self.pace.deletions_until
-            too_late = isinstance(error, TooLateError) or stopped  # while it waited to be tried again
-            again = too_late or (work.readings < READINGS and self.is_back(error))
+            too_late = isinstance(error, TooLateError) or stopped  # while it waited to be sent again
+            again = too_late or (attempt.readings < MAX_READINGS and self.is_back(error))
             if again and not error.maybe_done:
-                work.unsent = work.again = True
+                attempt.unsent = attempt.again = True
             elif not (error.maybe_done and self._was_away(error)):
                 self._settle_error(item, "delete", error)
             return
-        work.deletion = deletion
+        attempt.deletion = deletion
         reach("delete_sent")
         if deletion.done:
-            self._end(work, deletion)
+            self._settle_deleted(item, deletion)
 
-    def _follow(self, work: Attempt) -> None:
+    def _follow(self, attempt: Attempt) -> None:
         """Wait for the end of an operation."""
-        item, deletion = work.item, work.deletion
+        item, deletion = attempt.item, attempt.deletion
         if deletion is None:
             return
         seconds = min(IMAGE_SECONDS / 2, FOLLOW_SHARE * self.lease.total_seconds())
@@ -322,21 +411,21 @@ class Batch:
                 self._settle_error(item, "follow", error)
             return
         if deletion.done:
-            self._end(work, deletion)
+            self._settle_deleted(item, deletion)
         elif deletion.failing is not None:
             self._settle_error(item, "follow", deletion.failing)
         elif self._is_last(item, "follow"):
             message = f"operation {deletion.operation_id} did not end"
-            self.results.settle(item, Outcome("failed", "unconfirmed", message))
+            self.recorder.add(item, Outcome("failed", "unconfirmed", message))
         else:
-            self.go_on = True  # it is asked again as soon as others had their turn
+            self.go_on = True  # the operation is asked again after other batches
 
-    def _end(self, work: Attempt, deletion: Deletion) -> None:
-        """A deletion is done. What went along and nobody had planned stops the run before anything else is written."""
+    def _settle_deleted(self, item: Item, deletion: Deletion) -> None:
+        """Settle a deletion that is done. An unplanned loss stops the run before anything else is written."""
         reach("operation_done")
-        self._alone, item = False, work.item
+        self._alone = False
         lost: tuple[str, ...] = ()
-        with suppress(RegistryError, LimiterUnavailableError):  # else the verification looks again
+        with suppress(RegistryError, LimiterUnavailableError):  # else the verification checks the children
             lost = self.live_check.lost_children(item) if self.live_check else ()
         self._stop_for(item, (*deletion.collateral_tags, *lost))
         if deletion.raced:
@@ -344,57 +433,100 @@ class Batch:
                 if (run := run_rows.get(connection, self.run.id, lock=True)) is not None:
                     run_rows.record_raced_push(connection, run, item.repository, item.digest, deletion.raced)
                     sweeping.add_to_tally(connection, self.run.registry, "raced_pushes", "", len(deletion.raced))
-        self.results.settle(item, outcomes.deleted(deletion))
+        self.recorder.add(item, outcomes.deleted(deletion))
+
+    def _settle_error(self, item: Item, phase: Phase, error: RegistryError) -> None:
+        """Settle an error. A refusal is set aside until another image was tried, or the registry deletes."""
+        self._stop_for(item, error.collateral_tags)
+        if outcomes.is_refusal(item, phase, error):
+            if (refused := refusals.set_aside(self.store, self.run, item, error)) is not None:
+                self.recorder.add(item, refused)
+            else:
+                self.go_on = True
+                self._halt()
+            return
+        outcome = outcomes.after_error(item, phase, error, last=self._is_last(item, phase))
+        if isinstance(outcome, Missing):
+            self.missing.append((item, outcome))
+        elif outcome is not None:
+            self.recorder.add(item, outcome)
+        if count_failure(self.store, self.run, error, first=error.systemic and self.recorder.end_health()):
+            self._halt()
 
     def _stop_for(self, item: Item, collateral_tags: tuple[str, ...]) -> None:
+        """Stop the run if the registry deleted tags or children that the plan keeps."""
         if not collateral_tags:
             return
         with self.store.write() as connection:
             planned = rechecks.names_to_delete(connection, self.run.id, item.repository)
             if unplanned := tuple(name for name in collateral_tags if name not in planned):
-                run_rows.request_stop(
-                    connection, self.run.id, "hopeless", outcomes.has_collateral_tags(item, unplanned)
-                )
+                message = outcomes.collateral_tags_text(item, unplanned)
+                run_rows.request_stop(connection, self.run.id, "hopeless", message)
                 self._halt()
 
+    def _is_last(self, item: Item, phase: Phase) -> bool:
+        """Whether no later claim resolves a doubt about this item."""
+        waited = item.intent_at is not None and datetime.now(UTC) - item.intent_at > DOUBT_LEASES * self.lease
+        return self.last or waited or (phase != "follow" and item.attempts + 1 >= ATTEMPTS)
+
     def is_back(self, error: RegistryError) -> bool:
-        """Whether a registry that gave no answer answers again: it is waited for, once."""
-        if not isinstance(error, UnavailableError) or self._ends():
+        """Whether a registry that was unavailable answers again, after one wait for all threads."""
+        if not isinstance(error, UnavailableError) or self._must_stop():
             return False
-        return self.outage.is_over(time.monotonic(), self.begun + START_NO_IMAGE_AFTER)
+        return self._outage.is_over(time.monotonic(), self.begun + START_NO_IMAGE_AFTER)
 
     def _was_away(self, error: RegistryError) -> bool:
-        """Whether an outage explains an error, so that what it left in doubt can be asked about at once."""
-        if self.is_back(error) and self.outage.was_seen:
+        """Whether an outage explains an error, so that the batch can resolve the doubt at once."""
+        if self.is_back(error) and self._outage.was_seen:
             self.go_on = True
             return True
         return False
 
-    def _is_last(self, item: Item, phase: Phase) -> bool:
-        """Whether doubt about it ends with this claim."""
-        waited = item.intent_at is not None and datetime.now(UTC) - item.intent_at > PATIENCE_LEASES * self.lease
-        return self.last or waited or (phase != "follow" and item.attempts + 1 >= ATTEMPTS)
+    def _run_in_threads(
+        self,
+        step: Callable[[Attempt], None],
+        attempts: Sequence[Attempt],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """Run a step for each attempt. Raises a step's error once all have ended. Calls `meanwhile` twice a second."""
 
-    def _settle_error(self, item: Item, phase: Phase, error: RegistryError) -> None:
-        """What an error makes of an image. A refusal is set aside until another was tried, or the registry deletes."""
-        self._stop_for(item, error.collateral_tags)
-        if outcomes.is_refusal(item, phase, error):
-            if (outcome := refusals.set_aside(self.store, self.run, item, error)) is not None:
-                self.results.settle(item, outcome)
-            else:
-                self.go_on = True
-                self._halt()
-            return
-        found = outcomes.after_error(item, phase, error, last=self._is_last(item, phase))
-        if isinstance(found, Missing):
-            self.missing.append((item, found))
-        elif found is not None:
-            self.results.settle(item, found)
-        if count_failure(self.store, self.run, error, first=error.systemic and self.results.end_health()):
+        def guarded(attempt: Attempt) -> None:
+            try:
+                step(attempt)
+            except LimiterUnavailableError:
+                self.halted.set()
+            except BaseException:
+                self.halted.set()  # the store is away: no other thread is to delete anything either
+                raise
+
+        futures: list[Future[None]] = []
+        try:
+            for attempt in attempts:
+                futures.append(self._pool.submit(guarded, attempt))
+            while meanwhile is not None and wait(futures, timeout=PERMISSION_VALID_FOR / 2).not_done:
+                meanwhile()
+        except BaseException:
             self._halt()
+            raise
+        finally:
+            try:
+                wait(futures)
+            except BaseException:  # the task's time limit: every thread ends its step, and begins no other
+                self._halt()
+                wait(futures)
+                raise
+            for future in futures:
+                future.result()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+    def _must_stop(self) -> bool:
+        """Whether nothing further is to be begun, not even for an image at work."""
+        return self.halted.is_set() or self.lost.is_set() or self._elapsed() > START_NO_IMAGE_AFTER + IMAGE_SECONDS / 2
 
     def _halt(self) -> None:
-        """Nothing further is begun, and what waits for its turn is not sent."""
+        """Begin nothing further, and send no deletion that waits for the rate limit."""
         with self._gate:
             self.halted.set()
         self.pace.deletions_until = 0.0

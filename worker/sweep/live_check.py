@@ -30,11 +30,11 @@ class LiveCheck:
     """Those of one repository while a batch deletes there. Safe to use from several threads."""
 
     def __init__(
-        self, opened: Registry, registry: RegistrySettings, known: Snapshot, limiter: BoundedLimiter, *, beside: int
+        self, opened: Registry, registry: RegistrySettings, known: Snapshot, limiter: BoundedLimiter, *, concurrent: int
     ) -> None:
         """`limiter`: that of `opened`. `beside`: how many batches of the run are at work, this one too."""
         self._opened, self._registry, self._known = opened, registry, known
-        self._limiter, self._beside = limiter, beside
+        self._limiter, self._concurrent = limiter, concurrent
         self._lock = threading.Lock()
         self._repeats = True  # listings are short enough to be made again while images are deleted
         self._began, self._took = float("-inf"), 0.0  # of the newest listing: time.monotonic(), and seconds
@@ -68,8 +68,10 @@ class LiveCheck:
         if isinstance(self._opened, ListsTagsOnly):
             if tags > max_tags_read(self._registry):
                 return None  # the plan's warning says so
-            if tags * self._beside > max_tags_read(self._registry):
-                return f"reading its {tags:,} tags takes too long beside {self._beside - 1} other batches of this run"
+            if tags * self._concurrent > max_tags_read(self._registry):
+                return (
+                    f"reading its {tags:,} tags takes too long beside {self._concurrent - 1} other batches of this run"
+                )
         else:
             not_after = min(not_after, time.monotonic() + LISTING_SECONDS)
         try:

@@ -1,7 +1,7 @@
-"""What an answer of the registry means for one planned deletion. Pure: the sweep asks, this decides, the store records.
+"""What a registry's answer means for one planned deletion. Pure: the sweep asks, the store records.
 
-An error leaves doubt when a deletion may have been carried out all the same. Doubt is never an outcome at once: the
-next claim reads the image again. It becomes `unconfirmed` when there was enough of that.
+An error leaves doubt where the deletion may have been carried out all the same. The next claim then reads the image
+again; after enough claims the doubt becomes the outcome `unconfirmed`.
 """
 
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ ATTEMPTS = 3  # intents of one item whose outcome stayed unknown
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The registry says that the image is not there: a listing decides, then it is `deleted` if it was our doing."""
+    """The registry did not find the image. A listing decides whether it is gone."""
 
-    ours: bool
+    ours: bool  # an earlier attempt of ours may have deleted it: then it is `deleted`, else `gone`
 
 
 def after_error(item: Item, phase: Phase, error: RegistryError, *, last: bool) -> Outcome | Missing | None:
-    """What an error of this phase means for an item as it was claimed; None: doubt, for the next claim to resolve.
+    """What an error of a phase means for an item as it was claimed; None: doubt, which the next claim resolves.
 
-    `last`: there will be no next claim, or there were enough of them.
+    `last`: there is no next claim, or there were enough claims.
     """
     begun = item.state in ("intent", "accepted")  # an earlier attempt may have deleted it
     if isinstance(error, NotFoundError) and not (phase == "follow" and error.maybe_done):
@@ -48,8 +48,8 @@ def after_error(item: Item, phase: Phase, error: RegistryError, *, last: bool) -
         doubt = error.maybe_done or (begun and not isinstance(error, UsedByImageListsError | ProtectedError))
     else:
         doubt = error.maybe_done
-    if doubt and not isinstance(error, TagsStillServedError):  # whose digest is gone for good, and not its tags
-        return _unconfirmed(f"whether it was deleted is not known: {error}") if last else None
+    if doubt and not isinstance(error, TagsStillServedError):  # it deleted the digest, and not its tags
+        return unconfirmed(f"whether it was deleted is not known: {error}") if last else None
     if isinstance(error, UsedByImageListsError):
         return Outcome("skipped", "used_by_image_lists", str(error))
     if isinstance(error, ProtectedError):
@@ -58,115 +58,83 @@ def after_error(item: Item, phase: Phase, error: RegistryError, *, last: bool) -
 
 
 def is_refusal(item: Item, phase: Phase, error: RegistryError) -> bool:
-    """Whether a deletion was surely not done because the registry does not permit it: to us, or to anybody."""
+    """Whether the registry refused a deletion, to these credentials or to all, and surely did not carry it out."""
     surely = not error.maybe_done and phase != "read" and item.state != "intent"
     return surely and isinstance(error, PermissionDeniedError)
 
 
 def _was_ours(item: Item, phase: Phase, error: RegistryError) -> bool:
-    """An attempt before the one that was told so: the item's own, as it was claimed, or one lost within the call."""
+    """Whether an earlier attempt may have deleted the image: one of an earlier claim, or one whose reply was lost."""
     if phase == "follow" and item.state == "accepted":
         return item.attempts > 1
     return item.state == "intent" or error.maybe_done
 
 
-def _unconfirmed(message: str) -> Outcome:
+def unconfirmed(message: str) -> Outcome:
     return Outcome("failed", "unconfirmed", message)
 
 
 def after_listing(missing: Missing, *, listed: bool) -> Outcome:
-    """What a listing of the repository makes of an image that was not found."""
+    """The outcome of an image that was not found, after a listing of its repository."""
     if listed:
-        return _unconfirmed("it was not found, and yet it is listed")
+        return unconfirmed("it was not found, and yet it is listed")
     return Outcome("deleted" if missing.ours else "gone")
 
 
-def without_listing(why: str) -> Outcome:
-    return _unconfirmed(f"it was not found, and listing its repository failed: {why}")
+def after_rereading(item: Item, image: Image, *, by_parts: bool = False) -> Outcome | None:
+    """The outcome of an image that differs from its plan when it is read again; None: it does not differ.
 
-
-def unbelievable(why: str) -> Outcome:
-    return _unconfirmed(f"it was not found, which is not believed: {why}")
-
-
-def not_as_planned(item: Item, now: Image, *, by_parts: bool = False) -> Outcome | None:
-    """What a second reading that differs from the plan means; None: it does not differ.
-
-    `by_parts`: its registry deletes an image tag by tag, so that what was begun may have lost some of them.
+    `by_parts`: the registry deletes an image tag by tag, so that a begun deletion may have deleted some tags.
     """
-    if by_parts and item.state == "intent" and is_left_of(item.image, now):
+    if by_parts and item.state == "intent" and is_partly_deleted(item.image, image):
         return None
-    difference = _difference(item.image, now)
+    planned, difference = item.image, None
+    if image.digest != planned.digest:
+        difference = f"its digest is {image.digest} now"
+    elif set(image.tags) != set(planned.tags):
+        difference = f"its tags are {tags_text(image.tags)} now, planned {tags_text(planned.tags)}"
+    elif image.created_at != planned.created_at:
+        difference = f"its push time is {image.created_at} now, planned {planned.created_at}"
     if difference is None:
         return None
     if item.state == "intent":
-        return _unconfirmed(f"{difference}, after its deletion was begun; whether that was accepted is not known")
+        return unconfirmed(f"{difference}, after its deletion was begun; whether that was accepted is not known")
     return Outcome("skipped", "changed", difference)
 
 
-def is_left_of(planned: Image, now: Image) -> bool:
-    """Whether this is what a begun deletion may have left: fewer tags, and none pushed since, which is newer."""
-    if now.created_at is not None and (planned.created_at is None or now.created_at > planned.created_at):
+def is_partly_deleted(planned: Image, image: Image) -> bool:
+    """Whether an image is what a begun deletion may have left: fewer tags, and no newer push."""
+    if image.created_at is not None and (planned.created_at is None or image.created_at > planned.created_at):
         return False
-    return now.digest == planned.digest and set(now.tags) <= set(planned.tags)
+    return image.digest == planned.digest and set(image.tags) <= set(planned.tags)
 
 
-def of_state(item: Item, found: Outcome) -> Outcome:
-    """What an objection makes of an item as it was claimed: what was begun may go all the same."""
-    return found if item.state == "planned" else still_there(found.message or "")
+def after_objection(item: Item, objection: Outcome) -> Outcome:
+    """The outcome of an item, as it was claimed, that must not be deleted; a begun deletion may still take effect."""
+    return objection if item.state == "planned" else still_there(objection.message or "")
 
 
 def still_there(reason: str) -> Outcome:
-    """Of a begun deletion that must not be asked for again."""
-    return _unconfirmed(f"its deletion was begun; it is still there, and may yet go: {reason}")
+    """The outcome of a begun deletion that must not be sent again."""
+    return unconfirmed(f"its deletion was begun; it is still there, and may yet be deleted: {reason}")
 
 
 def deleted(deletion: Deletion) -> Outcome:
-    """The outcome of a deletion that is done, with what was pushed over it meanwhile."""
+    """The outcome of a deletion that is done, with the tags that were pushed meanwhile."""
     if not deletion.raced:
         return Outcome("deleted")
-    return Outcome("deleted", message=f"while it was deleted, another image was pushed as {listed(deletion.raced)}")
+    return Outcome("deleted", message=f"while it was deleted, another image was pushed as {tags_text(deletion.raced)}")
 
 
-def has_collateral_tags(item: Item, collateral_tags: tuple[str, ...]) -> str:
-    """Why a run stops: the registry took tags along that nobody had planned to delete."""
+def collateral_tags_text(item: Item, collateral_tags: tuple[str, ...]) -> str:
+    """Why a run stops: with an image the registry deleted tags that the plan keeps."""
     image = f"{item.repository}@{item.digest}"
     return (
-        f"stopped: with {image} the registry deleted {listed(collateral_tags)} of the same repository, which the plan"
-        " keeps; see whether it is to be pushed again"
+        f"stopped: with {image} the registry deleted {tags_text(collateral_tags)} of the same repository, which the"
+        " plan keeps; check whether it must be pushed again"
     )
 
 
-def protected(refusal: str) -> Outcome:
-    """Of a refused image whose registry deletes others."""
-    return Outcome("skipped", "locked", f"{refusal}; the registry deletes other images: it protects this one")
-
-
-def forbidden(refusal: str) -> Outcome:
-    """Of a refused image whose registry deletes none."""
-    return Outcome("failed", "permission_denied", refusal)
-
-
-def not_tried(tries: int) -> Outcome:
-    """Of an image of a repository that has refused so many others, and deleted none."""
-    return Outcome("failed", "permission_denied", f"not tried: the registry refused {tries} others of its repository")
-
-
-def never_asked(reason: str) -> Outcome:
-    """Of a begun deletion whose registry nobody may ask about it."""
-    return _unconfirmed(f"its deletion was begun, and how it ended could not be asked: {reason}")
-
-
-def _difference(planned: Image, now: Image) -> str | None:
-    if now.digest != planned.digest:
-        return f"its digest is {now.digest} now"
-    if set(now.tags) != set(planned.tags):
-        return f"its tags are {listed(now.tags)} now, planned {listed(planned.tags)}"
-    if now.created_at != planned.created_at:
-        return f"its push time is {now.created_at} now, planned {planned.created_at}"
-    return None
-
-
-def listed(tags: tuple[str, ...]) -> str:
+def tags_text(tags: tuple[str, ...]) -> str:
     """Tags as a sentence has them."""
     return ", ".join(sorted(tags)) or "none"

@@ -1,4 +1,4 @@
-"""What becomes of a batch's images, collected from its threads and recorded one transaction a step."""
+"""Collects the outcomes of a batch's images from its threads and records them, one transaction a step."""
 
 import logging
 import threading
@@ -23,24 +23,24 @@ log = Log(__name__)
 
 @dataclass(eq=False, slots=True)
 class Attempt:
-    """One image of a chunk, and how far this claim has come with it."""
+    """One image of a chunk, and the progress of its deletion in this claim."""
 
     item: Item
     readings: int = 0
     read_at: float = 0.0  # time.monotonic()
-    kept: SavedManifest | None = None  # to put it back
-    clear: bool = False  # nothing that was read speaks against its deletion
-    key: str = ""  # of its intent; empty: there is none
-    unsent: bool = True  # its deletion was surely not sent
-    again: bool = False  # it is to be read again: its turn came late, or the registry was away for a while
+    kept: SavedManifest | None = None  # what restores it
+    clear: bool = False  # nothing speaks against its deletion
+    key: str = ""  # of its intent; empty: it has none
+    unsent: bool = True  # its DELETE was surely not sent
+    again: bool = False  # it must be read again: its reading is too old, or the registry was away
     deletion: Deletion | None = None  # as the registry accepted it
 
     def begin(self) -> None:
-        """It is in another chunk."""
+        """Reset the progress, in another chunk."""
         self.again, self.clear, self.key, self.unsent = False, False, "", True
         if self.item.state == "accepted":
-            of = self.item.repository, self.item.image
-            self.deletion = Deletion(self.item.operation_id or "", done=False, target=of)
+            target = self.item.repository, self.item.image
+            self.deletion = Deletion(self.item.operation_id or "", done=False, target=target)
 
     @property
     def is_unfinished(self) -> bool:
@@ -49,45 +49,45 @@ class Attempt:
 
 @dataclass(slots=True)
 class OutcomeRecorder:
-    """The outcomes of one claimed batch that are not recorded yet. Safe to use from several threads."""
+    """Collects the outcomes of one claimed batch until they are recorded. Safe to use from several threads."""
 
     store: Store
     run: Run
-    held: Claim
+    claim: Claim
     lease: timedelta
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _settled: list[tuple[Item, Outcome]] = field(default_factory=list)
-    _written: int = 0  # how many of them the transaction under way has written
-    _operations: dict[int, str | None] = field(default_factory=dict)  # number of an item -> of its accepted deletion
-    _healthy: bool = False  # since the last failure, the registry has answered as it should
+    _written: int = 0  # how many of them the current transaction has written
+    _operations: dict[int, str | None] = field(default_factory=dict)  # item number -> accepted operation
+    _healthy: bool = False  # the registry has answered as it should since the last failure
 
-    def settle(self, item: Item, outcome: Outcome) -> None:
+    def add(self, item: Item, outcome: Outcome) -> None:
         """Have an outcome recorded by the next transaction."""
         with self._lock:
             self._settled.append((item, outcome))
             self._healthy = self._healthy or outcome.shows_health
 
     def end_health(self) -> bool:
-        """There was a systemic failure: whether the registry had answered as it should before."""
+        """Note a systemic failure; whether the registry answered as it should before it."""
         with self._lock:
             before, self._healthy = self._healthy, False
             return before
 
     def record_all(self, items: Iterable[Item], outcome: Outcome) -> None:
-        """Record one outcome for all of these. Raises LeaseLostError."""
+        """Record the same outcome for several items. Raises LeaseLostError."""
         for item in items:
-            self.settle(item, outcome)
+            self.add(item, outcome)
         self.record()
 
-    def record(self, works: Collection[Attempt] = ()) -> None:
-        """Record in one transaction what became of a chunk's intents, and every outcome. Raises LeaseLostError.
+    def record(self, attempts: Collection[Attempt] = ()) -> None:
+        """Record in one transaction what was accepted or not sent, and every outcome. Raises LeaseLostError.
 
-        That a deletion was accepted or done is a fact, whoever holds the lease by now; what else becomes of an image is
-        for the holder.
+        That a deletion was accepted or done is a fact, whoever holds the lease now; every other outcome is recorded
+        only by the lease's holder.
         """
-        accepted = [(work.item, work.deletion.operation_id) for work in works if work.deletion is not None]
+        accepted = [(each.item, each.deletion.operation_id) for each in attempts if each.deletion is not None]
         self._operations |= {item.number: operation for item, operation in accepted}
-        unsent = [work.item for work in works if work.unsent]
+        unsent = [attempt.item for attempt in attempts if attempt.unsent]
         if not (accepted or unsent or self._settled):
             return
         lost: LeaseLostError | None = None
@@ -95,7 +95,7 @@ class OutcomeRecorder:
             now = self.store.now(connection)
             run_rows.get(connection, self.run.id, lock=True)
             try:
-                sweeping.renew(connection, self.held, now, now + self.lease)
+                sweeping.renew(connection, self.claim, now, now + self.lease)
                 sweeping.withdraw_intents(connection, unsent)
             except LeaseLostError as error:
                 lost = error
@@ -103,19 +103,19 @@ class OutcomeRecorder:
                     self._settled = [pair for pair in self._settled if pair[1].state == "deleted"]
             sweeping.record_accepted(connection, accepted, now)
             settled = self.write(connection, now)
-        self.forget(settled)
+        self.mark_recorded(settled)
         if lost is not None:
             raise lost
 
     def write(self, connection: Connection, now: datetime) -> list[tuple[Item, Outcome]]:
-        """Record every outcome within a transaction; those of items that had none. `forget` once it has ended."""
+        """Record every outcome within a transaction, then call `mark_recorded`; the outcomes of items that had none."""
         with self._lock:
             settled = list(self._settled)
         self._written = len(settled)
         return sweeping.record_outcomes(connection, self.run.id, settled, now, answers=self._healthy)
 
-    def forget(self, recorded: Sequence[tuple[Item, Outcome]]) -> None:
-        """The outcomes that were written are recorded: log these, and begin anew."""
+    def mark_recorded(self, recorded: Sequence[tuple[Item, Outcome]]) -> None:
+        """Log the outcomes whose transaction has ended, and drop what it wrote."""
         with self._lock:
             self._settled, self._written, self._healthy = self._settled[self._written :], 0, False
         log_settled(self.run.registry, recorded, self._operations)
@@ -126,9 +126,9 @@ class OutcomeRecorder:
 def log_settled(
     registry: str, settled: Iterable[tuple[Item, Outcome]], operations: Mapping[int, str | None] = MappingProxyType({})
 ) -> None:
-    """Log how each of these images ended: `image_deleted`, `image_gone`, `image_skipped` or `image_failed`.
+    """Log the outcome of each image: `image_deleted`, `image_gone`, `image_skipped` or `image_failed`.
 
-    `operations`: by an item's number, of deletions accepted since the item was read.
+    `operations`: by item number, the operations accepted since the item was read.
     """
     for item, outcome in settled:
         facts: dict[str, Any] = {

@@ -1,8 +1,8 @@
-"""Tells an image that its registry protects from a permission that is missing: both may be a plain 403.
+"""Distinguishes an image that its registry protects from a missing permission: both may be a plain 403.
 
-A refused image is set aside and another is tried: here and there in its repository, and in others. A permission is
-given for a repository as a rule. So the refusal was about the image, `locked`, if an image of the same repository was
-deleted in this run; where its words hint at protection, any image of the run. Else it is `permission_denied`.
+A refused image is set aside, and others are tried: in its repository and in other repositories. A permission is usually
+given for a repository. So the image is `locked` if the run deleted another image of the same repository; if the
+refusal hints at protection, any other image. Else it is `permission_denied`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,16 +15,15 @@ from worker.store import Store, refusals, sweeping
 from worker.store import runs as run_rows
 from worker.store.runs import Run
 from worker.store.sweeping import Item, Outcome
-from worker.sweep import outcomes
 from worker.sweep.recording import log_settled
 
 MOST_TRIES = 10  # in a repository that has refused each
 
 
 def set_aside(store: Store, run: Run, item: Item, error: RegistryError) -> Outcome | None:
-    """The outcome of a refused image where it is known already; None: it was set aside.
+    """The outcome of a refused image if it is known already; None: the image was set aside.
 
-    A refusal counts as a failure of the run only while the run has deleted nothing, and every repository was tried.
+    A refusal counts as a failure of the run only while the run has deleted nothing and has tried every repository.
     """
     hint = isinstance(error, MaybeProtectedError)
     with store.write() as connection:
@@ -33,7 +32,7 @@ def set_aside(store: Store, run: Run, item: Item, error: RegistryError) -> Outco
         if (hint and (deletes or refusals.was_locked(connection, run, item))) or (
             item.repository in refusals.repositories_with_deletions(connection, run.id)
         ):
-            return outcomes.protected(str(error))
+            return _protected(str(error))
         refusals.defer(connection, item, str(error), hint=hint)
         others = (
             refusals.repositories_to_try(connection, run.id)
@@ -45,7 +44,7 @@ def set_aside(store: Store, run: Run, item: Item, error: RegistryError) -> Outco
 
 
 def settle(store: Store, run_id: str) -> None:
-    """Record the outcomes of what was set aside, as far as it can be told by now. Raises StoreError."""
+    """Record the outcomes of set-aside images, as far as they are known now. Raises StoreError."""
     with store.write() as connection:
         run = run_rows.get(connection, run_id, lock=True)
         items = refusals.deferred_items(connection, run_id)
@@ -60,20 +59,24 @@ def settle(store: Store, run_id: str) -> None:
     log_settled(run.registry, settled)
 
 
+def _protected(refusal: str) -> Outcome:
+    return Outcome("skipped", "locked", f"{refusal}; the registry deletes other images: it protects this one")
+
+
 def _decided(connection: Connection, run: Run, items: Iterable[Item]) -> Iterable[tuple[Item, Outcome]]:
     deletes = refusals.repositories_with_deletions(connection, run.id)
     tries = refusals.refusals_by_repository(connection, run.id)
     left = refusals.repositories_to_try(connection, run.id) if run.stop is None else frozenset()
     left = frozenset(path for path in left if tries.get(path, 0) < MOST_TRIES)
-    for one in items:
-        if one.repository in deletes or (one.refused_hint and run.deleted):
-            yield one, outcomes.protected(one.refused or "")
-        elif one.repository not in left and not (one.refused_hint and left):
-            yield one, outcomes.forbidden(one.refused or "")
+    for item in items:
+        if item.repository in deletes or (item.refused_hint and run.deleted):
+            yield item, _protected(item.refused or "")
+        elif item.repository not in left and not (item.refused_hint and left):
+            yield item, Outcome("failed", "permission_denied", item.refused or "")
 
 
 def given_up(store: Store, run: Run, path: str) -> bool | None:
-    """Whether no further image of a repository is tried, as each try was refused; None: not until others were tried."""
+    """Whether no further image of a repository is tried, as each was refused; None: not before other repositories."""
     with store.read() as connection:
         tries = refusals.refusals_by_repository(connection, run.id).get(path, 0)
         if tries < MOST_TRIES or path in refusals.repositories_with_deletions(connection, run.id):
@@ -88,8 +91,8 @@ def deletes_in(store: Store, run: Run, path: str) -> bool:
 
 
 def spread(items: Sequence[Item]) -> list[Item]:
-    """The same with the first, the last and the middle ahead, then the quarters and so on: whatever protects images of
-    one end, others are tried soon."""
+    """The items with the first, the last and the middle ahead, then the quarters and so on: where the registry protects
+    the images of one end, others are tried soon."""
     step = len(items)
     order = dict.fromkeys((0, step - 1))
     while step > 1:

@@ -27,7 +27,7 @@ from worker.runs import checkpoints, lifecycle
 from worker.store import holds
 from worker.store.tables import batch, item
 from worker.sweep import batches
-from worker.sweep.deletion import PERMISSION_IS_GOOD
+from worker.sweep.deletion import PERMISSION_VALID_FOR
 
 DAY = timedelta(days=1)
 Act = Callable[[Harness, str, str], None]
@@ -53,8 +53,8 @@ class Slow:
             if not self.intended:
                 self.intended = intents
                 self._act()
-        time.sleep(1.2 * PERMISSION_IS_GOOD)
-        return 1.2 * PERMISSION_IS_GOOD
+        time.sleep(1.2 * PERMISSION_VALID_FOR)
+        return 1.2 * PERMISSION_VALID_FOR
 
     def pause(self, seconds: float) -> None:
         raise AssertionError(f"nobody asked for a pause of {seconds} s")
@@ -81,7 +81,7 @@ class SomeAhead(Slow):
             self._together.wait()  # so that each thread has one image
         if self._places[me] >= self._some:
             until(lambda: self._night.run(self._run_id).stop, what="the run to be stopped")
-            time.sleep(0.05 * PERMISSION_IS_GOOD)  # too soon for anybody to have read that in the store
+            time.sleep(0.05 * PERMISSION_VALID_FOR)  # too soon for anybody to have read that in the store
         return 0.0
 
 
@@ -248,7 +248,7 @@ def test_a_task_that_ends_while_it_hands_deletions_out_settles_those(
         def wait(self) -> float:
             if intended(harness, run_id) >= 2 and not self._turns.acquire(blocking=False):
                 assert ended.wait(30)
-                time.sleep(0.3 * PERMISSION_IS_GOOD)  # its turn comes soon after
+                time.sleep(0.3 * PERMISSION_VALID_FOR)  # its turn comes soon after
             return 0.0
 
     def interrupted(pool: ThreadPoolExecutor, step: Callable[..., Any], *works: Any) -> Future[Any]:
@@ -282,12 +282,12 @@ def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(
     def write_and_switch_off() -> None:
         """Half a second after a chunk is read; by then the mode was asked, and the intents wait for the store."""
         dry_run(harness, run_id, "")
-        threading.Timer(1.2 * PERMISSION_IS_GOOD, other.execute, ["commit"]).start()
+        threading.Timer(1.2 * PERMISSION_VALID_FOR, other.execute, ["commit"]).start()
 
     def at(point: str) -> None:
         if point == "chunk_read_again" and len(simulator.deleted_ids()) == 1:
             other.execute("begin immediate")
-            threading.Timer(PERMISSION_IS_GOOD / 2, write_and_switch_off).start()
+            threading.Timer(PERMISSION_VALID_FOR / 2, write_and_switch_off).start()
 
     checkpoints.observers.append(at)
     try:

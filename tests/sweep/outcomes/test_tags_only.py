@@ -292,7 +292,7 @@ def test_what_a_begun_deletion_may_have_left(state: str, tags: tuple[str, ...], 
         run_id="r", number=0, repository=PATH, image=planned, digest=planned.digest, owners=(), state=state,
         idempotency_key=None, attempts=1, operation_id=None, intent_at=NOW, refused=None,
     )  # fmt: skip
-    found = outcomes.not_as_planned(item, now, by_parts=True)
+    found = outcomes.after_rereading(item, now, by_parts=True)
     assert (found is None) is goes_on
     if state == "intent" and not goes_on:
         assert found == Outcome("failed", "unconfirmed", found.message if found else None)
