@@ -209,7 +209,7 @@ class TestMoreTagsThanAreReadInASecond:
         lines = [one.line for one in fake.requests[before:]]
         assert len([line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]) < 15
         (warning,) = (one for one in harness.run(run_id).warnings if one["code"] == "not_compared_again")
-        assert warning["message"].startswith("shop/api: its deletions are compared with what was there")
+        assert warning["message"].startswith("shop/api: its deletions are compared with a listing")
         harness.store.dispose()
 
     def test_none_is_read_where_other_batches_use_the_rate(
